@@ -1,0 +1,1 @@
+"""b2d: one command to a Docker host in a tiny Linux that runs from RAM."""

@@ -1,0 +1,55 @@
+"""The one tree of errors, with the exit code that each kind ends a command with (docs/exit-codes.md)."""
+
+
+class B2dError(Exception):
+    """What went wrong: `message` in the user's words, `hint` something to type, `details` the foreign output."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+
+class ConfigError(B2dError):
+    """A setting, name or argument that cannot be: nothing was begun."""
+
+    exit_code = 2
+
+
+class MachineAbsent(B2dError):
+    """There is no machine of that name."""
+
+    exit_code = 3
+
+
+class WrongState(B2dError):
+    """The machine exists, but is not in a state in which this can be done."""
+
+    exit_code = 4
+
+
+class OutOfTime(B2dError):
+    """A bounded wait came to its end."""
+
+    exit_code = 5
+
+
+class HypervisorUnusable(B2dError):
+    """The hypervisor is missing, or cannot start a machine here."""
+
+    exit_code = 6
+
+
+class DownloadFailed(B2dError):
+    """Something could not be fetched, or what was fetched is not what it should be: nothing was kept."""
+
+    exit_code = 7
+
+
+class Busy(B2dError):
+    """Another b2d holds the machine."""
+
+    exit_code = 8

@@ -1,0 +1,43 @@
+"""Who a process is: a pid is given to another one sooner or later, its start time with the boot is not."""
+
+from pathlib import Path
+
+from b2d.model import ProcessIdentity
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of a live process, or None when there is none of that pid (a zombie has ended)."""
+    if BOOT_ID.exists():
+        return _from_proc(pid)
+    return _from_psutil(pid)
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """True when that very process still runs."""
+    return identify(identity.pid) == identity
+
+
+def _from_proc(pid: int) -> ProcessIdentity | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        boot_id = BOOT_ID.read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # the second field, the program's name, may hold spaces and parentheses: count from its last ")"
+    fields = stat.rpartition(")")[2].split()
+    state, start_time = fields[0], fields[19]  # proc(5): fields 3 and 22
+    return None if state in "ZX" else ProcessIdentity(pid, start_time, boot_id)
+
+
+def _from_psutil(pid: int) -> ProcessIdentity | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return ProcessIdentity(pid, f"{process.create_time():.2f}", f"{psutil.boot_time():.0f}")
+    except psutil.Error:
+        return None

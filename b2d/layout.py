@@ -1,0 +1,145 @@
+"""Where everything lies on disk: every path is a property here, and nothing is read or written."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SOCKET_PATH_LIMIT = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux, with its final zero
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePaths:
+    """The files of one kept image: images/<sha256>.*"""
+
+    folder: Path
+    sha256: str
+
+    @property
+    def iso(self) -> Path:
+        return self.folder / f"{self.sha256}.iso"
+
+    @property
+    def facts(self) -> Path:
+        """What it is, as JSON; written last, so an image without it is not there."""
+        return self.folder / f"{self.sha256}.json"
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / f"{self.sha256}.vmlinux"
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / f"{self.sha256}.initrd"
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePaths:
+    """The files of one machine: machines/<name>/*. docs/design.md tells who writes which."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "machine.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder.parent / f".{self.folder.name}.lock"  # beside it: delete removes the folder
+
+    @property
+    def env(self) -> Path:
+        """key=value lines; written last by up, removed first by whatever ends the machine."""
+        return self.folder / "env"
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.folder / "id_ed25519"
+
+    @property
+    def ssh_public_key(self) -> Path:
+        return self.folder / "id_ed25519.pub"
+
+    @property
+    def host_key(self) -> Path:
+        """The guest's own private key, made here, so that it is known before the first connection."""
+        return self.folder / "host_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def certs(self) -> Path:
+        """What a docker client is pointed at (DOCKER_CERT_PATH): ca.pem, cert.pem, key.pem."""
+        return self.folder / "certs"
+
+    @property
+    def authority(self) -> Path:
+        """What no client needs: ca-key.pem, server.pem, server-key.pem."""
+        return self.folder / "authority"
+
+    @property
+    def seed(self) -> Path:
+        """The small read-only disk that tells the guest who it is."""
+        return self.folder / "seed.img"
+
+    @property
+    def disk_qcow2(self) -> Path:
+        return self.folder / "disk.qcow2"
+
+    @property
+    def disk_vdi(self) -> Path:
+        return self.folder / "disk.vdi"
+
+    @property
+    def qemu_pid(self) -> Path:
+        return self.folder / "qemu.pid"
+
+    @property
+    def qmp_socket(self) -> Path:
+        """In the machine's folder where the path is short enough for a socket, else in the temporary folder."""
+        here = self.folder / "qmp.sock"
+        if len(str(here).encode()) <= SOCKET_PATH_LIMIT:
+            return here
+        digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"b2d-{digest}" / "qmp.sock"
+
+    @property
+    def serial_log(self) -> Path:
+        return self.folder / "serial.log"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "b2d.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """$B2D_HOME, ~/.b2d by default."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The only file that a person edits."""
+        return self.root / "config.toml"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def cache(self) -> Path:
+        """Packages and partial downloads: deleting it loses nothing."""
+        return self.root / "cache"
+
+    @property
+    def machines(self) -> Path:
+        return self.root / "machines"
+
+    def image(self, sha256: str) -> ImagePaths:
+        return ImagePaths(self.images, sha256)
+
+    def machine(self, name: str) -> MachinePaths:
+        return MachinePaths(self.machines / name)

@@ -1,0 +1,135 @@
+"""The nouns: plain values that everything else is written in. No I/O, no imports but the standard library."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+DEFAULT_NAME = "boot2docker-vm"
+GUEST_SSH_PORT = 22
+GUEST_DOCKER_PORT = 2376
+GUEST_DOCKER_PORT_NO_TLS = 2375
+
+
+class MachineState(StrEnum):
+    """What the hypervisor says of a machine. Files never decide it; *absent* is a state like the others."""
+
+    ABSENT = "absent"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SAVED = "saved"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """What a machine should look like: all that is kept of it in machine.json, and all that a driver needs."""
+
+    name: str
+    driver: str  # "qemu" or "virtualbox"
+    image: str  # sha256 of the ISO, in hexadecimal
+    memory_mib: int
+    cpus: int
+    disk_mib: int
+    address: str  # the loopback address that the machine's ports are forwarded on
+    ssh_port: int  # on the host
+    docker_port: int  # on the host
+    tls: bool = True
+    restrict: bool = False  # True: the guest reaches nothing outside itself
+
+    @property
+    def guest_docker_port(self) -> int:
+        """The port that dockerd listens on inside the guest."""
+        return GUEST_DOCKER_PORT if self.tls else GUEST_DOCKER_PORT_NO_TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a running machine is reached from this host."""
+
+    address: str
+    ssh_port: int
+    docker_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DockerEnv:
+    """What a docker client needs: the three variables of 2014. An empty `cert_path` means no TLS."""
+
+    host: str
+    cert_path: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """The variables to set, in the order in which they are printed."""
+        if not self.cert_path:
+            return {"DOCKER_HOST": self.host}
+        return {"DOCKER_HOST": self.host, "DOCKER_CERT_PATH": self.cert_path, "DOCKER_TLS_VERIFY": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a file lies inside the ISO, so that a hypervisor can be given that part alone."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A kept ISO: what it is, and how to boot it without a boot loader where that is known."""
+
+    sha256: str
+    iso: Path
+    source: str  # "debian", "boot2docker", a URL or a file, as it was asked for
+    version: str  # what the volume label or the manifest says
+    size: int  # bytes
+    kernel: Path | None = None  # an ELF vmlinux (PVH) or a bzImage; None: boot the ISO itself
+    initrd: Path | None = None
+    kernel_arguments: str = ""
+    root: Extent | None = None  # the squashfs in the ISO
+
+    @property
+    def boots_directly(self) -> bool:
+        """True when a hypervisor can load the kernel itself."""
+        return self.kernel is not None and self.initrd is not None and self.root is not None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a program ended, here or in the guest."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for another: a pid alone may have been given to a new one."""
+
+    pid: int
+    start_time: str  # opaque, as identity.py reads it; equal only for the same process
+    boot_id: str  # of this host
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective settings; config.py merges them and knows where each came from. Zero and "" mean "choose"."""
+
+    vm: str = DEFAULT_NAME
+    driver: str = "auto"
+    memory: int = 2048  # MiB
+    cpus: int = 0  # 0: as many as the host has
+    disk: int = 20000  # MiB
+    tls: bool = True
+    address: str = ""  # "": the first free one
+    ssh_port: int = 2022
+    docker_port: int = 2376
+    image: str = "debian"  # a source: debian, boot2docker, a URL or a file
+    mirror: str = ""  # "": apt's own, else the list in iso/image.toml
+    restrict: bool = False
+    wait: int = 300  # seconds that up may take
+    stop_wait: int = 30  # seconds that the guest has to power itself off
+    accelerator: str = "auto"

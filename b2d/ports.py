@@ -1,0 +1,108 @@
+"""The doors: what the verbs in machine.py ask of the outside. Implementations live one layer up and stay bare."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from b2d.model import CommandResult, Endpoint, MachineState, ProcessIdentity
+
+
+class Driver(Protocol):
+    """A hypervisor, bound to one machine's spec, image and directory.
+
+    It asks the hypervisor each time, keeps no state of its own, and never waits for the guest, prints or sleeps.
+    Every method may raise HypervisorUnusable; foreign errors never leave it.
+    """
+
+    def check(self) -> None:
+        """Raise HypervisorUnusable, with what to install as its hint, unless a machine could start here."""
+
+    def create(self, payload: bytes) -> None:
+        """Make the machine and its data disk, which begins with `payload`. All or nothing."""
+
+    def delete(self) -> None:
+        """Remove the machine and its disk, whatever its state. Absent: nothing. Never removes the ISO."""
+
+    def state(self) -> MachineState:
+        """What the hypervisor says now. Never raises for an absent machine; true after any crash."""
+
+    def start(self) -> None:
+        """Boot, or go on from paused or saved. Returns once the hypervisor has begun.
+
+        A saved state that this hypervisor cannot resume is discarded, and the machine boots.
+        """
+
+    def stop(self) -> None:
+        """Press the power button and return at once."""
+
+    def kill(self) -> None:
+        """Cut the power. Already off: nothing."""
+
+    def save(self) -> None:
+        """Write the state to disk and end the machine; on failure it runs on."""
+
+    def endpoint(self) -> Endpoint:
+        """Where the running machine's ports really are. Raises WrongState when it is not running."""
+
+
+class HasProcess(Protocol):
+    """A driver whose machine is one process on this host."""
+
+    def process(self) -> ProcessIdentity | None:
+        """The machine's process, or None when it has none."""
+
+
+class Console(Protocol):
+    """A driver that keeps what the guest wrote on its serial console."""
+
+    def console(self) -> str:
+        """All of it since the last start, undecodable bytes replaced."""
+
+
+class Guest(Protocol):
+    """The Linux inside, over its own control channel. Raises WrongState when it cannot be reached."""
+
+    def run(self, command: str, timeout_s: float) -> CommandResult:
+        """Run a shell command line as the user docker. Raises OutOfTime."""
+
+    def read(self, path: str) -> bytes:
+        """The whole file."""
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        """Write the file whole."""
+
+    def shell(self, command: str | None) -> int:
+        """Join this terminal to a shell or to `command`; the remote exit code, 255 when there was none."""
+
+
+class Progress(Protocol):
+    """A bar under way."""
+
+    def advance(self, amount: int) -> None:
+        """Count `amount` more, in the units of the total."""
+
+
+class Reporter(Protocol):
+    """The voice on stderr. What is said here is for eyes, never for programs."""
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        """Something that takes a while; leaving it says how long it took, or that it failed."""
+
+    def progress(self, text: str, total: int) -> AbstractContextManager[Progress]:
+        """Something with a known size."""
+
+    def note(self, text: str) -> None:
+        """One line worth knowing."""
+
+    def warn(self, text: str) -> None:
+        """One line worth acting on."""
+
+
+class MachineFiles(Protocol):
+    """What is remembered of machines between two commands."""
+
+    def lock(self, name: str, verb: str) -> AbstractContextManager[None]:
+        """Hold the machine for `verb`. Raises Busy, naming the holder, when it is not free within seconds."""
+
+    def names(self) -> Iterator[str]:
+        """Every machine that has a directory, sorted."""

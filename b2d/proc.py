@@ -1,0 +1,45 @@
+"""The one way to run a program on this host."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
+from b2d.model import CommandResult
+
+
+class ProgramMissing(HypervisorUnusable):
+    """A program that b2d needs is not installed."""
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+) -> CommandResult:
+    """Run a program to its end and return how it ended, whatever its exit code.
+
+    Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
+    """
+    try:
+        done = subprocess.run(
+            list(arguments), input=stdin, capture_output=True, timeout=timeout_s, env=environment, check=False
+        )
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"{arguments[0]} is not installed", hint="b2d doctor --fix") from error
+    except PermissionError as error:
+        raise ProgramMissing(f"{arguments[0]} may not be run here: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
+    return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> bytes:
+    """Run a program that must succeed and return its stdout; else raise B2dError with its stderr as details."""
+    result = run(arguments, timeout_s=timeout_s, stdin=stdin)
+    if result.exit_code != 0:
+        said = result.stderr.decode(errors="replace").strip()
+        last = said.splitlines()[-1] if said else f"exit code {result.exit_code}"
+        raise B2dError(f"{arguments[0]} failed: {last}", details=said)
+    return result.stdout
