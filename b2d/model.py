@@ -29,7 +29,8 @@ class MachineSpec:
 
     name: str
     driver: str  # "qemu" or "virtualbox"
-    image: str  # sha256 of the ISO, in hexadecimal
+    source: str  # which image it follows: "debian", "boot2docker", a URL or a file
+    image: str  # sha256 of the ISO that it boots, in hexadecimal
     memory_mib: int
     cpus: int
     disk_mib: int

@@ -1,8 +1,7 @@
 """The doors: what the verbs in machine.py ask of the outside. Implementations live one layer up and stay bare."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from b2d.model import CommandResult, Endpoint, MachineState, ProcessIdentity
 
@@ -45,6 +44,7 @@ class Driver(Protocol):
         """Where the running machine's ports really are. Raises WrongState when it is not running."""
 
 
+@runtime_checkable
 class HasProcess(Protocol):
     """A driver whose machine is one process on this host."""
 
@@ -52,6 +52,15 @@ class HasProcess(Protocol):
         """The machine's process, or None when it has none."""
 
 
+@runtime_checkable
+class Compromises(Protocol):
+    """A driver that cannot always give what was asked for."""
+
+    def compromises(self) -> list[str]:
+        """One line for each thing that start would do otherwise than the spec says, with its reason."""
+
+
+@runtime_checkable
 class Console(Protocol):
     """A driver that keeps what the guest wrote on its serial console."""
 
@@ -96,13 +105,3 @@ class Reporter(Protocol):
 
     def warn(self, text: str) -> None:
         """One line worth acting on."""
-
-
-class MachineFiles(Protocol):
-    """What is remembered of machines between two commands."""
-
-    def lock(self, name: str, verb: str) -> AbstractContextManager[None]:
-        """Hold the machine for `verb`. Raises Busy, naming the holder, when it is not free within seconds."""
-
-    def names(self) -> Iterator[str]:
-        """Every machine that has a directory, sorted."""

@@ -1,0 +1,30 @@
+"""Files are written whole, and folders that hold secrets are closed to others."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put `content` at `path` so that a reader, or a power cut, sees the old file or the new one, never a part.
+
+    The file has `mode` from its first byte on, whatever the umask. Raises OSError; nothing is left behind then.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def private_folder(path: Path) -> Path:
+    """Make `path`, and what is missing above it, readable by its owner alone; return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
