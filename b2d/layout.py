@@ -48,6 +48,11 @@ class MachinePaths:
         return self.folder.parent / f".{self.folder.name}.lock"  # beside it: delete removes the folder
 
     @property
+    def holder(self) -> Path:
+        """Who holds the lock: pid and verb. Beside the lock, since some lock libraries empty the lock file."""
+        return self.folder.parent / f".{self.folder.name}.holder"
+
+    @property
     def env(self) -> Path:
         """key=value lines; written last by up, removed first by whatever ends the machine."""
         return self.folder / "env"

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from b2d.model import CommandResult, Endpoint, MachineState, ProcessIdentity
+from b2d.model import CommandResult, Endpoint, Image, MachineState, ProcessIdentity
 
 
 class Driver(Protocol):
@@ -82,6 +82,19 @@ class Guest(Protocol):
 
     def shell(self, command: str | None) -> int:
         """Join this terminal to a shell or to `command`; the remote exit code, 255 when there was none."""
+
+
+class KeptImages(Protocol):
+    """The images of this home."""
+
+    def find(self, source: str) -> Image | None:
+        """The newest that is kept of a source, or None."""
+
+    def get(self, sha256: str) -> Image:
+        """The one of that hash. Raises B2dError, with what to type, when it is not kept."""
+
+    def verify(self, image: Image) -> None:
+        """Raise DownloadFailed unless the files are what they were when they were kept."""
 
 
 class Progress(Protocol):

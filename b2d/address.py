@@ -1,0 +1,68 @@
+"""Which loopback address and ports a machine gets: what is free is found out by binding it."""
+
+import errno
+import socket
+import sys
+from collections.abc import Collection, Iterable
+
+from b2d.errors import B2dError
+
+PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
+FIRST, LAST = 103, 254
+NEARBY = 500  # ports tried beyond the one that was wanted
+HIGHEST_PORT = 65535
+
+
+def free(address: str, port: int) -> bool:
+    """True when a hypervisor could listen there now."""
+    return _obstacle(address, port) is None
+
+
+def pick(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:
+    """An address for a new machine: the first that no machine in `taken` has and whose `ports` are all free.
+
+    Where something listens on one of the ports on every address, the first that is not taken. Raises B2dError
+    when all are taken. macOS has only one loopback address unless root adds more.
+    """
+    if platform == "darwin":
+        return "127.0.0.1"
+    candidates = [f"{PREFIX}{last}" for last in range(FIRST, LAST + 1)]
+    candidates = [address for address in candidates if address not in taken]
+    if not candidates:
+        raise B2dError("all loopback addresses are taken by machines", hint="b2d list")
+    wanted = list(ports)
+    return next((address for address in candidates if all(free(address, port) for port in wanted)), candidates[0])
+
+
+def lease(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
+    """`wanted` where it is free and not to be avoided, else the next port that is. Raises B2dError when none is."""
+    obstacle = None
+    for port in range(wanted, min(wanted + NEARBY, HIGHEST_PORT) + 1):
+        if port in avoid:
+            continue
+        obstacle = _obstacle(address, port)
+        if obstacle is None:
+            return port
+        if obstacle.errno == errno.EADDRNOTAVAIL:
+            break
+    reason = obstacle.strerror if obstacle else "all are given to other machines"
+    raise B2dError(f"no port from {wanted} up can be opened on {address}: {reason}", hint="b2d config")
+
+
+def _obstacle(address: str, port: int) -> OSError | None:
+    """What keeps a server from listening there.
+
+    With SO_REUSEADDR, as QEMU and VirtualBox listen: without it a port counts as taken for a minute after its
+    last connection (TIME_WAIT). Windows gives the option another meaning, there it would steal the port.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if sys.platform == "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as error:
+            return error
+    return None
