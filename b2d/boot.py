@@ -1,0 +1,158 @@
+"""A machine is watched while it comes up, until Docker answers or it is certain that it will not."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+
+from b2d.errors import B2dError, OutOfTime
+from b2d.model import MachineState
+from b2d.ports import Console, Driver, Reporter
+from b2d.readiness import Ping, stages, troubles
+from b2d.wait import wait_until
+
+COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
+INTERVAL_S = 0.05
+TAIL_LINES = 20
+
+# What is waited for, by the stage that ends the wait; before the first one nobody knows whether there will be any.
+ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
+TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Docker daemon", "Docker API")
+
+# A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
+# hypervisor has taken the connection, and sends it on only after seconds. So: short attempts until dockerd runs.
+BLIND_ATTEMPT_S = 0.3
+ATTEMPT_S = 1.0
+ATTEMPT_LIMIT_S = 3.0
+ATTEMPT_GROWTH = 1.25
+
+
+def await_docker(
+    name: str, driver: Driver, ping: Callable[[float], Ping | None], reporter: Reporter, timeout_s: float
+) -> Ping:
+    """Return Docker's first answer; `ping` is one attempt, given its time-out in seconds.
+
+    Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and OutOfTime: with the
+    stage that it had reached, and the end of what it wrote on its console as details.
+    """
+    with _Steps(reporter) as steps:
+        watch = _Watch(name, driver, ping, reporter, steps)
+        try:
+            wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
+        except OutOfTime:
+            raise OutOfTime(
+                f"Docker in {name} did not answer within {timeout_s:.0f} s; {watch.reached()}",
+                hint="b2d logs",
+                details=watch.tail(),
+            ) from None
+    if watch.answer is None:
+        raise AssertionError("look() was true without an answer")
+    return watch.answer
+
+
+class _Steps:
+    """The stages as steps: each lasts until the next one begins."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._shown = -1
+        self._open = ExitStack()
+
+    def __enter__(self) -> "_Steps":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def show(self, reached: int) -> None:
+        """Show what comes after `reached` stages, and one after the other all that was passed since."""
+        while self._shown < reached:
+            self._shown += 1
+            self._open.close()
+            self._open.enter_context(self._reporter.step(TEXTS[self._shown]))
+
+
+class _Watch:
+    """One machine that comes up: what was seen of it so far."""
+
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        ping: Callable[[float], Ping | None],
+        reporter: Reporter,
+        steps: _Steps,
+    ) -> None:
+        self.answer: Ping | None = None
+        self._name = name
+        self._driver = driver
+        self._ping = ping
+        self._reporter = reporter
+        self._steps = steps
+        self._text = ""
+        self._stage = ""  # the last that it named
+        self._reached = 0  # how many of ORDER are behind it
+        self._warned: set[str] = set()
+        self._failure = ""
+        self._attempt_s = BLIND_ATTEMPT_S
+
+    def look(self) -> bool:
+        """True once Docker has answered. Raises B2dError when it will not."""
+        self._listen()
+        if self._worth_asking() and self._ask():
+            return True
+        state = self._driver.state()
+        if state not in COMING_UP:
+            self._listen()  # its last words
+            self._end(state)
+        if self._failure:
+            raise self._error(f"{self._name} could not come up: {self._failure}")
+        self._steps.show(self._reached)
+        return False
+
+    def reached(self) -> str:
+        """How far it came, for a message."""
+        return f"it had reached the stage {self._stage!r}" if self._stage else "it had named no stage yet"
+
+    def tail(self) -> str:
+        """The last lines of its console, without what a terminal would obey."""
+        printable = "".join(sign for sign in self._text if sign.isprintable() or sign in "\n\t")
+        return "\n".join(printable.rstrip().split("\n")[-TAIL_LINES:])
+
+    def _listen(self) -> None:
+        text = self._driver.console() if isinstance(self._driver, Console) else ""
+        if text == self._text:
+            return
+        self._text = text
+        for stage in stages(text):
+            self._stage = stage.name
+            if stage.name in ORDER:
+                self._reached = max(self._reached, ORDER.index(stage.name) + 1)
+        for trouble in troubles(text):
+            if trouble.fatal:
+                self._failure = trouble.text
+            elif trouble.text not in self._warned:
+                self._warned.add(trouble.text)
+                self._reporter.warn(f"{self._name}: {trouble.text}")
+
+    def _worth_asking(self) -> bool:
+        """Before dockerd runs nobody can answer; an image that names no stage may answer at any time."""
+        return not self._stage or self._reached == len(ORDER)
+
+    def _ask(self) -> bool:
+        timeout_s = max(self._attempt_s, ATTEMPT_S) if self._stage else self._attempt_s
+        begin = time.monotonic()
+        self.answer = self._ping(timeout_s)
+        if time.monotonic() - begin >= timeout_s:  # a slow guest is given more and more
+            self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, ATTEMPT_LIMIT_S)
+        return self.answer is not None
+
+    def _end(self, state: MachineState) -> None:
+        if self._failure:
+            raise self._error(f"{self._name} could not come up: {self._failure}")
+        raise self._error(f"{self._name} is {state}, before Docker answered; {self.reached()}")
+
+    def _error(self, message: str) -> B2dError:
+        return B2dError(message, hint="b2d logs", details=self.tail())

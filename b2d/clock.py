@@ -1,0 +1,59 @@
+"""The guest's clock is put right after the machine slept: a resumed guest goes on at the time it was saved."""
+
+from collections.abc import Callable
+
+from b2d.errors import B2dError
+from b2d.ports import Guest, Reporter
+from b2d.readiness import Ping
+
+TOLERANCE_S = 1.0
+DATE_STEP_S = 1.0  # an HTTP Date is cut to whole seconds
+ATTEMPTS = 3  # whole seconds only, on both sides: one attempt may miss by more than the tolerance
+COMMAND_TIMEOUT_S = 15.0
+
+
+def put_right(
+    answer: Ping,
+    ask: Callable[[], Ping | None],
+    guest: Callable[[], Guest],
+    reporter: Reporter,
+    now: Callable[[], float],
+) -> None:
+    """Set the guest's clock until the Docker API's own date is the host's. Where that fails: a warning.
+
+    A clock that is right already costs nothing: `answer` was had anyway, and no connection is made.
+    """
+    behind = first = _behind_s(answer, now())
+    inside: Guest | None = None
+    for _ in range(ATTEMPTS):
+        if abs(behind) <= TOLERANCE_S:
+            break
+        try:
+            inside = inside or guest()
+            _move(inside, round(behind))
+        except B2dError as error:
+            reporter.warn(f"the guest's clock is {_seconds(behind)} and could not be set: {error.message}")
+            return
+        behind = _behind_s(ask(), now())
+    if abs(behind) > TOLERANCE_S:
+        reporter.warn(f"the guest's clock is {_seconds(behind)}, although it was set {ATTEMPTS} times")
+    elif behind != first:
+        reporter.note(f"the guest's clock was {_seconds(first)}; it is right now")
+
+
+def _behind_s(answer: Ping | None, now: float) -> float:
+    """How far the guest is behind the host, in seconds; 0 where it did not say."""
+    if answer is None or answer.date is None:
+        return 0.0
+    return now - (answer.date + DATE_STEP_S / 2)
+
+
+def _move(guest: Guest, seconds: int) -> None:
+    """Move the guest's clock. By a difference, which the time that the connection takes does not falsify."""
+    result = guest.run(f"sudo date -u -s @$(($(date +%s) + {seconds}))", COMMAND_TIMEOUT_S)
+    if result.exit_code != 0:
+        raise B2dError(result.stderr.decode(errors="replace").strip() or f"exit code {result.exit_code}")
+
+
+def _seconds(behind: float) -> str:
+    return f"{abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'}"
