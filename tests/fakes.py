@@ -1,0 +1,271 @@
+"""Honest doubles of the doors in ports.py: FakeDriver passes the contract suite that the real drivers pass."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.model import CommandResult, Endpoint, MachineSpec, MachineState, ProcessIdentity
+
+ALIVE = frozenset(
+    {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
+)
+BEYOND_ANY_PID = 2**22  # Linux gives no pid as high as this: is_alive() of a fake's process is False
+
+
+def a_spec(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
+    """A small machine; `changes` are fields of MachineSpec."""
+    spec = MachineSpec(
+        name=name,
+        driver="qemu",
+        source="debian",
+        image="0" * 64,
+        memory_mib=512,
+        cpus=1,
+        disk_mib=256,
+        address="127.0.59.103",
+        ssh_port=2022,
+        docker_port=2376,
+    )
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeMachine:
+    """One machine of the fake hypervisor, and how it behaves; tests set what they are about."""
+
+    state: MachineState
+    payload: bytes
+    endpoint: Endpoint | None = None
+    process: ProcessIdentity | None = None
+    boots: int = 0
+    resumes: int = 0
+    console: str = ""
+
+
+@dataclass
+class FakeHypervisor:
+    """What outlives a driver: the machines, by name. Two drivers with one hypervisor see the same machine."""
+
+    machines: dict[str, FakeMachine] = field(default_factory=dict)
+    unusable: HypervisorUnusable | None = None  # what check() and start() raise
+    script: Sequence[str] = ()  # what a booting guest writes: each look at the console shows one more of them
+    ignores_button: bool = False  # True: the guest goes on after stop()
+    save_fails: B2dError | None = None
+    dies_after: int | None = None  # this many looks at the console after a start, the process dies
+    hang: bool = False  # True: the control socket no longer answers
+    compromises: list[str] = field(default_factory=list)
+    pids: int = BEYOND_ANY_PID
+
+
+class FakeDriver:
+    """Driver, HasProcess, Compromises and Console over a FakeHypervisor. `calls` names the verbs it was asked."""
+
+    def __init__(self, spec: MachineSpec, hypervisor: FakeHypervisor | None = None) -> None:
+        self.spec = spec
+        self.hypervisor = hypervisor or FakeHypervisor()
+        self.calls: list[str] = []
+
+    def check(self) -> None:
+        self.calls.append("check")
+        if self.hypervisor.unusable is not None:
+            raise self.hypervisor.unusable
+
+    def create(self, payload: bytes) -> None:
+        self.calls.append("create")
+        self._refuse_when_unusable()
+        if self.spec.name in self.hypervisor.machines:
+            raise WrongState(f"{self.spec.name} has a disk already")
+        self.hypervisor.machines[self.spec.name] = FakeMachine(MachineState.STOPPED, payload)
+
+    def delete(self) -> None:
+        self.calls.append("delete")
+        self.hypervisor.machines.pop(self.spec.name, None)
+
+    def state(self) -> MachineState:
+        machine = self.machine
+        if machine is None:
+            return MachineState.ABSENT
+        if self.hypervisor.hang and machine.state in ALIVE:
+            return MachineState.RUNNING
+        return machine.state
+
+    def start(self) -> None:
+        self.calls.append("start")
+        machine = self._existing()
+        if machine.state in ALIVE and machine.state != MachineState.PAUSED:
+            raise WrongState(f"{self.spec.name} is {machine.state} already")
+        self._refuse_when_unusable()
+        if machine.state == MachineState.SAVED:
+            machine.resumes += 1
+        elif machine.state != MachineState.PAUSED:
+            machine.boots += 1
+            machine.console = ""
+        if machine.state != MachineState.PAUSED:
+            self.hypervisor.pids += 1
+            machine.process = ProcessIdentity(self.hypervisor.pids, str(self.hypervisor.pids), "fake")
+        machine.endpoint = Endpoint(self.spec.address, self.spec.ssh_port, self.spec.docker_port)
+        machine.state = MachineState.RUNNING
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+        machine = self._running()
+        self._refuse_when_hung()
+        if not self.hypervisor.ignores_button:
+            _end(machine, MachineState.STOPPED)
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+        machine = self.machine
+        if machine is not None and (machine.state in ALIVE or machine.state == MachineState.CRASHED):
+            _end(machine, MachineState.STOPPED)
+
+    def save(self) -> None:
+        self.calls.append("save")
+        machine = self._running()
+        self._refuse_when_hung()
+        if self.hypervisor.save_fails is not None:
+            raise self.hypervisor.save_fails
+        _end(machine, MachineState.SAVED)
+
+    def endpoint(self) -> Endpoint:
+        endpoint = self._running().endpoint
+        if endpoint is None:
+            raise AssertionError("a running machine without an endpoint")
+        return endpoint
+
+    def process(self) -> ProcessIdentity | None:
+        return self.machine.process if self.machine is not None else None
+
+    def compromises(self) -> list[str]:
+        return list(self.hypervisor.compromises)
+
+    def console(self) -> str:
+        machine = self.machine
+        if machine is None:
+            return ""
+        shown = machine.console.count("\n")
+        if machine.state in ALIVE and shown < len(self.hypervisor.script):
+            machine.console += self.hypervisor.script[shown] + "\n"
+        if machine.state in ALIVE and shown == self.hypervisor.dies_after:
+            self.crash()
+        return machine.console
+
+    # what happens to a machine from outside
+
+    @property
+    def machine(self) -> FakeMachine | None:
+        return self.hypervisor.machines.get(self.spec.name)
+
+    def crash(self) -> None:
+        """As kill -9 of the hypervisor's process."""
+        _end(self._existing(), MachineState.CRASHED)
+
+    def pause(self) -> None:
+        """As somebody does who speaks to the hypervisor himself."""
+        self._running().state = MachineState.PAUSED
+
+    def _existing(self) -> FakeMachine:
+        if self.machine is None:
+            raise MachineAbsent(f"there is no machine {self.spec.name}")
+        return self.machine
+
+    def _running(self) -> FakeMachine:
+        machine = self._existing()
+        if machine.state not in ALIVE:
+            raise WrongState(f"{self.spec.name} is not running, it is {machine.state}")
+        return machine
+
+    def _refuse_when_unusable(self) -> None:
+        if self.hypervisor.unusable is not None:
+            raise self.hypervisor.unusable
+
+    def _refuse_when_hung(self) -> None:
+        if self.hypervisor.hang:
+            raise HypervisorUnusable("the hypervisor does not answer on its control socket")
+
+
+def _end(machine: FakeMachine, state: MachineState) -> None:
+    machine.state = state
+    machine.process = None
+    machine.endpoint = None
+
+
+class FakeProgress:
+    """Counts what it was told."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+
+
+class FakeReporter:
+    """Records all that was said, in order, as (kind, text): step, failed, progress, note, warn."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.bars: list[FakeProgress] = []
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        self.said.append(("step", text))
+        try:
+            yield
+        except BaseException:
+            self.said.append(("failed", text))
+            raise
+
+    @contextmanager
+    def progress(self, text: str, total: int) -> Iterator[FakeProgress]:
+        self.said.append(("progress", text))
+        self.bars.append(FakeProgress(total))
+        yield self.bars[-1]
+
+    def note(self, text: str) -> None:
+        self.said.append(("note", text))
+
+    def warn(self, text: str) -> None:
+        self.said.append(("warn", text))
+
+    def texts(self, kind: str) -> list[str]:
+        """All that was said in that way."""
+        return [text for said, text in self.said if said == kind]
+
+
+class FakeGuest:
+    """A Linux of files and prepared answers; `commands` and `shells` record what was asked of it."""
+
+    def __init__(self, answers: dict[str, CommandResult] | None = None) -> None:
+        self.answers = answers or {}
+        self.files: dict[str, tuple[bytes, int]] = {}
+        self.commands: list[str] = []
+        self.shells: list[str | None] = []
+        self.shell_exit_code = 0
+        self.reachable = True
+
+    def run(self, command: str, timeout_s: float) -> CommandResult:
+        """The prepared answer, else success without output."""
+        self._reach()
+        self.commands.append(command)
+        return self.answers.get(command, CommandResult(0, b"", b""))
+
+    def read(self, path: str) -> bytes:
+        self._reach()
+        if path not in self.files:
+            raise B2dError(f"{path} is not in the guest")
+        return self.files[path][0]
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        self._reach()
+        self.files[path] = (content, mode)
+
+    def shell(self, command: str | None) -> int:
+        self.shells.append(command)
+        return self.shell_exit_code if self.reachable else 255
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise WrongState("the guest cannot be reached")
