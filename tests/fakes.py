@@ -1,4 +1,4 @@
-"""Honest doubles of the doors in ports.py: FakeDriver passes the contract suite that the real drivers pass."""
+"""Honest doubles of the doors in ports.py; FakeDriver passes the contract suite that the real drivers pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ class FakeHypervisor:
 
 
 class FakeDriver:
-    """Driver, HasProcess, Compromises and Console over a FakeHypervisor. `calls` names the verbs it was asked."""
+    """Driver, HasProcess, Compromises and Console over a FakeHypervisor; `calls` names what it was asked."""
 
     def __init__(self, spec: MachineSpec, hypervisor: FakeHypervisor | None = None) -> None:
         self.spec = spec

@@ -1,0 +1,1 @@
+"""The hypervisors, each behind the door Driver of ports.py."""
