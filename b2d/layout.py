@@ -102,6 +102,16 @@ class MachinePaths:
         return self.folder / "qemu.pid"
 
     @property
+    def qemu_record(self) -> Path:
+        """How the process of qemu.pid was started, and which process it is."""
+        return self.folder / "qemu.json"
+
+    @property
+    def qemu_saved(self) -> Path:
+        """What the state saved in disk.qcow2 depends on; no such file, no saved state."""
+        return self.folder / "saved.json"
+
+    @property
     def qmp_socket(self) -> Path:
         """In the machine's folder where the path is short enough for a socket, else in the temporary folder."""
         here = self.folder / "qmp.sock"

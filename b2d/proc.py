@@ -17,14 +17,22 @@ def run(
     timeout_s: float,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
+    own_session: bool = False,
 ) -> CommandResult:
     """Run a program to its end and return how it ended, whatever its exit code.
 
     Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
+    With `own_session` a Ctrl-C in this terminal is not sent to the program.
     """
     try:
         done = subprocess.run(
-            list(arguments), input=stdin, capture_output=True, timeout=timeout_s, env=environment, check=False
+            list(arguments),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+            start_new_session=own_session,
         )
     except FileNotFoundError as error:
         raise ProgramMissing(f"{arguments[0]} is not installed", hint="b2d doctor --fix") from error

@@ -1,4 +1,4 @@
-"""Honest doubles of the doors in ports.py; FakeDriver passes the contract suite that the real drivers pass."""
+"""Honest doubles of the doors in ports.py: FakeDriver passes the contract suite of the real drivers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

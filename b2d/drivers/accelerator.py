@@ -44,8 +44,8 @@ def choose(asked: str, platform: str = sys.platform, kvm: Path = KVM, cpuinfo: P
 def _kvm_obstacle(kvm: Path, cpuinfo: Path) -> str:
     """Why KVM cannot be used, "" when it can.
 
-    A device that opens is no proof: seen inside a container of a virtual machine, where it opens, and the guest's
-    kernel hangs for want of the CPU's own virtualisation.
+    A device that opens is no proof: seen in a virtual machine, where it opens, and a guest's kernel
+    hangs for want of the CPU's own virtualisation.
     """
     try:
         os.close(os.open(kvm, os.O_RDWR))

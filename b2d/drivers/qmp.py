@@ -1,7 +1,7 @@
 """A small client of QEMU's control socket: one command after another, each with an end.
 
-Not the library qemu.qmp: that one needs asyncio, whose import alone costs more than all of `b2d status`. What is
-needed of the protocol is a line of JSON each way, with events that may come between: this page.
+Not the library qemu.qmp: that one needs asyncio, whose import alone costs more than all of `b2d status`. What
+is needed of the protocol is a line of JSON each way, with events that may come between: this page.
 """
 
 import json
@@ -56,6 +56,10 @@ class Qmp:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
         self._socket.close()
 
     def execute(self, command: str, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: object) -> Any:
@@ -69,7 +73,7 @@ class Qmp:
     def run_job(self, command: str, timeout_s: float, **arguments: object) -> None:
         """Begin a job of QEMU's and see it to its end. Raises QmpRefused when it fails, OutOfTime.
 
-        While QEMU writes or reads a machine's state it answers nothing: each question may take all the time left.
+        QEMU answers nothing while it writes or reads a machine's state: a question may take all that time.
         """
         deadline = time.monotonic() + timeout_s
         job = f"b2d-{command}"
@@ -79,7 +83,7 @@ class Qmp:
         def concluded() -> bool:
             jobs = self.execute("query-jobs", max(deadline - time.monotonic(), ANSWER_TIMEOUT_S))
             found.update(next((one for one in jobs if one.get("id") == job), {"status": "concluded"}))
-            return found["status"] == "concluded"
+            return bool(found["status"] == "concluded")
 
         try:
             wait_until(concluded, what=f"QEMU's {command}", timeout_s=timeout_s, interval_s=JOB_INTERVAL_S)
@@ -99,9 +103,7 @@ class Qmp:
             text = f"{version['major']}.{version['minor']}.{version['micro']}"
             package = greeting["QMP"]["version"].get("package", "")
         except (KeyError, TypeError) as error:
-            raise QmpError(
-                "what listens on the control socket is not QEMU", details=repr(greeting)
-            ) from error
+            raise QmpError("what listens on the control socket is no QEMU", details=repr(greeting)) from error
         self._ask("qmp_capabilities", {}, deadline)
         return f"{text} {package}".strip()
 

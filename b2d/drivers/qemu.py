@@ -1,0 +1,179 @@
+"""Machines of QEMU: one process each, which outlives the terminal and is spoken to on its control socket."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from b2d.drivers import qemu_disk
+from b2d.drivers.qemu_launch import Launcher
+from b2d.drivers.qemu_process import QemuProcess
+from b2d.drivers.qemu_state import Dependencies, SavedState
+from b2d.drivers.qmp import Qmp, QmpError
+from b2d.errors import B2dError, MachineAbsent, OutOfTime, WrongState
+from b2d.identity import is_alive
+from b2d.interrupt import held_back
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+
+# RunState of QEMU's QMP reference; what is not here is a short step on the way to running
+STATES = {
+    "running": MachineState.RUNNING,
+    "paused": MachineState.PAUSED,
+    "suspended": MachineState.PAUSED,
+    "io-error": MachineState.PAUSED,
+    "watchdog": MachineState.PAUSED,
+    "save-vm": MachineState.PAUSED,
+    "postmigrate": MachineState.PAUSED,
+    "shutdown": MachineState.STOPPING,
+    "internal-error": MachineState.CRASHED,
+    "guest-panicked": MachineState.CRASHED,
+}
+ON = frozenset(
+    {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
+)
+
+
+class QemuDriver:
+    """Driver, HasProcess, Compromises and Console for one machine; `accelerator` is that setting."""
+
+    def __init__(
+        self, spec: MachineSpec, paths: MachinePaths, image: Callable[[], Image], accelerator: str = "auto"
+    ) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._launcher = Launcher(spec, paths, image, accelerator)
+        self._process = QemuProcess(paths)
+        self._saved = SavedState(paths)
+
+    def check(self) -> None:
+        self._launcher.check()
+
+    def create(self, payload: bytes) -> None:
+        self._launcher.check()
+        with _edge():
+            qemu_disk.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
+
+    def delete(self) -> None:
+        with held_back(), _edge():
+            self._process.end()
+            for path in (self._paths.qemu_saved, self._paths.serial_log):
+                path.unlink(missing_ok=True)
+            self._paths.disk_qcow2.unlink(missing_ok=True)  # last: while it is there, so is the machine
+
+    def state(self) -> MachineState:
+        process = self._process.find()
+        if process is not None:
+            state = self._ask()
+            if is_alive(process):
+                return state
+        if not self._paths.disk_qcow2.exists():
+            return MachineState.ABSENT
+        if self._saved.exists():
+            return MachineState.SAVED
+        return MachineState.CRASHED if self._process.left_behind() else MachineState.STOPPED
+
+    def start(self) -> None:
+        state = self._existing()
+        if state in (MachineState.RUNNING, MachineState.STOPPING):
+            raise WrongState(f"{self._spec.name} is {state} already")
+        with held_back(), _edge():
+            if state == MachineState.PAUSED:
+                self._go_on()
+                return
+            self._process.end()  # one that crashed, or that a b2d which was cut off did not see started
+            if not (self._saved.exists() and self._resume()):
+                self._launcher.launch()
+
+    def stop(self) -> None:
+        self._running()
+        with Qmp(self._paths.qmp_socket) as qmp:
+            qmp.execute("system_powerdown")
+
+    def kill(self) -> None:
+        with held_back(), _edge():
+            self._process.end()
+
+    def save(self) -> None:
+        self._running()
+        launch = self._process.launch()
+        if launch is None:
+            raise WrongState(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
+        with held_back(), _edge():
+            with Qmp(self._paths.qmp_socket) as qmp:
+                self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
+            self._process.end()
+
+    def endpoint(self) -> Endpoint:
+        self._running()
+        launch = self._process.launch()
+        return launch.endpoint if launch is not None else self._launcher.plan().endpoint
+
+    def process(self) -> ProcessIdentity | None:
+        return self._process.find()
+
+    def compromises(self) -> list[str]:
+        return self._launcher.compromises()
+
+    def console(self) -> str:
+        try:
+            return self._paths.serial_log.read_bytes().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _ask(self) -> MachineState:
+        """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
+        try:
+            with Qmp(self._paths.qmp_socket) as qmp:
+                return STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
+        except (QmpError, KeyError, TypeError):
+            return MachineState.RUNNING
+
+    def _existing(self) -> MachineState:
+        state = self.state()
+        if state == MachineState.ABSENT:
+            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+        return state
+
+    def _running(self) -> None:
+        state = self._existing()
+        if state not in ON:
+            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+
+    def _go_on(self) -> None:
+        """From paused. A save that was cut off at its end left a state: it is void from here on."""
+        with Qmp(self._paths.qmp_socket) as qmp:
+            if self._saved.exists():
+                self._saved.forget(qmp)
+            qmp.execute("cont")
+
+    def _resume(self) -> bool:
+        """Go on from the saved state; False when it does not fit, and is no more."""
+        kept, plan = self._saved.dependencies(), self._launcher.plan()
+        if kept is not None and (kept.hardware, kept.image) == (plan.hardware, plan.image):
+            self._launcher.launch("-S")
+            if self._load(kept.qemu):
+                return True
+            self._process.end()
+        self._saved.discard()
+        return False
+
+    def _load(self, version: str) -> bool:
+        """Whether the QEMU that waits took the state and goes on; if not, the next boot shows why."""
+        try:
+            with Qmp(self._paths.qmp_socket) as qmp:
+                if qmp.version != version:
+                    return False
+                self._saved.load(qmp)
+                self._saved.forget(qmp)
+                qmp.execute("cont")
+        except (QmpError, OutOfTime):
+            return False
+        return True
+
+
+@contextmanager
+def _edge() -> Iterator[None]:
+    """What the file system refuses, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise B2dError(f"{error.filename or 'a file of the machine'}: {error.strerror or error}") from error

@@ -1,0 +1,37 @@
+"""The data disk of one QEMU machine: it grows with what is in it, and is never made over another."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from b2d import proc
+from b2d.errors import B2dError, WrongState
+from b2d.files import private_folder, write_whole
+
+PROGRAM = "qemu-img"
+TIMEOUT_S = 60.0
+SECTOR = 512  # bytes; a raw image is a whole number of them
+
+
+def create(path: Path, size_mib: int, payload: bytes) -> None:
+    """Make a disk that begins with `payload`. All or nothing. Raises WrongState when there is one already."""
+    if path.exists():
+        raise WrongState(f"there is a data disk already: {path}")
+    start = path.with_name(f".{path.name}.start")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        private_folder(path.parent)
+        write_whole(start, payload.ljust(-(-len(payload) // SECTOR) * SECTOR, b"\0"))
+        _image("convert", "-f", "raw", "-O", "qcow2", str(start), str(unfinished))
+        _image("resize", "-q", "-f", "qcow2", str(unfinished), f"{size_mib}M")
+        unfinished.chmod(0o600)
+        unfinished.rename(path)
+    except OSError as error:
+        raise B2dError(f"the data disk cannot be made: {error}") from error
+    finally:
+        with suppress(OSError):
+            start.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
+
+
+def _image(*arguments: str) -> None:
+    proc.check([PROGRAM, *arguments], timeout_s=TIMEOUT_S)

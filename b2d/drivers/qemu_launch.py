@@ -1,0 +1,120 @@
+"""How a QEMU machine's process is begun, and what it cannot be given here."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from b2d import address, proc
+from b2d.drivers import accelerator, qemu_arguments, qemu_disk
+from b2d.drivers.accelerator import Accelerator
+from b2d.drivers.qemu_process import Launch, QemuProcess
+from b2d.errors import HypervisorUnusable
+from b2d.files import private_folder, write_whole
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint, Image, MachineSpec
+
+LAUNCH_TIMEOUT_S = 60.0
+VERSION_TIMEOUT_S = 10.0
+PARALLEL_EMULATION = (
+    8,
+    1,
+)  # before it, several emulated CPUs crash some guests: seen on 7.2, fixed by deba78709a
+OTHERS = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Everything that is known before the start; `accelerator` is the setting: "auto", "kvm", "tcg" ..."""
+
+    spec: MachineSpec
+    paths: MachinePaths
+    image: Callable[[], Image]
+    accelerator: str
+
+    def check(self) -> None:
+        """Raise ProgramMissing unless the programs are there."""
+        for program in (qemu_arguments.PROGRAM, qemu_disk.PROGRAM):
+            if shutil.which(program) is None:
+                raise proc.ProgramMissing(f"{program} is not installed", hint="b2d doctor --fix")
+
+    def compromises(self) -> list[str]:
+        """What the machine will not get, one line each."""
+        chosen = accelerator.choose(self.accelerator)
+        found = [chosen.reason] if chosen.reason else []
+        if self.spec.cpus > 1 and self._cpus(chosen) == 1:
+            found.append(
+                f"the machine gets 1 CPU instead of {self.spec.cpus}: "
+                "QEMU before 8.1 cannot emulate several without crashing some guests"
+            )
+        return found
+
+    def plan(self) -> Launch:
+        """What a start would be. A saved state depends on the hardware, not on the ports of this host."""
+        spec = self.spec
+        return Launch(
+            endpoint=Endpoint(spec.address, spec.ssh_port, spec.docker_port),
+            hardware=self._arguments(replace(spec, address="", ssh_port=0, docker_port=0)),
+            image=self.image().sha256,
+        )
+
+    def launch(self, *extra: str) -> None:
+        """Start the process and record which it is. Raises HypervisorUnusable; nothing runs then."""
+        self.check()
+        self._refuse_taken_ports()
+        process = QemuProcess(self.paths)
+        plan = self.plan()
+        _private_socket_folder(self.paths)
+        write_whole(self.paths.serial_log, b"")  # QEMU would make it readable by others
+        process.record(plan)
+        try:
+            self._run(*extra)
+            found = process.find()
+            if found is None:
+                raise HypervisorUnusable("QEMU ended as soon as it had started", hint="b2d logs")
+            process.record(replace(plan, process=found))
+        except BaseException:
+            process.end()
+            raise
+
+    def _run(self, *extra: str) -> None:
+        """Return when QEMU has set everything up and gone to the background."""
+        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *extra]
+        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, own_session=True)
+        if done.exit_code != 0:
+            said = done.stderr.decode(errors="replace").strip()
+            last = said.splitlines()[-1].removeprefix(f"{command[0]}: ") if said else ""
+            raise HypervisorUnusable(f"QEMU did not start: {last or done.exit_code}", details=said)
+
+    def _arguments(self, spec: MachineSpec) -> list[str]:
+        chosen = accelerator.choose(self.accelerator)
+        return qemu_arguments.arguments(spec, self.image(), self.paths, chosen, self._cpus(chosen))
+
+    def _cpus(self, chosen: Accelerator) -> int:
+        wanted = self.spec.cpus or os.cpu_count() or 1
+        if wanted > 1 and chosen.emulates and _version() < PARALLEL_EMULATION:
+            return 1
+        return wanted
+
+    def _refuse_taken_ports(self) -> None:
+        for port in (self.spec.ssh_port, self.spec.docker_port):
+            if not address.free(self.spec.address, port):
+                raise HypervisorUnusable(
+                    f"port {port} of {self.spec.address} is taken by another program", hint="b2d config"
+                )
+
+
+def _version() -> tuple[int, int]:
+    """QEMU's; (0, 0) where it says nothing of the kind."""
+    said = proc.check([qemu_arguments.PROGRAM, "--version"], timeout_s=VERSION_TIMEOUT_S)
+    found = re.search(rb"version (\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _private_socket_folder(paths: MachinePaths) -> None:
+    """Who can open the control socket owns the machine: its folder must be ours alone, above all in /tmp."""
+    folder = private_folder(paths.qmp_socket.parent)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & OTHERS:
+        raise HypervisorUnusable(f"{folder} must be yours alone (mode 0700), for QEMU's control socket")

@@ -1,0 +1,124 @@
+"""The process of one QEMU machine: which one it is, how it was started, and its end."""
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass
+
+from b2d.drivers.qmp import Qmp, QmpError, QmpSilent
+from b2d.errors import HypervisorUnusable, OutOfTime
+from b2d.files import write_whole
+from b2d.identity import identify, is_alive
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint, ProcessIdentity
+from b2d.wait import wait_until
+
+END_TIMEOUT_S = 3.0  # for each way of ending a process, from a polite one to the last
+END_INTERVAL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a machine was started: where its ports are, and what a state that it saves will depend on."""
+
+    endpoint: Endpoint
+    hardware: list[str]
+    image: str  # sha256
+    process: ProcessIdentity | None = None  # None: b2d ended between QEMU's start and this record
+
+
+@dataclass(frozen=True, slots=True)
+class QemuProcess:
+    """QEMU writes the pid file and removes it at a clean end; b2d writes beside it who that was."""
+
+    paths: MachinePaths
+
+    def find(self) -> ProcessIdentity | None:
+        """The machine's living process; a pid that was given to another program since is not taken for it."""
+        pid = self._pid()
+        living = identify(pid) if pid is not None else None
+        if living is None:
+            return None
+        launch = self.launch()
+        if launch is not None and launch.process is not None and launch.process.pid == living.pid:
+            return living if launch.process == living else None
+        return living if self._listens() else None
+
+    def left_behind(self) -> bool:
+        """True when a process that did not end cleanly left its pid."""
+        return self.paths.qemu_pid.exists()
+
+    def launch(self) -> Launch | None:
+        """What was recorded of the last start, None when nothing was, or nothing whole."""
+        try:
+            kept = json.loads(self.paths.qemu_record.read_bytes())
+            process = kept["process"]
+            return Launch(
+                endpoint=Endpoint(**kept["endpoint"]),
+                hardware=kept["hardware"],
+                image=kept["image"],
+                process=ProcessIdentity(**process) if process is not None else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def record(self, launch: Launch) -> None:
+        """Keep it until the process ends."""
+        write_whole(self.paths.qemu_record, json.dumps(asdict(launch), indent=2).encode() + b"\n")
+
+    def end(self) -> None:
+        """Cut the power: ask QEMU to go, then signal it. None there: nothing but what it left is removed.
+
+        Raises HypervisorUnusable when even the last signal does not end it.
+        """
+        process = self.find()
+        if process is not None and not (self._quits(process) or self._obeys(process)):
+            raise HypervisorUnusable(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
+        for path in (self.paths.qmp_socket, self.paths.qemu_record, self.paths.qemu_pid):
+            path.unlink(missing_ok=True)
+
+    def _pid(self) -> int | None:
+        try:
+            return int(self.paths.qemu_pid.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _listens(self) -> bool:
+        """True when somebody has our control socket: it is in a private folder, so that is our QEMU."""
+        try:
+            Qmp(self.paths.qmp_socket).close()
+        except QmpSilent:
+            return True
+        except QmpError:
+            return False
+        return True
+
+    def _quits(self, process: ProcessIdentity) -> bool:
+        try:
+            with Qmp(self.paths.qmp_socket) as qmp:
+                qmp.execute("quit")
+        except QmpError:
+            return not is_alive(process)
+        return _gone(process)
+
+    @staticmethod
+    def _obeys(process: ProcessIdentity) -> bool:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if is_alive(process):
+                os.kill(process.pid, number)
+            if _gone(process):
+                return True
+        return False
+
+
+def _gone(process: ProcessIdentity) -> bool:
+    try:
+        wait_until(
+            lambda: not is_alive(process),
+            what="QEMU's end",
+            timeout_s=END_TIMEOUT_S,
+            interval_s=END_INTERVAL_S,
+        )
+    except OutOfTime:
+        return False
+    return True
