@@ -51,7 +51,7 @@ def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
 
 
 def _data_disk(paths: MachinePaths) -> list[str]:
-    """The guest's flushes reach the host's disk, no cache option weakens them; discarded space is given back."""
+    """The guest's flushes reach the host's disk: no option weakens them; discarded space is given back."""
     return [
         *("-blockdev", f"driver=file,node-name=data-file,filename={_value(paths.disk_qcow2)},discard=unmap"),
         *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),

@@ -1,7 +1,7 @@
 """A machine's saved state: a snapshot in its data disk that is used once, and what it depends on, beside it.
 
-Loading a snapshot takes the disk back to it. So a snapshot never outlives the moment from which the guest runs
-on, whichever way it gets there: it is deleted before the guest's next instruction.
+Loading a snapshot takes the disk back to it. So a snapshot never outlives the moment from which the guest
+runs on, whichever way it gets there: it is deleted before the guest's next instruction.
 """
 
 import json
