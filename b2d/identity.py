@@ -8,7 +8,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of a live process, or None when there is none of that pid (a zombie has ended)."""
+    """The identity of a live process, or None when there is none of that pid (a zombie without threads has ended)."""
     if BOOT_ID.exists():
         return _from_proc(pid)
     return _from_psutil(pid)
@@ -27,8 +27,10 @@ def _from_proc(pid: int) -> ProcessIdentity | None:
         return None
     # the second field, the program's name, may hold spaces and parentheses: count from its last ")"
     fields = stat.rpartition(")")[2].split()
-    state, start_time = fields[0], fields[19]  # proc(5): fields 3 and 22
-    return None if state in "ZX" else ProcessIdentity(pid, start_time, boot_id)
+    state, threads, start_time = fields[0], int(fields[17]), fields[19]  # proc(5): fields 3, 20 and 22
+    # a killed process is a zombie at once, but its other threads hold its files and ports a little longer
+    ended = state == "X" or (state == "Z" and threads <= 1)
+    return None if ended else ProcessIdentity(pid, start_time, boot_id)
 
 
 def _from_psutil(pid: int) -> ProcessIdentity | None:

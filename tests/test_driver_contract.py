@@ -1,0 +1,354 @@
+"""What every driver promises, asked of the fake one and of the real ones alike."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from b2d import address
+from b2d.drivers.qemu import QemuDriver
+from b2d.drivers.qmp import Qmp
+from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
+from b2d.identity import is_alive
+from b2d.layout import MachinePaths
+from b2d.model import Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.ports import Compromises, Console, Driver, HasProcess
+from b2d.wait import wait_until
+from tests import tiny
+from tests.fakes import FakeDriver, FakeHypervisor, a_spec
+
+BOOT_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 30
+
+
+class Case(Protocol):
+    """One hypervisor with one machine, and what can befall it from outside."""
+
+    spec: MachineSpec
+
+    def driver(self) -> Driver:
+        """A driver of the machine, each time a new one: nothing may live in the driver itself."""
+
+    def boot(self) -> None:
+        """Start the machine and return when the guest listens to its power button."""
+
+    def crash(self) -> None:
+        """End the hypervisor's process as the kernel does when memory is short."""
+
+    def pause(self) -> None:
+        """Halt the guest, as somebody who speaks to the hypervisor himself."""
+
+    def hang(self) -> None:
+        """Let the hypervisor's process live, but answer nothing."""
+
+    def uninstall(self) -> None:
+        """Take the hypervisor away."""
+
+
+class FakeCase:
+    def __init__(self) -> None:
+        self.spec = a_spec()
+        self.hypervisor = FakeHypervisor(script=["first line"])
+
+    def driver(self) -> FakeDriver:
+        return FakeDriver(self.spec, self.hypervisor)
+
+    def boot(self) -> None:
+        self.driver().start()
+
+    def crash(self) -> None:
+        self.driver().crash()
+
+    def pause(self) -> None:
+        self.driver().pause()
+
+    def hang(self) -> None:
+        self.hypervisor.hang = True
+
+    def uninstall(self) -> None:
+        self.hypervisor.unusable = HypervisorUnusable(
+            "the fake hypervisor is not installed", hint="install it"
+        )
+
+
+class QemuCase:
+    def __init__(self, image: Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.image = image
+        self.paths = MachinePaths(folder)
+        self.paths.folder.mkdir(mode=0o700)
+        self.paths.seed.write_bytes(bytes(2048))
+        self.spec = qemu_spec()
+        self._monkeypatch = monkeypatch
+
+    def driver(self) -> QemuDriver:
+        return QemuDriver(self.spec, self.paths, lambda: self.image, "tcg")
+
+    def boot(self) -> None:
+        driver = self.driver()
+        driver.start()
+        wait_until(lambda: tiny.counts(driver.console()) != [], what="the guest", timeout_s=BOOT_TIMEOUT_S)
+
+    def crash(self) -> None:
+        process = self.process()
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(process), what="QEMU's death", timeout_s=10)
+
+    def pause(self) -> None:
+        with Qmp(self.paths.qmp_socket) as qmp:
+            qmp.execute("stop")
+
+    def hang(self) -> None:
+        os.kill(self.process().pid, signal.SIGSTOP)
+
+    def uninstall(self) -> None:
+        self._monkeypatch.setenv("PATH", "/nonexistent")
+
+    def process(self) -> ProcessIdentity:
+        process = self.driver().process()
+        assert process is not None
+        return process
+
+
+def qemu_spec() -> MachineSpec:
+    """A small machine on ports that nobody has now."""
+    here = "127.0.59.250"
+    first = address.lease(here, 20000 + os.getpid() % 20000)
+    return a_spec(address=here, ssh_port=first, docker_port=address.lease(here, first + 1))
+
+
+@pytest.fixture(scope="session")
+def tiny_image(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return tiny.image(image, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(params=["fake", pytest.param("qemu", marks=pytest.mark.qemu)])
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
+    if request.param == "fake":
+        yield FakeCase()
+        return
+    with monkeypatch.context() as patches:
+        made = QemuCase(request.getfixturevalue("tiny_image"), tmp_path / "a machine, with a comma", patches)
+        yield made
+    made.driver().delete()
+
+
+@pytest.fixture
+def machine(case: Case) -> Case:
+    """One that has been created."""
+    case.driver().create(b"payload")
+    return case
+
+
+def test_a_machine_that_was_never_created_is_absent(case: Case) -> None:
+    assert case.driver().state() == MachineState.ABSENT
+
+
+@pytest.mark.parametrize("verb", [Driver.delete, Driver.kill], ids=["delete", "kill"])
+def test_there_is_nothing_to_take_from_an_absent_machine(case: Case, verb: Callable[[Driver], None]) -> None:
+    getattr(case.driver(), verb.__name__)()
+    assert case.driver().state() == MachineState.ABSENT
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "save", "endpoint"])
+def test_an_absent_machine_can_do_nothing(case: Case, verb: str) -> None:
+    with pytest.raises(MachineAbsent):
+        getattr(case.driver(), verb)()
+    assert case.driver().state() == MachineState.ABSENT
+
+
+def test_a_created_machine_is_stopped_for_every_driver_of_it(machine: Case) -> None:
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_machine_is_not_created_over_another(machine: Case) -> None:
+    with pytest.raises(WrongState):
+        machine.driver().create(b"another payload")
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+@pytest.mark.parametrize("verb", ["stop", "save", "endpoint"])
+def test_a_stopped_machine_has_to_be_started_first(machine: Case, verb: str) -> None:
+    with pytest.raises(WrongState):
+        getattr(machine.driver(), verb)()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_started_machine_runs_where_its_spec_says(machine: Case) -> None:
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+    endpoint = machine.driver().endpoint()
+    assert endpoint.address == machine.spec.address
+    assert (endpoint.ssh_port, endpoint.docker_port) == (machine.spec.ssh_port, machine.spec.docker_port)
+
+
+def test_a_machine_has_a_process_while_it_runs_and_only_then(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, HasProcess)
+    assert driver.process() is None
+    driver.start()
+    running = driver.process()
+    assert running is not None
+    assert running == machine.driver().process()  # type: ignore[attr-defined]
+    driver.kill()
+    assert driver.process() is None
+
+
+def test_a_running_machine_is_not_started_again(machine: Case) -> None:
+    machine.driver().start()
+    with pytest.raises(WrongState):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_kill_stops_at_once_and_twice_is_fine(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.STOPPED
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_killed_machine_starts_again(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().kill()
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_a_running_machine_can_be_deleted(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().delete()
+    assert machine.driver().state() == MachineState.ABSENT
+    assert address.free(machine.spec.address, machine.spec.docker_port)
+
+
+def test_a_deleted_machine_can_be_created_anew(machine: Case) -> None:
+    machine.driver().delete()
+    machine.driver().create(b"payload")
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_the_power_button_ends_in_stopped(machine: Case) -> None:
+    machine.boot()
+    machine.driver().stop()
+    wait_until(
+        lambda: machine.driver().state() == MachineState.STOPPED, what="the end", timeout_s=STOP_TIMEOUT_S
+    )
+
+
+def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine: Case) -> None:
+    machine.driver().start()
+    machine.crash()
+    assert machine.driver().state() == MachineState.CRASHED
+    with pytest.raises(WrongState):
+        machine.driver().endpoint()
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_after_a_kill_nothing_is_left_of_a_crash(machine: Case) -> None:
+    machine.driver().start()
+    machine.crash()
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_crashed_machine_can_be_deleted(machine: Case) -> None:
+    machine.driver().start()
+    machine.crash()
+    machine.driver().delete()
+    assert machine.driver().state() == MachineState.ABSENT
+
+
+def test_a_saved_machine_goes_on_and_is_saved_only_once(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    assert machine.driver().state() == MachineState.SAVED
+    with pytest.raises(WrongState):
+        machine.driver().endpoint()
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_saved_machine_stays_saved_when_its_power_is_cut(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.SAVED
+
+
+def test_a_saved_machine_can_be_deleted_and_leaves_nothing(machine: Case) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    machine.driver().delete()
+    machine.driver().create(b"payload")
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_machine_that_somebody_paused_goes_on_with_start(machine: Case) -> None:
+    machine.driver().start()
+    machine.pause()
+    assert machine.driver().state() == MachineState.PAUSED
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_a_hypervisor_that_hangs_counts_as_running_within_two_seconds(machine: Case) -> None:
+    machine.driver().start()
+    machine.hang()
+    begin = time.monotonic()
+    assert machine.driver().state() == MachineState.RUNNING
+    assert time.monotonic() - begin < 2
+
+
+def test_a_hypervisor_that_hangs_is_named_and_can_be_killed(machine: Case) -> None:
+    machine.driver().start()
+    machine.hang()
+    with pytest.raises(HypervisorUnusable):
+        machine.driver().stop()
+    with pytest.raises(HypervisorUnusable):
+        machine.driver().save()
+    machine.driver().kill()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_without_the_hypervisor_nothing_starts_and_the_state_is_still_true(machine: Case) -> None:
+    machine.uninstall()
+    with pytest.raises(HypervisorUnusable) as caught:
+        machine.driver().check()
+    assert caught.value.hint
+    with pytest.raises(HypervisorUnusable):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_without_the_hypervisor_nothing_is_created(case: Case) -> None:
+    case.uninstall()
+    with pytest.raises(HypervisorUnusable):
+        case.driver().create(b"payload")
+    assert case.driver().state() == MachineState.ABSENT
+
+
+def test_the_console_is_empty_before_the_first_start_and_begins_anew_with_each_boot(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, Console)
+    assert driver.console() == ""
+    machine.boot()
+    before = driver.console()
+    assert before
+    driver.kill()
+    assert before in driver.console()
+    driver.start()
+    assert before not in driver.console()[: len(before)] or driver.console() == before
+
+
+def test_compromises_are_lines(case: Case) -> None:
+    driver = case.driver()
+    assert isinstance(driver, Compromises)
+    assert all(line and "\n" not in line for line in driver.compromises())
