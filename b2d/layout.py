@@ -32,6 +32,11 @@ class ImagePaths:
     def initrd(self) -> Path:
         return self.folder / f"{self.sha256}.initrd"
 
+    @property
+    def checked(self) -> Path:
+        """How the files looked when they were last hashed, so that an unchanged one is not hashed again."""
+        return self.folder / f"{self.sha256}.checked"
+
 
 @dataclass(frozen=True, slots=True)
 class MachinePaths:
@@ -143,6 +148,11 @@ class Home:
     @property
     def images(self) -> Path:
         return self.root / "images"
+
+    @property
+    def images_lock(self) -> Path:
+        """Held while an image is taken in or removed."""
+        return self.root / "images" / ".lock"
 
     @property
     def cache(self) -> Path:

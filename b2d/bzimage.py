@@ -1,0 +1,112 @@
+"""The kernel proper, taken out of the bzImage that distributions ship: given it, nobody need unpack it.
+
+Outside facts: Documentation/arch/x86/boot.rst of Linux (the setup header, protocol 2.08 and later), and
+Documentation/arch/x86/pvh.rst of Xen (the note by which a hypervisor finds the entry point).
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+
+SECTOR = 512
+SETUP_SECTORS = 0x1F1
+MAGIC = 0x202
+PROTOCOL = 0x206
+PAYLOAD = 0x248  # offset from the end of the setup code, then length, both 32 bits
+HEADER_END = 0x250
+DEFAULT_SETUP_SECTORS = 4  # what zero stands for
+FIRST_PROTOCOL_WITH_PAYLOAD = 0x208
+
+SIZE_LIMIT = 1 << 30  # bytes; a kernel that unpacks to more is none
+ELF64 = b"\x7fELF\x02\x01"
+PT_NOTE = 4
+PVH_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY
+
+
+class DamagedKernelError(ValueError):
+    """The payload is not what its header, or its own last bytes, say of it."""
+
+
+def vmlinux(image: bytes) -> bytes | None:
+    """The ELF kernel that a hypervisor can enter directly, or None where this one has to unpack itself.
+
+    None: no bzImage, packed in a way that is not known here, or without PVH. Raises DamagedKernelError.
+    """
+    payload = _payload(image)
+    unpack = next((unpack for magic, unpack in UNPACKERS.items() if payload.startswith(magic)), None)
+    if unpack is None:
+        return None
+    kernel = unpack(payload)
+    # every packer of the kernel's build leaves the size as the last four bytes, gzip by its own format
+    if len(kernel) != struct.unpack_from("<I", payload, len(payload) - 4)[0]:
+        raise DamagedKernelError("the kernel does not unpack to the size that it names")
+    return kernel if _has_pvh_entry(kernel) else None
+
+
+def _payload(image: bytes) -> bytes:
+    """The packed kernel; nothing where the header is not a bzImage's."""
+    if len(image) < HEADER_END or image[MAGIC : MAGIC + 4] != b"HdrS":
+        return b""
+    if struct.unpack_from("<H", image, PROTOCOL)[0] < FIRST_PROTOCOL_WITH_PAYLOAD:
+        return b""
+    setup = (image[SETUP_SECTORS] or DEFAULT_SETUP_SECTORS) + 1  # the boot sector is not counted
+    offset, length = struct.unpack_from("<II", image, PAYLOAD)
+    payload = image[setup * SECTOR + offset :][:length]
+    if len(payload) != length or length < 4:
+        raise DamagedKernelError("the kernel ends before its payload does")
+    return payload
+
+
+def _gzip(payload: bytes) -> bytes:
+    import zlib
+
+    try:
+        return zlib.decompressobj(wbits=31).decompress(payload, SIZE_LIMIT)
+    except zlib.error as error:
+        raise DamagedKernelError(str(error)) from error
+
+
+def _xz(payload: bytes) -> bytes:
+    import lzma
+
+    try:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, SIZE_LIMIT)
+    except lzma.LZMAError as error:
+        raise DamagedKernelError(str(error)) from error
+
+
+def _zstd(payload: bytes) -> bytes:
+    import zstandard
+
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+    except zstandard.ZstdError as error:
+        raise DamagedKernelError(str(error)) from error
+
+
+UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": _gzip,
+    b"\xfd7zXZ\x00": _xz,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+def _has_pvh_entry(kernel: bytes) -> bool:
+    if not kernel.startswith(ELF64):
+        return False
+    try:
+        return any(name == b"Xen\0" and kind == PVH_ENTRY for name, kind in _notes(kernel))
+    except struct.error as error:
+        raise DamagedKernelError("the unpacked kernel is not a whole ELF file") from error
+
+
+def _notes(kernel: bytes) -> Iterator[tuple[bytes, int]]:
+    """The name and kind of each note of an ELF64 file."""
+    table = struct.unpack_from("<Q", kernel, 0x20)[0]
+    entry_size, entries = struct.unpack_from("<HH", kernel, 0x36)
+    for index in range(entries):
+        kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", kernel, table + index * entry_size)
+        end = offset + size
+        while kind == PT_NOTE and offset + 12 <= end:
+            name_size, content_size, note = struct.unpack_from("<III", kernel, offset)
+            yield kernel[offset + 12 : offset + 12 + name_size], note
+            offset += 12 + -(-name_size // 4) * 4 + -(-content_size // 4) * 4

@@ -1,0 +1,193 @@
+"""What is taken out of a kept ISO and laid beside it, so that a hypervisor can load it without a boot loader."""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from b2d import bzimage
+from b2d.errors import DownloadFailed
+from b2d.files import write_whole
+from b2d.iso9660 import SECTOR
+from b2d.layout import ImagePaths
+from b2d.model import Extent
+
+if TYPE_CHECKING:
+    from pycdlib import PyCdlib
+
+Stamp = list[int]  # size, mtime_ns, inode; a list, since it is kept as JSON
+
+DESCRIPTION = "/b2d/image.json"
+FORMAT = 1
+UNFINISHED = ".unfinished"
+CHUNK = 1 << 20
+SQUASHFS = b"hsqs"
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file that was unpacked, so that damage to it is found out."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an ISO says of itself; of one that is not b2d's, nothing is known."""
+
+    version: str = ""
+    kernel: Part | None = None
+    initrd: Part | None = None
+    arguments: str = ""
+    root: Extent | None = None
+
+
+def unpack(paths: ImagePaths) -> Content:
+    """Write the kernel and the initrd beside the kept ISO, and say what it is; twice gives the same files.
+
+    An ISO of other origin: nothing is written. Raises DownloadFailed when b2d's own is not what it should be.
+    """
+    with _opened(paths.iso) as iso:
+        described = _read(iso, DESCRIPTION) if iso is not None else None
+        if iso is None or described is None:
+            return Content()
+        with _damage(paths.iso):
+            description = json.loads(described)
+            if description["format"] != FORMAT:
+                raise DownloadFailed(f"this ISO is of format {description['format']}", hint="update b2d")
+            packed_kernel = _needed(iso, description["kernel"])
+            kernel = bzimage.vmlinux(packed_kernel) or packed_kernel
+            initrd = _unpacked(_needed(iso, description["initrd"]))
+            return Content(
+                version=str(description["version"]),
+                kernel=_lay(paths.kernel, kernel),
+                initrd=_lay(paths.initrd, initrd),
+                arguments=str(description["arguments"]),
+                root=_squashfs(iso, paths.iso, str(description["root"])),
+            )
+
+
+def copy(source: Path, target: Path) -> str:
+    """Copy a file, down to the disk itself, and return its sha256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with source.open("rb") as old, target.open("wb") as new:
+        while chunk := old.read(CHUNK):
+            digest.update(chunk)
+            new.write(chunk)
+        new.flush()
+        os.fsync(new.fileno())
+    target.chmod(0o600)
+    return digest.hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """The file's sha256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> Stamp:
+    """How the file looks from outside: equal while nobody wrote it."""
+    seen = path.stat()
+    return [seen.st_size, seen.st_mtime_ns, seen.st_ino]
+
+
+def _lay(path: Path, content: bytes) -> Part:
+    part = Part(hashlib.sha256(content).hexdigest(), len(content))
+    if not (path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256):
+        write_whole(path, content)  # never under a machine that has the same file open
+    return part
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["PyCdlib | None"]:
+    """The ISO's files; None where the library cannot read it, which a boot loader may all the same."""
+    from pycdlib import PyCdlib
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    iso = PyCdlib()
+    try:
+        iso.open(str(path))
+    except (PyCdlibException, struct.error, IndexError):
+        yield None
+        return
+    try:
+        yield iso
+    finally:
+        iso.close()
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, PyCdlibException) as error:
+        raise DownloadFailed(
+            f"{path.name} says it is an image of b2d's, but is damaged",
+            hint="b2d download",
+            details=repr(error),
+        ) from error
+
+
+def _record(iso: "PyCdlib", path: str) -> Any:
+    from pycdlib.pycdlibexception import PyCdlibInvalidInput
+
+    if not iso.has_rock_ridge():
+        return None
+    try:
+        return iso.get_record(rr_path=path)
+    except PyCdlibInvalidInput:  # there is no such file
+        return None
+
+
+def _read(iso: "PyCdlib", path: str) -> bytes | None:
+    from io import BytesIO
+
+    if _record(iso, path) is None:
+        return None
+    content = BytesIO()
+    iso.get_file_from_iso_fp(content, rr_path=path)
+    return content.getvalue()
+
+
+def _needed(iso: "PyCdlib", path: str) -> bytes:
+    content = _read(iso, path)
+    if content is None:
+        raise ValueError(f"{path} is missing")
+    return content
+
+
+def _unpacked(initrd: bytes) -> bytes:
+    """The initrd as the kernel would unpack it: under emulation that takes a second, here a moment."""
+    import zstandard
+
+    if not initrd.startswith(ZSTD):
+        return initrd
+    try:
+        unpacker = zstandard.ZstdDecompressor().decompressobj()
+        content = unpacker.decompress(initrd)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if not unpacker.eof:
+        raise ValueError("the initrd ends too soon")
+    return content
+
+
+def _squashfs(iso: "PyCdlib", path: Path, root: str) -> Extent | None:
+    """Where the root lies in the ISO; None for one that is no squashfs, which a kernel cannot mount as a disk."""
+    record = _record(iso, root)
+    if record is None:
+        raise ValueError(f"{root} is missing")
+    extent = Extent(int(record.extent_location()) * SECTOR, int(record.get_data_length()))
+    with path.open("rb") as file:
+        file.seek(extent.offset)
+        return extent if file.read(len(SQUASHFS)) == SQUASHFS else None

@@ -1,0 +1,236 @@
+"""The images of one home: each kept under its own hash, with what it is beside it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from b2d import image_files
+from b2d.errors import B2dError, Busy, DownloadFailed
+from b2d.files import private_folder, write_whole
+from b2d.image_files import Part, Stamp
+from b2d.iso9660 import read_volume
+from b2d.layout import Home, ImagePaths
+from b2d.model import Extent, Image
+
+FORMAT = 1
+LOCK_WAIT_S = 120.0  # to take in an image takes seconds
+HINT = "b2d download"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What <sha256>.json says. `sources` tells when it was taken in under which name, in seconds since 1970."""
+
+    version: str
+    size: int
+    sources: dict[str, float]
+    kernel: Part | None = None
+    initrd: Part | None = None
+    arguments: str = ""
+    root: Extent | None = None
+    format: int = field(default=FORMAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The folder images/ of one home. Readers never wait; whoever adds or removes holds the folder's lock."""
+
+    home: Home
+
+    def all(self) -> list[Image]:
+        """Each image once, under the source that it was last taken in for; newest first."""
+        found = [(max(facts.sources.values()), sha256, facts) for sha256, facts in self._facts()]
+        found.sort(key=lambda one: one[:2], reverse=True)
+        return [self._image(sha256, facts) for _, sha256, facts in found]
+
+    def find(self, source: str) -> Image | None:
+        """The newest that is kept of a source, or None."""
+        found = [
+            (facts.sources[source], sha256, facts)
+            for sha256, facts in self._facts()
+            if source in facts.sources
+        ]
+        if not found:
+            return None
+        _, sha256, facts = max(found, key=lambda one: one[:2])
+        return self._image(sha256, facts, source)
+
+    def get(self, sha256: str) -> Image:
+        """The one of that hash. Raises B2dError when it is not kept."""
+        facts = _read_facts(self.home.image(sha256))
+        if facts is None:
+            raise B2dError(f"the image {sha256[:12]} is not kept any more", hint=HINT)
+        return self._image(sha256, facts)
+
+    def adopt(self, iso: Path, source: str) -> Image:
+        """Take a copy of `iso` in as the newest of `source`; twice is fine. The file itself stays as it is.
+
+        Raises DownloadFailed, and nothing is kept then, unless it is a whole ISO image; B2dError where the home
+        cannot be written.
+        """
+        with _edge(self.home.images):
+            volume = read_volume(iso)
+            with self._lock():
+                sha256 = self._copy_in(iso)
+                paths = self.home.image(sha256)
+                known = _read_facts(paths)
+                content = image_files.unpack(paths)
+                sources = {**(known.sources if known else {}), source: time.time()}
+                facts = Facts(
+                    version=content.version or volume.version or sha256[:12],
+                    size=paths.iso.stat().st_size,
+                    sources=sources,
+                    kernel=content.kernel,
+                    initrd=content.initrd,
+                    arguments=content.arguments,
+                    root=content.root,
+                )
+                write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+        return self._image(sha256, facts, source)
+
+    def verify(self, image: Image) -> None:
+        """Raise DownloadFailed unless the files are what they were when they were kept.
+
+        A file that looks as it did when it was last hashed (size, time, inode) is not hashed again. What was
+        unpacked from a sound ISO is unpacked again where it is damaged.
+        """
+        paths = self.home.image(image.sha256)
+        facts = _read_facts(paths)
+        with _edge(self.home.images):
+            seen = _read_stamps(paths)
+            whole = dict(seen)
+            if facts is None or not _is_sound(paths.iso, image.sha256, whole):
+                raise DownloadFailed(f"the image {image.version} is damaged: {paths.iso}", hint=HINT)
+            if not all(_is_sound(path, part.sha256, whole) for path, part in _parts(paths, facts)):
+                image_files.unpack(paths)
+                for path, part in _parts(paths, facts):
+                    if not _is_sound(path, part.sha256, whole):
+                        raise DownloadFailed(f"the image {image.version} is damaged: {path}", hint=HINT)
+            if whole != seen:
+                write_whole(paths.checked, json.dumps(whole).encode())
+
+    def remove(self, sha256: str) -> None:
+        """Remove the image and all that belongs to it; not kept: nothing. The facts go first."""
+        paths = self.home.image(sha256)
+        if not self.home.images.is_dir():
+            return
+        with _edge(self.home.images), self._lock():
+            for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.iso):
+                path.unlink(missing_ok=True)
+
+    def _facts(self) -> Iterator[tuple[str, Facts]]:
+        try:
+            names = os.listdir(self.home.images)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise B2dError(f"{self.home.images} cannot be read: {error.strerror}") from error
+        for name in sorted(names):
+            sha256, dot, kind = name.partition(".")
+            facts = _read_facts(self.home.image(sha256)) if dot and kind == "json" and sha256 else None
+            if facts is not None:
+                yield sha256, facts
+
+    def _image(self, sha256: str, facts: Facts, source: str = "") -> Image:
+        paths = self.home.image(sha256)
+        return Image(
+            sha256=sha256,
+            iso=paths.iso,
+            source=source or max(facts.sources, key=lambda name: facts.sources[name]),
+            version=facts.version,
+            size=facts.size,
+            kernel=paths.kernel if facts.kernel else None,
+            initrd=paths.initrd if facts.initrd else None,
+            kernel_arguments=facts.arguments,
+            root=facts.root,
+        )
+
+    def _copy_in(self, iso: Path) -> str:
+        """Copy `iso` to where its hash says; what lies there already and is sound stays: a machine may run it."""
+        for left in self.home.images.glob(
+            f".*{image_files.UNFINISHED}"
+        ):  # we hold the lock: of a b2d that died
+            left.unlink(missing_ok=True)
+        temporary = self.home.images / f".{os.getpid()}{image_files.UNFINISHED}"
+        try:
+            sha256 = image_files.copy(iso, temporary)
+            read_volume(temporary)  # what was copied, which need not be what was looked at first
+            paths = self.home.image(sha256)
+            if not _is_sound(paths.iso, sha256, {}):
+                temporary.replace(paths.iso)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return sha256
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        private_folder(self.home.images)
+        lock = FileLock(self.home.images_lock)
+        try:
+            lock.acquire(timeout=LOCK_WAIT_S)
+        except Timeout:
+            raise Busy("another b2d is taking in an image", hint="try again when that has ended") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _edge(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise B2dError(f"{error.filename or folder}: {error.strerror or error}") from error
+
+
+def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
+    parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd))
+    return [(path, part) for path, part in parts if part is not None]
+
+
+def _is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
+    """True when the file has that hash; `stamps` saves the work where it can, and is brought up to date."""
+    try:
+        stamp = image_files.stamp(path)
+        if stamps.get(path.name) == stamp:
+            return True
+        if image_files.hash_of(path) != sha256:
+            return False
+    except FileNotFoundError:
+        return False
+    stamps[path.name] = stamp
+    return True
+
+
+def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:
+    try:
+        kept = json.loads(paths.checked.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _read_facts(paths: ImagePaths) -> Facts | None:
+    """None where there are none, or none that this b2d can read: then the image is not there."""
+    try:
+        kept = json.loads(paths.facts.read_bytes())
+        if kept["format"] != FORMAT or not kept["sources"]:
+            return None
+        return Facts(
+            version=str(kept["version"]),
+            size=int(kept["size"]),
+            sources={str(source): float(when) for source, when in kept["sources"].items()},
+            kernel=Part(**kept["kernel"]) if kept["kernel"] else None,
+            initrd=Part(**kept["initrd"]) if kept["initrd"] else None,
+            arguments=str(kept["arguments"]),
+            root=Extent(**kept["root"]) if kept["root"] else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
