@@ -1,4 +1,4 @@
-"""What is taken out of a kept ISO and laid beside it, so that a hypervisor can load it without a boot loader."""
+"""What is taken out of a kept ISO and laid beside it, so that a hypervisor needs no boot loader."""
 
 import hashlib
 import json
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Stamp = list[int]  # size, mtime_ns, inode; a list, since it is kept as JSON
 
+HINT = "b2d download"
 DESCRIPTION = "/b2d/image.json"
 FORMAT = 1
 UNFINISHED = ".unfinished"
@@ -133,7 +134,7 @@ def _damage(path: Path) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, PyCdlibException) as error:
         raise DownloadFailed(
             f"{path.name} says it is an image of b2d's, but is damaged",
-            hint="b2d download",
+            hint=HINT,
             details=repr(error),
         ) from error
 
@@ -183,7 +184,7 @@ def _unpacked(initrd: bytes) -> bytes:
 
 
 def _squashfs(iso: "PyCdlib", path: Path, root: str) -> Extent | None:
-    """Where the root lies in the ISO; None for one that is no squashfs, which a kernel cannot mount as a disk."""
+    """Where the root lies in the ISO; None for one that is no squashfs: no disk to mount."""
     record = _record(iso, root)
     if record is None:
         raise ValueError(f"{root} is missing")

@@ -23,7 +23,7 @@ HINT = "b2d download"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What <sha256>.json says. `sources` tells when it was taken in under which name, in seconds since 1970."""
+    """What <sha256>.json says. `sources` tells when it was taken in under which name (Unix time)."""
 
     version: str
     size: int
@@ -69,27 +69,14 @@ class Images:
     def adopt(self, iso: Path, source: str) -> Image:
         """Take a copy of `iso` in as the newest of `source`; twice is fine. The file itself stays as it is.
 
-        Raises DownloadFailed, and nothing is kept then, unless it is a whole ISO image; B2dError where the home
-        cannot be written.
+        Raises DownloadFailed unless it is a whole ISO image, and B2dError where the home cannot be written:
+        nothing is kept then.
         """
         with _edge(self.home.images):
             volume = read_volume(iso)
             with self._lock():
                 sha256 = self._copy_in(iso)
-                paths = self.home.image(sha256)
-                known = _read_facts(paths)
-                content = image_files.unpack(paths)
-                sources = {**(known.sources if known else {}), source: time.time()}
-                facts = Facts(
-                    version=content.version or volume.version or sha256[:12],
-                    size=paths.iso.stat().st_size,
-                    sources=sources,
-                    kernel=content.kernel,
-                    initrd=content.initrd,
-                    arguments=content.arguments,
-                    root=content.root,
-                )
-                write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+                facts = self._describe(sha256, volume.version, source)
         return self._image(sha256, facts, source)
 
     def verify(self, image: Image) -> None:
@@ -119,12 +106,33 @@ class Images:
         if not self.home.images.is_dir():
             return
         with _edge(self.home.images), self._lock():
-            for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.iso):
-                path.unlink(missing_ok=True)
+            _unlink(paths)
+
+    def _describe(self, sha256: str, label: str, source: str) -> Facts:
+        """Unpack a kept ISO and write what it is. Where that fails, it is kept only if it was before."""
+        paths = self.home.image(sha256)
+        known = _read_facts(paths)
+        try:
+            content = image_files.unpack(paths)
+            facts = Facts(
+                version=content.version or label or sha256[:12],
+                size=paths.iso.stat().st_size,
+                sources={**(known.sources if known else {}), source: time.time()},
+                kernel=content.kernel,
+                initrd=content.initrd,
+                arguments=content.arguments,
+                root=content.root,
+            )
+            write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+        except BaseException:
+            if known is None:
+                _unlink(paths)
+            raise
+        return facts
 
     def _facts(self) -> Iterator[tuple[str, Facts]]:
         try:
-            names = os.listdir(self.home.images)
+            names = [path.name for path in self.home.images.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -150,10 +158,9 @@ class Images:
         )
 
     def _copy_in(self, iso: Path) -> str:
-        """Copy `iso` to where its hash says; what lies there already and is sound stays: a machine may run it."""
-        for left in self.home.images.glob(
-            f".*{image_files.UNFINISHED}"
-        ):  # we hold the lock: of a b2d that died
+        """Copy `iso` to where its hash says. What lies there sound stays: a machine may run it."""
+        # we hold the lock: what is unfinished is of a b2d that died
+        for left in self.home.images.glob(f".*{image_files.UNFINISHED}"):
             left.unlink(missing_ok=True)
         temporary = self.home.images / f".{os.getpid()}{image_files.UNFINISHED}"
         try:
@@ -188,6 +195,12 @@ def _edge(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise B2dError(f"{error.filename or folder}: {error.strerror or error}") from error
+
+
+def _unlink(paths: ImagePaths) -> None:
+    """The facts go first: without them nothing else is looked at."""
+    for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.iso):
+        path.unlink(missing_ok=True)
 
 
 def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
