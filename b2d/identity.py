@@ -8,7 +8,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of a live process, or None when there is none of that pid (a zombie without threads has ended)."""
+    """The identity of a live process, or None when there is none of that pid (a zombie has ended)."""
     if BOOT_ID.exists():
         return _from_proc(pid)
     return _from_psutil(pid)

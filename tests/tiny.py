@@ -1,7 +1,7 @@
 """A guest that is up in two seconds: the kernel and programs of a real image, with an init that only counts.
 
-It writes to its console `tiny: found N` (the count that its data disk held when it booted), then `tiny: count N`,
-five a second, each number after the disk has it. The power button turns it off.
+It writes to its console `tiny: found N` (the count that its data disk held when it booted), then, five times
+a second, `tiny: count N`, each number when the disk has it. The power button turns it off.
 """
 
 import re

@@ -1,0 +1,242 @@
+"""The client of QEMU's control socket keeps its word and its time, whatever the other end does."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2d.drivers.qmp import Qmp, QmpError, QmpRefused, QmpSilent
+from b2d.errors import OutOfTime
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"}}}
+EVENT = {"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 2}}
+Script = Callable[["Peer"], None]
+
+
+class Peer:
+    """The other end of one connection, in the hands of a test."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._lines = connection.makefile("rb")
+
+    def send(self, *messages: object) -> None:
+        self.raw(b"".join(json.dumps(message).encode() + b"\r\n" for message in messages))
+
+    def raw(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+    def question(self) -> dict[str, Any]:
+        line = self._lines.readline()
+        if not line:
+            raise ConnectionError
+        asked: dict[str, Any] = json.loads(line)
+        return asked
+
+    def greet(self) -> None:
+        self.send(GREETING)
+        self.answer({})
+
+    def answer(self, value: object) -> dict[str, Any]:
+        """Wait for a question and answer it."""
+        asked = self.question()
+        self.send({"return": value, "id": asked["id"]})
+        return asked
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[Script], Path]]:
+    """Serve one connection by a script; the connection stays open until the test ends."""
+    server = socket.socket(socket.AF_UNIX)
+    done = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def begin(script: Script) -> Path:
+        path = tmp_path / "qmp.sock"
+        server.bind(str(path))
+        server.listen(1)
+
+        def run() -> None:
+            with server.accept()[0] as connection:
+                try:
+                    script(Peer(connection))
+                    done.wait(10)
+                except OSError:
+                    pass  # the client has gone, as it may
+
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[0].start()
+        return path
+
+    yield begin
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    server.close()
+
+
+def test_the_version_comes_with_the_greeting(serve: Callable[[Script], Path]) -> None:
+    with Qmp(serve(Peer.greet)) as qmp:
+        assert qmp.version == "7.2.22 Debian"
+
+
+def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        asked.append(peer.answer({"status": "running"}))
+
+    with Qmp(serve(script)) as qmp:
+        assert qmp.execute("query-status", job_id="x") == {"status": "running"}
+    assert asked[0]["execute"] == "query-status"
+    assert asked[0]["arguments"] == {"job-id": "x"}
+
+
+def test_events_and_late_answers_between_are_passed_over(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.send(GREETING, EVENT)
+        peer.answer({})
+        asked = peer.question()
+        peer.send(
+            EVENT, {"return": "late", "id": asked["id"] - 1}, EVENT, {"return": "right", "id": asked["id"]}
+        )
+
+    with Qmp(serve(script)) as qmp:
+        assert qmp.execute("query-status") == "right"
+
+
+def test_an_answer_in_pieces_is_one_answer(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        asked = peer.question()
+        text = json.dumps({"return": "wh\u00f6le", "id": asked["id"]}, ensure_ascii=False).encode() + b"\n"
+        for place in range(len(text)):
+            peer.raw(text[place : place + 1])
+
+    with Qmp(serve(script)) as qmp:
+        assert qmp.execute("query-status") == "wh\u00f6le"
+
+
+def test_a_refusal_says_why_and_the_connection_lives_on(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        asked = peer.question()
+        peer.send({"error": {"class": "GenericError", "desc": "not now"}, "id": asked["id"]})
+        peer.answer("after all")
+
+    with Qmp(serve(script)) as qmp:
+        with pytest.raises(QmpRefused, match=r"refused cont: not now"):
+            qmp.execute("cont")
+        assert qmp.execute("cont") == "after all"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda peer: None,
+        lambda peer: peer.send(GREETING),
+        lambda peer: peer.raw(b'{"QMP": '),
+    ],
+    ids=["nothing", "no answer", "half a line"],
+)
+def test_silence_ends_in_time(serve: Callable[[Script], Path], script: Script) -> None:
+    begin = time.monotonic()
+    with pytest.raises(QmpSilent):
+        Qmp(serve(script), timeout_s=0.3)
+    assert 0.25 < time.monotonic() - begin < 1
+
+
+def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        while True:
+            peer.send(*[EVENT] * 100)
+
+    with Qmp(serve(script)) as qmp:
+        begin = time.monotonic()
+        with pytest.raises(QmpSilent):
+            qmp.execute("query-status", 0.3)
+        assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b'{"QMP": 3}\n', b"\n"],
+    ids=["ssh", "bytes", "list", "empty", "wrong", "blank"],
+)
+def test_nonsense_is_called_so(serve: Callable[[Script], Path], said: bytes) -> None:
+    with pytest.raises(QmpError):
+        Qmp(serve(lambda peer: peer.raw(said)))
+
+
+def test_a_line_without_end_is_not_kept_for_ever(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        while True:
+            peer.raw(b"x" * 65536)
+
+    with pytest.raises(QmpError, match="no end"):
+        Qmp(serve(script), timeout_s=10)
+
+
+def test_an_end_in_the_middle_is_named(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.question()
+        peer.connection.shutdown(socket.SHUT_RDWR)
+
+    with Qmp(serve(script)) as qmp, pytest.raises(QmpError, match="closed"):
+        qmp.execute("query-status")
+
+
+def test_no_socket_and_nobody_behind_one_are_no_silence(tmp_path: Path) -> None:
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(stale))
+    for path in (tmp_path / "absent.sock", stale):
+        with pytest.raises(QmpError) as caught:
+            Qmp(path)
+        assert not isinstance(caught.value, QmpSilent)
+
+
+def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
+    asked: list[str] = []
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        job = peer.answer({})["arguments"]["job-id"]
+        other = {"id": "other", "status": "concluded", "error": "not ours"}
+        for status in ("running", "concluded"):
+            peer.answer([other, {"id": job, "status": status}])
+        asked.append(peer.answer({})["execute"])
+
+    with Qmp(serve(script)) as qmp:
+        qmp.run_job("snapshot-save", 5, tag="x")
+    assert asked == ["job-dismiss"]
+
+
+def test_a_job_that_fails_says_why(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        job = peer.answer({})["arguments"]["job-id"]
+        peer.answer([{"id": job, "status": "concluded", "error": "No space left on device"}])
+        peer.answer({})
+
+    with Qmp(serve(script)) as qmp, pytest.raises(QmpRefused, match="No space left"):
+        qmp.run_job("snapshot-save", 5)
+
+
+def test_a_job_without_end_is_given_up(serve: Callable[[Script], Path]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        job = peer.answer({})["arguments"]["job-id"]
+        while True:
+            peer.answer([{"id": job, "status": "running"}])
+
+    with Qmp(serve(script)) as qmp, pytest.raises(OutOfTime):
+        qmp.run_job("snapshot-save", 0.3)
