@@ -123,6 +123,9 @@ class Images:
                 arguments=content.arguments,
                 root=content.root,
             )
+            files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
+            stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
+            write_whole(paths.checked, json.dumps(stamps).encode())
             write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
         except BaseException:
             if known is None:
