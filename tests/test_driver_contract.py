@@ -21,7 +21,6 @@ from b2d.wait import wait_until
 from tests import tiny
 from tests.fakes import FakeDriver, FakeHypervisor, a_spec
 
-BOOT_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
 
@@ -60,7 +59,7 @@ class FakeCase:
     def boot(self) -> None:
         driver = self.driver()
         driver.start()
-        wait_until(lambda: "last line" in driver.console(), what="the guest", timeout_s=BOOT_TIMEOUT_S)
+        wait_until(lambda: "last line" in driver.console(), what="the guest", timeout_s=tiny.BOOT_TIMEOUT_S)
 
     def crash(self) -> None:
         self.driver().crash()
@@ -83,7 +82,7 @@ class QemuCase:
         self.paths = MachinePaths(folder)
         self.paths.folder.mkdir(mode=0o700)
         self.paths.seed.write_bytes(bytes(2048))
-        self.spec = qemu_spec()
+        self.spec = tiny.spec()
         self._monkeypatch = monkeypatch
 
     def driver(self) -> QemuDriver:
@@ -92,7 +91,9 @@ class QemuCase:
     def boot(self) -> None:
         driver = self.driver()
         driver.start()
-        wait_until(lambda: tiny.counts(driver.console()) != [], what="the guest", timeout_s=BOOT_TIMEOUT_S)
+        wait_until(
+            lambda: tiny.counts(driver.console()) != [], what="the guest", timeout_s=tiny.BOOT_TIMEOUT_S
+        )
 
     def crash(self) -> None:
         process = self.process()
@@ -113,13 +114,6 @@ class QemuCase:
         process = self.driver().process()
         assert process is not None
         return process
-
-
-def qemu_spec() -> MachineSpec:
-    """A small machine on ports that nobody has now."""
-    here = "127.0.59.250"
-    first = address.lease(here, 20000 + os.getpid() % 20000)
-    return a_spec(address=here, ssh_port=first, docker_port=address.lease(here, first + 1))
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ It writes to its console `tiny: found N` (the count that its data disk held when
 a second, `tiny: count N`, each number when the disk has it. The power button turns it off.
 """
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from b2d.model import Image
+from b2d import address
+from b2d.model import Image, MachineSpec
+from tests.fakes import a_spec
 
+BOOT_TIMEOUT_S = 120.0
 COUNT_OFFSET = 1024 * 1024  # bytes into the data disk, away from the payload
 INIT = f"""#!/bin/sh
 export PATH=/bin:/lower/usr/bin:/lower/usr/sbin
@@ -36,6 +40,13 @@ while :; do
 done
 """
 POWER_BUTTON = "#!/bin/sh\nsync\npoweroff -f\n"
+
+
+def spec() -> MachineSpec:
+    """A small machine on ports that nobody has now."""
+    here = "127.0.59.250"
+    first = address.lease(here, 20000 + os.getpid() % 20000)
+    return a_spec(address=here, ssh_port=first, docker_port=address.lease(here, first + 1))
 
 
 def image(whole: Image, folder: Path) -> Image:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from b2d import proc
 from b2d.drivers.qemu_arguments import DATA_NODE
-from b2d.drivers.qmp import Qmp, QmpError
+from b2d.drivers.qmp import Qmp
 from b2d.errors import B2dError
 from b2d.files import write_whole
 from b2d.layout import MachinePaths
@@ -53,8 +53,8 @@ class SavedState:
             qmp.run_job("snapshot-save", STATE_TIMEOUT_S, tag=TAG, vmstate=DATA_NODE, devices=[DATA_NODE])
             write_whole(self.paths.qemu_saved, json.dumps(asdict(dependencies)).encode())
         except (B2dError, OSError) as error:
-            with suppress(QmpError):
-                self.forget(qmp)
+            with suppress(B2dError):
+                self._delete_snapshot(qmp)
             qmp.execute("cont")
             reason = error.message if isinstance(error, B2dError) else error.strerror
             raise B2dError(f"the state could not be saved, the machine runs on: {reason}") from error

@@ -1,0 +1,113 @@
+"""A pid alone proves nothing: only the process that was started is found, and only that one is ended."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu_process import Launch, QemuProcess
+from b2d.identity import identify
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint, ProcessIdentity
+
+ENDPOINT = Endpoint("127.0.59.103", 2022, 2376)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return MachinePaths(tmp_path)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is not a machine's unless the test says so."""
+    code = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def recorded(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> QemuProcess:
+    """As after a start: QEMU's pid file, and b2d's record beside it."""
+    paths.qemu_pid.write_text(f"{pid}\n")
+    found = QemuProcess(paths)
+    found.record(Launch(ENDPOINT, ["-m", "512M"], "0" * 64, process))
+    return found
+
+
+def test_the_process_that_was_started_is_found(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
+    identity = identify(sleeper.pid)
+    assert recorded(paths, sleeper.pid, identity).find() == identity
+
+
+def test_another_process_of_that_pid_is_not_the_machine(
+    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
+) -> None:
+    now = identify(sleeper.pid)
+    assert now is not None
+    earlier = ProcessIdentity(now.pid, "1", now.boot_id)
+    process = recorded(paths, sleeper.pid, earlier)
+    assert process.find() is None
+    process.end()
+    assert sleeper.poll() is None  # it was left alone
+    assert not process.left_behind()
+
+
+def test_the_pid_of_another_boot_is_not_the_machine(
+    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
+) -> None:
+    now = identify(sleeper.pid)
+    assert now is not None
+    before = ProcessIdentity(now.pid, now.start_time, "another boot")
+    assert recorded(paths, sleeper.pid, before).find() is None
+
+
+def test_a_pid_without_a_record_counts_only_with_its_control_socket(
+    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
+) -> None:
+    process = recorded(paths, sleeper.pid, None)
+    assert process.find() is None
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(paths.qmp_socket))
+        server.listen(1)
+        assert process.find() == identify(sleeper.pid)
+
+
+def test_a_process_that_ignores_its_control_socket_is_signalled(
+    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
+) -> None:
+    process = recorded(paths, sleeper.pid, identify(sleeper.pid))
+    process.end()
+    assert sleeper.wait(5) != 0
+    assert process.find() is None
+    assert list(paths.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "not a number\n", f"{2**22 + 1}\n", "-1\n", "0\n"])
+def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(
+    paths: MachinePaths, content: str
+) -> None:
+    paths.qemu_pid.write_text(content)
+    assert QemuProcess(paths).find() is None
+    assert QemuProcess(paths).left_behind()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"{}", b'{"process": 1}', b'{"process": {"pid": 1}}']
+)
+def test_a_record_that_cannot_be_read_is_none(paths: MachinePaths, content: bytes) -> None:
+    paths.qemu_record.write_bytes(content)
+    assert QemuProcess(paths).launch() is None
+
+
+def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:
+    launch = Launch(ENDPOINT, ["-m", "512M"], "0" * 64, identify(os.getpid()))
+    QemuProcess(paths).record(launch)
+    assert QemuProcess(paths).launch() == launch
+    assert json.loads(paths.qemu_record.read_text())["endpoint"]["docker_port"] == 2376
+    assert paths.qemu_record.stat().st_mode & 0o777 == 0o600
