@@ -1,0 +1,140 @@
+"""A question to a web server: bounded in time, careful with redirects, and its failures in a user's words."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from b2d.errors import DownloadFailed
+
+if TYPE_CHECKING:
+    import requests
+
+CONNECT_S = 10.0
+READ_S = 30.0  # between two pieces of an answer
+REDIRECT_LIMIT = 10
+SCHEMES = ("http", "https")
+CONTENT_S = 60.0
+CONTENT_LIMIT = 8 << 20  # bytes
+DETAILS_LIMIT = 500
+
+HINT_AGAIN = "try again in a moment"
+HINT_ADDRESS = "check the address, and whether this host is on the network"
+HINT_PROXY = "check http_proxy, https_proxy and no_proxy"
+HINT_AUTHORITY = "for an authority of your own, set REQUESTS_CA_BUNDLE to its certificate file"
+HINTS = {407: HINT_PROXY, 408: HINT_AGAIN, 429: "wait a while: this server limits how often it may be asked"}
+MEANINGS = {
+    401: "wants a user and a password",
+    403: "refuses to give it",
+    404: "has nothing there",
+    407: "is behind a proxy that wants a user and a password",
+    410: "has it no more",
+    429: "was asked too often",
+}
+
+
+class Interrupted(DownloadFailed):
+    """The network or the server failed half-way: the same question may well succeed now."""
+
+
+@contextmanager
+def answer(
+    url: str, headers: Mapping[str, str] | None = None, *, read_s: float = READ_S
+) -> "Iterator[requests.Response]":
+    """The server's last answer, whatever its status, its body yet to be read; redirects are followed.
+
+    Raises DownloadFailed, and Interrupted where to try again is worth while; also for what fails in the block.
+    Proxies and authorities are those of the environment, as requests has it.
+    """
+    import requests
+
+    with _edge(url), requests.Session() as session:
+        # the bytes as they lie on the server: sizes and ranges are counted in them
+        session.headers.update({"User-Agent": "b2d", "Accept-Encoding": "identity", **(headers or {})})
+        for _ in range(REDIRECT_LIMIT):
+            _check_scheme(url)
+            response = session.get(url, stream=True, timeout=(CONNECT_S, read_s), allow_redirects=False)
+            target = session.get_redirect_target(response)
+            if target is None:
+                with response:
+                    yield response
+                return
+            response.close()
+            url = _redirected(url, urljoin(url, target))
+    raise DownloadFailed(f"{_host(url)} sends from one address to the next without end", details=url)
+
+
+def refuse(response: "requests.Response") -> None:
+    """Raise DownloadFailed, saying why, for an answer that is not a success."""
+    code = response.status_code
+    if code in (200, 206):
+        return
+    spent = response.headers.get("X-RateLimit-Remaining") == "0"
+    meaning = MEANINGS.get(429 if spent else code, "has trouble itself" if code >= 500 else "says no")
+    kind = Interrupted if code >= 500 or code == 408 else DownloadFailed
+    hint = HINT_AGAIN if code >= 500 else HINTS.get(429 if spent else code, HINT_ADDRESS)
+    raise kind(
+        f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response)
+    )
+
+
+def content(response: "requests.Response", limit: int = CONTENT_LIMIT) -> bytes:
+    """The first `limit` bytes of a short answer. Raises Interrupted when they do not come in time."""
+    end = time.monotonic() + CONTENT_S
+    had = b""
+    while len(had) < limit and (more := response.raw.read1(limit - len(had))):
+        had += more
+        if time.monotonic() > end:
+            raise Interrupted(f"{_host(response.url)} answers too slowly", hint=HINT_AGAIN)
+    return had
+
+
+def _said(response: "requests.Response") -> str:
+    return content(response, DETAILS_LIMIT).decode(errors="replace").strip()
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme.lower() not in SCHEMES or not urlsplit(url).hostname:
+        raise DownloadFailed(f"{url!r} is no address of a web server", hint="one begins with https://")
+
+
+def _redirected(url: str, target: str) -> str:
+    if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
+        raise DownloadFailed(
+            f"{_host(url)} sends from https to {target}, where anybody on the way could change what comes",
+            hint="give an address that stays on https",
+        )
+    return target
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2] or url
+
+
+@contextmanager
+def _edge(url: str) -> Iterator[None]:
+    """Translate what requests, and urllib3 below it, raise. The more special ones come first."""
+    import requests
+    import urllib3
+
+    host = _host(url)
+    try:
+        yield
+    except requests.exceptions.ProxyError as error:
+        raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
+    except requests.exceptions.SSLError as error:
+        message = f"{host} is not trusted: its certificate does not hold"
+        raise DownloadFailed(message, hint=HINT_AUTHORITY, details=str(error)) from error
+    except requests.exceptions.ConnectTimeout as error:
+        raise Interrupted(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
+    except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
+        raise Interrupted(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
+        raise DownloadFailed(f"{url!r} is no address of a web server", details=str(error)) from error
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
+    except requests.exceptions.ConnectionError as error:
+        raise Interrupted(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
