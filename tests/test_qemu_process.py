@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from b2d import proc
 from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.identity import identify
 from b2d.layout import MachinePaths
@@ -103,6 +104,22 @@ def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(
 def test_a_record_that_cannot_be_read_is_none(paths: MachinePaths, content: bytes) -> None:
     paths.qemu_record.write_bytes(content)
     assert QemuProcess(paths).launch() is None
+
+
+def test_asking_for_the_state_loads_nothing_that_it_does_not_need() -> None:
+    unwanted = (
+        "asyncio",
+        "subprocess",
+        "ssl",
+        "logging",
+        "psutil",
+        "requests",
+        "rich",
+        "click",
+        "cryptography",
+    )
+    code = f"import sys, b2d.drivers.qemu; print([name for name in {unwanted} if name in sys.modules])"
+    assert proc.check([sys.executable, "-c", code], timeout_s=30) == b"[]\n"
 
 
 def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:

@@ -16,7 +16,8 @@ from tests.fakes import a_spec
 BOOT_TIMEOUT_S = 120.0
 COUNT_OFFSET = 1024 * 1024  # bytes into the data disk, away from the payload
 INIT = f"""#!/bin/sh
-export PATH=/bin:/lower/usr/bin:/lower/usr/sbin
+/bin/busybox --install -s /tiny
+export PATH=/tiny
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -39,7 +40,7 @@ while :; do
     sleep 0.2
 done
 """
-POWER_BUTTON = "#!/bin/sh\nsync\npoweroff -f\n"
+POWER_BUTTON = "#!/bin/sh\nsync\n/tiny/poweroff -f\n"
 
 
 def spec() -> MachineSpec:
@@ -58,7 +59,7 @@ def image(whole: Image, folder: Path) -> Image:
     initrd.write_bytes(
         _padded(whole.initrd.read_bytes())
         + _archive(
-            {"init": INIT, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
+            {"init": INIT, "tiny": None, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
             | {"etc/acpi/PWRF/00000080": POWER_BUTTON}
         )
     )

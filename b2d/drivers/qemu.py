@@ -1,10 +1,12 @@
-"""Machines of QEMU: one process each, which outlives the terminal and is spoken to on its control socket."""
+"""Machines of QEMU: one process each, which outlives the terminal and is spoken to on its control socket.
+
+What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from b2d.drivers import qemu_disk
-from b2d.drivers.qemu_launch import Launcher
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import Dependencies, SavedState
 from b2d.drivers.qmp import Qmp, QmpError
@@ -13,6 +15,9 @@ from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+
+if TYPE_CHECKING:
+    from b2d.drivers.qemu_launch import Launcher
 
 # RunState of QEMU's QMP reference; what is not here is a short step on the way to running
 STATES = {
@@ -40,15 +45,18 @@ class QemuDriver:
     ) -> None:
         self._spec = spec
         self._paths = paths
-        self._launcher = Launcher(spec, paths, image, accelerator)
+        self._image = image
+        self._accelerator = accelerator
         self._process = QemuProcess(paths)
         self._saved = SavedState(paths)
 
     def check(self) -> None:
-        self._launcher.check()
+        self._launcher().check()
 
     def create(self, payload: bytes) -> None:
-        self._launcher.check()
+        from b2d.drivers import qemu_disk
+
+        self.check()
         with _edge():
             qemu_disk.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
 
@@ -81,7 +89,7 @@ class QemuDriver:
                 return
             self._process.end()  # one that crashed, or that a b2d which was cut off did not see started
             if not (self._saved.exists() and self._resume()):
-                self._launcher.launch()
+                self._launcher().launch()
 
     def stop(self) -> None:
         self._running()
@@ -105,19 +113,24 @@ class QemuDriver:
     def endpoint(self) -> Endpoint:
         self._running()
         launch = self._process.launch()
-        return launch.endpoint if launch is not None else self._launcher.plan().endpoint
+        return launch.endpoint if launch is not None else self._launcher().plan().endpoint
 
     def process(self) -> ProcessIdentity | None:
         return self._process.find()
 
     def compromises(self) -> list[str]:
-        return self._launcher.compromises()
+        return self._launcher().compromises()
 
     def console(self) -> str:
         try:
             return self._paths.serial_log.read_bytes().decode(errors="replace")
         except OSError:
             return ""
+
+    def _launcher(self) -> "Launcher":
+        from b2d.drivers.qemu_launch import Launcher
+
+        return Launcher(self._spec, self._paths, self._image, self._accelerator)
 
     def _ask(self) -> MachineState:
         """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
@@ -147,9 +160,9 @@ class QemuDriver:
 
     def _resume(self) -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
-        kept, plan = self._saved.dependencies(), self._launcher.plan()
+        kept, plan = self._saved.dependencies(), self._launcher().plan()
         if kept is not None and (kept.hardware, kept.image) == (plan.hardware, plan.image):
-            self._launcher.launch("-S")
+            self._launcher().launch("-S")
             if self._load(kept.qemu):
                 return True
             self._process.end()

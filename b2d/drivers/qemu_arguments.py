@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from b2d.drivers.accelerator import Accelerator
+from b2d.drivers.qemu_state import DATA_NODE
 from b2d.layout import MachinePaths
 from b2d.model import GUEST_SSH_PORT, Image, MachineSpec
 
 PROGRAM = "qemu-system-x86_64"
-DATA_NODE = "data"  # the block node that holds what is saved
 
 
 def arguments(

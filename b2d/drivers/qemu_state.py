@@ -8,14 +8,13 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from b2d import proc
-from b2d.drivers.qemu_arguments import DATA_NODE
 from b2d.drivers.qmp import Qmp
 from b2d.errors import B2dError
 from b2d.files import write_whole
 from b2d.layout import MachinePaths
 
 TAG = "b2d-saved"
+DATA_NODE = "data"  # QEMU's block node of the data disk, which takes the state
 STATE_TIMEOUT_S = 180.0  # some GiB at the speed of a slow disk
 TOOL_TIMEOUT_S = 60.0
 
@@ -70,6 +69,8 @@ class SavedState:
 
     def discard(self) -> None:
         """Remove it from a disk that nobody has open; none there: nothing."""
+        from b2d import proc
+
         self.paths.qemu_saved.unlink(missing_ok=True)
         # without a snapshot of that name it fails, which is as well: the disk just has to be without it
         proc.run(["qemu-img", "snapshot", "-d", TAG, str(self.paths.disk_qcow2)], timeout_s=TOOL_TIMEOUT_S)
