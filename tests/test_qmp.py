@@ -90,7 +90,8 @@ def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
 
     def script(peer: Peer) -> None:
         peer.greet()
-        asked.append(peer.answer({"status": "running"}))
+        asked.append(peer.question())
+        peer.send({"return": {"status": "running"}, "id": asked[0]["id"]})
 
     with Qmp(serve(script)) as qmp:
         assert qmp.execute("query-status", job_id="x") == {"status": "running"}
@@ -213,7 +214,9 @@ def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
         other = {"id": "other", "status": "concluded", "error": "not ours"}
         for status in ("running", "concluded"):
             peer.answer([other, {"id": job, "status": status}])
-        asked.append(peer.answer({})["execute"])
+        dismissal = peer.question()
+        asked.append(dismissal["execute"])
+        peer.send({"return": {}, "id": dismissal["id"]})
 
     with Qmp(serve(script)) as qmp:
         qmp.run_job("snapshot-save", 5, tag="x")
