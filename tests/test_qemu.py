@@ -238,6 +238,25 @@ def test_the_control_socket_is_not_put_where_others_may_come(
         make().start()
 
 
+def test_a_home_too_deep_for_a_socket_has_it_elsewhere_and_cleans_up(
+    tiny_image: Image, tmp_path: Path
+) -> None:
+    paths = MachinePaths(tmp_path / ("deep" * 30))
+    paths.folder.mkdir(mode=0o700)
+    paths.seed.write_bytes(bytes(2048))
+    driver = QemuDriver(tiny.spec(), paths, lambda: tiny_image, "tcg")
+    driver.create(b"payload")
+    try:
+        driver.start()
+        sockets = paths.qmp_socket.parent
+        assert sockets != paths.folder
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+        assert driver.state() == MachineState.RUNNING
+    finally:
+        driver.delete()
+    assert not sockets.exists()
+
+
 def test_after_delete_only_what_the_driver_did_not_make_is_left(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:

@@ -65,6 +65,9 @@ class QemuDriver:
             self._process.end()
             for path in (self._paths.qemu_saved, self._paths.serial_log):
                 path.unlink(missing_ok=True)
+            sockets = self._paths.qmp_socket.parent
+            if sockets != self._paths.folder and sockets.exists():
+                sockets.rmdir()
             self._paths.disk_qcow2.unlink(missing_ok=True)  # last: while it is there, so is the machine
 
     def state(self) -> MachineState:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,12 @@ class Launcher:
     accelerator: str
 
     def check(self) -> None:
-        """Raise ProgramMissing unless the programs are there."""
+        """Raise HypervisorUnusable unless QEMU is there, and this Python can speak to it."""
+        if not hasattr(socket, "AF_UNIX"):  # Python on Windows
+            raise HypervisorUnusable(
+                "Python has no Unix sockets here, and QEMU is controlled by one",
+                hint="b2d up --driver virtualbox",
+            )
         for program in (qemu_arguments.PROGRAM, qemu_disk.PROGRAM):
             if shutil.which(program) is None:
                 raise proc.ProgramMissing(f"{program} is not installed", hint="b2d doctor --fix")
