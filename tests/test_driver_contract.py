@@ -228,8 +228,11 @@ def test_a_deleted_machine_can_be_created_anew(machine: Case) -> None:
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_the_power_button_ends_in_stopped(machine: Case) -> None:
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+def test_the_power_button_ends_in_stopped(machine: Case, paused: bool) -> None:
     machine.boot()
+    if paused:
+        machine.pause()
     machine.driver().stop()
     wait_until(
         lambda: machine.driver().state() == MachineState.STOPPED, what="the end", timeout_s=STOP_TIMEOUT_S

@@ -95,7 +95,9 @@ class QemuDriver:
                 self._launcher().launch()
 
     def stop(self) -> None:
-        self._running()
+        if self._running() == MachineState.PAUSED:
+            with held_back(), _edge():
+                self._go_on()  # a guest that stands still would not notice
         with Qmp(self._paths.qmp_socket) as qmp:
             qmp.execute("system_powerdown")
 
@@ -149,10 +151,11 @@ class QemuDriver:
             raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
         return state
 
-    def _running(self) -> None:
+    def _running(self) -> MachineState:
         state = self._existing()
         if state not in ON:
             raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+        return state
 
     def _go_on(self) -> None:
         """From paused. A save that was cut off at its end left a state: it is void from here on."""
