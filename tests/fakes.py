@@ -93,7 +93,7 @@ class FakeDriver:
     def start(self) -> None:
         self.calls.append("start")
         machine = self._existing()
-        if machine.state in ALIVE and machine.state != MachineState.PAUSED:
+        if machine.state in (MachineState.RUNNING, MachineState.STOPPING):
             raise WrongState(f"{self.spec.name} is {machine.state} already")
         self._refuse_when_unusable()
         if machine.state == MachineState.SAVED:
