@@ -44,7 +44,7 @@ def answer(
 ) -> "Iterator[requests.Response]":
     """The server's last answer, whatever its status, its body yet to be read; redirects are followed.
 
-    Raises DownloadFailed, and Interrupted where to try again is worth while; also for what fails in the block.
+    Raises DownloadFailed, and Interrupted where to try again is worth it; also for what fails in the block.
     Proxies and authorities are those of the environment, as requests has it.
     """
     import requests
