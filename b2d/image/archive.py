@@ -1,0 +1,177 @@
+"""Debian's archive: a signed index, verified against the pinned keys, and the packages that it names."""
+
+import hashlib
+import lzma
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from b2d.errors import DownloadFailed
+from b2d.image.fetch import Cache, Wanted, get_all, get_small
+from b2d.image.mirror import Mirror
+from b2d.image.recipe import Archive, Recipe
+from b2d.ports import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One .deb as the archive describes it."""
+
+    name: str
+    version: str
+    depends: str
+    file: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What an InRelease says, once its signature was verified."""
+
+    sha256: dict[str, tuple[str, int]]  # path: hash, size in bytes
+    valid_until: datetime | None
+    suite: str
+
+
+class BadSignature(DownloadFailed):
+    """An index that none of the pinned keys signed."""
+
+
+class NotAnIndex(DownloadFailed):
+    """What came from the mirror is something else altogether."""
+
+
+def packages(
+    recipe: Recipe, mirror: Mirror, architecture: str, cache: Cache, reporter: Reporter
+) -> dict[str, list[Package]]:
+    """Every version of each package that the recipe could want, newest first. Raises DownloadFailed.
+
+    An archive that is not required and has expired is left out with a warning.
+    """
+    found: dict[str, list[Package]] = {}
+    for archive in recipe.archives:
+        release = _release(recipe, mirror, archive, reporter)
+        if release is None:
+            continue
+        index = _index(release, recipe.component, architecture, mirror, archive)
+        get_all([index], cache, reporter, f"index {archive.name}")
+        text = _unpacked(cache.path(index.sha256), index)
+        for package in _parse(text, mirror, archive, _names(recipe)):
+            found.setdefault(package.name, []).append(package)
+    for versions in found.values():
+        versions.sort(key=_age, reverse=True)
+    return found
+
+
+def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Package]:
+    """The newest of each name. Raises DownloadFailed naming one that the archive does not have."""
+    chosen = []
+    for name in names:
+        if not available.get(name):
+            raise DownloadFailed(f"the archive has no package {name}", hint="try another mirror, or upgrade b2d")
+        chosen.append(available[name][0])
+    return chosen
+
+
+def kernel_of(meta: Package) -> str:
+    """The package that a kernel's meta package stands for."""
+    for dependency in meta.depends.split(","):
+        name = dependency.split()[0] if dependency.split() else ""
+        if name.startswith("linux-image-"):
+            return name
+    raise DownloadFailed(f"{meta.name} {meta.version} depends on no kernel")
+
+
+def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
+    """The signed text of a clear-signed message. Raises BadSignature unless one of `keys` signed it."""
+    import pysequoia
+
+    if b"-----BEGIN PGP SIGNED MESSAGE-----" not in content[:200]:
+        raise NotAnIndex(
+            f"{url} is not an index of Debian's archive", hint="b2d config mirror", details=repr(content[:200])
+        )
+    certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
+    try:
+        result = pysequoia.verify(content, lambda _identifiers: certificates)
+    except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+        raise BadSignature(
+            f"{url} is not signed by Debian: nothing was installed",
+            hint="try another mirror: b2d iso build --mirror URL",
+            details=str(error),
+        ) from error
+    if not result.valid_sigs:
+        raise BadSignature(f"{url} is not signed by Debian: nothing was installed")
+    return bytes(result.bytes)
+
+
+def _release(recipe: Recipe, mirror: Mirror, archive: Archive, reporter: Reporter) -> Release | None:
+    url = mirror.url(archive.base, f"{archive.path}/InRelease")
+    release = _parse_release(verify(get_small(url), recipe.keys, url), url)
+    if recipe.suite not in release.suite:
+        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}")
+    if release.valid_until is not None and release.valid_until < datetime.now(UTC):
+        text = f"{url} expired on {release.valid_until:%Y-%m-%d %H:%M} UTC (or this host's clock is wrong)"
+        if archive.required:
+            raise DownloadFailed(text, hint="try another mirror: b2d iso build --mirror URL")
+        reporter.warn(f"{text}: {archive.name} is left out")
+        return None
+    return release
+
+
+def _parse_release(text: bytes, url: str) -> Release:
+    from debian.deb822 import Release as Stanza
+
+    stanza: Any = Stanza(text)
+    try:
+        hashes = {entry["name"]: (entry["sha256"], int(entry["size"])) for entry in stanza["SHA256"]}
+        until = stanza.get("Valid-Until")
+        return Release(hashes, parsedate_to_datetime(until) if until else None, stanza["Codename"])
+    except (KeyError, ValueError) as error:
+        raise NotAnIndex(f"{url} lacks what an index has: {error!r}") from error
+
+
+def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> Wanted:
+    path = f"{component}/binary-{architecture}/Packages.xz"
+    if path not in release.sha256:
+        raise DownloadFailed(f"{archive.path} has no {path}")
+    sha256, size = release.sha256[path]
+    # by its hash: the file of that name may be replaced while it is fetched
+    folder = f"{component}/binary-{architecture}/by-hash/SHA256/{sha256}"
+    return Wanted(f"index {archive.name}", mirror.url(archive.base, f"{archive.path}/{folder}"), size, sha256)
+
+
+def _unpacked(path: Path, index: Wanted) -> str:
+    try:
+        return lzma.decompress(path.read_bytes()).decode()
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise DownloadFailed(f"{index.name} cannot be unpacked: {error}") from error
+
+
+def _names(recipe: Recipe) -> frozenset[str]:
+    return frozenset((recipe.kernel_package, *recipe.root_packages, *recipe.medium_packages))
+
+
+def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -> Iterator[Package]:
+    """Of 68 000 stanzas only those that could be wanted are read: the rest would take a quarter of a minute."""
+    from debian.deb822 import Deb822
+
+    for part in text.split("\n\n"):
+        name = part.partition("\n")[0].removeprefix("Package: ")
+        if name not in names and not name.startswith("linux-image-"):
+            continue
+        stanza = Deb822(part)
+        wanted = Wanted(
+            name=f"{name} {stanza['Version']}",
+            url=mirror.url(archive.base, stanza["Filename"]),
+            size=int(stanza["Size"]),
+            sha256=stanza["SHA256"],
+        )
+        yield Package(name, stanza["Version"], stanza.get("Depends", ""), wanted)
+
+
+def _age(package: Package) -> Any:
+    from debian.debian_support import Version
+
+    return Version(package.version), hashlib.sha256(package.file.sha256.encode()).digest()

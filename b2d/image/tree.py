@@ -1,0 +1,98 @@
+"""A file system in memory: what a package brings, what an image holds, without a right to anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+# Debian's packages may still name the folders that usr-merge made links of.
+MERGED = ("bin", "sbin", "lib", "lib64")
+
+
+class Kind(Enum):
+    """What a node is. An image needs no more kinds: devices are the kernel's matter."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One file, folder or link."""
+
+    kind: Kind
+    mode: int  # permission bits
+    content: bytes = b""
+    target: str = ""  # of a link
+    uid: int = 0
+    gid: int = 0
+    package: str = ""  # which one brought it, "" for b2d's own
+
+
+def file(content: bytes, mode: int = 0o644) -> Node:
+    return Node(Kind.FILE, mode, content)
+
+
+def folder(mode: int = 0o755) -> Node:
+    return Node(Kind.FOLDER, mode)
+
+
+def link(target: str) -> Node:
+    return Node(Kind.LINK, 0o777, target=target)
+
+
+def normal(path: str) -> str:
+    """A path as it is kept: without leading dots and slashes, and with usr-merge's folders in usr."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if parts and parts[0] in MERGED:
+        parts.insert(0, "usr")
+    return "/".join(parts)
+
+
+@dataclass(slots=True)
+class Tree:
+    """Nodes by their path; every folder above a node is there too."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self.nodes
+
+    def __getitem__(self, path: str) -> Node:
+        return self.nodes[path]
+
+    def __iter__(self) -> Iterator[tuple[str, Node]]:
+        """Every node, each folder before what is in it."""
+        yield from sorted(self.nodes.items())
+
+    def put(self, path: str, node: Node) -> None:
+        """Add a node, or replace the one there; a folder that is there already keeps what is in it."""
+        if not path:
+            return
+        for parent in PurePosixPath(path).parents:
+            if str(parent) != ".":
+                self.nodes.setdefault(str(parent), folder())
+        self.nodes[path] = node
+
+    def change(self, path: str, **fields: int) -> None:
+        """Give a node another mode, uid or gid."""
+        self.nodes[path] = replace(self.nodes[path], **fields)  # type: ignore[arg-type]
+
+    def remove(self, pattern: str) -> int:
+        """Remove what matches, with all that is in it; how many nodes that were."""
+        gone = {path for path in self.nodes if fnmatchcase(path, pattern)}
+        for path in gone:
+            del self.nodes[path]
+        return len(gone)
+
+    def prune(self) -> None:
+        """Remove folders that hold nothing."""
+        for path in sorted(self.nodes, reverse=True):
+            if self.nodes[path].kind is Kind.FOLDER and not self._holds(path):
+                del self.nodes[path]
+
+    def _holds(self, path: str) -> bool:
+        begin = path + "/"
+        return any(other.startswith(begin) for other in self.nodes)
