@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
 from b2d.model import CommandResult
@@ -15,7 +16,7 @@ def run(
     arguments: Sequence[str],
     *,
     timeout_s: float,
-    stdin: bytes = b"",
+    stdin: bytes | IO[bytes] = b"",
     environment: Mapping[str, str] | None = None,
     own_session: bool = False,
 ) -> CommandResult:
@@ -43,7 +44,7 @@ def run(
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> bytes:
+def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"") -> bytes:
     """Run a program that must succeed and return its stdout; else raise B2dError with its stderr as details."""
     result = run(arguments, timeout_s=timeout_s, stdin=stdin)
     if result.exit_code != 0:

@@ -70,7 +70,9 @@ def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Pa
     chosen = []
     for name in names:
         if not available.get(name):
-            raise DownloadFailed(f"the archive has no package {name}", hint="try another mirror, or upgrade b2d")
+            raise DownloadFailed(
+                f"the archive has no package {name}", hint="try another mirror, or upgrade b2d"
+            )
         chosen.append(available[name][0])
     return chosen
 
@@ -90,12 +92,16 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
 
     if b"-----BEGIN PGP SIGNED MESSAGE-----" not in content[:200]:
         raise NotAnIndex(
-            f"{url} is not an index of Debian's archive", hint="b2d config mirror", details=repr(content[:200])
+            f"{url} is not an index of Debian's archive",
+            hint="b2d config mirror",
+            details=repr(content[:200]),
         )
-    certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
+    certificates = [
+        certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())
+    ]
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
-    except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+    except Exception as error:  # the library raises nothing more precise
         raise BadSignature(
             f"{url} is not signed by Debian: nothing was installed",
             hint="try another mirror: b2d iso build --mirror URL",
@@ -103,7 +109,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
         ) from error
     if not result.valid_sigs:
         raise BadSignature(f"{url} is not signed by Debian: nothing was installed")
-    return bytes(result.bytes)
+    return bytes(result.bytes or b"")
 
 
 def _release(recipe: Recipe, mirror: Mirror, archive: Archive, reporter: Reporter) -> Release | None:
@@ -154,7 +160,7 @@ def _names(recipe: Recipe) -> frozenset[str]:
 
 
 def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -> Iterator[Package]:
-    """Of 68 000 stanzas only those that could be wanted are read: the rest would take a quarter of a minute."""
+    """Of 68 000 stanzas only those that could be wanted are read: all of them would take long."""
     from debian.deb822 import Deb822
 
     for part in text.split("\n\n"):

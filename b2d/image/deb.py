@@ -8,18 +8,24 @@ from b2d.errors import DownloadFailed
 from b2d.image.tree import Kind, Node, Tree, normal
 
 
-def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> None:
-    """Put the files of a .deb whose path is `wanted` into the tree. Raises DownloadFailed for a broken one."""
+def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> int:
+    """Put the `wanted` files of a .deb into the tree; return when its newest one was made (Unix time).
+
+    Raises DownloadFailed for a broken one.
+    """
     from debian.arfile import ArError
     from debian.debfile import DebError, DebFile
 
+    newest = 0
     try:
         with path.open("rb") as file:
             archive = DebFile(fileobj=file).data.tgz()
             for member in archive:
+                newest = max(newest, int(member.mtime))
                 _put(archive, member, package, tree, wanted)
     except (ArError, DebError, tarfile.TarError, EOFError, OSError) as error:
         raise DownloadFailed(f"the package {package} cannot be unpacked: {error}") from error
+    return newest
 
 
 def _put(

@@ -65,7 +65,9 @@ def get_small(url: str) -> bytes:
                     raise DownloadFailed(f"{url} does not end: more than {INDEX_LIMIT >> 20} MiB came")
             return content
     except requests.RequestException as error:
-        raise DownloadFailed(f"{url} could not be fetched: {_reason(error)}", hint="b2d config mirror") from error
+        raise DownloadFailed(
+            f"{url} could not be fetched: {_reason(error)}", hint="b2d config mirror"
+        ) from error
 
 
 def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: str) -> None:
@@ -106,7 +108,8 @@ def _get(wanted: Wanted, cache: Cache, session: "requests.Session", progress: Pr
     found = part.read_bytes()
     if len(found) < wanted.size:
         raise DownloadFailed(
-            f"{wanted.name} is cut off: {len(found)} bytes of {wanted.size} came from {wanted.url}", hint="try again"
+            f"{wanted.name} is cut off: {len(found)} bytes of {wanted.size} came from {wanted.url}",
+            hint="try again",
         )
     part.unlink()
     if hashlib.sha256(found).hexdigest() != wanted.sha256:

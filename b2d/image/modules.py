@@ -24,18 +24,16 @@ class Module:
     aliases: tuple[str, ...]
 
 
-@dataclass(slots=True)
 class Modules:
     """All modules of one kernel; only what is asked for is unpacked."""
 
-    tree: Tree
-    version: str  # as uname -r says
-
-    def __post_init__(self) -> None:
-        self._paths = {
-            module_name(path): path for path, _ in self.tree if path.startswith(self.folder) and ".ko" in path
-        }
-        builtin = self.tree[f"{self.folder}/modules.builtin"].content.decode()
+    def __init__(self, tree: Tree, version: str) -> None:
+        """Look through a tree for the modules of a kernel; `version` as uname -r says it."""
+        self.tree = tree
+        self.version = version
+        here = f"{self.folder}/"
+        self._paths = {module_name(path): path for path, _ in tree if path.startswith(here) and ".ko" in path}
+        builtin = tree[here + "modules.builtin"].content.decode()
         self._builtin = {module_name(line) for line in builtin.splitlines()}
         self._read: dict[str, Module] = {}
 
@@ -44,7 +42,7 @@ class Modules:
         return f"usr/lib/modules/{self.version}"
 
     def with_dependencies(self, names: Iterable[str]) -> list[Module]:
-        """The modules and what they depend on, each after its dependencies. Raises B2dError for an unknown one."""
+        """The modules and what they depend on, each after its dependencies. Raises B2dError."""
         ordered: dict[str, Module] = {}
         for name in names:
             self._add(name, ordered)
@@ -72,8 +70,9 @@ class Modules:
                 name=name,
                 path=path.removesuffix(".xz"),
                 content=unsigned(content),
-                depends=tuple(part for key, value in info if key == "depends" for part in value.split(",") if part)
-                + tuple(_before(info)),
+                depends=tuple(
+                    part for key, value in info if key == "depends" for part in value.split(",") if part
+                ),
                 aliases=tuple(value for key, value in info if key == "alias"),
             )
         return self._read[name]
@@ -114,16 +113,6 @@ def install(modules: Modules, wanted: list[Module], tree: Tree) -> None:
 def _needed(modules: Modules, module: Module) -> list[Module]:
     """What has to be there before the module, the nearest first, as depmod writes it."""
     return modules.with_dependencies([module.name])[-2::-1]
-
-
-def _before(info: list[tuple[str, str]]) -> Iterator[str]:
-    """Modules that one wishes for without needing their symbols ("softdep=pre: a b post: c")."""
-    for key, value in info:
-        if key != "softdep" or "pre:" not in value:
-            continue
-        wished = value.partition("pre:")[2].partition("post:")[0].split()
-        # a checksum that has several implementations: one is enough, and the generic one is always there
-        yield from (name for name in wished if name == "crc32c")
 
 
 def _modinfo(content: bytes) -> Iterator[tuple[str, str]]:

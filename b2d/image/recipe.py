@@ -77,7 +77,10 @@ def find() -> Path:
     for folder in (package / "iso", package.parent / "iso"):
         if (folder / "image.toml").is_file():
             return folder
-    raise B2dError("the recipe iso/image.toml is missing from this installation", hint="pip install --force-reinstall b2d")
+    raise B2dError(
+        "the recipe iso/image.toml is missing from this installation",
+        hint="pip install --force-reinstall b2d",
+    )
 
 
 def read(folder: Path) -> Recipe:

@@ -1,0 +1,217 @@
+"""The whole way from Debian's archive to an ISO, without root and without running what is unpacked."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import zstandard
+
+from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.files import private_folder, write_whole
+from b2d.image import archive, cpio, iso9660, manifest, mirror, recipe, root, squashfs, stage1
+from b2d.image.archive import Package
+from b2d.image.deb import unpack
+from b2d.image.fetch import Cache, get_all
+from b2d.image.modules import Modules, install
+from b2d.image.recipe import Recipe
+from b2d.image.tree import Tree
+from b2d.ports import Reporter
+
+INITRD_LEVEL = 19  # of zstd
+ISOLINUX = "usr/lib/ISOLINUX/isolinux.bin"
+LDLINUX = "usr/lib/syslinux/modules/bios/ldlinux.c32"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build, and where to put it."""
+
+    architecture: str
+    mirror: str  # "": apt's own, else the recipe's
+    cache: Path
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """What was built."""
+
+    path: Path
+    sha256: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The packages of an image; the kernel is one of `root`."""
+
+    root: list[Package]
+    medium: list[Package]
+    kernel: Package
+
+    @property
+    def version(self) -> str:
+        """Docker's and Linux's, which is what a person wants to know of an image."""
+        docker = next(package for package in self.root if package.name == "docker.io")
+        return f"{_upstream(docker.version)}-{_upstream(self.kernel.version)}"
+
+    @property
+    def all(self) -> list[Package]:
+        return [*self.root, *self.medium]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpacked:
+    """What the packages hold; nothing in the image is newer than `mtime` (Unix time)."""
+
+    root: Tree
+    medium: Tree
+    mtime: int
+
+
+def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
+    """Assemble the image at `request.output`, with its manifest beside it. All or nothing. Raises B2dError.
+
+    The same packages give the same bytes.
+    """
+    if request.architecture not in recipe.ARCHITECTURES:
+        known = ", ".join(recipe.ARCHITECTURES)
+        raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
+    plan = recipe.read(recipe.find())
+    cache = Cache(private_folder(request.cache / "packages"))
+    chosen = _fetch(plan, request, cache, reporter)
+    unpacked = _unpack(chosen, cache, reporter)
+    described = manifest.describe(
+        chosen.version, request.architecture, unpacked.mtime, chosen.all, unpacked.root
+    )
+    private_folder(request.output.parent)
+    with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
+        files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
+        files |= _root(plan, unpacked, Path(work), reporter)
+        files["/b2d/manifest.json"] = manifest.written(described)
+        files["/b2d/image.json"] = _image_json(chosen.version, plan, files)
+        path = Path(work) / "b2d.iso"
+        with reporter.step("writing the ISO"):
+            iso9660.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        write_whole(manifest_path(request.output), manifest.written(described), 0o644)
+        path.replace(request.output)
+    return BuiltImage(request.output, sha256, chosen.version)
+
+
+def manifest_path(iso: Path) -> Path:
+    """Where the manifest of an image lies."""
+    return iso.with_name(iso.name + ".manifest.json")
+
+
+def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _Chosen:
+    """Choose and fetch the packages from the first mirror that answers with what Debian signed."""
+    mirrors = mirror.choose(request.mirror, plan.mirrors)
+    failures: list[DownloadFailed] = []
+    for candidate in mirrors:
+        try:
+            with reporter.step(f"reading the index of {candidate.name}"):
+                available = archive.packages(plan, candidate, request.architecture, cache, reporter)
+            chosen = _choose(plan, available)
+            get_all([package.file for package in chosen.all], cache, reporter, "packages")
+            return chosen
+        except DownloadFailed as failure:
+            failures.append(failure)
+            if candidate is not mirrors[-1]:
+                reporter.warn(f"{failure.message}: trying the next mirror")
+    raise failures[-1]
+
+
+def _choose(plan: Recipe, available: dict[str, list[Package]]) -> _Chosen:
+    (meta,) = archive.choose([plan.kernel_package], available)
+    (kernel,) = archive.choose([archive.kernel_of(meta)], available)
+    return _Chosen(
+        root=[kernel, *archive.choose(plan.root_packages, available)],
+        medium=archive.choose(plan.medium_packages, available),
+        kernel=kernel,
+    )
+
+
+def _unpack(chosen: _Chosen, cache: Cache, reporter: Reporter) -> _Unpacked:
+    tree, medium = Tree(), Tree()
+    with reporter.step("unpacking the packages"):
+        times = [unpack(cache.path(one.file.sha256), one.name, tree, _is_of_use) for one in chosen.root]
+        times += [
+            unpack(cache.path(one.file.sha256), one.name, medium, _is_boot_loader) for one in chosen.medium
+        ]
+    return _Unpacked(tree, medium, max(times))
+
+
+def _is_of_use(path: str) -> bool:
+    """False for what no image needs and a package has much of."""
+    if path.startswith(("usr/share/doc/", "usr/share/man/", "usr/share/locale/")):
+        return path.endswith("/copyright")
+    return not path.startswith("boot/System.map")
+
+
+def _is_boot_loader(path: str) -> bool:
+    return path in (ISOLINUX, LDLINUX) or path.endswith("/copyright")
+
+
+def _kernel(plan: Recipe, unpacked: _Unpacked, reporter: Reporter) -> dict[str, bytes | Path]:
+    """The kernel and the first file system; of the root's modules only those that are wanted remain."""
+    tree = unpacked.root
+    kernel = next((path for path, _ in tree if path.startswith("boot/vmlinuz-")), None)
+    if kernel is None:
+        raise B2dError("the kernel's package holds no kernel")
+    with reporter.step("choosing kernel modules"):
+        modules = Modules(Tree(dict(tree.nodes)), kernel.removeprefix("boot/vmlinuz-"))
+        tree.remove(f"{modules.folder}*")
+        install(
+            modules, modules.with_dependencies((*plan.modules, *plan.stage1.first, *plan.stage1.more)), tree
+        )
+        first = stage1.compose(plan, tree[plan.busybox].content, modules)
+        initrd = zstandard.ZstdCompressor(level=INITRD_LEVEL).compress(cpio.pack(first, unpacked.mtime))
+    return {"/boot/vmlinuz": tree[kernel].content, "/boot/initrd": initrd}
+
+
+def _root(plan: Recipe, unpacked: _Unpacked, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
+    """The root file system, as small as this host can make it."""
+    root.compose(unpacked.root, plan)
+    if squashfs.available():
+        path, pack = work / "root.squashfs", squashfs.pack
+    else:
+        path, pack = work / "root.cpio.gz", squashfs.pack_without
+        reporter.warn(
+            f"{squashfs.PROGRAM} is not installed (b2d doctor --fix installs it): the image is larger, "
+            "and lies in the machine's memory whole"
+        )
+    with reporter.step("compressing the root file system"):
+        pack(unpacked.root, unpacked.mtime, path)
+    return {f"/b2d/{path.name}": path}
+
+
+def _boot_loader(plan: Recipe, medium: Tree) -> dict[str, bytes | Path]:
+    lines = ("default b2d", "label b2d", "kernel /boot/vmlinuz", "initrd /boot/initrd")
+    configuration = "\n".join((*lines, f"append {plan.kernel_arguments}", ""))
+    return {
+        "/isolinux/isolinux.bin": medium[ISOLINUX].content,
+        "/isolinux/ldlinux.c32": medium[LDLINUX].content,
+        "/isolinux/isolinux.cfg": configuration.encode(),
+    }
+
+
+def _image_json(version: str, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
+    """How a hypervisor boots the image without its boot loader; images.py reads it."""
+    facts = {
+        "format": 1,
+        "version": version,
+        "kernel": "/boot/vmlinuz",
+        "initrd": "/boot/initrd",
+        "root": next(path for path in files if path.startswith("/b2d/root.")),
+        "arguments": plan.kernel_arguments,
+    }
+    return (json.dumps(facts, indent=1) + "\n").encode()
+
+
+def _upstream(version: str) -> str:
+    """A package's version without Debian's own part: 26.1.5 of 26.1.5+dfsg1-9+b1."""
+    return version.rpartition(":")[2].partition("-")[0].partition("+")[0]

@@ -1,0 +1,60 @@
+"""A tree as a compressed, read-only file system: squashfs by mksquashfs, else a packed cpio."""
+
+import gzip
+import io
+import shutil
+import stat
+import tarfile
+import tempfile
+from pathlib import Path
+
+from b2d import proc
+from b2d.image import cpio
+from b2d.image.tree import Kind, Node, Tree
+
+PROGRAM = "mksquashfs"
+LEVEL = 19  # of zstd: the last one before the memory that unpacking needs grows
+BLOCK = "256K"  # bytes: 2 % smaller than 128K
+LIMIT_S = 1200.0
+TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.FOLDER: tarfile.DIRTYPE, Kind.LINK: tarfile.SYMTYPE}
+
+
+def available() -> bool:
+    """True when mksquashfs is installed and reads a tar archive from stdin, as it does since 4.5."""
+    if shutil.which(PROGRAM) is None:
+        return False
+    said = proc.run([PROGRAM, "-help"], timeout_s=20)
+    return b"-tar" in said.stdout + said.stderr
+
+
+def pack(tree: Tree, mtime: int, output: Path) -> None:
+    """Write the squashfs. Twice from the same tree, whatever the number of processors: the same bytes."""
+    output.unlink(missing_ok=True)
+    with tempfile.TemporaryFile() as stream:
+        _write_tar(tree, mtime, stream)
+        stream.seek(0)
+        options = ["-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", str(mtime), "-b", BLOCK]
+        compression = ["-comp", "zstd", "-Xcompression-level", str(LEVEL)]
+        proc.check([PROGRAM, "-", str(output), *options, *compression], timeout_s=LIMIT_S, stdin=stream)
+
+
+def pack_without(tree: Tree, mtime: int, output: Path) -> None:
+    """Write what the boot can use where there is no mksquashfs: all of it is then unpacked into RAM."""
+    output.write_bytes(gzip.compress(cpio.pack(tree, mtime), compresslevel=9, mtime=0))
+
+
+def _write_tar(tree: Tree, mtime: int, stream: io.BufferedIOBase) -> None:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path, node in tree:
+            archive.addfile(_member(path, node, mtime), io.BytesIO(node.content))
+
+
+def _member(path: str, node: Node, mtime: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.type = TYPES[node.kind]
+    member.mode = stat.S_IMODE(node.mode)
+    member.uid, member.gid = node.uid, node.gid
+    member.mtime = mtime
+    member.linkname = node.target
+    member.size = len(node.content)
+    return member
