@@ -25,10 +25,11 @@ def run(
     Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
     With `own_session` a Ctrl-C in this terminal is not sent to the program.
     """
+    source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
         done = subprocess.run(
             list(arguments),
-            input=stdin,
+            **source,
             capture_output=True,
             timeout=timeout_s,
             env=environment,

@@ -73,14 +73,8 @@ def _frozen_clock(seconds: int) -> Iterator[Any]:
     from pycdlib import dates, headervd, utils
     from pycdlib import pycdlib as main
 
-    clock = SimpleNamespace(
-        time=lambda: float(seconds),
-        localtime=lambda moment=seconds: time.gmtime(moment),
-        gmtime=lambda moment=seconds: time.gmtime(moment),
-        strptime=time.strptime,
-        mktime=time.mktime,
-        timezone=0,
-    )
+    still: dict[str, Any] = {"time": lambda: float(seconds), "localtime": time.gmtime}
+    clock = SimpleNamespace(**(vars(time) | still))
     modules: list[Any] = [module for module in (main, headervd, dates, utils) if hasattr(module, "time")]
     for module in modules:
         module.time = clock
