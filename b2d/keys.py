@@ -1,0 +1,69 @@
+"""SSH keys: one pair for the person, one for the guest, which so is known before the first connection."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.errors import B2dError
+from b2d.files import write_whole
+from b2d.layout import MachinePaths
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def alias(paths: MachinePaths) -> str:
+    """The name under which known_hosts knows the guest: addresses and ports are leased, and change."""
+    return f"b2d-{paths.folder.name}"
+
+
+def ensure_client(paths: MachinePaths) -> None:
+    """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a file that is broken."""
+    key = _ensure(paths.ssh_key)
+    public = _public(key, "docker@b2d")
+    if not paths.ssh_public_key.exists() or paths.ssh_public_key.read_bytes() != public:
+        write_whole(paths.ssh_public_key, public, 0o644)
+
+
+def ensure_host(paths: MachinePaths) -> None:
+    """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
+    key = _ensure(paths.host_key)
+    line = f"{alias(paths)} ".encode() + _public(key, "")
+    if not paths.known_hosts.exists() or paths.known_hosts.read_bytes() != line:
+        write_whole(paths.known_hosts, line)
+
+
+def _ensure(path: Path) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if path.exists():
+        return _load(path)
+    key = Ed25519PrivateKey.generate()
+    content = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    write_whole(path, content)
+    return key
+
+
+def _load(path: Path) -> "Ed25519PrivateKey":
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise B2dError(
+            f"{path} is not a usable key: {error}", hint=f"move it away: {path} is made anew then"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise B2dError(f"{path} is not an Ed25519 key", hint=f"move it away: {path} is made anew then")
+    return key
+
+
+def _public(key: "Ed25519PrivateKey", comment: str) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return line + (f" {comment}".encode() if comment else b"") + b"\n"

@@ -1,0 +1,87 @@
+"""What the host tells the guest: who it is, on a small disk at every boot, and that it may format, once."""
+
+import io
+import tarfile
+from dataclasses import dataclass
+
+SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
+PAYLOAD_LIMIT = 4096  # bytes: what boot2docker's guest saves before it formats the disk
+MAGIC = "boot2docker, please format-me"
+FORMAT = b"1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What dockerd needs to know its clients and to be known, as PEM."""
+
+    ca: bytes
+    server: bytes
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One guest's identity."""
+
+    hostname: str
+    authorized_keys: str
+    host_key: bytes  # private, in OpenSSH's format
+    tls: TlsFiles | None  # None: dockerd listens without TLS
+
+
+def image(seed: Seed) -> bytes:
+    """The seed disk: a tar archive, padded to whole sectors."""
+    files = {
+        "b2d-seed": FORMAT,
+        "hostname": seed.hostname.encode() + b"\n",
+        "authorized_keys": seed.authorized_keys.encode(),
+        "host_ed25519": seed.host_key,
+    }
+    if seed.tls is not None:
+        files |= {
+            "tls/ca.pem": seed.tls.ca,
+            "tls/server.pem": seed.tls.server,
+            "tls/server-key.pem": seed.tls.server_key,
+        }
+    files["settings"] = f"B2D_TLS={'yes' if seed.tls is not None else 'no'}\n".encode()
+    content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
+    return content + bytes(-len(content) % SECTOR)
+
+
+def payload(public_key: str) -> bytes:
+    """What a blank data disk begins with: boot2docker's request to format it, and the key to let in.
+
+    Raises ValueError for a key that does not fit into the first 4096 bytes.
+    """
+    key = public_key.encode()
+    home = _member(".ssh", 0o700)
+    home.type = tarfile.DIRTYPE
+    content = _tar(
+        [
+            (_member(MAGIC, 0o644), MAGIC.encode()),
+            (home, b""),
+            (_member(".ssh/authorized_keys", 0o600), key),
+            (_member(".ssh/authorized_keys2", 0o600), key),
+        ]
+    )
+    if len(content) > PAYLOAD_LIMIT:
+        raise ValueError(f"the public key is too long for the disk's payload: {len(key)} bytes")
+    return content
+
+
+def _member(name: str, mode: int) -> tarfile.TarInfo:
+    """Root's, and of 1970: the same content gives the same bytes."""
+    member = tarfile.TarInfo(name)
+    member.mode = mode
+    return member
+
+
+def _tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    """A ustar archive with the two empty blocks that end it, and no padding beyond."""
+    blocks = io.BytesIO()
+    for member, content in members:
+        member.size = len(content)
+        blocks.write(member.tobuf(tarfile.USTAR_FORMAT))
+        blocks.write(content + bytes(-len(content) % tarfile.BLOCKSIZE))
+    blocks.write(bytes(2 * tarfile.BLOCKSIZE))
+    return blocks.getvalue()
