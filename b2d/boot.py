@@ -21,9 +21,11 @@ TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Do
 
 # A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
 # hypervisor has taken the connection, and sends it on only after seconds. So: short attempts until dockerd runs.
+# From then on a patient one: dockerd listens seconds before it answers, and a greeting that is given up costs it
+# more time than one that waits. When the machine ends, so does the connection.
 BLIND_ATTEMPT_S = 0.3
-ATTEMPT_S = 1.0
-ATTEMPT_LIMIT_S = 3.0
+ATTEMPT_S = 5.0
+ATTEMPT_LIMIT_S = 5.0
 ATTEMPT_GROWTH = 1.25
 
 

@@ -1,4 +1,4 @@
-"""TLS: a small authority per machine, made on this host, and the certificates of dockerd and of its client."""
+"""TLS: an authority per machine, made on this host, and the certificates of dockerd and of its client."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ ALWAYS = ("127.0.0.1", "::1", "localhost", "boot2docker", "10.0.2.15")
 
 
 def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool:
-    """Make what is missing, broken, ends within 30 days or lacks an address; True when dockerd needs its files anew.
+    """Make what is missing, broken, ends within 30 days or lacks an address; True: dockerd needs its anew.
 
     `now` with a time zone. A new authority renews all: one certificate of an older one would fit nothing.
     """

@@ -17,7 +17,7 @@ def alias(paths: MachinePaths) -> str:
 
 
 def ensure_client(paths: MachinePaths) -> None:
-    """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a file that is broken."""
+    """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a broken file."""
     key = _ensure(paths.ssh_key)
     public = _public(key, "docker@b2d")
     if not paths.ssh_public_key.exists() or paths.ssh_public_key.read_bytes() != public:

@@ -55,7 +55,7 @@ def _said(console: str) -> list[str]:
 
 
 def ping(address: str, port: int, certs: Path | None, timeout_s: float) -> Ping | None:
-    """Ask the Docker API once, with the client's certificate where there is one; None when it does not answer.
+    """Ask the Docker API once, with a client certificate if there is one; None when it does not answer.
 
     Never takes longer than `timeout_s` for each of connecting, greeting and answering. No proxy is asked.
     """

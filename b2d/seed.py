@@ -64,9 +64,9 @@ def payload(public_key: str) -> bytes:
             (_member(".ssh/authorized_keys2", 0o600), key),
         ]
     )
-    if len(content) > PAYLOAD_LIMIT:
+    if len(content) > PAYLOAD_LIMIT + tarfile.BLOCKSIZE:
         raise ValueError(f"the public key is too long for the disk's payload: {len(key)} bytes")
-    return content
+    return content[:PAYLOAD_LIMIT]  # of the two empty blocks at the end, one is enough for tar
 
 
 def _member(name: str, mode: int) -> tarfile.TarInfo:

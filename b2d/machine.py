@@ -1,0 +1,260 @@
+"""The verbs: what can be done to one machine. Nothing here knows a hypervisor, a terminal or a library."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import time
+
+from b2d import seed
+from b2d.boot import COMING_UP, await_docker
+from b2d.clock import put_right
+from b2d.errors import MachineAbsent, OutOfTime, WrongState
+from b2d.interrupt import held_back
+from b2d.layout import MachinePaths
+from b2d.model import DockerEnv, Endpoint, MachineSpec, MachineState
+from b2d.ports import Compromises, Driver, Guest, HasProcess, KeptImages, Reporter
+from b2d.preparation import credentials, first_keys, free_ports, newest_image
+from b2d.readiness import Ping, ping
+from b2d.store import MachineStore, RunningFacts
+from b2d.wait import wait_until
+
+ASLEEP = frozenset({MachineState.SAVED, MachineState.PAUSED})
+ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
+ASK_S = 5.0  # for one question to a Docker that answered a moment ago
+OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState.ABSENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a machine is made of; app.py puts it together."""
+
+    store: MachineStore
+    images: KeptImages
+    driver: Callable[[MachineSpec], Driver]
+    guest: Callable[[Endpoint, MachinePaths], Guest]
+    reporter: Reporter
+    wait_s: float  # that up may take
+    stop_wait_s: float  # that the guest has to power itself off
+
+
+class Machine:
+    """One machine by its name. A verb that is already fulfilled is fine; one that cannot be raises B2dError."""
+
+    def __init__(self, name: str, parts: Parts) -> None:
+        self.name = name
+        self._parts = parts
+        self._store = parts.store
+        self._reporter = parts.reporter
+
+    @property
+    def paths(self) -> MachinePaths:
+        return self._store.home.machine(self.name)
+
+    def exists(self) -> bool:
+        """True when there is a spec; whether there is more, the state tells."""
+        return self._store.read(self.name) is not None
+
+    def spec(self) -> MachineSpec:
+        """What the machine should look like. Raises MachineAbsent."""
+        spec = self._store.read(self.name)
+        if spec is None:
+            raise MachineAbsent(f"there is no machine {self.name}", hint="b2d init")
+        return spec
+
+    def state(self) -> MachineState:
+        """What the hypervisor says now."""
+        spec = self._store.read(self.name)
+        return MachineState.ABSENT if spec is None else self._driver(spec).state()
+
+    def init(self, wished: Callable[[], MachineSpec]) -> bool:
+        """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
+        with self._lock("init"):
+            if self.state() != MachineState.ABSENT:
+                return False
+            spec = wished()
+            driver = self._driver(spec)
+            driver.check()
+            with held_back():
+                driver.create(seed.payload(first_keys(self.paths)))
+                self._store.write(spec)
+            return True
+
+    def up(self) -> RunningFacts:
+        """Bring the machine to the point where Docker answers, from whatever state it is in."""
+        with self._lock("up"):
+            spec = self.spec()
+            driver = self._driver(spec)
+            if driver.state() == MachineState.STOPPING:
+                self._wait_off(driver)
+            before = driver.state()
+            if before not in COMING_UP:
+                spec = self._prepared(spec, before)
+                driver = self._driver(spec)
+                self._start(driver)
+            answer = self._await_docker(driver, spec)
+            if before in ASLEEP:  # it has missed what happened since
+                put_right(answer, lambda: self._ping(driver, spec, ASK_S), self.guest, self._reporter, time)
+            return self._written_down(driver, spec)
+
+    def stop(self) -> bool:
+        """Power off by the button, and by force when the guest does not listen; False when it was off already.
+
+        A saved machine is off: it stays saved.
+        """
+        with self._lock("stop"):
+            driver = self._driver(self.spec())
+            self._store.remove_env(self.name)
+            state = driver.state()
+            if state in OFF or state == MachineState.SAVED:
+                if state == MachineState.CRASHED:
+                    driver.kill()
+                return False
+            with self._reporter.step(f"stopping {self.name}"):
+                if state != MachineState.STOPPING:
+                    driver.stop()
+                self._wait_off(driver)
+            return True
+
+    def poweroff(self) -> bool:
+        """Cut the power; False when it was off already."""
+        with self._lock("poweroff"):
+            driver = self._driver(self.spec())
+            self._store.remove_env(self.name)
+            was_on = driver.state() in ON
+            driver.kill()
+            return was_on
+
+    def restart(self) -> RunningFacts:
+        """Stop, and up again."""
+        self.stop()
+        return self.up()
+
+    def reset(self) -> RunningFacts:
+        """Cut the power, and up again."""
+        self._running()
+        self.poweroff()
+        return self.up()
+
+    def save(self) -> bool:
+        """Write the machine's state to disk and end it; False when it was saved already."""
+        with self._lock("save"):
+            driver = self._driver(self.spec())
+            state = driver.state()
+            if state == MachineState.SAVED:
+                return False
+            if state not in (MachineState.RUNNING, MachineState.PAUSED):
+                raise WrongState(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
+            self._store.remove_env(self.name)
+            with self._reporter.step(f"saving {self.name}"):
+                driver.save()
+            return True
+
+    def delete(self) -> None:
+        """Remove the machine with its disk, keys and certificates. Absent: nothing. Images stay."""
+        with self._lock("delete"):
+            spec = self._store.read(self.name)
+            with held_back():
+                self._store.remove_env(self.name)
+                if spec is not None:
+                    self._driver(spec).delete()
+                self._store.remove(self.name)
+
+    def facts(self) -> RunningFacts:
+        """Where the running machine is reached. Raises WrongState when it does not run."""
+        self._running()
+        facts = self._store.read_env(self.name)
+        if facts is None:
+            raise WrongState(f"{self.name} is not up yet", hint="b2d up")
+        return facts
+
+    def guest(self) -> Guest:
+        """The Linux inside. Raises WrongState when it does not run."""
+        driver = self._running()
+        return self._parts.guest(driver.endpoint(), self.paths)
+
+    def answers(self, timeout_s: float) -> Ping | None:
+        """Docker's answer now, or None."""
+        spec = self.spec()
+        return self._ping(self._driver(spec), spec, timeout_s)
+
+    def _running(self) -> Driver:
+        driver = self._driver(self.spec())
+        state = driver.state()
+        if state not in COMING_UP:
+            raise WrongState(f"{self.name} is {state}, not running", hint="b2d up")
+        return driver
+
+    def _driver(self, spec: MachineSpec) -> Driver:
+        return self._parts.driver(spec)
+
+    @contextmanager
+    def _lock(self, verb: str) -> Iterator[None]:
+        with self._store.lock(self.name, verb):
+            yield
+
+    def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
+        """What the machine must have before it starts; what changed in the spec is kept."""
+        if state == MachineState.ABSENT:
+            raise MachineAbsent(f"the disk of {self.name} is gone", hint=f"b2d delete --vm {self.name}")
+        self._store.remove_env(self.name)
+        if state == MachineState.PAUSED:
+            return spec
+        wanted = spec
+        if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
+            wanted = newest_image(wanted, self._parts.images, self._reporter)
+        wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
+        credentials(wanted, self.paths)  # also for a saved state: one that cannot be resumed is booted
+        if wanted != spec:
+            self._store.write(wanted)
+        return wanted
+
+    def _start(self, driver: Driver) -> None:
+        driver.check()
+        if isinstance(driver, Compromises):
+            for compromise in driver.compromises():
+                self._reporter.note(compromise)
+        driver.start()
+
+    def _await_docker(self, driver: Driver, spec: MachineSpec) -> Ping:
+        return await_docker(
+            self.name,
+            driver,
+            lambda timeout_s: self._ping(driver, spec, timeout_s),
+            self._reporter,
+            self._parts.wait_s,
+        )
+
+    def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
+        """Where the machine is, for shellinit and ip."""
+        endpoint = driver.endpoint()
+        host = f"tcp://{endpoint.address}:{endpoint.docker_port}"
+        facts = RunningFacts(
+            address=endpoint.address,
+            ssh_port=endpoint.ssh_port,
+            docker_port=endpoint.docker_port,
+            docker=DockerEnv(host, str(self.paths.certs) if spec.tls else ""),
+            process=driver.process() if isinstance(driver, HasProcess) else None,
+        )
+        self._store.write_env(self.name, facts)
+        return facts
+
+    def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> Ping | None:
+        try:
+            endpoint = driver.endpoint()
+        except WrongState:
+            return None
+        return ping(endpoint.address, endpoint.docker_port, self.paths.certs if spec.tls else None, timeout_s)
+
+    def _wait_off(self, driver: Driver) -> None:
+        """Wait until the machine is off; cut the power when it does not come to that by itself."""
+        try:
+            wait_until(
+                lambda: driver.state() in OFF,
+                what=f"{self.name} to power off",
+                timeout_s=self._parts.stop_wait_s,
+            )
+        except OutOfTime:
+            self._reporter.warn(
+                f"{self.name} did not power off within {self._parts.stop_wait_s:.0f} s: its power was cut"
+            )
+        driver.kill()  # also forgets a process that has ended
