@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that doctor asks of the outside; `mirror` and `accelerator` (name and reason) may raise B2dError."""
+    """What doctor asks of the outside; `mirror` and `accelerator` (name and reason) may raise B2dError."""
 
     home: Home
     mirror: Callable[[], str]

@@ -84,7 +84,7 @@ def fetch(
     Raises DownloadFailed, and Busy while another does the same; what the next call can go on from is kept
     then, nothing else. A Ctrl-C is as any other interruption.
     """
-    place = _Place(folder, hashlib.sha256(url.encode()).hexdigest()[:32])
+    place = _place_of(url, folder)
     with _on_disk(folder), _alone(place), _only_resumable(place):
         for left in reversed(range(ATTEMPTS)):
             had = _size(place.part)
@@ -96,6 +96,10 @@ def fetch(
                     raise
                 reporter.note(f"{error.message}; going on from {_mebibytes(_size(place.part))}")
         return _accept(url, place, sha256)
+
+
+def _place_of(url: str, folder: Path) -> _Place:
+    return _Place(folder, hashlib.sha256(url.encode()).hexdigest()[:32])
 
 
 def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience) -> None:

@@ -26,8 +26,8 @@ class PackageManager:
     needs_root: bool = True
 
 
-# Without what is only recommended: qemu-system-x86 itself depends on the firmware that the machine needs (seabios,
-# and ipxe-qemu for the network card), and recommends a graphical surface that it does not need.
+# Without what is only recommended: qemu-system-x86 itself depends on the firmware that the machine needs
+# (seabios, and ipxe-qemu for the network card), and recommends a graphical surface that it does not need.
 MANAGERS = (
     PackageManager(
         "apt-get",

@@ -32,6 +32,10 @@ MEANINGS = {
     410: "has it no more",
     429: "was asked too often",
 }
+HEADERS = {
+    "User-Agent": "b2d",
+    "Accept-Encoding": "identity",  # the bytes as they lie there: sizes and ranges are counted in them
+}
 
 
 class Interrupted(DownloadFailed):
@@ -49,19 +53,18 @@ def answer(
     """
     import requests
 
-    with _edge(url), requests.Session() as session:
-        # the bytes as they lie on the server: sizes and ranges are counted in them
-        session.headers.update({"User-Agent": "b2d", "Accept-Encoding": "identity", **(headers or {})})
-        for _ in range(REDIRECT_LIMIT):
-            _check_scheme(url)
-            response = session.get(url, stream=True, timeout=(CONNECT_S, read_s), allow_redirects=False)
-            target = session.get_redirect_target(response)
-            if target is None:
-                with response:
+    for _ in range(REDIRECT_LIMIT):
+        _check_scheme(url)
+        # a session each: a connection that is used again may have been closed by the server meanwhile
+        with _edge(url), requests.Session() as session:
+            session.headers.update({**HEADERS, **(headers or {})})
+            timeouts = (CONNECT_S, read_s)
+            with session.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
+                target = session.get_redirect_target(response)
+                if target is None:
                     yield response
-                return
-            response.close()
-            url = _redirected(url, urljoin(url, target))
+                    return
+        url = _redirected(url, urljoin(url, target))
     raise DownloadFailed(f"{_host(url)} sends from one address to the next without end", details=url)
 
 
@@ -95,7 +98,12 @@ def _said(response: "requests.Response") -> str:
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme.lower() not in SCHEMES or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme.lower() in SCHEMES and bool(parts.hostname)
+    except ValueError:
+        sound = False
+    if not sound:
         raise DownloadFailed(f"{url!r} is no address of a web server", hint="one begins with https://")
 
 
@@ -109,7 +117,10 @@ def _redirected(url: str, target: str) -> str:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2] or url
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or url
+    except ValueError:  # half an IPv6 address
+        return url
 
 
 @contextmanager
