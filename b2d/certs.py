@@ -61,12 +61,7 @@ class _Pair:
             return False
         lasts = certificate.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
         begun = certificate.not_valid_before_utc <= now
-        return (
-            lasts
-            and begun
-            and certificate.public_key() == key.public_key()
-            and _names(certificate) >= set(names)
-        )
+        return lasts and begun and certificate.public_key() == key.public_key() and _names(certificate) >= set(names)
 
     def make_authority(self, machine: str, now: datetime) -> None:
         from cryptography import x509
@@ -81,9 +76,7 @@ class _Pair:
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(identifier, critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         )
         self._write(builder, key, key)
 
@@ -102,13 +95,9 @@ class _Pair:
             .issuer_name(issuer.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([Usage.SERVER_AUTH if names else Usage.CLIENT_AUTH]), critical=False
-            )
+            .add_extension(x509.ExtendedKeyUsage([Usage.SERVER_AUTH if names else Usage.CLIENT_AUTH]), critical=False)
             .add_extension(own, critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False)
         )
         if names:
             builder = builder.add_extension(

@@ -91,9 +91,7 @@ class RichReporter:
     Within a step or a bar others may begin: they are shown one below the other.
     """
 
-    def __init__(
-        self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._colour = colour
         self._clock = clock
@@ -215,9 +213,7 @@ def _bars(console: "Console") -> "Bars":
 
     columns: list[ProgressColumn] = [
         SpinnerColumn("dots" if not console.legacy_windows and console.encoding == "utf-8" else "line"),
-        TextColumn(
-            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-        ),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     ]
     if console.width >= NARROW:
         columns += [WhereSized(BarColumn(bar_width=20)), WhereSized(DownloadColumn(binary_units=True))]

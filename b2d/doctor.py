@@ -120,9 +120,7 @@ class Examination:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            return Finding(
-                "home", Verdict.BAD, f"{folder} cannot be written: {error.strerror}", "set B2D_HOME"
-            )
+            return Finding("home", Verdict.BAD, f"{folder} cannot be written: {error.strerror}", "set B2D_HOME")
         socket = self.home.machine(NAME_OF_A_MACHINE).qmp_socket
         if not socket.is_relative_to(root):
             return Finding("home", Verdict.GOOD, f"{root} (long: sockets go to {socket.parent.parent})")
@@ -143,9 +141,7 @@ class Examination:
         path = self.installer.which("docker")
         if path is None:
             message = "there is no docker client: nothing speaks to the machine but b2d"
-            return Finding(
-                "docker", Verdict.DOUBTFUL, message, self.installer.line([DOCKER]), needs=(DOCKER,)
-            )
+            return Finding("docker", Verdict.DOUBTFUL, message, self.installer.line([DOCKER]), needs=(DOCKER,))
         # nobody listens there: a daemon's answer would be negotiated down to what it knows itself
         nowhere = {**self.environment, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
         nowhere.pop("DOCKER_CONTEXT", None)
@@ -163,9 +159,7 @@ class Examination:
             return Finding("mirror", Verdict.DOUBTFUL, error.message, error.hint)
         parts = urlsplit(mirror)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            return Finding(
-                "mirror", Verdict.BAD, f"{mirror!r} is no address", "b2d config set mirror=https://…"
-            )
+            return Finding("mirror", Verdict.BAD, f"{mirror!r} is no address", "b2d config set mirror=https://…")
         return Finding("mirror", Verdict.GOOD, mirror)
 
     def _secrets(self) -> Finding:
@@ -175,9 +169,7 @@ class Examination:
         if not open_files:
             return Finding("secrets", Verdict.GOOD, "closed to others")
         names = ", ".join(str(path) for path in open_files)
-        return Finding(
-            "secrets", Verdict.BAD, f"others may read {names}", "b2d doctor --fix", open_files=open_files
-        )
+        return Finding("secrets", Verdict.BAD, f"others may read {names}", "b2d doctor --fix", open_files=open_files)
 
 
 def fix(findings: Iterable[Finding], installer: Installer, reporter: Reporter) -> None:
@@ -200,14 +192,10 @@ def _client(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding
         return Finding("docker", Verdict.DOUBTFUL, f"{path} does not say which API it speaks")
     message = f"{path}, API {'.'.join(map(str, client))}"
     if tuple(client) < DOCKER_API:
-        return Finding(
-            "docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client"
-        )
+        return Finding("docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client")
     if machine and tuple(client) < tuple(machine):
         newer = ".".join(map(str, machine))
-        return Finding(
-            "docker", Verdict.GOOD, f"{message}; the machine has {newer}, and speaks the older with it"
-        )
+        return Finding("docker", Verdict.GOOD, f"{message}; the machine has {newer}, and speaks the older with it")
     return Finding("docker", Verdict.GOOD, message)
 
 

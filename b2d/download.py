@@ -76,9 +76,7 @@ class _Place:
         self.mark.unlink(missing_ok=True)
 
 
-def fetch(
-    url: str, folder: Path, reporter: Reporter, *, sha256: str = "", patience: Patience | None = None
-) -> Path:
+def fetch(url: str, folder: Path, reporter: Reporter, *, sha256: str = "", patience: Patience | None = None) -> Path:
     """The file of `url`, whole, in `folder`; whoever takes it from there may remove it.
 
     Raises DownloadFailed, and Busy while another does the same; what the next call can go on from is kept
@@ -108,9 +106,7 @@ def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience) -
     had = _size(place.part) if mark.condition else 0
     headers = {"Range": f"bytes={had}-", "If-Range": mark.condition} if had else {}
     with web.answer(url, headers, read_s=patience.read_s) as response:
-        if (
-            had and response.status_code == 416
-        ):  # nothing behind what is had: it is whole, or not of this file
+        if had and response.status_code == 416:  # nothing behind what is had: it is whole, or not of this file
             if response.headers.get("Content-Range") == f"bytes */{had}":
                 return
             place.forget()
@@ -132,15 +128,11 @@ def _goes_on(response: "requests.Response", had: int) -> bool:
     if response.status_code != 206:
         return False
     if not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
-        raise DownloadFailed(
-            f"{response.url} answers with another part than was asked for", hint=web.HINT_AGAIN
-        )
+        raise DownloadFailed(f"{response.url} answers with another part than was asked for", hint=web.HINT_AGAIN)
     return True
 
 
-def _receive(
-    response: "requests.Response", place: _Place, patience: Patience, advance: Callable[[int], None]
-) -> None:
+def _receive(response: "requests.Response", place: _Place, patience: Patience, advance: Callable[[int], None]) -> None:
     pace = _Pace(patience, response.url)
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there

@@ -49,11 +49,7 @@ class Images:
 
     def find(self, source: str) -> Image | None:
         """The newest that is kept of a source, or None."""
-        found = [
-            (facts.sources[source], sha256, facts)
-            for sha256, facts in self._facts()
-            if source in facts.sources
-        ]
+        found = [(facts.sources[source], sha256, facts) for sha256, facts in self._facts() if source in facts.sources]
         if not found:
             return None
         _, sha256, facts = max(found, key=lambda one: one[:2])

@@ -77,9 +77,7 @@ def refuse(response: "requests.Response") -> None:
     meaning = MEANINGS.get(429 if spent else code, "has trouble itself" if code >= 500 else "says no")
     kind = Interrupted if code >= 500 or code == 408 else DownloadFailed
     hint = HINT_AGAIN if code >= 500 else HINTS.get(429 if spent else code, HINT_ADDRESS)
-    raise kind(
-        f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response)
-    )
+    raise kind(f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response))
 
 
 def content(response: "requests.Response", limit: int = CONTENT_LIMIT) -> bytes:

@@ -10,9 +10,7 @@ from b2d.model import GUEST_SSH_PORT, Image, MachineSpec
 PROGRAM = "qemu-system-x86_64"
 
 
-def arguments(
-    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int
-) -> list[str]:
+def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int) -> list[str]:
     """Everything after the program's name. The order of the disks is their order in the guest: data first.
 
     A boot2docker of 2014 takes the first blank disk that it sees, so nothing may stand before the data disk.

@@ -70,9 +70,7 @@ def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Pa
     chosen = []
     for name in names:
         if not available.get(name):
-            raise DownloadFailed(
-                f"the archive has no package {name}", hint="try another mirror, or upgrade b2d"
-            )
+            raise DownloadFailed(f"the archive has no package {name}", hint="try another mirror, or upgrade b2d")
         chosen.append(available[name][0])
     return chosen
 
@@ -96,9 +94,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
             hint="b2d config mirror",
             details=repr(content[:200]),
         )
-    certificates = [
-        certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())
-    ]
+    certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
     except Exception as error:  # the library raises nothing more precise

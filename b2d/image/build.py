@@ -83,9 +83,7 @@ def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
     cache = Cache(private_folder(request.cache / "packages"))
     chosen = _fetch(plan, request, cache, reporter)
     unpacked = _unpack(chosen, cache, reporter)
-    described = manifest.describe(
-        chosen.version, request.architecture, unpacked.mtime, chosen.all, unpacked.root
-    )
+    described = manifest.describe(chosen.version, request.architecture, unpacked.mtime, chosen.all, unpacked.root)
     private_folder(request.output.parent)
     with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
         files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
@@ -139,9 +137,7 @@ def _unpack(chosen: _Chosen, cache: Cache, reporter: Reporter) -> _Unpacked:
     tree, medium = Tree(), Tree()
     with reporter.step("unpacking the packages"):
         times = [unpack(cache.path(one.file.sha256), one.name, tree, _is_of_use) for one in chosen.root]
-        times += [
-            unpack(cache.path(one.file.sha256), one.name, medium, _is_boot_loader) for one in chosen.medium
-        ]
+        times += [unpack(cache.path(one.file.sha256), one.name, medium, _is_boot_loader) for one in chosen.medium]
     return _Unpacked(tree, medium, max(times))
 
 
@@ -165,9 +161,7 @@ def _kernel(plan: Recipe, unpacked: _Unpacked, reporter: Reporter) -> dict[str, 
     with reporter.step("choosing kernel modules"):
         modules = Modules(Tree(dict(tree.nodes)), kernel.removeprefix("boot/vmlinuz-"))
         tree.remove(f"{modules.folder}*")
-        install(
-            modules, modules.with_dependencies((*plan.modules, *plan.stage1.first, *plan.stage1.more)), tree
-        )
+        install(modules, modules.with_dependencies((*plan.modules, *plan.stage1.first, *plan.stage1.more)), tree)
         first = stage1.compose(plan, tree[plan.busybox].content, modules)
         initrd = zstandard.ZstdCompressor(level=INITRD_LEVEL).compress(cpio.pack(first, unpacked.mtime))
     return {"/boot/vmlinuz": tree[kernel].content, "/boot/initrd": initrd}

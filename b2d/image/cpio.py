@@ -19,9 +19,7 @@ def _entry(number: int, path: str, node: Node, mtime: int) -> bytes:
     return _record(number, TYPES[node.kind] | node.mode, mtime, path, content, (node.uid, node.gid))
 
 
-def _record(
-    number: int, mode: int, mtime: int, path: str, content: bytes, owner: tuple[int, int] = (0, 0)
-) -> bytes:
+def _record(number: int, mode: int, mtime: int, path: str, content: bytes, owner: tuple[int, int] = (0, 0)) -> bytes:
     name = path.encode() + b"\0"
     links = 1
     # inode, mode, uid, gid, links, mtime, size, device (4 fields), length of the name, checksum

@@ -65,9 +65,7 @@ def get_small(url: str) -> bytes:
                     raise DownloadFailed(f"{url} does not end: more than {INDEX_LIMIT >> 20} MiB came")
             return content
     except requests.RequestException as error:
-        raise DownloadFailed(
-            f"{url} could not be fetched: {_reason(error)}", hint="b2d config mirror"
-        ) from error
+        raise DownloadFailed(f"{url} could not be fetched: {_reason(error)}", hint="b2d config mirror") from error
 
 
 def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: str) -> None:

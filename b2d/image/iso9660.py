@@ -31,9 +31,7 @@ def write(files: dict[str, bytes | Path], label: str, mtime: int, output: Path) 
             if path == BOOT_FILE:
                 boot = name
         # a boot loader that is told its own place ("boot info table"), as isolinux wants it
-        iso.add_eltorito(
-            boot, bootcatfile="/ISOLINUX/BOOT.CAT;1", rr_bootcatname="boot.cat", boot_info_table=True
-        )
+        iso.add_eltorito(boot, bootcatfile="/ISOLINUX/BOOT.CAT;1", rr_bootcatname="boot.cat", boot_info_table=True)
         iso.write(str(output))
         iso.close()
         for file in opened:

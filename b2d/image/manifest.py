@@ -11,9 +11,7 @@ from b2d.image.tree import Tree
 LICENCE = re.compile(r"^License:[ \t]*(\S.*)$", re.MULTILINE)  # of a machine-readable copyright file
 
 
-def describe(
-    version: str, architecture: str, mtime: int, packages: Sequence[Package], tree: Tree
-) -> dict[str, Any]:
+def describe(version: str, architecture: str, mtime: int, packages: Sequence[Package], tree: Tree) -> dict[str, Any]:
     """The manifest; `tree` must still hold the packages' copyright files."""
     return {
         "format": 1,

@@ -70,9 +70,7 @@ class Modules:
                 name=name,
                 path=path.removesuffix(".xz"),
                 content=unsigned(content),
-                depends=tuple(
-                    part for key, value in info if key == "depends" for part in value.split(",") if part
-                ),
+                depends=tuple(part for key, value in info if key == "depends" for part in value.split(",") if part),
                 aliases=tuple(value for key, value in info if key == "alias"),
             )
         return self._read[name]

@@ -48,9 +48,7 @@ def _lay_over(tree: Tree, overlay: Path) -> None:
 
 def _link_applets(tree: Tree, recipe: Recipe) -> None:
     """busybox under the name of each of its tools that no package brings."""
-    taken = {
-        path.rpartition("/")[2] for path, node in tree if _is_program(path) and node.kind is not Kind.FOLDER
-    }
+    taken = {path.rpartition("/")[2] for path, node in tree if _is_program(path) and node.kind is not Kind.FOLDER}
     for where, names in recipe.applets.items():
         for name in names:
             if name not in taken:

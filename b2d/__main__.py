@@ -1,0 +1,110 @@
+"""The door: shellinit and ip are answered at once from what `up` wrote, everything else goes to click.
+
+Both are run by every new shell, so nothing is imported here but what Python has loaded by itself.
+"""
+
+import os
+import sys
+
+from b2d import shellenv
+
+DEFAULT_NAME = "boot2docker-vm"
+NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
+
+def main() -> int:
+    """Run the command line of this process; its exit code. Ends the process itself where that is quicker."""
+    answer = _at_once(sys.argv[1:])
+    if answer is not None:
+        _write(answer)
+        os._exit(0)  # what Python would tidy up now, the kernel tidies up quicker
+    from b2d.cli import main as click_main
+
+    return click_main()
+
+
+def _at_once(arguments: "list[str]") -> "str | None":
+    """The answer where the question is the usual one and the machine runs, else None."""
+    asked = _parse(arguments)
+    if asked is None:
+        return None
+    verb, name, shell = asked
+    facts = _facts(name)
+    if facts is None or not _runs(facts):
+        return None
+    if verb == "ip":
+        return facts["address"] + "\n"
+    values = {key: facts[key] for key in shellenv.VARIABLES if key in facts}
+    return shellenv.render(values, shell or shellenv.detect(os.environ))
+
+
+def _parse(arguments: "list[str]") -> "tuple[str, str, str] | None":
+    """Verb, machine and shell; None for whatever is not as plain as that."""
+    verb = shell = ""
+    name = os.environ.get("B2D_VM", "")
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if word in ("shellinit", "env", "ip") and not verb:
+            verb = "ip" if word == "ip" else "shellinit"
+        elif option in ("--vm", "--shell"):
+            value = value if equals else next(words, "")
+            if option == "--vm":
+                name = value
+            else:
+                shell = value
+            if not value:
+                return None
+        else:
+            return None
+    if not verb or (shell and (verb == "ip" or shell not in shellenv.SHELLS)):
+        return None
+    return verb, name or DEFAULT_NAME, shell
+
+
+def _facts(name: str) -> "dict[str, str] | None":
+    """The machine's file env; None when it is not there, or a configuration may name another machine."""
+    home = os.environ.get("B2D_HOME") or os.path.expanduser("~/.b2d")  # noqa: PTH111  pathlib is slow
+    if not NAME_SIGNS.issuperset(name) or name[0] in ".-_" or os.path.exists(home + "/config.toml"):  # noqa: PTH110
+        return None
+    text = _read(f"{home}/machines/{name}/env")
+    facts = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+    return facts if "address" in facts and "DOCKER_HOST" in facts else None
+
+
+def _runs(facts: "dict[str, str]") -> bool:
+    """True when the process that `up` saw is still that very one (identity.py); False too when nobody can tell."""
+    stat = _read(f"/proc/{facts.get('pid')}/stat").rpartition(")")[2].split()
+    boot_id = _read("/proc/sys/kernel/random/boot_id").strip()
+    return (
+        len(stat) > 19
+        and stat[0] not in "ZX"
+        and stat[19] == facts.get("start_time")
+        and boot_id == facts.get("boot_id")
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _write(text: str) -> None:
+    rest = text.encode("utf-8", "surrogateescape")
+    try:
+        while rest:
+            rest = rest[os.write(1, rest) :]
+    except OSError:  # nobody reads any more, or the disk is full
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
