@@ -139,8 +139,9 @@ def _edge(url: str) -> Iterator[None]:
         raise Interrupted(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise Interrupted(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
-        raise DownloadFailed(f"{url!r} is no address of a web server", details=str(error)) from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
+        message = f"{url!r} is no address of a web server, or sends to one that is none"
+        raise DownloadFailed(message, hint=HINT_ADDRESS, details=str(error)) from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
     except requests.exceptions.ConnectionError as error:

@@ -48,9 +48,7 @@ def a_bzimage(payload: bytes, setup_sectors: int = 3, protocol: int = 0x20F) -> 
     return bytes(head) + bytes(700) + payload + b"behind it"
 
 
-def an_iso(
-    label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = None, padding: int = 0
-) -> bytes:
+def an_iso(label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = None, padding: int = 0) -> bytes:
     """An ISO with Rock Ridge names, folders one level deep."""
     iso = PyCdlib()
     iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=label)
@@ -83,6 +81,4 @@ def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> byte
         "/b2d/root.squashfs": changes.get("root", b"hsqs" + version.encode() * 3000),
         "/b2d/image.json": changes.get("image", json.dumps(description).encode()),
     }
-    return an_iso(
-        f"b2d-v{version}", {path: content for path, content in files.items() if content is not None}
-    )
+    return an_iso(f"b2d-v{version}", {path: content for path, content in files.items() if content is not None})

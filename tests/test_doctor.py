@@ -63,7 +63,7 @@ def finding(examination: Examination, name: str) -> Finding:
 def with_programs(tmp_path: Path, **scripts: str) -> Installer:
     """An installer that sees these programs alone, which really run."""
     paths = {name.replace("_", "-"): a_program(tmp_path, name, script) for name, script in scripts.items()}
-    return Installer(lambda program: paths.get(program), FakeHost().run, True)
+    return Installer(paths.get, FakeHost().run, True)
 
 
 def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
@@ -93,15 +93,13 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(tmp_path: Path)
 
 
 def test_a_program_that_does_not_work_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
-    examination = an_examination(
-        tmp_path, installer=with_programs(tmp_path, qemu_img="echo broken >&2; exit 1")
-    )
+    examination = an_examination(tmp_path, installer=with_programs(tmp_path, qemu_img="echo broken >&2; exit 1"))
     found = finding(examination, "qemu-img")
     assert found.verdict == Verdict.BAD and "broken" in found.message
 
 
 def test_a_qemu_older_than_any_tried_is_doubtful(tmp_path: Path) -> None:
-    old = with_programs(tmp_path, **{"qemu_system_x86_64": "echo QEMU emulator version 5.2.0"})
+    old = with_programs(tmp_path, qemu_system_x86_64="echo QEMU emulator version 5.2.0")
     examination = an_examination(
         tmp_path, installer=Installer(lambda name: str(tmp_path / "qemu_system_x86_64"), old.run, True)
     )
@@ -113,9 +111,7 @@ def test_an_old_python_is_bad(tmp_path: Path) -> None:
 
 
 def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
-    found = finding(
-        an_examination(tmp_path, accelerator=lambda: ("tcg", "there is no /dev/kvm")), "acceleration"
-    )
+    found = finding(an_examination(tmp_path, accelerator=lambda: ("tcg", "there is no /dev/kvm")), "acceleration")
     assert found.verdict == Verdict.DOUBTFUL and "there is no /dev/kvm" in found.message
 
 

@@ -172,9 +172,7 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
     assert web._redirected("http://host/x", "https://host/x") == "https://host/x"
 
 
-@pytest.mark.parametrize(
-    "url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"]
-)
+@pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
 def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match="no address of a web server"):
         fetch(url, tmp_path, FakeReporter())
@@ -205,9 +203,7 @@ def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_p
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "application/octet-stream", "ETag": '"x"'}])
-def test_a_web_page_in_place_of_the_iso_is_named(
-    server: Server, tmp_path: Path, headers: dict[str, Any]
-) -> None:
+def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
     server.answers = [serve(b"\n<!doctype html><title>Welcome to our Wi-Fi", **headers)]
     error = refused(server, tmp_path)
     assert "web page" in error.message and "login" in error.hint
@@ -248,9 +244,7 @@ def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
-def test_what_cannot_be_gone_on_from_is_not_kept(
-    server: Server, tmp_path: Path, headers: dict[str, Any]
-) -> None:
+def test_what_cannot_be_gone_on_from_is_not_kept(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
     server.answers = [break_off(300_000, **headers)]
     refused(server, tmp_path)
     assert kept(tmp_path) == []

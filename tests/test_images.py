@@ -195,9 +195,7 @@ def test_the_same_iso_can_be_the_newest_of_two_sources(images: Images, tmp_path:
     assert len(images.all()) == 1
 
 
-def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
-    images: Images, tmp_path: Path
-) -> None:
+def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(images: Images, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     parts = [path for path in (image.iso, image.kernel, image.initrd) if path is not None]
     before = [image_files.stamp(path) for path in parts]
@@ -281,9 +279,7 @@ def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: Images, tmp_pat
         images.verify(image)
 
 
-def test_what_was_remembered_of_the_last_check_may_be_anything(
-    images: Images, home: Home, tmp_path: Path
-) -> None:
+def test_what_was_remembered_of_the_last_check_may_be_anything(images: Images, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     for content in (b"", b"[]", b'{"x": 1}', b"\xff"):
         home.image(image.sha256).checked.write_bytes(content)

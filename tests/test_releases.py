@@ -81,9 +81,7 @@ def test_the_hash_that_github_took_itself_comes_first(api: Api) -> None:
     assert newest_release(api.url).sha256 == "12" * 32
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"{}", b"[1]", b'[{"assets": [{}]}]', b'{"message": "no"}']
-)
+@pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b"[1]", b'[{"assets": [{}]}]', b'{"message": "no"}'])
 def test_an_answer_that_is_none_is_named(api: Api, content: bytes) -> None:
     api.content = content
     with pytest.raises(DownloadFailed):
