@@ -1,1 +1,3 @@
-"""b2d: one command to a Docker host in a tiny Linux that runs from RAM."""
+"""One command to a Docker host in a tiny Linux that runs from RAM: the boot2docker of today."""
+
+__version__ = "0.1.0"

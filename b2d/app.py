@@ -1,0 +1,185 @@
+"""The wiring: the only module that names an implementation of a door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d import config
+from b2d.config import Effective
+from b2d.errors import ConfigError
+from b2d.layout import Home, MachinePaths
+from b2d.machine import Machine, Parts
+from b2d.model import (
+    GUEST_DOCKER_PORT_NO_TLS,
+    Endpoint,
+    Image,
+    MachineSpec,
+    Settings,
+)
+from b2d.ports import Driver, Guest, Reporter
+from b2d.store import MachineStore
+
+if TYPE_CHECKING:
+    from b2d.doctor import Examination
+    from b2d.images import Images
+
+DEBIAN, BOOT2DOCKER = "debian", "boot2docker"
+LEAST_MEMORY_MIB = 512
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything of one home, put together from its settings."""
+
+    home: Home
+    effective: Effective
+    reporter: Reporter
+
+    @property
+    def settings(self) -> Settings:
+        return self.effective.settings
+
+    @property
+    def store(self) -> MachineStore:
+        return MachineStore(self.home)
+
+    @property
+    def images(self) -> "Images":
+        from b2d.images import Images
+
+        return Images(self.home)
+
+    def machine(self, name: str = "") -> Machine:
+        """The machine of that name, by default the one that the settings name. It need not exist."""
+        parts = Parts(
+            store=self.store,
+            images=self.images,
+            driver=self.driver,
+            guest=_guest,
+            reporter=self.reporter,
+            wait_s=self.settings.wait,
+            stop_wait_s=self.settings.stop_wait,
+        )
+        return Machine(name or self.settings.vm, parts)
+
+    def driver(self, spec: MachineSpec) -> Driver:
+        """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
+        if spec.driver != "qemu":
+            raise ConfigError(f"this b2d cannot drive {spec.driver}", hint="--driver qemu")
+        from b2d.drivers.qemu import QemuDriver
+
+        return QemuDriver(
+            spec, self.home.machine(spec.name), lambda: self.images.get(spec.image), self.settings.accelerator
+        )
+
+    def wished(self) -> MachineSpec:
+        """What a new machine should look like, with an image, which is obtained first where there is none."""
+        from b2d import address
+
+        settings = self.settings
+        default_port = self.effective.origins["docker_port"] == config.DEFAULT
+        docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
+        taken = {spec.address for spec in self.store.neighbours(settings.vm)}
+        source = named(settings.image)
+        image = self.images.find(source) or self.obtain(source)
+        return MachineSpec(
+            name=settings.vm,
+            driver="qemu" if settings.driver == "auto" else settings.driver,
+            source=source,
+            image=image.sha256,
+            memory_mib=self._memory_mib(),
+            cpus=settings.cpus,
+            disk_mib=settings.disk,
+            address=settings.address or address.pick(taken, (settings.ssh_port, docker_port)),
+            ssh_port=settings.ssh_port,
+            docker_port=docker_port,
+            tls=settings.tls,
+            restrict=settings.restrict,
+        )
+
+    def obtain(self, source: str) -> Image:
+        """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
+        if source == DEBIAN:
+            return self._build()
+        if source == BOOT2DOCKER:
+            from b2d.releases import boot2docker_release
+
+            release = boot2docker_release(self.reporter)
+            return self._download(release.url, source, release.sha256)
+        if "://" in source:
+            return self._download(source, source)
+        return self.images.adopt(Path(source), source)
+
+    def build_iso(self, architecture: str, output: Path) -> str:
+        """Assemble b2d's own image at `output`; its version."""
+        from b2d.image.build import BuildRequest, build
+
+        request = BuildRequest(architecture, self.settings.mirror, self.home.cache, output)
+        return build(request, self.reporter).version
+
+    def examination(self) -> "Examination":
+        """What doctor looks at."""
+        from b2d import doctor
+        from b2d.drivers import accelerator
+
+        def chosen() -> tuple[str, str]:
+            found = accelerator.choose(self.settings.accelerator)
+            return found.name, found.reason
+
+        return doctor.Examination(self.home, self._mirror, chosen)
+
+    def _mirror(self) -> str:
+        from b2d.image import mirror, recipe
+
+        return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
+
+    def _build(self) -> Image:
+        iso = self.home.cache / "b2d.iso"
+        self.build_iso("amd64", iso)
+        try:
+            with self.reporter.step("keeping the image"):
+                return self.images.adopt(iso, DEBIAN)
+        finally:
+            iso.unlink(missing_ok=True)
+
+    def _download(self, url: str, source: str, sha256: str = "") -> Image:
+        from b2d import download
+
+        iso = download.fetch(url, self.home.cache, self.reporter, sha256=sha256)
+        try:
+            return self.images.adopt(iso, source)
+        finally:
+            iso.unlink(missing_ok=True)
+
+    def _memory_mib(self) -> int:
+        """What was asked for; what nobody asked for is half of this host's memory at most."""
+        wanted = self.settings.memory
+        if self.effective.origins["memory"] != config.DEFAULT:
+            return wanted
+        import psutil
+
+        half = psutil.virtual_memory().total // 2 // (1 << 20)
+        return max(LEAST_MEMORY_MIB, min(wanted, half))
+
+
+def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: Reporter) -> App:
+    """The app of this process's home. Raises ConfigError."""
+    home = config.home(environ)
+    return App(home, config.load(home, environ, flags), reporter)
+
+
+def named(source: str) -> str:
+    """The name under which images of a source are kept: a file by its whole path. Raises ConfigError."""
+    if source in (DEBIAN, BOOT2DOCKER) or "://" in source:
+        return source
+    path = Path(source).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigError(f"there is no image {source!r}", hint="give debian, boot2docker, an address or a file")
+    return str(path)
+
+
+def _guest(endpoint: Endpoint, paths: MachinePaths) -> Guest:
+    from b2d.ssh import SshGuest
+
+    return SshGuest(endpoint, paths)

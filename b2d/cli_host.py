@@ -1,0 +1,150 @@
+"""The verbs of this host: its machines, images and settings, as commands."""
+
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import click
+
+from b2d.command import Command, answer, answer_json, app, as_json, say
+from b2d.errors import B2dError, ConfigError, HypervisorUnusable
+
+
+@click.command("list", cls=Command)
+@as_json
+def list_machines(as_json: bool) -> None:
+    """All machines of this home."""
+    it = app()
+    rows = []
+    for name in it.store.names():
+        try:
+            machine = it.machine(name)
+            spec = machine.spec()
+            rows.append({"name": name, "state": str(machine.state()), "driver": spec.driver, "address": spec.address})
+        except B2dError as error:
+            rows.append({"name": name, "state": "unknown", "driver": "", "address": error.message})
+    if as_json:
+        answer_json(rows)
+    elif rows:
+        answer(_table([("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values()) for row in rows)]))
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+@click.command(cls=Command)
+@click.argument("source", required=False)
+def download(source: str | None) -> None:
+    """Get the newest image of SOURCE: debian, boot2docker, an address or a file. Machines take it up when they start."""
+    from b2d.app import named
+
+    it = app()
+    wanted = source or _followed_source(it.settings.vm) or it.settings.image
+    before = {image.sha256 for image in it.images.all()}
+    image = it.obtain(named(wanted))
+    say(f"{image.version} is {'the newest already' if image.sha256 in before else 'kept'}: {image.iso}")
+
+
+def _followed_source(name: str) -> str:
+    """What the machine follows, "" when there is none."""
+    spec = app().store.read(name)
+    return spec.source if spec is not None else ""
+
+
+@click.group()
+def iso() -> None:
+    """Images: assemble one, or see which are kept."""
+
+
+@iso.command(cls=Command)
+@click.option("--arch", default="amd64", show_default=True, help="The processor.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put it.  [b2d.iso]")
+@click.option("--mirror", metavar="URL", help="The Debian mirror to ask.  [this host's own]")
+def build(arch: str, output: Path | None, mirror: str | None) -> None:
+    """Assemble a bootable ISO from signed Debian packages; a manifest lies beside it."""
+    path = (output or Path("b2d.iso")).absolute()
+    version = app(mirror=mirror).build_iso(arch, path)
+    say(f"{version}, {path.stat().st_size / 1e6:.1f} MB")
+    answer(str(path))
+
+
+@iso.command("list", cls=Command)
+@as_json
+def list_images(as_json: bool) -> None:
+    """The images that are kept, the newest first."""
+    images = app().images.all()
+    if as_json:
+        answer_json([asdict(image) for image in images])
+    elif images:
+        rows = [(one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12]) for one in images]
+        answer(_table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows]))
+
+
+@click.command(cls=Command)
+@click.argument("key", required=False)
+@as_json
+def config(key: str | None, as_json: bool) -> None:
+    """The settings in force, and where each comes from; or the value of KEY."""
+    effective = app().effective
+    names = [field.name for field in fields(effective.settings)]
+    if key is not None and key not in names:
+        raise ConfigError(f"there is no setting {key!r}", hint=f"there are: {', '.join(names)}")
+    wanted = [key] if key else names
+    values = {name: getattr(effective.settings, name) for name in wanted}
+    if as_json:
+        answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
+    elif key:
+        answer(str(values[key]))
+    else:
+        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+        width = max(map(len, lines))
+        answer(
+            "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in zip(lines, names, strict=True))
+        )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@click.command(cls=Command)
+@click.option("--fix", is_flag=True, help="Install what is missing, and close what is open.")
+@as_json
+def doctor(fix: bool, as_json: bool) -> None:
+    """Look at all that b2d needs on this host."""
+    from b2d import doctor as examiner
+
+    it = app()
+    found = list(it.examination().findings())
+    if fix:
+        examiner.fix(found, examiner.Installer(), it.reporter)
+        found = list(it.examination().findings())
+    if as_json:
+        answer_json([asdict(one) for one in found])
+    else:
+        for one in found:
+            answer(
+                f"{one.verdict:8}  {one.name}: {one.message}"
+                + (f"{os.linesep}{'':10}try: {one.fix}" if one.fix else "")
+            )
+    bad = [one.name for one in found if one.verdict is examiner.Verdict.BAD]
+    if bad:
+        raise HypervisorUnusable(f"b2d cannot work here: {', '.join(bad)}", hint="b2d doctor --fix")
+
+
+@click.command(cls=Command)
+@as_json
+def version(as_json: bool) -> None:
+    """The version of this program."""
+    from b2d import __version__
+
+    if as_json:
+        answer_json({"b2d": __version__})
+    else:
+        answer(f"b2d version: v{__version__}")

@@ -1,0 +1,200 @@
+"""The verbs of one machine, as commands."""
+
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from b2d.command import Command, answer, answer_json, app, as_json, say
+from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
+from b2d.model import MachineState
+
+if TYPE_CHECKING:
+    from b2d.app import App
+    from b2d.store import RunningFacts
+
+SPEC_OPTIONS = (
+    click.option("--memory", type=int, metavar="MIB", help="Memory of a new machine.  [2048]"),
+    click.option("--cpus", type=int, help="CPUs of a new machine.  [as many as this host has]"),
+    click.option("--disk", type=int, metavar="MIB", help="Data disk of a new machine; it grows as it fills.  [20000]"),
+    click.option("--image", metavar="SOURCE", help="debian, boot2docker, an address or a file.  [debian]"),
+    click.option("--no-tls", is_flag=True, help="Docker without TLS on port 2375, for this host alone."),
+)
+STATUS_CODES = {MachineState.RUNNING: 0, MachineState.ABSENT: MachineAbsent.exit_code}
+
+
+def _spec_options(function: "click.decorators.FC") -> "click.decorators.FC":
+    for option in reversed(SPEC_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _spec_app(no_tls: bool, **flags: object) -> "App":
+    return app(**flags, tls=False if no_tls else None)
+
+
+@click.command(cls=Command)
+@_spec_options
+def init(no_tls: bool, **flags: object) -> None:
+    """Make a machine; assemble its image first where there is none."""
+    it = _spec_app(no_tls, **flags)
+    if it.machine().init(it.wished):
+        say(f"{it.settings.vm} is made; start it: b2d up")
+    else:
+        say(f"{it.settings.vm} is there already")
+
+
+@click.command(cls=Command)
+@_spec_options
+def up(no_tls: bool, **flags: object) -> None:
+    """Start the machine, or make it first; ends when Docker answers."""
+    it = _spec_app(no_tls, **flags)
+    machine = it.machine()
+    machine.init(it.wished)
+    _greet(it, machine.up())
+
+
+def _greet(it: "App", facts: "RunningFacts") -> None:
+    """What to type next, unless this shell is there already."""
+    say(f"{it.settings.vm} is up: {facts.docker.host}")
+    wanted = facts.docker.variables()
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
+        say(f'to use it in this shell: eval "$(b2d shellinit{name})"')
+
+
+@click.command(cls=Command)
+def stop() -> None:
+    """Power the machine off, cleanly."""
+    it = app()
+    say(f"{it.settings.vm} is stopped" if it.machine().stop() else f"{it.settings.vm} is off already")
+
+
+@click.command(cls=Command)
+def restart() -> None:
+    """Stop and start again."""
+    it = app()
+    _greet(it, it.machine().restart())
+
+
+@click.command(cls=Command)
+def reset() -> None:
+    """Cut the power and start again."""
+    it = app()
+    _greet(it, it.machine().reset())
+
+
+@click.command(cls=Command)
+def poweroff() -> None:
+    """Cut the power: what was not written yet is lost."""
+    it = app()
+    say(f"{it.settings.vm} is off" if it.machine().poweroff() else f"{it.settings.vm} is off already")
+
+
+@click.command(cls=Command)
+def save() -> None:
+    """Write the machine's state to disk and end it; `b2d up` goes on there."""
+    it = app()
+    say(f"{it.settings.vm} is saved" if it.machine().save() else f"{it.settings.vm} is saved already")
+
+
+@click.command(cls=Command)
+@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
+def delete(yes: bool) -> None:
+    """Remove the machine with its disk and all that is on it; images stay."""
+    it = app()
+    folder = it.home.machine(it.settings.vm).folder
+    machine = it.machine()
+    if not machine.exists() and not folder.exists():
+        say(f"there is no machine {it.settings.vm}")
+        return
+    if not yes:
+        _ask(
+            it.settings.vm, machine.state(), [path.name for path in sorted(folder.iterdir())] if folder.exists() else []
+        )
+    machine.delete()
+    say(f"{it.settings.vm} is deleted")
+
+
+def _ask(name: str, state: MachineState, files: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{name} would be deleted with all its data, and nobody can be asked", hint="--yes")
+    say(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
+    if not click.confirm("delete it?", err=True):
+        raise B2dError(f"{name} was not deleted")
+
+
+@click.command(
+    cls=Command,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    add_help_option=True,
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(command: tuple[str, ...]) -> int:
+    """A shell in the machine, or COMMAND there; its exit code is the command's."""
+    from b2d.ssh import command_line
+
+    try:
+        return app().machine().guest().shell(command_line(command) if command else None)
+    except (MachineAbsent, WrongState) as error:
+        error.exit_code = 255  # as ssh: no command has this code for itself
+        raise
+
+
+@click.command(cls=Command)
+@click.option("--shell", metavar="NAME", help="sh, fish, tcsh, powershell or cmd.  [this shell]")
+def shellinit(shell: str | None) -> None:
+    """What a shell evaluates to find its Docker: eval "$(b2d shellinit)"."""
+    from b2d import shellenv
+
+    if shell and shell not in shellenv.SHELLS:
+        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shellenv.SHELLS)}")
+    values = app().machine().facts().docker.variables()
+    answer(shellenv.render(values, shell or shellenv.detect(dict(os.environ))).rstrip("\n"))
+
+
+@click.command(cls=Command)
+def ip() -> None:
+    """The address at which the machine is reached."""
+    answer(app().machine().facts().address)
+
+
+@click.command(cls=Command)
+@as_json
+def status(as_json: bool) -> int:
+    """The machine's state; exit code 0 running, 4 not running, 3 absent."""
+    it = app()
+    state = it.machine().state()
+    if as_json:
+        answer_json({"name": it.settings.vm, "state": state})
+    else:
+        answer(state)
+    return STATUS_CODES.get(state, WrongState.exit_code)
+
+
+@click.command(cls=Command)
+@click.option("--json", is_flag=True, hidden=True)  # it never was anything else
+def info(json: bool) -> None:  # noqa: ARG001
+    """Everything that is known of the machine, as JSON."""
+    it = app()
+    machine = it.machine()
+    spec = machine.spec()
+    facts = it.store.read_env(it.settings.vm)
+    answer_json({**asdict(spec), "state": machine.state(), "running": asdict(facts) if facts else None})
+
+
+@click.command(cls=Command)
+@click.option("--docker", is_flag=True, help="The Docker engine's log in place of the console.")
+def logs(docker: bool) -> None:
+    """What the machine wrote on its console since it was started."""
+    machine = app().machine()
+    machine.spec()
+    if docker:
+        content = machine.guest().read("/var/log/docker.log")
+    else:
+        path = machine.paths.serial_log
+        content = path.read_bytes() if path.exists() else b""
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
