@@ -103,6 +103,7 @@ class _Watch:
     def look(self) -> bool:
         """True once Docker has answered. Raises B2dError when it will not."""
         self._listen()
+        self._steps.show(self._reached)
         if self._worth_asking() and self._ask():
             return True
         state = self._driver.state()
@@ -111,7 +112,6 @@ class _Watch:
             self._end(state)
         if self._failure:
             raise self._error(f"{self._name} could not come up: {self._failure}")
-        self._steps.show(self._reached)
         return False
 
     def reached(self) -> str:
