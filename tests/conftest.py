@@ -1,0 +1,79 @@
+"""What many tests share: b2d's own image, built for real and kept between runs only as long as it would come out alike."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.files import private_folder
+from b2d.image.build import BuildRequest, build
+from b2d.images import Images
+from b2d.layout import Home
+from b2d.model import Image
+from tests.fakes import FakeReporter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a person has set up for themselves reaches a test, and no guest reaches beyond itself."""
+    for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_"))]:
+        if name != "B2D_TEST_CACHE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("B2D_RESTRICT", "1")
+
+
+@pytest.fixture(scope="session")
+def test_cache() -> Path:
+    """Where packages and the built ISO lie between runs; safe to lose."""
+    return private_folder(Path(os.environ.get("B2D_TEST_CACHE") or Path.home() / ".cache" / "b2d-tests"))
+
+
+@pytest.fixture(scope="session")
+def iso(test_cache: Path) -> Path:
+    """b2d's own image, built today from the recipe and the builder as they are."""
+    with _alone(test_cache / "lock"):
+        path = test_cache / f"{_key()}.iso"
+        if not path.exists():
+            for old in test_cache.glob("*.iso*"):
+                old.unlink()
+            build(BuildRequest("amd64", "", test_cache, path), FakeReporter())
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home that keeps that image."""
+    home = Home(private_folder(tmp_path_factory.mktemp("home")))
+    Images(home).adopt(iso, "debian")
+    return home
+
+
+@pytest.fixture(scope="session")
+def image(image_home: Home) -> Image:
+    """The image as it is kept."""
+    found = Images(image_home).find("debian")
+    assert found is not None
+    return found
+
+
+def _key() -> str:
+    """Another one for every change of what the image is made of or by, and every day: packages change."""
+    digest = hashlib.sha256(f"{datetime.now(UTC):%Y-%m-%d}".encode())
+    for folder in (ROOT / "iso", ROOT / "b2d" / "image"):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

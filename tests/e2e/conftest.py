@@ -1,0 +1,82 @@
+"""A person at a terminal: the command b2d in a home of its own, and the real docker client."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from b2d.layout import Home, MachinePaths
+
+NAME = "boot2docker-vm"
+LIMIT_S = 300
+B2D = Path(sysconfig.get_path("scripts")) / "b2d"
+
+
+@dataclass
+class Person:
+    """Types commands and reads what comes."""
+
+    home: Home
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> MachinePaths:
+        return self.home.machine(NAME)
+
+    def b2d(self, *arguments: str, stdin: bytes = b"", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
+        """Run b2d, whatever its exit code."""
+        return self._run([str(B2D), *arguments], stdin, limit_s)
+
+    def does(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Run b2d, which must succeed; its stdout."""
+        done = self.b2d(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def sh(self, script: str, shell: str = "sh", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
+        """Type lines into a shell."""
+        return self._run([shell, "-c", script], b"", limit_s)
+
+    def docker(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Run the docker client in a shell that evaluated shellinit; it must succeed; its stdout."""
+        done = self.asks_docker(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def asks_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """The same, whatever its exit code."""
+        script = 'eval "$(b2d shellinit)" && exec docker "$@"'
+        return self._run(["sh", "-c", script, "sh", *arguments], stdin, LIMIT_S)
+
+    def _run(self, command: Sequence[str], stdin: bytes, limit_s: float) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            command, input=stdin, capture_output=True, timeout=limit_s, cwd=self.folder, env=self.environment, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Someone new, whose home keeps an image already; all that they started ends with the module."""
+    folder = tmp_path_factory.mktemp("person")
+    home = Home(folder / ".b2d")
+    shutil.copytree(image_home.images, home.images)
+    path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
+    someone = Person(home, folder, environment)
+    yield someone
+    someone.b2d("delete", "--yes")
+
+
+@pytest.fixture(scope="module")
+def up(person: Person) -> Person:
+    """The same, with a machine that runs and the image `hello`: busybox, out of the machine itself."""
+    person.does("up")
+    tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
+    person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+    return person
