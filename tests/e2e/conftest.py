@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from b2d.layout import Home, MachinePaths
+from b2d.store import MachineStore
 
 NAME = "boot2docker-vm"
 LIMIT_S = 300
@@ -28,6 +29,13 @@ class Person:
     @property
     def paths(self) -> MachinePaths:
         return self.home.machine(NAME)
+
+    @property
+    def address(self) -> str:
+        """Where the machine is: 127.0.59.103, unless another home of this host has that."""
+        spec = MachineStore(self.home).read(NAME)
+        assert spec is not None
+        return spec.address
 
     def b2d(self, *arguments: str, stdin: bytes = b"", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
         """Run b2d, whatever its exit code."""

@@ -11,7 +11,7 @@ import pytest
 
 from b2d.identity import identify
 from b2d.wait import wait_until
-from tests.e2e.conftest import NAME, Person
+from tests.e2e.conftest import B2D, NAME, Person
 
 pytestmark = pytest.mark.qemu
 
@@ -21,13 +21,14 @@ ODD_ARGUMENTS = ["two words", "it's", '"quoted"', "$HOME", "a\nb", "*", "grüße
 def test_a_machine_is_made_and_started_and_runs_a_container(up: Person) -> None:
     assert up.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
     assert up.does("status") == "running\n"
-    assert up.does("ip") == "127.0.59.103\n"
+    assert up.does("ip") == f"{up.address}\n"
+    assert up.address.startswith("127.0.59.")
 
 
 def test_the_words_of_2014_do_what_they_did(up: Person) -> None:
     done = up.sh("boot2docker up && $(boot2docker shellinit) && docker ps && boot2docker ip && boot2docker status")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [b"127.0.59.103", b"running"]
+    assert done.stdout.splitlines()[-2:] == [up.address.encode(), b"running"]
 
 
 def test_what_is_so_already_is_fine(up: Person) -> None:
@@ -139,7 +140,7 @@ def test_the_terminal_may_go_while_the_machine_stays(up: Person) -> None:
 def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> None:
     up.does("stop")
     process = subprocess.Popen(
-        ["b2d", "up"], env=up.environment, cwd=up.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [str(B2D), "up"], env=up.environment, cwd=up.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     wait_until(lambda: up.b2d("status").stdout == b"running\n", what="qemu", timeout_s=30)
     process.send_signal(signal.SIGINT)
@@ -154,7 +155,7 @@ def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person)
 
     up.does("stop")
     with socket.socket() as other:
-        other.bind(("127.0.59.103", 2376))
+        other.bind((up.address, 2376))
         other.listen()
         done = up.b2d("up")
     assert done.returncode == 0
