@@ -1,4 +1,4 @@
-"""What many tests share: b2d's own image, built for real and kept between runs only as long as it would come out alike."""
+"""What many tests share: b2d's own image, built for real, and kept while it would come out alike."""
 
 import fcntl
 import hashlib

@@ -68,9 +68,7 @@ def test_what_was_asked_for_is_taken_without_a_word(tmp_path: Path) -> None:
     assert choose("tcg") == Accelerator("tcg")
 
 
-@pytest.mark.parametrize(
-    ("name", "cpu"), [("kvm", "host"), ("hvf", "host"), ("tcg", "qemu64"), ("whpx", "qemu64")]
-)
+@pytest.mark.parametrize(("name", "cpu"), [("kvm", "host"), ("hvf", "host"), ("tcg", "qemu64"), ("whpx", "qemu64")])
 def test_only_a_cpu_that_is_passed_through_is_the_hosts(name: str, cpu: str) -> None:
     assert Accelerator(name).cpu == cpu
 

@@ -71,9 +71,7 @@ class FakeCase:
         self.hypervisor.hang = True
 
     def uninstall(self) -> None:
-        self.hypervisor.unusable = HypervisorUnusable(
-            "the fake hypervisor is not installed", hint="install it"
-        )
+        self.hypervisor.unusable = HypervisorUnusable("the fake hypervisor is not installed", hint="install it")
 
 
 class QemuCase:
@@ -91,9 +89,7 @@ class QemuCase:
     def boot(self) -> None:
         driver = self.driver()
         driver.start()
-        wait_until(
-            lambda: tiny.counts(driver.console()) != [], what="the guest", timeout_s=tiny.BOOT_TIMEOUT_S
-        )
+        wait_until(lambda: tiny.counts(driver.console()) != [], what="the guest", timeout_s=tiny.BOOT_TIMEOUT_S)
 
     def crash(self) -> None:
         process = self.process()
@@ -234,9 +230,7 @@ def test_the_power_button_ends_in_stopped(machine: Case, paused: bool) -> None:
     if paused:
         machine.pause()
     machine.driver().stop()
-    wait_until(
-        lambda: machine.driver().state() == MachineState.STOPPED, what="the end", timeout_s=STOP_TIMEOUT_S
-    )
+    wait_until(lambda: machine.driver().state() == MachineState.STOPPED, what="the end", timeout_s=STOP_TIMEOUT_S)
 
 
 def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine: Case) -> None:

@@ -59,9 +59,7 @@ def wait_for_count(driver: QemuDriver, number: int) -> None:
 
 
 def snapshots(paths: MachinePaths) -> list[object]:
-    facts = json.loads(
-        proc.check(["qemu-img", "info", "-U", "--output=json", str(paths.disk_qcow2)], timeout_s=60)
-    )
+    facts = json.loads(proc.check(["qemu-img", "info", "-U", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
     return list(facts.get("snapshots", []))
 
 
@@ -119,9 +117,7 @@ def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
     assert_boots(make(memory_mib=640), paths)
 
 
-def test_a_state_that_is_not_in_the_disk_is_no_obstacle(
-    make: Callable[..., QemuDriver], paths: MachinePaths
-) -> None:
+def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     saved(make())
     proc.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
     assert_boots(make(), paths)
@@ -238,9 +234,7 @@ def test_the_control_socket_is_not_put_where_others_may_come(
         make().start()
 
 
-def test_a_home_too_deep_for_a_socket_has_it_elsewhere_and_cleans_up(
-    tiny_image: Image, tmp_path: Path
-) -> None:
+def test_a_home_too_deep_for_a_socket_has_it_elsewhere_and_cleans_up(tiny_image: Image, tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path / ("deep" * 30))
     paths.folder.mkdir(mode=0o700)
     paths.seed.write_bytes(bytes(2048))

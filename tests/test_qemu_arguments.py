@@ -79,9 +79,7 @@ def test_no_flush_of_the_guests_is_passed_over() -> None:
 
 def test_only_the_data_disk_can_be_written() -> None:
     writable = [value for value in values("-blockdev", options()) if "read-only=on" not in value]
-    assert all(
-        node in writable[place] for place, node in enumerate(["node-name=data-file", "node-name=data,"])
-    )
+    assert all(node in writable[place] for place, node in enumerate(["node-name=data-file", "node-name=data,"]))
     assert len(writable) == 2
 
 

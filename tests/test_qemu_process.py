@@ -46,9 +46,7 @@ def test_the_process_that_was_started_is_found(paths: MachinePaths, sleeper: sub
     assert recorded(paths, sleeper.pid, identity).find() == identity
 
 
-def test_another_process_of_that_pid_is_not_the_machine(
-    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_another_process_of_that_pid_is_not_the_machine(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
     now = identify(sleeper.pid)
     assert now is not None
     earlier = ProcessIdentity(now.pid, "1", now.boot_id)
@@ -59,9 +57,7 @@ def test_another_process_of_that_pid_is_not_the_machine(
     assert not process.left_behind()
 
 
-def test_the_pid_of_another_boot_is_not_the_machine(
-    paths: MachinePaths, sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_the_pid_of_another_boot_is_not_the_machine(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
     now = identify(sleeper.pid)
     assert now is not None
     before = ProcessIdentity(now.pid, now.start_time, "another boot")
@@ -90,17 +86,13 @@ def test_a_process_that_ignores_its_control_socket_is_signalled(
 
 
 @pytest.mark.parametrize("content", ["", "not a number\n", f"{2**22 + 1}\n", "-1\n", "0\n"])
-def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(
-    paths: MachinePaths, content: str
-) -> None:
+def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(paths: MachinePaths, content: str) -> None:
     paths.qemu_pid.write_text(content)
     assert QemuProcess(paths).find() is None
     assert QemuProcess(paths).left_behind()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"[]", b"{}", b'{"process": 1}', b'{"process": {"pid": 1}}']
-)
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"process": 1}', b'{"process": {"pid": 1}}'])
 def test_a_record_that_cannot_be_read_is_none(paths: MachinePaths, content: bytes) -> None:
     paths.qemu_record.write_bytes(content)
     assert QemuProcess(paths).launch() is None

@@ -104,9 +104,7 @@ def test_events_and_late_answers_between_are_passed_over(serve: Callable[[Script
         peer.send(GREETING, EVENT)
         peer.answer({})
         asked = peer.question()
-        peer.send(
-            EVENT, {"return": "late", "id": asked["id"] - 1}, EVENT, {"return": "right", "id": asked["id"]}
-        )
+        peer.send(EVENT, {"return": "late", "id": asked["id"] - 1}, EVENT, {"return": "right", "id": asked["id"]})
 
     with Qmp(serve(script)) as qmp:
         assert qmp.execute("query-status") == "right"

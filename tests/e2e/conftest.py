@@ -64,7 +64,13 @@ class Person:
 
     def _run(self, command: Sequence[str], stdin: bytes, limit_s: float) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            command, input=stdin, capture_output=True, timeout=limit_s, cwd=self.folder, env=self.environment, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            timeout=limit_s,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
         )
 
 

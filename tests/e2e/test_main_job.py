@@ -74,7 +74,9 @@ def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
 
 
 def test_the_guest_is_what_it_should_be(up: Person) -> None:
-    said = up.does("ssh", "id -un; id -u; sudo -n id -u; date +%s; findmnt 2>/dev/null; grep -c ' /mnt/vda1 ext4' /proc/mounts")
+    said = up.does(
+        "ssh", "id -un; id -u; sudo -n id -u; date +%s; findmnt 2>/dev/null; grep -c ' /mnt/vda1 ext4' /proc/mounts"
+    )
     user, uid, root, clock, mounted = said.split()
     assert (user, uid, root, mounted) == ("docker", "1000", "0", "1")
     assert abs(int(clock) - time.time()) < 5
@@ -112,9 +114,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     assert up.b2d("status").stdout == b"saved\n"
     time.sleep(3)
     up.does("up")
-    wait_until(
-        lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, what="the counter", timeout_s=30
-    )
+    wait_until(lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, what="the counter", timeout_s=30)
     numbers = [int(one) for one in up.docker("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert abs(int(up.does("ssh", "date +%s")) - time.time()) <= 2

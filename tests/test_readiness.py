@@ -1,0 +1,138 @@
+"""What a guest says of its boot, and a Docker that answers, does not, or is another."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d import certs
+from b2d.layout import MachinePaths
+from b2d.readiness import Ping, Stage, Trouble, ping, stages, troubles
+
+ANSWER = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\nOK"
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+
+
+@contextmanager
+def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server on loopback that treats each connection so; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                try:
+                    serve(connection)
+                except OSError:
+                    connection.close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def answers(content: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(content)
+        connection.close()
+
+    return serve
+
+
+def test_an_answer_tells_version_and_clock() -> None:
+    with server(answers(ANSWER)) as port:
+        assert ping("127.0.0.1", port, None, 5) == Ping("1.45", NOON)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK",
+        ANSWER.replace(b"200 OK", b"503 Wait"),
+        b"SSH-2.0-dropbear\r\n",
+        b"",
+        b"\x00" * 100,
+    ],
+)
+def test_what_is_not_docker_does_not_count(content: bytes) -> None:
+    with server(answers(content)) as port:
+        assert ping("127.0.0.1", port, None, 5) is None
+
+
+def test_a_date_that_is_none_is_no_clock() -> None:
+    with server(answers(ANSWER.replace(b"Tue, 24 Nov", b"soon"))) as port:
+        assert ping("127.0.0.1", port, None, 5) == Ping("1.45", None)
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    kept: list[socket.socket] = []
+    paths = MachinePaths(tmp_path)
+    certs.ensure(paths, [], datetime.now(UTC))
+    with server(kept.append) as port:
+        for folder in (None, paths.certs):
+            begin = time.monotonic()
+            assert ping("127.0.0.1", port, folder, 0.3) is None
+            assert time.monotonic() - begin < 2
+
+
+def test_a_closed_port_is_no_answer() -> None:
+    with server(answers(ANSWER)) as port:
+        pass
+    assert ping("127.0.0.1", port, None, 5) is None
+
+
+def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with server(answers(ANSWER)) as port:
+        assert ping("127.0.0.1", port, None, 5) is not None
+
+
+def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
+    own, other = MachinePaths(tmp_path / "own"), MachinePaths(tmp_path / "other")
+    for paths in (own, other):
+        certs.ensure(paths, [], datetime.now(UTC))
+
+    def tls(paths: MachinePaths) -> Callable[[socket.socket], None]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(paths.authority / "server.pem", paths.authority / "server-key.pem")
+        context.load_verify_locations(paths.certs / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        return lambda connection: answers(ANSWER)(context.wrap_socket(connection, server_side=True))
+
+    with server(tls(own)) as port:
+        assert ping("127.0.0.1", port, own.certs, 5) == Ping("1.45", NOON)
+    with server(tls(other)) as port:
+        assert ping("127.0.0.1", port, own.certs, 5) is None
+
+
+CONSOLE = (
+    "[    0.1] noise\r\nb2d: 2.50 kernel\r\nlogin: b2d: 3.10 root\n"
+    "b2d: warn no disk\nb2d: 4 disk\nb2d: fail why\nb2d: 5.0 net"
+)
+
+
+def test_stages_are_found_among_other_output_in_whole_lines() -> None:
+    assert stages(CONSOLE) == [Stage("kernel", 2.5), Stage("root", 3.1), Stage("disk", 4.0)]
+
+
+def test_troubles_are_found_with_their_weight() -> None:
+    assert troubles(CONSOLE) == [Trouble("no disk", fatal=False), Trouble("why", fatal=True)]
+
+
+@given(st.text())
+def test_no_console_is_too_odd_to_read(text: str) -> None:
+    stages(text)
+    troubles(text)

@@ -1,0 +1,74 @@
+"""The seed disk and the data disk's payload, as the guest will read them."""
+
+import io
+import subprocess
+import tarfile
+
+import pytest
+
+from b2d import seed
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI docker@b2d\n"
+TLS = seed.TlsFiles(ca=b"ca", server=b"server", server_key=b"key")
+
+
+def a_seed(tls: seed.TlsFiles | None = TLS) -> seed.Seed:
+    return seed.Seed(hostname="box", authorized_keys=KEY, host_key=b"private", tls=tls)
+
+
+def files(content: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = {}
+        for member in archive:
+            file = archive.extractfile(member)
+            found[member.name] = file.read() if file else b""
+        return found
+
+
+def test_the_seed_holds_who_the_guest_is() -> None:
+    assert files(seed.image(a_seed())) == {
+        "b2d-seed": b"1\n",
+        "hostname": b"box\n",
+        "authorized_keys": KEY.encode(),
+        "host_ed25519": b"private",
+        "tls/ca.pem": b"ca",
+        "tls/server.pem": b"server",
+        "tls/server-key.pem": b"key",
+        "settings": b"B2D_TLS=yes\n",
+    }
+
+
+def test_without_tls_the_guest_is_told_so() -> None:
+    found = files(seed.image(a_seed(tls=None)))
+    assert found["settings"] == b"B2D_TLS=no\n"
+    assert not [name for name in found if name.startswith("tls/")]
+
+
+def test_the_seed_begins_with_its_name_and_fills_whole_sectors() -> None:
+    content = seed.image(a_seed())
+    assert content.startswith(b"b2d-seed\0")
+    assert len(content) % 2048 == 0
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    assert seed.image(a_seed()) == seed.image(a_seed())
+
+
+def test_the_payload_begins_with_the_magic_and_fits_what_the_guest_saves() -> None:
+    content = seed.payload(KEY)
+    assert content.startswith(b"boot2docker, please format-me")
+    assert len(content) <= 4096
+
+
+def test_the_payload_can_be_unpacked_by_tar() -> None:
+    listed = subprocess.run(
+        ["tar", "-tvf", "-"], input=seed.payload(KEY), capture_output=True, check=True
+    ).stdout.decode()
+    assert "drwx------" in listed
+    assert files(seed.payload(KEY))[".ssh/authorized_keys"] == KEY.encode()
+    assert files(seed.payload(KEY))[".ssh/authorized_keys2"] == KEY.encode()
+
+
+def test_a_key_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        seed.payload("k" * 600)
