@@ -74,7 +74,7 @@ class Verbs(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Other names"):
-            formatter.write_dl([(alias, verb) for alias, verb in ALIASES.items()])
+            formatter.write_dl(list(ALIASES.items()))
 
 
 def _near(verb: str) -> str:

@@ -39,7 +39,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 @click.command(cls=Command)
 @click.argument("source", required=False)
 def download(source: str | None) -> None:
-    """Get the newest image of SOURCE: debian, boot2docker, an address or a file. Machines take it up when they start."""
+    """Get the newest image of SOURCE: debian, boot2docker, an address or a file; machines take it up."""
     from b2d.app import named
 
     it = app()
@@ -119,11 +119,12 @@ def _toml(value: object) -> str:
 def doctor(fix: bool, as_json: bool) -> None:
     """Look at all that b2d needs on this host."""
     from b2d import doctor as examiner
+    from b2d.packages import Installer
 
     it = app()
     found = list(it.examination().findings())
     if fix:
-        examiner.fix(found, examiner.Installer(), it.reporter)
+        examiner.fix(found, Installer(), it.reporter)
         found = list(it.examination().findings())
     if as_json:
         answer_json([asdict(one) for one in found])

@@ -187,41 +187,34 @@ class _Bar:
 
 def _bars(console: "Console") -> "Bars":
     """The display of what is under way; narrow terminals get the figures that fit."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        ProgressColumn,
-        SpinnerColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress
     from rich.table import Column
     from rich.text import Text
 
-    class WhereSized(ProgressColumn):
+    class WhereSized(progress.ProgressColumn):
         """Another column, for what has a size."""
 
-        def __init__(self, inner: ProgressColumn) -> None:
+        def __init__(self, inner: progress.ProgressColumn) -> None:
             self._inner = inner
             super().__init__()
 
-        def render(self, task: Task) -> object:  # type: ignore[override]
+        def render(self, task: progress.Task) -> object:  # type: ignore[override]
             return self._inner(task) if task.total is not None else Text("")
 
-    columns: list[ProgressColumn] = [
-        SpinnerColumn("dots" if not console.legacy_windows and console.encoding == "utf-8" else "line"),
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+    columns: list[progress.ProgressColumn] = [
+        progress.SpinnerColumn("dots" if not console.legacy_windows and console.encoding == "utf-8" else "line"),
+        progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     ]
     if console.width >= NARROW:
-        columns += [WhereSized(BarColumn(bar_width=20)), WhereSized(DownloadColumn(binary_units=True))]
-        columns += [WhereSized(TransferSpeedColumn())]
+        columns += [
+            WhereSized(progress.BarColumn(bar_width=20)),
+            WhereSized(progress.DownloadColumn(binary_units=True)),
+        ]
+        columns += [WhereSized(progress.TransferSpeedColumn())]
     else:
-        columns += [WhereSized(TextColumn("{task.percentage:>3.0f}%", markup=False))]
-    columns += [TimeElapsedColumn()]
-    return Progress(
+        columns += [WhereSized(progress.TextColumn("{task.percentage:>3.0f}%", markup=False))]
+    columns += [progress.TimeElapsedColumn()]
+    return progress.Progress(
         *columns,
         console=console,
         transient=True,
