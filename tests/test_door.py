@@ -1,0 +1,89 @@
+"""The door: shellinit and ip at once, with nothing imported, and only while the very process runs that `up` saw."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from b2d.identity import identify
+from b2d.layout import Home
+from b2d.model import DockerEnv, ProcessIdentity
+from b2d.store import MachineStore, RunningFacts
+from tests.fakes import a_spec
+
+HEAVY = {"click", "json", "re", "subprocess", "pathlib", "dataclasses", "enum", "typing", "contextlib", "shutil"}
+LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home whose machine's process is this one, so that it runs."""
+    made = Home(tmp_path)
+    store = MachineStore(made)
+    store.write(a_spec())
+    keep(made, identify(os.getpid()))
+    return made
+
+
+def keep(home: Home, process: ProcessIdentity | None) -> None:
+    docker = DockerEnv("tcp://127.0.59.103:2376", "/certs")
+    MachineStore(home).write_env("boot2docker-vm", RunningFacts("127.0.59.103", 2022, 2376, docker, process))
+
+
+def run(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root), "SHELL": "/bin/sh"}
+    command = [sys.executable, "-m", "b2d", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=known | environment)
+
+
+def test_the_answers_are_what_up_found_out(home: Home) -> None:
+    assert run(home, "shellinit").stdout == LINE
+    assert run(home, "env").stdout == LINE
+    assert run(home, "ip").stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("verb", ["shellinit", "ip"])
+def test_nothing_heavy_is_imported_for_them(home: Home, verb: str) -> None:
+    script = (
+        "import sys, os; before = set(sys.modules); sys.argv = ['b2d', sys.argv[1]]\n"
+        "os._exit = lambda code: (print(*(set(sys.modules) - before), file=sys.stderr), sys.exit(code))\n"
+        "from b2d.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script, verb],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"B2D_HOME": str(home.root), "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    loaded = set(done.stderr.split())
+    assert loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("order", [("--vm", "boot2docker-vm", "ip"), ("ip", "--vm=boot2docker-vm")])
+def test_the_machine_may_be_named_before_and_after(home: Home, order: tuple[str, ...]) -> None:
+    assert run(home, *order).stdout == "127.0.59.103\n"
+    assert run(home, "ip", B2D_VM="other").returncode == 3
+
+
+@pytest.mark.parametrize("verb", ["shellinit", "ip"])
+@pytest.mark.parametrize("field", ["pid", "start_time", "boot_id"])
+def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: str) -> None:
+    here = identify(os.getpid())
+    assert here is not None
+    values = {"pid": here.pid, "start_time": here.start_time, "boot_id": here.boot_id}
+    values[field] = 2**22 if field == "pid" else "other"
+    keep(home, ProcessIdentity(**values))  # type: ignore[arg-type]
+    done = run(home, verb)
+    assert done.stdout == ""
+    assert done.returncode in (3, 4)
+    assert done.stderr.startswith("b2d: ")
+
+
+def test_other_shells_are_written_for(home: Home) -> None:
+    assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
+    assert run(home, "shellinit", SHELL="/usr/bin/fish").stdout.startswith("set -gx DOCKER_HOST")
+    assert run(home, "shellinit", "--shell", "abacus").returncode == 2
