@@ -54,7 +54,7 @@ class App:
         """The machine of that name, by default the one that the settings name. It need not exist."""
         parts = Parts(
             store=self.store,
-            images=self.images,
+            images=lambda: self.images,
             driver=self.driver,
             guest=_guest,
             reporter=self.reporter,

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d import config
-
 if TYPE_CHECKING:
     from b2d.app import App
 
@@ -29,7 +27,7 @@ def common() -> list[click.Parameter]:
 
     return [
         option("--vm", metavar="NAME", help="The machine.  [boot2docker-vm]"),
-        option("--driver", metavar="NAME", help=f"The hypervisor: {', '.join(config.CHOICES['driver'])}."),
+        option("--driver", metavar="NAME", help="The hypervisor: auto, qemu, virtualbox."),
         option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
         option("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
     ]

@@ -1,7 +1,5 @@
 """Where everything lies on disk: every path is a property here, and nothing is read or written."""
 
-import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +120,9 @@ class MachinePaths:
         here = self.folder / "qmp.sock"
         if len(str(here).encode()) <= SOCKET_PATH_LIMIT:
             return here
+        import hashlib
+        import tempfile
+
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"b2d-{digest}" / "qmp.sock"
 

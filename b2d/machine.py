@@ -1,23 +1,26 @@
-"""The verbs: what can be done to one machine. Nothing here knows a hypervisor, a terminal or a library."""
+"""The verbs: what can be done to one machine. Nothing here knows a hypervisor, a terminal or a library.
+
+What only init and up need is loaded by them: `b2d status` is asked often, and is to be quick.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import time
+from typing import TYPE_CHECKING
 
-from b2d import seed
-from b2d.boot import COMING_UP, await_docker
-from b2d.clock import put_right
 from b2d.errors import MachineAbsent, OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import DockerEnv, Endpoint, MachineSpec, MachineState
 from b2d.ports import Compromises, Driver, Guest, HasProcess, KeptImages, Reporter
-from b2d.preparation import credentials, first_keys, free_ports, newest_image
-from b2d.readiness import Ping, ping
 from b2d.store import MachineStore, RunningFacts
 from b2d.wait import wait_until
 
+if TYPE_CHECKING:
+    from b2d.readiness import Ping
+
+COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
 ASLEEP = frozenset({MachineState.SAVED, MachineState.PAUSED})
 ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
@@ -29,7 +32,7 @@ class Parts:
     """What a machine is made of; app.py puts it together."""
 
     store: MachineStore
-    images: KeptImages
+    images: Callable[[], KeptImages]
     driver: Callable[[MachineSpec], Driver]
     guest: Callable[[Endpoint, MachinePaths], Guest]
     reporter: Reporter
@@ -68,6 +71,9 @@ class Machine:
 
     def init(self, wished: Callable[[], MachineSpec]) -> bool:
         """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
+        from b2d import seed
+        from b2d.preparation import first_keys
+
         with self._lock("init"):
             if self.state() != MachineState.ABSENT:
                 return False
@@ -81,6 +87,8 @@ class Machine:
 
     def up(self) -> RunningFacts:
         """Bring the machine to the point where Docker answers, from whatever state it is in."""
+        from b2d.clock import put_right
+
         with self._lock("up"):
             spec = self.spec()
             driver = self._driver(spec)
@@ -172,7 +180,7 @@ class Machine:
         driver = self._running()
         return self._parts.guest(driver.endpoint(), self.paths)
 
-    def answers(self, timeout_s: float) -> Ping | None:
+    def answers(self, timeout_s: float) -> "Ping | None":
         """Docker's answer now, or None."""
         spec = self.spec()
         return self._ping(self._driver(spec), spec, timeout_s)
@@ -194,6 +202,8 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
+        from b2d.preparation import credentials, free_ports, newest_image
+
         if state == MachineState.ABSENT:
             raise MachineAbsent(f"the disk of {self.name} is gone", hint=f"b2d delete --vm {self.name}")
         self._store.remove_env(self.name)
@@ -201,7 +211,7 @@ class Machine:
             return spec
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
-            wanted = newest_image(wanted, self._parts.images, self._reporter)
+            wanted = newest_image(wanted, self._parts.images(), self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         credentials(wanted, self.paths)  # also for a saved state: one that cannot be resumed is booted
         if wanted != spec:
@@ -215,7 +225,9 @@ class Machine:
                 self._reporter.note(compromise)
         driver.start()
 
-    def _await_docker(self, driver: Driver, spec: MachineSpec) -> Ping:
+    def _await_docker(self, driver: Driver, spec: MachineSpec) -> "Ping":
+        from b2d.boot import await_docker
+
         return await_docker(
             self.name,
             driver,
@@ -238,7 +250,9 @@ class Machine:
         self._store.write_env(self.name, facts)
         return facts
 
-    def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> Ping | None:
+    def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> "Ping | None":
+        from b2d.readiness import ping
+
         try:
             endpoint = driver.endpoint()
         except WrongState:
