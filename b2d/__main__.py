@@ -8,19 +8,33 @@ import sys
 
 from b2d import shellenv
 
+TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 DEFAULT_NAME = "boot2docker-vm"
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
-def main() -> int:
-    """Run the command line of this process; its exit code. Ends the process itself where that is quicker."""
+def main() -> "NoReturn":
+    """Run the command line of this process, and end it with the exit code."""
     answer = _at_once(sys.argv[1:])
     if answer is not None:
         _write(answer)
-        os._exit(0)  # what Python would tidy up now, the kernel tidies up quicker
+        _leave(0)
     from b2d.cli import main as click_main
 
-    return click_main()
+    _leave(click_main())
+
+
+def _leave(code: int) -> "NoReturn":
+    """End the process: what Python would tidy up now takes it milliseconds, and the kernel none."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more, or the disk is full
+        code = code or 1
+    os._exit(code)
 
 
 def _at_once(arguments: "list[str]") -> "str | None":
@@ -107,4 +121,4 @@ def _write(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
