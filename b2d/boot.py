@@ -20,25 +20,32 @@ ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
 TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Docker daemon", "Docker API")
 
 # A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
-# hypervisor has taken the connection, and sends it on only after seconds. So: short attempts until dockerd runs.
-# From then on a patient one: dockerd listens seconds before it answers, and a greeting that is given up costs it
+# hypervisor has taken the connection, and sends it on only after seconds, when nobody waits for it any more. So a
+# guest that boots is not asked before it has named a stage, unless it keeps silent; then with short attempts.
+# Once dockerd runs a patient one: it listens seconds before it answers, and a greeting that is given up costs it
 # more time than one that waits. When the machine ends, so does the connection.
+SILENCE_S = 5.0
 BLIND_ATTEMPT_S = 0.3
-ATTEMPT_S = 5.0
-ATTEMPT_LIMIT_S = 5.0
+ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
 
 
 def await_docker(
-    name: str, driver: Driver, ping: Callable[[float], Ping | None], reporter: Reporter, timeout_s: float
+    name: str,
+    driver: Driver,
+    ping: Callable[[float], Ping | None],
+    reporter: Reporter,
+    timeout_s: float,
+    silence_s: float = SILENCE_S,
 ) -> Ping:
     """Return Docker's first answer; `ping` is one attempt, given its time-out in seconds.
 
+    A guest that has named no stage is not asked for `silence_s`: 0 for one that goes on, and will name none.
     Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and OutOfTime: with the
     stage that it had reached, and the end of what it wrote on its console as details.
     """
     with _Steps(reporter) as steps:
-        watch = _Watch(name, driver, ping, reporter, steps)
+        watch = _Watch(name, driver, ping, reporter, steps, time.monotonic() + silence_s)
         try:
             wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
         except OutOfTime:
@@ -86,8 +93,10 @@ class _Watch:
         ping: Callable[[float], Ping | None],
         reporter: Reporter,
         steps: _Steps,
+        silent_until: float,
     ) -> None:
         self.answer: Ping | None = None
+        self._silent_until = silent_until
         self._name = name
         self._driver = driver
         self._ping = ping
@@ -141,14 +150,14 @@ class _Watch:
 
     def _worth_asking(self) -> bool:
         """Before dockerd runs nobody can answer; an image that names no stage may answer at any time."""
-        return not self._stage or self._reached == len(ORDER)
+        return self._reached == len(ORDER) if self._stage else time.monotonic() >= self._silent_until
 
     def _ask(self) -> bool:
         timeout_s = max(self._attempt_s, ATTEMPT_S) if self._stage else self._attempt_s
         begin = time.monotonic()
         self.answer = self._ping(timeout_s)
         if time.monotonic() - begin >= timeout_s:  # a slow guest is given more and more
-            self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, ATTEMPT_LIMIT_S)
+            self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, ATTEMPT_S)
         return self.answer is not None
 
     def _end(self, state: MachineState) -> None:

@@ -99,7 +99,7 @@ class Machine:
                 spec = self._prepared(spec, before)
                 driver = self._driver(spec)
                 self._start(driver)
-            answer = self._await_docker(driver, spec)
+            answer = self._await_docker(driver, spec, goes_on=before in ASLEEP)
             if before in ASLEEP:  # it has missed what happened since
                 put_right(answer, lambda: self._ping(driver, spec, ASK_S), self.guest, self._reporter, time)
             return self._written_down(driver, spec)
@@ -225,8 +225,8 @@ class Machine:
                 self._reporter.note(compromise)
         driver.start()
 
-    def _await_docker(self, driver: Driver, spec: MachineSpec) -> "Ping":
-        from b2d.boot import await_docker
+    def _await_docker(self, driver: Driver, spec: MachineSpec, goes_on: bool) -> "Ping":
+        from b2d.boot import SILENCE_S, await_docker
 
         return await_docker(
             self.name,
@@ -234,6 +234,7 @@ class Machine:
             lambda timeout_s: self._ping(driver, spec, timeout_s),
             self._reporter,
             self._parts.wait_s,
+            silence_s=0.0 if goes_on else SILENCE_S,
         )
 
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
