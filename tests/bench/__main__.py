@@ -1,0 +1,76 @@
+"""`python -m tests.bench`: measure b2d beside its yardsticks, and write docs/benchmarks.md with --write.
+
+Needs root, debootstrap, a Debian mirror, and the extra `bench`; takes a quarter of an hour under emulation.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from b2d.files import private_folder
+from b2d.image.build import BuildRequest, build
+from b2d.images import Images
+from b2d.layout import Home
+from tests.bench import commands, machines, report
+from tests.bench.rounds import Figure, Table, table
+from tests.fakes import FakeReporter
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+CACHE = Path.home() / ".cache" / "b2d-tests"
+MARK = "<!-- what follows is written by python -m tests.bench --write -->"
+BUILD, SIZE = "b2d iso build, packages fetched before", "size of the image"
+
+
+def main() -> int:
+    """0 when every figure is what is asked of it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and its pictures")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="b2d-") as work:
+        home = Home(private_folder(Path(work) / "home"))
+        image = _image(home, Path(work) / "b2d.iso")
+        verbs = commands.measure(private_folder(Path(work) / "verbs"), 5 * asked.rounds)
+        machine = machines.measure(private_folder(CACHE), home, asked.rounds)
+    parts = (("Machines", machine), ("Commands", verbs), ("Image", image))
+    text = "\n".join(f"## {title}\n\n{report.markdown(part)}" for title, part in parts)
+    sys.stdout.write(text)
+    if asked.write:
+        _write(text, machine, verbs)
+    missed = [line for _, part in parts for line in report.missed(part)]
+    for line in missed:
+        sys.stderr.write(f"above what is asked: {line}\n")
+    return 1 if missed else 0
+
+
+def _image(home: Home, iso: Path) -> Table:
+    """Build the image twice, the second time with all packages there, and keep it in `home`."""
+    found = table(Figure(BUILD, asked=60.0), Figure(SIZE, asked=90, unit="MB"))
+    request = BuildRequest("amd64", "", private_folder(CACHE), iso)
+    for warm in (False, True):
+        begin = time.monotonic()
+        build(request, FakeReporter())
+        if warm:
+            found.add(BUILD, time.monotonic() - begin)
+    found.add(SIZE, iso.stat().st_size / 1e6)
+    Images(home).adopt(iso, "debian")
+    return found
+
+
+def _write(text: str, machine: Table, verbs: Table) -> None:
+    """Put the figures in place of the last ones; what is said above them stays."""
+    page = DOCS / "benchmarks.md"
+    above = page.read_text().partition(MARK)[0]
+    page.write_text(f"{above}{MARK}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} on {machines.host()}.\n\n{text}")
+    report.picture(machine, "From the key press to the Docker API answering", DOCS / "benchmarks-machines.svg")
+    report.picture(verbs, "Whole commands", DOCS / "benchmarks-commands.svg")
+
+
+if __name__ == "__main__":
+    if shutil.which("debootstrap") is None:
+        sys.exit("debootstrap is not installed: apt-get install debootstrap")
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What it costs to start b2d, beside what Python itself costs in the same environment."""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from b2d.identity import identify
+from b2d.layout import Home
+from b2d.model import DockerEnv
+from b2d.store import MachineStore, RunningFacts
+from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
+from tests.fakes import a_spec
+
+B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
+FLOOR = "python -c pass"
+# verb, the ratio that is asked for, and the exit code that the stand-in machine gives it
+VERBS = (
+    ("shellinit", 1.3, 0),
+    ("ip", 1.3, 0),
+    ("version", 5.0, 0),
+    ("config", 5.0, 0),
+    ("list", 8.0, 0),
+    ("status", 8.0, 4),
+)
+
+
+def measure(folder: Path, rounds: int) -> Table:
+    """One row for each verb. The machine stands in for one that runs: its process is this one."""
+    home = Home(folder)
+    store = MachineStore(home)
+    store.write(a_spec())
+    home.machine(a_spec().name).disk_qcow2.touch()
+    docker = DockerEnv("tcp://127.0.59.103:2376", "/certs")
+    store.write_env(a_spec().name, RunningFacts("127.0.59.103", 2022, 2376, docker, identify(os.getpid())))
+    found = table(Figure(FLOOR), *(Figure(f"b2d {verb}", FLOOR, asked) for verb, asked, _ in VERBS))
+    environment = plain_environment(B2D_HOME=str(folder))
+    for number in range(rounds + 2):
+        for name, command, code in (
+            (FLOOR, [sys.executable, "-c", "pass"], 0),
+            *((f"b2d {verb}", [B2D, verb], code) for verb, _, code in VERBS),
+        ):
+            taken = seconds(command, environment, code)
+            if number >= 2:  # the first rounds fill the caches
+                found.add(name, taken)
+    return found

@@ -1,0 +1,91 @@
+"""A machine of b2d beside the yardstick, in turn, under the same QEMU settings."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from b2d import certs
+from b2d.drivers import accelerator
+from b2d.layout import Home, MachinePaths
+from tests.bench.commands import B2D
+from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
+from tests.bench.yardstick import Yardstick
+
+MEMORY_MIB = 1024
+YARDSTICK, YARDSTICK_STOP = "yardstick, from stopped", "yardstick, power off"
+FIRST, COLD, RESUMED = "b2d up, first boot with formatting", "b2d up, from stopped", "b2d up, from saved"
+SAVE, STOP, USED = "b2d save", "b2d stop", "memory used when idle"
+
+
+def measure(cache: Path, home: Home, rounds: int) -> Table:
+    """One row for each way to come up and to go down. `home` keeps an image already; needs root for the yardstick."""
+    yardstick = Yardstick(cache / "yardstick")
+    identity = MachinePaths(cache / "yardstick-identity")
+    certs.ensure(identity, ["127.0.0.1"], datetime.now(UTC))
+    yardstick.build(identity)
+    chosen = accelerator.choose("auto")
+    hardware = ["-machine", "pc", "-accel", chosen.name, "-cpu", chosen.cpu, "-m", f"{MEMORY_MIB}M", "-smp", "1"]
+    hardware += ["-rtc", "base=utc,clock=host", "-device", "virtio-rng-pci"]
+    found = table(
+        Figure(YARDSTICK),
+        Figure(YARDSTICK_STOP),
+        Figure(FIRST, YARDSTICK, 0.40),
+        Figure(COLD, YARDSTICK, 0.28),
+        Figure(RESUMED, YARDSTICK, 0.05),
+        Figure(SAVE),
+        Figure(STOP, asked=2.0),
+        Figure(USED, asked=125, unit="MiB"),
+    )
+    yardstick.up(hardware, identity.certs)  # its first boot makes what later ones find
+    yardstick.stop()
+    for _ in range(rounds):
+        found.add(YARDSTICK, yardstick.up(hardware, identity.certs))
+        found.add(YARDSTICK_STOP, yardstick.stop())
+        _one_life(home, found)
+    return found
+
+
+def _one_life(home: Home, found: Table) -> None:
+    """A machine from its making to its end."""
+    environment = plain_environment(
+        B2D_HOME=str(home.root), B2D_RESTRICT="1", B2D_MEMORY=str(MEMORY_MIB), B2D_CPUS="1", B2D_VM="bench"
+    )
+
+    def takes(*verb: str) -> float:
+        return seconds([B2D, *verb], environment)
+
+    try:
+        takes("init")
+        found.add(FIRST, takes("up"))
+        takes("stop")
+        found.add(COLD, takes("up"))
+        found.add(USED, _used_mib(environment))
+        found.add(SAVE, takes("save"))
+        found.add(RESUMED, takes("up"))
+        found.add(STOP, takes("stop"))
+    finally:
+        takes("delete", "--yes")
+
+
+def _used_mib(environment: dict[str, str]) -> float:
+    """`free`'s used, in the guest."""
+    import subprocess
+
+    said = subprocess.run([B2D, "ssh", "free", "-m"], env=environment, capture_output=True, check=True, text=True)
+    return float(said.stdout.splitlines()[1].split()[2])
+
+
+def host() -> str:
+    """The machine that all of this was measured on, in a line."""
+    import platform
+    import subprocess
+
+    import psutil
+
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True, text=True).stdout
+    memory = psutil.virtual_memory().total / 2**30
+    chosen = accelerator.choose("auto")
+    return (
+        f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {os.cpu_count()} CPUs, {memory:.0f} GiB, "
+        f"{qemu.splitlines()[0]}, {chosen.name}, Python {platform.python_version()}"
+    )

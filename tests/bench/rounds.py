@@ -1,0 +1,63 @@
+"""Figures that were measured in turn, round by round, so that a machine whose speed drifts does not decide."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+LIMIT_S = 1800.0
+
+
+@dataclass
+class Figure:
+    """One row: its seconds in each round, and the row that it is compared with."""
+
+    name: str
+    against: str = ""  # a row's name, or nothing
+    asked: float | None = None  # the ratio to that row, or without one the value, that is asked for at most
+    unit: str = "s"
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def middle(self) -> float:
+        return median(self.values)
+
+
+@dataclass
+class Table:
+    """Rows by their name, in the order in which they are shown."""
+
+    rows: dict[str, Figure]
+
+    def add(self, name: str, value: float) -> None:
+        """Note one more value of a row."""
+        self.rows[name].values.append(value)
+
+    def ratio(self, row: Figure) -> float | None:
+        """The median of the ratios round by round; None for a row that is compared with nothing."""
+        if not row.against:
+            return None
+        base = self.rows[row.against].values
+        return median(own / other for own, other in zip(row.values, base, strict=True))
+
+
+def table(*rows: Figure) -> Table:
+    return Table({row.name: row for row in rows})
+
+
+def seconds(command: Sequence[str], environment: Mapping[str, str], expected: int = 0) -> float:
+    """How long the command takes as a whole process. Raises AssertionError unless it ends as expected."""
+    begin = time.monotonic()
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False
+    )
+    taken = time.monotonic() - begin
+    assert done.returncode == expected, f"{command} ended with {done.returncode}: {done.stderr.decode()}"
+    return taken
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """What every process under measurement gets: nothing that makes Python slower or quicker than a user's."""
+    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "SHELL": "/bin/sh"} | more
