@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from b2d import bzimage
+from b2d import bzimage, squashfs
 from b2d.errors import DownloadFailed
 from b2d.files import write_whole
 from b2d.iso9660 import SECTOR
@@ -48,10 +49,11 @@ class Content:
     initrd: Part | None = None
     arguments: str = ""
     root: Extent | None = None
+    stored_root: Part | None = None
 
 
 def unpack(paths: ImagePaths) -> Content:
-    """Write the kernel and the initrd beside the kept ISO, and say what it is; twice gives the same files.
+    """Write kernel, initrd and root beside the kept ISO, and say what it is; twice gives the same files.
 
     An ISO of other origin: nothing is written. Raises DownloadFailed when b2d's own is not what it should be.
     """
@@ -66,12 +68,14 @@ def unpack(paths: ImagePaths) -> Content:
             packed_kernel = _needed(iso, description["kernel"])
             kernel = bzimage.vmlinux(packed_kernel) or packed_kernel
             initrd = _unpacked(_needed(iso, description["initrd"]))
+            root = _squashfs(iso, paths.iso, str(description["root"]))
             return Content(
                 version=str(description["version"]),
                 kernel=_lay(paths.kernel, kernel),
                 initrd=_lay(paths.initrd, initrd),
                 arguments=str(description["arguments"]),
-                root=_squashfs(iso, paths.iso, str(description["root"])),
+                root=root,
+                stored_root=_store(paths, root) if root else None,
             )
 
 
@@ -102,8 +106,27 @@ def stamp(path: Path) -> Stamp:
 
 def _lay(path: Path, content: bytes) -> Part:
     part = Part(hashlib.sha256(content).hexdigest(), len(content))
-    if not (path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256):
+    if not _is(path, part):
         write_whole(path, content)  # never under a machine that has the same file open
+    return part
+
+
+def _is(path: Path, part: Part) -> bool:
+    return path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256
+
+
+def _store(paths: ImagePaths, root: Extent) -> Part | None:
+    """The root without compression, None where this host cannot write it."""
+    with TemporaryDirectory(dir=paths.folder, prefix=".b2d-") as work:
+        packed, stored = Path(work) / "packed", Path(work) / "stored"
+        with paths.iso.open("rb") as iso, packed.open("wb") as file:
+            iso.seek(root.offset)
+            file.write(iso.read(root.size))
+        if not squashfs.write_stored(packed, stored):
+            return None
+        part = Part(hash_of(stored), stored.stat().st_size)
+        if not _is(paths.root, part):
+            stored.replace(paths.root)
     return part
 
 

@@ -32,6 +32,7 @@ class Facts:
     initrd: Part | None = None
     arguments: str = ""
     root: Extent | None = None
+    stored_root: Part | None = None
     format: int = field(default=FORMAT)
 
 
@@ -118,6 +119,7 @@ class Images:
                 initrd=content.initrd,
                 arguments=content.arguments,
                 root=content.root,
+                stored_root=content.stored_root,
             )
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
@@ -154,6 +156,7 @@ class Images:
             initrd=paths.initrd if facts.initrd else None,
             kernel_arguments=facts.arguments,
             root=facts.root,
+            stored_root=paths.root if facts.stored_root else None,
         )
 
     def _copy_in(self, iso: Path) -> str:
@@ -198,12 +201,12 @@ def _edge(folder: Path) -> Iterator[None]:
 
 def _unlink(paths: ImagePaths) -> None:
     """The facts go first: without them nothing else is looked at."""
-    for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.iso):
+    for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.root, paths.iso):
         path.unlink(missing_ok=True)
 
 
 def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
-    parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd))
+    parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd), (paths.root, facts.stored_root))
     return [(path, part) for path, part in parts if part is not None]
 
 
@@ -243,6 +246,7 @@ def _read_facts(paths: ImagePaths) -> Facts | None:
             initrd=Part(**kept["initrd"]) if kept["initrd"] else None,
             arguments=str(kept["arguments"]),
             root=Extent(**kept["root"]) if kept["root"] else None,
+            stored_root=Part(**kept["stored_root"]) if kept["stored_root"] else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

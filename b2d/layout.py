@@ -31,6 +31,11 @@ class ImagePaths:
         return self.folder / f"{self.sha256}.initrd"
 
     @property
+    def root(self) -> Path:
+        """The ISO's root file system without compression."""
+        return self.folder / f"{self.sha256}.squashfs"
+
+    @property
     def checked(self) -> Path:
         """How the files looked when they were last hashed, so that an unchanged one is not hashed again."""
         return self.folder / f"{self.sha256}.checked"

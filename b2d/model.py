@@ -90,6 +90,7 @@ class Image:
     initrd: Path | None = None
     kernel_arguments: str = ""
     root: Extent | None = None  # the squashfs in the ISO
+    stored_root: Path | None = None  # the same without compression
 
     @property
     def boots_directly(self) -> bool:
