@@ -246,7 +246,7 @@ def _read_facts(paths: ImagePaths) -> Facts | None:
             initrd=Part(**kept["initrd"]) if kept["initrd"] else None,
             arguments=str(kept["arguments"]),
             root=Extent(**kept["root"]) if kept["root"] else None,
-            stored_root=Part(**kept["stored_root"]) if kept["stored_root"] else None,
+            stored_root=Part(**kept["stored_root"]) if kept.get("stored_root") else None,  # an older b2d kept none
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

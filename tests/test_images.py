@@ -15,6 +15,7 @@ from b2d import image_files
 from b2d.errors import B2dError, DownloadFailed
 from b2d.images import Images
 from b2d.layout import Home
+from b2d.model import Image
 from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 
 
@@ -266,6 +267,17 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: Images,
     images.verify(image)
     assert image.kernel.read_bytes() == an_elf()
     assert image.initrd.read_bytes() == b"070701 a cpio " * 500
+
+
+def test_the_real_root_is_kept_unpacked_and_unpacked_again(image: Image, tmp_path: Path) -> None:
+    images = Images(Home(tmp_path / "home"))
+    kept = images.adopt(image.iso, "debian")
+    assert kept.stored_root is not None and image.stored_root is not None
+    whole = image_files.hash_of(kept.stored_root)
+    assert whole == image_files.hash_of(image.stored_root)
+    kept.stored_root.write_bytes(b"hsqs, and nothing more")
+    images.verify(kept)
+    assert image_files.hash_of(kept.stored_root) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: Images, tmp_path: Path) -> None:

@@ -125,3 +125,9 @@ def test_a_comma_in_a_path_is_no_end_of_an_option() -> None:
 
 def test_the_same_machine_has_the_same_command_line() -> None:
     assert options() == options()
+
+
+def test_a_root_that_is_kept_unpacked_is_given_whole() -> None:
+    given = options(image=replace(DIRECT, stored_root=Path("/images/1.squashfs")))
+    assert "filename=/images/1.squashfs" in next(v for v in values("-blockdev", given) if "node-name=root-file" in v)
+    assert "offset" not in next(v for v in values("-blockdev", given) if "node-name=root," in v)

@@ -1,0 +1,64 @@
+"""A squashfs without compression holds what the packed one held."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from b2d import proc, squashfs
+from b2d.image import squashfs as builder
+from b2d.image.tree import Tree, file, folder, link
+
+CONTENT = b"the same words again and again\n" * 10_000
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    tree = Tree()
+    tree.put("usr/bin/sudo", file(CONTENT, 0o4755))
+    tree.put("etc/shadow", file(b"secret\n", 0o600))
+    tree.put("home/docker", folder(0o750))
+    tree.change("home/docker", uid=1000, gid=1000)
+    tree.put("bin", link("usr/bin"))
+    path = tmp_path / "packed"
+    builder.pack(tree, 1_700_000_000, path)
+    return path
+
+
+def listed(path: Path) -> list[bytes]:
+    said = proc.check(["unsquashfs", "-llnumeric", str(path)], timeout_s=20)
+    return sorted(line for line in said.splitlines() if b"squashfs-root" in line)
+
+
+def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored"
+    assert squashfs.write_stored(packed, stored)
+    assert listed(stored) == listed(packed)
+    assert any(line.startswith(b"-rwsr-xr-x 0/0") and b"sudo" in line for line in listed(stored))
+    assert any(b"1000/1000" in line for line in listed(stored))
+    assert proc.check(["unsquashfs", "-cat", str(stored), "usr/bin/sudo"], timeout_s=20) == CONTENT
+
+
+def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored"
+    squashfs.write_stored(packed, stored)
+    assert CONTENT in stored.read_bytes()
+    assert CONTENT not in packed.read_bytes()
+    assert stored.stat().st_mode & 0o777 == 0o600
+
+
+def test_twice_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        squashfs.write_stored(packed, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_without_the_tools_or_with_damage_there_is_none(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(packed.read_bytes()[:200])
+    assert not squashfs.write_stored(damaged, tmp_path / "stored")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not squashfs.write_stored(packed, tmp_path / "stored")
+    assert sorted(os.listdir(tmp_path)) == ["damaged", "packed"]  # noqa: PTH208
