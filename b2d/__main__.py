@@ -13,18 +13,42 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 DEFAULT_NAME = "boot2docker-vm"
+INTERRUPTED = 130
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
 def main() -> "NoReturn":
     """Run the command line of this process, and end it with the exit code."""
-    answer = _at_once(sys.argv[1:])
-    if answer is not None:
-        _write(answer)
-        _leave(0)
-    from b2d.cli import main as click_main
+    _open_what_is_closed()
+    try:
+        answer = _at_once(sys.argv[1:])
+        if answer is not None:
+            _write(answer)
+            _leave(0)
+        _leave(_click())
+    except KeyboardInterrupt:
+        sys.stderr.write("\nb2d: interrupted\n")
+        _leave(INTERRUPTED)
 
-    _leave(click_main())
+
+def _click() -> int:
+    try:
+        from b2d.cli import main as click_main
+    except ImportError as error:
+        sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
+        return 1
+    return click_main()
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller closed leads nowhere, else the next file that is opened would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _leave(code: int) -> "NoReturn":
@@ -116,8 +140,11 @@ def _write(text: str) -> None:
     try:
         while rest:
             rest = rest[os.write(1, rest) :]
-    except OSError:  # nobody reads any more, or the disk is full
+    except BrokenPipeError:  # nobody reads any more
         os._exit(1)
+    except OSError as error:
+        sys.stderr.write(f"b2d: the answer cannot be written: {error.strerror}\n")
+        _leave(1)
 
 
 if __name__ == "__main__":

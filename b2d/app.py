@@ -9,7 +9,6 @@ from b2d import config
 from b2d.config import Effective
 from b2d.errors import ConfigError
 from b2d.layout import Home, MachinePaths
-from b2d.machine import Machine, Parts
 from b2d.model import (
     GUEST_DOCKER_PORT_NO_TLS,
     Endpoint,
@@ -17,12 +16,13 @@ from b2d.model import (
     MachineSpec,
     Settings,
 )
-from b2d.ports import Driver, Guest, Reporter
-from b2d.store import MachineStore
 
 if TYPE_CHECKING:
     from b2d.doctor import Examination
     from b2d.images import Images
+    from b2d.machine import Machine
+    from b2d.ports import Driver, Guest, Reporter
+    from b2d.store import MachineStore
 
 DEBIAN, BOOT2DOCKER = "debian", "boot2docker"
 LEAST_MEMORY_MIB = 512
@@ -34,14 +34,16 @@ class App:
 
     home: Home
     effective: Effective
-    reporter: Reporter
+    reporter: "Reporter"
 
     @property
     def settings(self) -> Settings:
         return self.effective.settings
 
     @property
-    def store(self) -> MachineStore:
+    def store(self) -> "MachineStore":
+        from b2d.store import MachineStore
+
         return MachineStore(self.home)
 
     @property
@@ -50,8 +52,10 @@ class App:
 
         return Images(self.home)
 
-    def machine(self, name: str = "") -> Machine:
+    def machine(self, name: str = "") -> "Machine":
         """The machine of that name, by default the one that the settings name. It need not exist."""
+        from b2d.machine import Machine, Parts
+
         parts = Parts(
             store=self.store,
             images=lambda: self.images,
@@ -63,7 +67,7 @@ class App:
         )
         return Machine(name or self.settings.vm, parts)
 
-    def driver(self, spec: MachineSpec) -> Driver:
+    def driver(self, spec: MachineSpec) -> "Driver":
         """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
         if spec.driver != "qemu":
             raise ConfigError(f"this b2d cannot drive {spec.driver}", hint="--driver qemu")
@@ -163,7 +167,7 @@ class App:
         return max(LEAST_MEMORY_MIB, min(wanted, half))
 
 
-def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: Reporter) -> App:
+def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
     """The app of this process's home. Raises ConfigError."""
     home = config.home(environ)
     return App(home, config.load(home, environ, flags), reporter)
@@ -179,7 +183,7 @@ def named(source: str) -> str:
     return str(path)
 
 
-def _guest(endpoint: Endpoint, paths: MachinePaths) -> Guest:
+def _guest(endpoint: Endpoint, paths: MachinePaths) -> "Guest":
     from b2d.ssh import SshGuest
 
     return SshGuest(endpoint, paths)

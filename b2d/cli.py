@@ -1,39 +1,43 @@
-"""The command line: which verbs there are, how an error is said, and the only exit."""
+"""The command line: which verbs there are, how an error is said, and the exit code."""
 
 import sys
 from typing import Any
 
 import click
 
-from b2d.command import common, given
-from b2d.errors import B2dError
+from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine
+from b2d.errors import B2dError, ConfigError
 
-INTERRUPTED = 130
-USAGE = 2
-
-# verb: module and function; loaded when it is used
-VERBS = {
-    "init": "cli_machine:init",
-    "up": "cli_machine:up",
-    "stop": "cli_machine:stop",
-    "restart": "cli_machine:restart",
-    "save": "cli_machine:save",
-    "poweroff": "cli_machine:poweroff",
-    "reset": "cli_machine:reset",
-    "delete": "cli_machine:delete",
-    "ssh": "cli_machine:ssh",
-    "shellinit": "cli_machine:shellinit",
-    "ip": "cli_machine:ip",
-    "status": "cli_machine:status",
-    "info": "cli_machine:info",
-    "logs": "cli_machine:logs",
-    "list": "cli_host:list_machines",
-    "download": "cli_host:download",
-    "iso": "cli_host:iso",
-    "config": "cli_host:config",
-    "doctor": "cli_host:doctor",
-    "version": "cli_host:version",
+# as the help groups them; verb: module and function; loaded when it is used
+SECTIONS = {
+    "Every day": {
+        "up": "cli_machine:up",
+        "stop": "cli_machine:stop",
+        "save": "cli_machine:save",
+        "status": "cli_machine:status",
+        "ssh": "cli_machine:ssh",
+        "shellinit": "cli_machine:shellinit",
+        "ip": "cli_machine:ip",
+    },
+    "Now and then": {
+        "init": "cli_machine:init",
+        "restart": "cli_machine:restart",
+        "reset": "cli_machine:reset",
+        "poweroff": "cli_machine:poweroff",
+        "delete": "cli_machine:delete",
+        "info": "cli_machine:info",
+        "logs": "cli_machine:logs",
+    },
+    "This host": {
+        "list": "cli_host:list_machines",
+        "download": "cli_host:download",
+        "iso": "cli_host:iso",
+        "config": "cli_host:config",
+        "doctor": "cli_host:doctor",
+        "version": "cli_host:version",
+    },
 }
+VERBS = {verb: where for section in SECTIONS.values() for verb, where in section.items()}
 ALIASES = {
     "start": "up",
     "boot": "up",
@@ -41,20 +45,31 @@ ALIASES = {
     "down": "stop",
     "halt": "stop",
     "suspend": "save",
+    "env": "shellinit",
     "destroy": "delete",
     "rm": "delete",
-    "env": "shellinit",
     "inspect": "info",
-    "cfg": "config",
     "ls": "list",
+    "cfg": "config",
 }
 
 
-class Verbs(click.Group):
+class Verbs(Commands):
     """The verbs, each loaded from its module when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(VERBS)
+
+    def spellings(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [*VERBS, *ALIASES]
+
+    def sections(self, ctx: click.Context) -> dict[str, list[str]]:  # noqa: ARG002
+        return {title: list(verbs) for title, verbs in SECTIONS.items()}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         where = VERBS.get(ALIASES.get(cmd_name, cmd_name))
@@ -67,80 +82,86 @@ class Verbs(click.Group):
         assert isinstance(found, click.Command)
         return found
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"there is no command {args[0]!r}{_near(args[0])}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        others: dict[str, list[str]] = {}
+        for alias, verb in ALIASES.items():
+            others.setdefault(verb, []).append(alias)
         with formatter.section("Other names"):
-            formatter.write_dl(list(ALIASES.items()))
-
-
-def _near(verb: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(verb, [*VERBS, *ALIASES], n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+            formatter.write_dl([(verb, ", ".join(aliases)) for verb, aliases in others.items()])
+        super().format_epilog(ctx, formatter)
 
 
 def _group() -> Verbs:
+    from b2d import __version__
+
     text = "A Docker host with one command: a tiny Linux in a virtual machine, with its data on a disk that survives."
-    group = Verbs(name="b2d", help=text, context_settings={"help_option_names": ["-h", "--help"]})
-    group.params += [*common(), click.version_option(_version(), prog_name="b2d")(lambda: None).__click_params__[0]]  # type: ignore[attr-defined]
+    example = 'b2d up && eval "$(b2d shellinit)" && docker ps'
+    group = Verbs(name="b2d", help=text, example=example, context_settings={"help_option_names": ["-h", "--help"]})
+    version = click.version_option(__version__, message="b2d version: v%(version)s")(lambda: None)
+    group.params += [*common(), *of_a_new_machine(hidden=True), *version.__click_params__]  # type: ignore[attr-defined]
     return group
 
 
-def _version() -> str:
-    from b2d import __version__
-
-    return __version__
-
-
 def main() -> int:
-    """Run this process's command line; its exit code."""
-    arguments = sys.argv[1:] or ["--help"]
-    context: click.Context | None = None
+    """Run this process's command line; its exit code. Raises KeyboardInterrupt."""
+    # paths are bytes, and come out as they came in; on a stdout of ASCII too, as the door's answers do
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
-        context = _group().make_context("b2d", arguments)
-        with context:
-            return _code(context.command.invoke(context))
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as error:
-        return _usage(error)
-    except B2dError as error:
-        return _said(error, context)
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\nb2d: interrupted\n")
-        return INTERRUPTED
+        return _run(sys.argv[1:])
+    except click.Abort:  # at a question
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         _close_stdout()
         return 1
 
 
-def _code(result: object) -> int:
-    """A verb returns its exit code where it has one of its own."""
-    return result if isinstance(result, int) else 0
+def _run(arguments: list[str]) -> int:
+    context: click.Context | None = None
+    try:
+        context = _group().make_context("b2d", list(arguments))
+        with context:
+            result = context.command.invoke(context)
+            return result if isinstance(result, int) else 0  # a verb returns its exit code where it has one of its own
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        raise
+    except click.ClickException as error:
+        return _said(_usage(error), _options(error, arguments))
+    except B2dError as error:
+        return _said(error, given(context) if context else {})
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw ends
+        from b2d.bug import unforeseen
+
+        return _said(unforeseen(error, arguments), given(context) if context else {})
 
 
-def _usage(error: click.ClickException) -> int:
-    sys.stderr.write(f"b2d: {error.format_message()}\n")
+def _usage(error: click.ClickException) -> ConfigError:
+    """What click says, in the form of all errors."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    where = context.command_path if context else "b2d"
-    sys.stderr.write(f"     try: {where} --help\n")
-    return USAGE
+    said = error.format_message().rstrip(".")
+    return ConfigError(said[:1].lower() + said[1:], hint=f"{context.command_path if context else 'b2d'} --help")
 
 
-def _said(error: B2dError, context: click.Context | None) -> int:
-    verbose = context is not None and given(context).get("verbose")
-    sys.stderr.write(f"b2d: {error.message}\n")
+def _options(error: click.ClickException, arguments: list[str]) -> dict[str, object]:
+    """Those that matter for saying an error of a command line that was not understood."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    answers = context is not None and any(one.name == "as_json" for one in context.command.params)
+    return {"as_json": answers and "--json" in arguments}
+
+
+def _said(error: B2dError, options: dict[str, Any]) -> int:
+    complain(f"b2d: {error.message}")
     if error.hint:
-        sys.stderr.write(f"     try: {error.hint}\n")
-    if error.details and verbose:
-        sys.stderr.write(error.details.rstrip() + "\n")
+        complain(f"     try: {error.hint}")
+    if error.details and options.get("verbose"):
+        complain(error.details.rstrip())
     elif error.details:
-        sys.stderr.write("     more: -v\n")
+        complain("     more: -v")
+    if options.get("as_json"):
+        answer_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
     return error.exit_code
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from b2d.command import Command, answer, answer_json, app, as_json, say
-from b2d.errors import B2dError, ConfigError, HypervisorUnusable
+from b2d.command import Command, Commands, answer, answer_json, app, as_json, say
+from b2d.config import check_key
+from b2d.errors import B2dError, HypervisorUnusable
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, example="b2d list --json")
 @as_json
 def list_machines(as_json: bool) -> None:
     """All machines of this home."""
@@ -21,12 +22,15 @@ def list_machines(as_json: bool) -> None:
             machine = it.machine(name)
             spec = machine.spec()
             rows.append({"name": name, "state": str(machine.state()), "driver": spec.driver, "address": spec.address})
-        except B2dError as error:
-            rows.append({"name": name, "state": "unknown", "driver": "", "address": error.message})
+        except B2dError as error:  # the others are there all the same
+            it.reporter.warn(error.message)
+            rows.append({"name": name, "state": "unknown", "driver": "", "address": "", "error": error.message})
     if as_json:
         answer_json(rows)
     elif rows:
-        answer(_table([("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values()) for row in rows)]))
+        answer(_table([("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]))
+    else:
+        say("there is no machine yet; make one: b2d up")
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
@@ -36,10 +40,13 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d download && b2d restart")
 @click.argument("source", required=False)
 def download(source: str | None) -> None:
-    """Get the newest image of SOURCE: debian, boot2docker, an address or a file; machines take it up."""
+    """Get the newest image; machines take it up when they start.
+
+    SOURCE is debian, boot2docker, an address or a file.
+    """
     from b2d.app import named
 
     it = app()
@@ -55,24 +62,24 @@ def _followed_source(name: str) -> str:
     return spec.source if spec is not None else ""
 
 
-@click.group()
+@click.group(cls=Commands, example="b2d iso list")
 def iso() -> None:
     """Images: assemble one, or see which are kept."""
 
 
-@iso.command(cls=Command)
+@iso.command(cls=Command, example="b2d iso build -o b2d.iso")
 @click.option("--arch", default="amd64", show_default=True, help="The processor.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put it.  [b2d.iso]")
 @click.option("--mirror", metavar="URL", help="The Debian mirror to ask.  [this host's own]")
 def build(arch: str, output: Path | None, mirror: str | None) -> None:
-    """Assemble a bootable ISO from signed Debian packages; a manifest lies beside it."""
+    """Assemble a bootable ISO from signed Debian packages. A manifest lies beside it."""
     path = (output or Path("b2d.iso")).absolute()
     version = app(mirror=mirror).build_iso(arch, path)
     say(f"{version}, {path.stat().st_size / 1e6:.1f} MB")
     answer(str(path))
 
 
-@iso.command("list", cls=Command)
+@iso.command("list", cls=Command, example="b2d iso list")
 @as_json
 def list_images(as_json: bool) -> None:
     """The images that are kept, the newest first."""
@@ -84,16 +91,16 @@ def list_images(as_json: bool) -> None:
         answer(_table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows]))
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d config memory")
 @click.argument("key", required=False)
 @as_json
 def config(key: str | None, as_json: bool) -> None:
-    """The settings in force, and where each comes from; or the value of KEY."""
+    """The settings and where each comes from, or the value of KEY."""
     effective = app().effective
     names = [field.name for field in fields(effective.settings)]
-    if key is not None and key not in names:
-        raise ConfigError(f"there is no setting {key!r}", hint=f"there are: {', '.join(names)}")
-    wanted = [key] if key else names
+    if key is not None:
+        check_key(key)
+    wanted = [key] if key is not None else names
     values = {name: getattr(effective.settings, name) for name in wanted}
     if as_json:
         answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
@@ -113,10 +120,10 @@ def _toml(value: object) -> str:
     return str(value) if isinstance(value, int) else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d doctor --fix")
 @click.option("--fix", is_flag=True, help="Install what is missing, and close what is open.")
 @as_json
-def doctor(fix: bool, as_json: bool) -> None:
+def doctor(fix: bool, as_json: bool) -> int:
     """Look at all that b2d needs on this host."""
     from b2d import doctor as examiner
     from b2d.packages import Installer
@@ -135,11 +142,12 @@ def doctor(fix: bool, as_json: bool) -> None:
                 + (f"{os.linesep}{'':10}try: {one.fix}" if one.fix else "")
             )
     bad = [one.name for one in found if one.verdict is examiner.Verdict.BAD]
-    if bad:
+    if bad and not as_json:
         raise HypervisorUnusable(f"b2d cannot work here: {', '.join(bad)}", hint="b2d doctor --fix")
+    return HypervisorUnusable.exit_code if bad else 0  # in JSON the findings say it
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d version")
 @as_json
 def version(as_json: bool) -> None:
     """The version of this program."""

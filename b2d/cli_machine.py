@@ -15,42 +15,23 @@ if TYPE_CHECKING:
     from b2d.app import App
     from b2d.store import RunningFacts
 
-SPEC_OPTIONS = (
-    click.option("--memory", type=int, metavar="MIB", help="Memory of a new machine.  [2048]"),
-    click.option("--cpus", type=int, help="CPUs of a new machine.  [as many as this host has]"),
-    click.option("--disk", type=int, metavar="MIB", help="Data disk of a new machine; it grows as it fills.  [20000]"),
-    click.option("--image", metavar="SOURCE", help="debian, boot2docker, an address or a file.  [debian]"),
-    click.option("--no-tls", is_flag=True, help="Docker without TLS on port 2375, for this host alone."),
-)
 STATUS_CODES = {MachineState.RUNNING: 0, MachineState.ABSENT: MachineAbsent.exit_code}
 
 
-def _spec_options(function: "click.decorators.FC") -> "click.decorators.FC":
-    for option in reversed(SPEC_OPTIONS):
-        function = option(function)
-    return function
-
-
-def _spec_app(no_tls: bool, **flags: object) -> "App":
-    return app(**flags, tls=False if no_tls else None)
-
-
-@click.command(cls=Command)
-@_spec_options
-def init(no_tls: bool, **flags: object) -> None:
-    """Make a machine; assemble its image first where there is none."""
-    it = _spec_app(no_tls, **flags)
+@click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
+def init() -> None:
+    """Make a machine, and its image first where there is none."""
+    it = app()
     if it.machine().init(it.wished):
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
 
 
-@click.command(cls=Command)
-@_spec_options
-def up(no_tls: bool, **flags: object) -> None:
+@click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
+def up() -> None:
     """Start the machine, or make it first; ends when Docker answers."""
-    it = _spec_app(no_tls, **flags)
+    it = app()
     machine = it.machine()
     machine.init(it.wished)
     _greet(it, machine.up())
@@ -65,45 +46,45 @@ def _greet(it: "App", facts: "RunningFacts") -> None:
         say(f'to use it in this shell: eval "$(b2d shellinit{name})"')
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d stop")
 def stop() -> None:
     """Power the machine off, cleanly."""
     it = app()
     say(f"{it.settings.vm} is stopped" if it.machine().stop() else f"{it.settings.vm} is off already")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d restart")
 def restart() -> None:
     """Stop and start again."""
     it = app()
     _greet(it, it.machine().restart())
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d reset")
 def reset() -> None:
     """Cut the power and start again."""
     it = app()
     _greet(it, it.machine().reset())
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d poweroff")
 def poweroff() -> None:
     """Cut the power: what was not written yet is lost."""
     it = app()
     say(f"{it.settings.vm} is off" if it.machine().poweroff() else f"{it.settings.vm} is off already")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d save")
 def save() -> None:
-    """Write the machine's state to disk and end it; `b2d up` goes on there."""
+    """Write the machine's state to disk; `b2d up` goes on there."""
     it = app()
     say(f"{it.settings.vm} is saved" if it.machine().save() else f"{it.settings.vm} is saved already")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d delete --yes")
 @click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
 def delete(yes: bool) -> None:
-    """Remove the machine with its disk and all that is on it; images stay."""
+    """Remove the machine with all that is on its disk; images stay."""
     it = app()
     folder = it.home.machine(it.settings.vm).folder
     machine = it.machine()
@@ -128,12 +109,12 @@ def _ask(name: str, state: MachineState, files: list[str]) -> None:
 
 @click.command(
     cls=Command,
+    example="b2d ssh -- tail -n 5 /var/log/docker.log",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=True,
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(command: tuple[str, ...]) -> int:
-    """A shell in the machine, or COMMAND there; its exit code is the command's."""
+    """A shell in the machine, or COMMAND there. Its exit code is the command's; 255: no connection."""
     from b2d.ssh import command_line
 
     try:
@@ -143,28 +124,37 @@ def ssh(command: tuple[str, ...]) -> int:
         raise
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example='eval "$(b2d shellinit)"')
 @click.option("--shell", metavar="NAME", help="sh, fish, tcsh, powershell or cmd.  [this shell]")
-def shellinit(shell: str | None) -> None:
-    """What a shell evaluates to find its Docker: eval "$(b2d shellinit)"."""
+@as_json
+def shellinit(shell: str | None, as_json: bool) -> None:
+    """What a shell evaluates to find its Docker."""
     from b2d import shellenv
 
     if shell and shell not in shellenv.SHELLS:
         raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shellenv.SHELLS)}")
     values = app().machine().facts().docker.variables()
-    answer(shellenv.render(values, shell or shellenv.detect(dict(os.environ))).rstrip("\n"))
+    if as_json:
+        answer_json(values)
+    else:
+        answer(shellenv.render(values, shell or shellenv.detect(dict(os.environ))).rstrip("\n"))
 
 
-@click.command(cls=Command)
-def ip() -> None:
+@click.command(cls=Command, example="curl http://$(b2d ip):8080/")
+@as_json
+def ip(as_json: bool) -> None:
     """The address at which the machine is reached."""
-    answer(app().machine().facts().address)
+    address = app().machine().facts().address
+    if as_json:
+        answer_json({"address": address})
+    else:
+        answer(address)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d status || b2d up")
 @as_json
 def status(as_json: bool) -> int:
-    """The machine's state; exit code 0 running, 4 not running, 3 absent."""
+    """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
     it = app()
     state = it.machine().state()
     if as_json:
@@ -174,9 +164,9 @@ def status(as_json: bool) -> int:
     return STATUS_CODES.get(state, WrongState.exit_code)
 
 
-@click.command(cls=Command)
-@click.option("--json", is_flag=True, hidden=True)  # it never was anything else
-def info(json: bool) -> None:  # noqa: ARG001
+@click.command(cls=Command, example="b2d info")
+@as_json  # it never is anything else
+def info(as_json: bool) -> None:  # noqa: ARG001
     """Everything that is known of the machine, as JSON."""
     it = app()
     machine = it.machine()
@@ -185,7 +175,7 @@ def info(json: bool) -> None:  # noqa: ARG001
     answer_json({**asdict(spec), "state": machine.state(), "running": asdict(facts) if facts else None})
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="b2d logs --docker")
 @click.option("--docker", is_flag=True, help="The Docker engine's log in place of the console.")
 def logs(docker: bool) -> None:
     """What the machine wrote on its console since it was started."""

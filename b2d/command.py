@@ -1,16 +1,18 @@
-"""What every command has in common: its options, and the app that they make."""
+"""What every command has in common: its options, its help, what it says, and the app that its options make."""
 
-import os
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from b2d.errors import B2dError
 
 if TYPE_CHECKING:
     from b2d.app import App
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
+NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls"})
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> object:
@@ -19,26 +21,84 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
     return value
 
 
+def _kept(*names: str, **facts: Any) -> click.Option:
+    return click.Option(names, callback=_keep, expose_value=False, **facts)
+
+
 def common() -> list[click.Parameter]:
     """The options that may stand before the verb and after it."""
-
-    def option(*names: str, **facts: Any) -> click.Option:
-        return click.Option(names, callback=_keep, expose_value=False, **facts)
-
     return [
-        option("--vm", metavar="NAME", help="The machine.  [boot2docker-vm]"),
-        option("--driver", metavar="NAME", help="The hypervisor: auto, qemu, virtualbox."),
-        option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
-        option("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
+        _kept("--vm", metavar="NAME", help="The machine.  [boot2docker-vm]"),
+        _kept("--driver", metavar="NAME", help="The hypervisor: auto, qemu, virtualbox."),
+        _kept("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
+        _kept("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
+    ]
+
+
+def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
+    """The options of the verbs that make one. Before the verb they are heard too, as in 2014."""
+    return [
+        _kept("-m", "--memory", type=int, metavar="MIB", hidden=hidden, help="Memory of a new machine.  [2048]"),
+        _kept("-c", "--cpus", type=int, metavar="N", hidden=hidden, help="CPUs of a new machine.  [all of this host]"),
+        _kept("-s", "--disk", type=int, metavar="MIB", hidden=hidden, help="Data disk; it grows as it fills.  [20000]"),
+        _kept("disk", "--disksize", type=int, hidden=True),  # its name in 2014
+        _kept("--image", metavar="SOURCE", hidden=hidden, help="debian, boot2docker, an address or a file.  [debian]"),
+        _kept("--no-tls", is_flag=True, hidden=hidden, help="Docker without TLS on port 2375, for this host alone."),
     ]
 
 
 class Command(click.Command):
-    """A command with the common options."""
+    """A command with the common options, and an example below its help."""
 
-    def __init__(self, *arguments: Any, **facts: Any) -> None:
+    def __init__(self, *arguments: Any, example: str, makes: bool = False, **facts: Any) -> None:
         super().__init__(*arguments, **facts)
-        self.params += common()
+        self.params += [*(of_a_new_machine() if makes else []), *common()]
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+
+
+class Commands(click.Group):
+    """A command of commands: alone it shows its help, and it knows what was meant."""
+
+    def __init__(self, *arguments: Any, example: str, **facts: Any) -> None:
+        super().__init__(*arguments, **facts)
+        self.example = example
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"there is no command {args[0]!r}{_near(args[0], self.spellings(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def spellings(self, ctx: click.Context) -> list[str]:
+        """All that may be typed here."""
+        return self.list_commands(ctx)
+
+    def sections(self, ctx: click.Context) -> dict[str, list[str]]:
+        """The commands as the help groups them."""
+        return {"Commands": self.list_commands(ctx)}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in self.sections(ctx).items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):  # the whole sentence, wrapped where need be: click would cut it
+                formatter.write_dl([(name, one.get_short_help_str(sys.maxsize)) for name, one in found if one])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+
+
+def _near(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def given(context: click.Context) -> dict[str, object]:
@@ -48,33 +108,49 @@ def given(context: click.Context) -> dict[str, object]:
 
 
 def app(**flags: object) -> "App":
-    """The app of this command line; `flags` are settings that the command has options for."""
+    """The app of this command line; `flags` are settings that the command has options of its own for."""
+    import os
+
     from b2d import app as wiring
     from b2d import console
 
     said = given(click.get_current_context())
-    chosen = {key: value for key, value in said.items() if key in ("vm", "driver")}
+    chosen = {key: value for key, value in said.items() if key not in NO_SETTINGS}
+    if said.get("no_tls"):
+        chosen["tls"] = False
     reporter = console.choose(sys.stderr, bool(said.get("quiet")), os.environ)
     return wiring.make(os.environ, chosen | flags, reporter)
 
 
 def answer(text: str) -> None:
-    """Say something that programs read: on stdout, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Say something that programs read: on stdout, at once. Raises B2dError when it cannot be written."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise B2dError(f"the answer cannot be written: {error.strerror}") from error
 
 
 def answer_json(value: object) -> None:
     """The same as JSON."""
     import json
 
-    answer(json.dumps(value, indent=2, default=str))
+    answer(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def say(text: str) -> None:
     """Say something for eyes: on stderr, unless --quiet."""
     if not given(click.get_current_context()).get("quiet"):
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Say on stderr what went wrong. That nobody can hear it changes nothing."""
+    with suppress(OSError):
         sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
-as_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, callback=_keep, help="Answer in JSON.")

@@ -69,7 +69,7 @@ def _of_file(path: Path) -> list[tuple[str, object]]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
     for key in said:
-        _check_key(key, str(path))
+        check_key(key, str(path))
     return list(said.items())
 
 
@@ -78,14 +78,16 @@ def _of_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
     return [(known[name], value) for name, value in environ.items() if name in known and value != ""]
 
 
-def _check_key(key: str, origin: str) -> None:
+def check_key(key: str, origin: str = "") -> None:
+    """Raise ConfigError unless there is such a setting."""
     import difflib
 
     known = [field.name for field in fields(Settings)]
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        raise ConfigError(f"{origin}: there is no setting {key!r}", hint=hint)
+        meant = f": did you mean {near[0]!r}?" if near else ""
+        where = f"{origin}: " if origin else ""
+        raise ConfigError(f"{where}there is no setting {key!r}{meant}", hint=f"one of {', '.join(known)}")
 
 
 def _value(origin: str, key: str, value: object) -> Any:

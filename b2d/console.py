@@ -230,6 +230,6 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    with suppress(BrokenPipeError):  # nobody listens any more; what is under way is not to suffer
+    with suppress(OSError):  # nobody listens any more, or the disk is full; what is under way is not to suffer
         stream.write(_encodable(text, stream))
         stream.flush()

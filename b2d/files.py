@@ -1,7 +1,6 @@
 """Files are written whole, and folders that hold secrets are closed to others."""
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -10,6 +9,8 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 
     The file has `mode` from its first byte on, whatever the umask. Raises OSError; nothing is left behind then.
     """
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -26,5 +27,7 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 def private_folder(path: Path) -> Path:
     """Make `path`, and what is missing above it, readable by its owner alone; return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_dir():
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)  # with its `parents` those would be open to others
     return path

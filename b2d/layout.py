@@ -152,6 +152,11 @@ class Home:
         return self.root / "config.toml"
 
     @property
+    def log(self) -> Path:
+        """What nobody foresaw, with its traceback."""
+        return self.root / "b2d.log"
+
+    @property
     def images(self) -> Path:
         return self.root / "images"
 

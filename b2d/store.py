@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -77,6 +76,8 @@ class MachineStore:
 
     def remove(self, name: str) -> None:
         """Remove the machine's folder with all that is in it; none there: nothing. The spec goes first."""
+        import shutil
+
         paths = self._paths(name)
         with _edge(paths.folder):
             if paths.folder.is_dir():

@@ -1,0 +1,38 @@
+"""What nobody foresaw: one sentence for the user, and all of it in a log file."""
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+
+from b2d import __version__, config
+from b2d.errors import B2dError
+from b2d.files import private_folder
+
+
+def unforeseen(error: Exception, arguments: Sequence[str]) -> B2dError:
+    """The error as it is said: what the system refused in the system's words, anything else as a bug."""
+    details = "".join(traceback.format_exception(error))
+    log = _logged(details, arguments)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return B2dError(f"{place}{error.strerror}", details=details)
+    where = f" (all of it is in {log})" if log else ""
+    return B2dError(f"this is a bug in b2d{where}: {type(error).__name__}: {error}", details=details)
+
+
+def _logged(details: str, arguments: Sequence[str]) -> str:
+    """Where it was written down, "" when that cannot be done."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    head = f"{now} b2d {__version__}, Python {platform.python_version()}, {sys.platform}: {' '.join(arguments)}"
+    try:
+        log = config.home(os.environ).log
+        private_folder(log.parent)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{head}\n{details}\n")
+    except (OSError, RuntimeError):  # no place for it, or (RuntimeError) no home directory
+        return ""
+    return str(log)
