@@ -32,6 +32,9 @@ def main() -> "NoReturn":
 
 
 def _click() -> int:
+    import gc
+
+    gc.set_threshold(20_000)  # what is loaded now stays: looking through it again and again is a twentieth of the time
     try:
         from b2d.cli import main as click_main
     except ImportError as error:

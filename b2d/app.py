@@ -1,4 +1,7 @@
-"""The wiring: the only module that names an implementation of a door."""
+"""The wiring: the only module that names an implementation of a door.
+
+What a verb does not need is not loaded for it: `b2d config` asks no machine.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +12,13 @@ from b2d import config
 from b2d.config import Effective
 from b2d.errors import ConfigError
 from b2d.layout import Home, MachinePaths
-from b2d.model import (
-    GUEST_DOCKER_PORT_NO_TLS,
-    Endpoint,
-    Image,
-    MachineSpec,
-    Settings,
-)
+from b2d.settings import Settings
 
 if TYPE_CHECKING:
     from b2d.doctor import Examination
     from b2d.images import Images
     from b2d.machine import Machine
+    from b2d.model import Endpoint, Image, MachineSpec
     from b2d.ports import Driver, Guest, Reporter
     from b2d.store import MachineStore
 
@@ -67,7 +65,7 @@ class App:
         )
         return Machine(name or self.settings.vm, parts)
 
-    def driver(self, spec: MachineSpec) -> "Driver":
+    def driver(self, spec: "MachineSpec") -> "Driver":
         """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
         if spec.driver != "qemu":
             raise ConfigError(f"this b2d cannot drive {spec.driver}", hint="--driver qemu")
@@ -77,9 +75,10 @@ class App:
             spec, self.home.machine(spec.name), lambda: self.images.get(spec.image), self.settings.accelerator
         )
 
-    def wished(self) -> MachineSpec:
+    def wished(self) -> "MachineSpec":
         """What a new machine should look like, with an image, which is obtained first where there is none."""
         from b2d import address
+        from b2d.model import GUEST_DOCKER_PORT_NO_TLS, MachineSpec
 
         settings = self.settings
         default_port = self.effective.origins["docker_port"] == config.DEFAULT
@@ -102,7 +101,7 @@ class App:
             restrict=settings.restrict,
         )
 
-    def obtain(self, source: str) -> Image:
+    def obtain(self, source: str) -> "Image":
         """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
         if source == DEBIAN:
             return self._build()
@@ -138,7 +137,7 @@ class App:
 
         return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
 
-    def _build(self) -> Image:
+    def _build(self) -> "Image":
         iso = self.home.cache / "b2d.iso"
         self.build_iso("amd64", iso)
         try:
@@ -147,7 +146,7 @@ class App:
         finally:
             iso.unlink(missing_ok=True)
 
-    def _download(self, url: str, source: str, sha256: str = "") -> Image:
+    def _download(self, url: str, source: str, sha256: str = "") -> "Image":
         from b2d import download
 
         iso = download.fetch(url, self.home.cache, self.reporter, sha256=sha256)
@@ -183,7 +182,7 @@ def named(source: str) -> str:
     return str(path)
 
 
-def _guest(endpoint: Endpoint, paths: MachinePaths) -> "Guest":
+def _guest(endpoint: "Endpoint", paths: MachinePaths) -> "Guest":
     from b2d.ssh import SshGuest
 
     return SshGuest(endpoint, paths)

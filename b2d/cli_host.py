@@ -1,13 +1,13 @@
-"""The verbs of this host: its machines, images and settings, as commands."""
+"""The verbs of this host: its machines, images and settings, as commands.
+
+What not every one of them needs is imported where it is used.
+"""
 
 import os
-from dataclasses import asdict, fields
-from pathlib import Path
 
 import click
 
 from b2d.command import Command, Commands, answer, answer_json, app, as_json, say
-from b2d.config import check_key
 from b2d.errors import B2dError, HypervisorUnusable
 
 
@@ -69,11 +69,13 @@ def iso() -> None:
 
 @iso.command(cls=Command, example="b2d iso build -o b2d.iso")
 @click.option("--arch", default="amd64", show_default=True, help="The processor.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put it.  [b2d.iso]")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to put it.  [b2d.iso]")
 @click.option("--mirror", metavar="URL", help="The Debian mirror to ask.  [this host's own]")
-def build(arch: str, output: Path | None, mirror: str | None) -> None:
+def build(arch: str, output: str | None, mirror: str | None) -> None:
     """Assemble a bootable ISO from signed Debian packages. A manifest lies beside it."""
-    path = (output or Path("b2d.iso")).absolute()
+    from pathlib import Path
+
+    path = Path(output or "b2d.iso").absolute()
     version = app(mirror=mirror).build_iso(arch, path)
     say(f"{version}, {path.stat().st_size / 1e6:.1f} MB")
     answer(str(path))
@@ -85,6 +87,8 @@ def list_images(as_json: bool) -> None:
     """The images that are kept, the newest first."""
     images = app().images.all()
     if as_json:
+        from dataclasses import asdict
+
         answer_json([asdict(image) for image in images])
     elif images:
         rows = [(one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12]) for one in images]
@@ -96,6 +100,10 @@ def list_images(as_json: bool) -> None:
 @as_json
 def config(key: str | None, as_json: bool) -> None:
     """The settings and where each comes from, or the value of KEY."""
+    from dataclasses import fields
+
+    from b2d.config import check_key
+
     effective = app().effective
     names = [field.name for field in fields(effective.settings)]
     if key is not None:
@@ -125,6 +133,8 @@ def _toml(value: object) -> str:
 @as_json
 def doctor(fix: bool, as_json: bool) -> int:
     """Look at all that b2d needs on this host."""
+    from dataclasses import asdict
+
     from b2d import doctor as examiner
     from b2d.packages import Installer
 

@@ -1,21 +1,20 @@
-"""The verbs of one machine, as commands."""
+"""The verbs of one machine, as commands. What not every one of them needs is imported where it is used."""
 
 import os
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from b2d.command import Command, answer, answer_json, app, as_json, say
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
-from b2d.model import MachineState
 
 if TYPE_CHECKING:
     from b2d.app import App
+    from b2d.model import MachineState
     from b2d.store import RunningFacts
 
-STATUS_CODES = {MachineState.RUNNING: 0, MachineState.ABSENT: MachineAbsent.exit_code}
+STATUS_CODES = {"running": 0, "absent": MachineAbsent.exit_code}
 
 
 @click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
@@ -99,7 +98,7 @@ def delete(yes: bool) -> None:
     say(f"{it.settings.vm} is deleted")
 
 
-def _ask(name: str, state: MachineState, files: list[str]) -> None:
+def _ask(name: str, state: "MachineState", files: list[str]) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(f"{name} would be deleted with all its data, and nobody can be asked", hint="--yes")
     say(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
@@ -168,6 +167,8 @@ def status(as_json: bool) -> int:
 @as_json  # it never is anything else
 def info(as_json: bool) -> None:  # noqa: ARG001
     """Everything that is known of the machine, as JSON."""
+    from dataclasses import asdict
+
     it = app()
     machine = it.machine()
     spec = machine.spec()

@@ -7,7 +7,7 @@ from typing import Any
 
 from b2d.errors import ConfigError
 from b2d.layout import Home
-from b2d.model import Settings
+from b2d.settings import Settings
 
 PREFIX = "B2D_"
 DEFAULT = "default"
@@ -16,7 +16,7 @@ CHOICES = {
     "driver": ("auto", "qemu", "virtualbox"),
     "accelerator": ("auto", "kvm", "hvf", "whpx", "tcg"),
 }
-RANGES = {  # both ends included; units as in model.Settings
+RANGES = {  # both ends included; units as in settings.py
     "memory": (256, 1 << 20),
     "cpus": (0, 256),
     "disk": (1000, 4 << 20),

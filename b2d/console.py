@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from b2d.ports import Progress, Reporter
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from b2d.ports import Progress, Reporter
 
 NARROW = 60  # columns; a bar with all its figures needs more
 SPINNER_PER_S = 8
 LIMIT = 1000  # signs of one line: what is quoted from elsewhere may be anything
 
 
-def choose(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> Reporter:
+def choose(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter":
     """Quiet when asked for; rich only on a terminal that can move its cursor and may be coloured or not."""
     if quiet:
         return QuietReporter(stderr)
@@ -50,7 +50,7 @@ class PlainReporter:
         self._line(f"{text}  {self._clock() - begin:.1f} s")
 
     @contextmanager
-    def progress(self, text: str, total: int) -> Iterator[Progress]:  # noqa: ARG002  the door's signature
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
         with self.step(text):
             yield _Unseen()
 
@@ -75,7 +75,7 @@ class QuietReporter:
         yield
 
     @contextmanager
-    def progress(self, text: str, total: int) -> Iterator[Progress]:  # noqa: ARG002  the door's signature
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
         yield _Unseen()
 
     def note(self, text: str) -> None:
@@ -105,7 +105,7 @@ class RichReporter:
             yield
 
     @contextmanager
-    def progress(self, text: str, total: int) -> Iterator[Progress]:
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":
         with self._shown(printable(text), total) as (bars, task):
             yield _Bar(bars, task)
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-DEFAULT_NAME = "boot2docker-vm"
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
 GUEST_DOCKER_PORT_NO_TLS = 2375
@@ -114,24 +113,3 @@ class ProcessIdentity:
     pid: int
     start_time: str  # opaque, as identity.py reads it; equal only for the same process
     boot_id: str  # of this host
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The effective settings; config.py merges them and knows where each came from. Zero and "" mean "choose"."""
-
-    vm: str = DEFAULT_NAME
-    driver: str = "auto"
-    memory: int = 2048  # MiB
-    cpus: int = 0  # 0: as many as the host has
-    disk: int = 20000  # MiB
-    tls: bool = True
-    address: str = ""  # "": the first free one
-    ssh_port: int = 2022
-    docker_port: int = 2376
-    image: str = "debian"  # a source: debian, boot2docker, a URL or a file
-    mirror: str = ""  # "": apt's own, else the list in iso/image.toml
-    restrict: bool = False
-    wait: int = 300  # seconds that up may take
-    stop_wait: int = 30  # seconds that the guest has to power itself off
-    accelerator: str = "auto"

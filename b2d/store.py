@@ -1,17 +1,21 @@
-"""What is kept of the machines of one home: the spec of each, what `up` found out, and the lock."""
+"""What is kept of the machines of one home: the spec of each, what `up` found out, and the lock.
 
-import json
+What `b2d list` of an empty home does not need is imported where it is used.
+"""
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b2d.errors import B2dError, Busy, ConfigError
 from b2d.files import private_folder, write_whole
 from b2d.layout import Home, MachinePaths
-from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
+
+if TYPE_CHECKING:
+    from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
 
 SCHEMA = 1
 LOCK_WAIT_S = 5.0
@@ -26,8 +30,8 @@ class RunningFacts:
     address: str
     ssh_port: int
     docker_port: int
-    docker: DockerEnv
-    process: ProcessIdentity | None = None
+    docker: "DockerEnv"
+    process: "ProcessIdentity | None" = None
 
 
 def check_name(name: str) -> None:
@@ -55,7 +59,7 @@ class MachineStore:
             folder.name for folder in folders if _is_name(folder.name) and self._paths(folder.name).spec.is_file()
         )
 
-    def read(self, name: str) -> MachineSpec | None:
+    def read(self, name: str) -> "MachineSpec | None":
         """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
         path = self._paths(name).spec
         try:
@@ -66,8 +70,10 @@ class MachineStore:
             raise B2dError(f"{path} cannot be read: {error.strerror}") from error
         return _spec_of(path, name, content)
 
-    def write(self, spec: MachineSpec) -> None:
+    def write(self, spec: "MachineSpec") -> None:
         """Keep the spec, and make the machine's folder where there is none."""
+        import json
+
         paths = self._paths(spec.name)
         content = json.dumps({"schema": SCHEMA, **asdict(spec)}, indent=2) + "\n"
         with _edge(paths.spec):
@@ -84,7 +90,7 @@ class MachineStore:
                 paths.spec.unlink(missing_ok=True)
                 shutil.rmtree(paths.folder)
 
-    def neighbours(self, name: str) -> list[MachineSpec]:
+    def neighbours(self, name: str) -> "list[MachineSpec]":
         """The specs of the other machines of this home; those that cannot be read are passed over."""
         found = []
         for other in self.names():
@@ -167,7 +173,11 @@ def _edge(path: Path) -> Iterator[None]:
         raise B2dError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
-def _spec_of(path: Path, name: str, content: bytes) -> MachineSpec:
+def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":
+    import json
+
+    from b2d.model import MachineSpec
+
     try:
         kept = json.loads(content)
     except ValueError as error:
@@ -185,6 +195,8 @@ def _spec_of(path: Path, name: str, content: bytes) -> MachineSpec:
 
 
 def _problems(kept: dict[str, Any]) -> Iterator[str]:
+    from b2d.model import MachineSpec
+
     known = {field.name: field for field in fields(MachineSpec)}
     for key in kept.keys() - known.keys():
         yield f"{key!r} is not known"
@@ -214,6 +226,8 @@ def _env_values(facts: RunningFacts) -> dict[str, str]:
 
 
 def _facts_of(values: dict[str, str]) -> RunningFacts:
+    from b2d.model import DockerEnv, ProcessIdentity
+
     process = None
     if "pid" in values:
         process = ProcessIdentity(int(values["pid"]), values["start_time"], values["boot_id"])

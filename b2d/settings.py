@@ -1,0 +1,26 @@
+"""What can be set, and what it is when nobody set it; apart from model.py, of which `b2d config` needs nothing."""
+
+from dataclasses import dataclass
+
+DEFAULT_NAME = "boot2docker-vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective settings; config.py merges them and knows where each came from. Zero and "" mean "choose"."""
+
+    vm: str = DEFAULT_NAME
+    driver: str = "auto"
+    memory: int = 2048  # MiB
+    cpus: int = 0  # 0: as many as the host has
+    disk: int = 20000  # MiB
+    tls: bool = True
+    address: str = ""  # "": the first free one
+    ssh_port: int = 2022
+    docker_port: int = 2376
+    image: str = "debian"  # a source: debian, boot2docker, a URL or a file
+    mirror: str = ""  # "": apt's own, else the list in iso/image.toml
+    restrict: bool = False
+    wait: int = 300  # seconds that up may take
+    stop_wait: int = 30  # seconds that the guest has to power itself off
+    accelerator: str = "auto"
