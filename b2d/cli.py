@@ -1,6 +1,7 @@
 """The command line: which verbs there are, how an error is said, and the exit code."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -161,7 +162,8 @@ def _said(error: B2dError, options: dict[str, Any]) -> int:
     elif error.details:
         complain("     more: -v")
     if options.get("as_json"):
-        answer_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
+        with suppress(B2dError):  # that it cannot be written is perhaps what was just said
+            answer_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
     return error.exit_code
 
 

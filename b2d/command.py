@@ -47,8 +47,25 @@ def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
     ]
 
 
+class Narrow(click.HelpFormatter):
+    """Help as wide as the terminal up to 80 columns; click knows none below 50."""
+
+    def __init__(self, **_: Any) -> None:
+        import shutil
+
+        super().__init__(width=min(shutil.get_terminal_size().columns, 80) - 2)
+
+
+class Context(click.Context):
+    """The context of every command here."""
+
+    formatter_class = Narrow
+
+
 class Command(click.Command):
     """A command with the common options, and an example below its help."""
+
+    context_class = Context
 
     def __init__(self, *arguments: Any, example: str, makes: bool = False, **facts: Any) -> None:
         super().__init__(*arguments, **facts)
@@ -62,6 +79,8 @@ class Command(click.Command):
 
 class Commands(click.Group):
     """A command of commands: alone it shows its help, and it knows what was meant."""
+
+    context_class = Context
 
     def __init__(self, *arguments: Any, example: str, **facts: Any) -> None:
         super().__init__(*arguments, **facts)

@@ -80,10 +80,10 @@ def _of_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
 
 def check_key(key: str, origin: str = "") -> None:
     """Raise ConfigError unless there is such a setting."""
-    import difflib
-
     known = [field.name for field in fields(Settings)]
     if key not in known:
+        import difflib
+
         near = difflib.get_close_matches(key, known, n=1)
         meant = f": did you mean {near[0]!r}?" if near else ""
         where = f"{origin}: " if origin else ""

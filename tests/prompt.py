@@ -1,0 +1,61 @@
+"""A shell prompt: the installed command b2d in a home of its own, run as a process of its own."""
+
+import os
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from b2d.layout import Home
+
+B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
+LIMIT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Types commands; nothing of the person who runs the tests is seen by them."""
+
+    folder: Path  # the person's home directory
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Home:
+        return Home(self.folder / ".b2d")
+
+    def known(self, **more: str) -> dict[str, str]:
+        """The environment of what is typed."""
+        path = f"{Path(B2D).parent}{os.pathsep}{os.environ['PATH']}"
+        plain = {"HOME": str(self.folder), "PATH": path, "LANG": "C.UTF-8", "SHELL": "/bin/sh", "B2D_RESTRICT": "1"}
+        return plain | self.environment | more
+
+    def b2d(self, *arguments: str, **more: str) -> Answer:
+        """Run b2d, with nothing to read."""
+        return self.run([B2D, *arguments], **more)
+
+    def sh(self, script: str, **more: str) -> Answer:
+        """Run a line of shell."""
+        return self.run(["sh", "-c", script], **more)
+
+    def run(self, command: Sequence[str], **more: str) -> Answer:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            cwd=self.folder,
+            env=self.known(**more),
+            check=False,
+        )
+        said = [stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr)]
+        return Answer(done.returncode, *said)

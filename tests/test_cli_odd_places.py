@@ -1,0 +1,171 @@
+"""Where nothing is as it should be: one sentence and an exit code, and never a traceback."""
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.prompt import B2D, LIMIT_S, Prompt
+
+CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII, and Python does not help itself
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["stop", "init", "up", "list", "iso list", "status", "doctor", "config", "delete"])
+def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
+    file = prompt.folder / "file"
+    file.write_text("mine")
+    told = prompt.b2d(*verb.split(), B2D_HOME=str(file))
+    assert (told.code, told.out) == (2, "")
+    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # where nobody may make anything, not even root
+def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> None:
+    told = prompt.b2d("stop", B2D_HOME=home)
+    assert (told.code, told.out) == (1, "")
+    assert told.err.startswith(f"b2d: {home}")
+    assert len(told.err.splitlines()) == 1
+    assert prompt.b2d("status", B2D_HOME=home).out == "absent\n"
+
+
+def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> None:
+    prompt.home.root.mkdir()
+    prompt.home.config.write_text('vm = "a"\nmemory = = 3\n')
+    for typed in ("status", "ip", "shellinit", "config", "list", "up"):
+        told = prompt.b2d(typed)
+        assert (told.code, told.out) == (2, "")
+        assert told.err.startswith(f"b2d: {prompt.home.config} is not TOML: ")
+        assert "line 2" in told.err
+    prompt.home.config.write_bytes(b'vm = "\xff"\n')
+    assert "is not UTF-8" in prompt.b2d("status").err
+    prompt.home.config.write_text("memry = 3\n")
+    told = prompt.b2d("status")
+    assert told.err.startswith(f"b2d: {prompt.home.config}: there is no setting 'memry': did you mean 'memory'?\n")
+    assert prompt.b2d("version").code == 0
+    assert prompt.b2d("--help").code == 0
+
+
+@pytest.mark.parametrize("verb", ["config", "--help", "config --json", "list --json", "version"])
+def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [B2D, "-q", *verb.split()], stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("verb", ["status", "stop", "delete", "list --json", "ssh", "--foo", "ip"])
+def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed: str) -> None:
+    expected = prompt.b2d(*verb.split())
+    told = prompt.sh(f"{B2D} {verb} {closed}")
+    assert told.code == expected.code
+    assert told.out == ("" if ">&-" in closed.split() else expected.out)
+    assert told.err == ("" if "2>&-" in closed else expected.err)
+
+
+@pytest.mark.parametrize("verb", ["status", "config", "list --json"])
+def test_a_full_disk_is_told(prompt: Prompt, verb: str) -> None:
+    told = prompt.sh(f"{B2D} {verb} >/dev/full")
+    assert (told.code, told.err) == (1, "b2d: the answer cannot be written: No space left on device\n")
+    assert prompt.sh(f"{B2D} stop 2>/dev/full").code == 3
+
+
+@pytest.mark.parametrize("locale", [{}, CAPITALS], ids=["UTF-8", "ASCII"])
+def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[str, str]) -> None:
+    for name in ("grüße 🐳", os.fsdecode(b"\xff")):
+        folder = prompt.folder / name
+        folder.mkdir()
+        (folder / "config.toml").write_text('image = "/tmp/grün"\n', encoding="utf-8")
+        environment = {"B2D_HOME": str(folder)} | locale
+        told = prompt.b2d("config", **environment)
+        assert told.code == 0
+        assert f"# {folder}/config.toml" in told.out
+        assert 'image = "/tmp/grün"' in told.out
+        assert prompt.b2d("config", "image", **environment).out == "/tmp/grün\n"
+        assert prompt.b2d("config", "--json", **environment).code == 0
+        assert prompt.b2d("stop", **environment).code == 3
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
+def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [B2D, "stop"], stdin=follower, stdout=follower, stderr=follower, env=prompt.known(COLUMNS="20", **environment)
+    )
+    os.close(follower)
+    assert child.wait(LIMIT_S) == 3
+    said = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert said == "b2d: there is no machine boot2docker-vm\r\n     try: b2d init\r\n"
+
+
+def test_ctrl_c_ends_it_with_130(prompt: Prompt) -> None:
+    prompt.home.root.mkdir()
+    os.mkfifo(prompt.home.config)  # reading it waits for somebody who writes
+    child = subprocess.Popen([B2D, "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
+    with prompt.home.config.open("wb"):  # returns when the other side is open, too
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=LIMIT_S)
+    assert (child.returncode, out, err) == (130, b"", b"\nb2d: interrupted\n")
+
+
+def broken_library(prompt: Prompt, name: str, content: str) -> str:
+    """A folder for PYTHONPATH with a library that is not what it should be."""
+    folder = prompt.folder / "broken"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(content)
+    return str(folder)
+
+
+def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    log = prompt.home.log
+    assert (told.code, told.out) == (1, "")
+    assert told.err == f"b2d: this is a bug in b2d (all of it is in {log}): RuntimeError: it broke\n     more: -v\n"
+    assert "Traceback" in log.read_text()
+    assert ": stop\n" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    before = log.stat().st_size
+    told = prompt.b2d("-v", "stop", PYTHONPATH=path)
+    assert "Traceback" in told.err
+    assert log.stat().st_size > before
+
+
+def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
+    (prompt.folder / ".b2d").mkdir()
+    prompt.home.log.mkdir()
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    assert (told.code, told.err) == (1, "b2d: this is a bug in b2d: RuntimeError: it broke\n     more: -v\n")
+
+
+def test_what_the_system_refuses_is_no_bug(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "open('/nowhere/at/all')")
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    assert (told.code, told.err) == (1, "b2d: /nowhere/at/all: No such file or directory\n     more: -v\n")
+
+
+def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
+    path = broken_library(prompt, "click", "raise ImportError('no click')")
+    told = prompt.b2d("status", PYTHONPATH=path)
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines()[0] == "b2d: this installation is not whole: no click"
+
+
+def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
+    told = prompt.b2d("status", HOME="/nowhere")
+    assert (told.code, told.out) == (3, "absent\n")
