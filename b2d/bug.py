@@ -33,6 +33,6 @@ def _logged(details: str, arguments: Sequence[str]) -> str:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(f"{head}\n{details}\n")
-    except (OSError, RuntimeError):  # no place for it, or (RuntimeError) no home directory
+    except (OSError, B2dError):  # no place for it
         return ""
     return str(log)
