@@ -27,8 +27,7 @@ def main() -> "NoReturn":
             _leave(0)
         _leave(_click())
     except KeyboardInterrupt:
-        sys.stderr.write("\nb2d: interrupted\n")
-        _leave(INTERRUPTED)
+        _interrupted()
 
 
 def _click() -> int:
@@ -41,6 +40,14 @@ def _click() -> int:
         sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
         return 1
     return click_main()
+
+
+def _interrupted() -> "NoReturn":
+    from contextlib import suppress
+
+    with suppress(OSError):  # the terminal may be what has gone
+        sys.stderr.write("\nb2d: interrupted\n")
+    _leave(INTERRUPTED)
 
 
 def _open_what_is_closed() -> None:

@@ -36,12 +36,12 @@ class Effective:
 
 
 def home(environ: Mapping[str, str]) -> Home:
-    """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError where `~` means nothing."""
+    """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError where nobody knows what ~ is."""
     chosen = environ.get("B2D_HOME") or "~/.b2d"
     try:
         return Home(Path(chosen).expanduser().absolute())
     except RuntimeError as error:
-        raise ConfigError(f"{chosen}: there is no such home directory", hint="B2D_HOME=/some/folder b2d") from error
+        raise ConfigError(f"{chosen} is nowhere: {error}", hint="set B2D_HOME to a folder") from error
 
 
 def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> Effective:

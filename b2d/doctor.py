@@ -214,6 +214,8 @@ def _secret_files(home: Home) -> Iterator[Path]:
         return
     yield home.root
     for folder in home.machines.iterdir() if home.machines.is_dir() else ():
+        if not folder.is_dir():
+            continue  # the locks lie there too, and hold nothing
         paths = home.machine(folder.name)
         yield from (paths.folder, paths.ssh_key, paths.host_key, paths.seed, paths.certs / "key.pem")
         yield from (paths.authority / "ca-key.pem", paths.authority / "server-key.pem")

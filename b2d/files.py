@@ -28,6 +28,6 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 def private_folder(path: Path) -> Path:
     """Make `path`, and what is missing above it, readable by its owner alone; return it."""
     if not path.is_dir():
-        private_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)  # with its `parents` those would be open to others
+        private_folder(path.parent)  # not by mkdir's `parents`: it leaves those open to others
+        path.mkdir(mode=0o700, exist_ok=True)
     return path

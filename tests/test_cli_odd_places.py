@@ -174,4 +174,4 @@ def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
 def test_a_home_of_nobody_is_told(prompt: Prompt) -> None:
     told = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d: there is no such home directory\n")
+    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d is nowhere: ")

@@ -11,6 +11,7 @@ from b2d.doctor import Examination, Finding, Verdict, fix
 from b2d.errors import B2dError
 from b2d.layout import Home
 from b2d.packages import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
+from b2d.store import MachineStore
 from tests.fakes import FakeReporter
 
 ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)
@@ -170,6 +171,13 @@ def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     fix([found], FakeHost().installer(), FakeReporter())
     assert paths.ssh_key.stat().st_mode & 0o777 == 0o600
     assert finding(examination, "secrets").verdict == Verdict.GOOD
+
+
+def test_the_lock_of_a_machine_is_no_secret(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with MachineStore(home).lock("one", "up"):
+        assert finding(an_examination(tmp_path, home=home), "secrets").verdict == Verdict.GOOD
+    assert finding(an_examination(tmp_path, home=home), "secrets").verdict == Verdict.GOOD
 
 
 def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
