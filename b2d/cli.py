@@ -128,7 +128,8 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         raise
     except click.ClickException as error:
-        return _said(_usage(error), _options(error, arguments))
+        in_json = "--json" in arguments and "ssh" not in arguments  # what follows ssh is the guest's
+        return _said(_usage(error), {"as_json": in_json})
     except B2dError as error:
         return _said(error, given(context) if context else {})
     except BrokenPipeError:
@@ -144,13 +145,6 @@ def _usage(error: click.ClickException) -> ConfigError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     said = error.format_message().rstrip(".")
     return ConfigError(said[:1].lower() + said[1:], hint=f"{context.command_path if context else 'b2d'} --help")
-
-
-def _options(error: click.ClickException, arguments: list[str]) -> dict[str, object]:
-    """Those that matter for saying an error of a command line that was not understood."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    answers = context is not None and any(one.name == "as_json" for one in context.command.params)
-    return {"as_json": answers and "--json" in arguments}
 
 
 def _said(error: B2dError, options: dict[str, Any]) -> int:

@@ -150,7 +150,8 @@ def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: s
 
 
 @pytest.mark.parametrize(
-    "typed", ["status --json --foo", "status --foo --json", "list --json x", "config --json memry"]
+    "typed",
+    ["status --json --foo", "status --foo --json", "ls --json x", "config --json memry", "stat --json", "stop --json"],
 )
 def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, typed: str) -> None:
     told = prompt.b2d(*typed.split())
@@ -160,6 +161,7 @@ def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, ty
 
 def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
     assert prompt.b2d("ssh", "docker", "info", "--json").out == ""
+    assert prompt.b2d("ssh", "--vm", "../x", "--", "docker", "info", "--json").out == ""
 
 
 def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: Prompt) -> None:

@@ -57,6 +57,20 @@ def test_other_shells_get_their_own_words(shell: str, line: str) -> None:
     assert line in shellenv.render(TLS, shell).splitlines()
 
 
+@pytest.mark.parametrize(  # each was evaluated by that shell once, PowerShell's apart
+    ("shell", "line"),
+    [
+        ("sh", """export DOCKER_CERT_PATH='/it'"'"'s $HOME\\ !x `y` grüße'"""),
+        ("fish", r"set -gx DOCKER_CERT_PATH '/it\'s $HOME\\ !x `y` grüße';"),
+        ("tcsh", r"setenv DOCKER_CERT_PATH '/it'\''s $HOME\ \!x `y` grüße';"),
+        ("powershell", r"$Env:DOCKER_CERT_PATH = '/it''s $HOME\ !x `y` grüße'"),
+    ],
+)
+def test_an_odd_path_is_quoted_as_each_shell_undoes_it(shell: str, line: str) -> None:
+    said = shellenv.render({"DOCKER_CERT_PATH": r"/it's $HOME\ !x `y` grüße"}, shell)
+    assert said.splitlines()[0].startswith(line)
+
+
 @pytest.mark.parametrize(
     ("login", "windows", "shell"),
     [
