@@ -113,7 +113,8 @@ def config(key: str | None, as_json: bool) -> None:
     if as_json:
         answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
     elif key:
-        answer(str(values[key]))
+        value = values[key]
+        answer(value if isinstance(value, str) else _toml(value))
     else:
         lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
         width = max(map(len, lines))

@@ -114,6 +114,7 @@ def test_one_setting_is_its_bare_value(prompt: Prompt) -> None:
     assert prompt.b2d("config", "vm").out == "boot2docker-vm\n"
     assert prompt.b2d("cfg", "memory", B2D_MEMORY="1024").out == "1024\n"
     assert prompt.b2d("--memory", "512", "config", "memory").out == "512\n"
+    assert prompt.b2d("--no-tls", "config", "tls").out == "false\n"
 
 
 def test_settings_in_json_tell_where_each_comes_from(prompt: Prompt) -> None:
