@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,22 +16,13 @@ from b2d.errors import Busy, DownloadFailed
 from b2d.files import private_folder, write_whole
 from b2d.iso9660 import is_web_page, read_volume
 from b2d.ports import Progress, Reporter
+from b2d.web import Pace, Patience
 
 if TYPE_CHECKING:
     import requests
 
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
-HINT_PORTAL = "open any page in a browser: this network may want a login first"
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """When to give a server up: silent for so long, or slower than this over so long."""
-
-    read_s: float = web.READ_S
-    window_s: float = 60.0
-    window_bytes: int = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,40 +123,17 @@ def _goes_on(response: "requests.Response", had: int) -> bool:
 
 
 def _receive(response: "requests.Response", place: _Place, patience: Patience, advance: Callable[[int], None]) -> None:
-    pace = _Pace(patience, response.url)
+    pace = Pace(patience, response.url)
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
             if file.tell() == 0 and is_web_page(content):
                 place.forget()
-                raise DownloadFailed(f"{response.url} is a web page, not an ISO image", hint=HINT_PORTAL)
+                raise DownloadFailed(f"{response.url} is a web page, not an ISO image", hint=web.HINT_PORTAL)
             file.write(content)
             advance(len(content))
             pace.check(len(content))
         file.flush()
         os.fsync(file.fileno())
-
-
-class _Pace:
-    """How fast it comes: a server that sends a byte now and then never falls silent."""
-
-    def __init__(self, patience: Patience, url: str) -> None:
-        self._patience = patience
-        self._url = url
-        self._begin = time.monotonic()
-        self._came = 0
-
-    def check(self, came: int) -> None:
-        """Raise Interrupted when too little came in the window that ends now."""
-        self._came += came
-        now = time.monotonic()
-        if now - self._begin < self._patience.window_s:
-            return
-        if self._came < self._patience.window_bytes:
-            raise web.Interrupted(
-                f"{self._url} comes too slowly: {self._came} bytes in {now - self._begin:.0f} s",
-                hint=web.HINT_AGAIN,
-            )
-        self._begin, self._came = now, 0
 
 
 def _accept(url: str, place: _Place, sha256: str) -> Path:

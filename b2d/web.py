@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +21,7 @@ CONTENT_LIMIT = 8 << 20  # bytes
 DETAILS_LIMIT = 500
 
 HINT_AGAIN = "try again in a moment"
+HINT_PORTAL = "open any page in a browser: this network may want a login first"
 HINT_ADDRESS = "check the address, and whether this host is on the network"
 HINT_PROXY = "check http_proxy, https_proxy and no_proxy"
 HINT_AUTHORITY = "for an authority of your own, set REQUESTS_CA_BUNDLE to its certificate file"
@@ -40,6 +42,38 @@ HEADERS = {
 
 class Interrupted(DownloadFailed):
     """The network or the server failed half-way: the same question may well succeed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When to give a server up: silent for so long, or slower than this over so long."""
+
+    read_s: float = READ_S
+    window_s: float = 60.0
+    window_bytes: int = 64 << 10
+
+
+class Pace:
+    """How fast it comes: a server that sends a byte now and then never falls silent."""
+
+    def __init__(self, patience: Patience, url: str) -> None:
+        self._patience = patience
+        self._url = url
+        self._begin = time.monotonic()
+        self._came = 0
+
+    def check(self, came: int) -> None:
+        """Raise Interrupted when too little came in the window that ends now."""
+        self._came += came
+        now = time.monotonic()
+        if now - self._begin < self._patience.window_s:
+            return
+        if self._came < self._patience.window_bytes:
+            raise Interrupted(
+                f"{self._url} comes too slowly: {self._came} bytes in {now - self._begin:.0f} s",
+                hint=HINT_AGAIN,
+            )
+        self._begin, self._came = now, 0
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from b2d import download, web
-from b2d.download import Patience, fetch
+from b2d.download import fetch
 from b2d.errors import Busy, DownloadFailed
+from b2d.web import Patience
 from tests.fakes import FakeProgress, FakeReporter
 from tests.kernels import an_iso
 

@@ -1,24 +1,28 @@
 """Files come from a mirror whole and with the hash that the signed index gives them, or not at all."""
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
-from b2d.errors import DownloadFailed
+from b2d import web
+from b2d.errors import Busy, DownloadFailed
 from b2d.files import private_folder, write_whole
+from b2d.iso9660 import is_web_page
 from b2d.ports import Progress, Reporter
 
 if TYPE_CHECKING:
     import requests
 
-CONNECT_S, READ_S = 10, 30
 AT_ONCE = 4
 ATTEMPTS = 3
-CHUNK = 1 << 16  # bytes
-INDEX_LIMIT = 64 << 20  # bytes; InRelease is 140 kB
+CHUNK = 1 << 18  # bytes
+LOCK_WAIT_S = 900.0  # as long as another b2d may need to fetch the same
+HINT_MIRROR = "try another mirror: b2d iso build --mirror URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Cache:
     def path(self, sha256: str) -> Path:
         return self.folder / sha256
 
+    def part(self, sha256: str) -> Path:
+        """Where a file grows until it is whole and verified."""
+        return self.folder / f"{sha256}.part"
+
     def has(self, wanted: Wanted) -> bool:
         """True when the whole file is here; what is not what it was is removed."""
         path = self.path(wanted.sha256)
@@ -51,111 +59,159 @@ class Cache:
         return False
 
 
+class NotAsSigned(DownloadFailed):
+    """What a mirror gave is another file than the signed index says."""
+
+
 def get_small(url: str) -> bytes:
     """A small file of unknown size, such as an index that signs itself. Raises DownloadFailed."""
-    import requests
-
-    try:
-        with requests.get(url, timeout=(CONNECT_S, READ_S), stream=True) as answer:
-            answer.raise_for_status()
-            content = b""
-            for chunk in answer.iter_content(CHUNK):
-                content += chunk
-                if len(content) > INDEX_LIMIT:
-                    raise DownloadFailed(f"{url} does not end: more than {INDEX_LIMIT >> 20} MiB came")
-            return content
-    except requests.RequestException as error:
-        raise DownloadFailed(f"{url} could not be fetched: {_reason(error)}", hint="b2d config mirror") from error
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            with web.answer(url) as response:
+                web.refuse(response)
+                content = web.content(response, web.CONTENT_LIMIT + 1)
+                announced = response.headers.get("Content-Length", "")
+            if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
+                raise web.Interrupted(f"{url} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
+            break
+        except web.Interrupted:
+            if not left:
+                raise
+    if len(content) > web.CONTENT_LIMIT:
+        raise DownloadFailed(f"{url} does not end: more than {web.CONTENT_LIMIT >> 20} MiB came", hint=HINT_MIRROR)
+    if is_web_page(content):
+        raise DownloadFailed(f"{url} is a web page", hint=web.HINT_PORTAL)
+    return content
 
 
 def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: str) -> None:
     """Put every wanted file into the cache, several at once. Raises DownloadFailed for the first that fails.
 
-    What came is kept, so the next attempt goes on there.
+    What came is kept, so the next attempt goes on there. Raises Busy when another b2d does the same for very long.
     """
-    import requests
-
-    private_folder(cache.folder)
-    missing = [file for file in wanted if not cache.has(file)]
-    if not missing:
+    if all(cache.has(file) for file in wanted):
         return
-    with (
-        reporter.progress(text, sum(file.size for file in missing)) as progress,
-        requests.Session() as session,
-        ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        futures = [pool.submit(_get, file, cache, session, progress) for file in missing]
+    with _alone(cache, reporter):
+        missing = [file for file in wanted if not cache.has(file)]
+        with reporter.progress(text, sum(file.size for file in missing)) as progress:
+            _get_missing(missing, cache, progress)
+
+
+def _get_missing(missing: Sequence[Wanted], cache: Cache, progress: Progress) -> None:
+    stop = Event()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [pool.submit(_get, file, cache, _Share(progress), stop) for file in missing]
         try:
-            for future in futures:
-                future.result()
-        finally:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        finally:  # the others end with the piece that they are at
+            stop.set()
             pool.shutdown(cancel_futures=True)
+    for future in done:
+        future.result()
 
 
-def _get(wanted: Wanted, cache: Cache, session: "requests.Session", progress: Progress) -> None:
-    import requests
+@contextmanager
+def _alone(cache: Cache, reporter: Reporter) -> Iterator[None]:
+    """One b2d at a time lets parts grow; the kernel holds the lock."""
+    from filelock import FileLock, Timeout
 
-    part = cache.folder / f"{wanted.sha256}.part"
-    for attempt in range(1, ATTEMPTS + 1):
+    lock = FileLock(private_folder(cache.folder) / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with reporter.step("waiting for another b2d that fetches packages"):
+            try:
+                lock.acquire(timeout=LOCK_WAIT_S)
+            except Timeout:
+                raise Busy("another b2d fetches packages", hint="try again when that has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Share:
+    """What one file adds to a bar; what comes twice counts once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._reached = 0
+
+    def reach(self, position: int) -> None:
+        """So many bytes of the file are there."""
+        self._progress.advance(max(0, position - self._reached))
+        self._reached = max(position, self._reached)
+
+
+def _get(wanted: Wanted, cache: Cache, share: _Share, stop: Event) -> None:
+    """Fetch one file; a part that it cannot be made whole from is given up, and fetched anew."""
+    part = cache.part(wanted.sha256)
+    for left in reversed(range(ATTEMPTS)):
+        begun = part.exists()
         try:
-            _append(wanted, part, session, progress)
-            break
-        except requests.RequestException as error:
-            if attempt == ATTEMPTS or _is_final(error):
-                raise DownloadFailed(f"{wanted.url} could not be fetched: {_reason(error)}") from error
-    found = part.read_bytes()
-    if len(found) < wanted.size:
-        raise DownloadFailed(
-            f"{wanted.name} is cut off: {len(found)} bytes of {wanted.size} came from {wanted.url}",
-            hint="try again",
-        )
-    part.unlink()
-    if hashlib.sha256(found).hexdigest() != wanted.sha256:
-        raise DownloadFailed(
-            f"{wanted.name} is not what Debian signed: its hash is wrong. Nothing was kept of it",
-            hint="try again, or another mirror: b2d iso build --mirror URL",
-            details=f"{wanted.url}\n{_shape(found)}",
-        )
-    write_whole(cache.path(wanted.sha256), found)
+            _append(wanted, part, share, stop)
+            write_whole(cache.path(wanted.sha256), _verified(wanted, part))
+            part.unlink()
+            return
+        except web.Interrupted:
+            if not left:
+                raise
+        except NotAsSigned:
+            part.unlink(missing_ok=True)
+            if not (left and begun):
+                raise
 
 
-def _append(wanted: Wanted, part: Path, session: "requests.Session", progress: Progress) -> None:
+def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
     """Fetch what is missing of `part`, by a range where the server knows ranges."""
     have = part.stat().st_size if part.exists() else 0
-    if have >= wanted.size:
-        part.unlink()  # whole, yet not verified: not to be trusted
+    if have >= wanted.size:  # whole, yet not verified: not to be trusted
+        part.unlink()
         have = 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with session.get(wanted.url, headers=headers, timeout=(CONNECT_S, READ_S), stream=True) as answer:
-        answer.raise_for_status()
-        resumed = have > 0 and answer.status_code == 206
-        progress.advance(have if resumed else 0)
-        with part.open("ab" if resumed else "wb") as file:
-            left = wanted.size - (have if resumed else 0)
-            for chunk in answer.iter_content(CHUNK):
+    with web.answer(wanted.url, {"Range": f"bytes={have}-"} if have else {}) as response:
+        if response.status_code == 416:
+            raise _not_as_signed(wanted, f"it has less than {have} bytes")
+        web.refuse(response)
+        have = have if response.status_code == 206 else 0
+        with part.open("ab" if have else "wb") as file:
+            pace = web.Pace(web.Patience(), wanted.url)
+            while have < wanted.size and (chunk := response.raw.read1(min(CHUNK, wanted.size - have))):
+                if not have:
+                    _check_begin(wanted, chunk, response)
                 file.write(chunk)
-                progress.advance(len(chunk))
-                left -= len(chunk)
-                if left < 0:
-                    break  # longer than signed: the hash will tell
+                have += len(chunk)
+                share.reach(have)
+                pace.check(len(chunk))
+                if stop.is_set():
+                    raise DownloadFailed(f"{wanted.name}: given up")
+    if have < wanted.size:
+        raise web.Interrupted(
+            f"{wanted.name} is cut off: {have} of {wanted.size} bytes came from {wanted.url}", hint=web.HINT_AGAIN
+        )
 
 
-def _is_final(error: "requests.RequestException") -> bool:
-    """True where asking again cannot help: the server said no."""
-    return error.response is not None and error.response.status_code < 500
+def _check_begin(wanted: Wanted, begin: bytes, response: "requests.Response") -> None:
+    """Raise at once for what can only be another file."""
+    if is_web_page(begin):
+        raise NotAsSigned(f"{wanted.url} is a web page, not a package of Debian's", hint=web.HINT_PORTAL)
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) != wanted.size:
+        raise _not_as_signed(wanted, f"it has {announced} bytes, and {wanted.size} are signed")
 
 
-def _reason(error: "requests.RequestException") -> str:
-    if error.response is not None:
-        return f"the server answers {error.response.status_code} {error.response.reason}"
-    return str(error)
+def _verified(wanted: Wanted, part: Path) -> bytes:
+    content = part.read_bytes()
+    if hashlib.sha256(content).hexdigest() != wanted.sha256:
+        raise _not_as_signed(wanted, f"its hash is wrong; it begins with {content[:16]!r}")
+    return content
 
 
-def _shape(content: bytes) -> str:
-    begin = content[:200].lstrip().lower()
-    if begin.startswith((b"<!doctype", b"<html")):
-        return "what came is a web page"
-    return f"it begins with {content[:16]!r}"
+def _not_as_signed(wanted: Wanted, why: str) -> NotAsSigned:
+    return NotAsSigned(
+        f"{wanted.name} is not what Debian signed, nothing was kept of it: {wanted.url}",
+        hint=HINT_MIRROR,
+        details=why,
+    )
 
 
 def _sha256(path: Path) -> str:
