@@ -1,16 +1,15 @@
 """Debian's archive: a signed index, verified against the pinned keys, and the packages that it names."""
 
-import hashlib
 import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from b2d.errors import DownloadFailed
-from b2d.image.fetch import Cache, Wanted, get_all, get_small
+from b2d.image.fetch import HINT_MIRROR, Cache, Wanted, get_all, get_small
 from b2d.image.mirror import Mirror
 from b2d.image.recipe import Archive, Recipe
 from b2d.ports import Reporter
@@ -91,7 +90,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
     if b"-----BEGIN PGP SIGNED MESSAGE-----" not in content[:200]:
         raise NotAnIndex(
             f"{url} is not an index of Debian's archive",
-            hint="b2d config mirror",
+            hint=HINT_MIRROR,
             details=repr(content[:200]),
         )
     certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
@@ -100,23 +99,23 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
     except Exception as error:  # the library raises nothing more precise
         raise BadSignature(
             f"{url} is not signed by Debian: nothing was installed",
-            hint="try another mirror: b2d iso build --mirror URL",
+            hint=HINT_MIRROR,
             details=str(error),
         ) from error
     if not result.valid_sigs:
-        raise BadSignature(f"{url} is not signed by Debian: nothing was installed")
+        raise BadSignature(f"{url} is not signed by Debian: nothing was installed", hint=HINT_MIRROR)
     return bytes(result.bytes or b"")
 
 
 def _release(recipe: Recipe, mirror: Mirror, archive: Archive, reporter: Reporter) -> Release | None:
     url = mirror.url(archive.base, f"{archive.path}/InRelease")
     release = _parse_release(verify(get_small(url), recipe.keys, url), url)
-    if recipe.suite not in release.suite:
-        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}")
+    if release.suite != PurePosixPath(archive.path).name:
+        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
     if release.valid_until is not None and release.valid_until < datetime.now(UTC):
         text = f"{url} expired on {release.valid_until:%Y-%m-%d %H:%M} UTC (or this host's clock is wrong)"
         if archive.required:
-            raise DownloadFailed(text, hint="try another mirror: b2d iso build --mirror URL")
+            raise DownloadFailed(text, hint=HINT_MIRROR)
         reporter.warn(f"{text}: {archive.name} is left out")
         return None
     return release
@@ -131,13 +130,13 @@ def _parse_release(text: bytes, url: str) -> Release:
         until = stanza.get("Valid-Until")
         return Release(hashes, parsedate_to_datetime(until) if until else None, stanza["Codename"])
     except (KeyError, ValueError) as error:
-        raise NotAnIndex(f"{url} lacks what an index has: {error!r}") from error
+        raise NotAnIndex(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
 
 
 def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> Wanted:
     path = f"{component}/binary-{architecture}/Packages.xz"
     if path not in release.sha256:
-        raise DownloadFailed(f"{archive.path} has no {path}")
+        raise DownloadFailed(f"{archive.path} has no {path}", hint=HINT_MIRROR)
     sha256, size = release.sha256[path]
     # by its hash: the file of that name may be replaced while it is fetched
     folder = f"{component}/binary-{architecture}/by-hash/SHA256/{sha256}"
@@ -148,7 +147,7 @@ def _unpacked(path: Path, index: Wanted) -> str:
     try:
         return lzma.decompress(path.read_bytes()).decode()
     except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise DownloadFailed(f"{index.name} cannot be unpacked: {error}") from error
+        raise DownloadFailed(f"{index.name} cannot be unpacked: {error}", hint=HINT_MIRROR) from error
 
 
 def _names(recipe: Recipe) -> frozenset[str]:
@@ -176,4 +175,4 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
 def _age(package: Package) -> Any:
     from debian.debian_support import Version
 
-    return Version(package.version), hashlib.sha256(package.file.sha256.encode()).digest()
+    return Version(package.version), package.file.sha256

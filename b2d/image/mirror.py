@@ -1,5 +1,6 @@
 """Which Debian mirrors to ask: the one that was set, else apt's own, else the recipe's."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from b2d.errors import ConfigError
 
 APT = Path("/etc/apt")
 MAIN, SECURITY = "debian", "debian-security"
+OPTIONS = re.compile(r"\[[^\]]*\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +28,38 @@ class Mirror:
         return self.bases[MAIN]
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One entry of apt's."""
+
+    url: str  # without a final slash
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+
+    @property
+    def base(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
 def choose(setting: str, listed: tuple[str, ...], apt: Path = APT) -> list[Mirror]:
     """The mirrors to try, in order. Raises ConfigError for a setting that cannot be one."""
     if setting:
         return [_whole(_checked(setting))]
-    own = of_apt(apt)
-    return [own] if own is not None else [_whole(url) for url in listed]
+    return of_apt(apt) or [_whole(url) for url in listed]
 
 
-def of_apt(apt: Path) -> Mirror | None:
-    """The Debian mirror that apt on this host uses, None where there is none (it may be Ubuntu's)."""
-    found: dict[str, str] = {}
-    for url in [*_one_line(apt), *_deb822(apt)]:
-        base = url.rstrip("/").rpartition("/")[2]
-        if base in (MAIN, SECURITY) and urlsplit(url).scheme in ("http", "https"):
-            found.setdefault(base, url.rstrip("/"))
-    if MAIN not in found:
-        return None
-    return Mirror(_whole(found[MAIN]).bases | found)
+def of_apt(apt: Path) -> list[Mirror]:
+    """The Debian mirrors that apt on this host uses, the likeliest first; none where it is Ubuntu's.
+
+    Others' archives may end in /debian too (Docker's does): which one is Debian's, its signature tells.
+    """
+    found = [
+        source for source in (*_one_line(apt), *_deb822(apt)) if _is_web(source.url) and "main" in source.components
+    ]
+    security = {source.base: source.url for source in reversed(found) if source.base == SECURITY}
+    main = [source for source in found if source.base == MAIN]
+    main.sort(key=lambda source: not any(suite.endswith("-updates") for suite in source.suites))
+    return [Mirror(_whole(url).bases | security) for url in dict.fromkeys(source.url for source in main)]
 
 
 def _whole(url: str) -> Mirror:
@@ -54,12 +70,19 @@ def _whole(url: str) -> Mirror:
 
 
 def _checked(setting: str) -> str:
-    parts = urlsplit(setting)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not _is_web(setting):
         raise ConfigError(
             f"{setting!r} cannot be a mirror", hint="give an address such as http://ftp.de.debian.org/debian"
         )
     return setting
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _files(apt: Path, ending: str) -> list[Path]:
@@ -67,27 +90,28 @@ def _files(apt: Path, ending: str) -> list[Path]:
     return sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
 
 
-def _one_line(apt: Path) -> list[str]:
-    """The addresses in the old format: deb [options] address suite component."""
-    urls = []
+def _one_line(apt: Path) -> list[_Source]:
+    """The entries in the old format: deb [options] address suite component."""
+    sources = []
     for path in [apt / "sources.list", *_files(apt, ".list")]:
         for line in _text(path).splitlines():
-            words = line.partition("#")[0].split()
-            if words[:1] == ["deb"]:
-                urls += [word for word in words[1:] if "://" in word][:1]
-    return urls
+            words = OPTIONS.sub(" ", line.partition("#")[0]).split()
+            if words[:1] == ["deb"] and len(words) > 2:
+                sources.append(_Source(words[1].rstrip("/"), (words[2],), tuple(words[3:])))
+    return sources
 
 
-def _deb822(apt: Path) -> list[str]:
-    """The addresses in the format of stanzas."""
+def _deb822(apt: Path) -> list[_Source]:
+    """The entries in the format of stanzas."""
     from debian.deb822 import Deb822
 
-    urls: list[str] = []
+    sources = []
     for path in _files(apt, ".sources"):
         for stanza in Deb822.iter_paragraphs(_text(path)):
             if "deb" in stanza.get("Types", "").split() and stanza.get("Enabled", "yes").lower() != "no":
-                urls += stanza.get("URIs", "").split()
-    return urls
+                suites, components = (tuple(stanza.get(key, "").split()) for key in ("Suites", "Components"))
+                sources += [_Source(url.rstrip("/"), suites, components) for url in stanza.get("URIs", "").split()]
+    return sources
 
 
 def _text(path: Path) -> str:

@@ -46,7 +46,6 @@ class Recipe:
     """All of iso/."""
 
     folder: Path
-    suite: str
     component: str
     archives: tuple[Archive, ...]
     keys: tuple[Path, ...]
@@ -96,7 +95,6 @@ def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:
     debian, files, stage1 = data["debian"], data["files"], data["stage1"]
     return Recipe(
         folder=folder,
-        suite=debian["suite"],
         component=debian["component"],
         archives=tuple(Archive(**archive) for archive in debian["archives"]),
         keys=tuple(folder / "keys" / name for name in debian["keys"]),

@@ -49,8 +49,7 @@ class Yardstick:
         tree = self.folder / "tree"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        mirror = of_apt(Path("/etc/apt"))
-        assert mirror is not None
+        mirror, *_ = of_apt(Path("/etc/apt"))
         _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "trixie", str(tree), mirror.bases[MAIN])
         self._configure(tree, paths)
         for name in ("vmlinuz", "initrd.img"):
