@@ -1,8 +1,12 @@
 """A Debian package is unpacked into a tree; none of its scripts is run."""
 
+import io
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from b2d.errors import DownloadFailed
 from b2d.image.tree import Kind, Node, Tree, normal
@@ -13,25 +17,42 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
 
     Raises DownloadFailed for a broken one.
     """
+    import zstandard
     from debian.arfile import ArError
-    from debian.debfile import DebError, DebFile
 
+    broken = (ArError, tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError, KeyError, OSError)
     newest = 0
     try:
-        with path.open("rb") as file:
-            archive = DebFile(fileobj=file).data.tgz()
+        with path.open("rb") as file, _data(file) as archive:
             for member in archive:
                 newest = max(newest, int(member.mtime))
                 _put(archive, member, package, tree, wanted)
-    except (ArError, DebError, tarfile.TarError, EOFError, OSError) as error:
+    except broken as error:
         raise DownloadFailed(f"the package {package} cannot be unpacked: {error}") from error
     return newest
+
+
+def _data(file: BinaryIO) -> tarfile.TarFile:
+    """The files of a package, whichever way they are packed. Raises KeyError where there are none."""
+    import zstandard
+    from debian.arfile import ArFile
+
+    members: list[Any] = ArFile(fileobj=file).getmembers()
+    for member in members:
+        if member.name == "data.tar.zst":
+            content = zstandard.ZstdDecompressor().stream_reader(member).read()
+            return tarfile.open(fileobj=io.BytesIO(content))
+        if member.name.startswith("data.tar"):
+            return tarfile.open(fileobj=member)
+    raise KeyError("no data.tar")
 
 
 def _put(
     archive: tarfile.TarFile, member: tarfile.TarInfo, package: str, tree: Tree, wanted: Callable[[str], bool]
 ) -> None:
     path = normal(member.name)
+    if ".." in path.split("/"):
+        raise DownloadFailed(f"the package {package} holds a path that leads out of it: {member.name}")
     if not path or not wanted(path):
         return
     mode = member.mode & 0o7777
@@ -40,11 +61,9 @@ def _put(
             tree.put(path, Node(Kind.FOLDER, mode, package=package))
     elif member.issym():
         tree.put(path, Node(Kind.LINK, 0o777, target=member.linkname, package=package))
-    elif member.islnk():
-        tree.put(path, tree[normal(member.linkname)])
-    elif member.isfile():
-        content = archive.extractfile(member)
-        assert content is not None  # a regular file has content
+    elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
+        content = archive.extractfile(member)  # of a hard link: what it was linked to
+        assert content is not None  # so it has content
         tree.put(path, Node(Kind.FILE, mode, content.read(), uid=member.uid, gid=member.gid, package=package))
     else:
         raise DownloadFailed(f"the package {package} holds a device: {member.name}")

@@ -6,6 +6,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from b2d.errors import B2dError
+
 # Debian's packages may still name the folders that usr-merge made links of.
 MERGED = ("bin", "sbin", "lib", "lib64")
 
@@ -61,6 +63,9 @@ class Tree:
         return path in self.nodes
 
     def __getitem__(self, path: str) -> Node:
+        """The node. Raises B2dError where there is none."""
+        if path not in self.nodes:
+            raise B2dError(f"no package brings {path}, which the recipe asks for", hint="upgrade b2d")
         return self.nodes[path]
 
     def __iter__(self) -> Iterator[tuple[str, Node]]:
@@ -71,14 +76,14 @@ class Tree:
         """Add a node, or replace the one there; a folder that is there already keeps what is in it."""
         if not path:
             return
-        for parent in PurePosixPath(path).parents:
-            if str(parent) != ".":
-                self.nodes.setdefault(str(parent), folder())
+        for parent in _above(path):
+            if self.nodes.setdefault(parent, folder()).kind is not Kind.FOLDER:
+                raise B2dError(f"{path} cannot be put into {parent}, which is no folder")
         self.nodes[path] = node
 
     def change(self, path: str, **fields: int) -> None:
         """Give a node another mode, uid or gid."""
-        self.nodes[path] = replace(self.nodes[path], **fields)  # type: ignore[arg-type]
+        self.nodes[path] = replace(self[path], **fields)  # type: ignore[arg-type]
 
     def remove(self, pattern: str) -> int:
         """Remove what matches, with all that is in it; how many nodes that were."""
@@ -89,10 +94,14 @@ class Tree:
 
     def prune(self) -> None:
         """Remove folders that hold nothing."""
-        for path in sorted(self.nodes, reverse=True):
-            if self.nodes[path].kind is Kind.FOLDER and not self._holds(path):
+        held: set[str] = set()
+        for path, node in sorted(self.nodes.items(), reverse=True):
+            if node.kind is Kind.FOLDER and path not in held:
                 del self.nodes[path]
+            else:
+                held.update(_above(path))
 
-    def _holds(self, path: str) -> bool:
-        begin = path + "/"
-        return any(other.startswith(begin) for other in self.nodes)
+
+def _above(path: str) -> list[str]:
+    """The folders that a path lies in."""
+    return [str(parent) for parent in PurePosixPath(path).parents][:-1]
