@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from b2d import config
 from b2d.config import Effective
 from b2d.errors import ConfigError
+from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
 from b2d.settings import Settings
 
@@ -138,13 +139,13 @@ class App:
         return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
 
     def _build(self) -> "Image":
-        iso = self.home.cache / "b2d.iso"
-        self.build_iso("amd64", iso)
-        try:
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
+            iso = Path(folder) / "b2d.iso"
+            self.build_iso("amd64", iso)
             with self.reporter.step("keeping the image"):
                 return self.images.adopt(iso, DEBIAN)
-        finally:
-            iso.unlink(missing_ok=True)
 
     def _download(self, url: str, source: str, sha256: str = "") -> "Image":
         from b2d import download

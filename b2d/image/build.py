@@ -1,8 +1,11 @@
 """The whole way from Debian's archive to an ISO, without root and without running what is unpacked."""
 
+import errno
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,6 +35,7 @@ class BuildRequest:
     mirror: str  # "": apt's own, else the recipe's
     cache: Path
     output: Path
+    recipe: Path = field(default_factory=recipe.find)  # the folder iso/
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +83,44 @@ def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
     if request.architecture not in recipe.ARCHITECTURES:
         known = ", ".join(recipe.ARCHITECTURES)
         raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
-    plan = recipe.read(recipe.find())
-    cache = Cache(private_folder(request.cache / "packages"))
-    chosen = _fetch(plan, request, cache, reporter)
-    unpacked = _unpack(chosen, cache, reporter)
-    described = manifest.describe(chosen.version, request.architecture, unpacked.mtime, chosen.all, unpacked.root)
-    private_folder(request.output.parent)
-    with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
-        files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
-        files |= _root(plan, unpacked, Path(work), reporter)
-        files["/b2d/manifest.json"] = manifest.written(described)
-        files["/b2d/image.json"] = _image_json(chosen.version, plan, files)
-        path = Path(work) / "b2d.iso"
-        with reporter.step("writing the ISO"):
-            iso9660.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        write_whole(manifest_path(request.output), manifest.written(described), 0o644)
-        path.replace(request.output)
+    plan = recipe.read(request.recipe)
+    with _on_disk(request.output):
+        cache = Cache(private_folder(request.cache / "packages"))
+        chosen = _fetch(plan, request, cache, reporter)
+        unpacked = _unpack(chosen, cache, reporter)
+        private_folder(request.output.parent)
+        with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
+            return _assemble(plan, request, chosen, unpacked, Path(work), reporter)
+
+
+def _assemble(
+    plan: Recipe, request: BuildRequest, chosen: _Chosen, unpacked: _Unpacked, work: Path, reporter: Reporter
+) -> BuiltImage:
+    trees = (unpacked.root, unpacked.medium)
+    described = manifest.describe(chosen.version, request.architecture, unpacked.mtime, chosen.all, trees)
+    files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
+    files |= _root(plan, unpacked, work, reporter)
+    files["/b2d/manifest.json"] = manifest.written(described)
+    files["/b2d/image.json"] = _image_json(chosen.version, plan, files)
+    path = work / "b2d.iso"
+    with reporter.step("writing the ISO"):
+        iso9660.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(manifest_path(request.output), manifest.written(described), 0o644)
+    path.replace(request.output)
     return BuiltImage(request.output, sha256, chosen.version)
+
+
+@contextmanager
+def _on_disk(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "make room, then try again" if error.errno == errno.ENOSPC else ""
+        raise B2dError(
+            f"{error.filename2 or error.filename or output}: {error.strerror or error}", hint=hint
+        ) from error
 
 
 def manifest_path(iso: Path) -> Path:

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -14,18 +14,17 @@ BOOT_FILE = "/isolinux/isolinux.bin"
 
 def write(files: dict[str, bytes | Path], label: str, mtime: int, output: Path) -> None:
     """Write the image: `files` by absolute path, /isolinux/isolinux.bin among them. Twice: the same bytes."""
-    with _frozen_clock(mtime) as pycdlib:
+    with ExitStack() as opened, _frozen_clock(mtime) as pycdlib:
         iso = pycdlib.PyCdlib()
         iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=label[:LABEL_LIMIT], sys_ident="LINUX")
         made: dict[str, str] = {"/": ""}
         names: set[str] = set()
-        opened: list[BinaryIO] = []
         for path in sorted(files):
             folder = _folder(iso, PurePosixPath(path).parent, made)
             name = _short(PurePosixPath(path).name, folder, names)
             content = files[path]
             stream: BinaryIO = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
-            opened.append(stream)
+            opened.enter_context(stream)
             size = content.stat().st_size if isinstance(content, Path) else len(content)
             iso.add_fp(stream, size, name, rr_name=PurePosixPath(path).name, file_mode=0o100444)
             if path == BOOT_FILE:
@@ -34,8 +33,6 @@ def write(files: dict[str, bytes | Path], label: str, mtime: int, output: Path) 
         iso.add_eltorito(boot, bootcatfile="/ISOLINUX/BOOT.CAT;1", rr_bootcatname="boot.cat", boot_info_table=True)
         iso.write(str(output))
         iso.close()
-        for file in opened:
-            file.close()
 
 
 def _folder(iso: Any, path: PurePosixPath, made: dict[str, str]) -> str:

@@ -20,11 +20,11 @@ TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.FOLDER: tarfile.DIRTYPE, Kind.LINK: ta
 
 
 def available() -> bool:
-    """True when mksquashfs is installed and reads a tar archive from stdin, as it does since 4.5."""
+    """True when mksquashfs is installed, reads a tar archive from stdin (since 4.5), and knows zstd."""
     if shutil.which(PROGRAM) is None:
         return False
     said = proc.run([PROGRAM, "-help"], timeout_s=20)
-    return b"-tar" in said.stdout + said.stderr
+    return all(word in said.stdout + said.stderr for word in (b"-tar", b"zstd"))
 
 
 def pack(tree: Tree, mtime: int, output: Path) -> None:
