@@ -16,6 +16,7 @@ from b2d.images import Images
 from b2d.layout import Home
 from b2d.model import Image
 from tests.fakes import FakeReporter
+from tests.mirrors import LocalDebian, served
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +28,14 @@ def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
         if name != "B2D_TEST_CACHE":
             monkeypatch.delenv(name)
     monkeypatch.setenv("B2D_RESTRICT", "1")
+
+
+@pytest.fixture
+def debian(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDebian]:
+    """A Debian archive on this host."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with served(LocalDebian()) as archive:
+        yield archive
 
 
 @pytest.fixture(scope="session")

@@ -82,3 +82,21 @@ def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> byte
         "/b2d/image.json": changes.get("image", json.dumps(description).encode()),
     }
     return an_iso(f"b2d-v{version}", {path: content for path, content in files.items() if content is not None})
+
+
+def a_module(depends: str = "", aliases: tuple[str, ...] = (), signature: bytes = b"") -> bytes:
+    """A kernel module: an ELF64 file with a section .modinfo, and a signature behind it where one is given."""
+    modinfo = b"".join(f"{line}\0".encode() for line in (f"depends={depends}", *(f"alias={one}" for one in aliases)))
+    names = b"\0.modinfo\0.shstrtab\0"
+    start = 64 + 3 * 64
+    sections = [(0, 0, 0, 0), (1, 1, start, len(modinfo)), (10, 3, start + len(modinfo), len(names))]
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", *(1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, len(sections), 2)
+    )
+    table = b"".join(
+        struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, 0, 0, 1, 0) for name, kind, at, size in sections
+    )
+    module = header + table + modinfo + names
+    if not signature:
+        return module
+    return module + signature + struct.pack(">8xI", len(signature)) + b"~Module signature appended~\n"
