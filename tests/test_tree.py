@@ -1,0 +1,72 @@
+"""A tree of nodes is a file system that asks nobody for rights."""
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.image.tree import Kind, Tree, file, folder, link, normal
+
+
+def a_tree(*paths: str) -> Tree:
+    tree = Tree()
+    for path in paths:
+        tree.put(path, file(path.encode()))
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("./bin/sh", "usr/bin/sh"),
+        ("/lib64/ld.so", "usr/lib64/ld.so"),
+        ("usr//lib/./x", "usr/lib/x"),
+        ("binary", "binary"),
+        ("opt/bin", "opt/bin"),
+        ("./", ""),
+    ],
+)
+def test_paths_have_one_form(path: str, kept: str) -> None:
+    assert normal(path) == kept
+
+
+def test_every_folder_above_a_node_is_there_and_comes_first() -> None:
+    assert [path for path, _ in a_tree("b/c/d", "a-b", "a/z")] == ["a", "a-b", "a/z", "b", "b/c", "b/c/d"]
+
+
+def test_a_folder_that_is_put_again_keeps_what_it_holds() -> None:
+    tree = a_tree("tmp/x")
+    tree.put("tmp", folder(0o1777))
+    assert tree["tmp"].mode == 0o1777 and "tmp/x" in tree
+
+
+def test_nothing_is_put_through_a_link_or_a_file() -> None:
+    tree = a_tree("file")
+    tree.put("run", link("/somewhere/else"))
+    for path in ("run/x", "file/x", "file/x/y"):
+        with pytest.raises(B2dError, match="no folder"):
+            tree.put(path, file(b""))
+
+
+def test_what_matches_goes_with_all_that_is_in_it() -> None:
+    tree = a_tree("usr/share/doc/a/b", "usr/share/docs", "usr/lib/x/gconv/y")
+    assert tree.remove("usr/share/doc/*") == 2
+    assert tree.remove("usr/lib/*/gconv/*") == 1
+    assert tree.remove("nothing*") == 0
+    assert "usr/share/docs" in tree and "usr/share/doc/a" not in tree
+
+
+def test_folders_that_hold_nothing_are_pruned() -> None:
+    tree = a_tree("a/b/file", "ab/c")
+    for path in ("a/empty/emptier", "ab-c", "z"):
+        tree.put(path, folder())
+    tree.put("links/here", link("nowhere"))
+    tree.prune()
+    assert list(dict(tree)) == ["a", "a/b", "a/b/file", "ab", "ab/c", "links", "links/here"]
+
+
+def test_a_change_keeps_the_rest() -> None:
+    tree = a_tree("etc/shadow")
+    tree.change("etc/shadow", mode=0o600, uid=1)
+    node = tree["etc/shadow"]
+    assert (node.kind, node.content, node.mode, node.uid) == (Kind.FILE, b"etc/shadow", 0o600, 1)
+    with pytest.raises(B2dError, match="etc/gshadow"):
+        tree.change("etc/gshadow", mode=0o600)
