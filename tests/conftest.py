@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian, served
 
 ROOT = Path(__file__).resolve().parent.parent
+KEPT_S = 86400.0
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,8 @@ def iso(test_cache: Path) -> Path:
         path = test_cache / f"{_key()}.iso"
         if not path.exists():
             for old in test_cache.glob("*.iso*"):
-                old.unlink()
+                if time.time() - old.stat().st_mtime > KEPT_S:  # a younger one may be in use by another checkout
+                    old.unlink()
             build(BuildRequest("amd64", "", test_cache, path), FakeReporter())
     return path
 

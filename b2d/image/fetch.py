@@ -22,7 +22,7 @@ AT_ONCE = 4
 ATTEMPTS = 3
 CHUNK = 1 << 18  # bytes
 LOCK_WAIT_S = 900.0  # as long as another b2d may need to fetch the same
-HINT_MIRROR = "try another mirror: b2d iso build --mirror URL"
+HINT_MIRROR = "another mirror: set B2D_MIRROR, or mirror in config.toml"
 
 
 @dataclass(frozen=True, slots=True)

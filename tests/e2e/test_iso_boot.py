@@ -1,0 +1,56 @@
+"""The ISO in a CD drive, started by the BIOS: as every hypervisor does it that b2d does not know."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2d.layout import Home
+from tests.e2e.conftest import Person
+
+pytestmark = [pytest.mark.qemu, pytest.mark.network]
+
+
+@pytest.fixture(scope="module")
+def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Someone on a host that lacks a program, who builds an image there and makes a machine of it."""
+    folder = tmp_path_factory.mktemp("plain")
+    home = Home(folder / ".b2d")
+    shutil.copytree(test_cache / "packages", home.cache / "packages")
+    (folder / "bin").mkdir()
+    environment = {**person.environment, "HOME": str(folder), "B2D_IMAGE": "plain.iso", "B2D_VM": "plain"}
+    someone = replace(person, home=home, folder=folder, environment=environment)
+    poor = replace(someone, environment={**environment, "PATH": str(folder / "bin")})
+    done = poor.b2d("iso", "build", "-o", "plain.iso", "--arch", "amd64")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{folder / 'plain.iso'}\n"
+    assert b"mksquashfs is not installed" in done.stderr
+    yield someone
+    someone.b2d("delete", "--yes")
+
+
+def started_by_its_bios(person: Person, name: str) -> None:
+    """A machine of that person's comes up, and Docker with it."""
+    person.does("up")
+    command = Path(f"/proc/{person.home.machine(name).qemu_pid.read_text().strip()}/cmdline").read_bytes().split(b"\0")
+    assert b"-kernel" not in command and b"ide-cd,drive=iso" in command
+    assert "BOOT_IMAGE=/boot/vmlinuz" in person.does("ssh", "cat /proc/cmdline")  # isolinux's word
+    tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
+    person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+    assert person.docker("run", "--rm", "hello", "echo", "from the CD") == "from the CD\n"
+
+
+def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None:
+    for path in person.home.images.glob("*.json"):  # an image of which nothing is known but its ISO
+        facts = json.loads(path.read_text())
+        path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None}))
+    started_by_its_bios(person, "boot2docker-vm")
+    assert "/dev/loop0" in person.does("ssh", "cat /sys/block/loop0/loop/backing_file; echo /dev/loop0")
+    person.does("stop")
+
+
+def test_an_image_that_was_built_without_mksquashfs_boots_too(without_mksquashfs: Person) -> None:
+    started_by_its_bios(without_mksquashfs, "plain")
