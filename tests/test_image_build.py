@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
@@ -25,13 +26,22 @@ pytestmark = pytest.mark.network
 SIZE_LIMIT = 90_000_000  # bytes
 WARM_LIMIT_S = 300  # alone on two cores it takes a fifth of that
 NOBODY = 65534
-BUILD = """
+BUILD_AS_NOBODY = f"""
 import os, sys
 from pathlib import Path
+# all that is loaded on the way: Python's own folders may be closed to others
+import debian.arfile, debian.deb822, debian.debian_support, elftools.elf.elffile, elftools.elf.sections
+import encodings.idna, filelock, pycdlib.pycdlib, pysequoia, requests, zstandard
 from b2d.image.build import BuildRequest, build
 from tests.fakes import FakeReporter
+
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
 assert os.geteuid() != 0
-build(BuildRequest("amd64", "", Path(sys.argv[1]), Path(sys.argv[2])), FakeReporter())
+recipe, cache, output = map(Path, sys.argv[1:])
+build(BuildRequest("amd64", "", cache, output, recipe), FakeReporter())
 """
 
 
@@ -58,42 +68,33 @@ def in_root(root: Path, *paths: str) -> dict[str, str]:
     done = subprocess.run(
         ["unsquashfs", "-lln", "-d", "", str(root), *paths], capture_output=True, text=True, check=True
     )
-    lines = (line.split() for line in done.stdout.splitlines() if line[:1] in "-dl" and line[1:2] in "-r")
-    return {words[5].lstrip("/"): f"{words[0]} {words[1]}" for words in lines}
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {words[5].lstrip("/"): f"{words[0]} {words[1]}" for words in lines if len(words) > 5}
 
 
 def test_it_is_small(iso: Path) -> None:
     assert iso.stat().st_size <= SIZE_LIMIT
 
 
-def test_a_second_build_has_the_same_bytes_and_needs_no_root(iso: Path, test_cache: Path, tmp_path: Path) -> None:
-    work = tmp_path / "theirs"
-    shutil.copytree(test_cache / "packages", work / "cache" / "packages")
-    # all that the builder is: where this runs as root, its checkout and its Python may be closed to others
-    code = work / "code"
-    for part in ("b2d", "iso", "tests"):
-        shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-c", BUILD, str(work / "cache"), str(work / "b2d.iso")]
-    as_other: dict[str, int] = {}
-    if os.geteuid() == 0:
-        as_other = {"user": NOBODY, "group": NOBODY}
-        _give(work, NOBODY)
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.is_relative_to(tmp_path.parents[2]):
-                folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
-    begin = time.monotonic()
-    done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False, **as_other)  # type: ignore[call-overload]
-    took_s = time.monotonic() - begin
-    assert done.returncode == 0, done.stderr
-    print(f"a warm build took {took_s:.0f} s")
-    assert took_s < WARM_LIMIT_S
-    assert (work / "b2d.iso").read_bytes() == iso.read_bytes()
-    assert manifest_path(work / "b2d.iso").read_bytes() == manifest_path(iso).read_bytes()
-
-
-def _give(folder: Path, uid: int) -> None:
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, uid, uid)
+def test_a_second_build_has_the_same_bytes_and_needs_no_root(iso: Path, test_cache: Path) -> None:
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        shutil.copytree(test_cache / "packages", work / "cache" / "packages")
+        shutil.copytree(ROOT / "iso", work / "iso")
+        if os.geteuid() == 0:
+            for path in (work, *work.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        begin = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", BUILD_AS_NOBODY, work / "iso", work / "cache", work / "b2d.iso"],
+            cwd=ROOT,
+            check=True,
+        )
+        took_s = time.monotonic() - begin
+        print(f"a warm build took {took_s:.0f} s")
+        assert took_s < WARM_LIMIT_S
+        assert (work / "b2d.iso").read_bytes() == iso.read_bytes()
+        assert manifest_path(work / "b2d.iso").read_bytes() == manifest_path(iso).read_bytes()
 
 
 def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
@@ -107,7 +108,11 @@ def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
         assert package["version"] and len(package["sha256"]) == 64
         assert package["licence"] and all(package["licence"])
     unknown = {name for name, package in found.items() if any(one.startswith("see") for one in package["licence"])}
-    assert unknown == {"libgcc-s1", "openssh-sftp-server"}  # theirs lie in another package of the same source
+    assert unknown == {
+        "libcrypt1",
+        "libgcc-s1",
+        "openssh-sftp-server",
+    }  # prose, or in another package of the same source
 
 
 def test_a_bios_finds_its_boot_loader(iso: Path) -> None:
