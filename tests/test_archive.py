@@ -233,6 +233,7 @@ def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
 def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian: LocalDebian) -> None:
     debian.wrong[PACKAGE] = iter([breaks_off(1000), says(200, BUSYBOX.content)])
     host.fetches()
+    assert ranges(debian) == ["", "bytes=1000-"]
     assert host.has(BUSYBOX)
 
 

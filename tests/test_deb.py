@@ -1,5 +1,6 @@
 """A package is unpacked into a tree in memory, and nowhere else."""
 
+import random
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from b2d.errors import DownloadFailed
 from b2d.image.deb import unpack
 from b2d.image.tree import Kind, Tree
 from tests.debs import MADE, Member, a_deb, other, regular
+
+NOISE = random.Random(1).randbytes(20_000)
+TEXT = b"".join(b"%d " % random.Random(i).randrange(10**9) for i in range(20_000))
 
 
 def unpacked(folder: Path, content: bytes, *unwanted: str) -> Tree:
@@ -85,9 +89,17 @@ def test_what_an_image_cannot_hold_is_refused(tmp_path: Path, members: list[Memb
 
 @pytest.mark.parametrize("packing", ["gz", "xz", "zst"])
 @pytest.mark.parametrize("cut", [0, 4, 100, 300, -400, -3000])
-def test_a_broken_package_is_named(tmp_path: Path, packing: str, cut: int) -> None:
-    import random
-
-    content = a_deb(regular("./noise", random.Random(1).randbytes(20_000)), packing=packing)
+def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: int) -> None:
     with pytest.raises(DownloadFailed, match=r"some 1\.0 cannot be unpacked"):
-        unpacked(tmp_path, content[:cut])
+        unpacked(tmp_path, a_deb(regular("./noise", NOISE), packing=packing)[:cut])
+
+
+@pytest.mark.parametrize(
+    ("packing", "at"),
+    [("gz", 0), ("gz", 70), ("gz", 400), ("gz", 10_000), ("xz", 400), ("xz", 10_000), ("xz", -10_000), ("zst", 400), ("zst", 10_000)],
+)
+def test_a_package_that_is_spoilt_is_named(tmp_path: Path, packing: str, at: int) -> None:
+    content = bytearray(a_deb(regular("./text", TEXT), packing=packing))
+    content[at : at + 400] = b"~" * 400
+    with pytest.raises(DownloadFailed, match=r"some 1\.0 cannot be unpacked"):
+        unpacked(tmp_path, bytes(content))
