@@ -96,7 +96,17 @@ def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: i
 
 @pytest.mark.parametrize(
     ("packing", "at"),
-    [("gz", 0), ("gz", 70), ("gz", 400), ("gz", 10_000), ("xz", 400), ("xz", 10_000), ("xz", -10_000), ("zst", 400), ("zst", 10_000)],
+    [
+        ("gz", 0),
+        ("gz", 70),
+        ("gz", 400),
+        ("gz", 10_000),
+        ("xz", 400),
+        ("xz", 10_000),
+        ("xz", -10_000),
+        ("zst", 400),
+        ("zst", 10_000),
+    ],
 )
 def test_a_package_that_is_spoilt_is_named(tmp_path: Path, packing: str, at: int) -> None:
     content = bytearray(a_deb(regular("./text", TEXT), packing=packing))

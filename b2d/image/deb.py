@@ -20,7 +20,8 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
     import zstandard
     from debian.arfile import ArError
 
-    broken = (ArError, tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError, KeyError, OSError)
+    packing = (lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError)
+    broken = (ArError, tarfile.TarError, ValueError, KeyError, OSError, *packing)
     newest = 0
     try:
         with path.open("rb") as file, _data(file) as archive:

@@ -33,7 +33,9 @@ def pack(tree: Tree, mtime: int, output: Path) -> None:
     with tempfile.TemporaryFile() as stream:
         _write_tar(tree, mtime, stream)
         stream.seek(0)
-        options = ["-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", str(mtime), "-b", BLOCK]
+        options = ["-tar", "-noappend", "-no-progress", "-quiet", "-b", BLOCK]
+        # the root folder is in no tar: it would be of now, and open to all
+        options += ["-mkfs-time", str(mtime), "-all-time", str(mtime), "-root-mode", "0755"]
         compression = ["-comp", "zstd", "-Xcompression-level", str(LEVEL)]
         proc.check([PROGRAM, "-", str(output), *options, *compression], timeout_s=LIMIT_S, stdin=stream)
 

@@ -46,7 +46,7 @@ def started_by_its_bios(person: Person, name: str) -> None:
 def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None:
     for path in person.home.images.glob("*.json"):  # an image of which nothing is known but its ISO
         facts = json.loads(path.read_text())
-        path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None}))
+        path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored_root": None}))
     started_by_its_bios(person, "boot2docker-vm")
     assert "/dev/loop0" in person.does("ssh", "cat /sys/block/loop0/loop/backing_file; echo /dev/loop0")
     person.does("stop")
