@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from b2d import bzimage, squashfs
+from b2d import bzimage, stored
 from b2d.errors import DownloadFailed
 from b2d.files import write_whole
 from b2d.iso9660 import SECTOR
@@ -25,6 +25,7 @@ Stamp = list[int]  # size, mtime_ns, inode; a list, since it is kept as JSON
 
 HINT = "b2d download"
 DESCRIPTION = "/b2d/image.json"
+BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/isolinux.cfg")
 FORMAT = 1
 UNFINISHED = ".unfinished"
 CHUNK = 1 << 20
@@ -48,12 +49,12 @@ class Content:
     kernel: Part | None = None
     initrd: Part | None = None
     arguments: str = ""
-    root: Extent | None = None
-    stored_root: Part | None = None
+    stored: Part | None = None
+    root: Extent | None = None  # in the stored one, where there is one
 
 
 def unpack(paths: ImagePaths) -> Content:
-    """Write kernel, initrd and root beside the kept ISO, and say what it is; twice gives the same files.
+    """Write kernel, initrd and a stored ISO beside the kept one, and say what it is; twice gives the same files.
 
     An ISO of other origin: nothing is written. Raises DownloadFailed when b2d's own is not what it should be.
     """
@@ -68,14 +69,16 @@ def unpack(paths: ImagePaths) -> Content:
             packed_kernel = _needed(iso, description["kernel"])
             kernel = bzimage.vmlinux(packed_kernel) or packed_kernel
             initrd = _unpacked(_needed(iso, description["initrd"]))
-            root = _squashfs(iso, paths.iso, str(description["root"]))
+            path = str(description["root"])
+            root = _squashfs(iso, paths.iso, path)
+            kept = _store(paths, iso, (path, root), initrd) if root else None
             return Content(
                 version=str(description["version"]),
                 kernel=_lay(paths.kernel, kernel),
                 initrd=_lay(paths.initrd, initrd),
                 arguments=str(description["arguments"]),
-                root=root,
-                stored_root=_store(paths, root) if root else None,
+                root=_stored_root(paths.stored, path) if kept else root,
+                stored=kept,
             )
 
 
@@ -115,19 +118,25 @@ def _is(path: Path, part: Part) -> bool:
     return path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256
 
 
-def _store(paths: ImagePaths, root: Extent) -> Part | None:
-    """The root without compression, None where this host cannot write it."""
+def _store(paths: ImagePaths, iso: "PyCdlib", root: tuple[str, Extent], initrd: bytes) -> Part | None:
+    """The ISO with nothing in it compressed; None where there is no boot loader in it, or this host cannot write it."""
+    loader = {path: content for path in BOOT_LOADER if (content := _read(iso, path)) is not None}
+    if loader.keys() != set(BOOT_LOADER):
+        return None
+    files = {**loader, stored.KERNEL: _needed(iso, stored.KERNEL), stored.INITRD: initrd}
     with TemporaryDirectory(dir=paths.folder, prefix=".b2d-") as work:
-        packed, stored = Path(work) / "packed", Path(work) / "stored"
-        with paths.iso.open("rb") as iso, packed.open("wb") as file:
-            iso.seek(root.offset)
-            file.write(iso.read(root.size))
-        if not squashfs.write_stored(packed, stored):
+        written = Path(work) / "stored.iso"
+        if not stored.write(paths.iso, root, files, written):
             return None
-        part = Part(hash_of(stored), stored.stat().st_size)
-        if not _is(paths.root, part):
-            stored.replace(paths.root)
+        part = Part(hash_of(written), written.stat().st_size)
+        if not _is(paths.stored, part):
+            written.replace(paths.stored)
     return part
+
+
+def _stored_root(path: Path, root: str) -> Extent | None:
+    with _opened(path) as iso:
+        return _squashfs(iso, path, root) if iso is not None else None
 
 
 @contextmanager

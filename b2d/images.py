@@ -16,7 +16,7 @@ from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
 from b2d.model import Extent, Image
 
-FORMAT = 1
+FORMAT = 2
 LOCK_WAIT_S = 120.0  # to take in an image takes seconds
 HINT = "b2d download"
 
@@ -32,7 +32,7 @@ class Facts:
     initrd: Part | None = None
     arguments: str = ""
     root: Extent | None = None
-    stored_root: Part | None = None
+    stored: Part | None = None
     format: int = field(default=FORMAT)
 
 
@@ -119,7 +119,7 @@ class Images:
                 initrd=content.initrd,
                 arguments=content.arguments,
                 root=content.root,
-                stored_root=content.stored_root,
+                stored=content.stored,
             )
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
@@ -156,7 +156,7 @@ class Images:
             initrd=paths.initrd if facts.initrd else None,
             kernel_arguments=facts.arguments,
             root=facts.root,
-            stored_root=paths.root if facts.stored_root else None,
+            stored=paths.stored if facts.stored else None,
         )
 
     def _copy_in(self, iso: Path) -> str:
@@ -201,12 +201,12 @@ def _edge(folder: Path) -> Iterator[None]:
 
 def _unlink(paths: ImagePaths) -> None:
     """The facts go first: without them nothing else is looked at."""
-    for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.root, paths.iso):
+    for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.stored, paths.iso):
         path.unlink(missing_ok=True)
 
 
 def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
-    parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd), (paths.root, facts.stored_root))
+    parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd), (paths.stored, facts.stored))
     return [(path, part) for path, part in parts if part is not None]
 
 
@@ -246,7 +246,7 @@ def _read_facts(paths: ImagePaths) -> Facts | None:
             initrd=Part(**kept["initrd"]) if kept["initrd"] else None,
             arguments=str(kept["arguments"]),
             root=Extent(**kept["root"]) if kept["root"] else None,
-            stored_root=Part(**kept["stored_root"]) if kept.get("stored_root") else None,  # an older b2d kept none
+            stored=Part(**kept["stored"]) if kept["stored"] else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -31,9 +31,9 @@ class ImagePaths:
         return self.folder / f"{self.sha256}.initrd"
 
     @property
-    def root(self) -> Path:
-        """The ISO's root file system without compression."""
-        return self.folder / f"{self.sha256}.squashfs"
+    def stored(self) -> Path:
+        """The ISO once more, with nothing in it compressed."""
+        return self.folder / f"{self.sha256}.stored.iso"
 
     @property
     def checked(self) -> Path:

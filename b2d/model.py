@@ -88,8 +88,13 @@ class Image:
     kernel: Path | None = None  # an ELF vmlinux (PVH) or a bzImage; None: boot the ISO itself
     initrd: Path | None = None
     kernel_arguments: str = ""
-    root: Extent | None = None  # the squashfs in the ISO
-    stored_root: Path | None = None  # the same without compression
+    stored: Path | None = None  # the same ISO with nothing in it compressed
+    root: Extent | None = None  # the squashfs in `medium`
+
+    @property
+    def medium(self) -> Path:
+        """The ISO to give to a machine."""
+        return self.stored or self.iso
 
     @property
     def boots_directly(self) -> bool:

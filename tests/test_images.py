@@ -269,15 +269,15 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: Images,
     assert image.initrd.read_bytes() == b"070701 a cpio " * 500
 
 
-def test_the_real_root_is_kept_unpacked_and_unpacked_again(image: Image, tmp_path: Path) -> None:
+def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, tmp_path: Path) -> None:
     images = Images(Home(tmp_path / "home"))
     kept = images.adopt(image.iso, "debian")
-    assert kept.stored_root is not None and image.stored_root is not None
-    whole = image_files.hash_of(kept.stored_root)
-    assert whole == image_files.hash_of(image.stored_root)
-    kept.stored_root.write_bytes(b"hsqs, and nothing more")
+    assert kept.stored is not None and image.stored is not None
+    whole = image_files.hash_of(kept.stored)
+    assert whole == image_files.hash_of(image.stored)
+    spoil(kept.stored)
     images.verify(kept)
-    assert image_files.hash_of(kept.stored_root) == whole
+    assert image_files.hash_of(kept.stored) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: Images, tmp_path: Path) -> None:

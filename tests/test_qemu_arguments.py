@@ -127,7 +127,6 @@ def test_the_same_machine_has_the_same_command_line() -> None:
     assert options() == options()
 
 
-def test_a_root_that_is_kept_unpacked_is_given_whole() -> None:
-    given = options(image=replace(DIRECT, stored_root=Path("/images/1.squashfs")))
-    assert "filename=/images/1.squashfs" in next(v for v in values("-blockdev", given) if "node-name=root-file" in v)
-    assert "offset" not in next(v for v in values("-blockdev", given) if "node-name=root," in v)
+def test_the_root_is_taken_from_the_iso_in_which_nothing_is_compressed() -> None:
+    given = options(image=replace(DIRECT, stored=Path("/images/1.stored.iso")))
+    assert "filename=/images/1.stored.iso" in next(v for v in values("-blockdev", given) if "node-name=root-file" in v)

@@ -61,13 +61,13 @@ def _direct_boot(image: Image) -> list[str]:
     """QEMU loads the kernel, and the guest gets the root file system alone, as a disk of its own."""
     if image.root is None:
         raise AssertionError("an image that boots directly has a root")
-    part = "" if image.stored_root else f",offset={image.root.offset},size={image.root.size}"
     return [
         *("-kernel", str(image.kernel)),
         *("-initrd", str(image.initrd)),
         *("-append", image.kernel_arguments),
-        *("-blockdev", _read_only_file("root-file", image.stored_root or image.iso)),
-        *("-blockdev", f"driver=raw,node-name=root,file=root-file,read-only=on{part}"),
+        *("-blockdev", _read_only_file("root-file", image.medium)),
+        "-blockdev",
+        f"driver=raw,node-name=root,file=root-file,read-only=on,offset={image.root.offset},size={image.root.size}",
         *("-device", "virtio-blk-pci,drive=root,serial=b2d-root"),
     ]
 

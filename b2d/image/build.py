@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import zstandard
 
+from b2d import medium
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.files import private_folder, write_whole
-from b2d.image import archive, cpio, iso9660, manifest, mirror, recipe, root, squashfs, stage1
+from b2d.image import archive, cpio, manifest, mirror, recipe, root, squashfs, stage1
 from b2d.image.archive import Package
 from b2d.image.deb import unpack
 from b2d.image.fetch import Cache, get_all
@@ -104,7 +105,7 @@ def _assemble(
     files["/b2d/image.json"] = _image_json(chosen.version, plan, files)
     path = work / "b2d.iso"
     with reporter.step("writing the ISO"):
-        iso9660.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
+        medium.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     write_whole(manifest_path(request.output), manifest.written(described), 0o644)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d.layout import Home
+from b2d.model import Image
 from tests.e2e.conftest import Person
 
 pytestmark = [pytest.mark.qemu, pytest.mark.network]
@@ -46,11 +47,20 @@ def started_by_its_bios(person: Person, name: str) -> None:
 def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None:
     for path in person.home.images.glob("*.json"):  # an image of which nothing is known but its ISO
         facts = json.loads(path.read_text())
-        path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored_root": None}))
+        path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored": None}))
     started_by_its_bios(person, "boot2docker-vm")
-    assert "/dev/loop0" in person.does("ssh", "cat /sys/block/loop0/loop/backing_file; echo /dev/loop0")
+    assert person.does("ssh", "cat /sys/block/loop0/loop/backing_file").strip().endswith("root.squashfs")
     person.does("stop")
 
 
 def test_an_image_that_was_built_without_mksquashfs_boots_too(without_mksquashfs: Person) -> None:
     started_by_its_bios(without_mksquashfs, "plain")
+
+
+def test_the_iso_with_nothing_compressed_in_it_boots_as_well(person: Person, image: Image) -> None:
+    assert image.stored is not None
+    someone = replace(person, environment={**person.environment, "B2D_IMAGE": str(image.stored), "B2D_VM": "stored"})
+    try:
+        started_by_its_bios(someone, "stored")
+    finally:
+        someone.b2d("delete", "--yes")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc, squashfs
+from b2d import proc, stored
 from b2d.image import squashfs as builder
 from b2d.image.tree import Tree, file, folder, link
 
@@ -31,25 +31,25 @@ def listed(path: Path) -> list[bytes]:
 
 
 def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:
-    stored = tmp_path / "stored"
-    assert squashfs.write_stored(packed, stored)
-    assert listed(stored) == listed(packed)
-    assert any(line.startswith(b"-rwsr-xr-x 0/0") and b"sudo" in line for line in listed(stored))
-    assert any(b"1000/1000" in line for line in listed(stored))
-    assert proc.check(["unsquashfs", "-cat", str(stored), "usr/bin/sudo"], timeout_s=20) == CONTENT
+    written = tmp_path / "stored"
+    assert stored.write_root(packed, written)
+    assert listed(written) == listed(packed)
+    assert any(line.startswith(b"-rwsr-xr-x 0/0") and b"sudo" in line for line in listed(written))
+    assert any(b"1000/1000" in line for line in listed(written))
+    assert proc.check(["unsquashfs", "-cat", str(written), "usr/bin/sudo"], timeout_s=20) == CONTENT
 
 
 def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, tmp_path: Path) -> None:
-    stored = tmp_path / "stored"
-    squashfs.write_stored(packed, stored)
-    assert CONTENT in stored.read_bytes()
+    written = tmp_path / "stored"
+    stored.write_root(packed, written)
+    assert CONTENT in written.read_bytes()
     assert CONTENT not in packed.read_bytes()
-    assert stored.stat().st_mode & 0o777 == 0o600
+    assert written.stat().st_mode & 0o777 == 0o600
 
 
 def test_twice_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        squashfs.write_stored(packed, tmp_path / name)
+        stored.write_root(packed, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -58,7 +58,7 @@ def test_without_the_tools_or_with_damage_there_is_none(
 ) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(packed.read_bytes()[:200])
-    assert not squashfs.write_stored(damaged, tmp_path / "stored")
+    assert not stored.write_root(damaged, tmp_path / "stored")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not squashfs.write_stored(packed, tmp_path / "stored")
+    assert not stored.write_root(packed, tmp_path / "stored")
     assert sorted(os.listdir(tmp_path)) == ["damaged", "packed"]  # noqa: PTH208
