@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 DEFAULT_NAME = "boot2docker-vm"
-INTERRUPTED = 130
+CTRL_C = 2  # SIGINT's number
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
@@ -26,8 +26,8 @@ def main() -> "NoReturn":
             _write(answer)
             _leave(0)
         _leave(_click())
-    except KeyboardInterrupt:
-        _interrupted()
+    except KeyboardInterrupt as end:
+        _interrupted(getattr(end, "number", CTRL_C))
 
 
 def _click() -> int:
@@ -42,12 +42,13 @@ def _click() -> int:
     return click_main()
 
 
-def _interrupted() -> "NoReturn":
+def _interrupted(number: int) -> "NoReturn":
+    """End as shells have it: 128 and the number of the signal."""
     from contextlib import suppress
 
     with suppress(OSError):  # the terminal may be what has gone
         sys.stderr.write("\nb2d: interrupted\n")
-    _leave(INTERRUPTED)
+    _leave(128 + number)
 
 
 def _open_what_is_closed() -> None:

@@ -8,6 +8,7 @@ import click
 
 from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine
 from b2d.errors import B2dError, ConfigError
+from b2d.interrupt import heed
 
 # as the help groups them; verb: module and function; loaded when it is used
 SECTIONS = {
@@ -105,6 +106,7 @@ def _group() -> Verbs:
 
 def main() -> int:
     """Run this process's command line; its exit code. Raises KeyboardInterrupt."""
+    heed()
     # paths are bytes, and come out as they came in; on a stdout of ASCII too, as the door's answers do
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
