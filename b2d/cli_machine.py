@@ -109,17 +109,27 @@ def _ask(name: str, state: "MachineState", files: list[str]) -> None:
 @click.command(
     cls=Command,
     example="b2d ssh -- tail -n 5 /var/log/docker.log",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
 )
+@click.option("-t", "--tty", is_flag=True, help="Give COMMAND a terminal: docker run -it wants one.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh(command: tuple[str, ...]) -> int:
+def ssh(tty: bool, command: tuple[str, ...]) -> int:
     """A shell in the machine, or COMMAND there. Its exit code is the command's; 255: no connection."""
-    from b2d.ssh import command_line
+    from b2d import terminal
+    from b2d.ssh import NO_EXIT_CODE, command_line
 
+    line = command_line(command) if command else None
     try:
-        return app().machine().guest().shell(command_line(command) if command else None)
-    except (MachineAbsent, WrongState) as error:
-        error.exit_code = 255  # as ssh: no command has this code for itself
+        guest = app().machine().guest()
+        if tty and terminal.is_there():
+            return guest.on_terminal(line)
+        if tty:
+            say("warning: stdin is not a terminal, so the command gets none")
+        return guest.shell(line)
+    except ConfigError:
+        raise
+    except B2dError as error:
+        error.exit_code = NO_EXIT_CODE  # as ssh: no command has this code for itself
         raise
 
 

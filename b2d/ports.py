@@ -81,7 +81,13 @@ class Guest(Protocol):
         """Write the file whole."""
 
     def shell(self, command: str | None) -> int:
-        """Join this terminal to a shell or to `command`; the remote exit code, 255 when there was none."""
+        """Join this process's streams to `command`; its exit code, 255 when it has none.
+
+        Without one to a shell, which has a terminal when somebody sits at this process's.
+        """
+
+    def on_terminal(self, command: str | None) -> int:
+        """The same on a terminal of its own, whose screen and keyboard are this one."""
 
 
 class KeptImages(Protocol):

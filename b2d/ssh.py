@@ -1,10 +1,12 @@
 """The guest over SSH: paramiko, a key made here, and a host key that was known before the first connection."""
 
+import logging
 import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError, OutOfTime, WrongState
@@ -14,12 +16,14 @@ from b2d.model import CommandResult, Endpoint
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
-    from paramiko import Channel, PKey, SFTPClient, Transport
+    from paramiko import Channel, HostKeys, PKey, SFTPClient, Transport
 
 USER = "docker"
 CONNECT_S = 5.0  # for one attempt
 PATIENCE_S = 15.0  # for all of them: sshd may still be on its way
+ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
 FILE_S = 60.0
+NO_EXIT_CODE = 255  # as ssh
 # The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -55,49 +59,66 @@ class SshGuest:
 
         with self._edge():
             channel = self._channel()
-            channel.exec_command(command)
+            with _answered(channel):
+                channel.exec_command(command)
             stdout, stderr = collect(channel, timeout_s, command)
-            return CommandResult(channel.recv_exit_status(), stdout, stderr)
+            return CommandResult(_exit_code(channel), stdout, stderr)
 
     def read(self, path: str) -> bytes:
-        with self._edge(), self._sftp() as sftp, sftp.open(path, "rb") as file:
+        with self._edge(), self._sftp(path) as sftp, sftp.open(path, "rb") as file:
+            file.prefetch()
             return file.read()
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         temporary = f"{path}.b2d-{time.monotonic_ns()}"
-        with self._edge(), self._sftp() as sftp:
+        with self._edge(), self._sftp(path) as sftp:
             with sftp.open(temporary, "wb") as file:
+                file.set_pipelined(True)
                 file.write(content)
             sftp.chmod(temporary, mode)
             sftp.posix_rename(temporary, path)
 
     def shell(self, command: str | None) -> int:
-        """Without a command and on a terminal: interactive. Else the streams of this process, byte by byte."""
         from b2d import streams, terminal
+
+        if command is None and terminal.is_there():
+            return self.on_terminal(None)
+        with self._edge():
+            channel = self._channel()
+            _begin(channel, command)
+            streams.connect(channel)
+            return _exit_code(channel)
+
+    def on_terminal(self, command: str | None) -> int:
+        from b2d import terminal
 
         with self._edge():
             channel = self._channel()
-            if command is None and terminal.is_interactive():
-                return terminal.interact(channel)
-            if command is None:
-                channel.invoke_shell()  # without a terminal: it reads its commands from stdin
-            else:
-                channel.exec_command(command)
-            return streams.connect(channel)
+            with _answered(channel):
+                terminal.give(channel)
+            _begin(channel, command)
+            terminal.interact(channel)
+            return _exit_code(channel)
 
     def _channel(self) -> "Channel":
-        return self._transport().open_session(timeout=CONNECT_S)
+        return self._transport().open_session(timeout=ANSWER_S)
 
     @contextmanager
-    def _sftp(self) -> "Iterator[SFTPClient]":
+    def _sftp(self, path: str) -> "Iterator[SFTPClient]":
+        """Files of the guest. Raises B2dError naming `path` where the guest refuses."""
         from paramiko import SFTPClient
 
-        client = SFTPClient.from_transport(self._transport())
-        if client is None:
-            raise B2dError("the guest has no SFTP")
-        client.get_channel().settimeout(FILE_S)  # type: ignore[union-attr]
+        channel = self._channel()
+        with _answered(channel):
+            channel.invoke_subsystem("sftp")
+        channel.settimeout(FILE_S)
+        client = SFTPClient(channel)
         try:
             yield client
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise B2dError(f"{path} in the guest: {error.strerror or error}") from error
         finally:
             client.close()
 
@@ -108,9 +129,10 @@ class SshGuest:
 
     def _connect(self) -> "Transport":
         """Try until the guest lets us in. Raises WrongState when it does not, B2dError when it is another guest."""
-        from paramiko import AuthenticationException, Ed25519Key, SSHException
+        from paramiko import AuthenticationException, SSHException
 
-        key = Ed25519Key.from_private_key_file(str(self._paths.ssh_key))
+        key = self._key()
+        _silence()
         found: list[Transport] = []
         last: list[Exception] = []
 
@@ -134,6 +156,17 @@ class SshGuest:
             ) from error
         return found[0]
 
+    def _key(self) -> "PKey":
+        from paramiko import Ed25519Key, SSHException
+
+        path = self._paths.ssh_key
+        try:
+            return Ed25519Key.from_private_key_file(str(path))
+        except FileNotFoundError as error:
+            raise B2dError(f"{path} is gone, and only it opens the guest", hint="b2d restart") from error
+        except (OSError, SSHException, ValueError) as error:
+            raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then: b2d restart") from error
+
     def _attempt(self, key: "PKey") -> "Transport":
         from paramiko import Transport
 
@@ -141,13 +174,14 @@ class SshGuest:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = Transport(connection)
         transport.banner_timeout = transport.handshake_timeout = CONNECT_S
+        transport.auth_timeout = ANSWER_S
         options = transport.get_security_options()
         options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
         options.kex = tuple(name for name in KEX if name in options.kex)
         try:
             transport.start_client(timeout=CONNECT_S)
             self._check_host_key(transport.get_remote_server_key())
-            transport.auth_publickey(USER, key)
+            _authenticate(transport, key)
         except BaseException:
             transport.close()
             raise
@@ -157,18 +191,17 @@ class SshGuest:
         """Raise B2dError unless it is this machine's guest; an image of other origin is believed once, and pinned."""
         from paramiko import HostKeys
 
-        known = HostKeys()
-        if self._paths.known_hosts.exists():
-            known.load(str(self._paths.known_hosts))
-        name = alias(self._paths)
-        if known.lookup(name) is None:
+        known, name, path = HostKeys(), alias(self._paths), self._paths.known_hosts
+        if path.exists():
+            known = _read_hosts(path)
+        else:
             known.add(name, key.get_name(), key)
-            known.save(str(self._paths.known_hosts))
+            known.save(str(path))
         if not known.check(name, key):
             raise B2dError(
                 f"what answers at {self._endpoint.address}:{self._endpoint.ssh_port} is not this machine: "
                 "its host key is another",
-                hint="b2d restart; if its image was changed on purpose, remove " + str(self._paths.known_hosts),
+                hint=f"b2d restart; if its image was changed on purpose, remove {path}",
             )
 
     @contextmanager
@@ -181,7 +214,70 @@ class SshGuest:
             raise OutOfTime("the guest stopped answering", hint="b2d logs") from error
         except (SSHException, EOFError) as error:
             raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
-        except FileNotFoundError as error:
-            raise B2dError(f"there is no such file in the guest: {error}") from error
+        except BrokenPipeError:  # of our own stdout: the command line ends quietly then
+            raise
         except OSError as error:
-            raise B2dError(f"the guest refused: {error}") from error
+            raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
+
+
+def _silence() -> None:
+    """What goes wrong is told by an error; paramiko would also write its traceback on stderr."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
+def _authenticate(transport: "Transport", key: "PKey") -> None:
+    """Raises AuthenticationException for a no alone: for paramiko it is one too when nobody answers."""
+    from paramiko import AuthenticationException, SSHException
+
+    begin = time.monotonic()
+    try:
+        transport.auth_publickey(USER, key)
+    except AuthenticationException as error:
+        if not transport.is_active() or time.monotonic() - begin >= ANSWER_S:
+            raise SSHException(str(error)) from error
+        raise
+
+
+def _begin(channel: "Channel", command: str | None) -> None:
+    with _answered(channel):
+        if command is None:
+            channel.invoke_shell()  # without a terminal it reads its commands from stdin
+        else:
+            channel.exec_command(command)
+
+
+@contextmanager
+def _answered(channel: "Channel") -> Iterator[None]:
+    """Requests are answered at once, but where nobody answers paramiko waits for ever. Raises TimeoutError."""
+    from paramiko import SSHException
+
+    from b2d.streams import closing_after
+
+    with closing_after(channel, ANSWER_S) as late:
+        try:
+            yield
+        except SSHException:
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+
+
+def _exit_code(channel: "Channel") -> int:
+    """The command's own, 255 where a signal ended it. Raises EOFError when the connection ended before it."""
+    code = channel.recv_exit_status()
+    if code < 0 and not channel.eof_received:
+        raise EOFError("it ended before the command did")
+    channel.close()
+    return code if code >= 0 else NO_EXIT_CODE
+
+
+def _read_hosts(path: Path) -> "HostKeys":
+    from paramiko import HostKeys
+    from paramiko.hostkeys import InvalidHostKey
+
+    try:
+        return HostKeys(str(path))
+    except (OSError, ValueError, InvalidHostKey) as error:
+        raise B2dError(f"{path} cannot be read: {error}", hint="move it away, then: b2d restart") from error

@@ -1,81 +1,114 @@
 """A channel of SSH joined to this process's own streams, byte by byte."""
 
 import os
+import select
 import sys
 import threading
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from b2d.errors import OutOfTime
+from b2d.errors import B2dError, OutOfTime
 
 if TYPE_CHECKING:
     from paramiko import Channel
 
 CHUNK = 1 << 15  # bytes
-NO_EXIT_CODE = 255  # as ssh: the connection ended before the command did
+NAMES = {1: "stdout", 2: "stderr"}
 
 
 def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, bytes]:
     """All that a command writes until it ends; nothing is sent to it. Raises OutOfTime, and closes the channel."""
-    channel.shutdown_write()
+    channel.settimeout(None)
     stderr: list[bytes] = []
     reader = threading.Thread(target=lambda: stderr.extend(iter(lambda: channel.recv_stderr(CHUNK), b"")), daemon=True)
-    reader.start()
-    end = time.monotonic() + timeout_s
-    stdout = []
-    try:
-        while True:
-            channel.settimeout(max(0.01, end - time.monotonic()))
-            chunk = channel.recv(CHUNK)
-            if not chunk:
-                break
-            stdout.append(chunk)
-        channel.status_event.wait(max(0.01, end - time.monotonic()))
-        if not channel.exit_status_ready():
-            raise TimeoutError
-    except TimeoutError:
-        channel.close()
-        raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest") from None
-    reader.join(max(0.01, end - time.monotonic()))
+    with closing_after(channel, timeout_s) as late:
+        channel.shutdown_write()
+        reader.start()
+        stdout = list(iter(lambda: channel.recv(CHUNK), b""))
+        reader.join()
+        channel.status_event.wait()
+        if late.is_set():
+            raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
     return b"".join(stdout), b"".join(stderr)
 
 
-def connect(channel: "Channel") -> int:
-    """Give a command this process's stdin, and its output to stdout and stderr; its exit code.
+@contextmanager
+def closing_after(channel: "Channel", timeout_s: float) -> Iterator[threading.Event]:
+    """Close the channel when the block takes longer, which wakes whoever waits for it; the event tells so."""
+    late = threading.Event()
 
-    Ends with the command, also while stdin is still open. When nobody reads stdout any more, the channel is closed.
-    """
-    threading.Thread(target=_send, args=(channel,), daemon=True).start()
-    errors = threading.Thread(target=_receive, args=(channel.recv_stderr, 2), daemon=True)
-    errors.start()
+    def strike() -> None:
+        late.set()
+        _close(channel)
+
+    alarm = threading.Timer(timeout_s, strike)
+    alarm.daemon = True
+    alarm.start()
     try:
-        if not _receive(channel.recv, 1):
-            channel.close()
-            raise BrokenPipeError
-        errors.join()
-        code = channel.recv_exit_status()
+        yield late
     finally:
-        channel.close()
-    return NO_EXIT_CODE if code < 0 else code
+        alarm.cancel()
 
 
-def _send(channel: "Channel") -> None:
-    try:
-        while chunk := os.read(sys.stdin.fileno(), CHUNK):
+def connect(channel: "Channel") -> None:
+    """Give a command this process's stdin, and its output to stdout and stderr, until it has written all.
+
+    Ends with the command, also while stdin is still open. Raises BrokenPipeError when nobody reads any more, and
+    B2dError when what it says cannot be written; the channel is closed then.
+    """
+    channel.settimeout(None)
+    refused: list[OSError] = []
+
+    def receive(read: Callable[[int], bytes], descriptor: int) -> None:
+        try:
+            while chunk := read(CHUNK):
+                write(descriptor, chunk)
+        except OSError as error:
+            error.filename = NAMES[descriptor]
+            refused.append(error)
+            _close(channel)  # else the command waits for ever for somebody to read the rest
+
+    threading.Thread(target=send, args=(channel,), daemon=True).start()
+    errors = threading.Thread(target=receive, args=(channel.recv_stderr, 2), daemon=True)
+    errors.start()
+    receive(channel.recv, 1)
+    errors.join()
+    for error in refused:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        raise B2dError(f"{error.filename} cannot be written: {error.strerror}")
+
+
+def send(channel: "Channel") -> None:
+    """Give the other side this process's stdin until either ends."""
+    with suppress(EOFError, OSError):  # the command or the connection has ended
+        while chunk := _read(sys.stdin.fileno()):
             channel.sendall(chunk)
         channel.shutdown_write()
-    except (OSError, ValueError):  # the command has ended, or there is no stdin
-        return
 
 
-def _receive(receive: "object", descriptor: int) -> bool:
-    """Copy until the end; False when the other side of the descriptor went away."""
-    assert callable(receive)
-    try:
-        while chunk := receive(CHUNK):
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-    except BrokenPipeError:
-        return False
-    return True
+def _close(channel: "Channel") -> None:
+    with suppress(EOFError, OSError):  # the connection has ended
+        channel.close()
+
+
+def write(descriptor: int, content: bytes) -> None:
+    """Write all of it, also where somebody who shares the descriptor has made it one that never waits."""
+    rest = memoryview(content)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+def _read(descriptor: int) -> bytes:
+    """What comes next; nothing at the end, and where nothing can be read: the terminal has gone, it is a folder."""
+    while True:
+        try:
+            return os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            select.select([descriptor], [], [])
+        except OSError:
+            return b""

@@ -1,69 +1,70 @@
-"""This terminal as the screen and keyboard of a shell elsewhere."""
+"""This terminal as the screen and keyboard of a program elsewhere."""
 
 import os
 import select
-import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from b2d import streams
 
 if TYPE_CHECKING:
     from paramiko import Channel
 
-CHUNK = 1 << 15  # bytes
-NO_EXIT_CODE = 255
+USUAL = os.terminal_size((80, 24))
 
 
-def is_interactive() -> bool:
-    """True when a person sits at both ends of this process."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+def is_there() -> bool:
+    """True when somebody sits at the keyboard of this process; as for ssh, stdout may be anything."""
+    return sys.stdin.isatty()
 
 
-def interact(channel: "Channel") -> int:
-    """Run a login shell on a terminal of this one's size and kind until it ends; its exit code.
+def give(channel: "Channel") -> None:
+    """Ask for a terminal of this one's kind and size at the other end."""
+    size = _size()
+    channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
+
+
+def interact(channel: "Channel") -> None:
+    """Join them until the program has ended; what is written comes out unchanged.
 
     Every key goes there, Ctrl-C too; a change of size follows; this terminal is put back whatever happens.
     """
-    columns, rows = shutil.get_terminal_size()
-    channel.get_pty(os.environ.get("TERM", "vt100"), columns, rows)
-    channel.invoke_shell()
     if sys.platform == "win32":
-        from b2d import streams
-
-        return streams.connect(channel)  # a plain connection: no test of this could be run where b2d was written
+        streams.connect(channel)  # a plain connection: no test of this could be run where b2d was written
+        return
     channel.settimeout(None)
-    with _raw(sys.stdin.fileno()), _following_size(channel):
-        _copy(channel)
-    code = channel.recv_exit_status()
-    return NO_EXIT_CODE if code < 0 else code
+    channel.set_combine_stderr(True)
+    with _raw(sys.stdin.fileno()), _resized() as resized:
+        threading.Thread(target=streams.send, args=(channel,), daemon=True).start()
+        _show(channel, resized)
 
 
-def _copy(channel: "Channel") -> None:
-    """Copy both ways until the shell ends."""
-    keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
-    watched: list[Any] = [channel, keyboard]
+def _show(channel: "Channel", resized: int) -> None:
+    size, screen = _size(), sys.stdout.fileno()
+    channel.resize_pty(size.columns, size.lines)  # it may have changed since give()
     while True:
-        ready, _, _ = select.select(watched, [], [])
-        if channel in ready:
-            chunk = channel.recv(CHUNK)
+        ready, _, _ = select.select([channel.fileno(), resized], [], [])
+        if resized in ready:
+            os.read(resized, streams.CHUNK)
+            size = _size()
+            channel.resize_pty(size.columns, size.lines)
+        if channel.fileno() in ready:
+            chunk = channel.recv(streams.CHUNK)
             if not chunk:
                 return
-            _write(screen, chunk)
-        if keyboard in ready:
-            keys = os.read(keyboard, CHUNK)
-            if keys:
-                channel.sendall(keys)
-            else:
-                watched.remove(keyboard)
-                channel.shutdown_write()
+            streams.write(screen, chunk)
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _size() -> os.terminal_size:
+    try:
+        found = os.get_terminal_size(sys.stdin.fileno())
+    except OSError:
+        return USUAL
+    return found if found.columns and found.lines else USUAL  # a serial line does not know its size
 
 
 @contextmanager
@@ -77,17 +78,24 @@ def _raw(descriptor: int) -> Iterator[None]:
         tty.setraw(descriptor)
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # it has gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 @contextmanager
-def _following_size(channel: "Channel") -> Iterator[None]:
-    def resize(*_: object) -> None:
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-        channel.resize_pty(columns, rows)
+def _resized() -> Iterator[int]:
+    """A descriptor that can be read when the size has changed: a signal's handler can do no more than say so."""
+    out, into = os.pipe()
+    os.set_blocking(into, False)
 
-    before = signal.signal(signal.SIGWINCH, resize)
+    def tell(*_: object) -> None:
+        with suppress(BlockingIOError):  # it has been told often enough
+            os.write(into, b"!")
+
+    before = signal.signal(signal.SIGWINCH, tell)
     try:
-        yield
+        yield out
     finally:
         signal.signal(signal.SIGWINCH, before)
+        os.close(into)
+        os.close(out)

@@ -243,6 +243,7 @@ class FakeGuest:
         self.files: dict[str, tuple[bytes, int]] = {}
         self.commands: list[str] = []
         self.shells: list[str | None] = []
+        self.terminals: list[str | None] = []
         self.shell_exit_code = 0
         self.reachable = True
 
@@ -264,6 +265,10 @@ class FakeGuest:
 
     def shell(self, command: str | None) -> int:
         self.shells.append(command)
+        return self.shell_exit_code if self.reachable else 255
+
+    def on_terminal(self, command: str | None) -> int:
+        self.terminals.append(command)
         return self.shell_exit_code if self.reachable else 255
 
     def _reach(self) -> None:

@@ -1,0 +1,219 @@
+"""An SSH server on 127.0.0.1 that runs commands with this host's sh, and misbehaves where a test says so."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import paramiko
+from paramiko import Channel, PKey, ServerInterface, SFTPAttributes, SFTPServer, SFTPServerInterface, Transport
+
+from b2d import keys
+from b2d.layout import MachinePaths
+
+CHUNK = 1 << 15
+OK, NO = 0, 2  # paramiko.AUTH_SUCCESSFUL, OPEN_SUCCEEDED and SFTP_OK; AUTH_FAILED
+
+
+@dataclass
+class Sshd:
+    """How it is and what was asked of it. Everything may be changed while it runs: each connection looks anew."""
+
+    host_key: PKey
+    lets_in: bytes  # the one public key, as in the protocol
+    root: Path  # where the paths of SFTP begin
+    silent: bool = False  # takes connections, and never says a word
+    hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is cut
+    mute: str = ""  # "auth", "exec": the question that is never answered
+    exit_code: bool = True  # False: a command ends without one, as where a signal ended it
+    port: int = 0
+    connections: int = 0
+    tried: list[tuple[str, bytes]] = field(default_factory=list)  # user and key of each authentication
+    terminals: list[tuple[bytes, int, int]] = field(default_factory=list)  # kind, columns, rows
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator["Sshd"]:
+        """Listen until the block ends."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            try:
+                yield self
+            finally:
+                self.over.set()
+                listener.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while not self.over.is_set():
+                connection, _ = listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        if self.silent:
+            self.over.wait()
+        if self.silent or self.hangs_up == "banner":
+            connection.close()
+            return
+        transport = Transport(connection)
+        transport.add_server_key(self.host_key)
+        transport.set_subsystem_handler("sftp", SFTPServer, _Files, self.root)
+        with suppress(paramiko.SSHException, EOFError, OSError):
+            transport.start_server(server=_Session(self, transport))
+
+
+def machine(folder: Path) -> MachinePaths:
+    """The machine `box` with its keys."""
+    made = MachinePaths(folder / "box")
+    made.folder.mkdir()
+    keys.ensure_client(made)
+    keys.ensure_host(made)
+    return made
+
+
+def guest_of(paths: MachinePaths) -> Sshd:
+    """The server of that machine's guest, whose files are in guest/ beside the machine."""
+    root = paths.folder.parent / "guest"
+    root.mkdir()
+    own = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
+    return Sshd(own, paramiko.Ed25519Key.from_private_key_file(str(paths.ssh_key)).asbytes(), root)
+
+
+class _Session(ServerInterface):
+    """One connection."""
+
+    def __init__(self, sshd: Sshd, transport: Transport) -> None:
+        self._sshd = sshd
+        self._transport = transport
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey,password,keyboard-interactive"
+
+    def check_auth_publickey(self, username: str, key: PKey) -> int:
+        self._sshd.tried.append((username, key.asbytes()))
+        if self._sshd.mute == "auth":
+            self._sshd.over.wait()
+        if self._sshd.hangs_up == "auth":
+            self._transport.close()
+        return OK if key.asbytes() == self._sshd.lets_in else NO
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OK
+
+    def check_channel_pty_request(  # noqa: PLR0917  paramiko's signature
+        self, channel: Channel, term: bytes, width: int, height: int, pixelwidth: int, pixelheight: int, modes: bytes
+    ) -> bool:
+        self._sshd.terminals.append((term, width, height))
+        return True
+
+    def check_channel_window_change_request(
+        self, channel: Channel, width: int, height: int, pixelwidth: int, pixelheight: int
+    ) -> bool:
+        return True
+
+    def check_channel_shell_request(self, channel: Channel) -> bool:
+        return self._begin(channel, ["sh"])
+
+    def check_channel_exec_request(self, channel: Channel, command: bytes) -> bool:
+        return self._begin(channel, ["sh", "-c", command.decode()])
+
+    def _begin(self, channel: Channel, command: list[str]) -> bool:
+        if self._sshd.mute == "exec":
+            self._sshd.over.wait()
+        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
+        return True
+
+    def _run(self, channel: Channel, command: list[str]) -> None:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdin and process.stdout and process.stderr
+        threading.Thread(target=_feed, args=(channel, process.stdin.fileno(), process), daemon=True).start()
+        errors = threading.Thread(target=_copy, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True)
+        errors.start()
+        if self._sshd.hangs_up == "output":
+            channel.sendall(os.read(process.stdout.fileno(), CHUNK))
+            self._cut()
+        if not _copy(process.stdout.fileno(), channel.sendall):
+            process.kill()
+        errors.join()
+        code = process.wait()
+        if self._sshd.hangs_up == "exit":
+            self._cut()
+        with suppress(OSError, EOFError):
+            if self._sshd.exit_code:
+                channel.send_exit_status(code)
+            channel.shutdown_write()
+            channel.close()
+
+    def _cut(self) -> None:
+        time.sleep(0.1)  # what was sent before is on its way
+        self._transport.close()
+
+
+def _feed(channel: Channel, stdin: int, process: "subprocess.Popen[bytes]") -> None:
+    with suppress(OSError):
+        while chunk := channel.recv(CHUNK):
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(stdin, rest) :]
+    assert process.stdin
+    with suppress(OSError):
+        process.stdin.close()
+
+
+def _copy(source: int, send: object) -> bool:
+    """False when nobody takes it any more."""
+    assert callable(send)
+    try:
+        while chunk := os.read(source, CHUNK):
+            send(chunk)
+    except OSError:
+        return False
+    return True
+
+
+class _Handle(paramiko.SFTPHandle):
+    def stat(self) -> "SFTPAttributes | int":
+        return SFTPAttributes.from_stat(os.fstat(self.readfile.fileno()))  # type: ignore[attr-defined]
+
+
+class _Files(SFTPServerInterface):
+    """A folder of this host as the root of the guest's files."""
+
+    def __init__(self, server: ServerInterface, root: Path) -> None:
+        super().__init__(server)
+        self._root = root
+
+    def open(self, path: str, flags: int, attr: SFTPAttributes) -> "paramiko.SFTPHandle | int":
+        try:
+            descriptor = os.open(self._path(path), flags, 0o666)
+        except OSError as error:
+            return SFTPServer.convert_errno(error.errno or 0)
+        handle = _Handle(flags)
+        file = os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb")
+        handle.readfile = handle.writefile = file  # type: ignore[attr-defined]
+        return handle
+
+    def stat(self, path: str) -> "SFTPAttributes | int":
+        try:
+            return SFTPAttributes.from_stat(self._path(path).stat())
+        except OSError as error:
+            return SFTPServer.convert_errno(error.errno or 0)
+
+    def chattr(self, path: str, attr: SFTPAttributes) -> int:
+        if attr.st_mode is not None:
+            self._path(path).chmod(attr.st_mode)
+        return OK
+
+    def posix_rename(self, oldpath: str, newpath: str) -> int:
+        self._path(oldpath).replace(self._path(newpath))
+        return OK
+
+    def _path(self, path: str) -> Path:
+        return self._root / path.lstrip("/")
