@@ -1,0 +1,255 @@
+"""A person at a terminal in the machine: what they see, what their keys do, and what is left of it afterwards."""
+
+import fcntl
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+
+from b2d.wait import wait_until
+from tests.e2e.conftest import B2D, Person
+
+pytestmark = pytest.mark.qemu
+
+PROMPT = b"$ "
+LIMIT_S = 60.0
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+
+@dataclass
+class Terminal:
+    """A pseudo terminal with one program on it."""
+
+    screen: int
+    line: int  # the program's side; held open, so that its modes can be looked at
+    process: "subprocess.Popen[bytes]"
+    shown: bytes = b""
+
+    def types(self, keys: bytes) -> None:
+        os.write(self.screen, keys)
+
+    def shows(self, pattern: bytes) -> re.Match[bytes]:
+        """Wait for what comes on the screen; it is taken away with all before it."""
+        end = time.monotonic() + LIMIT_S
+        while (found := re.search(pattern, self.shown, re.DOTALL)) is None:
+            assert time.monotonic() < end, f"not shown: {pattern!r} in {self.shown!r}"
+            self.look(0.1)
+        self.shown = self.shown[found.end() :]
+        return found
+
+    def look(self, timeout_s: float) -> None:
+        if select.select([self.screen], [], [], timeout_s)[0]:
+            self.shown += os.read(self.screen, 1 << 16)
+
+    def ends(self) -> int:
+        """Read on until the program has ended; its exit code."""
+        end = time.monotonic() + LIMIT_S
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"it did not end: {self.shown!r}"
+            self.look(0.05)
+        self.look(0)
+        return self.process.returncode
+
+    def modes(self) -> list[object]:
+        return termios.tcgetattr(self.line)
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.line, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+@contextmanager
+def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33) -> Iterator[Terminal]:
+    """b2d on a terminal of its own, which it controls as a person's shell would have it."""
+    screen, line = pty.openpty()
+    environment = person.environment | {"TERM": "xterm-256color"}
+    it = Terminal(screen, line, subprocess.Popen(["true"]))
+    it.process.wait()
+    it.resize(columns, rows)
+    it.process = subprocess.Popen(
+        [str(B2D), *arguments],
+        stdin=line,
+        stdout=line,
+        stderr=line,
+        env=environment,
+        cwd=person.folder,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  this test starts no threads
+    )
+    try:
+        yield it
+    finally:
+        with suppress(ProcessLookupError):
+            it.process.kill()
+        it.process.wait()
+        os.close(screen)
+        os.close(line)
+
+
+def test_a_shell_with_a_prompt_of_this_terminal_s_size_and_kind(up: Person) -> None:
+    with terminal(up, "ssh") as it:
+        it.shows(re.escape(PROMPT))
+        it.types(b"stty size; echo $TERM; tty\r")
+        it.shows(rb"33 91\r\nxterm-256color\r\n/dev/pts/\d+")
+        it.resize(120, 40)  # the kernel sends SIGWINCH
+        it.types(b"sleep 1; stty size\r")
+        it.shows(rb"\n40 120\r\n")
+        it.types(b"exit\r")
+        assert it.ends() == 0
+
+
+def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> None:
+    with terminal(up, "ssh") as it:
+        it.shows(re.escape(PROMPT))
+        it.types(b"sleep 1000\r")
+        it.shows(rb"sleep 1000\r\n")
+        time.sleep(0.5)
+        it.types(CTRL_C)
+        it.shows(re.escape(PROMPT))
+        it.types(b"echo code $?; (exit 7)\r")
+        it.shows(rb"\ncode 130\r\n.*" + re.escape(PROMPT))
+        it.types(CTRL_D)
+        assert it.ends() == 7
+
+
+def test_every_byte_comes_unchanged(up: Person) -> None:
+    """Colours, control characters, half letters: all 256 but what a line of a terminal makes of a line break."""
+    octal = "".join(f"\\{number:03o}" for number in range(256) if number != 10)
+    with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as it:
+        shown = it.shows(rb"<<(.*)>>").group(1)
+        assert shown == bytes(number for number in range(256) if number != 10)
+        assert it.ends() == 0
+
+
+def test_large_output_is_whole(up: Person) -> None:
+    with terminal(up, "ssh", "-t", "seq 1 100000; exit 3") as it:
+        code = it.ends()
+        while select.select([it.screen], [], [], 0)[0]:
+            it.look(0)
+    assert code == 3
+    assert it.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
+
+
+def test_what_is_pasted_arrives_whole(up: Person) -> None:
+    """More than any buffer on the way holds, while as much comes back as echo."""
+    lines = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))
+    with terminal(up, "ssh", "-t", "echo go; md5sum") as it:
+        it.shows(rb"go\r\n")
+        rest = memoryview(lines)
+        while rest:
+            readable, writable, _ = select.select([it.screen], [it.screen], [], LIMIT_S)
+            assert readable or writable
+            if readable:
+                it.look(0)
+            else:
+                rest = rest[os.write(it.screen, rest[:512]) :]
+        it.types(CTRL_D)
+        wanted = hashlib.md5(lines.replace(b"\r", b"\n")).hexdigest().encode()
+        assert it.shows(rb"([0-9a-f]{32})").group(1) == wanted
+
+
+def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
+    with terminal(up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9") as it:
+        it.shows(rb"/dev/pts/0\r\n33 91\r\n")
+        assert it.ends() == 9
+    with terminal(up, "ssh", "tty") as it:
+        it.shows(rb"not a tty")
+        assert it.ends() == 1
+
+
+def test_without_a_keyboard_there_is_no_terminal_and_that_is_said(up: Person) -> None:
+    done = up.b2d("ssh", "-t", "tty; exit 3", stdin=b"")
+    assert (done.returncode, done.stdout) == (3, b"not a tty\n")
+    assert b"not a terminal" in done.stderr
+
+
+def test_what_looks_like_an_option_of_ssh_is_not_run(up: Person) -> None:
+    done = up.b2d("ssh", "-L", "8000:localhost:8000")
+    assert done.returncode == 2
+    assert b"-L" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_the_terminal_is_as_it_was_after_a_signal(up: Person, number: int, code: int) -> None:
+    with terminal(up, "ssh") as it:
+        before = it.modes()
+        it.shows(re.escape(PROMPT))
+        assert it.modes() != before
+        it.process.send_signal(number)
+        assert it.ends() == code
+        assert it.modes() == before
+
+
+def test_the_terminal_is_as_it_was_after_the_shell(up: Person) -> None:
+    with terminal(up, "ssh") as it:
+        before = it.modes()
+        it.shows(re.escape(PROMPT))
+        it.types(b"exit 5\r")
+        assert it.ends() == 5
+        assert it.modes() == before
+
+
+def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
+    begin = time.monotonic()
+    assert up.does("ssh", "sleep 100 & echo begun") == "begun\n"
+    with terminal(up, "ssh") as it:
+        it.shows(re.escape(PROMPT))
+        it.types(b"sleep 100 &\r")
+        it.types(b"exit\r")
+        assert it.ends() == 0
+    assert time.monotonic() - begin < 30
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(up: Person) -> None:
+    for script in ("b2d ssh yes | head -1", "b2d ssh 'yes >&2' 2>&1 >/dev/null | head -1"):
+        done = up.sh(script, limit_s=60)
+        assert (done.stdout, done.stderr) == (b"y\n", b"")
+
+
+def test_closed_streams_are_nobody_s_connection(up: Person) -> None:
+    assert up.sh("b2d ssh 'cat; echo end' <&-", limit_s=60).stdout == b"end\n"
+    done = up.sh("b2d ssh 'echo lost; exit 3' >&-", limit_s=60)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
+def test_stdin_may_be_longer_than_anybody_reads(up: Person) -> None:
+    done = up.sh("head -c 20000000 /dev/zero | b2d ssh -- 'cat >/dev/null; exit 3'", limit_s=120)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+    assert up.sh("b2d ssh -- 'exit 4' </dev/zero", limit_s=60).returncode == 4
+
+
+def test_a_script_on_stdin_is_run_without_a_terminal(up: Person) -> None:
+    done = up.b2d("ssh", stdin=b"id -un\ntty\nexit 6\n")
+    assert (done.returncode, done.stdout) == (6, b"docker\nnot a tty\n")
+
+
+def test_a_file_of_root_s_is_read_by_nobody_else(up: Person) -> None:
+    done = up.b2d("ssh", "cat /etc/shadow")
+    assert done.returncode == 1
+    assert b"Permission denied" in done.stderr
+
+
+def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> None:
+    """Last of all: the machine is gone then."""
+    with terminal(up, "ssh") as it:
+        before = it.modes()
+        it.shows(re.escape(PROMPT))
+        os.kill(int(up.paths.qemu_pid.read_text()), signal.SIGKILL)
+        assert it.ends() == 255
+        assert it.modes() == before
+        it.shows(rb"b2d: the connection to the guest broke")
+    wait_until(lambda: up.b2d("status").stdout == b"crashed\n", what="crashed", timeout_s=10)
+    done = up.b2d("ssh", "true")
+    assert done.returncode == 255
+    assert b"crashed, not running" in done.stderr
+    assert up.b2d("ssh", "--vm", "none", "true").returncode == 255
