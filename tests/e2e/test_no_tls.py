@@ -1,0 +1,114 @@
+"""Two machines at once, one of them as in the tutorials of 2014: Docker without TLS on port 2375."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.model import MachineSpec
+from b2d.store import MachineStore
+from tests.e2e.conftest import NAME, Person
+
+pytestmark = pytest.mark.qemu
+
+LISTENING = "0A"
+HOSTNAME = b"boot2docker"  # of the usual machine, as in 2014
+
+
+@pytest.fixture(scope="module")
+def both(up: Person) -> Iterator[Person]:
+    """The machine `plain` beside the usual one."""
+    try:
+        up.does("up", "--no-tls", "--vm", "plain")
+        yield up
+    finally:
+        up.b2d("delete", "--yes", "--vm", "plain")
+
+
+def spec(person: Person, name: str) -> MachineSpec:
+    found = MachineStore(person.home).read(name)
+    assert found is not None
+    return found
+
+
+def address(person: Person, name: str) -> str:
+    return spec(person, name).address
+
+
+def listeners(pid: int) -> set[tuple[str, int]]:
+    """Where a process listens, from the kernel's own tables; an address of IPv6 stays in hexadecimal."""
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[9] in sockets and (words[3] == LISTENING or table.startswith("udp")):
+                host, port = words[1].split(":")
+                quad = ".".join(str(byte) for byte in reversed(bytes.fromhex(host))) if len(host) == 8 else host
+                found.add((quad, int(port, 16)))
+    return found
+
+
+def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
+    script = '$(boot2docker --vm plain shellinit) && docker version --format "{{.Server.Os}}" && echo "$DOCKER_HOST"'
+    done = both.sh(script, shell="bash")
+    plain = spec(both, "plain")
+    assert done.stdout.decode() == f"linux\ntcp://{plain.address}:{plain.docker_port}\n", done.stderr
+    assert plain.docker_port in range(2375, 2475)  # another home of this host may have the first
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_another_machine_set_is_no_more(both: Person, shell: str) -> None:
+    script = """eval "$(b2d shellinit)" && eval "$(b2d shellinit --vm plain)" && docker ps -q
+        echo "${DOCKER_TLS_VERIFY:-none}" "${DOCKER_CERT_PATH:-none}" """
+    done = both.sh(script, shell)
+    assert (done.returncode, done.stdout) == (0, b"none none\n"), done.stderr
+
+
+def test_nothing_listens_beyond_this_host(both: Person) -> None:
+    for name in ("plain", NAME):
+        pid = int(both.home.machine(name).qemu_pid.read_text())
+        wanted = spec(both, name)
+        assert wanted.address.startswith("127.")
+        assert listeners(pid) == {(wanted.address, wanted.ssh_port), (wanted.address, wanted.docker_port)}
+
+
+def test_each_has_an_address_and_a_docker_of_its_own(both: Person) -> None:
+    assert address(both, "plain") != address(both, NAME)
+    identities = {
+        both.sh(f'eval "$(b2d shellinit --vm {name})" && docker info --format "{{{{.Name}}}} {{{{.ID}}}}"').stdout
+        for name in ("plain", NAME)
+    }
+    assert {identity.split()[0] for identity in identities} == {b"plain", HOSTNAME}
+    assert len({identity.split()[1] for identity in identities}) == 2
+
+
+def test_the_machine_is_chosen_by_option_or_variable(both: Person) -> None:
+    assert both.does("ssh", "--vm", "plain", "hostname") == "plain\n"
+    assert both.does("--vm", "plain", "ssh", "hostname") == "plain\n"
+    assert both.does("ssh", "hostname").encode() == HOSTNAME + b"\n"
+    there = both.sh("export B2D_VM=plain; b2d ssh hostname; b2d ip; b2d ssh --vm boot2docker-vm hostname").stdout
+    assert there.decode().split() == ["plain", address(both, "plain"), HOSTNAME.decode()]
+
+
+def test_the_list_shows_both(both: Person) -> None:
+    rows = [row.split() for row in both.does("list").splitlines()]
+    assert rows == [
+        ["NAME", "STATE", "DRIVER", "ADDRESS"],
+        [NAME, "running", "qemu", address(both, NAME)],
+        ["plain", "running", "qemu", address(both, "plain")],
+    ]
+    assert [row["name"] for row in json.loads(both.does("list", "--json"))] == [NAME, "plain"]
+
+
+def test_what_ends_one_leaves_the_other_alone(both: Person) -> None:
+    """Last of all: `plain` is gone then."""
+    both.does("poweroff", "--vm", "plain")
+    assert both.b2d("status", "--vm", "plain").returncode == 4
+    both.does("delete", "--yes", "--vm", "plain")
+    assert both.b2d("status", "--vm", "plain").returncode == 3
+    assert both.does("status") == "running\n"
+    assert both.docker("run", "--rm", "hello", "echo", "here") == "here\n"
+    assert both.does("list").count("\n") == 2

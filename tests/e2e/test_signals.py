@@ -1,0 +1,116 @@
+"""A command that is told to end in the middle leaves the machine as before or after, and the next command goes on."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from b2d.wait import wait_until
+from tests.e2e.conftest import B2D, Person
+
+pytestmark = pytest.mark.qemu
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+MOMENTS_S = [0.05, 0.15, 0.25, 0.35, 0.5, 0.8]
+
+
+def begins(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
+    """b2d, which is not waited for."""
+    return subprocess.Popen(
+        [str(B2D), *arguments],
+        env=person.environment,
+        cwd=person.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def ended(process: "subprocess.Popen[bytes]", number: int) -> bytes:
+    """Tell it to end, which it does soon, with that signal's exit code or having done its work; what it said."""
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number, 0), said
+    assert b"b2d/__main__.py" not in said  # in a traceback; Python's own start may end in one
+    return said
+
+
+def boot(person: Person) -> str:
+    return person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("delay_s", [0.0, 0.2])
+def test_save(up: Person, number: int, delay_s: float) -> None:
+    before = boot(up)
+    process = begins(up, "save")
+    wait_until(lambda: not up.paths.env.exists(), what="the save to begin", timeout_s=30, interval_s=0.005)
+    time.sleep(delay_s)
+    ended(process, number)
+    assert up.does("list").splitlines()[1].split()[1] in ("running", "saved")
+    up.does("up")
+    assert boot(up) == before
+    assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
+
+
+def test_stop(up: Person) -> None:
+    up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
+    process = begins(up, "stop")
+    wait_until(lambda: not up.paths.env.exists(), what="the stop to begin", timeout_s=30, interval_s=0.005)
+    time.sleep(0.3)
+    ended(process, signal.SIGTERM)
+    up.does("stop")
+    assert up.b2d("status").stdout == b"stopped\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_up(up: Person, number: int) -> None:
+    """One boot for both: each finds the machine on its way."""
+    process = begins(up, "up")
+    wait_until(lambda: up.b2d("status").stdout == b"running\n", what="qemu", timeout_s=30)
+    ended(process, number)
+    assert not up.paths.env.exists()
+    assert up.b2d("shellinit").returncode == 4
+
+
+def test_what_was_left_comes_up(up: Person) -> None:
+    up.does("up")
+    assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+
+
+def test_what_is_ignored_stays_ignored(up: Person) -> None:
+    """As nohup has it."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP TERM; exec {B2D} ssh 'sleep 3; echo end'"],
+        env=up.environment,
+        cwd=up.folder,
+        stdout=subprocess.PIPE,
+    )
+    time.sleep(1)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == b"end\n"
+    assert process.returncode == 0
+
+
+def test_a_clean_end_needs_no_force(up: Person) -> None:
+    up.docker("run", "-d", "--init", "--name", "sleeper", "hello", "sleep", "100000")
+    done = up.b2d("stop")
+    assert done.returncode == 0
+    assert b"power was cut" not in done.stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_init(person: Person, number: int) -> None:
+    for moment_s in MOMENTS_S:
+        process = begins(person, "init", "--vm", "other")
+        time.sleep(moment_s)
+        if process.poll() is None:
+            ended(process, number)
+        state = person.b2d("status", "--vm", "other").stdout
+        assert state in (b"absent\n", b"stopped\n")
+        done = person.b2d("init", "--vm", "other")
+        assert done.returncode == 0, done.stderr
+        assert person.b2d("status", "--vm", "other").stdout == b"stopped\n"
+        person.does("delete", "--yes", "--vm", "other")
+    assert list(person.home.machines.glob("[!.]*other*")) == []

@@ -1,0 +1,132 @@
+"""The upgrade of 2014: stop, download, start; the newer image is booted, and the data is still there."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Person
+
+pytestmark = pytest.mark.qemu
+
+SECTOR = 2048  # bytes
+
+
+@pytest.fixture(scope="module")
+def release(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image as somebody publishes it, in a file that changes from time to time."""
+    path = tmp_path_factory.mktemp("release") / "b2d.iso"
+    path.write_bytes(iso.read_bytes())
+    return path
+
+
+def publish_newer(release: Path) -> None:
+    """The same content in other bytes."""
+    with release.open("ab") as file:
+        file.write(bytes(SECTOR))
+
+
+def kept(person: Person) -> list[str]:
+    """Whatever lies in images/ and cache/, but for the locks."""
+    folders = [folder for folder in (person.home.images, person.home.cache) if folder.exists()]
+    return sorted(path.name for folder in folders for path in folder.rglob("*") if not path.name.endswith(".lock"))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The files of a folder on a web server of this host."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  its signature
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person: Person, release: Path) -> None:
+    person.does("up", "--image", str(release))
+    first = json.loads(person.does("info"))["image"]
+    tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
+    person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+    person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
+    person.does("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
+
+    same = person.b2d("download")
+    assert (same.returncode, b"the newest already" in same.stderr) == (0, True)
+
+    publish_newer(release)
+    done = person.sh("boot2docker stop && boot2docker download && boot2docker start")
+    assert done.returncode == 0, done.stderr
+    assert b"takes up the newer image" in done.stderr
+    assert json.loads(person.does("info"))["image"] != first
+    assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+    assert person.does("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
+
+
+def test_a_download_leaves_a_running_machine_alone(person: Person, release: Path) -> None:
+    before = json.loads(person.does("info"))["image"]
+    publish_newer(release)
+    person.does("download")
+    assert json.loads(person.does("info"))["image"] == before
+    assert person.does("status") == "running\n"
+    assert person.b2d("up").returncode == 0
+    assert json.loads(person.does("info"))["image"] == before
+
+
+def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, release: Path) -> None:
+    """The newer one that was fetched meanwhile waits for the next boot."""
+    before = json.loads(person.does("info"))["image"]
+    boot = person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    person.does("save")
+    person.does("download")
+    person.does("up")
+    assert person.does("ssh", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert json.loads(person.does("info"))["image"] == before
+
+
+def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> None:
+    with served(release.parent) as url:
+        done = person.b2d("download", f"{url}/b2d.iso")
+        assert done.returncode == 0, done.stderr
+        again = person.b2d("download", f"{url}/b2d.iso")
+        assert b"the newest already" in again.stderr
+    sources = [image["source"] for image in json.loads(person.does("iso", "list", "--json"))]
+    assert f"{url}/b2d.iso" in sources
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", os.urandom(100_000)])
+def test_what_is_no_image_is_refused_and_not_kept(person: Person, release: Path, content: bytes) -> None:
+    (release.parent / "garbage.iso").write_bytes(content)
+    before = kept(person)
+    with served(release.parent) as url:
+        fetched = person.b2d("download", f"{url}/garbage.iso")
+    copied = person.b2d("download", str(release.parent / "garbage.iso"))
+    assert (fetched.returncode, copied.returncode) == (7, 7)
+    assert b"no ISO image" in fetched.stderr
+    assert b"no ISO image" in copied.stderr
+    assert kept(person) == before
+
+
+def test_half_an_image_is_refused_and_not_kept(person: Person, release: Path, iso: Path) -> None:
+    (release.parent / "half.iso").write_bytes(iso.read_bytes()[: iso.stat().st_size // 2])
+    before = kept(person)
+    with served(release.parent) as url:
+        assert person.b2d("download", f"{url}/half.iso").returncode == 7
+        assert person.b2d("download", f"{url}/none.iso").returncode == 7
+    assert person.b2d("download", str(release.parent / "half.iso")).returncode == 7
+    assert kept(person) == before
+
+
+def test_a_file_that_is_not_there_is_named(person: Person) -> None:
+    done = person.b2d("download", "none.iso")
+    assert done.returncode == 2
+    assert b"'none.iso'" in done.stderr
