@@ -1,6 +1,7 @@
 """An SSH server on 127.0.0.1 that runs commands with this host's sh, and misbehaves where a test says so."""
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import paramiko
 from paramiko import Channel, PKey, ServerInterface, SFTPAttributes, SFTPServer, SFTPServerInterface, Transport
@@ -30,11 +32,12 @@ class Sshd:
     silent: bool = False  # takes connections, and never says a word
     hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is cut
     mute: str = ""  # "auth", "exec": the question that is never answered
-    exit_code: bool = True  # False: a command ends without one, as where a signal ended it
+    exit_code: bool = True  # False: every command ends without one, as those do that a signal ended
     port: int = 0
     connections: int = 0
     tried: list[tuple[str, bytes]] = field(default_factory=list)  # user and key of each authentication
     terminals: list[tuple[bytes, int, int]] = field(default_factory=list)  # kind, columns, rows
+    sessions: list[int] = field(default_factory=list)  # of the commands, by their first process
     over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -48,6 +51,9 @@ class Sshd:
             finally:
                 self.over.set()
                 listener.shutdown(socket.SHUT_RDWR)
+                for session in self.sessions:
+                    with suppress(ProcessLookupError):
+                        os.killpg(session, signal.SIGKILL)
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -131,9 +137,28 @@ class _Session(ServerInterface):
         return True
 
     def _run(self, channel: Channel, command: list[str]) -> None:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            self._sshd.sessions.append(process.pid)
+            code = self._join(channel, process)
+        if self._sshd.hangs_up == "exit":
+            self._cut()
+        with suppress(OSError, EOFError):
+            if self._sshd.exit_code and code >= 0:
+                channel.send_exit_status(code)
+            channel.shutdown_write()
+            channel.close()
+
+    def _join(self, channel: Channel, process: "subprocess.Popen[bytes]") -> int:
+        """Copy all ways until the command has ended."""
         assert process.stdin and process.stdout and process.stderr
-        threading.Thread(target=_feed, args=(channel, process.stdin.fileno(), process), daemon=True).start()
+        threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
         errors = threading.Thread(target=_copy, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True)
         errors.start()
         if self._sshd.hangs_up == "output":
@@ -142,29 +167,20 @@ class _Session(ServerInterface):
         if not _copy(process.stdout.fileno(), channel.sendall):
             process.kill()
         errors.join()
-        code = process.wait()
-        if self._sshd.hangs_up == "exit":
-            self._cut()
-        with suppress(OSError, EOFError):
-            if self._sshd.exit_code:
-                channel.send_exit_status(code)
-            channel.shutdown_write()
-            channel.close()
+        return process.wait()
 
     def _cut(self) -> None:
         time.sleep(0.1)  # what was sent before is on its way
         self._transport.close()
 
 
-def _feed(channel: Channel, stdin: int, process: "subprocess.Popen[bytes]") -> None:
-    with suppress(OSError):
+def _feed(channel: Channel, stdin: IO[bytes]) -> None:
+    with suppress(OSError, ValueError):  # the command has ended
         while chunk := channel.recv(CHUNK):
             rest = memoryview(chunk)
             while rest:
-                rest = rest[os.write(stdin, rest) :]
-    assert process.stdin
-    with suppress(OSError):
-        process.stdin.close()
+                rest = rest[stdin.write(rest) :]
+        stdin.close()
 
 
 def _copy(source: int, send: object) -> bool:
@@ -173,7 +189,7 @@ def _copy(source: int, send: object) -> bool:
     try:
         while chunk := os.read(source, CHUNK):
             send(chunk)
-    except OSError:
+    except (OSError, EOFError):
         return False
     return True
 

@@ -227,6 +227,7 @@ def test_several_commands_share_one_connection(guest: SshGuest, sshd: Sshd) -> N
 
 
 def test_death_by_a_signal_is_255_as_for_ssh(guest: SshGuest, sshd: Sshd) -> None:
+    assert guest.run("kill -9 $$", 10).exit_code == 255
     sshd.exit_code = False
     assert guest.run("true", 10).exit_code == 255
 

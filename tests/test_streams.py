@@ -66,8 +66,8 @@ def test_without_a_command_stdin_is_a_script(sshd: Sshd, paths: MachinePaths) ->
 
 
 def test_it_ends_with_the_command_though_stdin_is_open(sshd: Sshd, paths: MachinePaths) -> None:
-    process = subprocess.Popen(joined(sshd, paths, "exit 5"), stdin=subprocess.PIPE)
-    assert process.wait(20) == 5
+    with subprocess.Popen(joined(sshd, paths, "exit 5"), stdin=subprocess.PIPE) as process:
+        assert process.wait(20) == 5
 
 
 def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, paths: MachinePaths) -> None:
@@ -79,12 +79,13 @@ def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, pat
 
 @pytest.mark.parametrize("line", ["yes", "yes >&2"])
 def test_it_ends_when_nobody_reads_any_more(sshd: Sshd, paths: MachinePaths, line: str) -> None:
-    process = subprocess.Popen(joined(sshd, paths, line), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout and process.stderr
-    read = process.stderr if line.endswith("2") else process.stdout
-    assert read.read(2) == b"y\n"
-    read.close()
-    assert process.wait(20) == 98
+    command = joined(sshd, paths, line)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        read = process.stderr if line.endswith("2") else process.stdout
+        assert read.read(2) == b"y\n"
+        read.close()
+        assert process.wait(20) == 98
 
 
 def test_a_full_disk_is_named(sshd: Sshd, paths: MachinePaths) -> None:
