@@ -13,9 +13,7 @@ LINKED = 0x1000000  # where Linux is linked to lie
 
 def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memory: int = 1 << 20) -> bytes:
     """An ELF file for x86-64 with two segments that are loaded, the second behind a gap."""
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, address, 64, 0, 0, 64, 56, 2, 64, 0, 0
-    )
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, address, 64, 0, 0, 64, 56, 2, 64, 0, 0)
     data = 64 + 2 * 56
     first = struct.pack("<IIQQQQQQ", 1, 5, data, 0, address, len(content), len(content), 4096)
     second = struct.pack("<IIQQQQQQ", 1, 6, data, 0, address + 0x10000, 8, in_memory, 4096)

@@ -328,7 +328,7 @@ def test_two_at_once_keep_one_image_and_both_sources(images: Images, tmp_path: P
 def test_what_is_kept_is_plain_json_that_names_its_format(images: Images, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     kept = json.loads(home.image(image.sha256).facts.read_text())
-    assert kept["format"] == 1
+    assert kept["format"] == 2
     assert kept["version"] == image.version
 
 
