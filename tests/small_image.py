@@ -32,8 +32,6 @@ remove = ["boot/*", "usr/share/doc/*"]
 folders = { "tmp" = "1777" }
 [files.links]
 "bin" = "usr/bin"
-[files.owners]
-"home/docker/notes" = "1000:1000"
 [files.modes]
 "etc/shadow" = "600"
 [busybox]

@@ -22,7 +22,6 @@ def test_our_recipe_is_read() -> None:
         ("security", False),
     ]
     assert ours.files.modes["etc/shadow"] == 0o600
-    assert ours.files.owners["home/docker"] == (1000, 1000)
     assert "console=ttyS0" in ours.kernel_arguments
     assert ours.stage1_init.read_bytes().startswith(b"#!/bin/sh\n")
     assert [path.name for path in ours.keys if not path.is_file()] == []
@@ -59,7 +58,6 @@ def test_every_script_of_the_recipe_says_what_runs_it() -> None:
     [
         ('component = "main"\n', ""),
         ('"etc/shadow" = "600"', '"etc/shadow" = "rw"'),
-        ('"1000:1000"', '"docker"'),
         ("required = true", "needed = true"),
         ("[packages]", "[packages"),
         ("root = [", "root = 5 #"),

@@ -65,8 +65,8 @@ def test_folders_that_hold_nothing_are_pruned() -> None:
 
 def test_a_change_keeps_the_rest() -> None:
     tree = a_tree("etc/shadow")
-    tree.change("etc/shadow", mode=0o600, uid=1)
+    tree.change_mode("etc/shadow", 0o600)
     node = tree["etc/shadow"]
-    assert (node.kind, node.content, node.mode, node.uid) == (Kind.FILE, b"etc/shadow", 0o600, 1)
+    assert (node.kind, node.content, node.mode) == (Kind.FILE, b"etc/shadow", 0o600)
     with pytest.raises(B2dError, match="etc/gshadow"):
-        tree.change("etc/gshadow", mode=0o600)
+        tree.change_mode("etc/gshadow", 0o600)

@@ -16,14 +16,15 @@ def pack(tree: Tree, mtime: int) -> bytes:
 
 def _entry(number: int, path: str, node: Node, mtime: int) -> bytes:
     content = node.target.encode() if node.kind is Kind.LINK else node.content
-    return _record(number, TYPES[node.kind] | node.mode, mtime, path, content, (node.uid, node.gid))
+    return _record(number, TYPES[node.kind] | node.mode, mtime, path, content)
 
 
-def _record(number: int, mode: int, mtime: int, path: str, content: bytes, owner: tuple[int, int] = (0, 0)) -> bytes:
+def _record(number: int, mode: int, mtime: int, path: str, content: bytes) -> bytes:
     name = path.encode() + b"\0"
+    uid = gid = 0
     links = 1
     # inode, mode, uid, gid, links, mtime, size, device (4 fields), length of the name, checksum
-    fields = (number, mode, *owner, links, mtime, len(content), 0, 0, 0, 0, len(name), 0)
+    fields = (number, mode, uid, gid, links, mtime, len(content), 0, 0, 0, 0, len(name), 0)
     header = b"070701" + b"".join(b"%08X" % value for value in fields)
     return _padded(header + name) + _padded(content)
 

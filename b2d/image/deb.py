@@ -65,6 +65,6 @@ def _put(
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
         content = archive.extractfile(member)  # of a hard link: what it was linked to
         assert content is not None  # so it has content
-        tree.put(path, Node(Kind.FILE, mode, content.read(), uid=member.uid, gid=member.gid, package=package))
+        tree.put(path, Node(Kind.FILE, mode, content.read(), package=package))
     else:
         raise DownloadFailed(f"the package {package} holds a device: {member.name}")

@@ -27,7 +27,6 @@ class FileRules:
     remove: tuple[str, ...]
     folders: dict[str, int]  # mode
     links: dict[str, str]
-    owners: dict[str, tuple[int, int]]  # uid, gid
     modes: dict[str, int]
 
 
@@ -107,7 +106,6 @@ def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:
             remove=tuple(files["remove"]),
             folders={path: int(mode, 8) for path, mode in files["folders"].items()},
             links=dict(files["links"]),
-            owners={path: _owner(text) for path, text in files["owners"].items()},
             modes={path: int(mode, 8) for path, mode in files["modes"].items()},
         ),
         busybox=data["busybox"]["program"],
@@ -117,8 +115,3 @@ def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:
         ),
         modules=tuple(data["modules"]["keep"]),
     )
-
-
-def _owner(text: str) -> tuple[int, int]:
-    user, group = text.split(":")
-    return int(user), int(group)

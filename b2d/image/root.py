@@ -22,10 +22,8 @@ def compose(tree: Tree, recipe: Recipe) -> None:
     for path, target in recipe.files.links.items():
         tree.put(path, link(target))
     _link_applets(tree, recipe)
-    for path, (uid, gid) in recipe.files.owners.items():
-        tree.change(path, uid=uid, gid=gid)
     for path, mode in recipe.files.modes.items():
-        tree.change(path, mode=mode)
+        tree.change_mode(path, mode)
 
 
 def _bundle_authorities(tree: Tree) -> None:

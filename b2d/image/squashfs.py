@@ -34,8 +34,8 @@ def pack(tree: Tree, mtime: int, output: Path) -> None:
         _write_tar(tree, mtime, stream)
         stream.seek(0)
         options = ["-tar", "-noappend", "-no-progress", "-quiet", "-b", BLOCK]
-        # the root folder is in no tar: it would be of now, and open to all
-        options += ["-mkfs-time", str(mtime), "-all-time", str(mtime), "-root-mode", "0755"]
+        # the root folder is in no tar: it would be of now, of whoever builds, and open to all
+        options += ["-mkfs-time", str(mtime), "-all-time", str(mtime), "-all-root", "-root-mode", "0755"]
         compression = ["-comp", "zstd", "-Xcompression-level", str(LEVEL)]
         proc.check([PROGRAM, "-", str(output), *options, *compression], timeout_s=LIMIT_S, stdin=stream)
 
@@ -55,7 +55,6 @@ def _member(path: str, node: Node, mtime: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(path)
     member.type = TYPES[node.kind]
     member.mode = stat.S_IMODE(node.mode)
-    member.uid, member.gid = node.uid, node.gid
     member.mtime = mtime
     member.linkname = node.target
     member.size = len(node.content)

@@ -22,14 +22,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One file, folder or link."""
+    """One file, folder or link. Everything in an image is root's; the boot gives the person what is theirs."""
 
     kind: Kind
     mode: int  # permission bits
     content: bytes = b""
     target: str = ""  # of a link
-    uid: int = 0
-    gid: int = 0
     package: str = ""  # which one brought it, "" for b2d's own
 
 
@@ -81,9 +79,8 @@ class Tree:
                 raise B2dError(f"{path} cannot be put into {parent}, which is no folder")
         self.nodes[path] = node
 
-    def change(self, path: str, **fields: int) -> None:
-        """Give a node another mode, uid or gid."""
-        self.nodes[path] = replace(self[path], **fields)  # type: ignore[arg-type]
+    def change_mode(self, path: str, mode: int) -> None:
+        self.nodes[path] = replace(self[path], mode=mode)
 
     def remove(self, pattern: str) -> int:
         """Remove what matches, with all that is in it; how many nodes that were."""
