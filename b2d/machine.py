@@ -81,8 +81,10 @@ class Machine:
             driver = self._driver(spec)
             driver.check()
             with held_back():
-                driver.create(seed.payload(first_keys(self.paths)))
-                self._store.write(spec)
+                payload = seed.payload(first_keys(self.paths))
+                self._store.write(spec)  # first: a disk without a spec would be nobody's, and in the way
+                if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
+                    driver.create(payload)
             return True
 
     def up(self) -> RunningFacts:
@@ -92,9 +94,12 @@ class Machine:
         with self._lock("up"):
             spec = self.spec()
             driver = self._driver(spec)
-            if driver.state() == MachineState.STOPPING:
+            before = self._state_of(driver)
+            if before == MachineState.STOPPING:
                 self._wait_off(driver)
-            before = driver.state()
+                before = driver.state()
+            elif before == MachineState.CRASHED:
+                driver.kill()  # what is left of it may still have its ports
             if before not in COMING_UP:
                 spec = self._prepared(spec, before)
                 driver = self._driver(spec)
@@ -111,15 +116,16 @@ class Machine:
         """
         with self._lock("stop"):
             driver = self._driver(self.spec())
-            self._store.remove_env(self.name)
             state = driver.state()
             if state in OFF or state == MachineState.SAVED:
+                self._store.remove_env(self.name)
                 if state == MachineState.CRASHED:
                     driver.kill()
                 return False
             with self._reporter.step(f"stopping {self.name}"):
-                if state != MachineState.STOPPING:
-                    driver.stop()
+                with self._unpointed(driver):
+                    if state != MachineState.STOPPING:
+                        driver.stop()
                 self._wait_off(driver)
             return True
 
@@ -127,9 +133,9 @@ class Machine:
         """Cut the power; False when it was off already."""
         with self._lock("poweroff"):
             driver = self._driver(self.spec())
-            self._store.remove_env(self.name)
             was_on = driver.state() in ON
-            driver.kill()
+            with self._unpointed(driver):
+                driver.kill()
             return was_on
 
     def restart(self) -> RunningFacts:
@@ -147,13 +153,12 @@ class Machine:
         """Write the machine's state to disk and end it; False when it was saved already."""
         with self._lock("save"):
             driver = self._driver(self.spec())
-            state = driver.state()
+            state = self._state_of(driver)
             if state == MachineState.SAVED:
                 return False
             if state not in (MachineState.RUNNING, MachineState.PAUSED):
                 raise WrongState(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
-            self._store.remove_env(self.name)
-            with self._reporter.step(f"saving {self.name}"):
+            with self._reporter.step(f"saving {self.name}"), self._unpointed(driver):
                 driver.save()
             return True
 
@@ -187,10 +192,29 @@ class Machine:
 
     def _running(self) -> Driver:
         driver = self._driver(self.spec())
-        state = driver.state()
+        state = self._state_of(driver)
         if state not in COMING_UP:
             raise WrongState(f"{self.name} is {state}, not running", hint="b2d up")
         return driver
+
+    def _state_of(self, driver: Driver) -> MachineState:
+        """What the hypervisor says of a machine that has a spec. Raises MachineAbsent when that is all it has."""
+        state = driver.state()
+        if state == MachineState.ABSENT:
+            raise MachineAbsent(f"the disk of {self.name} is gone", hint=f"b2d delete --vm {self.name}")
+        return state
+
+    @contextmanager
+    def _unpointed(self, driver: Driver) -> Iterator[None]:
+        """Nobody is pointed at a machine that is ended in the block; if it runs on, they are again."""
+        facts = self._store.read_env(self.name)
+        self._store.remove_env(self.name)
+        try:
+            yield
+        except BaseException:
+            if facts is not None and driver.state() in COMING_UP:
+                self._store.write_env(self.name, facts)
+            raise
 
     def _driver(self, spec: MachineSpec) -> Driver:
         return self._parts.driver(spec)
@@ -204,8 +228,6 @@ class Machine:
         """What the machine must have before it starts; what changed in the spec is kept."""
         from b2d.preparation import credentials, free_ports, newest_image
 
-        if state == MachineState.ABSENT:
-            raise MachineAbsent(f"the disk of {self.name} is gone", hint=f"b2d delete --vm {self.name}")
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
             return spec

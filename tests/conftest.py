@@ -16,6 +16,7 @@ from b2d.image.build import BuildRequest, build
 from b2d.images import Images
 from b2d.layout import Home
 from b2d.model import Image
+from tests.boxes import Box
 from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian, served
 
@@ -38,6 +39,14 @@ def debian(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDebian]:
     monkeypatch.setenv("NO_PROXY", "*")
     with served(LocalDebian()) as archive:
         yield archive
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    """A machine of the fake hypervisor in a home of its own, to be made yet."""
+    made = Box(Home(tmp_path / "home"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

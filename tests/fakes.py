@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import CommandResult, Endpoint, MachineSpec, MachineState, ProcessIdentity
+from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
 
 ALIVE = frozenset(
     {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
@@ -189,6 +190,29 @@ def _end(machine: FakeMachine, state: MachineState) -> None:
     machine.state = state
     machine.process = None
     machine.endpoint = None
+
+
+class FakeImages:
+    """The images of a home, by hash and in the order in which they were taken in; `damaged` ones fail to verify."""
+
+    def __init__(self, kept: dict[str, str]) -> None:
+        self.kept = kept  # hash: source
+        self.damaged: set[str] = set()
+        self.verified: list[str] = []
+
+    def find(self, source: str) -> Image | None:
+        found = [sha256 for sha256, of in self.kept.items() if of == source]
+        return self.get(found[-1]) if found else None
+
+    def get(self, sha256: str) -> Image:
+        if sha256 not in self.kept:
+            raise B2dError(f"the image {sha256[:12]} is not kept any more", hint="b2d download")
+        return Image(sha256, Path("/nonexistent") / f"{sha256}.iso", self.kept[sha256], sha256[:4], 1)
+
+    def verify(self, image: Image) -> None:
+        self.verified.append(image.sha256)
+        if image.sha256 in self.damaged:
+            raise DownloadFailed(f"the image {image.version} is damaged")
 
 
 class FakeProgress:

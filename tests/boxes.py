@@ -1,0 +1,247 @@
+"""A machine of the fake hypervisor in a home of its own, whose Docker really listens on a loopback address."""
+
+import os
+import socket
+import ssl
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar, cast
+
+from b2d.layout import Home, MachinePaths
+from b2d.machine import Machine, Parts
+from b2d.model import Endpoint, Image, MachineSpec, MachineState
+from b2d.ports import Driver, Guest, KeptImages, Reporter
+from b2d.store import MachineStore
+from tests.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
+
+Door = TypeVar("Door")
+
+# of this process alone: other tests of this host have others
+ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+
+
+class Engine:
+    """The guest's open ports: Docker's API as far as /_ping, with what the seed disk says of TLS; ssh just listens."""
+
+    def __init__(self, spec: MachineSpec, paths: MachinePaths, box: "Box") -> None:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if box.docker_answers and self.path == "/_ping" else 503)
+                self.send_header("Api-Version", "1.45")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return formatdate(time.time() + box.clock_ahead_s, usegmt=True)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._ssh = socket.create_server((spec.address, spec.ssh_port))
+        self._docker = ThreadingHTTPServer((spec.address, spec.docker_port), Answer)
+        if spec.tls:
+            self._docker.socket = _context(paths).wrap_socket(self._docker.socket, server_side=True)
+        threading.Thread(target=self._docker.serve_forever, args=(0.005,), daemon=True).start()
+
+    def close(self) -> None:
+        self._ssh.close()
+        self._docker.shutdown()
+        self._docker.server_close()
+
+
+def _context(paths: MachinePaths) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    inside = paths.folder.parent.parent / "guest"
+    with tarfile.open(paths.seed) as seed:
+        seed.extractall(inside, filter="data")
+    context.load_cert_chain(inside / "tls" / "server.pem", inside / "tls" / "server-key.pem")
+    context.load_verify_locations(inside / "tls" / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+class ListeningDriver(FakeDriver):
+    """A fake driver whose machine listens on its ports as long as its process lives."""
+
+    def __init__(self, spec: MachineSpec, box: "Box") -> None:
+        super().__init__(spec, box.hypervisor)
+        self.calls = box.calls
+        self._box = box
+
+    def state(self) -> MachineState:
+        found = super().state()
+        if found == MachineState.STOPPING and self._box.looks_until_off is not None:
+            self._box.looks_until_off -= 1
+            if self._box.looks_until_off < 0:
+                super().kill()
+                self.calls.pop()
+                self._hang_up()
+        return found
+
+    def start(self) -> None:
+        super().start()
+        if self.spec.name not in self._box.engines:
+            paths = self._box.home.machine(self.spec.name)
+            self._box.engines[self.spec.name] = Engine(self.spec, paths, self._box)
+
+    def stop(self) -> None:
+        super().stop()
+        self._hang_up()
+
+    def kill(self) -> None:
+        super().kill()
+        self._hang_up()
+
+    def save(self) -> None:
+        super().save()
+        self._hang_up()
+
+    def delete(self) -> None:
+        super().delete()
+        self._hang_up()
+
+    def crash(self) -> None:
+        super().crash()
+        self._hang_up()
+
+    def panic(self) -> None:
+        """The guest has crashed, and the hypervisor's process stays, with its ports."""
+        self._existing().state = MachineState.CRASHED
+
+    def _hang_up(self) -> None:
+        machine = self.machine
+        if machine is None or machine.state not in ALIVE:
+            engine = self._box.engines.pop(self.spec.name, None)
+            if engine is not None:
+                engine.close()
+
+
+class BoxGuest(FakeGuest):
+    """A guest whose clock can be moved."""
+
+    def __init__(self, box: "Box") -> None:
+        super().__init__()
+        self._box = box
+
+    def run(self, command: str, timeout_s: float) -> Any:
+        done = super().run(command, timeout_s)
+        if command.startswith("sudo date -u -s"):
+            self._box.clock_ahead_s += int(command.rsplit("+", maxsplit=1)[-1].strip(" )"))
+        return done
+
+
+class Strikes:
+    """Raises KeyboardInterrupt at one of the moments at which a door is passed, once."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.passed = 0
+
+    def watch(self, door: Door) -> Door:
+        return cast(Door, _Watched(door, self)) if self.at is not None else door
+
+    def look(self) -> None:
+        self.passed += 1
+        if self.passed == self.at:
+            raise KeyboardInterrupt
+
+
+class _Watched:
+    """A door that is passed before and after each call."""
+
+    def __init__(self, door: object, strikes: Strikes) -> None:
+        self._door = door
+        self._strikes = strikes
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._door, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._strikes.look()
+            result = found(*arguments, **named)
+            self._strikes.look()
+            return result
+
+        return call
+
+
+@dataclass
+class Box:
+    """One home with one hypervisor; tests set what they are about."""
+
+    home: Home
+    hypervisor: FakeHypervisor = field(default_factory=FakeHypervisor)
+    reporter: FakeReporter = field(default_factory=FakeReporter)
+    images: FakeImages = field(default_factory=lambda: FakeImages({"0" * 64: "debian"}))
+    engines: dict[str, Engine] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)  # of all drivers
+    docker_answers: bool = True
+    clock_ahead_s: float = 0
+    looks_until_off: int | None = None  # so often a machine is seen stopping, before it is off; None: for ever
+    wait_s: float = 5
+    stop_wait_s: float = 0.2
+    lock_wait_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.guest = BoxGuest(self)
+
+    @property
+    def store(self) -> MachineStore:
+        return MachineStore(self.home, self.lock_wait_s)
+
+    @property
+    def paths(self) -> MachinePaths:
+        return self.home.machine("box")
+
+    def spec(self, **changes: object) -> MachineSpec:
+        return a_spec("box", **{"address": ADDRESS, "tls": False, "docker_port": 2375, **changes})
+
+    def driver(self, spec: MachineSpec | None = None) -> ListeningDriver:
+        return ListeningDriver(spec or self.store.read("box") or self.spec(), self)
+
+    def machine(self, strikes: Strikes | None = None) -> Machine:
+        watch = (strikes or Strikes()).watch
+        images: Callable[[], KeptImages] = lambda: watch(self.images)  # noqa: E731
+        driver: Callable[[MachineSpec], Driver] = lambda spec: watch(self.driver(spec))  # noqa: E731
+        guest: Callable[[Endpoint, MachinePaths], Guest] = lambda *_: watch(self.guest)  # noqa: E731
+        reporter: Reporter = watch(self.reporter)
+        parts = Parts(watch(self.store), images, driver, guest, reporter, self.wait_s, self.stop_wait_s)
+        return Machine("box", parts)
+
+    def made(self, **changes: object) -> Machine:
+        machine = self.machine()
+        machine.init(lambda: self.spec(**changes))
+        return machine
+
+    def in_state(self, state: MachineState) -> Machine:
+        """A machine of that state, which came to it as machines do; what was called until then is forgotten."""
+        machine = self.machine() if state == MachineState.ABSENT else self.made()
+        if state not in (MachineState.ABSENT, MachineState.STOPPED):
+            machine.up()
+        if state == MachineState.SAVED:
+            machine.save()
+        elif state == MachineState.CRASHED:
+            self.driver().crash()
+        elif state == MachineState.PAUSED:
+            self.driver().pause()
+        elif state in (MachineState.STARTING, MachineState.STOPPING):
+            self.hypervisor.machines["box"].state = state
+        self.calls.clear()
+        self.reporter.said.clear()
+        return machine
+
+    def next_image(self, letter: str = "1") -> Image:
+        """A newer image of the source debian is kept from now on."""
+        self.images.kept[letter * 64] = "debian"
+        return self.images.get(letter * 64)
+
+    def close(self) -> None:
+        for engine in self.engines.values():
+            engine.close()
