@@ -1,7 +1,21 @@
 """Files are written whole, and folders that hold secrets are closed to others."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from b2d.errors import B2dError
+
+
+@contextmanager
+def refusals_told(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a B2dError that names the file; `path` where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename2 or error.filename or path  # of a rename, the name that was to be
+        raise B2dError(f"{named}: {error.strerror or error}") from error
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:

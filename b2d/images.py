@@ -10,7 +10,7 @@ from pathlib import Path
 
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, refusals_told, write_whole
 from b2d.image_files import Part, Stamp
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
@@ -69,7 +69,7 @@ class Images:
         Raises DownloadFailed unless it is a whole ISO image, and B2dError where the home cannot be written:
         nothing is kept then.
         """
-        with _edge(self.home.images):
+        with refusals_told(self.home.images):
             volume = read_volume(iso)
             with self._lock():
                 sha256 = self._copy_in(iso)
@@ -84,7 +84,7 @@ class Images:
         """
         paths = self.home.image(image.sha256)
         facts = _read_facts(paths)
-        with _edge(self.home.images):
+        with refusals_told(self.home.images):
             seen = _read_stamps(paths)
             whole = dict(seen)
             if facts is None or not _is_sound(paths.iso, image.sha256, whole):
@@ -102,7 +102,7 @@ class Images:
         paths = self.home.image(sha256)
         if not self.home.images.is_dir():
             return
-        with _edge(self.home.images), self._lock():
+        with refusals_told(self.home.images), self._lock():
             _unlink(paths)
 
     def _describe(self, sha256: str, label: str, source: str) -> Facts:
@@ -189,14 +189,6 @@ class Images:
             yield
         finally:
             lock.release()
-
-
-@contextmanager
-def _edge(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise B2dError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 def _unlink(paths: ImagePaths) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from b2d import address, certs, keys, seed
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, refusals_told, write_whole
 from b2d.layout import MachinePaths
 from b2d.model import Image, MachineSpec
 from b2d.ports import KeptImages, Reporter
@@ -13,10 +13,11 @@ from b2d.ports import KeptImages, Reporter
 
 def first_keys(paths: MachinePaths) -> str:
     """Make the machine's folder and keys, whichever are missing; return the public key to let in."""
-    private_folder(paths.folder)
-    keys.ensure_client(paths)
-    keys.ensure_host(paths)
-    return paths.ssh_public_key.read_text()
+    with refusals_told(paths.folder):
+        private_folder(paths.folder)
+        keys.ensure_client(paths)
+        keys.ensure_host(paths)
+        return paths.ssh_public_key.read_text()
 
 
 def newest_image(spec: MachineSpec, images: KeptImages, reporter: Reporter) -> MachineSpec:
@@ -40,7 +41,7 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
     """The spec with ports that can be opened now; another is leased, and a note says so, where one is taken."""
     here = [other for other in neighbours if other.address == spec.address]
     avoid = {port for other in here for port in (other.ssh_port, other.docker_port)}
-    ssh_port = address.lease(spec.address, spec.ssh_port, avoid)
+    ssh_port = address.lease(spec.address, spec.ssh_port, avoid | {spec.docker_port})
     docker_port = address.lease(spec.address, spec.docker_port, avoid | {ssh_port})
     for what, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
         if old != new:
@@ -51,23 +52,25 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
 def credentials(spec: MachineSpec, paths: MachinePaths) -> None:
     """Make the keys and certificates that are missing or end soon, and write them on the seed disk."""
     public_key = first_keys(paths)
-    tls = None
-    if spec.tls:
-        certs.ensure(paths, [spec.address], datetime.now(UTC))
-        tls = seed.TlsFiles(
-            ca=(paths.certs / "ca.pem").read_bytes(),
-            server=(paths.authority / "server.pem").read_bytes(),
-            server_key=(paths.authority / "server-key.pem").read_bytes(),
+    with refusals_told(paths.folder):
+        content = seed.image(
+            seed.Seed(
+                hostname=hostname(spec.name),
+                authorized_keys=public_key,
+                host_key=paths.host_key.read_bytes(),
+                tls=_tls(spec, paths) if spec.tls else None,
+            )
         )
-    content = seed.image(
-        seed.Seed(
-            hostname=hostname(spec.name),
-            authorized_keys=public_key,
-            host_key=paths.host_key.read_bytes(),
-            tls=tls,
-        )
+        write_whole(paths.seed, content)
+
+
+def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
+    certs.ensure(paths, [spec.address], datetime.now(UTC))
+    return seed.TlsFiles(
+        ca=(paths.certs / "ca.pem").read_bytes(),
+        server=(paths.authority / "server.pem").read_bytes(),
+        server_key=(paths.authority / "server-key.pem").read_bytes(),
     )
-    write_whole(paths.seed, content)
 
 
 def hostname(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.errors import B2dError, Busy, ConfigError
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, refusals_told, write_whole
 from b2d.layout import Home, MachinePaths
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class MachineStore:
 
     def names(self) -> list[str]:
         """The machines that have a spec, readable or not, sorted."""
-        with _edge(self.home.machines):
+        with refusals_told(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
         return sorted(
             folder.name for folder in folders if _is_name(folder.name) and self._paths(folder.name).spec.is_file()
@@ -76,7 +76,7 @@ class MachineStore:
 
         paths = self._paths(spec.name)
         content = json.dumps({"schema": SCHEMA, **asdict(spec)}, indent=2) + "\n"
-        with _edge(paths.spec):
+        with refusals_told(paths.spec):
             private_folder(paths.folder)
             write_whole(paths.spec, content.encode())
 
@@ -85,7 +85,7 @@ class MachineStore:
         import shutil
 
         paths = self._paths(name)
-        with _edge(paths.folder):
+        with refusals_told(paths.folder):
             if paths.folder.is_dir():
                 paths.spec.unlink(missing_ok=True)
                 shutil.rmtree(paths.folder)
@@ -111,7 +111,7 @@ class MachineStore:
         from filelock import FileLock, Timeout
 
         paths = self._paths(name)
-        with _edge(paths.lock):
+        with refusals_told(paths.lock):
             private_folder(paths.lock.parent)
             lock = FileLock(paths.lock)
             try:
@@ -119,7 +119,7 @@ class MachineStore:
             except Timeout:
                 raise _busy(name, paths) from None
         try:
-            with _edge(paths.holder):
+            with refusals_told(paths.holder):
                 paths.holder.write_text(f"{os.getpid()} {verb}\n")
             yield
         finally:
@@ -134,13 +134,13 @@ class MachineStore:
             if "\n" in value or "\r" in value:
                 raise B2dError(f"{key} holds a line break, and cannot be kept in {path}: {value!r}")
             lines.append(f"{key}={value}\n")
-        with _edge(path):
+        with refusals_told(path):
             write_whole(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
     def remove_env(self, name: str) -> None:
         """Forget what `up` found out; nothing there: nothing."""
         path = self._paths(name).env
-        with _edge(path):
+        with refusals_told(path):
             path.unlink(missing_ok=True)
 
     def read_env(self, name: str) -> RunningFacts | None:
@@ -162,15 +162,6 @@ def _is_name(name: str) -> bool:
     except ConfigError:
         return False
     return True
-
-
-@contextmanager
-def _edge(path: Path) -> Iterator[None]:
-    """Turn what the file system says into a sentence that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise B2dError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":

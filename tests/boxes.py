@@ -23,6 +23,7 @@ Door = TypeVar("Door")
 
 # of this process alone: other tests of this host have others
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+SSH, DOCKER = 22022, 22375
 
 
 class Engine:
@@ -90,18 +91,22 @@ class ListeningDriver(FakeDriver):
             self._box.engines[self.spec.name] = Engine(self.spec, paths, self._box)
 
     def stop(self) -> None:
+        self._note("stop")
         super().stop()
         self._hang_up()
 
     def kill(self) -> None:
+        self._note("kill")
         super().kill()
         self._hang_up()
 
     def save(self) -> None:
+        self._note("save")
         super().save()
         self._hang_up()
 
     def delete(self) -> None:
+        self._note("delete")
         super().delete()
         self._hang_up()
 
@@ -112,6 +117,9 @@ class ListeningDriver(FakeDriver):
     def panic(self) -> None:
         """The guest has crashed, and the hypervisor's process stays, with its ports."""
         self._existing().state = MachineState.CRASHED
+
+    def _note(self, verb: str) -> None:
+        self._box.pointed_at.append((verb, self._box.paths.env.exists()))
 
     def _hang_up(self) -> None:
         machine = self.machine
@@ -182,6 +190,7 @@ class Box:
     images: FakeImages = field(default_factory=lambda: FakeImages({"0" * 64: "debian"}))
     engines: dict[str, Engine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)  # of all drivers
+    pointed_at: list[tuple[str, bool]] = field(default_factory=list)  # what ended it, and whether env was there then
     docker_answers: bool = True
     clock_ahead_s: float = 0
     looks_until_off: int | None = None  # so often a machine is seen stopping, before it is off; None: for ever
@@ -201,7 +210,7 @@ class Box:
         return self.home.machine("box")
 
     def spec(self, **changes: object) -> MachineSpec:
-        return a_spec("box", **{"address": ADDRESS, "tls": False, "docker_port": 2375, **changes})
+        return a_spec("box", **{"address": ADDRESS, "tls": False, "ssh_port": SSH, "docker_port": DOCKER, **changes})
 
     def driver(self, spec: MachineSpec | None = None) -> ListeningDriver:
         return ListeningDriver(spec or self.store.read("box") or self.spec(), self)
@@ -234,6 +243,7 @@ class Box:
         elif state in (MachineState.STARTING, MachineState.STOPPING):
             self.hypervisor.machines["box"].state = state
         self.calls.clear()
+        self.pointed_at.clear()
         self.reporter.said.clear()
         return machine
 

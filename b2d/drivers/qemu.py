@@ -3,14 +3,14 @@
 What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import Dependencies, SavedState
 from b2d.drivers.qmp import Qmp, QmpError
-from b2d.errors import B2dError, MachineAbsent, OutOfTime, WrongState
+from b2d.errors import MachineAbsent, OutOfTime, WrongState
+from b2d.files import refusals_told
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
@@ -57,11 +57,11 @@ class QemuDriver:
         from b2d.drivers import qemu_disk
 
         self.check()
-        with _edge():
+        with refusals_told(self._paths.folder):
             qemu_disk.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
 
     def delete(self) -> None:
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             self._process.end()
             for path in (self._paths.qemu_saved, self._paths.serial_log):
                 path.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ class QemuDriver:
         state = self._existing()
         if state in (MachineState.RUNNING, MachineState.STOPPING):
             raise WrongState(f"{self._spec.name} is {state} already")
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             if state == MachineState.PAUSED:
                 self._go_on()
                 return
@@ -96,13 +96,13 @@ class QemuDriver:
 
     def stop(self) -> None:
         if self._running() == MachineState.PAUSED:
-            with held_back(), _edge():
+            with held_back(), refusals_told(self._paths.folder):
                 self._go_on()  # a guest that stands still would not notice
         with Qmp(self._paths.qmp_socket) as qmp:
             qmp.execute("system_powerdown")
 
     def kill(self) -> None:
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             self._process.end()
 
     def save(self) -> None:
@@ -110,7 +110,7 @@ class QemuDriver:
         launch = self._process.launch()
         if launch is None:
             raise WrongState(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             with Qmp(self._paths.qmp_socket) as qmp:
                 self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
             self._process.end()
@@ -187,12 +187,3 @@ class QemuDriver:
         except (QmpError, OutOfTime):
             return False
         return True
-
-
-@contextmanager
-def _edge() -> Iterator[None]:
-    """What the file system refuses, in a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise B2dError(f"{error.filename or 'a file of the machine'}: {error.strerror or error}") from error

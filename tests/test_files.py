@@ -1,0 +1,92 @@
+"""Files are whole or not there, and closed to others whatever the umask."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.files import private_folder, refusals_told, write_whole
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("wanted", [0o600, 0o644])
+def test_a_file_has_its_mode(tmp_path: Path, wanted: int) -> None:
+    write_whole(tmp_path / "file", b"content", wanted)
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert mode(tmp_path / "file") == wanted
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_private_folder_is_so_with_all_that_was_missing_above_it(tmp_path: Path) -> None:
+    deep = tmp_path / "home" / "machines" / "box"
+    assert private_folder(deep) == deep
+    assert [mode(folder) for folder in (deep, deep.parent, deep.parent.parent)] == [0o700] * 3
+
+
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    private_folder(tmp_path)
+    assert mode(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("there", ["a file", "a file above"])
+def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path, there: str) -> None:
+    (tmp_path / "box").write_text("in the way")
+    wanted = tmp_path / "box" / "deeper" if there == "a file above" else tmp_path / "box"
+    with pytest.raises(B2dError, match=str(tmp_path / "box")), refusals_told(tmp_path):
+        private_folder(wanted)
+
+
+def test_an_older_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"something longer than that")
+    (tmp_path / "file").chmod(0o644)
+    write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert mode(tmp_path / "file") == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old" * 10)
+    with (tmp_path / "file").open("rb") as reader:
+        reader.read(3)
+        write_whole(tmp_path / "file", b"new")
+        assert reader.read() == b"old" * 9
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").write_text("kept")
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "taken", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert (tmp_path / "taken" / "inside").read_text() == "kept"
+
+
+def test_a_refusal_names_the_file_that_was_to_be(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(B2dError) as caught, refusals_told(tmp_path):
+        write_whole(tmp_path / "taken", b"new")
+    assert caught.value.message == f"{tmp_path / 'taken'}: Is a directory"
+
+
+def test_a_refusal_without_a_name_is_told_with_the_one_that_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(B2dError) as caught, refusals_told(tmp_path):
+        raise OSError(28, "No space left on device")
+    assert caught.value.message == f"{tmp_path}: No space left on device"
