@@ -55,9 +55,8 @@ class MachineStore:
         """The machines that have a spec, readable or not, sorted."""
         with refusals_told(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-        return sorted(
-            folder.name for folder in folders if _is_name(folder.name) and self._paths(folder.name).spec.is_file()
-        )
+            names = [folder.name for folder in folders if _is_name(folder.name)]
+            return sorted(name for name in names if self._paths(name).spec.is_file())
 
     def read(self, name: str) -> "MachineSpec | None":
         """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
