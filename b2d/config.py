@@ -104,7 +104,19 @@ def _value(origin: str, key: str, value: object) -> Any:
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
         low, high = RANGES[key]
         raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"from {low} to {high}")
+    if key == "address" and converted and not _is_loopback(converted):
+        raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint="a loopback address, as 127.0.59.103")
     return converted
+
+
+def _is_loopback(text: str) -> bool:
+    """True for an address that nobody beyond this host can reach: nothing else keeps a Docker without TLS from them."""
+    from ipaddress import AddressValueError, IPv4Address
+
+    try:
+        return IPv4Address(text).is_loopback
+    except AddressValueError:
+        return False
 
 
 def _bool(value: object) -> bool | None:

@@ -1,0 +1,203 @@
+"""What flags, the environment and config.toml say, in this order, and what none of them can say."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d import config
+from b2d.errors import ConfigError
+from b2d.layout import Home
+from b2d.settings import Settings
+
+RANGED = st.sampled_from(sorted(config.RANGES))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def says(home: Home, content: str | bytes) -> Home:
+    home.config.write_bytes(content.encode() if isinstance(content, str) else content)
+    return home
+
+
+def one(home: Home, key: str, value: object) -> object:
+    return getattr(config.load(home, {}, {key: value}).settings, key)
+
+
+def refused(home: Home, **environ: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config.load(home, environ, {})
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_nobody_said_anything(home: Home) -> None:
+    effective = config.load(home, {}, {})
+    assert effective.settings == Settings()
+    assert set(effective.origins) == {field.name for field in fields(Settings)}
+    assert set(effective.origins.values()) == {"default"}
+
+
+def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
+    says(home, "memory = 1000\ncpus = 1\ndisk = 5000\n")
+    effective = config.load(home, {"B2D_MEMORY": "2000", "B2D_CPUS": "2"}, {"memory": 3000, "disk": None})
+    assert (effective.settings.memory, effective.settings.cpus, effective.settings.disk) == (3000, 2, 5000)
+    assert effective.origins["memory"] == "--memory"
+    assert effective.origins["cpus"] == "B2D_CPUS"
+    assert effective.origins["disk"] == str(home.config)
+    assert effective.origins["wait"] == "default"
+
+
+def test_what_is_said_again_as_the_default_is_still_said(home: Home) -> None:
+    assert config.load(home, {"B2D_MEMORY": "2048"}, {}).origins["memory"] == "B2D_MEMORY"
+
+
+def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
+    for field in fields(Settings):
+        value = getattr(Settings(), field.name)
+        text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+        if text:
+            effective = config.load(home, {f"B2D_{field.name.upper()}": text}, {})
+            assert effective.settings == Settings()
+            assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
+        line = f"{field.name} = {value!r}".replace("True", "true").replace("False", "false")
+        assert config.load(says(home, line), {}, {}).settings == Settings()
+        home.config.unlink()
+    assert config.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
+
+
+def test_an_empty_variable_says_nothing(home: Home) -> None:
+    assert config.load(home, {"B2D_MEMORY": "", "B2D_IMAGE": ""}, {}).settings == Settings()
+
+
+def test_variables_of_others_are_not_read(home: Home) -> None:
+    environ = {"MEMORY": "1", "B2D_HOME": "/x", "B2D_MEMROY": "1", "b2d_memory": "1"}
+    assert config.load(home, environ, {}).settings == Settings()
+
+
+def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:
+    error = refused(says(home, "memroy = 1000\n"))
+    assert error.message == f"{home.config}: there is no setting 'memroy': did you mean 'memory'?"
+    assert error.hint.startswith("one of vm, driver, memory")
+    assert refused(says(home, "xyzzy = 1\n")).message.endswith("there is no setting 'xyzzy'")
+    assert "'machine'" in refused(says(home, "[machine]\nmemory = 1000\n")).message
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("memory = 'much'", "give a whole number"),
+        ("memory = 2048.0", "give a whole number"),
+        ("memory = true", "give a whole number"),
+        ("memory = [2048]", "give a whole number"),
+        ("memory = 255", "from 256 to 1048576"),
+        ("ssh_port = 65536", "from 1 to 65535"),
+        ("docker_port = 0", "from 1 to 65535"),
+        ("wait = -1", "from 1 to 86400"),
+        ("tls = 'perhaps'", "give yes or no"),
+        ("tls = 2", "give yes or no"),
+        ("vm = 7", "give a text"),
+        ("driver = 'vmware'", "one of auto, qemu, virtualbox"),
+        ("accelerator = 'KVM'", "one of auto, kvm, hvf, whpx, tcg"),
+        ("address = '0.0.0.0'", "a loopback address, as 127.0.59.103"),
+        ("address = '192.168.59.103'", "a loopback address, as 127.0.59.103"),
+        ("address = 'localhost'", "a loopback address, as 127.0.59.103"),
+        ("address = '::1'", "a loopback address, as 127.0.59.103"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hint: str) -> None:
+    error = refused(says(home, line))
+    assert error.message.startswith(f"{home.config}: {line.split(maxsplit=1)[0]} cannot be ")
+    assert error.hint == hint
+
+
+def test_a_value_that_cannot_be_is_told_with_who_said_it(home: Home) -> None:
+    assert refused(home, B2D_MEMORY="lots").message == "B2D_MEMORY: memory cannot be 'lots'"
+    with pytest.raises(ConfigError, match=r"^--cpus: cpus cannot be -1$"):
+        config.load(home, {}, {"cpus": -1})
+
+
+@pytest.mark.parametrize("value", ["", "127.0.0.1", "127.0.59.200"])
+def test_an_address_of_this_host_alone_can_be(home: Home, value: str) -> None:
+    assert one(home, "address", value) == value
+
+
+def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
+    says(home, b"\xef\xbb\xbfmemory = 1000\r\n")
+    assert config.load(home, {}, {}).settings.memory == 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"vm = 'b\xff'", "is not UTF-8: byte 7"),
+        ("memory = 1000".encode("utf-16"), "is not UTF-8: byte 0"),
+        (b"memory: 1000", "is not TOML"),
+        (b"memory = 1000\nmemory = 2000", "is not TOML"),
+        (b"\0", "is not TOML"),
+    ],
+)
+def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, said: str) -> None:
+    message = refused(says(home, content)).message
+    assert message.startswith(f"{home.config} {said}")
+
+
+def test_a_file_that_cannot_be_read_is_told(home: Home) -> None:
+    home.config.mkdir()
+    assert refused(home).message == f"{home.config} cannot be read: Is a directory"
+
+
+@given(key=RANGED, number=st.integers(-(2**40), 2**40))
+def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
+    tmp_path_factory: pytest.TempPathFactory, key: str, number: int
+) -> None:
+    here = Home(tmp_path_factory.getbasetemp())
+    low, high = config.RANGES[key]
+    results = []
+    for environ, flags, line in (({f"B2D_{key.upper()}": str(number)}, {}, ""), ({}, {key: number}, ""), ({}, {}, key)):
+        says(here, f"{line} = {number}" if line else "")
+        try:
+            results.append(getattr(config.load(here, environ, flags).settings, key))
+        except ConfigError:
+            results.append(None)
+    assert results == [number if low <= number <= high else None] * 3
+
+
+@given(st.text())
+def test_no_text_is_too_odd_for_a_number_or_a_switch(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    here = Home(tmp_path_factory.getbasetemp() / "none")
+    for key, kind in (("memory", int), ("tls", bool)):
+        try:
+            assert type(one(here, key, text)) is kind
+        except ConfigError as error:
+            assert repr(text) in error.message
+
+
+@pytest.mark.parametrize("value", [True, "1", "yes", "TRUE", "On"])
+def test_yes_has_some_names(home: Home, value: object) -> None:
+    assert one(home, "restrict", value) is True
+
+
+@pytest.mark.parametrize("value", [False, "0", "no", "False", "OFF"])
+def test_no_has_some_names_too(home: Home, value: object) -> None:
+    assert one(home, "tls", value) is False
+
+
+def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert config.home({}).root == tmp_path / ".b2d"
+    assert config.home({"B2D_HOME": ""}).root == tmp_path / ".b2d"
+    assert config.home({"B2D_HOME": "~/else"}).root == tmp_path / "else"
+    assert config.home({"B2D_HOME": "here"}).root == tmp_path / "here"
+
+
+def test_a_home_of_nobody_is_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.home({"B2D_HOME": "~no-such-user-here/b2d"})
+    assert "B2D_HOME" in caught.value.hint
