@@ -40,6 +40,7 @@ def _from_psutil(pid: int) -> ProcessIdentity | None:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-        return ProcessIdentity(pid, f"{process.create_time():.2f}", f"{psutil.boot_time():.0f}")
+        # a time of day, so that it tells one boot from another too; the time of the boot moves with the clock there
+        return ProcessIdentity(pid, f"{process.create_time():.2f}", "")
     except psutil.Error:
         return None
