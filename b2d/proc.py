@@ -38,8 +38,8 @@ def run(
         )
     except FileNotFoundError as error:
         raise ProgramMissing(f"{arguments[0]} is not installed", hint="b2d doctor --fix") from error
-    except PermissionError as error:
-        raise ProgramMissing(f"{arguments[0]} may not be run here: {error.strerror}") from error
+    except OSError as error:  # it may not be run, or is for another machine
+        raise ProgramMissing(f"{arguments[0]} cannot be run here: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
