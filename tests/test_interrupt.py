@@ -1,0 +1,104 @@
+"""A Ctrl-C during what must be done whole strikes afterwards."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from b2d.interrupt import held_back
+
+
+def strike() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_it_strikes_after_the_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with held_back():
+            strike()
+            done.append("the rest of the block")
+        done.append("what comes after it")
+    assert done == ["the rest of the block"]
+
+
+def test_it_strikes_once_however_often_it_came() -> None:
+    with pytest.raises(KeyboardInterrupt), held_back():
+        strike()
+        strike()
+    with held_back():
+        pass
+
+
+def test_without_one_nothing_is_changed() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with held_back():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        strike()
+
+
+def test_a_block_within_a_block_holds_it_back_to_the_end_of_the_outer_one() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with held_back():
+            with held_back():
+                strike()
+                done.append("inner")
+            done.append("outer")
+        done.append("after")
+    assert done == ["inner", "outer"]
+
+
+def test_it_strikes_also_when_the_block_failed() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught, held_back():
+        strike()
+        raise ZeroDivisionError
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_failure_of_a_block_without_one_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError), held_back():
+        raise ZeroDivisionError
+
+
+def test_in_another_thread_the_block_is_just_done() -> None:
+    done = []
+
+    def work() -> None:
+        with held_back():
+            done.append("in a thread")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["in a thread"]
+
+
+SCRIPT = """
+import time
+from b2d.interrupt import held_back
+try:
+    with held_back():
+        print("in", flush=True)
+        input()
+        print("done", flush=True)
+    print("after", flush=True)
+except KeyboardInterrupt:
+    print("struck", flush=True)
+"""
+
+
+def test_a_real_one_from_outside_waits_too() -> None:
+    command = [sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate("go on\n", timeout=20)
+    assert said == "done\nstruck\n"
