@@ -23,28 +23,33 @@ def put_right(
 
     A clock that is right already costs nothing: `answer` was had anyway, and no connection is made.
     """
-    behind = first = _behind_s(answer, now())
+    first = _behind_s(answer, now())
+    if first is None or abs(first) <= TOLERANCE_S:
+        return
+    behind = first
     inside: Guest | None = None
     for _ in range(ATTEMPTS):
-        if abs(behind) <= TOLERANCE_S:
-            break
         try:
             inside = inside or guest()
             _move(inside, round(behind))
         except B2dError as error:
             reporter.warn(f"the guest's clock is {_seconds(behind)} and could not be set: {error.message}")
             return
-        behind = _behind_s(ask(), now())
-    if abs(behind) > TOLERANCE_S:
-        reporter.warn(f"the guest's clock is {_seconds(behind)}, although it was set {ATTEMPTS} times")
-    elif behind != first:
-        reporter.note(f"the guest's clock was {_seconds(first)}; it is right now")
+        left = _behind_s(ask(), now())
+        if left is None:
+            reporter.note(f"the guest's clock was {_seconds(first)}; it was set")
+            return
+        if abs(left) <= TOLERANCE_S:
+            reporter.note(f"the guest's clock was {_seconds(first)}; it is right now")
+            return
+        behind = left
+    reporter.warn(f"the guest's clock is {_seconds(behind)}, although it was set {ATTEMPTS} times")
 
 
-def _behind_s(answer: Ping | None, now: float) -> float:
-    """How far the guest is behind the host, in seconds; 0 where it did not say."""
+def _behind_s(answer: Ping | None, now: float) -> float | None:
+    """How far the guest is behind the host, in seconds; None where it did not say."""
     if answer is None or answer.date is None:
-        return 0.0
+        return None
     return now - (answer.date + DATE_STEP_S / 2)
 
 
