@@ -3,8 +3,9 @@
 What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,12 +87,11 @@ class App:
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
         taken = {spec.address for spec in self.store.neighbours(settings.vm)}
         source = named(settings.image)
-        image = self.images.find(source) or self.obtain(source)
-        return MachineSpec(
+        spec = MachineSpec(
             name=settings.vm,
             driver="qemu" if settings.driver == "auto" else settings.driver,
             source=source,
-            image=image.sha256,
+            image="",
             memory_mib=self._memory_mib(),
             cpus=settings.cpus,
             disk_mib=settings.disk,
@@ -101,6 +101,8 @@ class App:
             tls=settings.tls,
             restrict=settings.restrict,
         )
+        self.driver(spec).check()  # before minutes are spent on an image
+        return replace(spec, image=self._first_image(source).sha256)
 
     def obtain(self, source: str) -> "Image":
         """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
@@ -137,6 +139,11 @@ class App:
         from b2d.image import mirror, recipe
 
         return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
+
+    def _first_image(self, source: str) -> "Image":
+        """A file as it is now; of other sources what is kept, if anything is."""
+        kept = None if _is_file(source) else self.images.find(source)
+        return kept or self.obtain(source)
 
     def _build(self) -> "Image":
         from tempfile import TemporaryDirectory
@@ -175,12 +182,16 @@ def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Rep
 
 def named(source: str) -> str:
     """The name under which images of a source are kept: a file by its whole path. Raises ConfigError."""
-    if source in (DEBIAN, BOOT2DOCKER) or "://" in source:
+    if not _is_file(source):
         return source
-    path = Path(source).expanduser().absolute()
+    path = Path(os.path.expanduser(source)).absolute()  # noqa: PTH111  pathlib's raises for a ~ that is nobody's
     if not path.is_file():
         raise ConfigError(f"there is no image {source!r}", hint="give debian, boot2docker, an address or a file")
     return str(path)
+
+
+def _is_file(source: str) -> bool:
+    return source not in (DEBIAN, BOOT2DOCKER) and "://" not in source
 
 
 def _guest(endpoint: "Endpoint", paths: MachinePaths) -> "Guest":
