@@ -1,6 +1,5 @@
 """Which loopback address and ports a machine gets: what is free is found out by binding it."""
 
-import errno
 import socket
 import sys
 from collections.abc import Collection, Iterable
@@ -43,8 +42,6 @@ def lease(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
         obstacle = _obstacle(address, port)
         if obstacle is None:
             return port
-        if obstacle.errno == errno.EADDRNOTAVAIL:
-            break
     reason = obstacle.strerror if obstacle else "all are given to other machines"
     raise B2dError(f"no port from {wanted} up can be opened on {address}: {reason}", hint="b2d config")
 

@@ -97,7 +97,6 @@ class Machine:
             before = self._state_of(driver)
             if before == MachineState.STOPPING:
                 self._wait_off(driver)
-                before = driver.state()
             elif before == MachineState.CRASHED:
                 driver.kill()  # what is left of it may still have its ports
             if before not in COMING_UP:

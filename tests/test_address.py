@@ -72,7 +72,7 @@ def test_there_is_no_port_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> No
         address.lease(ADDRESS, 65535, {65535})
 
 
-def test_an_address_that_this_host_has_not_is_told_at_once() -> None:
+def test_an_address_that_this_host_has_not_is_told() -> None:
     with pytest.raises(B2dError, match="Cannot assign"):
         address.lease("192.0.2.1", PORT)
 

@@ -100,6 +100,19 @@ def test_a_machine_that_dies_is_told_at_once_with_how_far_it_came_and_its_last_w
     assert boot.reporter.texts("failed") == ["network"]
 
 
+def test_what_it_said_between_the_last_look_and_its_end_is_told_too() -> None:
+    class Dying(FakeDriver):
+        def state(self) -> MachineState:
+            if self.machine is not None and self.machine.state == MachineState.RUNNING:
+                self.machine.console += "b2d: fail its last words\n"
+                self.crash()
+            return super().state()
+
+    boot = Boot(answers_after=None)
+    boot.driver.__class__ = Dying
+    assert boot.failed().message == "box could not come up: its last words"
+
+
 def test_a_machine_that_dies_before_it_said_anything_is_told_so() -> None:
     boot = Boot(answers_after=None)
     boot.hypervisor.dies_after = 0

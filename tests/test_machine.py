@@ -59,6 +59,8 @@ TABLE: dict[tuple[str, MachineState], tuple[Outcome, list[str], MachineState]] =
     ("restart", ABSENT): (3, [], ABSENT),
     ("restart", STOPPED): (True, ["start"], RUNNING),
     ("restart", RUNNING): (True, ["stop", "kill", "start"], RUNNING),
+    **{("restart", state): (True, ["stop", "kill", "start"], RUNNING) for state in (STARTING, PAUSED)},
+    ("restart", STOPPING): (True, ["kill", "start"], RUNNING),
     ("restart", SAVED): (True, ["start"], RUNNING),
     ("restart", CRASHED): (True, ["kill", "start"], RUNNING),
     ("reset", ABSENT): (3, [], ABSENT),

@@ -143,11 +143,11 @@ class Qmp:
     def _at_edge(self, act: Callable[[], Any], deadline: float) -> Any:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise QmpSilent("QEMU does not answer on its control socket")
+            raise QmpSilent("QEMU does not answer on its control socket", hint="b2d poweroff")
         self._socket.settimeout(left)
         try:
             return act()
         except (TimeoutError, BlockingIOError) as error:  # the latter: its queue of connections is full
-            raise QmpSilent("QEMU does not answer on its control socket") from error
+            raise QmpSilent("QEMU does not answer on its control socket", hint="b2d poweroff") from error
         except OSError as error:
             raise QmpError(f"QEMU's control socket: {error.strerror or error}") from error
