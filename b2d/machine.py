@@ -103,7 +103,7 @@ class Machine:
                 spec = self._prepared(spec, before)
                 driver = self._driver(spec)
                 self._start(driver)
-            answer = self._await_docker(driver, spec, goes_on=before in ASLEEP)
+            answer = self._await_docker(driver, spec, goes_on=before in ASLEEP or before == MachineState.RUNNING)
             if before in ASLEEP:  # it has missed what happened since
                 put_right(answer, lambda: self._ping(driver, spec, ASK_S), self.guest, self._reporter, time)
             return self._written_down(driver, spec)

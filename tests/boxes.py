@@ -24,6 +24,7 @@ Door = TypeVar("Door")
 # of this process alone: other tests of this host have others
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 SSH, DOCKER = 22022, 22375
+BOOT = "b2d: 1.0 kernel\nb2d: 9.0 docker"  # what a guest writes on its console, seen at one look
 
 
 class Engine:
@@ -185,7 +186,7 @@ class Box:
     """One home with one hypervisor; tests set what they are about."""
 
     home: Home
-    hypervisor: FakeHypervisor = field(default_factory=FakeHypervisor)
+    hypervisor: FakeHypervisor = field(default_factory=lambda: FakeHypervisor(script=[BOOT]))
     reporter: FakeReporter = field(default_factory=FakeReporter)
     images: FakeImages = field(default_factory=lambda: FakeImages({"0" * 64: "debian"}))
     engines: dict[str, Engine] = field(default_factory=dict)

@@ -36,8 +36,8 @@ class Boot:
         in_time = self.takes_s < timeout_s
         return ANSWER if in_time and self.answers_after is not None and self.answers_after in console else None
 
-    def awaited(self, timeout_s: float = 20) -> Ping:
-        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s)
+    def awaited(self, timeout_s: float = 20, silence_s: float = 0) -> Ping:
+        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, silence_s)
 
     def failed(self, timeout_s: float = 20) -> B2dError:
         begin = time.monotonic()
@@ -58,6 +58,16 @@ def test_nobody_is_asked_between_the_first_stage_and_the_last() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
     assert {line for _, line in boot.attempts} == {"noise", ALL[-1]}
+
+
+def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent_for_long() -> None:
+    boot = Boot(["noise", *ALL], answers_after="docker")
+    boot.awaited(silence_s=10)
+    assert {line for _, line in boot.attempts} == {ALL[-1]}
+    silent = Boot(["the console of another image"])
+    begin = time.monotonic()
+    silent.awaited(silence_s=0.3)
+    assert time.monotonic() - begin >= 0.3
 
 
 def test_attempts_are_short_while_nobody_knows_and_patient_once_dockerd_runs() -> None:
@@ -195,7 +205,7 @@ def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> N
         raise HypervisorUnusable("gone")
 
     with pytest.raises(HypervisorUnusable):
-        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5)
+        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, 0)
     assert boot.reporter.texts("failed") == ["kernel"]
 
 
@@ -207,5 +217,5 @@ def test_ctrl_c_ends_the_wait_and_the_machine_runs_on() -> None:
 
     boot.hypervisor.script = ()
     with pytest.raises(KeyboardInterrupt):
-        await_docker("box", boot.driver, interrupted, boot.reporter, 5)
+        await_docker("box", boot.driver, interrupted, boot.reporter, 5, 0)
     assert boot.driver.state() == MachineState.RUNNING

@@ -188,6 +188,19 @@ def test_a_clock_that_did_not_sleep_is_its_own_matter(box: Box) -> None:
     assert box.guest.commands == []
 
 
+@pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
+def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_empty(
+    box: Box, state: MachineState
+) -> None:
+    """A resumed guest names no stage, at this up nor at the next."""
+    machine = box.in_state(state)
+    box.hypervisor.script = []
+    box.hypervisor.machines["box"].console = ""
+    begin = time.monotonic()
+    machine.up()
+    assert time.monotonic() - begin < 3
+
+
 def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.hypervisor.unusable = HypervisorUnusable("there is none", hint="b2d doctor --fix")
