@@ -106,6 +106,21 @@ class MachinePaths:
         return self.folder / "disk.vdi"
 
     @property
+    def virtualbox(self) -> Path:
+        """VirtualBox's own folder of the machine: settings, logs, saved states."""
+        return self.folder / "virtualbox"
+
+    @property
+    def virtualbox_settings(self) -> Path:
+        """The machine that VirtualBox has under this file is ours, and no other."""
+        return self.virtualbox / "machine.vbox"
+
+    @property
+    def virtualbox_seed(self) -> Path:
+        """The seed disk as VirtualBox takes it: a CD, known by its name's ending."""
+        return self.virtualbox / "seed.iso"
+
+    @property
     def qemu_pid(self) -> Path:
         return self.folder / "qemu.pid"
 

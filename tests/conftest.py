@@ -19,6 +19,7 @@ from b2d.model import Image
 from tests.boxes import Box
 from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian, served
+from tests.vbox.case import tiny_iso
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_S = 86400.0
@@ -28,7 +29,7 @@ KEPT_S = 86400.0
 def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a person has set up for themselves reaches a test, and no guest reaches beyond itself."""
     for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_"))]:
-        if name != "B2D_TEST_CACHE":
+        if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("B2D_RESTRICT", "1")
 
@@ -82,6 +83,16 @@ def image(image_home: Home) -> Image:
     found = Images(image_home).find("debian")
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="session")
+def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A VirtualBox without any machine, whatever the person at this computer has; the ISO of its tiny guest."""
+    folder = tmp_path_factory.mktemp("virtualbox")
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("VBOX_USER_HOME", str(folder / "home"))
+        patches.setenv("VBOX_IPC_SOCKETID", f"b2d-{os.getpid()}")
+        yield tiny_iso(folder)
 
 
 def _key() -> str:

@@ -35,6 +35,7 @@ PACKAGES = [
     "python3-venv",
     "docker-cli",
     "openssh-client",
+    "binutils",  # the tests' small guest
     "iproute2",
     "procps",
 ]
@@ -46,6 +47,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "PIP_ROOT_USER_ACTION": "ignore",
+    "B2D_TEST_LAB": "yes",  # machines start here, although there is no driver
 }
 APT = """\
 Acquire::Check-Valid-Until "false";
@@ -68,7 +70,7 @@ while [ "$1" != -- ]; do
 done
 shift
 ip link set lo up 2>/dev/null
-exec chroot "$lab" sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "$@"
+exec chroot "$lab" sh -c 'cd "$1" && shift && "$@"; exit $?' sh "$folder" "$@" # the shell stays: it is their init
 """
 
 
@@ -96,9 +98,9 @@ class Lab:
             if self.ready:
                 return
             _check_host()
-            if not (self.folder / "usr" / "lib" / "virtualbox").exists():
+            if not (self.folder / "etc/apt/apt.conf.d/90b2d").exists():  # what is written last of the first step
                 self._debootstrap()
-                self._virtualbox()
+            self._virtualbox()
             self._front_end()
             self._venv()
             self._mark.write_text(_inventory())
@@ -130,12 +132,12 @@ class Lab:
         url = _mirror()
         _run(["debootstrap", "--variant=minbase", "--include=ca-certificates", "sid", str(self.folder), url])
         (self.folder / "etc/apt/sources.list").write_text(f"deb {url} sid main contrib\n")
-        (self.folder / "etc/apt/apt.conf.d/90b2d").write_text(APT)
         policy = self.folder / "usr/sbin/policy-rc.d"  # no service of a package starts
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
         shutil.copy("/etc/resolv.conf", self.folder / "etc/resolv.conf")
         self._authorities()
+        (self.folder / "etc/apt/apt.conf.d/90b2d").write_text(APT)
 
     def _virtualbox(self) -> None:
         say("VirtualBox")

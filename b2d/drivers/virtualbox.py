@@ -1,0 +1,295 @@
+"""Machines of VirtualBox: registered with its service under the settings file in the machine's own folder.
+
+What is in that file is ours; a machine of the same name anywhere else is somebody else's, and is never touched.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d import address
+from b2d.drivers import virtualbox_hardware as hardware
+from b2d.drivers import virtualbox_state
+from b2d.drivers.virtualbox_errors import Refused
+from b2d.drivers.virtualbox_find import Places
+from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.files import private_folder, write_whole
+from b2d.identity import identify, is_alive
+from b2d.interrupt import held_back
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import BoxMachine, VirtualBox
+
+ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
+CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash
+LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
+END_S = 10.0
+STATE_DOES_NOT_FIT = ("VERR_SSM", "VERR_VERSION_MISMATCH", "VERR_FILE_NOT_FOUND", "VERR_TAR", "saved state")
+
+
+class VirtualBoxDriver:
+    """Driver, HasProcess, Compromises and Console for one machine; `vboxapi` is that setting."""
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        paths: MachinePaths,
+        image: Callable[[], Image],
+        vboxapi: str = "",
+        places: Places | None = None,
+    ) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._image = image
+        self._setting = vboxapi
+        self._places = places or Places()
+        self._connected: VirtualBox | None = None
+
+    def check(self) -> None:
+        self._box()
+
+    def create(self, payload: bytes) -> None:
+        box = self._box()
+        self._refuse_another(box)
+        settings = self._paths.virtualbox_settings
+        with _edge():
+            try:
+                private_folder(settings.parent)
+                box.create(
+                    hardware.create_arguments(self._spec.name, str(settings), box.api),
+                    [*hardware.board(box.api), *hardware.of_spec(self._spec, str(self._paths.serial_log))],
+                )
+                box.create_disk(self._paths.disk_vdi, self._spec.disk_mib, payload)
+                self._machine(box).edit(hardware.drives(), [(hardware.DATA_PORT, hardware.DISK, self._paths.disk_vdi)])
+                self._paths.disk_vdi.chmod(0o600)
+            except BaseException:
+                with held_back(), suppress(B2dError):
+                    self._remove(box)
+                raise
+
+    def delete(self) -> None:
+        with held_back(), _edge():
+            try:
+                box = self._box()
+            except HypervisorUnusable:
+                if self._paths.virtualbox_settings.exists():
+                    raise
+                return  # without VirtualBox nothing was made
+            self._remove(box)
+
+    def state(self) -> MachineState:
+        settings = self._paths.virtualbox_settings
+        try:
+            vboxapi = self._places.vboxapi(self._setting)
+        except HypervisorUnusable:
+            return virtualbox_state.of_file(settings)
+        machine = self._box(vboxapi).machine(settings)
+        if machine is None:
+            return MachineState.ABSENT
+        if trouble := machine.trouble():
+            raise HypervisorUnusable(
+                f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
+                hint=f"b2d delete --vm {self._spec.name}",
+            )
+        return _state(machine)
+
+    def start(self) -> None:
+        box, machine, state = self._existing()
+        if state in ON and state != MachineState.PAUSED:
+            raise WrongState(f"{self._spec.name} is {state} already")
+        with held_back(), _edge():
+            if state == MachineState.PAUSED:
+                machine.resume()
+                return
+            self._refuse_taken_ports()
+            if state == MachineState.SAVED and self._resume(machine):
+                return
+            self._boot(box, machine)
+
+    def stop(self) -> None:
+        machine, state = self._running()
+        with held_back():
+            if state == MachineState.PAUSED:
+                machine.resume()  # a guest that stands still would not notice
+            machine.press_button()
+
+    def kill(self) -> None:
+        machine = self._box().machine(self._paths.virtualbox_settings)
+        if machine is not None:
+            with held_back(), _edge():
+                _end(machine)
+
+    def save(self) -> None:
+        machine, _ = self._running()
+        with held_back():
+            machine.save()
+
+    def endpoint(self) -> Endpoint:
+        machine, _ = self._running()
+        rules = {name: (where, port) for name, where, port in machine.forwards()}
+        try:
+            where, ssh_port = rules[hardware.SSH_RULE]
+            return Endpoint(where, ssh_port, rules[hardware.DOCKER_RULE][1])
+        except KeyError as error:
+            raise HypervisorUnusable(
+                f"the port forwards of {self._spec.name} were taken out in VirtualBox", hint="b2d restart"
+            ) from error
+
+    def process(self) -> ProcessIdentity | None:
+        machine = self._box().machine(self._paths.virtualbox_settings)
+        if machine is None or _state(machine) not in ON:
+            return None
+        pid = machine.pid()
+        return None if pid is None else identify(pid)
+
+    def compromises(self) -> list[str]:
+        if self._spec.restrict:
+            return ["VirtualBox cannot shut the machine off from the network: it reaches what this host reaches"]
+        return []
+
+    def console(self) -> str:
+        try:
+            return self._paths.serial_log.read_bytes().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
+        found = vboxapi or self._places.vboxapi(self._setting)
+        if self._connected is None:
+            from b2d.drivers.virtualbox_api import VirtualBox
+
+            self._connected = VirtualBox(found)
+        return self._connected
+
+    def _machine(self, box: "VirtualBox") -> "BoxMachine":
+        machine = box.machine(self._paths.virtualbox_settings)
+        if machine is None:
+            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+        return machine
+
+    def _existing(self) -> "tuple[VirtualBox, BoxMachine, MachineState]":
+        state = self.state()
+        if state == MachineState.ABSENT:
+            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+        box = self._box()
+        return box, self._machine(box), state
+
+    def _running(self) -> "tuple[BoxMachine, MachineState]":
+        _, machine, state = self._existing()
+        if state not in ON:
+            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+        return machine, state
+
+    def _refuse_another(self, box: "VirtualBox") -> None:
+        if box.machine(self._paths.virtualbox_settings) is not None or self._paths.disk_vdi.exists():
+            raise WrongState(f"there is a machine {self._spec.name} already", hint="b2d delete")
+        other = box.other(self._spec.name)
+        if other is not None:
+            raise WrongState(
+                f"VirtualBox has a machine {self._spec.name} that is not b2d's: {other}", hint="b2d init --vm NAME"
+            )
+
+    def _refuse_taken_ports(self) -> None:
+        """VirtualBox would start the machine all the same, without the forward."""
+        for port in (self._spec.ssh_port, self._spec.docker_port):
+            if not address.free(self._spec.address, port):
+                raise HypervisorUnusable(
+                    f"port {port} of {self._spec.address} is taken by another program", hint="b2d config"
+                )
+
+    def _boot(self, box: "VirtualBox", machine: "BoxMachine") -> None:
+        """Give it what the spec says now, and the image, and a seed; then start it."""
+        iso = self._image().iso
+        for path in (iso, self._paths.disk_vdi):
+            if not path.is_file():
+                raise B2dError(f"{path} is gone, {self._spec.name} cannot start without it")
+        seed = self._paths.seed.read_bytes()
+        write_whole(self._paths.virtualbox_seed, seed.ljust(LEAST_MEDIUM, b"\0"))
+        self._paths.serial_log.unlink(missing_ok=True)
+        write_whole(self._paths.serial_log, b"")  # VirtualBox would make it readable by others
+        machine.edit(
+            [*hardware.of_spec(self._spec, str(self._paths.serial_log)), *self._forwards(machine)],
+            [(hardware.ISO_PORT, hardware.DVD, iso), (hardware.SEED_PORT, hardware.DVD, self._paths.virtualbox_seed)],
+        )
+        box.forget_media([iso.parent, self._paths.folder])
+        self._launch(machine)
+
+    def _resume(self, machine: "BoxMachine") -> bool:
+        """Go on from the saved state; False when it does not fit, and is no more."""
+        machine.edit(self._forwards(machine))
+        try:
+            machine.launch()
+        except Refused as refused:
+            if not any(sign in refused.details for sign in STATE_DOES_NOT_FIT):
+                raise HypervisorUnusable(refused.message, details=refused.details) from refused
+            machine.discard_saved()
+            return False
+        return True
+
+    def _launch(self, machine: "BoxMachine") -> None:
+        try:
+            machine.launch()
+        except Refused as refused:
+            raise HypervisorUnusable(refused.message, hint="b2d doctor", details=refused.details) from refused
+
+    def _forwards(self, machine: "BoxMachine") -> list[hardware.Step]:
+        """Ours, in place of those that were; a person's own rules stay."""
+        ours = (hardware.SSH_RULE, hardware.DOCKER_RULE)
+        there = [name for name, _, _ in machine.forwards() if name in ours]
+        return [*hardware.without_forwards(there), *hardware.forwards(self._spec)]
+
+    def _remove(self, box: "VirtualBox") -> None:
+        """Whatever there is of the machine, in VirtualBox and on disk; a shared ISO stays."""
+        machine = box.machine(self._paths.virtualbox_settings)
+        if machine is not None:
+            if not machine.trouble():
+                _end(machine)
+            machine.unregister()
+        box.forget_media([self._paths.folder])
+        shutil.rmtree(self._paths.virtualbox, ignore_errors=True)
+        self._paths.serial_log.unlink(missing_ok=True)
+        self._paths.disk_vdi.unlink(missing_ok=True)
+
+
+def _state(machine: "BoxMachine") -> MachineState:
+    """What VirtualBox says; a crash that a kill has dealt with is none any more."""
+    state = machine.state()
+    if state == MachineState.CRASHED and machine.note(CRASH_SEEN) == machine.last_change():
+        return MachineState.STOPPED
+    return state
+
+
+def _end(machine: "BoxMachine") -> None:
+    """Cut the power, also of a process that answers nobody."""
+    if machine.state() in (*ON, MachineState.CRASHED) and machine.pid() is not None:
+        try:
+            machine.power_down()
+        except HypervisorUnusable:
+            _end_process(machine)
+    if machine.state() == MachineState.CRASHED:
+        machine.write_note(CRASH_SEEN, machine.last_change())
+
+
+def _end_process(machine: "BoxMachine") -> None:
+    pid = machine.pid()
+    process = None if pid is None else identify(pid)
+    if process is not None:
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(process), what="VirtualBox's process to end", timeout_s=END_S)
+    wait_until(lambda: machine.state() not in ON, what="VirtualBox to see its end", timeout_s=END_S)
+
+
+@contextmanager
+def _edge() -> Iterator[None]:
+    """What the file system refuses, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise B2dError(f"{error.filename or 'a file of the machine'}: {error.strerror or error}") from error

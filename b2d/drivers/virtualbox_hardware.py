@@ -1,0 +1,154 @@
+"""What a machine of VirtualBox is made of, as data: which attribute of its API gets which value, by version.
+
+The names are those of VirtualBox's SDK reference. What moved between versions is in the tables at the top.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from b2d.model import GUEST_SSH_PORT, MachineSpec
+
+Version = tuple[int, int]
+Entry = TypeVar("Entry")
+CONTROLLER = "SATA"
+ISO_PORT, DATA_PORT, SEED_PORT = 0, 1, 2
+VIDEO_MIB = 9  # a text console, and a picture of it
+MOST_CPUS = 32  # more make a boot slower, not faster
+SSH_RULE, DOCKER_RULE = "b2d-ssh", "b2d-docker"
+DISK, DVD = "HardDisk", "DVD"
+
+# the first version of the API that has them there; the newest that is not newer than VirtualBox counts
+RTC = {(6, 1): "RTCUseUTC", (7, 1): "platform.RTCUseUTC"}
+FIRMWARE = {(6, 1): "BIOSSettings", (7, 1): "firmwareSettings"}
+AUDIO = {(6, 1): "audioAdapter", (7, 0): "audioSettings.adapter"}
+CPU_PROPERTY = {
+    (6, 1): ("setCPUProperty", "CPUPropertyType"),
+    (7, 1): ("platform.x86.setCPUProperty", "CPUPropertyTypeX86"),
+}
+BOOT_MENU = {(6, 1): "BIOSBootMenuMode", (7, 1): "FirmwareBootMenuMode"}
+OLDEST: Version = (6, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value of one of VirtualBox's enumerations: what number it is, the installed version knows."""
+
+    enumeration: str
+    name: str
+
+
+Value = str | int | bool | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give an attribute its value; `path` goes from the machine on, over attributes and getters of one number."""
+
+    path: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a method."""
+
+    path: str
+    arguments: tuple[Value, ...]
+
+
+Step = Assign | Call
+
+
+def create_arguments(name: str, settings: str, version: Version) -> list[object]:
+    """What IVirtualBox.createMachine wants: arrays are given without their length."""
+    groups, system, flags = ["/"], "Linux26_64", ""
+    if version < (7, 0):
+        return [settings, name, groups, system, flags]
+    unencrypted = ["", "", ""]
+    if version < (7, 1):
+        return [settings, name, groups, system, flags, *unencrypted]
+    return [settings, name, Constant("PlatformArchitecture", "x86"), groups, system, flags, *unencrypted]
+
+
+def board(version: Version) -> list[Step]:
+    """What never changes of a machine."""
+    firmware = newest(FIRMWARE, version)
+    set_cpu_property, properties = newest(CPU_PROPERTY, version)
+    return [
+        Assign(newest(RTC, version), True),
+        Assign(f"{firmware}.IOAPICEnabled", True),
+        Assign(f"{firmware}.ACPIEnabled", True),
+        Assign(f"{firmware}.bootMenuMode", Constant(newest(BOOT_MENU, version), "Disabled")),
+        Assign(f"{firmware}.logoFadeIn", False),
+        Assign(f"{firmware}.logoFadeOut", False),
+        Assign(f"{firmware}.logoDisplayTime", 0),
+        Call(set_cpu_property, (Constant(properties, "PAE"), True)),
+        Assign(f"{newest(AUDIO, version)}.enabled", False),
+        Assign("graphicsAdapter.VRAMSize", VIDEO_MIB),
+        Assign("pointingHIDType", Constant("PointingHIDType", "PS2Mouse")),
+        Call("setBootOrder", (1, Constant("DeviceType", "DVD"))),
+        *(Call("setBootOrder", (place, Constant("DeviceType", "Null"))) for place in (2, 3, 4)),
+        Call("addStorageController", (CONTROLLER, Constant("StorageBus", "SATA"))),
+        Assign(f"getStorageControllerByName({CONTROLLER}).portCount", SEED_PORT + 1),
+        Assign(f"getStorageControllerByName({CONTROLLER}).useHostIOCache", True),
+    ]
+
+
+def drives() -> list[Step]:
+    """The two drives, empty; what lies in them is put there before each boot."""
+    kind = Constant("DeviceType", "DVD")
+    return [Call("attachDeviceWithoutMedium", (CONTROLLER, port, 0, kind)) for port in (ISO_PORT, SEED_PORT)]
+
+
+def of_spec(spec: MachineSpec, serial_log: str) -> list[Step]:
+    """What the spec says, before each boot: a person may have changed it, or somebody in VirtualBox's window."""
+    return [
+        Assign("name", spec.name),
+        Assign("memorySize", spec.memory_mib),
+        Assign("CPUCount", cpus(spec)),
+        Assign("getNetworkAdapter(0).enabled", True),
+        Assign("getNetworkAdapter(0).adapterType", Constant("NetworkAdapterType", "Virtio")),
+        Assign("getNetworkAdapter(0).attachmentType", Constant("NetworkAttachmentType", "NAT")),
+        Assign("getSerialPort(0).path", serial_log),
+        Assign("getSerialPort(0).hostMode", Constant("PortMode", "RawFile")),
+        Assign("getSerialPort(0).enabled", True),
+    ]
+
+
+def forwards(spec: MachineSpec) -> list[Step]:
+    """The guest's ports on the machine's own address of this host."""
+    tcp = Constant("NATProtocol", "TCP")
+    rules = ((SSH_RULE, spec.ssh_port, GUEST_SSH_PORT), (DOCKER_RULE, spec.docker_port, spec.guest_docker_port))
+    return [
+        Call("getNetworkAdapter(0).NATEngine.addRedirect", (name, tcp, spec.address, port, "", guest_port))
+        for name, port, guest_port in rules
+    ]
+
+
+def without_forwards(names: Iterable[str]) -> list[Step]:
+    """Take rules out."""
+    return [Call("getNetworkAdapter(0).NATEngine.removeRedirect", (name,)) for name in names]
+
+
+def host_only(interface: str) -> list[Step]:
+    """The second network card: a network with this host alone, or none."""
+    if not interface:
+        return [Assign("getNetworkAdapter(1).enabled", False)]
+    return [
+        Assign("getNetworkAdapter(1).enabled", True),
+        Assign("getNetworkAdapter(1).adapterType", Constant("NetworkAdapterType", "Virtio")),
+        Assign("getNetworkAdapter(1).attachmentType", Constant("NetworkAttachmentType", "HostOnly")),
+        Assign("getNetworkAdapter(1).hostOnlyInterface", interface),
+    ]
+
+
+def cpus(spec: MachineSpec) -> int:
+    """As many as asked for, else those of this host."""
+    return spec.cpus or min(os.cpu_count() or 1, MOST_CPUS)
+
+
+def newest(table: Mapping[Version, Entry], version: Version) -> Entry:
+    """The entry that holds for a version of the API."""
+    return table[max(known for known in table if known <= max(version, OLDEST))]

@@ -1,0 +1,54 @@
+"""What VirtualBox's names for a machine's state mean, and what its settings file tells where it cannot be asked."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from b2d.model import MachineState
+
+# MachineState of VirtualBox's SDK reference; the numbers differ between versions, the names do not
+STATES = {
+    "PoweredOff": MachineState.STOPPED,
+    "Teleported": MachineState.STOPPED,
+    "RestoringSnapshot": MachineState.STOPPED,
+    "DeletingSnapshot": MachineState.STOPPED,
+    "Snapshotting": MachineState.STOPPED,
+    "Saved": MachineState.SAVED,
+    "AbortedSaved": MachineState.SAVED,  # it ended while its state was being loaded, which is still there
+    "Aborted": MachineState.CRASHED,
+    "Stuck": MachineState.CRASHED,
+    "Paused": MachineState.PAUSED,
+    "TeleportingPausedVM": MachineState.PAUSED,
+    "DeletingSnapshotPaused": MachineState.PAUSED,
+    "Running": MachineState.RUNNING,
+    "Teleporting": MachineState.RUNNING,
+    "LiveSnapshotting": MachineState.RUNNING,
+    "OnlineSnapshotting": MachineState.RUNNING,
+    "DeletingSnapshotOnline": MachineState.RUNNING,
+    "Starting": MachineState.STARTING,
+    "Restoring": MachineState.STARTING,
+    "SettingUp": MachineState.STARTING,
+    "TeleportingIn": MachineState.STARTING,
+    "Stopping": MachineState.STOPPING,
+    "Saving": MachineState.STOPPING,
+}
+
+
+def by_number(constants: Mapping[str, int]) -> dict[int, MachineState]:
+    """The states by the numbers of the installed version, whose constants have more than one name for some."""
+    return {
+        number: STATES[name] for name, number in constants.items() if name in STATES
+    }  # not FirstOnline, LastTransient and the like
+
+
+def of_file(settings: Path) -> MachineState:
+    """The state of a machine that cannot be running, for VirtualBox is not there, by VirtualBox's own record."""
+    try:
+        text = settings.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return MachineState.ABSENT
+    found = re.search(r"<Machine\s[^>]*>", text)
+    element = found[0] if found else ""
+    if "stateFile=" in element:
+        return MachineState.SAVED
+    return MachineState.CRASHED if 'aborted="true"' in element else MachineState.STOPPED
