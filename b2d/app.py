@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from b2d import config
 from b2d.config import Effective
-from b2d.errors import ConfigError
+from b2d.errors import ConfigError, HypervisorUnusable
 from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
 from b2d.settings import Settings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from b2d.ports import Driver, Guest, Reporter
     from b2d.store import MachineStore
 
+QEMU, VIRTUALBOX = "qemu", "virtualbox"
 DEBIAN, BOOT2DOCKER = "debian", "boot2docker"
 LEAST_MEMORY_MIB = 512
 
@@ -69,13 +70,16 @@ class App:
 
     def driver(self, spec: "MachineSpec") -> "Driver":
         """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
-        if spec.driver != "qemu":
-            raise ConfigError(f"this b2d cannot drive {spec.driver}", hint="--driver qemu")
-        from b2d.drivers.qemu import QemuDriver
+        paths = self.home.machine(spec.name)
+        if spec.driver == QEMU:
+            from b2d.drivers.qemu import QemuDriver
 
-        return QemuDriver(
-            spec, self.home.machine(spec.name), lambda: self.images.get(spec.image), self.settings.accelerator
-        )
+            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.accelerator)
+        if spec.driver == VIRTUALBOX:
+            from b2d.drivers.virtualbox import VirtualBoxDriver
+
+            return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
+        raise ConfigError(f"this b2d cannot drive {spec.driver}", hint=f"--driver {QEMU}")
 
     def wished(self) -> "MachineSpec":
         """What a new machine should look like, with an image, which is obtained first where there is none."""
@@ -89,7 +93,7 @@ class App:
         source = named(settings.image)
         spec = MachineSpec(
             name=settings.vm,
-            driver="qemu" if settings.driver == "auto" else settings.driver,
+            driver=self._hypervisor(),
             source=source,
             image="",
             memory_mib=self._memory_mib(),
@@ -133,7 +137,20 @@ class App:
             found = accelerator.choose(self.settings.accelerator)
             return found.name, found.reason
 
-        return doctor.Examination(self.home, self._mirror, chosen)
+        return doctor.Examination(self.home, self._mirror, chosen, self._virtualbox, self._hypervisor())
+
+    def _virtualbox(self) -> str:
+        """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""
+        from b2d.drivers.virtualbox_find import Places
+
+        places = Places()
+        folder = places.vboxapi(self.settings.vboxapi)
+        from b2d.drivers.virtualbox_api import VirtualBox
+
+        found = f"{VirtualBox(folder).version}, through {folder}"
+        if not places.can_start():
+            raise HypervisorUnusable(f"{found}, but its driver is not in the kernel", hint="modprobe vboxdrv")
+        return found
 
     def _mirror(self) -> str:
         from b2d.image import mirror, recipe
@@ -162,6 +179,14 @@ class App:
             return self.images.adopt(iso, source)
         finally:
             iso.unlink(missing_ok=True)
+
+    def _hypervisor(self) -> str:
+        """What was asked for; for "auto" VirtualBox where a machine can really start there, else QEMU."""
+        from b2d.drivers.virtualbox_find import Places
+
+        if self.settings.driver != "auto":
+            return self.settings.driver
+        return VIRTUALBOX if Places().can_start() else QEMU
 
     def _memory_mib(self) -> int:
         """What was asked for; what nobody asked for is half of this host's memory at most."""

@@ -50,11 +50,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What doctor asks of the outside; `mirror` and `accelerator` (name and reason) may raise B2dError."""
+    """What doctor asks of the outside; `mirror`, `accelerator` (name and reason) and `virtualbox` (version and place)
+    may raise B2dError."""
 
     home: Home
     mirror: Callable[[], str]
     accelerator: Callable[[], tuple[str, str]]
+    virtualbox: Callable[[], str]
+    hypervisor: str = "qemu"  # that a new machine would get
     machine_api: str = ""  # the Docker API's version of a machine that runs
     installer: Installer = field(default_factory=Installer)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -64,7 +67,8 @@ class Examination:
         """One after the other, since some take a moment."""
         yield self._python()
         yield self._qemu()
-        yield self._program("qemu-img", QEMU_IMG, "--version", Verdict.BAD, "no disk can be made without it")
+        yield self._program("qemu-img", QEMU_IMG, "--version", self._without("qemu"), "no disk can be made without it")
+        yield self._virtualbox()
         yield self._program(
             "mksquashfs", SQUASHFS, "-version", Verdict.DOUBTFUL, "an image made without it needs more memory"
         )
@@ -82,11 +86,24 @@ class Examination:
         return Finding("python", Verdict.GOOD, here)
 
     def _qemu(self) -> Finding:
-        found = self._program("qemu", QEMU, "--version", Verdict.BAD, "no machine starts", QEMU_PROGRAM)
+        without = self._without("qemu")
+        found = self._program("qemu", QEMU, "--version", without, "no machine of QEMU starts", QEMU_PROGRAM)
         version = _version(found.message.encode())
         if found.verdict == Verdict.GOOD and version < QEMU_TRIED:
             return Finding("qemu", Verdict.DOUBTFUL, f"{found.message}: older than what b2d is tried with")
         return found
+
+    def _virtualbox(self) -> Finding:
+        try:
+            return Finding("virtualbox", Verdict.GOOD, self.virtualbox())
+        except B2dError as error:
+            if self.hypervisor == "virtualbox":
+                return Finding("virtualbox", Verdict.BAD, error.message, error.hint)
+            return Finding("virtualbox", Verdict.GOOD, f"{error.message}: machines are QEMU's", error.hint)
+
+    def _without(self, hypervisor: str) -> Verdict:
+        """How bad it is when one is missing."""
+        return Verdict.BAD if hypervisor == self.hypervisor else Verdict.DOUBTFUL
 
     def _program(
         self, name: str, need: str, question: str, verdict: Verdict, without: str, program: str = ""

@@ -24,3 +24,4 @@ class Settings:
     wait: int = 300  # seconds that up may take
     stop_wait: int = 30  # seconds that the guest has to power itself off
     accelerator: str = "auto"
+    vboxapi: str = ""  # VirtualBox's folder of that name; "": where it usually is

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.doctor import Examination, Finding, Verdict, fix
-from b2d.errors import B2dError
+from b2d.errors import B2dError, HypervisorUnusable
 from b2d.layout import Home
 from b2d.packages import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
 from b2d.store import MachineStore
@@ -48,11 +48,16 @@ def a_program(folder: Path, name: str, script: str) -> str:
     return str(path)
 
 
+def no_virtualbox() -> str:
+    raise HypervisorUnusable("VirtualBox is not installed", hint="install it")
+
+
 def an_examination(tmp_path: Path, **changes: object) -> Examination:
     sound = Examination(
         home=Home(tmp_path / "home"),
         mirror=lambda: "http://mirror.example/debian",
         accelerator=lambda: ("kvm", ""),
+        virtualbox=no_virtualbox,
     )
     return replace(sound, **changes)  # type: ignore[arg-type]
 
@@ -72,11 +77,24 @@ def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
     assert [one.name for one in found if one.verdict == Verdict.BAD] == []
     names = [one.name for one in found]
     assert names == [
-        *("python", "qemu", "qemu-img", "mksquashfs", "acceleration"),
+        *("python", "qemu", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
         *("home", "disk space", "docker", "mirror", "secrets"),
     ]
     assert "QEMU emulator version" in found[1].message
-    assert "mksquashfs version" in found[3].message
+    assert "mksquashfs version" in found[4].message
+
+
+def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -> None:
+    beside = finding(an_examination(tmp_path), "virtualbox")
+    assert (beside.verdict, beside.fix) == (Verdict.GOOD, "install it")
+    assert finding(an_examination(tmp_path, hypervisor="virtualbox"), "virtualbox").verdict == Verdict.BAD
+    there = an_examination(tmp_path, virtualbox=lambda: "7.2, through /somewhere")
+    assert finding(there, "virtualbox").message == "7.2, through /somewhere"
+
+
+def test_qemu_is_no_must_where_machines_would_be_virtualbox_s(tmp_path: Path) -> None:
+    examination = an_examination(tmp_path, installer=FakeHost("apt-get").installer(), hypervisor="virtualbox")
+    assert finding(examination, "qemu").verdict == finding(examination, "qemu-img").verdict == Verdict.DOUBTFUL
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path) -> None:

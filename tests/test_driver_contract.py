@@ -31,7 +31,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patches:
         folder = tmp_path / "a machine, with a comma"
         made: Case = (
-            VirtualBoxCase(request.getfixturevalue("own_virtualbox"), folder)
+            VirtualBoxCase(request.getfixturevalue("own_virtualbox"), folder, patches)
             if request.param == "virtualbox"
             else QemuCase(request.getfixturevalue("tiny_image"), folder, patches)
         )

@@ -223,6 +223,7 @@ class BoxMachine:
                     if self.state() != MachineState.SAVED:  # then the process was gone before it could be asked
                         raise
 
+        self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
         self._ask_bounded(write, SAVE_S + ANSWER_S)
         self._wait_unlocked()
 

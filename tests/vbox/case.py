@@ -27,7 +27,7 @@ BOOT_TIMEOUT_S = 60.0
 
 
 class VirtualBoxCase:
-    def __init__(self, iso: Path, folder: Path) -> None:
+    def __init__(self, iso: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths = MachinePaths(folder)
         self.paths.folder.mkdir(mode=0o700)
         self.paths.seed.write_bytes(bytes(2048))
@@ -41,6 +41,7 @@ class VirtualBoxCase:
         )
         self.image = Image(sha256="0" * 64, iso=iso, source="tiny", version="1", size=iso.stat().st_size)
         self.vboxapi = ""
+        self._monkeypatch = monkeypatch
 
     def driver(self) -> VirtualBoxDriver:
         return VirtualBoxDriver(self.spec, self.paths, lambda: self.image, self.vboxapi)
@@ -63,7 +64,7 @@ class VirtualBoxCase:
         os.kill(self.process().pid, signal.SIGSTOP)
 
     def uninstall(self) -> None:
-        self.vboxapi = "/nonexistent"
+        self._monkeypatch.setattr(self, "vboxapi", "/nonexistent")
 
     def process(self) -> ProcessIdentity:
         process = self.driver().process()
