@@ -116,6 +116,11 @@ class MachinePaths:
         return self.virtualbox / "machine.vbox"
 
     @property
+    def virtualbox_log(self) -> Path:
+        """What the machine's process wrote since its last start."""
+        return self.virtualbox / "Logs" / "VBox.log"
+
+    @property
     def virtualbox_seed(self) -> Path:
         """The seed disk as VirtualBox takes it: a CD, known by its name's ending."""
         return self.virtualbox / "seed.iso"

@@ -3,9 +3,7 @@
 What is in that file is ours; a machine of the same name anywhere else is somebody else's, and is never touched.
 """
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,24 +12,21 @@ from typing import TYPE_CHECKING
 from b2d import address
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers import virtualbox_state
+from b2d.drivers.virtualbox_end import ON, end, true_state
 from b2d.drivers.virtualbox_errors import Refused
 from b2d.drivers.virtualbox_find import Places
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
 from b2d.files import private_folder, write_whole
-from b2d.identity import identify, is_alive
+from b2d.identity import identify
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
-from b2d.wait import wait_until
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import BoxMachine, VirtualBox
 
-ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
-CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash
 LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
-END_S = 10.0
-STATE_DOES_NOT_FIT = ("VERR_SSM", "VERR_VERSION_MISMATCH", "VERR_FILE_NOT_FOUND", "VERR_TAR", "saved state")
+STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
@@ -98,7 +93,7 @@ class VirtualBoxDriver:
                 f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
                 hint=f"b2d delete --vm {self._spec.name}",
             )
-        return _state(machine)
+        return true_state(machine)
 
     def start(self) -> None:
         box, machine, state = self._existing()
@@ -124,7 +119,7 @@ class VirtualBoxDriver:
         machine = self._box().machine(self._paths.virtualbox_settings)
         if machine is not None:
             with held_back(), _edge():
-                _end(machine)
+                end(machine)
 
     def save(self) -> None:
         machine, _ = self._running()
@@ -144,7 +139,7 @@ class VirtualBoxDriver:
 
     def process(self) -> ProcessIdentity | None:
         machine = self._box().machine(self._paths.virtualbox_settings)
-        if machine is None or _state(machine) not in ON:
+        if machine is None or true_state(machine) not in ON:
             return None
         pid = machine.pid()
         return None if pid is None else identify(pid)
@@ -225,19 +220,25 @@ class VirtualBoxDriver:
         """Go on from the saved state; False when it does not fit, and is no more."""
         machine.edit(self._forwards(machine))
         try:
-            machine.launch()
-        except Refused as refused:
-            if not any(sign in refused.details for sign in STATE_DOES_NOT_FIT):
-                raise HypervisorUnusable(refused.message, details=refused.details) from refused
+            self._launch(machine)
+        except HypervisorUnusable as error:
+            if not any(sign in error.details for sign in STATE_DOES_NOT_FIT):
+                raise
             machine.discard_saved()
             return False
         return True
 
     def _launch(self, machine: "BoxMachine") -> None:
+        self._paths.virtualbox_log.unlink(missing_ok=True)
         try:
             machine.launch()
         except Refused as refused:
-            raise HypervisorUnusable(refused.message, hint="b2d doctor", details=refused.details) from refused
+            said = virtualbox_state.last_error(self._paths.virtualbox_log) or refused.message
+            raise HypervisorUnusable(
+                f"VirtualBox does not start {self._spec.name}: {said.splitlines()[0]}",
+                hint="b2d doctor",
+                details=f"{refused.details}\n{said}",
+            ) from refused
 
     def _forwards(self, machine: "BoxMachine") -> list[hardware.Step]:
         """Ours, in place of those that were; a person's own rules stay."""
@@ -250,40 +251,12 @@ class VirtualBoxDriver:
         machine = box.machine(self._paths.virtualbox_settings)
         if machine is not None:
             if not machine.trouble():
-                _end(machine)
+                end(machine)
             machine.unregister()
         box.forget_media([self._paths.folder])
         shutil.rmtree(self._paths.virtualbox, ignore_errors=True)
         self._paths.serial_log.unlink(missing_ok=True)
         self._paths.disk_vdi.unlink(missing_ok=True)
-
-
-def _state(machine: "BoxMachine") -> MachineState:
-    """What VirtualBox says; a crash that a kill has dealt with is none any more."""
-    state = machine.state()
-    if state == MachineState.CRASHED and machine.note(CRASH_SEEN) == machine.last_change():
-        return MachineState.STOPPED
-    return state
-
-
-def _end(machine: "BoxMachine") -> None:
-    """Cut the power, also of a process that answers nobody."""
-    if machine.state() in (*ON, MachineState.CRASHED) and machine.pid() is not None:
-        try:
-            machine.power_down()
-        except HypervisorUnusable:
-            _end_process(machine)
-    if machine.state() == MachineState.CRASHED:
-        machine.write_note(CRASH_SEEN, machine.last_change())
-
-
-def _end_process(machine: "BoxMachine") -> None:
-    pid = machine.pid()
-    process = None if pid is None else identify(pid)
-    if process is not None:
-        os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(process), what="VirtualBox's process to end", timeout_s=END_S)
-    wait_until(lambda: machine.state() not in ON, what="VirtualBox to see its end", timeout_s=END_S)
 
 
 @contextmanager

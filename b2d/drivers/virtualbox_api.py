@@ -5,8 +5,6 @@ reached by the API's own names (virtualbox_hardware.py), and its numbers for sta
 """
 
 import contextlib
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,14 @@ import virtualbox
 from virtualbox import library
 
 from b2d.drivers import virtualbox_state
-from b2d.drivers.virtualbox_errors import LOCKED, NOT_FOUND, Refused, code_of, edge, foreign, translated
+from b2d.drivers.virtualbox_errors import NOT_FOUND, code_of, edge, foreign, translated
 from b2d.drivers.virtualbox_hardware import CONTROLLER, DISK, Assign, Constant, Step, Version
 from b2d.drivers.virtualbox_load import in_stable_folder, load, quiet
-from b2d.errors import B2dError, Busy, HypervisorUnusable, OutOfTime
+from b2d.drivers.virtualbox_patience import LOCK_WAIT_S, finish, patiently, within
+from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
 from b2d.model import MachineState
 from b2d.wait import wait_until
 
-LOCK_WAIT_S = 5.0  # that another program may take to let go of a machine
 ANSWER_S = 10.0  # for a machine's process to answer
 LAUNCH_S = 120.0
 SAVE_S = 300.0
@@ -61,6 +59,9 @@ class VirtualBox:
     def machine(self, settings: Path) -> "BoxMachine | None":
         """The machine whose settings are in that file, None when there is none."""
         found = self._find(str(settings))
+        if found is None:  # one whose file is gone is only in the list
+            with edge():
+                found = next((it for it in self._box.machines if str(it.settings_file_path) == str(settings)), None)
         return None if found is None else BoxMachine(self, found)
 
     def other(self, name: str) -> str | None:
@@ -191,8 +192,8 @@ class BoxMachine:
     def launch(self) -> None:
         """Start its process, from off or saved, and return when it runs."""
         session = virtualbox.Session()
+        progress = self._patiently(lambda: self._machine.launch_vm_process(session, "headless", []))
         with edge():
-            progress = self._machine.launch_vm_process(session, "headless", [])
             try:
                 finish(progress, "VirtualBox to start the machine", LAUNCH_S)
             finally:
@@ -200,9 +201,6 @@ class BoxMachine:
 
     def press_button(self) -> None:
         self._ask(lambda console: console.power_button())
-
-    def pause(self) -> None:
-        self._ask(lambda console: console.pause())
 
     def resume(self) -> None:
         self._ask(lambda console: console.resume())
@@ -224,7 +222,7 @@ class BoxMachine:
                         raise
 
         self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
-        self._ask_bounded(write, SAVE_S + ANSWER_S)
+        within(SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
 
     def discard_saved(self) -> None:
@@ -232,11 +230,11 @@ class BoxMachine:
             session.machine.discard_saved_state(True)
 
     def unregister(self) -> None:
-        """Remove it from VirtualBox, with the disks and files that lie beside its settings."""
+        """Remove it from VirtualBox, with the disks that lie in its folder."""
+        kind = library.CleanupMode.detach_all_return_hard_disks_only
+        own = Path(str(self._machine._i.settingsFilePath)).parent.parent
         with edge():
-            media = self._machine.unregister(library.CleanupMode.detach_all_return_hard_disks_only)
-            own = Path(str(self._machine.settings_file_path)).parent.parent
-            for medium in media:
+            for medium in self._patiently(lambda: self._machine.unregister(kind)):
                 if Path(str(medium.location)).is_relative_to(own):
                     finish(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
 
@@ -245,37 +243,13 @@ class BoxMachine:
             with self._session(library.LockType.shared) as session:
                 question(session.console)
 
-        self._ask_bounded(asked, ANSWER_S)
-
-    def _ask_bounded(self, asked: Callable[[], None], timeout_s: float) -> None:
-        """Speak to the machine's own process, which may hang: then the thread that asked is given up."""
-        if sys.platform == "win32":  # COM's objects stay in their thread
-            asked()
-            return
-        failures: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                asked()
-            except Exception as error:  # noqa: BLE001  raised again where it is waited for
-                failures.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        thread.join(timeout_s)
-        if thread.is_alive():
-            raise HypervisorUnusable("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
-        for failure in failures:
-            raise failure
+        within(ANSWER_S, asked)
 
     @contextlib.contextmanager
     def _session(self, kind: Any) -> Iterator[Any]:
-        """Hold the machine. Raises Busy, naming who has it, when that is not to be had in time."""
+        """Hold the machine."""
         session = virtualbox.Session()
-        try:
-            wait_until(lambda: self._lock(session, kind), what="the machine", timeout_s=LOCK_WAIT_S)
-        except OutOfTime as error:
-            raise Busy(f"the machine is locked in VirtualBox by {self._holder()}", hint="close that first") from error
+        self._patiently(lambda: self._machine.lock_machine(session, kind))
         try:
             with edge():
                 yield session
@@ -284,23 +258,8 @@ class BoxMachine:
             if kind == library.LockType.write:
                 self._wait_unlocked()
 
-    def _lock(self, session: Any, kind: Any) -> bool:
-        try:
-            self._machine.lock_machine(session, kind)
-        except foreign() as error:
-            if code_of(error) == LOCKED:
-                return False
-            raise translated(error) from error
-        return True
-
-    def _holder(self) -> str:
-        import psutil
-
-        pid = self.pid()
-        try:
-            return f"{psutil.Process(pid).name()} (process {pid})" if pid is not None else "another program"
-        except psutil.Error:
-            return f"process {pid}"
+    def _patiently(self, question: Callable[[], Any]) -> Any:
+        return patiently(question, self.pid)
 
     @staticmethod
     def _unlock(session: Any) -> None:
@@ -332,11 +291,3 @@ def _walk(owner: Any, path: str) -> tuple[Any, str]:
 def _version(text: str) -> Version:
     major, minor = text.split("_")[:2]
     return int(major), int(minor)
-
-
-def finish(progress: Any, what: str, timeout_s: float) -> None:
-    """Wait for one of VirtualBox's operations. Raises Refused when it failed."""
-    wait_until(lambda: bool(progress.completed), what=what, timeout_s=timeout_s, interval_s=0.02)
-    code = int(progress.result_code) & 0xFFFFFFFF
-    if code:
-        raise Refused(code, str(progress.error_info.text))

@@ -52,3 +52,13 @@ def of_file(settings: Path) -> MachineState:
     if "stateFile=" in element:
         return MachineState.SAVED
     return MachineState.CRASHED if 'aborted="true"' in element else MachineState.STOPPED
+
+
+def last_error(log: Path) -> str:
+    """The last thing that a machine's process gave as an error in its log, "" when there is none."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    said = re.findall(r"aText=\{(.*?)\}, preserve=", text)
+    return str(said[-1]) if said else ""

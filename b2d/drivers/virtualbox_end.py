@@ -1,0 +1,45 @@
+"""How a machine of VirtualBox ends, and which of its crashes is none any more since somebody has dealt with it."""
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from b2d.errors import HypervisorUnusable
+from b2d.identity import identify, is_alive
+from b2d.model import MachineState
+from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import BoxMachine
+
+ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
+CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash
+END_S = 10.0
+
+
+def true_state(machine: "BoxMachine") -> MachineState:
+    """What VirtualBox says; a crash that a kill has dealt with is none any more."""
+    state = machine.state()
+    if state == MachineState.CRASHED and machine.note(CRASH_SEEN) == machine.last_change():
+        return MachineState.STOPPED
+    return state
+
+
+def end(machine: "BoxMachine") -> None:
+    """Cut the power, also of a process that answers nobody."""
+    if machine.state() in (*ON, MachineState.CRASHED) and machine.pid() is not None:
+        try:
+            machine.power_down()
+        except HypervisorUnusable:
+            _end_process(machine)
+    if machine.state() == MachineState.CRASHED:
+        machine.write_note(CRASH_SEEN, machine.last_change())
+
+
+def _end_process(machine: "BoxMachine") -> None:
+    pid = machine.pid()
+    process = None if pid is None else identify(pid)
+    if process is not None:
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(process), what="VirtualBox's process to end", timeout_s=END_S)
+    wait_until(lambda: machine.state() not in ON, what="VirtualBox to see its end", timeout_s=END_S)

@@ -1,0 +1,191 @@
+"""What is VirtualBox's own of the driver, on a real one: what lies where, and what of it is anybody else's."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from b2d import seed
+from b2d.drivers import virtualbox_api
+from b2d.drivers.virtualbox_find import Places
+from b2d.errors import B2dError, WrongState
+from b2d.model import MachineState
+from tests.vbox.case import VirtualBoxCase, manage
+
+pytestmark = pytest.mark.virtualbox
+
+
+def facts(case: VirtualBoxCase) -> dict[str, str]:
+    """What VirtualBox says of the machine."""
+    lines = manage("showvminfo", case.spec.name, "--machinereadable").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    return {key.strip('"'): value.strip('"') for key, _, value in pairs}
+
+
+def everything() -> tuple[str, str, str]:
+    """All that VirtualBox knows of: machines, disks, CDs."""
+    return manage("list", "vms"), manage("list", "hdds"), manage("list", "dvds")
+
+
+def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
+    found = facts(machine)
+    assert (found["memory"], found["cpus"]) == ("64", "1")
+    assert found["ostype"].startswith("Linux 2.6 / 3.x") and found["ostype"].endswith("(64-bit)")
+    assert (found["rtcuseutc"], found["ioapic"], found["pae"]) == ("on", "on", "on")
+    assert (found["boot1"], found["boot2"], found["audio"], found["vram"]) == ("dvd", "none", "none", "9")
+    assert (found["nic1"], found["nictype1"]) == ("nat", "virtio")
+    assert found["SATA-1-0"] == str(machine.paths.disk_vdi)
+    assert found["uart1"] and found["uartmode1"] == f"file,{machine.paths.serial_log}"
+
+
+def test_all_of_a_machine_lies_in_its_own_folder(machine: VirtualBoxCase) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    home = Path(os.environ["VBOX_USER_HOME"])
+    assert facts(machine)["CfgFile"] == str(machine.paths.virtualbox_settings)
+    assert list(machine.paths.virtualbox.rglob("*.sav"))
+    assert not [path for path in home.rglob("*") if path.suffix in (".sav", ".vdi", ".vbox")]
+
+
+def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: VirtualBoxCase, tmp_path: Path) -> None:
+    payload = seed.payload("ssh-ed25519 AAAA docker")
+    case.driver().create(payload)
+    raw = tmp_path / "raw"
+    manage("clonemedium", "disk", str(case.paths.disk_vdi), str(raw), "--format", "RAW")
+    try:
+        content = raw.read_bytes()
+    finally:
+        manage("closemedium", "disk", str(raw), "--delete")
+    assert len(content) == case.spec.disk_mib << 20
+    assert content.startswith(payload) and not content[len(payload) :].strip(b"\0")
+    with tarfile.open(fileobj=BytesIO(content[: seed.PAYLOAD_LIMIT + 1024])) as archive:
+        assert archive.getnames()[0] == seed.MAGIC
+    assert case.paths.disk_vdi.stat().st_mode & 0o077 == 0
+
+
+def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules_stay(machine: VirtualBoxCase) -> None:
+    manage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
+    machine.driver().start()
+    machine.driver().kill()
+    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.driver().start()
+    found = facts(machine)
+    rules = sorted(value for key, value in found.items() if key.startswith("Forwarding("))
+    spec = machine.spec
+    assert rules == [
+        f"b2d-docker,tcp,{spec.address},{spec.docker_port},,2376",
+        f"b2d-ssh,tcp,{spec.address},{spec.ssh_port},,22",
+        "web,tcp,127.0.59.249,18080,,80",
+    ]
+    assert machine.driver().endpoint().ssh_port == spec.ssh_port
+
+
+def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.driver().start()
+    assert machine.driver().endpoint().ssh_port == machine.spec.ssh_port
+
+
+def test_the_guest_is_given_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
+    machine.paths.seed.write_bytes(b"b2d-seed" * 256)
+    machine.driver().start()
+    assert facts(machine)["SATA-2-0"] == str(machine.paths.virtualbox_seed)
+    assert machine.paths.virtualbox_seed.read_bytes().startswith(b"b2d-seed")
+    assert machine.paths.virtualbox_seed.stat().st_mode & 0o077 == 0
+
+
+def test_a_machine_boots_the_image_that_it_is_given_now(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    machine.boot()
+    machine.driver().kill()
+    newer = tmp_path / "images" / "newer.iso"
+    newer.parent.mkdir()
+    newer.write_bytes(machine.image.iso.read_bytes())
+    machine.image = replace(machine.image, iso=newer)
+    machine.boot()
+    assert facts(machine)["SATA-0-0"] == str(newer)
+
+
+def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase) -> None:
+    before, files = everything(), sorted(case.paths.folder.rglob("*"))
+    case.driver().create(b"payload")
+    case.driver().start()
+    case.driver().delete()
+    assert everything() == before
+    assert sorted(case.paths.folder.rglob("*")) == files
+    assert case.image.iso.exists()
+
+
+@pytest.mark.parametrize("step", ["VirtualBox.create", "VirtualBox.create_disk", "BoxMachine.edit", "VirtualBox.apply"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, B2dError])
+def test_what_breaks_while_a_machine_is_made_leaves_nothing(
+    case: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+) -> None:
+    before, files = everything(), sorted(case.paths.folder.rglob("*"))
+    owner = getattr(virtualbox_api, step.partition(".")[0])
+    really = getattr(owner, step.partition(".")[2])
+
+    def breaks(*arguments: object) -> None:
+        really(*arguments)
+        raise error("in the middle")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(owner, step.partition(".")[2], breaks)
+        with pytest.raises(error):
+            case.driver().create(b"payload")
+    assert everything() == before
+    assert sorted(case.paths.folder.rglob("*")) == files
+    assert case.driver().state() == MachineState.ABSENT
+
+
+def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
+    case: VirtualBoxCase, tmp_path: Path
+) -> None:
+    manage("createvm", "--name", case.spec.name, "--register", "--basefolder", str(tmp_path / "theirs"))
+    try:
+        before = everything()
+        assert case.driver().state() == MachineState.ABSENT
+        with pytest.raises(WrongState, match=r"not b2d's: .*theirs"):
+            case.driver().create(b"payload")
+        case.driver().delete()
+        case.driver().kill()
+        assert everything() == before
+    finally:
+        manage("unregistervm", case.spec.name, "--delete")
+
+
+def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
+    noisy = tmp_path / "vboxapi"
+    noisy.mkdir()
+    (noisy / "__init__.py").write_text(
+        "import os, sys, subprocess\nprint('noise')\nprint('noise', file=sys.stderr)\nos.write(1, b'noise')\n"
+        "subprocess.run(['sh', '-c', 'echo noise; echo noise >&2'])\nraise ImportError('no VBoxPython')\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "b2d", "doctor"],
+        env=os.environ | {"B2D_VBOXAPI": str(noisy), "B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "virtualbox" in said.stdout
+    assert "noise" not in said.stdout + said.stderr
+
+
+def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "b2d", "doctor"],
+        env=os.environ | {"B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = next(line for line in said.stdout.splitlines() if "virtualbox" in line)
+    assert str(Places().vboxapi()) in line
+    assert manage("--version").strip().partition("r")[0] in line
