@@ -132,18 +132,6 @@ def without_forwards(names: Iterable[str]) -> list[Step]:
     return [Call("getNetworkAdapter(0).NATEngine.removeRedirect", (name,)) for name in names]
 
 
-def host_only(interface: str) -> list[Step]:
-    """The second network card: a network with this host alone, or none."""
-    if not interface:
-        return [Assign("getNetworkAdapter(1).enabled", False)]
-    return [
-        Assign("getNetworkAdapter(1).enabled", True),
-        Assign("getNetworkAdapter(1).adapterType", Constant("NetworkAdapterType", "Virtio")),
-        Assign("getNetworkAdapter(1).attachmentType", Constant("NetworkAttachmentType", "HostOnly")),
-        Assign("getNetworkAdapter(1).hostOnlyInterface", interface),
-    ]
-
-
 def cpus(spec: MachineSpec) -> int:
     """As many as asked for, else those of this host."""
     return spec.cpus or min(os.cpu_count() or 1, MOST_CPUS)

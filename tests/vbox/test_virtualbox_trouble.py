@@ -168,7 +168,7 @@ def elsewhere(home: Path, code: str, folder: Path) -> subprocess.CompletedProces
     """Run code in a process, with a service, of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, str(folder)],
-        env=os.environ | {"VBOX_USER_HOME": str(home / "vbox"), "VBOX_IPC_SOCKETID": "b2d-elsewhere"},
+        env=os.environ | {"VBOX_USER_HOME": str(home / "vbox"), "VBOX_IPC_SOCKETID": home.name},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -206,7 +206,8 @@ def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbo
     end = (
         "import os, signal; from tests.vbox.elsewhere import service\nit.state(); os.kill(service(), signal.SIGKILL)\n"
     )
-    elsewhere(tmp_path, MAKE + end, tmp_path)
+    ended = elsewhere(tmp_path, MAKE + end, tmp_path)
+    assert ended.returncode == 0, ended.stderr
     (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
     told = elsewhere(tmp_path, MAKE + ASK, tmp_path).stdout
     assert "cannot read the settings" in told and "b2d delete" in told
