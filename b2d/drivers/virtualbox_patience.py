@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from b2d.drivers.virtualbox_errors import LOCKED, Refused, code_of, foreign, translated
-from b2d.errors import Busy, HypervisorUnusable, OutOfTime
+from b2d.errors import B2dError, Busy, HypervisorUnusable, OutOfTime
 from b2d.wait import wait_until
 
+OWN_ERRORS: tuple[type[BaseException], ...] = (B2dError, OSError)
 LOCK_WAIT_S = 5.0  # that another program may take to let go of a machine
 
 
@@ -45,13 +46,15 @@ def within(timeout_s: float, asked: Callable[[], None]) -> None:
     if sys.platform == "win32":  # COM's objects stay in their thread
         asked()
         return
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
+    answered = threading.Event()
 
     def run() -> None:
         try:
             asked()
-        except Exception as error:  # noqa: BLE001  raised again where it is waited for
+        except OWN_ERRORS + foreign() as error:
             failures.append(error)
+        answered.set()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -60,6 +63,8 @@ def within(timeout_s: float, asked: Callable[[], None]) -> None:
         raise HypervisorUnusable("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
     for failure in failures:
         raise failure
+    if not answered.is_set():
+        raise AssertionError("the thread ended by an error that nobody expected")
 
 
 def _named(pid: int | None) -> str:
