@@ -23,7 +23,8 @@ from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
 
 if TYPE_CHECKING:
-    from b2d.drivers.virtualbox_api import BoxMachine, VirtualBox
+    from b2d.drivers.virtualbox_api import VirtualBox
+    from b2d.drivers.virtualbox_machine import BoxMachine
 
 LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
 STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")

@@ -10,7 +10,7 @@ from b2d.model import MachineState
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
-    from b2d.drivers.virtualbox_api import BoxMachine
+    from b2d.drivers.virtualbox_machine import BoxMachine
 
 ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
 CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash

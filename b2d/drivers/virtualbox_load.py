@@ -7,14 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from b2d.drivers.virtualbox_find import INIT, NAME
 
 
-def load(folder: Path) -> None:
+def load(folder: Path) -> Any:
     """Import vboxapi from its own files: nothing else of the place where it lies becomes importable."""
     if NAME in sys.modules:
-        return
+        return sys.modules[NAME]
     place = folder / INIT
     described = importlib.util.spec_from_file_location(NAME, place, submodule_search_locations=[str(folder)])
     if described is None or described.loader is None:
@@ -26,6 +27,7 @@ def load(folder: Path) -> None:
     except BaseException:
         del sys.modules[NAME]
         raise
+    return module
 
 
 @contextlib.contextmanager

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOLD = """
 import sys, time
 from pathlib import Path
-from b2d.drivers.virtualbox_api import VirtualBox, library
+from b2d.drivers.virtualbox_api import VirtualBox
 from b2d.drivers.virtualbox_find import Places
 machine = VirtualBox(Places().vboxapi()).machine(Path(sys.argv[1]))
-with machine._session(library.LockType.write):
+with machine._session(machine._library.LockType.write):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """

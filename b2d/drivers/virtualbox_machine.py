@@ -1,0 +1,172 @@
+"""One machine that VirtualBox has: what is asked of it and done to it, while it is locked where that must be."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from b2d.drivers.virtualbox_errors import edge, foreign
+from b2d.drivers.virtualbox_hardware import CONTROLLER, DISK, Step
+from b2d.drivers.virtualbox_patience import LOCK_WAIT_S, finish, patiently, within
+from b2d.errors import B2dError, OutOfTime
+from b2d.model import MachineState
+from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import VirtualBox
+
+ANSWER_S = 10.0  # for a machine's process to answer
+LAUNCH_S = 120.0
+SAVE_S = 300.0
+NO_PID = 0xFFFFFFFF
+
+
+class BoxMachine:
+    """One registered machine."""
+
+    def __init__(self, box: "VirtualBox", raw: Any) -> None:
+        self._box = box
+        self._raw = raw
+
+    @cached_property
+    def _library(self) -> Any:
+        return self._box.pyvbox.library
+
+    @cached_property
+    def _machine(self) -> Any:
+        return self._library.IMachine(self._raw)
+
+    def trouble(self) -> str:
+        """Why VirtualBox cannot read the machine's settings, "" when it can."""
+        with edge():
+            return "" if self._raw.accessible else str(self._raw.accessError.text).splitlines()[0]
+
+    def state(self) -> MachineState:
+        with edge():
+            return self._box.state(int(self._raw.state))
+
+    def last_change(self) -> str:
+        """When its state changed last."""
+        with edge():
+            return str(self._raw.lastStateChange)
+
+    def note(self, key: str) -> str:
+        """What was written down with the machine, in VirtualBox's own settings; "" when nothing was."""
+        with edge():
+            return str(self._raw.getExtraData(key))
+
+    def write_note(self, key: str, text: str) -> None:
+        with self._session(self._library.LockType.shared) as session:
+            session.machine.set_extra_data(key, text)
+
+    def pid(self) -> int | None:
+        """The process that has the machine; while it runs, the one that it is."""
+        with edge():
+            pid = int(self._raw.sessionPID)
+        return None if pid in (0, NO_PID) else pid
+
+    def forwards(self) -> list[tuple[str, str, int]]:
+        """The rules of the first network card: name, address and port on this host."""
+        with edge():
+            rules = self._box.rules(self._raw.getNetworkAdapter(0).NATEngine)
+        return [(rule[0], rule[2], int(rule[3])) for rule in rules]
+
+    def edit(self, steps: Iterable[Step], media: Iterable[tuple[int, str, Path]] = ()) -> None:
+        """Change the machine, which must be off; of `media` each is put (or attached) at its port."""
+        with self._session(self._library.LockType.write) as session:
+            self._box.apply(session.machine, steps)
+            for port, kind, path in media:
+                medium = self._box.medium(path, kind)
+                if kind == DISK:
+                    session.machine.attach_device(CONTROLLER, port, 0, self._library.DeviceType.hard_disk, medium)
+                else:
+                    session.machine.mount_medium(CONTROLLER, port, 0, medium, True)
+            session.machine.save_settings()
+
+    def launch(self) -> None:
+        """Start its process, from off or saved, and return when it runs."""
+        session = self._box.pyvbox.Session()
+        progress = self._patiently(lambda: self._machine.launch_vm_process(session, "headless", []))
+        with edge():
+            try:
+                finish(progress, "VirtualBox to start the machine", LAUNCH_S)
+            finally:
+                self._unlock(session)
+
+    def press_button(self) -> None:
+        self._ask(lambda console: console.power_button())
+
+    def resume(self) -> None:
+        self._ask(lambda console: console.resume())
+
+    def power_down(self) -> None:
+        self._ask(lambda console: finish(console.power_down(), "the machine's end", ANSWER_S))
+        self._wait_unlocked()
+
+    def save(self) -> None:
+        """Write its state to disk and end it; while it cannot be, the machine runs on."""
+
+        def write() -> None:
+            with self._session(self._library.LockType.shared) as session:
+                progress = session.machine.save_state()
+                try:
+                    finish(progress, "the machine's state to be saved", SAVE_S)
+                except B2dError:
+                    if self.state() != MachineState.SAVED:  # then the process was gone before it could be asked
+                        raise
+
+        self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
+        within(SAVE_S + ANSWER_S, write)
+        self._wait_unlocked()
+
+    def discard_saved(self) -> None:
+        with self._session(self._library.LockType.write) as session:
+            session.machine.discard_saved_state(True)
+
+    def unregister(self) -> None:
+        """Remove it from VirtualBox, with the disks that lie in its folder."""
+        kind = self._library.CleanupMode.detach_all_return_hard_disks_only
+        own = Path(str(self._raw.settingsFilePath)).parent.parent
+        with edge():
+            for medium in self._patiently(lambda: self._machine.unregister(kind)):
+                if Path(str(medium.location)).is_relative_to(own):
+                    finish(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
+
+    def _ask(self, question: Callable[[Any], None]) -> None:
+        def asked() -> None:
+            with self._session(self._library.LockType.shared) as session:
+                question(session.console)
+
+        within(ANSWER_S, asked)
+
+    @contextlib.contextmanager
+    def _session(self, kind: Any) -> Iterator[Any]:
+        """Hold the machine."""
+        session = self._box.pyvbox.Session()
+        self._patiently(lambda: self._machine.lock_machine(session, kind))
+        try:
+            with edge():
+                yield session
+        finally:
+            self._unlock(session)
+            if kind == self._library.LockType.write:
+                self._wait_unlocked()
+
+    def _patiently(self, question: Callable[[], Any]) -> Any:
+        return patiently(question, self.pid)
+
+    @staticmethod
+    def _unlock(session: Any) -> None:
+        with contextlib.suppress(*foreign()):  # it is unlocked by itself when the machine's process has ended
+            session.unlock_machine()
+
+    def _wait_unlocked(self) -> None:
+        unlocked = int(self._library.SessionState.unlocked)
+        with edge(), contextlib.suppress(OutOfTime):
+            wait_until(
+                lambda: int(self._raw.sessionState) == unlocked,
+                what="VirtualBox to let go of the machine",
+                timeout_s=LOCK_WAIT_S,
+                interval_s=0.01,
+            )
