@@ -14,7 +14,7 @@ from typing import Any
 from b2d.drivers import virtualbox_state
 from b2d.drivers.virtualbox_errors import NOT_FOUND, code_of, edge, foreign, translated
 from b2d.drivers.virtualbox_hardware import DISK, Assign, Constant, Step, Version
-from b2d.drivers.virtualbox_load import in_stable_folder, load, quiet
+from b2d.drivers.virtualbox_load import in_stable_folder, manager, quiet
 from b2d.drivers.virtualbox_machine import BoxMachine
 from b2d.drivers.virtualbox_patience import finish
 from b2d.errors import HypervisorUnusable
@@ -40,7 +40,7 @@ class VirtualBox:
         """Connect. Raises HypervisorUnusable."""
         with quiet(), in_stable_folder():
             try:
-                self._manager = load(vboxapi).VirtualBoxManager(None, None)
+                self._manager = manager(vboxapi)
                 self._raw = self._manager.getVirtualBox()
                 self.version = str(self._raw.version)
                 self.api: Version = _version(str(self._raw.APIVersion))

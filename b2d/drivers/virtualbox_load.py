@@ -1,6 +1,8 @@
 """vboxapi, VirtualBox's binding for Python, is loaded from where it lies, and what it prints is kept from everybody."""
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import io
 import os
@@ -10,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from b2d.drivers.virtualbox_find import INIT, NAME
+
+
+@functools.cache
+def manager(folder: Path) -> Any:
+    """vboxapi's manager, one for this process: after the end of one no other works. It ends before Python does."""
+    made = load(folder).VirtualBoxManager(None, None)
+    atexit.register(made.deinit)
+    return made
 
 
 def load(folder: Path) -> Any:
