@@ -7,6 +7,7 @@ import pytest
 
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers.virtualbox_hardware import Assign, Call, Constant, Step, Version
+from b2d.drivers.virtualbox_network import SecondCard
 from tests.fakes import a_spec
 
 LEADS_TO = {  # what these members are, in every version that has them
@@ -47,6 +48,7 @@ def steps(version: Version) -> list[Step]:
         *hardware.of_spec(spec, "/serial.log"),
         *hardware.without_forwards(["b2d-ssh"]),
         *hardware.forwards(spec),
+        *SecondCard("hostOnlyInterface", "HostOnly", "vboxnet0").steps(),
     ]
 
 

@@ -6,15 +6,17 @@ What is in that file is ours; a machine of the same name anywhere else is somebo
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import address
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers import virtualbox_state
-from b2d.drivers.virtualbox_end import ON, end, true_state
+from b2d.drivers.virtualbox_end import OFF, ON, end, true_state
 from b2d.drivers.virtualbox_errors import Refused
 from b2d.drivers.virtualbox_find import Places
+from b2d.drivers.virtualbox_network import SecondCard, second_card
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
 from b2d.files import private_folder, write_whole
 from b2d.identity import identify
@@ -146,15 +148,24 @@ class VirtualBoxDriver:
         return None if pid is None else identify(pid)
 
     def compromises(self) -> list[str]:
+        found = []
         if self._spec.restrict:
-            return ["VirtualBox cannot shut the machine off from the network: it reaches what this host reaches"]
-        return []
+            found.append("VirtualBox cannot shut the machine off from the network: it reaches what this host reaches")
+        elif self.state() in OFF and (reason := self._second_card.reason):
+            found.append(f"there is no network with this host alone, forwards do without: {reason}")
+        return found
 
     def console(self) -> str:
         try:
             return self._paths.serial_log.read_bytes().decode(errors="replace")
         except OSError:
             return ""
+
+    @cached_property
+    def _second_card(self) -> SecondCard:
+        if self._spec.restrict:
+            return SecondCard(reason="the machine is to reach nothing")
+        return second_card(self._box())
 
     def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
         found = vboxapi or self._places.vboxapi(self._setting)
@@ -211,7 +222,11 @@ class VirtualBoxDriver:
         self._paths.serial_log.unlink(missing_ok=True)
         write_whole(self._paths.serial_log, b"")  # VirtualBox would make it readable by others
         machine.edit(
-            [*hardware.of_spec(self._spec, str(self._paths.serial_log)), *self._forwards(machine)],
+            [
+                *hardware.of_spec(self._spec, str(self._paths.serial_log)),
+                *self._forwards(machine),
+                *self._second_card.steps(),
+            ],
             [(hardware.ISO_PORT, hardware.DVD, iso), (hardware.SEED_PORT, hardware.DVD, self._paths.virtualbox_seed)],
         )
         box.forget_media([iso.parent, self._paths.folder])

@@ -54,14 +54,15 @@ class VirtualBox:
 
     @cached_property
     def pyvbox(self) -> Any:
-        """The library, over this connection; for BoxMachine too."""
+        """The library, over this connection; for the driver's other modules."""
         import virtualbox
 
         virtualbox._managers.setdefault(os.getpid(), self._manager)
         return virtualbox
 
     @cached_property
-    def _box(self) -> Any:
+    def root(self) -> Any:
+        """pyvbox's own IVirtualBox, for the driver's other modules."""
         return self.pyvbox.library.IVirtualBox(self._raw)
 
     def machine(self, settings: Path) -> BoxMachine | None:
@@ -69,8 +70,7 @@ class VirtualBox:
         found = self._find(str(settings))
         if found is None:  # one whose file is gone is only in the list
             with edge():
-                machines = self._manager.getArray(self._raw, "machines")
-                found = next((it for it in machines if str(it.settingsFilePath) == str(settings)), None)
+                found = next((it for it in self.array("machines") if str(it.settingsFilePath) == str(settings)), None)
         return None if found is None else BoxMachine(self, found)
 
     def other(self, name: str) -> str | None:
@@ -86,13 +86,13 @@ class VirtualBox:
             made = self.pyvbox.library.IMachine(raw)
             self.apply(made, steps)
             made.save_settings()
-            self._box.register_machine(made)
+            self.root.register_machine(made)
 
     def create_disk(self, path: Path, size_mib: int, payload: bytes) -> None:
         """Make a disk that grows with what is in it, and begins with `payload`."""
         library = self.pyvbox.library
         with edge():
-            disk = self._box.create_medium(
+            disk = self.root.create_medium(
                 "VDI", str(path), library.AccessMode.read_write, library.DeviceType.hard_disk
             )
             finish(disk.create_base_storage(size_mib << 20, [library.MediumVariant.standard]), "the disk", DISK_S)
@@ -107,13 +107,13 @@ class VirtualBox:
         library = self.pyvbox.library
         readable = library.AccessMode.read_write if kind == DISK else library.AccessMode.read_only
         device = library.DeviceType.hard_disk if kind == DISK else library.DeviceType.dvd
-        return self._box.open_medium(str(path), device, readable, False)
+        return self.root.open_medium(str(path), device, readable, False)
 
     def forget_media(self, below: Iterable[Path]) -> None:
         """Forget the disks and ISOs in those folders that no machine has; the files stay."""
         folders = list(below)
         with edge():
-            for medium in [*self._box.hard_disks, *self._box.dvd_images]:
+            for medium in [*self.root.hard_disks, *self.root.dvd_images]:
                 here = any(Path(str(medium.location)).is_relative_to(folder) for folder in folders)
                 if here and not medium.machine_ids:
                     medium.close()
@@ -127,9 +127,13 @@ class VirtualBox:
             else:
                 getattr(owner, name)(*(self.number(argument) for argument in step.arguments))
 
-    def rules(self, engine: Any) -> list[list[str]]:
-        """The fields of a network card's port rules, for BoxMachine alone."""
-        return [str(rule).split(",") for rule in self._manager.getArray(engine, "redirects")]
+    def array(self, name: str, owner: Any = None) -> list[Any]:
+        """An attribute of VirtualBox's, or of another object of its API, that holds several."""
+        return list(self._manager.getArray(self._raw if owner is None else owner, name))
+
+    def call(self, name: str, *arguments: object) -> Any:
+        """A method of VirtualBox's that pyvbox does not know."""
+        return getattr(self._raw, name)(*arguments)
 
     def number(self, value: object) -> object:
         """The number that a constant has in the installed version; anything else is itself."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from b2d.drivers.virtualbox_machine import BoxMachine
 
 ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
+OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED})
 CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash
 END_S = 10.0
 

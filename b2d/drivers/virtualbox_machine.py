@@ -69,8 +69,9 @@ class BoxMachine:
     def forwards(self) -> list[tuple[str, str, int]]:
         """The rules of the first network card: name, address and port on this host."""
         with edge():
-            rules = self._box.rules(self._raw.getNetworkAdapter(0).NATEngine)
-        return [(rule[0], rule[2], int(rule[3])) for rule in rules]
+            rules = self._box.array("redirects", self._raw.getNetworkAdapter(0).NATEngine)
+        fields = [str(rule).split(",") for rule in rules]
+        return [(name, address, int(port)) for name, _, address, port, *_ in fields]
 
     def edit(self, steps: Iterable[Step], media: Iterable[tuple[int, str, Path]] = ()) -> None:
         """Change the machine, which must be off; of `media` each is put (or attached) at its port."""

@@ -12,7 +12,9 @@ import pytest
 
 from b2d import seed
 from b2d.drivers import virtualbox_api
+from b2d.drivers.virtualbox_api import VirtualBox
 from b2d.drivers.virtualbox_find import Places
+from b2d.drivers.virtualbox_network import DEVICE, second_card
 from b2d.errors import B2dError, WrongState
 from b2d.model import MachineState
 from tests.vbox.case import VirtualBoxCase, manage
@@ -189,3 +191,25 @@ def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
     line = next(line for line in said.stdout.splitlines() if "virtualbox" in line)
     assert str(Places().vboxapi()) in line
     assert manage("--version").strip().partition("r")[0] in line
+
+
+def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_machine_starts(
+    machine: VirtualBoxCase,
+) -> None:
+    lines = machine.driver().compromises()
+    machine.driver().start()
+    found = facts(machine)
+    if found["nic2"] == "none":
+        assert len(lines) == 1 and "no network with this host alone" in lines[0]
+    else:  # a VirtualBox with its network driver
+        assert (found["nic2"], lines) == ("hostonly", [])
+
+
+if not DEVICE.exists():  # else there would be one more network on this host
+
+    def test_a_network_that_cannot_be_made_after_all_is_a_reason(own_virtualbox: Path, tmp_path: Path) -> None:
+        device = tmp_path / "vboxnetctl"
+        device.touch()  # VirtualBox itself does not find one
+        card = second_card(VirtualBox(Places().vboxapi()), device=device)
+        assert card.reason.startswith("VirtualBox: ") and "\n" not in card.reason
+        assert [step.path for step in card.steps()] == ["getNetworkAdapter(1).enabled"]
