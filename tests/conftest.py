@@ -98,8 +98,9 @@ def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _key() -> str:
     """Another one for every change of what the image is made of or by, and every day: packages change."""
     digest = hashlib.sha256(f"{datetime.now(UTC):%Y-%m-%d}".encode())
-    for folder in (ROOT / "iso", ROOT / "b2d" / "image"):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    made_by = [path for folder in ("iso", "b2d/image") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    for path in sorted([*made_by, ROOT / "b2d" / "medium.py"]):
+        if "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -213,7 +213,7 @@ class VirtualBoxDriver:
 
     def _boot(self, box: "VirtualBox", machine: "BoxMachine") -> None:
         """Give it what the spec says now, and the image, and a seed; then start it."""
-        iso = self._image().iso
+        iso = self._image().medium
         for path in (iso, self._paths.disk_vdi):
             if not path.is_file():
                 raise B2dError(f"{path} is gone, {self._spec.name} cannot start without it")

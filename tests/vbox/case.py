@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address
+from b2d import address, medium
 from b2d.drivers.virtualbox import VirtualBoxDriver
 from b2d.drivers.virtualbox_find import Places
 from b2d.identity import is_alive
-from b2d.image import iso9660
 from b2d.layout import MachinePaths
 from b2d.model import Image, MachineSpec, MachineState, ProcessIdentity
 from b2d.wait import wait_until
@@ -90,5 +89,5 @@ def tiny_iso(folder: Path) -> Path:
         ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", str(program), str(made)],
     ):
         subprocess.run(command, check=True)
-    iso9660.write({iso9660.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)
+    medium.write({medium.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)
     return iso

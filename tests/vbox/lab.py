@@ -204,9 +204,9 @@ def _check_host() -> None:
 
 def _mirror() -> str:
     own = mirror.of_apt(mirror.APT)
-    if own is None:
+    if not own:
         raise LabError("apt of this host names no Debian mirror")
-    return own.bases[mirror.MAIN]
+    return own[0].bases[mirror.MAIN]
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:

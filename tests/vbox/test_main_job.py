@@ -22,13 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
 FIRST_BOOT_S = 4000
 RESUME_S = 60.0  # 10 when nothing else runs on this computer
-DRIVER = sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py"))
+MADE_BY = [
+    *sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py")),
+    ROOT / "b2d/stored.py",
+    ROOT / "b2d/flat_kernel.py",
+]
 
 
 def key(iso: Path) -> str:
     """Another one whenever what was kept may not be what a new machine would be."""
     digest = hashlib.sha256(f"{iso.name} {manage('--version')}".encode())
-    for path in DRIVER:
+    for path in MADE_BY:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
