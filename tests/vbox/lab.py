@@ -34,6 +34,7 @@ PACKAGES = [
     "virtualbox",
     "python3-venv",
     "docker-cli",
+    "squashfs-tools",  # images are kept with nothing compressed
     "openssh-client",
     "binutils",  # the tests' small guest
     "iproute2",
