@@ -1,17 +1,18 @@
 """A machine is watched while it comes up, until Docker answers or it is certain that it will not."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 
 from b2d.errors import B2dError, OutOfTime
-from b2d.model import MachineState
-from b2d.ports import Console, Driver, Reporter
+from b2d.files import write_whole
+from b2d.model import COMING_UP, MachineState
+from b2d.ports import Console, Driver, Reporter, Screen
 from b2d.readiness import Ping, stages, troubles
 from b2d.wait import wait_until
 
-COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
 INTERVAL_S = 0.05
 TAIL_LINES = 20
 
@@ -57,6 +58,19 @@ def await_docker(
     if watch.answer is None:
         raise AssertionError("look() was true without an answer")
     return watch.answer
+
+
+@contextmanager
+def pictured(driver: Driver, path: Path) -> Iterator[None]:
+    """When the machine does not come up, its screen is kept at `path`, and the error says so."""
+    try:
+        yield
+    except B2dError as error:
+        with suppress(B2dError, OSError):
+            if isinstance(driver, Screen):
+                write_whole(path, driver.screenshot())
+                error.message += f"; its screen: {path}"
+        raise
 
 
 class _Steps:

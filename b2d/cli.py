@@ -29,6 +29,7 @@ SECTIONS = {
         "delete": "cli_machine:delete",
         "info": "cli_machine:info",
         "logs": "cli_machine:logs",
+        "screenshot": "cli_machine:screenshot",
     },
     "This host": {
         "list": "cli_host:list_machines",

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,6 +26,7 @@ def init() -> None:
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
+        _tell_what_counts_for_a_new_one(it)
 
 
 @click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
@@ -32,8 +34,18 @@ def up() -> None:
     """Start the machine, or make it first; ends when Docker answers."""
     it = app()
     machine = it.machine()
-    machine.init(it.wished)
+    if not machine.init(it.wished):
+        _tell_what_counts_for_a_new_one(it)
     _greet(it, machine.up())
+
+
+def _tell_what_counts_for_a_new_one(it: "App") -> None:
+    """An option that has no effect is not passed over in silence."""
+    origins = it.effective.origins
+    given = [f"--{key}" for key in ("memory", "cpus", "disk", "image", "tls") if origins[key].startswith("--")]
+    if given:
+        named = ", ".join(given).replace("--tls", "--no-tls")
+        it.reporter.note(f"{named}: only a new machine gets that, and {it.settings.vm} stays as it is")
 
 
 def _greet(it: "App", facts: "RunningFacts") -> None:
@@ -184,6 +196,18 @@ def info(as_json: bool) -> None:  # noqa: ARG001
     spec = machine.spec()
     facts = it.store.read_env(it.settings.vm)
     answer_json({**asdict(spec), "state": machine.state(), "running": asdict(facts) if facts else None})
+
+
+@click.command(cls=Command, example="b2d screenshot screen.png")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def screenshot(file: Path) -> None:
+    """What is on the machine's screen, written to FILE as a PNG."""
+    from b2d.files import refusals_told, write_whole
+
+    picture = app().machine().screenshot()
+    with refusals_told(file):
+        write_whole(file.absolute(), picture, 0o644)
+    say(f"the screen is in {file}")
 
 
 @click.command(cls=Command, example="b2d logs --docker")

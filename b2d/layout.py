@@ -156,6 +156,11 @@ class MachinePaths:
         return self.folder / "serial.log"
 
     @property
+    def screen(self) -> Path:
+        """The screen of a machine that did not come up, as a picture."""
+        return self.folder / "screen.png"
+
+    @property
     def log(self) -> Path:
         return self.folder / "b2d.log"
 

@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING
 from b2d.errors import MachineAbsent, OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import DockerEnv, Endpoint, MachineSpec, MachineState
-from b2d.ports import Compromises, Driver, Guest, HasProcess, KeptImages, Reporter
+from b2d.model import ASLEEP, COMING_UP, OFF, ON, DockerEnv, Endpoint, MachineSpec, MachineState
+from b2d.ports import Compromises, Driver, Guest, HasProcess, KeptImages, Reporter, Screen
 from b2d.store import MachineStore, RunningFacts
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
     from b2d.readiness import Ping
 
-COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
-ASLEEP = frozenset({MachineState.SAVED, MachineState.PAUSED})
-ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
-OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState.ABSENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +180,13 @@ class Machine:
         driver = self._running()
         return self._parts.guest(driver.endpoint(), self.paths)
 
+    def screenshot(self) -> bytes:
+        """What is on the machine's screen, as a PNG. Raises WrongState when it does not run."""
+        driver = self._running()
+        if not isinstance(driver, Screen):
+            raise WrongState(f"{self.name} has no screen", hint="b2d logs")
+        return driver.screenshot()
+
     def answers(self, timeout_s: float) -> "Ping | None":
         """Docker's answer now, or None."""
         spec = self.spec()
@@ -247,16 +250,14 @@ class Machine:
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, goes_on: bool) -> "Ping":
-        from b2d.boot import SILENCE_S, await_docker
+        from b2d.boot import SILENCE_S, await_docker, pictured
 
-        return await_docker(
-            self.name,
-            driver,
-            lambda timeout_s: self._ping(driver, spec, timeout_s),
-            self._reporter,
-            self._parts.wait_s,
-            silence_s=0.0 if goes_on else SILENCE_S,
-        )
+        def ask(timeout_s: float) -> "Ping | None":
+            return self._ping(driver, spec, timeout_s)
+
+        silence_s = 0.0 if goes_on else SILENCE_S
+        with pictured(driver, self.paths.screen):
+            return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, silence_s)
 
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""

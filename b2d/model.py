@@ -22,6 +22,12 @@ class MachineState(StrEnum):
     CRASHED = "crashed"
 
 
+COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
+ON = COMING_UP | {MachineState.PAUSED, MachineState.STOPPING}
+OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState.ABSENT})
+ASLEEP = frozenset({MachineState.SAVED, MachineState.PAUSED})
+
+
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
     """What a machine should look like: all that is kept of it in machine.json, and all that a driver needs."""

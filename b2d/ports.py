@@ -68,6 +68,14 @@ class Console(Protocol):
         """All of it since the last start, undecodable bytes replaced."""
 
 
+@runtime_checkable
+class Screen(Protocol):
+    """A driver that can show what is on the machine's screen."""
+
+    def screenshot(self) -> bytes:
+        """The screen as a PNG. Raises WrongState when the machine is not running."""
+
+
 class Guest(Protocol):
     """The Linux inside, over its own control channel. Raises WrongState when it cannot be reached."""
 

@@ -45,7 +45,7 @@ class Case(Protocol):
 
 class FakeCase:
     def __init__(self) -> None:
-        self.spec = a_spec()
+        self.spec = tiny.spec()
         self.hypervisor = FakeHypervisor(script=["first line", "last line"])
 
     def driver(self) -> FakeDriver:

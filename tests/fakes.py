@@ -60,7 +60,7 @@ class FakeHypervisor:
 
 
 class FakeDriver:
-    """Driver, HasProcess, Compromises and Console over a FakeHypervisor; `calls` names what it was asked."""
+    """Driver, HasProcess, Compromises, Console and Screen over a FakeHypervisor; `calls` names what it was asked."""
 
     def __init__(self, spec: MachineSpec, hypervisor: FakeHypervisor | None = None) -> None:
         self.spec = spec
@@ -140,6 +140,11 @@ class FakeDriver:
 
     def compromises(self) -> list[str]:
         return list(self.hypervisor.compromises)
+
+    def screenshot(self) -> bytes:
+        self._running()
+        self._refuse_when_hung()
+        return b"\x89PNG\r\n\x1a\n of a fake"
 
     def console(self) -> str:
         machine = self.machine

@@ -9,7 +9,7 @@ import pytest
 from b2d import address
 from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
 from b2d.model import Image, MachineState
-from b2d.ports import Compromises, Console, Driver, HasProcess
+from b2d.ports import Compromises, Console, Driver, HasProcess, Screen
 from b2d.wait import wait_until
 from tests import tiny
 from tests.driver_cases import Case, FakeCase, QemuCase
@@ -250,6 +250,15 @@ def test_the_console_is_empty_before_the_first_start_and_begins_anew_with_each_b
     assert before in driver.console()
     driver.start()
     assert len(driver.console()) < len(before)
+
+
+def test_the_screen_of_a_running_machine_is_a_png(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, Screen)
+    with pytest.raises(WrongState):
+        driver.screenshot()
+    machine.boot()
+    assert driver.screenshot().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_compromises_are_lines(case: Case) -> None:

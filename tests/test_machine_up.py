@@ -79,6 +79,14 @@ def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box:
     assert box.hypervisor.machines["box"].boots == 1
 
 
+def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box) -> None:
+    box.docker_answers, box.wait_s = False, 0.2
+    with pytest.raises(OutOfTime) as failure:
+        box.made().up()
+    assert failure.value.message.endswith(f"its screen: {box.paths.screen}")
+    assert box.paths.screen.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next_time(box: Box) -> None:
     box.hypervisor.script, box.hypervisor.dies_after = [*STAGES, "Kernel panic - not syncing"], 6
     box.docker_answers = False

@@ -4,6 +4,8 @@ What runs programs is imported where it is used: `b2d status` asks for the state
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from b2d.drivers.qemu_process import QemuProcess
@@ -14,7 +16,7 @@ from b2d.files import refusals_told
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import ON, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
 
 if TYPE_CHECKING:
     from b2d.drivers.qemu_launch import Launcher
@@ -32,13 +34,10 @@ STATES = {
     "internal-error": MachineState.CRASHED,
     "guest-panicked": MachineState.CRASHED,
 }
-ON = frozenset(
-    {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
-)
 
 
 class QemuDriver:
-    """Driver, HasProcess, Compromises and Console for one machine; `accelerator` is that setting."""
+    """Driver, HasProcess, Compromises, Console and Screen for one machine; `accelerator` is that setting."""
 
     def __init__(
         self, spec: MachineSpec, paths: MachinePaths, image: Callable[[], Image], accelerator: str = "auto"
@@ -131,6 +130,15 @@ class QemuDriver:
             return self._paths.serial_log.read_bytes().decode(errors="replace")
         except OSError:
             return ""
+
+    def screenshot(self) -> bytes:
+        self._running()
+        folder = self._paths.folder
+        with refusals_told(folder), TemporaryDirectory(dir=folder, prefix=".screen-") as work:
+            picture = Path(work) / "screen.png"
+            with Qmp(self._paths.qmp_socket) as qmp:
+                qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
+            return picture.read_bytes()
 
     def _launcher(self) -> "Launcher":
         from b2d.drivers.qemu_launch import Launcher

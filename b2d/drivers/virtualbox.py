@@ -33,7 +33,7 @@ STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
-    """Driver, HasProcess, Compromises and Console for one machine; `vboxapi` is that setting."""
+    """Driver, HasProcess, Compromises, Console and Screen for one machine; `vboxapi` is that setting."""
 
     def __init__(
         self,
@@ -160,6 +160,10 @@ class VirtualBoxDriver:
             return self._paths.serial_log.read_bytes().decode(errors="replace")
         except OSError:
             return ""
+
+    def screenshot(self) -> bytes:
+        machine, _ = self._running()
+        return machine.screenshot()
 
     @cached_property
     def _second_card(self) -> SecondCard:

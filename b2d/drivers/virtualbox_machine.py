@@ -98,6 +98,18 @@ class BoxMachine:
     def press_button(self) -> None:
         self._ask(lambda console: console.power_button())
 
+    def screenshot(self) -> bytes:
+        """The screen as a PNG."""
+        taken: list[bytes] = []
+
+        def take(console: Any) -> None:
+            width, height, *_ = console.display.get_screen_resolution(0)
+            png = self._library.BitmapFormat.png
+            taken.append(bytes(console.display.take_screen_shot_to_array(0, width, height, png)))
+
+        self._ask(take)
+        return taken[0]
+
     def resume(self) -> None:
         self._ask(lambda console: console.resume())
 

@@ -87,6 +87,11 @@ def test_containers_have_random_addresses(up: Person) -> None:
     assert int(up.docker("run", "--rm", "hello", "cat", "/proc/self/personality"), 16) == 0
 
 
+def test_its_screen_is_a_picture(up: Person) -> None:
+    assert up.does("screenshot", "screen.png") == ""
+    assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 def test_an_idle_machine_uses_little_memory(up: Person) -> None:
     used = int(up.does("ssh", "free -m").splitlines()[1].split()[2])
     assert used <= 125  # MiB
