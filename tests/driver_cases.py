@@ -16,7 +16,7 @@ from b2d.model import Image, MachineSpec, ProcessIdentity
 from b2d.ports import Driver
 from b2d.wait import wait_until
 from tests import tiny
-from tests.fakes import FakeDriver, FakeHypervisor, a_spec
+from tests.fakes import FakeDriver, FakeHypervisor
 
 
 class Case(Protocol):
