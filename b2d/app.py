@@ -65,6 +65,7 @@ class App:
             reporter=self.reporter,
             wait_s=self.settings.wait,
             stop_wait_s=self.settings.stop_wait,
+            ssh_password=self.settings.ssh_password,
         )
         return Machine(name or self.settings.vm, parts)
 

@@ -34,6 +34,7 @@ class Parts:
     reporter: Reporter
     wait_s: float  # that up may take
     stop_wait_s: float  # that the guest has to power itself off
+    ssh_password: bool = False  # whether the guest takes one over SSH
 
 
 class Machine:
@@ -237,7 +238,8 @@ class Machine:
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
             wanted = newest_image(wanted, self._parts.images(), self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
-        credentials(wanted, self.paths)  # also for a saved state: one that cannot be resumed is booted
+        # also for a saved state: one that cannot be resumed is booted
+        credentials(wanted, self.paths, self._parts.ssh_password)
         if wanted != spec:
             self._store.write(wanted)
         return wanted

@@ -49,8 +49,8 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
     return replace(spec, ssh_port=ssh_port, docker_port=docker_port)
 
 
-def credentials(spec: MachineSpec, paths: MachinePaths) -> None:
-    """Make the keys and certificates that are missing or end soon, and write them on the seed disk."""
+def credentials(spec: MachineSpec, paths: MachinePaths, ssh_password: bool) -> None:
+    """Make the keys and certificates that are missing or end soon, and write the seed disk with them."""
     public_key = first_keys(paths)
     with refusals_told(paths.folder):
         content = seed.image(
@@ -59,6 +59,7 @@ def credentials(spec: MachineSpec, paths: MachinePaths) -> None:
                 authorized_keys=public_key,
                 host_key=paths.host_key.read_bytes(),
                 tls=_tls(spec, paths) if spec.tls else None,
+                ssh_password=ssh_password,
             )
         )
         write_whole(paths.seed, content)

@@ -27,6 +27,7 @@ class Seed:
     authorized_keys: str
     host_key: bytes  # private, in OpenSSH's format
     tls: TlsFiles | None  # None: dockerd listens without TLS
+    ssh_password: bool = False  # True: sshd takes the user's password too
 
 
 def image(seed: Seed) -> bytes:
@@ -43,7 +44,8 @@ def image(seed: Seed) -> bytes:
             "tls/server.pem": seed.tls.server,
             "tls/server-key.pem": seed.tls.server_key,
         }
-    files["settings"] = f"B2D_TLS={'yes' if seed.tls is not None else 'no'}\n".encode()
+    settings = {"B2D_TLS": seed.tls is not None, "B2D_SSH_PASSWORD": seed.ssh_password}
+    files["settings"] = "".join(f"{name}={'yes' if on else 'no'}\n" for name, on in settings.items()).encode()
     content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
     return content + bytes(-len(content) % SECTOR)
 

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -34,14 +35,19 @@ def test_the_seed_holds_who_the_guest_is() -> None:
         "tls/ca.pem": b"ca",
         "tls/server.pem": b"server",
         "tls/server-key.pem": b"key",
-        "settings": b"B2D_TLS=yes\n",
+        "settings": b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\n",
     }
 
 
 def test_without_tls_the_guest_is_told_so() -> None:
     found = files(seed.image(a_seed(tls=None)))
-    assert found["settings"] == b"B2D_TLS=no\n"
+    assert found["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\n"
     assert not [name for name in found if name.startswith("tls/")]
+
+
+def test_a_password_counts_only_when_that_was_asked_for() -> None:
+    found = files(seed.image(replace(a_seed(), ssh_password=True)))
+    assert b"B2D_SSH_PASSWORD=yes\n" in found["settings"]
 
 
 def test_the_seed_begins_with_its_name_and_fills_whole_sectors() -> None:
