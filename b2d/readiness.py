@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "b2d: "
+FIRST_STAGE = " kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,14 @@ def troubles(console: str) -> list[Trouble]:
 
 
 def _said(console: str) -> list[str]:
-    """What follows the mark, in whole lines only: the last one may still be on its way."""
+    """What follows the mark since the last boot began, in whole lines: the last one may still be on its way."""
     lines = console.replace("\r", "").split("\n")[:-1]
-    return [line.split(MARK, 1)[1] for line in lines if MARK in line]
+    said: list[str] = []
+    for line in lines:
+        if MARK in line:
+            word = line.split(MARK, 1)[1]
+            said = [word] if word.endswith(FIRST_STAGE) else [*said, word]
+    return said
 
 
 def ping(address: str, port: int, certs: Path | None, timeout_s: float) -> Ping | None:

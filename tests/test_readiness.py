@@ -132,6 +132,12 @@ def test_troubles_are_found_with_their_weight() -> None:
     assert troubles(CONSOLE) == [Trouble("no disk", fatal=False), Trouble("why", fatal=True)]
 
 
+def test_what_was_said_before_the_guest_booted_again_does_not_count() -> None:
+    again = "b2d: 2.0 kernel\nb2d: 3.0 root\n"
+    assert stages(CONSOLE + "\n" + again) == [Stage("kernel", 2.0), Stage("root", 3.0)]
+    assert troubles(CONSOLE + "\n" + again) == []
+
+
 @given(st.text())
 def test_no_console_is_too_odd_to_read(text: str) -> None:
     stages(text)
