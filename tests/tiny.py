@@ -54,16 +54,18 @@ def image(whole: Image, folder: Path) -> Image:
     """An image like `whole` that boots into the counter; its initrd is made in `folder`."""
     if whole.initrd is None:
         raise AssertionError("only an image that boots directly can be made tiny")
+    files = {"init": INIT, "tiny": None, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
     initrd = folder / "tiny.initrd"
-    # the kernel unpacks one archive after the other: what comes later takes the place of what was there
-    initrd.write_bytes(
-        _padded(whole.initrd.read_bytes())
-        + _archive(
-            {"init": INIT, "tiny": None, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
-            | {"etc/acpi/PWRF/00000080": POWER_BUTTON}
-        )
-    )
+    initrd.write_bytes(with_files(whole.initrd, files | {"etc/acpi/PWRF/00000080": POWER_BUTTON}))
     return replace(whole, initrd=initrd, kernel_arguments="console=ttyS0 quiet")
+
+
+def with_files(initrd: Path, files: dict[str, str | None]) -> bytes:
+    """An initrd with these executable files in it too; None is a folder.
+
+    The kernel unpacks one archive after the other: what comes later takes the place of what was there.
+    """
+    return _padded(initrd.read_bytes()) + _archive(files)
 
 
 def counts(console: str) -> list[int]:
@@ -77,7 +79,7 @@ def found(console: str) -> list[int]:
 
 
 def _archive(files: dict[str, str | None]) -> bytes:
-    """A cpio archive (newc) of executable files; None is a folder."""
+    """A cpio archive (newc)."""
     members = [_member(name, content) for name, content in files.items()]
     return b"".join(members) + _member("TRAILER!!!", "")
 

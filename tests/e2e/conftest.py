@@ -62,6 +62,11 @@ class Person:
         script = 'eval "$(b2d shellinit)" && exec docker "$@"'
         return self._run(["sh", "-c", script, "sh", *arguments], stdin, LIMIT_S)
 
+    def makes_hello(self) -> None:
+        """Make an image of that name: busybox, out of the machine itself."""
+        tree = self.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
+        self.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+
     def _run(self, command: Sequence[str], stdin: bytes, limit_s: float) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             command,
@@ -89,8 +94,7 @@ def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def up(person: Person) -> Person:
-    """The same, with a machine that runs and the image `hello`: busybox, out of the machine itself."""
+    """The same, with a machine that runs and the image `hello`."""
     person.does("up")
-    tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
-    person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+    person.makes_hello()
     return person

@@ -1,0 +1,106 @@
+"""Raw disks in all the states in which a guest may find one, made without a guest."""
+
+import hashlib
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from b2d import seed
+
+SECTOR, PAGE, MIB = 512, 4096, 1 << 20
+FIRST = 2048  # sectors
+LABEL = b"boot2docker-data"
+LINUX, SWAP = 0x83, 0x82
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGdueWtr2c1ovmZpfS9VcOxdKJyYkKkGIGJAUHsnwSf4 old\n"
+CLEAN, NEEDS_RECOVERY = 1, 4  # s_state, and a bit of s_feature_incompat
+
+
+def blank(path: Path, mib: int, begin: bytes = b"") -> Path:
+    """A disk of zeros that begins so."""
+    with path.open("wb") as file:
+        file.truncate(mib * MIB)
+        file.write(begin)
+    return path
+
+
+def fresh(path: Path, mib: int) -> Path:
+    """As b2d makes it: blank, with the request to format it."""
+    return blank(path, mib, seed.payload(KEY))
+
+
+def put(path: Path, offset: int, content: bytes) -> Path:
+    """Write there; from the end where `offset` is negative."""
+    with path.open("r+b") as file:
+        file.seek(offset, 2 if offset < 0 else 0)
+        file.write(content)
+    return path
+
+
+def ext4(path: Path, mib: int, label: str, tree: Path | None = None) -> Path:
+    """A file system over the whole disk, with the content of a folder."""
+    blank(path, mib)
+    filled = ["-d", str(tree)] if tree else []
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-L", label, *filled, str(path)], check=True)
+    return path
+
+
+def of_2014(path: Path, mib: int, tree: Path) -> Path:
+    """As boot2docker left it: swap on partition 2, which comes first, and on partition 1 what is in `tree`."""
+    swap = mib // 8 * MIB // SECTOR
+    data = mib * MIB // SECTOR - FIRST - swap
+    part = ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
+    blank(path, mib)
+    put(path, 446, _entry(LINUX, FIRST + swap, data) + _entry(SWAP, FIRST, swap))
+    put(path, 510, b"\x55\xaa")
+    put(path, FIRST * SECTOR + 1024, struct.pack("<III", 1, swap * SECTOR // PAGE - 1, 0))
+    put(path, FIRST * SECTOR + PAGE - 10, b"SWAPSPACE2")
+    target = f"seek={(FIRST + swap) * SECTOR // MIB}"
+    dd = ["dd", f"if={part}", f"of={path}", "bs=1M", target, "conv=notrunc,sparse", "status=none"]
+    subprocess.run(dd, check=True)
+    part.unlink()
+    return path
+
+
+def hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is on a data disk now."""
+
+    path: Path
+
+    def has_magic(self) -> bool:
+        return self._at(0, 29) == seed.MAGIC.encode()
+
+    def has_table(self) -> bool:
+        return self._at(510, 2) == b"\x55\xaa"
+
+    def has_file_system(self) -> bool:
+        return self.has_table() and self._superblock()[0x38:0x3A] == b"\x53\xef"
+
+    def label(self) -> bytes:
+        return self._superblock()[0x78:0x88].rstrip(b"\0") if self.has_table() else b""
+
+    def is_clean(self) -> bool:
+        """Whether it was unmounted when its power went."""
+        superblock = self._superblock()
+        (state,) = struct.unpack_from("<H", superblock, 0x3A)
+        (features,) = struct.unpack_from("<I", superblock, 0x60)
+        return state == CLEAN and not features & NEEDS_RECOVERY
+
+    def _superblock(self) -> bytes:
+        (start,) = struct.unpack("<I", self._at(446 + 8, 4))
+        return self._at(start * SECTOR + 1024, 1024)
+
+    def _at(self, offset: int, size: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+def _entry(kind: int, start: int, sectors: int) -> bytes:
+    return bytes([0, 0, 0, 0, kind, 0, 0, 0]) + struct.pack("<II", start, sectors)

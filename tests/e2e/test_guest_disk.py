@@ -1,0 +1,180 @@
+"""The guest and its data disk: what it formats, what it takes up, and what it never touches."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2d import seed
+from b2d.model import Image
+from tests import disks, dockerless, tiny
+from tests.disks import MIB, SECTOR, Found
+from tests.e2e.conftest import Person
+
+pytestmark = pytest.mark.qemu
+
+REPORT = """
+cat /proc/mounts /proc/swaps
+readlink /var/lib/docker
+readlink /var/lib/boot2docker
+cat /home/docker/.ssh/authorized_keys
+ls /home/docker
+cat /var/lib/boot2docker/note
+dmesg | grep -i 'ext4.*recovery'
+"""
+DISK_MIB = 1000
+DATA_START = (2048 + DISK_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR  # of partition 1 on a disk of this size
+SMALL_MIB = 64
+SMALL_DATA_START = (2048 + SMALL_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR
+MAGIC = seed.MAGIC.encode()
+PAYLOAD = seed.payload(disks.KEY)
+IN_RAM = "everything is in RAM and ends with this boot"
+LEFT_ALONE = "asks to be formatted, but something is on it: it is left alone"
+
+Boot = Callable[..., dockerless.Guest]
+
+
+@pytest.fixture(scope="module")
+def reporting(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return dockerless.image(image, tmp_path_factory.mktemp("image"), REPORT)
+
+
+@pytest.fixture
+def guest(reporting: Image, tmp_path: Path) -> Boot:
+    def make(*found: Path) -> dockerless.Guest:
+        return dockerless.Guest(reporting, tmp_path, tiny.spec(), list(found))
+
+    return make
+
+
+def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, tmp_path: Path) -> None:
+    disk = disks.fresh(tmp_path / "disk", DISK_MIB)
+    machine, found = guest(disk), Found(disk)
+    machine.cut_off(found.has_table)
+    machine.cut_off(found.has_file_system)
+    machine.cut_off(lambda: found.label() == disks.LABEL)
+    machine.cut_off(lambda: not found.has_magic())
+    said = machine.report()
+    assert "warn" not in machine.console()
+    assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
+    assert "/dev/vda2" in said.split("Filename")[1]  # swap
+    assert "/mnt/vda1/var/lib/docker\n/mnt/vda1/var/lib/boot2docker\n" in said
+    assert disks.KEY.strip() in said
+    assert "format-me" not in said
+    assert not found.has_magic()
+    assert found.label() == disks.LABEL
+    assert found.is_clean()
+
+
+def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
+    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    table = disk.read_bytes()[446:512]
+    disks.put(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
+    said = guest(disk).report()
+    assert "kept\n" in said
+
+
+def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: Path) -> None:
+    disk = disks.fresh(tmp_path / "disk", DISK_MIB)
+    machine = guest(disk)
+    machine.cut_off(Found(disk).has_file_system)
+    torn = DATA_START + 4096
+    disks.put(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
+    assert not Found(disk).label()
+    assert "/dev/vda1 /mnt/vda1 ext4 rw" in machine.report()
+    assert Found(disk).is_clean()
+
+
+def others(folder: Path) -> dict[str, Path]:
+    """Disks that are not ours to format, by what is on them; the first ones begin with the magic all the same."""
+    folder.mkdir()
+    gpt = b"EFI PART" + bytes(8)
+
+    def payload(name: str) -> Path:
+        return disks.blank(folder / name, SMALL_MIB, PAYLOAD)
+
+    def magic(name: str) -> Path:
+        return disks.blank(folder / name, SMALL_MIB, MAGIC)
+
+    asking = [
+        disks.put(disks.ext4(folder / "ext4", SMALL_MIB, "mine"), 0, MAGIC),
+        disks.put(payload("table"), 446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\0\x01\0"),
+        disks.put(magic("gpt"), 512, gpt),
+        disks.put(payload("second-gpt"), -512, gpt),
+        disks.put(magic("lvm"), 512, b"LABELONE"),
+        disks.put(payload("luks"), 16384, b"SKUL\xba\xbe"),
+        disks.put(payload("line-feed"), 4096, b"\n"),
+        disks.put(payload("data"), MIB, b"\n"),
+        disks.put(payload("deep"), SMALL_DATA_START, b"data"),
+    ]
+    silent = [
+        disks.blank(folder / "zeros", SMALL_MIB),
+        disks.blank(folder / "text", SMALL_MIB, b"boot2docker, please do not format me"),
+        disks.ext4(folder / "labelled", SMALL_MIB, "boot2docker-dat"),
+    ]
+    assert len(asking) == ASKING
+    return {path.name: path for path in asking + silent}
+
+
+ASKING = 9
+
+
+def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
+    found = others(tmp_path / "others")
+    before = {name: disks.hash_of(path) for name, path in found.items()}
+    machine = guest(*found.values())
+    said = machine.report()
+    assert {name for name, path in found.items() if disks.hash_of(path) != before[name]} == set()
+    assert machine.console().count(LEFT_ALONE) == ASKING
+    assert IN_RAM in machine.console()
+    assert "docker /var/lib/docker tmpfs" in said
+
+
+def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
+    machine = guest()
+    said = machine.report()
+    assert "docker /var/lib/docker tmpfs" in said
+    assert f"b2d: warn no data disk: {IN_RAM}" in machine.console()
+
+
+def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
+    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
+    machine = guest(disks.blank(tmp_path / "empty", 10), disk)  # it need not be the first
+    machine.cut_off(lambda: " disk\n" in machine.console())
+    assert not Found(disk).is_clean()
+    said = machine.report()
+    assert "/dev/vdd1 /mnt/vdd1 ext4 rw" in said
+    assert "recovery complete" in said
+    assert "/dev/vdd2" in said.split("Filename")[1]
+    assert "of 2014\n" in said
+    assert disks.KEY.strip() in said
+    assert Found(disk).is_clean()
+
+
+def a_tree(folder: Path, note: str) -> Path:
+    """What boot2docker left in its file system."""
+    tree = folder / "tree"
+    store = tree / "var/lib/boot2docker"
+    store.mkdir(parents=True)
+    (tree / "var/lib/docker/aufs/diff").mkdir(parents=True)
+    (store / "userdata.tar").write_bytes(PAYLOAD)
+    (store / "note").write_text(f"{note}\n")
+    return tree
+
+
+def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_path: Path) -> None:
+    person.does("init")
+    raw = disks.put(disks.ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
+    before = disks.hash_of(raw)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
+    done = person.b2d("up")
+    assert done.returncode == 0, done.stderr.decode()
+    assert LEFT_ALONE in done.stderr.decode()
+    assert IN_RAM in done.stderr.decode()
+    person.makes_hello()
+    assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
+    assert person.docker("info", "--format", "{{.Driver}}") == "overlay2\n"
+    person.does("stop")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
+    assert disks.hash_of(raw) == before
