@@ -1,0 +1,121 @@
+"""What a person keeps in /var/lib/boot2docker: hooks, the profile, authorities, a name; and what a mistake does."""
+
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d import certs
+from b2d.model import Image
+from b2d.wait import wait_until
+from tests import disks, dockerless, tiny
+from tests.e2e.conftest import Person
+
+pytestmark = pytest.mark.qemu
+
+STORE = "/var/lib/boot2docker"
+PROFILE = """# as docker-machine wrote it
+EXTRA_ARGS='--label from=profile'
+DOCKER_HOST='-H tcp://0.0.0.0:2376'
+DOCKER_TLS=no
+export HTTP_PROXY=http://127.0.0.1:9/
+"""
+BOOTSYNC = f"echo before $(pidof dockerd || echo nobody) >{STORE}/order\n"
+BOOTLOCAL = f"docker version --format 'after {{{{.Server.Os}}}}' >>{STORE}/order 2>&1\n"
+GIVE_UP_S = 90.0
+KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
+
+
+@pytest.fixture(scope="module")
+def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
+    person.does("init")
+    certs.ensure(person.paths, [person.address], datetime.now(UTC))
+    folder = tmp_path_factory.mktemp("disk")
+    store = folder / f"tree{STORE}"
+    files = {
+        "bootsync.sh": BOOTSYNC,
+        "bootlocal.sh": BOOTLOCAL,
+        "profile": PROFILE,
+        "certs/company.pem": (person.paths.certs / "ca.pem").read_text(),
+        "etc/hostname": "attic\n",
+        "etc/docker/daemon.json": '{"debug": true}\n',
+    }
+    for name, content in files.items():
+        path = store / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (folder / "tree/var/lib/docker/aufs/diff").mkdir(parents=True)
+    answer = folder / "tree/var/lib/docker/volumes/old/_data/answer"
+    answer.parent.mkdir(parents=True)
+    answer.write_text("42\n")
+    raw = disks.of_2014(folder / "raw", 600, folder / "tree")
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
+    person.does("up")
+    return person
+
+
+def test_hooks_run_before_and_after_docker_came_up(kept: Person) -> None:
+    def ran() -> bool:
+        return kept.does("ssh", f"cat {STORE}/order") == "before nobody\nafter linux\n"
+
+    wait_until(ran, what="the hooks", timeout_s=60, interval_s=1)
+
+
+def test_the_profile_counts_and_cannot_take_tls_away(kept: Person) -> None:
+    """DOCKER_HOST and DOCKER_TLS are what docker-machine wrote; the seed has said that already, or otherwise."""
+    assert kept.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
+    environment = kept.does("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
+    assert "HTTP_PROXY=http://127.0.0.1:9/" in environment.split("\0")
+    assert kept.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"').stdout == b""
+
+
+def test_the_daemon_s_own_settings_and_the_name_count(kept: Person) -> None:
+    assert kept.docker("info", "--format", "{{.Debug}} {{.Name}}") == "true attic\n"
+
+
+def test_an_authority_that_is_kept_there_is_trusted(kept: Person) -> None:
+    """Docker is its own registry here. It trusts that one, which does not let it in without a client's certificate."""
+    authority = (kept.paths.certs / "ca.pem").read_text()
+    assert authority in kept.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    said = kept.asks_docker("pull", "10.0.2.15:2376/anything").stderr
+    assert b"certificate required" in said
+
+
+def test_volumes_of_2014_are_there(kept: Person) -> None:
+    assert kept.docker("volume", "ls", "-q") == "old\n"
+    assert kept.does("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
+
+
+def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(kept: Person) -> None:
+    kept.does("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
+    done = kept.b2d("restart")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
+    assert kept.docker("info", "--format", "{{.Labels}}") == "[]\n"
+    assert kept.does("ssh", "sh -lc 'echo in'") == "in\n"
+
+
+def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(kept: Person) -> None:
+    kept.does("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
+    begin = time.monotonic()
+    done = kept.b2d("restart", "-v")
+    assert done.returncode == 1
+    assert time.monotonic() - begin < GIVE_UP_S
+    assert "dockerd ends as soon as it starts" in done.stderr.decode()
+    assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and among the details
+    assert "--nonsense" in kept.does("logs", "--docker")
+    kept.does("ssh", f"sudo rm {STORE}/profile")
+    wait_until(lambda: kept.b2d("up").returncode == 0, what="Docker", timeout_s=60, interval_s=1)
+
+
+def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:
+    disk = disks.fresh(tmp_path / "disk", 200)
+    machine = dockerless.Guest(dockerless.image(image, tmp_path, KEYS_REPORT), tmp_path, tiny.spec(), [disk])
+    first, second = machine.report(), machine.report()
+    assert "ssh-ed25519 AAAA" in first
+    assert [line for line in first.splitlines() if "ssh-ed25519 AAAA" in line] == [
+        line for line in second.splitlines() if "ssh-ed25519 AAAA" in line
+    ]
