@@ -18,6 +18,9 @@ TAIL_LINES = 20
 
 # What is waited for, by the stage that ends the wait; before the first one nobody knows whether there will be any.
 ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
+ANSWERED = (
+    "ready"  # said some time after that: a line before it may be lost, as a getty that starts drops what is unsent
+)
 TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Docker daemon", "Docker API")
 
 # A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
@@ -153,7 +156,9 @@ class _Watch:
         self._text = text
         for stage in stages(text):
             self._stage = stage.name
-            if stage.name in ORDER:
+            if stage.name == ANSWERED:
+                self._reached = len(ORDER)
+            elif stage.name in ORDER:
                 self._reached = max(self._reached, ORDER.index(stage.name) + 1)
         for trouble in troubles(text):
             if trouble.fatal:
