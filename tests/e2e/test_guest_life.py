@@ -1,0 +1,239 @@
+"""A guest from its boot to its end: who is let in, what is there, what time it is, and how it goes."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from b2d.model import Image
+from b2d.readiness import stages
+from b2d.wait import wait_until
+from tests import dockerless, tiny
+from tests.disks import Found
+from tests.e2e.conftest import Person
+
+pytestmark = pytest.mark.qemu
+
+STORE = "/var/lib/boot2docker"
+TOOLS = ["vi", "tar", "wget", "less", "top", "free", "df", "ip", "iptables", "mount", "ps", "ping", "docker"]
+# the machine as b2d starts it, with a second network, and a serial port that can be typed on
+QEMU = """#!/bin/sh
+for argument; do
+    shift
+    case $argument in
+    file,id=serial,path=*)
+        argument="socket,id=serial,path={serial},server=on,wait=off,logfile=${{argument#*path=}}" ;;
+    esac
+    set -- "$@" "$argument"
+done
+exec {qemu} "$@" -netdev user,id=second,net=10.9.0.0/24,restrict=on -device virtio-net-pci,netdev=second
+"""
+DEAF = 'trap "" TERM; while :; do echo x >/noise; /usr/bin/busybox sleep 1; done'
+
+
+class Terminal:
+    """Somebody at the serial console."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._socket.settimeout(0.2)
+
+    def type(self, line: str) -> None:
+        self._socket.sendall(f"{line}\r".encode())
+
+    def reads(self, wanted: str, timeout_s: float = 60.0) -> str:
+        """All that appears up to and including `wanted`."""
+        seen = ""
+        end = time.monotonic() + timeout_s
+        while wanted not in seen:
+            assert time.monotonic() < end, f"no {wanted!r} in {seen!r}"
+            try:
+                seen += self._socket.recv(4096).decode(errors="replace")
+            except TimeoutError:
+                continue
+        return seen
+
+    def logs_in(self, password: str, then: str) -> None:
+        self.type("")
+        self.reads("login: ")
+        self.type("docker")
+        self.reads("Password: ")
+        self.type(password)
+        self.reads(then)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("serial") / "socket"
+
+
+@pytest.fixture(scope="module")
+def alive(person: Person, serial: Path) -> Person:
+    program = serial.with_name("qemu-system-x86_64")
+    program.write_text(QEMU.format(serial=serial, qemu=shutil.which(program.name)))
+    program.chmod(0o755)
+    person.environment |= {"PATH": f"{program.parent}{os.pathsep}{person.environment['PATH']}", "B2D_DISK": "1000"}
+    person.does("up")
+    person.makes_hello()
+    return person
+
+
+@pytest.fixture
+def terminal(alive: Person, serial: Path) -> Iterator[Terminal]:
+    terminal = Terminal(serial)
+    yield terminal
+    with suppress(OSError):  # it may be off
+        terminal.type("exit")
+
+
+def disk_of(person: Person, folder: Path) -> Found:
+    raw = folder / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
+    return Found(raw)
+
+
+def off(person: Person) -> bool:
+    return person.b2d("status").stdout == b"stopped\n"
+
+
+def password_is_taken(person: Person, password: str) -> bool:
+    spec_port = int(person.does("info").split('"ssh_port": ')[1].split(",")[0])
+    with paramiko.Transport((person.address, spec_port)) as transport:
+        transport.connect()
+        try:
+            transport.auth_password("docker", password)
+        except paramiko.AuthenticationException:
+            return False
+        return transport.is_authenticated()
+
+
+def test_what_people_reach_for_is_there(alive: Person) -> None:
+    said = alive.does("ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS))
+    assert [Path(line).name for line in said.splitlines()] == TOOLS
+
+
+def test_every_network_card_gets_an_address_and_the_first_one_leads_out(alive: Person) -> None:
+    said = alive.does("ssh", "ip -4 -o addr; ip route get 192.0.2.1")
+    assert "inet 10.0.2.15/24" in said
+    assert "inet 10.9.0.15/24" in said
+    assert "192.0.2.1 via 10.0.2.2 dev eth0" in said
+
+
+def test_docker_has_what_it_had_best_have(alive: Person) -> None:
+    said = alive.docker("info", "--format", "{{.CgroupVersion}} {{.Driver}} {{.SecurityOptions}}")
+    assert said.startswith("2 overlay2 ")
+    assert "name=seccomp,profile=builtin" in said
+
+
+def test_the_root_file_system_is_not_held_in_memory(alive: Person) -> None:
+    lines = alive.does("ssh", "cat /proc/meminfo").splitlines()
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    assert kib["Shmem"] + kib["Unevictable"] < 16 * 1024
+    assert kib["MemTotal"] - kib["MemAvailable"] < 300 * 1024
+
+
+def test_the_console_takes_the_password_of_2014_and_no_other(terminal: Terminal) -> None:
+    terminal.logs_in("tcuser2", then="Login incorrect")
+    terminal.logs_in("tcuser", then="docker@boot2docker:~$ ")
+    terminal.type("id -un; sudo -n id -un")
+    assert terminal.reads("root\r\n").split("\r\n")[-3:] == ["docker", "root", ""]
+
+
+def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
+    assert not password_is_taken(alive, "tcuser")
+
+
+def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
+    wait_until(lambda: " ready" in alive.does("logs"), what="ready", timeout_s=30, interval_s=1)
+    said = alive.does("logs")
+    names = [stage.name for stage in stages(said)]
+    assert names[:4] == ["kernel", "root", "disk", "network"]
+    assert sorted(names[4:]) == ["docker", "ready", "ssh"]
+    assert "boot2docker login:" in said
+
+
+def test_the_clock_is_right_soon_after_the_host_stood_still(alive: Person) -> None:
+    pid = int(alive.paths.qemu_pid.read_text())
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(5)
+    begin = time.time()
+    guest = float(alive.does("ssh", "echo $EPOCHREALTIME"))
+    assert begin - 1 < guest < time.time() + 1
+
+
+def test_the_power_button_ends_it_cleanly_whatever_runs(alive: Person, tmp_path: Path) -> None:
+    alive.docker("run", "-d", "--name", "deaf", "--restart", "always", "hello", "sh", "-c", DEAF)
+    alive.docker("run", "-d", "--name", "held", "hello", "sleep", "10000")
+    alive.docker("pause", "held")
+    alive.does("ssh", f"sudo mkdir /opt/more && sudo mount --bind {STORE} /opt/more")
+    alive.does("ssh", "(cd /opt/more && nohup sleep 10000 >/dev/null 2>&1 &)")
+    alive.does("ssh", f"echo late | sudo tee {STORE}/late")
+    alive.does("stop")
+    assert disk_of(alive, tmp_path).is_clean()
+
+
+def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(alive: Person) -> None:
+    alive.environment["B2D_SSH_PASSWORD"] = "yes"
+    alive.does("up")
+    assert alive.does("ssh", f"cat {STORE}/late; sudo dmesg | grep -c recovery || true") == "late\n0\n"
+    assert password_is_taken(alive, "tcuser")
+    assert not password_is_taken(alive, "tcuser2")
+    alive.docker("rm", "-f", "deaf", "held")
+
+
+def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Terminal, tmp_path: Path) -> None:
+    fill = 'fallocate -l $(($(stat -f -c "%f*%S" .) - 4194304)) full; dd if=/dev/zero bs=4k >>full'
+    terminal.logs_in("tcuser", then="$ ")
+    terminal.type(f"cd /mnt/vda1 && sudo sh -c '{fill}'")
+    terminal.reads("No space left on device")
+    terminal.type("sudo poweroff")
+    wait_until(lambda: off(alive), what="poweroff", timeout_s=40)
+    assert disk_of(alive, tmp_path).is_clean()
+
+
+def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Person) -> None:
+    done = alive.b2d("up")
+    assert "the data disk is full" in done.stderr.decode()
+    alive.does("ssh", "sudo rm /mnt/vda1/full")
+    wait_until(lambda: alive.b2d("up").returncode == 0, what="Docker", timeout_s=90, interval_s=1)
+    assert alive.docker("run", "--rm", "hello", "echo", "room") == "room\n"
+
+
+def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
+    booted = alive.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    alive.b2d("ssh", "sudo reboot")
+
+    def again() -> bool:
+        done = alive.b2d("ssh", "cat /proc/sys/kernel/random/boot_id")
+        return done.returncode == 0 and done.stdout.decode() != booted
+
+    wait_until(again, what="the reboot", timeout_s=90, interval_s=1)
+    assert alive.b2d("status").stdout == b"running\n"
+    alive.does("up")
+    assert alive.docker("run", "--rm", "hello", "echo", "again") == "again\n"
+    assert alive.does("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"
+
+
+def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:
+    alive.b2d("ssh", "sudo halt")
+    wait_until(lambda: off(alive), what="halt", timeout_s=40)
+    assert disk_of(alive, tmp_path).is_clean()
+
+
+def test_a_panic_is_on_the_console(image: Image, tmp_path: Path) -> None:
+    lines = "echo 1 >/proc/sys/kernel/panic; echo c >/proc/sysrq-trigger"
+    machine = dockerless.Guest(dockerless.image(image, tmp_path, lines), tmp_path, tiny.spec(), [])
+    machine.report()
+    assert "Kernel panic - not syncing: sysrq triggered crash" in machine.console()
+    assert "Call Trace" in machine.console()
