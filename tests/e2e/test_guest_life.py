@@ -121,11 +121,17 @@ def test_what_people_reach_for_is_there(alive: Person) -> None:
     assert [Path(line).name for line in said.splitlines()] == TOOLS
 
 
-def test_every_network_card_gets_an_address_and_the_first_one_leads_out(alive: Person) -> None:
-    said = alive.does("ssh", "ip -4 -o addr; ip route get 192.0.2.1")
+def test_every_network_card_gets_an_address(alive: Person) -> None:
+    said = alive.does("ssh", "ip -4 -o addr")
     assert "inet 10.0.2.15/24" in said
     assert "inet 10.9.0.15/24" in said
-    assert "192.0.2.1 via 10.0.2.2 dev eth0" in said
+
+
+def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
+    """QEMU offers a restricted guest no router: here are the leases that it would offer, in the order that matters."""
+    lease = "sudo env interface=eth{} ip=10.{}.15 mask=24 router=10.{}.2 /etc/b2d/dhcp bound"
+    script = f"{lease.format(0, '0.2', '0.2')}; {lease.format(1, '9.0', '9.0')}; ip route get 192.0.2.1"
+    assert "192.0.2.1 via 10.0.2.2 dev eth0" in alive.does("ssh", script)
 
 
 def test_docker_has_what_it_had_best_have(alive: Person) -> None:
