@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from b2d.errors import DownloadFailed
-from b2d.image.tree import Kind, Node, Tree, normal
+from b2d.image.tree import Tree, file, folder, link, normal
 
 
 def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> int:
@@ -24,7 +24,7 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
     broken = (ArError, tarfile.TarError, ValueError, KeyError, OSError, *packing)
     newest = 0
     try:
-        with path.open("rb") as file, _data(file) as archive:
+        with path.open("rb") as packed, _data(packed) as archive:
             for member in archive:
                 newest = max(newest, int(member.mtime))
                 _put(archive, member, package, tree, wanted)
@@ -33,12 +33,12 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
     return newest
 
 
-def _data(file: BinaryIO) -> tarfile.TarFile:
+def _data(packed: BinaryIO) -> tarfile.TarFile:
     """The files of a package, whichever way they are packed. Raises KeyError where there are none."""
     import zstandard
     from debian.arfile import ArFile
 
-    members: list[Any] = ArFile(fileobj=file).getmembers()
+    members: list[Any] = ArFile(fileobj=packed).getmembers()
     for member in members:
         if member.name == "data.tar.zst":
             content = zstandard.ZstdDecompressor().stream_reader(member).read()
@@ -59,12 +59,12 @@ def _put(
     mode = member.mode & 0o7777
     if member.isdir():
         if path not in tree:
-            tree.put(path, Node(Kind.FOLDER, mode, package=package))
+            tree.put(path, folder(mode))
     elif member.issym():
-        tree.put(path, Node(Kind.LINK, 0o777, target=member.linkname, package=package))
+        tree.put(path, link(member.linkname))
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
         content = archive.extractfile(member)  # of a hard link: what it was linked to
         assert content is not None  # so it has content
-        tree.put(path, Node(Kind.FILE, mode, content.read(), package=package))
+        tree.put(path, file(content.read(), mode))
     else:
         raise DownloadFailed(f"the package {package} holds a device: {member.name}")

@@ -13,7 +13,7 @@ from b2d.image import cpio
 from b2d.image.tree import Kind, Node, Tree
 
 PROGRAM = "mksquashfs"
-LEVEL = 19  # of zstd: the last one before the memory that unpacking needs grows
+LEVEL = 17  # of zstd: 19 takes half as long again, for 0.04 % less
 BLOCK = "256K"  # bytes: 2 % smaller than 128K
 LIMIT_S = 1200.0
 TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.FOLDER: tarfile.DIRTYPE, Kind.LINK: tarfile.SYMTYPE}

@@ -28,7 +28,6 @@ class Node:
     mode: int  # permission bits
     content: bytes = b""
     target: str = ""  # of a link
-    package: str = ""  # which one brought it, "" for b2d's own
 
 
 def file(content: bytes, mode: int = 0o644) -> Node:
