@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import struct
+from functools import cache
 
 import zstandard
 from pycdlib import PyCdlib
@@ -65,6 +66,7 @@ def an_iso(label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = No
     return written.getvalue() + bytes(padding)
 
 
+@cache  # an ISO says when it was made: asked for twice, it should be one
 def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> bytes:
     """An ISO as b2d makes them; `changes` are files (kernel, initrd, root, image); None leaves one out."""
     description = {
