@@ -23,7 +23,7 @@ DOCKER_TLS=no
 export HTTP_PROXY=http://127.0.0.1:9/
 """
 BOOTSYNC = f"echo before $(pidof dockerd || echo nobody) >{STORE}/order\n"
-BOOTLOCAL = f"docker version --format 'after {{{{.Server.Os}}}}' >>{STORE}/order 2>&1\n"
+BOOTLOCAL = f"echo after $(docker version --format '{{{{.Server.Os}}}}') >>{STORE}/order 2>&1\n"
 GIVE_UP_S = 90.0
 KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 
@@ -57,11 +57,18 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     return person
 
 
-def test_hooks_run_before_and_after_docker_came_up(kept: Person) -> None:
-    def ran() -> bool:
-        return kept.does("ssh", f"cat {STORE}/order") == "before nobody\nafter linux\n"
+def await_hooks(kept: Person) -> None:
+    """Wait for bootlocal.sh, and see that it could ask Docker."""
+    wait_until(lambda: "after" in order(kept), what="the hooks", timeout_s=60, interval_s=1)
+    assert order(kept) == "before nobody\nafter linux\n"
 
-    wait_until(ran, what="the hooks", timeout_s=60, interval_s=1)
+
+def order(kept: Person) -> str:
+    return kept.does("ssh", f"cat {STORE}/order")
+
+
+def test_hooks_run_before_and_after_docker_came_up(kept: Person) -> None:
+    await_hooks(kept)
 
 
 def test_the_profile_counts_and_cannot_take_tls_away(kept: Person) -> None:
@@ -96,6 +103,7 @@ def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(kept: Person) 
     assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
     assert kept.docker("info", "--format", "{{.Labels}}") == "[]\n"
     assert kept.does("ssh", "sh -lc 'echo in'") == "in\n"
+    await_hooks(kept)  # the log tells of the last boot's Docker too
 
 
 def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(kept: Person) -> None:

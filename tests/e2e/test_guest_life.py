@@ -62,6 +62,12 @@ class Terminal:
                 continue
         return seen
 
+    def leaves(self) -> None:
+        """Log out; a terminal that stays and reads nothing would hold up what the guest writes."""
+        with suppress(OSError):  # the machine may be off
+            self.type("exit")
+        self._socket.close()
+
     def logs_in(self, password: str, then: str) -> None:
         self.type("")
         self.reads("login: ")
@@ -91,8 +97,7 @@ def alive(person: Person, serial: Path) -> Person:
 def terminal(alive: Person, serial: Path) -> Iterator[Terminal]:
     terminal = Terminal(serial)
     yield terminal
-    with suppress(OSError):  # it may be off
-        terminal.type("exit")
+    terminal.leaves()
 
 
 def disk_of(person: Person, folder: Path) -> Found:
@@ -199,10 +204,11 @@ def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(ali
 
 
 def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Terminal, tmp_path: Path) -> None:
-    fill = 'fallocate -l $(($(stat -f -c "%f*%S" .) - 4194304)) full; dd if=/dev/zero bs=4k >>full'
+    fill = 'fallocate -l $(($(stat -f -c "%f*%S" .) - 20971520)) full; dd if=/dev/zero bs=4k >>full'
     terminal.logs_in("tcuser", then="$ ")
     terminal.type(f"cd /mnt/vda1 && sudo sh -c '{fill}'")
     terminal.reads("No space left on device")
+    terminal.reads("/mnt/vda1$ ")
     terminal.type("sudo poweroff")
     wait_until(lambda: off(alive), what="poweroff", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
