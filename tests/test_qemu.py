@@ -196,7 +196,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver])
 def test_what_qemu_says_is_the_details_of_a_start_that_failed(
     make: Callable[..., QemuDriver], tiny_image: Image, paths: MachinePaths
 ) -> None:
-    driver = make(image=replace(tiny_image, iso=paths.folder / "absent.iso"))
+    driver = make(image=replace(tiny_image, stored=paths.folder / "absent.iso"))
     with pytest.raises(HypervisorUnusable, match=r"absent\.iso") as caught:
         driver.start()
     assert "absent.iso" in caught.value.details
