@@ -269,11 +269,13 @@ class VirtualBoxDriver:
     def _remove(self, box: "VirtualBox") -> None:
         """Whatever there is of the machine, in VirtualBox and on disk; a shared ISO stays."""
         machine = box.machine(self._paths.virtualbox_settings)
+        isos: list[Path] = []
         if machine is not None:
             if not machine.trouble():
                 end(machine)
+                isos = machine.isos()
             machine.unregister()
-        box.forget_media([self._paths.folder])
+        box.forget_media([self._paths.folder, *isos])
         shutil.rmtree(self._paths.virtualbox, ignore_errors=True)
         self._paths.serial_log.unlink(missing_ok=True)
         self._paths.disk_vdi.unlink(missing_ok=True)

@@ -12,12 +12,15 @@ from b2d.model import GUEST_SSH_PORT, MachineSpec
 
 Version = tuple[int, int]
 Entry = TypeVar("Entry")
-CONTROLLER = "SATA"
-ISO_PORT, DATA_PORT, SEED_PORT = 0, 1, 2
+DISK, DVD = "HardDisk", "DVD"
+# The CDs are on IDE: on SATA VirtualBox tells a guest that was saved that its CDs were changed, and Linux reads nothing
+# more from a changed CD, on which is its root (seen on 7.2).
+CONTROLLERS = {DISK: "SATA", DVD: "IDE"}
+ISO_PORT, SEED_PORT = 0, 1  # of IDE
+DATA_PORT = 0  # of SATA
 VIDEO_MIB = 9  # a text console, and a picture of it
 MOST_CPUS = 32  # more make a boot slower, not faster
 SSH_RULE, DOCKER_RULE = "b2d-ssh", "b2d-docker"
-DISK, DVD = "HardDisk", "DVD"
 
 # the first version of the API that has them there; the newest that is not newer than VirtualBox counts
 RTC = {(6, 1): "RTCUseUTC", (7, 1): "platform.RTCUseUTC"}
@@ -90,16 +93,17 @@ def board(version: Version) -> list[Step]:
         Assign("pointingHIDType", Constant("PointingHIDType", "PS2Mouse")),
         Call("setBootOrder", (1, Constant("DeviceType", "DVD"))),
         *(Call("setBootOrder", (place, Constant("DeviceType", "Null"))) for place in (2, 3, 4)),
-        Call("addStorageController", (CONTROLLER, Constant("StorageBus", "SATA"))),
-        Assign(f"getStorageControllerByName({CONTROLLER}).portCount", SEED_PORT + 1),
-        Assign(f"getStorageControllerByName({CONTROLLER}).useHostIOCache", True),
+        *(Call("addStorageController", (name, Constant("StorageBus", name))) for name in CONTROLLERS.values()),
+        Assign(f"getStorageControllerByName({CONTROLLERS[DISK]}).portCount", DATA_PORT + 1),
+        Assign(f"getStorageControllerByName({CONTROLLERS[DISK]}).useHostIOCache", True),
     ]
 
 
 def drives() -> list[Step]:
     """The two drives, empty; what lies in them is put there before each boot."""
     kind = Constant("DeviceType", "DVD")
-    return [Call("attachDeviceWithoutMedium", (CONTROLLER, port, 0, kind)) for port in (ISO_PORT, SEED_PORT)]
+    ports = (ISO_PORT, SEED_PORT)
+    return [Call("attachDeviceWithoutMedium", (CONTROLLERS[DVD], port, 0, kind)) for port in ports]
 
 
 def of_spec(spec: MachineSpec, serial_log: str) -> list[Step]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.drivers.virtualbox_errors import edge, foreign
-from b2d.drivers.virtualbox_hardware import CONTROLLER, DISK, Step
+from b2d.drivers.virtualbox_hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox_patience import LOCK_WAIT_S, finish, patiently, within
 from b2d.errors import B2dError, OutOfTime
 from b2d.model import MachineState
@@ -80,9 +80,11 @@ class BoxMachine:
             for port, kind, path in media:
                 medium = self._box.medium(path, kind)
                 if kind == DISK:
-                    session.machine.attach_device(CONTROLLER, port, 0, self._library.DeviceType.hard_disk, medium)
+                    session.machine.attach_device(
+                        CONTROLLERS[kind], port, 0, self._library.DeviceType.hard_disk, medium
+                    )
                 else:
-                    session.machine.mount_medium(CONTROLLER, port, 0, medium, True)
+                    session.machine.mount_medium(CONTROLLERS[kind], port, 0, medium, True)
             session.machine.save_settings()
 
     def launch(self) -> None:
@@ -136,6 +138,13 @@ class BoxMachine:
     def discard_saved(self) -> None:
         with self._session(self._library.LockType.write) as session:
             session.machine.discard_saved_state(True)
+
+    def isos(self) -> list[Path]:
+        """What lies in its drives."""
+        drive = self._box.number(Constant("DeviceType", DVD))
+        with edge():
+            held = [one.medium for one in self._box.array("mediumAttachments", self._raw) if one.type == drive]
+            return [Path(str(medium.location)) for medium in held if medium is not None]
 
     def unregister(self) -> None:
         """Remove it from VirtualBox, with the disks that lie in its folder."""

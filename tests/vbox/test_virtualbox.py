@@ -41,7 +41,7 @@ def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
     assert (found["rtcuseutc"], found["ioapic"], found["pae"]) == ("on", "on", "on")
     assert (found["boot1"], found["boot2"], found["audio"], found["vram"]) == ("dvd", "none", "none", "9")
     assert (found["nic1"], found["nictype1"]) == ("nat", "virtio")
-    assert found["SATA-1-0"] == str(machine.paths.disk_vdi)
+    assert found["SATA-0-0"] == str(machine.paths.disk_vdi)
     assert found["uart1"] and found["uartmode1"] == f"file,{machine.paths.serial_log}"
 
 
@@ -98,7 +98,7 @@ def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None
 def test_the_guest_is_given_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
     machine.paths.seed.write_bytes(b"b2d-seed" * 256)
     machine.driver().start()
-    assert facts(machine)["SATA-2-0"] == str(machine.paths.virtualbox_seed)
+    assert facts(machine)["IDE-1-0"] == str(machine.paths.virtualbox_seed)
     assert machine.paths.virtualbox_seed.read_bytes().startswith(b"b2d-seed")
     assert machine.paths.virtualbox_seed.stat().st_mode & 0o077 == 0
 
@@ -111,11 +111,15 @@ def test_a_machine_boots_the_image_that_it_is_given_now(machine: VirtualBoxCase,
     newer.write_bytes(machine.image.iso.read_bytes())
     machine.image = replace(machine.image, iso=newer)
     machine.boot()
-    assert facts(machine)["SATA-0-0"] == str(newer)
+    assert facts(machine)["IDE-0-0"] == str(newer)
 
 
-def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase) -> None:
+def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase, tmp_path: Path) -> None:
     before, files = everything(), sorted(case.paths.folder.rglob("*"))
+    iso = tmp_path / "images" / "only.iso"
+    iso.parent.mkdir()
+    iso.write_bytes(case.image.iso.read_bytes())
+    case.image = replace(case.image, iso=iso)
     case.driver().create(b"payload")
     case.driver().start()
     case.driver().delete()
