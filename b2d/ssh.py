@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from paramiko import Channel, HostKeys, PKey, SFTPClient, Transport
 
 USER = "docker"
-CONNECT_S = 5.0  # for one attempt
+CONNECT_S = 5.0  # for one attempt, until sshd greets
+HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds on a CPU that VirtualBox emulates
 PATIENCE_S = 15.0  # for all of them: sshd may still be on its way
 ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
 FILE_S = 60.0
@@ -173,13 +174,14 @@ class SshGuest:
         connection = socket.create_connection((self._endpoint.address, self._endpoint.ssh_port), CONNECT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = Transport(connection)
-        transport.banner_timeout = transport.handshake_timeout = CONNECT_S
+        transport.banner_timeout = CONNECT_S
+        transport.handshake_timeout = HANDSHAKE_S
         transport.auth_timeout = ANSWER_S
         options = transport.get_security_options()
         options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
         options.kex = tuple(name for name in KEX if name in options.kex)
         try:
-            transport.start_client(timeout=CONNECT_S)
+            transport.start_client(timeout=HANDSHAKE_S)
             self._check_host_key(transport.get_remote_server_key())
             _authenticate(transport, key)
         except BaseException:

@@ -43,7 +43,7 @@ def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_S", "PATIENCE_S", "ANSWER_S", "FILE_S"):
+    for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S", "FILE_S"):
         monkeypatch.setattr(ssh, name, 0.5)
 
 
