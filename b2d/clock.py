@@ -10,6 +10,8 @@ TOLERANCE_S = 1.0
 DATE_STEP_S = 1.0  # an HTTP Date is cut to whole seconds
 ATTEMPTS = 3  # whole seconds only, on both sides: one attempt may miss by more than the tolerance
 COMMAND_TIMEOUT_S = 15.0
+# The guest follows its clock chip, and VirtualBox's goes on from when it was saved, not from now.
+KEEP = "sudo hwclock -w -u || :"
 
 
 def put_right(
@@ -55,7 +57,8 @@ def _behind_s(answer: Ping | None, now: float) -> float | None:
 
 def _move(guest: Guest, seconds: int) -> None:
     """Move the guest's clock. By a difference, which the time that the connection takes does not falsify."""
-    result = guest.run(f"sudo date -u -s @$(($(date +%s) + {seconds}))", COMMAND_TIMEOUT_S)
+    command = f"sudo date -u -s @$(($(date +%s) + {seconds})) && {KEEP}"
+    result = guest.run(command, COMMAND_TIMEOUT_S)
     if result.exit_code != 0:
         raise B2dError(result.stderr.decode(errors="replace").strip() or f"exit code {result.exit_code}")
 

@@ -140,7 +140,8 @@ class BoxGuest(FakeGuest):
     def run(self, command: str, timeout_s: float) -> Any:
         done = super().run(command, timeout_s)
         if command.startswith("sudo date -u -s"):
-            self._box.clock_ahead_s += int(command.rsplit("+", maxsplit=1)[-1].strip(" )"))
+            moved = command.partition(" && ")[0]
+            self._box.clock_ahead_s += int(moved.rsplit("+", maxsplit=1)[-1].strip(" )"))
         return done
 
 
