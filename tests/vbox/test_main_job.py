@@ -74,8 +74,9 @@ def first_boot(someone: Person) -> None:
     for verb in ("init", "up"):
         done = someone.b2d("-v", verb, limit_s=FIRST_BOOT_S)
         assert done.returncode == 0, done.stderr.decode()
-    tree = someone.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
-    someone.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
+    tree = someone.b2d("ssh", "--", "tar -cC / usr/bin/busybox")
+    assert tree.returncode == 0, tree.stderr.decode()
+    someone.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree.stdout)
     someone.does("save")
 
 
