@@ -5,7 +5,6 @@ What runs programs is imported where it is used: `b2d status` asks for the state
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from b2d.drivers.qemu_process import QemuProcess
@@ -133,6 +132,8 @@ class QemuDriver:
 
     def screenshot(self) -> bytes:
         self._running()
+        from tempfile import TemporaryDirectory
+
         folder = self._paths.folder
         with refusals_told(folder), TemporaryDirectory(dir=folder, prefix=".screen-") as work:
             picture = Path(work) / "screen.png"
