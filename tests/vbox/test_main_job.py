@@ -23,6 +23,7 @@ FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each
 FIRST_BOOT_S = 4000
 RESUME_S = 60.0  # 10 when nothing else runs on this computer
 MADE_BY = [
+    Path(__file__),
     *sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py")),
     ROOT / "b2d/stored.py",
     ROOT / "b2d/flat_kernel.py",
