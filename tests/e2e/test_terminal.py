@@ -143,7 +143,7 @@ def test_large_output_is_whole(up: Person) -> None:
 def test_what_is_pasted_arrives_whole(up: Person) -> None:
     """More than any buffer on the way holds, while as much comes back.
 
-    The guest's terminal is raw: one that gathers lines lost the end now and then (docs/design.md, known limits).
+    The guest's terminal is raw: one that gathers lines loses some, OpenSSH's too (docs/design.md, known limits).
     """
     lines = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))
     command = f"stty raw -echo; echo go; head -c {len(lines)} | tee /dev/stderr | md5sum"
