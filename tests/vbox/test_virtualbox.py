@@ -88,7 +88,7 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
 
 
 def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:
-    machine.driver().start()
+    machine.boot()
     machine.driver().save()
     machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
     machine.driver().start()
