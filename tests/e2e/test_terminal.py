@@ -140,25 +140,40 @@ def test_large_output_is_whole(up: Person) -> None:
     assert it.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
 
 
-def test_what_is_pasted_arrives_whole(up: Person) -> None:
-    """More than any buffer on the way holds, while as much comes back.
+PASTED = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))  # more than any buffer on the way holds
 
-    The guest's terminal is raw: one that gathers lines loses some, OpenSSH's too (docs/design.md, known limits).
-    """
-    lines = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))
-    command = f"stty raw -echo; echo go; head -c {len(lines)} | tee /dev/stderr | md5sum"
+
+def paste(it: Terminal) -> None:
+    """Type all of it as fast as it is taken, while what comes back is read."""
+    rest = memoryview(PASTED)
+    while rest:
+        readable, writable, _ = select.select([it.screen], [it.screen], [], LIMIT_S)
+        assert readable or writable
+        if readable:
+            it.look(0)
+        else:
+            rest = rest[os.write(it.screen, rest[:512]) :]
+
+
+def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up: Person) -> None:
+    command = f"stty raw -echo; echo go; head -c {len(PASTED)} | tee /dev/stderr | md5sum"
     with terminal(up, "ssh", "-t", command) as it:
         it.shows(rb"go\n")
-        rest = memoryview(lines)
-        while rest:
-            readable, writable, _ = select.select([it.screen], [it.screen], [], LIMIT_S)
-            assert readable or writable
-            if readable:
-                it.look(0)
-            else:
-                rest = rest[os.write(it.screen, rest[:512]) :]
-        wanted = hashlib.md5(lines).hexdigest().encode()
+        paste(it)
+        wanted = hashlib.md5(PASTED).hexdigest().encode()
         assert it.shows(rb"([0-9a-f]{32})").group(1) == wanted
+
+
+@pytest.mark.parametrize("echo", ["-echo", "echo"])
+def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
+    """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/design.md, known limits)."""
+    with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as it:
+        it.shows(rb"go\r\n")
+        paste(it)
+        it.types(CTRL_D)
+        assert it.ends() == 0
+    lines = PASTED.replace(b"\r", b"\n")
+    assert up.does("ssh", "cat /tmp/pasted").split() == [hashlib.md5(lines).hexdigest(), "-"]
 
 
 def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
