@@ -91,10 +91,10 @@ class App:
         default_port = self.effective.origins["docker_port"] == config.DEFAULT
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
         taken = {spec.address for spec in self.store.neighbours(settings.vm)}
-        source = named(settings.image)
+        source, driver = named(settings.image), self._hypervisor()
         spec = MachineSpec(
             name=settings.vm,
-            driver=self._hypervisor(),
+            driver=driver,
             source=source,
             image="",
             memory_mib=self._memory_mib(),
@@ -105,6 +105,7 @@ class App:
             docker_port=docker_port,
             tls=settings.tls,
             restrict=settings.restrict,
+            folders=self._folders(driver),
         )
         self.driver(spec).check()  # before minutes are spent on an image
         return replace(spec, image=self._first_image(source).sha256)
@@ -188,6 +189,23 @@ class App:
         if self.settings.driver != "auto":
             return self.settings.driver
         return VIRTUALBOX if Places().can_start() else QEMU
+
+    def _folders(self, driver: str) -> tuple[str, ...]:
+        """What is shared with the guest; QEMU's machines share nothing yet. Raises ConfigError for what cannot be."""
+        from b2d import folders
+
+        if driver != VIRTUALBOX:
+            return ()
+        shared = []
+        for text in self.settings.share:
+            try:
+                found = folders.parse(text)
+            except ConfigError:
+                if self.effective.origins["share"] != config.DEFAULT:
+                    raise
+                continue  # the home of a person whom the guest has too: nobody asked for it
+            shared.append(found.host + (folders.READ_ONLY if found.read_only else ""))
+        return tuple(shared)
 
     def _memory_mib(self) -> int:
         """What was asked for; what nobody asked for is half of this host's memory at most."""

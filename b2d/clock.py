@@ -1,9 +1,10 @@
 """The guest's clock is put right after the machine slept: a resumed guest goes on at the time it was saved."""
 
 from collections.abc import Callable
+from functools import cache
 
 from b2d.errors import B2dError
-from b2d.ports import Guest, Reporter
+from b2d.ports import Driver, Guest, MovesClock, Reporter
 from b2d.readiness import Ping
 
 TOLERANCE_S = 1.0
@@ -17,23 +18,26 @@ KEEP = "sudo hwclock -w -u || :"
 def put_right(
     answer: Ping,
     ask: Callable[[], Ping | None],
+    driver: Driver,
     guest: Callable[[], Guest],
     reporter: Reporter,
     now: Callable[[], float],
 ) -> None:
     """Set the guest's clock until the Docker API's own date is the host's. Where that fails: a warning.
 
-    A clock that is right already costs nothing: `answer` was had anyway, and no connection is made.
+    A clock that is right already costs nothing: `answer` was had anyway, and no connection is made. The guest itself
+    is asked where the driver cannot do it: a connection to a guest that is emulated takes ten seconds.
     """
     first = _behind_s(answer, now())
     if first is None or abs(first) <= TOLERANCE_S:
         return
     behind = first
-    inside: Guest | None = None
+    inside = cache(guest)
+    ways: list[Callable[[int], None]] = [driver.move_clock] if isinstance(driver, MovesClock) else []
+    ways.append(lambda seconds: _move(inside(), seconds))
     for _ in range(ATTEMPTS):
         try:
-            inside = inside or guest()
-            _move(inside, round(behind))
+            _move_by(ways, round(behind))
         except B2dError as error:
             reporter.warn(f"the guest's clock is {_seconds(behind)} and could not be set: {error.message}")
             return
@@ -53,6 +57,16 @@ def _behind_s(answer: Ping | None, now: float) -> float | None:
     if answer is None or answer.date is None:
         return None
     return now - (answer.date + DATE_STEP_S / 2)
+
+
+def _move_by(ways: list[Callable[[int], None]], seconds: int) -> None:
+    """By the first of the ways; one that fails is not gone again. Raises what the last one raises."""
+    while len(ways) > 1:
+        try:
+            return ways[0](seconds)
+        except B2dError:
+            del ways[0]
+    return ways[0](seconds)
 
 
 def _move(guest: Guest, seconds: int) -> None:

@@ -11,6 +11,7 @@ from b2d.settings import Settings
 
 PREFIX = "B2D_"
 DEFAULT = "default"
+NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
 TRUE, FALSE = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 CHOICES = {
     "driver": ("auto", "qemu", "virtualbox"),
@@ -97,7 +98,7 @@ def _value(origin: str, key: str, value: object) -> Any:
     kind = type(getattr(Settings(), key))
     converted = _CONVERT[kind](value)
     if converted is None:
-        wanted = {bool: "yes or no", int: "a whole number", str: "a text"}[kind]
+        wanted = {bool: "yes or no", int: "a whole number", str: "a text", tuple: "a list of texts, or none"}[kind]
         raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"give {wanted}")
     if key in CHOICES and converted not in CHOICES[key]:
         raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"one of {', '.join(CHOICES[key])}")
@@ -139,4 +140,13 @@ def _str(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_CONVERT: dict[type, Callable[[object], Any]] = {bool: _bool, int: _int, str: _str}
+def _tuple(value: object) -> tuple[str, ...] | None:
+    """A list of TOML's; of a variable what commas separate."""
+    if isinstance(value, str):
+        return () if value == NOTHING else tuple(filter(None, value.split(",")))
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    return None
+
+
+_CONVERT: dict[type, Callable[[object], Any]] = {bool: _bool, int: _int, str: _str, tuple: _tuple}

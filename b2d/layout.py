@@ -141,15 +141,24 @@ class MachinePaths:
 
     @property
     def qmp_socket(self) -> Path:
+        """QEMU's control socket."""
+        return self._socket("qmp.sock")
+
+    @property
+    def line_socket(self) -> Path:
+        """The machine's second serial port under VirtualBox."""
+        return self._socket("line.sock")
+
+    def _socket(self, name: str) -> Path:
         """In the machine's folder where the path is short enough for a socket, else in the temporary folder."""
-        here = self.folder / "qmp.sock"
+        here = self.folder / name
         if len(str(here).encode()) <= SOCKET_PATH_LIMIT:
             return here
         import hashlib
         import tempfile
 
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"b2d-{digest}" / "qmp.sock"
+        return Path(tempfile.gettempdir()) / f"b2d-{digest}" / name
 
     @property
     def serial_log(self) -> Path:

@@ -102,7 +102,7 @@ class Machine:
                 self._start(driver)
             answer = self._await_docker(driver, spec, goes_on=before in ASLEEP or before == MachineState.RUNNING)
             if before in ASLEEP:  # it has missed what happened since
-                put_right(answer, lambda: self._ping(driver, spec, ASK_S), self.guest, self._reporter, time)
+                put_right(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
             return self._written_down(driver, spec)
 
     def stop(self) -> bool:

@@ -44,6 +44,7 @@ class MachineSpec:
     docker_port: int  # on the host
     tls: bool = True
     restrict: bool = False  # True: the guest reaches nothing outside itself
+    folders: tuple[str, ...] = ()  # of this host, which the guest has too; as folders.py reads them
 
     @property
     def guest_docker_port(self) -> int:

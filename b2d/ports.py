@@ -69,6 +69,14 @@ class Console(Protocol):
 
 
 @runtime_checkable
+class MovesClock(Protocol):
+    """A driver whose guest can be told what time it is, without a connection to it."""
+
+    def move_clock(self, seconds: int) -> None:
+        """Move the guest's clock, and its clock chip. Raises B2dError unless the guest says that it was done."""
+
+
+@runtime_checkable
 class Screen(Protocol):
     """A driver that can show what is on the machine's screen."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from b2d import address, certs, keys, seed
+from b2d import address, certs, folders, keys, seed
 from b2d.files import private_folder, refusals_told, write_whole
 from b2d.layout import MachinePaths
 from b2d.model import Image, MachineSpec
@@ -60,6 +60,7 @@ def credentials(spec: MachineSpec, paths: MachinePaths, ssh_password: bool) -> N
                 host_key=paths.host_key.read_bytes(),
                 tls=_tls(spec, paths) if spec.tls else None,
                 ssh_password=ssh_password,
+                folders=[folders.parse(folder) for folder in spec.folders],
             )
         )
         write_whole(paths.seed, content)

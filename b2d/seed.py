@@ -2,12 +2,16 @@
 
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from b2d.folders import Folder
 
 SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
 PAYLOAD_LIMIT = 4096  # bytes: what boot2docker's guest saves before it formats the disk
 MAGIC = "boot2docker, please format-me"
 FORMAT = b"1\n"
+SHARE = "b2d-"  # what the names of shared folders begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Seed:
     host_key: bytes  # private, in OpenSSH's format
     tls: TlsFiles | None  # None: dockerd listens without TLS
     ssh_password: bool = False  # True: sshd takes the user's password too
+    folders: Sequence[Folder] = ()  # of the host, which a hypervisor shares under the names b2d-0, b2d-1, ...
 
 
 def image(seed: Seed) -> bytes:
@@ -44,10 +49,20 @@ def image(seed: Seed) -> bytes:
             "tls/server.pem": seed.tls.server,
             "tls/server-key.pem": seed.tls.server_key,
         }
+    if seed.folders:
+        files["folders"] = "".join(
+            f"{share(number)} {'ro' if folder.read_only else 'rw'} {folder.guest}\n"
+            for number, folder in enumerate(seed.folders)
+        ).encode("utf-8", "surrogateescape")
     settings = {"B2D_TLS": seed.tls is not None, "B2D_SSH_PASSWORD": seed.ssh_password}
     files["settings"] = "".join(f"{name}={'yes' if on else 'no'}\n" for name, on in settings.items()).encode()
     content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
     return content + bytes(-len(content) % SECTOR)
+
+
+def share(number: int) -> str:
+    """The name under which the hypervisor shows the guest one of the folders."""
+    return f"{SHARE}{number}"
 
 
 def payload(public_key: str) -> bytes:

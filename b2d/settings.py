@@ -21,6 +21,7 @@ class Settings:
     image: str = "debian"  # a source: debian, boot2docker, a URL or a file
     mirror: str = ""  # "": apt's own, else the list in iso/image.toml
     restrict: bool = False
+    share: tuple[str, ...] = ("~",)  # folders that the guest has too, at the same path; PATH:ro read-only
     ssh_password: bool = False  # True: over SSH, the password counts too
     wait: int = 300  # seconds that up may take
     stop_wait: int = 30  # seconds that the guest has to power itself off

@@ -178,6 +178,7 @@ def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":
         raise B2dError(f"{path} was written by a newer b2d", hint="use that version, or upgrade this one")
     for problem in _problems(kept):
         raise B2dError(f"{path}: {problem}")
+    kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}  # JSON knows no tuple
     spec = MachineSpec(**kept)
     if spec.name != name:
         raise B2dError(f"{path} describes the machine {spec.name!r}: the folder was moved or copied")
@@ -194,8 +195,15 @@ def _problems(kept: dict[str, Any]) -> Iterator[str]:
         if key not in kept:
             if field.default is field.default_factory:  # both MISSING: it has to be there
                 yield f"{key!r} is missing"
-        elif type(kept[key]) is not field.type:
+        elif not _fits(kept[key], field.type):
             yield f"{key!r} cannot be {kept[key]!r}"
+
+
+def _fits(value: object, kind: object) -> bool:
+    """Whether JSON's value can be a field of that type."""
+    if isinstance(kind, type):
+        return type(value) is kind
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def _busy(name: str, paths: MachinePaths) -> Busy:

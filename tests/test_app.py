@@ -9,6 +9,7 @@ import pytest
 
 from b2d import app as wiring
 from b2d.app import App, named
+from b2d.drivers.virtualbox import VirtualBoxDriver
 from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
 from b2d.model import MachineSpec, MachineState
 from tests.fakes import FakeReporter, a_spec
@@ -47,6 +48,20 @@ def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
     assert (spec.ssh_port, spec.docker_port) == (3022, 2376)
     assert (spec.driver, spec.tls, spec.restrict) == ("qemu", True, True)
     assert spec.address.startswith("127.0.59.")
+
+
+def test_the_home_folder_is_shared_where_the_hypervisor_can(folder: Path, iso: Path) -> None:
+    assert wished(folder, image=str(iso)).folders == ()
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(VirtualBoxDriver, "check", lambda _: None)
+        patches.setenv("HOME", "/home/me")
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == ("/home/me",)
+        shared = wished(folder, image=str(iso), driver="virtualbox", share=("~/src:ro", "/data/"))
+        assert shared.folders == ("/home/me/src:ro", "/data")
+        patches.setenv("HOME", "/home/docker")
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # it is the guest's own user's
+        with pytest.raises(ConfigError, match="of its own"):
+            wished(folder, image=str(iso), driver="virtualbox", share=("~",))
 
 
 @pytest.mark.parametrize(("flags", "port"), [({}, 2376), ({"tls": False}, 2375), ({"tls": False, "docker_port": 9}, 9)])

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from b2d.clock import put_right
+from b2d.errors import B2dError
 from b2d.model import CommandResult
 from b2d.readiness import Ping
-from tests.fakes import FakeGuest, FakeReporter
+from tests.fakes import FakeDriver, FakeGuest, FakeReporter, a_spec
 
 NOW = 1_800_000_000.25
 
@@ -45,11 +46,27 @@ class Sleeper(FakeGuest):
         return self
 
 
-def woken(guest: Sleeper, answer: Ping | None = None) -> FakeReporter:
+class Line(FakeDriver):
+    """A driver that can tell the guest the time."""
+
+    def __init__(self, guest: Sleeper, *, listens: bool = True) -> None:
+        super().__init__(a_spec())
+        self._guest = guest
+        self._listens = listens
+
+    def move_clock(self, seconds: int) -> None:
+        self.calls.append("move_clock")
+        if not self._listens:
+            raise B2dError("the guest does not answer on its line")
+        if self._guest.heeds:
+            self._guest.ahead_s += seconds
+
+
+def woken(guest: Sleeper, answer: Ping | None = None, driver: FakeDriver | None = None) -> FakeReporter:
     reporter = FakeReporter()
     first = answer or guest.ping()
     assert first is not None
-    put_right(first, guest.ping, guest.visit, reporter, lambda: guest.now)
+    put_right(first, guest.ping, driver or FakeDriver(a_spec()), guest.visit, reporter, lambda: guest.now)
     return reporter
 
 
@@ -108,3 +125,17 @@ def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
     assert reporter.said == [("warn", "the guest's clock is 3600 s behind, although it was set 3 times")]
     assert len(guest.commands) == 3
     assert guest.visits == 1
+
+
+def test_a_driver_that_can_tell_the_guest_saves_the_connection() -> None:
+    guest = Sleeper(ahead_s=-3600)
+    driver = Line(guest)
+    assert woken(guest, driver=driver).said == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert (driver.calls, guest.visits) == (["move_clock"], 0)
+
+
+def test_a_guest_that_does_not_listen_to_the_driver_is_visited() -> None:
+    guest = Sleeper(ahead_s=-3600)
+    driver = Line(guest, listens=False)
+    assert woken(guest, driver=driver).said == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert (driver.calls, guest.visits) == (["move_clock"], 1)

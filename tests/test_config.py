@@ -60,12 +60,13 @@ def test_what_is_said_again_as_the_default_is_still_said(home: Home) -> None:
 def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
     for field in fields(Settings):
         value = getattr(Settings(), field.name)
-        text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+        said = list(value) if isinstance(value, tuple) else value
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
         if text:
             effective = config.load(home, {f"B2D_{field.name.upper()}": text}, {})
             assert effective.settings == Settings()
             assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
-        line = f"{field.name} = {value!r}".replace("True", "true").replace("False", "false")
+        line = f"{field.name} = {said!r}".replace("True", "true").replace("False", "false")
         assert config.load(says(home, line), {}, {}).settings == Settings()
         home.config.unlink()
     assert config.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
@@ -201,3 +202,26 @@ def test_a_home_of_nobody_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         config.home({"B2D_HOME": "~no-such-user-here/b2d"})
     assert "B2D_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "shared"),
+    [
+        ('share = ["~/src", "/data:ro"]', ("~/src", "/data:ro")),
+        ("share = []", ()),
+        ('share = "none"', ()),
+        ('share = "/one,/two"', ("/one", "/two")),
+    ],
+)
+def test_folders_are_a_list(home: Home, line: str, shared: tuple[str, ...]) -> None:
+    assert config.load(says(home, line), {}, {}).settings.share == shared
+
+
+def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
+    assert config.load(home, {"B2D_SHARE": "~,/data:ro"}, {}).settings.share == ("~", "/data:ro")
+    assert config.load(home, {"B2D_SHARE": "none"}, {}).settings.share == ()
+
+
+@pytest.mark.parametrize("line", ["share = 7", "share = [7]", "share = true"])
+def test_what_is_no_list_of_folders_is_refused(home: Home, line: str) -> None:
+    assert "a list of texts" in refused(says(home, line)).hint

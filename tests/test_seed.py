@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from b2d import seed
+from b2d.folders import Folder
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI docker@b2d\n"
 TLS = seed.TlsFiles(ca=b"ca", server=b"server", server_key=b"key")
@@ -78,3 +79,9 @@ def test_the_payload_can_be_unpacked_by_tar() -> None:
 def test_a_key_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
         seed.payload("k" * 600)
+
+
+def test_the_guest_is_told_which_folders_it_has_and_how() -> None:
+    shared = [Folder("/home/me", "/home/me", read_only=False), Folder("D:\\some data", "/d/some data", read_only=True)]
+    found = files(seed.image(replace(a_seed(), folders=shared)))
+    assert found["folders"] == b"b2d-0 rw /home/me\nb2d-1 ro /d/some data\n"

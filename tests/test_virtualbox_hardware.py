@@ -48,6 +48,9 @@ def steps(version: Version) -> list[Step]:
         *hardware.of_spec(spec, "/serial.log"),
         *hardware.without_forwards(["b2d-ssh"]),
         *hardware.forwards(spec),
+        *hardware.line("/line.sock"),
+        *hardware.unshared(["b2d-0"]),
+        hardware.shared("b2d-0", "/home", writable=True),
         *SecondCard("hostOnlyInterface", "HostOnly", "vboxnet0").steps(),
     ]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import address
+from b2d.drivers import virtualbox_boot, virtualbox_line, virtualbox_state
 from b2d.drivers import virtualbox_hardware as hardware
-from b2d.drivers import virtualbox_state
 from b2d.drivers.virtualbox_end import OFF, ON, end, true_state
 from b2d.drivers.virtualbox_errors import Refused
 from b2d.drivers.virtualbox_find import Places
 from b2d.drivers.virtualbox_network import SecondCard, second_card
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder
 from b2d.identity import identify
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
     from b2d.drivers.virtualbox_machine import BoxMachine
 
-LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
 STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
-    """Driver, HasProcess, Compromises, Console and Screen for one machine; `vboxapi` is that setting."""
+    """Driver, HasProcess, Compromises, Console, MovesClock and Screen for one machine; `vboxapi` is that setting."""
 
     def __init__(
         self,
@@ -171,6 +170,9 @@ class VirtualBoxDriver:
             return SecondCard(reason="the machine is to reach nothing")
         return second_card(self._box())
 
+    def move_clock(self, seconds: int) -> None:
+        virtualbox_line.move_clock(self._paths.line_socket, seconds)
+
     def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
         found = vboxapi or self._places.vboxapi(self._setting)
         if self._connected is None:
@@ -221,16 +223,9 @@ class VirtualBoxDriver:
         for path in (iso, self._paths.disk_vdi):
             if not path.is_file():
                 raise B2dError(f"{path} is gone, {self._spec.name} cannot start without it")
-        seed = self._paths.seed.read_bytes()
-        write_whole(self._paths.virtualbox_seed, seed.ljust(LEAST_MEDIUM, b"\0"))
-        self._paths.serial_log.unlink(missing_ok=True)
-        write_whole(self._paths.serial_log, b"")  # VirtualBox would make it readable by others
+        virtualbox_boot.write_files(self._paths)
         machine.edit(
-            [
-                *hardware.of_spec(self._spec, str(self._paths.serial_log)),
-                *self._forwards(machine),
-                *self._second_card.steps(),
-            ],
+            [*virtualbox_boot.settings(self._spec, self._paths, machine), *self._second_card.steps()],
             [(hardware.ISO_PORT, hardware.DVD, iso), (hardware.SEED_PORT, hardware.DVD, self._paths.virtualbox_seed)],
         )
         box.forget_media([iso.parent, self._paths.folder])
@@ -238,7 +233,7 @@ class VirtualBoxDriver:
 
     def _resume(self, machine: "BoxMachine") -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
-        machine.edit(self._forwards(machine))
+        machine.edit(virtualbox_boot.forwards(self._spec, machine))
         try:
             self._launch(machine)
         except HypervisorUnusable as error:
@@ -260,12 +255,6 @@ class VirtualBoxDriver:
                 details=f"{refused.details}\n{said}",
             ) from refused
 
-    def _forwards(self, machine: "BoxMachine") -> list[hardware.Step]:
-        """Ours, in place of those that were; a person's own rules stay."""
-        ours = (hardware.SSH_RULE, hardware.DOCKER_RULE)
-        there = [name for name, _, _ in machine.forwards() if name in ours]
-        return [*hardware.without_forwards(there), *hardware.forwards(self._spec)]
-
     def _remove(self, box: "VirtualBox") -> None:
         """Whatever there is of the machine, in VirtualBox and on disk; a shared ISO stays."""
         machine = box.machine(self._paths.virtualbox_settings)
@@ -277,8 +266,8 @@ class VirtualBoxDriver:
             machine.unregister()
         box.forget_media([self._paths.folder, *isos])
         shutil.rmtree(self._paths.virtualbox, ignore_errors=True)
-        self._paths.serial_log.unlink(missing_ok=True)
-        self._paths.disk_vdi.unlink(missing_ok=True)
+        for path in (self._paths.serial_log, self._paths.line_socket, self._paths.disk_vdi):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -136,6 +136,29 @@ def without_forwards(names: Iterable[str]) -> list[Step]:
     return [Call("getNetworkAdapter(0).NATEngine.removeRedirect", (name,)) for name in names]
 
 
+def line(socket: str) -> list[Step]:
+    """The second serial port, as a socket of this host that VirtualBox makes; "" for none."""
+    port = "getSerialPort(1)"
+    if not socket:
+        return [Assign(f"{port}.enabled", False)]
+    return [
+        Assign(f"{port}.path", socket),
+        Assign(f"{port}.hostMode", Constant("PortMode", "HostPipe")),
+        Assign(f"{port}.server", True),
+        Assign(f"{port}.enabled", True),
+    ]
+
+
+def shared(name: str, path: str, *, writable: bool) -> Step:
+    """A folder of this host; where it is mounted, the guest decides."""
+    return Call("createSharedFolder", (name, path, writable, False, ""))
+
+
+def unshared(names: Iterable[str]) -> list[Step]:
+    """Take folders back."""
+    return [Call("removeSharedFolder", (name,)) for name in names]
+
+
 def cpus(spec: MachineSpec) -> int:
     """As many as asked for, else those of this host."""
     return spec.cpus or min(os.cpu_count() or 1, MOST_CPUS)

@@ -73,6 +73,11 @@ class BoxMachine:
         fields = [str(rule).split(",") for rule in rules]
         return [(name, address, int(port)) for name, _, address, port, *_ in fields]
 
+    def shares(self) -> list[str]:
+        """The names of the folders that it shares."""
+        with edge():
+            return [str(one.name) for one in self._box.array("sharedFolders", self._raw)]
+
     def edit(self, steps: Iterable[Step], media: Iterable[tuple[int, str, Path]] = ()) -> None:
         """Change the machine, which must be off; of `media` each is put (or attached) at its port."""
         with self._session(self._library.LockType.write) as session:

@@ -1,17 +1,15 @@
-"""What needs a real VirtualBox, run in the lab, which is made where it is missing.
-
-All but test_main_job.py: there it takes half an hour, and is started by hand (docs/virtualbox.md).
-"""
+"""What needs a real VirtualBox, run in the lab, which is made where it is missing."""
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.vbox import lab
 
 FILES = ["tests/test_driver_contract.py", "tests/vbox/test_virtualbox.py", "tests/vbox/test_virtualbox_trouble.py"]
-MAKE_TIMEOUT_S, FILE_TIMEOUT_S = 900, 1800
+MAKE_TIMEOUT_S, FILE_TIMEOUT_S, BOOT_TIMEOUT_S = 900, 1800, 5400
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +26,22 @@ def test_what_needs_a_real_virtualbox_passes_there(made_lab: lab.Lab, file: str)
     passes(made_lab, file)
 
 
-def passes(where: lab.Lab, file: str) -> None:
+@pytest.mark.virtualbox
+@pytest.mark.timeout(MAKE_TIMEOUT_S + BOOT_TIMEOUT_S)
+def test_the_main_job_passes_there(made_lab: lab.Lab, iso: Path, test_cache: Path) -> None:
+    """With the image of this host's tests: the lab has no network to build one."""
+    assert iso.exists()
+    passes(made_lab, "tests/vbox/test_main_job.py", test_cache)
+
+
+def passes(where: lab.Lab, file: str, cache: Path | None = None) -> None:
     command = ["python", "-m", "pytest", "-q", "-m", "virtualbox", "-p", "no:cacheprovider", "-W", "ignore", file]
+    environment = {"TERM": os.environ.get("TERM", "dumb")}
+    if cache is not None:
+        environment["B2D_TEST_CACHE"] = "/var/cache/b2d-tests"
     done = subprocess.run(
-        where.command(command),
-        env=lab.ENVIRONMENT | {"TERM": os.environ.get("TERM", "dumb")},
+        where.command(command, [(cache, environment["B2D_TEST_CACHE"])] if cache else []),
+        env=lab.ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

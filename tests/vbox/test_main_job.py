@@ -3,6 +3,7 @@
 What was saved is kept for the next runs, as long as image, VirtualBox and the driver stay what they are.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -42,6 +43,9 @@ def key(iso: Path) -> str:
 def person(iso: Path, image_home: Home) -> Iterator[Person]:
     """Someone who has saved a machine, whose Docker has the image `hello`; all ends with the module."""
     here, kept, mark = FOLDER / "person", FOLDER / "kept", FOLDER / "kept.key"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    alone = (FOLDER / "lock").open("w")
+    fcntl.flock(alone, fcntl.LOCK_EX)
     shutil.rmtree(here, ignore_errors=True)
     os.environ |= {"VBOX_USER_HOME": str(here / "virtualbox"), "VBOX_IPC_SOCKETID": "b2d-person"}
     environment = {
@@ -61,13 +65,14 @@ def person(iso: Path, image_home: Home) -> Iterator[Person]:
     else:
         mark.unlink(missing_ok=True)
         shutil.rmtree(kept, ignore_errors=True)
-        here.mkdir(parents=True)
+        here.mkdir()
         shutil.copytree(image_home.images, someone.home.images)
         first_boot(someone)
         subprocess.run(["cp", "-a", "--sparse=always", str(here), str(kept)], check=True)
         mark.write_text(key(iso))
     yield someone
     someone.b2d("delete", "--yes")
+    alone.close()
 
 
 def first_boot(someone: Person) -> None:
@@ -111,13 +116,23 @@ def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
     assert begin - 3 < inside < time.time() + 3
 
 
+def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
+    here = person.folder / "of both"
+    here.mkdir()
+    (here / "host's").write_text("from the host\n")
+    inside = f"cd '{here}' && cat *s && echo from the guest >guest && stat -c %U guest"
+    assert person.does("ssh", inside) == "from the host\ndocker\n"
+    assert (here / "guest").read_text() == "from the guest\n"
+
+
 def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
     person.does("ssh", "echo here >/tmp/kept")
     person.does("save")
     assert person.b2d("status").stdout == b"saved\n"
     assert person.b2d("shellinit").stdout == b""
     person.does("up")
-    assert person.does("ssh", "cat /tmp/kept") == "here\n"
+    seen = f"cat /tmp/kept '{person.folder}/of both/guest'"
+    assert person.does("ssh", seen) == "here\nfrom the guest\n"
 
 
 def test_its_power_button_ends_it(person: Person) -> None:

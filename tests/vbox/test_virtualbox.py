@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from b2d import seed
-from b2d.drivers import virtualbox_api
+from b2d.drivers import virtualbox_api, virtualbox_line
 from b2d.drivers.virtualbox_api import VirtualBox
 from b2d.drivers.virtualbox_find import Places
 from b2d.drivers.virtualbox_network import DEVICE, second_card
@@ -85,6 +85,31 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
         "web,tcp,127.0.59.249,18080,,80",
     ]
     assert machine.driver().endpoint().ssh_port == spec.ssh_port
+
+
+def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    manage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
+    there, gone = tmp_path / "the re", tmp_path / "gone"
+    there.mkdir()
+    machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(gone), str(there)))
+    machine.driver().start()
+    machine.driver().kill()
+    machine.spec = replace(machine.spec, folders=(str(gone), str(there)))
+    machine.driver().start()
+    found = facts(machine)
+    shared = {value: found[key.replace("Name", "Path")] for key, value in found.items() if "FolderNameMachine" in key}
+    assert shared == {"theirs": str(tmp_path), "b2d-1": str(there)}
+
+
+def test_a_guest_that_does_not_know_the_line_is_no_hang(
+    machine: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtualbox_line, "ANSWER_S", 0.5)
+    machine.boot()
+    assert machine.paths.line_socket.is_socket()
+    with pytest.raises(B2dError, match="does not answer on its line: timed out"):
+        machine.driver().move_clock(60)
+    assert machine.driver().state() == MachineState.RUNNING
 
 
 def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:

@@ -1,0 +1,52 @@
+"""What a machine of VirtualBox is given anew before each boot, in its settings and in its folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d import folders, seed
+from b2d.drivers import virtualbox_hardware as hardware
+from b2d.drivers import virtualbox_line
+from b2d.files import private_folder, write_whole
+from b2d.layout import MachinePaths
+from b2d.model import MachineSpec
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_machine import BoxMachine
+
+LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
+
+
+def write_files(paths: MachinePaths) -> None:
+    """The seed as a CD, an empty console, and room for the line's socket."""
+    write_whole(paths.virtualbox_seed, paths.seed.read_bytes().ljust(LEAST_MEDIUM, b"\0"))
+    paths.serial_log.unlink(missing_ok=True)
+    write_whole(paths.serial_log, b"")  # VirtualBox would make it readable by others
+    private_folder(paths.line_socket.parent)
+    paths.line_socket.unlink(missing_ok=True)
+
+
+def settings(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> list[hardware.Step]:
+    """What the spec says now."""
+    return [
+        *hardware.of_spec(spec, str(paths.serial_log)),
+        *hardware.line(str(paths.line_socket) if virtualbox_line.CAN_BE else ""),
+        *forwards(spec, machine),
+        *_shares(spec, machine),
+    ]
+
+
+def forwards(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
+    """Ours, in place of those that were; a person's own rules stay."""
+    ours = (hardware.SSH_RULE, hardware.DOCKER_RULE)
+    there = [name for name, _, _ in machine.forwards() if name in ours]
+    return [*hardware.without_forwards(there), *hardware.forwards(spec)]
+
+
+def _shares(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
+    """The same for folders. VirtualBox would not start with one that is not there: the guest says that it has none."""
+    ours = [name for name in machine.shares() if name.startswith(seed.SHARE)]
+    steps = hardware.unshared(ours)
+    for number, folder in enumerate(map(folders.parse, spec.folders)):
+        if Path(folder.host).is_dir():
+            steps.append(hardware.shared(seed.share(number), folder.host, writable=not folder.read_only))
+    return steps

@@ -1,0 +1,61 @@
+"""The line to a guest, with a thread at its other end that listens as the guest does."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers import virtualbox_line
+from b2d.errors import B2dError
+
+
+@contextmanager
+def guest(path: Path, answers: list[bytes]) -> Iterator[list[bytes]]:
+    """One that hears what is said, in the list, and then answers piece by piece."""
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def listen() -> None:
+            line, _ = server.accept()
+            with line:
+                heard.append(line.recv(100))
+                for answer in answers:
+                    line.sendall(answer)
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield heard
+        thread.join()
+
+
+def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"noise mo", b"ved\n"]) as heard:
+        virtualbox_line.move_clock(path, -3600)
+    assert heard == [b"\nmove -3600\n"]
+
+
+def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"mov"]), pytest.raises(B2dError, match="does not answer on its line: it was cut"):
+        virtualbox_line.move_clock(path, 1)
+
+
+def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtualbox_line, "ANSWER_S", 0.1)
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        with pytest.raises(B2dError, match="does not answer on its line"):
+            virtualbox_line.move_clock(path, 1)
+
+
+def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(B2dError, match="does not answer on its line"):
+        virtualbox_line.move_clock(tmp_path / "line.sock", 1)
