@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -28,10 +29,21 @@ TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Do
 # guest that boots is not asked before it has named a stage, unless it keeps silent; then with short attempts.
 # Once dockerd runs a patient one: it listens seconds before it answers, and a greeting that is given up costs it
 # more time than one that waits. When the machine ends, so does the connection.
-SILENCE_S = 5.0
-BLIND_ATTEMPT_S = 0.3
 ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a guest that has named no stage is left alone, and then has for its first answer."""
+
+    silence_s: float
+    attempt_s: float
+
+
+BOOTS = Patience(silence_s=5.0, attempt_s=0.3)
+RUNS = Patience(silence_s=0.0, attempt_s=0.3)
+GOES_ON = Patience(silence_s=0.0, attempt_s=ATTEMPT_S)  # from where it slept, and is on its network
 
 
 def await_docker(
@@ -40,16 +52,15 @@ def await_docker(
     ping: Callable[[float], Ping | None],
     reporter: Reporter,
     timeout_s: float,
-    silence_s: float = SILENCE_S,
+    patience: Patience = BOOTS,
 ) -> Ping:
     """Return Docker's first answer; `ping` is one attempt, given its time-out in seconds.
 
-    A guest that has named no stage is not asked for `silence_s`: 0 for one that goes on, and will name none.
     Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and OutOfTime: with the
     stage that it had reached, and the end of what it wrote on its console as details.
     """
     with _Steps(reporter) as steps:
-        watch = _Watch(name, driver, ping, reporter, steps, time.monotonic() + silence_s)
+        watch = _Watch(name, driver, ping, reporter, steps, patience)
         try:
             wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
         except OutOfTime:
@@ -110,10 +121,10 @@ class _Watch:
         ping: Callable[[float], Ping | None],
         reporter: Reporter,
         steps: _Steps,
-        silent_until: float,
+        patience: Patience,
     ) -> None:
         self.answer: Ping | None = None
-        self._silent_until = silent_until
+        self._silent_until = time.monotonic() + patience.silence_s
         self._name = name
         self._driver = driver
         self._ping = ping
@@ -124,7 +135,7 @@ class _Watch:
         self._reached = 0  # how many of ORDER are behind it
         self._warned: set[str] = set()
         self._failure = ""
-        self._attempt_s = BLIND_ATTEMPT_S
+        self._attempt_s = patience.attempt_s
 
     def look(self) -> bool:
         """True once Docker has answered. Raises B2dError when it will not."""

@@ -100,7 +100,7 @@ class Machine:
                 spec = self._prepared(spec, before)
                 driver = self._driver(spec)
                 self._start(driver)
-            answer = self._await_docker(driver, spec, goes_on=before in ASLEEP or before == MachineState.RUNNING)
+            answer = self._await_docker(driver, spec, before)
             if before in ASLEEP:  # it has missed what happened since
                 put_right(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
             return self._written_down(driver, spec)
@@ -251,15 +251,15 @@ class Machine:
                 self._reporter.note(compromise)
         driver.start()
 
-    def _await_docker(self, driver: Driver, spec: MachineSpec, goes_on: bool) -> "Ping":
-        from b2d.boot import SILENCE_S, await_docker, pictured
+    def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
+        from b2d.boot import BOOTS, GOES_ON, RUNS, await_docker, pictured
 
         def ask(timeout_s: float) -> "Ping | None":
             return self._ping(driver, spec, timeout_s)
 
-        silence_s = 0.0 if goes_on else SILENCE_S
+        patience = GOES_ON if before in ASLEEP else RUNS if before == MachineState.RUNNING else BOOTS
         with pictured(driver, self.paths.screen):
-            return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, silence_s)
+            return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, patience)
 
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from paramiko import Channel, HostKeys, PKey, SFTPClient, Transport
 
 USER = "docker"
-CONNECT_S = 5.0  # for one attempt, until sshd greets
+CONNECT_S = 5.0  # for the first attempt, until sshd greets; the others have more
 HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds on a CPU that VirtualBox emulates
-PATIENCE_S = 15.0  # for all of them: sshd may still be on its way
+PATIENCE_S = 20.0  # in which they begin: sshd may still be on its way
 ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
 FILE_S = 60.0
 NO_EXIT_CODE = 255  # as ssh
@@ -139,7 +139,7 @@ class SshGuest:
 
         def attempt() -> bool:
             try:
-                found.append(self._attempt(key))
+                found.append(self._attempt(key, min(CONNECT_S * 2 ** len(last), ANSWER_S)))
             except AuthenticationException as error:
                 raise WrongState(
                     f"the guest does not know the key {self._paths.ssh_key}", hint="b2d restart", details=str(error)
@@ -168,13 +168,13 @@ class SshGuest:
         except (OSError, SSHException, ValueError) as error:
             raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then: b2d restart") from error
 
-    def _attempt(self, key: "PKey") -> "Transport":
+    def _attempt(self, key: "PKey", greeting_s: float) -> "Transport":
         from paramiko import Transport
 
         connection = socket.create_connection((self._endpoint.address, self._endpoint.ssh_port), CONNECT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = Transport(connection)
-        transport.banner_timeout = CONNECT_S
+        transport.banner_timeout = greeting_s
         transport.handshake_timeout = HANDSHAKE_S
         transport.auth_timeout = ANSWER_S
         options = transport.get_security_options()

@@ -30,6 +30,7 @@ class Sshd:
     lets_in: bytes  # the one public key, as in the protocol
     root: Path  # where the paths of SFTP begin
     silent: bool = False  # takes connections, and never says a word
+    greets_after_s: float = 0.0
     hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is cut
     mute: str = ""  # "auth", "exec": the question that is never answered
     exit_code: bool = True  # False: every command ends without one, as those do that a signal ended
@@ -68,6 +69,7 @@ class Sshd:
         if self.silent or self.hangs_up == "banner":
             connection.close()
             return
+        self.over.wait(self.greets_after_s)
         transport = Transport(connection)
         transport.add_server_key(self.host_key)
         transport.set_subsystem_handler("sftp", SFTPServer, _Files, self.root)

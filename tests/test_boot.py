@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from b2d.boot import BLIND_ATTEMPT_S, await_docker
+from b2d.boot import BOOTS, GOES_ON, RUNS, Patience, await_docker
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
 from b2d.model import MachineState
 from b2d.readiness import Ping
@@ -36,8 +37,8 @@ class Boot:
         in_time = self.takes_s < timeout_s
         return ANSWER if in_time and self.answers_after is not None and self.answers_after in console else None
 
-    def awaited(self, timeout_s: float = 20, silence_s: float = 0) -> Ping:
-        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, silence_s)
+    def awaited(self, timeout_s: float = 20, patience: Patience = RUNS) -> Ping:
+        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, patience)
 
     def failed(self, timeout_s: float = 20) -> B2dError:
         begin = time.monotonic()
@@ -62,18 +63,18 @@ def test_nobody_is_asked_between_the_first_stage_and_the_last() -> None:
 
 def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent_for_long() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
-    boot.awaited(silence_s=10)
+    boot.awaited(patience=replace(BOOTS, silence_s=10))
     assert {line for _, line in boot.attempts} == {ALL[-1]}
     silent = Boot(["the console of another image"])
     begin = time.monotonic()
-    silent.awaited(silence_s=0.3)
+    silent.awaited(patience=replace(BOOTS, silence_s=0.3))
     assert time.monotonic() - begin >= 0.3
 
 
 def test_attempts_are_short_while_nobody_knows_and_patient_once_dockerd_runs() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
-    assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [BLIND_ATTEMPT_S]
+    assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNS.attempt_s]
     assert boot.attempts[-1][0] >= 5
 
 
@@ -82,15 +83,22 @@ def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> N
     boot.takes_s = 0.4
     assert boot.awaited() == ANSWER
     times = [timeout_s for timeout_s, _ in boot.attempts]
-    assert times[0] == BLIND_ATTEMPT_S
+    assert times[0] == RUNS.attempt_s
     assert times == sorted(times)
     assert times[-1] > 0.4
+
+
+def test_a_guest_that_goes_on_is_not_hurried() -> None:
+    boot = Boot()
+    boot.takes_s = 0.6
+    assert boot.awaited(patience=GOES_ON) == ANSWER
+    assert len(boot.attempts) == 1
 
 
 def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> None:
     boot = Boot([f"line {number}" for number in range(5)], answers_after="line 4")
     boot.awaited()
-    assert {timeout_s for timeout_s, _ in boot.attempts} == {BLIND_ATTEMPT_S}
+    assert {timeout_s for timeout_s, _ in boot.attempts} == {RUNS.attempt_s}
 
 
 def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
@@ -205,7 +213,7 @@ def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> N
         raise HypervisorUnusable("gone")
 
     with pytest.raises(HypervisorUnusable):
-        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, 0)
+        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, RUNS)
     assert boot.reporter.texts("failed") == ["kernel"]
 
 
@@ -217,5 +225,5 @@ def test_ctrl_c_ends_the_wait_and_the_machine_runs_on() -> None:
 
     boot.hypervisor.script = ()
     with pytest.raises(KeyboardInterrupt):
-        await_docker("box", boot.driver, interrupted, boot.reporter, 5, 0)
+        await_docker("box", boot.driver, interrupted, boot.reporter, 5, RUNS)
     assert boot.driver.state() == MachineState.RUNNING

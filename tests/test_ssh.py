@@ -180,6 +180,15 @@ def test_an_ssh_server_that_is_still_on_its_way_is_waited_for(guest: SshGuest, s
     assert sshd.connections > 1
 
 
+def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
+    guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_S", 0.3)
+    sshd.greets_after_s = 1
+    assert guest.run("echo there", 10).stdout == b"there\n"
+    assert sshd.connections == 3  # 0.3, 0.6, 1.2 s
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_command_that_is_never_begun_is_given_up(guest: SshGuest, sshd: Sshd) -> None:
     sshd.mute = "exec"

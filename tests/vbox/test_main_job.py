@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
 FIRST_BOOT_S = 4000
-RESUME_S = 60.0  # 10 when nothing else runs on this computer
+RESUME_S = 20.0  # 10 when nothing else runs on this computer
 MADE_BY = [
     Path(__file__),
     *sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py")),
