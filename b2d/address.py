@@ -4,7 +4,7 @@ import socket
 import sys
 from collections.abc import Collection, Iterable
 
-from b2d.errors import B2dError
+from b2d.errors import B2dError, HypervisorUnusable
 
 PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
 FIRST, LAST = 103, 254
@@ -15,6 +15,13 @@ HIGHEST_PORT = 65535
 def free(address: str, port: int) -> bool:
     """True when a hypervisor could listen there now."""
     return _obstacle(address, port) is None
+
+
+def refuse_taken(address: str, ports: Iterable[int]) -> None:
+    """Raise HypervisorUnusable, naming the port, when a hypervisor could not listen on all of them."""
+    for port in ports:
+        if not free(address, port):
+            raise HypervisorUnusable(f"port {port} of {address} is taken by another program", hint="b2d config")
 
 
 def pick(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:

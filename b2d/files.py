@@ -1,4 +1,4 @@
-"""Files are written whole, and folders that hold secrets are closed to others."""
+"""Files: ours are written whole, others' are read as they are, and folders that hold secrets are closed to others."""
 
 import os
 from collections.abc import Iterator
@@ -16,6 +16,14 @@ def refusals_told(path: Path) -> Iterator[None]:
     except OSError as error:
         named = error.filename2 or error.filename or path  # of a rename, the name that was to be
         raise B2dError(f"{named}: {error.strerror or error}") from error
+
+
+def text_of(path: Path) -> str:
+    """What another program wrote there, undecodable bytes replaced; "" where nothing can be read."""
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from b2d import address
-from b2d.errors import B2dError
+from b2d.errors import B2dError, HypervisorUnusable
 from tests.boxes import ADDRESS
 
 PORT = 23000
@@ -38,6 +38,13 @@ def test_a_socket_that_is_bound_and_does_not_listen_yet_has_its_port() -> None:
     with socket.socket() as bound:
         bound.bind((ADDRESS, PORT))
         assert not address.free(ADDRESS, PORT)
+
+
+def test_a_machine_whose_ports_are_taken_is_refused_with_the_port() -> None:
+    address.refuse_taken(ADDRESS, (PORT, PORT + 1))
+    with listening(ADDRESS, PORT + 1), pytest.raises(HypervisorUnusable) as caught:
+        address.refuse_taken(ADDRESS, (PORT, PORT + 1))
+    assert caught.value.message == f"port {PORT + 1} of {ADDRESS} is taken by another program"
 
 
 def test_a_port_whose_last_connection_just_ended_is_free() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.files import private_folder, refusals_told, write_whole
+from b2d.files import private_folder, refusals_told, text_of, write_whole
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -77,6 +77,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
         write_whole(tmp_path / "taken", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
     assert (tmp_path / "taken" / "inside").read_text() == "kept"
+
+
+def test_what_another_program_wrote_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"gr\xc3\xbc\xff\r\n")
+    assert text_of(tmp_path / "log") == "grü\N{REPLACEMENT CHARACTER}\r\n"
+    assert text_of(tmp_path / "nothing") == text_of(tmp_path) == ""
 
 
 def test_a_refusal_names_the_file_that_was_to_be(tmp_path: Path) -> None:

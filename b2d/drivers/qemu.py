@@ -11,7 +11,7 @@ from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import Dependencies, SavedState
 from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import MachineAbsent, OutOfTime, WrongState
-from b2d.files import refusals_told
+from b2d.files import refusals_told, text_of
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
@@ -125,10 +125,7 @@ class QemuDriver:
         return self._launcher().compromises()
 
     def console(self) -> str:
-        try:
-            return self._paths.serial_log.read_bytes().decode(errors="replace")
-        except OSError:
-            return ""
+        return text_of(self._paths.serial_log)
 
     def screenshot(self) -> bytes:
         self._running()

@@ -68,7 +68,7 @@ class Launcher:
     def launch(self, *extra: str) -> None:
         """Start the process and record which it is. Raises HypervisorUnusable; nothing runs then."""
         self.check()
-        self._refuse_taken_ports()
+        address.refuse_taken(self.spec.address, (self.spec.ssh_port, self.spec.docker_port))
         process = QemuProcess(self.paths)
         plan = self.plan()
         _private_socket_folder(self.paths)
@@ -102,13 +102,6 @@ class Launcher:
         if wanted > 1 and chosen.emulates and _version() < PARALLEL_EMULATION:
             return 1
         return wanted
-
-    def _refuse_taken_ports(self) -> None:
-        for port in (self.spec.ssh_port, self.spec.docker_port):
-            if not address.free(self.spec.address, port):
-                raise HypervisorUnusable(
-                    f"port {port} of {self.spec.address} is taken by another program", hint="b2d config"
-                )
 
 
 def _version() -> tuple[int, int]:

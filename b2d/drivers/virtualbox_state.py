@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from b2d.files import text_of
 from b2d.model import MachineState
 
 # MachineState of VirtualBox's SDK reference; the numbers differ between versions, the names do not
@@ -56,9 +57,5 @@ def of_file(settings: Path) -> MachineState:
 
 def last_error(log: Path) -> str:
     """The last thing that a machine's process gave as an error in its log, "" when there is none."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    said = re.findall(r"aText=\{(.*?)\}, preserve=", text)
+    said = re.findall(r"aText=\{(.*?)\}, preserve=", text_of(log))
     return str(said[-1]) if said else ""
