@@ -5,7 +5,6 @@ is needed of the protocol is a line of JSON each way, with events that may come 
 """
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +39,8 @@ class Qmp:
     """
 
     def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        import socket  # slow to load, and `b2d status` of a machine that is off opens none
+
         deadline = time.monotonic() + timeout_s
         self._rest = b""
         self._commands = 0

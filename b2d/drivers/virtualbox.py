@@ -1,24 +1,22 @@
 """Machines of VirtualBox: registered with its service under the settings file in the machine's own folder.
 
-What is in that file is ours; a machine of the same name anywhere else is somebody else's, and is never touched.
+What is in that file is ours; a machine of the same name anywhere else is somebody else's, and is never touched. What
+`b2d status` does not need is imported where it is used.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d import address
-from b2d.drivers import virtualbox_boot, virtualbox_line, virtualbox_state
 from b2d.drivers import virtualbox_hardware as hardware
+from b2d.drivers import virtualbox_state
 from b2d.drivers.virtualbox_end import OFF, ON, end, true_state
 from b2d.drivers.virtualbox_errors import Refused
 from b2d.drivers.virtualbox_find import Places
-from b2d.drivers.virtualbox_network import SecondCard, second_card
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.files import private_folder
+from b2d.files import private_folder, text_of
 from b2d.identity import identify
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
@@ -27,6 +25,7 @@ from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentit
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
     from b2d.drivers.virtualbox_machine import BoxMachine
+    from b2d.drivers.virtualbox_network import SecondCard
 
 STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
@@ -155,22 +154,23 @@ class VirtualBoxDriver:
         return found
 
     def console(self) -> str:
-        try:
-            return self._paths.serial_log.read_bytes().decode(errors="replace")
-        except OSError:
-            return ""
+        return text_of(self._paths.serial_log)
 
     def screenshot(self) -> bytes:
         machine, _ = self._running()
         return machine.screenshot()
 
     @cached_property
-    def _second_card(self) -> SecondCard:
+    def _second_card(self) -> "SecondCard":
+        from b2d.drivers.virtualbox_network import SecondCard, second_card
+
         if self._spec.restrict:
             return SecondCard(reason="the machine is to reach nothing")
         return second_card(self._box())
 
     def move_clock(self, seconds: int) -> None:
+        from b2d.drivers import virtualbox_line
+
         virtualbox_line.move_clock(self._paths.line_socket, seconds)
 
     def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
@@ -211,14 +211,14 @@ class VirtualBoxDriver:
 
     def _refuse_taken_ports(self) -> None:
         """VirtualBox would start the machine all the same, without the forward."""
-        for port in (self._spec.ssh_port, self._spec.docker_port):
-            if not address.free(self._spec.address, port):
-                raise HypervisorUnusable(
-                    f"port {port} of {self._spec.address} is taken by another program", hint="b2d config"
-                )
+        from b2d import address
+
+        address.refuse_taken(self._spec.address, (self._spec.ssh_port, self._spec.docker_port))
 
     def _boot(self, box: "VirtualBox", machine: "BoxMachine") -> None:
         """Give it what the spec says now, and the image, and a seed; then start it."""
+        from b2d.drivers import virtualbox_boot
+
         iso = self._image().medium
         for path in (iso, self._paths.disk_vdi):
             if not path.is_file():
@@ -233,6 +233,8 @@ class VirtualBoxDriver:
 
     def _resume(self, machine: "BoxMachine") -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
+        from b2d.drivers import virtualbox_boot
+
         machine.edit(virtualbox_boot.forwards(self._spec, machine))
         try:
             self._launch(machine)
@@ -257,6 +259,8 @@ class VirtualBoxDriver:
 
     def _remove(self, box: "VirtualBox") -> None:
         """Whatever there is of the machine, in VirtualBox and on disk; a shared ISO stays."""
+        import shutil
+
         machine = box.machine(self._paths.virtualbox_settings)
         isos: list[Path] = []
         if machine is not None:
