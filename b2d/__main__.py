@@ -1,6 +1,7 @@
-"""The door: shellinit and ip are answered at once from what `up` wrote, everything else goes to click.
+"""The door: what is asked most often is answered at once, everything else goes to click.
 
-Both are run by every new shell, so nothing is imported here but what Python has loaded by itself.
+shellinit and ip are run by every new shell: they are answered from what `up` wrote, and nothing is imported for them
+but what Python has loaded by itself. A plain status loads what asks the hypervisor, but not click.
 """
 
 import os
@@ -12,6 +13,7 @@ TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
     from typing import NoReturn
 
+VERBS = {"shellinit": "shellinit", "env": "shellinit", "ip": "ip", "status": "status"}
 DEFAULT_NAME = "boot2docker-vm"
 CTRL_C = 2  # SIGINT's number
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
@@ -23,23 +25,29 @@ def main() -> "NoReturn":
     try:
         answer = _at_once(sys.argv[1:])
         if answer is not None:
-            _write(answer)
-            _leave(0)
+            text, code = answer
+            _write(text)
+            _leave(code)
         _leave(_click())
     except KeyboardInterrupt as end:
         _interrupted(getattr(end, "number", CTRL_C))
 
 
 def _click() -> int:
-    import gc
-
-    gc.set_threshold(20_000)  # what is loaded now stays: looking through it again and again is a twentieth of the time
+    _collect_seldom()
     try:
         from b2d.cli import main as click_main
     except ImportError as error:
         sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
         return 1
     return click_main()
+
+
+def _collect_seldom() -> None:
+    """What is loaded now stays: looking through it again and again is a twentieth of the time."""
+    import gc
+
+    gc.set_threshold(20_000)
 
 
 def _interrupted(number: int) -> "NoReturn":
@@ -72,30 +80,42 @@ def _leave(code: int) -> "NoReturn":
     os._exit(code)
 
 
-def _at_once(arguments: "list[str]") -> "str | None":
-    """The answer where the question is the usual one and the machine runs, else None."""
+def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
+    """The answer with its exit code, where the question is a usual one and has a plain answer, else None."""
     asked = _parse(arguments)
     if asked is None:
         return None
     verb, name, shell = asked
-    facts = _facts(name)
+    if verb == "status":
+        return _status(name)
+    facts = _facts(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
     if facts is None or not _runs(facts):
         return None
     if verb == "ip":
-        return facts["address"] + "\n"
+        return facts["address"] + "\n", 0
     values = {key: facts[key] for key in shellenv.VARIABLES if key in facts}
-    return shellenv.render(values, shell or shellenv.detect(os.environ))
+    return shellenv.render(values, shell or shellenv.detect(os.environ)), 0
+
+
+def _status(name: str) -> "tuple[str, int] | None":
+    """How the machine is. Whatever goes wrong, click does it again, and explains it."""
+    _collect_seldom()
+    try:
+        from b2d.status import answer
+
+        return answer(name)
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _parse(arguments: "list[str]") -> "tuple[str, str, str] | None":
-    """Verb, machine and shell; None for whatever is not as plain as that."""
-    verb = shell = ""
-    name = os.environ.get("B2D_VM", "")
+    """Verb, and machine and shell if they are given; None for whatever is not as plain as that."""
+    verb = name = shell = ""
     words = iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
-        if word in ("shellinit", "env", "ip") and not verb:
-            verb = "ip" if word == "ip" else "shellinit"
+        if word in VERBS and not verb:
+            verb = VERBS[word]
         elif option in ("--vm", "--shell"):
             value = value if equals else next(words, "")
             if option == "--vm":
@@ -106,9 +126,9 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str] | None":
                 return None
         else:
             return None
-    if not verb or (shell and (verb == "ip" or shell not in shellenv.SHELLS)):
+    if not verb or (shell and (verb != "shellinit" or shell not in shellenv.SHELLS)):
         return None
-    return verb, name or DEFAULT_NAME, shell
+    return verb, name, shell
 
 
 def _facts(name: str) -> "dict[str, str] | None":

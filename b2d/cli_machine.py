@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d.command import Command, answer, answer_json, app, as_json, say
-from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
+from b2d.errors import B2dError, ConfigError
 
 if TYPE_CHECKING:
     from b2d.app import App
     from b2d.model import MachineState
     from b2d.store import RunningFacts
-
-STATUS_CODES = {"running": 0, "absent": MachineAbsent.exit_code}
 
 
 @click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
@@ -176,13 +174,15 @@ def ip(as_json: bool) -> None:
 @as_json
 def status(as_json: bool) -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
+    from b2d.status import exit_code
+
     it = app()
     state = it.machine().state()
     if as_json:
         answer_json({"name": it.settings.vm, "state": state})
     else:
         answer(state)
-    return STATUS_CODES.get(state, WrongState.exit_code)
+    return exit_code(state)
 
 
 @click.command(cls=Command, example="b2d info")

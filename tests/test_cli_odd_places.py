@@ -112,14 +112,19 @@ def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, envir
     assert said == "b2d: there is no machine boot2docker-vm\r\n     try: b2d init\r\n"
 
 
-def test_ctrl_c_ends_it_with_130(prompt: Prompt) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("typed", ["status", "status --json"])
+def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
+    prompt: Prompt, typed: str, number: signal.Signals, code: int
+) -> None:
     prompt.home.root.mkdir()
     os.mkfifo(prompt.home.config)  # reading it waits for somebody who writes
-    child = subprocess.Popen([B2D, "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
+    command = [B2D, *typed.split()]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
     with prompt.home.config.open("wb"):  # returns when the other side is open, too
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         out, err = child.communicate(timeout=LIMIT_S)
-    assert (child.returncode, out, err) == (130, b"", b"\nb2d: interrupted\n")
+    assert (child.returncode, out, err) == (code, b"", b"\nb2d: interrupted\n")
 
 
 def broken_library(prompt: Prompt, name: str, content: str) -> str:
@@ -161,7 +166,7 @@ def test_what_the_system_refuses_is_no_bug(prompt: Prompt) -> None:
 
 def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
     path = broken_library(prompt, "click", "raise ImportError('no click')")
-    told = prompt.b2d("status", PYTHONPATH=path)
+    told = prompt.b2d("list", PYTHONPATH=path)
     assert (told.code, told.out) == (1, "")
     assert told.err.splitlines()[0] == "b2d: this installation is not whole: no click"
 

@@ -39,7 +39,7 @@ def loaded(prompt: Prompt, *arguments: str) -> set[str]:
         env=prompt.known(PYTHONPATH=root),
     )
     found = set(done.stderr.splitlines()[-1].split())
-    assert "click" in found
+    assert ("click" in found) == (arguments != ("status",))
     return found
 
 
@@ -57,6 +57,15 @@ def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) ->
     found = loaded(prompt, *typed.split())
     assert "b2d.drivers.qemu" in found
     assert found & (HEAVY | SLOW) == set()
+
+
+@pytest.mark.parametrize("driver", ["qemu", "virtualbox"])
+def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
+    MachineStore(prompt.home).write(a_spec(driver=driver))
+    prompt.environment["B2D_VBOXAPI"] = "/nowhere"
+    found = loaded(prompt, "status")
+    assert f"b2d.drivers.{driver}" in found
+    assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli"}) == set()
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])

@@ -1,4 +1,7 @@
-"""The door: shellinit and ip at once, with nothing imported, and only while the very process runs that `up` saw."""
+"""The door: shellinit and ip with nothing imported, and only while the very process runs that `up` saw.
+
+A plain status without click; whatever is not as plain as that goes to click.
+"""
 
 import os
 import subprocess
@@ -7,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.identity import identify
 from b2d.layout import Home
-from b2d.model import DockerEnv, ProcessIdentity
+from b2d.model import DockerEnv, Endpoint, ProcessIdentity
 from b2d.store import MachineStore, RunningFacts
 from tests.fakes import a_spec
 
@@ -87,3 +91,78 @@ def test_other_shells_are_written_for(home: Home) -> None:
     assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
     assert run(home, "shellinit", SHELL="/usr/bin/fish").stdout.startswith("set -gx DOCKER_HOST")
     assert run(home, "shellinit", "--shell", "abacus").returncode == 2
+
+
+@pytest.fixture
+def no_click(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH that takes click away."""
+    folder = tmp_path / "no click"
+    folder.mkdir()
+    (folder / "click.py").write_text("raise ImportError('no click')")
+    return str(folder)
+
+
+def boot(home: Home) -> None:
+    """Let a machine of QEMU's, whose process is this one, run."""
+    paths = home.machine("boot2docker-vm")
+    paths.qemu_pid.write_text(str(os.getpid()))
+    QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "", identify(os.getpid())))
+
+
+def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home: Home, no_click: str) -> None:
+    def status() -> tuple[str, int, str]:
+        done = run(home, "status", PYTHONPATH=no_click)
+        return done.stdout, done.returncode, done.stderr
+
+    assert status() == ("absent\n", 3, "")
+    home.machine("boot2docker-vm").disk_qcow2.touch()
+    assert status() == ("stopped\n", 4, "")
+    boot(home)
+    assert status() == ("running\n", 0, "")
+
+
+@pytest.mark.parametrize("order", [("--vm", "other", "status"), ("status", "--vm=other"), ("status",)])
+def test_it_is_that_of_the_machine_that_was_named(home: Home, no_click: str, order: tuple[str, ...]) -> None:
+    home.machine("boot2docker-vm").disk_qcow2.touch()
+    assert run(home, *order, PYTHONPATH=no_click, B2D_VM="other").stdout == "absent\n"
+    assert run(home, "status", "--vm", "boot2docker-vm", PYTHONPATH=no_click, B2D_VM="other").stdout == "stopped\n"
+    home.config.write_text('vm = "other"\n')
+    assert run(home, *order, PYTHONPATH=no_click).stdout == "absent\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "status --json",
+        "-q status",
+        "status -v",
+        "status --driver qemu",
+        "status --vm=",
+        "status --shell sh",
+        "status now",
+        "status status",
+        "status --help",
+        "--vm ../x status",
+    ],
+)
+def test_what_is_asked_otherwise_is_a_matter_of_click(home: Home, no_click: str, typed: str) -> None:
+    assert "no click" in run(home, *typed.split(), PYTHONPATH=no_click).stderr
+    assert "Traceback" not in run(home, *typed.split()).stderr
+
+
+def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
+    spec = home.machine("boot2docker-vm").spec
+    spec.write_text("{")
+    assert "no click" in run(home, "status", PYTHONPATH=no_click).stderr
+    done = run(home, "status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"b2d: {spec} is not JSON: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise RuntimeError('it broke')")
+    done = run(home, "status", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("b2d: this is a bug in b2d")
+    assert home.log.read_text().count("Traceback") == 1
