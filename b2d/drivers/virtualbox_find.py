@@ -19,7 +19,12 @@ IN_SDK = (
 )
 # where a distribution's package, or Oracle's installer with the system's Python, puts it
 OF_PYTHONS = {
-    "linux": ("usr/lib/python3*/*-packages", "usr/lib64/python3*/*-packages", "usr/local/lib/python3*/*-packages"),
+    "linux": (
+        "usr/lib/python3/dist-packages",  # Debian's, by its name: looking through /usr/lib takes milliseconds
+        "usr/lib/python3*/*-packages",
+        "usr/lib64/python3*/*-packages",
+        "usr/local/lib/python3*/*-packages",
+    ),
     "darwin": ("Library/Python/3*/site-packages", "usr/local/lib/python3*/site-packages"),
 }
 PROGRAM_FOLDERS = {
