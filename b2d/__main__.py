@@ -7,7 +7,7 @@ but what Python has loaded by itself. A plain status loads what asks the hypervi
 import os
 import sys
 
-from b2d import shellenv
+from b2d import docker_variables, shellenv, shells
 
 TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
@@ -85,16 +85,21 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
     asked = _parse(arguments)
     if asked is None:
         return None
-    verb, name, shell = asked
+    verb, name, shell, flags = asked
     if verb == "status":
         return _status(name)
-    facts = _facts(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
-    if facts is None or not _runs(facts):
-        return None
-    if verb == "ip":
-        return facts["address"] + "\n", 0
-    values = {key: facts[key] for key in shellenv.VARIABLES if key in facts}
-    return shellenv.render(values, shell or shellenv.detect(os.environ)), 0
+    if "--unset" in flags:
+        changes = docker_variables.undoing(os.environ)
+    else:
+        facts = _facts(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
+        if facts is None or not _runs(facts):
+            return None
+        if verb == "ip":
+            return facts["address"] + "\n", 0
+        docker = {key: facts[key] for key in docker_variables.DOCKER if key in facts}
+        changes = docker_variables.pointing(docker, os.environ)
+    family = "nu" if "--json" in flags else shells.FAMILIES.get(shell) or shells.asking(os.environ)
+    return (shellenv.render(changes, family), 0) if changes else None
 
 
 def _status(name: str) -> "tuple[str, int] | None":
@@ -108,9 +113,10 @@ def _status(name: str) -> "tuple[str, int] | None":
         return None
 
 
-def _parse(arguments: "list[str]") -> "tuple[str, str, str] | None":
-    """Verb, and machine and shell if they are given; None for whatever is not as plain as that."""
+def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
+    """Verb, machine and shell if they are given, and flags; None for whatever is not as plain as that."""
     verb = name = shell = ""
+    flags = set()
     words = iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
@@ -124,11 +130,13 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str] | None":
                 shell = value
             if not value:
                 return None
+        elif word in ("-q", "--quiet", "--json", "--unset"):
+            flags.add(word)
         else:
             return None
-    if not verb or (shell and (verb != "shellinit" or shell not in shellenv.SHELLS)):
+    if not verb or ((shell or flags) and verb != "shellinit") or (shell and shell not in shells.FAMILIES):
         return None
-    return verb, name, shell
+    return verb, name, shell, flags
 
 
 def _facts(name: str) -> "dict[str, str] | None":

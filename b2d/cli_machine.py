@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d.command import Command, answer, answer_json, app, as_json, say
-from b2d.errors import B2dError, ConfigError
+from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
 
 if TYPE_CHECKING:
     from b2d.app import App
@@ -48,11 +48,14 @@ def _tell_what_counts_for_a_new_one(it: "App") -> None:
 
 def _greet(it: "App", facts: "RunningFacts") -> None:
     """What to type next, unless this shell is there already."""
+    from b2d import shellenv, shells
+
     say(f"{it.settings.vm} is up: {facts.docker.host}")
     wanted = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
-        say(f'to use it in this shell: eval "$(b2d shellinit{name})"')
+        how = shellenv.HOW[shells.asking(os.environ)].format(f"b2d shellinit{name}")
+        say(f"to use it in this shell: {how}")
 
 
 @click.command(cls=Command, example="b2d stop")
@@ -144,19 +147,34 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
 
 
 @click.command(cls=Command, example='eval "$(b2d shellinit)"')
-@click.option("--shell", metavar="NAME", help="sh, fish, tcsh, powershell or cmd.  [this shell]")
+@click.option("--shell", metavar="NAME", help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]")
+@click.option("--unset", is_flag=True, help="Make the variables what they were before.")
 @as_json
-def shellinit(shell: str | None, as_json: bool) -> None:
+def shellinit(shell: str | None, unset: bool, as_json: bool) -> int:
     """What a shell evaluates to find its Docker."""
-    from b2d import shellenv
+    from b2d import docker_variables, shellenv, shells
 
-    if shell and shell not in shellenv.SHELLS:
-        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shellenv.SHELLS)}")
-    values = app().machine().facts().docker.variables()
+    if shell and shell not in shells.FAMILIES:
+        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shells.FAMILIES)}")
+    environ = dict(os.environ)
+    try:
+        if unset:
+            changes = docker_variables.undoing(environ)
+        else:
+            changes = docker_variables.pointing(app().machine().facts().docker.variables(), environ)
+    except (MachineAbsent, WrongState) as error:
+        if as_json:
+            raise
+        say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
+        return error.exit_code
     if as_json:
-        answer_json(values)
+        answer(shellenv.render(changes, "nu").rstrip("\n") or "{}")
+    elif changes:
+        family = shells.FAMILIES[shell] if shell else shells.asking(environ)
+        answer(shellenv.render(changes, family).rstrip("\n"))
     else:
-        answer(shellenv.render(values, shell or shellenv.detect(dict(os.environ))).rstrip("\n"))
+        say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
+    return 0
 
 
 @click.command(cls=Command, example="curl http://$(b2d ip):8080/")

@@ -1,70 +1,114 @@
 """What a shell evaluates to find its Docker. Imported in every new shell: nothing but what Python has loaded anyway."""
 
-import os
+from b2d.shells import is_plain
 
-VARIABLES = ("DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY")
-SHELLS = ("sh", "bash", "zsh", "dash", "ksh", "fish", "tcsh", "csh", "powershell", "pwsh", "cmd")
-PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%")
+TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOW = {  # what makes each shell evaluate what {} prints
+    "sh": 'eval "$({})"',
+    "fish": "{} | source",
+    "csh": 'eval "`{}`"',
+    "powershell": "{} | Invoke-Expression",
+    "cmd": "@FOR /f \"tokens=*\" %i IN ('{} --shell cmd') DO @%i",
+    "nu": "try {{ {} | from json | load-env }}",
+}
 
 
-def detect(environ: "os._Environ[str] | dict[str, str]", windows: bool = os.name == "nt") -> str:
-    """The shell to write for when none was named: the login shell, PowerShell on Windows."""
-    name = environ.get("SHELL", "").replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
-    if name in SHELLS:
-        return name
-    return "powershell" if windows and not name else "sh"
+def render(changes: "dict[str, str]", family: str) -> str:
+    """The lines that make the changes of docker_variables.py. Ends with a line break; empty where there are none."""
+    return "\n".join([*WORDS[family](changes), ""]) if changes else ""
 
 
-def render(values: "dict[str, str]", shell: str) -> str:
-    """The lines that set the variables in `values`, and unset the others. Ends with a line break.
+def _sh(changes: "dict[str, str]") -> "list[str]":
+    """One line, which the bare `$(b2d shellinit)` of 2014 takes as well as eval.
 
-    POSIX shells get one line, so that the bare `$(b2d shellinit)` of 2014 works as well as eval: there the shell
-    splits what it gets into words and undoes no quoting, so nothing is quoted that need not be.
+    There the shell splits what it gets into words, undoes no quoting, and all that follows `export` is exported: so
+    nothing is quoted that need not be, and what must be stands once more as it is behind `;#`, where eval does not
+    look. Where a value has white space nothing can be done for it. What must go is emptied, then unset, which the bare
+    form takes for a name and for a part of the last value: that of the memory, which allows for it.
     """
-    missing = [name for name in VARIABLES if name not in values]
-    if shell == "fish":
-        lines = [f"set -gx {name} {_quoted_fish(value)};" for name, value in values.items()]
-        lines += [f"set -e {name};" for name in missing]
-    elif shell in ("tcsh", "csh"):
-        lines = [f"setenv {name} {_quoted_csh(value)};" for name, value in values.items()]
-        lines += [f"unsetenv {name};" for name in missing]
-    elif shell in ("powershell", "pwsh"):
-        lines = [f"$Env:{name} = {_quoted_powershell(value)}" for name, value in values.items()]
-        lines += [f"Remove-Item Env:{name} -ErrorAction SilentlyContinue" for name in missing]
-    elif shell == "cmd":
-        lines = [f"SET {name}={value}" for name, value in values.items()]
-        lines += [f"SET {name}=" for name in missing]
-    else:
-        return _posix(values, missing)
-    return "\n".join(lines) + "\n"
+    gone = [name for name, value in changes.items() if not value]
+    if len(gone) == len(changes):
+        return ["unset " + " ".join(gone)]
+    words = [f"{name}={value and _quoted_sh(value)}" for name, value in changes.items()]
+    raw = [f"{name}={value}" for name, value in changes.items()]
+    line = "export " + " ".join(words)
+    if words != raw and not any(blank in value for value in changes.values() for blank in " \t\n"):
+        return [f"{line};# {' '.join(raw)}"]
+    return [f"{line};unset {' '.join(gone)}" if gone else line]
 
 
-def _posix(values: "dict[str, str]", missing: "list[str]") -> str:
-    # A variable that must go is emptied, which docker takes for unset: `unset` in the bare form would be an argument.
-    words = [f"{name}={_quoted_posix(value)}" for name, value in values.items()]
-    words += [f"{name}=" for name in missing]
-    return "export " + " ".join(words) + "\n"
+def _fish(changes: "dict[str, str]") -> "list[str]":
+    return [
+        f"set -gx {name} {_quoted_fish(value)};"
+        if value
+        else f"set -eg {name}; if set -q {name}; set -gx {name} ''; end;"  # a universal one is not ours to erase
+        for name, value in changes.items()
+    ]
 
 
-def _quoted_posix(value: str) -> str:
-    return value if _is_plain(value) else "'" + value.replace("'", "'\"'\"'") + "'"
+def _csh(changes: "dict[str, str]") -> "list[str]":
+    return [f"setenv {name} {_quoted_csh(value)};" if value else f"unsetenv {name};" for name, value in changes.items()]
+
+
+def _powershell(changes: "dict[str, str]") -> "list[str]":
+    return [
+        f"$Env:{name} = {_quoted_powershell(value)}" if value else f"Remove-Item Env:{name} -ErrorAction Ignore"
+        for name, value in changes.items()
+    ]
+
+
+def _cmd(changes: "dict[str, str]") -> "list[str]":
+    return [f"SET {name}={value}" if is_plain(value) else f'SET "{name}={value}"' for name, value in changes.items()]
+
+
+def _nu(changes: "dict[str, str]") -> "list[str]":
+    return [
+        "{"
+        + ", ".join(f'"{name}": {_quoted_json(value) if value else "null"}' for name, value in changes.items())
+        + "}"
+    ]
+
+
+WORDS: "dict[str, Callable[[dict[str, str]], list[str]]]" = {
+    "sh": _sh,
+    "fish": _fish,
+    "csh": _csh,
+    "powershell": _powershell,
+    "cmd": _cmd,
+    "nu": _nu,
+}
+
+
+def _quoted_sh(value: str) -> str:
+    return value if is_plain(value) else "'" + value.replace("'", "'\"'\"'") + "'"
 
 
 def _quoted_fish(value: str) -> str:
-    if _is_plain(value):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return value if is_plain(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _quoted_csh(value: str) -> str:
-    if _is_plain(value):
+    if is_plain(value):
         return value
     return "'" + value.replace("'", "'\\''").replace("!", "\\!").replace("\n", "\\\n") + "'"
 
 
 def _quoted_powershell(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    """One line of ASCII: PowerShell reads in the console's code page, and takes typographic quotes for quotes."""
+    return "'" + "".join(_sign_powershell(sign) for sign in value) + "'"
 
 
-def _is_plain(value: str) -> bool:
-    return bool(value) and PLAIN.issuperset(value)
+def _sign_powershell(sign: str) -> str:
+    if " " <= sign <= "~":
+        return sign.replace("'", "''")
+    units = sign.encode("utf-16-le", "surrogatepass")
+    numbers = [int.from_bytes(units[at : at + 2], "little") for at in range(0, len(units), 2)]
+    return "'" + "".join(f"+[char]{number}" for number in numbers) + "+'"
+
+
+def _quoted_json(value: str) -> str:
+    text = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(sign if sign >= " " else f"\\u{ord(sign):04x}" for sign in text) + '"'

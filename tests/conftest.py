@@ -3,10 +3,13 @@
 import fcntl
 import hashlib
 import os
+import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,10 +22,12 @@ from b2d.model import Image
 from tests.boxes import Box
 from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian, served
+from tests.real_shells import COMMANDS, RealShell
 from tests.vbox.case import tiny_iso
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_S = 86400.0
+NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,39 @@ def box(tmp_path: Path) -> Iterator[Box]:
 def test_cache() -> Path:
     """Where packages and the built ISO lie between runs; safe to lose."""
     return private_folder(Path(os.environ.get("B2D_TEST_CACHE") or Path.home() / ".cache" / "b2d-tests"))
+
+
+@pytest.fixture(scope="session")
+def nu(test_cache: Path) -> Path:
+    """The folder of a nushell, which Debian has no package of."""
+    if found := shutil.which("nu"):
+        return Path(found).parent
+    if shutil.which("npm") is None:
+        pytest.skip("there is no nushell, and no npm to get it with")
+    folder = test_cache / NUSHELL
+    with _alone(test_cache / "lock"):
+        if not list(folder.glob(NU)):
+            subprocess.run(["npm", "install", "--silent", "--prefix", folder, NUSHELL], check=True)
+    return next(folder.glob(NU)).parent
+
+
+@pytest.fixture(scope="session")
+def real_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RealShell]:
+    """The shell of a name, in a folder of its own."""
+
+    def found(name: str) -> RealShell:
+        path = os.environ["PATH"]
+        if name == "nu":
+            path = f"{request.getfixturevalue('nu')}:{path}"
+        return RealShell(name, tmp_path_factory.mktemp(name), path)
+
+    return cache(found)
+
+
+@pytest.fixture(params=list(COMMANDS))
+def shell(request: pytest.FixtureRequest, real_shell: Callable[[str], RealShell]) -> RealShell:
+    """One shell after the other."""
+    return real_shell(request.param)
 
 
 @pytest.fixture(scope="session")

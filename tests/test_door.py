@@ -3,6 +3,7 @@
 A plain status without click; whatever is not as plain as that goes to click.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from b2d.store import MachineStore, RunningFacts
 from tests.fakes import a_spec
 
 HEAVY = {"click", "json", "re", "subprocess", "pathlib", "dataclasses", "enum", "typing", "contextlib", "shutil"}
-LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1\n"
+LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1"
+LINE += " B2D_BEFORE=tcp://127.0.59.103:2376,,,,\n"
 
 
 @pytest.fixture
@@ -37,8 +39,9 @@ def keep(home: Home, process: ProcessIdentity | None) -> None:
 
 
 def run(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root), "SHELL": "/bin/sh"}
-    command = [sys.executable, "-m", "b2d", *arguments]
+    """Run b2d from a shell, which is not the one that runs the tests."""
+    known = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root)}
+    command = ["sh", "-c", '"$@"; exit', "sh", sys.executable, "-m", "b2d", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=known | environment)
 
 
@@ -89,7 +92,7 @@ def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: st
 
 def test_other_shells_are_written_for(home: Home) -> None:
     assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
-    assert run(home, "shellinit", SHELL="/usr/bin/fish").stdout.startswith("set -gx DOCKER_HOST")
+    assert run(home, "shellinit", "--shell=nushell").stdout.startswith('{"DOCKER_HOST": ')
     assert run(home, "shellinit", "--shell", "abacus").returncode == 2
 
 
@@ -166,3 +169,32 @@ def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tm
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("b2d: this is a bug in b2d")
     assert home.log.read_text().count("Traceback") == 1
+
+
+def test_what_is_undone_needs_no_machine(home: Home) -> None:
+    MachineStore(home).remove_env("boot2docker-vm")
+    undone = run(home, "shellinit", "-q", "--unset", B2D_BEFORE="tcp://127.0.59.103:2376,there,,,")
+    assert undone.stdout.startswith("export DOCKER_HOST=there DOCKER_CERT_PATH= ")
+    nothing = run(home, "shellinit", "--unset")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "b2d: there is nothing to undo: this shell has evaluated no shellinit\n"
+    assert run(home, "shellinit", "--unset", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize("state", [3, 4])
+def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home, state: int) -> None:
+    keep(home, None)
+    if state == 4:
+        home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+    told, quiet = run(home, "shellinit"), run(home, "shellinit", "--quiet")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (state, "", 1)
+    assert told.stderr.startswith("b2d: ")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (state, "", "")
+
+
+def test_in_json_it_is_a_document_with_all_that_changes(home: Home) -> None:
+    known = json.loads(run(home, "shellinit", "--json").stdout)
+    assert known["DOCKER_CERT_PATH"] == "/certs"
+    undone = run(home, "shellinit", "--unset", "--json", B2D_BEFORE=known["B2D_BEFORE"])
+    assert json.loads(undone.stdout) == dict.fromkeys(known)
+    assert json.loads(run(home, "shellinit", "--unset", "--json").stdout) == {}

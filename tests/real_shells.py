@@ -1,0 +1,65 @@
+"""The real shells: scripts that they run, and the environment that they then hand on."""
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from b2d.shellenv import HOW
+from b2d.shells import FAMILIES
+
+LIMIT_S = 120
+SH = {  # how each is started on a script of its own, whatever this person has in their start-up files
+    "dash": ["dash"],
+    "bash": ["bash", "--norc"],
+    "zsh": ["zsh", "-f"],
+    "ksh": ["ksh"],
+    "busybox": ["busybox", "ash"],
+}
+OTHERS = {
+    "fish": ["fish", "--no-config"],
+    "tcsh": ["tcsh", "-f"],
+    "bsd-csh": ["bsd-csh", "-f"],
+    "nu": ["nu", "-n"],
+}
+COMMANDS = SH | OTHERS
+
+
+@dataclass(frozen=True, slots=True)
+class RealShell:
+    """One of them, a folder for its scripts, and where programs are."""
+
+    name: str
+    folder: Path
+    path: str = os.environ["PATH"]
+
+    @property
+    def family(self) -> str:
+        return FAMILIES[self.name]
+
+    def line(self, command: str) -> str:
+        """What a person types to have evaluated what a command prints."""
+        return HOW[self.family].format(command)
+
+    def after(self, lines: Iterable[str], environ: Mapping[str, str]) -> list[dict[str, str]]:
+        """The environment of what is started after each of the lines."""
+        show = ("^" if self.name == "nu" else "") + "/usr/bin/env -0 ENDS=here"
+        script = self.folder / "script"
+        script.write_text("".join(f"{line}\n{show}\n" for line in lines))
+        known = {"PATH": self.path, "HOME": str(self.folder), "LANG": "C.UTF-8", **environ}
+        done = subprocess.run(
+            ["/usr/bin/env", *COMMANDS[self.name], script], env=known, capture_output=True, timeout=LIMIT_S, check=False
+        )
+        assert not done.stderr, done.stderr.decode(errors="replace")
+        stages = done.stdout.decode("utf-8", "surrogateescape").split("ENDS=here\0")[:-1]
+        return [dict(entry.split("=", 1) for entry in stage.split("\0") if "=" in entry) for stage in stages]
+
+    def evaluated(self, texts: Iterable[str], environ: Mapping[str, str], form: str = "") -> list[dict[str, str]]:
+        """The environment after each of the texts was evaluated, all by one shell, one after the other."""
+        lines = []
+        for number, text in enumerate(texts):
+            path = self.folder / f"text{number}"
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+            lines.append((form or HOW[self.family]).format(f"cat {path}"))
+        return self.after(lines, environ)
