@@ -24,10 +24,10 @@ def render(changes: "dict[str, str]", family: str) -> str:
 def _sh(changes: "dict[str, str]") -> "list[str]":
     """One line, which the bare `$(b2d shellinit)` of 2014 takes as well as eval.
 
-    There the shell splits what it gets into words, undoes no quoting, and all that follows `export` is exported: so
-    nothing is quoted that need not be, and what must be stands once more as it is behind `;#`, where eval does not
-    look. Where a value has white space nothing can be done for it. What must go is emptied, then unset, which the bare
-    form takes for a name and for a part of the last value: that of the memory, which allows for it.
+    There the shell splits what it gets into words, undoes no quoting, and exports all that follows `export`, the last
+    of a name counting. So nothing is quoted that need not be, and what must be stands once more as it is behind `;#`,
+    where eval sees a comment; a value with blanks in it cannot be had so. What must go is emptied, and then unset: the
+    bare form makes that a part of the last value, which is the memory's, and the memory allows for it.
     """
     gone = [name for name, value in changes.items() if not value]
     if len(gone) == len(changes):
@@ -65,11 +65,8 @@ def _cmd(changes: "dict[str, str]") -> "list[str]":
 
 
 def _nu(changes: "dict[str, str]") -> "list[str]":
-    return [
-        "{"
-        + ", ".join(f'"{name}": {_quoted_json(value) if value else "null"}' for name, value in changes.items())
-        + "}"
-    ]
+    pairs = [f'"{name}": {_quoted_json(value) if value else "null"}' for name, value in changes.items()]
+    return ["{" + ", ".join(pairs) + "}"]
 
 
 WORDS: "dict[str, Callable[[dict[str, str]], list[str]]]" = {

@@ -2,6 +2,10 @@
 
 import os
 
+TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 FAMILIES = {  # every name that `--shell` takes, and whose words it speaks
     "sh": "sh",
     "bash": "sh",
@@ -31,45 +35,40 @@ def is_plain(value: str) -> bool:
     return bool(value) and PLAIN.issuperset(value)
 
 
-def asking(
-    environ: "os._Environ[str] | dict[str, str]", *, windows: bool = os.name == "nt", processes: str = "/proc"
-) -> str:
+def asking(environ: "Mapping[str, str]", *, windows: bool = os.name == "nt", processes: str = "/proc") -> str:
     """The family of the shell that runs this process; of the login shell where the system does not tell cheaply."""
-    parent = os.getppid()
-    for _ in range(ANCESTORS):
-        program, comm, parent = _process(f"{processes}/{parent}")
-        found = _family(program) or _family(comm)
-        if found:
-            return found
-        if parent <= 0:
-            break
-    login = environ.get("SHELL", "")  # on Windows that of an MSYS shell, which sets it
+    for _, name in zip(range(2 * ANCESTORS), _parents(processes), strict=False):
+        family = _family(name)
+        if family:
+            return family
+    login = environ.get("SHELL", "")  # on Windows that of Git Bash, which sets it
     return _windows(environ) if windows and not login else _family(login) or "sh"
 
 
-def _windows(environ: "os._Environ[str] | dict[str, str]") -> str:
+def _windows(environ: "Mapping[str, str]") -> str:
     """What the variables tell: cmd has a prompt, PowerShell adds folders of its own to where its modules lie."""
     modules = environ.get("PSMODULEPATH", "").split(";")
     return "cmd" if "PROMPT" in environ and len(modules) < 3 else "powershell"
 
 
-def _process(folder: str) -> "tuple[str, str, int]":
-    """Program, name and parent of a process; an interpreter's script gives it its name, so the program counts."""
-    try:
-        program = os.readlink(folder + "/exe")  # noqa: PTH115  pathlib is slow
-    except OSError:  # another user's
-        program = ""
-    if _family(program):
-        return program, "", 0
-    try:
-        descriptor = os.open(folder + "/stat", os.O_RDONLY)
-    except OSError:
-        return program, "", 0
-    try:
-        before, _, after = os.read(descriptor, 4096).decode("utf-8", "replace").rpartition(")")
-    finally:
-        os.close(descriptor)
-    return program, before.partition("(")[2], int(after.split()[1])
+def _parents(processes: str) -> "Iterator[str]":
+    """The program of each parent, the nearest first, and its name, which for a script is not its interpreter's."""
+    pid = os.getppid()
+    while pid > 0:
+        try:  # noqa: SIM105  contextlib is slow
+            yield os.readlink(f"{processes}/{pid}/exe")  # noqa: PTH115  so is pathlib
+        except OSError:
+            pass  # another user's, whose name is told
+        try:
+            descriptor = os.open(f"{processes}/{pid}/stat", os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            before, _, after = os.read(descriptor, 4096).decode("utf-8", "replace").rpartition(")")
+        finally:
+            os.close(descriptor)
+        yield before.partition("(")[2]
+        pid = int(after.split()[1])
 
 
 def _family(path: str) -> str:

@@ -8,11 +8,13 @@ import pytest
 from b2d.identity import identify
 from b2d.layout import Home
 from b2d.model import DockerEnv
+from b2d.shellenv import HOW
 from b2d.store import MachineStore, RunningFacts
 from tests.fakes import a_spec
 from tests.prompt import B2D
 from tests.real_shells import RealShell
 
+ROOT = Path(__file__).parent.parent
 DOCKER = DockerEnv("tcp://127.0.59.103:2376", "/home/José Ångström/it's $HOME/certs")
 MINE = {"DOCKER_HOST": "ssh://me@there", "NO_PROXY": "localhost,.corp", "HTTPS_PROXY": "http://proxy:3128"}
 INIT, UNSET = "b2d shellinit -q", "b2d shellinit -q --unset"
@@ -63,3 +65,8 @@ def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, know
     inside, outside = shell.after([str(script)], known)
     assert inside["DOCKER_CERT_PATH"] == DOCKER.cert_path
     assert differences(known, outside) == {}
+
+
+def test_the_lines_are_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "shells.md").read_text().replace("\\|", "|")
+    assert [line for how in HOW.values() if (line := how.format(INIT)) not in page] == []
