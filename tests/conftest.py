@@ -69,9 +69,9 @@ def nu(test_cache: Path) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("there is no nushell, and no npm to get it with")
     folder = test_cache / NUSHELL
-    with _alone(test_cache / "lock"):
+    with _alone(test_cache / "nushell.lock"):
         if not list(folder.glob(NU)):
-            subprocess.run(["npm", "install", "--silent", "--prefix", folder, NUSHELL], check=True)
+            subprocess.run(["npm", "install", "--loglevel=error", "--prefix", folder, NUSHELL], check=True)
     return next(folder.glob(NU)).parent
 
 

@@ -118,7 +118,7 @@ def posix_text(changes: dict[str, str]) -> str:
     return text
 
 
-@pytest.mark.parametrize(  # of the shells that Debian has no packages of
+@pytest.mark.parametrize(  # neither can be had here
     ("family", "path", "line"),
     [
         ("powershell", r"C:\it's", r"$Env:DOCKER_CERT_PATH = 'C:\it''s'"),
