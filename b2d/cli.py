@@ -49,6 +49,7 @@ ALIASES = {
     "halt": "stop",
     "suspend": "save",
     "env": "shellinit",
+    "socket": "shellinit",
     "destroy": "delete",
     "rm": "delete",
     "inspect": "info",
