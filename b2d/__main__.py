@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 VERBS = {"shellinit": "shellinit", "env": "shellinit", "ip": "ip", "status": "status"}
 DEFAULT_NAME = "boot2docker-vm"
+QUIET = frozenset(("-q", "--quiet"))
+FLAGS = QUIET | {"--json", "--unset"}  # of shellinit
+ABSENT, NOT_RUNNING = 3, 4  # as errors.py has them
 CTRL_C = 2  # SIGINT's number
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
@@ -91,9 +94,12 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
     if "--unset" in flags:
         changes = docker_variables.undoing(os.environ)
     else:
-        facts = _facts(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
-        if facts is None or not _runs(facts):
+        folder = _folder(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
+        if folder is None:
             return None
+        facts = _facts(folder)
+        if facts is None or not _runs(facts):
+            return _quietly_down(folder, flags)
         if verb == "ip":
             return facts["address"] + "\n", 0
         docker = {key: facts[key] for key in docker_variables.DOCKER if key in facts}
@@ -130,7 +136,7 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
                 shell = value
             if not value:
                 return None
-        elif word in ("-q", "--quiet", "--json", "--unset"):
+        elif word in FLAGS:
             flags.add(word)
         else:
             return None
@@ -139,14 +145,26 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
     return verb, name, shell, flags
 
 
-def _facts(name: str) -> "dict[str, str] | None":
-    """The machine's file env; None when it is not there, or a configuration may name another machine."""
+def _folder(name: str) -> "str | None":
+    """The machine's folder; None when a configuration may name another machine."""
     home = os.environ.get("B2D_HOME") or os.path.expanduser("~/.b2d")  # noqa: PTH111  pathlib is slow
     if not NAME_SIGNS.issuperset(name) or name[0] in ".-_" or os.path.exists(home + "/config.toml"):  # noqa: PTH110
         return None
-    text = _read(f"{home}/machines/{name}/env")
+    return f"{home}/machines/{name}"
+
+
+def _facts(folder: str) -> "dict[str, str] | None":
+    """The machine's file env; None when it is not there."""
+    text = _read(folder + "/env")
     facts = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
     return facts if "address" in facts and "DOCKER_HOST" in facts else None
+
+
+def _quietly_down(folder: str, flags: "set[str]") -> "tuple[str, int] | None":
+    """The exit code, where nothing else is wanted, of a machine that is not up: without `env` none is."""
+    if not flags & QUIET or "--json" in flags or os.path.exists(folder + "/env"):  # noqa: PTH110
+        return None
+    return "", NOT_RUNNING if os.path.exists(folder + "/machine.json") else ABSENT  # noqa: PTH110
 
 
 def _runs(facts: "dict[str, str]") -> bool:

@@ -192,6 +192,13 @@ def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (state, "", "")
 
 
+def test_quietly_that_needs_no_click(home: Home, no_click: str) -> None:
+    MachineStore(home).remove_env("boot2docker-vm")
+    assert run(home, "shellinit", "-q", PYTHONPATH=no_click).returncode == 4
+    assert run(home, "shellinit", "--quiet", "--vm=other", PYTHONPATH=no_click).returncode == 3
+    assert run(home, "shellinit", "-q", "--json", "--vm=other").stdout.startswith("{")
+
+
 def test_in_json_it_is_a_document_with_all_that_changes(home: Home) -> None:
     known = json.loads(run(home, "shellinit", "--json").stdout)
     assert known["DOCKER_CERT_PATH"] == "/certs"
