@@ -221,7 +221,10 @@ class App:
 def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
     """The app of this process's home. Raises ConfigError."""
     home = config.home(environ)
-    return App(home, config.load(home, environ, flags), reporter)
+    effective = config.load(home, environ, flags)
+    for remark in effective.remarks:
+        reporter.warn(remark)
+    return App(home, effective, reporter)
 
 
 def named(source: str) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine
+from b2d.command import Commands, answer_json, common, complain, given, of_2014, of_a_new_machine
 from b2d.errors import B2dError, ConfigError
 from b2d.interrupt import heed
+from b2d.profile import SWITCHES
 
 # as the help groups them; verb: module and function; loaded when it is used
 SECTIONS = {
@@ -64,6 +65,9 @@ class Verbs(Commands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:
             args = [*args[1:], "--help"]
+        ours = args.index("ssh") if "ssh" in args else len(args)  # what follows it is the guest's
+        args = [*map(_bare, args[:ours]), *args[ours:]]
+        self.params += of_2014(args[:ours])
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -93,6 +97,12 @@ class Verbs(Commands):
         with formatter.section("Other names"):
             formatter.write_dl([(verb, ", ".join(aliases)) for verb, aliases in others.items()])
         super().format_epilog(ctx, formatter)
+
+
+def _bare(word: str) -> str:
+    """In 2014 a switch could be given a value, as --dhcp=false; what those switched is no more."""
+    name = word.partition("=")[0]
+    return name if name in SWITCHES else word
 
 
 def _group() -> Verbs:

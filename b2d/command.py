@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2d.errors import B2dError
+from b2d.profile import SWITCHES, VALUED
 
 if TYPE_CHECKING:
     from b2d.app import App
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
-NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls"})
+NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls", "dir"})
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: object) -> object:
@@ -47,6 +48,13 @@ def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
     ]
 
 
+def of_2014(arguments: list[str]) -> list[click.Parameter]:
+    """Options for those of boot2docker's flags that are among the arguments."""
+    said = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    found: list[click.Parameter] = [_kept(flag, hidden=True) for flag in VALUED if flag in said]
+    return found + [_kept(flag, hidden=True, is_flag=True) for flag in SWITCHES if flag in said]
+
+
 class Narrow(click.HelpFormatter):
     """Help as wide as the terminal up to 80 columns; click knows none below 50."""
 
@@ -71,6 +79,10 @@ class Command(click.Command):
         super().__init__(*arguments, **facts)
         self.params += [*(of_a_new_machine() if makes else []), *common()]
         self.example = example
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        self.params += of_2014(args)
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Example"):
@@ -128,8 +140,6 @@ def given(context: click.Context) -> dict[str, object]:
 
 def app(**flags: object) -> "App":
     """The app of this command line; `flags` are settings that the command has options of its own for."""
-    import os
-
     from b2d import app as wiring
     from b2d import console
 
@@ -137,8 +147,17 @@ def app(**flags: object) -> "App":
     chosen = {key: value for key, value in said.items() if key not in NO_SETTINGS}
     if said.get("no_tls"):
         chosen["tls"] = False
-    reporter = console.choose(sys.stderr, bool(said.get("quiet")), os.environ)
-    return wiring.make(os.environ, chosen | flags, reporter)
+    known = environment()
+    reporter = console.choose(sys.stderr, bool(said.get("quiet")), known)
+    return wiring.make(known, chosen | flags, reporter)
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the home that --dir names."""
+    import os
+
+    folder = given(click.get_current_context()).get("dir")
+    return dict(os.environ) | ({"B2D_HOME": str(folder)} if folder else {})
 
 
 def answer(text: str) -> None:

@@ -1,7 +1,7 @@
-"""The effective settings: what flags, the environment and config.toml say, in this order, and where each came from."""
+"""The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,28 @@ class Effective:
 
     settings: Settings
     origins: dict[str, str]
+    remarks: list[str] = field(default_factory=list)  # what was said in vain, one line each
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Somebody's wish; `word` is what they call the setting, `text` the file in which they do."""
+
+    origin: str
+    key: str
+    value: object
+    word: str
+    text: str = ""
+
+    @property
+    def place(self) -> str:
+        """The origin, with the line where it is a file: looked for only when something is wrong."""
+        if not self.text:
+            return self.origin
+        from b2d.toml_text import line_of
+
+        line = line_of(self.text, self.word)
+        return f"{self.origin}:{line}" if line else self.origin
 
 
 def home(environ: Mapping[str, str]) -> Home:
@@ -47,44 +69,94 @@ def home(environ: Mapping[str, str]) -> Home:
 
 def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> Effective:
     """Merge all that was said. Raises ConfigError naming the origin of what cannot be. A flag of None was not given."""
-    settings, origins = Settings(), {field.name: DEFAULT for field in fields(Settings)}
-    spoken: list[tuple[str, str, object]] = [(str(where.config), key, value) for key, value in _of_file(where.config)]
-    spoken += [(PREFIX + key.upper(), key, value) for key, value in _of_environment(environ)]
-    spoken += [("--" + key.replace("_", "-"), key, value) for key, value in flags.items() if value is not None]
-    for origin, key, value in spoken:
-        settings = replace(settings, **{key: _value(origin, key, value)})
-        origins[key] = origin
-    return Effective(settings, origins)
+    settings, origins = Settings(), dict.fromkeys(_known(), DEFAULT)
+    remarks: list[str] = []
+    given = {key: value for key, value in flags.items() if value is not None}
+    old = {_flag(key): value for key, value in given.items() if key not in origins}
+    spoken = [
+        *_of_files(where, environ, remarks),
+        *(Said(PREFIX + key.upper(), key, value, key) for key, value in _of_environment(environ)),
+        *(_of_2014("", old, remarks) if old else []),
+        *(Said(_flag(key), key, value, key) for key, value in given.items() if key in origins),
+    ]
+    for said in spoken:
+        settings = replace(settings, **{said.key: value(said)})
+        origins[said.key] = said.origin
+    return Effective(settings, origins, remarks)
 
 
-def _of_file(path: Path) -> list[tuple[str, object]]:
+def _of_files(where: Home, environ: Mapping[str, str], remarks: list[str]) -> list[Said]:
+    """What config.toml says, or where there is none, boot2docker's profile."""
+    text = read(where.config)
+    return _of_profile(environ, remarks) if text is None else of_text(where.config, text)
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, None where there is none. Raises ConfigError."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        return []
+        return None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
+
+
+def of_text(path: Path, text: str) -> list[Said]:
+    """What a config.toml of this text says. Raises ConfigError for a key that is no setting."""
+    found = [Said(str(path), key, value, key, text) for key, value in _table(path, text).items()]
+    for said in found:
+        check_key(said.key, said.place)
+    return found
+
+
+def _of_profile(environ: Mapping[str, str], remarks: list[str]) -> list[Said]:
+    from b2d import profile
+
+    path = profile.path(environ)
+    text = read(path) if path is not None else None
+    if path is None or text is None:
+        return []
+    return _of_2014(str(path), profile.asked(_table(path, text), path.parent), remarks, text)
+
+
+def _of_2014(origin: str, words: Mapping[str, object], remarks: list[str], text: str = "") -> list[Said]:
+    """What boot2docker's words say; a remark on those that say nothing today. Flags are their own origins."""
+    from b2d import profile
+
+    if ignored := profile.not_heeded(words):
+        remarks.append(f"{origin}{': ' if origin else ''}not heeded: {ignored}")
+    return [Said(origin or word, key, value, word, text) for word, key, value in profile.settings(words)]
+
+
+def _table(path: Path, text: str) -> dict[str, object]:
+    if not text:
+        return {}
     import tomllib
 
     try:
-        said = tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
-    for key in said:
-        check_key(key, str(path))
-    return list(said.items())
 
 
 def _of_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
-    known = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
+    known = {PREFIX + key.upper(): key for key in _known()}
     return [(known[name], value) for name, value in environ.items() if name in known and value != ""]
+
+
+def _known() -> list[str]:
+    return [field.name for field in fields(Settings)]
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
 
 
 def check_key(key: str, origin: str = "") -> None:
     """Raise ConfigError unless there is such a setting."""
-    known = [field.name for field in fields(Settings)]
+    known = _known()
     if key not in known:
         import difflib
 
@@ -94,20 +166,26 @@ def check_key(key: str, origin: str = "") -> None:
         raise ConfigError(f"{where}there is no setting {key!r}{meant}", hint=f"one of {', '.join(known)}")
 
 
-def _value(origin: str, key: str, value: object) -> Any:
+def value(said: Said) -> Any:
+    """What was said, as a setting has it. Raises ConfigError for what it cannot be."""
+    key = said.key
     kind = type(getattr(Settings(), key))
-    converted = _CONVERT[kind](value)
+    converted = _CONVERT[kind](said.value)
     if converted is None:
         wanted = {bool: "yes or no", int: "a whole number", str: "a text", tuple: "a list of texts, or none"}[kind]
-        raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"give {wanted}")
+        raise _refusal(said, f"give {wanted}")
     if key in CHOICES and converted not in CHOICES[key]:
-        raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"one of {', '.join(CHOICES[key])}")
+        raise _refusal(said, f"one of {', '.join(CHOICES[key])}")
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
-        low, high = RANGES[key]
-        raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint=f"from {low} to {high}")
+        raise _refusal(said, "from {} to {}".format(*RANGES[key]))
     if key == "address" and converted and not _is_loopback(converted):
-        raise ConfigError(f"{origin}: {key} cannot be {value!r}", hint="a loopback address, as 127.0.59.103")
+        raise _refusal(said, "a loopback address, as 127.0.59.103")
     return converted
+
+
+def _refusal(said: Said, hint: str) -> ConfigError:
+    where = f"{said.place}: " if said.place else ""
+    return ConfigError(f"{where}{said.word.lstrip('-')} cannot be {said.value!r}", hint=hint)
 
 
 def _is_loopback(text: str) -> bool:

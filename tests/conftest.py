@@ -33,7 +33,7 @@ NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 @pytest.fixture(autouse=True)
 def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a person has set up for themselves reaches a test, and no guest reaches beyond itself."""
-    for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_"))]:
+    for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_", "BOOT2DOCKER_"))]:
         if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("B2D_RESTRICT", "1")

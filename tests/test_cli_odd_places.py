@@ -50,7 +50,7 @@ def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> No
     assert "is not UTF-8" in prompt.b2d("status").err
     prompt.home.config.write_text("memry = 3\n")
     told = prompt.b2d("status")
-    assert told.err.startswith(f"b2d: {prompt.home.config}: there is no setting 'memry': did you mean 'memory'?\n")
+    assert told.err.startswith(f"b2d: {prompt.home.config}:1: there is no setting 'memry': did you mean 'memory'?\n")
     assert prompt.b2d("version").code == 0
     assert prompt.b2d("--help").code == 0
 

@@ -83,7 +83,7 @@ def test_variables_of_others_are_not_read(home: Home) -> None:
 
 def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:
     error = refused(says(home, "memroy = 1000\n"))
-    assert error.message == f"{home.config}: there is no setting 'memroy': did you mean 'memory'?"
+    assert error.message == f"{home.config}:1: there is no setting 'memroy': did you mean 'memory'?"
     assert error.hint.startswith("one of vm, driver, memory")
     assert refused(says(home, "xyzzy = 1\n")).message.endswith("there is no setting 'xyzzy'")
     assert "'machine'" in refused(says(home, "[machine]\nmemory = 1000\n")).message
@@ -113,7 +113,7 @@ def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> N
 )
 def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hint: str) -> None:
     error = refused(says(home, line))
-    assert error.message.startswith(f"{home.config}: {line.split(maxsplit=1)[0]} cannot be ")
+    assert error.message.startswith(f"{home.config}:1: {line.split(maxsplit=1)[0]} cannot be ")
     assert error.hint == hint
 
 

@@ -1,0 +1,86 @@
+"""One thing in a TOML file is changed, and the rest stays as a person wrote it."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.toml_text import line_of, literal, with_value, without
+
+TEXT = '''\
+# my machine
+vm = "a"  # the first
+"memory"=2048#MiB
+image = """
+memory = 3
+cpus = 1
+"""
+cpus =   4
+'''
+VALUES = st.one_of(st.booleans(), st.integers(), st.text())
+KEYS = st.sampled_from(["vm", "memory", "cpus", "image"])
+COMMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map("# {}".format)
+BLANKS = st.sampled_from(["", " ", "  \t"])
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    """What a person may have written: some settings in some order, with comments and empty lines."""
+    lines = []
+    for key in draw(st.lists(KEYS, unique=True)):
+        lines += draw(st.lists(st.one_of(COMMENTS, BLANKS), max_size=2))
+        lines.append(f"{draw(BLANKS)}{key}{draw(BLANKS)}={draw(BLANKS)}{literal(draw(VALUES))}{draw(BLANKS)}")
+        if draw(st.booleans()):
+            lines[-1] += draw(COMMENTS)
+    return draw(st.sampled_from(["\n", "\r\n"])).join([*lines, *draw(st.sampled_from([[], [""]]))])
+
+
+def comments(text: str) -> int:
+    return text.count("#")
+
+
+@pytest.mark.parametrize(("key", "line"), [("vm", 2), ("memory", 3), ("image", 4), ("cpus", 8), ("disk", 0), ("m", 0)])
+def test_a_line_is_found_where_it_is_said(key: str, line: int) -> None:
+    assert line_of(TEXT, key) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("\n[memory]\na = 1\n", 2), ("[[memory]]", 1), ("memory.a = 1", 1), ("\r\n'memory' = 1", 2)]
+)
+def test_tables_and_quoted_keys_are_found_too(text: str, line: int) -> None:
+    assert line_of(text, "memory") == line
+
+
+def test_a_changed_value_leaves_all_else_alone() -> None:
+    assert with_value(TEXT, "memory", 1) == TEXT.replace('"memory"=2048#MiB', "memory = 1#MiB")
+    assert with_value(TEXT, "vm", "b#b") == TEXT.replace('"a"  # the', '"b#b"  # the')
+    assert with_value(TEXT, "image", "x").splitlines()[3:] == ['image = "x"', "cpus =   4"]
+    assert with_value(TEXT, "tls", False) == TEXT + "tls = false\n"
+    assert with_value("vm = 'a'", "tls", True) == "vm = 'a'\ntls = true\n"
+    assert with_value("", "cpus", 0) == "cpus = 0\n"
+
+
+def test_what_is_taken_out_leaves_all_else_alone() -> None:
+    assert without(TEXT, "image") == TEXT.replace('image = """\nmemory = 3\ncpus = 1\n"""\n', "")
+    assert without(TEXT, "disk") == TEXT
+
+
+@given(VALUES)
+def test_a_value_is_read_as_it_was_written(value: object) -> None:
+    assert tomllib.loads(f"it = {literal(value)}")["it"] == value
+
+
+@given(files(), KEYS, VALUES)
+def test_a_file_says_what_was_put_into_it_and_all_that_it_said_before(text: str, key: str, value: object) -> None:
+    before = tomllib.loads(text)
+    put = with_value(text, key, value)
+    assert tomllib.loads(put) == before | {key: value}
+    assert list(tomllib.loads(put)) == list(before | {key: value})
+    line = put.split("\n")[line_of(put, key) - 1]
+    assert line.strip().startswith(key)
+    again = without(put, key)
+    assert tomllib.loads(again) == {name: said for name, said in before.items() if name != key}
+    if key not in before:
+        assert again.rstrip("\n") == text.rstrip("\n")
+        assert comments(put) == comments(text) + str(value).count("#")
