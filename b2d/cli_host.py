@@ -95,40 +95,6 @@ def list_images(as_json: bool) -> None:
         answer(_table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows]))
 
 
-@click.command(cls=Command, example="b2d config memory")
-@click.argument("key", required=False)
-@as_json
-def config(key: str | None, as_json: bool) -> None:
-    """The settings and where each comes from, or the value of KEY."""
-    from dataclasses import fields
-
-    from b2d.config import check_key
-
-    effective = app().effective
-    names = [field.name for field in fields(effective.settings)]
-    if key is not None:
-        check_key(key)
-    wanted = [key] if key is not None else names
-    values = {name: getattr(effective.settings, name) for name in wanted}
-    if as_json:
-        answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
-    elif key:
-        value = values[key]
-        answer(value if isinstance(value, str) else _toml(value))
-    else:
-        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
-        width = max(map(len, lines))
-        answer(
-            "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in zip(lines, names, strict=True))
-        )
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int) else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 @click.command(cls=Command, example="b2d doctor --fix")
 @click.option("--fix", is_flag=True, help="Install what is missing, and close what is open.")
 @as_json

@@ -40,10 +40,11 @@ def up() -> None:
 def _tell_what_counts_for_a_new_one(it: "App") -> None:
     """An option that has no effect is not passed over in silence."""
     origins = it.effective.origins
-    given = [f"--{key}" for key in ("memory", "cpus", "disk", "image", "tls") if origins[key].startswith("--")]
+    keys = ("memory", "cpus", "disk", "image", "tls", "share", "ssh_port", "docker_port")
+    given = [origins[key] for key in keys if origins[key].startswith("--")]
     if given:
         named = ", ".join(given).replace("--tls", "--no-tls")
-        it.reporter.note(f"{named}: only a new machine gets that, and {it.settings.vm} stays as it is")
+        it.reporter.note(f"{named}: only a new machine gets that, and {it.settings.vm} stays as it is: b2d set --help")
 
 
 def _greet(it: "App", facts: "RunningFacts") -> None:
@@ -206,14 +207,20 @@ def status(as_json: bool) -> int:
 @click.command(cls=Command, example="b2d info")
 @as_json  # it never is anything else
 def info(as_json: bool) -> None:  # noqa: ARG001
-    """Everything that is known of the machine, as JSON."""
+    """All that is known of the machine, as JSON: what it is to be, and what it `has`."""
     from dataclasses import asdict
 
+    from b2d.ports import GrowsDisk, Measured
+
     it = app()
-    machine = it.machine()
-    spec = machine.spec()
-    facts = it.store.read_env(it.settings.vm)
-    answer_json({**asdict(spec), "state": machine.state(), "running": asdict(facts) if facts else None})
+    spec = it.machine().spec()
+    driver = it.driver(spec)
+    facts = it.store.read_env(spec.name)
+    has: dict[str, int] = {"disk_mib": driver.disk_mib()} if isinstance(driver, GrowsDisk) else {}
+    if isinstance(driver, Measured) and (measured := driver.measured()) is not None:
+        has |= {"memory_mib": measured.memory_mib, "cpus": measured.cpus}
+    running = asdict(facts) if facts is not None else None
+    answer_json({**asdict(spec), "state": driver.state(), "running": running, "has": has})
 
 
 @click.command(cls=Command, example="b2d screenshot screen.png")

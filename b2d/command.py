@@ -51,7 +51,9 @@ def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
 def of_2014(arguments: list[str]) -> list[click.Parameter]:
     """Options for those of boot2docker's flags that are among the arguments."""
     said = {word.partition("=")[0] for word in arguments if word.startswith("--")}
-    found: list[click.Parameter] = [_kept(flag, hidden=True) for flag in VALUED if flag in said]
+    found: list[click.Parameter] = [
+        _kept(flag, hidden=True, multiple=flag == "--vbox-share") for flag in VALUED if flag in said
+    ]
     return found + [_kept(flag, hidden=True, is_flag=True) for flag in SWITCHES if flag in said]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from b2d.errors import ConfigError
 from b2d.layout import Home
@@ -37,8 +37,7 @@ class Effective:
     remarks: list[str] = field(default_factory=list)  # what was said in vain, one line each
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):  # not a dataclass: to make one of those takes as long as to read the file
     """Somebody's wish; `word` is what they call the setting, `text` the file in which they do."""
 
     origin: str
@@ -58,6 +57,9 @@ class Said:
         return f"{self.origin}:{line}" if line else self.origin
 
 
+Heard = tuple[list[Said], list[str]]  # with one line on each thing that was said in vain
+
+
 def home(environ: Mapping[str, str]) -> Home:
     """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError where nobody knows what ~ is."""
     chosen = environ.get("B2D_HOME") or "~/.b2d"
@@ -70,25 +72,26 @@ def home(environ: Mapping[str, str]) -> Home:
 def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> Effective:
     """Merge all that was said. Raises ConfigError naming the origin of what cannot be. A flag of None was not given."""
     settings, origins = Settings(), dict.fromkeys(_known(), DEFAULT)
-    remarks: list[str] = []
     given = {key: value for key, value in flags.items() if value is not None}
     old = {_flag(key): value for key, value in given.items() if key not in origins}
+    of_files, remarks = _of_files(where, environ)
+    of_flags, more = _of_2014("", old)
     spoken = [
-        *_of_files(where, environ, remarks),
+        *of_files,
         *(Said(PREFIX + key.upper(), key, value, key) for key, value in _of_environment(environ)),
-        *(_of_2014("", old, remarks) if old else []),
+        *of_flags,
         *(Said(_flag(key), key, value, key) for key, value in given.items() if key in origins),
     ]
     for said in spoken:
         settings = replace(settings, **{said.key: value(said)})
         origins[said.key] = said.origin
-    return Effective(settings, origins, remarks)
+    return Effective(settings, origins, remarks + more)
 
 
-def _of_files(where: Home, environ: Mapping[str, str], remarks: list[str]) -> list[Said]:
+def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
     """What config.toml says, or where there is none, boot2docker's profile."""
     text = read(where.config)
-    return _of_profile(environ, remarks) if text is None else of_text(where.config, text)
+    return of_profile(environ) if text is None else (of_text(str(where.config), text), [])
 
 
 def read(path: Path) -> str | None:
@@ -103,34 +106,37 @@ def read(path: Path) -> str | None:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
 
 
-def of_text(path: Path, text: str) -> list[Said]:
+def of_text(origin: str, text: str) -> list[Said]:
     """What a config.toml of this text says. Raises ConfigError for a key that is no setting."""
-    found = [Said(str(path), key, value, key, text) for key, value in _table(path, text).items()]
+    found = [Said(origin, key, value, key, text) for key, value in _table(origin, text).items()]
     for said in found:
         check_key(said.key, said.place)
     return found
 
 
-def _of_profile(environ: Mapping[str, str], remarks: list[str]) -> list[Said]:
+def of_profile(environ: Mapping[str, str]) -> Heard:
+    """What boot2docker's profile says, where there is one."""
     from b2d import profile
 
     path = profile.path(environ)
     text = read(path) if path is not None else None
     if path is None or text is None:
-        return []
-    return _of_2014(str(path), profile.asked(_table(path, text), path.parent), remarks, text)
+        return [], []
+    return _of_2014(str(path), profile.asked(_table(str(path), text), path.parent), text)
 
 
-def _of_2014(origin: str, words: Mapping[str, object], remarks: list[str], text: str = "") -> list[Said]:
-    """What boot2docker's words say; a remark on those that say nothing today. Flags are their own origins."""
+def _of_2014(origin: str, words: Mapping[str, object], text: str = "") -> Heard:
+    """What boot2docker's words say. Flags are their own origins."""
+    if not words:
+        return [], []
     from b2d import profile
 
-    if ignored := profile.not_heeded(words):
-        remarks.append(f"{origin}{': ' if origin else ''}not heeded: {ignored}")
-    return [Said(origin or word, key, value, word, text) for word, key, value in profile.settings(words)]
+    ignored = profile.not_heeded(words)
+    remarks = [f"{origin}{': ' if origin else ''}not heeded: {ignored}"] if ignored else []
+    return [Said(origin or word, key, value, word, text) for word, key, value in profile.settings(words)], remarks
 
 
-def _table(path: Path, text: str) -> dict[str, object]:
+def _table(origin: str, text: str) -> dict[str, object]:
     if not text:
         return {}
     import tomllib
@@ -138,7 +144,7 @@ def _table(path: Path, text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
+        raise ConfigError(f"{origin} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
 
 
 def _of_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:

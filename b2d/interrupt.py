@@ -49,3 +49,13 @@ def held_back() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came[:1]:
             signal.raise_signal(number)
+
+
+@contextmanager
+def left_to_another() -> Iterator[None]:
+    """Take no notice of Ctrl-C during the block: the program that has the terminal gets it too, and uses it."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

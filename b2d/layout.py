@@ -186,6 +186,16 @@ class Home:
         return self.root / "config.toml"
 
     @property
+    def config_draft(self) -> Path:
+        """It as somebody is editing it; left where it cannot be read."""
+        return self.root / "config.draft.toml"
+
+    @property
+    def config_lock(self) -> Path:
+        """Held while b2d changes config.toml."""
+        return self.root / ".config.lock"
+
+    @property
     def log(self) -> Path:
         """What nobody foresaw, with its traceback."""
         return self.root / "b2d.log"

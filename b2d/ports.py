@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from b2d.model import CommandResult, Endpoint, Image, MachineState, ProcessIdentity
+from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
 
 
 class Driver(Protocol):
@@ -58,6 +58,25 @@ class Compromises(Protocol):
 
     def compromises(self) -> list[str]:
         """One line for each thing that start would do otherwise than the spec says, with its reason."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A driver that knows what it gave the machine: the spec may ask for more since, or for what could not be had."""
+
+    def measured(self) -> MachineSpec | None:
+        """The spec with the memory and CPUs of the machine that is on; None when it is off."""
+
+
+@runtime_checkable
+class GrowsDisk(Protocol):
+    """A driver that can make the data disk of a machine larger; nobody makes it smaller."""
+
+    def disk_mib(self) -> int:
+        """How large it is now; 0 when there is none."""
+
+    def grow_disk(self, size_mib: int) -> None:
+        """Make it that large, with all that is on it. Raises WrongState unless the machine is off."""
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """The one way to run a program on this host."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
@@ -27,22 +28,35 @@ def run(
     """
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
-        done = subprocess.run(
-            list(arguments),
-            **source,
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment,
-            check=False,
-            start_new_session=own_session,
-        )
-    except FileNotFoundError as error:
-        raise ProgramMissing(f"{arguments[0]} is not installed", hint="b2d doctor --fix") from error
-    except OSError as error:  # it may not be run, or is for another machine
-        raise ProgramMissing(f"{arguments[0]} cannot be run here: {error.strerror}") from error
+        with _found(arguments[0]):
+            done = subprocess.run(
+                list(arguments),
+                **source,
+                capture_output=True,
+                timeout=timeout_s,
+                env=environment,
+                check=False,
+                start_new_session=own_session,
+            )
     except subprocess.TimeoutExpired as error:
         raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+def hand_over(arguments: Sequence[str]) -> int:
+    """Run a program that has this terminal, however long it takes; its exit code. Raises ProgramMissing."""
+    with _found(arguments[0]):
+        return subprocess.call(list(arguments))
+
+
+@contextmanager
+def _found(program: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"{program} is not installed", hint="b2d doctor --fix") from error
+    except OSError as error:  # it may not be run, or is for another machine
+        raise ProgramMissing(f"{program} cannot be run here: {error.strerror}") from error
 
 
 def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"") -> bytes:

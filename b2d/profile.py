@@ -21,13 +21,13 @@ SETTINGS = {
     "iso": "image",
     "waittime": "wait",
     "retries": "wait",
+    "vboxshare": "share",
 }
 SILENT = {"init", "dir"}  # what `boot2docker config` wrote for itself
 NETWORK = "there is no host-only network to set up"
 SSH = "b2d is its own SSH client, and each machine has its own key"
 CONSOLE = "the console is always kept: b2d logs"
 CLIENT = "b2d leaves programs of this host alone"
-SHARES = "folders are not shared yet"
 REASONS = {
     **dict.fromkeys(("hostip", "netmask", "dhcpenabled", "dhcp", "dhcpip", "lowerip", "upperip"), NETWORK),
     **dict.fromkeys(("ssh", "sshgen", "sshkeygen", "sshkey"), SSH),
@@ -35,7 +35,6 @@ REASONS = {
     **dict.fromkeys(("clobber", "forceupgradedownload"), CLIENT),
     "verbose": "-v is said on the command line",
     "vbm": "VirtualBox is spoken to through its API: `vboxapi` says where that is",
-    "vboxshare": SHARES,
     "basevmdk": "no disk is copied yet",
     "nodummy": "it did nothing in 2014 either",
 }
@@ -101,6 +100,8 @@ def settings(said: Mapping[str, object]) -> list[tuple[str, str, object]]:
             value = _patience({name: said.get(words.get(name, "")) for name in PATIENCE})
         elif (plain, value) == ("isourl", RELEASES):
             value = "boot2docker"
+        elif plain == "vboxshare":
+            value = _folders(value)
         if plain in SETTINGS and (plain, _number(value)) != ("dockerport", 0):  # 0: no port in 2014
             found.append((word, SETTINGS[plain], value))
     return found
@@ -110,6 +111,12 @@ def _patience(said: Mapping[str, object]) -> int:
     """Seconds: so many milliseconds, so many times."""
     milliseconds, times = (_number(said[name]) or usual for name, usual in PATIENCE.items())
     return max(WAIT_S, -(-milliseconds * times // 1000))
+
+
+def _folders(value: object) -> tuple[str, ...]:
+    """Each was DIR=NAME, to be at /NAME in the guest; today it is where it is on the host."""
+    said = value if isinstance(value, (list, tuple)) else [value]
+    return () if "disable" in said else tuple(str(one).partition("=")[0] for one in said)
 
 
 def _number(value: object) -> int | None:
@@ -122,7 +129,7 @@ def not_heeded(said: Mapping[str, object]) -> str:
     reasons: dict[str, list[str]] = {}
     for word, value in said.items():
         plain = _plain(word)
-        if plain not in SETTINGS and (plain, value) != ("vboxshare", "disable"):
+        if plain not in SETTINGS:
             reasons.setdefault(REASONS.get(plain) or _unknown(plain), []).append(word)
     return "; ".join(f"{', '.join(words)} ({reason})" for reason, words in reasons.items())
 

@@ -1,14 +1,15 @@
 """The text of a TOML file: where something is said in it, and how to say one thing otherwise and leave the rest."""
 
 import re
-import tomllib
 from typing import Any
 
 ESCAPES = {sign: f"\\u{sign:04x}" for sign in (*range(32), 127)} | {ord(sign): f"\\{sign}" for sign in '"\\'}
 
 
 def literal(value: object) -> str:
-    """A truth, a whole number or a text, as it is written there."""
+    """A truth, a whole number, a text or several, as it is written there."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int) else f'"{str(value).translate(ESCAPES)}"'
@@ -58,6 +59,8 @@ def _span(lines: list[str], key: str) -> tuple[int, int] | None:
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:

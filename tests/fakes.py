@@ -39,6 +39,8 @@ class FakeMachine:
     payload: bytes
     endpoint: Endpoint | None = None
     process: ProcessIdentity | None = None
+    disk_mib: int = 0
+    booted: MachineSpec | None = None  # what it was booted with
     boots: int = 0
     resumes: int = 0
     console: str = ""
@@ -60,7 +62,7 @@ class FakeHypervisor:
 
 
 class FakeDriver:
-    """Driver, HasProcess, Compromises, Console and Screen over a FakeHypervisor; `calls` names what it was asked."""
+    """Driver and all the abilities of ports.py over a FakeHypervisor; `calls` names what it was asked."""
 
     def __init__(self, spec: MachineSpec, hypervisor: FakeHypervisor | None = None) -> None:
         self.spec = spec
@@ -77,7 +79,9 @@ class FakeDriver:
         self._refuse_when_unusable()
         if self.spec.name in self.hypervisor.machines:
             raise WrongState(f"{self.spec.name} has a disk already")
-        self.hypervisor.machines[self.spec.name] = FakeMachine(MachineState.STOPPED, payload)
+        self.hypervisor.machines[self.spec.name] = FakeMachine(
+            MachineState.STOPPED, payload, disk_mib=self.spec.disk_mib
+        )
 
     def delete(self) -> None:
         self.calls.append("delete")
@@ -102,6 +106,7 @@ class FakeDriver:
         elif machine.state != MachineState.PAUSED:
             machine.boots += 1
             machine.console = ""
+            machine.booted = self.spec
         if machine.state != MachineState.PAUSED:
             self.hypervisor.pids += 1
             machine.process = ProcessIdentity(self.hypervisor.pids, str(self.hypervisor.pids), "fake")
@@ -137,6 +142,21 @@ class FakeDriver:
 
     def process(self) -> ProcessIdentity | None:
         return self.machine.process if self.machine is not None else None
+
+    def measured(self) -> MachineSpec | None:
+        if self.machine is None or self.machine.booted is None or self.machine.state not in ALIVE:
+            return None
+        return replace(self.spec, memory_mib=self.machine.booted.memory_mib, cpus=self.machine.booted.cpus)
+
+    def disk_mib(self) -> int:
+        return self.machine.disk_mib if self.machine is not None else 0
+
+    def grow_disk(self, size_mib: int) -> None:
+        self.calls.append("grow_disk")
+        machine = self._existing()
+        if machine.state not in (MachineState.STOPPED, MachineState.CRASHED):
+            raise WrongState(f"{self.spec.name} is {machine.state}")
+        machine.disk_mib = max(machine.disk_mib, size_mib)
 
     def compromises(self) -> list[str]:
         return list(self.hypervisor.compromises)

@@ -14,6 +14,8 @@ THE_WORDS = (
 NOT_ABOUT_AN_EXISTING_ONE = (
     "init up start boot resume delete destroy rm status ssh list ls download iso config cfg doctor version"
 )
+ISO, CONFIG = ("build", "list"), ("get", "set", "unset", "path", "edit")
+ARGUMENTS = {"screenshot": ["screen.png"], "set": ["memory=640"]}
 NO_MACHINE = "b2d: there is no machine boot2docker-vm\n     try: b2d init\n"
 
 
@@ -28,7 +30,9 @@ def test_all_the_words_are_there() -> None:
     assert set(ALIASES.values()) <= set(VERBS)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *ALIASES, "iso build", "iso list"])
+@pytest.mark.parametrize(
+    "verb", [*VERBS, *ALIASES, *(f"iso {one}" for one in ISO), *(f"config {one}" for one in CONFIG)]
+)
 def test_every_verb_explains_itself_with_an_example(prompt: Prompt, verb: str) -> None:
     told = prompt.b2d(*verb.split(), "--help")
     assert (told.code, told.err) == (0, "")
@@ -83,6 +87,16 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("ip --vm ../x", "'../x' cannot be a machine's name", "use letters"),
         (f"status --vm {'a' * 64}", f"'{'a' * 64}' cannot be a machine's name", "use letters"),
         ("init --driver abacus", "--driver: driver cannot be 'abacus'", "one of auto, qemu, virtualbox"),
+        ("config set memry=1", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
+        ("config set memory", "what memory is to be is missing", "memory=VALUE"),
+        ("config set memory lots", "memory cannot be 'lots'", "give a whole number"),
+        ("config set memory=1", "memory cannot be '1'", "from 256 to 1048576"),
+        ("config unset memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
+        ("config memory=640", "there is no setting 'memory=640': did you mean 'memory'?", "one of vm, driver"),
+        ("set memry=640", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
+        ("set memory", "what memory is to be is missing", "memory=VALUE"),
+        ("set memory=3", "memory cannot be '3'", "from 256 to 1048576"),
+        ("set tls=no", "tls of a machine stays as it was made with", "one of memory, cpus, disk"),
         ("config memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("shellinit --shell abacus", "there is no shell 'abacus'", "one of sh, bash"),
         ("init --image /nowhere.iso", "there is no image '/nowhere.iso'", "give debian"),
@@ -110,7 +124,7 @@ def test_an_unknown_option_is_told(prompt: Prompt, typed: str) -> None:
 
 @pytest.mark.parametrize("verb", sorted({*VERBS, *ALIASES} - {*NOT_ABOUT_AN_EXISTING_ONE.split()}))
 def test_a_machine_that_is_not_there_is_told_and_stdout_stays_empty(prompt: Prompt, verb: str) -> None:
-    told = prompt.b2d(verb, *(["screen.png"] if verb == "screenshot" else []))
+    told = prompt.b2d(verb, *ARGUMENTS.get(verb, []))
     said = NO_MACHINE.replace("\n    ", ";") if verb in ("shellinit", "env", "socket") else NO_MACHINE
     assert (told.code, told.out, told.err) == (3, "", said)
 

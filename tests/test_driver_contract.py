@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from b2d import address
 from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
 from b2d.model import Image, MachineState
-from b2d.ports import Compromises, Console, Driver, HasProcess, Screen
+from b2d.ports import Compromises, Console, Driver, GrowsDisk, HasProcess, Measured, Screen
 from b2d.wait import wait_until
 from tests import tiny
 from tests.driver_cases import Case, FakeCase, QemuCase
@@ -259,6 +260,38 @@ def test_the_screen_of_a_running_machine_is_a_png(machine: Case) -> None:
         driver.screenshot()
     machine.boot()
     assert driver.screenshot().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_what_a_running_machine_has_is_what_its_spec_said(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, Measured)
+    assert driver.measured() is None
+    driver.start()
+    had = machine.spec
+    assert driver.measured() == had
+    machine.spec = replace(had, memory_mib=had.memory_mib + 64)
+    another = machine.driver()
+    assert isinstance(another, Measured)
+    assert another.measured() == had
+    driver.kill()
+    assert driver.measured() is None
+
+
+def test_a_disk_that_can_grow_does_so_while_its_machine_is_off(machine: Case) -> None:
+    driver = machine.driver()
+    if not isinstance(driver, GrowsDisk):
+        assert machine.spec.driver == "virtualbox"  # it cannot yet
+        return
+    assert driver.disk_mib() == machine.spec.disk_mib
+    driver.start()
+    with pytest.raises(WrongState):
+        driver.grow_disk(machine.spec.disk_mib + 100)
+    driver.kill()
+    driver.grow_disk(machine.spec.disk_mib + 100)
+    driver.grow_disk(machine.spec.disk_mib)
+    assert driver.disk_mib() == machine.spec.disk_mib + 100
+    driver.start()
+    assert driver.state() == MachineState.RUNNING
 
 
 def test_compromises_are_lines(case: Case) -> None:

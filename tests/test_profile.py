@@ -223,7 +223,8 @@ def test_every_flag_of_2014_is_heard_before_the_verb_and_after_it(prompt: Prompt
         ("--iso-url http://a/b.iso", "image", "http://a/b.iso"),
         (f"--iso-url {profile.RELEASES}", "image", "boot2docker"),
         ("--waittime 1000 --retries 900", "wait", "900"),
-        ("--vbox-share disable", "vm", "boot2docker-vm"),
+        ("--vbox-share disable", "share", "[]"),
+        ("--vbox-share /Users=Users --vbox-share=/data", "share", '["/Users", "/data"]'),
     ],
 )
 def test_a_flag_of_2014_is_the_setting_of_today(prompt: Prompt, typed: str, key: str, value: str) -> None:
@@ -232,11 +233,11 @@ def test_a_flag_of_2014_is_the_setting_of_today(prompt: Prompt, typed: str, key:
 
 
 def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
-    told = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--vbox-share=/a")
+    told = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--basevmdk=/a")
     assert (told.code, told.out) == (3, "absent\n")
     assert told.err == (
         "warning: not heeded: --hostip, --dhcp (there is no host-only network to set up); "
-        "--vbox-share (folders are not shared yet)\n"
+        "--basevmdk (no disk is copied yet)\n"
     )
 
 

@@ -114,7 +114,24 @@ def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     saved(make())
-    assert_boots(make(memory_mib=640), paths)
+    assert_boots(make(restrict=True), paths)
+
+
+def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callable[..., QemuDriver]) -> None:
+    saved(make())
+    woken = make(memory_mib=640)
+    woken.start()
+    wait_until(lambda: tiny.counts(woken.console()) != [], what="the guest", timeout_s=tiny.BOOT_TIMEOUT_S)
+    assert tiny.found(woken.console()) == []
+    measured = woken.measured()
+    assert measured is not None
+    assert measured.memory_mib == tiny.spec().memory_mib
+    woken.save()
+    woken.start()  # once more
+    assert woken.measured() == measured
+    woken.kill()
+    woken.start()
+    assert woken.measured() == replace(measured, memory_mib=640)
 
 
 def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:

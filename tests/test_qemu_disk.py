@@ -1,15 +1,16 @@
-"""The data disk begins with its payload, has the size that was asked for, and is made whole or not at all."""
+"""The data disk begins with its payload, has the size that was asked for, and is made whole or not at all; it grows."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from b2d import proc
-from b2d.drivers import qemu_disk
+from b2d import proc, seed
+from b2d.drivers import qcow2, qemu_disk
 from b2d.errors import B2dError, WrongState
 
 MIB = 1024 * 1024
+PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition table
 
 
 def content(disk: Path, folder: Path) -> bytes:
@@ -51,3 +52,65 @@ def test_the_rest_of_an_attempt_that_was_cut_off_is_no_obstacle(tmp_path: Path) 
         (tmp_path / rest).write_bytes(b"half of it")
     qemu_disk.create(tmp_path / "disk.qcow2", 8, b"payload")
     assert [path.name for path in tmp_path.iterdir()] == ["disk.qcow2"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """One of 8 MiB, as the guest finds it the first time."""
+    path = tmp_path / "disk: odd, name.qcow2"
+    qemu_disk.create(path, 8, seed.payload("key"))
+    return path
+
+
+def write(disk: Path, offset: int, content: bytes) -> None:
+    """As the guest does; in a sector of its own."""
+    raw = disk.with_name("written")
+    raw.write_bytes(content.ljust(512, b"\0"))
+    command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset} 512", str(disk)]
+    proc.check(command, timeout_s=60)
+    raw.unlink()
+
+
+def test_a_disk_grows_with_all_that_is_on_it(disk: Path, tmp_path: Path) -> None:
+    write(disk, 0, bytes(446) + PREPARED)
+    write(disk, 8 * MIB - 512, b"the last of it")
+    before = content(disk, tmp_path)
+    qemu_disk.grow(disk, 20)
+    assert qcow2.size(disk) == 20 * MIB
+    assert content(disk, tmp_path) == before.ljust(20 * MIB, b"\0")
+    assert disk.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {disk.name, "raw"}
+
+
+@pytest.mark.parametrize("size_mib", [0, 1, 7, 8])
+def test_a_disk_never_shrinks(disk: Path, size_mib: int) -> None:
+    before = disk.read_bytes()
+    qemu_disk.grow(disk, size_mib)
+    assert disk.read_bytes() == before
+
+
+def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
+    """A save that was cut off left it."""
+    proc.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
+    qemu_disk.grow(disk, 20)
+    assert qcow2.size(disk) == 20 * MIB
+
+
+def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path: Path) -> None:
+    write(disk, 0, seed.MAGIC.encode().ljust(446, b"\0") + PREPARED)
+    with pytest.raises(WrongState) as caught:
+        qemu_disk.grow(disk, 20)
+    assert caught.value.hint == "b2d up"
+    assert qcow2.size(disk) == 8 * MIB
+    assert list(tmp_path.iterdir()) == [disk]
+
+
+@pytest.mark.parametrize("begin", [b"", b"QFI\xfb", b"QFI\xfb" + bytes(20), b"\0" * 4096])
+def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "disk.qcow2"
+    assert qcow2.size(path) == 0
+    path.write_bytes(begin)
+    assert qcow2.size(path) == 0
+    with pytest.raises(B2dError):
+        qemu_disk.grow(path, 8)
+    assert path.read_bytes() == begin

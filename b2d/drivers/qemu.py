@@ -3,7 +3,7 @@
 What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from b2d.files import refusals_told, text_of
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import ON, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import OFF, ON, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
 
 if TYPE_CHECKING:
     from b2d.drivers.qemu_launch import Launcher
@@ -36,7 +36,7 @@ STATES = {
 
 
 class QemuDriver:
-    """Driver, HasProcess, Compromises, Console and Screen for one machine; `accelerator` is that setting."""
+    """Driver and all the abilities of ports.py for one machine; `accelerator` is that setting."""
 
     def __init__(
         self, spec: MachineSpec, paths: MachinePaths, image: Callable[[], Image], accelerator: str = "auto"
@@ -121,6 +121,28 @@ class QemuDriver:
     def process(self) -> ProcessIdentity | None:
         return self._process.find()
 
+    def measured(self) -> MachineSpec | None:
+        launch = self._process.launch() if self._process.find() else None
+        if launch is None:
+            return None
+        from b2d.drivers.qemu_arguments import as_started
+
+        return as_started(self._spec, launch.hardware)
+
+    def disk_mib(self) -> int:
+        from b2d.drivers import qcow2
+
+        return qcow2.size(self._paths.disk_qcow2) >> 20
+
+    def grow_disk(self, size_mib: int) -> None:
+        from b2d.drivers import qemu_disk
+
+        if (state := self._existing()) not in OFF:
+            hint = "b2d up && b2d stop" if state == MachineState.SAVED else "b2d stop"
+            raise WrongState(f"{self._spec.name} is {state}, and its disk grows only while it is off", hint=hint)
+        with held_back(), refusals_told(self._paths.folder):
+            qemu_disk.grow(self._paths.disk_qcow2, size_mib)
+
     def compromises(self) -> list[str]:
         return self._launcher().compromises()
 
@@ -138,10 +160,13 @@ class QemuDriver:
                 qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
             return picture.read_bytes()
 
-    def _launcher(self) -> "Launcher":
+    def _launcher(self, as_before: Sequence[str] = ()) -> "Launcher":
+        """What starts it, with the memory and CPUs of an earlier start where that one is to go on."""
+        from b2d.drivers import qemu_arguments
         from b2d.drivers.qemu_launch import Launcher
 
-        return Launcher(self._spec, self._paths, self._image, self._accelerator)
+        spec = qemu_arguments.as_started(self._spec, as_before)
+        return Launcher(spec, self._paths, self._image, self._accelerator)
 
     def _ask(self) -> MachineState:
         """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
@@ -172,9 +197,11 @@ class QemuDriver:
 
     def _resume(self) -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
-        kept, plan = self._saved.dependencies(), self._launcher().plan()
+        kept = self._saved.dependencies()
+        launcher = self._launcher(kept.hardware if kept is not None else [])
+        plan = launcher.plan()
         if kept is not None and (kept.hardware, kept.image) == (plan.hardware, plan.image):
-            self._launcher().launch("-S")
+            launcher.launch("-S")
             if self._load(kept.qemu):
                 return True
             self._process.end()

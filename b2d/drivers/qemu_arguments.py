@@ -1,5 +1,7 @@
 """The command line of one machine: a pure function of its spec, its image, its paths and its accelerator."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from b2d.drivers.accelerator import Accelerator
@@ -25,6 +27,15 @@ def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator:
         *_small_devices(),
         *_serial(paths),
     ]
+
+
+def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
+    """The spec with the memory and CPUs of a machine that was started so; of no machine as it is."""
+    try:
+        memory, cpus = (command[command.index(name) + 1] for name in ("-m", "-smp"))
+        return replace(spec, memory_mib=int(memory.removesuffix("M")), cpus=int(cpus))
+    except (ValueError, IndexError):
+        return spec
 
 
 def _process(paths: MachinePaths) -> list[str]:

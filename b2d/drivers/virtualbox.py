@@ -6,6 +6,7 @@ What is in that file is ours; a machine of the same name anywhere else is somebo
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
-    """Driver, HasProcess, Compromises, Console, MovesClock and Screen for one machine; `vboxapi` is that setting."""
+    """Driver and all abilities of ports.py but GrowsDisk for one machine; `vboxapi` is that setting."""
 
     def __init__(
         self,
@@ -144,6 +145,13 @@ class VirtualBoxDriver:
             return None
         pid = machine.pid()
         return None if pid is None else identify(pid)
+
+    def measured(self) -> MachineSpec | None:
+        machine = self._box().machine(self._paths.virtualbox_settings)
+        if machine is None or true_state(machine) not in ON:
+            return None
+        memory_mib, count = machine.size()
+        return replace(self._spec, memory_mib=memory_mib, cpus=count)
 
     def compromises(self) -> list[str]:
         found = []

@@ -66,6 +66,11 @@ class BoxMachine:
             pid = int(self._raw.sessionPID)
         return None if pid in (0, NO_PID) else pid
 
+    def size(self) -> tuple[int, int]:
+        """Its memory in MiB and its CPUs: of a machine that is on, nobody can change them."""
+        with edge():
+            return int(self._raw.memorySize), int(self._raw.CPUCount)
+
     def forwards(self) -> list[tuple[str, str, int]]:
         """The rules of the first network card: name, address and port on this host."""
         with edge():

@@ -1,0 +1,182 @@
+"""Settings as commands: those of this home, and those that a machine was made with."""
+
+import os
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import click
+
+from b2d import config as settings
+from b2d.command import Command, Commands, answer, answer_json, app, as_json, environment, say
+from b2d.errors import B2dError, ConfigError
+from b2d.settings import Settings
+from b2d.toml_text import literal
+
+if TYPE_CHECKING:
+    from b2d.layout import Home
+
+
+COUNTS = {  # the words in JSON, and as people read it
+    "now": "now",
+    "start": "from its next start on",
+    "boot": "from the boot on that comes after its saved state",
+    "restart": "from b2d restart on",
+}
+
+
+class Config(Commands):
+    """Alone, or with a setting's name, it answers as `get` does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["get", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Config, example="b2d config set memory=4096")
+def config() -> None:
+    """The settings, and where each comes from."""
+
+
+@config.command(cls=Command, example="b2d config get memory")
+@click.argument("key", required=False)
+@as_json
+def get(key: str | None, as_json: bool) -> None:
+    """The settings in force and where each comes from, or the value of KEY."""
+    if key is not None:
+        settings.check_key(key)
+    effective = app().effective
+    wanted = [key] if key is not None else [field.name for field in fields(Settings)]
+    values = {name: getattr(effective.settings, name) for name in wanted}
+    if as_json:
+        answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
+    elif key:
+        answer(values[key] if isinstance(values[key], str) else literal(values[key]))
+    else:
+        lines = [f"{name} = {literal(value)}" for name, value in values.items()]
+        width = max(map(len, lines))
+        answer(
+            "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in zip(lines, wanted, strict=True))
+        )
+
+
+@config.command("set", cls=Command, example="b2d config set memory=4096 cpus=2")
+@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...")
+def put(wishes: tuple[str, ...]) -> None:
+    """Say in config.toml what settings are to be."""
+    from b2d import rewrite
+
+    wanted = _wanted(wishes)
+    home = settings.home(environment())
+    rewrite.put(home, environment(), wanted)
+    say(f"{', '.join(wanted)}: said in {home.config}")
+    for key in wanted:
+        if os.environ.get(variable := settings.PREFIX + key.upper()):
+            say(f"warning: {variable} is set, and wins over it")
+
+
+@config.command(cls=Command, example="b2d config unset memory")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+def unset(keys: tuple[str, ...]) -> None:
+    """Say nothing of a setting in config.toml any more."""
+    from b2d import rewrite
+
+    for key in keys:
+        settings.check_key(key)
+    home = settings.home(environment())
+    rewrite.take_out(home, environment(), keys)
+    say(f"{', '.join(keys)}: not said in {home.config}")
+
+
+@config.command(cls=Command, example='cat "$(b2d config path)"')
+def path() -> None:
+    """Where config.toml lies, or would."""
+    answer(str(settings.home(environment()).config))
+
+
+@config.command(cls=Command, example="EDITOR=nano b2d config edit")
+def edit() -> None:
+    """Open config.toml in $VISUAL or $EDITOR; it takes effect if it can be read."""
+    from b2d import rewrite
+
+    home = settings.home(environment())
+    if home.config_draft.exists():
+        say(f"this goes on with what could not be taken last time: {home.config_draft}")
+    try:
+        changed = rewrite.edit(home, environment(), lambda: _open(home))
+    except ConfigError as error:
+        error.hint = f"{error.hint}; then: b2d config edit" if error.hint else "b2d config edit"
+        raise
+    say(f"{home.config} is changed" if changed else f"{home.config} stays as it was")
+
+
+def _open(home: "Home") -> None:
+    """Let a person edit the draft."""
+    import shlex
+
+    from b2d import proc
+    from b2d.interrupt import left_to_another
+
+    usual = "notepad" if os.name == "nt" else "vi"
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or usual
+    try:
+        with left_to_another():
+            code = proc.hand_over([*shlex.split(editor, posix=os.name != "nt"), str(home.config_draft)])
+    except (proc.ProgramMissing, ValueError) as error:
+        raise B2dError(f"the editor {editor!r} cannot be started", hint="EDITOR=nano b2d config edit") from error
+    if code != 0:
+        raise B2dError(f"{editor} ended with {code}: {home.config} stays as it was")
+
+
+def _wanted(wishes: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE..., or KEY VALUE. Raises ConfigError."""
+    if len(wishes) == 2 and "=" not in wishes[0]:
+        wishes = (f"{wishes[0]}={wishes[1]}",)
+    found = {}
+    for wish in wishes:
+        key, equals, value = wish.partition("=")
+        settings.check_key(key)
+        if not equals:
+            raise ConfigError(f"what {key} is to be is missing", hint=f"{key}=VALUE")
+        found[key] = value
+    return found
+
+
+@click.command("set", cls=Command, example="b2d set memory=4096 cpus=4 disk=40000")
+@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...")
+@as_json
+def set_machine(wishes: tuple[str, ...], as_json: bool) -> None:
+    """Change a machine that is there; its data stays.
+
+    KEY is memory, cpus, disk, ssh_port or docker_port. A disk grows only while the machine is off.
+    """
+    from dataclasses import asdict
+
+    from b2d.change import FIELDS, change
+
+    wanted = {}
+    for key, value in _wanted(wishes).items():
+        if key not in FIELDS:
+            raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
+        wanted[key] = settings.value(settings.Said("", key, value, key))
+    it = app()
+    name = it.settings.vm
+    done = change(it.store, it.driver, name, wanted)
+    counts = {one.key: _when(one.key, done.state) for one in done.made}
+    if as_json:
+        answer_json({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
+    for one in done.made:
+        say(f"{one.key} of {name}: {one.after} in place of {one.before}, {COUNTS[counts[one.key]]}")
+        if one.key == "disk":
+            say("a file system that is on the disk already keeps its size: the guest does not grow it yet")
+    if not done.made:
+        say(f"{name} is so already")
+
+
+def _when(key: str, state: str) -> str:
+    """From when on a change counts, a word of COUNTS."""
+    if key == "disk":
+        return "now"
+    if state == "saved" and key in ("memory", "cpus"):
+        return "boot"
+    return "start" if state in ("stopped", "crashed", "absent", "saved") else "restart"

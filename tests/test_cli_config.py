@@ -1,0 +1,289 @@
+"""Settings are seen and changed by commands: nothing that a person wrote is lost, and nothing unsound takes effect."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d import config, rewrite
+from b2d.drivers import qemu_disk
+from b2d.errors import ConfigError
+from b2d.layout import Home
+from b2d.settings import Settings
+from b2d.store import MachineStore
+from tests.fakes import a_spec
+from tests.prompt import B2D, Prompt
+
+MINE = "# mine\nmemory = 1000  # enough\n\ncpus=2\n"
+KEYS = sorted(Settings.__slots__)
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+def with_config(prompt: Prompt, text: str) -> Path:
+    prompt.home.root.mkdir(exist_ok=True)
+    prompt.home.config.write_text(text)
+    return prompt.home.config
+
+
+def editor(prompt: Prompt, script: str) -> dict[str, str]:
+    """An editor that does that to the file $1."""
+    path = prompt.folder / "an editor"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"VISUAL": f"'{path}'"}
+
+
+def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == f"memory, tls, image: said in {prompt.home.config}\n"
+    assert prompt.home.config.read_text() == 'memory = 4096\ntls = false\nimage = "/a b.iso"\n'
+    assert stat.S_IMODE(prompt.home.config.stat().st_mode) == 0o600
+    assert prompt.b2d("config", "get", "memory") == prompt.b2d("config", "memory")
+    assert prompt.b2d("config", "memory").out == "4096\n"
+    assert prompt.b2d("-q", "config", "set", "cpus", "3").err == ""
+    assert json.loads(prompt.b2d("config", "cpus", "--json").out) == {
+        "cpus": {"value": 3, "origin": str(prompt.home.config)}
+    }
+
+
+def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    prompt.b2d("config", "set", "memory=2000")
+    assert mine.read_text() == MINE.replace("1000", "2000")
+    prompt.b2d("config", "unset", "memory", "disk")
+    assert mine.read_text() == "# mine\n\ncpus=2\n"
+    assert prompt.b2d("config", "memory").out == "2048\n"
+
+
+def test_several_are_set_all_or_none(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "set", "memory=2000", "cpus=-1")
+    assert (told.code, told.err) == (2, "b2d: cpus cannot be '-1'\n     try: from 0 to 256\n")
+    assert mine.read_text() == MINE
+
+
+@pytest.mark.parametrize(("text", "said"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not TOML")])
+def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, said: str) -> None:
+    mine = with_config(prompt, text)
+    for typed in ("set cpus=2", "unset cpus"):
+        told = prompt.b2d("config", *typed.split())
+        assert (told.code, told.out) == (2, "")
+        assert told.err.startswith(f"b2d: {mine}{said}")
+    assert mine.read_text() == text
+
+
+def test_a_variable_that_wins_is_told(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
+    assert told.err.endswith("warning: B2D_MEMORY is set, and wins over it\n")
+
+
+def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> None:
+    kept = prompt.folder / "dotfiles.toml"
+    kept.write_text(MINE)
+    prompt.home.root.mkdir()
+    prompt.home.config.symlink_to(kept)
+    prompt.b2d("config", "set", "memory=2000")
+    assert prompt.home.config.is_symlink()
+    assert kept.read_text() == MINE.replace("1000", "2000")
+
+
+def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(prompt: Prompt) -> None:
+    profile = prompt.folder / ".boot2docker" / "profile"
+    profile.parent.mkdir()
+    profile.write_text('VM = "dev"\nMemory = 1024\nHostIP = "10.0.0.1"\n')
+    told = prompt.b2d("config", "set", "memory=4096")
+    assert told.code == 0
+    assert prompt.home.config.read_text() == f'# taken over from {profile}\nvm = "dev"\nmemory = 4096\n'
+    assert prompt.b2d("config", "vm").out == "dev\n"
+    assert prompt.b2d("config", "vm").err == ""
+    assert profile.read_text().startswith('VM = "dev"\nMemory = 1024\n')
+
+
+def test_the_path_is_told_whether_it_is_there_or_broken(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
+    with_config(prompt, "memory =\n")
+    assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
+    assert prompt.b2d("config", "path", "--dir", "/x").out == "/x/config.toml\n"
+
+
+def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
+    wishes = ["memory=1000", "cpus=3", "disk=5000", "wait=77"]
+    started = [
+        subprocess.Popen([B2D, "config", "set", wish], env=prompt.known(), stderr=subprocess.DEVNULL) for wish in wishes
+    ]
+    assert [one.wait(60) for one in started] == [0] * len(wishes)
+    assert sorted(prompt.home.config.read_text().split("\n")[:-1]) == sorted(
+        wish.replace("=", " = ") for wish in wishes
+    )
+
+
+def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
+    prompt.home.root.mkdir()
+    with FileLock(prompt.home.config_lock):
+        told = prompt.b2d("config", "set", "memory=1000")
+    assert told.code == 8
+    assert told.err.startswith(f"b2d: {prompt.home.config} is changed by another b2d\n")
+
+
+def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "edit", **editor(prompt, f'cp "$1" {prompt.folder}/seen; echo "memory = 700" >>"$1"'))
+    assert (told.code, told.out, told.err) == (0, "", f"{prompt.home.config} is changed\n")
+    seen = (prompt.folder / "seen").read_text()
+    assert "# memory = 2048\n" in seen
+    assert config.of_text("", seen) == []
+    assert prompt.b2d("config", "memory").out == "700\n"
+    mine = with_config(prompt, MINE)
+    prompt.b2d("config", "edit", **editor(prompt, 'sed -i s/1000/2000/ "$1"'))
+    assert mine.read_text() == MINE.replace("1000", "2000")
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o600
+    assert not prompt.home.config_draft.exists()
+
+
+def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "edit", **editor(prompt, "true"))
+    assert (told.code, told.err) == (0, f"{prompt.home.config} stays as it was\n")
+    assert [path.name for path in prompt.home.root.iterdir()] == [".config.lock"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("memry = 1", "config.draft.toml:5: there is no setting 'memry': did you mean 'memory'?"),
+        ("disk = 1", "config.draft.toml:5: disk cannot be 1"),
+        ("disk = ", "config.draft.toml is not TOML: Invalid value (at line 5, column 8)"),
+    ],
+)
+def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, said: str) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "edit", **editor(prompt, f'echo "{line}" >>"$1"'))
+    assert (told.code, told.out) == (2, "")
+    assert told.err.splitlines()[0] == f"b2d: {said}"
+    assert told.err.rstrip().endswith("b2d config edit")
+    assert mine.read_text() == MINE
+    assert prompt.b2d("config", "memory").out == "1000\n"
+    told = prompt.b2d("config", "edit", **editor(prompt, f'sed -i "s/^{line}$/disk = 5000/" "$1"'))
+    first, last = told.err.splitlines()
+    assert first == f"this goes on with what could not be taken last time: {prompt.home.config_draft}"
+    assert (told.code, last) == (0, f"{mine} is changed")
+    assert mine.read_text() == f"{MINE}disk = 5000\n"
+    assert not prompt.home.config_draft.exists()
+
+
+@pytest.mark.parametrize("content", [b"memory =\n", b"vm = '\xff'\n"])
+def test_a_broken_file_is_mended_by_editing_it(prompt: Prompt, content: bytes) -> None:
+    prompt.home.root.mkdir()
+    prompt.home.config.write_bytes(content)
+    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "memory = 700" >"$1"'))
+    assert (told.code, told.err) == (0, f"{prompt.home.config} is changed\n")
+    assert prompt.b2d("config", "memory").out == "700\n"
+
+
+def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
+    assert told.code == 1
+    assert f"ended with 3: {mine} stays as it was" in told.err
+    assert mine.read_text() == MINE
+    assert prompt.home.config_draft.read_text() == "cpus = 9\n"
+    for nobody in ("no-such-editor -x", "'"):
+        told = prompt.b2d("config", "edit", EDITOR=nobody)
+        assert told.code == 1
+        assert told.err.endswith("     try: EDITOR=nano b2d config edit\n")
+
+
+def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
+    """The terminal gives it to both."""
+    script = (
+        f'trap \'echo "memory = 700" >>"$1"; exit 0\' INT; touch {prompt.folder}/open; while :; do sleep 0.05; done'
+    )
+    environment = prompt.known(**editor(prompt, script))
+    with subprocess.Popen([B2D, "config", "edit"], env=environment, start_new_session=True) as started:
+        end = time.monotonic() + 30
+        while not (prompt.folder / "open").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(30) == 0
+    assert prompt.b2d("config", "memory").out == "700\n"
+
+
+def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec())
+    qemu_disk.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
+    told = prompt.b2d("set", "memory=640", "disk=1000")
+    assert (told.code, told.out) == (0, "")
+    assert told.err.splitlines() == [
+        "memory of boot2docker-vm: 640 in place of 512, from its next start on",
+        "disk of boot2docker-vm: 1000 in place of 256, now",
+        "a file system that is on the disk already keeps its size: the guest does not grow it yet",
+    ]
+    known = json.loads(prompt.b2d("info").out)
+    assert (known["memory_mib"], known["disk_mib"], known["has"]) == (640, 1000, {"disk_mib": 1000})
+    assert prompt.b2d("set", "memory", "640").err == "boot2docker-vm is so already\n"
+    told = prompt.b2d("set", "--json", "cpus=2")
+    assert json.loads(told.out) == {"cpus": {"key": "cpus", "before": 1, "after": 2, "counts": "start"}}
+    prompt.b2d("set", "disk=1500")
+    told = prompt.b2d("set", "disk=1499")
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
+
+
+def text_of(key: str, value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> dict[str, object]:
+    """Settings as they can be."""
+    found: dict[str, object] = {}
+    for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
+        usual = getattr(Settings(), key)
+        if key in config.CHOICES:
+            found[key] = draw(st.sampled_from(config.CHOICES[key]))
+        elif key in config.RANGES:
+            found[key] = draw(st.integers(*config.RANGES[key]))
+        elif key == "address":
+            found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
+        elif isinstance(usual, bool):
+            found[key] = draw(st.booleans())
+        else:
+            found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
+    return found
+
+
+@given(wishes(), wishes(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
+def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[str, object], second: dict[str, object], text: str
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.config.write_bytes(text.encode())
+    before = config.load(home, {}, {})
+    for wanted in (first, second):
+        rewrite.put(home, {}, {key: text_of(key, value) for key, value in wanted.items()})
+    effective = config.load(home, {}, {})
+    wanted = first | second
+    for key in KEYS:
+        assert getattr(effective.settings, key) == wanted.get(key, getattr(before.settings, key))
+        assert effective.origins[key] == (str(home.config) if key in wanted else before.origins[key])
+    rewrite.take_out(home, {}, tuple(KEYS))
+    assert config.load(home, {}, {}).settings == Settings()
+    assert home.config.read_text().count("# ") == text.count("# nothing") + text.count("# mine")
+
+
+def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="TOML is UTF-8"):
+        rewrite.put(Home(tmp_path), {}, {"image": "/\udcff"})
+    assert not Home(tmp_path).config.exists()
