@@ -1,7 +1,7 @@
 """The words of boot2docker's profile and flags, and which settings they are today; docs/boot2docker.md has them all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 RELEASES = "https://api.github.com/repos/boot2docker/boot2docker/releases"
@@ -124,10 +124,10 @@ def _number(value: object) -> int | None:
     return int(value) if type(value) is int or (isinstance(value, str) and value.isdecimal()) else None
 
 
-def not_heeded(said: Mapping[str, object]) -> str:
+def not_heeded(said: Iterable[str]) -> str:
     """One line on the words that are no setting today, each with the reason; "" where all are."""
     reasons: dict[str, list[str]] = {}
-    for word, value in said.items():
+    for word in said:
         plain = _plain(word)
         if plain not in SETTINGS:
             reasons.setdefault(REASONS.get(plain) or _unknown(plain), []).append(word)

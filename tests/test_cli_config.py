@@ -241,7 +241,9 @@ def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt
     assert told.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
 
 
-def text_of(key: str, value: object) -> str:
+def text_of(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -259,6 +261,8 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
             found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
         elif isinstance(usual, bool):
             found[key] = draw(st.booleans())
+        elif isinstance(usual, tuple):
+            found[key] = tuple(draw(st.lists(st.sampled_from(["~", "/a b", "/\N{SNOWMAN}\x7f:ro"]))))
         else:
             found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
     return found
@@ -272,7 +276,7 @@ def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
     home.config.write_bytes(text.encode())
     before = config.load(home, {}, {})
     for wanted in (first, second):
-        rewrite.put(home, {}, {key: text_of(key, value) for key, value in wanted.items()})
+        rewrite.put(home, {}, {key: text_of(value) for key, value in wanted.items()})
     effective = config.load(home, {}, {})
     wanted = first | second
     for key in KEYS:

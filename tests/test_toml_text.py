@@ -18,7 +18,7 @@ cpus = 1
 """
 cpus =   4
 '''
-VALUES = st.one_of(st.booleans(), st.integers(), st.text())
+VALUES = st.one_of(st.booleans(), st.integers(), st.text(), st.lists(st.text(), max_size=3))
 KEYS = st.sampled_from(["vm", "memory", "cpus", "image"])
 COMMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map("# {}".format)
 BLANKS = st.sampled_from(["", " ", "  \t"])
