@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d.command import Command, answer, answer_json, app, as_json, say
+from b2d.config import DEFAULT
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ def up() -> None:
 
 
 def _tell_what_counts_for_a_new_one(it: "App") -> None:
-    """An option that has no effect is not passed over in silence."""
-    origins = it.effective.origins
-    keys = ("memory", "cpus", "disk", "image", "tls", "share", "ssh_port", "docker_port")
-    given = [origins[key] for key in keys if origins[key].startswith("--")]
+    """What was asked for and has no effect is not passed over in silence, whoever asked."""
+    origins, settings, spec = it.effective.origins, it.settings, it.machine().spec()
+    sizes = {"memory": spec.memory_mib, "cpus": spec.cpus, "disk": spec.disk_mib}
+    other = [f"{key}={getattr(settings, key)}" for key, has in sizes.items() if getattr(settings, key) != has]
+    asked = [wish for wish in other if origins[wish.partition("=")[0]] != DEFAULT]
+    if asked:
+        it.reporter.note(f"{spec.name} was made otherwise, and stays so: b2d set {' '.join(asked)}")
+    given = [origins[key] for key in ("image", "tls", "share") if origins[key].startswith("--")]
     if given:
         named = ", ".join(given).replace("--tls", "--no-tls")
-        it.reporter.note(f"{named}: only a new machine gets that, and {it.settings.vm} stays as it is: b2d set --help")
+        it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is")
 
 
 def _greet(it: "App", facts: "RunningFacts") -> None:

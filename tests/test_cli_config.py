@@ -291,3 +291,20 @@ def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="TOML is UTF-8"):
         rewrite.put(Home(tmp_path), {}, {"image": "/\udcff"})
     assert not Home(tmp_path).config.exists()
+
+
+def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec(disk_mib=1000))
+    qemu_disk.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
+    there = "boot2docker-vm is there already\n"
+    other = "boot2docker-vm was made otherwise, and stays so: b2d set"
+    assert prompt.b2d("init").err == there
+    assert prompt.b2d("init", "--memory=512", B2D_CPUS="1").err == there
+    assert prompt.b2d("init", "-m", "640", "--disksize=2000").err == f"{there}{other} memory=640 disk=2000\n"
+    assert prompt.b2d("init", B2D_CPUS="2").err == f"{there}{other} cpus=2\n"
+    with_config(prompt, "memory = 640\n")
+    assert prompt.b2d("init").err == f"{there}{other} memory=640\n"
+    assert prompt.b2d("set", "memory=640").code == 0
+    assert prompt.b2d("init").err == there
+    told = prompt.b2d("init", "--no-tls", "--image=debian")
+    assert told.err == f"{there}--image, --no-tls: only a new machine gets that, and boot2docker-vm stays as it is\n"
