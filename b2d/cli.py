@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from b2d.command import Commands, answer_json, common, complain, given, of_2014, of_a_new_machine
+from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine, unlisted
 from b2d.errors import B2dError, ConfigError
 from b2d.interrupt import heed
 from b2d.profile import SWITCHES
@@ -68,7 +68,7 @@ class Verbs(Commands):
             args = [*args[1:], "--help"]
         ours = args.index("ssh") if "ssh" in args else len(args)  # what follows it is the guest's
         args = [*map(_bare, args[:ours]), *args[ours:]]
-        self.params += of_2014(args[:ours])
+        self.params += unlisted(args[:ours], self.params)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d import config as settings
-from b2d.command import Command, Commands, answer, answer_json, app, as_json, environment, say
+from b2d.command import Command, Commands, answer, answer_json, app, as_json, complain, environment, say
 from b2d.errors import B2dError, ConfigError
 from b2d.settings import Settings
 from b2d.toml_text import literal
@@ -72,7 +72,7 @@ def put(wishes: tuple[str, ...]) -> None:
     say(f"{', '.join(wanted)}: said in {home.config}")
     for key in wanted:
         if os.environ.get(variable := settings.PREFIX + key.upper()):
-            say(f"warning: {variable} is set, and wins over it")
+            complain(f"warning: {variable} is set, and wins over it")
 
 
 @config.command(cls=Command, example="b2d config unset memory")

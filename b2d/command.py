@@ -48,13 +48,23 @@ def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
     ]
 
 
-def of_2014(arguments: list[str]) -> list[click.Parameter]:
-    """Options for those of boot2docker's flags that are among the arguments."""
-    said = {word.partition("=")[0] for word in arguments if word.startswith("--")}
-    found: list[click.Parameter] = [
-        _kept(flag, hidden=True, multiple=flag == "--vbox-share") for flag in VALUED if flag in said
-    ]
-    return found + [_kept(flag, hidden=True, is_flag=True) for flag in SWITCHES if flag in said]
+def unlisted(arguments: list[str], listed: list[click.Parameter]) -> list[click.Parameter]:
+    """Options for what is among the arguments and in no help: any setting by its name, and boot2docker's flags."""
+    spelled = {spelling for one in listed for spelling in one.opts}
+    said = dict.fromkeys(word.partition("=")[0] for word in arguments if word.startswith("--"))
+    return [option for word in said if word not in spelled and (option := _unlisted(word)) is not None]
+
+
+def _unlisted(word: str) -> click.Option | None:
+    if word in VALUED or word in SWITCHES:
+        return _kept(word, hidden=True, is_flag=word in SWITCHES, multiple=word == "--vbox-share")
+    from b2d.settings import Settings
+
+    key = word[2:].replace("-", "_")
+    kinds = {field: type(getattr(Settings(), field)) for field in Settings.__slots__}
+    if kinds.get(switch := key.removeprefix("no_")) is bool:
+        return _kept(switch, word, hidden=True, flag_value="yes" if key == switch else "no")
+    return _kept(word, hidden=True, multiple=kinds[key] is tuple) if key in kinds else None
 
 
 class Narrow(click.HelpFormatter):
@@ -83,7 +93,7 @@ class Command(click.Command):
         self.example = example
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        self.params += of_2014(args)
+        self.params += unlisted(args, self.params)
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -228,6 +228,8 @@ def _tuple(value: object) -> tuple[str, ...] | None:
     """A list of TOML's; of a variable what commas separate."""
     if isinstance(value, str):
         return () if value == NOTHING else tuple(filter(None, value.split(",")))
+    if value == (NOTHING,):
+        return ()
     if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
         return tuple(value)
     return None

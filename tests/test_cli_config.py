@@ -308,3 +308,26 @@ def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: 
     assert prompt.b2d("init").err == there
     told = prompt.b2d("init", "--no-tls", "--image=debian")
     assert told.err == f"{there}--image, --no-tls: only a new machine gets that, and boot2docker-vm stays as it is\n"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
+    kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
+    number, text = ("7" if key == "cpus" else "1000"), config.CHOICES.get(key, ("127.0.0.9",))[-1]
+    for typed, value in {
+        bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
+        int: [([flag, number], number), ([f"{flag}={number}"], number)],
+        str: [([flag, text], text)],
+        tuple: [([f"{flag}=/a", flag, "/b:ro"], '["/a", "/b:ro"]'), ([flag, "none"], "[]")],
+    }[kind]:
+        for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):
+            assert (told.code, told.out, told.err) == (0, f"{value}\n", "")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(prompt: Prompt) -> None:
+    with_config(prompt, "stop_wait = 1\nrestrict = true\n")
+    assert prompt.b2d("config", "stop_wait", B2D_STOP_WAIT="2").out == "2\n"
+    assert prompt.b2d("config", "stop_wait", "--stop-wait=3", B2D_STOP_WAIT="2").out == "3\n"
+    assert prompt.b2d("--no-restrict", "config", "restrict").out == "false\n"
+    told = prompt.b2d("config", "--stop-wait=0")
+    assert (told.code, told.err) == (2, "b2d: --stop-wait: stop_wait cannot be '0'\n     try: from 1 to 3600\n")

@@ -147,10 +147,9 @@ class VirtualBoxDriver:
         return None if pid is None else identify(pid)
 
     def measured(self) -> MachineSpec | None:
-        machine = self._box().machine(self._paths.virtualbox_settings)
-        if machine is None or true_state(machine) not in ON:
+        if self.state() not in ON:
             return None
-        memory_mib, count = machine.size()
+        memory_mib, count = self._machine(self._box()).size()
         return replace(self._spec, memory_mib=memory_mib, cpus=count)
 
     def compromises(self) -> list[str]:
