@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 COUNTS = {  # the words in JSON, and as people read it
-    "now": "now",
     "start": "from its next start on",
     "boot": "from the boot on that comes after its saved state",
     "restart": "from b2d restart on",
@@ -167,16 +166,12 @@ def set_machine(wishes: tuple[str, ...], as_json: bool) -> None:
         answer_json({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
     for one in done.made:
         say(f"{one.key} of {name}: {one.after} in place of {one.before}, {COUNTS[counts[one.key]]}")
-        if one.key == "disk":
-            say("a file system that is on the disk already keeps its size: the guest does not grow it yet")
     if not done.made:
         say(f"{name} is so already")
 
 
 def _when(key: str, state: str) -> str:
     """From when on a change counts, a word of COUNTS."""
-    if key == "disk":
-        return "now"
     if state == "saved" and key in ("memory", "cpus"):
         return "boot"
     return "start" if state in ("stopped", "crashed", "absent", "saved") else "restart"

@@ -76,6 +76,9 @@ class Found:
     def has_magic(self) -> bool:
         return self._at(0, 29) == seed.MAGIC.encode()
 
+    def table(self) -> bytes:
+        return self._at(446, 64)
+
     def has_table(self) -> bool:
         return self._at(510, 2) == b"\x55\xaa"
 

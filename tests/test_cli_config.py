@@ -227,8 +227,7 @@ def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt
     assert (told.code, told.out) == (0, "")
     assert told.err.splitlines() == [
         "memory of boot2docker-vm: 640 in place of 512, from its next start on",
-        "disk of boot2docker-vm: 1000 in place of 256, now",
-        "a file system that is on the disk already keeps its size: the guest does not grow it yet",
+        "disk of boot2docker-vm: 1000 in place of 256, from its next start on",
     ]
     known = json.loads(prompt.b2d("info").out)
     assert (known["memory_mib"], known["disk_mib"], known["has"]) == (640, 1000, {"disk_mib": 1000})

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.qemu
 
 REPORT = """
 cat /proc/mounts /proc/swaps
+df -k
 readlink /var/lib/docker
 readlink /var/lib/boot2docker
 cat /home/docker/.ssh/authorized_keys
@@ -129,6 +130,39 @@ def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_pa
     assert machine.console().count(LEFT_ALONE) == ASKING
     assert IN_RAM in machine.console()
     assert "docker /var/lib/docker tmpfs" in said
+
+
+def data_kib(said: str) -> int:
+    """How large the guest's file system is."""
+    return int(next(line for line in said.splitlines() if line.endswith(" /mnt/vda1")).split()[1])
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
+    guest: Boot, tmp_path: Path, cut: bool
+) -> None:
+    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    machine, found = guest(disk), Found(disk)
+    assert 150 << 10 < data_kib(machine.report()) < 200 << 10
+    with disk.open("r+b") as file:
+        file.truncate(600 * MIB)
+    if cut:
+        before = found.table()
+        machine.cut_off(lambda: found.table() != before)
+    said = machine.report()
+    assert "kept\n" in said
+    assert 520 << 10 < data_kib(said) < 600 << 10
+    assert "warn" not in machine.console()
+    assert found.is_clean()
+
+
+def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tmp_path: Path) -> None:
+    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    with disk.open("r+b") as file:
+        file.truncate(230 * MIB)
+    before = Found(disk).table()
+    assert data_kib(guest(disk).report()) < 200 << 10
+    assert Found(disk).table() == before
 
 
 def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:

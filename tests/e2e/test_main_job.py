@@ -155,6 +155,17 @@ def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> 
     assert up.docker("run", "--rm", "hello", "echo", "still") == "still\n"
 
 
+def test_a_machine_that_is_off_gets_a_larger_disk_with_all_that_was_on_it(up: Person) -> None:
+    refused = up.b2d("set", "disk=30000")
+    assert refused.returncode == 4
+    assert b"grows only while it is off" in refused.stderr
+    up.does("stop")
+    up.does("set", "disk=30000")
+    up.does("up")
+    assert int(up.does("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # 18000 before
+    assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+
+
 def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person) -> None:
     import socket
 
