@@ -5,9 +5,12 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from b2d.errors import WrongState
 from b2d.folders import Folder
 
 SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
+SMALL_SECTOR = 512  # a disk's
+TABLE = 446  # bytes before the partition table in its first sector
 PAYLOAD_LIMIT = 4096  # bytes: what boot2docker's guest saves before it formats the disk
 MAGIC = "boot2docker, please format-me"
 FORMAT = b"1\n"
@@ -63,6 +66,12 @@ def image(seed: Seed) -> bytes:
 def share(number: int) -> str:
     """The name under which the hypervisor shows the guest one of the folders."""
     return f"{SHARE}{number}"
+
+
+def refuse_half_formatted(first_sector: bytes) -> None:
+    """Raise WrongState where a guest was cut off in formatting the disk: it goes on where it finds its own table."""
+    if first_sector.startswith(MAGIC.encode()) and any(first_sector[TABLE:SMALL_SECTOR]):
+        raise WrongState("the guest has begun to format its disk, and goes on only at that size", hint="b2d up")
 
 
 def payload(public_key: str) -> bytes:

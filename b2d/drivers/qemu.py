@@ -138,8 +138,8 @@ class QemuDriver:
         from b2d.drivers import qemu_disk
 
         if (state := self._existing()) not in OFF:
-            hint = "b2d up && b2d stop" if state == MachineState.SAVED else "b2d stop"
-            raise WrongState(f"{self._spec.name} is {state}, and its disk grows only while it is off", hint=hint)
+            said = f"{self._spec.name} is {state}, and its disk grows only while it is off"
+            raise WrongState(said, hint="b2d up && b2d stop")
         with held_back(), refusals_told(self._paths.folder):
             qemu_disk.grow(self._paths.disk_qcow2, size_mib)
 

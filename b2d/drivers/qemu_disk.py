@@ -12,7 +12,6 @@ from b2d.files import private_folder, write_whole
 PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
 MIB = 1 << 20
-TABLE = 446  # bytes before the partition table in the first sector
 SECTOR = 512  # bytes; a raw image is a whole number of them
 
 
@@ -41,18 +40,15 @@ def grow(path: Path, size_mib: int) -> None:
     """Make a disk that nobody has open as large as that; one that is as large, or larger, stays as it is."""
     if qcow2.size(path) >= size_mib * MIB:
         return
-    if _is_half_prepared(path):
-        raise WrongState("the guest has begun to format its disk, and goes on only at that size", hint="b2d up")
+    seed.refuse_half_formatted(_first_sector(path))
     _image("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
 
 
-def _is_half_prepared(path: Path) -> bool:
-    """Whether the guest was cut off in formatting it; it goes on where it finds the table that it would write."""
+def _first_sector(path: Path) -> bytes:
     with TemporaryDirectory(dir=path.parent, prefix=".begin-") as folder:
         copy = Path(folder) / "begin"
         _image("dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", "count=1", f"if={path}", f"of={copy}")
-        begin = copy.read_bytes()
-    return begin.startswith(seed.MAGIC.encode()) and any(begin[TABLE:SECTOR])
+        return copy.read_bytes()
 
 
 def _image(*arguments: str) -> None:

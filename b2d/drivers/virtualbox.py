@@ -32,7 +32,7 @@ STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
-    """Driver and all abilities of ports.py but GrowsDisk for one machine; `vboxapi` is that setting."""
+    """Driver and all the abilities of ports.py for one machine; `vboxapi` is that setting."""
 
     def __init__(
         self,
@@ -98,6 +98,8 @@ class VirtualBoxDriver:
         return true_state(machine)
 
     def start(self) -> None:
+        from b2d import address
+
         box, machine, state = self._existing()
         if state in ON and state != MachineState.PAUSED:
             raise WrongState(f"{self._spec.name} is {state} already")
@@ -105,7 +107,8 @@ class VirtualBoxDriver:
             if state == MachineState.PAUSED:
                 machine.resume()
                 return
-            self._refuse_taken_ports()
+            # VirtualBox would start it all the same, without the forward
+            address.refuse_taken(self._spec.address, (self._spec.ssh_port, self._spec.docker_port))
             if state == MachineState.SAVED and self._resume(machine):
                 return
             self._boot(box, machine)
@@ -151,6 +154,18 @@ class VirtualBoxDriver:
             return None
         memory_mib, count = self._machine(self._box()).size()
         return replace(self._spec, memory_mib=memory_mib, cpus=count)
+
+    def disk_mib(self) -> int:
+        return self._box().disk_mib(self._paths.disk_vdi) if self._paths.disk_vdi.exists() else 0
+
+    def grow_disk(self, size_mib: int) -> None:
+        box, _, state = self._existing()
+        if state not in OFF:
+            said = f"{self._spec.name} is {state}, and its disk grows only while it is off"
+            raise WrongState(said, hint="b2d up && b2d stop")
+        if size_mib > self.disk_mib():
+            with held_back():
+                box.grow_disk(self._paths.disk_vdi, size_mib)
 
     def compromises(self) -> list[str]:
         found = []
@@ -215,12 +230,6 @@ class VirtualBoxDriver:
             raise WrongState(
                 f"VirtualBox has a machine {self._spec.name} that is not b2d's: {other}", hint="b2d init --vm NAME"
             )
-
-    def _refuse_taken_ports(self) -> None:
-        """VirtualBox would start the machine all the same, without the forward."""
-        from b2d import address
-
-        address.refuse_taken(self._spec.address, (self._spec.ssh_port, self._spec.docker_port))
 
     def _boot(self, box: "VirtualBox", machine: "BoxMachine") -> None:
         """Give it what the spec says now, and the image, and a seed; then start it."""

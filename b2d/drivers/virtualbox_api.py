@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from b2d import seed
 from b2d.drivers import virtualbox_state
 from b2d.drivers.virtualbox_errors import NOT_FOUND, code_of, edge, foreign, translated
 from b2d.drivers.virtualbox_hardware import DISK, Assign, Constant, Step, Version
@@ -101,6 +102,24 @@ class VirtualBox:
                 content._i.write(0, payload)  # pyvbox's own write() wants what vboxapi does not take
             finally:
                 content.close()
+
+    def disk_mib(self, path: Path) -> int:
+        """How large a disk is."""
+        with edge():
+            return int(self.medium(path, DISK).logical_size) >> 20
+
+    def grow_disk(self, path: Path, size_mib: int) -> None:
+        """Make a disk larger that no machine has open. Raises WrongState where the guest has begun to format it."""
+        with edge():
+            disk = self.medium(path, DISK)
+            content = disk.open_for_io(False, "")
+            try:
+                first = bytes(content._i.read(0, seed.SMALL_SECTOR))
+            finally:
+                content.close()
+            seed.refuse_half_formatted(first)
+            finish(disk.resize(size_mib << 20), "the disk", DISK_S)
+            disk.refresh_state()  # else it is told to have its old size (seen on 7.2)
 
     def medium(self, path: Path, kind: str) -> Any:
         """The medium in a file, for BoxMachine alone."""
