@@ -11,6 +11,7 @@ from tests.fakes import a_spec
 from tests.prompt import Prompt
 
 HEAVY = {"rich", "requests", "paramiko", "cryptography", "psutil", "pycdlib", "virtualbox", "filelock", "asyncio"}
+HEAVY |= {"tomlkit"}
 SLOW = {"ssl", "subprocess", "tempfile", "shutil", "importlib.metadata", "tomllib", "difflib", "logging", "http"}
 MACHINES = {"b2d.machine", "b2d.drivers", "b2d.images"}
 NOUNS = {"b2d.model", "json"}
