@@ -11,6 +11,7 @@ from b2d import docker_variables, shellenv, shells
 
 TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
 VERBS = {"shellinit": "shellinit", "env": "shellinit", "ip": "ip", "status": "status"}
@@ -19,6 +20,7 @@ QUIET = frozenset(("-q", "--quiet"))
 FLAGS = QUIET | {"--json", "--unset"}  # of shellinit
 ABSENT, NOT_RUNNING = 3, 4  # as errors.py has them
 CTRL_C = 2  # SIGINT's number
+LONGEST = 65536  # bytes, of a file that is looked into here
 NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
@@ -94,7 +96,7 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
     if "--unset" in flags:
         changes = docker_variables.undoing(os.environ)
     else:
-        folder = _folder(name or os.environ.get("B2D_VM") or DEFAULT_NAME)
+        folder = _folder(name or os.environ.get("B2D_VM", ""))
         if folder is None:
             return None
         facts = _facts(folder)
@@ -146,11 +148,43 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
 
 
 def _folder(name: str) -> "str | None":
-    """The machine's folder; None when a configuration may name another machine."""
-    home = os.environ.get("B2D_HOME") or os.path.expanduser("~/.b2d")  # noqa: PTH111  pathlib is slow
-    if not NAME_SIGNS.issuperset(name) or name[0] in ".-_" or os.path.exists(home + "/config.toml"):  # noqa: PTH110
+    """The folder of the machine of that name, or where none was given, of the usual one; None when in doubt."""
+    home = os.path.expanduser(os.environ.get("B2D_HOME") or "~/.b2d")  # noqa: PTH111  pathlib is slow
+    if not name and no_file_names_one(home, os.environ):
+        name = DEFAULT_NAME
+    if not name or not NAME_SIGNS.issuperset(name) or name[0] in ".-_" or home[0] == "~":
         return None
     return f"{home}/machines/{name}"
+
+
+def no_file_names_one(home: str, environ: "Mapping[str, str]") -> bool:
+    """True where no file of settings names another machine than the usual one; False when in doubt."""
+    for path in (home + "/config.toml", old_profile(environ)):  # the first that is there counts
+        try:
+            content = _content(path)
+            lines = content.decode().split("\n")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError):
+            return False
+        return len(content) < LONGEST and not any(map(_may_name_one, lines))
+    return True
+
+
+def _may_name_one(line: str) -> bool:
+    """True for a line of TOML whose key may be vm, in any of the spellings that profile.py takes for it."""
+    key, _, value = line.partition("=")
+    if value.strip() == f'"{DEFAULT_NAME}"':  # as `boot2docker config` wrote it unasked
+        return False
+    plain = key.lower().replace("-", "").replace("_", "").lstrip("\ufeff \t[\"'")
+    return plain.startswith("vm") or "\\" in key  # a sign may be written as its number
+
+
+def old_profile(environ: "Mapping[str, str]") -> str:
+    """Where boot2docker's profile would be (profile.py); "" for a person without a home."""
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    folder = environ.get("BOOT2DOCKER_DIR") or (home and home + "/.boot2docker")
+    return environ.get("BOOT2DOCKER_PROFILE") or (folder and folder + "/profile") or ""
 
 
 def _facts(folder: str) -> "dict[str, str] | None":
@@ -181,13 +215,15 @@ def _runs(facts: "dict[str, str]") -> bool:
 
 def _read(path: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return _content(path).decode("utf-8", "surrogateescape")
     except OSError:
         return ""
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.read(descriptor, 65536).decode("utf-8", "surrogateescape")
-    except OSError:
-        return ""
+        return os.read(descriptor, LONGEST)
     finally:
         os.close(descriptor)
 

@@ -46,6 +46,13 @@ def editor(prompt: Prompt, script: str) -> dict[str, str]:
     return {"VISUAL": f"'{path}'"}
 
 
+@pytest.mark.parametrize("typed", ["config", "config get memory", "config unset cpus", "list", "status", "-v status"])
+def test_a_shell_that_evaluated_shellinit_is_answered_as_any_other(prompt: Prompt, typed: str) -> None:
+    told = prompt.b2d(*typed.split(), B2D_BEFORE="tcp://127.0.59.103:2376,,,,127.0.59.103")
+    assert told == prompt.b2d(*typed.split())
+    assert "BEFORE" not in told.out + told.err
+
+
 def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
     told = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
     assert (told.code, told.out) == (0, "")

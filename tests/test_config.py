@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2d import config
+from b2d.docker_variables import BEFORE
 from b2d.errors import ConfigError
 from b2d.layout import Home
 from b2d.settings import Settings
@@ -76,9 +77,9 @@ def test_an_empty_variable_says_nothing(home: Home) -> None:
     assert config.load(home, {"B2D_MEMORY": "", "B2D_IMAGE": ""}, {}).settings == Settings()
 
 
-def test_variables_of_others_are_not_read(home: Home) -> None:
-    environ = {"MEMORY": "1", "B2D_HOME": "/x", "B2D_MEMROY": "1", "b2d_memory": "1"}
-    assert config.load(home, environ, {}).settings == Settings()
+def test_variables_of_others_and_what_shellinit_remembers_are_not_read(home: Home) -> None:
+    environ = {"MEMORY": "1", "B2D_HOME": "/x", "B2D_MEMROY": "1", "b2d_memory": "1", BEFORE: "tcp://h:1,,,,"}
+    assert config.load(home, environ, {}) == config.load(home, {}, {})
 
 
 def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:

@@ -17,6 +17,7 @@ from b2d.layout import Home
 from b2d.model import DockerEnv, Endpoint, ProcessIdentity
 from b2d.store import MachineStore, RunningFacts
 from tests.fakes import a_spec
+from tests.test_profile import UNASKED
 
 HEAVY = {"click", "json", "re", "subprocess", "pathlib", "dataclasses", "enum", "typing", "contextlib", "shutil"}
 LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1"
@@ -52,7 +53,10 @@ def test_the_answers_are_what_up_found_out(home: Home) -> None:
 
 
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
-def test_nothing_heavy_is_imported_for_them(home: Home, verb: str) -> None:
+@pytest.mark.parametrize("said", [None, "memory = 4096\n"])
+def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, said: str | None) -> None:
+    if said:
+        home.config.write_text(said)
     script = (
         "import sys, os; before = set(sys.modules); sys.argv = ['b2d', sys.argv[1]]\n"
         "os._exit = lambda code: (print(*(set(sys.modules) - before), file=sys.stderr), sys.exit(code))\n"
@@ -90,12 +94,6 @@ def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: st
     assert done.stderr.startswith("b2d: ")
 
 
-def test_other_shells_are_written_for(home: Home) -> None:
-    assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
-    assert run(home, "shellinit", "--shell=nushell").stdout.startswith('{"DOCKER_HOST": ')
-    assert run(home, "shellinit", "--shell", "abacus").returncode == 2
-
-
 @pytest.fixture
 def no_click(tmp_path: Path) -> str:
     """A folder for PYTHONPATH that takes click away."""
@@ -103,6 +101,91 @@ def no_click(tmp_path: Path) -> str:
     folder.mkdir()
     (folder / "click.py").write_text("raise ImportError('no click')")
     return str(folder)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"memory = 4096  # vm\ncpus = 2\n",
+        b"\xef\xbb\xbf# vm = 'a'\r\n\r\nvboxapi = 'vm'\r\n",
+        b'# as it is unasked\n# vm = "boot2docker-vm"\n',
+        b'vm = "boot2docker-vm"\n',
+    ],
+)
+@pytest.mark.parametrize("file", ["config.toml", "profile"])
+def test_a_file_that_names_no_other_machine_needs_no_click(home: Home, no_click: str, file: str, said: bytes) -> None:
+    (home.root / file).write_bytes(said)
+    known = {"PYTHONPATH": no_click, "BOOT2DOCKER_DIR": str(home.root)}
+    assert run(home, "shellinit", **known).stdout == LINE
+    assert run(home, "ip", **known).stdout == "127.0.59.103\n"
+
+
+def test_nor_does_what_boot2docker_wrote_by_itself(home: Home, no_click: str) -> None:
+    folder = home.root / ".boot2docker"
+    folder.mkdir()
+    (folder / "profile").write_text(UNASKED.format(folder))
+    assert run(home, "ip", PYTHONPATH=no_click, HOME=str(home.root)).stdout == "127.0.59.103\n"
+
+
+NAMING = [
+    'memory = 1024\nvm = "other"',
+    "\ufeff  \t\"vm\"='other'\r\n",
+    "'vm' = \"other\"  # mine",
+    '"\\u0076m" = "other"',
+    'vm = "boot2docker-vm2"',
+    'vm = """\nother"""',
+]
+
+
+@pytest.mark.parametrize("said", NAMING)
+@pytest.mark.parametrize("file", ["config.toml", "profile"])
+def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, said: str) -> None:
+    (home.root / file).write_text(said)
+    known = {"BOOT2DOCKER_PROFILE": str(home.root / "profile")}
+    done = run(home, "ip", **known)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert run(home, "ip", "--vm=boot2docker-vm", PYTHONPATH=no_click, **known).stdout == "127.0.59.103\n"
+    assert run(home, "ip", PYTHONPATH=no_click, B2D_VM="boot2docker-vm", **known).stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("said", ['VM = "other"', 'Init=false\nvM="other"', '"V-M" = "other"', '_v_m = "other"'])
+def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_toml(home: Home, said: str) -> None:
+    mine = home.root / ".boot2docker"
+    mine.mkdir()
+    (mine / "profile").write_text(said)
+    assert run(home, "ip", HOME=str(home.root)).returncode == 3
+    assert run(home, "ip", HOME="", USERPROFILE=str(home.root)).returncode == 3
+    home.config.touch()
+    assert run(home, "ip", HOME=str(home.root)).stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("said", [b"vm = other\n", b"[vm]\n", b'VM = "a"\n', b"memory = 1024 # \xff\n", None])
+def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, said: bytes | None) -> None:
+    if said is None:
+        home.config.mkdir()
+    else:
+        home.config.write_bytes(said)
+    done = run(home, "ip")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(home.config) in done.stderr
+
+
+def test_what_is_too_long_to_be_read_at_once_is_a_matter_of_click(home: Home) -> None:
+    home.config.write_text("# long\n" * 20_000 + 'vm = "other"\n')
+    assert run(home, "ip").returncode == 3
+
+
+def test_a_home_behind_a_tilde_is_the_person_s(home: Home, no_click: str) -> None:
+    home.root.joinpath("b2d").symlink_to(home.root)
+    assert run(home, "ip", PYTHONPATH=no_click, HOME=str(home.root), B2D_HOME="~/b2d").stdout == "127.0.59.103\n"
+    assert run(home, "shellinit", "-q", B2D_HOME="~nobody-has-this-name/b2d").returncode == 2
+
+
+def test_other_shells_are_written_for(home: Home) -> None:
+    assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
+    assert run(home, "shellinit", "--shell=nushell").stdout.startswith('{"DOCKER_HOST": ')
+    assert run(home, "shellinit", "--shell", "abacus").returncode == 2
 
 
 def boot(home: Home) -> None:

@@ -1,0 +1,49 @@
+"""What the door may say without reading the settings as the rest does: nothing that they would say otherwise."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d import config, profile
+from b2d.__main__ import DEFAULT_NAME, no_file_names_one, old_profile
+from b2d.errors import ConfigError
+from b2d.layout import Home
+
+WORDS = st.sampled_from(
+    ["vm", "VM", "v_m", '"vm"', "'Vm'", '"\\u0056m"', "memory", "Vbm", "[vm", "#vm", "vm.a", "\ufeffvm"]
+)
+VALUES = st.sampled_from(['"dev"', '"boot2docker-vm"', '"boot2docker-vm" # "', "'dev'", "1000", '"""', "]", "[", ""])
+LINES = st.builds("{}{}{}{}".format, st.sampled_from(["", " \t"]), WORDS, st.sampled_from([" = ", "=", ""]), VALUES)
+
+
+@given(st.lists(LINES), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_what_the_door_takes_for_no_name_is_none(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, old: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / ("profile" if old else "config.toml")).write_bytes(end.join(lines).encode())
+    environ = {"BOOT2DOCKER_DIR": str(folder)}
+    try:
+        name = config.load(Home(folder), environ, {}).settings.vm
+    except ConfigError:
+        return
+    if no_file_names_one(str(folder), environ):
+        assert name == DEFAULT_NAME
+    elif not any("vm" in line.lower().replace("_", "") or "\\" in line for line in lines):
+        pytest.fail("it is in doubt where there is none")
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ("BOOT2DOCKER_PROFILE", "BOOT2DOCKER_DIR", "HOME", "USERPROFILE"),
+            st.sampled_from(["", "/a", "/a/", "b//c", "~/d"]),
+        ),
+    )
+)
+def test_it_looks_for_the_profile_where_profile_py_does(environ: dict[str, str]) -> None:
+    found = old_profile(environ)
+    assert (Path(found) if found else None) == profile.path(environ)
