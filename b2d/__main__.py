@@ -45,6 +45,9 @@ def _click() -> int:
     except ImportError as error:
         sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
         return 1
+    except Exception as error:  # noqa: BLE001  a library that is another than it should be may raise anything
+        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {error}\n")
+        return 1
     return click_main()
 
 

@@ -2,14 +2,17 @@
 
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine, unlisted
+from b2d.command import Commands, answer_json, common, complain, given, of_a_new_machine, settings_too, unlisted
 from b2d.errors import B2dError, ConfigError
 from b2d.interrupt import heed
 from b2d.profile import SWITCHES
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # as the help groups them; verb: module and function; loaded when it is used
 SECTIONS = {
@@ -39,6 +42,7 @@ SECTIONS = {
         "iso": "cli_host:iso",
         "config": "cli_config:config",
         "doctor": "cli_host:doctor",
+        "completion": "cli_completion:completion",
         "version": "cli_host:version",
     },
 }
@@ -66,7 +70,7 @@ class Verbs(Commands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:
             args = [*args[1:], "--help"]
-        ours = args.index("ssh") if "ssh" in args else len(args)  # what follows it is the guest's
+        ours = len(_ours(args))
         args = [*map(_bare, args[:ours]), *args[ours:]]
         self.params += unlisted(args[:ours], self.params)
         return super().parse_args(ctx, args)
@@ -76,6 +80,17 @@ class Verbs(Commands):
 
     def spellings(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [*VERBS, *ALIASES]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """The verbs, with their other names where something is typed already."""
+        from click.shell_completion import CompletionItem
+
+        others = [
+            CompletionItem(alias, help=f"the same as {verb}")
+            for alias, verb in ALIASES.items()
+            if incomplete and alias.startswith(incomplete)
+        ]
+        return super().shell_complete(ctx, incomplete) + others or settings_too(incomplete)
 
     def sections(self, ctx: click.Context) -> dict[str, list[str]]:  # noqa: ARG002
         return {title: list(verbs) for title, verbs in SECTIONS.items()}
@@ -96,8 +111,16 @@ class Verbs(Commands):
         for alias, verb in ALIASES.items():
             others.setdefault(verb, []).append(alias)
         with formatter.section("Other names"):
-            formatter.write_dl([(verb, ", ".join(aliases)) for verb, aliases in others.items()])
+            formatter.write_text("; ".join(f"{verb}: {', '.join(aliases)}" for verb, aliases in others.items()))
         super().format_epilog(ctx, formatter)
+
+
+def _ours(arguments: list[str]) -> list[str]:
+    """What is said to b2d: what follows the verb ssh is the guest's."""
+    for number, word in enumerate(arguments):
+        if word == "ssh" and arguments[number - 1 : number] != ["--vm"]:
+            return arguments[:number]
+    return arguments
 
 
 def _bare(word: str) -> str:
@@ -143,8 +166,7 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         raise
     except click.ClickException as error:
-        in_json = "--json" in arguments and "ssh" not in arguments  # what follows ssh is the guest's
-        return _said(_usage(error), {"as_json": in_json})
+        return _said(_usage(error), {"as_json": "--json" in _ours(arguments)})
     except B2dError as error:
         return _said(error, given(context) if context else {})
     except BrokenPipeError:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d import config as settings
-from b2d.command import Command, Commands, answer, answer_json, app, as_json, complain, environment, say
+from b2d.command import Command, Commands, answer, app, complain, environment, say, values
 from b2d.errors import B2dError, ConfigError
 from b2d.settings import Settings
 from b2d.toml_text import literal
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from b2d.layout import Home
 
 
@@ -27,9 +29,16 @@ class Config(Commands):
     """Alone, or with a setting's name, it answers as `get` does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and ctx.resilient_parsing:  # somebody presses TAB
+            return super().parse_args(ctx, args)
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["get", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """The commands, and the settings, since it answers with them too."""
+        found = super().shell_complete(ctx, incomplete)
+        return found + ([] if incomplete.startswith("-") else get.params[0].shell_complete(ctx, incomplete))
 
 
 @click.group(cls=Config, example="b2d config set memory=4096")
@@ -38,29 +47,26 @@ def config() -> None:
 
 
 @config.command(cls=Command, example="b2d config get memory")
-@click.argument("key", required=False)
-@as_json
-def get(key: str | None, as_json: bool) -> None:
+@click.argument("key", required=False, shell_complete=values)
+def get(key: str | None) -> None:
     """The settings in force and where each comes from, or the value of KEY."""
     if key is not None:
         settings.check_key(key)
     effective = app().effective
     wanted = [key] if key is not None else [field.name for field in fields(Settings)]
-    values = {name: getattr(effective.settings, name) for name in wanted}
-    if as_json:
-        answer_json({name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()})
-    elif key:
-        answer(values[key] if isinstance(values[key], str) else literal(values[key]))
-    else:
-        lines = [f"{name} = {literal(value)}" for name, value in values.items()]
-        width = max(map(len, lines))
-        answer(
-            "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in zip(lines, wanted, strict=True))
-        )
+    found = {name: getattr(effective.settings, name) for name in wanted}
+    document = {name: {"value": value, "origin": effective.origins[name]} for name, value in found.items()}
+    if key is not None:
+        answer(document, found[key] if isinstance(found[key], str) else literal(found[key]))
+        return
+    lines = [f"{name} = {literal(value)}" for name, value in found.items()]
+    width = max(map(len, lines))
+    sides = zip(lines, wanted, strict=True)
+    answer(document, "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in sides))
 
 
 @config.command("set", cls=Command, example="b2d config set memory=4096 cpus=2")
-@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=values)
 def put(wishes: tuple[str, ...]) -> None:
     """Say in config.toml what settings are to be."""
     from b2d import rewrite
@@ -72,10 +78,11 @@ def put(wishes: tuple[str, ...]) -> None:
     for key in wanted:
         if os.environ.get(variable := settings.PREFIX + key.upper()):
             complain(f"warning: {variable} is set, and wins over it")
+    answer({"path": home.config, "keys": list(wanted)})
 
 
 @config.command(cls=Command, example="b2d config unset memory")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=values)
 def unset(keys: tuple[str, ...]) -> None:
     """Say nothing of a setting in config.toml any more."""
     from b2d import rewrite
@@ -85,12 +92,14 @@ def unset(keys: tuple[str, ...]) -> None:
     home = settings.home(environment())
     rewrite.take_out(home, environment(), keys)
     say(f"{', '.join(keys)}: not said in {home.config}")
+    answer({"path": home.config, "keys": keys})
 
 
 @config.command(cls=Command, example='cat "$(b2d config path)"')
 def path() -> None:
     """Where config.toml lies, or would."""
-    answer(str(settings.home(environment()).config))
+    file = str(settings.home(environment()).config)
+    answer({"path": file}, file)
 
 
 @config.command(cls=Command, example="EDITOR=nano b2d config edit")
@@ -107,6 +116,7 @@ def edit() -> None:
         error.hint = f"{error.hint}; then: b2d config edit" if error.hint else "b2d config edit"
         raise
     say(f"{home.config} is changed" if changed else f"{home.config} stays as it was")
+    answer({"path": home.config, "changed": changed})
 
 
 def _open(home: "Home") -> None:
@@ -142,9 +152,8 @@ def _wanted(wishes: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command("set", cls=Command, example="b2d set memory=4096 cpus=4 disk=40000")
-@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...")
-@as_json
-def set_machine(wishes: tuple[str, ...], as_json: bool) -> None:
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=values)
+def set_machine(changes: tuple[str, ...]) -> None:
     """Change a machine that is there; its data stays.
 
     KEY is memory, cpus, disk, ssh_port or docker_port. A disk grows only while the machine is off.
@@ -154,7 +163,7 @@ def set_machine(wishes: tuple[str, ...], as_json: bool) -> None:
     from b2d.change import FIELDS, change
 
     wanted = {}
-    for key, value in _wanted(wishes).items():
+    for key, value in _wanted(changes).items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
         wanted[key] = settings.value(settings.Said("", key, value, key))
@@ -162,12 +171,11 @@ def set_machine(wishes: tuple[str, ...], as_json: bool) -> None:
     name = it.settings.vm
     done = change(it.store, it.driver, name, wanted)
     counts = {one.key: _when(one.key, done.state) for one in done.made}
-    if as_json:
-        answer_json({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
     for one in done.made:
         say(f"{one.key} of {name}: {one.after} in place of {one.before}, {COUNTS[counts[one.key]]}")
     if not done.made:
         say(f"{name} is so already")
+    answer({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
 
 
 def _when(key: str, state: str) -> str:

@@ -3,17 +3,14 @@
 What not every one of them needs is imported where it is used.
 """
 
-import os
-
 import click
 
-from b2d.command import Command, Commands, answer, answer_json, app, as_json, say
+from b2d.command import Command, Commands, answer, app, in_json, say, values
 from b2d.errors import B2dError, HypervisorUnusable
 
 
 @click.command("list", cls=Command, example="b2d list --json")
-@as_json
-def list_machines(as_json: bool) -> None:
+def list_machines() -> None:
     """All machines of this home."""
     it = app()
     rows = []
@@ -25,11 +22,9 @@ def list_machines(as_json: bool) -> None:
         except B2dError as error:  # the others are there all the same
             it.reporter.warn(error.message)
             rows.append({"name": name, "state": "unknown", "driver": "", "address": "", "error": error.message})
-    if as_json:
-        answer_json(rows)
-    elif rows:
-        answer(_table([("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]))
-    else:
+    table = [("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]
+    answer(rows, _table(table) if rows else "")
+    if not rows:
         say("there is no machine yet; make one: b2d up")
 
 
@@ -41,19 +36,23 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 
 @click.command(cls=Command, example="b2d download && b2d restart")
-@click.argument("source", required=False)
+@click.argument("source", required=False, shell_complete=values)
 def download(source: str | None) -> None:
     """Get the newest image; machines take it up when they start.
 
     SOURCE is debian, boot2docker, an address or a file.
     """
+    from dataclasses import asdict
+
     from b2d.app import named
 
     it = app()
     wanted = source or _followed_source(it.settings.vm) or it.settings.image
     before = {image.sha256 for image in it.images.all()}
     image = it.obtain(named(wanted))
-    say(f"{image.version} is {'the newest already' if image.sha256 in before else 'kept'}: {image.iso}")
+    known = image.sha256 in before
+    say(f"{image.version} is {'the newest already' if known else 'kept'}: {image.iso}")
+    answer({**asdict(image), "changed": not known})
 
 
 def _followed_source(name: str) -> str:
@@ -77,28 +76,25 @@ def build(arch: str, output: str | None, mirror: str | None) -> None:
 
     path = Path(output or "b2d.iso").absolute()
     version = app(mirror=mirror).build_iso(arch, path)
-    say(f"{version}, {path.stat().st_size / 1e6:.1f} MB")
-    answer(str(path))
+    size = path.stat().st_size
+    say(f"{version}, {size / 1e6:.1f} MB")
+    answer({"path": path, "version": version, "size": size}, str(path))
 
 
 @iso.command("list", cls=Command, example="b2d iso list")
-@as_json
-def list_images(as_json: bool) -> None:
+def list_images() -> None:
     """The images that are kept, the newest first."""
-    images = app().images.all()
-    if as_json:
-        from dataclasses import asdict
+    from dataclasses import asdict
 
-        answer_json([asdict(image) for image in images])
-    elif images:
-        rows = [(one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12]) for one in images]
-        answer(_table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows]))
+    images = app().images.all()
+    rows = [(one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12]) for one in images]
+    table = _table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows])
+    answer([asdict(image) for image in images], table if images else "")
 
 
 @click.command(cls=Command, example="b2d doctor --fix")
 @click.option("--fix", is_flag=True, help="Install what is missing, and close what is open.")
-@as_json
-def doctor(fix: bool, as_json: bool) -> int:
+def doctor(fix: bool) -> int:
     """Look at all that b2d needs on this host."""
     from dataclasses import asdict
 
@@ -110,27 +106,19 @@ def doctor(fix: bool, as_json: bool) -> int:
     if fix:
         examiner.fix(found, Installer(), it.reporter)
         found = list(it.examination().findings())
-    if as_json:
-        answer_json([asdict(one) for one in found])
-    else:
-        for one in found:
-            answer(
-                f"{one.verdict:8}  {one.name}: {one.message}"
-                + (f"{os.linesep}{'':10}try: {one.fix}" if one.fix else "")
-            )
+    lines = [
+        f"{one.verdict:8}  {one.name}: {one.message}" + (f"\n{'':10}try: {one.fix}" if one.fix else "") for one in found
+    ]
+    answer([asdict(one) for one in found], "\n".join(lines))
     bad = [one.name for one in found if one.verdict is examiner.Verdict.BAD]
-    if bad and not as_json:
+    if bad and not in_json():
         raise HypervisorUnusable(f"b2d cannot work here: {', '.join(bad)}", hint="b2d doctor --fix")
     return HypervisorUnusable.exit_code if bad else 0  # in JSON the findings say it
 
 
 @click.command(cls=Command, example="b2d version")
-@as_json
-def version(as_json: bool) -> None:
+def version() -> None:
     """The version of this program."""
     from b2d import __version__
 
-    if as_json:
-        answer_json({"b2d": __version__})
-    else:
-        answer(f"b2d version: v{__version__}")
+    answer({"b2d": __version__}, f"b2d version: v{__version__}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.command import Command, answer, answer_json, app, as_json, say
+from b2d.command import Command, answer, answer_json, app, in_json, say, values, write
 from b2d.config import DEFAULT
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 def init() -> None:
     """Make a machine, and its image first where there is none."""
     it = app()
-    if it.machine().init(it.wished):
+    if made := it.machine().init(it.wished):
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
         _tell_what_counts_for_a_new_one(it)
+    answer({"name": it.settings.vm, "changed": made})
 
 
 @click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
@@ -53,7 +54,9 @@ def _tell_what_counts_for_a_new_one(it: "App") -> None:
 
 
 def _greet(it: "App", facts: "RunningFacts") -> None:
-    """What to type next, unless this shell is there already."""
+    """Where it is and what to type next, unless this shell is there already."""
+    from dataclasses import asdict
+
     from b2d import shellenv, shells
 
     say(f"{it.settings.vm} is up: {facts.docker.host}")
@@ -62,13 +65,20 @@ def _greet(it: "App", facts: "RunningFacts") -> None:
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
         how = shellenv.HOW[shells.asking(os.environ)].format(f"b2d shellinit{name}")
         say(f"to use it in this shell: {how}")
+    answer({"name": it.settings.vm, **asdict(facts)})
+
+
+def _tell(it: "App", changed: bool, now: str) -> None:
+    say(f"{it.settings.vm} is {now}" if changed else f"{it.settings.vm} is {now} already")
+    answer({"name": it.settings.vm, "changed": changed})
 
 
 @click.command(cls=Command, example="b2d stop")
 def stop() -> None:
     """Power the machine off, cleanly."""
     it = app()
-    say(f"{it.settings.vm} is stopped" if it.machine().stop() else f"{it.settings.vm} is off already")
+    changed = it.machine().stop()
+    _tell(it, changed, "stopped" if changed else "off")
 
 
 @click.command(cls=Command, example="b2d restart")
@@ -89,14 +99,14 @@ def reset() -> None:
 def poweroff() -> None:
     """Cut the power: what was not written yet is lost."""
     it = app()
-    say(f"{it.settings.vm} is off" if it.machine().poweroff() else f"{it.settings.vm} is off already")
+    _tell(it, it.machine().poweroff(), "off")
 
 
 @click.command(cls=Command, example="b2d save")
 def save() -> None:
     """Write the machine's state to disk; `b2d up` goes on there."""
     it = app()
-    say(f"{it.settings.vm} is saved" if it.machine().save() else f"{it.settings.vm} is saved already")
+    _tell(it, it.machine().save(), "saved")
 
 
 @click.command(cls=Command, example="b2d delete --yes")
@@ -108,6 +118,7 @@ def delete(yes: bool) -> None:
     machine = it.machine()
     if not machine.exists() and not folder.exists():
         say(f"there is no machine {it.settings.vm}")
+        answer({"name": it.settings.vm, "changed": False})
         return
     if not yes:
         _ask(
@@ -115,6 +126,7 @@ def delete(yes: bool) -> None:
         )
     machine.delete()
     say(f"{it.settings.vm} is deleted")
+    answer({"name": it.settings.vm, "changed": True})
 
 
 def _ask(name: str, state: "MachineState", files: list[str]) -> None:
@@ -137,6 +149,8 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
     from b2d import terminal
     from b2d.ssh import NO_EXIT_CODE, command_line
 
+    if in_json():
+        raise ConfigError("ssh says what the guest says, and not in JSON", hint="b2d ssh COMMAND --json")
     line = command_line(command) if command else None
     try:
         guest = app().machine().guest()
@@ -153,10 +167,11 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
 
 
 @click.command(cls=Command, example='eval "$(b2d shellinit)"')
-@click.option("--shell", metavar="NAME", help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]")
+@click.option(
+    "--shell", metavar="NAME", shell_complete=values, help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]"
+)
 @click.option("--unset", is_flag=True, help="Make the variables what they were before.")
-@as_json
-def shellinit(shell: str | None, unset: bool, as_json: bool) -> int:
+def shellinit(shell: str | None, unset: bool) -> int:
     """What a shell evaluates to find its Docker."""
     from b2d import docker_variables, shellenv, shells
 
@@ -169,49 +184,39 @@ def shellinit(shell: str | None, unset: bool, as_json: bool) -> int:
         else:
             changes = docker_variables.pointing(app().machine().facts().docker.variables(), environ)
     except (MachineAbsent, WrongState) as error:
-        if as_json:
+        if in_json():
             raise
         say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
         return error.exit_code
-    if as_json:
-        answer(shellenv.render(changes, "nu").rstrip("\n") or "{}")
+    if in_json():
+        write(shellenv.render(changes, "nu") or "{}\n")
     elif changes:
-        family = shells.FAMILIES[shell] if shell else shells.asking(environ)
-        answer(shellenv.render(changes, family).rstrip("\n"))
+        write(shellenv.render(changes, shells.FAMILIES[shell] if shell else shells.asking(environ)))
     else:
         say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
     return 0
 
 
 @click.command(cls=Command, example="curl http://$(b2d ip):8080/")
-@as_json
-def ip(as_json: bool) -> None:
+def ip() -> None:
     """The address at which the machine is reached."""
     address = app().machine().facts().address
-    if as_json:
-        answer_json({"address": address})
-    else:
-        answer(address)
+    answer({"address": address}, address)
 
 
 @click.command(cls=Command, example="b2d status || b2d up")
-@as_json
-def status(as_json: bool) -> int:
+def status() -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
     from b2d.status import exit_code
 
     it = app()
     state = it.machine().state()
-    if as_json:
-        answer_json({"name": it.settings.vm, "state": state})
-    else:
-        answer(state)
+    answer({"name": it.settings.vm, "state": state}, state)
     return exit_code(state)
 
 
 @click.command(cls=Command, example="b2d info")
-@as_json  # it never is anything else
-def info(as_json: bool) -> None:  # noqa: ARG001
+def info() -> None:
     """All that is known of the machine, as JSON: what it is to be, and what it `has`."""
     from dataclasses import asdict
 
@@ -225,7 +230,7 @@ def info(as_json: bool) -> None:  # noqa: ARG001
     if isinstance(driver, Measured) and (measured := driver.measured()) is not None:
         has |= {"memory_mib": measured.memory_mib, "cpus": measured.cpus}
     running = asdict(facts) if facts is not None else None
-    answer_json({**asdict(spec), "state": driver.state(), "running": running, "has": has})
+    answer_json({**asdict(spec), "state": driver.state(), "running": running, "has": has})  # it never is anything else
 
 
 @click.command(cls=Command, example="b2d screenshot screen.png")
@@ -238,6 +243,7 @@ def screenshot(file: Path) -> None:
     with refusals_told(file):
         write_whole(file.absolute(), picture, 0o644)
     say(f"the screen is in {file}")
+    answer({"path": file.absolute()})
 
 
 @click.command(cls=Command, example="b2d logs --docker")
@@ -251,5 +257,7 @@ def logs(docker: bool) -> None:
     else:
         path = machine.paths.serial_log
         content = path.read_bytes() if path.exists() else b""
-    sys.stdout.buffer.write(content)
-    sys.stdout.flush()
+    if in_json():
+        answer_json({"log": content.decode("utf-8", "replace")})
+    else:
+        write(content.decode("utf-8", "surrogateescape"))

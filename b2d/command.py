@@ -1,7 +1,8 @@
 """What every command has in common: its options, its help, what it says, and the app that its options make."""
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,8 @@ from b2d.errors import B2dError
 from b2d.profile import SWITCHES, VALUED
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from b2d.app import App
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
@@ -29,10 +32,11 @@ def _kept(*names: str, **facts: Any) -> click.Option:
 def common() -> list[click.Parameter]:
     """The options that may stand before the verb and after it."""
     return [
-        _kept("--vm", metavar="NAME", help="The machine.  [boot2docker-vm]"),
-        _kept("--driver", metavar="NAME", help="The hypervisor: auto, qemu, virtualbox."),
+        _kept("--vm", metavar="NAME", shell_complete=_machines, help="The machine.  [boot2docker-vm]"),
+        _kept("--driver", metavar="NAME", shell_complete=values, help="The hypervisor: auto, qemu, virtualbox."),
         _kept("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
         _kept("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
+        _kept("--json", "as_json", is_flag=True, help="Answer in JSON."),
     ]
 
 
@@ -43,7 +47,13 @@ def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
         _kept("-c", "--cpus", type=int, metavar="N", hidden=hidden, help="CPUs of a new machine.  [all of this host]"),
         _kept("-s", "--disk", type=int, metavar="MIB", hidden=hidden, help="Data disk; it grows as it fills.  [20000]"),
         _kept("disk", "--disksize", type=int, hidden=True),  # its name in 2014
-        _kept("--image", metavar="SOURCE", hidden=hidden, help="debian, boot2docker, an address or a file.  [debian]"),
+        _kept(
+            "--image",
+            metavar="SOURCE",
+            hidden=hidden,
+            shell_complete=values,
+            help="debian, boot2docker, an address or a file.  [debian]",
+        ),
         _kept("--no-tls", is_flag=True, hidden=hidden, help="Docker without TLS on port 2375, for this host alone."),
     ]
 
@@ -67,13 +77,37 @@ def _unlisted(word: str) -> click.Option | None:
     return _kept(word, hidden=True, multiple=kinds[key] is tuple) if key in kinds else None
 
 
+def _machines(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+    from b2d import completion
+
+    return completion.machines(environment(context), typed)
+
+
+def values(_: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """What an option or argument of that name may be, for who presses TAB."""
+    from b2d import completion
+
+    return completion.values(parameter.name or "", typed)
+
+
 class Narrow(click.HelpFormatter):
     """Help as wide as the terminal up to 80 columns; click knows none below 50."""
 
     def __init__(self, **_: Any) -> None:
         import shutil
 
-        super().__init__(width=min(shutil.get_terminal_size().columns, 80) - 2)
+        columns = max(shutil.get_terminal_size().columns, 20)
+        self.narrow = columns < 50
+        super().__init__(width=columns if self.narrow else min(columns, 80) - 2)
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        if self.narrow:  # click would begin what follows the verb far to the right
+            self.write(click.wrap_text(f"Usage: {prog} {args}", self.width, "", "  ") + "\n")
+        else:
+            super().write_usage(prog, args, prefix)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, 0 if self.narrow else col_max, col_spacing)  # 0: what is explained has its own line
 
 
 class Context(click.Context):
@@ -94,7 +128,12 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self.params += unlisted(args, self.params)
-        return super().parse_args(ctx, args)
+        with _meant(self.params):
+            return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """What its help lists, else settings."""
+        return super().shell_complete(ctx, incomplete) or settings_too(incomplete)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Example"):
@@ -111,11 +150,17 @@ class Commands(click.Group):
         self.example = example
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or ["--help"])
+        with _meant(self.params):
+            return super().parse_args(ctx, args or self._alone(ctx))
+
+    def _alone(self, ctx: click.Context) -> list[str]:
+        if given(ctx).get("as_json"):
+            raise click.UsageError("missing command", ctx)
+        return [] if ctx.resilient_parsing else ["--help"]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"there is no command {args[0]!r}{_near(args[0], self.spellings(ctx))}", ctx)
+            raise click.UsageError(f"there is no command {args[0]!r}{near(args[0], self.spellings(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
     def spellings(self, ctx: click.Context) -> list[str]:
@@ -137,11 +182,37 @@ class Commands(click.Group):
             formatter.write_text(self.example)
 
 
-def _near(word: str, known: list[str]) -> str:
+@contextmanager
+def _meant(options: list[click.Parameter]) -> Iterator[None]:
+    """Tell what was meant by an option that is not there: click does not know those that no help lists."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        word = error.option_name.partition("=")[0]
+        known = [spelling for one in options for spelling in one.opts]
+        raise click.UsageError(f"no such option {word!r}{near(word, [*known, *_flags()])}", error.ctx) from error
+
+
+def settings_too(typed: str) -> list["CompletionItem"]:
+    """The options that no help lists, for who presses TAB."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(flag) for flag in _flags() if typed.startswith("--") and flag.startswith(typed)]
+
+
+def _flags() -> list[str]:
+    """The settings as options."""
+    from b2d.settings import Settings
+
+    return ["--" + key.replace("_", "-") for key in Settings.__slots__]
+
+
+def near(word: str, known: list[str]) -> str:
+    """A question for the end of a sentence, where `word` is nearly a known one."""
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {found[0]!r}?" if found else ""
 
 
 def given(context: click.Context) -> dict[str, object]:
@@ -164,30 +235,43 @@ def app(**flags: object) -> "App":
     return wiring.make(known, chosen | flags, reporter)
 
 
-def environment() -> dict[str, str]:
+def environment(context: click.Context | None = None) -> dict[str, str]:
     """This process's, with the home that --dir names."""
     import os
 
-    folder = given(click.get_current_context()).get("dir")
+    folder = given(context or click.get_current_context()).get("dir")
     return dict(os.environ) | ({"B2D_HOME": str(folder)} if folder else {})
 
 
-def answer(text: str) -> None:
-    """Say something that programs read: on stdout, at once. Raises B2dError when it cannot be written."""
+def in_json() -> bool:
+    """True when this command line asks for JSON."""
+    return bool(given(click.get_current_context()).get("as_json"))
+
+
+def answer(document: object, text: str = "") -> None:
+    """The answer of a verb, once: the document where JSON was asked for, else the text, which may be none."""
+    if in_json():
+        answer_json(document)
+    elif text:
+        write(text + "\n")
+
+
+def answer_json(document: object) -> None:
+    """Answer in JSON."""
+    import json
+
+    write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def write(text: str) -> None:
+    """Put what programs read on stdout, at once. Raises B2dError when it cannot be written."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         raise B2dError(f"the answer cannot be written: {error.strerror}") from error
-
-
-def answer_json(value: object) -> None:
-    """The same as JSON."""
-    import json
-
-    answer(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def say(text: str) -> None:
@@ -201,6 +285,3 @@ def complain(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-
-
-as_json = click.option("--json", "as_json", is_flag=True, callback=_keep, help="Answer in JSON.")

@@ -12,7 +12,7 @@ THE_WORDS = (
     "config logs start boot resume down halt suspend destroy rm cfg inspect env"
 )
 NOT_ABOUT_AN_EXISTING_ONE = (
-    "init up start boot resume delete destroy rm status ssh list ls download iso config cfg doctor version"
+    "init up start boot resume delete destroy rm status ssh list ls download iso config cfg doctor version completion"
 )
 ISO, CONFIG = ("build", "list"), ("get", "set", "unset", "path", "edit")
 ARGUMENTS = {"screenshot": ["screen.png"], "set": ["memory=640"]}
