@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from b2d import __version__, config
 from b2d.errors import B2dError
@@ -16,11 +17,20 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> B2dError:
     """The error as it is said: what the system refused in the system's words, anything else as a bug."""
     details = "".join(traceback.format_exception(error))
     log = _logged(details, arguments)
+    if isinstance(error, FileNotFoundError) and not _somewhere():
+        return B2dError("the folder that this shell is in is no more", hint="cd")
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
         return B2dError(f"{place}{error.strerror}", details=details)
     where = f" (all of it is in {log})" if log else ""
     return B2dError(f"this is a bug in b2d{where}: {type(error).__name__}: {error}", details=details)
+
+
+def _somewhere() -> bool:
+    try:
+        return Path.cwd().exists()
+    except OSError:
+        return False
 
 
 def _logged(details: str, arguments: Sequence[str]) -> str:

@@ -107,7 +107,13 @@ class Narrow(click.HelpFormatter):
             super().write_usage(prog, args, prefix)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        super().write_dl(rows, 0 if self.narrow else col_max, col_spacing)  # 0: what is explained has its own line
+        if not self.narrow:
+            super().write_dl(rows, col_max, col_spacing)
+            return
+        outer, inner = " " * self.current_indent, " " * (self.current_indent + 2)
+        for term, meaning in rows:  # one below the other
+            self.write(click.wrap_text(term, self.width, outer, inner) + "\n")
+            self.write(click.wrap_text(meaning, self.width, inner, inner) + "\n")
 
 
 class Context(click.Context):

@@ -1,5 +1,6 @@
 """Where everything lies on disk: every path is a property here, and nothing is read or written."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,12 +153,12 @@ class MachinePaths:
     def _socket(self, name: str) -> Path:
         """In the machine's folder where the path is short enough for a socket, else in the temporary folder."""
         here = self.folder / name
-        if len(str(here).encode()) <= SOCKET_PATH_LIMIT:
+        if len(os.fsencode(here)) <= SOCKET_PATH_LIMIT:
             return here
         import hashlib
         import tempfile
 
-        digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"b2d-{digest}" / name
 
     @property

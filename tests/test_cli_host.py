@@ -154,7 +154,14 @@ def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: s
 
 @pytest.mark.parametrize(
     "typed",
-    ["status --json --foo", "status --foo --json", "ls --json x", "config --json memry", "stat --json", "stop now --json"],
+    [
+        "status --json --foo",
+        "status --foo --json",
+        "ls --json x",
+        "config --json memry",
+        "stat --json",
+        "stop now --json",
+    ],
 )
 def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, typed: str) -> None:
     told = prompt.b2d(*typed.split())
