@@ -87,10 +87,11 @@ def _check(origin: str, text: str) -> None:
 
 
 def _keep(home: Home, text: str) -> None:
+    content = text.encode("utf-8", "surrogateescape")  # where the locale is ASCII, what is typed comes in so
     try:
-        content = text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"TOML is UTF-8, and cannot hold {text[error.start : error.end]!r}") from error
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"TOML is UTF-8, and cannot hold {content[error.start : error.end]!r}") from error
     with refusals_told(home.config):
         write_whole(home.config.resolve(), content)  # it may be a link to where somebody keeps such files
 

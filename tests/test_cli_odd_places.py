@@ -99,6 +99,13 @@ def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[
         assert prompt.b2d("stop", **environment).code == 3
 
 
+def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "set", "image=/tmp/grün", **CAPITALS).code == 0
+    assert prompt.home.config.read_text(encoding="utf-8") == 'image = "/tmp/grün"\n'
+    told = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
+    assert (told.code, told.err) == (2, "b2d: TOML is UTF-8, and cannot hold b'\\xfc'\n")
+
+
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
 def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
     leader, follower = pty.openpty()

@@ -72,3 +72,22 @@ def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])
 def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
     assert loaded(prompt, *typed.split()) & ((HEAVY | SLOW | MACHINES | NOUNS) - {"shutil"}) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [""],
+        ["st"],
+        ["up", "--me"],
+        ["--vm", ""],
+        ["config", "set", "dri"],
+        ["set", ""],
+        ["screenshot", ""],
+        ["frob", ""],
+    ],
+)
+def test_tab_loads_nothing_that_takes_time(prompt: Prompt, words: list[str]) -> None:
+    for name in ("one", "two"):
+        MachineStore(prompt.home).write(a_spec(name))
+    assert loaded(prompt, "completion", "bash", "--", *words) & (HEAVY | (SLOW - {"difflib"}) | MACHINES) == set()
