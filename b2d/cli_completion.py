@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.command import Command, answer, write
+from b2d.command import Command, answer
 from b2d.completion import FILES, SCRIPTS, SHELLS, whole
 from b2d.errors import B2dError
 
@@ -23,11 +23,8 @@ def completion(shell: str, words: tuple[str, ...]) -> None:
         return
     typed, cut = whole(list(words)) if shell == "bash" else (list(words), "")
     option = typed[-1].partition("=")[0] + "=" if typed[-1].startswith("--") and "=" in typed[-1] else ""
-    lines = []
-    for value, meaning in _found(typed):
-        candidate = value if value == FILES else (option + value).removeprefix(cut)
-        lines.append(f"{candidate}\t{meaning}" if meaning else candidate)
-    write("".join(f"{line}\n" for line in lines))
+    found = {one if one == FILES else (option + one).removeprefix(cut): meaning for one, meaning in _found(typed)}
+    answer(found, "\n".join(f"{one}\t{meaning}" if meaning else one for one, meaning in found.items()))
 
 
 def _found(words: list[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d import config as settings
-from b2d.command import Command, Commands, answer, app, complain, environment, say, values
+from b2d.command import Command, Commands, answer, app, complain, environment, near, say, values
 from b2d.errors import B2dError, ConfigError
 from b2d.settings import Settings
 from b2d.toml_text import literal
@@ -32,8 +32,17 @@ class Config(Commands):
         if not args and ctx.resilient_parsing:  # somebody presses TAB
             return super().parse_args(ctx, args)
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            self._check(ctx, args[:1])
             args = ["get", *args]
         return super().parse_args(ctx, args)
+
+    def _check(self, ctx: click.Context, words: list[str]) -> None:
+        """Refuse what is neither a command nor a setting, but nearly a command."""
+        for word in words:
+            if word in Settings.__slots__ or near(word, list(Settings.__slots__)):
+                return
+            if meant := near(word, list(self.commands)):
+                raise click.UsageError(f"there is no command {word!r}{meant}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
         """The commands, and the settings, since it answers with them too."""

@@ -97,6 +97,8 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("set memory", "what memory is to be is missing", "memory=VALUE"),
         ("set memory=3", "memory cannot be '3'", "from 256 to 1048576"),
         ("set tls=no", "tls of a machine stays as it was made with", "one of memory, cpus, disk"),
+        ("config edti", "there is no command 'edti': did you mean 'edit'?", "b2d config --help"),
+        ("config sett memory=1", "there is no command 'sett': did you mean 'set'?", "b2d config --help"),
         ("config memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("shellinit --shell abacus", "there is no shell 'abacus'", "one of sh, bash"),
         ("init --image /nowhere.iso", "there is no image '/nowhere.iso'", "give debian"),

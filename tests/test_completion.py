@@ -1,5 +1,6 @@
 """TAB in real shells: what is typed half is whole when Enter is pressed."""
 
+import json
 import os
 import pty
 import select
@@ -137,6 +138,7 @@ def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
     assert "up" in offered(prompt, "help", "")
     assert {"get", "set", "edit", "memory"} <= {*offered(prompt, "config", "")}
     assert offered(prompt, "ssh", "ls", "") == []
+    assert offered(prompt, "--json", "status", "--json", "--verb") == ["--verbose"]
     assert offered(prompt, "up", "--memory", "") == []
 
 
@@ -169,6 +171,8 @@ def test_what_bash_cut_is_put_together(cut: list[str], joined: list[str], left: 
 
 
 def test_the_script_is_the_answer_and_a_shell_without_one_is_told(prompt: Prompt) -> None:
+    told = prompt.b2d("completion", "bash", "--json", "--", "config", "me")
+    assert json.loads(told.out) == {"memory": ""}
     for name in SHELLS:
         told = prompt.b2d("completion", name)
         assert (told.code, told.err) == (0, "")

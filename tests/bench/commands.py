@@ -22,6 +22,7 @@ VERBS = (
     ("config", 5.0, 0),
     ("list", 8.0, 0),
     ("status", 8.0, 4),
+    ("completion bash -- up --me", 8.0, 0),
 )
 
 
@@ -38,7 +39,7 @@ def measure(folder: Path, rounds: int) -> Table:
     for number in range(rounds + 2):
         for name, command, code in (
             (FLOOR, [sys.executable, "-c", "pass"], 0),
-            *((f"b2d {verb}", [B2D, verb], code) for verb, _, code in VERBS),
+            *((f"b2d {verb}", [B2D, *verb.split()], code) for verb, _, code in VERBS),
         ):
             taken = seconds(command, environment, code)
             if number >= 2:  # the first rounds fill the caches
