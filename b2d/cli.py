@@ -1,6 +1,7 @@
 """The command line: which verbs there are, how an error is said, and the exit code."""
 
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,7 @@ def _group() -> Verbs:
 def main() -> int:
     """Run this process's command line; its exit code. Raises KeyboardInterrupt."""
     heed()
+    threading.excepthook = sys.unraisablehook = _unheard
     # paths are bytes, and come out as they came in; on a stdout of ASCII too, as the door's answers do
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
@@ -152,6 +154,14 @@ def main() -> int:
     except BrokenPipeError:
         _close_stdout()
         return 1
+
+
+def _unheard(failure: Any) -> None:
+    """What fails in a thread or in leaving is told by whoever waits for it, if anybody does."""
+    from b2d.bug import unforeseen
+
+    if isinstance(failure.exc_value, Exception):
+        unforeseen(failure.exc_value, sys.argv[1:])
 
 
 def _run(arguments: list[str]) -> int:

@@ -157,6 +157,17 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
     assert log.stat().st_size > before
 
 
+def test_what_fails_where_nobody_waits_is_in_the_log_alone(prompt: Prompt) -> None:
+    thread = "import threading\nthread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\n"
+    leaving = "class Leaves:\n    def __del__(self):\n        [][1]\nLeaves()\n"
+    told = prompt.b2d(
+        "stop", PYTHONPATH=broken_library(prompt, "filelock", f"{thread}{leaving}raise OSError(28, 'No')")
+    )
+    assert (told.code, told.out, told.err) == (1, "", "b2d: No\n     more: -v\n")
+    assert "ZeroDivisionError" in prompt.home.log.read_text()
+    assert "IndexError" in prompt.home.log.read_text()
+
+
 def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
     (prompt.folder / ".b2d").mkdir()
