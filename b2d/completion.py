@@ -49,7 +49,7 @@ FISH = r"""function __b2d_complete
         if test "$line" = :files
             __fish_complete_path (commandline -ct)
         else
-            echo $line
+            printf '%s\n' $line
         end
     end
 end
