@@ -1,13 +1,14 @@
 """What every command has in common: its options, its help, what it says, and the app that its options make."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from b2d.errors import B2dError
+from b2d.narrow import Narrow
 from b2d.profile import SWITCHES, VALUED
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from b2d.app import App
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
+# what a terminal would obey, were it in a name or in something that a guest said; of lines only their ends are left
+OBEYED = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
 NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls", "dir"})
 
 
@@ -88,32 +91,6 @@ def values(_: click.Context, parameter: click.Parameter, typed: str) -> list[str
     from b2d import completion
 
     return completion.values(parameter.name or "", typed)
-
-
-class Narrow(click.HelpFormatter):
-    """Help as wide as the terminal up to 80 columns; click knows none below 50."""
-
-    def __init__(self, **_: Any) -> None:
-        import shutil
-
-        columns = max(shutil.get_terminal_size().columns, 20)
-        self.narrow = columns < 50
-        super().__init__(width=columns if self.narrow else min(columns, 80) - 2)
-
-    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        if self.narrow:  # click would begin what follows the verb far to the right
-            self.write(click.wrap_text(f"Usage: {prog} {args}", self.width, "", "  ") + "\n")
-        else:
-            super().write_usage(prog, args, prefix)
-
-    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        if not self.narrow:
-            super().write_dl(rows, col_max, col_spacing)
-            return
-        outer, inner = " " * self.current_indent, " " * (self.current_indent + 2)
-        for term, meaning in rows:  # one below the other
-            self.write(click.wrap_text(term, self.width, outer, inner) + "\n")
-            self.write(click.wrap_text(meaning, self.width, inner, inner) + "\n")
 
 
 class Context(click.Context):
@@ -289,5 +266,5 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Say on stderr what went wrong. That nobody can hear it changes nothing."""
     with suppress(OSError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(text.translate(OBEYED) + "\n")
         sys.stderr.flush()

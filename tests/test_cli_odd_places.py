@@ -106,6 +106,13 @@ def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: P
     assert (told.code, told.err) == (2, "b2d: TOML is UTF-8, and cannot hold b'\\xfc'\n")
 
 
+def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
+    file = prompt.folder / "a\x1b[2Jb\rc\x9b"
+    file.touch()
+    told = prompt.b2d("list", B2D_HOME=str(file))
+    assert told.err == f"b2d: {prompt.folder}/a\ufffd[2Jbc\ufffd/config.toml cannot be read: Not a directory\n"
+
+
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
 def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
     leader, follower = pty.openpty()
