@@ -117,11 +117,14 @@ class Verbs(Commands):
 
 
 def _ours(arguments: list[str]) -> list[str]:
-    """What is said to b2d: what follows the verb ssh is the guest's."""
-    for number, word in enumerate(arguments):
-        if word == "ssh" and arguments[number - 1 : number] != ["--vm"]:
-            return arguments[:number]
-    return arguments
+    """What is said to b2d: what follows the verb ssh, but for options, is the guest's."""
+    ours, ssh = 0, False
+    for word in arguments:
+        if ssh and (word == "--" or not word.startswith("-")):
+            break
+        ssh = ssh or (word == "ssh" and arguments[ours - 1 : ours] != ["--vm"])
+        ours += 1
+    return arguments[:ours]
 
 
 def _bare(word: str) -> str:
