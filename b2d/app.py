@@ -3,7 +3,6 @@
 What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from b2d.errors import ConfigError, HypervisorUnusable
 from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
 from b2d.settings import Settings
+from b2d.sources import BOOT2DOCKER, DEBIAN, is_file, is_releases, named
 
 if TYPE_CHECKING:
     from b2d.doctor import Examination
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from b2d.machine import Machine
     from b2d.model import Endpoint, Image, MachineSpec
     from b2d.ports import Driver, Guest, Reporter
+    from b2d.releases import Release
     from b2d.store import MachineStore
 
 QEMU, VIRTUALBOX = "qemu", "virtualbox"
-DEBIAN, BOOT2DOCKER = "debian", "boot2docker"
 LEAST_MEMORY_MIB = 512
 
 
@@ -112,16 +112,37 @@ class App:
 
     def obtain(self, source: str) -> "Image":
         """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
+        from b2d import releases
+
         if source == DEBIAN:
             return self._build()
         if source == BOOT2DOCKER:
-            from b2d.releases import boot2docker_release
-
-            release = boot2docker_release(self.reporter)
-            return self._download(release.url, source, release.sha256)
+            known = self.images.find(source) is not None
+            release = releases.newest_release() if known else releases.boot2docker_release(self.reporter)
+            return self._download(release.url, source, release)
+        if is_releases(source):
+            release = releases.newest_release(source)
+            return self._download(release.url, source, release)
         if "://" in source:
             return self._download(source, source)
         return self.images.adopt(Path(source), source)
+
+    def renew(self, source: str) -> tuple["Image", str]:
+        """The newest image of a source, and whether it is new; where nobody can be asked, what is kept.
+
+        Raises DownloadFailed.
+        """
+        from b2d.web import Unanswered
+
+        before = {image.sha256 for image in self.images.all()}
+        try:
+            image = self.obtain(source)
+        except Unanswered as error:
+            kept = self.images.find(source)
+            if kept is None:
+                raise
+            return kept, f"what is kept, as no newer one could be asked for ({error.message})"
+        return image, "the newest already" if image.sha256 in before else "kept"
 
     def build_iso(self, architecture: str, output: Path) -> str:
         """Assemble b2d's own image at `output`; its version."""
@@ -161,7 +182,7 @@ class App:
 
     def _first_image(self, source: str) -> "Image":
         """A file as it is now; of other sources what is kept, if anything is."""
-        kept = None if _is_file(source) else self.images.find(source)
+        kept = None if is_file(source) else self.images.find(source)
         return kept or self.obtain(source)
 
     def _build(self) -> "Image":
@@ -173,14 +194,31 @@ class App:
             with self.reporter.step("keeping the image"):
                 return self.images.adopt(iso, DEBIAN)
 
-    def _download(self, url: str, source: str, sha256: str = "") -> "Image":
+    def _download(self, url: str, source: str, release: "Release | None" = None) -> "Image":
         from b2d import download
+        from b2d.releases import check_label
 
-        iso = download.fetch(url, self.home.cache, self.reporter, sha256=sha256)
-        try:
-            return self.images.adopt(iso, source)
-        finally:
-            iso.unlink(missing_ok=True)
+        sha256, version = (release.sha256, release.version) if release else ("", "")
+        with download.alone(url, self.home.cache, self.reporter):
+            kept = self.images.sound(sha256 or download.last(url, self.home.cache))
+            if kept and sha256:
+                return self._newest_again(kept, source)
+            known = kept.sha256 if kept else ""
+            try:
+                iso = download.fetch(url, self.home.cache, self.reporter, sha256=sha256, kept=known)
+            except download.Unchanged:
+                return self._newest_again(self.images.get(known), source)
+            try:
+                if release and source == BOOT2DOCKER:
+                    check_label(release, iso, self.reporter)
+                return self.images.take(iso, source, version)
+            finally:
+                iso.unlink(missing_ok=True)
+
+    def _newest_again(self, kept: "Image", source: str) -> "Image":
+        """The kept one as the newest of `source`, whose newest may be another by now, or none."""
+        newest = self.images.find(source)
+        return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)
 
     def _hypervisor(self) -> str:
         """What was asked for; for "auto" VirtualBox where a machine can really start there, else QEMU."""
@@ -225,20 +263,6 @@ def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Rep
     for remark in effective.remarks:
         reporter.warn(remark)
     return App(home, effective, reporter)
-
-
-def named(source: str) -> str:
-    """The name under which images of a source are kept: a file by its whole path. Raises ConfigError."""
-    if not _is_file(source):
-        return source
-    path = Path(os.path.expanduser(source)).absolute()  # noqa: PTH111  pathlib's raises for a ~ that is nobody's
-    if not path.is_file():
-        raise ConfigError(f"there is no image {source!r}", hint="give debian, boot2docker, an address or a file")
-    return str(path)
-
-
-def _is_file(source: str) -> bool:
-    return source not in (DEBIAN, BOOT2DOCKER) and "://" not in source
 
 
 def _guest(endpoint: "Endpoint", paths: MachinePaths) -> "Guest":

@@ -40,19 +40,17 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def download(source: str | None) -> None:
     """Get the newest image; machines take it up when they start.
 
-    SOURCE is debian, boot2docker, an address or a file.
+    SOURCE is debian, boot2docker, a file, or the address of an ISO or of a releases API (GitHub's or an Enterprise's).
     """
     from dataclasses import asdict
 
-    from b2d.app import named
+    from b2d.sources import named
 
     it = app()
     wanted = source or _followed_source(it.settings.vm) or it.settings.image
-    before = {image.sha256 for image in it.images.all()}
-    image = it.obtain(named(wanted))
-    known = image.sha256 in before
-    say(f"{image.version} is {'the newest already' if known else 'kept'}: {image.iso}")
-    answer({**asdict(image), "changed": not known})
+    image, word = it.renew(named(wanted))
+    say(f"{image.version} is {word}: {image.iso}")
+    answer({**asdict(image), "changed": word == "kept"})
 
 
 def _followed_source(name: str) -> str:

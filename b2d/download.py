@@ -1,10 +1,8 @@
 """An ISO is fetched from a web server: whole and as announced, or not at all; a next try goes on."""
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from b2d import web
 from b2d.errors import Busy, DownloadFailed
-from b2d.files import private_folder, write_whole
+from b2d.files import FULL, check_room, no_room, private_folder, write_whole
 from b2d.iso9660 import is_web_page, read_volume
 from b2d.ports import Progress, Reporter
 from b2d.web import Pace, Patience
@@ -23,6 +21,11 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
+LOCK_WAIT_S = 1800.0
+
+
+class Unchanged(Exception):
+    """The server still has what was fetched last: nothing came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class _Mark:
     def condition(self) -> str:
         """What to ask with If-Range; a weak etag does not promise the same bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+    @property
+    def unless_same(self) -> dict[str, str]:
+        """What to ask for another file only with."""
+        asked = {"If-None-Match": self.etag, "If-Modified-Since": "" if self.etag else self.modified}
+        return {name: value for name, value in asked.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +63,72 @@ class _Place:
         return self.folder / f"{self.stem}.mark"
 
     @property
-    def whole(self) -> Path:
-        return self.folder / f"{self.stem}.iso"
+    def last(self) -> Path:
+        """The mark and the hash of what was fetched last."""
+        return self.folder / f"{self.stem}.last"
 
     @property
-    def lock(self) -> Path:
-        return self.folder / f"{self.stem}.lock"
+    def whole(self) -> Path:
+        return self.folder / f"{self.stem}.iso"
 
     def forget(self) -> None:
         self.part.unlink(missing_ok=True)
         self.mark.unlink(missing_ok=True)
 
 
-def fetch(url: str, folder: Path, reporter: Reporter, *, sha256: str = "", patience: Patience | None = None) -> Path:
-    """The file of `url`, whole, in `folder`; whoever takes it from there may remove it.
+@contextmanager
+def alone(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+    """One at a time fetches `url`, and takes away what came; the kernel holds the lock.
 
-    Raises DownloadFailed, and Busy while another does the same; what the next call can go on from is kept
-    then, nothing else. A Ctrl-C is as any other interruption.
+    The next one waits, and raises Busy when that is very long.
+    """
+    from filelock import FileLock, Timeout
+
+    with _on_disk(folder):
+        lock = FileLock(private_folder(folder) / f"{_place_of(url, folder).stem}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with reporter.step("waiting for another b2d that downloads the same"):
+                try:
+                    lock.acquire(timeout=wait_s)
+                except Timeout:
+                    raise Busy("another b2d downloads the same", hint="try again when that has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def last(url: str, folder: Path) -> str:
+    """The hash of what was fetched last, "" when that is not known."""
+    return _read(_place_of(url, folder).last).get("sha256", "")
+
+
+def fetch(
+    url: str, folder: Path, reporter: Reporter, *, sha256: str = "", kept: str = "", patience: Patience | None = None
+) -> Path:
+    """The file of `url`, whole, in `folder`, from where it should be taken away; the caller is `alone`.
+
+    Raises Unchanged when it still is what has the hash `kept`, and DownloadFailed: what the next call can go on
+    from is kept then, nothing else. A Ctrl-C is as any other interruption.
     """
     place = _place_of(url, folder)
-    with _on_disk(folder), _alone(place), _only_resumable(place):
+    with _on_disk(folder), _only_resumable(place):
+        private_folder(folder)
+        begun = _size(place.part)
         for left in reversed(range(ATTEMPTS)):
             had = _size(place.part)
             try:
-                _transfer(url, place, reporter, patience or Patience())
+                _transfer(url, place, reporter, patience or Patience(), kept)
                 break
             except web.Interrupted as error:
-                if not left or _size(place.part) <= had:
+                if left and _size(place.part) > had:
+                    reporter.note(f"{error.message}; going on from {_mebibytes(_size(place.part))}")
+                elif _size(place.part) > begun:  # it answered: there is something new
+                    raise web.Interrupted(error.message, hint=error.hint, details=error.details) from error
+                else:
                     raise
-                reporter.note(f"{error.message}; going on from {_mebibytes(_size(place.part))}")
         return _accept(url, place, sha256)
 
 
@@ -90,25 +136,29 @@ def _place_of(url: str, folder: Path) -> _Place:
     return _Place(folder, hashlib.sha256(url.encode()).hexdigest()[:32])
 
 
-def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience) -> None:
+def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience, kept: str) -> None:
     """Bring the part to its full size."""
-    mark = _read_mark(place)
+    mark = _read_mark(place.mark)
     had = _size(place.part) if mark.condition else 0
     headers = {"Range": f"bytes={had}-", "If-Range": mark.condition} if had else {}
+    if not had and kept and kept == _read(place.last).get("sha256"):
+        headers = _read_mark(place.last).unless_same
     with web.answer(url, headers, read_s=patience.read_s) as response:
         if had and response.status_code == 416:  # nothing behind what is had: it is whole, or not of this file
             if response.headers.get("Content-Range") == f"bytes */{had}":
                 return
             place.forget()
             raise web.Interrupted(f"{url} has become another file", hint=web.HINT_AGAIN)
+        if response.status_code == 304 and headers and not had:
+            raise Unchanged
         web.refuse(response)
         if not had or not _goes_on(response, had):
             had = 0
             _begin_anew(place, response)
         announced = response.headers.get("Content-Length", "")
         total = had + int(announced) if announced.isdecimal() else 0
-        _check_space(place.folder, total - had)
-        with _bar(reporter, url, had, total) as advance:
+        check_room(place.folder, total - had)
+        with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, patience, advance)
     if total and _size(place.part) != total:
         raise web.Interrupted(f"{url} ended after {_size(place.part)} of {total} bytes", hint=web.HINT_AGAIN)
@@ -140,21 +190,21 @@ def _accept(url: str, place: _Place, sha256: str) -> Path:
     """Rename the part when it is what it should be; else remove it."""
     try:
         read_volume(place.part)
-        if sha256:
-            _check_hash(place.part, sha256)
+        found = _hash_of(place.part)
+        if sha256 and found != sha256.lower():
+            raise DownloadFailed(f"this is not what was published: sha256 {found}, and {sha256} was promised")
     except DownloadFailed as error:
         place.forget()
         raise DownloadFailed(f"{url}: {error.message}", hint=error.hint or web.HINT_ADDRESS) from error
+    write_whole(place.last, json.dumps({**asdict(_read_mark(place.mark)), "sha256": found}).encode())
     place.part.replace(place.whole)
     place.mark.unlink(missing_ok=True)
     return place.whole
 
 
-def _check_hash(path: Path, sha256: str) -> None:
+def _hash_of(path: Path) -> str:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256.lower():
-        raise DownloadFailed(f"this is not what was published: sha256 {found}, and {sha256} was promised")
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -172,29 +222,12 @@ def _bar(reporter: Reporter, url: str, had: int, total: int) -> Iterator[Callabl
 
 
 @contextmanager
-def _alone(place: _Place) -> Iterator[None]:
-    """One at a time grows the part; the kernel holds the lock."""
-    from filelock import FileLock, Timeout
-
-    private_folder(place.folder)
-    lock = FileLock(place.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise Busy("another b2d downloads the same", hint="try again when that has ended") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def _only_resumable(place: _Place) -> Iterator[None]:
     """Keep no part that cannot be gone on from."""
     try:
         yield
     finally:
-        if not _read_mark(place).condition:
+        if not _read_mark(place.mark).condition:
             place.forget()
 
 
@@ -203,25 +236,31 @@ def _on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make room, then go on with the same command" if error.errno == errno.ENOSPC else ""
-        raise DownloadFailed(f"{error.filename or folder}: {error.strerror or error}", hint=hint) from error
+        raise DownloadFailed(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DownloadFailed(
-            f"{folder} has {_mebibytes(free)} free, and {_mebibytes(needed)} ({needed} bytes) are to come",
-            hint="make room, then go on with the same command",
-        )
-
-
-def _read_mark(place: _Place) -> _Mark:
+@contextmanager
+def _until_full(place: _Place, total: int) -> Iterator[None]:
+    """Others write on the disk too: name what is missing when it is full after all."""
     try:
-        kept = json.loads(place.mark.read_bytes())
-        return _Mark(str(kept["etag"]), str(kept["modified"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return _Mark()
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise no_room(place.folder, max(0, total - _size(place.part))) from error
+
+
+def _read(path: Path) -> dict[str, str]:
+    """What was noted there; nothing where that cannot be read."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _read_mark(path: Path) -> _Mark:
+    noted = _read(path)
+    return _Mark(noted.get("etag", ""), noted.get("modified", ""))
 
 
 def _begin_anew(place: _Place, response: "requests.Response") -> None:

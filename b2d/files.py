@@ -1,11 +1,15 @@
 """Files: ours are written whole, others' are read as they are, and folders that hold secrets are closed to others."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2d.errors import B2dError
+from b2d.errors import B2dError, DownloadFailed
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -16,6 +20,20 @@ def refusals_told(path: Path) -> Iterator[None]:
     except OSError as error:
         named = error.filename2 or error.filename or path  # of a rename, the name that was to be
         raise B2dError(f"{named}: {error.strerror or error}") from error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise DownloadFailed unless so many more bytes fit there."""
+    if shutil.disk_usage(folder).free < needed:
+        raise no_room(folder, needed)
+
+
+def no_room(folder: Path, needed: int) -> DownloadFailed:
+    """What to raise where they do not, or did not: 0 is a number that nobody knows."""
+    free = shutil.disk_usage(folder).free / (1 << 20)
+    wanted = f"{needed / (1 << 20):.1f} MiB ({needed} bytes)" if needed else "more"
+    hint = "make room, then go on with the same command"
+    return DownloadFailed(f"{folder} has {free:.1f} MiB free, and {wanted} are needed", hint=hint)
 
 
 def text_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """What is taken out of a kept ISO and laid beside it, so that a hypervisor needs no boot loader."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from b2d import bzimage, stored
 from b2d.errors import DownloadFailed
-from b2d.files import write_whole
+from b2d.files import check_room, write_whole
 from b2d.iso9660 import SECTOR
 from b2d.layout import ImagePaths
 from b2d.model import Extent
@@ -84,6 +85,7 @@ def unpack(paths: ImagePaths) -> Content:
 
 def copy(source: Path, target: Path) -> str:
     """Copy a file, down to the disk itself, and return its sha256 in hexadecimal."""
+    check_room(target.parent, source.stat().st_size)
     digest = hashlib.sha256()
     with source.open("rb") as old, target.open("wb") as new:
         while chunk := old.read(CHUNK):
@@ -93,6 +95,20 @@ def copy(source: Path, target: Path) -> str:
         os.fsync(new.fileno())
     target.chmod(0o600)
     return digest.hexdigest()
+
+
+def move(source: Path, target: Path) -> str:
+    """The same, and `source` is gone: on one disk there is room for it already."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        sha256 = copy(source, target)
+        source.unlink()
+        return sha256
+    target.chmod(0o600)
+    return hash_of(target)
 
 
 def hash_of(path: Path) -> str:

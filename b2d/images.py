@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,17 +63,35 @@ class Images:
             raise B2dError(f"the image {sha256[:12]} is not kept any more", hint=HINT)
         return self._image(sha256, facts)
 
-    def adopt(self, iso: Path, source: str) -> Image:
+    def sound(self, sha256: str) -> Image | None:
+        """The one of that hash, or None where it is not kept, or damaged."""
+        try:
+            image = self.get(sha256)
+            self.verify(image)
+        except B2dError:
+            return None
+        return image
+
+    def adopt(self, iso: Path, source: str, version: str = "") -> Image:
         """Take a copy of `iso` in as the newest of `source`; twice is fine. The file itself stays as it is.
+
+        `version` is what it is called where it was published: not every label names one.
 
         Raises DownloadFailed unless it is a whole ISO image, and B2dError where the home cannot be written:
         nothing is kept then.
         """
+        return self._take_in(iso, source, version, image_files.copy)
+
+    def take(self, iso: Path, source: str, version: str = "") -> Image:
+        """The same with the file itself, which is gone from where it was."""
+        return self._take_in(iso, source, version, image_files.move)
+
+    def _take_in(self, iso: Path, source: str, version: str, bring: Callable[[Path, Path], str]) -> Image:
         with refusals_told(self.home.images):
             volume = read_volume(iso)
             with self._lock():
-                sha256 = self._copy_in(iso)
-                facts = self._describe(sha256, volume.version, source)
+                sha256 = self._bring_in(iso, bring)
+                facts = self._describe(sha256, version or volume.version, source)
         return self._image(sha256, facts, source)
 
     def verify(self, image: Image) -> None:
@@ -159,15 +177,15 @@ class Images:
             stored=paths.stored if facts.stored else None,
         )
 
-    def _copy_in(self, iso: Path) -> str:
-        """Copy `iso` to where its hash says. What lies there sound stays: a machine may run it."""
+    def _bring_in(self, iso: Path, bring: Callable[[Path, Path], str]) -> str:
+        """Put `iso` where its hash says. What lies there sound stays: a machine may run it."""
         # we hold the lock: what is unfinished is of a b2d that died
         for left in self.home.images.glob(f".*{image_files.UNFINISHED}"):
             left.unlink(missing_ok=True)
         temporary = self.home.images / f".{os.getpid()}{image_files.UNFINISHED}"
         try:
-            sha256 = image_files.copy(iso, temporary)
-            read_volume(temporary)  # what was copied, which need not be what was looked at first
+            sha256 = bring(iso, temporary)
+            read_volume(temporary)  # what was brought, which need not be what was looked at first
             paths = self.home.image(sha256)
             if not _is_sound(paths.iso, sha256, {}):
                 temporary.replace(paths.iso)

@@ -12,8 +12,9 @@ PRIMARY = b"\x01CD001\x01"
 LABEL = slice(40, 72)
 BLOCKS = 80  # 32 bits, little endian first; the block size is at 128, 16 bits likewise
 BLOCK_SIZE = 128
-# "Boot2Bocker" is how 1.2.0 was spelt; 18.09.0 names no version
+# "Boot2Bocker" is how 1.2.0 was spelt
 LABEL_PREFIXES = ("b2d-v", "Boot2Docker-v", "Boot2Bocker-v")
+LABEL_OF_18_09_0 = "Boot2Docker"  # it names no version
 START_LIMIT = 512
 
 
@@ -23,6 +24,11 @@ class Volume:
 
     label: str
     size: int  # bytes
+
+    @property
+    def is_boot2docker(self) -> bool:
+        """True when the label is one of the four forms that boot2docker's had."""
+        return self.label == LABEL_OF_18_09_0 or self.label.startswith(LABEL_PREFIXES)
 
     @property
     def version(self) -> str:

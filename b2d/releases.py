@@ -1,17 +1,18 @@
-"""Which release of boot2docker is the last one: GitHub is asked; what is known by heart stands in."""
+"""Which release is the newest, as a releases API tells it; boot2docker's last is known by heart."""
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from b2d import web
 from b2d.errors import DownloadFailed
+from b2d.iso9660 import is_web_page, read_volume
 from b2d.ports import Reporter
 
 BOOT2DOCKER = "https://api.github.com/repos/boot2docker/boot2docker/releases"
 ISO = "boot2docker.iso"
-# release notes quote the output of sha256sum
-QUOTED_SHA256 = re.compile(rf"\b([0-9a-f]{{64}})\s+\*?{re.escape(ISO)}\b")
+QUOTED_SHA256 = r"\b([0-9a-f]{64})\s+\*?%s\b"  # release notes quote the output of sha256sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +39,57 @@ def boot2docker_release(reporter: Reporter, api: str = BOOT2DOCKER, known: Relea
         return known
 
 
-def newest_release(api: str) -> Release:
-    """The first full release with an ISO that a releases API (GitHub's or an Enterprise's) lists.
+def newest_release(api: str = BOOT2DOCKER) -> Release:
+    """The first full release with an ISO that a releases API lists; where it names one release, that one.
 
     Raises DownloadFailed.
     """
     with web.answer(api, {"Accept": "application/vnd.github+json"}) as response:
         web.refuse(response)
         content = web.content(response)
+    if is_web_page(content):
+        raise DownloadFailed(f"{api} is a web page, not a releases API", hint=web.HINT_PORTAL)
     try:
-        full = (one for one in _json(content) if not one.get("prerelease") and not one.get("draft"))
-        release = next((found for one in full if (found := _release(one))), None)
+        release = next((found for one in _candidates(content) if (found := _release(one))), None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DownloadFailed(f"{api} does not answer as a releases API does", details=repr(error)) from error
     if release is None:
-        raise DownloadFailed(f"{api} lists no release with an ISO")
+        raise DownloadFailed(f"{api} lists no release with an ISO", hint=web.HINT_ADDRESS)
+    web.onward(api, release.url)
     return release
 
 
-def _json(content: bytes) -> Any:
+def check_label(release: Release, iso: Path, reporter: Reporter) -> None:
+    """Raise DownloadFailed for what is no ISO of boot2docker's; warn of one of another release. Both have been."""
+    volume = read_volume(iso)
+    if not volume.is_boot2docker:
+        message = f"{release.url} is another ISO than boot2docker's: its label is {volume.label!r}"
+        raise DownloadFailed(message, hint="give the address of the one that you want")
+    if volume.version not in (release.version, volume.label):
+        reporter.warn(f"the ISO of release {release.version} says that it is {volume.version}")
+
+
+def _candidates(content: bytes) -> list[dict[str, Any]]:
     import json
 
-    return json.loads(content)
+    told = json.loads(content)
+    if isinstance(told, dict):
+        return [told]
+    return [one for one in told if not one.get("prerelease") and not one.get("draft")]
 
 
 def _release(one: dict[str, Any]) -> Release | None:
-    """None when it has no ISO."""
-    asset = next((asset for asset in one["assets"] if asset["name"] == ISO), None)
-    if asset is None:
+    """None when it has no ISO: boot2docker.iso, or the only one."""
+    assets = {str(asset["name"]): asset for asset in one["assets"]}
+    isos = [name for name in assets if name.lower().endswith(".iso")]
+    name = ISO if ISO in isos else isos[0] if len(isos) == 1 else ""
+    if not name:
         return None
+    asset = assets[name]
     published = str(asset.get("digest") or "")  # GitHub's own, for what was uploaded since 2025
     if published.startswith("sha256:"):
         sha256 = published.removeprefix("sha256:")
     else:
-        quoted = QUOTED_SHA256.search(str(one.get("body") or ""))
+        quoted = re.search(QUOTED_SHA256 % re.escape(name), str(one.get("body") or ""))
         sha256 = quoted[1] if quoted else ""
     return Release(str(one["tag_name"]).removeprefix("v"), str(asset["browser_download_url"]), sha256)

@@ -1,9 +1,11 @@
 """A question to a web server: bounded in time, careful with redirects, and its failures in a user's words."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -24,8 +26,9 @@ HINT_AGAIN = "try again in a moment"
 HINT_PORTAL = "open any page in a browser: this network may want a login first"
 HINT_ADDRESS = "check the address, and whether this host is on the network"
 HINT_PROXY = "check http_proxy, https_proxy and no_proxy"
-HINT_AUTHORITY = "for an authority of your own, set REQUESTS_CA_BUNDLE to its certificate file"
-HINTS = {407: HINT_PROXY, 408: HINT_AGAIN, 429: "wait a while: this server limits how often it may be asked"}
+HINT_AUTHORITY = "for an authority of your own, set REQUESTS_CA_BUNDLE or SSL_CERT_FILE to its certificate file"
+HINT_LIMIT = "wait a while: this server limits how often it may be asked"
+HINTS = {407: HINT_PROXY, 408: HINT_AGAIN, 429: HINT_LIMIT, 511: HINT_PORTAL}
 MEANINGS = {
     401: "wants a user and a password",
     403: "refuses to give it",
@@ -33,7 +36,9 @@ MEANINGS = {
     407: "is behind a proxy that wants a user and a password",
     410: "has it no more",
     429: "was asked too often",
+    511: "cannot be reached before a login to this network",
 }
+AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HEADERS = {
     "User-Agent": "b2d",
     "Accept-Encoding": "identity",  # the bytes as they lie there: sizes and ranges are counted in them
@@ -42,6 +47,10 @@ HEADERS = {
 
 class Interrupted(DownloadFailed):
     """The network or the server failed half-way: the same question may well succeed now."""
+
+
+class Unanswered(Interrupted):
+    """Nobody could be asked: there is no network, or the server has trouble, or wants to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ def answer(
     """The server's last answer, whatever its status, its body yet to be read; redirects are followed.
 
     Raises DownloadFailed, and Interrupted where to try again is worth it; also for what fails in the block.
-    Proxies and authorities are those of the environment, as requests has it.
+    Proxies and authorities are those of the environment: as requests has it, and OpenSSL.
     """
     import requests
 
@@ -91,6 +100,7 @@ def answer(
         _check_scheme(url)
         # a session each: a connection that is used again may have been closed by the server meanwhile
         with _edge(url), requests.Session() as session:
+            session.verify = _authorities(url)
             session.headers.update({**HEADERS, **(headers or {})})
             timeouts = (CONNECT_S, read_s)
             with session.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
@@ -98,7 +108,7 @@ def answer(
                 if target is None:
                     yield response
                     return
-        url = _redirected(url, urljoin(url, target))
+        url = onward(url, urljoin(url, target))
     raise DownloadFailed(f"{_host(url)} sends from one address to the next without end", details=url)
 
 
@@ -107,10 +117,12 @@ def refuse(response: "requests.Response") -> None:
     code = response.status_code
     if code in (200, 206):
         return
-    spent = response.headers.get("X-RateLimit-Remaining") == "0"
-    meaning = MEANINGS.get(429 if spent else code, "has trouble itself" if code >= 500 else "says no")
-    kind = Interrupted if code >= 500 or code == 408 else DownloadFailed
-    hint = HINT_AGAIN if code >= 500 else HINTS.get(429 if spent else code, HINT_ADDRESS)
+    sent = response.headers
+    spent = code == 403 and (sent.get("X-RateLimit-Remaining") == "0" or "Retry-After" in sent)  # as GitHub says it
+    told = 429 if spent else code
+    meaning = MEANINGS.get(told, "has trouble itself" if code >= 500 else "says no")
+    kind = Unanswered if told in (408, 429) or (code >= 500 and code != 511) else DownloadFailed
+    hint = HINTS.get(told, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
     raise kind(f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response))
 
 
@@ -139,13 +151,25 @@ def _check_scheme(url: str) -> None:
         raise DownloadFailed(f"{url!r} is no address of a web server", hint="one begins with https://")
 
 
-def _redirected(url: str, target: str) -> str:
+def onward(url: str, target: str) -> str:
+    """The address that an answer of `url` sends to. Raises DownloadFailed where that one would not be trusted."""
     if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
         raise DownloadFailed(
             f"{_host(url)} sends from https to {target}, where anybody on the way could change what comes",
             hint="give an address that stays on https",
         )
     return target
+
+
+def _authorities(url: str) -> str | bool:
+    """The certificates that the environment names; True: those that requests brings."""
+    name = next((name for name in AUTHORITIES if os.environ.get(name)), "")
+    if not name or urlsplit(url).scheme.lower() != "https":
+        return True
+    path = os.environ[name]
+    if not Path(path).exists():
+        raise DownloadFailed(f"there is no {path}, which {name} names", hint=HINT_AUTHORITY)
+    return path
 
 
 def _host(url: str) -> str:
@@ -165,20 +189,20 @@ def _edge(url: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.ProxyError as error:
-        raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
+        raise Unanswered("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
     except requests.exceptions.SSLError as error:
         message = f"{host} is not trusted: its certificate does not hold"
         raise DownloadFailed(message, hint=HINT_AUTHORITY, details=str(error)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise Interrupted(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Unanswered(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise Interrupted(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
+        raise Unanswered(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
         message = f"{url!r} is no address of a web server, or sends to one that is none"
         raise DownloadFailed(message, hint=HINT_ADDRESS, details=str(error)) from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
     except requests.exceptions.ConnectionError as error:
-        raise Interrupted(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Unanswered(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error

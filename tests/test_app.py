@@ -8,10 +8,11 @@ import psutil
 import pytest
 
 from b2d import app as wiring
-from b2d.app import App, named
+from b2d.app import App
 from b2d.drivers.virtualbox import VirtualBoxDriver
 from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
 from b2d.model import MachineSpec, MachineState
+from b2d.sources import named
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import a_b2d_iso
 

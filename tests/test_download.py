@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from b2d import download, web
-from b2d.download import fetch
+from b2d import web
+from b2d.download import alone, fetch
 from b2d.errors import Busy, DownloadFailed
 from b2d.web import Patience
 from tests.fakes import FakeProgress, FakeReporter
@@ -130,7 +130,7 @@ def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path
     reporter = FakeReporter()
     path = fetch(server.url, tmp_path / "cache", reporter, sha256=SHA256.upper())
     assert path.read_bytes() == ISO
-    assert kept(tmp_path / "cache") == [".iso"]
+    assert kept(tmp_path / "cache") == [".iso", ".last"]
     assert reporter.texts("progress") == ["download boot2docker.iso"]
     assert [(bar.done, bar.total) for bar in reporter.bars] == [(len(ISO), len(ISO))]
 
@@ -169,8 +169,8 @@ def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
     with pytest.raises(DownloadFailed, match="from https to http://host/x"):
-        web._redirected("https://host/x", "http://host/x")
-    assert web._redirected("http://host/x", "https://host/x") == "https://host/x"
+        web.onward("https://host/x", "http://host/x")
+    assert web.onward("http://host/x", "https://host/x") == "https://host/x"
 
 
 @pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
@@ -336,8 +336,13 @@ def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_p
 
 def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
     server.answers = [serve()]
-    with download._alone(download._place_of(server.url, tmp_path)), pytest.raises(Busy):
-        fetch(server.url, tmp_path, FakeReporter())
+    reporter = FakeReporter()
+    with alone(server.url, tmp_path, reporter), pytest.raises(Busy), alone(server.url, tmp_path, reporter, wait_s=0.2):
+        fetch(server.url, tmp_path, reporter)
+    assert server.asked == []
+    assert reporter.texts("failed") == ["waiting for another b2d that downloads the same"]
+    with alone(server.url, tmp_path, reporter):
+        assert fetch(server.url, tmp_path, reporter).read_bytes() == ISO
 
 
 def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
