@@ -192,7 +192,7 @@ class App:
             iso = Path(folder) / "b2d.iso"
             self.build_iso("amd64", iso)
             with self.reporter.step("keeping the image"):
-                return self.images.adopt(iso, DEBIAN)
+                return self.images.take(iso, DEBIAN)
 
     def _download(self, url: str, source: str, release: "Release | None" = None) -> "Image":
         from b2d import download
