@@ -112,20 +112,11 @@ class App:
 
     def obtain(self, source: str) -> "Image":
         """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
-        from b2d import releases
-
         if source == DEBIAN:
             return self._build()
-        if source == BOOT2DOCKER:
-            known = self.images.find(source) is not None
-            release = releases.newest_release() if known else releases.boot2docker_release(self.reporter)
-            return self._download(release.url, source, release)
-        if is_releases(source):
-            release = releases.newest_release(source)
-            return self._download(release.url, source, release)
-        if "://" in source:
-            return self._download(source, source)
-        return self.images.adopt(Path(source), source)
+        if is_file(source):
+            return self.images.adopt(Path(source), source)
+        return self._download(self._release(source), source)
 
     def renew(self, source: str) -> tuple["Image", str]:
         """The newest image of a source, and whether it is new; where nobody can be asked, what is kept.
@@ -194,24 +185,36 @@ class App:
             with self.reporter.step("keeping the image"):
                 return self.images.take(iso, DEBIAN)
 
-    def _download(self, url: str, source: str, release: "Release | None" = None) -> "Image":
+    def _release(self, source: str) -> "Release":
+        """What is to be had from a source on the network."""
+        from b2d import releases
+
+        if source == BOOT2DOCKER and self.images.find(source) is None:
+            return releases.boot2docker_release(self.home.cache, self.reporter)
+        if source == BOOT2DOCKER:
+            return releases.newest_release(self.home.cache)
+        if is_releases(source):
+            return releases.newest_release(self.home.cache, source)
+        return releases.Release("", source)
+
+    def _download(self, release: "Release", source: str) -> "Image":
         from b2d import download
         from b2d.releases import check_label
 
-        sha256, version = (release.sha256, release.version) if release else ("", "")
-        with download.alone(url, self.home.cache, self.reporter):
-            kept = self.images.sound(sha256 or download.last(url, self.home.cache))
-            if kept and sha256:
+        cache = self.home.cache
+        with download.alone(release.url, cache, self.reporter):
+            kept = self.images.sound(release.sha256 or download.last(release.url, cache))
+            if kept and release.sha256:
                 return self._newest_again(kept, source)
             known = kept.sha256 if kept else ""
             try:
-                iso = download.fetch(url, self.home.cache, self.reporter, sha256=sha256, kept=known)
+                iso = download.fetch(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
             except download.Unchanged:
                 return self._newest_again(self.images.get(known), source)
             try:
-                if release and source == BOOT2DOCKER:
+                if source == BOOT2DOCKER:
                     check_label(release, iso, self.reporter)
-                return self.images.take(iso, source, version)
+                return self.images.take(iso, source, release.version)
             finally:
                 iso.unlink(missing_ok=True)
 

@@ -122,7 +122,7 @@ def fetch(
             try:
                 _transfer(url, place, reporter, patience or Patience(), kept)
                 break
-            except web.Interrupted as error:
+            except (web.Interrupted, web.Unanswered) as error:
                 if left and _size(place.part) > had:
                     reporter.note(f"{error.message}; going on from {_mebibytes(_size(place.part))}")
                 elif _size(place.part) > begun:  # it answered: there is something new

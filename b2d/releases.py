@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b2d import web
+from b2d import answers, web
 from b2d.errors import DownloadFailed
-from b2d.iso9660 import is_web_page, read_volume
+from b2d.iso9660 import read_volume
 from b2d.ports import Reporter
 
 BOOT2DOCKER = "https://api.github.com/repos/boot2docker/boot2docker/releases"
@@ -30,25 +30,21 @@ LAST_KNOWN = Release(
 )
 
 
-def boot2docker_release(reporter: Reporter, api: str = BOOT2DOCKER, known: Release = LAST_KNOWN) -> Release:
-    """The newest release of boot2docker; `known`, with a warning, when it cannot be asked for."""
+def boot2docker_release(folder: Path, reporter: Reporter, api: str = BOOT2DOCKER) -> Release:
+    """The newest release of boot2docker; LAST_KNOWN, with a warning, when it cannot be asked for."""
     try:
-        return newest_release(api)
+        return newest_release(folder, api)
     except DownloadFailed as error:
-        reporter.warn(f"the releases could not be listed, so {known.version} it is: {error.message}")
-        return known
+        reporter.warn(f"the releases could not be listed, so {LAST_KNOWN.version} it is: {error.message}")
+        return LAST_KNOWN
 
 
-def newest_release(api: str = BOOT2DOCKER) -> Release:
+def newest_release(folder: Path, api: str = BOOT2DOCKER) -> Release:
     """The first full release with an ISO that a releases API lists; where it names one release, that one.
 
-    Raises DownloadFailed.
+    Its answer is kept in `folder`. Raises DownloadFailed.
     """
-    with web.answer(api, {"Accept": "application/vnd.github+json"}) as response:
-        web.refuse(response)
-        content = web.content(response)
-    if is_web_page(content):
-        raise DownloadFailed(f"{api} is a web page, not a releases API", hint=web.HINT_PORTAL)
+    content = answers.ask(api, folder, {"Accept": "application/vnd.github+json"})
     try:
         release = next((found for one in _candidates(content) if (found := _release(one))), None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

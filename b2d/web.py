@@ -49,8 +49,12 @@ class Interrupted(DownloadFailed):
     """The network or the server failed half-way: the same question may well succeed now."""
 
 
-class Unanswered(Interrupted):
+class Unanswered(DownloadFailed):
     """Nobody could be asked: there is no network, or the server has trouble, or wants to be left alone."""
+
+
+class Silent(Interrupted, Unanswered):
+    """It did not answer, and the next may well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,8 @@ def refuse(response: "requests.Response") -> None:
     spent = code == 403 and (sent.get("X-RateLimit-Remaining") == "0" or "Retry-After" in sent)  # as GitHub says it
     told = 429 if spent else code
     meaning = MEANINGS.get(told, "has trouble itself" if code >= 500 else "says no")
-    kind = Unanswered if told in (408, 429) or (code >= 500 and code != 511) else DownloadFailed
+    silent = code == 408 or (code >= 500 and code != 511)
+    kind = Silent if silent else Unanswered if told == 429 else DownloadFailed
     hint = HINTS.get(told, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
     raise kind(f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response))
 
@@ -194,15 +199,15 @@ def _edge(url: str) -> Iterator[None]:
         message = f"{host} is not trusted: its certificate does not hold"
         raise DownloadFailed(message, hint=HINT_AUTHORITY, details=str(error)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise Unanswered(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Silent(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise Unanswered(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
+        raise Silent(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
         message = f"{url!r} is no address of a web server, or sends to one that is none"
         raise DownloadFailed(message, hint=HINT_ADDRESS, details=str(error)) from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
     except requests.exceptions.ConnectionError as error:
-        raise Unanswered(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Silent(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error

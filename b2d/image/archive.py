@@ -51,7 +51,7 @@ def packages(
     """
     found: dict[str, list[Package]] = {}
     for archive in recipe.archives:
-        release = _release(recipe, mirror, archive, reporter)
+        release = _release(recipe, mirror, archive, cache, reporter)
         if release is None:
             continue
         index = _index(release, recipe.component, architecture, mirror, archive)
@@ -107,9 +107,9 @@ def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
     return bytes(result.bytes or b"")
 
 
-def _release(recipe: Recipe, mirror: Mirror, archive: Archive, reporter: Reporter) -> Release | None:
+def _release(recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, reporter: Reporter) -> Release | None:
     url = mirror.url(archive.base, f"{archive.path}/InRelease")
-    release = _parse_release(verify(get_small(url), recipe.keys, url), url)
+    release = _parse_release(verify(get_small(url, cache), recipe.keys, url), url)
     if release.suite != PurePosixPath(archive.path).name:
         raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
     if release.valid_until is not None and release.valid_until < datetime.now(UTC):

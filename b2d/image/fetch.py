@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from b2d import web
+from b2d import answers, web
 from b2d.errors import Busy, DownloadFailed
 from b2d.files import private_folder, write_whole
 from b2d.iso9660 import is_web_page
@@ -63,25 +63,12 @@ class NotAsSigned(DownloadFailed):
     """What a mirror gave is another file than the signed index says."""
 
 
-def get_small(url: str) -> bytes:
+def get_small(url: str, cache: Cache) -> bytes:
     """A small file of unknown size, such as an index that signs itself. Raises DownloadFailed."""
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            with web.answer(url) as response:
-                web.refuse(response)
-                content = web.content(response, web.CONTENT_LIMIT + 1)
-                announced = response.headers.get("Content-Length", "")
-            if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
-                raise web.Interrupted(f"{url} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
-            break
-        except web.Interrupted:
-            if not left:
-                raise
-    if len(content) > web.CONTENT_LIMIT:
-        raise DownloadFailed(f"{url} does not end: more than {web.CONTENT_LIMIT >> 20} MiB came", hint=HINT_MIRROR)
-    if is_web_page(content):
-        raise DownloadFailed(f"{url} is a web page", hint=web.HINT_PORTAL)
-    return content
+    for _ in range(ATTEMPTS - 1):
+        with suppress(web.Interrupted):
+            return answers.ask(url, cache.folder)
+    return answers.ask(url, cache.folder)
 
 
 def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: str) -> None:

@@ -1,0 +1,53 @@
+"""A short answer of a web server, whole; what it still is, is kept and not sent again."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from b2d import web
+from b2d.errors import DownloadFailed
+from b2d.files import private_folder, write_whole
+from b2d.iso9660 import is_web_page
+
+
+def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> bytes:
+    """All that `url` answers; kept in `folder`. Raises DownloadFailed, also for a web page: none is asked for."""
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.answer"
+    etag, kept = _read(path)
+    conditions = {"If-None-Match": etag} if etag else {}
+    with web.answer(url, {**(headers or {}), **conditions}) as response:
+        if response.status_code == 304 and etag:
+            return kept
+        web.refuse(response)
+        content = web.content(response, web.CONTENT_LIMIT + 1)
+        announced = response.headers.get("Content-Length", "")
+        etag = response.headers.get("ETag", "")
+    if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
+        raise web.Interrupted(f"{url} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
+    if len(content) > web.CONTENT_LIMIT:
+        limit = web.CONTENT_LIMIT >> 20
+        raise DownloadFailed(f"{url} does not end: more than {limit} MiB came", hint=web.HINT_ADDRESS)
+    if is_web_page(content):
+        raise DownloadFailed(f"{url} is a web page", hint=web.HINT_PORTAL)
+    if etag:
+        _write(path, etag, content)
+    return content
+
+
+def _read(path: Path) -> tuple[str, bytes]:
+    """The etag and the answer; empty where there is none, or it is not what was written."""
+    try:
+        etag, sha256, content = path.read_bytes().split(b"\n", 2)
+    except (OSError, ValueError):
+        return "", b""
+    return (etag.decode("latin-1"), content) if hashlib.sha256(content).hexdigest().encode() == sha256 else ("", b"")
+
+
+def _write(path: Path, etag: str, content: bytes) -> None:
+    """A folder that cannot be written costs only that it is sent again."""
+    from contextlib import suppress
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    with suppress(OSError):
+        private_folder(path.parent)
+        write_whole(path, f"{etag}\n{sha256}\n".encode("latin-1") + content)
