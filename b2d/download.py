@@ -1,18 +1,17 @@
 """An ISO is fetched from a web server: whole and as announced, or not at all; a next try goes on."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import web
 from b2d.errors import Busy, DownloadFailed
-from b2d.files import FULL, check_room, no_room, private_folder, write_whole
-from b2d.iso9660 import is_web_page, read_volume
+from b2d.files import FULL, check_room, no_room, private_folder
+from b2d.iso9660 import announced_size, is_web_page, read_volume
+from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
 from b2d.web import Pace, Patience
 
@@ -22,58 +21,11 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
 LOCK_WAIT_S = 1800.0
+BEHIND = 64 << 20  # bytes that may follow the image, where the server does not say how many are to come
 
 
 class Unchanged(Exception):
     """The server still has what was fetched last: nothing came."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """What tells whether the server still has the same file; both empty: it cannot be told."""
-
-    etag: str = ""
-    modified: str = ""
-
-    @property
-    def condition(self) -> str:
-        """What to ask with If-Range; a weak etag does not promise the same bytes."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-    @property
-    def unless_same(self) -> dict[str, str]:
-        """What to ask for another file only with."""
-        asked = {"If-None-Match": self.etag, "If-Modified-Since": "" if self.etag else self.modified}
-        return {name: value for name, value in asked.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a URL's file grows, and where it lies when it is whole."""
-
-    folder: Path
-    stem: str
-
-    @property
-    def part(self) -> Path:
-        return self.folder / f"{self.stem}.part"
-
-    @property
-    def mark(self) -> Path:
-        return self.folder / f"{self.stem}.mark"
-
-    @property
-    def last(self) -> Path:
-        """The mark and the hash of what was fetched last."""
-        return self.folder / f"{self.stem}.last"
-
-    @property
-    def whole(self) -> Path:
-        return self.folder / f"{self.stem}.iso"
-
-    def forget(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.mark.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -85,7 +37,7 @@ def alone(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WA
     from filelock import FileLock, Timeout
 
     with _on_disk(folder):
-        lock = FileLock(private_folder(folder) / f"{_place_of(url, folder).stem}.lock")
+        lock = FileLock(Place(private_folder(folder), url).lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -102,7 +54,7 @@ def alone(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WA
 
 def last(url: str, folder: Path) -> str:
     """The hash of what was fetched last, "" when that is not known."""
-    return _read(_place_of(url, folder).last).get("sha256", "")
+    return Place(folder, url).last()[0]
 
 
 def fetch(
@@ -113,36 +65,32 @@ def fetch(
     Raises Unchanged when it still is what has the hash `kept`, and DownloadFailed: what the next call can go on
     from is kept then, nothing else. A Ctrl-C is as any other interruption.
     """
-    place = _place_of(url, folder)
+    place = Place(folder, url)
     with _on_disk(folder), _only_resumable(place):
         private_folder(folder)
-        begun = _size(place.part)
+        begun = place.size
         for left in reversed(range(ATTEMPTS)):
-            had = _size(place.part)
+            had = place.size
             try:
                 _transfer(url, place, reporter, patience or Patience(), kept)
                 break
             except (web.Interrupted, web.Unanswered) as error:
-                if left and _size(place.part) > had:
-                    reporter.note(f"{error.message}; going on from {_mebibytes(_size(place.part))}")
-                elif _size(place.part) > begun:  # it answered: there is something new
+                if left and place.size > had:
+                    reporter.note(f"{error.message}; going on from {_mebibytes(place.size)}")
+                elif place.size > begun:  # it answered: there is something new
                     raise web.Interrupted(error.message, hint=error.hint, details=error.details) from error
                 else:
                     raise
         return _accept(url, place, sha256)
 
 
-def _place_of(url: str, folder: Path) -> _Place:
-    return _Place(folder, hashlib.sha256(url.encode()).hexdigest()[:32])
-
-
-def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience, kept: str) -> None:
+def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, kept: str) -> None:
     """Bring the part to its full size."""
-    mark = _read_mark(place.mark)
-    had = _size(place.part) if mark.condition else 0
-    headers = {"Range": f"bytes={had}-", "If-Range": mark.condition} if had else {}
-    if not had and kept and kept == _read(place.last).get("sha256"):
-        headers = _read_mark(place.last).unless_same
+    condition, (last_hash, last_mark) = place.mark.condition, place.last()
+    had = place.size if condition else 0
+    headers = {"Range": f"bytes={had}-", "If-Range": condition} if had else {}
+    if not had and kept and kept == last_hash:
+        headers = last_mark.unless_same
     with web.answer(url, headers, read_s=patience.read_s) as response:
         if had and response.status_code == 416:  # nothing behind what is had: it is whole, or not of this file
             if response.headers.get("Content-Range") == f"bytes */{had}":
@@ -152,54 +100,82 @@ def _transfer(url: str, place: _Place, reporter: Reporter, patience: Patience, k
         if response.status_code == 304 and headers and not had:
             raise Unchanged
         web.refuse(response)
-        if not had or not _goes_on(response, had):
+        if not had or not _goes_on(response, had, place):
             had = 0
-            _begin_anew(place, response)
-        announced = response.headers.get("Content-Length", "")
-        total = had + int(announced) if announced.isdecimal() else 0
+            place.begin(mark_of(response.headers))
+        total = _total(response)
         check_room(place.folder, total - had)
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, patience, advance)
-    if total and _size(place.part) != total:
-        raise web.Interrupted(f"{url} ended after {_size(place.part)} of {total} bytes", hint=web.HINT_AGAIN)
+    if total and place.size != total:
+        raise web.Interrupted(f"{url} ended after {place.size} of {total} bytes", hint=web.HINT_AGAIN)
 
 
-def _goes_on(response: "requests.Response", had: int) -> bool:
+def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
+    """True for what comes behind what is had; not all servers heed If-Range."""
     if response.status_code != 206:
         return False
+    if place.mark.differs(mark_of(response.headers)):
+        place.forget()
+        raise web.Interrupted(f"{response.url} has become another file", hint=web.HINT_AGAIN)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
         raise DownloadFailed(f"{response.url} answers with another part than was asked for", hint=web.HINT_AGAIN)
     return True
 
 
-def _receive(response: "requests.Response", place: _Place, patience: Patience, advance: Callable[[int], None]) -> None:
+def _total(response: "requests.Response") -> int:
+    """The size of the whole file, 0 where it is not told."""
+    told = response.headers.get("Content-Length", "")
+    if response.status_code == 206:
+        told = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(told) if told.isdecimal() else 0
+
+
+def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
     pace = Pace(patience, response.url)
+    total, size = _total(response), 0
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
-            if file.tell() == 0 and is_web_page(content):
-                place.forget()
-                raise DownloadFailed(f"{response.url} is a web page, not an ISO image", hint=web.HINT_PORTAL)
             file.write(content)
+            if not size:
+                file.flush()
+                size = _announced(response.url, place)
+            if size and not total and file.tell() > size + BEHIND:
+                place.forget()
+                raise DownloadFailed(f"{response.url} does not end", hint=web.HINT_ADDRESS)
             advance(len(content))
             pace.check(len(content))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _accept(url: str, place: _Place, sha256: str) -> Path:
+def _announced(url: str, place: Place) -> int:
+    """How large the image says that it is, 0 before it does. What is something else is not waited for."""
+    with _kept_if_sound(url, place):
+        with place.part.open("rb") as file:
+            if is_web_page(file.read(CHUNK)):
+                raise DownloadFailed("this is a web page, not an ISO image", hint=web.HINT_PORTAL)
+        return announced_size(place.part)
+
+
+def _accept(url: str, place: Place, sha256: str) -> Path:
     """Rename the part when it is what it should be; else remove it."""
-    try:
+    with _kept_if_sound(url, place):
         read_volume(place.part)
         found = _hash_of(place.part)
         if sha256 and found != sha256.lower():
             raise DownloadFailed(f"this is not what was published: sha256 {found}, and {sha256} was promised")
+    place.end(found)
+    return place.whole
+
+
+@contextmanager
+def _kept_if_sound(url: str, place: Place) -> Iterator[None]:
+    try:
+        yield
     except DownloadFailed as error:
         place.forget()
         raise DownloadFailed(f"{url}: {error.message}", hint=error.hint or web.HINT_ADDRESS) from error
-    write_whole(place.last, json.dumps({**asdict(_read_mark(place.mark)), "sha256": found}).encode())
-    place.part.replace(place.whole)
-    place.mark.unlink(missing_ok=True)
-    return place.whole
 
 
 def _hash_of(path: Path) -> str:
@@ -222,12 +198,12 @@ def _bar(reporter: Reporter, url: str, had: int, total: int) -> Iterator[Callabl
 
 
 @contextmanager
-def _only_resumable(place: _Place) -> Iterator[None]:
+def _only_resumable(place: Place) -> Iterator[None]:
     """Keep no part that cannot be gone on from."""
     try:
         yield
     finally:
-        if not _read_mark(place.mark).condition:
+        if not place.mark.condition:
             place.forget()
 
 
@@ -240,40 +216,14 @@ def _on_disk(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _until_full(place: _Place, total: int) -> Iterator[None]:
+def _until_full(place: Place, total: int) -> Iterator[None]:
     """Others write on the disk too: name what is missing when it is full after all."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise no_room(place.folder, max(0, total - _size(place.part))) from error
-
-
-def _read(path: Path) -> dict[str, str]:
-    """What was noted there; nothing where that cannot be read."""
-    try:
-        return {str(name): str(value) for name, value in json.loads(path.read_bytes()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _read_mark(path: Path) -> _Mark:
-    noted = _read(path)
-    return _Mark(noted.get("etag", ""), noted.get("modified", ""))
-
-
-def _begin_anew(place: _Place, response: "requests.Response") -> None:
-    place.forget()
-    mark = _Mark(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
-    write_whole(place.mark, json.dumps(asdict(mark)).encode())
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+        raise no_room(place.folder, max(0, total - place.size)) from error
 
 
 def _mebibytes(size: int) -> str:

@@ -54,6 +54,19 @@ def read_volume(path: Path) -> Volume:
     return volume
 
 
+def announced_size(path: Path) -> int:
+    """How large the image that begins there is to be, 0 while too little is there. Raises DownloadFailed for no ISO."""
+    with path.open("rb") as file:
+        start = file.read(START_LIMIT)
+        file.seek(DESCRIPTOR)
+        descriptor = file.read(SECTOR)
+    if len(descriptor) < SECTOR:
+        return 0
+    if not descriptor.startswith(PRIMARY):
+        raise DownloadFailed(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
+    return _size(descriptor)
+
+
 def is_web_page(start: bytes) -> bool:
     """True when a file that begins so is HTML: what captive portals and error pages answer with."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -25,8 +25,10 @@ DETAILS_LIMIT = 500
 HINT_AGAIN = "try again in a moment"
 HINT_PORTAL = "open any page in a browser: this network may want a login first"
 HINT_ADDRESS = "check the address, and whether this host is on the network"
-HINT_PROXY = "check http_proxy, https_proxy and no_proxy"
-HINT_AUTHORITY = "for an authority of your own, set REQUESTS_CA_BUNDLE or SSL_CERT_FILE to its certificate file"
+HINT_PROXY = "check http_proxy, https_proxy, all_proxy and no_proxy: b2d speaks HTTP with a proxy, not SOCKS"
+HINT_AUTHORITY = (
+    "for an authority of your own, set SSL_CERT_FILE to its certificates; this network may want a login, too"
+)
 HINT_LIMIT = "wait a while: this server limits how often it may be asked"
 HINTS = {407: HINT_PROXY, 408: HINT_AGAIN, 429: HINT_LIMIT, 511: HINT_PORTAL}
 MEANINGS = {
@@ -184,6 +186,17 @@ def _host(url: str) -> str:
         return url
 
 
+def _through_proxy(url: str) -> bool:
+    """True when it is sound itself, and a proxy is to be asked for it."""
+    import requests
+
+    try:
+        sound = urlsplit(url).port != 0
+    except ValueError:
+        return False
+    return sound and bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
+
+
 @contextmanager
 def _edge(url: str) -> Iterator[None]:
     """Translate what requests, and urllib3 below it, raise. The more special ones come first."""
@@ -203,6 +216,8 @@ def _edge(url: str) -> Iterator[None]:
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise Silent(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
+        if _through_proxy(url):
+            raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
         message = f"{url!r} is no address of a web server, or sends to one that is none"
         raise DownloadFailed(message, hint=HINT_ADDRESS, details=str(error)) from error
     except requests.exceptions.ChunkedEncodingError as error:

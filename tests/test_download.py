@@ -218,6 +218,33 @@ def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: byt
     assert kept(tmp_path) == []
 
 
+def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def endless(to: BaseHTTPRequestHandler) -> None:
+        with head(to, ETag='"x"'):
+            while len(sent) < 1000:
+                to.wfile.write(bytes(1 << 16))
+                sent.append(1 << 16)
+
+    server.answers = [endless]
+    assert "no ISO image" in refused(server, tmp_path).message
+    assert sum(sent) < 30 << 20  # what is under way at loopback's pace
+    assert kept(tmp_path) == []
+
+
+def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) -> None:
+    def endless(to: BaseHTTPRequestHandler) -> None:
+        with head(to, ETag='"x"'):
+            to.wfile.write(ISO)
+            while True:
+                to.wfile.write(bytes(1 << 16))
+
+    server.answers = [endless]
+    assert "does not end" in refused(server, tmp_path).message
+    assert kept(tmp_path) == []
+
+
 def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(ETag='"x"')]
     error = refused(server, tmp_path, sha256="ab" * 32)
@@ -256,6 +283,23 @@ def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_p
     other = an_iso("b2d-v2", {"/version": bytes(900_000)})
     server.answers = [break_off(300_000, ETag='"one"'), serve(other, ETag='"two"')]
     assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == other
+
+
+def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Server, tmp_path: Path) -> None:
+    def part(begin: int, end: int) -> Callable[[BaseHTTPRequestHandler], None]:
+        return serve(ISO[begin:end], 206, Content_Range=f"bytes {begin}-{end - 1}/{len(ISO)}", ETag='"one"')
+
+    rest = part(900_000, len(ISO))
+    server.answers = [break_off(300_000, ETag='"one"'), part(300_000, 600_000), part(600_000, 900_000), rest]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+
+
+def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
+    """Some servers pay no heed to If-Range."""
+    server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"two"'), serve(ETag='"two"')]
+    assert "another file" in refused(server, tmp_path).message
+    assert kept(tmp_path) == []
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
 
 def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
@@ -323,6 +367,20 @@ def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
         fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
     assert "http_proxy" in failure.value.hint
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5h://127.0.0.1:1", "socks://127.0.0.1:1", "http://", "http://[", "nonsense://x"]
+)
+def test_a_proxy_that_is_none_that_can_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
+        fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
+    assert "all_proxy" in failure.value.hint
 
 
 def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_path: Path) -> None:
