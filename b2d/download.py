@@ -119,6 +119,7 @@ def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
         place.forget()
         raise web.Interrupted(f"{response.url} has become another file", hint=web.HINT_AGAIN)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
+        place.forget()
         raise DownloadFailed(f"{response.url} answers with another part than was asked for", hint=web.HINT_AGAIN)
     return True
 

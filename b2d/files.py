@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,16 +23,22 @@ def refusals_told(path: Path) -> Iterator[None]:
 
 def check_room(folder: Path, needed: int) -> None:
     """Raise DownloadFailed unless so many more bytes fit there."""
-    if shutil.disk_usage(folder).free < needed:
+    if _free(folder) < needed:
         raise no_room(folder, needed)
 
 
 def no_room(folder: Path, needed: int) -> DownloadFailed:
     """What to raise where they do not, or did not: 0 is a number that nobody knows."""
-    free = shutil.disk_usage(folder).free / (1 << 20)
+    free = _free(folder) / (1 << 20)
     wanted = f"{needed / (1 << 20):.1f} MiB ({needed} bytes)" if needed else "more"
     hint = "make room, then go on with the same command"
     return DownloadFailed(f"{folder} has {free:.1f} MiB free, and {wanted} are needed", hint=hint)
+
+
+def _free(folder: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(folder).free
 
 
 def text_of(path: Path) -> str:

@@ -306,6 +306,9 @@ def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Pa
     wrong = serve(ISO[5:], 206, Content_Range=f"bytes 5-{len(ISO) - 1}/{len(ISO)}", ETag='"one"')
     server.answers = [break_off(300_000, ETag='"one"'), wrong]
     assert "another part" in refused(server, tmp_path).message
+    server.answers = [serve()]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert server.ranges()[-1] is None  # it would answer so for ever
 
 
 def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
