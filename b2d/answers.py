@@ -8,6 +8,7 @@ from b2d import web
 from b2d.errors import DownloadFailed
 from b2d.files import private_folder, write_whole
 from b2d.iso9660 import is_web_page
+from b2d.web import shown
 
 
 def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> bytes:
@@ -23,12 +24,12 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
         announced = response.headers.get("Content-Length", "")
         etag = response.headers.get("ETag", "")
     if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
-        raise web.Interrupted(f"{url} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
+        raise web.Interrupted(f"{shown(url)} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
     if len(content) > web.CONTENT_LIMIT:
         limit = web.CONTENT_LIMIT >> 20
-        raise DownloadFailed(f"{url} does not end: more than {limit} MiB came", hint=web.HINT_ADDRESS)
+        raise DownloadFailed(f"{shown(url)} does not end: more than {limit} MiB came", hint=web.HINT_ADDRESS)
     if is_web_page(content):
-        raise DownloadFailed(f"{url} is a web page", hint=web.HINT_PORTAL)
+        raise DownloadFailed(f"{shown(url)} is a web page", hint=web.HINT_PORTAL)
     if etag:
         _write(path, etag, content)
     return content

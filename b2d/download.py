@@ -13,7 +13,7 @@ from b2d.files import FULL, check_room, no_room, private_folder
 from b2d.iso9660 import announced_size, is_web_page, read_volume
 from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
-from b2d.web import Pace, Patience
+from b2d.web import Pace, Patience, shown
 
 if TYPE_CHECKING:
     import requests
@@ -96,7 +96,7 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
             if response.headers.get("Content-Range") == f"bytes */{had}":
                 return
             place.forget()
-            raise web.Interrupted(f"{url} has become another file", hint=web.HINT_AGAIN)
+            raise web.Interrupted(f"{shown(url)} has become another file", hint=web.HINT_AGAIN)
         if response.status_code == 304 and headers and not had:
             raise Unchanged
         web.refuse(response)
@@ -108,7 +108,7 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, patience, advance)
     if total and place.size != total:
-        raise web.Interrupted(f"{url} ended after {place.size} of {total} bytes", hint=web.HINT_AGAIN)
+        raise web.Interrupted(f"{shown(url)} ended after {place.size} of {total} bytes", hint=web.HINT_AGAIN)
 
 
 def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
@@ -117,10 +117,10 @@ def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
         return False
     if place.mark.differs(mark_of(response.headers)):
         place.forget()
-        raise web.Interrupted(f"{response.url} has become another file", hint=web.HINT_AGAIN)
+        raise web.Interrupted(f"{shown(response.url)} has become another file", hint=web.HINT_AGAIN)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
         place.forget()
-        raise DownloadFailed(f"{response.url} answers with another part than was asked for", hint=web.HINT_AGAIN)
+        raise DownloadFailed(f"{shown(response.url)} answers with another part than was asked for", hint=web.HINT_AGAIN)
     return True
 
 
@@ -133,7 +133,7 @@ def _total(response: "requests.Response") -> int:
 
 
 def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
-    pace = Pace(patience, response.url)
+    pace = Pace(patience, shown(response.url))
     total, size = _total(response), 0
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
@@ -143,7 +143,7 @@ def _receive(response: "requests.Response", place: Place, patience: Patience, ad
                 size = _announced(response.url, place)
             if size and not total and file.tell() > size + BEHIND:
                 place.forget()
-                raise DownloadFailed(f"{response.url} does not end", hint=web.HINT_ADDRESS)
+                raise DownloadFailed(f"{shown(response.url)} does not end", hint=web.HINT_ADDRESS)
             advance(len(content))
             pace.check(len(content))
         file.flush()
@@ -176,7 +176,7 @@ def _kept_if_sound(url: str, place: Place) -> Iterator[None]:
         yield
     except DownloadFailed as error:
         place.forget()
-        raise DownloadFailed(f"{url}: {error.message}", hint=error.hint or web.HINT_ADDRESS) from error
+        raise DownloadFailed(f"{shown(url)}: {error.message}", hint=error.hint or web.HINT_ADDRESS) from error
 
 
 def _hash_of(path: Path) -> str:

@@ -130,7 +130,7 @@ def refuse(response: "requests.Response") -> None:
     silent = code == 408 or (code >= 500 and code != 511)
     kind = Silent if silent else Unanswered if told == 429 else DownloadFailed
     hint = HINTS.get(told, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
-    raise kind(f"{_host(response.url)} {meaning} ({code}): {response.url}", hint=hint, details=_said(response))
+    raise kind(f"{_host(response.url)} {meaning} ({code}): {shown(response.url)}", hint=hint, details=_said(response))
 
 
 def content(response: "requests.Response", limit: int = CONTENT_LIMIT) -> bytes:
@@ -162,7 +162,7 @@ def onward(url: str, target: str) -> str:
     """The address that an answer of `url` sends to. Raises DownloadFailed where that one would not be trusted."""
     if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
         raise DownloadFailed(
-            f"{_host(url)} sends from https to {target}, where anybody on the way could change what comes",
+            f"{_host(url)} sends from https to {shown(target)}, where anybody on the way could change what comes",
             hint="give an address that stays on https",
         )
     return target
@@ -177,6 +177,15 @@ def _authorities(url: str) -> str | bool:
     if not Path(path).exists():
         raise DownloadFailed(f"there is no {path}, which {name} names", hint=HINT_AUTHORITY)
     return path
+
+
+def shown(url: str) -> str:
+    """An address as it may be said: without a password, or what follows its path, which may be as good as one."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _host(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _host(url: str) -> str:

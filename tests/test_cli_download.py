@@ -17,7 +17,7 @@ from b2d.images import Images
 from b2d.store import MachineStore
 from tests.fakes import a_spec
 from tests.iso_servers import PORTAL, WebServer, says, serving
-from tests.kernels import an_iso
+from tests.kernels import a_b2d_iso, an_iso
 from tests.prompt import B2D, Answer, Prompt
 
 OLD = an_iso("b2d-v19.03.11", {"/version": bytes(range(256)) * 8000})
@@ -175,6 +175,36 @@ def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: 
     assert (told.code, len(told.err.splitlines())) == (0, 1)
     assert "cannot be reached" in told.err
     is_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
+
+
+def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Prompt, tmp_path: Path) -> None:
+    (tmp_path / "a.iso").write_bytes(a_b2d_iso())
+    nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
+    is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
+    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    told = prompt.b2d("-q", "download", **nowhere)
+    assert (told.code, told.out, told.err) == (0, "", "")
+    told = prompt.b2d("download", **nowhere)
+    assert told.code == 0
+    assert told.err.splitlines()[-1].startswith("26.1.5-6.12.117 is what is kept, as no newer one could be asked for (")
+
+
+def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
+    web: WebServer, prompt: Prompt, tmp_path: Path
+) -> None:
+    (tmp_path / "a.iso").write_bytes(a_b2d_iso())
+    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    web.put("/debian/dists/trixie/InRelease", b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n")
+    is_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
+
+
+def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt) -> None:
+    for answer in (says(404), says(200, PORTAL), says(200, b"what", ETag='"x"'), says(200, NEW[:-5000], ETag='"x"')):
+        web.odd["/a.iso?token=verysecret"] = answer
+        address = web.url.replace("//", "//user:verysecret@")
+        told = prompt.b2d("download", f"{address}/a.iso?token=verysecret")
+        is_refused(told, f"{web.url}/a.iso")
+        assert "verysecret" not in told.err
 
 
 def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Prompt) -> None:
