@@ -177,13 +177,23 @@ class App:
         return kept or self.obtain(source)
 
     def _build(self) -> "Image":
+        """What would come out as it is kept is not built."""
         from tempfile import TemporaryDirectory
 
+        from b2d.files import text_of, write_whole
+        from b2d.image.build import BuildRequest, assemble, gather
+
         with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
-            iso = Path(folder) / "b2d.iso"
-            self.build_iso("amd64", iso)
+            request = BuildRequest("amd64", self.settings.mirror, self.home.cache, Path(folder) / "b2d.iso")
+            gathered = gather(request, self.reporter)
+            made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
+            if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
+                return self._newest_again(kept, DEBIAN)
+            iso = assemble(gathered, self.reporter).path
             with self.reporter.step("keeping the image"):
-                return self.images.take(iso, DEBIAN)
+                image = self.images.take(iso, DEBIAN)
+        write_whole(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
+        return image
 
     def _release(self, source: str) -> "Release":
         """What is to be had from a source on the network."""

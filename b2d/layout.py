@@ -216,6 +216,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def last_build(self) -> Path:
+        """What b2d's own image was last made of, and its hash."""
+        return self.cache / "debian.last"
+
+    @property
     def machines(self) -> Path:
         return self.root / "machines"
 

@@ -11,6 +11,8 @@ from b2d import app as wiring
 from b2d.app import App
 from b2d.drivers.virtualbox import VirtualBoxDriver
 from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
+from b2d.files import private_folder
+from b2d.image.build import BuildRequest, gather
 from b2d.model import MachineSpec, MachineState
 from b2d.sources import named
 from tests.fakes import FakeReporter, a_spec
@@ -103,6 +105,19 @@ def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
     assert wished(folder).image == kept.sha256
     kept = an_app(folder).images.adopt(iso, "http://127.0.0.1:1/b2d.iso")
     assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == kept.sha256
+
+
+def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, test_cache: Path) -> None:
+    it = an_app(folder)
+    private_folder(it.home.cache)
+    (it.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
+    kept = it.images.adopt(iso, "debian")
+    request = BuildRequest("amd64", "", it.home.cache, folder / "b2d.iso")
+    made_of = gather(request, FakeReporter()).ingredients
+    it.home.last_build.write_text(f"{made_of} {kept.sha256}")
+    reporter = FakeReporter()
+    assert wiring.make({"B2D_HOME": str(folder)}, {}, reporter).obtain("debian") == kept
+    assert "writing the ISO" not in reporter.texts("step")
 
 
 def test_a_file_is_taken_as_it_is_now(folder: Path, iso: Path) -> None:

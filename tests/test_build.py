@@ -10,7 +10,7 @@ import pytest
 from pycdlib import PyCdlib
 
 from b2d.errors import B2dError, ConfigError, DownloadFailed
-from b2d.image.build import BuildRequest, BuiltImage, build, manifest_path
+from b2d.image.build import BuildRequest, BuiltImage, build, gather, manifest_path
 from b2d.images import Images
 from b2d.layout import Home
 from tests.fakes import FakeReporter
@@ -154,6 +154,19 @@ def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
     with pytest.raises(B2dError, match=named):
         build(with_recipe(request_, old, new), FakeReporter())
     assert not request_.output.exists()
+
+
+def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRequest, debian: LocalDebian) -> None:
+    before = gather(request_, FakeReporter()).ingredients
+    assert gather(request_, FakeReporter()).ingredients == before
+    init = request_.recipe / "stage1" / "init"
+    kept = init.read_bytes()
+    init.write_bytes(kept + b"\n")
+    assert gather(request_, FakeReporter()).ingredients != before
+    init.write_bytes(kept)
+    assert gather(request_, FakeReporter()).ingredients == before
+    debian.publish("trixie", *packages("26.1.6+dfsg1-1"))
+    assert gather(request_, FakeReporter()).ingredients != before
 
 
 def test_a_processor_without_an_image_is_refused_before_anything_is_asked(

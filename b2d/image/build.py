@@ -14,7 +14,7 @@ import zstandard
 from b2d import medium
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.files import private_folder, write_whole
-from b2d.image import archive, cpio, manifest, mirror, recipe, root, squashfs, stage1
+from b2d.image import archive, cpio, ingredients, manifest, mirror, recipe, root, squashfs, stage1
 from b2d.image.archive import Package
 from b2d.image.deb import unpack
 from b2d.image.fetch import Cache, get_all
@@ -76,27 +76,52 @@ class _Unpacked:
     mtime: int
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that an image is made of, here and verified."""
+
+    request: BuildRequest
+    plan: Recipe
+    chosen: _Chosen
+    cache: Cache
+
+    @property
+    def ingredients(self) -> str:
+        """The same for what would come out alike."""
+        return ingredients.of(self.request.recipe, self.chosen.all)
+
+
 def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
     """Assemble the image at `request.output`, with its manifest beside it. All or nothing. Raises B2dError.
 
     The same packages give the same bytes.
     """
+    return assemble(gather(request, reporter), reporter)
+
+
+def gather(request: BuildRequest, reporter: Reporter) -> Gathered:
+    """Fetch what is missing of the newest packages. Raises B2dError."""
     if request.architecture not in recipe.ARCHITECTURES:
         known = ", ".join(recipe.ARCHITECTURES)
         raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
     plan = recipe.read(request.recipe)
     with _on_disk(request.output):
         cache = Cache(private_folder(request.cache / "packages"))
-        chosen = _fetch(plan, request, cache, reporter)
-        unpacked = _unpack(chosen, cache, reporter)
+        return Gathered(request, plan, _fetch(plan, request, cache, reporter), cache)
+
+
+def assemble(gathered: Gathered, reporter: Reporter) -> BuiltImage:
+    """Make the image of it. Raises B2dError."""
+    request = gathered.request
+    with _on_disk(request.output):
+        unpacked = _unpack(gathered.chosen, gathered.cache, reporter)
         private_folder(request.output.parent)
         with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
-            return _assemble(plan, request, chosen, unpacked, Path(work), reporter)
+            return _assemble(gathered, unpacked, Path(work), reporter)
 
 
-def _assemble(
-    plan: Recipe, request: BuildRequest, chosen: _Chosen, unpacked: _Unpacked, work: Path, reporter: Reporter
-) -> BuiltImage:
+def _assemble(gathered: Gathered, unpacked: _Unpacked, work: Path, reporter: Reporter) -> BuiltImage:
+    request, plan, chosen = gathered.request, gathered.plan, gathered.chosen
     trees = (unpacked.root, unpacked.medium)
     described = manifest.describe(chosen.version, request.architecture, unpacked.mtime, chosen.all, trees)
     files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
