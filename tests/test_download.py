@@ -218,6 +218,30 @@ def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: byt
     assert kept(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n12345",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + ISO,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(ISO) + ISO[:-5000],
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-9/10\r\n\r\n" + ISO,
+        b"HTTP/1.1 302 Found\r\nLocation: \r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\xff\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\n\r\n",
+        b"HTTP/1.1 999 Odd\r\n\r\n",
+    ],
+    ids=lambda said: repr(said[:60]),
+)
+def test_nonsense_ends_in_a_sentence_and_leaves_nothing(server: Server, tmp_path: Path, said: bytes) -> None:
+    server.answers = [lambda to: void(to.wfile.write(said))]
+    refused(server, tmp_path)
+    assert kept(tmp_path) == []
+
+
 def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: Path) -> None:
     sent: list[int] = []
 
