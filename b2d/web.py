@@ -115,7 +115,8 @@ def answer(
                     yield response
                     return
         url = onward(url, urljoin(url, target))
-    raise DownloadFailed(f"{_host(url)} sends from one to the next without end", hint=HINT_ADDRESS, details=shown(url))
+    message = f"{_host(url)} sends from one address to the next without end"
+    raise DownloadFailed(message, hint=HINT_ADDRESS, details=shown(url))
 
 
 def refuse(response: "requests.Response") -> None:
