@@ -118,8 +118,8 @@ class App:
             return self.images.adopt(Path(source), source)
         return self._download(self._release(source), source)
 
-    def renew(self, source: str) -> tuple["Image", str]:
-        """The newest image of a source, and whether it is new; where nobody can be asked, what is kept.
+    def renew(self, source: str) -> tuple["Image", bool, str]:
+        """The newest image of a source, whether it is new, and that in words; where nobody can be asked, what is kept.
 
         Raises DownloadFailed.
         """
@@ -132,8 +132,9 @@ class App:
             kept = self.images.find(source)
             if kept is None:
                 raise
-            return kept, f"what is kept, as no newer one could be asked for ({error.message})"
-        return image, "the newest already" if image.sha256 in before else "kept"
+            return kept, False, f"what is kept, as no newer one could be asked for ({error.message})"
+        known = image.sha256 in before
+        return image, not known, "the newest already" if known else "kept"
 
     def build_iso(self, architecture: str, output: Path) -> str:
         """Assemble b2d's own image at `output`; its version."""

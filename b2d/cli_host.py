@@ -48,9 +48,9 @@ def download(source: str | None) -> None:
 
     it = app()
     wanted = source or _followed_source(it.settings.vm) or it.settings.image
-    image, word = it.renew(named(wanted))
+    image, changed, word = it.renew(named(wanted))
     say(f"{image.version} is {word}: {image.iso}")
-    answer({**asdict(image), "changed": word == "kept"})
+    answer({**asdict(image), "changed": changed})
 
 
 def _followed_source(name: str) -> str:

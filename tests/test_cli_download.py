@@ -370,6 +370,15 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     assert kept(prompt) == [NEW]
 
 
+def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", NEW)
+    for changed in (True, False):
+        told = json.loads(prompt.b2d("download", url, "--json").out)
+        assert (told["version"], told["source"], told["changed"]) == ("19.03.12", url, changed)
+    web.odd["/b2d.iso"] = says(503)
+    assert json.loads(prompt.b2d("download", url, "--json").out)["changed"] is False
+
+
 def test_all_that_is_said_fits_its_stream(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     assert prompt.b2d("-q", "download", url) == Answer(0, "", "")
