@@ -73,12 +73,21 @@ class VirtualBoxCase:
 
 def manage(*arguments: str) -> str:
     """Speak to VirtualBox as somebody who knows nothing of b2d; what it said."""
-    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["VBoxManage", *arguments], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
-    )
+    done = _manage(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def save_by_hand(name: str) -> None:
+    """Save a machine so. One of a hundred times VirtualBox calls it a failure that was none (seen on 7.2.22)."""
+    _manage("controlvm", name, "savestate")
+
+
+def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["VBoxManage", *arguments], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
 
 
 def tiny_iso(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from b2d.errors import B2dError, Busy, HypervisorUnusable
 from b2d.model import MachineState
 from b2d.wait import wait_until
 from tests import tiny
-from tests.vbox.case import VirtualBoxCase, manage
+from tests.vbox.case import VirtualBoxCase, manage, save_by_hand
 
 pytestmark = pytest.mark.virtualbox
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -90,7 +90,7 @@ def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
 
 def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> None:
     machine.boot()
-    manage("controlvm", machine.spec.name, "savestate")
+    save_by_hand(machine.spec.name)
     assert machine.driver().state() == MachineState.SAVED
     before = tiny.counts(machine.driver().console())[-1]
     machine.driver().start()
