@@ -2,8 +2,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,29 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
         server.listen()
         with pytest.raises(B2dError, match="does not answer on its line"):
             virtualbox_line.move_clock(path, 1)
+
+
+def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtualbox_line, "ANSWER_S", 0.3)
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def chatter() -> None:
+            line, _ = server.accept()
+            with line, suppress(OSError):
+                for _ in range(100):
+                    line.sendall(b"login: ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=chatter)
+        thread.start()
+        begin = time.monotonic()
+        with pytest.raises(B2dError, match="does not answer on its line: timed out"):
+            virtualbox_line.move_clock(path, 1)
+        assert time.monotonic() - begin < 2
+        thread.join()
 
 
 def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
