@@ -7,7 +7,7 @@ but what Python has loaded by itself. A plain status loads what asks the hypervi
 import os
 import sys
 
-from b2d import docker_variables, shellenv, shells
+from b2d import docker_variables, names, shellenv, shells
 
 TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ FLAGS = QUIET | {"--json", "--unset"}  # of shellinit
 ABSENT, NOT_RUNNING = 3, 4  # as errors.py has them
 CTRL_C = 2  # SIGINT's number
 LONGEST = 65536  # bytes, of a file that is looked into here
-NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
 def main() -> "NoReturn":
@@ -41,7 +40,7 @@ def main() -> "NoReturn":
 def _click() -> int:
     _collect_seldom()
     try:
-        from b2d.cli import main as click_main
+        from b2d.cli.tree import main as click_main
     except ImportError as error:
         sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
         return 1
@@ -155,7 +154,7 @@ def _folder(name: str) -> "str | None":
     home = os.path.expanduser(os.environ.get("B2D_HOME") or "~/.b2d")  # noqa: PTH111  pathlib is slow
     if not name and no_file_names_one(home, os.environ):
         name = DEFAULT_NAME
-    if not name or not NAME_SIGNS.issuperset(name) or name[0] in ".-_" or home[0] == "~":
+    if not names.is_sound(name) or home[0] == "~" or "\n" in home or "\r" in home:
         return None
     return f"{home}/machines/{name}"
 

@@ -1,5 +1,6 @@
 """Which loopback address and ports a machine gets: what is free is found out by binding it."""
 
+import errno
 import socket
 import sys
 from collections.abc import Collection, Iterable
@@ -10,11 +11,36 @@ PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
 FIRST, LAST = 103, 254
 NEARBY = 500  # ports tried beyond the one that was wanted
 HIGHEST_PORT = 65535
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 def free(address: str, port: int) -> bool:
     """True when a hypervisor could listen there now."""
     return _obstacle(address, port) is None
+
+
+def holder(address: str, port: int) -> str:
+    """Who listens there, as far as this host tells whoever asks."""
+    import psutil
+
+    try:
+        for one in psutil.net_connections("tcp"):
+            here = one.laddr and one.laddr.port == port and one.laddr.ip in (address, *EVERYWHERE)
+            if here and one.status == psutil.CONN_LISTEN and one.pid:
+                return f"{psutil.Process(one.pid).name()}, pid {one.pid}"
+    except (psutil.Error, OSError):  # others' processes are not for everybody
+        pass
+    return "another program"
+
+
+def obstacle(address: str, port: int, protocol: str) -> str:
+    """What keeps a hypervisor from listening there now, "" where nothing does."""
+    error = _obstacle(address, port, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
+    if error is None:
+        return ""
+    if error.errno == errno.EADDRINUSE:
+        return f"{holder(address, port)} has this port"
+    return str(error.strerror)
 
 
 def refuse_taken(address: str, ports: Iterable[int]) -> None:
@@ -53,20 +79,21 @@ def lease(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
     raise B2dError(f"no port from {wanted} up can be opened on {address}: {reason}", hint="b2d config")
 
 
-def _obstacle(address: str, port: int) -> OSError | None:
+def _obstacle(address: str, port: int, kind: int = socket.SOCK_STREAM) -> OSError | None:
     """What keeps a server from listening there.
 
     With SO_REUSEADDR, as QEMU and VirtualBox listen: without it a port counts as taken for a minute after its
     last connection (TIME_WAIT). Windows gives the option another meaning, there it would steal the port.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET, kind) as probe:
         if sys.platform == "win32":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
+        elif kind == socket.SOCK_STREAM:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-            probe.listen(1)
+            if kind == socket.SOCK_STREAM:
+                probe.listen(1)
         except OSError as error:
             return error
     return None

@@ -3,6 +3,7 @@
 What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,19 +12,19 @@ from typing import TYPE_CHECKING
 from b2d import config
 from b2d.config import Effective
 from b2d.errors import ConfigError, HypervisorUnusable
-from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
 from b2d.settings import Settings
-from b2d.sources import BOOT2DOCKER, DEBIAN, is_file, is_releases, named
+from b2d.sources import named
 
 if TYPE_CHECKING:
     from b2d.doctor import Examination
     from b2d.images import Images
     from b2d.machine import Machine
-    from b2d.model import Endpoint, Image, MachineSpec
+    from b2d.model import Endpoint, MachineSpec
     from b2d.ports import Driver, Guest, Reporter
-    from b2d.releases import Release
+    from b2d.readiness import Ping
     from b2d.store import MachineStore
+    from b2d.supply import Supply
 
 QEMU, VIRTUALBOX = "qemu", "virtualbox"
 LEAST_MEMORY_MIB = 512
@@ -53,8 +54,16 @@ class App:
 
         return Images(self.home)
 
+    @property
+    def supply(self) -> "Supply":
+        """Where its images come from."""
+        from b2d.supply import Supply
+
+        return Supply(self.home, self.settings.mirror, self.reporter)
+
     def machine(self, name: str = "") -> "Machine":
         """The machine of that name, by default the one that the settings name. It need not exist."""
+        from b2d import companion
         from b2d.machine import Machine, Parts
 
         parts = Parts(
@@ -66,7 +75,9 @@ class App:
             wait_s=self.settings.wait,
             stop_wait_s=self.settings.stop_wait,
             ssh_password=self.settings.ssh_password,
+            network=self._told_of_network,
         )
+        companion.ensure(self.store, name or self.settings.vm)
         return Machine(name or self.settings.vm, parts)
 
     def driver(self, spec: "MachineSpec") -> "Driver":
@@ -84,14 +95,14 @@ class App:
 
     def wished(self) -> "MachineSpec":
         """What a new machine should look like, with an image, which is obtained first where there is none."""
-        from b2d import address
         from b2d.model import GUEST_DOCKER_PORT_NO_TLS, MachineSpec
 
         settings = self.settings
+        self.check_network()
+        self.store.refuse_twin(settings.vm)
         default_port = self.effective.origins["docker_port"] == config.DEFAULT
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
-        taken = {spec.address for spec in self.store.neighbours(settings.vm)}
-        source, driver = named(settings.image), self._hypervisor()
+        source, driver = named(settings.image), self.hypervisor()
         spec = MachineSpec(
             name=settings.vm,
             driver=driver,
@@ -100,51 +111,29 @@ class App:
             memory_mib=self._memory_mib(),
             cpus=settings.cpus,
             disk_mib=settings.disk,
-            address=settings.address or address.pick(taken, (settings.ssh_port, docker_port)),
+            address=settings.address,
             ssh_port=settings.ssh_port,
             docker_port=docker_port,
             tls=settings.tls,
             restrict=settings.restrict,
-            folders=self._folders(driver),
+            folders=self._folders(),
         )
         self.driver(spec).check()  # before minutes are spent on an image
-        return replace(spec, image=self._first_image(source).sha256)
-
-    def obtain(self, source: str) -> "Image":
-        """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
-        if source == DEBIAN:
-            return self._build()
-        if is_file(source):
-            return self.images.adopt(Path(source), source)
-        return self._download(self._release(source), source)
-
-    def renew(self, source: str) -> tuple["Image", bool, str]:
-        """The newest image of a source, whether it is new, and that in words; where nobody can be asked, what is kept.
-
-        Raises DownloadFailed.
-        """
-        from b2d.web import Unanswered
-
-        before = {image.sha256 for image in self.images.all()}
-        try:
-            image = self.obtain(source)
-        except Unanswered as error:
-            kept = self.images.find(source)
-            if kept is None:
-                raise
-            return kept, False, f"what is kept, as no newer one could be asked for ({error.message})"
-        known = image.sha256 in before
-        return image, not known, "the newest already" if known else "kept"
+        return replace(spec, image=self.supply.first(source).sha256)
 
     def build_iso(self, architecture: str, output: Path) -> str:
         """Assemble b2d's own image at `output`; its version."""
         from b2d.image.build import BuildRequest, build
 
         request = BuildRequest(architecture, self.settings.mirror, self.home.cache, output)
-        return build(request, self.reporter).version
+        built = build(request, self.reporter)
+        output.chmod(0o644)  # for whoever it was made for
+        return built.version
 
-    def examination(self) -> "Examination":
-        """What doctor looks at."""
+    def examination(self, unread: ConfigError | None = None) -> "Examination":
+        """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
+        import time
+
         from b2d import doctor
         from b2d.drivers import accelerator
 
@@ -152,7 +141,13 @@ class App:
             found = accelerator.choose(self.settings.accelerator)
             return found.name, found.reason
 
-        return doctor.Examination(self.home, self._mirror, chosen, self._virtualbox, self._hypervisor())
+        def ping(spec: "MachineSpec", timeout_s: float) -> "Ping | None":
+            return self.machine(spec.name).answers(timeout_s)
+
+        ward = doctor.Ward(self.home, lambda spec: self.driver(spec).state(), ping, self.images, time.time)
+        hypervisor, spare = self.hypervisor(), self.images.spare
+        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, hypervisor, unread)
+        return doctor.Examination(self.home, *looked_at)
 
     def _virtualbox(self) -> str:
         """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""
@@ -164,90 +159,45 @@ class App:
 
         found = f"{VirtualBox(folder).version}, through {folder}"
         if not places.can_start():
-            raise HypervisorUnusable(f"{found}, but its driver is not in the kernel", hint="modprobe vboxdrv")
+            raise HypervisorUnusable(
+                f"{found}, but its driver is not in the kernel",
+                hint="sudo modprobe vboxdrv, or where there is none: sudo /sbin/vboxconfig",
+            )
         return found
+
+    def check_network(self) -> None:
+        """Raise ConfigError, before anything is stopped or made, where a guest could not be told what it is to be."""
+        from b2d import network
+
+        network.check(self.settings)
+
+    def _told_of_network(self, spec: "MachineSpec") -> Mapping[str, bytes]:
+        """What a guest that boots now is told of the networks around it. Raises ConfigError."""
+        from b2d import network
+
+        for remark in network.remarks(self.settings, self.effective.origins, spec):
+            self.reporter.warn(remark)
+        return network.files(network.of(self.settings, spec))
 
     def _mirror(self) -> str:
         from b2d.image import mirror, recipe
 
         return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
 
-    def _first_image(self, source: str) -> "Image":
-        """A file as it is now; of other sources what is kept, if anything is."""
-        kept = None if is_file(source) else self.images.find(source)
-        return kept or self.obtain(source)
-
-    def _build(self) -> "Image":
-        """What would come out as it is kept is not built."""
-        from tempfile import TemporaryDirectory
-
-        from b2d.files import text_of, write_whole
-        from b2d.image.build import BuildRequest, assemble, gather
-
-        with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
-            request = BuildRequest("amd64", self.settings.mirror, self.home.cache, Path(folder) / "b2d.iso")
-            gathered = gather(request, self.reporter)
-            made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
-            if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
-                return self._newest_again(kept, DEBIAN)
-            iso = assemble(gathered, self.reporter).path
-            with self.reporter.step("keeping the image"):
-                image = self.images.take(iso, DEBIAN)
-        write_whole(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
-        return image
-
-    def _release(self, source: str) -> "Release":
-        """What is to be had from a source on the network."""
-        from b2d import releases
-
-        if source == BOOT2DOCKER and self.images.find(source) is None:
-            return releases.boot2docker_release(self.home.cache, self.reporter)
-        if source == BOOT2DOCKER:
-            return releases.newest_release(self.home.cache)
-        if is_releases(source):
-            return releases.newest_release(self.home.cache, source)
-        return releases.Release("", source)
-
-    def _download(self, release: "Release", source: str) -> "Image":
-        from b2d import download
-        from b2d.releases import check_label
-
-        cache = self.home.cache
-        with download.alone(release.url, cache, self.reporter):
-            kept = self.images.sound(release.sha256 or download.last(release.url, cache))
-            if kept and release.sha256:
-                return self._newest_again(kept, source)
-            known = kept.sha256 if kept else ""
-            try:
-                iso = download.fetch(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
-            except download.Unchanged:
-                return self._newest_again(self.images.get(known), source)
-            try:
-                if source == BOOT2DOCKER:
-                    check_label(release, iso, self.reporter)
-                return self.images.take(iso, source, release.version)
-            finally:
-                iso.unlink(missing_ok=True)
-
-    def _newest_again(self, kept: "Image", source: str) -> "Image":
-        """The kept one as the newest of `source`, whose newest may be another by now, or none."""
-        newest = self.images.find(source)
-        return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)
-
-    def _hypervisor(self) -> str:
-        """What was asked for; for "auto" VirtualBox where a machine can really start there, else QEMU."""
+    def hypervisor(self) -> str:
+        """What was asked for; for "auto" whose disk is there, or VirtualBox where it can start a machine, or QEMU."""
         from b2d.drivers.virtualbox_find import Places
 
         if self.settings.driver != "auto":
             return self.settings.driver
-        return VIRTUALBOX if Places().can_start() else QEMU
+        paths = self.home.machine(self.settings.vm)  # of a machine that lost its description the disk is there
+        vdi, qcow2 = map(os.path.exists, (paths.disk_vdi, paths.disk_qcow2))  # no error where nobody may look
+        return VIRTUALBOX if vdi or (not qcow2 and Places().can_start()) else QEMU
 
-    def _folders(self, driver: str) -> tuple[str, ...]:
-        """What is shared with the guest; QEMU's machines share nothing yet. Raises ConfigError for what cannot be."""
+    def _folders(self) -> tuple[str, ...]:
+        """What is shared with the guest. Raises ConfigError for what cannot be."""
         from b2d import folders
 
-        if driver != VIRTUALBOX:
-            return ()
         shared = []
         for text in self.settings.share:
             try:

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from b2d.errors import B2dError, OutOfTime
+from b2d.docker_api import DockerApi
+from b2d.errors import B2dError, OutOfTime, WrongState
 from b2d.files import write_whole
-from b2d.model import COMING_UP, MachineState
+from b2d.model import COMING_UP, MachineSpec, MachineState
 from b2d.ports import Console, Driver, Reporter, Screen
-from b2d.readiness import Ping, stages, troubles
+from b2d.readiness import Ping, ping, stages, troubles
+from b2d.store import MachineStore
 from b2d.wait import wait_until
 
 INTERVAL_S = 0.05
@@ -39,11 +41,17 @@ class Patience:
 
     silence_s: float
     attempt_s: float
+    behind: int = 0  # stages of ORDER that it passed before it slept
+    ran: bool = False  # already
+
+
+class WentOff(B2dError):
+    """A machine that ran already powered itself off: it was told to before, by a `stop` that was cut off, say."""
 
 
 BOOTS = Patience(silence_s=5.0, attempt_s=0.3)
-RUNS = Patience(silence_s=0.0, attempt_s=0.3)
-GOES_ON = Patience(silence_s=0.0, attempt_s=ATTEMPT_S)  # from where it slept, and is on its network
+RUNS = Patience(silence_s=0.0, attempt_s=0.3, ran=True)
+GOES_ON = Patience(silence_s=0.0, attempt_s=ATTEMPT_S, behind=len(ORDER))  # from where it slept, and is on its network
 
 
 def await_docker(
@@ -59,7 +67,7 @@ def await_docker(
     Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and OutOfTime: with the
     stage that it had reached, and the end of what it wrote on its console as details.
     """
-    with _Steps(reporter) as steps:
+    with _Steps(reporter, patience.behind) as steps:
         watch = _Watch(name, driver, ping, reporter, steps, patience)
         try:
             wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
@@ -72,6 +80,15 @@ def await_docker(
     if watch.answer is None:
         raise AssertionError("look() was true without an answer")
     return watch.answer
+
+
+def ask_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping | None:
+    """One attempt at the machine's Docker; None where it does not answer, or the machine does not run."""
+    try:
+        endpoint = driver.endpoint()
+    except WrongState:
+        return None
+    return ping(DockerApi(endpoint.address, endpoint.docker_port, certs), timeout_s)
 
 
 @contextmanager
@@ -87,12 +104,26 @@ def pictured(driver: Driver, path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def on_trial(spec: MachineSpec, store: MachineStore) -> Iterator[None]:
+    """A machine comes up in the block: its image is on trial no more then. An error tells the way back."""
+    try:
+        yield
+    except B2dError as error:
+        if spec.trial and spec.previous:
+            error.hint = "b2d rollback"
+        raise
+    if spec.trial:
+        store.write(replace(spec, trial=False))
+
+
 class _Steps:
     """The stages as steps: each lasts until the next one begins."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, behind: int) -> None:
         self._reporter = reporter
-        self._shown = -1
+        self._behind = behind
+        self._shown = behind - 1
         self._open = ExitStack()
 
     def __enter__(self) -> "_Steps":
@@ -105,7 +136,7 @@ class _Steps:
 
     def show(self, reached: int) -> None:
         """Show what comes after `reached` stages, and one after the other all that was passed since."""
-        while self._shown < reached:
+        while self._shown < max(reached, self._behind):
             self._shown += 1
             self._open.close()
             self._open.enter_context(self._reporter.step(TEXTS[self._shown]))
@@ -136,6 +167,7 @@ class _Watch:
         self._warned: set[str] = set()
         self._failure = ""
         self._attempt_s = patience.attempt_s
+        self._ran = patience.ran
 
     def look(self) -> bool:
         """True once Docker has answered. Raises B2dError when it will not."""
@@ -193,7 +225,8 @@ class _Watch:
     def _end(self, state: MachineState) -> None:
         if self._failure:
             raise self._error(f"{self._name} could not come up: {self._failure}")
-        raise self._error(f"{self._name} is {state}, before Docker answered; {self.reached()}")
+        kind = WentOff if self._ran and state == MachineState.STOPPED else B2dError
+        raise self._error(f"{self._name} is {state}, before Docker answered; {self.reached()}", kind)
 
-    def _error(self, message: str) -> B2dError:
-        return B2dError(message, hint="b2d logs", details=self.tail())
+    def _error(self, message: str, kind: type[B2dError] = B2dError) -> B2dError:
+        return kind(message, hint="b2d logs", details=self.tail())

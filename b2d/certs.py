@@ -1,11 +1,13 @@
 """TLS: an authority per machine, made on this host, and the certificates of dockerd and of its client."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from b2d.errors import ConfigError
 from b2d.files import private_folder, write_whole
 from b2d.layout import MachinePaths
 
@@ -27,10 +29,8 @@ def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool
     """
     private_folder(paths.certs)
     private_folder(paths.authority)
-    names = tuple(dict.fromkeys((*addresses, *ALWAYS)))
-    authority = _Pair(paths.certs / "ca.pem", paths.authority / "ca-key.pem")
-    server = _Pair(paths.authority / "server.pem", paths.authority / "server-key.pem")
-    client = _Pair(paths.certs / "cert.pem", paths.certs / "key.pem")
+    names = _all(addresses)
+    authority, server, client = _pairs(paths)
     fresh = not authority.holds(now, None, ())
     if fresh:
         authority.make_authority(paths.folder.name, now)
@@ -42,6 +42,42 @@ def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool
     return True
 
 
+def remark(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> str:
+    """Why `ensure` would make some of them anew, in a few words; "" where it would not."""
+    authority, server, client = _pairs(paths)
+    return (
+        authority.remark(now, None, ())
+        or client.remark(now, authority, ())
+        or server.remark(now, authority, _all(addresses))
+    )
+
+
+def _all(addresses: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*addresses, *ALWAYS)))
+
+
+def _pairs(paths: MachinePaths) -> "tuple[_Pair, _Pair, _Pair]":
+    """The authority's, dockerd's and the client's."""
+    authority = _Pair(paths.certs / "ca.pem", paths.authority / "ca-key.pem")
+    server = _Pair(paths.authority / "server.pem", paths.authority / "server-key.pem")
+    return authority, server, _Pair(paths.certs / "cert.pem", paths.certs / "key.pem")
+
+
+def authorities(path: Path) -> bytes:
+    """The certificates in a file of PEM, and nothing else that it holds. Raises ConfigError."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"ca: {path} cannot be read: {error.strerror}", hint="b2d config ca") from error
+    except ValueError as error:
+        hint = f"openssl x509 -inform der -in {shlex.quote(str(path))} makes PEM of DER"
+        raise ConfigError(f"ca: {path} holds no certificates as PEM", hint=hint) from error
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+
+
 class _Pair:
     """A certificate and its key, as two files."""
 
@@ -51,17 +87,28 @@ class _Pair:
 
     def holds(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> bool:
         """True when both files are there, belong together, last, are the issuer's and have all names."""
+        return not self.remark(now, issuer, names)
+
+    def remark(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> str:
+        """Why it does not hold, "" when it does."""
         from cryptography.exceptions import InvalidSignature
 
+        name = self._certificate.name
         try:
             certificate, key = self._read()
             if issuer is not None:
                 certificate.verify_directly_issued_by(issuer._read()[0])
+        except FileNotFoundError as error:
+            return f"{Path(error.filename).name} is missing"
         except (OSError, ValueError, TypeError, InvalidSignature):
-            return False
-        lasts = certificate.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
-        begun = certificate.not_valid_before_utc <= now
-        return lasts and begun and certificate.public_key() == key.public_key() and _names(certificate) >= set(names)
+            return f"{name} is broken, or of another authority"
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if certificate.public_key() != key.public_key():
+            return f"{name} is of another key"
+        if begin > now or end <= now + timedelta(days=RENEW_DAYS):
+            return f"{name} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+        missing = set(names) - _names(certificate)
+        return f"{name} lacks {', '.join(sorted(missing))}" if missing else ""
 
     def make_authority(self, machine: str, now: datetime) -> None:
         from cryptography import x509

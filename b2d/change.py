@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from b2d.errors import B2dError, ConfigError, MachineAbsent
+from b2d import config, existing
+from b2d.errors import B2dError, ConfigError
 from b2d.model import MachineSpec, MachineState
 from b2d.ports import Driver, GrowsDisk
 from b2d.store import MachineStore
@@ -35,14 +36,22 @@ class Changes:
     state: MachineState
 
 
+def wanted(said: Mapping[str, object]) -> dict[str, int]:
+    """What can be changed, as settings have it. Raises ConfigError for what cannot be."""
+    found = {}
+    for key, value in said.items():
+        if key not in FIELDS:
+            raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
+        found[key] = config.value(config.Said("", key, value, key))
+    return found
+
+
 def change(
     store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, int]
 ) -> Changes:
     """Keep it in the spec, all or nothing. Raises ConfigError for a smaller disk, WrongState for one that is in use."""
     with store.lock(name, "set"):
-        spec = store.read(name)
-        if spec is None:
-            raise MachineAbsent(f"there is no machine {name}", hint="b2d init")
+        spec = existing.described(store.read(name), name)
         fields: dict[str, Any] = {FIELDS[key]: value for key, value in wanted.items()}
         changed = replace(spec, **fields)
         if changed.ssh_port == changed.docker_port:

@@ -78,6 +78,8 @@ def values(parameter: str, typed: str) -> list[str]:
         found = list(Settings.__slots__)
     elif parameter in ("image", "source"):
         found = [*SOURCES, FILES]
+    elif parameter == "original":
+        found = [FILES]
     elif parameter == "shell":
         found = list(shells.FAMILIES)
     else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from b2d import names, outside
 from b2d.errors import ConfigError
 from b2d.layout import Home
 from b2d.settings import Settings
@@ -61,17 +62,23 @@ Heard = tuple[list[Said], list[str]]  # with one line on each thing that was sai
 
 
 def home(environ: Mapping[str, str]) -> Home:
-    """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError where nobody knows what ~ is."""
+    """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError for what can be no home."""
     chosen = environ.get("B2D_HOME") or "~/.b2d"
     try:
-        return Home(Path(chosen).expanduser().absolute())
+        found = Path(chosen).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"{chosen} is nowhere: {error}", hint="set B2D_HOME to a folder") from error
+    if "\n" in str(found) or "\r" in str(found):
+        raise ConfigError(f"{str(found)!r} cannot be a home: it holds a line break", hint="set B2D_HOME to a folder")
+    return Home(found)
 
 
 def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> Effective:
     """Merge all that was said. Raises ConfigError naming the origin of what cannot be. A flag of None was not given."""
     settings, origins = Settings(), dict.fromkeys(_known(), DEFAULT)
+    for key, (name, said_there) in outside.of_host(environ).items():  # it may be meant for others, and is not judged
+        wish: dict[str, Any] = {key: said_there}
+        settings, origins[key] = replace(settings, **wish), name
     given = {key: value for key, value in flags.items() if value is not None}
     old = {_flag(key): value for key, value in given.items() if key not in origins}
     of_files, remarks = _of_files(where, environ)
@@ -184,14 +191,24 @@ def value(said: Said) -> Any:
         raise _refusal(said, f"one of {', '.join(CHOICES[key])}")
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
         raise _refusal(said, "from {} to {}".format(*RANGES[key]))
+    if key == "vm" and not names.is_sound(converted):
+        raise ConfigError(f"{_where(said)}{converted!r} cannot be a machine's name", hint=names.HINT)
     if key == "address" and converted and not _is_loopback(converted):
         raise _refusal(said, "a loopback address, as 127.0.59.103")
+    if hint := outside.refusal(key, converted):
+        raise _refusal(said, hint)
     return converted
 
 
+def _where(said: Said) -> str:
+    return f"{said.place}: " if said.place else ""
+
+
 def _refusal(said: Said, hint: str) -> ConfigError:
-    where = f"{said.place}: " if said.place else ""
-    return ConfigError(f"{where}{said.word.lstrip('-')} cannot be {said.value!r}", hint=hint)
+    value = ",".join(map(str, said.value)) if isinstance(said.value, (list, tuple)) else said.value
+    if said.key in outside.HINTS:
+        value = outside.hidden(str(value))
+    return ConfigError(f"{_where(said)}{said.word.lstrip('-')} cannot be {value!r}", hint=hint)
 
 
 def _is_loopback(text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2d.errors import B2dError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,6 +41,15 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def allocated(path: Path) -> int:
+    """How many bytes of this host a file takes, which are fewer than its size where there are holes; none: 0."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size  # none on Windows
+
+
 def text_of(path: Path) -> str:
     """What another program wrote there, undecodable bytes replaced; "" where nothing can be read."""
     try:
@@ -70,9 +79,28 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def refuse_anothers(home: Path) -> None:
+    """Raise ConfigError for a home of somebody else's: what root makes there, its owner could not use any more."""
+    if not hasattr(os, "geteuid") or not home.is_dir() or (owner := home.stat().st_uid) == os.geteuid():
+        return
+    hint = f"sudo -u '#{owner}' b2d, or set B2D_HOME" if owner else "set B2D_HOME, or give it to this user"
+    raise ConfigError(f"{home} belongs to another user (uid {owner}), and can only be looked at", hint=hint)
+
+
+def remove_whatever(path: Path) -> None:
+    """Remove the file, link or folder with all that is in it; none there: nothing. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def private_folder(path: Path) -> Path:
     """Make `path`, and what is missing above it, readable by its owner alone; return it."""
     if not path.is_dir():
         private_folder(path.parent)  # not by mkdir's `parents`: it leaves those open to others
         path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)  # of an odd umask, not even that is left
     return path

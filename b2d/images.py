@@ -3,14 +3,14 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
-from b2d.files import private_folder, refusals_told, write_whole
+from b2d.files import private_folder, refusals_told, refuse_anothers, write_whole
 from b2d.image_files import Part, Stamp
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
@@ -18,6 +18,7 @@ from b2d.model import Extent, Image
 
 FORMAT = 2
 LOCK_WAIT_S = 120.0  # to take in an image takes seconds
+LEFT_S = 3600.0
 HINT = "b2d download"
 
 
@@ -115,6 +116,16 @@ class Images:
             if whole != seen:
                 write_whole(paths.checked, json.dumps(whole).encode())
 
+    def spare(self, used: Collection[str]) -> list[Image]:
+        """Those that are neither `used` (hashes) nor the newest of any source: nobody would be given one."""
+        facts = list(self._facts())
+        newest: dict[str, tuple[float, str]] = {}
+        for sha256, one in facts:
+            for source, when in one.sources.items():
+                newest[source] = max(newest.get(source, (0.0, "")), (when, sha256))
+        wanted = {*used, *(sha256 for _, sha256 in newest.values())}
+        return [self._image(sha256, one) for sha256, one in facts if sha256 not in wanted]
+
     def remove(self, sha256: str) -> None:
         """Remove the image and all that belongs to it; not kept: nothing. The facts go first."""
         paths = self.home.image(sha256)
@@ -180,8 +191,9 @@ class Images:
     def _bring_in(self, iso: Path, bring: Callable[[Path, Path], str]) -> str:
         """Put `iso` where its hash says. What lies there sound stays: a machine may run it."""
         # we hold the lock: what is unfinished is of a b2d that died
-        for left in self.home.images.glob(f".*{image_files.UNFINISHED}"):
-            left.unlink(missing_ok=True)
+        for left in self.home.images.glob(".*"):
+            if left.suffix == image_files.UNFINISHED or (left != self.home.images_lock and _is_old(left)):
+                left.unlink(missing_ok=True)
         temporary = self.home.images / f".{os.getpid()}{image_files.UNFINISHED}"
         try:
             sha256 = bring(iso, temporary)
@@ -197,6 +209,7 @@ class Images:
     def _lock(self) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
+        refuse_anothers(self.home.root)
         private_folder(self.home.images)
         lock = FileLock(self.home.images_lock)
         try:
@@ -213,6 +226,16 @@ def _unlink(paths: ImagePaths) -> None:
     """The facts go first: without them nothing else is looked at."""
     for path in (paths.facts, paths.checked, paths.kernel, paths.initrd, paths.stored, paths.iso):
         path.unlink(missing_ok=True)
+    for left in paths.folder.glob(f".{paths.sha256}.*"):  # of a b2d that died while it wrote one of them
+        left.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    """True for what nobody can be writing any more: to verify an image takes no lock."""
+    try:
+        return time.time() - path.stat().st_mtime > LEFT_S
+    except FileNotFoundError:
+        return False
 
 
 def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:

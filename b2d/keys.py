@@ -1,5 +1,6 @@
 """SSH keys: one pair for the person, one for the guest, which so is known before the first connection."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,14 @@ def _load(path: Path) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    away = shlex.join(["mv", str(path), f"{path}.broken"])
+    hint = f"{away} && b2d restart --vm {path.parent.name}"  # it is made anew then
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise B2dError(
-            f"{path} is not a usable key: {error}", hint=f"move it away: {path} is made anew then"
-        ) from error
+        raise B2dError(f"{path} is not a usable key: {error}", hint=hint) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise B2dError(f"{path} is not an Ed25519 key", hint=f"move it away: {path} is made anew then")
+        raise B2dError(f"{path} is not an Ed25519 key", hint=hint)
     return key
 
 

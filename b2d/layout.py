@@ -1,10 +1,7 @@
 """Where everything lies on disk: every path is a property here, and nothing is read or written."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-
-SOCKET_PATH_LIMIT = 100  # bytes; sun_path holds 104 on macOS and 108 on Linux, with its final zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,16 @@ class MachinePaths:
         return self.folder / "machine.json"
 
     @property
+    def spec_copy(self) -> Path:
+        """The same once more: what somebody or something broke is brought back from it."""
+        return self.folder / "machine.json.copy"
+
+    @property
+    def spec_broken(self) -> Path:
+        """One that could not be read, put aside."""
+        return self.folder / "machine.json.broken"
+
+    @property
     def lock(self) -> Path:
         return self.folder.parent / f".{self.folder.name}.lock"  # beside it: delete removes the folder
 
@@ -65,6 +72,26 @@ class MachinePaths:
     def env(self) -> Path:
         """key=value lines; written last by up, removed first by whatever ends the machine."""
         return self.folder / "env"
+
+    @property
+    def companion(self) -> Path:
+        """Which process is the machine's companion, and which process of the machine it is of."""
+        return self.folder / "companion.json"
+
+    @property
+    def companion_log(self) -> Path:
+        """What it says, which should be nothing."""
+        return self.folder / "companion.log"
+
+    @property
+    def companion_lock(self) -> Path:
+        """Held by the companion while it lives."""
+        return self.folder.parent / f".{self.folder.name}.companion.lock"
+
+    @property
+    def docker_socket(self) -> Path:
+        """Leads to the machine's Docker while that runs; its companion serves it."""
+        return self.folder / "docker.sock"
 
     @property
     def ssh_key(self) -> Path:
@@ -107,6 +134,11 @@ class MachinePaths:
         return self.folder / "disk.vdi"
 
     @property
+    def origin(self) -> Path:
+        """Which disk the data of an imported machine was copied from."""
+        return self.folder / "origin"
+
+    @property
     def virtualbox(self) -> Path:
         """VirtualBox's own folder of the machine: settings, logs, saved states."""
         return self.folder / "virtualbox"
@@ -143,23 +175,22 @@ class MachinePaths:
     @property
     def qmp_socket(self) -> Path:
         """QEMU's control socket."""
-        return self._socket("qmp.sock")
+        return self.folder / "qmp.sock"
 
     @property
     def line_socket(self) -> Path:
-        """The machine's second serial port under VirtualBox."""
-        return self._socket("line.sock")
+        """The machine's second serial port."""
+        return self.folder / "line.sock"
 
-    def _socket(self, name: str) -> Path:
-        """In the machine's folder where the path is short enough for a socket, else in the temporary folder."""
-        here = self.folder / name
-        if len(os.fsencode(here)) <= SOCKET_PATH_LIMIT:
-            return here
-        import hashlib
-        import tempfile
+    @property
+    def taken(self) -> Path:
+        """There while the guest has been told to let its folders go, and not yet to have them again."""
+        return self.folder / "folders.taken"
 
-        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"b2d-{digest}" / name
+    @property
+    def nothing(self) -> Path:
+        """An empty folder, in place of a shared one that is missing."""
+        return self.folder / "nothing"
 
     @property
     def serial_log(self) -> Path:
@@ -171,8 +202,12 @@ class MachinePaths:
         return self.folder / "screen.png"
 
     @property
-    def log(self) -> Path:
-        return self.folder / "b2d.log"
+    def qemu_log(self) -> Path:
+        """What QEMU said since its last start."""
+        return self.folder / "qemu.log"
+
+    def hypervisor_log(self, driver: str) -> Path:
+        return self.virtualbox_log if driver == "virtualbox" else self.qemu_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +237,11 @@ class Home:
         return self.root / "b2d.log"
 
     @property
+    def older_log(self) -> Path:
+        """What came before, when that was too much for one file."""
+        return self.root / "b2d.log.1"
+
+    @property
     def images(self) -> Path:
         return self.root / "images"
 
@@ -223,6 +263,11 @@ class Home:
     @property
     def machines(self) -> Path:
         return self.root / "machines"
+
+    @property
+    def machines_lock(self) -> Path:
+        """Held while a new machine is given what no other may have."""
+        return self.root / ".machines.lock"
 
     def image(self, sha256: str) -> ImagePaths:
         return ImagePaths(self.images, sha256)

@@ -3,13 +3,15 @@
 What only init and up need is loaded by them: `b2d status` is asked often, and is to be quick.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d.errors import MachineAbsent, OutOfTime, WrongState
+from b2d import broken, companion, existing, lending
+from b2d.errors import OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import ASLEEP, COMING_UP, OFF, ON, DockerEnv, Endpoint, MachineSpec, MachineState
@@ -35,6 +37,7 @@ class Parts:
     wait_s: float  # that up may take
     stop_wait_s: float  # that the guest has to power itself off
     ssh_password: bool = False  # whether the guest takes one over SSH
+    network: Callable[[MachineSpec], Mapping[str, bytes]] = lambda _: {}  # what the guest is to be told of it
 
 
 class Machine:
@@ -45,6 +48,7 @@ class Machine:
         self._parts = parts
         self._store = parts.store
         self._reporter = parts.reporter
+        self._driver = parts.driver
 
     @property
     def paths(self) -> MachinePaths:
@@ -56,10 +60,7 @@ class Machine:
 
     def spec(self) -> MachineSpec:
         """What the machine should look like. Raises MachineAbsent."""
-        spec = self._store.read(self.name)
-        if spec is None:
-            raise MachineAbsent(f"there is no machine {self.name}", hint="b2d init")
-        return spec
+        return existing.described(self._store.read(self.name), self.name)
 
     def state(self) -> MachineState:
         """What the hypervisor says now."""
@@ -69,41 +70,31 @@ class Machine:
     def init(self, wished: Callable[[], MachineSpec]) -> bool:
         """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
         from b2d import seed
-        from b2d.preparation import first_keys
+        from b2d.preparation import first_keys, first_written
 
         with self._lock("init"):
+            mended = broken.mend(self._store, self.name, self._reporter)
             if self.state() != MachineState.ABSENT:
-                return False
+                return mended
             spec = wished()
-            driver = self._driver(spec)
-            driver.check()
+            self._driver(spec).check()
             with held_back():
                 payload = seed.payload(first_keys(self.paths))
-                self._store.write(spec)  # first: a disk without a spec would be nobody's, and in the way
+                # the spec first: a disk without one would be nobody's, and in the way
+                driver = self._driver(first_written(spec, self._store))
                 if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
                     driver.create(payload)
             return True
 
     def up(self) -> RunningFacts:
         """Bring the machine to the point where Docker answers, from whatever state it is in."""
-        from b2d.clock import put_right
+        from b2d.boot import WentOff
 
         with self._lock("up"):
-            spec = self.spec()
-            driver = self._driver(spec)
-            before = self._state_of(driver)
-            if before == MachineState.STOPPING:
-                self._wait_off(driver)
-            elif before == MachineState.CRASHED:
-                driver.kill()  # what is left of it may still have its ports
-            if before not in COMING_UP:
-                spec = self._prepared(spec, before)
-                driver = self._driver(spec)
-                self._start(driver)
-            answer = self._await_docker(driver, spec, before)
-            if before in ASLEEP:  # it has missed what happened since
-                put_right(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
-            return self._written_down(driver, spec)
+            try:
+                return self._brought_up()
+            except WentOff:
+                return self._brought_up()
 
     def stop(self) -> bool:
         """Power off by the button, and by force when the guest does not listen; False when it was off already.
@@ -120,6 +111,7 @@ class Machine:
                 return False
             with self._reporter.step(f"stopping {self.name}"):
                 with self._unpointed(driver):
+                    companion.end(self.paths)
                     if state != MachineState.STOPPING:
                         driver.stop()
                 self._wait_off(driver)
@@ -154,19 +146,19 @@ class Machine:
                 return False
             if state not in (MachineState.RUNNING, MachineState.PAUSED):
                 raise WrongState(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
-            with self._reporter.step(f"saving {self.name}"), self._unpointed(driver):
+            with self._reporter.step(f"saving {self.name}"), lending.taken_back(driver), self._unpointed(driver):
+                companion.end(self.paths)
                 driver.save()
             return True
 
     def delete(self) -> None:
         """Remove the machine with its disk, keys and certificates. Absent: nothing. Images stay."""
-        with self._lock("delete"):
-            spec = self._store.read(self.name)
-            with held_back():
-                self._store.remove_env(self.name)
-                if spec is not None:
-                    self._driver(spec).delete()
-                self._store.remove(self.name)
+        with self._lock("delete"), held_back():
+            found = broken.remains(self._store, self.name)
+            self._store.remove_env(self.name)
+            for spec in found:
+                self._driver(spec).delete()
+            self._store.remove(self.name)
 
     def facts(self) -> RunningFacts:
         """Where the running machine is reached. Raises WrongState when it does not run."""
@@ -193,6 +185,27 @@ class Machine:
         spec = self.spec()
         return self._ping(self._driver(spec), spec, timeout_s)
 
+    def _brought_up(self) -> RunningFacts:
+        from b2d.clock import put_right
+
+        spec = self.spec()
+        driver = self._driver(spec)
+        before = self._state_of(driver)
+        if before == MachineState.STOPPING:
+            self._wait_off(driver)
+        elif before == MachineState.CRASHED:
+            driver.kill()  # what is left of it may still have its ports
+            before = driver.state()  # it may have been about to go on from a saved state
+        if before not in COMING_UP:
+            spec = self._prepared(spec, before)
+            driver = self._driver(spec)
+            self._start(driver)
+        answer = self._await_docker(driver, spec, before)
+        if before in ASLEEP:  # it has missed what happened since
+            put_right(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
+        lending.lend_again(driver, self._reporter)
+        return self._written_down(driver, spec)
+
     def _running(self) -> Driver:
         driver = self._driver(self.spec())
         state = self._state_of(driver)
@@ -202,10 +215,7 @@ class Machine:
 
     def _state_of(self, driver: Driver) -> MachineState:
         """What the hypervisor says of a machine that has a spec. Raises MachineAbsent when that is all it has."""
-        state = driver.state()
-        if state == MachineState.ABSENT:
-            raise MachineAbsent(f"the disk of {self.name} is gone", hint=f"b2d delete --vm {self.name}")
-        return state
+        return existing.kept(driver.state(), self.name)
 
     @contextmanager
     def _unpointed(self, driver: Driver) -> Iterator[None]:
@@ -219,17 +229,12 @@ class Machine:
                 self._store.write_env(self.name, facts)
             raise
 
-    def _driver(self, spec: MachineSpec) -> Driver:
-        return self._parts.driver(spec)
-
-    @contextmanager
-    def _lock(self, verb: str) -> Iterator[None]:
-        with self._store.lock(self.name, verb):
-            yield
+    def _lock(self, verb: str) -> AbstractContextManager[None]:
+        return self._store.lock(self.name, verb)
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import credentials, free_ports, newest_image
+        from b2d.preparation import credentials, free_ports, network, newest_image
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -238,8 +243,8 @@ class Machine:
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
             wanted = newest_image(wanted, self._parts.images(), self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
-        # also for a saved state: one that cannot be resumed is booted
-        credentials(wanted, self.paths, self._parts.ssh_password)
+        told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
+        credentials(wanted, self.paths, self._parts.ssh_password, told)
         if wanted != spec:
             self._store.write(wanted)
         return wanted
@@ -252,13 +257,11 @@ class Machine:
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
-        from b2d.boot import BOOTS, GOES_ON, RUNS, await_docker, pictured
-
-        def ask(timeout_s: float) -> "Ping | None":
-            return self._ping(driver, spec, timeout_s)
+        from b2d.boot import BOOTS, GOES_ON, RUNS, await_docker, on_trial, pictured
 
         patience = GOES_ON if before in ASLEEP else RUNS if before == MachineState.RUNNING else BOOTS
-        with pictured(driver, self.paths.screen):
+        ask = partial(self._ping, driver, spec)
+        with pictured(driver, self.paths.screen), on_trial(spec, self._store):
             return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, patience)
 
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
@@ -276,24 +279,15 @@ class Machine:
         return facts
 
     def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> "Ping | None":
-        from b2d.readiness import ping
+        from b2d.boot import ask_docker
 
-        try:
-            endpoint = driver.endpoint()
-        except WrongState:
-            return None
-        return ping(endpoint.address, endpoint.docker_port, self.paths.certs if spec.tls else None, timeout_s)
+        return ask_docker(driver, self.paths.certs if spec.tls else None, timeout_s)
 
     def _wait_off(self, driver: Driver) -> None:
         """Wait until the machine is off; cut the power when it does not come to that by itself."""
+        patience_s = self._parts.stop_wait_s
         try:
-            wait_until(
-                lambda: driver.state() in OFF,
-                what=f"{self.name} to power off",
-                timeout_s=self._parts.stop_wait_s,
-            )
+            wait_until(lambda: driver.state() in OFF, what=f"{self.name} to power off", timeout_s=patience_s)
         except OutOfTime:
-            self._reporter.warn(
-                f"{self.name} did not power off within {self._parts.stop_wait_s:.0f} s: its power was cut"
-            )
+            self._reporter.warn(f"{self.name} did not power off within {patience_s:.0f} s: its power was cut")
         driver.kill()  # also forgets a process that has ended

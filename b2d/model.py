@@ -7,6 +7,7 @@ from pathlib import Path
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
 GUEST_DOCKER_PORT_NO_TLS = 2375
+INWARD, SECOND = "10.0.2.127", "10.0.2.128"  # further addresses of the guest in the hypervisor's network
 
 
 class MachineState(StrEnum):
@@ -39,12 +40,15 @@ class MachineSpec:
     memory_mib: int
     cpus: int
     disk_mib: int
-    address: str  # the loopback address that the machine's ports are forwarded on
+    address: str  # the loopback address that the machine's ports are forwarded on; "": to be chosen when it is made
     ssh_port: int  # on the host
     docker_port: int  # on the host
     tls: bool = True
     restrict: bool = False  # True: the guest reaches nothing outside itself
     folders: tuple[str, ...] = ()  # of this host, which the guest has too; as folders.py reads them
+    previous: str = ""  # the image that it came up with before `image`; "" where there is none
+    refused: str = ""  # the image that `up` is not to take up by itself: it failed, or somebody went back from it
+    trial: bool = False  # whether the machine has not come up with `image` yet since it took that up
 
     @property
     def guest_docker_port(self) -> int:
@@ -61,6 +65,27 @@ class Endpoint:
     docker_port: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Forward:
+    """A port of this host that leads to the guest's port of the same number."""
+
+    protocol: str  # "tcp" or "udp"
+    address: str  # on this host
+    port: int
+    inward: bool = False  # True: the guest has it on its own loopback alone
+
+    @property
+    def inside(self) -> str:
+        """The guest's address that it leads to, "" for its first; the others are those of iso/rootfs/etc/b2d/dhcp.
+
+        One leads on to the guest's own loopback. One more is for UDP, as the hypervisors' networks tell the answers of
+        two ports apart by the guest's address alone (slirp; seen on QEMU 7.2).
+        """
+        if self.inward:
+            return INWARD
+        return SECOND if self.protocol == "udp" and self.address == "127.0.0.1" else ""
+
+
 @dataclass(frozen=True, slots=True)
 class DockerEnv:
     """What a docker client needs: the three variables of 2014. An empty `cert_path` means no TLS."""
@@ -73,6 +98,15 @@ class DockerEnv:
         if not self.cert_path:
             return {"DOCKER_HOST": self.host}
         return {"DOCKER_HOST": self.host, "DOCKER_CERT_PATH": self.cert_path, "DOCKER_TLS_VERIFY": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a machine's data disk was at one moment."""
+
+    name: str
+    taken_s: int  # since 1970
+    size: int  # bytes of it that lie on this host, about; some of them are the disk's too, or other snapshots'
 
 
 @dataclass(frozen=True, slots=True)

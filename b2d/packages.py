@@ -84,7 +84,11 @@ Run = Callable[[Sequence[str], float], bytes]
 
 
 def _run(arguments: Sequence[str], timeout_s: float) -> bytes:
-    return proc.check(arguments, timeout_s=timeout_s)
+    ours = os.umask(0o022)  # what is installed is for everybody
+    try:
+        return proc.check(arguments, timeout_s=timeout_s)
+    finally:
+        os.umask(ours)
 
 
 @dataclass(frozen=True, slots=True)

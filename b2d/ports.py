@@ -1,9 +1,11 @@
 """The doors: what the verbs in machine.py ask of the outside. Implementations live one layer up and stay bare."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import CommandResult, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 
 class Driver(Protocol):
@@ -80,6 +82,75 @@ class GrowsDisk(Protocol):
 
 
 @runtime_checkable
+class CompactsDisk(Protocol):
+    """A driver that knows what the data disk takes of this host, and gives back what it need not."""
+
+    @property
+    def trims(self) -> bool:
+        """Whether what a running guest discards is given back at once; else only blocks of zeros, by compact_disk."""
+
+    def disk_room(self) -> int:
+        """How many bytes of this host the disk takes, with its snapshots."""
+
+    def compact_disk(self) -> None:
+        """Give back blocks of zeros. Raises WrongState for a machine that is not off, or has snapshots."""
+
+
+@runtime_checkable
+class TakesSnapshots(Protocol):
+    """A driver that can keep what the data disk is now, and go back to it; all or nothing, else B2dError.
+
+    Names are taken as they come: whoever asks has looked whether there is such a snapshot.
+    """
+
+    def snapshots(self) -> list[Snapshot]:
+        """The oldest first. Memory is in none of them."""
+
+    def take_snapshot(self, name: str) -> None:
+        """Of a machine that is off, or that runs, and runs on: of that one as after a power cut."""
+
+    def restore_snapshot(self, name: str) -> None:
+        """The disk is what it was then, and a saved state is no more. Raises WrongState for a machine that is on."""
+
+    def delete_snapshot(self, name: str) -> None:
+        """The disk and all others stay as they are, whatever the machine does."""
+
+
+class DiskToCopy(Protocol):
+    """A disk that is somebody else's, and stays as it is. Raises B2dError for what cannot be read."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes a guest sees."""
+
+    def room(self) -> int:
+        """How many bytes a copy takes, about."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What a guest would read there; less where the disk ends."""
+
+    def copy(self, target: Path, advance: Callable[[int], None]) -> None:
+        """Write a disk of one's own kind to a file that is not there; what is done of `size` is told."""
+
+
+@runtime_checkable
+class ForwardsPorts(Protocol):
+    """A driver that can lead ports of this host into a machine that runs. Each raises WrongState when it does not."""
+
+    def forwarded(self) -> list[Forward]:
+        """Those that lead there now, but the machine's own two."""
+
+    def hindrance(self, one: Forward) -> str:
+        """Why it could never lead there; "" where it could."""
+
+    def forward(self, one: Forward) -> None:
+        """Raises HypervisorUnusable for a port that cannot be had."""
+
+    def unforward(self, one: Forward) -> None:
+        """Take it away. Not there: HypervisorUnusable."""
+
+
+@runtime_checkable
 class Console(Protocol):
     """A driver that keeps what the guest wrote on its serial console."""
 
@@ -93,6 +164,17 @@ class MovesClock(Protocol):
 
     def move_clock(self, seconds: int) -> None:
         """Move the guest's clock, and its clock chip. Raises B2dError unless the guest says that it was done."""
+
+
+@runtime_checkable
+class LendsFolders(Protocol):
+    """A driver whose machine cannot be saved while its guest has folders of this host."""
+
+    def take_folders(self) -> None:
+        """Have the guest let go of all. Raises WrongState where something in it uses one; none there: nothing."""
+
+    def give_folders(self) -> list[str]:
+        """Have the guest take those again that it lacks; the paths of those that it cannot have."""
 
 
 @runtime_checkable
@@ -121,8 +203,39 @@ class Guest(Protocol):
         Without one to a shell, which has a terminal when somebody sits at this process's.
         """
 
+    def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
+        """Give what `command` writes, as it comes, until it ends; its exit code."""
+
+    def close(self) -> None:
+        """End the connection, if there is one; the next question makes another."""
+
     def on_terminal(self, command: str | None) -> int:
         """The same on a terminal of its own, whose screen and keyboard are this one."""
+
+
+class PipeEnded(Exception):
+    """The command at the other end reads no more: `end` tells why."""
+
+
+class Pipe(Protocol):
+    """A command of a guest's that is given something and says something. Raises OutOfTime, and WrongState."""
+
+    def read(self, size: int) -> bytes:
+        """What comes next on its stdout, nothing at the end."""
+
+    def write(self, content: bytes) -> None:
+        """All of it. Raises PipeEnded."""
+
+    def end(self) -> CommandResult:
+        """Give it no more, and wait for its end; the rest of what it said."""
+
+
+@runtime_checkable
+class PipesCommands(Protocol):
+    """A guest whose commands can be streamed to and from."""
+
+    def piped(self, command: str) -> AbstractContextManager[Pipe]:
+        """Run a shell command line; leaving the block before its end gives it up."""
 
 
 class KeptImages(Protocol):

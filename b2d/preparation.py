@@ -1,14 +1,19 @@
 """What a machine must have before it boots: the newest image, free ports, keys, certificates and its seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
-from b2d import address, certs, folders, keys, seed
+from b2d import address, certs, folders, keys, promise, seed
+from b2d.errors import B2dError
 from b2d.files import private_folder, refusals_told, write_whole
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec
+from b2d.model import Image, MachineSpec, MachineState
 from b2d.ports import KeptImages, Reporter
+from b2d.store import MachineStore
+
+AUFS_HINT = "keep what counts with docker save and docker export; then: b2d up --vm NEW"
 
 
 def first_keys(paths: MachinePaths) -> str:
@@ -20,21 +25,55 @@ def first_keys(paths: MachinePaths) -> str:
         return paths.ssh_public_key.read_text()
 
 
+def first_written(spec: MachineSpec, store: MachineStore) -> MachineSpec:
+    """Keep the spec of a new machine, with an address of its own where it asks for none: two may be made at once."""
+    with store.choosing():
+        if not spec.address:
+            taken = {other.address for other in store.neighbours(spec.name)}
+            spec = replace(spec, address=address.pick(taken, (spec.ssh_port, spec.docker_port)))
+        store.write(spec)
+    return spec
+
+
 def newest_image(spec: MachineSpec, images: KeptImages, reporter: Reporter) -> MachineSpec:
     """The spec with the newest kept image of its source, verified. Raises B2dError when none is kept."""
     image = waiting_image(spec, images)
+    if image is not None and promise.crosses(_version(spec, images), image.version):
+        reporter.warn(f"{aufs_refusal(spec.name, image.version)}: it is not taken up")
+        image = None
     if image is None:
         images.verify(images.get(spec.image))
         return spec
     images.verify(image)
     reporter.note(f"{spec.name} takes up the newer image {image.version}; its disk stays as it is")
-    return replace(spec, image=image.sha256)
+    return taken_up(spec, image)
 
 
 def waiting_image(spec: MachineSpec, images: KeptImages) -> Image | None:
-    """The image that the machine would take up at its next boot, None when it has it already."""
+    """The image that the machine would take up at its next boot, None when it has it already, or refuses it."""
     newest = images.find(spec.source)
-    return newest if newest is not None and newest.sha256 != spec.image else None
+    return newest if newest is not None and newest.sha256 not in (spec.image, spec.refused) else None
+
+
+def taken_up(spec: MachineSpec, image: Image) -> MachineSpec:
+    """The spec with that image on trial. The way back leads to the last one that the machine came up with."""
+    if image.sha256 == spec.image:
+        return replace(spec, refused="", trial=True)
+    proven = spec.previous if spec.trial else spec.image
+    previous = "" if proven == image.sha256 else proven
+    return replace(spec, image=image.sha256, previous=previous, refused="", trial=True)
+
+
+def aufs_refusal(name: str, version: str) -> str:
+    """Why that image is none for a machine of a boot2docker before 18.09."""
+    return f"{name} has its containers and images in AUFS, which the image {version} cannot read"
+
+
+def _version(spec: MachineSpec, images: KeptImages) -> str:
+    try:
+        return images.get(spec.image).version
+    except B2dError:
+        return ""  # it is not kept any more
 
 
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
@@ -49,8 +88,33 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
     return replace(spec, ssh_port=ssh_port, docker_port=docker_port)
 
 
-def credentials(spec: MachineSpec, paths: MachinePaths, ssh_password: bool) -> None:
-    """Make the keys and certificates that are missing or end soon, and write the seed disk with them."""
+def network(
+    spec: MachineSpec, paths: MachinePaths, wanted: Mapping[str, bytes], state: MachineState, reporter: Reporter
+) -> Mapping[str, bytes]:
+    """What the guest is told of it: what is wanted now, or to one that goes on from its saved state, what it knows."""
+    if state != MachineState.SAVED:
+        return wanted
+    known = told_of_network(paths)
+    if known != wanted:
+        reporter.note(
+            f"{spec.name} goes on with the proxies and the like that it was saved with; for today's: b2d restart"
+        )
+    return known
+
+
+def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
+    """What the guest was told of it last."""
+    with refusals_told(paths.seed):
+        return seed.network(paths.seed.read_bytes()) if paths.seed.exists() else {}
+
+
+def credentials(
+    spec: MachineSpec, paths: MachinePaths, ssh_password: bool, network: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """Make the keys and certificates that are missing or end soon, and write the seed disk with them.
+
+    Also for a saved machine: a state that cannot be resumed is booted.
+    """
     public_key = first_keys(paths)
     with refusals_told(paths.folder):
         content = seed.image(
@@ -61,6 +125,7 @@ def credentials(spec: MachineSpec, paths: MachinePaths, ssh_password: bool) -> N
                 tls=_tls(spec, paths) if spec.tls else None,
                 ssh_password=ssh_password,
                 folders=[folders.parse(folder) for folder in spec.folders],
+                network=network,
             )
         )
         write_whole(paths.seed, content)

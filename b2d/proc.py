@@ -1,8 +1,11 @@
 """The one way to run a program on this host."""
 
+import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
@@ -20,11 +23,12 @@ def run(
     stdin: bytes | IO[bytes] = b"",
     environment: Mapping[str, str] | None = None,
     own_session: bool = False,
+    folder: Path | None = None,
 ) -> CommandResult:
     """Run a program to its end and return how it ended, whatever its exit code.
 
     Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
-    With `own_session` a Ctrl-C in this terminal is not sent to the program.
+    With `own_session` a Ctrl-C in this terminal is not sent to the program. It begins in `folder`.
     """
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
@@ -37,16 +41,72 @@ def run(
                 env=environment,
                 check=False,
                 start_new_session=own_session,
+                cwd=folder,
             )
     except subprocess.TimeoutExpired as error:
         raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def hand_over(arguments: Sequence[str]) -> int:
+def follow(arguments: Sequence[str], heard: Callable[[bytes], None], *, timeout_s: float) -> None:
+    """Run a program that must succeed, and pass on what it says on stdout while it does. Raises as check does.
+
+    When the wait is interrupted, the program is killed.
+    """
+    with _found(arguments[0]):
+        process = subprocess.Popen(
+            list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_s, end)
+    with process:
+        try:
+            timer.start()
+            assert process.stdout is not None and process.stderr is not None
+            while said := process.stdout.read(4096):
+                heard(said)
+            problem = process.stderr.read()
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+    if late.is_set():
+        raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s")
+    _succeeded(arguments[0], CommandResult(process.returncode, b"", problem))
+
+
+def hand_over(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a program that has this terminal, however long it takes; its exit code. Raises ProgramMissing."""
     with _found(arguments[0]):
-        return subprocess.call(list(arguments))
+        return subprocess.call(list(arguments), env=environment)
+
+
+def start_aside(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+    """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid.
+
+    Raises ProgramMissing, and OSError for a log that cannot be written.
+    """
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        with _found(arguments[0]):
+            return subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env=environment,
+                cwd=log.parent,
+                start_new_session=True,
+            ).pid
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -62,8 +122,12 @@ def _found(program: str) -> Iterator[None]:
 def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"") -> bytes:
     """Run a program that must succeed and return its stdout; else raise B2dError with its stderr as details."""
     result = run(arguments, timeout_s=timeout_s, stdin=stdin)
+    _succeeded(arguments[0], result)
+    return result.stdout
+
+
+def _succeeded(program: str, result: CommandResult) -> None:
     if result.exit_code != 0:
         said = result.stderr.decode(errors="replace").strip()
         last = said.splitlines()[-1] if said else f"exit code {result.exit_code}"
-        raise B2dError(f"{arguments[0]} failed: {last}", details=said)
-    return result.stdout
+        raise B2dError(f"{program} failed: {last}", details=said)

@@ -35,7 +35,7 @@ REASONS = {
     **dict.fromkeys(("clobber", "forceupgradedownload"), CLIENT),
     "verbose": "-v is said on the command line",
     "vbm": "VirtualBox is spoken to through its API: `vboxapi` says where that is",
-    "basevmdk": "no disk is copied yet",
+    "basevmdk": "only `b2d init` begins with a copy of a disk",
     "nodummy": "it did nothing in 2014 either",
 }
 # what the profile holds that `boot2docker config` wrote: nobody asked for any of it

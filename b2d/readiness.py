@@ -1,7 +1,12 @@
 """How far a machine has come: what it wrote on its console, and whether Docker answers."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.docker_api import DockerApi, DockerSilent
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 MARK = "b2d: "
 FIRST_STAGE = " kernel"
@@ -13,6 +18,15 @@ class Ping:
 
     api_version: str
     date: float | None  # the guest's clock, Unix time, cut to whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What Docker says that it is, and runs on."""
+
+    docker: str  # its version
+    linux: str  # the kernel's release
+    storage: str  # what its layers are kept with
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +74,30 @@ def _said(console: str) -> list[str]:
     return said
 
 
-def ping(address: str, port: int, certs: Path | None, timeout_s: float) -> Ping | None:
-    """Ask the Docker API once, with a client certificate if there is one; None when it does not answer.
+def ping(api: DockerApi, timeout_s: float) -> Ping | None:
+    """Ask the Docker API once; None when it does not answer."""
 
-    Never takes longer than `timeout_s` for each of connecting, greeting and answering. No proxy is asked.
-    """
-    import ssl
-    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    def read(answer: "HTTPResponse") -> Ping | None:
+        version = answer.getheader("API-Version")
+        return None if version is None else Ping(version, _seconds(answer.getheader("Date")))
 
     try:
-        if certs is None:
-            connection = HTTPConnection(address, port, timeout=timeout_s)
-        else:
-            context = ssl.create_default_context(cafile=str(certs / "ca.pem"))
-            context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
-            connection = HTTPSConnection(address, port, timeout=timeout_s, context=context)
-        try:
-            connection.request("GET", "/_ping")
-            answer = connection.getresponse()
-            version = answer.getheader("API-Version")
-            if answer.status != 200 or version is None:
-                return None
-            return Ping(version, _seconds(answer.getheader("Date")))
-        finally:
-            connection.close()
-    except (OSError, HTTPException):  # TLS errors are OSErrors
+        return api.ask("/_ping", timeout_s, read)
+    except DockerSilent:
+        return None
+
+
+def engine(api: DockerApi, timeout_s: float) -> Engine | None:
+    """What Docker tells of itself; the same otherwise."""
+    import json
+
+    def read(answer: "HTTPResponse") -> Engine:
+        told = json.loads(answer.read())
+        return Engine(*(str(told[key]) for key in ("ServerVersion", "KernelVersion", "Driver")))
+
+    try:
+        return api.ask("/info", timeout_s, read)
+    except DockerSilent:
         return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from b2d import config
 from b2d.config import Said
 from b2d.errors import Busy, ConfigError
-from b2d.files import private_folder, refusals_told, write_whole
+from b2d.files import private_folder, refusals_told, refuse_anothers, write_whole
 from b2d.layout import Home
 from b2d.settings import Settings
 from b2d.toml_text import literal, with_value, without
@@ -102,6 +102,7 @@ def _alone(home: Home) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with refusals_told(home.config_lock):
+        refuse_anothers(home.root)
         private_folder(home.root)
         try:
             lock = FileLock(home.config_lock).acquire(timeout=LOCK_WAIT_S)

@@ -2,9 +2,11 @@
 
 import io
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
+from b2d import data_disk
 from b2d.errors import WrongState
 from b2d.folders import Folder
 
@@ -12,8 +14,10 @@ SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
 SMALL_SECTOR = 512  # a disk's
 TABLE = 446  # bytes before the partition table in its first sector
 PAYLOAD_LIMIT = 4096  # bytes: what boot2docker's guest saves before it formats the disk
-MAGIC = "boot2docker, please format-me"
+MAGIC = data_disk.MAGIC
 FORMAT = b"1\n"
+NETWORK = "network/"  # the folder of what is told of it
+LOOPBACK = "loopback"  # is there when the guest is to reach this host's 127.0.0.1
 SHARE = "b2d-"  # what the names of shared folders begin with
 
 
@@ -36,6 +40,7 @@ class Seed:
     tls: TlsFiles | None  # None: dockerd listens without TLS
     ssh_password: bool = False  # True: sshd takes the user's password too
     folders: Sequence[Folder] = ()  # of the host, which a hypervisor shares under the names b2d-0, b2d-1, ...
+    network: Mapping[str, bytes] = field(default_factory=dict)  # what network.py tells, by name
 
 
 def image(seed: Seed) -> bytes:
@@ -57,10 +62,21 @@ def image(seed: Seed) -> bytes:
             f"{share(number)} {'ro' if folder.read_only else 'rw'} {folder.guest}\n"
             for number, folder in enumerate(seed.folders)
         ).encode("utf-8", "surrogateescape")
+    files |= {NETWORK + name: content for name, content in seed.network.items()}
     settings = {"B2D_TLS": seed.tls is not None, "B2D_SSH_PASSWORD": seed.ssh_password}
     files["settings"] = "".join(f"{name}={'yes' if on else 'no'}\n" for name, on in settings.items()).encode()
     content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
     return content + bytes(-len(content) % SECTOR)
+
+
+def network(disk: bytes) -> dict[str, bytes]:
+    """What a seed disk tells of the network, by name; nothing where it is none."""
+    found = {}
+    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(disk)) as archive:
+        for member in archive:
+            if member.name.startswith(NETWORK) and (file := archive.extractfile(member)):
+                found[member.name.removeprefix(NETWORK)] = file.read()
+    return found
 
 
 def share(number: int) -> str:

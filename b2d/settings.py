@@ -26,4 +26,12 @@ class Settings:
     wait: int = 300  # seconds that up may take
     stop_wait: int = 30  # seconds that the guest has to power itself off
     accelerator: str = "auto"
+    proxies: bool = True  # False: the guest is told of none
+    http_proxy: str = ""  # "": what this host's own variable says
+    https_proxy: str = ""
+    no_proxy: str = ""
+    ca: tuple[str, ...] = ()  # files of authorities that the guest trusts too
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()  # (): the hypervisor's own, which asks this host's
     vboxapi: str = ""  # VirtualBox's folder of that name; "": where it usually is

@@ -5,13 +5,14 @@ What `b2d list` of an empty home does not need is imported where it is used.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from b2d import names
 from b2d.errors import B2dError, Busy, ConfigError
-from b2d.files import private_folder, refusals_told, write_whole
+from b2d.files import private_folder, refusals_told, refuse_anothers, remove_whatever, write_whole
 from b2d.layout import Home, MachinePaths
 
 if TYPE_CHECKING:
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 LOCK_WAIT_S = 5.0
-NAME_LIMIT = 63  # a host name's; VirtualBox and file systems allow more
-NAME_SIGNS = "-_."
+NEWER_HINT = "use that version, or upgrade this one"
+
+
+class Broken(B2dError):
+    """A machine's description says nothing: `up` mends it (broken.py). `moved` is what it says of another folder's."""
+
+    def __init__(self, message: str, name: str, moved: "MachineSpec | None" = None) -> None:
+        super().__init__(message, hint=f"b2d up --vm {name}")
+        self.moved = moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +44,8 @@ class RunningFacts:
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` can be a machine's name, and so a folder's."""
-    sound = name.isascii() and all(sign.isalnum() or sign in NAME_SIGNS for sign in name)
-    if not sound or not name[:1].isalnum() or len(name) > NAME_LIMIT:
-        raise ConfigError(
-            f"{name!r} cannot be a machine's name",
-            hint=f"use letters, digits and {' '.join(NAME_SIGNS)}, a letter or digit first, {NAME_LIMIT} at most",
-        )
+    if not names.is_sound(name):
+        raise ConfigError(f"{name!r} cannot be a machine's name", hint=names.HINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,28 @@ class MachineStore:
         """The machines that have a spec, readable or not, sorted."""
         with refusals_told(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            names = [folder.name for folder in folders if _is_name(folder.name)]
-            return sorted(name for name in names if self._paths(name).spec.is_file())
+            sound = [folder.name for folder in folders if names.is_sound(folder.name)]
+            return sorted(name for name in sound if _is_file(self._paths(name).spec))
+
+    def lost(self) -> list[str]:
+        """The folders of machines that have no spec: half made, half deleted, or it was lost. Sorted."""
+        with refusals_told(self.home.machines):
+            folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
+            sound = [folder.name for folder in folders if folder.is_dir() and names.is_sound(folder.name)]
+            return sorted(name for name in sound if not _is_file(self._paths(name).spec))
 
     def read(self, name: str) -> "MachineSpec | None":
         """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
-        path = self._paths(name).spec
+        return _read(self._paths(name).spec, name)
+
+    def read_copy(self, name: str) -> "MachineSpec | None":
+        """The spec as it was written last, None when that cannot be read."""
         try:
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return _read(self._paths(name).spec_copy, name)
+        except Broken as error:
+            return error.moved
+        except B2dError:
             return None
-        except OSError as error:
-            raise B2dError(f"{path} cannot be read: {error.strerror}") from error
-        return _spec_of(path, name, content)
 
     def write(self, spec: "MachineSpec") -> None:
         """Keep the spec, and make the machine's folder where there is none."""
@@ -78,16 +91,30 @@ class MachineStore:
         with refusals_told(paths.spec):
             private_folder(paths.folder)
             write_whole(paths.spec, content.encode())
+            remove_whatever(paths.spec_copy)
+            write_whole(paths.spec_copy, content.encode())
+
+    def put_aside(self, name: str) -> Path:
+        """Take away a spec that cannot be read; where it is now."""
+        paths = self._paths(name)
+        with refusals_told(paths.spec):
+            remove_whatever(paths.spec_broken)
+            return paths.spec.rename(paths.spec_broken)
 
     def remove(self, name: str) -> None:
         """Remove the machine's folder with all that is in it; none there: nothing. The spec goes first."""
-        import shutil
-
         paths = self._paths(name)
         with refusals_told(paths.folder):
             if paths.folder.is_dir():
-                paths.spec.unlink(missing_ok=True)
-                shutil.rmtree(paths.folder)
+                for path in (paths.spec_copy, paths.spec, paths.folder.resolve()):  # it may be a link to another disk
+                    remove_whatever(path)
+            remove_whatever(paths.folder)
+
+    def refuse_twin(self, name: str) -> None:
+        """Raise ConfigError where a machine is called so but for the case: some file systems would take it for that."""
+        for other in self.names():
+            if other != name and other.casefold() == name.casefold():
+                raise ConfigError(f"{name} is {other} but for the case, and that one is there", hint=f"--vm {other}")
 
     def neighbours(self, name: str) -> "list[MachineSpec]":
         """The specs of the other machines of this home; those that cannot be read are passed over."""
@@ -111,6 +138,7 @@ class MachineStore:
 
         paths = self._paths(name)
         with refusals_told(paths.lock):
+            refuse_anothers(self.home.root)
             private_folder(paths.lock.parent)
             lock = FileLock(paths.lock)
             try:
@@ -118,12 +146,27 @@ class MachineStore:
             except Timeout:
                 raise _busy(name, paths) from None
         try:
-            with refusals_told(paths.holder):
+            with suppress(OSError):  # who holds it is good to know, and no reason to do nothing
                 paths.holder.write_text(f"{os.getpid()} {verb}\n")
             yield
         finally:
-            paths.holder.unlink(missing_ok=True)
+            with suppress(OSError):
+                paths.holder.unlink(missing_ok=True)
             lock.release()
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Keep others of this home from being given an address meanwhile: that takes no time. Raises Busy."""
+        from filelock import FileLock, Timeout
+
+        with refusals_told(self.home.machines_lock):
+            private_folder(self.home.machines)
+            try:
+                lock = FileLock(self.home.machines_lock).acquire(timeout=LOCK_WAIT_S)
+            except Timeout:
+                raise Busy("another b2d is making a machine", hint="try again in a moment") from None
+        with lock:
+            yield
 
     def write_env(self, name: str, facts: RunningFacts) -> None:
         """Keep what `up` found out, for shellinit and ip. Raises B2dError for a value with a line break."""
@@ -140,7 +183,7 @@ class MachineStore:
         """Forget what `up` found out; nothing there: nothing."""
         path = self._paths(name).env
         with refusals_told(path):
-            path.unlink(missing_ok=True)
+            remove_whatever(path)
 
     def read_env(self, name: str) -> RunningFacts | None:
         """What `up` found out, None when there is nothing whole. It may be stale: only the driver knows."""
@@ -155,12 +198,27 @@ class MachineStore:
         return self.home.machine(name)
 
 
-def _is_name(name: str) -> bool:
+def _is_file(path: Path) -> bool:
+    """False too where nobody lets us look: one such folder is no reason to see none."""
     try:
-        check_name(name)
-    except ConfigError:
+        return path.is_file()
+    except OSError:
         return False
-    return True
+
+
+def _read(path: Path, name: str) -> "MachineSpec | None":
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError as error:
+        raise Broken(f"{path} cannot be read: it is a folder", name) from error
+    except OSError as error:
+        import shlex
+
+        hint = f"chmod -R u+rwX {shlex.quote(str(path.parent))}"
+        raise B2dError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
+    return _spec_of(path, name, content)
 
 
 def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":
@@ -171,17 +229,21 @@ def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":
     try:
         kept = json.loads(content)
     except ValueError as error:
-        raise B2dError(f"{path} is not JSON: {error}") from error
+        raise Broken(f"{path} is not JSON: {error}", name) from error
     if not isinstance(kept, dict) or type(kept.get("schema")) is not int:
-        raise B2dError(f"{path} is not a machine's description")
+        raise Broken(f"{path} is not a machine's description", name)
     if kept.pop("schema") > SCHEMA:
-        raise B2dError(f"{path} was written by a newer b2d", hint="use that version, or upgrade this one")
+        raise B2dError(f"{path} was written by a newer b2d", hint=NEWER_HINT)
+    for key in sorted(kept.keys() - MachineSpec.__dataclass_fields__.keys()):
+        raise B2dError(f"{path}: {key!r} is not known", hint=NEWER_HINT)
     for problem in _problems(kept):
-        raise B2dError(f"{path}: {problem}")
+        raise Broken(f"{path}: {problem}", name)
     kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}  # JSON knows no tuple
     spec = MachineSpec(**kept)
+    if spec.name.casefold() == name.casefold() and spec.name != name:
+        raise ConfigError(f"the machine is called {spec.name}, not {name}", hint=f"--vm {spec.name}")
     if spec.name != name:
-        raise B2dError(f"{path} describes the machine {spec.name!r}: the folder was moved or copied")
+        raise Broken(f"{path} describes the machine {spec.name!r}: the folder was moved or copied", name, spec)
     return spec
 
 
@@ -189,8 +251,6 @@ def _problems(kept: dict[str, Any]) -> Iterator[str]:
     from b2d.model import MachineSpec
 
     known = {field.name: field for field in fields(MachineSpec)}
-    for key in kept.keys() - known.keys():
-        yield f"{key!r} is not known"
     for key, field in known.items():
         if key not in kept:
             if field.default is field.default_factory:  # both MISSING: it has to be there

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from b2d.errors import B2dError, OutOfTime
+from b2d.errors import B2dError, OutOfTime, WrongState
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -34,6 +34,23 @@ def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, byt
 
 
 @contextmanager
+def edge() -> Iterator[None]:
+    """A connection that breaks, told as such."""
+    from paramiko import SSHException
+
+    try:
+        yield
+    except TimeoutError as error:
+        raise OutOfTime("the guest stopped answering", hint="b2d logs") from error
+    except (SSHException, EOFError) as error:
+        raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
+    except BrokenPipeError:  # of our own stdout: the command line ends quietly then
+        raise
+    except OSError as error:
+        raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
+
+
+@contextmanager
 def closing_after(channel: "Channel", timeout_s: float) -> Iterator[threading.Event]:
     """Close the channel when the block takes longer, which wakes whoever waits for it; the event tells so."""
     late = threading.Event()
@@ -49,6 +66,23 @@ def closing_after(channel: "Channel", timeout_s: float) -> Iterator[threading.Ev
         yield late
     finally:
         alarm.cancel()
+
+
+def pieces(channel: "Channel") -> Iterator[bytes]:
+    """What a command writes, as it comes, until it ends; its stderr too, and nothing is sent to it."""
+    channel.settimeout(None)
+    channel.set_combine_stderr(True)
+    channel.shutdown_write()
+    return iter(lambda: channel.recv(CHUNK), b"")
+
+
+def unread(descriptor: int) -> bool:
+    """True when it is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    asked = select.poll()
+    asked.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in asked.poll(0))
 
 
 def connect(channel: "Channel") -> None:

@@ -1,5 +1,6 @@
 """A machine of the fake hypervisor in a home of its own, whose Docker really listens on a loopback address."""
 
+import json
 import os
 import socket
 import ssl
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, TypeVar, cast
 
 from b2d.layout import Home, MachinePaths
@@ -27,16 +29,24 @@ SSH, DOCKER = 22022, 22375
 BOOT = "b2d: 1.0 kernel\nb2d: 9.0 docker"  # what a guest writes on its console, seen at one look
 
 
+class Nameless(ThreadingHTTPServer):
+    """A server that does not ask what this host is called: each time that takes 10 ms."""
+
+    server_bind = TCPServer.server_bind
+
+
 class Engine:
     """The guest's open ports: Docker's API as far as /_ping, with what the seed disk says of TLS; ssh just listens."""
 
     def __init__(self, spec: MachineSpec, paths: MachinePaths, box: "Box") -> None:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(200 if box.docker_answers and self.path == "/_ping" else 503)
+                content = box.told(self.path)
+                self.send_response(503 if content is None else 200)
                 self.send_header("Api-Version", "1.45")
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(content or b"")))
                 self.end_headers()
+                self.wfile.write(content or b"")
 
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return formatdate(time.time() + box.clock_ahead_s, usegmt=True)
@@ -45,7 +55,7 @@ class Engine:
                 pass
 
         self._ssh = socket.create_server((spec.address, spec.ssh_port))
-        self._docker = ThreadingHTTPServer((spec.address, spec.docker_port), Answer)
+        self._docker = Nameless((spec.address, spec.docker_port), Answer)
         if spec.tls:
             self._docker.socket = _context(paths).wrap_socket(self._docker.socket, server_side=True)
         threading.Thread(target=self._docker.serve_forever, args=(0.005,), daemon=True).start()
@@ -87,9 +97,10 @@ class ListeningDriver(FakeDriver):
 
     def start(self) -> None:
         super().start()
-        if self.spec.name not in self._box.engines:
+        if self._box.listens and self.spec.name not in self._box.engines:
             paths = self._box.home.machine(self.spec.name)
             self._box.engines[self.spec.name] = Engine(self.spec, paths, self._box)
+        self._box.go_wrong(self)
 
     def stop(self) -> None:
         self._note("stop")
@@ -194,11 +205,18 @@ class Box:
     calls: list[str] = field(default_factory=list)  # of all drivers
     pointed_at: list[tuple[str, bool]] = field(default_factory=list)  # what ended it, and whether env was there then
     docker_answers: bool = True
+    runs: dict[str, tuple[str, str]] = field(default_factory=dict)  # by image: what Docker says of itself and Linux
+    storage: str = "overlay2"
+    crashing: set[str] = field(default_factory=set)  # images whose guests crash at once
+    silent: set[str] = field(default_factory=set)  # whose Docker does not answer
+    failing: dict[str, str] = field(default_factory=dict)  # whose guests say that they cannot go on
+    listens: bool = True  # False: nothing does; whether Docker answers is for the test to say
     clock_ahead_s: float = 0
     looks_until_off: int | None = None  # so often a machine is seen stopping, before it is off; None: for ever
     wait_s: float = 5
     stop_wait_s: float = 0.2
     lock_wait_s: float = 0.1
+    network: dict[str, bytes] = field(default_factory=dict)  # what the guest is to be told of it
 
     def __post_init__(self) -> None:
         self.guest = BoxGuest(self)
@@ -223,7 +241,9 @@ class Box:
         driver: Callable[[MachineSpec], Driver] = lambda spec: watch(self.driver(spec))  # noqa: E731
         guest: Callable[[Endpoint, MachinePaths], Guest] = lambda *_: watch(self.guest)  # noqa: E731
         reporter: Reporter = watch(self.reporter)
-        parts = Parts(watch(self.store), images, driver, guest, reporter, self.wait_s, self.stop_wait_s)
+        network: Callable[[MachineSpec], dict[str, bytes]] = lambda _: self.network  # noqa: E731
+        waits = (self.wait_s, self.stop_wait_s)
+        parts = Parts(watch(self.store), images, driver, guest, reporter, *waits, network=network)
         return Machine("box", parts)
 
     def made(self, **changes: object) -> Machine:
@@ -248,6 +268,28 @@ class Box:
         self.pointed_at.clear()
         self.reporter.said.clear()
         return machine
+
+    def booted(self) -> str:
+        """The image that the machine was booted from last."""
+        booted = self.hypervisor.machines["box"].booted
+        return booted.image if booted is not None else ""
+
+    def told(self, path: str) -> bytes | None:
+        """What Docker in the machine answers, None where it does not."""
+        if not self.docker_answers or self.booted() in self.silent:
+            return None
+        if path == "/info" and self.booted() in self.runs:
+            docker, linux = self.runs[self.booted()]
+            facts = {"ServerVersion": docker, "KernelVersion": linux, "Driver": self.storage}
+            return json.dumps(facts).encode()
+        return b"" if path == "/_ping" else None
+
+    def go_wrong(self, driver: ListeningDriver) -> None:
+        """What befalls a guest that has just been started, if anything does."""
+        if self.booted() in self.failing:
+            self.hypervisor.machines["box"].console = f"b2d: 1.0 kernel\nb2d: fail {self.failing[self.booted()]}\n"
+        if self.booted() in self.crashing:
+            driver.crash()
 
     def next_image(self, letter: str = "1") -> Image:
         """A newer image of the source debian is kept from now on."""

@@ -4,30 +4,56 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
+from b2d import outside
 from b2d.files import private_folder
 from b2d.image.build import BuildRequest, build
 from b2d.images import Images
 from b2d.layout import Home
 from b2d.model import Image
+from tests import tiny
 from tests.boxes import Box
 from tests.fakes import FakeReporter
+from tests.halves import is_beside
 from tests.mirrors import LocalDebian, served
 from tests.real_shells import COMMANDS, RealShell
 from tests.vbox.case import tiny_iso
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_S = 86400.0
+# under nohup, or as a job in the background of a script, they are ignored, and so they would be by all that tests start
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("b2d", deadline=None)  # a busy computer is no fault
+settings.load_profile("b2d")
+DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # one for all processes of a run
 NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process has a half."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "beside" if is_beside(Path(nodeid.partition("::")[0])) else "the rest"
+
+    return Halves(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +62,8 @@ def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_", "BOOT2DOCKER_"))]:
         if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
+    for name in chain(*outside.VARIABLES.values()):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("B2D_RESTRICT", "1")
 
 
@@ -73,6 +101,19 @@ def nu(test_cache: Path) -> Path:
         if not list(folder.glob(NU)):
             subprocess.run(["npm", "install", "--loglevel=error", "--prefix", folder, NUSHELL], check=True)
     return next(folder.glob(NU)).parent
+
+
+@pytest.fixture(scope="session")
+def registry(test_cache: Path) -> str:
+    """The program of Debian's package, which is not installed: that would start it."""
+    folder = test_cache / "docker-registry"
+    program = folder / "usr/bin/docker-registry"
+    with _alone(test_cache / "docker-registry.lock"):
+        if not program.exists():
+            folder.mkdir(exist_ok=True)
+            subprocess.run(["apt-get", "-q", "download", "docker-registry"], cwd=folder, check=True)
+            subprocess.run(["dpkg", "-x", str(next(folder.glob("*.deb"))), str(folder)], check=True)
+    return str(program)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +176,7 @@ def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def _key() -> str:
     """Another one for every change of what the image is made of or by, and every day: packages change."""
-    digest = hashlib.sha256(f"{datetime.now(UTC):%Y-%m-%d}".encode())
+    digest = hashlib.sha256(DAY.encode())
     made_by = [path for folder in ("iso", "b2d/image") for path in (ROOT / folder).rglob("*") if path.is_file()]
     for path in sorted([*made_by, ROOT / "b2d" / "medium.py"]):
         if "__pycache__" not in path.parts:
@@ -148,3 +189,18 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_image(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Of a guest that is up in two seconds."""
+    return tiny.image(image, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def program() -> Iterator["subprocess.Popen[bytes]"]:
+    """Somebody's process, which a file of b2d's may name."""
+    code = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()

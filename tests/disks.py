@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import subprocess
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from b2d import seed
 SECTOR, PAGE, MIB = 512, 4096, 1 << 20
 FIRST = 2048  # sectors
 LABEL = b"boot2docker-data"
-LINUX, SWAP = 0x83, 0x82
+LINUX, SWAP, PROTECTIVE = 0x83, 0x82, 0xEE
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGdueWtr2c1ovmZpfS9VcOxdKJyYkKkGIGJAUHsnwSf4 old\n"
 CLEAN, NEEDS_RECOVERY = 1, 4  # s_state, and a bit of s_feature_incompat
 
@@ -62,6 +63,26 @@ def of_2014(path: Path, mib: int, tree: Path) -> Path:
     return path
 
 
+def of_2018(path: Path, mib: int, tree: Path) -> Path:
+    """The same as boot2docker left it from 18.09 on, in a GPT."""
+    swap = mib // 8 * MIB // SECTOR
+    data = mib * MIB // SECTOR - 2 * FIRST - swap
+    part = ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
+    blank(path, mib)
+    put(path, 446, _entry(PROTECTIVE, 1, mib * MIB // SECTOR - 1))
+    put(path, 510, b"\x55\xaa")
+    entries = (_gpt_entry(1, FIRST + swap, data) + _gpt_entry(2, FIRST, swap)).ljust(128 * 128, b"\0")
+    last = mib * MIB // SECTOR - 1
+    for here, there, table in ((1, last, 2), (last, 1, last - 32)):
+        put(path, table * SECTOR, entries)
+        put(path, here * SECTOR, _gpt_header(here, there, table, entries))
+    target = f"seek={(FIRST + swap) * SECTOR // MIB}"
+    dd = ["dd", f"if={part}", f"of={path}", "bs=1M", target, "conv=notrunc,sparse", "status=none"]
+    subprocess.run(dd, check=True)
+    part.unlink()
+    return path
+
+
 def hash_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -103,6 +124,20 @@ class Found:
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+
+def _gpt_entry(number: int, start: int, sectors: int) -> bytes:
+    kind = bytes.fromhex("af3dc60f838472478e793d69d8477de4")  # Linux's data, as it lies on a disk
+    return struct.pack("<16s16sQQ80x", kind, bytes([number] * 16), start, start + sectors - 1)
+
+
+def _gpt_header(here: int, there: int, table: int, entries: bytes) -> bytes:
+    def header(own: int) -> bytes:
+        first, last = 34, max(here, there) - 33
+        fields = (b"EFI PART", 0x10000, 92, own, 0, here, there, first, last, bytes(15) + b"\1", table, 128, 128)
+        return struct.pack("<8sIIIIQQQQ16sQIII", *fields, zlib.crc32(entries))
+
+    return header(zlib.crc32(header(0)))
 
 
 def _entry(kind: int, start: int, sectors: int) -> bytes:

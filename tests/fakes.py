@@ -1,12 +1,12 @@
 """Honest doubles of the doors in ports.py: FakeDriver passes the contract suite of the real drivers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 ALIVE = frozenset(
     {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
@@ -44,6 +44,8 @@ class FakeMachine:
     boots: int = 0
     resumes: int = 0
     console: str = ""
+    room: int = 1 << 20
+    snapshots: dict[str, tuple[bytes, int]] = field(default_factory=dict)  # what was on the disk, and its size
 
 
 @dataclass
@@ -55,6 +57,8 @@ class FakeHypervisor:
     script: Sequence[str] = ()  # what a booting guest writes: each look at the console shows one more of them
     ignores_button: bool = False  # True: the guest goes on after stop()
     save_fails: B2dError | None = None
+    trims: bool = True
+    snapshot_fails: B2dError | None = None
     dies_after: int | None = None  # this many looks at the console after a start, the process dies
     hang: bool = False  # True: the control socket no longer answers
     compromises: list[str] = field(default_factory=list)
@@ -158,6 +162,44 @@ class FakeDriver:
             raise WrongState(f"{self.spec.name} is {machine.state}")
         machine.disk_mib = max(machine.disk_mib, size_mib)
 
+    @property
+    def trims(self) -> bool:
+        return self.hypervisor.trims
+
+    def disk_room(self) -> int:
+        return self._existing().room
+
+    def compact_disk(self) -> None:
+        self.calls.append("compact_disk")
+        machine = self._existing()
+        if machine.state not in (MachineState.STOPPED, MachineState.CRASHED):
+            raise WrongState(f"{self.spec.name} is {machine.state}")
+        machine.room //= 2
+
+    def snapshots(self) -> list[Snapshot]:
+        kept = self._existing().snapshots
+        return [Snapshot(name, number, len(data)) for number, (name, (data, _)) in enumerate(kept.items())]
+
+    def take_snapshot(self, name: str) -> None:
+        self.calls.append("take_snapshot")
+        machine = self._existing()
+        self._fail_snapshots()
+        machine.snapshots[name] = (machine.payload, machine.disk_mib)
+
+    def restore_snapshot(self, name: str) -> None:
+        self.calls.append("restore_snapshot")
+        machine = self._existing()
+        if machine.state in ALIVE:
+            raise WrongState(f"{self.spec.name} is {machine.state}")
+        self._fail_snapshots()
+        machine.payload, machine.disk_mib = machine.snapshots[name]
+        machine.state = MachineState.STOPPED
+
+    def delete_snapshot(self, name: str) -> None:
+        self.calls.append("delete_snapshot")
+        self._fail_snapshots()
+        del self._existing().snapshots[name]
+
     def compromises(self) -> list[str]:
         return list(self.hypervisor.compromises)
 
@@ -206,6 +248,10 @@ class FakeDriver:
         if self.hypervisor.unusable is not None:
             raise self.hypervisor.unusable
 
+    def _fail_snapshots(self) -> None:
+        if self.hypervisor.snapshot_fails is not None:
+            raise self.hypervisor.snapshot_fails
+
     def _refuse_when_hung(self) -> None:
         if self.hypervisor.hang:
             raise HypervisorUnusable("the hypervisor does not answer on its control socket")
@@ -222,6 +268,7 @@ class FakeImages:
 
     def __init__(self, kept: dict[str, str]) -> None:
         self.kept = kept  # hash: source
+        self.versions: dict[str, str] = {}  # by hash; of the others it is how the hash begins
         self.damaged: set[str] = set()
         self.verified: list[str] = []
 
@@ -232,7 +279,9 @@ class FakeImages:
     def get(self, sha256: str) -> Image:
         if sha256 not in self.kept:
             raise B2dError(f"the image {sha256[:12]} is not kept any more", hint="b2d download")
-        return Image(sha256, Path("/nonexistent") / f"{sha256}.iso", self.kept[sha256], sha256[:4], 1)
+        return Image(
+            sha256, Path("/nonexistent") / f"{sha256}.iso", self.kept[sha256], self.versions.get(sha256, sha256[:4]), 1
+        )
 
     def verify(self, image: Image) -> None:
         self.verified.append(image.sha256)
@@ -316,9 +365,17 @@ class FakeGuest:
         self.shells.append(command)
         return self.shell_exit_code if self.reachable else 255
 
+    def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
+        result = self.run(command, 0)
+        heard(result.stdout)
+        return result.exit_code
+
     def on_terminal(self, command: str | None) -> int:
         self.terminals.append(command)
         return self.shell_exit_code if self.reachable else 255
+
+    def close(self) -> None:
+        """There is no connection."""
 
     def _reach(self) -> None:
         if not self.reachable:

@@ -93,6 +93,7 @@ def test_a_guest_that_goes_on_is_not_hurried() -> None:
     boot.takes_s = 0.6
     assert boot.awaited(patience=GOES_ON) == ANSWER
     assert len(boot.attempts) == 1
+    assert boot.reporter.texts("step") == ["Docker API"]
 
 
 def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import config, rewrite
+from b2d import config, names, outside, rewrite
 from b2d.drivers import qemu_disk
 from b2d.errors import ConfigError
 from b2d.layout import Home
@@ -24,6 +24,11 @@ from tests.prompt import B2D, Prompt
 
 MINE = "# mine\nmemory = 1000  # enough\n\ncpus=2\n"
 KEYS = sorted(Settings.__slots__)
+LISTED = {  # what lists that are no folders may hold
+    "registry_mirrors": ("https://one.example", "http://two.example:5000"),
+    "insecure_registries": ("one.example:5000", "192.168.0.0/24"),
+    "dns": ("192.168.0.1", "fd00::53"),
+}
 
 
 @pytest.fixture
@@ -65,6 +70,13 @@ def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
     assert json.loads(prompt.b2d("config", "cpus", "--json").out) == {
         "cpus": {"value": 3, "origin": str(prompt.home.config)}
     }
+
+
+def test_a_setting_may_be_written_as_its_option_is(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "set", "stop-wait=7").code == 0
+    assert prompt.home.config.read_text() == "stop_wait = 7\n"
+    assert prompt.b2d("config", "stop-wait").out == prompt.b2d("config", "get", "stop-wait").out == "7\n"
+    assert prompt.b2d("config", "unset", "stop-wait").code == 0
 
 
 def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
@@ -265,10 +277,14 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
             found[key] = draw(st.integers(*config.RANGES[key]))
         elif key == "address":
             found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
+        elif key == "vm":
+            found[key] = draw(st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(names.is_sound))
         elif isinstance(usual, bool):
             found[key] = draw(st.booleans())
         elif isinstance(usual, tuple):
-            found[key] = tuple(draw(st.lists(st.sampled_from(["~", "/a b", "/\N{SNOWMAN}\x7f:ro"]))))
+            found[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
+        elif key in outside.HINTS:
+            found[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
         else:
             found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
     return found
@@ -320,11 +336,12 @@ def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: 
 def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
     kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
     number, text = ("7" if key == "cpus" else "1000"), config.CHOICES.get(key, ("127.0.0.9",))[-1]
+    one, other = LISTED.get(key, ("/a", "/b:ro"))
     for typed, value in {
         bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
         int: [([flag, number], number), ([f"{flag}={number}"], number)],
         str: [([flag, text], text)],
-        tuple: [([f"{flag}=/a", flag, "/b:ro"], '["/a", "/b:ro"]'), ([flag, "none"], "[]")],
+        tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
     }[kind]:
         for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):
             assert (told.code, told.out, told.err) == (0, f"{value}\n", "")

@@ -1,6 +1,7 @@
 """What b2d answers without asking a hypervisor: its machines, images, settings and version, for people and in JSON."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_machine_that_is_broken_hides_no_other(prompt: Prompt, content: str) -
     assert str(spec) in first["error"]
 
 
-@pytest.mark.parametrize("verb", ["status", "ip", "info", "stop", "ssh", "up"])
+@pytest.mark.parametrize("verb", ["status", "ip", "info", "stop", "ssh"])
 def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb: str) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     spec = prompt.home.machine("boot2docker-vm").spec
@@ -83,7 +84,7 @@ def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb
     told = prompt.b2d(verb)
     assert (told.code, told.out) == (255 if verb == "ssh" else 1, "")
     assert told.err.startswith(f"b2d: {spec} is not JSON: ")
-    assert len(told.err.splitlines()) == 1
+    assert told.err.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
 
 
 def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(prompt: Prompt) -> None:
@@ -183,3 +184,31 @@ def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: P
     assert told.code == 6
     assert "bad       qemu: " in told.out
     assert told.err.startswith("b2d: b2d cannot work here: qemu")
+
+
+def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prompt) -> None:
+    prompt.home.root.mkdir(mode=0o700)
+    prompt.home.config.write_text("memry = 4\n")
+    told = prompt.b2d("doctor")
+    assert told.code == 2
+    assert told.out.startswith("bad       settings: ")
+    assert "python: " in told.out
+    assert "'memry': did you mean 'memory'?" in told.err
+    as_document = prompt.b2d("doctor", "--json")
+    assert as_document.code == 2
+    assert json.loads(as_document.out)[0]["name"] == "settings"
+
+
+def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(prompt: Prompt) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    part, env = prompt.home.cache / "a.part", prompt.home.machine("boot2docker-vm").env
+    prompt.home.cache.mkdir()
+    part.touch()
+    os.utime(part, (1, 1))
+    env.write_text("address=127.0.59.103\n")
+    found = {one["name"]: one for one in json.loads(prompt.b2d("doctor", "--json").out)}
+    assert (found["stale files"]["left_files"], found["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
+    told = prompt.b2d("doctor", "--fix")
+    assert told.err.splitlines()[:2] == [f"removed: {part}", "no shell is sent to boot2docker-vm any more"]
+    assert "stale files: none" in told.out
+    assert not part.exists() and not env.exists()

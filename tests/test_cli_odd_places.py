@@ -19,12 +19,24 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-@pytest.mark.parametrize("verb", ["stop", "init", "up", "list", "iso list", "status", "doctor", "config", "delete"])
+@pytest.mark.parametrize("verb", ["stop", "init", "up", "list", "iso list", "status", "config", "delete"])
 def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
     file = prompt.folder / "file"
     file.write_text("mine")
     told = prompt.b2d(*verb.split(), B2D_HOME=str(file))
     assert (told.code, told.out) == (2, "")
+    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    assert file.read_text() == "mine"
+
+
+def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> None:
+    file = prompt.folder / "file"
+    file.write_text("mine")
+    told = prompt.b2d("doctor", B2D_HOME=str(file))
+    assert told.code == 2
+    assert told.out.startswith(
+        f"bad       settings: {file}/config.toml cannot be read: Not a directory\ngood      python"
+    )
     assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
     assert file.read_text() == "mine"
 
@@ -107,7 +119,7 @@ def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: P
 
 
 def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
-    file = prompt.folder / "a\x1b[2Jb\rc\x9b"
+    file = prompt.folder / "a\x1b[2Jbc\x9b"
     file.touch()
     told = prompt.b2d("list", B2D_HOME=str(file))
     assert told.err == f"b2d: {prompt.folder}/a\ufffd[2Jbc\ufffd/config.toml cannot be read: Not a directory\n"

@@ -1,18 +1,21 @@
 """The doctor finds what is missing, says what helps, and does it when asked."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from b2d.doctor import Examination, Finding, Verdict, fix
+from b2d.doctor import Examination, Finding, Verdict, Ward, programs
+from b2d.doctor.treatment import fix
 from b2d.errors import B2dError, HypervisorUnusable
 from b2d.layout import Home
+from b2d.model import MachineState
 from b2d.packages import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
 from b2d.store import MachineStore
-from tests.fakes import FakeReporter
+from tests.fakes import FakeImages, FakeReporter
 
 ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)
 
@@ -53,11 +56,15 @@ def no_virtualbox() -> str:
 
 
 def an_examination(tmp_path: Path, **changes: object) -> Examination:
+    home = changes.get("home", Home(tmp_path / "home"))
+    assert isinstance(home, Home)
     sound = Examination(
-        home=Home(tmp_path / "home"),
+        home=home,
         mirror=lambda: "http://mirror.example/debian",
         accelerator=lambda: ("kvm", ""),
         virtualbox=no_virtualbox,
+        ward=Ward(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
+        spare_images=lambda _: [],
     )
     return replace(sound, **changes)  # type: ignore[arg-type]
 
@@ -78,7 +85,8 @@ def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
     names = [one.name for one in found]
     assert names == [
         *("python", "qemu", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
-        *("home", "disk space", "docker", "mirror", "secrets"),
+        *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images"),
+        *("docker", "proxies", "authorities", "mirror", "docker variables"),
     ]
     assert "QEMU emulator version" in found[1].message
     assert "mksquashfs version" in found[4].message
@@ -140,6 +148,8 @@ def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
         ("1.45", "1.45", Verdict.GOOD, "API 1.45"),
         ("1.41", "1.45", Verdict.GOOD, "the machine has 1.45"),
         ("1.9", "1.45", Verdict.BAD, "too old"),
+        ("1.52", "1.40", Verdict.DOUBTFUL, "too new"),
+        ("1.52", "1.44", Verdict.GOOD, "the machine has 1.44"),
         ("nonsense", "", Verdict.DOUBTFUL, "does not say"),
     ],
 )
@@ -148,7 +158,7 @@ def test_the_docker_client_is_compared_by_its_api(
 ) -> None:
     script = f'[ "$DOCKER_HOST" = unix:///nonexistent/docker.sock ] && echo {client}; exit 1'
     installer = with_programs(tmp_path, docker=script)
-    found = finding(an_examination(tmp_path, installer=installer, machine_api=machine), "docker")
+    found = programs.docker(installer, {}, machine)
     assert found.verdict == verdict and named in found.message
 
 
@@ -158,9 +168,9 @@ def test_a_home_that_cannot_be_a_folder_is_bad(tmp_path: Path) -> None:
     assert found.verdict == Verdict.BAD
 
 
-def test_a_long_home_is_good_and_says_where_sockets_go(tmp_path: Path) -> None:
+def test_a_long_home_is_good(tmp_path: Path) -> None:
     found = finding(an_examination(tmp_path, home=Home(tmp_path / ("x" * 90) / ("y" * 90))), "home")
-    assert found.verdict == Verdict.GOOD and "sockets" in found.message
+    assert found.verdict == Verdict.GOOD
 
 
 def test_a_mirror_that_is_no_address_is_bad(tmp_path: Path) -> None:

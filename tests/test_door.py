@@ -243,7 +243,7 @@ def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
     done = run(home, "status")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"b2d: {spec} is not JSON: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
 
 
 def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:

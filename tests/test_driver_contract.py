@@ -9,8 +9,18 @@ import pytest
 
 from b2d import address
 from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import Image, MachineState
-from b2d.ports import Compromises, Console, Driver, GrowsDisk, HasProcess, Measured, Screen
+from b2d.model import Image, MachineState, Snapshot
+from b2d.ports import (
+    CompactsDisk,
+    Compromises,
+    Console,
+    Driver,
+    GrowsDisk,
+    HasProcess,
+    Measured,
+    Screen,
+    TakesSnapshots,
+)
 from b2d.wait import wait_until
 from tests import tiny
 from tests.driver_cases import Case, FakeCase, QemuCase
@@ -290,6 +300,55 @@ def test_a_disk_that_can_grow_does_so_while_its_machine_is_off(machine: Case) ->
     assert driver.disk_mib() == machine.spec.disk_mib + 100
     driver.start()
     assert driver.state() == MachineState.RUNNING
+
+
+def test_a_disk_is_compacted_while_its_machine_is_off(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, CompactsDisk)
+    assert driver.disk_room() > 0
+    driver.compact_disk()
+    machine.boot()
+    with pytest.raises(WrongState):
+        driver.compact_disk()
+    assert driver.disk_room() > 0
+    driver.kill()
+    driver.compact_disk()
+    machine.boot()
+
+
+def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
+    driver = machine.driver()
+    assert isinstance(driver, TakesSnapshots)
+    assert driver.snapshots() == []
+    driver.take_snapshot("first")
+    machine.boot()
+    driver.take_snapshot("2")  # as QEMU numbers them by itself
+    assert driver.state() == MachineState.RUNNING
+    assert [one.name for one in machine_snapshots(machine)] == ["first", "2"]
+    assert driver.snapshots()[0].taken_s <= driver.snapshots()[1].taken_s
+    assert all(one.size > 0 for one in driver.snapshots())
+    with pytest.raises(WrongState):
+        driver.restore_snapshot("first")
+    driver.save()
+    driver.restore_snapshot("2")
+    assert driver.state() == MachineState.STOPPED
+    machine.boot()
+    driver.delete_snapshot("first")
+    assert driver.state() == MachineState.RUNNING
+    driver.kill()
+    driver.delete_snapshot("2")
+    assert machine_snapshots(machine) == []
+    machine.boot()
+    driver.take_snapshot("last")
+    driver.delete()
+    assert driver.state() == MachineState.ABSENT
+
+
+def machine_snapshots(machine: Case) -> list[Snapshot]:
+    """As another process of b2d sees them."""
+    driver = machine.driver()
+    assert isinstance(driver, TakesSnapshots)
+    return driver.snapshots()
 
 
 def test_compromises_are_lines(case: Case) -> None:

@@ -196,6 +196,20 @@ def test_the_same_iso_can_be_the_newest_of_two_sources(images: Images, tmp_path:
     assert len(images.all()) == 1
 
 
+def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothing(
+    images: Images, tmp_path: Path
+) -> None:
+    first, second, third = (
+        images.adopt(a_file(tmp_path, a_b2d_iso(f"1.{minor}-6.12")), "debian") for minor in range(3)
+    )
+    assert [image.sha256 for image in images.spare([second.sha256])] == [first.sha256]
+    images.adopt(first.iso, "elsewhere")
+    images.adopt(first.iso, "debian")
+    assert {image.sha256 for image in images.spare([])} == {second.sha256, third.sha256}
+    images.adopt(third.iso, "debian")
+    assert [image.sha256 for image in images.spare([])] == [second.sha256]  # the first is still somebody's newest
+
+
 def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(images: Images, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     parts = [path for path in (image.iso, image.kernel, image.initrd) if path is not None]
@@ -340,3 +354,17 @@ def test_finding_an_image_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writing_it(
+    images: Images, home: Home, tmp_path: Path
+) -> None:
+    iso = a_file(tmp_path, a_b2d_iso())
+    image = images.adopt(iso, "debian")
+    old, fresh, unfinished = (home.images / name for name in (f".{'1' * 64}.vmlinux.x", ".2.initrd.y", ".3.unfinished"))
+    for path in (old, fresh, unfinished):
+        path.touch()
+    os.utime(old, (1, 1))
+    images.adopt(iso, "debian")
+    assert (old.exists(), fresh.exists(), unfinished.exists()) == (False, True, False)
+    images.verify(image)

@@ -1,6 +1,7 @@
 """What up does on the way to a Docker that answers, and what it leaves for shellinit and ip."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) 
     kept = box.hypervisor.machines["box"]
     newer = box.next_image()
     machine.up()
-    assert machine.spec() == box.spec(image=newer.sha256)
+    assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
     assert box.images.verified == [newer.sha256]
     assert box.hypervisor.machines["box"] is kept
     assert any(newer.version in note for note in box.reporter.texts("note"))
@@ -170,6 +171,23 @@ def test_a_guest_that_panicked_keeps_its_ports_to_itself_and_gets_them_back(box:
 def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -> None:
     box.store.write(a_spec("other", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1))
     assert box.made().up().ssh_port == SSH + 2
+
+
+def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Box) -> None:
+    """QEMU says that it runs until its guest has powered it off."""
+    machine = box.in_state(MachineState.RUNNING)
+    box.docker_answers = False
+
+    def goes_off() -> None:
+        time.sleep(0.3)
+        box.driver().stop()
+        box.docker_answers = True
+
+    thread = threading.Thread(target=goes_off)
+    thread.start()
+    machine.up()
+    thread.join()
+    assert box.hypervisor.machines["box"].boots == 2
 
 
 def test_a_machine_that_ends_by_itself_while_up_waits_is_started_again(box: Box) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError
+from b2d.errors import B2dError, Busy
 from b2d.files import private_folder
-from b2d.layout import MachinePaths
-from b2d.preparation import credentials, first_keys, free_ports, hostname, waiting_image
+from b2d.layout import Home, MachinePaths
+from b2d.preparation import credentials, first_keys, first_written, free_ports, hostname, taken_up, waiting_image
+from b2d.store import MachineStore
 from tests.boxes import ADDRESS, DOCKER, SSH
 from tests.fakes import FakeImages, FakeReporter, a_spec
 
@@ -32,6 +33,26 @@ def seed_of(paths: MachinePaths) -> dict[str, bytes]:
 )
 def test_the_guest_is_named_after_its_machine(name: str, expected: str) -> None:
     assert hostname(name) == expected
+
+
+def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> None:
+    store = MachineStore(Home(tmp_path))
+    first = first_written(a_spec("first", address=""), store)
+    assert first.address.startswith("127.0.59.")
+    assert store.read("first") == first
+    assert first_written(a_spec("second", address=""), store).address not in (first.address, "")
+    assert first_written(a_spec("first", address=""), store).address == first.address
+    assert first_written(a_spec("third", address="127.0.0.1"), store).address == "127.0.0.1"
+
+
+def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2d.store.LOCK_WAIT_S", 0.1)
+    store = MachineStore(Home(tmp_path))
+    with store.choosing(), pytest.raises(Busy, match="another b2d is making a machine"):
+        first_written(a_spec("second", address=""), store)
+    assert store.names() == []
 
 
 def test_ports_that_are_free_stay(paths: MachinePaths) -> None:
@@ -112,5 +133,16 @@ def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None
     assert waiting_image(SPEC, images) is None
     images.kept["1" * 64] = "debian"
     assert waiting_image(SPEC, images) == images.get("1" * 64)
+    assert waiting_image(a_spec("box", refused="1" * 64), images) is None
+    images.kept["3" * 64] = "debian"
+    assert waiting_image(a_spec("box", refused="1" * 64), images) == images.get("3" * 64)
     images.kept.clear()
     assert waiting_image(SPEC, images) is None
+
+
+def test_an_image_that_comes_back_after_another_failed_is_its_own_way_back() -> None:
+    images = FakeImages({"0" * 64: "debian", "1" * 64: "debian"})
+    failed = taken_up(SPEC, images.get("1" * 64))
+    assert (failed.image, failed.previous, failed.trial) == ("1" * 64, "0" * 64, True)
+    again = taken_up(failed, images.get("0" * 64))
+    assert (again.image, again.previous) == ("0" * 64, "")

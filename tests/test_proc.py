@@ -87,3 +87,36 @@ def test_what_must_succeed_and_does_not_is_told_by_its_last_line() -> None:
     assert caught.value.details == "first\nwhy it is so"
     with pytest.raises(B2dError, match="sh failed: exit code 3"):
         proc.check(["sh", "-c", "exit 3"], timeout_s=SHORT_S)
+
+
+def test_what_a_program_says_is_heard_while_it_runs() -> None:
+    heard: list[bytes] = []
+    begin = time.monotonic()
+    when: list[float] = []
+
+    def hear(said: bytes) -> None:
+        heard.append(said)
+        when.append(time.monotonic() - begin)
+
+    proc.follow(["sh", "-c", "echo one; sleep 0.5; echo two"], hear, timeout_s=30)
+    assert b"".join(heard) == b"one\ntwo\n"
+    assert when[-1] - when[0] > 0.3
+
+
+def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
+    with pytest.raises(B2dError, match="sh failed: no room"):
+        proc.follow(["sh", "-c", "echo no room >&2; exit 3"], print, timeout_s=30)
+    with pytest.raises(OutOfTime, match="sleep did not end within 0 s"):
+        proc.follow(["sleep", "60"], print, timeout_s=0.2)
+    with pytest.raises(proc.ProgramMissing):
+        proc.follow(["no-such-program"], print, timeout_s=30)
+
+
+def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
+    def hear(said: bytes) -> None:
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        proc.follow(["sh", "-c", "echo one; exec sleep 60"], hear, timeout_s=90)
+    assert time.monotonic() - begin < 30

@@ -237,7 +237,7 @@ def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
     assert (told.code, told.out) == (3, "absent\n")
     assert told.err == (
         "warning: not heeded: --hostip, --dhcp (there is no host-only network to set up); "
-        "--basevmdk (no disk is copied yet)\n"
+        "--basevmdk (only `b2d init` begins with a copy of a disk)\n"
     )
 
 

@@ -24,17 +24,9 @@ from tests import tiny
 pytestmark = pytest.mark.qemu
 
 
-@pytest.fixture(scope="module")
-def tiny_image(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return tiny.image(image, tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def paths(tmp_path: Path) -> MachinePaths:
-    paths = MachinePaths(tmp_path / "m")
-    paths.folder.mkdir(mode=0o700)
-    paths.seed.write_bytes(bytes(2048))
-    return paths
+    return tiny.folder(tmp_path / "m")
 
 
 @pytest.fixture
@@ -251,21 +243,25 @@ def test_the_control_socket_is_not_put_where_others_may_come(
         make().start()
 
 
-def test_a_home_too_deep_for_a_socket_has_it_elsewhere_and_cleans_up(tiny_image: Image, tmp_path: Path) -> None:
+def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path / ("deep" * 30))
     paths.folder.mkdir(mode=0o700)
     paths.seed.write_bytes(bytes(2048))
     driver = QemuDriver(tiny.spec(), paths, lambda: tiny_image, "tcg")
     driver.create(b"payload")
+    here = Path.cwd()
     try:
         driver.start()
-        sockets = paths.qmp_socket.parent
-        assert sockets != paths.folder
-        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+        assert paths.qmp_socket.is_socket()
+        assert driver.state() == MachineState.RUNNING
+        driver.save()
+        assert driver.state() == MachineState.SAVED
+        driver.start()
         assert driver.state() == MachineState.RUNNING
     finally:
         driver.delete()
-    assert not sockets.exists()
+    assert Path.cwd() == here
+    assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
 
 
 def test_after_delete_only_what_the_driver_did_not_make_is_left(

@@ -1,6 +1,8 @@
 """The data disk begins with its payload, has the size that was asked for, and is made whole or not at all; it grows."""
 
 import json
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from b2d import proc, seed
 from b2d.drivers import qcow2, qemu_disk
 from b2d.errors import B2dError, WrongState
+from b2d.files import allocated
 
 MIB = 1024 * 1024
 PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition table
@@ -114,3 +117,45 @@ def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: b
     with pytest.raises(B2dError):
         qemu_disk.grow(path, 8)
     assert path.read_bytes() == begin
+
+
+def random(disk: Path, offset_mib: int, size_mib: int) -> None:
+    """Fill a part of it with what takes room."""
+    raw = disk.with_name("written")
+    raw.write_bytes(os.urandom(size_mib * MIB))
+    proc.check(["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset_mib}M {size_mib}M", str(disk)], timeout_s=60)
+    raw.unlink()
+
+
+def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path) -> None:
+    random(disk, 1, 4)
+    proc.check(["qemu-io", "-f", "qcow2", "-c", "write -P 0 2M 3M", str(disk)], timeout_s=60)
+    before, room = content(disk, tmp_path), allocated(disk)
+    qemu_disk.compact(disk)
+    assert content(disk, tmp_path) == before
+    assert room - allocated(disk) > 2 * MIB
+    assert disk.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {disk.name, "raw"}
+
+
+def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> None:
+    proc.check(["qemu-img", "snapshot", "-c", "somebody's", str(disk)], timeout_s=60)
+    before = disk.read_bytes()
+    with pytest.raises(WrongState) as caught:
+        qemu_disk.compact(disk)
+    assert caught.value.hint == "b2d up && b2d disk compact"
+    assert disk.read_bytes() == before
+
+
+def test_a_disk_for_whose_copy_there_is_no_room_stays_as_it_is(disk: Path, tmp_path: Path) -> None:
+    random(disk, 1, 4)
+    before = disk.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, limits[1]))
+    try:
+        with pytest.raises(B2dError):
+            qemu_disk.compact(disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert disk.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [disk]

@@ -14,7 +14,7 @@ from b2d.drivers.qemu_state import Dependencies
 from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
 from b2d.identity import identify
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, MachineState
+from b2d.model import Image, MachineSpec, MachineState, ProcessIdentity
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
 
@@ -75,6 +75,17 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
     assert not paths.qemu_saved.exists()
 
 
+def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) -> None:
+    program = paths.folder.parent / "bin" / "qemu-system-x86_64"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != -D ]; do shift; done\necho "qemu: no luck" >"$2"\nexit 1\n')
+    machine = driver(paths, tiny.spec())
+    machine.create(b"payload")
+    with pytest.raises(HypervisorUnusable, match="no luck"):
+        machine.start()
+    assert paths.qemu_log.read_text() == "qemu: no luck\n"
+    assert paths.qemu_log.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> None:
     machine = driver(paths, tiny.spec())
     assert machine.disk_mib() == 0
@@ -105,5 +116,5 @@ def test_what_a_machine_has_is_what_it_was_started_with(paths: MachinePaths) -> 
     paths.qemu_pid.write_text(f"{os.getpid()}\n")
     QemuProcess(paths).record(replace(plan, process=identify(os.getpid())))
     assert driver(paths, replace(spec, memory_mib=640)).measured() == spec
-    paths.qemu_pid.unlink()
+    QemuProcess(paths).record(replace(plan, process=ProcessIdentity(os.getpid(), "an earlier one", "")))
     assert machine.measured() is None

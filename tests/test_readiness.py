@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2d import certs
+from b2d.docker_api import DockerApi
 from b2d.layout import MachinePaths
-from b2d.readiness import Ping, Stage, Trouble, ping, stages, troubles
+from b2d.readiness import Engine, Ping, Stage, Trouble, engine, ping, stages, troubles
 
 ANSWER = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\nOK"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
@@ -53,7 +54,7 @@ def answers(content: bytes) -> Callable[[socket.socket], None]:
 
 def test_an_answer_tells_version_and_clock() -> None:
     with server(answers(ANSWER)) as port:
-        assert ping("127.0.0.1", port, None, 5) == Ping("1.45", NOON)
+        assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", NOON)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,12 @@ def test_an_answer_tells_version_and_clock() -> None:
 )
 def test_what_is_not_docker_does_not_count(content: bytes) -> None:
     with server(answers(content)) as port:
-        assert ping("127.0.0.1", port, None, 5) is None
+        assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
 
 def test_a_date_that_is_none_is_no_clock() -> None:
     with server(answers(ANSWER.replace(b"Tue, 24 Nov", b"soon"))) as port:
-        assert ping("127.0.0.1", port, None, 5) == Ping("1.45", None)
+        assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", None)
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
@@ -83,21 +84,21 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None
     with server(kept.append) as port:
         for folder in (None, paths.certs):
             begin = time.monotonic()
-            assert ping("127.0.0.1", port, folder, 0.3) is None
+            assert ping(DockerApi("127.0.0.1", port, folder), 0.3) is None
             assert time.monotonic() - begin < 2
 
 
 def test_a_closed_port_is_no_answer() -> None:
     with server(answers(ANSWER)) as port:
         pass
-    assert ping("127.0.0.1", port, None, 5) is None
+    assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
 
 def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with server(answers(ANSWER)) as port:
-        assert ping("127.0.0.1", port, None, 5) is not None
+        assert ping(DockerApi("127.0.0.1", port, None), 5) is not None
 
 
 def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
@@ -113,9 +114,9 @@ def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
         return lambda connection: answers(ANSWER)(context.wrap_socket(connection, server_side=True))
 
     with server(tls(own)) as port:
-        assert ping("127.0.0.1", port, own.certs, 5) == Ping("1.45", NOON)
+        assert ping(DockerApi("127.0.0.1", port, own.certs), 5) == Ping("1.45", NOON)
     with server(tls(other)) as port:
-        assert ping("127.0.0.1", port, own.certs, 5) is None
+        assert ping(DockerApi("127.0.0.1", port, own.certs), 5) is None
 
 
 CONSOLE = (
@@ -136,6 +137,24 @@ def test_what_was_said_before_the_guest_booted_again_does_not_count() -> None:
     again = "b2d: 2.0 kernel\nb2d: 3.0 root\n"
     assert stages(CONSOLE + "\n" + again) == [Stage("kernel", 2.0), Stage("root", 3.0)]
     assert troubles(CONSOLE + "\n" + again) == []
+
+
+FACTS = b'{"ServerVersion": "26.1.5+dfsg1", "KernelVersion": "6.12.57", "Driver": "overlay2", "ID": 1}'
+INFO = b"HTTP/1.1 200 OK\r\n\r\n" + FACTS
+
+
+def test_docker_tells_what_it_is() -> None:
+    with server(answers(INFO)) as port:
+        assert engine(DockerApi("127.0.0.1", port, None), 5) == Engine("26.1.5+dfsg1", "6.12.57", "overlay2")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ANSWER, b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\n[]", INFO.replace(b"200 OK", b"503 Wait"), b""],
+)
+def test_what_is_not_docker_tells_nothing(content: bytes) -> None:
+    with server(answers(content)) as port:
+        assert engine(DockerApi("127.0.0.1", port, None), 5) is None
 
 
 @given(st.text())

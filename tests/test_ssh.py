@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paramiko import Ed25519Key, RSAKey
 
-from b2d import keys, ssh
+from b2d import keys, ssh, ssh_connection
 from b2d.errors import B2dError, OutOfTime, WrongState
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
@@ -43,7 +43,9 @@ def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S", "FILE_S"):
+    for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S"):
+        monkeypatch.setattr(ssh_connection, name, 0.5)
+    for name in ("ANSWER_S", "FILE_S"):
         monkeypatch.setattr(ssh, name, 0.5)
 
 
@@ -53,6 +55,29 @@ def foreign_key(tmp_path: Path) -> Ed25519Key:
     folder.mkdir()
     keys.ensure_host(MachinePaths(folder))
     return Ed25519Key.from_private_key_file(str(MachinePaths(folder).host_key))
+
+
+# what comes
+
+
+def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path: Path) -> None:
+    came: list[bytes] = []
+
+    def heard(piece: bytes) -> None:
+        came.append(piece)
+        if b"first" in piece:
+            (tmp_path / "heard").touch()
+
+    wait = f"while ! [ -e {tmp_path}/heard ]; do sleep 0.05; done"
+    assert guest.follow(f"echo first; {wait}; echo then; echo error >&2; exit 3", heard) == 3
+    assert b"error\n" in b"".join(came)  # two streams: which comes first is nobody's promise
+    assert b"".join(came).replace(b"error\n", b"") == b"first\nthen\n"
+
+
+def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd: Sshd) -> None:
+    sshd.hangs_up = "output"
+    with pytest.raises(WrongState, match="the connection to the guest broke"):
+        guest.follow("echo never", lambda _: None)
 
 
 # who it is
@@ -183,7 +208,7 @@ def test_an_ssh_server_that_is_still_on_its_way_is_waited_for(guest: SshGuest, s
 def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
     guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "CONNECT_S", 0.3)
+    monkeypatch.setattr(ssh_connection, "CONNECT_S", 0.3)
     sshd.greets_after_s = 1
     assert guest.run("echo there", 10).stdout == b"there\n"
     assert sshd.connections == 3  # 0.3, 0.6, 1.2 s

@@ -45,6 +45,12 @@ def test_a_spec_is_read_as_it_was_written(store: MachineStore) -> None:
     assert store.read("box") == replace(spec, memory_mib=1024)
 
 
+def test_a_spec_of_an_earlier_b2d_knows_of_no_other_image(store: MachineStore) -> None:
+    later = ("previous", "refused", "trial")
+    put(store, json.dumps({key: value for key, value in GOOD.items() if key not in later}).encode())
+    assert store.read("box") == a_spec("box")
+
+
 def test_no_machine_has_no_spec(store: MachineStore) -> None:
     assert store.read("box") is None
     assert store.names() == []

@@ -37,6 +37,7 @@ def recorded(version: Version) -> Members:
     if version == (7, 0):  # what its sources have changed of this
         members["IMachine"] = members["IMachine"] - {"audioAdapter"} | {"audioSettings"}
         members["IAudioSettings"] = {"adapter"}
+        members["INATEngine"] = members["INATEngine"] | {"localhostReachable"}
     return members
 
 
@@ -49,6 +50,7 @@ def steps(version: Version) -> list[Step]:
         *hardware.without_forwards(["b2d-ssh"]),
         *hardware.forwards(spec),
         *hardware.line("/line.sock"),
+        *hardware.host_loopback(version, True),
         *hardware.unshared(["b2d-0"]),
         hardware.shared("b2d-0", "/home", writable=True),
         *SecondCard("hostOnlyInterface", "HostOnly", "vboxnet0").steps(),

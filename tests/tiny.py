@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from b2d import address
+from b2d.layout import MachinePaths
 from b2d.model import Image, MachineSpec
 from tests.fakes import a_spec
 
@@ -48,6 +49,14 @@ def spec() -> MachineSpec:
     here = "127.0.59.250"
     first = address.lease(here, 20000 + os.getpid() % 20000)
     return a_spec(address=here, ssh_port=first, docker_port=address.lease(here, first + 1))
+
+
+def folder(place: Path) -> MachinePaths:
+    """Of a machine that is to be made there."""
+    paths = MachinePaths(place)
+    paths.folder.mkdir(mode=0o700)
+    paths.seed.write_bytes(bytes(2048))
+    return paths
 
 
 def image(whole: Image, folder: Path) -> Image:

@@ -3,19 +3,20 @@
 What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.drivers.qemu_process import QemuProcess
-from b2d.drivers.qemu_state import Dependencies, SavedState
+from b2d.drivers.qemu_data import DataDisk
+from b2d.drivers.qemu_state import Dependencies
 from b2d.drivers.qmp import Qmp, QmpError
-from b2d.errors import MachineAbsent, OutOfTime, WrongState
-from b2d.files import refusals_told, text_of
+from b2d.errors import OutOfTime, WrongState
+from b2d.files import refusals_told, text_of, write_whole
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import OFF, ON, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import ON, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity
 
 if TYPE_CHECKING:
     from b2d.drivers.qemu_launch import Launcher
@@ -35,18 +36,15 @@ STATES = {
 }
 
 
-class QemuDriver:
+class QemuDriver(DataDisk):
     """Driver and all the abilities of ports.py for one machine; `accelerator` is that setting."""
 
     def __init__(
         self, spec: MachineSpec, paths: MachinePaths, image: Callable[[], Image], accelerator: str = "auto"
     ) -> None:
-        self._spec = spec
-        self._paths = paths
+        super().__init__(spec, paths)
         self._image = image
         self._accelerator = accelerator
-        self._process = QemuProcess(paths)
-        self._saved = SavedState(paths)
 
     def check(self) -> None:
         self._launcher().check()
@@ -61,11 +59,8 @@ class QemuDriver:
     def delete(self) -> None:
         with held_back(), refusals_told(self._paths.folder):
             self._process.end()
-            for path in (self._paths.qemu_saved, self._paths.serial_log):
+            for path in (self._paths.qemu_saved, self._paths.serial_log, self._paths.qemu_log):
                 path.unlink(missing_ok=True)
-            sockets = self._paths.qmp_socket.parent
-            if sockets != self._paths.folder and sockets.exists():
-                sockets.rmdir()
             self._paths.disk_qcow2.unlink(missing_ok=True)  # last: while it is there, so is the machine
 
     def state(self) -> MachineState:
@@ -113,6 +108,34 @@ class QemuDriver:
                 self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
             self._process.end()
 
+    def move_clock(self, seconds: int) -> None:
+        from b2d.drivers import line
+
+        line.move_clock(self._paths.line_socket, seconds)
+
+    def take_folders(self) -> None:
+        from b2d.drivers import qemu_folders
+
+        state = self._running()
+        with Qmp(self._paths.qmp_socket) as qmp:
+            there = qemu_folders.mounted(qmp)
+        if there and state == MachineState.PAUSED:
+            self._go_on()  # a guest that stands still lets nothing go
+        if there:
+            write_whole(self._paths.taken, b"")
+            qemu_folders.take(self._paths, self._spec.name)
+
+    def give_folders(self) -> list[str]:
+        if not self._paths.taken.exists():
+            return []
+        from b2d.drivers import qemu_folders
+
+        self._running()
+        launch = self._process.launch()
+        found = qemu_folders.give(self._paths, self._spec.folders, launch.missing if launch is not None else ())
+        self._paths.taken.unlink(missing_ok=True)
+        return found
+
     def endpoint(self) -> Endpoint:
         self._running()
         launch = self._process.launch()
@@ -129,19 +152,27 @@ class QemuDriver:
 
         return as_started(self._spec, launch.hardware)
 
-    def disk_mib(self) -> int:
-        from b2d.drivers import qcow2
+    def forwarded(self) -> list[Forward]:
+        from b2d.drivers import qemu_forwards
 
-        return qcow2.size(self._paths.disk_qcow2) >> 20
+        own = self.endpoint()
+        found = qemu_forwards.listed(self._paths.qmp_socket)
+        mine = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
+        return [one for one in found if (one.protocol, one.address, one.port) not in mine]
 
-    def grow_disk(self, size_mib: int) -> None:
-        from b2d.drivers import qemu_disk
+    def hindrance(self, one: Forward) -> str:
+        # slirp lets nothing of UDP out of such a machine, answers neither (seen on 7.2)
+        return "no UDP with restrict" if self._spec.restrict and one.protocol == "udp" else ""
 
-        if (state := self._existing()) not in OFF:
-            said = f"{self._spec.name} is {state}, and its disk grows only while it is off"
-            raise WrongState(said, hint="b2d up && b2d stop")
-        with held_back(), refusals_told(self._paths.folder):
-            qemu_disk.grow(self._paths.disk_qcow2, size_mib)
+    def forward(self, one: Forward) -> None:
+        from b2d.drivers import qemu_forwards
+
+        qemu_forwards.add(self._paths.qmp_socket, one)
+
+    def unforward(self, one: Forward) -> None:
+        from b2d.drivers import qemu_forwards
+
+        qemu_forwards.remove(self._paths.qmp_socket, one)
 
     def compromises(self) -> list[str]:
         return self._launcher().compromises()
@@ -154,7 +185,8 @@ class QemuDriver:
         from tempfile import TemporaryDirectory
 
         folder = self._paths.folder
-        with refusals_told(folder), TemporaryDirectory(dir=folder, prefix=".screen-") as work:
+        in_json = os.fsencode(folder).decode(errors="ignore") == str(folder)  # else QEMU cannot be told of it
+        with refusals_told(folder), TemporaryDirectory(dir=folder if in_json else None, prefix=".screen-") as work:
             picture = Path(work) / "screen.png"
             with Qmp(self._paths.qmp_socket) as qmp:
                 qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
@@ -172,15 +204,10 @@ class QemuDriver:
         """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
         try:
             with Qmp(self._paths.qmp_socket) as qmp:
-                return STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
+                state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
         except (QmpError, KeyError, TypeError):
             return MachineState.RUNNING
-
-    def _existing(self) -> MachineState:
-        state = self.state()
-        if state == MachineState.ABSENT:
-            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
-        return state
+        return MachineState.CRASHED if state == MachineState.STARTING and self._process.abandoned() else state
 
     def _running(self) -> MachineState:
         state = self._existing()
@@ -191,8 +218,7 @@ class QemuDriver:
     def _go_on(self) -> None:
         """From paused. A save that was cut off at its end left a state: it is void from here on."""
         with Qmp(self._paths.qmp_socket) as qmp:
-            if self._saved.exists():
-                self._saved.forget(qmp)
+            self._saved.forget(qmp)
             qmp.execute("cont")
 
     def _resume(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from b2d import sockets
 from b2d.drivers.accelerator import Accelerator
 from b2d.drivers.qemu_state import DATA_NODE
 from b2d.layout import MachinePaths
@@ -39,17 +40,19 @@ def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
 
 
 def _process(paths: MachinePaths) -> list[str]:
+    """QEMU begins in the machine's folder, and leaves it once its socket is there."""
+    socket = paths.qmp_socket if sockets.fits(paths.qmp_socket) else paths.qmp_socket.name
     return [
         *("-nodefaults", "-no-user-config", "-daemonize"),
         *("-pidfile", str(paths.qemu_pid)),
-        *("-chardev", f"socket,id=qmp,path={_value(paths.qmp_socket)},server=on,wait=off"),
+        *("-chardev", f"socket,id=qmp,path={value(socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
     ]
 
 
 def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
     return [
-        *("-name", _value(spec.name)),
+        *("-name", value(spec.name)),
         *("-machine", "pc"),
         *("-accel", accelerator.name),
         *("-cpu", accelerator.cpu),
@@ -62,7 +65,7 @@ def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
 def _data_disk(paths: MachinePaths) -> list[str]:
     """The guest's flushes reach the host's disk: no option weakens them; discarded space is given back."""
     return [
-        *("-blockdev", f"driver=file,node-name=data-file,filename={_value(paths.disk_qcow2)},discard=unmap"),
+        *("-blockdev", f"driver=file,node-name=data-file,filename={value(paths.disk_qcow2)},discard=unmap"),
         *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),
         *("-device", f"virtio-blk-pci,drive={DATA_NODE},serial=b2d-data,discard=on"),
     ]
@@ -120,13 +123,13 @@ def _small_devices() -> list[str]:
 
 
 def _serial(paths: MachinePaths) -> list[str]:
-    return ["-chardev", f"file,id=serial,path={_value(paths.serial_log)}", "-serial", "chardev:serial"]
+    return ["-chardev", f"file,id=serial,path={value(paths.serial_log)}", "-serial", "chardev:serial"]
 
 
 def _read_only_file(node: str, path: Path) -> str:
-    return f"driver=file,node-name={node},filename={_value(path)},read-only=on"
+    return f"driver=file,node-name={node},filename={value(path)},read-only=on"
 
 
-def _value(text: object) -> str:
+def value(text: object) -> str:
     """As QEMU reads it in a list of options: a comma is doubled there."""
     return str(text).replace(",", ",,")

@@ -1,5 +1,6 @@
 """The data disk of one QEMU machine: it grows with what is in it, and is never made over another."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from b2d.files import private_folder, write_whole
 
 PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
+COMPACT_S = 3600.0
 MIB = 1 << 20
 SECTOR = 512  # bytes; a raw image is a whole number of them
 
@@ -44,6 +46,25 @@ def grow(path: Path, size_mib: int) -> None:
     _image("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
 
 
+def compact(path: Path) -> None:
+    """Write a disk that nobody has open anew, without its blocks of zeros. All or nothing.
+
+    Raises WrongState where there are snapshots: they would not come along.
+    """
+    if qcow2.snapshots(path):
+        raise WrongState("a disk with snapshots is compacted while its machine runs", hint="b2d up && b2d disk compact")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        _image("convert", "-f", "qcow2", "-O", "qcow2", str(path), str(unfinished), timeout_s=COMPACT_S)
+        unfinished.chmod(0o600)
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())  # qemu-img itself leaves that to the system
+        unfinished.replace(path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
 def _first_sector(path: Path) -> bytes:
     with TemporaryDirectory(dir=path.parent, prefix=".begin-") as folder:
         copy = Path(folder) / "begin"
@@ -51,5 +72,5 @@ def _first_sector(path: Path) -> bytes:
         return copy.read_bytes()
 
 
-def _image(*arguments: str) -> None:
-    proc.check([PROGRAM, *arguments], timeout_s=TIMEOUT_S)
+def _image(*arguments: str, timeout_s: float = TIMEOUT_S) -> None:
+    proc.check([PROGRAM, *arguments], timeout_s=timeout_s)

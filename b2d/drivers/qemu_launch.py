@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from b2d import address, proc
-from b2d.drivers import accelerator, qemu_arguments, qemu_disk
+from b2d.drivers import accelerator, qemu_arguments, qemu_disk, qemu_folders
 from b2d.drivers.accelerator import Accelerator
 from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.errors import HypervisorUnusable
-from b2d.files import private_folder, write_whole
+from b2d.files import text_of, write_whole
+from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec
 
@@ -61,8 +62,12 @@ class Launcher:
         spec = self.spec
         return Launch(
             endpoint=Endpoint(spec.address, spec.ssh_port, spec.docker_port),
-            hardware=self._arguments(replace(spec, address="", ssh_port=0, docker_port=0)),
+            hardware=[
+                *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0)),
+                *qemu_folders.arguments(spec.folders, self.paths),
+            ],
             image=self.image().sha256,
+            missing=tuple(qemu_folders.missing(spec.folders)),
         )
 
     def launch(self, *extra: str) -> None:
@@ -70,15 +75,19 @@ class Launcher:
         self.check()
         address.refuse_taken(self.spec.address, (self.spec.ssh_port, self.spec.docker_port))
         process = QemuProcess(self.paths)
-        plan = self.plan()
-        _private_socket_folder(self.paths)
-        write_whole(self.paths.serial_log, b"")  # QEMU would make it readable by others
+        plan = replace(self.plan(), loader=identify(os.getpid()) if extra else None, disk=process.disk())
+        _refuse_open_folder(self.paths)
+        for log in (self.paths.serial_log, self.paths.qemu_log):
+            write_whole(log, b"")  # QEMU would make it readable by others
+        qemu_folders.prepare(self.paths, plan.missing)
+        if not extra:
+            self.paths.taken.unlink(missing_ok=True)  # it mounts them when it boots
         process.record(plan)
         try:
-            self._run(*extra)
+            self._run(*qemu_folders.arguments(self.spec.folders, self.paths, plan.missing), *extra)
             found = process.find()
             if found is None:
-                raise HypervisorUnusable("QEMU ended as soon as it had started", hint="b2d logs")
+                raise HypervisorUnusable("QEMU ended as soon as it had started", hint="b2d logs --hypervisor")
             process.record(replace(plan, process=found))
         except BaseException:
             process.end()
@@ -86,12 +95,18 @@ class Launcher:
 
     def _run(self, *extra: str) -> None:
         """Return when QEMU has set everything up and gone to the background."""
-        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *extra]
-        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, own_session=True)
+        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *self._logged(), *extra]
+        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, own_session=True, folder=self.paths.folder)
         if done.exit_code != 0:
-            said = done.stderr.decode(errors="replace").strip()
+            said = (done.stderr.decode(errors="replace") + text_of(self.paths.qemu_log)).strip()
             last = said.splitlines()[-1].removeprefix(f"{command[0]}: ") if said else ""
-            raise HypervisorUnusable(f"QEMU did not start: {last or done.exit_code}", details=said)
+            raise HypervisorUnusable(
+                f"QEMU did not start: {last or done.exit_code}", hint=qemu_folders.hint(last), details=said
+            )
+
+    def _logged(self) -> list[str]:
+        """Keep what it says in the background. It opens a log only for a topic: this one never comes up here."""
+        return ["-D", self.paths.qemu_log.name, "-d", "strace"]  # by its name: a % in a path would be a format
 
     def _arguments(self, spec: MachineSpec) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
@@ -111,9 +126,8 @@ def _version() -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _private_socket_folder(paths: MachinePaths) -> None:
-    """Who can open the control socket owns the machine: its folder must be ours alone, above all in /tmp."""
-    folder = private_folder(paths.qmp_socket.parent)
-    found = folder.lstat()
+def _refuse_open_folder(paths: MachinePaths) -> None:
+    """Who can open the control socket owns the machine: its folder must be ours alone."""
+    found = paths.folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & OTHERS:
-        raise HypervisorUnusable(f"{folder} must be yours alone (mode 0700), for QEMU's control socket")
+        raise HypervisorUnusable(f"{paths.folder} must be yours alone (mode 0700), for QEMU's control socket")

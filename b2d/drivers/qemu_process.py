@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from b2d.drivers.qmp import Qmp, QmpError, QmpSilent
 from b2d.errors import HypervisorUnusable, OutOfTime
-from b2d.files import write_whole
+from b2d.files import remove_whatever, write_whole
 from b2d.identity import identify, is_alive
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, ProcessIdentity
@@ -25,6 +25,9 @@ class Launch:
     hardware: list[str]
     image: str  # sha256
     process: ProcessIdentity | None = None  # None: b2d ended between QEMU's start and this record
+    loader: ProcessIdentity | None = None  # the b2d that gives it a saved state, before which it does not run
+    missing: tuple[int, ...] = ()  # numbers of the shared folders that were not there
+    disk: int = 0  # the number of the data disk's file, by which a folder that was copied is told; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +38,44 @@ class QemuProcess:
 
     def find(self) -> ProcessIdentity | None:
         """The machine's living process; a pid that was given to another program since is not taken for it."""
+        launch = self.launch()
+        if launch is not None and launch.process is not None and is_alive(launch.process):
+            return launch.process if self.disk() in (0, launch.disk) or not launch.disk or self._listens() else None
         pid = self._pid()
         living = identify(pid) if pid is not None else None
-        if living is None:
+        if living is None or (launch is not None and launch.process is not None and launch.process.pid == pid):
             return None
-        launch = self.launch()
-        if launch is not None and launch.process is not None and launch.process.pid == living.pid:
-            return living if launch.process == living else None
         return living if self._listens() else None
+
+    def disk(self) -> int:
+        """The number of the data disk's file, 0 when there is none."""
+        try:
+            return self.paths.disk_qcow2.stat().st_ino
+        except OSError:
+            return 0
 
     def left_behind(self) -> bool:
         """True when a process that did not end cleanly left its pid."""
         return self.paths.qemu_pid.exists()
 
+    def abandoned(self) -> bool:
+        """True when the b2d that was to give it its saved state is gone: it waits for nobody."""
+        launch = self.launch()
+        return launch is not None and launch.loader is not None and not is_alive(launch.loader)
+
     def launch(self) -> Launch | None:
         """What was recorded of the last start, None when nothing was, or nothing whole."""
         try:
             kept = json.loads(self.paths.qemu_record.read_bytes())
-            process = kept["process"]
+            process, loader = kept["process"], kept.get("loader")
             return Launch(
                 endpoint=Endpoint(**kept["endpoint"]),
                 hardware=kept["hardware"],
                 image=kept["image"],
                 process=ProcessIdentity(**process) if process is not None else None,
+                loader=ProcessIdentity(**loader) if loader is not None else None,
+                missing=tuple(kept.get("missing", ())),
+                disk=int(kept.get("disk", 0)),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -75,7 +93,7 @@ class QemuProcess:
         if process is not None and not (self._quits(process) or self._obeys(process)):
             raise HypervisorUnusable(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
         for path in (self.paths.qmp_socket, self.paths.qemu_record, self.paths.qemu_pid):
-            path.unlink(missing_ok=True)
+            remove_whatever(path)
 
     def _pid(self) -> int | None:
         try:

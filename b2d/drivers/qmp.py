@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from b2d import sockets
 from b2d.errors import HypervisorUnusable, OutOfTime
 from b2d.wait import wait_until
 
@@ -77,7 +78,7 @@ class Qmp:
         QEMU answers nothing while it writes or reads a machine's state: a question may take all that time.
         """
         deadline = time.monotonic() + timeout_s
-        job = f"b2d-{command}"
+        job = f"b2d-{command}-{time.monotonic_ns()}"  # one of a b2d that was killed is there until QEMU ends
         self.execute(command, timeout_s, job_id=job, **arguments)
         found: dict[str, Any] = {}
 
@@ -97,7 +98,7 @@ class Qmp:
 
     def _greet(self, path: Path, deadline: float) -> str:
         """Connect, leave the negotiation mode, and return QEMU's version."""
-        self._at_edge(lambda: self._socket.connect(str(path)), deadline)
+        self._at_edge(lambda: sockets.connect(self._socket, path), deadline)
         greeting = self._line(deadline)
         try:
             version = greeting["QMP"]["version"]["qemu"]
@@ -150,5 +151,8 @@ class Qmp:
             return act()
         except (TimeoutError, BlockingIOError) as error:  # the latter: its queue of connections is full
             raise QmpSilent("QEMU does not answer on its control socket", hint="b2d poweroff") from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            hint = "b2d ssh sudo poweroff, or b2d poweroff"
+            raise QmpError("QEMU's control socket is gone, and its button cannot be pressed", hint=hint) from error
         except OSError as error:
             raise QmpError(f"QEMU's control socket: {error.strerror or error}") from error

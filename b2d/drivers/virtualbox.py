@@ -4,8 +4,8 @@ What is in that file is ours; a machine of the same name anywhere else is somebo
 `b2d status` does not need is imported where it is used.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +13,19 @@ from typing import TYPE_CHECKING
 
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers import virtualbox_state
-from b2d.drivers.virtualbox_end import OFF, ON, end, true_state
-from b2d.drivers.virtualbox_errors import Refused
+from b2d.drivers.virtualbox_end import OFF, ON, end, remove, true_state
 from b2d.drivers.virtualbox_find import Places
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.files import private_folder, text_of
+from b2d.files import private_folder, refusals_told, text_of
 from b2d.identity import identify
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import Endpoint, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
     from b2d.drivers.virtualbox_machine import BoxMachine
     from b2d.drivers.virtualbox_network import SecondCard
-
-STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state")
 
 
 class VirtualBoxDriver:
@@ -55,31 +52,34 @@ class VirtualBoxDriver:
     def create(self, payload: bytes) -> None:
         box = self._box()
         self._refuse_another(box)
-        settings = self._paths.virtualbox_settings
-        with _edge():
+        paths = self._paths
+        with refusals_told(self._paths.folder):
+            spared = frozenset({paths.disk_vdi} if paths.disk_vdi.exists() else ())  # with data, though nobody has it
             try:
-                private_folder(settings.parent)
+                remove(box, paths, spared)  # what was begun
+                private_folder(paths.virtualbox)
                 box.create(
-                    hardware.create_arguments(self._spec.name, str(settings), box.api),
-                    [*hardware.board(box.api), *hardware.of_spec(self._spec, str(self._paths.serial_log))],
+                    hardware.create_arguments(self._spec.name, str(paths.virtualbox_settings), box.api),
+                    [*hardware.board(box.api), *hardware.of_spec(self._spec, str(paths.serial_log))],
                 )
-                box.create_disk(self._paths.disk_vdi, self._spec.disk_mib, payload)
-                self._machine(box).edit(hardware.drives(), [(hardware.DATA_PORT, hardware.DISK, self._paths.disk_vdi)])
-                self._paths.disk_vdi.chmod(0o600)
+                if not spared:
+                    box.create_disk(paths.disk_vdi, self._spec.disk_mib, payload)
+                self._machine(box).edit(hardware.drives(), [(hardware.DATA_PORT, hardware.DISK, paths.disk_vdi)])
+                paths.disk_vdi.chmod(0o600)
             except BaseException:
                 with held_back(), suppress(B2dError):
-                    self._remove(box)
+                    remove(box, paths, spared)
                 raise
 
     def delete(self) -> None:
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             try:
                 box = self._box()
             except HypervisorUnusable:
                 if self._paths.virtualbox_settings.exists():
                     raise
                 return  # without VirtualBox nothing was made
-            self._remove(box)
+            remove(box, self._paths)
 
     def state(self) -> MachineState:
         settings = self._paths.virtualbox_settings
@@ -89,29 +89,30 @@ class VirtualBoxDriver:
             return virtualbox_state.of_file(settings)
         machine = self._box(vboxapi).machine(settings)
         if machine is None:
-            return MachineState.ABSENT
+            return self._unless_half_made(virtualbox_state.of_file(settings))  # not in its list, it is still ours
         if trouble := machine.trouble():
             raise HypervisorUnusable(
                 f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
                 hint=f"b2d delete --vm {self._spec.name}",
             )
-        return true_state(machine)
+        return self._unless_half_made(true_state(machine))
 
     def start(self) -> None:
         from b2d import address
+        from b2d.drivers.virtualbox_start import Start
 
         box, machine, state = self._existing()
         if state in ON and state != MachineState.PAUSED:
             raise WrongState(f"{self._spec.name} is {state} already")
-        with held_back(), _edge():
+        with held_back(), refusals_told(self._paths.folder):
             if state == MachineState.PAUSED:
                 machine.resume()
                 return
             # VirtualBox would start it all the same, without the forward
             address.refuse_taken(self._spec.address, (self._spec.ssh_port, self._spec.docker_port))
-            if state == MachineState.SAVED and self._resume(machine):
-                return
-            self._boot(box, machine)
+            begun = Start(self._spec, self._paths, machine)
+            if not (state == MachineState.SAVED and begun.resumes()):
+                begun.boot(box, self._image().medium, self._second_card)
 
     def stop(self) -> None:
         machine, state = self._running()
@@ -123,7 +124,7 @@ class VirtualBoxDriver:
     def kill(self) -> None:
         machine = self._box().machine(self._paths.virtualbox_settings)
         if machine is not None:
-            with held_back(), _edge():
+            with held_back(), refusals_told(self._paths.folder):
                 end(machine)
 
     def save(self) -> None:
@@ -159,13 +160,55 @@ class VirtualBoxDriver:
         return self._box().disk_mib(self._paths.disk_vdi) if self._paths.disk_vdi.exists() else 0
 
     def grow_disk(self, size_mib: int) -> None:
-        box, _, state = self._existing()
-        if state not in OFF:
-            said = f"{self._spec.name} is {state}, and its disk grows only while it is off"
-            raise WrongState(said, hint="b2d up && b2d stop")
+        box = self._off("grows")
         if size_mib > self.disk_mib():
             with held_back():
                 box.grow_disk(self._paths.disk_vdi, size_mib)
+
+    trims = False
+
+    def disk_room(self) -> int:
+        return virtualbox_state.disk_room(self._paths)
+
+    def compact_disk(self) -> None:
+        with held_back():
+            self._off("is compacted").compact_disk(self._paths.disk_vdi)
+
+    def snapshots(self) -> list[Snapshot]:
+        return self._existing()[1].snapshots()
+
+    def take_snapshot(self, name: str) -> None:
+        with held_back():
+            self._existing()[1].take_snapshot(name)
+
+    def restore_snapshot(self, name: str) -> None:
+        _, machine, state = self._existing()
+        if state in ON:
+            raise WrongState(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+        with held_back():
+            machine.restore_snapshot(name)
+
+    def delete_snapshot(self, name: str) -> None:
+        with held_back():
+            self._existing()[1].delete_snapshot(name)
+
+    def forwarded(self) -> list[Forward]:
+        from b2d.drivers import virtualbox_forwards
+
+        return virtualbox_forwards.listed(self._running()[0])
+
+    def hindrance(self, one: Forward) -> str:  # noqa: ARG002  there is none
+        return ""
+
+    def forward(self, one: Forward) -> None:
+        from b2d.drivers import virtualbox_forwards
+
+        virtualbox_forwards.add(self._running()[0], one)
+
+    def unforward(self, one: Forward) -> None:
+        from b2d.drivers import virtualbox_forwards
+
+        virtualbox_forwards.remove(self._running()[0], one)
 
     def compromises(self) -> list[str]:
         found = []
@@ -191,9 +234,9 @@ class VirtualBoxDriver:
         return second_card(self._box())
 
     def move_clock(self, seconds: int) -> None:
-        from b2d.drivers import virtualbox_line
+        from b2d.drivers import line
 
-        virtualbox_line.move_clock(self._paths.line_socket, seconds)
+        line.move_clock(self._paths.line_socket, seconds)
 
     def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
         found = vboxapi or self._places.vboxapi(self._setting)
@@ -204,10 +247,19 @@ class VirtualBoxDriver:
         return self._connected
 
     def _machine(self, box: "VirtualBox") -> "BoxMachine":
-        machine = box.machine(self._paths.virtualbox_settings)
+        from b2d.drivers.virtualbox_again import take_up
+
+        settings = self._paths.virtualbox_settings
+        machine = box.machine(settings)
+        if machine is None and settings.exists():
+            take_up(box, settings, self._paths.disk_vdi)
+            machine = box.machine(settings)
         if machine is None:
             raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
         return machine
+
+    def _unless_half_made(self, state: MachineState) -> MachineState:
+        return MachineState.ABSENT if state in OFF and not self._paths.disk_vdi.exists() else state
 
     def _existing(self) -> "tuple[VirtualBox, BoxMachine, MachineState]":
         state = self.state()
@@ -216,6 +268,13 @@ class VirtualBoxDriver:
         box = self._box()
         return box, self._machine(box), state
 
+    def _off(self, what: str) -> "VirtualBox":
+        box, _, state = self._existing()
+        if state not in OFF:
+            said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
+            raise WrongState(said, hint="b2d up && b2d stop")
+        return box
+
     def _running(self) -> "tuple[BoxMachine, MachineState]":
         _, machine, state = self._existing()
         if state not in ON:
@@ -223,77 +282,10 @@ class VirtualBoxDriver:
         return machine, state
 
     def _refuse_another(self, box: "VirtualBox") -> None:
-        if box.machine(self._paths.virtualbox_settings) is not None or self._paths.disk_vdi.exists():
+        if self.state() != MachineState.ABSENT:
             raise WrongState(f"there is a machine {self._spec.name} already", hint="b2d delete")
         other = box.other(self._spec.name)
-        if other is not None:
+        if other not in (None, str(self._paths.virtualbox_settings)):
             raise WrongState(
                 f"VirtualBox has a machine {self._spec.name} that is not b2d's: {other}", hint="b2d init --vm NAME"
             )
-
-    def _boot(self, box: "VirtualBox", machine: "BoxMachine") -> None:
-        """Give it what the spec says now, and the image, and a seed; then start it."""
-        from b2d.drivers import virtualbox_boot
-
-        iso = self._image().medium
-        for path in (iso, self._paths.disk_vdi):
-            if not path.is_file():
-                raise B2dError(f"{path} is gone, {self._spec.name} cannot start without it")
-        virtualbox_boot.write_files(self._paths)
-        machine.edit(
-            [*virtualbox_boot.settings(self._spec, self._paths, machine), *self._second_card.steps()],
-            [(hardware.ISO_PORT, hardware.DVD, iso), (hardware.SEED_PORT, hardware.DVD, self._paths.virtualbox_seed)],
-        )
-        box.forget_media([iso.parent, self._paths.folder])
-        self._launch(machine)
-
-    def _resume(self, machine: "BoxMachine") -> bool:
-        """Go on from the saved state; False when it does not fit, and is no more."""
-        from b2d.drivers import virtualbox_boot
-
-        machine.edit(virtualbox_boot.forwards(self._spec, machine))
-        try:
-            self._launch(machine)
-        except HypervisorUnusable as error:
-            if not any(sign in error.details for sign in STATE_DOES_NOT_FIT):
-                raise
-            machine.discard_saved()
-            return False
-        return True
-
-    def _launch(self, machine: "BoxMachine") -> None:
-        self._paths.virtualbox_log.unlink(missing_ok=True)
-        try:
-            machine.launch()
-        except Refused as refused:
-            said = virtualbox_state.last_error(self._paths.virtualbox_log) or refused.message
-            raise HypervisorUnusable(
-                f"VirtualBox does not start {self._spec.name}: {said.splitlines()[0]}",
-                hint="b2d doctor",
-                details=f"{refused.details}\n{said}",
-            ) from refused
-
-    def _remove(self, box: "VirtualBox") -> None:
-        """Whatever there is of the machine, in VirtualBox and on disk; a shared ISO stays."""
-        import shutil
-
-        machine = box.machine(self._paths.virtualbox_settings)
-        isos: list[Path] = []
-        if machine is not None:
-            if not machine.trouble():
-                end(machine)
-                isos = machine.isos()
-            machine.unregister()
-        box.forget_media([self._paths.folder, *isos])
-        shutil.rmtree(self._paths.virtualbox, ignore_errors=True)
-        for path in (self._paths.serial_log, self._paths.line_socket, self._paths.disk_vdi):
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _edge() -> Iterator[None]:
-    """What the file system refuses, in a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise B2dError(f"{error.filename or 'a file of the machine'}: {error.strerror or error}") from error

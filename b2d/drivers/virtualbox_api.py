@@ -18,10 +18,11 @@ from b2d.drivers.virtualbox_hardware import DISK, Assign, Constant, Step, Versio
 from b2d.drivers.virtualbox_load import in_stable_folder, manager, quiet
 from b2d.drivers.virtualbox_machine import BoxMachine
 from b2d.drivers.virtualbox_patience import finish
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorUnusable, WrongState
 from b2d.model import MachineState
 
 DISK_S = 120.0
+COMPACT_S = 3600.0
 # what vboxapi is known to raise where VirtualBox's service is missing, broken or of another kind
 CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
     ImportError,
@@ -109,9 +110,13 @@ class VirtualBox:
             return int(self.medium(path, DISK).logical_size) >> 20
 
     def grow_disk(self, path: Path, size_mib: int) -> None:
-        """Make a disk larger that no machine has open. Raises WrongState where the guest has begun to format it."""
+        """Make a disk larger that no machine has open. Raises WrongState where the guest has begun to format it.
+
+        And where there are snapshots: VirtualBox makes the file larger then, and the machine never sees it (7.2).
+        """
         with edge():
             disk = self.medium(path, DISK)
+            _refuse_snapshots(disk)
             content = disk.open_for_io(False, "")
             try:
                 first = bytes(content._i.read(0, seed.SMALL_SECTOR))
@@ -121,6 +126,13 @@ class VirtualBox:
             finish(disk.resize(size_mib << 20), "the disk", DISK_S)
             disk.refresh_state()  # else it is told to have its old size (seen on 7.2)
 
+    def compact_disk(self, path: Path) -> None:
+        """Take the blocks of zeros out of a disk that no machine has open."""
+        with edge():
+            disk = self.medium(path, DISK)
+            _refuse_snapshots(disk)
+            finish(disk.compact(), "the disk", COMPACT_S)
+
     def medium(self, path: Path, kind: str) -> Any:
         """The medium in a file, for BoxMachine alone."""
         library = self.pyvbox.library
@@ -128,14 +140,17 @@ class VirtualBox:
         device = library.DeviceType.hard_disk if kind == DISK else library.DeviceType.dvd
         return self.root.open_medium(str(path), device, readable, False)
 
-    def forget_media(self, below: Iterable[Path]) -> None:
-        """Forget the disks and ISOs in those folders that no machine has; the files stay."""
+    def forget_media(self, below: Iterable[Path], spared: Iterable[Path] = ()) -> None:
+        """Forget the disks and ISOs in those folders that no machine has; the files stay, and so do those spared.
+
+        After a snapshot that failed VirtualBox says of a machine's CDs that nobody has them (7.2).
+        """
         folders = list(below)
         with edge():
             for medium in [*self.root.hard_disks, *self.root.dvd_images]:
                 here = any(Path(str(medium.location)).is_relative_to(folder) for folder in folders)
-                if here and not medium.machine_ids:
-                    medium.close()
+                if here and not medium.machine_ids and Path(str(medium.location)) not in spared:
+                    _close(medium)
 
     def apply(self, machine: Any, steps: Iterable[Step]) -> None:
         """Do what the steps say to a machine that may be changed, for BoxMachine alone."""
@@ -171,6 +186,18 @@ class VirtualBox:
             if code_of(error) == NOT_FOUND:
                 return None
             raise translated(error) from error
+
+
+def _refuse_snapshots(disk: Any) -> None:
+    if list(disk.children):
+        raise WrongState("VirtualBox does that to no disk that has snapshots", hint="b2d snapshot list")
+
+
+def _close(medium: Any) -> None:
+    """With those that go on from it, after a snapshot."""
+    for child in list(medium.children):
+        _close(child)
+    medium.close()
 
 
 def _walk(owner: Any, path: str) -> tuple[Any, str]:

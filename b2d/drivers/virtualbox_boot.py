@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import folders, seed
+from b2d.drivers import line
 from b2d.drivers import virtualbox_hardware as hardware
-from b2d.drivers import virtualbox_line
-from b2d.files import private_folder, write_whole
+from b2d.drivers.virtualbox_forwards import RULE
+from b2d.files import write_whole
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 
@@ -17,11 +18,10 @@ LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
 
 
 def write_files(paths: MachinePaths) -> None:
-    """The seed as a CD, an empty console, and room for the line's socket."""
+    """The seed as a CD, an empty console, and no socket of an earlier line."""
     write_whole(paths.virtualbox_seed, paths.seed.read_bytes().ljust(LEAST_MEDIUM, b"\0"))
     paths.serial_log.unlink(missing_ok=True)
     write_whole(paths.serial_log, b"")  # VirtualBox would make it readable by others
-    private_folder(paths.line_socket.parent)
     paths.line_socket.unlink(missing_ok=True)
 
 
@@ -29,16 +29,21 @@ def settings(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> l
     """What the spec says now."""
     return [
         *hardware.of_spec(spec, str(paths.serial_log)),
-        *hardware.line(str(paths.line_socket) if virtualbox_line.CAN_BE else ""),
+        *hardware.line(str(paths.line_socket) if line.can_be(paths.line_socket) else ""),
         *forwards(spec, machine),
         *_shares(spec, machine),
     ]
 
 
+def host_loopback(paths: MachinePaths, version: hardware.Version) -> list[hardware.Step]:
+    """The guest reaches this host's loopback where its seed speaks of that, and only there."""
+    return hardware.host_loopback(version, seed.LOOPBACK in seed.network(paths.seed.read_bytes()))
+
+
 def forwards(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
     """Ours, in place of those that were; a person's own rules stay."""
     ours = (hardware.SSH_RULE, hardware.DOCKER_RULE)
-    there = [name for name, _, _ in machine.forwards() if name in ours]
+    there = [name for name, _, _ in machine.forwards() if name in ours or RULE.fullmatch(name)]
     return [*hardware.without_forwards(there), *hardware.forwards(spec)]
 
 

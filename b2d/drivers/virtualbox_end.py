@@ -1,15 +1,18 @@
-"""How a machine of VirtualBox ends, and which of its crashes is none any more since somebody has dealt with it."""
+"""How a machine of VirtualBox ends or goes, and which of its crashes is none any more, as it was dealt with."""
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import HypervisorUnusable
 from b2d.identity import identify, is_alive
+from b2d.layout import MachinePaths
 from b2d.model import MachineState
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import VirtualBox
     from b2d.drivers.virtualbox_machine import BoxMachine
 
 ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
@@ -35,6 +38,23 @@ def end(machine: "BoxMachine") -> None:
             _end_process(machine)
     if machine.state() == MachineState.CRASHED:
         machine.write_note(CRASH_SEEN, machine.last_change())
+
+
+def remove(box: "VirtualBox", paths: MachinePaths, spared: frozenset[Path] = frozenset()) -> None:
+    """Whatever there is of the machine, in VirtualBox and on disk, but what is spared; a shared ISO stays."""
+    machine = box.machine(paths.virtualbox_settings)
+    isos: list[Path] = []
+    if machine is not None:
+        if not machine.trouble():
+            end(machine)
+            isos = machine.isos()
+        machine.unregister(spared)
+    box.forget_media([paths.folder, *isos])
+    import shutil  # `b2d status` does without
+
+    shutil.rmtree(paths.virtualbox, ignore_errors=True)
+    for path in {paths.serial_log, paths.line_socket, paths.disk_vdi} - spared:
+        path.unlink(missing_ok=True)
 
 
 def _end_process(machine: "BoxMachine") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from b2d.model import GUEST_SSH_PORT, MachineSpec
+from b2d.model import GUEST_SSH_PORT, Forward, MachineSpec
 
 Version = tuple[int, int]
 Entry = TypeVar("Entry")
@@ -20,6 +20,7 @@ ISO_PORT, SEED_PORT = 0, 1  # of IDE
 DATA_PORT = 0  # of SATA
 VIDEO_MIB = 9  # a text console, and a picture of it
 MOST_CPUS = 32  # more make a boot slower, not faster
+LINK_UP_DELAY = "VBoxInternal/Devices/e1000/{}/Config/LinkUpDelay"  # in ms; DevE1000.cpp of VirtualBox's source
 SSH_RULE, DOCKER_RULE = "b2d-ssh", "b2d-docker"
 
 # the first version of the API that has them there; the newest that is not newer than VirtualBox counts
@@ -75,6 +76,11 @@ def create_arguments(name: str, settings: str, version: Version) -> list[object]
     return [settings, name, Constant("PlatformArchitecture", "x86"), groups, system, flags, *unencrypted]
 
 
+def open_arguments(settings: str, version: Version) -> list[object]:
+    """What IVirtualBox.openMachine wants: since 7.0 a password too, for settings that are encrypted."""
+    return [settings] if version < (7, 0) else [settings, ""]
+
+
 def board(version: Version) -> list[Step]:
     """What never changes of a machine."""
     firmware = newest(FIRMWARE, version)
@@ -112,12 +118,33 @@ def of_spec(spec: MachineSpec, serial_log: str) -> list[Step]:
         Assign("name", spec.name),
         Assign("memorySize", spec.memory_mib),
         Assign("CPUCount", cpus(spec)),
-        Assign("getNetworkAdapter(0).enabled", True),
-        Assign("getNetworkAdapter(0).adapterType", Constant("NetworkAdapterType", "Virtio")),
+        *network_card(0),
         Assign("getNetworkAdapter(0).attachmentType", Constant("NetworkAttachmentType", "NAT")),
         Assign("getSerialPort(0).path", serial_log),
         Assign("getSerialPort(0).hostMode", Constant("PortMode", "RawFile")),
         Assign("getSerialPort(0).enabled", True),
+    ]
+
+
+def network_card(number: int) -> list[Step]:
+    """One of Intel's PRO/1000 MT, whose cable is in at once.
+
+    VirtualBox's virtio card writes over its own memory: a machine that went on from saved for the third time ends by a
+    segmentation fault when it is saved again, and what was saved is lost (7.2.22, every time). And of any card it takes
+    the cable out for five seconds when a machine goes on, which only matters where the network is another one then.
+    """
+    return [
+        Assign(f"getNetworkAdapter({number}).enabled", True),
+        Assign(f"getNetworkAdapter({number}).adapterType", Constant("NetworkAdapterType", "I82540EM")),
+        Call("setExtraData", (LINK_UP_DELAY.format(number), "0")),
+    ]
+
+
+def no_network_card(number: int) -> list[Step]:
+    """None; what is told of a card that is not there would keep the machine from starting (seen on 7.2)."""
+    return [
+        Assign(f"getNetworkAdapter({number}).enabled", False),
+        Call("setExtraData", (LINK_UP_DELAY.format(number), "")),
     ]
 
 
@@ -129,6 +156,18 @@ def forwards(spec: MachineSpec) -> list[Step]:
         Call("getNetworkAdapter(0).NATEngine.addRedirect", (name, tcp, spec.address, port, "", guest_port))
         for name, port, guest_port in rules
     ]
+
+
+def with_forward(name: str, forward: Forward) -> list[Step]:
+    """A rule for one more port; the guest's second addresses are those of b2d's image (iso/rootfs/etc/b2d/dhcp)."""
+    protocol = Constant("NATProtocol", forward.protocol.upper())
+    arguments = (name, protocol, forward.address, forward.port, forward.inside, forward.port)
+    return [Call("getNetworkAdapter(0).NATEngine.addRedirect", arguments)]
+
+
+def host_loopback(version: Version, reachable: bool) -> list[Step]:
+    """Whether the guest reaches this host's 127.0.0.1; before 7.0 it always does."""
+    return [] if version < (7, 0) else [Assign("getNetworkAdapter(0).NATEngine.localhostReachable", reachable)]
 
 
 def without_forwards(names: Iterable[str]) -> list[Step]:

@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox_errors import edge, foreign
+from b2d.drivers.virtualbox_errors import LOCKED, Refused, edge, foreign
 from b2d.drivers.virtualbox_hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox_patience import LOCK_WAIT_S, finish, patiently, within
-from b2d.errors import B2dError, OutOfTime
-from b2d.model import MachineState
+from b2d.drivers.virtualbox_state import of_file
+from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.model import MachineState, Snapshot
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ANSWER_S = 10.0  # for a machine's process to answer
 LAUNCH_S = 120.0
 SAVE_S = 300.0
+SAVED_AGAIN = "b2d/saved"
 NO_PID = 0xFFFFFFFF
 
 
@@ -97,6 +99,16 @@ class BoxMachine:
                     session.machine.mount_medium(CONTROLLERS[kind], port, 0, medium, True)
             session.machine.save_settings()
 
+    def adjust(self, steps: Iterable[Step]) -> None:
+        """Change the machine while it runs."""
+
+        def change() -> None:
+            with self._session(self._library.LockType.shared) as session:
+                self._box.apply(session.machine, steps)
+                session.machine.save_settings()  # else nobody but the machine's process sees it
+
+        within(ANSWER_S, change)
+
     def launch(self) -> None:
         """Start its process, from off or saved, and return when it runs."""
         session = self._box.pyvbox.Session()
@@ -144,10 +156,74 @@ class BoxMachine:
         self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
         within(SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
+        self.have_saved_written()
+
+    def have_saved_written(self) -> None:
+        """Have VirtualBox write down that the machine is saved, where it is and its settings file does not say so.
+
+        A machine's process that ends sooner than the service is done with it makes that fail (7.2.22: one of ten times
+        on a busy computer). The service would forget the saved state when it ends itself.
+        """
+        if self.state() == MachineState.SAVED and of_file(self._settings()) != MachineState.SAVED:
+            self.write_note(SAVED_AGAIN, self.last_change())  # any change that is written has all of it written
 
     def discard_saved(self) -> None:
         with self._session(self._library.LockType.write) as session:
             session.machine.discard_saved_state(True)
+
+    def snapshots(self) -> list[Snapshot]:
+        """The oldest first."""
+        with edge():
+            found = [self._raw.findSnapshot("")] if self._raw.snapshotCount else []  # the first
+            for one in found:
+                found.extend(self._box.array("children", one))  # which it meets in its turn
+            told = [Snapshot(str(one.name), int(one.timeStamp) // 1000, self._held(one.machine)) for one in found]
+        return sorted(told, key=lambda one: one.taken_s)
+
+    def take_snapshot(self, name: str) -> None:
+        """Of one that runs with its memory, which VirtualBox does not leave out."""
+        with self._session(self._lock()) as session:
+            progress, _ = session.machine.take_snapshot(name, "", True)
+            finish(progress, "the snapshot", SAVE_S)
+
+    def restore_snapshot(self, name: str) -> None:
+        """Its memory, where it has one, is let go of."""
+        with self._session(self._library.LockType.write) as session:
+            finish(session.machine.restore_snapshot(session.machine.find_snapshot(name)), "the snapshot", SAVE_S)
+        if self.state() == MachineState.SAVED:
+            self.discard_saved()
+
+    def delete_snapshot(self, name: str) -> None:
+        """Raises WrongState while more than one disk goes on from it."""
+        try:
+            with self._session(self._lock()) as session:
+                snapshot = session.machine.find_snapshot(name)
+                finish(session.machine.delete_snapshot(snapshot.id_p), "the snapshot to be merged", SAVE_S)
+        except Refused as refused:
+            if refused.code != LOCKED:
+                raise
+            said = f"VirtualBox keeps {name} while others, or the disk, go on from it"
+            raise WrongState(said, hint="delete the later ones first", details=refused.details) from refused
+
+    def _settings(self) -> Path:
+        with edge():
+            return Path(str(self._raw.settingsFilePath))
+
+    def _lock(self) -> Any:
+        """What a machine is changed under."""
+        asleep = (MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED)
+        return self._library.LockType.write if self.state() in asleep else self._library.LockType.shared
+
+    def _held(self, machine: Any) -> int:
+        """How many bytes the files of a machine's data disk have."""
+        hard_disk = self._box.number(Constant("DeviceType", DISK))
+        attached = self._box.array("mediumAttachments", machine)
+        medium = next((one.medium for one in attached if one.type == hard_disk), None)
+        size = 0
+        while medium is not None:
+            size += int(medium.size)
+            medium = medium.parent
+        return size
 
     def isos(self) -> list[Path]:
         """What lies in its drives."""
@@ -156,13 +232,14 @@ class BoxMachine:
             held = [one.medium for one in self._box.array("mediumAttachments", self._raw) if one.type == drive]
             return [Path(str(medium.location)) for medium in held if medium is not None]
 
-    def unregister(self) -> None:
-        """Remove it from VirtualBox, with the disks that lie in its folder."""
+    def unregister(self, spared: frozenset[Path] = frozenset()) -> None:
+        """Remove it from VirtualBox, with the disks that lie in its folder, but those that are spared."""
         kind = self._library.CleanupMode.detach_all_return_hard_disks_only
-        own = Path(str(self._raw.settingsFilePath)).parent.parent
+        own = self._settings().parent.parent
         with edge():
             for medium in self._patiently(lambda: self._machine.unregister(kind)):
-                if Path(str(medium.location)).is_relative_to(own):
+                where = Path(str(medium.location))
+                if where.is_relative_to(own) and where not in spared:
                     finish(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
 
     def _ask(self, question: Callable[[Any], None]) -> None:

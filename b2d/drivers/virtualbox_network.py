@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.drivers.virtualbox_errors import NOT_FOUND, Refused, code_of, edge, foreign
-from b2d.drivers.virtualbox_hardware import Assign, Constant, Step
+from b2d.drivers.virtualbox_hardware import Assign, Constant, Step, network_card, no_network_card
 from b2d.drivers.virtualbox_patience import finish
 from b2d.errors import B2dError
 
@@ -23,7 +23,8 @@ MASK = "255.255.255.0"
 NAME = "b2d"  # of a network on macOS
 DEVICE = Path("/dev/vboxnetctl")  # of VirtualBox's network driver on Linux
 MAKE_S = 30.0
-CARD = "getNetworkAdapter(1)"
+NUMBER = 1
+CARD = f"getNetworkAdapter({NUMBER})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,9 @@ class SecondCard:
     def steps(self) -> list[Step]:
         """How a machine that is off is given it."""
         if self.reason:
-            return [Assign(f"{CARD}.enabled", False)]
+            return no_network_card(NUMBER)
         return [
-            Assign(f"{CARD}.enabled", True),
-            Assign(f"{CARD}.adapterType", Constant("NetworkAdapterType", "Virtio")),
+            *network_card(NUMBER),
             Assign(f"{CARD}.attachmentType", Constant("NetworkAttachmentType", self.kind)),
             Assign(f"{CARD}.{self.attribute}", self.name),
         ]

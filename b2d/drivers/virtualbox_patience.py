@@ -18,7 +18,8 @@ def finish(progress: Any, what: str, timeout_s: float) -> None:
     wait_until(lambda: bool(progress.completed), what=what, timeout_s=timeout_s, interval_s=0.02)
     code = int(progress.result_code) & 0xFFFFFFFF
     if code:
-        raise Refused(code, str(progress.error_info.text))
+        # a process that died has left no reason, and pyvbox wraps what is nothing too: without a text
+        raise Refused(code, str(getattr(progress.error_info, "text", "")))
 
 
 def patiently(question: Callable[[], Any], holder: Callable[[], int | None]) -> Any:

@@ -1,10 +1,11 @@
-"""What VirtualBox's names for a machine's state mean, and what its settings file tells where it cannot be asked."""
+"""What VirtualBox's names for a machine's state mean, and what its files tell without asking it."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from b2d.files import text_of
+from b2d.files import allocated, text_of
+from b2d.layout import MachinePaths
 from b2d.model import MachineState
 
 # MachineState of VirtualBox's SDK reference; the numbers differ between versions, the names do not
@@ -53,6 +54,11 @@ def of_file(settings: Path) -> MachineState:
     if "stateFile=" in element:
         return MachineState.SAVED
     return MachineState.CRASHED if 'aborted="true"' in element else MachineState.STOPPED
+
+
+def disk_room(paths: MachinePaths) -> int:
+    """How many bytes the files of its data disk take, with those of its snapshots."""
+    return sum(map(allocated, [paths.disk_vdi, *(paths.virtualbox / "Snapshots").glob("*.vdi")]))
 
 
 def last_error(log: Path) -> str:

@@ -15,7 +15,7 @@ from b2d.files import private_folder
 from b2d.image.build import BuildRequest, build
 from b2d.images import Images
 from b2d.layout import Home
-from tests.bench import commands, machines, report
+from tests.bench import clock, commands, copies, folders, machines, ports, report, room, sockets
 from tests.bench.rounds import Figure, Table, table
 from tests.fakes import FakeReporter
 
@@ -36,7 +36,23 @@ def main() -> int:
         image = _image(home, Path(work) / "b2d.iso")
         verbs = commands.measure(private_folder(Path(work) / "verbs"), 5 * asked.rounds)
         machine = machines.measure(private_folder(CACHE), home, asked.rounds)
-    parts = (("Machines", machine), ("Commands", verbs), ("Image", image))
+        published = ports.measure(home, asked.rounds)
+        socket = sockets.measure(home, asked.rounds)
+        copied = copies.measure(home, private_folder(Path(work) / "copies"), asked.rounds)
+        shared = folders.measure(home, asked.rounds)
+        given_back = room.measure(home, asked.rounds)
+        after_sleep = clock.measure(home, asked.rounds)
+    parts = (
+        ("Machines", machine),
+        ("Commands", verbs),
+        ("Folders", shared),
+        ("Image", image),
+        ("Published ports", published),
+        ("The machine's socket", socket),
+        ("Copies", copied),
+        ("Disk and memory", given_back),
+        ("Clock", after_sleep),
+    )
     text = "\n".join(f"## {title}\n\n{report.markdown(part)}" for title, part in parts)
     sys.stdout.write(text)
     if asked.write:

@@ -22,12 +22,16 @@ VERBS = (
     ("config", 5.0, 0),
     ("list", 8.0, 0),
     ("status", 8.0, 4),
+    ("run true", 8.0, 4),
+    ("ssh-config", 8.0, 4),
     ("completion bash -- up --me", 8.0, 0),
 )
+# what a program in Python does, and the ratio that is asked for
+PROGRAMS = (("import b2d", 1.3), ("from b2d import Machine", 6.0))
 
 
 def measure(folder: Path, rounds: int) -> Table:
-    """One row for each verb. The machine stands in for one that runs: its process is this one."""
+    """One row for each verb and each import. The machine stands in for one that runs: its process is this one."""
     home = Home(folder)
     store = MachineStore(home)
     store.write(a_spec())
@@ -35,11 +39,13 @@ def measure(folder: Path, rounds: int) -> Table:
     docker = DockerEnv("tcp://127.0.59.103:2376", "/certs")
     store.write_env(a_spec().name, RunningFacts("127.0.59.103", 2022, 2376, docker, identify(os.getpid())))
     found = table(Figure(FLOOR), *(Figure(f"b2d {verb}", FLOOR, asked) for verb, asked, _ in VERBS))
+    found.rows |= table(*(Figure(f"python -c '{code}'", FLOOR, asked) for code, asked in PROGRAMS)).rows
     environment = plain_environment(B2D_HOME=str(folder))
     for number in range(rounds + 2):
         for name, command, code in (
             (FLOOR, [sys.executable, "-c", "pass"], 0),
             *((f"b2d {verb}", [B2D, *verb.split()], code) for verb, _, code in VERBS),
+            *((f"python -c '{code}'", [sys.executable, "-c", code], 0) for code, _ in PROGRAMS),
         ):
             taken = seconds(command, environment, code)
             if number >= 2:  # the first rounds fill the caches

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from b2d.docker_api import DockerApi
 from b2d.image.mirror import MAIN, of_apt
 from b2d.layout import MachinePaths
 from b2d.readiness import ping
@@ -89,7 +90,7 @@ class Yardstick:
             *("-display", "none", "-daemonize", "-pidfile", str(self.pid)),
         ]
         _run(*command)
-        while ping(ADDRESS, DOCKER_PORT, certs, 5.0) is None:
+        while ping(DockerApi(ADDRESS, DOCKER_PORT, certs), 5.0) is None:
             if time.monotonic() - begin > LIMIT_S:
                 raise TimeoutError(f"the yardstick did not answer: {self.folder / 'serial.log'}")
             time.sleep(0.1)

@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from b2d.layout import Home, MachinePaths
 from b2d.store import MachineStore
+from tests.halves import ADDRESS, is_beside
 
 NAME = "boot2docker-vm"
 LIMIT_S = 300
@@ -25,6 +27,7 @@ class Person:
     home: Home
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    within: Sequence[str] = ()  # what runs a command where this person is
 
     @property
     def paths(self) -> MachinePaths:
@@ -69,7 +72,7 @@ class Person:
 
     def _run(self, command: Sequence[str], stdin: bytes, limit_s: float) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            command,
+            [*self.within, *command],
             input=stdin,
             capture_output=True,
             timeout=limit_s,
@@ -80,16 +83,36 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+def person(
+    request: pytest.FixtureRequest, image_home: Home, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Person]:
     """Someone new, whose home keeps an image already; all that they started ends with the module."""
     folder = tmp_path_factory.mktemp("person")
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
+    if is_beside(request.path):
+        environment["B2D_ADDRESS"] = ADDRESS
     someone = Person(home, folder, environment)
     yield someone
     someone.b2d("delete", "--yes")
+
+
+@contextmanager
+def alone(person: Person, name: str) -> Iterator[Person]:
+    """The same person on a host with loopback and no other network: there a machine need not be kept from any."""
+    command = ["unshare", "--net", "sh", "-c", "busybox ip link set lo up && echo up && exec sleep 3600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"up\n"
+        environment = person.environment | {"B2D_RESTRICT": "0", "B2D_VM": name}
+        someone = replace(person, environment=environment, within=("nsenter", "-n", "-t", str(holder.pid)))
+        try:
+            yield someone
+        finally:
+            someone.b2d("delete", "--yes")
+            holder.kill()
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,13 @@ def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: P
     assert Found(disk).is_clean()
 
 
+def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
+    said = guest(disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
+    assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
+    assert disks.KEY.strip() in said
+    assert "kept since 18.09\n" in said
+
+
 def a_tree(folder: Path, note: str) -> Path:
     """What boot2docker left in its file system."""
     tree = folder / "tree"
@@ -195,6 +202,52 @@ def a_tree(folder: Path, note: str) -> Path:
     (store / "userdata.tar").write_bytes(PAYLOAD)
     (store / "note").write_text(f"{note}\n")
     return tree
+
+
+# what waits is a shell, and has its script's name
+ENGINE_REPORT = """
+runs() { ls -l /proc/*/exe 2>/dev/null | sed -n 's|.*/bin/||p' | grep -e ^containerd -e ^dockerd; }
+/etc/b2d/containerd & /etc/b2d/dockerd &
+sleep 2
+echo first: $(runs || echo nothing)
+find /var/lib/docker/
+mv /var/lib/docker/aufs /var/lib/docker/put-away
+tries=20
+until runs || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 1; done
+echo then: $(runs)
+"""
+LAYER = "var/lib/docker/aufs/diff/0123"
+NO_AUFS = "holds layers of AUFS, which no Docker since 18.09 reads"
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/docker", "/mnt/vda1/elsewhere"])
+def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tmp_path: Path, folder: str) -> None:
+    tree = a_tree(tmp_path, "of 2014")
+    (tree / LAYER).mkdir()
+    (tree / "var/lib/docker/containers").mkdir()
+    if folder != "/var/lib/docker":
+        (tree / "var/lib/docker").rename(tree / "elsewhere")
+        (tree / "var/lib/boot2docker/profile").write_text(f"DOCKER_DIR={folder}\n")
+    disk = disks.of_2014(tmp_path / "disk", 200, tree)
+    report = ENGINE_REPORT.replace("/var/lib/docker", folder)
+    machine = dockerless.Guest(dockerless.image(image, tmp_path, report), tmp_path, tiny.spec(), [disk])
+    said = machine.report()
+    assert machine.console().count(f"b2d: fail {folder} {NO_AUFS}") == 1
+    assert "first: nothing" in said
+    names = ("", "aufs", "aufs/diff", "aufs/diff/0123", "containers")
+    assert {line for line in said.splitlines() if line.startswith(folder)} == {f"{folder}/{name}" for name in names}
+    assert "then: containerd" in said  # when they are put away it goes on by itself
+
+
+def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_path: Path) -> None:
+    tree = a_tree(tmp_path, "of 2014")
+    (tree / LAYER).mkdir()
+    (tree / "var/lib/docker/overlay2/4567/diff").mkdir(parents=True)
+    disk = disks.of_2014(tmp_path / "disk", 200, tree)
+    report = ENGINE_REPORT.replace("mv ", ": ")
+    machine = dockerless.Guest(dockerless.image(image, tmp_path, report), tmp_path, tiny.spec(), [disk])
+    assert "then: containerd" in machine.report()
+    assert NO_AUFS not in machine.console()
 
 
 def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_path: Path) -> None:
@@ -212,3 +265,18 @@ def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_pa
     person.does("stop")
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
     assert disks.hash_of(raw) == before
+
+
+def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: Person, tmp_path: Path) -> None:
+    person.does("init")
+    tree = a_tree(tmp_path, "of 2014")
+    (tree / LAYER).mkdir()
+    (tree / "var/lib/docker/volumes/old/_data").mkdir(parents=True)
+    raw = disks.of_2014(tmp_path / "raw", 600, tree)
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
+    done = person.b2d("up")
+    assert (done.returncode, NO_AUFS in done.stderr.decode()) == (1, True)
+    person.does("ssh", "sudo mv /var/lib/docker/aufs /var/lib/docker/aufs.old")
+    person.does("restart")
+    assert person.docker("volume", "ls", "-q") == "old\n"
+    assert person.does("ssh", "sudo ls /var/lib/docker/aufs.old/diff") == "0123\n"

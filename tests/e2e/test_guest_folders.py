@@ -1,5 +1,10 @@
-"""Folders of the host in the guest: what it does where it cannot have one. That it has them: tests/vbox/."""
+"""Folders of the host in the guest, under QEMU: at their own path, as they are now, and after a save as before."""
 
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,13 +13,21 @@ from b2d import seed
 from b2d.folders import Folder
 from b2d.layout import MachinePaths
 from b2d.model import Image
+from b2d.wait import wait_until
 from tests import dockerless, tiny
+from tests.e2e.conftest import Person
 
 pytestmark = pytest.mark.qemu
 
+PROJECT = "my project, größer"
+MOUNTED = "while [ -e /run/b2d/mounting ]; do sleep 0.1; done"
+FOLLOW = (
+    'exec 4<{0}; read -r one <&4; echo $one; until read -r two <&4; do /usr/bin/busybox sleep 0.2; done; echo "$two"'
+)
+
 
 def test_a_folder_that_cannot_be_had_is_a_warning_and_the_boot_goes_on(image: Image, tmp_path: Path) -> None:
-    made = dockerless.image(image, tmp_path, "cat /run/b2d/seed/folders; grep -c vboxsf /proc/mounts")
+    made = dockerless.image(image, tmp_path, f"{MOUNTED}; cat /run/b2d/seed/folders; grep -c vboxsf /proc/mounts")
     folders = [Folder("/data/of mine", "/data/of mine", read_only=True), Folder("/more", "/more", read_only=False)]
     identity = seed.Seed(hostname="box", authorized_keys="", host_key=b"", tls=None, folders=folders)
     MachinePaths(tmp_path).seed.write_bytes(seed.image(identity))
@@ -22,3 +35,197 @@ def test_a_folder_that_cannot_be_had_is_a_warning_and_the_boot_goes_on(image: Im
     assert "b2d-0 ro /data/of mine\nb2d-1 rw /more\n0\n" in guest.report()
     for path in ("/data/of mine", "/more"):
         assert f"b2d: warn the host's folder {path} cannot be had\n" in guest.console()
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is shared read-only, with one beside it that is not."""
+    folder = tmp_path_factory.mktemp("outside") / "only read"
+    folder.mkdir()
+    (folder / "data").write_text("data\n")
+    (folder.parent / "secret").mkdir()
+    (folder.parent / "secret" / "word").write_text("swordfish\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sharing(person: Person, outside: Path) -> Iterator[Person]:
+    person.environment["B2D_SHARE"] = f"~,{outside}:ro,{outside}/../later"
+    project = person.folder / PROJECT
+    project.mkdir()
+    (project / "source").write_text("of the host\n")
+    done = person.b2d("up")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"the host's folder {outside.parent}/later cannot be had" in done.stderr.decode()
+    person.makes_hello()
+    yield person
+    person.b2d("delete", "--yes", "--vm", "second")
+
+
+@pytest.fixture
+def project(sharing: Person) -> Path:
+    return sharing.folder / PROJECT
+
+
+def as_root(script: str) -> str:
+    """A shell's line for the guest: the home of who runs the tests may be closed to its user docker."""
+    return f"sudo sh -c {shlex.quote(script)}"
+
+
+def in_project(person: Person, project: Path, script: str, *options: str) -> str:
+    """What a shell in a container writes, whose /src is the project."""
+    return person.docker("run", "--rm", *options, "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", script)
+
+
+def test_docker_run_finds_the_folder_that_somebody_works_in(sharing: Person) -> None:
+    script = f'eval "$(b2d shellinit)" && cd "{PROJECT}" && docker run --rm -v "$PWD":/src hello cat /src/source'
+    assert sharing.sh(script).stdout == b"of the host\n"
+
+
+def test_what_a_container_writes_is_the_person_s_on_the_host(sharing: Person, project: Path) -> None:
+    in_project(
+        sharing,
+        project,
+        "umask 022; echo made >made; /usr/bin/busybox ln -s made link; exec /usr/bin/busybox mkdir -p a/b",
+    )
+    assert (project / "made").read_text() == "made\n"
+    assert (project / "made").stat().st_uid == os.getuid()
+    assert (project / "made").stat().st_mode & 0o777 == 0o644
+    assert (project / "link").readlink() == Path("made")
+    assert (project / "a/b").is_dir()
+
+
+def test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users(sharing: Person, project: Path) -> None:
+    script = project / "run me"
+    script.write_text("#!/usr/bin/busybox sh\necho it ran\n")
+    script.chmod(0o750)
+    assert (
+        in_project(sharing, project, '"./run me"; exec /usr/bin/busybox stat -c "%a %u" "run me"')
+        == f"it ran\n750 {os.getuid()}\n"
+    )
+
+
+def test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_grows(
+    sharing: Person, project: Path
+) -> None:
+    (project / "log").write_text("first\n")
+    sharing.docker(
+        "run", "-d", "--name", "tail", "-v", f"{project}:/src", "hello", "sh", "-c", FOLLOW.format("/src/log")
+    )
+    wait_until(lambda: sharing.docker("logs", "tail") == "first\n", what="the first line", timeout_s=30, interval_s=0.5)
+    with (project / "log").open("a") as log:
+        log.write("second\n")
+    wait_until(
+        lambda: sharing.docker("logs", "tail") == "first\nsecond\n", what="the next", timeout_s=30, interval_s=0.5
+    )
+    sharing.docker("rm", "-f", "tail")
+
+
+def test_what_the_host_appends_stays_where_a_container_appends_too(sharing: Person, project: Path) -> None:
+    both = project / "both"
+    lines = "exec 4>>both; echo one >&4; until [ -e go ]; do /usr/bin/busybox sleep 0.2; done; echo three >&4"
+    sharing.docker("run", "-d", "--name", "appends", "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", lines)
+    wait_until(lambda: both.exists() and both.read_text() == "one\n", what="one", timeout_s=30, interval_s=0.2)
+    with both.open("a") as log:
+        log.write("two\n")
+    (project / "go").touch()
+    assert sharing.docker("wait", "appends") == "0\n"
+    assert both.read_text() == "one\ntwo\nthree\n"
+    sharing.docker("rm", "appends")
+
+
+def test_a_read_only_folder_is_read_and_not_written_even_by_root(sharing: Person, outside: Path) -> None:
+    assert sharing.does("ssh", f"cat '{outside}/data'") == "data\n"
+    again = f"sudo mount -o remount,rw '{outside}'; echo no | sudo tee '{outside}/data'"
+    assert b"Read-only file system" in sharing.b2d("ssh", again).stderr
+    assert (outside / "data").read_text() == "data\n"
+
+
+def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: Path) -> None:
+    """A link is followed by who reads it, in the guest: also one that takes a folder's place while that is in use."""
+    secret = outside.parent / "secret"
+    in_project(sharing, project, f"exec /usr/bin/busybox ln -s {secret} out")
+    assert sharing.b2d("ssh", as_root(f"cat '{project}/out/word'")).returncode == 1
+    held = project / "held"
+    held.mkdir()
+    (held / "word").write_text("mine\n")
+    go = f"cd '{held}' && cat word && until [ -e ../swapped ]; do sleep 0.1; done; cat word"
+    with subprocess.Popen(
+        ["b2d", "ssh", as_root(go)], cwd=sharing.folder, env=sharing.environment, stdout=subprocess.PIPE, text=True
+    ) as guest:
+        assert guest.stdout is not None
+        assert guest.stdout.readline() == "mine\n"
+        held.rename(project / "moved")
+        held.symlink_to(secret)
+        (project / "swapped").touch()
+        assert guest.stdout.read() == ""
+    assert guest.returncode == 1
+
+
+def test_a_second_machine_has_the_same_folders(sharing: Person, project: Path) -> None:
+    sharing.does("up", "--vm", "second")
+    assert sharing.does("ssh", "--vm", "second", as_root(f"cat '{project}/source'")) == "of the host\n"
+    sharing.does("ssh", "--vm", "second", as_root(f"echo second >'{project}/second'"))
+    assert sharing.does("ssh", as_root(f"cat '{project}/second'")) == "second\n"
+    sharing.does("delete", "--yes", "--vm", "second")
+
+
+def test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up(sharing: Person, project: Path) -> None:
+    sharing.docker("create", "--name", "waits", "-v", f"{project}:/src", "hello", "cat", "/src/source")
+    sharing.does("save")
+    assert sharing.b2d("status").stdout == b"saved\n"
+    (project / "source").write_text("changed meanwhile\n")
+    sharing.does("up")
+    assert sharing.docker("start", "-a", "waits") == "changed meanwhile\n"
+
+
+def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning(
+    sharing: Person, project: Path, outside: Path
+) -> None:
+    booted = sharing.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    sharing.does("save")
+    outside.rename(outside.parent / "elsewhere")
+    done = sharing.b2d("up")
+    assert f"the host's folder {outside} cannot be had in the machine" in done.stderr.decode()
+    assert sharing.does("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
+    assert sharing.does("ssh", as_root(f"ls '{outside}'; cat '{project}/source'")) == "changed meanwhile\n"
+    sharing.does("save")
+    (outside.parent / "elsewhere").rename(outside)
+    sharing.does("up")
+    assert sharing.does("ssh", f"cat '{outside}/data'") == "data\n"
+
+
+def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sharing: Person, project: Path) -> None:
+    sharing.docker("run", "-d", "--name", "web", "-v", f"{project}:/src", "hello", "sleep", "10000")
+    done = sharing.b2d("save")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert b"uses a folder of this host: the container web\n" in done.stderr
+    assert b"docker stop web && b2d save" in done.stderr
+    assert sharing.docker("exec", "web", "/usr/bin/busybox", "cat", "/src/source") == "changed meanwhile\n"
+    sharing.docker("rm", "-f", "web")
+    sharing.does("ssh", as_root(f"cd '{project}' && (setsid sleep 10000 >/dev/null 2>&1 &)"))
+    done = sharing.b2d("save")
+    assert b"uses a folder of this host: sleep (pid " in done.stderr
+    assert sharing.does("ssh", as_root(f"cat '{project}/source'; kill $(pidof sleep)")) == "changed meanwhile\n"
+    sharing.does("save")
+    sharing.does("up")
+
+
+def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) -> None:
+    with subprocess.Popen(["b2d", "save"], cwd=sharing.folder, env=sharing.environment) as save:
+        wait_until(sharing.paths.taken.exists, what="the save", timeout_s=30, interval_s=0.001)
+        save.kill()
+    time.sleep(1)
+    sharing.does("up")
+    assert sharing.does("ssh", as_root(f"cat '{project}/source'")) == "changed meanwhile\n"
+
+
+def test_a_container_that_is_started_again_at_boot_finds_its_folder(sharing: Person, project: Path) -> None:
+    line = "/usr/bin/busybox cat /src/source; exec /usr/bin/busybox sleep 10000"
+    sharing.docker(
+        "run", "-d", "--name", "ever", "--restart", "always", "-v", f"{project}:/src", "hello", "sh", "-c", line
+    )
+    (project / "source").write_text("of the next boot\n")
+    sharing.does("restart")
+    wait_until(lambda: "of the next boot\n" in sharing.docker("logs", "ever"), what="ever", timeout_s=30, interval_s=1)
+    assert sharing.does("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"

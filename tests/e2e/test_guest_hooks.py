@@ -1,5 +1,6 @@
 """What a person keeps in /var/lib/boot2docker: hooks, the profile, authorities, a name; and what a mistake does."""
 
+import json
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
         "profile": PROFILE,
         "certs/company.pem": (person.paths.certs / "ca.pem").read_text(),
         "etc/hostname": "attic\n",
-        "etc/docker/daemon.json": '{"debug": true}\n',
+        "etc/docker/daemon.json": '{"debug": true, "registry-mirrors": ["https://own.test"]}\n',
     }
     for name, content in files.items():
         path = store / name
@@ -53,7 +54,15 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     answer.write_text("42\n")
     raw = disks.of_2014(folder / "raw", 600, folder / "tree")
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
-    person.does("up")
+    said = {
+        "REGISTRY_MIRRORS": "https://host.test",
+        "INSECURE_REGISTRIES": "host.test:5000",
+        "HTTP_PROXY": "host.test:1",
+    }
+    person.environment |= {f"B2D_{key}": value for key, value in said.items()}
+    told = person.b2d("up")
+    assert told.returncode == 0, told.stderr.decode()
+    assert f"{STORE}/etc/docker/daemon.json has its own registry-mirrors: this host's are" in told.stderr.decode()
     return person
 
 
@@ -81,6 +90,13 @@ def test_the_profile_counts_and_cannot_take_tls_away(kept: Person) -> None:
 
 def test_the_daemon_s_own_settings_and_the_name_count(kept: Person) -> None:
     assert kept.docker("info", "--format", "{{.Debug}} {{.Name}}") == "true attic\n"
+
+
+def test_the_host_s_word_on_registries_counts_where_the_daemon_s_own_settings_have_none(kept: Person) -> None:
+    """And the profile's proxy before the host's, which it has in capitals."""
+    registries = json.loads(kept.docker("info", "--format", "{{json .RegistryConfig}}"))
+    assert registries["Mirrors"] == ["https://own.test/"]
+    assert "host.test:5000" in registries["IndexConfigs"]
 
 
 def test_an_authority_that_is_kept_there_is_trusted(kept: Person) -> None:

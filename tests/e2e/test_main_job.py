@@ -1,9 +1,11 @@
 """The main job, as a person does it, on a real machine of QEMU with the real docker client."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -55,6 +57,75 @@ def test_ssh_ends_as_its_command_does(up: Person, code: int) -> None:
     assert up.b2d("ssh", "--", f"exit {code}").returncode == code
 
 
+def test_openssh_finds_the_machine_by_its_block(up: Person) -> None:
+    (up.folder / "config").write_text(up.does("ssh-config", "--host", "box"))
+    there = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
+    done = up.sh(f"ssh -F config box 'echo from $(hostname)' && {there}")
+    assert (done.stdout, done.stderr) == (b"from boot2docker\nthere\n", b"")
+
+
+def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub" / "grüße 🐳").mkdir(parents=True)
+    (tree / "big").write_bytes(os.urandom(3_000_001))
+    (tree / "sub" / "run.sh").write_text("#!/bin/sh\necho it runs\n")
+    (tree / "sub" / "run.sh").chmod(0o755)
+    (tree / "link").symlink_to("/etc/passwd")
+    told = json.loads(up.does("cp", "--json", str(tree), ":/tmp"))
+    assert told == {"name": NAME, "files": 3, "paths": ["/tmp/tree"]}
+    said = up.does("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
+    assert said.split() == ["it", "runs", "/etc/passwd", hashlib.sha256((tree / "big").read_bytes()).hexdigest(), "big"]
+    assert "b2d-" not in up.does("ssh", "ls -A /tmp")
+    up.does("cp", f"{NAME}:/tmp/tree", "back")
+    assert up.sh(f"diff -r --no-dereference {tree} back && test -x back/sub/run.sh").returncode == 0
+    up.does("cp", str(tree / "link"), str(tree / "sub"), ":")
+    assert up.does("ssh", "ls -d link sub").split() == ["link", "sub"]
+    listed = up.sh("tar -c back | b2d cp - :/tmp && b2d cp :/tmp/back - | tar -t | sort | tail -1")
+    assert listed.stdout == b"back/sub/run.sh\n"
+
+
+def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(9_000_000))
+    up.does("ssh", "sudo mkdir -p /tmp/small && sudo mount -t tmpfs -o size=1m,mode=1777 none /tmp/small")
+    for arguments, said in (
+        ((str(tmp_path / "big"), ":/etc/big"), "/etc: Permission denied"),
+        ((":/etc/shadow", "shadow"), "Permission denied"),
+        ((":/none", "none"), "No such file or directory"),
+        ((str(tmp_path / "big"), ":/tmp/small"), "No space left on device"),
+    ):
+        told = up.b2d("cp", *arguments)
+        assert (told.returncode, told.stdout) == (1, b"")
+        assert said in told.stderr.decode()
+    assert up.does("ssh", "ls -A /tmp/small && sudo umount /tmp/small") == ""
+    assert not (up.folder / "shadow").exists()
+    command = [str(B2D), "cp", str(tmp_path / "big"), ":/tmp/big"]
+    copying = subprocess.Popen(command, env=up.environment, cwd=up.folder, stderr=subprocess.DEVNULL)
+    wait_until(lambda: "b2d-" in up.does("ssh", "ls -A /tmp"), what="the copy", timeout_s=30)
+    copying.send_signal(signal.SIGINT)
+    assert copying.wait(20) == 130
+    wait_until(lambda: "b2d-" not in up.does("ssh", "ls -A /tmp"), what="the guest to tidy up", timeout_s=30)
+    assert "big" not in up.does("ssh", "ls /tmp").split()
+
+
+def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) -> None:
+    script = "docker --context boot2docker-vm images --format '{{.Repository}}' && docker context show"
+    done = up.sh(script)
+    assert done.stdout.split()[0] == b"hello", done.stderr
+    assert done.stdout.split()[-1] == b"default"
+    assert up.does("context") == "boot2docker-vm\n"
+
+
+def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
+    listed = up.does("run", "docker", "images", "--format", "{{.Repository}}")
+    assert "hello" in listed.split()
+    assert up.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
+    assert up.b2d("run", "sh", "-c", "kill -TERM $$").returncode == 143
+    told = up.b2d("run", "no-such-program")
+    assert (told.returncode, told.stdout) == (127, b"")
+    assert b"no-such-program is not installed" in told.stderr
+    assert up.does("run", "sh", "-c", "echo $B2D_BEFORE $DOCKER_TLS_VERIFY --json") == "1 --json\n"
+
+
 def test_ssh_gives_arguments_exactly(up: Person) -> None:
     done = up.b2d("ssh", "--", "printf", "%s\\0", *ODD_ARGUMENTS)
     assert done.stdout.decode().split("\0")[:-1] == ODD_ARGUMENTS
@@ -87,9 +158,50 @@ def test_containers_have_random_addresses(up: Person) -> None:
     assert int(up.docker("run", "--rm", "hello", "cat", "/proc/self/personality"), 16) == 0
 
 
+def test_a_running_container_can_be_changed(up: Person) -> None:
+    """What Docker's runtime is told it reads from /dev/stdin."""
+    up.docker("run", "-d", "--name", "changed", "hello", "sleep", "1000")
+    up.docker("update", "--memory", "64m", "--memory-swap", "64m", "changed")
+    up.docker("rm", "-f", "changed")
+    assert up.does("ssh", "echo hi | cat /dev/fd/0 /dev/stdin") == "hi\n"
+
+
 def test_its_screen_is_a_picture(up: Person) -> None:
     assert up.does("screenshot", "screen.png") == ""
     assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person) -> None:
+    begin = time.monotonic()
+    found = [one for one in json.loads(up.b2d("doctor", "--json").stdout) if one["machine"] == NAME]
+    assert time.monotonic() - begin < 5
+    assert {one["name"]: one["verdict"] for one in found} == {
+        **dict.fromkeys(("machine", "clock", "certificates", "image"), "good"),
+    }
+
+
+def test_what_is_gathered_of_a_running_machine_holds_dockers_log_and_no_key(up: Person) -> None:
+    path = up.does("support").strip()
+    with tarfile.open(path) as archive:
+        files = {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None}
+    assert b"API listen on" in files[f"b2d-support/machines/{NAME}/docker.log"]
+    assert f"b2d-support/machines/{NAME}/qemu.log" in files
+    key = up.paths.ssh_key.read_bytes().splitlines()[1]
+    assert not [name for name, content in files.items() if key in content]
+
+
+def test_dockers_log_is_followed_until_the_machine_sleeps(up: Person) -> None:
+    command = [str(B2D), "logs", "--docker", "-f", "-n", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=up.environment) as following:
+        assert following.stdout is not None and following.stderr is not None
+        assert following.stdout.readline() != b""
+        up.does("ssh", "--", "echo something new | sudo tee -a /var/log/docker.log")
+        while following.stdout.readline() != b"something new\n":
+            pass
+        up.does("save")
+        assert following.wait(30) == 0
+        assert following.stderr.read().decode() == f"{NAME} has ended, and its log with it\n"
+    up.does("up")
 
 
 def test_an_idle_machine_uses_little_memory(up: Person) -> None:
@@ -117,8 +229,9 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     before = int(up.docker("logs", "counter").split()[-1])
     up.does("save")
     assert up.b2d("status").stdout == b"saved\n"
+    assert b"is saved, and so off already" in up.b2d("stop").stderr
     time.sleep(3)
-    up.does("up")
+    assert b"kernel" not in up.b2d("up").stderr
     wait_until(lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, what="the counter", timeout_s=30)
     numbers = [int(one) for one in up.docker("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -170,12 +283,27 @@ def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person)
     import socket
 
     up.does("stop")
-    with socket.socket() as other:
-        other.bind((up.address, 2376))
-        other.listen()
+    with socket.create_server((up.address, 2376)):
         done = up.b2d("up")
     assert done.returncode == 0
     assert b"2376" in done.stderr
+    assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
+
+
+def unit_of(person: Person) -> Path:
+    return person.folder / ".config" / "systemd" / "user" / f"b2d-{NAME}.service"
+
+
+def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Person) -> None:
+    assert up.does("autostart") == "disabled\n"
+    assert json.loads(up.does("autostart", "enable", "--json"))["where"] == str(unit_of(up))
+    assert up.does("autostart") == "enabled\n"
+    lines = dict(line.split("=", 1) for line in unit_of(up).read_text().splitlines() if "=" in line)
+    bare = f"exec env -i HOME={up.folder} LANG=C {lines['Environment']}"  # as systemd has it
+    for moment, state in (("ExecStop", b"stopped\n"), ("ExecStart", b"running\n"), ("ExecStart", b"running\n")):
+        done = up.sh(f"{bare} {lines[moment]}")
+        assert (done.returncode, done.stdout) == (0, b""), done.stderr
+        assert up.b2d("status").stdout == state
     assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
 
 
@@ -186,5 +314,6 @@ def test_delete_asks_and_leaves_nothing(up: Person) -> None:
     up.does("delete", "--yes")
     assert up.b2d("status").returncode == 3
     assert not up.paths.folder.exists()
+    assert not unit_of(up).exists()
     assert [path.name for path in up.home.machines.iterdir() if NAME in path.name and path.is_dir()] == []
     assert up.b2d("delete", "--yes").returncode == 0

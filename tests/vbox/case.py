@@ -79,8 +79,9 @@ def manage(*arguments: str) -> str:
 
 
 def save_by_hand(name: str) -> None:
-    """Save a machine so. One of a hundred times VirtualBox calls it a failure that was none (seen on 7.2.22)."""
+    """Save a machine so. At times VirtualBox calls it a failure that was none, and does not write it down (7.2.22)."""
     _manage("controlvm", name, "savestate")
+    manage("setextradata", name, "saved", "by hand")
 
 
 def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -7,9 +7,8 @@ import pytest
 
 from tests.vbox.case import USABLE, VirtualBoxCase
 
-collect_ignore = (
-    ["test_in_lab.py"] if USABLE else ["test_virtualbox.py", "test_virtualbox_trouble.py", "test_main_job.py"]
-)
+HERE = [path.name for path in Path(__file__).parent.glob("test_*.py")]
+collect_ignore = ["test_in_lab.py"] if USABLE else [name for name in HERE if name != "test_in_lab.py"]
 
 
 @pytest.fixture

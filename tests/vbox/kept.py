@@ -1,6 +1,7 @@
 """A machine with the image, booted once, for minutes where the CPU is emulated, saved, and kept for the next runs.
 
-It is kept as long as image, VirtualBox and the driver stay what they are.
+It is kept as long as image, VirtualBox and the driver stay what they are. It has booted in the office of tests/e2e, as
+guests are told of the networks around this host at their boot alone.
 """
 
 import fcntl
@@ -14,13 +15,17 @@ from pathlib import Path
 
 from b2d.layout import Home
 from tests.e2e.conftest import B2D, Person
+from tests.e2e.office import PLAIN, PROXY_PORT, USER
 from tests.vbox.case import PROGRAMS, manage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
 FIRST_BOOT_S = 4000
+DISK_MIB = 1500  # small, as all that is free there is written over in one of the tests
+PASSWORD = "secret"  # of the office's proxy
 MADE_BY = [
     Path(__file__),
+    ROOT / "tests/e2e/office.py",
     *sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py")),
     ROOT / "b2d/stored.py",
     ROOT / "b2d/flat_kernel.py",
@@ -67,9 +72,12 @@ def _person(here: Path) -> Person:
         "PATH": os.pathsep.join([str(B2D.parent), PROGRAMS, os.environ["PATH"]]),
         "B2D_DRIVER": "virtualbox",
         "B2D_MEMORY": "1024",
-        "B2D_DISK": "4000",
+        "B2D_DISK": str(DISK_MIB),
         "B2D_CPUS": "1",  # an emulated one that waits for another burns both
         "B2D_WAIT": str(FIRST_BOOT_S),
+        "B2D_HTTP_PROXY": (proxy := f"http://{USER}:{PASSWORD}@127.0.0.1:{PROXY_PORT}"),
+        "B2D_HTTPS_PROXY": proxy,
+        "B2D_INSECURE_REGISTRIES": PLAIN,
         "LANG": "C.UTF-8",
         **{name: os.environ[name] for name in ("VBOX_USER_HOME", "VBOX_IPC_SOCKETID")},
     }

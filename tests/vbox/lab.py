@@ -35,6 +35,7 @@ PACKAGES = [
     "python3-venv",
     "docker-cli",
     "squashfs-tools",  # images are kept with nothing compressed
+    "qemu-utils",  # a machine with snapshots becomes one of QEMU
     "openssh-client",
     "binutils",  # the tests' small guest
     "iproute2",

@@ -8,7 +8,16 @@ import pytest
 
 from tests.vbox import lab
 
-FILES = ["tests/test_driver_contract.py", "tests/vbox/test_virtualbox.py", "tests/vbox/test_virtualbox_trouble.py"]
+FILES = [
+    "tests/test_driver_contract.py",
+    "tests/vbox/test_virtualbox.py",
+    "tests/vbox/test_virtualbox_again.py",
+    "tests/vbox/test_virtualbox_forwards.py",
+    "tests/vbox/test_virtualbox_import.py",
+    "tests/vbox/test_virtualbox_snapshots.py",
+    "tests/vbox/test_virtualbox_trouble.py",
+]
+WITH_IMAGE = ["tests/vbox/test_main_job.py", "tests/vbox/test_daily_life.py"]
 MAKE_TIMEOUT_S, FILE_TIMEOUT_S, BOOT_TIMEOUT_S = 900, 1800, 5400
 
 
@@ -28,15 +37,19 @@ def test_what_needs_a_real_virtualbox_passes_there(made_lab: lab.Lab, file: str)
 
 @pytest.mark.virtualbox
 @pytest.mark.timeout(MAKE_TIMEOUT_S + BOOT_TIMEOUT_S)
-def test_the_main_job_passes_there(made_lab: lab.Lab, iso: Path, test_cache: Path) -> None:
-    """With the image of this host's tests: the lab has no network to build one."""
+@pytest.mark.parametrize("file", WITH_IMAGE)
+def test_what_needs_the_image_passes_there(
+    made_lab: lab.Lab, iso: Path, registry: str, test_cache: Path, file: str
+) -> None:
+    """With the image of this host's tests, and its registry: the lab has no network to get any."""
     assert iso.exists()
-    passes(made_lab, "tests/vbox/test_main_job.py", test_cache)
+    assert registry.startswith(str(test_cache))
+    passes(made_lab, file, test_cache)
 
 
 def passes(where: lab.Lab, file: str, cache: Path | None = None) -> None:
     command = ["python", "-m", "pytest", "-q", "-m", "virtualbox", "-p", "no:cacheprovider", "-W", "ignore", file]
-    environment = {"TERM": os.environ.get("TERM", "dumb")}
+    environment = {"TERM": os.environ.get("TERM", "dumb"), "B2D_TEST_DAY": os.environ["B2D_TEST_DAY"]}
     if cache is not None:
         environment["B2D_TEST_CACHE"] = "/var/cache/b2d-tests"
     done = subprocess.run(

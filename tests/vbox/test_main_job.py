@@ -1,17 +1,27 @@
 """The main job on a real VirtualBox."""
 
+import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from b2d.clock import TOLERANCE_S, behind_s
+from b2d.docker_api import DockerApi
 from b2d.layout import Home
-from tests.e2e.conftest import Person
+from b2d.readiness import ping
+from b2d.store import MachineStore
+from b2d.wait import wait_until
+from tests.e2e.conftest import NAME, Person
+from tests.e2e.web import refused, says, serves
 from tests.vbox.case import manage
 from tests.vbox.kept import saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
+SLEPT_S, RIGHT_S = 10.0, 15.0  # 5 when nothing else runs on this computer
 RESUME_S = 20.0  # 10 when nothing else runs on this computer
 
 
@@ -59,6 +69,35 @@ def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
     inside = f"cd '{here}' && cat *s && echo from the guest >guest && stat -c %U guest"
     assert person.does("ssh", inside) == "from the host\ndocker\n"
     assert (here / "guest").read_text() == "from the guest\n"
+
+
+def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person) -> None:
+    ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
+    person.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
+    for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
+        wait_until(lambda at=(address, port): says(*at) == "hey", what=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
+    assert person.does("ports").count("open\n") == 3
+    person.docker("rm", "-f", "web")
+    wait_until(lambda: refused("127.0.0.1", 20080), what="its end", timeout_s=60)
+
+
+def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
+    """Where a host sleeps all stands still; the machine and its companion are what matters."""
+    facts = MachineStore(person.home).read_env(NAME)
+    assert facts is not None
+    engine = DockerApi.of(facts.docker)
+    for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(SLEPT_S)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    begin = time.monotonic()
+    wait_until(
+        lambda: abs(behind_s(ping(engine, RIGHT_S), time.time()) or 99) <= TOLERANCE_S, what="its clock", timeout_s=60
+    )
+    assert time.monotonic() - begin < RIGHT_S
+    log = person.paths.companion_log
+    wait_until(lambda: " s behind; it " in log.read_text(), what="the companion's second look", timeout_s=RIGHT_S)
 
 
 def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:

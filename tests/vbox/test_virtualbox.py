@@ -1,6 +1,7 @@
 """What is VirtualBox's own of the driver, on a real one: what lies where, and what of it is anybody else's."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from b2d import seed
-from b2d.drivers import virtualbox_api, virtualbox_line
+from b2d.drivers import line, virtualbox_api
 from b2d.drivers.virtualbox_api import VirtualBox
 from b2d.drivers.virtualbox_find import Places
+from b2d.drivers.virtualbox_hardware import LINK_UP_DELAY, no_network_card
 from b2d.drivers.virtualbox_network import DEVICE, second_card
+from b2d.drivers.virtualbox_state import of_file
 from b2d.errors import B2dError, WrongState
 from b2d.model import MachineState
 from tests.vbox.case import VirtualBoxCase, manage
@@ -40,7 +43,9 @@ def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
     assert found["ostype"].startswith("Linux 2.6 / 3.x") and found["ostype"].endswith("(64-bit)")
     assert (found["rtcuseutc"], found["ioapic"], found["pae"]) == ("on", "on", "on")
     assert (found["boot1"], found["boot2"], found["audio"], found["vram"]) == ("dvd", "none", "none", "9")
-    assert (found["nic1"], found["nictype1"]) == ("nat", "virtio")
+    assert (found["nic1"], found["nictype1"]) == ("nat", "82540EM")
+    delay = manage("getextradata", machine.spec.name, LINK_UP_DELAY.format(0))
+    assert delay == "Value: 0\n"
     assert found["SATA-0-0"] == str(machine.paths.disk_vdi)
     assert found["uart1"] and found["uartmode1"] == f"file,{machine.paths.serial_log}"
 
@@ -101,15 +106,43 @@ def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: 
     assert shared == {"theirs": str(tmp_path), "b2d-1": str(there)}
 
 
+def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there(machine: VirtualBoxCase) -> None:
+    empty = seed.Seed("box", "", b"", None)
+    for told, is_open in ({seed.LOOPBACK: b"yes\n"}, True), ({}, False):
+        machine.paths.seed.write_bytes(seed.image(replace(empty, network=told)))
+        machine.driver().start()
+        assert ('localhost-reachable="true"' in machine.paths.virtualbox_settings.read_text()) is is_open
+        machine.driver().kill()
+
+
 def test_a_guest_that_does_not_know_the_line_is_no_hang(
     machine: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(virtualbox_line, "ANSWER_S", 0.5)
+    monkeypatch.setattr(line, "ANSWER_S", 0.5)
     machine.boot()
     assert machine.paths.line_socket.is_socket()
     with pytest.raises(B2dError, match="does not answer on its line: timed out"):
         machine.driver().move_clock(60)
     assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_a_machine_is_saved_again_and_again(machine: VirtualBoxCase) -> None:
+    for _ in range(5):
+        machine.boot()
+        machine.driver().save()
+        assert of_file(machine.paths.virtualbox_settings) == machine.driver().state() == MachineState.SAVED
+
+
+def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machine: VirtualBoxCase) -> None:
+    machine.boot()
+    machine.driver().save()
+    settings = machine.paths.virtualbox_settings
+    settings.write_text(re.sub(r' stateFile="[^"]*"', "", settings.read_text()))
+    assert of_file(settings) == MachineState.STOPPED
+    known = machine.driver()._box().machine(settings)
+    assert known is not None
+    known.have_saved_written()
+    assert of_file(settings) == MachineState.SAVED
 
 
 def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:
@@ -241,4 +274,4 @@ if not DEVICE.exists():  # else there would be one more network on this host
         device.touch()  # VirtualBox itself does not find one
         card = second_card(VirtualBox(Places().vboxapi()), device=device)
         assert card.reason.startswith("VirtualBox: ") and "\n" not in card.reason
-        assert [step.path for step in card.steps()] == ["getNetworkAdapter(1).enabled"]
+        assert card.steps() == no_network_card(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, Busy, HypervisorUnusable
+from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent
 from b2d.model import MachineState
 from b2d.wait import wait_until
 from tests import tiny
@@ -123,14 +123,6 @@ def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine:
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: VirtualBoxCase) -> None:
-    manage("unregistervm", machine.spec.name)
-    assert machine.driver().state() == MachineState.ABSENT
-    machine.driver().delete()
-    assert not machine.paths.disk_vdi.exists()
-    machine.driver().create(b"payload")
-
-
 def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: VirtualBoxCase, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.vdi"
     manage("createmedium", "disk", "--filename", str(theirs), "--size", "8")
@@ -153,14 +145,20 @@ def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase
     assert machine.driver().state() == MachineState.STOPPED
 
 
-@pytest.mark.parametrize("what", ["disk", "iso"])
-def test_a_file_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path, what: str) -> None:
+def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -> None:
     iso = tmp_path / "mine.iso"
     shutil.copy(machine.image.iso, iso)
     machine.image = replace(machine.image, iso=iso)
-    gone = iso if what == "iso" else machine.paths.disk_vdi
-    gone.unlink()
-    with pytest.raises(B2dError, match=f"{gone.name} is gone"):
+    iso.unlink()
+    with pytest.raises(B2dError, match=r"mine\.iso is gone"):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
+    machine.paths.disk_vdi.unlink()
+    assert machine.driver().state() == MachineState.ABSENT
+    with pytest.raises(MachineAbsent):
         machine.driver().start()
 
 

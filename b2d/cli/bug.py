@@ -1,0 +1,53 @@
+"""What nobody foresaw: one sentence for the user, and all of it in a log file."""
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from b2d import __version__, config
+from b2d.errors import B2dError
+from b2d.files import private_folder
+
+LOG_LIMIT = 1 << 20  # bytes; then another is begun, and what was before that is gone
+
+
+def unforeseen(error: Exception, arguments: Sequence[str]) -> B2dError:
+    """The error as it is said: what the system refused in the system's words, anything else as a bug."""
+    details = "".join(traceback.format_exception(error))
+    log = _logged(details, arguments)
+    if isinstance(error, FileNotFoundError) and not _somewhere():
+        return B2dError("the folder that this shell is in is no more", hint="cd")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return B2dError(f"{place}{error.strerror}", details=details)
+    where = f" (all of it is in {log})" if log else ""
+    return B2dError(f"this is a bug in b2d{where}: {type(error).__name__}: {error}", details=details)
+
+
+def _somewhere() -> bool:
+    try:
+        return Path.cwd().exists()
+    except OSError:
+        return False
+
+
+def _logged(details: str, arguments: Sequence[str]) -> str:
+    """Where it was written down, "" when that cannot be done."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    head = f"{now} b2d {__version__}, Python {platform.python_version()}, {sys.platform}: {' '.join(arguments)}"
+    try:
+        home = config.home(os.environ)
+        log = home.log
+        private_folder(log.parent)
+        if log.exists() and log.stat().st_size > LOG_LIMIT:
+            log.replace(home.older_log)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{head}\n{details}\n")
+    except (OSError, B2dError):  # no place for it
+        return ""
+    return str(log)

@@ -1,0 +1,198 @@
+"""Settings as commands: those of this home, and those that a machine was made with."""
+
+import os
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import click
+
+from b2d import config as settings
+from b2d import outside
+from b2d.cli.command import Command, Commands, answer, app, complain, environment, near, say, values
+from b2d.errors import B2dError, ConfigError
+from b2d.settings import Settings
+from b2d.toml_text import literal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from b2d.layout import Home
+
+
+COUNTS = {  # the words in JSON, and as people read it
+    "start": "from its next start on",
+    "boot": "from the boot on that comes after its saved state",
+    "restart": "from b2d restart on",
+}
+
+
+class Config(Commands):
+    """Alone, or with a setting's name, it answers as `get` does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and ctx.resilient_parsing:  # somebody presses TAB
+            return super().parse_args(ctx, args)
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            self._check(ctx, args[:1])
+            args = ["get", *args]
+        return super().parse_args(ctx, args)
+
+    def _check(self, ctx: click.Context, words: list[str]) -> None:
+        """Refuse what is neither a command nor a setting, but nearly a command."""
+        for word in words:
+            if word.replace("-", "_") in Settings.__slots__ or near(word, list(Settings.__slots__)):
+                return
+            if meant := near(word, list(self.commands)):
+                raise click.UsageError(f"there is no command {word!r}{meant}", ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """The commands, and the settings, since it answers with them too."""
+        found = super().shell_complete(ctx, incomplete)
+        return found + ([] if incomplete.startswith("-") else get.params[0].shell_complete(ctx, incomplete))
+
+
+@click.group(cls=Config, example="b2d config set memory=4096")
+def config() -> None:
+    """The settings, and where each comes from."""
+
+
+@config.command(cls=Command, example="b2d config get memory")
+@click.argument("key", required=False, shell_complete=values)
+def get(key: str | None) -> None:
+    """The settings in force and where each comes from, or the value of KEY."""
+    if key is not None:
+        key = _known(key)
+    effective = app().effective
+    wanted = [key] if key is not None else [field.name for field in fields(Settings)]
+    found = {name: getattr(effective.settings, name) for name in wanted}
+    found |= {name: outside.hidden(found[name]) for name in outside.PROXIES if name in found}
+    document = {name: {"value": value, "origin": effective.origins[name]} for name, value in found.items()}
+    if key is not None:
+        answer(document, found[key] if isinstance(found[key], str) else literal(found[key]))
+        return
+    lines = [f"{name} = {literal(value)}" for name, value in found.items()]
+    width = max(map(len, lines))
+    sides = zip(lines, wanted, strict=True)
+    answer(document, "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in sides))
+
+
+@config.command("set", cls=Command, example="b2d config set memory=4096 cpus=2")
+@click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=values)
+def put(wishes: tuple[str, ...]) -> None:
+    """Say in config.toml what settings are to be."""
+    from b2d import rewrite
+
+    wanted = _wanted(wishes)
+    home = settings.home(environment())
+    rewrite.put(home, environment(), wanted)
+    say(f"{', '.join(wanted)}: said in {home.config}")
+    for key in wanted:
+        if os.environ.get(variable := settings.PREFIX + key.upper()):
+            complain(f"warning: {variable} is set, and wins over it")
+    answer({"path": home.config, "keys": list(wanted)})
+
+
+@config.command(cls=Command, example="b2d config unset memory")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=values)
+def unset(keys: tuple[str, ...]) -> None:
+    """Say nothing of a setting in config.toml any more."""
+    from b2d import rewrite
+
+    keys = tuple(map(_known, keys))
+    home = settings.home(environment())
+    rewrite.take_out(home, environment(), keys)
+    say(f"{', '.join(keys)}: not said in {home.config}")
+    answer({"path": home.config, "keys": keys})
+
+
+@config.command(cls=Command, example='cat "$(b2d config path)"')
+def path() -> None:
+    """Where config.toml lies, or would."""
+    file = str(settings.home(environment()).config)
+    answer({"path": file}, file)
+
+
+@config.command(cls=Command, example="EDITOR=nano b2d config edit")
+def edit() -> None:
+    """Open config.toml in $VISUAL or $EDITOR; it takes effect if it can be read."""
+    from b2d import rewrite
+
+    home = settings.home(environment())
+    if home.config_draft.exists():
+        say(f"this goes on with what could not be taken last time: {home.config_draft}")
+    try:
+        changed = rewrite.edit(home, environment(), lambda: _open(home))
+    except ConfigError as error:
+        error.hint = f"{error.hint}; then: b2d config edit" if error.hint else "b2d config edit"
+        raise
+    say(f"{home.config} is changed" if changed else f"{home.config} stays as it was")
+    answer({"path": home.config, "changed": changed})
+
+
+def _open(home: "Home") -> None:
+    """Let a person edit the draft."""
+    import shlex
+
+    from b2d import proc
+    from b2d.interrupt import left_to_another
+
+    usual = "notepad" if os.name == "nt" else "vi"
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or usual
+    try:
+        with left_to_another():
+            code = proc.hand_over([*shlex.split(editor, posix=os.name != "nt"), str(home.config_draft)])
+    except (proc.ProgramMissing, ValueError) as error:
+        raise B2dError(f"the editor {editor!r} cannot be started", hint="EDITOR=nano b2d config edit") from error
+    if code != 0:
+        raise B2dError(f"{editor} ended with {code}: {home.config} stays as it was")
+
+
+def _known(word: str) -> str:
+    """The setting of that name, which may be written as its option is. Raises ConfigError."""
+    key = word.replace("-", "_")
+    settings.check_key(key)
+    return key
+
+
+def _wanted(wishes: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE..., or KEY VALUE. Raises ConfigError."""
+    if len(wishes) == 2 and "=" not in wishes[0]:
+        wishes = (f"{wishes[0]}={wishes[1]}",)
+    found = {}
+    for wish in wishes:
+        word, equals, value = wish.partition("=")
+        key = _known(word)
+        if not equals:
+            raise ConfigError(f"what {key} is to be is missing", hint=f"{key}=VALUE")
+        found[key] = value
+    return found
+
+
+@click.command("set", cls=Command, example="b2d set memory=4096 cpus=4 disk=40000")
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=values)
+def set_machine(changes: tuple[str, ...]) -> None:
+    """Change a machine that is there; its data stays.
+
+    KEY is memory, cpus, disk, ssh_port or docker_port. A disk grows only while the machine is off.
+    """
+    from dataclasses import asdict
+
+    from b2d.change import change, wanted
+
+    asked = wanted(_wanted(changes))
+    it = app()
+    name = it.settings.vm
+    done = change(it.store, it.driver, name, asked)
+    counts = {one.key: _when(one.key, done.state) for one in done.made}
+    for one in done.made:
+        say(f"{one.key} of {name}: {one.after} in place of {one.before}, {COUNTS[counts[one.key]]}")
+    if not done.made:
+        say(f"{name} is so already")
+    answer({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
+
+
+def _when(key: str, state: str) -> str:
+    """From when on a change counts, a word of COUNTS."""
+    if state == "saved" and key in ("memory", "cpus"):
+        return "boot"
+    return "start" if state in ("stopped", "crashed", "absent", "saved") else "restart"

@@ -1,0 +1,258 @@
+"""The verbs of one machine, as commands. What not every one of them needs is imported where it is used."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from b2d.cli.command import Command, answer, answer_json, app, given, in_json, say, values, write
+from b2d.config import DEFAULT
+from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
+
+if TYPE_CHECKING:
+    from b2d.app import App
+    from b2d.machine import Machine
+    from b2d.store import RunningFacts
+
+
+@click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
+def init() -> None:
+    """Make a machine, and its image first where there is none."""
+    base = given(click.get_current_context()).pop("basevmdk", None)
+    it = app()
+    if base is None:
+        made = it.machine().init(it.wished)
+    else:
+        from b2d.importing import begin_with
+
+        made = begin_with(it, Path(str(base)))
+    if made:
+        say(f"{it.settings.vm} is made; start it: b2d up")
+    else:
+        say(f"{it.settings.vm} is there already")
+        _tell_what_counts_for_a_new_one(it)
+    answer({"name": it.settings.vm, "changed": made})
+
+
+@click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
+def up() -> None:
+    """Start the machine, or make it first; ends when Docker answers."""
+    it = app()
+    machine = it.machine()
+    if not machine.init(it.wished):
+        _tell_what_counts_for_a_new_one(it)
+    _greet(it, machine.up())
+
+
+def _tell_what_counts_for_a_new_one(it: "App") -> None:
+    """What was asked for and has no effect is not passed over in silence, whoever asked."""
+    origins, settings, spec = it.effective.origins, it.settings, it.machine().spec()
+    sizes = {"memory": spec.memory_mib, "cpus": spec.cpus, "disk": spec.disk_mib}
+    other = [f"{key}={getattr(settings, key)}" for key, has in sizes.items() if getattr(settings, key) != has]
+    asked = [wish for wish in other if origins[wish.partition("=")[0]] != DEFAULT]
+    if asked:
+        it.reporter.note(f"{spec.name} was made otherwise, and stays so: b2d set {' '.join(asked)}")
+    given = [origins[key] for key in ("image", "tls", "share") if origins[key].startswith("--")]
+    if given:
+        named = ", ".join(given).replace("--tls", "--no-tls")
+        it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is")
+
+
+def _greet(it: "App", facts: "RunningFacts") -> None:
+    """Where it is and what to type next, unless this shell is there already."""
+    from dataclasses import asdict
+
+    from b2d import around, shellenv, shells
+
+    around.came_up(it, facts)
+    say(f"{it.settings.vm} is up: {facts.docker.host}")
+    wanted = facts.docker.variables()
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
+        how = shellenv.HOW[shells.asking(os.environ)].format(f"b2d shellinit{name}")
+        say(f"to use it in this shell: {how}")
+    answer({"name": it.settings.vm, **asdict(facts)})
+
+
+def _tell(it: "App", changed: bool, now: str) -> None:
+    say(f"{it.settings.vm} is {now}" if changed else f"{it.settings.vm} is {now} already")
+    answer({"name": it.settings.vm, "changed": changed})
+
+
+@click.command(cls=Command, example="b2d stop")
+def stop() -> None:
+    """Power the machine off, cleanly."""
+    it = app()
+    machine = it.machine()
+    changed = machine.stop()
+    off = "saved, and so off" if not changed and machine.state() == "saved" else "off"
+    _tell(it, changed, "stopped" if changed else off)
+
+
+@click.command(cls=Command, example="b2d restart")
+def restart() -> None:
+    """Stop and start again."""
+    it = app()
+    it.check_network()
+    _greet(it, it.machine().restart())
+
+
+@click.command(cls=Command, example="b2d reset")
+def reset() -> None:
+    """Cut the power and start again."""
+    it = app()
+    it.check_network()
+    _greet(it, it.machine().reset())
+
+
+@click.command(cls=Command, example="b2d poweroff")
+def poweroff() -> None:
+    """Cut the power: what was not written yet is lost."""
+    it = app()
+    _tell(it, it.machine().poweroff(), "off")
+
+
+@click.command(cls=Command, example="b2d save")
+def save() -> None:
+    """Write the machine's state to disk; `b2d up` goes on there."""
+    it = app()
+    _tell(it, it.machine().save(), "saved")
+
+
+@click.command(cls=Command, example="b2d delete --yes")
+@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
+def delete(yes: bool) -> None:
+    """Remove the machine with all that is on its disk; images stay."""
+    from b2d import around
+
+    it = app()
+    folder = it.home.machine(it.settings.vm).folder
+    machine = it.machine()
+    if not folder.exists() and not machine.exists():
+        say(f"there is no machine {it.settings.vm}")
+        answer({"name": it.settings.vm, "changed": False})
+        return
+    if not yes:
+        _ask(it.settings.vm, _state(machine), sorted(path.name for path in folder.iterdir()) if folder.exists() else [])
+    machine.delete()
+    around.gone(it)
+    say(f"{it.settings.vm} is deleted")
+    answer({"name": it.settings.vm, "changed": True})
+
+
+def _state(machine: "Machine") -> str:
+    """Also of one that cannot be asked: it is to go all the same."""
+    try:
+        return machine.state()
+    except B2dError as error:
+        return error.message
+
+
+def _ask(name: str, state: str, files: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{name} would be deleted with all its data, and nobody can be asked", hint="--yes")
+    say(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
+    if not click.confirm("delete it?", err=True):
+        raise B2dError(f"{name} was not deleted")
+
+
+@click.command(
+    cls=Command,
+    example="b2d ssh -- tail -n 5 /var/log/docker.log",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.option("-t", "--tty", is_flag=True, help="Give COMMAND a terminal: docker run -it wants one.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(tty: bool, command: tuple[str, ...]) -> int:
+    """A shell in the machine, or COMMAND there. Its exit code is the command's; 255: no connection."""
+    from b2d import terminal
+    from b2d.ssh import NO_EXIT_CODE, command_line
+
+    if in_json():
+        raise ConfigError("ssh says what the guest says, and not in JSON", hint="b2d ssh COMMAND --json")
+    line = command_line(command) if command else None
+    try:
+        guest = app().machine().guest()
+        if tty and terminal.is_there():
+            return guest.on_terminal(line)
+        if tty:
+            say("warning: stdin is not a terminal, so the command gets none")
+        return guest.shell(line)
+    except ConfigError:
+        raise
+    except B2dError as error:
+        error.exit_code = NO_EXIT_CODE  # as ssh: no command has this code for itself
+        raise
+
+
+@click.command(cls=Command, example='eval "$(b2d shellinit)"')
+@click.option(
+    "--shell", metavar="NAME", shell_complete=values, help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]"
+)
+@click.option("--unset", is_flag=True, help="Make the variables what they were before.")
+def shellinit(shell: str | None, unset: bool) -> int:
+    """What a shell evaluates to find its Docker."""
+    from b2d import docker_variables, shellenv, shells
+
+    if shell and shell not in shells.FAMILIES:
+        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shells.FAMILIES)}")
+    environ = dict(os.environ)
+    try:
+        if unset:
+            changes = docker_variables.undoing(environ)
+        else:
+            changes = docker_variables.pointing(app().machine().facts().docker.variables(), environ)
+    except (MachineAbsent, WrongState) as error:
+        if in_json():
+            raise
+        say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
+        return error.exit_code
+    if in_json():
+        write(shellenv.render(changes, "nu") or "{}\n")
+    elif changes:
+        write(shellenv.render(changes, shells.FAMILIES[shell] if shell else shells.asking(environ)))
+    else:
+        say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
+    return 0
+
+
+@click.command(cls=Command, example="curl http://$(b2d ip):8080/")
+def ip() -> None:
+    """The address at which the machine is reached."""
+    address = app().machine().facts().address
+    answer({"address": address}, address)
+
+
+@click.command(cls=Command, example="b2d status || b2d up")
+def status() -> int:
+    """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
+    from b2d.status import exit_code
+
+    it = app()
+    state = it.machine().state()
+    answer({"name": it.settings.vm, "state": state}, state)
+    return exit_code(state)
+
+
+@click.command(cls=Command, example="b2d info")
+def info() -> None:
+    """What the machine is to be, and what it `has`, as JSON."""
+    from b2d import about
+
+    it = app()
+    answer_json(about.machine(it, it.settings.vm))  # it never is anything else
+
+
+@click.command(cls=Command, example="b2d screenshot screen.png")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def screenshot(file: Path) -> None:
+    """What is on the machine's screen, written to FILE as a PNG."""
+    from b2d.files import refusals_told, write_whole
+
+    picture = app().machine().screenshot()
+    with refusals_told(file):
+        write_whole(file.absolute(), picture, 0o644)
+    say(f"the screen is in {file}")
+    answer({"path": file.absolute()})

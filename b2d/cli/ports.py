@@ -1,0 +1,22 @@
+"""The ports that containers publish, as a command."""
+
+import click
+
+from b2d.cli.command import Command, answer, app, say, table
+
+
+@click.command(cls=Command, example="b2d ports")
+def ports() -> None:
+    """What containers publish, and where that is on this host."""
+    from dataclasses import asdict
+
+    from b2d import about
+
+    rows = about.ports(app())
+    lines = [
+        ("CONTAINER", "PORT", "HOST", "STATE"),
+        *((one.container, f"{one.inside}/{one.protocol}", f"{one.address}:{one.port}", one.state) for one in rows),
+    ]
+    answer([asdict(one) for one in rows], table(lines) if rows else "")
+    if not rows:
+        say("no container publishes a port")

@@ -1,0 +1,74 @@
+"""Snapshots of a machine's disk, as commands."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from b2d.cli.command import Command, Commands, answer, app, ask, say, table
+
+if TYPE_CHECKING:
+    from b2d.model import Snapshot
+    from b2d.snapshots import Snapshots
+
+
+@click.group(cls=Commands, example="b2d snapshot create before-the-update")
+def snapshot() -> None:
+    """What is on the machine's disk, kept and brought back."""
+
+
+@snapshot.command(cls=Command, example="b2d snapshot create before-the-update")
+@click.argument("name")
+def create(name: str) -> None:
+    """Keep what is on the disk now, of a machine that runs or is off."""
+    made = _snapshots().create(name)
+    say(f"the snapshot {made.name} is taken")
+    answer(_told(made))
+
+
+@snapshot.command("list", cls=Command, example="b2d snapshot list --json")
+def list_snapshots() -> None:
+    """All of the machine's, the oldest first."""
+    from datetime import datetime
+
+    found = _snapshots().all()
+    rows = [(one.name, f"{datetime.fromtimestamp(one.taken_s):%Y-%m-%d %H:%M}", _size(one.size)) for one in found]
+    answer([_told(one) for one in found], table([("NAME", "TAKEN", "SIZE"), *rows]) if found else "")
+    if not found:
+        say("there is no snapshot; take one: b2d snapshot create NAME")
+
+
+@snapshot.command(cls=Command, example="b2d stop && b2d snapshot restore before-the-update && b2d up")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def restore(name: str, yes: bool) -> None:
+    """Make the disk what it was: what was written since is lost."""
+    restored = _snapshots().restore(name, (lambda _: None) if yes else ask)
+    say(f"the disk is what it was at {restored.name}; start the machine: b2d up")
+    answer(_told(restored))
+
+
+@snapshot.command(cls=Command, example="b2d snapshot delete before-the-update")
+@click.argument("name")
+def delete(name: str) -> None:
+    """Forget one; the disk stays as it is."""
+    gone = _snapshots().delete(name)
+    say(f"the snapshot {gone.name} is deleted")
+    answer(_told(gone))
+
+
+def _snapshots() -> "Snapshots":
+    from b2d.snapshots import Snapshots
+
+    it = app()
+    return Snapshots(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
+
+
+def _told(one: "Snapshot") -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    taken = datetime.fromtimestamp(one.taken_s, UTC)
+    return {"name": one.name, "taken": taken.isoformat().replace("+00:00", "Z"), "size": one.size}
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

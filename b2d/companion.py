@@ -1,0 +1,85 @@
+"""A machine's companion: one small process beside it, which outlives the command that starts it and ends with it."""
+
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+
+from b2d import sockets
+from b2d.errors import B2dError, OutOfTime
+from b2d.files import refuse_anothers, write_whole
+from b2d.identity import identify, is_alive
+from b2d.layout import Home, MachinePaths
+from b2d.model import ProcessIdentity
+from b2d.store import MachineStore
+from b2d.wait import wait_until
+
+MODULE = "b2d.companion_main"
+READY_S = 3.0
+
+
+def ensure(store: MachineStore, name: str) -> None:
+    """Start it where the machine is up and has none. That it cannot be started keeps nobody from anything else."""
+    facts = store.read_env(name)
+    if facts is None or facts.process is None or not is_alive(facts.process):
+        return
+    paths = store.home.machine(name)
+    if not _is_there(paths, facts.process):
+        with suppress(B2dError, OSError):  # nobody may write here, for one
+            refuse_anothers(store.home.root)
+            _start(store.home, name, facts.process)
+
+
+def ready(store: MachineStore, name: str) -> None:
+    """The same, and wait until it serves the machine's socket: who has been told that the machine is up may use it."""
+    import socket
+
+    ensure(store, name)
+    facts, paths = store.read_env(name), store.home.machine(name)
+    process = facts.process if facts is not None else None
+    if process is None or not hasattr(socket, "AF_UNIX"):
+        return
+
+    def settled() -> bool:
+        return sockets.answers(paths.docker_socket) or not _is_there(paths, process)
+
+    with suppress(OutOfTime):
+        wait_until(settled, what="the machine's socket", timeout_s=READY_S, interval_s=0.01)
+
+
+def end(paths: MachinePaths) -> None:
+    """End it before its machine stops or sleeps: dockerd waits five seconds for who listens to its events when it is
+    to stop, and one that was saved does so for a companion that is long gone."""
+    there = _recorded(paths)
+    if there is None or not is_alive(itself := there[0]):
+        return
+    with suppress(OSError, OutOfTime):
+        os.kill(itself.pid, signal.SIGTERM)
+        wait_until(lambda: not is_alive(itself), what="the companion", timeout_s=READY_S, interval_s=0.01)
+
+
+def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
+    from b2d import proc  # what runs programs is slow to load, and mostly there is nothing to do
+
+    paths = home.machine(name)
+    environment = dict(os.environ) | {"B2D_HOME": str(home.root)}
+    itself = identify(proc.start_aside([sys.executable, "-m", MODULE, name], paths.companion_log, environment))
+    if itself is not None:
+        kept = {"companion": asdict(itself), "machine": asdict(machine)}
+        write_whole(paths.companion, json.dumps(kept).encode())
+
+
+def _is_there(paths: MachinePaths, machine: ProcessIdentity) -> bool:
+    there = _recorded(paths)
+    return there is not None and there[1] == machine and is_alive(there[0])
+
+
+def _recorded(paths: MachinePaths) -> tuple[ProcessIdentity, ProcessIdentity] | None:
+    """The companion and its machine's process, as they were last."""
+    try:
+        kept = json.loads(paths.companion.read_bytes())
+        return ProcessIdentity(**kept["companion"]), ProcessIdentity(**kept["machine"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

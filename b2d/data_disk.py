@@ -1,0 +1,37 @@
+"""Whether a disk is boot2docker's: it holds the data that the guest looks for, or asks to be formatted for it."""
+
+import struct
+from collections.abc import Callable, Iterator
+
+MAGIC = "boot2docker, please format-me"
+LABEL = b"boot2docker-data"
+LABEL_AT = 1144  # bytes into an ext4 file system
+SECTOR = 512
+TABLE, ENTRY, ENTRIES = 446, 16, 4  # of the table in the first sector
+GPT, PROTECTIVE = b"EFI PART", 0xEE
+GPT_FIELDS, GPT_LIMIT = 72, 128  # where it says how its entries lie; how many are looked at
+
+Read = Callable[[int, int], bytes]  # from which byte on, and how many; fewer where the disk ends
+
+
+def is_ours(read: Read) -> bool:
+    """True for a disk that the guest would take up, or format."""
+    if read(0, len(MAGIC)) == MAGIC.encode():
+        return True
+    return any(read(start + LABEL_AT, len(LABEL)) == LABEL for start in (0, *_partitions(read)))
+
+
+def _partitions(read: Read) -> Iterator[int]:
+    """Where each begins, in bytes."""
+    head = read(0, 2 * SECTOR).ljust(2 * SECTOR, b"\0")
+    if head[SECTOR:].startswith(GPT):
+        first, count, size = struct.unpack_from("<QII", head, SECTOR + GPT_FIELDS)
+        if size >= 128:
+            content = read(first * SECTOR, min(count, GPT_LIMIT) * size)
+            for at in range(0, len(content) - size + 1, size):
+                yield struct.unpack_from("<Q", content, at + 32)[0] * SECTOR
+    elif head[510:512] == b"\x55\xaa":
+        for number in range(ENTRIES):
+            kind, start = struct.unpack_from("<4xB3xI", head, TABLE + ENTRY * number)
+            if kind not in (0, PROTECTIVE):
+                yield start * SECTOR

@@ -1,0 +1,104 @@
+"""What lies in the home and nobody comes back for: of a b2d that died, a download that was given up, an older image."""
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from b2d import names
+from b2d.doctor.finding import Finding, Verdict, doubtful, good, typed
+from b2d.image_files import UNFINISHED
+from b2d.layout import Home
+from b2d.model import Image, MachineSpec
+
+DAY_S = 86400.0
+SHOWN = 3  # names in one line
+
+
+def stale_files(where: Home, now: float) -> Finding:
+    """Unfinished files that nobody has touched for a day."""
+    found = tuple(path for path in _unfinished(where) if _is_older(path, now - DAY_S))
+    if not found:
+        return good("stale files", "none")
+    size = sum(_size(path) for path in found) / (1 << 20)
+    return Finding(
+        "stale files", Verdict.DOUBTFUL, f"{_names(found)}: {size:.1f} MiB", "b2d doctor --fix", left_files=found
+    )
+
+
+def _unfinished(where: Home) -> Iterator[Path]:
+    patterns = (
+        (where.root, ".*"),
+        (where.images, f".*{UNFINISHED}"),
+        (where.images, ".b2d-*"),
+        (where.cache, "*.part"),
+        (where.cache, "*.mark"),
+        (where.cache, "*.iso"),
+        (where.cache, ".*"),
+        (where.machines, "[!.]*/.*"),
+    )
+    found: dict[Path, None] = {}
+    for folder, pattern in patterns:
+        with suppress(OSError):  # it may not be looked into
+            found |= dict.fromkeys(sorted(folder.glob(pattern)))
+    return (path for path in found if not path.name.endswith(".lock"))
+
+
+def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]) -> Finding:
+    """Images that no machine has, nor had before, nor would get; None: one, or all, that cannot be read."""
+    known = [spec for spec in machines or () if spec is not None]
+    if machines is None or len(known) < len(machines):
+        return good("images", "kept, as long as a machine cannot be read")
+    used = {spec.image for spec in known} | {spec.previous for spec in known}
+    found = spare(used)
+    if not found:
+        return good("images", "each is of use")
+    size = sum(image.size for image in found) / 1e6
+    versions = ", ".join(image.version for image in found)
+    message = f"no machine has {versions}, and none would get it: {size:.0f} MB"
+    left = tuple(image.sha256 for image in found)
+    return Finding("images", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_images=left)
+
+
+def homeless(where: Home) -> Iterator[Finding]:
+    """Folders of machines without machine.json; they may hold somebody's data, so nothing is removed."""
+    try:
+        folders = sorted(path for path in where.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return
+    for folder in folders:
+        paths, name = where.machine(folder.name), folder.name
+        try:
+            if paths.spec.exists():
+                continue
+            disk = paths.disk_qcow2.exists() or paths.disk_vdi.exists()
+        except OSError as error:
+            yield doubtful("machine", f"{folder}: {error.strerror}", f"ls -ld {shlex.quote(str(folder))}", name)
+            continue
+        message = f"{folder} has no {paths.spec.name}"
+        if not names.is_sound(name):
+            yield doubtful("machine", f"{folder} is no machine", f"ls -l {shlex.quote(str(folder))}", name)
+        elif disk:
+            yield doubtful("machine", f"{message}, but a disk, which init takes up", typed("init", name), name)
+        else:
+            yield doubtful("machine", message, typed("delete", name), name)
+
+
+def _is_older(path: Path, time: float) -> bool:
+    try:
+        return path.lstat().st_mtime < time
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        if path.is_dir():
+            return sum(_size(inside) for inside in path.iterdir())
+        return path.lstat().st_size
+    return 0
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(map(str, paths[:SHOWN])) + more

@@ -1,0 +1,109 @@
+"""The programs of this host: Python, QEMU, what images are packed with, and docker's client."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from b2d import proc
+from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.errors import B2dError
+from b2d.packages import DOCKER, QEMU, Installer
+
+PYTHON = (3, 11)
+QEMU_PROGRAM = "qemu-system-x86_64"
+QEMU_TRIED = (7, 2)  # the oldest that b2d is tried with
+DOCKER_API = (1, 24)  # the oldest that the daemon of b2d's image answers
+STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client speaks nothing older than 25 does
+ASK_TIMEOUT_S = 5.0
+VERSION = re.compile(rb"(\d+)\.(\d+)(?:\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A program, the question that it answers with its version, and how bad it is without it."""
+
+    name: str
+    need: str
+    question: str
+    verdict: Verdict
+    without: str
+    program: str = ""
+
+
+def python(version: tuple[int, int]) -> Finding:
+    """The Python that runs this."""
+    here = ".".join(map(str, version))
+    if version < PYTHON:
+        return Finding("python", Verdict.BAD, f"{here} is too old, 3.11 is needed", "install Python 3.11")
+    return good("python", here)
+
+
+def qemu(installer: Installer, without: Verdict) -> Finding:
+    """QEMU and its version."""
+    needed = Needed("qemu", QEMU, "--version", without, "no machine of QEMU starts", QEMU_PROGRAM)
+    found = program(installer, needed)
+    if found.verdict == Verdict.GOOD and _version(found.message.encode()) < QEMU_TRIED:
+        return doubtful("qemu", f"{found.message}: older than what b2d is tried with", "install a newer QEMU")
+    return found
+
+
+def program(installer: Installer, needed: Needed) -> Finding:
+    """Whether it is there, and really runs."""
+    name, verdict = needed.name, needed.verdict
+    path = installer.which(needed.program or name)
+    line = installer.line([needed.need])
+    if path is None:
+        message = f"{needed.program or name} is not installed: {needed.without}"
+        return Finding(name, verdict, message, line, needs=(needed.need,))
+    try:
+        result = proc.run([path, needed.question], timeout_s=ASK_TIMEOUT_S)
+    except B2dError as error:
+        return Finding(name, verdict, error.message, line)
+    first = (result.stdout or result.stderr).decode(errors="replace").splitlines()[:1]
+    if not VERSION.search(result.stdout):
+        return Finding(name, verdict, f"{path} does not work: {''.join(first)}", line)
+    return good(name, first[0])
+
+
+def docker(installer: Installer, environment: Mapping[str, str], machine_api: str) -> Finding:
+    """docker's client, and whether it speaks with a machine that runs; "" where none does."""
+    path = installer.which("docker")
+    if path is None:
+        message = "there is no docker client: nothing speaks to the machine but b2d"
+        return Finding("docker", Verdict.DOUBTFUL, message, installer.line([DOCKER]), needs=(DOCKER,))
+    # nobody listens there: a daemon's answer would be negotiated down to what it knows itself
+    nowhere = {**environment, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    for name in ("DOCKER_CONTEXT", "DOCKER_API_VERSION"):
+        nowhere.pop(name, None)
+    question = [path, "version", "--format", "{{.Client.APIVersion}}"]
+    try:
+        said = proc.run(question, timeout_s=ASK_TIMEOUT_S, environment=nowhere).stdout
+    except B2dError as error:
+        return doubtful("docker", error.message)
+    return _client(path, _version(said), _version(machine_api.encode()))
+
+
+def _client(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding:
+    if not client:
+        return doubtful("docker", f"{path} does not say which API it speaks")
+    message = f"{path}, API {_dotted(client)}"
+    if tuple(client) < DOCKER_API:
+        return Finding("docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client")
+    if not machine:
+        return good("docker", message)
+    has = _dotted(machine)
+    if tuple(client) >= STRICT_CLIENT and tuple(machine) < STRICT_API:
+        told = f"{message}: too new for the machine, which has {has}"
+        return doubtful("docker", told, "b2d upgrade, or install a docker client of before 29")
+    if tuple(client) < tuple(machine):
+        return good("docker", f"{message}; the machine has {has}, and speaks the older with it")
+    return good("docker", f"{message}; the machine has {has}")
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _version(said: bytes) -> tuple[int, ...]:
+    found = VERSION.search(said)
+    return (int(found[1]), int(found[2])) if found else ()

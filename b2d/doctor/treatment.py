@@ -1,0 +1,77 @@
+"""What `--fix` does: never to a machine's data, and to nothing that runs."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from b2d.doctor.finding import Finding
+from b2d.errors import B2dError
+from b2d.files import refusals_told
+from b2d.layout import Home
+from b2d.model import ON, MachineSpec, MachineState
+from b2d.packages import Installer
+from b2d.ports import Reporter
+from b2d.store import MachineStore
+
+
+def fix(findings: Iterable[Finding], installer: Installer, reporter: Reporter) -> None:
+    """Install what is missing, in one go, and close what is open. Raises B2dError, with the line to type."""
+    found = list(findings)
+    for path in (path for finding in found for path in finding.open_files):
+        try:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        except OSError as error:
+            raise B2dError(f"{path} cannot be closed to others: {error.strerror}") from error
+        reporter.note(f"closed to others: {path}")
+    needs = [need for finding in found for need in finding.needs]
+    if needs:
+        with reporter.step(f"install {', '.join(needs)}: {installer.line(needs)}"):
+            installer.install(needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Broom:
+    """Who takes away what was left."""
+
+    home: Home
+    state: Callable[[MachineSpec], MachineState]
+    remove_image: Callable[[str], None]
+    reporter: Reporter
+
+    def sweep(self, findings: Iterable[Finding]) -> None:
+        """Remove what was found to be left. What cannot be removed is told, and the rest goes all the same."""
+        for finding in findings:
+            for path in finding.left_files:
+                self._each(f"removed: {path}", partial(_remove, path))
+            for sha256 in finding.left_images:
+                self._each(f"removed: the image {sha256[:12]}", partial(self.remove_image, sha256))
+            for name in finding.left_env:
+                self._each(f"no shell is sent to {name} any more", partial(self._forget, name))
+
+    def _each(self, done: str, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except B2dError as error:
+            self.reporter.warn(error.message)
+        else:
+            self.reporter.note(done)
+
+    def _forget(self, name: str) -> None:
+        """Under the lock: it may have come up since it was looked at."""
+        store = MachineStore(self.home)
+        with store.lock(name, "doctor"):
+            spec = store.read(name)
+            if spec is not None and self.state(spec) in ON:
+                raise B2dError(f"{name} runs by now")
+            store.remove_env(name)
+
+
+def _remove(path: Path) -> None:
+    with refusals_told(path), suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,134 @@
+"""Machines of VirtualBox that are not b2d's: which there are, and a copy of a disk, which VirtualBox puts together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from b2d.drivers.qemu_import import SLOWEST, ImageCopy
+from b2d.drivers.virtualbox_errors import edge
+from b2d.drivers.virtualbox_patience import finish
+from b2d.errors import B2dError
+from b2d.interrupt import held_back
+from b2d.originals import Original, of_settings
+from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import VirtualBox
+
+LEAST_S = 60.0
+
+
+def known(box: "VirtualBox", ours: Path) -> list[Original]:
+    """The machines whose settings do not lie below `ours`; those that cannot be understood are passed over."""
+    found = []
+    with edge():
+        for machine in box.array("machines"):
+            settings = Path(str(machine.settingsFilePath))
+            if settings.is_relative_to(ours) or not machine.accessible:
+                continue
+            try:
+                found.append(of_settings(settings, box.state(int(machine.state))))
+            except B2dError:
+                continue
+    return found
+
+
+class MediumCopy:
+    """The disk at `path` as a VDI, with all that its snapshots hold."""
+
+    def __init__(self, box: "VirtualBox", path: Path) -> None:
+        self._box = box
+        self._path = path
+        with self._medium() as medium:
+            self.size = int(medium.logical_size)
+            self._room = _on_disk(medium)
+
+    def room(self) -> int:
+        return self._room
+
+    def read(self, offset: int, size: int) -> bytes:
+        size = min(size, self.size - offset)
+        if size <= 0:
+            return b""
+        with self._medium() as medium:
+            content = medium.open_for_io(False, "")
+            try:
+                return bytes(content._i.read(offset, size))
+            finally:
+                content.close()
+
+    def copy(self, target: Path, advance: Callable[[int], None]) -> None:
+        library = self._box.pyvbox.library
+        with self._medium() as medium:
+            made = self._box.root.create_medium(
+                "VDI", str(target), library.AccessMode.read_write, library.DeviceType.hard_disk
+            )
+            progress = None
+            try:
+                with held_back():  # a disk that is being made, or that nobody follows, could not be let go of
+                    # VirtualBox would enter one that is not there yet in the original's own settings (seen on 7.2)
+                    finish(made.create_base_storage(self.size, [library.MediumVariant.standard]), "the disk", LEAST_S)
+                    progress = medium.clone_to_base(made, [library.MediumVariant.standard])
+                self._follow(progress, advance)
+            except BaseException:
+                if progress is not None and not progress.completed:
+                    progress.cancel()
+                    wait_until(lambda: bool(progress.completed), what="VirtualBox to let go of it", timeout_s=LEAST_S)
+                raise
+            finally:
+                made.close()  # the file stays: whoever attaches it takes it up
+
+    def _follow(self, progress: Any, advance: Callable[[int], None]) -> None:
+        done = 0
+
+        def look() -> bool:
+            nonlocal done
+            now = self.size * int(progress.percent) // 100
+            advance(now - done)
+            done = now
+            return bool(progress.completed)
+
+        limit_s = LEAST_S + self.size / SLOWEST
+        wait_until(look, what="VirtualBox to copy the disk", timeout_s=limit_s, interval_s=0.1)
+        finish(progress, "the disk", LEAST_S)
+
+    @contextmanager
+    def _medium(self) -> Iterator[Any]:
+        """The disk, opened so that nothing of it changes; VirtualBox knows of it afterwards only if it did before."""
+        library = self._box.pyvbox.library
+        with edge():
+            before = {str(one.location) for one in self._box.root.hard_disks}
+            medium = self._box.root.open_medium(
+                str(self._path), library.DeviceType.hard_disk, library.AccessMode.read_only, False
+            )
+            try:
+                medium.refresh_state()
+                yield medium
+            finally:
+                if not medium.machine_ids and str(medium.location) not in before:
+                    medium.close()
+
+
+class PutTogether(MediumCopy):
+    """The same for QEMU: what VirtualBox put together is copied once more."""
+
+    def room(self) -> int:
+        return 2 * super().room()
+
+    def copy(self, target: Path, advance: Callable[[int], None]) -> None:
+        whole = target.with_name(f"{target.name}.vdi")
+        try:
+            super().copy(whole, lambda amount: advance(amount // 2))
+            ImageCopy(whole, "qcow2").copy(target, lambda amount: advance(amount // 2))
+        finally:
+            whole.unlink(missing_ok=True)
+
+
+def _on_disk(medium: Any) -> int:
+    """What the files take, those of all layers."""
+    total, raw = 0, medium._i  # pyvbox makes something of a parent that is not there
+    while raw is not None:
+        total += Path(str(raw.location)).stat().st_size
+        raw = raw.parent
+    return total

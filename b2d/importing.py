@@ -1,0 +1,118 @@
+"""The wiring of import: where originals are looked for, and what copies a disk."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d import config, originals
+from b2d.adopt import Adoption, came_from
+from b2d.app import QEMU, VIRTUALBOX, App
+from b2d.errors import B2dError, ConfigError, HypervisorUnusable
+from b2d.model import MachineSpec
+from b2d.originals import Original
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox_api import VirtualBox
+    from b2d.ports import DiskToCopy
+
+VIRTUALBOX_FORMATS = (".vmdk", ".vdi", ".vhd")
+
+
+def known(it: App) -> list[Original]:
+    """The machines that could be imported; those that cannot be understood are passed over."""
+    found = _of_virtualbox(it)
+    listed = {one.settings for one in found}
+    folders = [*originals.kept_by_docker_machine(os.environ), *originals.kept_by_virtualbox(os.environ)]
+    for folder in folders:
+        try:
+            one = originals.of_folder(folder)
+        except B2dError:
+            continue
+        if one.settings is None or one.settings not in listed:
+            found.append(one)
+            listed.add(one.settings)
+    return sorted(found, key=lambda one: one.name)
+
+
+def bring_in(it: App, original: Original) -> bool:
+    """Make a machine of it; False when that was done already. Raises B2dError; nothing is left then."""
+    machine = it.machine()
+    taken = ConfigError(f"there is a machine {machine.name} already", hint="b2d import ... --vm NAME")
+    if machine.exists():
+        if came_from(machine.paths, original):
+            return False
+        raise taken
+    originals.refuse_unless_off(original)
+
+    def wished() -> MachineSpec:
+        driver = it.hypervisor()
+        target = machine.paths.disk_vdi if driver == VIRTUALBOX else machine.paths.disk_qcow2
+        adoption = Adoption(original, _disk(it, original, driver), machine.paths, target)
+        adoption.check()
+        spec = _like(it, original, it.wished())
+        adoption.bring(it.reporter)
+        return replace(spec, disk_mib=adoption.disk_mib)
+
+    made = machine.init(wished)
+    if not came_from(machine.paths, original):  # what was there was another that had lost its description
+        raise taken
+    return made
+
+
+def begin_with(it: App, disk: Path) -> bool:
+    """Make a machine of the settings, whose disk begins as a copy of that one; False when there is a machine."""
+    if it.machine().exists():
+        return False
+    if not disk.is_file():
+        raise ConfigError(f"there is no disk {disk} to begin with", hint="--basevmdk FILE")
+    original = originals.of_file(disk, known(it))
+    return bring_in(it, replace(original, memory_mib=0, cpus=0))
+
+
+def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
+    """The spec with the original's memory and CPUs, where nobody asked for others on this command line."""
+    asked = {key for key, origin in it.effective.origins.items() if origin.startswith("--")}
+    least = config.RANGES["memory"][0]
+    if original.memory_mib and "memory" not in asked:
+        spec = replace(spec, memory_mib=max(original.memory_mib, least))
+    if original.cpus and "cpus" not in asked:
+        spec = replace(spec, cpus=original.cpus)
+    return spec
+
+
+def _disk(it: App, original: Original, driver: str) -> "DiskToCopy":
+    from b2d.drivers.qemu_import import ImageCopy
+
+    if not original.disk.exists():
+        raise B2dError(f"the disk of {original.name} is gone: {original.disk}")
+    if driver == VIRTUALBOX and original.disk.suffix.lower() in VIRTUALBOX_FORMATS:
+        from b2d.drivers.virtualbox_import import MediumCopy
+
+        return MediumCopy(_virtualbox(it), original.disk)
+    if original.layered:
+        from b2d.drivers.virtualbox_import import PutTogether
+
+        try:
+            return PutTogether(_virtualbox(it), original.disk)
+        except HypervisorUnusable as error:
+            said = f"{original.name} has snapshots, and only VirtualBox can put its disk together"
+            raise B2dError(said, hint="b2d doctor", details=error.message) from error
+    return ImageCopy(original.disk, "qcow2" if driver == QEMU else "vdi")
+
+
+def _of_virtualbox(it: App) -> list[Original]:
+    """None where VirtualBox is not there, or not well: files can be imported all the same."""
+    from b2d.drivers import virtualbox_import
+
+    try:
+        return virtualbox_import.known(_virtualbox(it), it.home.machines)
+    except HypervisorUnusable:
+        return []
+
+
+def _virtualbox(it: App) -> "VirtualBox":
+    from b2d.drivers.virtualbox_api import VirtualBox
+    from b2d.drivers.virtualbox_find import Places
+
+    return VirtualBox(Places().vboxapi(it.settings.vboxapi))

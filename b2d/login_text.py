@@ -1,0 +1,106 @@
+"""What starts a program at login, as systemd, launchd and Windows write it."""
+
+import plistlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError
+
+TASKS = "http://schemas.microsoft.com/windows/2004/02/mit/task"
+STOP_S = 180  # that a machine may take to power off; then its power is cut anyway
+
+
+def unit(mark: str, start: Sequence[str], stop: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    """A service (systemd.service(5)) that is on from the end of `start` on, with all that it left running."""
+    lines = [
+        f"# {mark}",
+        "[Unit]",
+        f"Description={_plain(mark)}",
+        "",
+        "[Service]",
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        *(f"Environment={_quoted(f'{name}={value}')}" for name, value in environment.items()),
+        f"ExecStart={_command(start)}",
+        f"ExecStop={_command(stop)}",
+        "TimeoutStartSec=infinity",  # up has a limit of its own
+        f"TimeoutStopSec={STOP_S}",
+        "",
+        "[Install]",
+        "WantedBy=default.target",
+        "",
+    ]
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _command(words: Sequence[str]) -> str:
+    """By env: of the first word systemd makes something else than of the others."""
+    return " ".join(["/usr/bin/env", *(_quoted(word).replace("$", "$$") for word in words)])
+
+
+def _quoted(word: str) -> str:
+    return '"' + _plain(word.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def _plain(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def plist(label: str, mark: str, start: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    """An agent (launchd.plist(5)) that leaves running what it started; launchd has nothing for the end of a session."""
+    return plistlib.dumps(
+        {
+            "Label": label,
+            "B2DMachine": mark,  # launchd passes over keys that it does not know
+            "ProgramArguments": list(start),
+            "EnvironmentVariables": dict(environment),
+            "RunAtLoad": True,
+            "AbandonProcessGroup": True,
+        }
+    )
+
+
+def plist_mark(content: bytes) -> str:
+    """Which machine's it is; "" where nobody's, or no plist."""
+    try:
+        found = plistlib.loads(content)
+    except (ValueError, ExpatError, AttributeError, TypeError):
+        return ""
+    return str(found.get("B2DMachine", "")) if isinstance(found, dict) else ""
+
+
+def unit_mark(content: bytes) -> str:
+    """Which machine's a unit is; "" where nobody's."""
+    first = content.decode("utf-8", "surrogateescape").partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
+
+
+def task(mark: str, user: str, start: Sequence[str]) -> bytes:
+    """A task (Task Scheduler 1.2) for the person who makes it, at each login; Windows has nothing for its end."""
+    ElementTree.register_namespace("", TASKS)
+    root = ElementTree.Element(f"{{{TASKS}}}Task", version="1.2")
+    for path, text in (
+        ("RegistrationInfo/Source", mark),
+        ("Triggers/LogonTrigger/Enabled", "true"),
+        ("Triggers/LogonTrigger/UserId", user),  # that of everybody only an administrator may make
+        ("Principals/Principal/UserId", user),
+        ("Principals/Principal/LogonType", "InteractiveToken"),
+        ("Principals/Principal/RunLevel", "LeastPrivilege"),
+        ("Settings/MultipleInstancesPolicy", "IgnoreNew"),
+        ("Settings/DisallowStartIfOnBatteries", "false"),
+        ("Settings/StopIfGoingOnBatteries", "false"),
+        ("Settings/Hidden", "true"),
+        ("Settings/ExecutionTimeLimit", "PT0S"),
+        ("Actions/Exec/Command", start[0]),
+        ("Actions/Exec/Arguments", subprocess.list2cmdline(start[1:])),
+    ):
+        _put(root, path.split("/"), text)
+    found: bytes = ElementTree.tostring(root, encoding="utf-16")
+    return found
+
+
+def _put(parent: ElementTree.Element, path: list[str], text: str) -> None:
+    for name in path:
+        child = parent.find(f"{{{TASKS}}}{name}")
+        parent = ElementTree.SubElement(parent, f"{{{TASKS}}}{name}") if child is None else child
+    parent.text = text

@@ -1,0 +1,78 @@
+"""What was written down: all of a file or its end, and what comes; for a terminal without what that would obey."""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+from b2d.errors import OutOfTime
+from b2d.files import refusals_told
+from b2d.wait import wait_until
+
+DOCKER_LOG = "/var/log/docker.log"  # in the guest
+INTERVAL_S = 0.1
+LOOK_S = 3600.0  # one of many: who follows ends it
+SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+
+
+def tail(content: bytes, lines: int | None) -> bytes:
+    """The last lines; None: all of them."""
+    if lines is None:
+        return content
+    return b"".join(BytesIO(content).readlines()[-lines:]) if lines else b""
+
+
+def read(path: Path, lines: int | None) -> bytes:
+    """The end of a file, nothing where there is none. Raises B2dError for one that cannot be read."""
+    return tail(_Growing(path).more(), lines)
+
+
+def plain(content: bytes) -> str:
+    """Text as a terminal may have it: it moves nothing, colours nothing, and answers nothing."""
+    text = SEQUENCE.sub("", content.decode("utf-8", "replace"))
+    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
+
+
+def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_up: Callable[[], bool]) -> None:
+    """Show the end of a file and what comes, also when the file is begun anew, until nobody wants it any more."""
+    file = _Growing(path)
+    show(tail(file.more(), lines))
+    over = False
+
+    def look() -> bool:
+        nonlocal over
+        if more := file.more():
+            show(more)
+        over = given_up()
+        return over
+
+    while not over:
+        with suppress(OutOfTime):
+            wait_until(look, what=str(path), timeout_s=LOOK_S, interval_s=INTERVAL_S)
+
+
+class _Growing:
+    """A file that others write, and put another in the place of."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = 0
+        self._behind = 0  # bytes that were read
+
+    def more(self) -> bytes:
+        """What was written since; of a new file all."""
+        with refusals_told(self._path):
+            try:
+                file = self._path.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
+                return b""
+            with file:
+                found = os.fstat(file.fileno())
+                if found.st_ino != self._inode or found.st_size < self._behind:
+                    self._inode, self._behind = found.st_ino, 0
+                file.seek(self._behind)
+                content = file.read()
+        self._behind += len(content)
+        return content

@@ -1,0 +1,140 @@
+"""Files of this host, or of another archive, as a stream of tar that every tar reads."""
+
+import copy
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tarfile import BLOCKSIZE, DIRTYPE, GNU_FORMAT, LNKTYPE, REGTYPE, SYMTYPE, TarFile, TarInfo
+from typing import IO
+
+from b2d.errors import B2dError
+
+CHUNK = 1 << 17  # bytes
+ENCODING, ERRORS = "utf-8", "surrogateescape"
+OWNERS = 0o700  # what a folder must allow while it is filled
+KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
+Writer = Callable[[bytes], object]
+Told = Callable[[str], None]
+
+
+class Packer:
+    """Writes entry by entry. A folder gets its own mode last: one that allows no writing could not be filled."""
+
+    def __init__(self, write: Writer, advance: Callable[[int], None]) -> None:
+        self._write = write
+        self._advance = advance
+        self._folders: list[TarInfo] = []
+        self.files = 0
+
+    def put(self, entry: TarInfo, content: IO[bytes] | None = None) -> None:
+        """Raises B2dError where `content` is shorter than the entry says."""
+        if entry.isdir():
+            self._folders.append(entry)
+            entry = copy.copy(entry)
+            entry.mode |= OWNERS
+        self._write(entry.tobuf(GNU_FORMAT, ENCODING, ERRORS))
+        if content is not None:
+            self._content(entry, content)
+        self.files += not entry.isdir()
+
+    def end(self, mark: str) -> None:
+        """The folders' modes, and an empty file of that name: who finds it has all."""
+        for entry in reversed(self._folders):
+            self._write(entry.tobuf(GNU_FORMAT, ENCODING, ERRORS))
+        self._write(TarInfo(mark).tobuf(GNU_FORMAT, ENCODING, ERRORS) + bytes(2 * BLOCKSIZE))
+
+    def _content(self, entry: TarInfo, content: IO[bytes]) -> None:
+        left = entry.size
+        while left:
+            piece = content.read(min(CHUNK, left))
+            if not piece:
+                raise B2dError(f"{entry.name} became shorter while it was read", hint="the same command again")
+            self._write(piece)
+            self._advance(len(piece))
+            left -= len(piece)
+        self._write(bytes(-entry.size % BLOCKSIZE))
+
+
+def listed(root: Path, name: str, told: Told) -> list[tuple[Path, TarInfo]]:
+    """`root` and all that is in it, links as such, called `name`; what is neither file, folder nor link is told.
+
+    Raises OSError for what cannot be looked at.
+    """
+    seen: dict[tuple[int, int], str] = {}
+    found = []
+    for path, inside in _walk(root, name):
+        entry = _entry(path, inside, seen)
+        if entry is None:
+            told(f"{path} is no file, folder or link, and was left out")
+        else:
+            found.append((path, entry))
+    return found
+
+
+def _walk(path: Path, name: str) -> Iterator[tuple[Path, str]]:
+    yield path, name
+    if stat.S_ISDIR(path.lstat().st_mode):
+        with os.scandir(path) as inside:
+            children = sorted(child.name for child in inside)
+        for child in children:
+            yield from _walk(path / child, f"{name}/{child}")
+
+
+def _entry(path: Path, name: str, seen: dict[tuple[int, int], str]) -> TarInfo | None:
+    facts = path.lstat()
+    entry = TarInfo(name)
+    entry.mode, entry.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
+    inode = (facts.st_dev, facts.st_ino)
+    if stat.S_ISDIR(facts.st_mode):
+        entry.type = DIRTYPE
+    elif stat.S_ISLNK(facts.st_mode):
+        entry.type, entry.linkname = SYMTYPE, os.readlink(path)  # noqa: PTH115  Path's does not keep it as it is
+    elif not stat.S_ISREG(facts.st_mode):
+        return None
+    elif facts.st_nlink > 1 and inode in seen:
+        entry.type, entry.linkname = LNKTYPE, seen[inode]
+    else:
+        entry.size = facts.st_size
+        if facts.st_nlink > 1:
+            seen[inode] = name
+    return entry
+
+
+def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
+    """Write them with what they hold. Raises OSError for what cannot be read."""
+    for path, entry in entries:
+        if entry.isreg():
+            with path.open("rb") as content:
+                packer.put(entry, content)
+        else:
+            packer.put(entry)
+
+
+def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
+    """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
+    packer.put(_folder(name))
+    for entry in archive:
+        path = inner(entry.name)
+        kind = REGTYPE if entry.isreg() else entry.type
+        if kind not in KEPT:
+            told(f"{entry.name} is no file, folder or link, and was left out")
+        elif path:
+            plain = TarInfo(f"{name}/{path}")
+            plain.type, plain.mode, plain.mtime, plain.size = kind, entry.mode, int(entry.mtime), entry.size
+            plain.linkname = f"{name}/{inner(entry.linkname)}" if entry.islnk() else entry.linkname
+            packer.put(plain, archive.extractfile(entry) if entry.isreg() else None)
+
+
+def _folder(name: str) -> TarInfo:
+    entry = TarInfo(name)
+    entry.type, entry.mode = DIRTYPE, 0o755
+    return entry
+
+
+def inner(path: str) -> str:
+    """A path of an archive below the folder that it is unpacked in; "" for that itself. Raises B2dError for others."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or (os.sep != "/" and any(sign in path for sign in "\\:")):
+        raise B2dError(f"the archive has a path that leads outside: {path!r}")
+    return "/".join(parts)

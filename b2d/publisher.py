@@ -1,0 +1,84 @@
+"""Ports that containers publish appear on this host and go again, as Docker tells of it."""
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from b2d.docker_api import DockerApi, DockerSilent
+from b2d.errors import B2dError, OutOfTime
+from b2d.model import Forward
+from b2d.ports import ForwardsPorts
+from b2d.published import forwards, publications
+from b2d.wait import wait_until
+
+ANSWER_S = 20.0  # for Docker's list of containers; an emulated one may be busy
+AGAIN_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """One running machine's forwards, and the Docker whose containers they are for."""
+
+    driver: ForwardsPorts
+    engine: DockerApi
+
+    def put_right(self) -> bool:
+        """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
+        try:
+            wanted = self._wanted()
+            has = set(self.driver.forwarded())
+            for forward in sorted(has - wanted):
+                self.driver.unforward(forward)
+            return not [forward for forward in sorted(wanted - has) if not self._has(forward)]
+        except (DockerSilent, B2dError):
+            return False
+
+    def _wanted(self) -> set[Forward]:
+        found = publications(self.engine.containers(ANSWER_S))
+        wanted = {forward for one in found for forward in forwards(one, self.engine.address)}
+        return {forward for forward in wanted if not self.driver.hindrance(forward)}
+
+    def _has(self, forward: Forward) -> bool:
+        try:
+            self.driver.forward(forward)
+        except B2dError:
+            return False
+        return True
+
+
+class Publisher:
+    """Calls `put_right` whenever the containers have changed, while `runs` tells that their machine does."""
+
+    def __init__(self, engine: DockerApi, put_right: Callable[[], bool], runs: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._put_right = put_right
+        self._runs = runs
+        self._told: queue.Queue[bool] = queue.Queue()  # True: something changed; False: Docker is silent
+
+    def run(self) -> None:
+        """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""
+        waits = False
+        listens = False
+        while self._runs():
+            if not listens:
+                threading.Thread(target=self._listen, daemon=True).start()
+                listens = True
+            with suppress(queue.Empty):
+                listens = self._told.get(timeout=AGAIN_S if waits else None)
+            while listens and not self._told.empty():
+                listens = self._told.get()
+            if listens:
+                waits = not self._put_right()
+            else:
+                with suppress(OutOfTime):
+                    wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=AGAIN_S)
+
+    def _listen(self) -> None:
+        try:
+            with suppress(DockerSilent):
+                for _ in self._engine.changes(ANSWER_S):
+                    self._told.put(True)
+        finally:
+            self._told.put(False)

@@ -1,0 +1,136 @@
+"""The way into a guest: an SSH connection by a key made here, to a host key that was known before."""
+
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.keys import alias
+from b2d.layout import MachinePaths
+from b2d.model import Endpoint
+from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from paramiko import HostKeys, PKey, Transport
+
+USER = "docker"
+CONNECT_S = 5.0  # for the first attempt, until sshd greets; the others have more
+HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds on a CPU that VirtualBox emulates
+PATIENCE_S = 20.0  # in which they begin: sshd may still be on its way
+ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
+# The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
+
+
+def connect(endpoint: Endpoint, paths: MachinePaths) -> "Transport":
+    """Try until the guest lets us in. Raises WrongState when it does not, B2dError when it is another guest."""
+    from paramiko import AuthenticationException, SSHException
+
+    key = _key(paths)
+    _silence()
+    found: list[Transport] = []
+    last: list[Exception] = []
+
+    def attempt() -> bool:
+        try:
+            found.append(_attempt(endpoint, paths, key, min(CONNECT_S * 2 ** len(last), ANSWER_S)))
+        except AuthenticationException as error:
+            raise WrongState(
+                f"the guest does not know the key {paths.ssh_key}", hint="b2d restart", details=str(error)
+            ) from error
+        except (OSError, SSHException, EOFError) as error:
+            last.append(error)
+        return bool(found)
+
+    try:
+        wait_until(attempt, what="the guest's ssh server", timeout_s=PATIENCE_S, interval_s=0.2)
+    except OutOfTime as error:
+        where = f"{endpoint.address}:{endpoint.ssh_port}"
+        raise WrongState(
+            f"the guest cannot be reached by ssh at {where}", hint="b2d status", details=str(last[-1])
+        ) from error
+    return found[0]
+
+
+def _key(paths: MachinePaths) -> "PKey":
+    from paramiko import Ed25519Key, SSHException
+
+    path = paths.ssh_key
+    try:
+        return Ed25519Key.from_private_key_file(str(path))
+    except FileNotFoundError as error:
+        raise B2dError(f"{path} is gone, and only it opens the guest", hint="b2d restart") from error
+    except (OSError, SSHException, ValueError) as error:
+        raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then: b2d restart") from error
+
+
+def _attempt(endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: float) -> "Transport":
+    from paramiko import Transport
+
+    connection = socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport = Transport(connection)
+    transport.banner_timeout = greeting_s
+    transport.handshake_timeout = HANDSHAKE_S
+    transport.auth_timeout = ANSWER_S
+    options = transport.get_security_options()
+    options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
+    options.kex = tuple(name for name in KEX if name in options.kex)
+    try:
+        transport.start_client(timeout=HANDSHAKE_S)
+        _check_host_key(endpoint, paths, transport.get_remote_server_key())
+        _authenticate(transport, key)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
+    """Raise B2dError unless it is this machine's guest; an image of other origin is believed once, and pinned."""
+    from paramiko import HostKeys
+
+    known, name, path = HostKeys(), alias(paths), paths.known_hosts
+    if path.exists():
+        known = _read_hosts(path)
+    else:
+        known.add(name, key.get_name(), key)
+        known.save(str(path))
+    if not known.check(name, key):
+        raise B2dError(
+            f"what answers at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key is another",
+            hint=f"b2d restart; if its image was changed on purpose, remove {path}",
+        )
+
+
+def _silence() -> None:
+    """What goes wrong is told by an error; paramiko would also write its traceback on stderr."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
+def _authenticate(transport: "Transport", key: "PKey") -> None:
+    """Raises AuthenticationException for a no alone: for paramiko it is one too when nobody answers."""
+    from paramiko import AuthenticationException, SSHException
+
+    begin = time.monotonic()
+    try:
+        transport.auth_publickey(USER, key)
+    except AuthenticationException as error:
+        if not transport.is_active() or time.monotonic() - begin >= ANSWER_S:
+            raise SSHException(str(error)) from error
+        raise
+
+
+def _read_hosts(path: Path) -> "HostKeys":
+    from paramiko import HostKeys
+    from paramiko.hostkeys import InvalidHostKey
+
+    try:
+        return HostKeys(str(path))
+    except (OSError, ValueError, InvalidHostKey) as error:
+        raise B2dError(f"{path} cannot be read: {error}", hint="move it away, then: b2d restart") from error

@@ -1,0 +1,66 @@
+"""A command of a guest's over SSH, as a pipe both ways."""
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from b2d.model import CommandResult
+from b2d.ports import PipeEnded
+from b2d.streams import CHUNK, edge
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+KEPT = 1 << 16  # bytes of what it says on stderr, the last ones
+NO_EXIT_CODE = 255
+
+
+class SshPipe:
+    """The channel of a command that has begun; each answer may take `patience_s`."""
+
+    def __init__(self, channel: "Channel", patience_s: float) -> None:
+        self._channel = channel
+        self._patience_s = patience_s
+        self._problems = b""
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def read(self, size: int) -> bytes:
+        with edge():
+            return self._channel.recv(size)
+
+    def write(self, content: bytes) -> None:
+        with edge():
+            try:
+                self._channel.sendall(content)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                if self._channel.status_event.wait(self._patience_s) and self._channel.exit_status >= 0:
+                    raise PipeEnded from error
+                raise
+
+    def end(self) -> CommandResult:
+        with edge():
+            with suppress(OSError):  # it has ended already
+                self._channel.shutdown_write()
+            rest = b"".join(iter(lambda: self._channel.recv(CHUNK), b""))
+            self._listener.join(self._patience_s)
+            if not self._channel.status_event.wait(self._patience_s):
+                raise TimeoutError
+            code = self._channel.exit_status
+            if code < 0 and not self._channel.eof_received:
+                raise EOFError("it ended before the command did")
+        return CommandResult(code if code >= 0 else NO_EXIT_CODE, rest, self._problems)
+
+    def _listen(self) -> None:
+        """Who does not, makes the command wait; for how long it says nothing does not matter."""
+        while True:
+            with suppress(TimeoutError, EOFError, OSError):
+                said = self._channel.recv_stderr(CHUNK)
+                if not said:
+                    return
+                self._problems = (self._problems + said)[-KEPT:]
+                continue
+            if self._channel.closed:
+                return

@@ -1,0 +1,118 @@
+"""How the newest image of a source comes to be kept: assembled here, fetched, or copied from a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.files import private_folder, refuse_anothers
+from b2d.images import Images
+from b2d.layout import Home
+from b2d.ports import Reporter
+from b2d.sources import BOOT2DOCKER, DEBIAN, is_file, is_releases
+
+if TYPE_CHECKING:
+    from b2d.model import Image
+    from b2d.releases import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Where images come from, into one home; `mirror` is that setting."""
+
+    home: Home
+    mirror: str
+    reporter: Reporter
+
+    @property
+    def images(self) -> Images:
+        """What is kept."""
+        return Images(self.home)
+
+    def obtain(self, source: str) -> "Image":
+        """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
+        refuse_anothers(self.home.root)
+        if source == DEBIAN:
+            return self._build()
+        if is_file(source):
+            return self.images.adopt(Path(source), source)
+        return self._download(self._release(source), source)
+
+    def renew(self, source: str) -> tuple["Image", bool, str]:
+        """The newest image of a source, whether it is new, and that in words; where nobody can be asked, what is kept.
+
+        Raises DownloadFailed.
+        """
+        from b2d.web import Unanswered
+
+        before = {image.sha256 for image in self.images.all()}
+        try:
+            image = self.obtain(source)
+        except Unanswered as error:
+            kept = self.images.find(source)
+            if kept is None:
+                raise
+            return kept, False, f"what is kept, as no newer one could be asked for ({error.message})"
+        known = image.sha256 in before
+        return image, not known, "the newest already" if known else "kept"
+
+    def first(self, source: str) -> "Image":
+        """A file as it is now; of other sources what is kept, if anything is."""
+        kept = None if is_file(source) else self.images.find(source)
+        return kept or self.obtain(source)
+
+    def _build(self) -> "Image":
+        """What would come out as it is kept is not built."""
+        from tempfile import TemporaryDirectory
+
+        from b2d.files import text_of, write_whole
+        from b2d.image.build import BuildRequest, assemble, gather
+
+        with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
+            request = BuildRequest("amd64", self.mirror, self.home.cache, Path(folder) / "b2d.iso")
+            gathered = gather(request, self.reporter)
+            made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
+            if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
+                return self._newest_again(kept, DEBIAN)
+            iso = assemble(gathered, self.reporter).path
+            with self.reporter.step("keeping the image"):
+                image = self.images.take(iso, DEBIAN)
+        write_whole(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
+        return image
+
+    def _release(self, source: str) -> "Release":
+        """What is to be had from a source on the network."""
+        from b2d import releases
+
+        if source == BOOT2DOCKER and self.images.find(source) is None:
+            return releases.boot2docker_release(self.home.cache, self.reporter)
+        if source == BOOT2DOCKER:
+            return releases.newest_release(self.home.cache)
+        if is_releases(source):
+            return releases.newest_release(self.home.cache, source)
+        return releases.Release("", source)
+
+    def _download(self, release: "Release", source: str) -> "Image":
+        from b2d import download
+        from b2d.releases import check_label
+
+        cache = self.home.cache
+        with download.alone(release.url, cache, self.reporter):
+            kept = self.images.sound(release.sha256 or download.last(release.url, cache))
+            if kept and release.sha256:
+                return self._newest_again(kept, source)
+            known = kept.sha256 if kept else ""
+            try:
+                iso = download.fetch(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
+            except download.Unchanged:
+                return self._newest_again(self.images.get(known), source)
+            try:
+                if source == BOOT2DOCKER:
+                    check_label(release, iso, self.reporter)
+                return self.images.take(iso, source, release.version)
+            finally:
+                iso.unlink(missing_ok=True)
+
+    def _newest_again(self, kept: "Image", source: str) -> "Image":
+        """The kept one as the newest of `source`, whose newest may be another by now, or none."""
+        newest = self.images.find(source)
+        return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)

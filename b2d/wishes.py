@@ -1,0 +1,43 @@
+"""What Python programs can ask of a machine by keyword, for who checks their types."""
+
+from typing import TypedDict
+
+
+class Wishes(TypedDict, total=False):
+    """The settings of docs/commands.md."""
+
+    driver: str
+    memory: int
+    cpus: int
+    disk: int
+    tls: bool
+    address: str
+    ssh_port: int
+    docker_port: int
+    image: str
+    mirror: str
+    restrict: bool
+    share: list[str] | tuple[str, ...]
+    ssh_password: bool
+    wait: int
+    stop_wait: int
+    accelerator: str
+    proxies: bool
+    http_proxy: str
+    https_proxy: str
+    no_proxy: str
+    ca: list[str] | tuple[str, ...]
+    registry_mirrors: list[str] | tuple[str, ...]
+    insecure_registries: list[str] | tuple[str, ...]
+    dns: list[str] | tuple[str, ...]
+    vboxapi: str
+
+
+class Changes(TypedDict, total=False):
+    """What a machine that is there can be given."""
+
+    memory: int
+    cpus: int
+    disk: int
+    ssh_port: int
+    docker_port: int

@@ -1,0 +1,36 @@
+"""How far the guest's clock is from the host's after the guest has slept, as SSH tells it."""
+
+import time
+
+from b2d import Machine
+from b2d.drivers.qmp import Qmp
+from b2d.layout import Home
+from tests.bench.rounds import Figure, Table, table
+
+SLEPT_S, AFTER_S = 10, 5
+AWAKE, RESUMED = f"the clock, {AFTER_S} s after {SLEPT_S} s of sleep", f"the clock, saved for {SLEPT_S} s, when up ends"
+
+
+def measure(home: Home, rounds: int) -> Table:
+    """In turn, on one machine. `home` keeps an image already."""
+    found = table(Figure(AWAKE, asked=1.0), Figure(RESUMED, asked=1.0))
+    machine = Machine("bench-clock", home=home.root, memory=1024, restrict=True)
+    with machine.temporary():
+        for _ in range(rounds):
+            with Qmp(home.machine(machine.name).qmp_socket) as qmp:  # as a host's sleep is for a guest
+                qmp.execute("stop")
+                time.sleep(SLEPT_S)
+                qmp.execute("cont")
+            time.sleep(AFTER_S)
+            found.add(AWAKE, _off(machine))
+            machine.save()
+            time.sleep(SLEPT_S)
+            machine.up()
+            found.add(RESUMED, _off(machine))
+    return found
+
+
+def _off(machine: Machine) -> float:
+    begin = time.time()
+    inside = float(machine.ssh("echo $EPOCHREALTIME").stdout)
+    return abs(inside - (begin + time.time()) / 2)

@@ -1,0 +1,72 @@
+"""A folder of this host beside the disk in the guest: large files, small messages, many small files."""
+
+import shlex
+import subprocess
+import tempfile
+
+from b2d.layout import Home
+from tests.bench.commands import B2D
+from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
+
+MIB, SMALL = 64, 500
+WORK = {
+    f"write {MIB} MiB": f"dd if=/dev/zero of=big bs=1M count={MIB} conv=fsync 2>/dev/null",
+    f"read {MIB} MiB": "dd if=big of=/dev/null bs=1M 2>/dev/null",
+    "write 8 MiB in 4 KiB": "dd if=/dev/zero of=little bs=4k count=2048 conv=fsync 2>/dev/null",
+    "read 8 MiB in 4 KiB": "dd if=little of=/dev/null bs=4k 2>/dev/null",
+    f"unpack {SMALL} small files": "tar -xf /run/small.tar && sync",
+    f"read {SMALL} small files": "tar -cf - small | cat >/dev/null",
+    f"list {SMALL} small files": "ls -lR small >/dev/null",
+    f"remove {SMALL} small files": "rm -rf small",
+}
+# Every file is read from where it lies, and nothing from the guest's memory.
+TIMED = """cd "$1" || exit
+echo 3 >/proc/sys/vm/drop_caches
+read -r begin _ </proc/uptime
+eval "$2" || exit
+read -r end _ </proc/uptime
+echo "$begin $end"
+"""
+SMALL_FILES = f"""mkdir -p /run/work && cd /run/work && mkdir small && i=0
+while [ $i -lt {SMALL} ]; do
+    folder=small/$((i / 50))
+    [ -d $folder ] || mkdir $folder
+    echo "some text, and number $i" >$folder/$i
+    i=$((i + 1))
+done
+tar -cf /run/small.tar small && mkdir -p /var/lib/boot2docker/bench
+"""
+DISK = "/var/lib/boot2docker/bench"
+
+
+def measure(home: Home, rounds: int) -> Table:
+    """Two rows for each kind of work, in turn. `home` keeps an image already."""
+    found = table(*(row for work in WORK for row in (Figure(on_disk(work)), Figure(work, on_disk(work)))))
+    with tempfile.TemporaryDirectory(prefix="b2d-bench-") as folder:
+        share = {"B2D_HOME": str(home.root), "B2D_VM": "bench", "B2D_SHARE": folder, "B2D_MEMORY": "1024"}
+        environment = plain_environment(B2D_RESTRICT="1", B2D_CPUS="1", **share)
+        try:
+            seconds([B2D, "up"], environment)
+            _in_guest(environment, SMALL_FILES)
+            for _ in range(rounds):
+                for work, script in WORK.items():
+                    found.add(on_disk(work), _takes(environment, DISK, script))
+                    found.add(work, _takes(environment, folder, script))
+        finally:
+            seconds([B2D, "delete", "--yes"], environment)
+    return found
+
+
+def on_disk(work: str) -> str:
+    return f"{work}, disk"
+
+
+def _takes(environment: dict[str, str], folder: str, script: str) -> float:
+    begin, end = _in_guest(environment, TIMED, folder, script).split()
+    return max(float(end) - float(begin), 0.01)  # what the clock shows
+
+
+def _in_guest(environment: dict[str, str], script: str, *arguments: str) -> str:
+    command = shlex.join(["sudo", "sh", "-c", script, "sh", *arguments])
+    done = subprocess.run([B2D, "ssh", command], env=environment, capture_output=True, check=True, text=True)
+    return done.stdout

@@ -1,0 +1,77 @@
+"""How soon a published port is there, and how fast: beside a forward that QEMU was given by hand."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from b2d.address import lease
+from b2d.drivers.qmp import Qmp
+from b2d.layout import Home
+from b2d.wait import wait_until
+from tests.bench.commands import B2D
+from tests.bench.rounds import Figure, Table, plain_environment, table
+from tests.e2e.web import refused, says, serves
+
+APPEARS, GOES = "a port answers, after docker run -p", "it is gone, after docker rm -f"
+STATIC, PUBLISHED = "100 MiB through a forward of QEMU's", "100 MiB through a published port"
+HERE, BIG, SMALL, MEBIBYTES = "127.0.0.1", 20080, 20081, 100
+BOX = "/usr/bin/busybox"
+FILES = f"mkdir /www; echo here >/www/index.html; {BOX} dd if=/dev/zero of=/www/all bs=1M count={MEBIBYTES}"
+Docker = Callable[..., str]
+
+
+def measure(home: Home, rounds: int) -> Table:
+    """In turn, on one machine. `home` keeps an image already."""
+    found = table(Figure(APPEARS, asked=0.5), Figure(GOES, asked=0.5), Figure(STATIC), Figure(PUBLISHED, STATIC, 1.1))
+    with a_machine(home) as (docker, address):
+        docker("run", "-d", "-p", f"{BIG}:80", "hello", "sh", "-c", f"{FILES}; exec {BOX} httpd -f -h /www")
+        static = lease(HERE, SMALL + 1)
+        with Qmp(home.machine("bench").qmp_socket) as qmp:
+            qmp.execute("human-monitor-command", command_line=f"hostfwd_add net tcp:{HERE}:{static}-:{BIG}")
+        wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", what="the server", timeout_s=60)
+        for _ in range(rounds):
+            docker("run", "-d", "--name", "small", "-p", f"{SMALL}:80", "hello", *serves("small"))
+            found.add(APPEARS, _until(lambda: says(address, SMALL) == says(HERE, SMALL) == "small"))
+            docker("rm", "-f", "small")
+            found.add(GOES, _until(lambda: refused(address, SMALL) and refused(HERE, SMALL)))
+            found.add(STATIC, _fetch(HERE, static))
+            found.add(PUBLISHED, _fetch(address, BIG))
+    return found
+
+
+@contextmanager
+def a_machine(home: Home) -> Iterator[tuple[Docker, str]]:
+    """One that runs, with the image `hello`: its docker client, and its address."""
+    environment = plain_environment(B2D_HOME=str(home.root), B2D_VM="bench", B2D_MEMORY="1024", B2D_RESTRICT="1")
+
+    def does(*command: str, stdin: bytes = b"") -> bytes:
+        return subprocess.run(command, env=environment, input=stdin, capture_output=True, check=True).stdout
+
+    def docker(*words: str, stdin: bytes = b"") -> str:
+        return does(B2D, "run", "--", "docker", *words, stdin=stdin).decode()
+
+    try:
+        does(B2D, "up")
+        tree = does(B2D, "ssh", "--", "tar", "-cC", "/", "usr/bin/busybox")
+        docker("import", "--change", f'ENTRYPOINT ["{BOX}"]', "-", "hello", stdin=tree)
+        yield docker, does(B2D, "ip").decode().strip()
+    finally:
+        does(B2D, "delete", "--yes")
+
+
+def _until(happened: Callable[[], bool]) -> float:
+    begin = time.monotonic()
+    wait_until(happened, what="the port", timeout_s=60, interval_s=0.01)
+    return time.monotonic() - begin
+
+
+def _fetch(address: str, port: int) -> float:
+    """Seconds until all has come. Raises AssertionError where it is not all."""
+    begin = time.monotonic()
+    with socket.create_connection((address, port)) as connection:
+        connection.sendall(b"GET /all HTTP/1.0\r\n\r\n")
+        size = sum(map(len, iter(lambda: connection.recv(1 << 16), b"")))
+    assert size > MEBIBYTES << 20
+    return time.monotonic() - begin

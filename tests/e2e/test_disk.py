@@ -1,0 +1,79 @@
+"""What is done with the disk of a real machine: its data comes back as it was, and what it need not take."""
+
+import json
+from typing import Any
+
+import psutil
+import pytest
+
+from b2d.disk import zeros
+from b2d.wait import wait_until
+from tests.e2e.conftest import Person
+
+pytestmark = pytest.mark.qemu
+
+MIB = 1 << 20
+
+
+def kept(person: Person) -> str:
+    return person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/file")
+
+
+def test_a_snapshot_of_a_running_machine_brings_back_volumes_and_images(up: Person) -> None:
+    up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo then >/kept/file")
+    assert up.does("snapshot", "create", "then") == ""
+    up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo now >/kept/file")
+    up.docker("tag", "hello", "later")
+    refused = up.b2d("snapshot", "restore", "then", "--yes")
+    assert (refused.returncode, refused.stdout) == (4, b"")
+    assert b"try: b2d stop" in refused.stderr
+    assert kept(up) == "now\n"
+    up.does("save")
+    up.does("snapshot", "restore", "then", "--yes")
+    assert up.b2d("status").stdout == b"stopped\n"
+    up.does("up")
+    assert kept(up) == "then\n"
+    assert "later" not in up.docker("images", "--format", "{{.Repository}}").split()
+    up.does("snapshot", "create", "again")
+    up.does("snapshot", "delete", "then")
+    assert [line.split()[0] for line in up.does("snapshot", "list").splitlines()] == ["NAME", "again"]
+    assert kept(up) == "then\n"
+
+
+def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> None:
+    def shown() -> dict[str, Any]:
+        return dict(json.loads(up.does("disk", "--json")))
+
+    def resident() -> int:
+        """Bytes of this host's memory that QEMU has."""
+        return psutil.Process(int(up.paths.qemu_pid.read_text())).memory_info().rss
+
+    first = shown()
+    assert first["size"] == 20000 << 20
+    assert first["files"]["used"] + first["files"]["free"] < first["files"]["size"] < first["size"]
+    fill = "/usr/bin/busybox dd if=/dev/urandom of=/data/x bs=1M count=60 && sync"
+    up.docker("run", "--rm", "-v", "data:/data", "hello", "sh", "-c", fill)
+    full = shown()
+    assert full["room"] - first["room"] > 50 * MIB
+    assert full["files"]["used"] - first["files"]["used"] > 50 * MIB
+    up.docker("volume", "rm", "data")
+    told = json.loads(up.does("disk", "compact", "--json"))
+    assert told["done"]
+    assert full["room"] - told["after"] > 50 * MIB
+    idle = resident()
+    use = "/usr/bin/busybox dd if=/dev/zero of=/big/x bs=1M count=400 && echo full && exec /usr/bin/busybox sleep 1000"
+    up.docker("run", "-d", "--name", "big", "--tmpfs", "/big:size=500m", "hello", "sh", "-c", use)
+    wait_until(lambda: "full" in up.docker("logs", "big"), what="the memory to be used", timeout_s=120)
+    most = resident()
+    assert most - idle > 200 * MIB
+    up.docker("rm", "-f", "big")
+    wait_until(lambda: most - resident() > 280 * MIB, what="the memory to come back", timeout_s=30)
+
+
+def test_what_a_guest_under_virtualbox_writes_over_free_room_ends_with_it(up: Person) -> None:
+    room = "mkdir -p /tmp/small && sudo mount -t tmpfs -o size=64M small /tmp/small"
+    left = up.does(
+        "ssh", f"{room} && {zeros('/tmp/small')} && find /tmp/small -type f && df -kP /tmp/small | tail -n 1"
+    )
+    assert left.split()[2] == "0"
+    up.does("ssh", "sudo umount /tmp/small")

@@ -1,0 +1,188 @@
+"""Upgrade and rollback of a real machine: what comes up as promised is kept, all else is given back, data stays."""
+
+import json
+import os
+import signal
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import zstandard
+from pycdlib import PyCdlib
+
+from b2d import medium
+from b2d.model import Image, MachineSpec
+from b2d.store import MachineStore
+from b2d.wait import wait_until
+from tests import tiny
+from tests.e2e.conftest import B2D, NAME, Person
+
+pytestmark = pytest.mark.qemu
+
+LIMIT_S = 120
+NO_BOOT = """#!/bin/sh
+export PATH=/bin
+mount -t devtmpfs dev /dev
+echo 'b2d: 1.0 kernel' >/dev/ttyS0
+echo 'b2d: fail this image was made so' >/dev/ttyS0
+exec sleep 600
+"""
+
+
+class Release:
+    """An image as somebody publishes it, in a file that changes from time to time."""
+
+    def __init__(self, iso: Path, image: Image, path: Path) -> None:
+        self.path = path
+        self._image = image
+        self._files = contents(iso)
+        self._number = 0
+        self.good()
+
+    def good(self) -> None:
+        """The same content, with another label."""
+        self._write({})
+
+    def boots_not(self) -> None:
+        """Another one, whose guest says that it cannot go on."""
+        assert self._image.initrd is not None
+        initrd = zstandard.compress(tiny.with_files(self._image.initrd, {"init": NO_BOOT}), 1)
+        self._write({"/boot/initrd": initrd})
+
+    def promises(self, linux: str) -> None:
+        """Another one, which is said to have that kernel."""
+        facts = json.loads(self._files["/b2d/image.json"])
+        facts["version"] = f"{facts['version'].rpartition('-')[0]}-{linux}"
+        self._write({"/b2d/image.json": json.dumps(facts).encode()})
+
+    def _write(self, changes: dict[str, bytes]) -> None:
+        self._number += 1
+        medium.write({**self._files, **changes}, f"b2d-v0.0.{self._number}", 1, self.path)
+
+
+def contents(iso: Path) -> dict[str, bytes]:
+    """Every file of an ISO by its path, but for the boot catalogue, which is made anew."""
+    found = {}
+    opened = PyCdlib()
+    opened.open(str(iso))
+    for folder, _, names in opened.walk(rr_path="/"):
+        for name in names:
+            path = f"{folder.rstrip('/')}/{name}"
+            content = BytesIO()
+            opened.get_file_from_iso_fp(content, rr_path=path)
+            found[path] = content.getvalue()
+    opened.close()
+    return {path: content for path, content in found.items() if not path.endswith("boot.cat")}
+
+
+@pytest.fixture(scope="module")
+def release(iso: Path, image: Image, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return Release(iso, image, tmp_path_factory.mktemp("release") / "b2d.iso")
+
+
+@pytest.fixture(scope="module")
+def machine(person: Person, release: Release) -> Person:
+    """Somebody whose machine runs an image of that release, with data on its disk."""
+    person.does("up", "--image", str(release.path))
+    person.makes_hello()
+    person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
+    person.does("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
+    return person
+
+
+def check_data(person: Person) -> None:
+    assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+    assert person.does("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
+
+
+def facts(person: Person) -> tuple[str, str, str, str]:
+    """What is known of the machine: its state, its image, the one before, and the one that it refuses."""
+    known = json.loads(person.does("info"))
+    return known["state"], known["image"], known["previous"], known["refused"]
+
+
+def boot_of(person: Person) -> str:
+    return person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+
+
+def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Person, release: Release) -> None:
+    _, old, *_ = facts(machine)
+    boot = boot_of(machine)
+    same = json.loads(machine.does("upgrade", "--json"))
+    assert (same["changed"], same["image"]["sha256"], same["state"]) == (False, old, "running")
+    assert boot_of(machine) == boot
+
+    release.good()
+    done = json.loads(machine.does("upgrade", "--json"))
+    new = done["image"]["sha256"]
+    assert (done["changed"], new != old) == (True, True)
+    assert facts(machine) == ("running", new, old, "")
+    assert boot_of(machine) != boot
+    check_data(machine)
+
+    assert json.loads(machine.does("rollback", "--json"))["image"]["sha256"] == old
+    assert facts(machine) == ("running", old, "", new)
+    check_data(machine)
+    none = machine.b2d("rollback")
+    assert (none.returncode, b"try: b2d upgrade" in none.stderr) == (1, True)
+
+
+def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machine: Person, release: Release) -> None:
+    _, old, *_ = facts(machine)
+    release.boots_not()
+    done = machine.b2d("upgrade", "-v")
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "did not come up with the image" in said
+    assert "and is back to" in said
+    assert "this image was made so" in said
+    assert facts(machine)[:2] == ("running", old)
+    check_data(machine)
+    machine.does("restart")
+    assert facts(machine)[:2] == ("running", old)
+
+
+def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Person, release: Release) -> None:
+    _, old, *_ = facts(machine)
+    release.promises("6.99.9")
+    done = machine.b2d("upgrade")
+    assert done.returncode == 1
+    assert "it runs Linux " in done.stderr.decode()
+    assert facts(machine)[:2] == ("running", old)
+    check_data(machine)
+
+
+def test_a_saved_machine_is_upgraded_only_when_that_is_agreed_to(machine: Person, release: Release) -> None:
+    boot = boot_of(machine)
+    machine.does("save")
+    release.good()
+    refused = machine.b2d("upgrade")
+    assert (refused.returncode, b"try: --yes" in refused.stderr) == (2, True)
+    assert facts(machine)[0] == "saved"
+    machine.does("upgrade", "--yes")
+    assert facts(machine)[0] == "running"
+    assert boot_of(machine) != boot
+    check_data(machine)
+
+
+def test_an_upgrade_that_was_killed_is_gone_on_with(machine: Person, release: Release) -> None:
+    _, old, *_ = facts(machine)
+    release.good()
+    command = [str(B2D), "upgrade"]
+    running = subprocess.Popen(command, env=machine.environment, cwd=machine.folder, stderr=subprocess.DEVNULL)
+    wait_until(lambda: spec_of(machine).image != old, what="the newer image", timeout_s=LIMIT_S)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert spec_of(machine).previous == old
+    done = json.loads(machine.does("upgrade", "--json"))
+    assert done["changed"]
+    assert facts(machine) == ("stopped" if done["state"] == "stopped" else "running", done["image"]["sha256"], old, "")
+    machine.does("up")
+    check_data(machine)
+
+
+def spec_of(person: Person) -> MachineSpec:
+    spec = MachineStore(person.home).read(NAME)
+    assert spec is not None
+    return spec

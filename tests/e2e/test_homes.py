@@ -1,0 +1,102 @@
+"""One machine's whole life in homes that nobody would choose, and two machines at once: real, by the command line."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from b2d import sockets
+from b2d.layout import Home
+from tests.e2e.conftest import B2D, Person
+
+pytestmark = pytest.mark.qemu
+
+ODD = """it's a "home" of $HOME, with `grüße` 🐳"""
+HOMES = {"odd": ODD, "undecodable": os.fsdecode(b"gr\xfc\xdfe"), "long": "x" * 200}
+
+
+@contextmanager
+def living_in(folder: Path, images: Path) -> Iterator[Person]:
+    """Somebody whose home is there, and keeps an image already; their machines end with them."""
+    home = Home(folder)
+    shutil.copytree(images, home.images, copy_function=os.link)
+    path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
+    known = {"HOME": str(folder.parent), "B2D_HOME": str(folder), "PATH": path, "LANG": "C.UTF-8", "B2D_RESTRICT": "1"}
+    someone = Person(home, folder.parent, known | {"B2D_DRIVER": "qemu", "B2D_MEMORY": "640", "B2D_DISK": "1000"})
+    try:
+        yield someone
+    finally:
+        for machine in home.machines.glob("*/machine.json"):
+            someone.b2d("delete", "--yes", "--vm", machine.parent.name)
+
+
+@pytest.fixture(params=HOMES)
+def person(request: pytest.FixtureRequest, image_home: Home, tmp_path: Path) -> Iterator[Person]:
+    """One after the other; what they make is open to everybody, unless b2d closes it."""
+    before = os.umask(0)
+    try:
+        with living_in(tmp_path / HOMES[request.param], image_home.images) as someone:
+            yield someone
+    finally:
+        os.umask(before)
+
+
+def open_to_others(home: Home) -> list[str]:
+    """What somebody else could look into, were the folders above it open."""
+    made = [home.machines, *home.machines.rglob("*")]
+    secret = [path for path in made if path.suffix != ".pub"]
+    modes = {str(path): path.stat().st_mode for path in secret}
+    harm = {path: 0o022 if stat.S_ISSOCK(mode) else 0o077 for path, mode in modes.items()}  # to connect is to write
+    return [path for path, mode in modes.items() if mode & harm[path]]
+
+
+def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_others(person: Person) -> None:
+    person.does("init")
+    assert open_to_others(person.home) == []
+    person.does("up")
+    assert open_to_others(person.home) == []
+    assert person.does("ssh", "hostname") == "boot2docker\n"
+    assert sockets.answers(person.paths.docker_socket)
+    said = person.docker("version", "--format", "{{.Server.Os}}")
+    assert said == "linux\n"
+    evaluated = person.sh('eval "$(b2d shellinit)" && cat "$DOCKER_CERT_PATH/cert.pem"')
+    assert evaluated.stdout.startswith(b"-----BEGIN CERTIFICATE-----")
+    assert person.does("screenshot", "screen.png") == ""
+    person.does("ssh", "echo kept | sudo tee /mnt/vda1/kept")
+    person.does("save")
+    assert person.does("list").split()[-1]
+    assert open_to_others(person.home) == []
+    assert b"kernel" not in person.b2d("up").stderr
+    assert person.does("ssh", "cat /mnt/vda1/kept") == "kept\n"
+    person.does("stop")
+    assert open_to_others(person.home) == []
+    person.does("delete", "--yes")
+    assert [path for path in person.home.machines.iterdir() if path.is_dir()] == []
+
+
+def test_two_machines_at_once_have_addresses_of_their_own(image_home: Home, tmp_path: Path) -> None:
+    with living_in(tmp_path / "home", image_home.images) as person:
+        starting = [
+            subprocess.Popen([str(B2D), "up", "--vm", name], env=person.environment, cwd=person.folder)
+            for name in ("one", "Two")
+        ]
+        assert [one.wait(300) for one in starting] == [0, 0]
+        at = [person.does("ip", "--vm", name).strip() for name in ("one", "Two")]
+        assert at[0] != at[1]
+        assert [person.does("--vm", name, "ssh", "hostname").lower() for name in ("one", "Two")] == ["one\n", "two\n"]
+        hosts = [f"unix://{person.home.machine(name).docker_socket}" for name in ("one", "Two")]
+        ask = "docker -H {} info --format '{{{{.Name}}}}'"
+        assert [person.sh(ask.format(host)).stdout for host in hosts] == [b"one\n", b"two\n"]
+        person.environment["B2D_VM"] = "Two"
+        assert person.does("ip").strip() == at[1]
+        assert person.does("ip", "--vm", "one").strip() == at[0]
+        person.does("poweroff")
+        assert person.b2d("status").stdout == b"stopped\n"
+        assert person.b2d("status", "--vm", "one").stdout == b"running\n"
+        assert [person.sh(ask.format(host)).stdout.strip() for host in hosts] == [b"one", b""]
+        assert [line.split()[0] for line in person.does("list").splitlines()[1:]] == ["Two", "one"]

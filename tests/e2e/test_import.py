@@ -1,0 +1,26 @@
+"""A machine of docker-machine's is taken in and started: what was on its disk is there, and it stays as it was."""
+
+import pytest
+
+from tests import disks
+from tests.e2e.conftest import Person
+from tests.old_machines import NOTE, of_docker_machine
+
+pytestmark = pytest.mark.qemu
+
+
+def test_an_imported_machine_comes_up_with_all_that_was_on_its_disk(person: Person) -> None:
+    disk = of_docker_machine(person.folder, mib=400)
+    before = disks.hash_of(disk)
+    person.environment["B2D_DRIVER"] = "qemu"
+    assert person.does("import").splitlines()[1].split()[:2] == ["default", "stopped"]
+    person.does("import", "default", "--vm", "boot2docker-vm")
+    person.does("up")
+    assert person.does("ssh", "cat /var/lib/boot2docker/note") == NOTE
+    person.makes_hello()
+    person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
+    person.does("restart")
+    assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+    assert disks.hash_of(disk) == before
+    person.does("delete", "--yes")
+    assert disks.hash_of(disk) == before

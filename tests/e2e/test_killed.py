@@ -1,0 +1,129 @@
+"""b2d is killed at any moment, or its QEMU is, or two commands come at once: the next goes on, with all data."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from b2d.identity import identify, is_alive
+from b2d.wait import wait_until
+from tests.e2e.conftest import Person
+from tests.e2e.test_signals import begins
+
+pytestmark = pytest.mark.qemu
+
+MOMENTS = random.Random(2014)  # the same ones each time
+
+
+def note(person: Person, number: int) -> None:
+    """Something that is on the disk for good."""
+    person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", f"echo {number} >/kept/{number}; sync")
+
+
+def noted(person: Person) -> list[int]:
+    said = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "ls", "/kept")
+    return sorted(int(word) for word in said.split())
+
+
+def killed(person: Person, line: str, after_s: float) -> None:
+    process = begins(person, *line.split())
+    time.sleep(after_s)
+    process.kill()
+    _, said = process.communicate(timeout=60)
+    assert b"Traceback" not in said
+
+
+def goes_on(person: Person, number: int) -> None:
+    """All that a person does next: look, and use it."""
+    assert person.b2d("status").returncode in (0, 4)
+    assert "boot2docker-vm" in person.does("list")
+    person.does("up")
+    assert noted(person) == list(range(number))
+    note(person, number)
+
+
+def goes_off(person: Person) -> bool:
+    """What was told to stop may do so under the next command, which then says so."""
+    return person.b2d("status").stdout == b"stopped\n"
+
+
+@pytest.fixture(scope="module")
+def numbered(up: Person) -> Person:
+    note(up, 0)
+    return up
+
+
+def test_b2d_is_killed(numbered: Person) -> None:
+    # what is killed, in which state, and until when it may be
+    moments = (
+        ("save", "up", 1.2),
+        ("save", "up", 1.2),
+        ("up", "save", 1.5),
+        ("up", "save", 1.5),
+        ("stop", "up", 2.0),
+        ("up", "stop", 8.0),
+        ("set disk=21000", "stop", 0.8),
+    )
+    for number, (line, first, within_s) in enumerate(moments, 1):
+        numbered.does(first)
+        killed(numbered, line, MOMENTS.uniform(0.15, within_s))
+        if line == "stop" and not numbered.paths.env.exists():
+            wait_until(lambda: goes_off(numbered), what="the guest's end", timeout_s=60, interval_s=0.2)
+        goes_on(numbered, number)
+    numbered.does("stop")
+    subprocess.run(["qemu-img", "check", str(numbered.paths.disk_qcow2)], check=True, capture_output=True)
+    numbered.does("set", "disk=21000")
+    assert json.loads(numbered.does("info"))["has"]["disk_mib"] == 21000
+
+
+def of_qemu(person: Person) -> Callable[[], bool]:
+    """Kill it; True once it is gone."""
+    process = identify(int(person.paths.qemu_pid.read_text()))
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    return lambda: not is_alive(process)
+
+
+@pytest.mark.parametrize("line", ["save", "stop"])
+def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
+    numbered.does("up")
+    before = noted(numbered)
+    process = begins(numbered, line)
+    wait_until(lambda: not numbered.paths.env.exists(), what="it to begin", timeout_s=30, interval_s=0.005)
+    wait_until(of_qemu(numbered), what="QEMU's death", timeout_s=10)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 1, 4, 6), said
+    assert b"Traceback" not in said
+    assert b"bug" not in said
+    numbered.does("up")
+    assert noted(numbered) == before
+
+
+@pytest.mark.parametrize(("first", "second"), [("save", "up"), ("stop", "save"), ("up", "stop"), ("up", "up")])
+def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None:
+    before = numbered.b2d("status").stdout
+    pair = [begins(numbered, first), begins(numbered, second)]
+    begin = time.monotonic()
+    for verb in ("status", "list", "info", "logs"):
+        numbered.b2d(verb)
+    assert time.monotonic() - begin < 10
+    for process in pair:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode in (0, 4, 8), (before, said)
+        assert b"Traceback" not in said
+        assert process.returncode != 8 or b"is held by `b2d " in said
+    assert numbered.b2d("status").stdout in (b"running\n", b"saved\n", b"stopped\n")
+
+
+def test_delete_is_killed(numbered: Person) -> None:
+    numbered.does("up")
+    killed(numbered, "delete --yes", MOMENTS.uniform(0.2, 0.6))
+    numbered.does("list")
+    numbered.does("delete", "--yes")
+    assert not numbered.paths.folder.exists()
+    assert numbered.b2d("status").returncode == 3

@@ -1,0 +1,150 @@
+"""A machine in an office: a proxy with a password, an authority of the office's own, registries and a name server.
+
+Nothing is reached but this host's loopback: the registries' names are known to the proxy alone.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from b2d import certs
+from b2d.layout import MachinePaths
+from b2d.outside import GATEWAY
+from b2d.wait import wait_until
+from tests import registries
+from tests.e2e.conftest import NAME, Person, alone
+from tests.e2e.office import ANSWER, PLAIN, PROXY_PORT, TLS, USER
+
+pytestmark = pytest.mark.qemu
+
+PASSWORD = "s%c@:?r/t'"
+QUOTED = quote(PASSWORD, safe="")
+
+
+@dataclass
+class Office:
+    """A person there, and what they see of it."""
+
+    person: Person
+    authority: Path
+    log: Path  # of the proxy
+
+    def asked(self) -> list[str]:
+        """What the proxy was asked for, and its answer."""
+        return self.log.read_text().splitlines()[1:]
+
+    def home(self) -> Person:
+        """The same person at home: there is none of it."""
+        environment = {key: value for key, value in self.person.environment.items() if key != "http_proxy"}
+        return replace(self.person, environment=environment)
+
+
+@pytest.fixture(scope="module")
+def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """All of it runs, and so does the machine."""
+    folder = tmp_path_factory.mktemp("office")
+    paths = MachinePaths(folder / "registry")
+    paths.folder.mkdir()
+    certs.ensure(paths, [TLS.partition(":")[0]], datetime.now(UTC))
+    server = paths.authority / "server.pem"
+    tls = f"  tls: {{certificate: {server}, key: {paths.authority / 'server-key.pem'}}}\n"
+    with ExitStack() as stack:
+        someone = stack.enter_context(alone(person, NAME))
+        log = folder / "proxy.log"
+        commands = {log: [sys.executable, "-m", "tests.e2e.office", PASSWORD]}
+        for name, more in ((TLS, tls), (PLAIN, "")):
+            port = name.partition(":")[2]
+            commands[folder / f"{port}.log"] = [registry, "serve", str(registries.configured(folder, port, more))]
+        for output, command in commands.items():
+            with output.open("w") as file:
+                process = subprocess.Popen([*someone.within, *command], stdout=file, stderr=subprocess.STDOUT)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        wait_until(lambda: log.read_text() == "ready\n", what="the proxy", timeout_s=20)
+        authority = paths.certs / "ca.pem"
+        someone.home.config.write_text(
+            f'https_proxy = "{USER}:{PASSWORD}@localhost:{PROXY_PORT}/"\n'
+            f'no_proxy = "intranet.corp.test"\nca = ["{authority}"]\ndns = ["127.0.0.1"]\n'
+            f'registry_mirrors = ["https://{TLS}"]\ninsecure_registries = ["{PLAIN}"]\n'
+        )
+        someone.environment["http_proxy"] = f"http://{USER}:{QUOTED}@127.0.0.1:{PROXY_PORT}"
+        someone.does("up")
+        someone.makes_hello()
+        yield Office(someone, authority, log)
+
+
+def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_each_way(office: Office) -> None:
+    person = office.person
+    plain, kept = f"{PLAIN}/library/hello", f"{TLS}/library/hello"
+    person.docker("tag", "hello", kept)
+    person.docker("push", kept)
+    assert f"CONNECT {TLS} 200" in office.asked()
+    for name, asked in ((plain, f"GET {PLAIN} 200"), (kept, f"CONNECT {TLS} 200"), ("hello", f"CONNECT {TLS} 200")):
+        person.asks_docker("rmi", "hello", plain, kept)
+        before = len(office.asked())
+        person.docker("pull", name)  # without TLS; by its whole name; as Docker's own, from the mirror
+        assert person.docker("run", "--rm", name, "echo", "hi") == "hi\n"
+        assert asked in office.asked()[before:]
+    assert {line.split()[2] for line in office.asked() if "corp.test" in line} == {"200"}
+
+
+def test_the_guest_itself_has_it_all(office: Office) -> None:
+    person = office.person
+    assert office.authority.read_text() in person.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    assert person.does("ssh", "cat /etc/resolv.conf").startswith(f"nameserver {GATEWAY}\n")
+    assert f"Address: {ANSWER}\n" in person.does("ssh", "nslookup anything.corp.test")
+    proxy = f"http://{USER}:{QUOTED}@{GATEWAY}:{PROXY_PORT}"
+    for shell in ("", "sh -lc ", "sudo "):  # commands, logins, root
+        inner = shlex.quote("env") if shell.startswith("sh") else "env"
+        said = dict(line.partition("=")[::2] for line in person.does("ssh", shell + inner).splitlines())
+        assert (said["http_proxy"], said["https_proxy"]) == (proxy, proxy)
+        assert {"intranet.corp.test", GATEWAY, "10.0.2.15", person.address} < {*said["no_proxy"].split(",")}
+    assert person.does("ssh", f"wget -qO- http://{PLAIN}/v2/") == "{}"
+
+
+def test_it_is_shown_and_passwords_are_not(office: Office, tmp_path: Path) -> None:
+    person = office.person
+    info = person.does("info")
+    network = json.loads(info)["network"]
+    assert network == json.loads(info)["has"]["network"]
+    assert network["http_proxy"] == f"http://{USER}:***@{GATEWAY}:{PROXY_PORT}"
+    assert (network["registry_mirrors"], network["dns"]) == ([f"https://{TLS}"], [GATEWAY])
+    person.does("support", str(tmp_path / "support.tar.gz"))
+    with tarfile.open(tmp_path / "support.tar.gz") as archive:
+        gathered = [file.read().decode() for member in archive if (file := archive.extractfile(member))]
+    told = [person.does(*words.split()) for words in ("config", "config --json", "logs", "logs --docker")]
+    for text in (info, *told, *gathered):
+        assert PASSWORD not in text
+        assert json.dumps(PASSWORD)[1:-1] not in text
+        assert QUOTED not in text
+    for path in (person.paths.seed, person.paths.folder):
+        assert path.stat().st_mode & 0o077 == 0
+    assert person.does("ssh", "stat -c '%a %U' /run/b2d/proxies") == "600 docker\n"
+
+
+def test_a_saved_machine_keeps_it_and_one_that_boots_without_has_none_of_it(office: Office) -> None:
+    home = office.home()
+    home.does("save")
+    home.home.config.unlink()
+    told = home.b2d("up").stderr.decode()
+    assert "goes on with the proxies and the like that it was saved with; for today's: b2d restart" in told
+    shows = ("info", "--format", "{{.HTTPProxy}} {{.RegistryConfig.Mirrors}}")
+    assert f"{GATEWAY}:{PROXY_PORT} [https://{TLS}/]\n" in home.docker(*shows)
+    told = json.loads(home.does("info"))
+    assert told["network"]["http_proxy"] == "" != told["has"]["network"]["http_proxy"]
+    home.does("restart")
+    assert home.docker(*shows) == " []\n"
+    assert json.loads(home.does("info"))["has"]["network"] is None
+    assert office.authority.read_text() not in home.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    assert GATEWAY not in home.does("ssh", "cat /etc/resolv.conf")
+    assert "proxy" not in home.does("ssh", "env")

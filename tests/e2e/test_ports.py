@@ -1,0 +1,151 @@
+"""What a container publishes is on this host while it runs, with a real machine and the real docker client."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.identity import is_alive
+from b2d.model import ProcessIdentity
+from b2d.wait import wait_until
+from tests.e2e.conftest import Person, alone
+from tests.e2e.web import refused, says, serves
+
+pytestmark = pytest.mark.qemu
+
+HERE = Path(__file__).resolve().parent
+SOON_S = 0.5
+TCP, ALONE, UDP, LOW, BUSY = 20080, 20081, 20053, 81, 20099
+# says something by UDP until it comes back, for five seconds
+ECHOED = """
+import socket, sys, time
+ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ours.settimeout(0.1)
+ours.connect((sys.argv[1], int(sys.argv[2])))
+end = time.monotonic() + 5
+while time.monotonic() < end:
+    try:
+        ours.send(b"ping")
+        sys.exit(ours.recv(100) != b"ping")
+    except (TimeoutError, ConnectionRefusedError):  # nobody there yet
+        pass
+sys.exit(1)
+"""
+
+
+def companion(up: Person) -> ProcessIdentity:
+    return ProcessIdentity(**json.loads(up.paths.companion.read_bytes())["companion"])
+
+
+@pytest.fixture
+def web(up: Person) -> Iterator[Person]:
+    """A container that publishes a port for all, and one for this host alone."""
+    ports = ("-p", f"{TCP}:80", "-p", f"127.0.0.1:{ALONE}:80", "-p", f"{LOW}:80")
+    up.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
+    yield up
+    up.asks_docker("rm", "-f", "web")
+
+
+def test_a_published_port_answers_at_once_and_is_gone_at_once(web: Person) -> None:
+    for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
+        wait_until(lambda at=(address, port): says(*at) == "hey", what=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
+    assert refused(web.address, ALONE)
+    assert refused("127.0.0.2", TCP)
+    web.docker("rm", "-f", "web")
+    for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
+        wait_until(lambda at=(address, port): refused(*at), what=f"the end of {address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
+
+
+@pytest.fixture
+def apart(person: Person) -> Iterator[Person]:
+    with alone(person, "udp") as someone:
+        yield someone
+
+
+def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
+    subprocess.run(["gcc", "-static", "-o", tmp_path / "echo", HERE / "echo.c"], check=True)
+    program = subprocess.run(["tar", "-cC", tmp_path, "echo"], stdout=subprocess.PIPE, check=True).stdout
+    apart.does("up")
+    apart.docker("import", "-", "echo", stdin=program)
+    apart.docker("run", "-d", "-p", f"{UDP}:53/udp", "-p", f"127.0.0.1:{ALONE}:53/udp", "echo", "/echo", "53")
+    for address, port in ((apart.does("ip").strip(), UDP), ("127.0.0.1", UDP), ("127.0.0.1", ALONE)):
+        done = subprocess.run([*apart.within, sys.executable, "-c", ECHOED, address, str(port)], check=False)
+        assert done.returncode == 0, (address, port)
+
+
+def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:
+    up.docker("run", "-d", "--name", "dns", "-p", f"{UDP}:53/udp", "hello", "sleep", "1000")
+    assert {one["state"] for one in json.loads(up.does("ports", "--json"))} == {"no UDP with restrict"}
+    up.docker("rm", "-f", "dns")
+
+
+def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
+    with socket.create_server(("127.0.0.1", BUSY)):
+        up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *serves("mine"))
+        wait_until(lambda: says(up.address, BUSY) == "mine", what="its own address", timeout_s=SOON_S)
+        told = up.does("ports")
+        assert f", pid {os.getpid()} has this port\n" in told
+        assert f"{up.address}:{BUSY}  open\n" in told
+    wait_until(lambda: says("127.0.0.1", BUSY) == "mine", what="the port", timeout_s=3)
+    assert [one["state"] for one in json.loads(up.does("ports", "--json"))] == ["open", "open"]
+    up.docker("rm", "-f", "busy")
+    assert up.does("ports") == ""
+
+
+def test_the_next_command_starts_the_companion_again(web: Person) -> None:
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
+    before = companion(web)
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(before), what="its end", timeout_s=5)
+    web.docker("rm", "-f", "web")
+    assert not refused("127.0.0.1", TCP)
+    web.does("info")
+    assert companion(web) != before
+    wait_until(lambda: refused("127.0.0.1", TCP), what="what was left to go", timeout_s=5)
+
+
+def test_many_ports_leak_nothing(up: Person) -> None:
+    process = up.paths.qemu_pid.read_text().strip()
+    open_files = Path(f"/proc/{process}/fd")
+    held = len(list(open_files.iterdir()))
+    for number in range(4):
+        first = 21000 + 50 * number
+        up.docker("run", "-d", "--name", "many", "-p", f"{first}-{first + 49}:1000-1049", "hello", "sleep", "1000")
+        wait_until(lambda last=first + 49: not refused("127.0.0.1", last), what="the last", timeout_s=10)  # type: ignore[misc]
+        up.docker("rm", "-f", "many")
+        wait_until(lambda last=first + 49: refused("127.0.0.1", last), what="its end", timeout_s=10)  # type: ignore[misc]
+    wait_until(lambda: len(list(open_files.iterdir())) <= held + 5, what="sockets to go", timeout_s=10)
+
+
+def test_the_companion_is_small_and_rests(up: Person) -> None:
+    status = Path(f"/proc/{companion(up).pid}/status").read_text()
+    assert int(status.partition("VmRSS:")[2].split()[0]) < 30 * 1024
+    before = used(companion(up))
+    time.sleep(3)
+    assert used(companion(up)) == before
+
+
+def used(process: ProcessIdentity) -> list[str]:
+    """The CPU time that a process has had, in ticks: proc(5), fields 14 and 15."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
+
+def test_it_ends_with_the_machine_and_comes_with_it(web: Person) -> None:
+    web.docker("update", "--restart", "always", "web")
+    before = companion(web)
+    web.does("save")
+    wait_until(lambda: not is_alive(before), what="the companion's end", timeout_s=10)
+    assert refused("127.0.0.1", TCP)
+    web.does("up")
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
+    web.does("stop")
+    assert refused("127.0.0.1", TCP)
+    web.does("up")
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)

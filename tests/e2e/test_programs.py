@@ -1,0 +1,145 @@
+"""Other programs find a real machine: by its socket, from Python and in pytest."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from b2d import Machine, sockets
+from b2d.identity import is_alive
+from b2d.wait import wait_until
+from tests.e2e.conftest import Person
+from tests.e2e.test_ports import companion
+
+pytestmark = pytest.mark.qemu
+
+
+def by_socket(person: Person, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The docker client, which knows nothing of the machine but its socket."""
+    known = person.environment | {"DOCKER_HOST": json.loads(person.does("info"))["socket"]["host"]}
+    return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, env=known, check=False, timeout=120)
+
+
+def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(up: Person) -> None:
+    up.does("save")
+    up.does("up")
+    assert sockets.answers(up.paths.docker_socket)
+    assert by_socket(up, "version", "--format", "{{.Server.Os}}").stdout == b"linux\n"
+    assert stat.S_IMODE(up.paths.docker_socket.stat().st_mode) == 0o600
+    assert json.loads(up.does("info"))["socket"]["answers"] is True
+
+
+def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None:
+    given = os.urandom(3_000_000)
+    done = by_socket(up, "run", "-i", "--rm", "hello", "sha256sum", stdin=given)
+    here = subprocess.run(["sha256sum"], input=given, capture_output=True, check=True).stdout
+    assert done.stdout == here, done.stderr
+    by_socket(up, "run", "-d", "--name", "aside", "hello", "sleep", "1000")
+    with ThreadPoolExecutor(6) as many:
+        count = ("exec", "-i", "aside", "/usr/bin/busybox", "wc", "-c")
+        counted = many.map(lambda n: by_socket(up, *count, stdin=b"x" * n).stdout, range(6))
+        assert [int(one) for one in counted] == list(range(6))
+    assert by_socket(up, "exec", "aside", "/usr/bin/busybox", "sh", "-c", "exit 7").returncode == 7
+    assert by_socket(up, "rm", "-f", "aside").stdout == b"aside\n"
+    status = Path(f"/proc/{companion(up).pid}/status").read_text()
+    assert int(status.partition("VmRSS:")[2].split()[0]) < 30 * 1024
+
+
+def test_an_image_goes_there_and_back_whole(up: Person) -> None:
+    saved = by_socket(up, "save", "hello").stdout
+    assert by_socket(up, "rmi", "hello").returncode == 0
+    assert b"hello" in by_socket(up, "load", stdin=saved).stdout
+    assert up.docker("run", "--rm", "hello", "echo", "hey") == "hey\n"
+
+
+def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_one_serves_it(up: Person) -> None:
+    before = companion(up)
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(before), what="its end", timeout_s=5)
+    assert up.paths.docker_socket.exists()
+    assert not sockets.answers(up.paths.docker_socket)
+    up.does("status")
+    up.does("info")
+    wait_until(lambda: sockets.answers(up.paths.docker_socket), what="the socket", timeout_s=5)
+    assert by_socket(up, "ps").returncode == 0
+
+
+def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> None:
+    up.does("save")
+    begin = time.monotonic()
+    assert by_socket(up, "ps").returncode != 0
+    assert time.monotonic() - begin < 5
+    wait_until(lambda: not up.paths.docker_socket.exists(), what="its end", timeout_s=5)
+    up.does("up")
+    assert by_socket(up, "ps").returncode == 0
+    up.does("poweroff")
+    wait_until(lambda: not up.paths.docker_socket.exists(), what="its end", timeout_s=5)
+    assert json.loads(up.does("info"))["socket"]["answers"] is False
+
+
+@pytest.fixture
+def machine(up: Person, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The same machine for this very process."""
+    monkeypatch.setenv("HOME", str(up.folder))  # where docker's client is told of it
+    return Machine(home=up.home.root)
+
+
+def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
+    machine: Machine, up: Person, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert machine.state() == "stopped"
+    machine.set(memory=1100)
+    with machine:
+        assert (machine.ip(), machine.state(), machine.info()["has"]["memory_mib"]) == (up.address, "running", 1100)  # type: ignore[index]
+        run = ["docker", "run", "-d", "-p", "20090:80", "--name", "web", "hello", "sleep", "1000"]
+        subprocess.run(run, env=up.environment | machine.docker_env(), check=True, stdout=subprocess.PIPE)
+        wait_until(lambda: {one.state for one in machine.ports()} == {"open"}, what="the port", timeout_s=5)
+        assert {(one.container, one.port) for one in machine.ports()} == {("web", 20090)}
+        with ThreadPoolExecutor(4) as many:
+            codes = many.map(lambda n: machine.ssh("sh", "-c", f"echo {n}; exit {n}"), range(4))
+            assert [(one.exit_code, one.stdout) for one in codes] == [(n, b"%d\n" % n) for n in range(4)]
+        assert "b2d: " in machine.logs() and machine.logs("docker", 1).count("\n") == 1
+        (tmp_path / "sent").write_bytes(b"to and fro")
+        assert machine.send(tmp_path / "sent", "/tmp/there").path == "/tmp/there"
+        assert machine.fetch("/tmp/there", tmp_path / "back").files == 1
+        assert (tmp_path / "back").read_bytes() == b"to and fro"
+        assert machine.screenshot().startswith(b"\x89PNG")
+        machine.save()
+        machine.up()
+    assert machine.state() == "stopped"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pytest_gives_it_to_tests_and_leaves_it_as_it_was(machine: Machine, up: Person, tmp_path: Path) -> None:
+    machine.up()
+    machine.save()
+    tests = tmp_path / "test_theirs.py"
+    tests.write_text(
+        "import subprocess\n"
+        "def test_a_container(docker_host, b2d_machine):\n"
+        "    run = ['docker', 'run', '--rm', 'hello', 'echo', 'hey']\n"
+        "    assert docker_host.endswith(b2d_machine.ip() + ':2376')\n"
+        "    assert subprocess.run(run, stdout=subprocess.PIPE, check=True).stdout == b'hey\\n'\n"
+    )
+    known = up.environment | {"B2D_HOME": str(up.home.root)}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--b2d-machine",
+        machine.name,
+        "-p",
+        "no:cacheprovider",
+        str(tests),
+    ]
+    done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert machine.state() == "saved"

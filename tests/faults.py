@@ -1,0 +1,124 @@
+"""A file system that fails at the Nth change, or at which the process dies: counted by what Python tells audit hooks.
+
+A hook hears of a change before it is made, wherever it is made, and may forbid it. What is written into a file that
+is open is not told; os.fsync stands for it.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS)
+KILLED = 9
+
+
+@dataclass
+class Faults:
+    """What strikes, at which change below `folder`; 0: at every one; none that is as high: it only counts."""
+
+    folder: Path
+    at: int
+    strike: Callable[[str], None]
+    passed: int = 0
+
+    def hear(self, path: object) -> None:
+        if isinstance(path, str | bytes | os.PathLike) and (name := os.fsdecode(path)).startswith("/"):
+            if not name.startswith(str(self.folder)):
+                return
+        else:
+            name = str(path)  # of a file by its number, or below a folder that is open
+        self.passed += 1
+        if self.at in (0, self.passed):
+            self.strike(name)
+
+
+_armed: list[Faults] = []
+_hooked: list[bool] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _armed:
+        return
+    if event == "open":
+        if isinstance(arguments[0], int) or not (arguments[2] or 0) & WRITES:
+            return
+    elif event not in CHANGES:
+        return
+    _armed[-1].hear(arguments[0])
+
+
+@contextmanager
+def armed(faults: Faults) -> Iterator[Faults]:
+    """It counts, and strikes, in the block. Nothing is really synchronised there, which is slow."""
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked.append(True)
+    really = os.fsync
+
+    def fsync(fd: object) -> None:
+        faults.hear("fsync")
+
+    _armed.append(faults)
+    os.fsync = fsync
+    try:
+        yield faults
+    finally:
+        os.fsync = really
+        _armed.remove(faults)
+
+
+def count(folder: Path, act: Callable[[], object]) -> int:
+    """How many changes there are in it."""
+    with armed(Faults(folder, -1, lambda _: None)) as faults:
+        act()
+    return faults.passed
+
+
+def failing(folder: Path, at: int, act: Callable[[], object], number: int = 0) -> None:
+    """Do it; the `at`-th change is refused with that errno, by default each time with another."""
+
+    def refuse(name: str) -> None:
+        code = number or ERRORS[at % len(ERRORS)]
+        raise OSError(code, os.strerror(code), name)
+
+    with armed(Faults(folder, at, refuse)):
+        act()
+
+
+def dying(folder: Path, at: int, act: Callable[[], object], last_will: Callable[[], object]) -> bool:
+    """Do it in a process that is gone at the `at`-th change, without another step; `last_will` is what b2d is not.
+
+    True when it was gone before it had ended.
+    """
+    child = os.fork()
+    if child == 0:
+        _live(folder, at, act, last_will)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, KILLED), f"it failed at change {at}, instead of dying"
+    return code == KILLED
+
+
+def _live(folder: Path, at: int, act: Callable[[], object], last_will: Callable[[], object]) -> NoReturn:
+    faults = Faults(folder, at, lambda _: None)
+
+    def die(_: str) -> None:
+        _armed.clear()
+        last_will()
+        os._exit(KILLED)
+
+    faults.strike = die
+    try:
+        with armed(faults):
+            act()
+        last_will()
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001  whatever comes: this process must not go on as a second pytest
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(1)

@@ -1,0 +1,60 @@
+"""That this host slept is noticed on systems whose steady clock sleeps with it, and on those whose does not."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from b2d import awake
+
+
+@dataclass
+class Host:
+    """A host on which as many seconds pass at each look as the test says: of the day, and of the steady clock."""
+
+    passes: list[tuple[float, float]]
+    day: float = 1_800_000_000.0
+    steady: float = 100.0
+    woken: list[float] = field(default_factory=list)
+
+    def clocks(self) -> tuple[float, float]:
+        return self.day, self.steady
+
+    def runs(self) -> bool:
+        return bool(self.passes)
+
+    def wait(self, seconds: float) -> None:
+        day, steady = self.passes.pop(0)
+        self.day += day
+        self.steady += steady
+
+    def wake(self) -> None:
+        self.woken.append(self.day)
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]]) -> int:
+    """How often the guest is told in that course of things."""
+    host = Host(passes)
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: host.wait(seconds))
+    awake.after_sleep(host.wake, host.runs, host.clocks)
+    return len(host.woken)
+
+
+AWAKE = (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (AWAKE, 0),
+        ((1.9, 1.9), 0),  # a busy host
+        ((3600.0, 1.0), 1),  # Linux and macOS: the steady clock slept
+        ((3600.0, 3600.0), 1),  # where it does not sleep, or everything was stopped
+        ((-3600.0, 1.0), 1),  # the host's own clock was put right
+    ],
+)
+def test_a_guest_is_told_once_for_each_sleep(
+    monkeypatch: pytest.MonkeyPatch, what: tuple[float, float], told: int
+) -> None:
+    assert looks(monkeypatch, [AWAKE, what, AWAKE, AWAKE]) == told
+    assert looks(monkeypatch, [what, AWAKE, what]) == 2 * told

@@ -1,0 +1,64 @@
+"""The line to a guest, whatever is at its other end."""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers import line
+from b2d.errors import B2dError
+from tests.line_guest import guest
+
+
+def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"noise mo", b"ved\n"]) as heard:
+        line.move_clock(path, -3600)
+    assert heard == [b"\nmove -3600\n"]
+
+
+def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"mov"]), pytest.raises(B2dError, match="does not answer on its line: it was cut"):
+        line.move_clock(path, 1)
+
+
+def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "ANSWER_S", 0.1)
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        with pytest.raises(B2dError, match="does not answer on its line"):
+            line.move_clock(path, 1)
+
+
+def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "ANSWER_S", 0.3)
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def chatter() -> None:
+            line, _ = server.accept()
+            with line, suppress(OSError):
+                for _ in range(100):
+                    line.sendall(b"login: ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=chatter)
+        thread.start()
+        begin = time.monotonic()
+        with pytest.raises(B2dError, match="does not answer on its line: timed out"):
+            line.move_clock(path, 1)
+        assert time.monotonic() - begin < 2
+        thread.join()
+
+
+def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(B2dError, match="does not answer on its line"):
+        line.move_clock(tmp_path / "line.sock", 1)

@@ -1,0 +1,56 @@
+"""What an image's version promises, held against what a guest says that it runs."""
+
+import pytest
+
+from b2d.promise import broken, crosses, reads_aufs
+
+OURS = "26.1.5-6.12.57"
+
+
+@pytest.mark.parametrize(
+    ("version", "docker", "linux"),
+    [
+        (OURS, "26.1.5+dfsg1", "6.12.57+deb13-amd64"),
+        (OURS, "26.1.5", "6.12.57"),
+        ("19.03.12", "19.03.12", "4.19.130-boot2docker"),
+        ("v19.03.12", "19.03.12", "4.19.130-boot2docker"),
+        ("18.06.1-ce", "18.06.1-ce", "4.9.93-boot2docker"),
+        ("19.03.0-rc3", "19.03.0-rc3", "4.19.130-boot2docker"),
+        ("Boot2Docker", "18.09.0", "4.9.93-boot2docker"),  # the label of 18.09.0 names no version
+        ("0123456789ab", "1.0.0", "5.0"),
+        ("alpine-virt 3.20", "1.0.0", "5.0"),
+    ],
+)
+def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: str) -> None:
+    assert broken(version, docker, linux) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "docker", "linux", "said"),
+    [
+        (OURS, "26.1.5+dfsg1", "6.12.48+deb13-amd64", "Linux 6.12.48"),
+        (OURS, "26.1.4+dfsg1", "6.12.57+deb13-amd64", "Docker 26.1.4"),
+        (OURS, "20.10.24+dfsg1", "6.1.119-amd64", "Docker 20.10.24 and Linux 6.1.119"),
+        (OURS, "26.1.50", "6.12.57", "Docker 26.1.50"),
+        (OURS, "26.1.5", "6.12.5", "Linux 6.12.5"),
+        ("19.03.12", "18.06.1-ce", "4.9.93-boot2docker", "Docker 18.06.1-ce"),
+        ("18.06.1-ce", "18.06.1", "4.9.93-boot2docker", "Docker 18.06.1"),
+        (OURS, "", "", "Docker  and Linux "),
+    ],
+)
+def test_what_does_not_hold_is_named(version: str, docker: str, linux: str, said: str) -> None:
+    assert broken(version, docker, linux) == said
+
+
+@pytest.mark.parametrize("version", ["1.2.0", "1.13.1", "17.05.0-ce", "18.06.3-ce", "v18.06.1-ce"])
+def test_boot2docker_read_aufs_until_18_09(version: str) -> None:
+    assert reads_aufs(version)
+    for new in (OURS, "18.09.0", "19.03.12", "Boot2Docker", "something else"):
+        assert crosses(version, new)
+        assert not crosses(new, version)
+    assert not crosses(version, "17.05.0-ce")
+
+
+@pytest.mark.parametrize("version", [OURS, "18.09.0", "18.09.1", "19.03.12", "Boot2Docker", "ubuntu 14.04.1", ""])
+def test_of_all_others_that_is_not_known(version: str) -> None:
+    assert not reads_aufs(version)

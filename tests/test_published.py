@@ -1,0 +1,62 @@
+"""What containers publish is read from Docker's list; where that is on this host follows from what was asked for."""
+
+from typing import Any
+
+import pytest
+
+from b2d.model import Forward
+from b2d.published import COMING, OPEN, Place, Publication, forwards, places, publications
+
+MACHINE = "127.0.59.103"
+WEB = Publication("web", "tcp", 80, "0.0.0.0", 8080)
+
+
+def container(name: str, *ports: dict[str, Any]) -> dict[str, Any]:
+    return {"Id": "0123", "Names": [f"/{name}"], "Ports": list(ports)}
+
+
+def port(inside: int, outside: int = 0, address: str = "0.0.0.0", protocol: str = "tcp") -> dict[str, Any]:
+    found: dict[str, Any] = {"PrivatePort": inside, "Type": protocol}
+    return found | ({"PublicPort": outside, "IP": address} if outside else {})
+
+
+def test_what_is_published_twice_for_two_kinds_of_addresses_is_one_wish() -> None:
+    assert publications([container("web", port(80, 8080), port(80, 8080, "::"))]) == [WEB]
+
+
+def test_what_is_only_exposed_is_not_published() -> None:
+    assert publications([container("web", port(80)), {"Id": "no names"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "there"),
+    [
+        (WEB, [Forward("tcp", MACHINE, 8080), Forward("tcp", "127.0.0.1", 8080)]),
+        (
+            Publication("dns", "udp", 53, "0.0.0.0", 53),
+            [Forward("udp", MACHINE, 53), Forward("udp", "127.0.0.1", 53)],
+        ),
+        (Publication("db", "tcp", 5432, "127.0.0.1", 5432), [Forward("tcp", "127.0.0.1", 5432, inward=True)]),
+        (Publication("inner", "tcp", 80, "10.0.2.15", 80), []),
+        (Publication("inner", "tcp", 80, "127.0.0.2", 80), []),
+        (Publication("old", "sctp", 80, "0.0.0.0", 80), []),
+    ],
+)
+def test_it_is_exactly_where_it_was_asked_to_be(one: Publication, there: list[Forward]) -> None:
+    assert forwards(one, MACHINE) == there
+
+
+def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
+    assert forwards(WEB, "127.0.0.1") == [Forward("tcp", "127.0.0.1", 8080)]
+
+
+def test_each_place_is_told_with_what_keeps_it_shut() -> None:
+    taken = {Forward("tcp", "127.0.0.1", 8080): "another program has this port"}
+    inner = Publication("inner", "tcp", 80, "10.0.2.15", 80)
+    told = places([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda one: taken.get(one, ""))
+    assert told == [
+        Place("web", "tcp", 80, MACHINE, 8080, OPEN),
+        Place("web", "tcp", 80, "127.0.0.1", 8080, "another program has this port"),
+        Place("inner", "tcp", 80, "10.0.2.15", 80, "in the guest alone"),
+    ]
+    assert {one.state for one in places([WEB], MACHINE, (), lambda _: "")} == {COMING}

@@ -1,0 +1,128 @@
+"""The fixtures for pytest: one machine for a session, however many processes it has, and left as was asked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+# a machine that writes down what is done to it; its state is in a file, as processes share it
+CONFTEST = """
+import os, time
+from pathlib import Path
+import b2d
+
+STATE, DONE = Path({folder!r}, "state"), Path({folder!r}, "done")
+
+class Fake:
+    def __init__(self, name):
+        self.name = name
+    def _do(self, verb, state):
+        STATE.write_text(state)
+        with DONE.open("a") as file:
+            file.write(f"{{verb}} {{self.name}}\\n")
+    def state(self):
+        return STATE.read_text()
+    def up(self):
+        if self.state() != "running":
+            time.sleep({takes_s})
+            self._do("up", "running")
+    def delete(self):
+        self._do("delete", "absent")
+    def put_back(self, before):
+        self._do("put back", before)
+    def docker_env(self):
+        return {{"DOCKER_HOST": "tcp://127.0.59.103:2375"}}
+
+b2d.Machine = Fake
+"""
+TESTS = """
+import os, pytest
+@pytest.mark.parametrize("number", range(6))
+def test_a_docker_is_there(docker_host, b2d_machine, number):
+    assert b2d_machine.state() == "running"
+    assert os.environ["DOCKER_HOST"] == docker_host == "tcp://127.0.59.103:2375"
+    assert "DOCKER_CERT_PATH" not in os.environ and "DOCKER_CONTEXT" not in os.environ
+"""
+
+
+class Project:
+    """Somebody's tests, and a machine of that state."""
+
+    def __init__(self, pytester: pytest.Pytester, folder: Path) -> None:
+        self.pytester = pytester
+        self.folder = folder
+        self.has_machines(takes_s=0)
+        pytester.makepyfile(TESTS)
+        self.was("absent")
+
+    def has_machines(self, takes_s: float) -> None:
+        self.pytester.makeconftest(CONFTEST.format(folder=str(self.folder), takes_s=takes_s))
+
+    def was(self, state: str) -> None:
+        (self.folder / "state").write_text(state)
+
+    def tested(self, *options: str, passed: int = 6) -> list[str]:
+        """Run them; what was done to the machine."""
+        (self.folder / "done").write_text("")
+        self.pytester.runpytest_subprocess(*options).assert_outcomes(passed=passed)
+        return (self.folder / "done").read_text().splitlines()
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("DOCKER_CONTEXT", "of-this-person")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/of/this/person")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    return Project(pytester, tmp_path)
+
+
+def test_it_is_up_once_for_all_and_as_it_was_afterwards(project: Project) -> None:
+    assert project.tested() == ["up pytest", "put back pytest"]
+    project.was("running")
+    assert project.tested() == ["put back pytest"]
+
+
+def test_which_and_what_becomes_of_it_is_said_by_options(project: Project) -> None:
+    assert project.tested("--b2d-machine", "ci", "--b2d-after=keep") == ["up ci"]
+    project.was("absent")
+    assert project.tested("--b2d-after", "delete") == ["up pytest", "delete pytest"]
+    project.was("stopped")  # somebody's, with their data
+    assert project.tested("--b2d-after", "delete") == ["up pytest", "put back pytest"]
+
+
+def test_or_by_the_project_and_options_win(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nb2d_machine = ours\nb2d_after = keep\n")
+    assert project.tested() == ["up ours"]
+    project.was("absent")
+    assert project.tested("--b2d-machine", "other", "--b2d-after=as-before") == ["up other", "put back other"]
+    project.pytester.makeini("[pytest]\nb2d_after = burn\n")
+    result = project.pytester.runpytest_subprocess()
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*b2d_after cannot be 'burn': one of as-before, keep, delete*"])
+
+
+def test_processes_share_it_and_the_last_one_leaves_it(project: Project) -> None:
+    project.has_machines(takes_s=4)
+    assert project.tested("-n", "3", "--dist", "load") == ["up pytest", "put back pytest"]
+
+
+def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
+    project.pytester.makepyfile(
+        """
+        import sys
+        def test_alone():
+            assert not {"b2d.api", "b2d.app", "b2d.config"} & set(sys.modules)
+        """
+    )
+    project.pytester.makeconftest("")
+    assert project.tested(passed=1) == []
+
+
+def test_pytest_is_nothing_that_b2d_needs() -> None:
+    code = "import sys; sys.modules['pytest'] = None; from b2d import Machine; Machine('x', home='/nowhere')"
+    known = {"PATH": os.environ["PATH"], "HOME": "/nowhere"}
+    assert subprocess.run([sys.executable, "-c", code], env=known, check=False).returncode == 0

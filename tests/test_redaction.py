@@ -1,0 +1,131 @@
+"""What may be shown of a text: no secret in any form that one is written in, and all the rest."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.redaction import GONE, Redaction, passwords, values_of
+
+SECRET = "hunter2hunter2"
+BODY = "\n".join(["MHcCAQEEIJ+yFbV8tUu3KoZ0s6m1"] * 3)
+PEM = f"-----BEGIN EC PRIVATE KEY-----\n{BODY}\n-----END EC PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"http://me:{SECRET}@proxy:3128/",
+        f"https://{SECRET}@mirror.example/debian",
+        f"ftp://me:a@b{SECRET}@host/x",
+        f"me:{SECRET}@proxy:3128",
+        f"https://mirror.example/b2d.iso?X-Amz-Signature={SECRET}&x=1",
+        f"https://mirror.example/b2d.iso#{SECRET}",
+        f"password={SECRET}",
+        f"PASSWORD = '{SECRET} and more {SECRET}'",
+        f'{{"password": "{SECRET}"}}',
+        f'{{"identitytoken" : "{SECRET}", "other": 1}}',
+        f'msg="{{\\"auth\\":\\"{SECRET}\\"}}"',
+        f"{{'Authorization': 'Bearer {SECRET}'}}",
+        f"Authorization: Basic {SECRET}",
+        f"X-Registry-Auth: {SECRET}",
+        f"Set-Cookie: a=b; path=/; id={SECRET}",
+        f"password='a {SECRET}",
+        f"DB_PASS=a,{SECRET};b",
+        f'{{"api_key":"a","token":1,"secret":"a,{SECRET}"}}',
+        f"--token 'a {SECRET}'",
+        f"b2d --proxy-password {SECRET} up",
+        f"['--api-key', '{SECRET}']",
+        f"export GITHUB_TOKEN={SECRET}",
+        f"aws_secret_access_key = {SECRET}",
+        "ghp_" + SECRET * 3,
+        "github_pat_" + SECRET * 3,
+        f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.{SECRET}",
+        PEM.replace("MHcC", SECRET),
+        json.dumps({"log": PEM.replace("MHcC", SECRET)}),
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n{SECRET}",
+    ],
+)
+def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
+    said = Redaction(()).clean(f"before {text}\nafter")
+    assert SECRET not in said
+    assert GONE in said
+    assert said.startswith("before ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b2d: 12.3 ready\nroot=/dev/vda console=ttyS0",
+        '{"name": "authorities", "verdict": "good", "message": "those of requests"}',
+        '"ssh_password": {"value": false, "origin": "default"}',
+        "authority/server-key.pem  passed 3 tests",
+        "https://deb.debian.org/debian/dists",
+        "0" * 64,
+        "tcp://127.0.59.103:2376",
+        "a token ended, and its signature is wrong",
+    ],
+)
+def test_what_is_none_stays(text: str) -> None:
+    assert Redaction((), ["/home/maria"], ["maria"]).clean(text) == text
+
+
+def test_what_is_known_to_be_a_secret_is_found_in_each_way_to_write_it() -> None:
+    secret = 'p"ä\\ss/w:rd'
+    clean = Redaction([secret]).clean
+    for text in (secret, json.dumps(secret), repr(secret), "p%22%C3%A4%5Css%2Fw%3Ard"):
+        assert GONE in clean(f"it is {text}.")
+        assert "rd" not in clean(f"it is {text}.").replace("card", "")
+
+
+def test_letters_that_python_takes_for_bytes_are_the_same_letters() -> None:
+    halves = "grüße".encode().decode("ascii", "surrogateescape")
+    for known, text in ((halves, "grüße"), ("grüße", halves), (halves, halves), ("grüße", json.dumps("grüße"))):
+        assert "gr" not in Redaction([known]).clean(f"a {text} b")
+    assert Redaction(()).clean("\ud800\udcff").encode() != b""
+
+
+@pytest.mark.parametrize("noise", ["y", "a:b", "%:", "pass", "token", "-", '"-', "\\a", 'x="', "eyJaaaaaaaa.", "://"])
+def test_no_noise_of_a_guest_takes_long(noise: str) -> None:
+    begin = time.monotonic()
+    Redaction(["secret"]).clean('password="' + noise * (60_000 // len(noise)))
+    assert time.monotonic() - begin < 5
+
+
+def test_of_two_secrets_the_longer_goes_first_and_a_short_one_is_no_needle() -> None:
+    assert Redaction(["abcd", "abcdefgh", "a", ""]).clean("abcdefgh a") == f"{GONE} a"
+
+
+def test_whose_it_is_is_not_said() -> None:
+    clean = Redaction((), ["/home/maria", "/"], ["maria", "root", "x"]).clean
+    assert clean("/home/maria/.b2d of maria, root and mariachi on /x") == "~/.b2d of ~, root and mariachi on /x"
+
+
+@given(st.text(), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8, max_size=30))
+def test_a_known_secret_is_nowhere_in_what_comes_out(text: str, secret: str) -> None:
+    said = Redaction([secret]).clean(f"{text}{secret}{text} {secret}")
+    assert secret not in said.replace(GONE, " ")
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans()))
+def test_json_stays_json(document: dict[str, object]) -> None:
+    document |= {
+        "password": 'it\'s "quoted"',
+        "token": None,
+        "api_key": 12345,
+        "secret": {"value": [1, True]},
+        "auth": 'x\\"}',
+    }
+    for indent in (None, 2):
+        json.loads(Redaction(["quoted"]).clean(json.dumps(document, indent=indent)))
+
+
+def test_passwords_are_found_in_addresses_and_under_their_names() -> None:
+    assert "geheim" in set(passwords("HTTP_PROXY=http://me:geheim@proxy:3128"))
+    assert {"ge%20heim", "ge heim"} <= set(passwords("me:ge%20heim@proxy"))
+    assert list(values_of({"auths": {"r": {"auth": "bWU6eA==", "n": 1}}, "l": [{"identitytoken": "t"}]})) == [
+        "bWU6eA==",
+        "t",
+    ]

@@ -1,0 +1,262 @@
+"""A Unix socket leads to a machine's Docker: whole, both ways, each with its own end, for many at once."""
+
+import hashlib
+import os
+import resource
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d import certs, sockets
+from b2d.docker_api import DockerApi
+from b2d.layout import MachinePaths
+from b2d.relay import served
+
+HERE = "127.0.0.1"
+LIMIT_S = 20
+Talk = Callable[[socket.socket], None]
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> MachinePaths:
+    paths = MachinePaths(tmp_path_factory.mktemp("identity"))
+    certs.ensure(paths, [HERE], datetime.now(UTC))
+    return paths
+
+
+@pytest.fixture(params=["tls", "clear"])
+def secured(request: pytest.FixtureRequest, identity: MachinePaths) -> MachinePaths | None:
+    return identity if request.param == "tls" else None
+
+
+@contextmanager
+def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
+    """Somebody whom `talk` speaks for, one connection beside the other."""
+    listener = socket.create_server((HERE, 0))
+    tls: ssl.SSLContext | None = None
+    if secured is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(secured.authority / "server.pem", secured.authority / "server-key.pem")
+        tls.load_verify_locations(secured.certs / "ca.pem")
+        tls.verify_mode = ssl.CERT_REQUIRED
+
+    def answer(one: socket.socket) -> None:
+        with suppress(OSError), one, tls.wrap_socket(one, server_side=True) if tls else one as line:
+            line.settimeout(LIMIT_S)
+            talk(line)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                threading.Thread(target=answer, args=(one,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener:
+        yield DockerApi(HERE, listener.getsockname()[1], secured.certs if secured else None)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def dial(path: Path) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX)
+    one.settimeout(LIMIT_S)
+    sockets.connect(one, path)
+    return one
+
+
+def to_end(line: socket.socket) -> bytes:
+    found = bytearray()
+    with suppress(ssl.SSLZeroReturnError):  # Python's word for an end that comes after one's own
+        while piece := line.recv(1 << 16):
+            found += piece
+    return bytes(found)
+
+
+def digests(line: socket.socket) -> None:
+    """Says what came, once it has heard that no more does."""
+    line.sendall(hashlib.sha256(to_end(line)).digest())
+
+
+def echoes(line: socket.socket) -> None:
+    while piece := line.recv(1 << 16):
+        line.sendall(piece)
+
+
+def speaks_on(line: socket.socket) -> None:
+    """Ends its own direction at once, and goes on listening."""
+    line.recv(5)
+    line.sendall(b"bye")
+    if isinstance(line, ssl.SSLSocket):
+        line.settimeout(0)
+        with suppress(ssl.SSLWantReadError):
+            line.unwrap()
+        line.settimeout(LIMIT_S)
+    else:
+        line.shutdown(socket.SHUT_WR)
+    HEARD.append(to_end(line))
+    ENDED.set()
+
+
+HEARD: list[bytes] = []
+ENDED = threading.Event()
+
+
+def speak(line: socket.socket, said: bytes) -> None:
+    line.sendall(said)
+    line.shutdown(socket.SHUT_WR)
+
+
+def asked(path: Path, question: bytes) -> bytes:
+    with dial(path) as one:
+        speak(one, question)
+        return to_end(one)
+
+
+def test_what_the_client_ends_is_ended_there_and_the_answer_still_comes(
+    tmp_path: Path, secured: MachinePaths | None
+) -> None:
+    question = os.urandom(5_000_000)
+    with engine(digests, secured) as docker, served(tmp_path / "sock", docker):
+        for said in (b"x", question):
+            assert asked(tmp_path / "sock", said) == hashlib.sha256(said).digest()
+
+
+def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
+    tmp_path: Path, secured: MachinePaths | None
+) -> None:
+    HEARD.clear()
+    ENDED.clear()
+    with engine(speaks_on, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
+        one.sendall(b"hello")
+        assert to_end(one) == b"bye"
+        one.sendall(b"and more")
+        one.shutdown(socket.SHUT_WR)
+        assert ENDED.wait(LIMIT_S)
+        assert HEARD == [b"and more"]
+
+
+def test_both_speak_at_once_and_many_beside_each_other(tmp_path: Path, secured: MachinePaths | None) -> None:
+    wrong: list[int] = []
+
+    def converse(number: int) -> None:
+        said = os.urandom(300_000 + number)
+        with dial(tmp_path / "sock") as one:
+            speaking = threading.Thread(target=speak, args=(one, said))
+            speaking.start()
+            if to_end(one) != said:
+                wrong.append(number)
+            speaking.join()
+
+    with engine(echoes, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as idle:
+        threads = [threading.Thread(target=converse, args=(number,)) for number in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT_S)
+        idle.sendall(b"still there")
+        assert idle.recv(100) == b"still there"
+    assert wrong == []
+
+
+def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePaths | None) -> None:
+    sent = 0
+
+    def floods(line: socket.socket) -> None:
+        nonlocal sent
+        line.recv(1)
+        line.settimeout(1)
+        while True:
+            sent += line.send(b"\0" * 65536)
+
+    with engine(floods, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
+        one.sendall(b"x")
+        assert one.recv(1) == b"\0"
+        threading.Event().wait(2)
+        assert 1_000_000 < sent < 40_000_000  # what the kernel and the relay hold
+
+
+def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachinePaths) -> None:
+    with socket.create_server((HERE, 0)) as mute:
+        docker = DockerApi(HERE, mute.getsockname()[1], identity.certs)
+        with served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
+            one.settimeout(1)
+            sent = 0
+            with suppress(TimeoutError):
+                while sent < 50_000_000:
+                    sent += one.send(b"\0" * 65536)
+    assert sent < 10_000_000
+
+
+def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    sockets.listen(path).close()  # of somebody who was killed
+    assert not sockets.answers(path)
+    before = os.umask(0)
+    try:
+        with engine(digests, None) as docker, served(path, docker):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert sockets.answers(path)
+            assert asked(path, b"x") == hashlib.sha256(b"x").digest()
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 120)
+    deep.mkdir()
+    here = Path.cwd()
+    with ExitStack() as open_:
+        for path, word in ((tmp_path / "sock", b"one"), (deep / "sock", b"two")):
+            talk: Talk = lambda line, word=word: line.sendall(word + to_end(line))  # type: ignore[misc]  # noqa: E731
+            docker = open_.enter_context(engine(talk, None))
+            open_.enter_context(served(path, docker))
+        assert (asked(tmp_path / "sock", b"?"), asked(deep / "sock", b"?")) == (b"one?", b"two?")
+    assert Path.cwd() == here
+    assert list(deep.iterdir()) == []
+
+
+def test_a_docker_that_is_not_there_is_an_end_and_not_a_wait(tmp_path: Path, secured: MachinePaths | None) -> None:
+    with engine(digests, secured) as docker:
+        pass
+    with served(tmp_path / "sock", docker), suppress(ConnectionError):
+        assert asked(tmp_path / "sock", b"GET /_ping HTTP/1.1\r\n\r\n") == b""
+
+
+def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: Path) -> None:
+    came: list[socket.socket] = []
+
+    def notes(line: socket.socket) -> None:
+        came.append(line)
+        to_end(line)
+
+    with engine(notes, None) as docker, served(tmp_path / "sock", docker):
+        for _ in range(3):
+            assert sockets.answers(tmp_path / "sock")
+        assert asked(tmp_path / "sock", b"x") == b""
+    assert len(came) == 1
+
+
+def test_more_than_there_can_be_wait_their_turn(tmp_path: Path) -> None:
+    path, (soft, hard) = tmp_path / "sock", resource.getrlimit(resource.RLIMIT_NOFILE)
+    with engine(echoes, None) as docker, served(path, docker):
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
+        try:
+            held = []
+            with suppress(OSError):
+                while True:
+                    held.append(dial(path))
+                    held[-1].sendall(b"x")
+            for one in held:
+                one.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert asked(path, b"after") == b"after"

@@ -1,0 +1,24 @@
+"""An operation of VirtualBox's that fails is told with its reason, and with its number where none was left."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from b2d.drivers.virtualbox_errors import Refused
+from b2d.drivers.virtualbox_patience import finish
+
+FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
+
+
+@pytest.mark.parametrize(
+    ("error_info", "said"),
+    [
+        (SimpleNamespace(text="The disk is full"), "The disk is full"),
+        (SimpleNamespace(), "error 0x80004005"),
+    ],
+)
+def test_an_operation_that_fails_is_refused_with_its_reason(error_info: SimpleNamespace, said: str) -> None:
+    progress = SimpleNamespace(completed=True, result_code=FAILED, error_info=error_info)
+    with pytest.raises(Refused) as refused:
+        finish(progress, "the disk", 1)
+    assert (refused.value.code, refused.value.message) == (0x80004005, f"VirtualBox: {said}")
