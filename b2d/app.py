@@ -86,7 +86,8 @@ class App:
         if spec.driver == QEMU:
             from b2d.drivers.qemu import QemuDriver
 
-            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.accelerator)
+            chosen = (self.settings.accelerator, self.settings.mount_type)
+            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), *chosen)
         if spec.driver == VIRTUALBOX:
             from b2d.drivers.virtualbox import VirtualBoxDriver
 
@@ -135,7 +136,7 @@ class App:
         import time
 
         from b2d import doctor
-        from b2d.drivers import accelerator
+        from b2d.drivers import accelerator, virtiofsd
 
         def chosen() -> tuple[str, str]:
             found = accelerator.choose(self.settings.accelerator)
@@ -146,7 +147,7 @@ class App:
 
         ward = doctor.Ward(self.home, lambda spec: self.driver(spec).state(), ping, self.images, time.time)
         hypervisor, spare = self.hypervisor(), self.images.spare
-        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, hypervisor, unread)
+        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
         return doctor.Examination(self.home, *looked_at)
 
     def _virtualbox(self) -> str:

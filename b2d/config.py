@@ -17,6 +17,7 @@ TRUE, FALSE = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 CHOICES = {
     "driver": ("auto", "qemu", "virtualbox"),
     "accelerator": ("auto", "kvm", "hvf", "whpx", "tcg"),
+    "mount_type": ("auto", "virtiofs", "9p"),
 }
 RANGES = {  # both ends included; units as in settings.py
     "memory": (256, 1 << 20),

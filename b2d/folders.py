@@ -8,6 +8,7 @@ from pathlib import PurePath, PurePosixPath
 from b2d.errors import ConfigError
 
 READ_ONLY = ":ro"
+VIRTIOFSD, QEMU = (1, 11), (8, 2)  # before these versions no machine can be saved that has a folder by virtiofs
 # What the guest itself lives in; b2d's own user there is docker, whose keys are in its home folder.
 WHOLE = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/home/docker")
 ITSELF = ("/", "/home", "/mnt", "/opt", "/srv", "/tmp", "/var", "/var/lib", "/var/log")

@@ -183,6 +183,15 @@ class MachinePaths:
         return self.folder / "line.sock"
 
     @property
+    def virtiofsd_socket(self) -> Path:
+        """There while one is started, for a moment."""
+        return self.folder / "virtiofsd.sock"
+
+    @property
+    def virtiofsd_log(self) -> Path:
+        return self.folder / "virtiofsd.log"
+
+    @property
     def taken(self) -> Path:
         """There while the guest has been told to let its folders go, and not yet to have them again."""
         return self.folder / "folders.taken"

@@ -12,7 +12,7 @@ INSTALL_TIMEOUT_S = 1800.0
 LOOK_UP_TIMEOUT_S = 30.0
 RAISERS = ("sudo", "doas")  # what a user who is not root installs with
 
-QEMU, QEMU_IMG, SQUASHFS, DOCKER = "qemu", "qemu-img", "mksquashfs", "docker"
+QEMU, QEMU_IMG, SQUASHFS, DOCKER, VIRTIOFSD = "qemu", "qemu-img", "mksquashfs", "docker", "virtiofsd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,13 @@ MANAGERS = (
     PackageManager(
         "apt-get",
         ("install", "-y", "--no-install-recommends"),
-        {QEMU: "qemu-system-x86", QEMU_IMG: "qemu-utils", SQUASHFS: "squashfs-tools", DOCKER: "docker-cli"},
+        {
+            QEMU: "qemu-system-x86",
+            QEMU_IMG: "qemu-utils",
+            SQUASHFS: "squashfs-tools",
+            DOCKER: "docker-cli",
+            VIRTIOFSD: "virtiofsd",
+        },
         refresh=("update",),
     ),
     PackageManager(
@@ -43,22 +49,41 @@ MANAGERS = (
             QEMU_IMG: "qemu-img",
             SQUASHFS: "squashfs-tools",
             DOCKER: "docker-cli",
+            VIRTIOFSD: "virtiofsd",
         },
     ),
     PackageManager(
         "pacman",
         ("-S", "--needed", "--noconfirm"),
-        {QEMU: "qemu-system-x86", QEMU_IMG: "qemu-img", SQUASHFS: "squashfs-tools", DOCKER: "docker"},
+        {
+            QEMU: "qemu-system-x86",
+            QEMU_IMG: "qemu-img",
+            SQUASHFS: "squashfs-tools",
+            DOCKER: "docker",
+            VIRTIOFSD: "virtiofsd",
+        },
     ),
     PackageManager(
         "zypper",
         ("--non-interactive", "install", "--no-recommends"),
-        {QEMU: "qemu-x86", QEMU_IMG: "qemu-tools", SQUASHFS: "squashfs", DOCKER: "docker"},
+        {
+            QEMU: "qemu-x86",
+            QEMU_IMG: "qemu-tools",
+            SQUASHFS: "squashfs",
+            DOCKER: "docker",
+            VIRTIOFSD: "virtiofsd",
+        },
     ),
     PackageManager(
         "apk",
         ("add",),
-        {QEMU: "qemu-system-x86_64", QEMU_IMG: "qemu-img", SQUASHFS: "squashfs-tools", DOCKER: "docker-cli"},
+        {
+            QEMU: "qemu-system-x86_64",
+            QEMU_IMG: "qemu-img",
+            SQUASHFS: "squashfs-tools",
+            DOCKER: "docker-cli",
+            VIRTIOFSD: "virtiofsd",
+        },
     ),
     PackageManager(
         "brew",

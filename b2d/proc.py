@@ -22,13 +22,14 @@ def run(
     timeout_s: float,
     stdin: bytes | IO[bytes] = b"",
     environment: Mapping[str, str] | None = None,
-    own_session: bool = False,
-    folder: Path | None = None,
+    aside_in: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> CommandResult:
     """Run a program to its end and return how it ended, whatever its exit code.
 
     Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
-    With `own_session` a Ctrl-C in this terminal is not sent to the program. It begins in `folder`.
+    With `aside_in` it begins in that folder, and a Ctrl-C in this terminal is not sent to it. It has the open files
+    `pass_fds`, under their numbers.
     """
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
@@ -40,8 +41,9 @@ def run(
                 timeout=timeout_s,
                 env=environment,
                 check=False,
-                start_new_session=own_session,
-                cwd=folder,
+                start_new_session=aside_in is not None,
+                cwd=aside_in,
+                pass_fds=pass_fds,
             )
     except subprocess.TimeoutExpired as error:
         raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
@@ -88,7 +90,9 @@ def hand_over(arguments: Sequence[str], environment: Mapping[str, str] | None = 
         return subprocess.call(list(arguments), env=environment)
 
 
-def start_aside(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+def start_aside(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> int:
     """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid.
 
     Raises ProgramMissing, and OSError for a log that cannot be written.
@@ -104,6 +108,7 @@ def start_aside(arguments: Sequence[str], log: Path, environment: Mapping[str, s
                 env=environment,
                 cwd=log.parent,
                 start_new_session=True,
+                pass_fds=pass_fds,
             ).pid
     finally:
         os.close(descriptor)

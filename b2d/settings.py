@@ -22,6 +22,7 @@ class Settings:
     mirror: str = ""  # "": apt's own, else the list in iso/image.toml
     restrict: bool = False
     share: tuple[str, ...] = ("~",)  # folders that the guest has too, at the same path; PATH:ro read-only
+    mount_type: str = "auto"  # how QEMU's machines have them
     ssh_password: bool = False  # True: over SSH, the password counts too
     wait: int = 300  # seconds that up may take
     stop_wait: int = 30  # seconds that the guest has to power itself off

@@ -86,7 +86,7 @@ def parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
 def _of_machine(it: App, name: str, paths: MachinePaths) -> Iterator[Part]:
     folder = f"machines/{name}"
     yield Part(f"{folder}/info.json", lambda: _json(about.machine(it, name)))
-    logs = (paths.spec, paths.qemu_record, paths.serial_log, paths.qemu_log, paths.virtualbox_log)
+    logs = (paths.spec, paths.qemu_record, paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.virtualbox_log)
     yield from (_log(f"{folder}/{path.name}", path) for path in logs if os.path.exists(path))  # noqa: PTH110  as above
     yield Part(f"{folder}/docker.log", lambda: _docker_log(it, name))
 

@@ -18,6 +18,7 @@ class Wishes(TypedDict, total=False):
     mirror: str
     restrict: bool
     share: list[str] | tuple[str, ...]
+    mount_type: str
     ssh_password: bool
     wait: int
     stop_wait: int

@@ -17,7 +17,7 @@ from b2d.packages import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
 from b2d.store import MachineStore
 from tests.fakes import FakeImages, FakeReporter
 
-ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)
+ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)  # that every package manager may have
 
 
 class FakeHost:
@@ -65,6 +65,7 @@ def an_examination(tmp_path: Path, **changes: object) -> Examination:
         virtualbox=no_virtualbox,
         ward=Ward(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
         spare_images=lambda _: [],
+        virtiofsd=lambda: ((0, 0), ""),
     )
     return replace(sound, **changes)  # type: ignore[arg-type]
 
@@ -84,12 +85,12 @@ def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
     assert [one.name for one in found if one.verdict == Verdict.BAD] == []
     names = [one.name for one in found]
     assert names == [
-        *("python", "qemu", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
+        *("python", "qemu", "folders", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
         *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images"),
         *("docker", "proxies", "authorities", "mirror", "docker variables"),
     ]
     assert "QEMU emulator version" in found[1].message
-    assert "mksquashfs version" in found[4].message
+    assert "mksquashfs version" in found[5].message
 
 
 def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -> None:

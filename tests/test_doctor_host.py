@@ -11,7 +11,8 @@ from b2d.doctor import Verdict, hypervisors, network, room, variables
 from b2d.doctor.hypervisors import Hardware
 from b2d.errors import B2dError, HypervisorUnusable
 from b2d.layout import Home
-from tests.test_doctor import an_examination, finding
+from b2d.packages import Installer
+from tests.test_doctor import FakeHost, a_program, an_examination, finding
 
 
 def hardware(tmp_path: Path, flags: str, *, kvm: bool = True) -> Hardware:
@@ -146,6 +147,26 @@ def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest
 
     monkeypatch.setattr("tempfile.gettempdir", none)
     assert "set TMPDIR" in room.temporary().fix
+
+
+@pytest.mark.parametrize(
+    ("qemu", "virtiofsd", "message", "needs"),
+    [
+        ("7.2.22", ((1, 13), "/v"), "by 9p, as virtiofs wants QEMU 8.2 or newer", ()),
+        ("10.0.13", ((1, 13), "/v"), "by virtiofs, /v", ()),
+        ("8.2.2", ((1, 10), "/v"), "by 9p, as virtiofs wants virtiofsd 1.11 or newer, and /v is not", ()),
+        ("8.2.2", ((0, 0), ""), "by 9p, which is slow with large files: virtiofsd is not installed", ("virtiofsd",)),
+    ],
+)
+def test_how_folders_are_had_is_told_with_what_would_be_quicker(
+    tmp_path: Path, qemu: str, virtiofsd: tuple[tuple[int, int], str], message: str, needs: tuple[str, ...]
+) -> None:
+    programs = {"qemu-system-x86_64": a_program(tmp_path, "qemu", f"echo QEMU emulator version {qemu}")}
+    programs["apt-get"] = a_program(tmp_path, "apt-get", "exit")
+    host = Installer(programs.get, FakeHost().run, True)
+    here = an_examination(tmp_path, installer=host, virtiofsd=lambda: virtiofsd, platform="linux")
+    found = finding(here, "folders")
+    assert (found.message, found.needs, bool(found.fix)) == (message, needs, bool(needs))
 
 
 def test_who_cannot_say_anything_does_not_end_the_examination(tmp_path: Path) -> None:

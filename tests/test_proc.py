@@ -35,9 +35,9 @@ def test_a_program_may_be_given_another_environment() -> None:
     assert done.stdout == b"b\n"
 
 
-def test_a_program_in_its_own_session_is_not_reached_by_this_terminal() -> None:
+def test_a_program_aside_is_not_reached_by_this_terminal(tmp_path: Path) -> None:
     script = "ps -o sid= -p $$ || echo $$"
-    own = proc.run(["sh", "-c", script], timeout_s=SHORT_S, own_session=True).stdout
+    own = proc.run(["sh", "-c", script], timeout_s=SHORT_S, aside_in=tmp_path).stdout
     assert int(own) != os.getsid(0)
     assert int(proc.run(["sh", "-c", "ps -o sid= -p $$"], timeout_s=SHORT_S).stdout) == os.getsid(0)
 

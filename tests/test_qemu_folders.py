@@ -11,6 +11,7 @@ from b2d.drivers import qemu_folders
 from b2d.drivers.qemu_launch import Launcher
 from b2d.errors import B2dError, WrongState
 from b2d.layout import MachinePaths
+from b2d.model import MachineSpec
 from tests import tiny
 from tests.line_guest import guest
 from tests.test_qemu_arguments import DIRECT
@@ -19,8 +20,12 @@ from tests.test_qemu_launch import called, driver, paths, saved
 __all__ = ["paths"]  # the fixture
 
 
+def sharing(*shared: str) -> MachineSpec:
+    return replace(tiny.spec(), folders=shared)
+
+
 def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path: Path) -> None:
-    given = qemu_folders.arguments(["/home/me", "/data, of mine:ro"], MachinePaths(tmp_path))
+    given = qemu_folders.arguments(sharing("/home/me", "/data, of mine:ro"), MachinePaths(tmp_path))
     first = "local,id=b2d-0,path=/home/me,security_model=none,multidevs=remap"
     second = "local,id=b2d-1,path=/data,, of mine,security_model=none,multidevs=remap,readonly=on"
     assert [word for option, word in pairwise(given) if option == "-fsdev"] == [first, second]
@@ -29,7 +34,7 @@ def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path
 
 
 def test_a_machine_that_shares_nothing_gets_nothing_more(tmp_path: Path) -> None:
-    assert qemu_folders.arguments([], MachinePaths(tmp_path)) == []
+    assert qemu_folders.arguments(sharing(), MachinePaths(tmp_path)) == []
 
 
 def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
@@ -45,7 +50,7 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
     spec = replace(tiny.spec(), folders=(str(paths.folder), "/nowhere/to be found"))
     driver(paths, spec).create(b"payload")
     words = called(paths, spec)
-    assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap" in words
+    assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in words
     assert "virtio-9p-pci,fsdev=b2d-1,mount_tag=not-1" in words
     assert len(qemu_folders.ABSENT) == len(seed.SHARE)  # seen on 7.2: else some saved states do not load

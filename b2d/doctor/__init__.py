@@ -33,6 +33,7 @@ class Examination:
     virtualbox: Callable[[], str]
     ward: Ward
     spare_images: Callable[[Collection[str]], list[Image]]  # but for those that are used
+    virtiofsd: Callable[[], tuple[tuple[int, int], str]]  # version and path
     hypervisor: str = "qemu"  # that a new machine would get
     unread: ConfigError | None = None  # why the settings are not those that a person wrote
     installer: Installer = field(default_factory=Installer)
@@ -73,7 +74,10 @@ class Examination:
 
     def _host(self) -> Iterator[Finding]:
         yield programs.python(self.python)
-        yield programs.qemu(self.installer, self._without("qemu"))
+        qemu = programs.qemu(self.installer, self._without("qemu"))
+        yield qemu
+        if self.platform == "linux" and qemu.verdict == Verdict.GOOD:
+            yield programs.folders_by(self.installer, qemu, self.virtiofsd)
         no_disk = "no disk can be made without it"
         yield programs.program(
             self.installer, Needed("qemu-img", QEMU_IMG, "--version", self._without("qemu"), no_disk)

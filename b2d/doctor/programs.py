@@ -1,13 +1,13 @@
 """The programs of this host: Python, QEMU, what images are packed with, and docker's client."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from b2d import proc
+from b2d import folders, proc
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
-from b2d.packages import DOCKER, QEMU, Installer
+from b2d.packages import DOCKER, QEMU, VIRTIOFSD, Installer
 
 PYTHON = (3, 11)
 QEMU_PROGRAM = "qemu-system-x86_64"
@@ -45,6 +45,19 @@ def qemu(installer: Installer, without: Verdict) -> Finding:
     if found.verdict == Verdict.GOOD and _version(found.message.encode()) < QEMU_TRIED:
         return doubtful("qemu", f"{found.message}: older than what b2d is tried with", "install a newer QEMU")
     return found
+
+
+def folders_by(installer: Installer, qemu: Finding, virtiofsd: Callable[[], tuple[tuple[int, int], str]]) -> Finding:
+    """How machines of QEMU have this host's folders."""
+    if _version(qemu.message.encode()) < folders.QEMU:
+        return good("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
+    version, path = virtiofsd()
+    if version >= folders.VIRTIOFSD:
+        return good("folders", f"by virtiofs, {path}")
+    if path:
+        return good("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
+    message = "by 9p, which is slow with large files: virtiofsd is not installed"
+    return Finding("folders", Verdict.DOUBTFUL, message, installer.line([VIRTIOFSD]), needs=(VIRTIOFSD,))
 
 
 def program(installer: Installer, needed: Needed) -> Finding:

@@ -37,14 +37,20 @@ STATES = {
 
 
 class QemuDriver(DataDisk):
-    """Driver and all the abilities of ports.py for one machine; `accelerator` is that setting."""
+    """Driver and all the abilities of ports.py for one machine; `accelerator` and `mount_type` are those settings."""
 
     def __init__(
-        self, spec: MachineSpec, paths: MachinePaths, image: Callable[[], Image], accelerator: str = "auto"
+        self,
+        spec: MachineSpec,
+        paths: MachinePaths,
+        image: Callable[[], Image],
+        accelerator: str = "auto",
+        mount_type: str = "auto",
     ) -> None:
         super().__init__(spec, paths)
         self._image = image
         self._accelerator = accelerator
+        self._mount_type = mount_type
 
     def check(self) -> None:
         self._launcher().check()
@@ -59,7 +65,8 @@ class QemuDriver(DataDisk):
     def delete(self) -> None:
         with held_back(), refusals_told(self._paths.folder):
             self._process.end()
-            for path in (self._paths.qemu_saved, self._paths.serial_log, self._paths.qemu_log):
+            paths = self._paths
+            for path in (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log):
                 path.unlink(missing_ok=True)
             self._paths.disk_qcow2.unlink(missing_ok=True)  # last: while it is there, so is the machine
 
@@ -126,12 +133,14 @@ class QemuDriver(DataDisk):
             qemu_folders.take(self._paths, self._spec.name)
 
     def give_folders(self) -> list[str]:
+        launch = self._process.launch()
+        if launch is not None and not all(one is not None and is_alive(one) for one in launch.servers):
+            raise WrongState("their virtiofsd has ended, and who asks it for a file waits until: b2d restart")
         if not self._paths.taken.exists():
             return []
         from b2d.drivers import qemu_folders
 
         self._running()
-        launch = self._process.launch()
         found = qemu_folders.give(self._paths, self._spec.folders, launch.missing if launch is not None else ())
         self._paths.taken.unlink(missing_ok=True)
         return found
@@ -193,12 +202,12 @@ class QemuDriver(DataDisk):
             return picture.read_bytes()
 
     def _launcher(self, as_before: Sequence[str] = ()) -> "Launcher":
-        """What starts it, with the memory and CPUs of an earlier start where that one is to go on."""
+        """What starts it, with the hardware of an earlier start where that one is to go on."""
         from b2d.drivers import qemu_arguments
         from b2d.drivers.qemu_launch import Launcher
 
         spec = qemu_arguments.as_started(self._spec, as_before)
-        return Launcher(spec, self._paths, self._image, self._accelerator)
+        return Launcher(spec, self._paths, self._image, self._accelerator, self._mount_type, as_before)
 
     def _ask(self) -> MachineState:
         """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""

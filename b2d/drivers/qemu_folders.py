@@ -1,22 +1,29 @@
-"""Folders of this host in a machine of QEMU: a 9p device for each, and a line on which the guest is told to let go.
+"""Folders of this host in a machine of QEMU: a device for each, of virtiofs or of 9p, and a line to the guest.
 
-QEMU saves no machine whose guest has one mounted: what its server knows of open files is in no saved state.
+QEMU saves no machine whose guest has one of 9p mounted, as what is known of open files is in no saved state: the guest
+is told on the line to let go. A virtiofsd tells QEMU what it knows, and its folders stay.
 """
 
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from b2d import folders, seed, sockets
 from b2d.drivers import line
 from b2d.drivers.qemu_arguments import value
 from b2d.drivers.qmp import Qmp
 from b2d.errors import B2dError, WrongState
-from b2d.files import private_folder
+from b2d.files import private_folder, write_whole
 from b2d.layout import MachinePaths
+from b2d.model import MachineSpec
 from b2d.wait import wait_until
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtiofsd import Served
 
 LET_GO, HAVE = "folders let-go", "folders have"
 ANSWER_S = 30.0  # an emulated guest that asks its Docker for names takes some seconds
@@ -24,6 +31,7 @@ FORGOTTEN_S = 2.0  # for QEMU to see that nothing is open any more
 BLOCKED = "VirtFS"  # in QEMU's reason why a machine cannot be saved
 HELD, WITHOUT = "held ", "without "
 ABSENT = "not-"  # as long as SHARE: the size of a device's registers follows from its name, and so whether a state fits
+VIRTIOFS, PLAN9 = "virtiofs", "9p"  # the setting mount_type
 
 
 def missing(shared: Sequence[str]) -> list[int]:
@@ -32,29 +40,78 @@ def missing(shared: Sequence[str]) -> list[int]:
     return [number for number, path in paths if not (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK))]  # noqa: PTH112
 
 
-def arguments(shared: Sequence[str], paths: MachinePaths, without: Iterable[int] = ()) -> list[str]:
-    """The devices. One whose folder is missing is there too, or no saved state would fit: but by another name.
+def arguments(
+    spec: MachineSpec, paths: MachinePaths, without: Iterable[int] = (), descriptors: Sequence[int] | None = None
+) -> list[str]:
+    """The devices: of virtiofs with `descriptors`, each the connection to its virtiofsd, of 9p else.
 
-    Ownership is the host's own (`none`): what root in a container writes is the person's who runs QEMU.
+    One whose folder is missing is there too, or no saved state would fit: but by another name.
     """
-    if not shared:
+    if not spec.folders:
         return []
-    found = []
-    for number, folder in enumerate(map(folders.parse, shared)):
-        name = seed.share(number)
-        path, tag = (
-            (paths.nothing, name.replace(seed.SHARE, ABSENT)) if number in without else (Path(folder.host), name)
-        )
-        mode = ",readonly=on" if folder.read_only else ""
-        local = f"local,id={name},path={value(path)},security_model=none,multidevs=remap{mode}"
-        found += ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={tag}"]
+    names = [(seed.share(number), number in without) for number in range(len(spec.folders))]
+    tagged = [(name, name.replace(seed.SHARE, ABSENT) if is_missing else name) for name, is_missing in names]
+    if descriptors is not None:
+        found = _virtiofs(tagged, spec.memory_mib, descriptors)
+    else:
+        found = _plan9(tagged, _lent(spec, paths, without))
     socket = paths.line_socket if sockets.fits(paths.line_socket) else paths.line_socket.name
     chardev = f"socket,id=line,path={value(socket)},server=on,wait=off"
     return [*found, "-chardev", chardev, "-serial", "chardev:line"]
 
 
+def _plan9(tagged: Iterable[tuple[str, str]], lent: Iterable[tuple[Path, bool]]) -> list[str]:
+    """Ownership is the host's own (`none`): what root in a container writes is the person's who runs QEMU."""
+    found = []
+    for (name, tag), (path, read_only) in zip(tagged, lent, strict=True):
+        mode = ",readonly=on" if read_only else ""
+        local = f"local,id={name},path={value(path)},security_model=none,multidevs=remap{mode}"
+        found += ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={tag}"]
+    return found
+
+
+def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: Iterable[int]) -> list[str]:
+    """The guest's memory is a file that each virtiofsd reads and writes."""
+    memory = f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on"
+    found = ["-object", memory, "-machine", "memory-backend=memory"]
+    for (name, tag), descriptor in zip(tagged, descriptors, strict=True):
+        chardev = f"socket,id={name},fd={descriptor}"
+        found += ["-chardev", chardev, "-device", f"vhost-user-fs-pci,chardev={name},tag={tag}"]
+    return found
+
+
+@contextmanager
+def served(
+    program: str, spec: MachineSpec, paths: MachinePaths, without: Iterable[int] = ()
+) -> Iterator[list["Served"] | None]:
+    """A virtiofsd for each folder, those that QEMU has taken by the end of the block go on; without a `program` None.
+
+    Raises B2dError and OSError.
+    """
+    if not program:
+        yield None
+        return
+    from b2d.drivers import virtiofsd
+
+    write_whole(paths.virtiofsd_log, b"")
+    with ExitStack() as connections:
+        found = []
+        for path, read_only in _lent(spec, paths, without):
+            found.append(virtiofsd.start(program, path, paths, read_only=read_only))
+            connections.push(found[-1].connection)
+        yield found
+
+
+def _lent(spec: MachineSpec, paths: MachinePaths, without: Iterable[int]) -> Iterator[tuple[Path, bool]]:
+    """Each folder, or what stands for it, and whether nobody may write there."""
+    for number, folder in enumerate(map(folders.parse, spec.folders)):
+        yield (paths.nothing, True) if number in without else (Path(folder.host), folder.read_only)
+
+
 def hint(said: str) -> str:
-    """What to type where that is the word of a QEMU that was built without 9p."""
+    """What to type where that is the word of a QEMU that was built without 9p, or cannot do with a virtiofsd."""
+    if re.search("vhost|memfd", said):
+        return f"B2D_MOUNT_TYPE={PLAN9} b2d up"
     return "B2D_SHARE=none b2d up --vm NEW" if re.search("fsdev|9p", said) else ""
 
 

@@ -4,11 +4,11 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from b2d import address, proc
-from b2d.drivers import accelerator, qemu_arguments, qemu_disk, qemu_folders
+from b2d import address, folders, proc
+from b2d.drivers import accelerator, qemu_arguments, qemu_disk, qemu_folders, virtiofsd
 from b2d.drivers.accelerator import Accelerator
 from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.errors import HypervisorUnusable
@@ -28,12 +28,15 @@ OTHERS = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Everything that is known before the start; `accelerator` is the setting: "auto", "kvm", "tcg" ..."""
+    """Everything that is known before the start; `accelerator` and `mount_type` are the settings of that name, and
+    `saved` the hardware of a machine that is to go on from saved."""
 
     spec: MachineSpec
     paths: MachinePaths
     image: Callable[[], Image]
     accelerator: str
+    mount_type: str = "auto"
+    saved: Sequence[str] = ()
 
     def check(self) -> None:
         """Raise HypervisorUnusable unless QEMU is there, and this Python can speak to it."""
@@ -55,16 +58,21 @@ class Launcher:
                 f"the machine gets 1 CPU instead of {self.spec.cpus}: "
                 "QEMU before 8.1 cannot emulate several without crashing some guests"
             )
+        if self.spec.folders and self.mount_type == qemu_folders.VIRTIOFS and not self._virtiofsd():
+            found.append("folders of this host are had by 9p: virtiofs wants QEMU 8.2, and virtiofsd 1.11, or newer")
         return found
 
     def plan(self) -> Launch:
         """What a start would be. A saved state depends on the hardware, not on the ports of this host."""
+        return self._planned(self._virtiofsd())
+
+    def _planned(self, program: str) -> Launch:
         spec = self.spec
         return Launch(
             endpoint=Endpoint(spec.address, spec.ssh_port, spec.docker_port),
             hardware=[
                 *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0)),
-                *qemu_folders.arguments(spec.folders, self.paths),
+                *qemu_folders.arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
             missing=tuple(qemu_folders.missing(spec.folders)),
@@ -75,30 +83,37 @@ class Launcher:
         self.check()
         address.refuse_taken(self.spec.address, (self.spec.ssh_port, self.spec.docker_port))
         process = QemuProcess(self.paths)
-        plan = replace(self.plan(), loader=identify(os.getpid()) if extra else None, disk=process.disk())
+        program = self._virtiofsd()
+        plan = replace(self._planned(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
             write_whole(log, b"")  # QEMU would make it readable by others
         qemu_folders.prepare(self.paths, plan.missing)
         if not extra:
             self.paths.taken.unlink(missing_ok=True)  # it mounts them when it boots
+        elif program and plan.missing:
+            write_whole(self.paths.taken, b"")  # so that it is told of: the guest has them still
         process.record(plan)
         try:
-            self._run(*qemu_folders.arguments(self.spec.folders, self.paths, plan.missing), *extra)
-            found = process.find()
+            with qemu_folders.served(program, self.spec, self.paths, plan.missing) as served:
+                self._run(plan.missing, served, extra)
+                found = process.find()
             if found is None:
                 raise HypervisorUnusable("QEMU ended as soon as it had started", hint="b2d logs --hypervisor")
-            process.record(replace(plan, process=found))
+            process.record(replace(plan, process=found, servers=tuple(one.process for one in served or ())))
         except BaseException:
             process.end()
             raise
 
-    def _run(self, *extra: str) -> None:
+    def _run(self, missing: Sequence[int], served: Sequence[virtiofsd.Served] | None, extra: Sequence[str]) -> None:
         """Return when QEMU has set everything up and gone to the background."""
-        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *self._logged(), *extra]
-        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, own_session=True, folder=self.paths.folder)
+        numbers = None if served is None else [one.connection.fileno() for one in served]
+        shared = qemu_folders.arguments(self.spec, self.paths, missing, numbers)
+        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *self._logged(), *shared, *extra]
+        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, aside_in=self.paths.folder, pass_fds=numbers or ())
         if done.exit_code != 0:
-            said = (done.stderr.decode(errors="replace") + text_of(self.paths.qemu_log)).strip()
+            theirs = text_of(self.paths.virtiofsd_log) if served else ""
+            said = (theirs + done.stderr.decode(errors="replace") + text_of(self.paths.qemu_log)).strip()
             last = said.splitlines()[-1].removeprefix(f"{command[0]}: ") if said else ""
             raise HypervisorUnusable(
                 f"QEMU did not start: {last or done.exit_code}", hint=qemu_folders.hint(last), details=said
@@ -111,6 +126,13 @@ class Launcher:
     def _arguments(self, spec: MachineSpec) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
         return qemu_arguments.arguments(spec, self.image(), self.paths, chosen, self._cpus(chosen))
+
+    def _virtiofsd(self) -> str:
+        """The program that serves folders; "" where they are had by 9p, as by a machine that was saved so."""
+        if not self.spec.folders or self.mount_type == qemu_folders.PLAN9 or "-fsdev" in self.saved:
+            return ""
+        program = virtiofsd.find()
+        return program if program and _version() >= folders.QEMU else ""
 
     def _cpus(self, chosen: Accelerator) -> int:
         wanted = self.spec.cpus or os.cpu_count() or 1

@@ -27,6 +27,7 @@ class Launch:
     process: ProcessIdentity | None = None  # None: b2d ended between QEMU's start and this record
     loader: ProcessIdentity | None = None  # the b2d that gives it a saved state, before which it does not run
     missing: tuple[int, ...] = ()  # numbers of the shared folders that were not there
+    servers: tuple[ProcessIdentity | None, ...] = ()  # of the shared folders, where they are had by virtiofs
     disk: int = 0  # the number of the data disk's file, by which a folder that was copied is told; 0: not known
 
 
@@ -75,6 +76,7 @@ class QemuProcess:
                 process=ProcessIdentity(**process) if process is not None else None,
                 loader=ProcessIdentity(**loader) if loader is not None else None,
                 missing=tuple(kept.get("missing", ())),
+                servers=tuple(ProcessIdentity(**one) if one else None for one in kept.get("servers", ())),
                 disk=int(kept.get("disk", 0)),
             )
         except (OSError, ValueError, KeyError, TypeError):

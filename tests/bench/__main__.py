@@ -15,6 +15,7 @@ from b2d.files import private_folder
 from b2d.image.build import BuildRequest, build
 from b2d.images import Images
 from b2d.layout import Home
+from tests import newer_qemu
 from tests.bench import clock, commands, copies, folders, machines, ports, report, room, sockets
 from tests.bench.rounds import Figure, Table, table
 from tests.fakes import FakeReporter
@@ -39,7 +40,7 @@ def main() -> int:
         published = ports.measure(home, asked.rounds)
         socket = sockets.measure(home, asked.rounds)
         copied = copies.measure(home, private_folder(Path(work) / "copies"), asked.rounds)
-        shared = folders.measure(home, asked.rounds)
+        shared = folders.measure(home, newer_qemu.made(private_folder(CACHE)), asked.rounds)
         given_back = room.measure(home, asked.rounds)
         after_sleep = clock.measure(home, asked.rounds)
     parts = (

@@ -1,14 +1,21 @@
-"""A folder of this host beside the disk in the guest: large files, small messages, many small files."""
+"""A folder of this host beside the disk in the guest: large files, small messages, many small files.
 
+By 9p and by virtiofs, each in a machine of its own, with a QEMU that has both."""
+
+import os
 import shlex
 import subprocess
 import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 
+from b2d.drivers.qemu_folders import PLAN9, VIRTIOFS
 from b2d.layout import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 
 MIB, SMALL = 64, 500
+WAYS = (PLAN9, VIRTIOFS)
 WORK = {
     f"write {MIB} MiB": f"dd if=/dev/zero of=big bs=1M count={MIB} conv=fsync 2>/dev/null",
     f"read {MIB} MiB": "dd if=big of=/dev/null bs=1M 2>/dev/null",
@@ -39,26 +46,40 @@ tar -cf /run/small.tar small && mkdir -p /var/lib/boot2docker/bench
 DISK = "/var/lib/boot2docker/bench"
 
 
-def measure(home: Home, rounds: int) -> Table:
-    """Two rows for each kind of work, in turn. `home` keeps an image already."""
-    found = table(*(row for work in WORK for row in (Figure(on_disk(work)), Figure(work, on_disk(work)))))
-    with tempfile.TemporaryDirectory(prefix="b2d-bench-") as folder:
-        share = {"B2D_HOME": str(home.root), "B2D_VM": "bench", "B2D_SHARE": folder, "B2D_MEMORY": "1024"}
-        environment = plain_environment(B2D_RESTRICT="1", B2D_CPUS="1", **share)
-        try:
-            seconds([B2D, "up"], environment)
-            _in_guest(environment, SMALL_FILES)
-            for _ in range(rounds):
-                for work, script in WORK.items():
-                    found.add(on_disk(work), _takes(environment, DISK, script))
-                    found.add(work, _takes(environment, folder, script))
-        finally:
-            seconds([B2D, "delete", "--yes"], environment)
+def measure(home: Home, programs: Path, rounds: int) -> Table:
+    """Three rows for each kind of work, in turn. `home` keeps an image already; QEMU is in the folder `programs`."""
+    rows = []
+    for work in WORK:
+        rows += [Figure(on_disk(work)), *(Figure(by(work, way), on_disk(work)) for way in WAYS)]
+    found = table(*rows)
+    with ExitStack() as machines:
+        folder = machines.enter_context(tempfile.TemporaryDirectory(prefix="b2d-bench-"))
+        there = {way: _machine(machines, home, programs, folder, way) for way in WAYS}
+        for _ in range(rounds):
+            for work, script in WORK.items():
+                found.add(on_disk(work), _takes(there[PLAN9], DISK, script))
+                for way, environment in there.items():
+                    found.add(by(work, way), _takes(environment, folder, script))
     return found
+
+
+def _machine(machines: ExitStack, home: Home, programs: Path, folder: str, way: str) -> dict[str, str]:
+    """The environment of one that has the folder in that way, and is deleted in the end."""
+    share = {"B2D_HOME": str(home.root), "B2D_VM": f"bench-{way}", "B2D_SHARE": folder, "B2D_MOUNT_TYPE": way}
+    environment = plain_environment(B2D_RESTRICT="1", B2D_CPUS="1", B2D_MEMORY="1024", **share)
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+    machines.callback(seconds, [B2D, "delete", "--yes"], environment)
+    seconds([B2D, "up"], environment)
+    _in_guest(environment, SMALL_FILES)
+    return environment
 
 
 def on_disk(work: str) -> str:
     return f"{work}, disk"
+
+
+def by(work: str, way: str) -> str:
+    return f"{work}, {way}"
 
 
 def _takes(environment: dict[str, str], folder: str, script: str) -> float:

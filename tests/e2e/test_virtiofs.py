@@ -1,0 +1,135 @@
+"""Folders of the host by virtiofs: all that holds of 9p, and what it is better at. Its process may die."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu_process import QemuProcess
+from b2d.identity import is_alive
+from b2d.model import ProcessIdentity
+from b2d.wait import wait_until
+from tests import newer_qemu
+from tests.e2e.conftest import Person
+from tests.e2e.test_guest_folders import (
+    FOLLOW,
+    PROJECT,
+    as_root,
+    in_project,
+    outside,
+    project,
+    test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_grows,
+    test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up,
+    test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning,
+    test_a_read_only_folder_is_read_and_not_written_even_by_root,
+    test_docker_run_finds_the_folder_that_somebody_works_in,
+    test_no_link_leads_out_of_a_folder,
+    test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users,
+    test_what_a_container_writes_is_the_person_s_on_the_host,
+    test_what_the_host_appends_stays_where_a_container_appends_too,
+)
+
+__all__ = [
+    "outside",
+    "project",
+    "test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_grows",
+    "test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up",
+    "test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning",
+    "test_a_read_only_folder_is_read_and_not_written_even_by_root",
+    "test_docker_run_finds_the_folder_that_somebody_works_in",
+    "test_no_link_leads_out_of_a_folder",
+    "test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users",
+    "test_what_a_container_writes_is_the_person_s_on_the_host",
+    "test_what_the_host_appends_stays_where_a_container_appends_too",
+]
+pytestmark = pytest.mark.qemu
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+
+
+@pytest.fixture(scope="module")
+def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
+    """Someone with a QEMU and a virtiofsd that are new enough; their machine is saved, from when there was 9p alone."""
+    path = f"{newer_qemu.made(test_cache)}{os.pathsep}{person.environment['PATH']}"
+    person.environment |= {"PATH": path, "B2D_SHARE": f"~,{outside}:ro", "B2D_MOUNT_TYPE": "9p"}
+    (person.folder / PROJECT).mkdir()
+    (person.folder / PROJECT / "source").write_text("of the host\n")
+    person.does("up")
+    person.makes_hello()
+    return person
+
+
+def mounted(person: Person) -> list[str]:
+    return person.does("ssh", "grep ' b2d-\\|^b2d-' /proc/mounts | cut -d ' ' -f 3").split()
+
+
+def test_a_machine_that_was_saved_with_9p_goes_on_so_and_has_virtiofs_from_its_next_boot(sharing: Person) -> None:
+    assert mounted(sharing) == ["9p", "9p"]
+    booted = sharing.does("ssh", BOOT)
+    sharing.does("save")
+    del sharing.environment["B2D_MOUNT_TYPE"]
+    sharing.does("up")
+    assert sharing.does("ssh", BOOT) == booted
+    assert mounted(sharing) == ["9p", "9p"]
+    sharing.does("restart")
+    assert mounted(sharing) == ["virtiofs", "virtiofs"]
+
+
+def test_a_file_is_mapped_for_shared_writing(sharing: Person, project: Path) -> None:
+    program = project / "mapped"
+    subprocess.run(["gcc", "-static", "-o", program, Path(__file__).with_name("mapped.c")], check=True)
+    (project / "page").write_text("of the host\n")
+    in_project(sharing, project, "exec ./mapped page 'of a map\n'")
+    assert (project / "page").read_text().startswith("of a map\n")
+
+
+@pytest.fixture
+def follower(sharing: Person, project: Path) -> Iterator[str]:
+    """A container that reads a log of this host as it grows."""
+    (project / "log").write_text("first\n")
+    name = "follower"
+    line = FOLLOW.format("/src/log")
+    sharing.docker("run", "-d", "--name", name, "-v", f"{project}:/src", "hello", "sh", "-c", line)
+    wait_until(lambda: sharing.docker("logs", name) == "first\n", what="the first line", timeout_s=30, interval_s=0.5)
+    yield name
+    sharing.docker("rm", "-f", name)
+
+
+def test_a_machine_is_saved_while_a_container_has_a_file_open(sharing: Person, project: Path, follower: str) -> None:
+    booted = sharing.does("ssh", BOOT)
+    sharing.does("save")
+    assert sharing.b2d("status").stdout == b"saved\n"
+    with (project / "log").open("a") as log:
+        log.write("meanwhile\n")
+    sharing.does("up")
+    assert sharing.does("ssh", BOOT) == booted
+    read = "first\nmeanwhile\n"
+    wait_until(lambda: sharing.docker("logs", follower) == read, what="the next", timeout_s=30, interval_s=0.5)
+
+
+def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
+    servers = served(sharing)
+    assert len(servers) == 2
+    sharing.does("stop")
+    wait_until(lambda: not any(map(is_alive, servers)), what="their end", timeout_s=5)
+    assert not list(sharing.paths.folder.glob("virtiofsd.sock*"))
+
+
+def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Person, project: Path) -> None:
+    sharing.does("up")
+    os.kill(served(sharing)[0].pid, signal.SIGKILL)
+    said = sharing.b2d("up")
+    assert said.returncode == 0
+    assert b"b2d restart" in said.stderr
+    assert sharing.does("status") == "running\n"
+    sharing.environment["B2D_STOP_WAIT"] = "5"
+    sharing.does("restart")
+    assert sharing.does("ssh", as_root(f"cat '{project}/source'")) == (project / "source").read_text()
+
+
+def served(person: Person) -> list[ProcessIdentity]:
+    launch = QemuProcess(person.paths).launch()
+    assert launch is not None
+    return [one for one in launch.servers if one is not None]
