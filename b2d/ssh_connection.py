@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from paramiko import HostKeys, PKey, Transport
 
 USER = "docker"
-CONNECT_S = 5.0  # for the first attempt, until sshd greets; the others have more
-HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds on a CPU that VirtualBox emulates
-PATIENCE_S = 20.0  # in which they begin: sshd may still be on its way
+CONNECT_S = 5.0  # for the first attempt, until sshd greets
+CONNECT_GROWTH = 3  # from one attempt to the next: a busy CPU that VirtualBox emulates takes half a minute to greet
+HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds there too; no attempt has more
+PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
 ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
 # The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
@@ -36,7 +37,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths) -> "Transport":
 
     def attempt() -> bool:
         try:
-            found.append(_attempt(endpoint, paths, key, min(CONNECT_S * 2 ** len(last), ANSWER_S)))
+            found.append(_attempt(endpoint, paths, key, min(CONNECT_S * CONNECT_GROWTH ** len(last), HANDSHAKE_S)))
         except AuthenticationException as error:
             raise WrongState(
                 f"the guest does not know the key {paths.ssh_key}", hint="b2d restart", details=str(error)

@@ -44,19 +44,26 @@ def interact(channel: "Channel") -> None:
 
 
 def _show(channel: "Channel", resized: int) -> None:
-    size, screen = _size(), sys.stdout.fileno()
-    channel.resize_pty(size.columns, size.lines)  # it may have changed since give()
+    screen = sys.stdout.fileno()
+    _tell_size(channel)  # it may have changed since give()
     while True:
         ready, _, _ = select.select([channel.fileno(), resized], [], [])
         if resized in ready:
             os.read(resized, streams.CHUNK)
-            size = _size()
-            channel.resize_pty(size.columns, size.lines)
+            _tell_size(channel)
         if channel.fileno() in ready:
             chunk = channel.recv(streams.CHUNK)
             if not chunk:
                 return
             streams.write(screen, chunk)
+
+
+def _tell_size(channel: "Channel") -> None:
+    from paramiko import SSHException
+
+    size = _size()
+    with suppress(SSHException):  # what ran there has ended, and what it wrote is still to be read
+        channel.resize_pty(size.columns, size.lines)
 
 
 def _size() -> os.terminal_size:

@@ -1,6 +1,7 @@
 """The guest over SSH: who it is, what is sent and what comes back, and that nothing waits for ever."""
 
 import os
+import pty
 import socket
 import subprocess
 import threading
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paramiko import Ed25519Key, RSAKey
+from paramiko import Channel, Ed25519Key, RSAKey
 
 from b2d import keys, ssh, ssh_connection
 from b2d.errors import B2dError, OutOfTime, WrongState
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
 from b2d.ssh import SshGuest, command_line
+from b2d.wait import wait_until
 from tests.sshd import Sshd, guest_of, machine
 
 TEN_MB = 10_000_000
@@ -209,9 +211,9 @@ def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
     guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssh_connection, "CONNECT_S", 0.3)
-    sshd.greets_after_s = 1
+    sshd.greets_after_s = 1.5
     assert guest.run("echo there", 10).stdout == b"there\n"
-    assert sshd.connections == 3  # 0.3, 0.6, 1.2 s
+    assert sshd.connections == 3  # 0.3, 0.9, 2.7 s
 
 
 @pytest.mark.usefixtures("impatient")
@@ -244,6 +246,25 @@ def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd:
 
 
 # what is sent, and what comes back
+
+
+def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
+    guest: SshGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ssh._begin
+
+    def begin_and_end(channel: Channel, command: str | None) -> None:
+        begin(channel, command)
+        wait_until(lambda: channel.closed, what="its end", timeout_s=10)
+
+    monkeypatch.setattr(ssh, "_begin", begin_and_end)
+    screen, line = pty.openpty()
+    with os.fdopen(line, "r+b", buffering=0) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert guest.on_terminal("echo quick; exit 3") == 3
+        assert os.read(screen, 100) == b"quick\n"
+    os.close(screen)
 
 
 def test_a_command_s_output_and_exit_code_come_back(guest: SshGuest) -> None:
