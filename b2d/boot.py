@@ -29,10 +29,11 @@ TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Do
 # A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
 # hypervisor has taken the connection, and sends it on only after seconds, when nobody waits for it any more. So a
 # guest that boots is not asked before it has named a stage, unless it keeps silent; then with short attempts.
-# Once dockerd runs a patient one: it listens seconds before it answers, and a greeting that is given up costs it
-# more time than one that waits. When the machine ends, so does the connection.
+# Once dockerd runs a patient one: it listens seconds before it answers, an emulated one ten minutes, and each greeting
+# that was given up costs it more time than one that waits. When the machine ends, so does the connection.
 ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
+LONGEST_S = 60.0  # what the guest says meanwhile is read after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +216,12 @@ class _Watch:
         return self._reached == len(ORDER) if self._stage else time.monotonic() >= self._silent_until
 
     def _ask(self) -> bool:
-        timeout_s = max(self._attempt_s, ATTEMPT_S) if self._stage else self._attempt_s
+        shortest_s, longest_s = (ATTEMPT_S, LONGEST_S) if self._stage else (0.0, ATTEMPT_S)
+        timeout_s = max(self._attempt_s, shortest_s)
         begin = time.monotonic()
         self.answer = self._ping(timeout_s)
         if time.monotonic() - begin >= timeout_s:  # a slow guest is given more and more
-            self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, ATTEMPT_S)
+            self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, longest_s)
         return self.answer is not None
 
     def _end(self, state: MachineState) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from b2d import boot as boot_module
 from b2d.boot import BOOTS, GOES_ON, RUNS, Patience, await_docker
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
 from b2d.model import MachineState
@@ -86,6 +87,18 @@ def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> N
     assert times[0] == RUNS.attempt_s
     assert times == sorted(times)
     assert times[-1] > 0.4
+
+
+def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boot_module, "ATTEMPT_S", 0.1)
+    monkeypatch.setattr(boot_module, "LONGEST_S", 0.2)
+    boot = Boot(ALL, answers_after="docker")
+    boot.takes_s = 0.198
+    boot.awaited(patience=replace(BOOTS, silence_s=10, attempt_s=0.01))
+    times = [timeout_s for timeout_s, line in boot.attempts if line == ALL[-1]]
+    assert times == pytest.approx([0.1, 0.125, 0.156, 0.195, 0.2], abs=0.001)
 
 
 def test_a_guest_that_goes_on_is_not_hurried() -> None:
