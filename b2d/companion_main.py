@@ -66,10 +66,12 @@ def _served(it: App, path: Path, engine: DockerApi) -> Iterator[None]:
         yield
 
 
-def _tell_the_time(it: App, driver: Driver, engine: DockerApi, name: str) -> None:
+def _tell_the_time(it: App, driver: Driver, engine: DockerApi, name: str) -> bool:
     answer = ping(engine, ANSWER_S)
-    if answer is not None:
-        put_right(answer, lambda: ping(engine, ANSWER_S), driver, it.machine(name).guest, it.reporter, time.time)
+    if answer is None:
+        return False
+    put_right(answer, lambda: ping(engine, ANSWER_S), driver, it.machine(name).guest, it.reporter, time.time)
+    return True
 
 
 def _clocks() -> tuple[float, float]:

@@ -16,6 +16,7 @@ class Host:
     day: float = 1_800_000_000.0
     steady: float = 100.0
     woken: list[float] = field(default_factory=list)
+    deaf: int = 0  # how often the guest is told in vain
 
     def clocks(self) -> tuple[float, float]:
         return self.day, self.steady
@@ -28,13 +29,14 @@ class Host:
         self.day += day
         self.steady += steady
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         self.woken.append(self.day)
+        return len(self.woken) > self.deaf
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]]) -> int:
+def looks(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]], deaf: int = 0) -> int:
     """How often the guest is told in that course of things."""
-    host = Host(passes)
+    host = Host(passes, deaf=deaf)
     monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: host.wait(seconds))
     awake.after_sleep(host.wake, host.runs, host.clocks)
     return len(host.woken)
@@ -58,3 +60,9 @@ def test_a_guest_is_told_once_for_each_sleep(
 ) -> None:
     assert looks(monkeypatch, [AWAKE, what, AWAKE, AWAKE]) == told
     assert looks(monkeypatch, [what, AWAKE, what]) == 2 * told
+
+
+def test_a_guest_that_does_not_listen_yet_is_told_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = (3600.0, 1.0)
+    assert looks(monkeypatch, [slept, *[AWAKE] * 10], deaf=3) == 4
+    assert looks(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == awake.TRIES

@@ -21,8 +21,9 @@ from tests.vbox.case import manage
 from tests.vbox.kept import saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
-SLEPT_S, RIGHT_S = 10.0, 15.0  # 5 when nothing else runs on this computer
-RESUME_S = 20.0  # 10 when nothing else runs on this computer
+SLEPT_S = 10.0
+RIGHT_S, RESUME_S = 5.0, 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
+QUESTIONS, QUESTION_S = 4, 30.0
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def test_a_saved_machine_is_up_in_seconds_and_runs_a_container(person: Person) -
     begin = time.monotonic()
     person.does("up")
     took = time.monotonic() - begin
+    assert took < RESUME_S + questions_s(person)
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
-    assert took < RESUME_S
     assert person.does("status") == "running\n"
 
 
@@ -83,9 +84,7 @@ def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person
 
 def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
     """Where a host sleeps all stands still; the machine and its companion are what matters."""
-    facts = MachineStore(person.home).read_env(NAME)
-    assert facts is not None
-    engine = DockerApi.of(facts.docker)
+    engine, limit_s = docker(person), RIGHT_S + questions_s(person)
     for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
@@ -93,11 +92,27 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
         os.kill(pid, signal.SIGCONT)
     begin = time.monotonic()
     wait_until(
-        lambda: abs(behind_s(ping(engine, RIGHT_S), time.time()) or 99) <= TOLERANCE_S, what="its clock", timeout_s=60
+        lambda: abs(behind_s(ping(engine, QUESTION_S), time.time()) or 99) <= TOLERANCE_S,
+        what="its clock",
+        timeout_s=60,
+        interval_s=0.5,
     )
-    assert time.monotonic() - begin < RIGHT_S
+    assert time.monotonic() - begin < limit_s
     log = person.paths.companion_log
-    wait_until(lambda: " s behind; it " in log.read_text(), what="the companion's second look", timeout_s=RIGHT_S)
+    wait_until(lambda: " s behind; it " in log.read_text(), what="the companion's second look", timeout_s=limit_s)
+
+
+def docker(person: Person) -> DockerApi:
+    facts = MachineStore(person.home).read_env(NAME)
+    assert facts is not None
+    return DockerApi.of(facts.docker)
+
+
+def questions_s(person: Person) -> float:
+    """What a few questions to its Docker take now, in seconds."""
+    begin = time.monotonic()
+    assert ping(docker(person), QUESTION_S) is not None
+    return QUESTIONS * (time.monotonic() - begin)
 
 
 def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
