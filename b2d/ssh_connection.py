@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 USER = "docker"
 CONNECT_S = 5.0  # for the first attempt, until sshd greets
 CONNECT_GROWTH = 3  # from one attempt to the next: a busy CPU that VirtualBox emulates takes half a minute to greet
-HANDSHAKE_S = 60.0  # for its key exchange, which takes seconds there too; no attempt has more
+HANDSHAKE_S = 60.0  # for its key exchange, and again for letting us in: each takes a quarter of a minute there too
 PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
-ANSWER_S = 15.0  # for one answer of a guest that has let us in, or is about to
+ANSWER_S = 30.0  # for one answer of a guest that has let us in
 # The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -76,7 +76,7 @@ def _attempt(endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: f
     transport = Transport(connection)
     transport.banner_timeout = greeting_s
     transport.handshake_timeout = HANDSHAKE_S
-    transport.auth_timeout = ANSWER_S
+    transport.auth_timeout = HANDSHAKE_S
     options = transport.get_security_options()
     options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
     options.kex = tuple(name for name in KEX if name in options.kex)
@@ -122,7 +122,7 @@ def _authenticate(transport: "Transport", key: "PKey") -> None:
     try:
         transport.auth_publickey(USER, key)
     except AuthenticationException as error:
-        if not transport.is_active() or time.monotonic() - begin >= ANSWER_S:
+        if not transport.is_active() or time.monotonic() - begin >= HANDSHAKE_S:
             raise SSHException(str(error)) from error
         raise
 
