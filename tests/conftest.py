@@ -28,7 +28,6 @@ from b2d.model import Image
 from tests import tiny
 from tests.boxes import Box
 from tests.fakes import FakeReporter
-from tests.halves import is_beside
 from tests.mirrors import LocalDebian, served
 from tests.real_shells import COMMANDS, RealShell
 from tests.vbox.case import tiny_iso
@@ -46,12 +45,12 @@ NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each process has a half."""
+    """Of two processes one has what is tested in VirtualBox's lab, which has a network of its own: half of the time."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Halves(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "beside" if is_beside(Path(nodeid.partition("::")[0])) else "the rest"
+            return "lab" if "/test_in_lab.py::" in nodeid else "the rest"
 
     return Halves(config, log)
 

@@ -13,7 +13,6 @@ import pytest
 
 from b2d.layout import Home, MachinePaths
 from b2d.store import MachineStore
-from tests.halves import ADDRESS, is_beside
 
 NAME = "boot2docker-vm"
 LIMIT_S = 300
@@ -83,17 +82,13 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def person(
-    request: pytest.FixtureRequest, image_home: Home, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Person]:
+def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Someone new, whose home keeps an image already; all that they started ends with the module."""
     folder = tmp_path_factory.mktemp("person")
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
-    if is_beside(request.path):
-        environment["B2D_ADDRESS"] = ADDRESS
     someone = Person(home, folder, environment)
     yield someone
     someone.b2d("delete", "--yes")
