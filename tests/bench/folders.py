@@ -59,13 +59,14 @@ def measure(home: Home, programs: Path, rounds: int) -> Table:
             for work, script in WORK.items():
                 found.add(on_disk(work), _takes(there[PLAN9], DISK, script))
                 for way, environment in there.items():
-                    found.add(by(work, way), _takes(environment, folder, script))
+                    found.add(by(work, way), _takes(environment, str(Path(folder, way)), script))
     return found
 
 
 def _machine(machines: ExitStack, home: Home, programs: Path, folder: str, way: str) -> dict[str, str]:
     """The environment of one that has the folder in that way, and is deleted in the end."""
     share = {"B2D_HOME": str(home.root), "B2D_VM": f"bench-{way}", "B2D_SHARE": folder, "B2D_MOUNT_TYPE": way}
+    Path(folder, way).mkdir()
     environment = plain_environment(B2D_RESTRICT="1", B2D_CPUS="1", B2D_MEMORY="1024", **share)
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
     machines.callback(seconds, [B2D, "delete", "--yes"], environment)
