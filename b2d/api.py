@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from b2d import app, config
+from b2d.api_data import Data
 from b2d.app import App
 from b2d.errors import ConfigError
 from b2d.journal import Journal
@@ -16,11 +17,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from b2d.change import Change
-    from b2d.copying import Copied, Copying
-    from b2d.machine import Machine as Verbs
-    from b2d.model import CommandResult, Image, MachineState, Snapshot
+    from b2d.model import CommandResult, Image, MachineState
     from b2d.published import Place
-    from b2d.snapshots import Snapshots
     from b2d.store import RunningFacts
     from b2d.upgrade import Exchange, Outcome
     from b2d.wishes import Changes, Wishes
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 COMMAND_S = 600.0
 
 
-class Machine:
+class Machine(Data):
     """One machine by its name, which need not exist. A verb that is fulfilled already is fine.
 
     Settings count as options of the command line do. Threads may share it: two that change one machine at once are
@@ -151,6 +149,13 @@ class Machine:
         with closing(self._verbs.guest()) as guest:
             return guest.run(command_line(command), timeout_s)
 
+    def ssh_config(self) -> str:
+        """A block for OpenSSH's configuration, in which the machine has its own name."""
+        from b2d.openssh import block
+
+        facts = self.facts()
+        return block(self.name, facts.address, facts.ssh_port, self._verbs.paths)
+
     def logs(self, which: str = "console", lines: int | None = None) -> str:
         """What was written down: `console`, `docker`, `hypervisor` or `b2d`; the last lines, or all."""
         from b2d import about
@@ -181,32 +186,6 @@ class Machine:
     def rollback(self, *, saved_too: bool = False) -> "Outcome":
         """Go back to the image that it had before."""
         return self._exchange(saved_too).rollback()
-
-    def send(self, source: str | os.PathLike[str], to: str) -> "Copied":
-        """Copy a file or folder of this host to a path of the machine, as the user docker, whole or not at all."""
-        with self._copying() as copying:
-            return copying.send(os.fspath(source), to)
-
-    def fetch(self, source: str, to: str | os.PathLike[str]) -> "Copied":
-        """The other way."""
-        with self._copying() as copying:
-            return copying.fetch(source, os.fspath(to))
-
-    def snapshots(self) -> "list[Snapshot]":
-        """Those of its disk, the oldest first."""
-        return self._snapshots.all()
-
-    def snapshot(self, name: str) -> "Snapshot":
-        """Keep what is on the disk now, of a machine that runs or is off."""
-        return self._snapshots.create(name)
-
-    def restore(self, name: str) -> "Snapshot":
-        """Make the disk of a machine that is off what it was. What was written since is lost, without asking."""
-        return self._snapshots.restore(name, lambda _: None)
-
-    def forget(self, name: str) -> "Snapshot":
-        """Delete a snapshot; the disk stays as it is."""
-        return self._snapshots.delete(name)
 
     def __enter__(self) -> Self:
         """Up. Raises B2dError, and then it is as it was."""
@@ -246,26 +225,6 @@ class Machine:
             self.save()
         else:
             self.stop()
-
-    @property
-    def _verbs(self) -> "Verbs":
-        return self._app.machine()
-
-    @property
-    def _snapshots(self) -> "Snapshots":
-        from b2d.snapshots import Snapshots
-
-        it = self._app
-        return Snapshots(self.name, it.store, it.driver, self._verbs.guest, it.reporter)
-
-    @contextmanager
-    def _copying(self) -> "Iterator[Copying]":
-        from b2d.copying import Copying
-        from b2d.ports import PipesCommands
-
-        with closing(self._verbs.guest()) as guest:
-            assert isinstance(guest, PipesCommands)
-            yield Copying(self.name, guest, self._app.reporter)
 
     def _came_up(self, facts: "RunningFacts") -> "RunningFacts":
         from b2d import around

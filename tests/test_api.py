@@ -83,6 +83,16 @@ def test_snapshots(machine: b2d.Machine) -> None:
     assert machine.snapshots() == []
 
 
+def test_its_disk_and_the_way_in(machine: b2d.Machine) -> None:
+    machine.init()
+    assert (machine.disk().size, machine.disk().files) == (a_spec().disk_mib << 20, None)
+    assert machine.compact().done
+    with pytest.raises(WrongState):
+        machine.ssh_config()
+    machine.up()
+    assert machine.ssh_config().startswith(f"Host box\n    HostName {ADDRESS}\n")
+
+
 def test_logs(machine: b2d.Machine, box: Box) -> None:
     machine.up()
     box.paths.serial_log.write_bytes(b"one\ntwo\xff\n")

@@ -110,6 +110,12 @@ def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
         assert machine.send(tmp_path / "sent", "/tmp/there").path == "/tmp/there"
         assert machine.fetch("/tmp/there", tmp_path / "back").files == 1
         assert (tmp_path / "back").read_bytes() == b"to and fro"
+        (config := tmp_path / "config").write_text(machine.ssh_config())
+        by_ssh = subprocess.run(["ssh", "-F", config, machine.name, "hostname"], stdout=subprocess.PIPE, check=True)
+        assert by_ssh.stdout == b"boot2docker\n"
+        files = machine.disk().files
+        assert files is not None and 0 < files.used < files.size
+        assert machine.compact().done
         assert machine.screenshot().startswith(b"\x89PNG")
         machine.save()
         machine.up()
