@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: L
     build(request_, reporter)
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
     assert reporter.texts("progress") == []
+
+
+def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildRequest) -> None:
+    build(request_, FakeReporter())
+    folder = request_.cache / "packages"
+    in_use = {path.name for path in folder.iterdir()}
+    for number, name in enumerate(["ab" * 32, f"{'cd' * 32}.part", "ef" * 32, *in_use]):
+        (folder / name).open("a").close()
+        before = time.time() - (29 if number == 2 else 31) * 86400
+        os.utime(folder / name, (before, before))
+    build(request_, FakeReporter())
+    assert {path.name for path in folder.iterdir()} == {*in_use, "ef" * 32}
 
 
 @pytest.mark.parametrize("at", ["InRelease", "isolinux"])

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,7 +108,9 @@ def gather(request: BuildRequest, reporter: Reporter) -> Gathered:
     plan = recipe.read(request.recipe)
     with _on_disk(request.output):
         cache = Cache(private_folder(request.cache / "packages"))
-        return Gathered(request, plan, _fetch(plan, request, cache, reporter), cache)
+        chosen = _fetch(plan, request, cache, reporter)
+        cache.drop_old(time.time(), {package.file.sha256 for package in chosen.all})
+        return Gathered(request, plan, chosen, cache)
 
 
 def assemble(gathered: Gathered, reporter: Reporter) -> BuiltImage:

@@ -1,7 +1,9 @@
 """Files come from a mirror whole and with the hash that the signed index gives them, or not at all."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     import requests
 
 AT_ONCE = 4
+HASHED = re.compile("[0-9a-f]{64}")
 ATTEMPTS = 3
 CHUNK = 1 << 18  # bytes
+KEPT_S = 30 * 86400.0  # since a build last had a use for a file
 LOCK_WAIT_S = 900.0  # as long as another b2d may need to fetch the same
 HINT_MIRROR = "another mirror: set B2D_MIRROR, or mirror in config.toml"
 
@@ -54,9 +58,18 @@ class Cache:
         if not path.is_file():
             return False
         if path.stat().st_size == wanted.size and _sha256(path) == wanted.sha256:
+            with suppress(PermissionError):  # of somebody who may only read here
+                os.utime(path)
             return True
         path.unlink()
         return False
+
+    def drop_old(self, now: float, used: Collection[str]) -> None:
+        """Remove what no build had a use for in the month before `now` (s since 1970), but for the hashes `used`."""
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another b2d does the same
+                if HASHED.match(path.name) and path.name not in used and now - path.stat().st_mtime > KEPT_S:
+                    path.unlink()
 
 
 class NotAsSigned(DownloadFailed):
