@@ -2,13 +2,39 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FILE_LIMIT = 16 << 20  # bytes of a file that is read whole; machine.json, keys and settings have some kilobytes
+TEXT_LIMIT = 4 << 20  # bytes of another program's log, from its end
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotRegularFileError(OSError):
+    """Something else than a file lies where a file should."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        kind = KINDS.get(stat.S_IFMT(mode), "something else")
+        super().__init__(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, f"it is {kind}, not a file", str(path))
+
+
+class FileTooLargeError(OSError):
+    """A file has more bytes than its reader has a use for."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
 
 
 @contextmanager
@@ -50,10 +76,38 @@ def allocated(path: Path) -> int:
     return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size  # none on Windows
 
 
-def text_of(path: Path) -> str:
-    """What another program wrote there, undecodable bytes replaced; "" where nothing can be read."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading; never wait for a writer or touch a device.
+
+    Raises NotRegularFileError for a folder, FIFO, socket or device, and OSError.
+    """
+    mode = path.stat().st_mode  # before it is opened: to open a device may do something
+    if not stat.S_ISREG(mode):
+        raise NotRegularFileError(path, mode)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):  # it was exchanged meanwhile
+        file.close()
+        raise NotRegularFileError(path, mode)
+    return file
+
+
+def read_bounded(path: Path, limit: int = FILE_LIMIT) -> bytes:
+    """Read a regular file of at most `limit` bytes. Raises NotRegularFileError, FileTooLargeError and OSError."""
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise FileTooLargeError(path, limit)
+    return content
+
+
+def text_of(path: Path, limit: int = TEXT_LIMIT) -> str:
+    """Read the last `limit` bytes that another program wrote, undecodable ones replaced; "" if that fails."""
     try:
-        return path.read_bytes().decode(errors="replace")
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+            return file.read(limit).decode(errors="replace")
     except OSError:
         return ""
 

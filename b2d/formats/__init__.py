@@ -1,0 +1,1 @@
+"""Binary and text formats of foreign files, parsed with limits."""
