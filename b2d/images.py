@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
 from b2d.files import private_folder, refusals_told, refuse_anothers, write_whole
-from b2d.image_files import Part, Stamp
+from b2d.image_files import Content, Part, Stamp
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
 from b2d.model import Extent, Image
@@ -109,10 +109,12 @@ class Images:
             if facts is None or not _is_sound(paths.iso, image.sha256, whole):
                 raise DownloadFailed(f"the image {image.version} is damaged: {paths.iso}", hint=HINT)
             if not all(_is_sound(path, part.sha256, whole) for path, part in _parts(paths, facts)):
-                image_files.unpack(paths)
-                for path, part in _parts(paths, facts):
+                again = _with_content(facts, image_files.unpack(paths))
+                for path, part in _parts(paths, again):
                     if not _is_sound(path, part.sha256, whole):
                         raise DownloadFailed(f"the image {image.version} is damaged: {path}", hint=HINT)
+                if again != facts:  # another version of b2d had unpacked it, and lays it out otherwise
+                    _write_facts(paths, again)
             if whole != seen:
                 write_whole(paths.checked, json.dumps(whole).encode())
 
@@ -140,20 +142,13 @@ class Images:
         known = _read_facts(paths)
         try:
             content = image_files.unpack(paths)
-            facts = Facts(
-                version=content.version or label or sha256[:12],
-                size=paths.iso.stat().st_size,
-                sources={**(known.sources if known else {}), source: time.time()},
-                kernel=content.kernel,
-                initrd=content.initrd,
-                arguments=content.arguments,
-                root=content.root,
-                stored=content.stored,
-            )
+            version, sources = content.version or label or sha256[:12], known.sources if known else {}
+            bare = Facts(version, paths.iso.stat().st_size, {**sources, source: time.time()})
+            facts = _with_content(bare, content)
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
             write_whole(paths.checked, json.dumps(stamps).encode())
-            write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+            _write_facts(paths, facts)
         except BaseException:
             if known is None:
                 _unlink(paths)
@@ -241,6 +236,22 @@ def _is_old(path: Path) -> bool:
 def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
     parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd), (paths.stored, facts.stored))
     return [(path, part) for path, part in parts if part is not None]
+
+
+def _with_content(facts: Facts, content: Content) -> Facts:
+    """The facts with what was unpacked of the image."""
+    return replace(
+        facts,
+        kernel=content.kernel,
+        initrd=content.initrd,
+        arguments=content.arguments,
+        root=content.root,
+        stored=content.stored,
+    )
+
+
+def _write_facts(paths: ImagePaths, facts: Facts) -> None:
+    write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
 
 
 def _is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:

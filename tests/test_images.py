@@ -368,3 +368,19 @@ def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writ
     images.adopt(iso, "debian")
     assert (old.exists(), fresh.exists(), unfinished.exists()) == (False, True, False)
     images.verify(image)
+
+
+def test_what_another_version_of_b2d_unpacked_is_made_anew_when_it_is_damaged(home: Home, tmp_path: Path) -> None:
+    """It lays files out otherwise: what is unpacked now has another hash than what was kept."""
+    images = Images(home)
+    image = images.adopt(a_file(tmp_path, a_b2d_iso(kernel=a_bzimage(an_elf()))), "debian")
+    paths = home.image(image.sha256)
+    old = json.loads(paths.facts.read_text())
+    old["kernel"] = {"sha256": "0" * 64, "size": 1}
+    paths.facts.write_text(json.dumps(old))
+    assert image.kernel is not None
+    image.kernel.write_bytes(b"what that version unpacked, but damaged")
+    images.verify(images.get(image.sha256))
+    assert (
+        json.loads(paths.facts.read_text())["kernel"]["sha256"] == hashlib.sha256(image.kernel.read_bytes()).hexdigest()
+    )
