@@ -42,7 +42,8 @@ def _click() -> int:
     try:
         from b2d.cli.tree import main as click_main
     except ImportError as error:
-        sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: pip install --force-reinstall b2d\n")
+        again = "in the checkout of this program: pip install --force-reinstall ."
+        sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: {again}\n")
         return 1
     except Exception as error:  # noqa: BLE001  a library that is another than it should be may raise anything
         sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {error}\n")

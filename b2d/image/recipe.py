@@ -77,7 +77,7 @@ def find() -> Path:
             return folder
     raise B2dError(
         "the recipe iso/image.toml is missing from this installation",
-        hint="pip install --force-reinstall b2d",
+        hint="in the checkout of this program: pip install --force-reinstall .",
     )
 
 

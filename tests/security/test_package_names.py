@@ -1,0 +1,65 @@
+"""No hint, page or metadata leads to a package of a name that is somebody else's (M15)."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.image import recipe
+from tests.conftest import ROOT
+from tests.prompt import Prompt
+
+OTHERS = ("b2d", "boot2docker")
+INSTALLERS = r"(?:pip3?|pipx|uv(?: tool| pip)?|conda|brew|npm|apt(?:-get)?|winget|poetry)"
+LEADS_ASTRAY = re.compile(
+    rf"{INSTALLERS}\s+(?:install|add|run|exec)\s[^\n`\"']*?(?<![\w./-])(?:b2d|boot2docker)(?![\w./-])"
+)
+TEXTS = ("b2d/**/*.py", "docs/*.md", "iso/**/*", "*.md", "pyproject.toml")
+
+
+def texts() -> list[Path]:
+    return [path for pattern in TEXTS for path in ROOT.glob(pattern) if path.is_file() and path.suffix != ".gpg"]
+
+
+def test_no_text_tells_to_install_another_persons_package() -> None:
+    found = [path for path in texts() if LEADS_ASTRAY.search(path.read_text(errors="replace"))]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pip install --force-reinstall b2d",
+        "pipx install boot2docker",
+        "uv tool install b2d",
+        "brew install boot2docker",
+    ],
+)
+def test_such_a_text_would_be_noticed(line: str) -> None:
+    assert LEADS_ASTRAY.search(f"try: {line}\n")
+
+
+def test_the_distribution_has_a_name_of_its_own_and_the_commands_keep_theirs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] not in OTHERS
+    assert set(project["scripts"]) == set(OTHERS)
+
+
+def test_an_installation_without_its_recipe_says_where_to_install_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "b2d/image/recipe.py"))
+    with pytest.raises(B2dError) as caught:
+        recipe.find()
+    assert not LEADS_ASTRAY.search(caught.value.hint)
+    assert "checkout" in caught.value.hint
+
+
+def test_an_installation_without_a_library_says_the_same(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ImportError('no click')")
+    told = Prompt(tmp_path).b2d("list", PYTHONPATH=str(tmp_path))
+    assert told.code == 1
+    assert "checkout" in told.err
+    assert not LEADS_ASTRAY.search(told.err)
