@@ -20,6 +20,7 @@ QUIET = frozenset(("-q", "--quiet"))
 FLAGS = QUIET | {"--json", "--unset"}  # of shellinit
 ABSENT, NOT_RUNNING = 3, 4  # as errors.py has them
 CTRL_C = 2  # SIGINT's number
+NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the writer of a FIFO that somebody put there
 LONGEST = 65536  # bytes, of a file that is looked into here
 
 
@@ -224,7 +225,7 @@ def _read(path: str) -> str:
 
 
 def _content(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | NEVER_WAIT)
     try:
         return os.read(descriptor, LONGEST)
     finally:

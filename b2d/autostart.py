@@ -11,7 +11,7 @@ from typing import Protocol
 
 from b2d import login_text, proc
 from b2d.errors import B2dError
-from b2d.files import refusals_told, write_whole
+from b2d.files import read_bounded, refusals_told, write_whole
 from b2d.layout import Home, MachinePaths
 from b2d.model import CommandResult
 
@@ -48,7 +48,7 @@ class LoginItem(Protocol):
 def of(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str = sys.platform) -> LoginItem:
     """The machine's, on this system."""
     name, mark = paths.folder.name, f"b2d: {paths.folder}"
-    b2d = [sys.executable, "-m", "b2d", "--quiet", "--dir", str(home.root), "--vm", name]
+    b2d = [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(home.root), "--vm", name]
     start, path = [*b2d, "up"], {"PATH": environ.get("PATH", os.defpath)}  # the hypervisor may lie anywhere
     if system == "win32":
         mark = "b2d-" + hashlib.sha256(os.fsencode(paths.folder)).hexdigest()  # schtasks answers in some code page
@@ -95,7 +95,7 @@ class Agent:
 
     def _kept(self) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return read_bounded(self.path)
         except FileNotFoundError:
             return None
 

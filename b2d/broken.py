@@ -1,13 +1,15 @@
 """A machine whose description is lost, or says nothing: mended where that can be, and removed whole if it is to go."""
 
+import os
 from dataclasses import replace
 
 from b2d.errors import B2dError, ConfigError
-from b2d.files import refusals_told
+from b2d.files import is_regular, refusals_told
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 from b2d.ports import Reporter
-from b2d.store import Broken, MachineStore
+from b2d.spec_json import Broken
+from b2d.store import MachineStore
 
 
 def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
@@ -15,6 +17,7 @@ def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
 
     What was written by a newer b2d, or cannot be looked at, is not broken. Raises B2dError then.
     """
+    _refuse_link(store.home.machine(name))
     try:
         if store.read(name) is not None:
             return False
@@ -42,8 +45,17 @@ def remains(store: MachineStore, name: str) -> list[MachineSpec]:
         spec = store.read_copy(name)
     if spec is not None:
         return [replace(spec, name=name)]
+    if store.home.machine(name).folder.is_symlink():
+        return []  # whose files are behind it, nothing tells
     unknown = MachineSpec(name, "", "", "", memory_mib=0, cpus=0, disk_mib=0, address="", ssh_port=0, docker_port=0)
     return [replace(unknown, driver=driver) for driver in _drivers(store.home.machine(name))]
+
+
+def _refuse_link(paths: MachinePaths) -> None:
+    """Raise B2dError where keys and a disk would be made behind a link that leads to no machine."""
+    if paths.folder.is_symlink() and not is_regular(paths.spec):
+        hint = f"b2d delete --vm {paths.folder.name}, which removes the link"
+        raise B2dError(f"{paths.folder} is a link to something that is no machine", hint=hint)
 
 
 def _drivers(paths: MachinePaths) -> list[str]:
@@ -53,4 +65,4 @@ def _drivers(paths: MachinePaths) -> list[str]:
         "virtualbox": (paths.disk_vdi, paths.virtualbox),
     }
     with refusals_told(paths.folder):
-        return [driver for driver, found in traces.items() if any(path.exists() for path in found)]
+        return [driver for driver, found in traces.items() if any(os.path.lexists(path) for path in found)]

@@ -9,8 +9,9 @@ from dataclasses import asdict
 
 from b2d import sockets
 from b2d.errors import B2dError, OutOfTime
-from b2d.files import refuse_anothers, write_whole
-from b2d.identity import identify, is_alive
+from b2d.files import read_bounded, refuse_anothers, write_whole
+from b2d.formats import json_text
+from b2d.identity import from_json, identify, is_alive
 from b2d.layout import Home, MachinePaths
 from b2d.model import ProcessIdentity
 from b2d.store import MachineStore
@@ -65,7 +66,7 @@ def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
 
     paths = home.machine(name)
     environment = dict(os.environ) | {"B2D_HOME": str(home.root)}
-    itself = identify(proc.start_aside([sys.executable, "-m", MODULE, name], paths.companion_log, environment))
+    itself = identify(proc.start_aside([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment))
     if itself is not None:
         kept = {"companion": asdict(itself), "machine": asdict(machine)}
         write_whole(paths.companion, json.dumps(kept).encode())
@@ -79,7 +80,7 @@ def _is_there(paths: MachinePaths, machine: ProcessIdentity) -> bool:
 def _recorded(paths: MachinePaths) -> tuple[ProcessIdentity, ProcessIdentity] | None:
     """The companion and its machine's process, as they were last."""
     try:
-        kept = json.loads(paths.companion.read_bytes())
-        return ProcessIdentity(**kept["companion"]), ProcessIdentity(**kept["machine"])
+        kept = json_text.parse(read_bounded(paths.companion))
+        return from_json(kept["companion"]), from_json(kept["machine"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

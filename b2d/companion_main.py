@@ -80,7 +80,7 @@ def _clocks() -> tuple[float, float]:
 
 def _by_another(name: str) -> bool:
     try:
-        return proc.run([sys.executable, "-m", "b2d.companion_main", name, ONCE], timeout_s=ONCE_S).exit_code == 0
+        return proc.run([sys.executable, "-P", "-m", "b2d.companion_main", name, ONCE], timeout_s=ONCE_S).exit_code == 0
     except B2dError:
         return False
 

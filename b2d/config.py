@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from b2d import names, outside
 from b2d.errors import ConfigError
+from b2d.files import read_bounded
 from b2d.layout import Home
 from b2d.settings import Settings
 
 PREFIX = "B2D_"
+LONGEST = 1 << 20  # bytes of a file of settings
 DEFAULT = "default"
 NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
 TRUE, FALSE = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
@@ -105,7 +107,7 @@ def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
 def read(path: Path) -> str | None:
     """The text of a file, None where there is none. Raises ConfigError."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bounded(path, LONGEST).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except OSError as error:

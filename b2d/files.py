@@ -141,14 +141,26 @@ def refuse_anothers(home: Path) -> None:
     raise ConfigError(f"{home} belongs to another user (uid {owner}), and can only be looked at", hint=hint)
 
 
-def remove_whatever(path: Path) -> None:
-    """Remove the file, link or folder with all that is in it; none there: nothing. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        import shutil
+def is_regular(path: Path) -> bool:
+    """Tell whether there is a regular file, or a link to one; False too where nobody may look."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+
+def open_to_append(path: Path) -> int:
+    """Open a log for writing at its end, and make it for its owner alone; return the descriptor.
+
+    Neither follows a link nor waits for a reader. Raises NotRegularFileError and OSError.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o600)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise NotRegularFileError(path, mode)
+    return descriptor
 
 
 def private_folder(path: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 from b2d.model import ProcessIdentity
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MOST = 1 << 31  # a pid is smaller
 
 
 def identify(pid: int) -> ProcessIdentity | None:
@@ -12,6 +13,16 @@ def identify(pid: int) -> ProcessIdentity | None:
     if BOOT_ID.exists():
         return _from_proc(pid)
     return _from_psutil(pid)
+
+
+def from_json(kept: object) -> ProcessIdentity:
+    """Return the identity that a file of b2d's holds. Raises ValueError for anything else."""
+    if not isinstance(kept, dict) or kept.keys() != {"pid", "start_time", "boot_id"}:
+        raise ValueError("it is no process")
+    pid, start_time, boot_id = kept["pid"], kept["start_time"], kept["boot_id"]
+    if type(pid) is not int or not 0 < pid < MOST or not isinstance(start_time, str) or not isinstance(boot_id, str):
+        raise ValueError("it is no process")
+    return ProcessIdentity(pid, start_time, boot_id)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -1,11 +1,12 @@
 """SSH keys: one pair for the person, one for the guest, which so is known before the first connection."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError
-from b2d.files import write_whole
+from b2d.files import FileTooLargeError, NotRegularFileError, read_bounded, write_whole
 from b2d.layout import MachinePaths
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def ensure_client(paths: MachinePaths) -> None:
     """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a broken file."""
     key = _ensure(paths.ssh_key)
     public = _public(key, "docker@b2d")
-    if not paths.ssh_public_key.exists() or paths.ssh_public_key.read_bytes() != public:
+    if not _holds(paths.ssh_public_key, public):
         write_whole(paths.ssh_public_key, public, 0o644)
 
 
@@ -29,15 +30,22 @@ def ensure_host(paths: MachinePaths) -> None:
     """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
     key = _ensure(paths.host_key)
     line = f"{alias(paths)} ".encode() + _public(key, "")
-    if not paths.known_hosts.exists() or paths.known_hosts.read_bytes() != line:
+    if not _holds(paths.known_hosts, line):
         write_whole(paths.known_hosts, line)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_bounded(path) == content
+    except (FileNotFoundError, FileTooLargeError):
+        return False
 
 
 def _ensure(path: Path) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    if path.exists():
+    if os.path.lexists(path):
         return _load(path)
     key = Ed25519PrivateKey.generate()
     content = key.private_bytes(
@@ -55,9 +63,10 @@ def _load(path: Path) -> "Ed25519PrivateKey":
     away = shlex.join(["mv", str(path), f"{path}.broken"])
     hint = f"{away} && b2d restart --vm {path.parent.name}"  # it is made anew then
     try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise B2dError(f"{path} is not a usable key: {error}", hint=hint) from error
+        key = serialization.load_ssh_private_key(read_bounded(path), password=None)
+    except (NotRegularFileError, FileTooLargeError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise B2dError(f"{path} is not a usable key: {reason}", hint=hint) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise B2dError(f"{path} is not an Ed25519 key", hint=hint)
     return key

@@ -215,6 +215,11 @@ class MachinePaths:
         """What QEMU said since its last start."""
         return self.folder / "qemu.log"
 
+    @property
+    def set_aside(self) -> Path:
+        """Where folders are moved that lie in the place of one of b2d's files and hold something."""
+        return Home(self.folder.parent.parent).set_aside
+
     def hypervisor_log(self, driver: str) -> Path:
         return self.virtualbox_log if driver == "virtualbox" else self.qemu_log
 
@@ -272,6 +277,11 @@ class Home:
     @property
     def machines(self) -> Path:
         return self.root / "machines"
+
+    @property
+    def set_aside(self) -> Path:
+        """What lay in the way of a file of b2d's, and is not b2d's to remove."""
+        return self.root / "set-aside"
 
     @property
     def machines_lock(self) -> Path:

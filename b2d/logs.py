@@ -8,11 +8,12 @@ from io import BytesIO
 from pathlib import Path
 
 from b2d.errors import OutOfTime
-from b2d.files import refusals_told
+from b2d.files import open_regular, refusals_told
 from b2d.wait import wait_until
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
 INTERVAL_S = 0.1
+LONGEST = 64 << 20  # bytes that are read at once; of a longer log the end
 LOOK_S = 3600.0  # one of many: who follows ends it
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
@@ -65,14 +66,15 @@ class _Growing:
         """What was written since; of a new file all."""
         with refusals_told(self._path):
             try:
-                file = self._path.open("rb")
+                file = open_regular(self._path)
             except (FileNotFoundError, NotADirectoryError):
                 return b""
             with file:
                 found = os.fstat(file.fileno())
                 if found.st_ino != self._inode or found.st_size < self._behind:
                     self._inode, self._behind = found.st_ino, 0
+                self._behind = max(self._behind, found.st_size - LONGEST)
                 file.seek(self._behind)
-                content = file.read()
+                content = file.read(LONGEST)
         self._behind += len(content)
         return content

@@ -154,11 +154,15 @@ class Machine:
     def delete(self) -> None:
         """Remove the machine with its disk, keys and certificates. Absent: nothing. Images stay."""
         with self._lock("delete"), held_back():
-            found = broken.remains(self._store, self.name)
-            self._store.remove_env(self.name)
-            for spec in found:
-                self._driver(spec).delete()
-            self._store.remove(self.name)
+            specs = broken.remains(self._store, self.name)
+            for spec in specs:
+                if self.paths.folder.is_symlink():  # nothing behind a link is removed, but nothing runs on either
+                    self._driver(spec).kill()
+                else:
+                    self._store.remove_env(self.name)
+                    self._driver(spec).delete()
+            for remark in self._store.remove(self.name):
+                self._reporter.warn(remark)
 
     def facts(self) -> RunningFacts:
         """Where the running machine is reached. Raises WrongState when it does not run."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from b2d import address, certs, folders, keys, promise, seed
 from b2d.errors import B2dError
-from b2d.files import private_folder, refusals_told, write_whole
+from b2d.files import is_regular, private_folder, read_bounded, refusals_told, write_whole
 from b2d.layout import MachinePaths
 from b2d.model import Image, MachineSpec, MachineState
 from b2d.ports import KeptImages, Reporter
@@ -22,7 +22,7 @@ def first_keys(paths: MachinePaths) -> str:
         private_folder(paths.folder)
         keys.ensure_client(paths)
         keys.ensure_host(paths)
-        return paths.ssh_public_key.read_text()
+        return read_bounded(paths.ssh_public_key).decode()
 
 
 def first_written(spec: MachineSpec, store: MachineStore) -> MachineSpec:
@@ -105,7 +105,7 @@ def network(
 def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
     """What the guest was told of it last."""
     with refusals_told(paths.seed):
-        return seed.network(paths.seed.read_bytes()) if paths.seed.exists() else {}
+        return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
 
 
 def credentials(
@@ -121,7 +121,7 @@ def credentials(
             seed.Seed(
                 hostname=hostname(spec.name),
                 authorized_keys=public_key,
-                host_key=paths.host_key.read_bytes(),
+                host_key=read_bounded(paths.host_key),
                 tls=_tls(spec, paths) if spec.tls else None,
                 ssh_password=ssh_password,
                 folders=[folders.parse(folder) for folder in spec.folders],
@@ -134,9 +134,9 @@ def credentials(
 def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
     certs.ensure(paths, [spec.address], datetime.now(UTC))
     return seed.TlsFiles(
-        ca=(paths.certs / "ca.pem").read_bytes(),
-        server=(paths.authority / "server.pem").read_bytes(),
-        server_key=(paths.authority / "server-key.pem").read_bytes(),
+        ca=read_bounded(paths.certs / "ca.pem"),
+        server=read_bounded(paths.authority / "server.pem"),
+        server_key=read_bounded(paths.authority / "server-key.pem"),
     )
 
 

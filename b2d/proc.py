@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
+from b2d.files import open_to_append
 from b2d.model import CommandResult
 
 
@@ -97,7 +98,7 @@ def start_aside(
 
     Raises ProgramMissing, and OSError for a log that cannot be written.
     """
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = open_to_append(log)
     try:
         with _found(arguments[0]):
             return subprocess.Popen(

@@ -6,29 +6,30 @@ What `b2d list` of an empty home does not need is imported where it is used.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from b2d import names
+from b2d import names, spec_json
 from b2d.errors import B2dError, Busy, ConfigError
-from b2d.files import private_folder, refusals_told, refuse_anothers, remove_whatever, write_whole
+from b2d.files import (
+    FileTooLargeError,
+    NotRegularFileError,
+    is_regular,
+    private_folder,
+    read_bounded,
+    refusals_told,
+    refuse_anothers,
+    text_of,
+    write_whole,
+)
 from b2d.layout import Home, MachinePaths
+from b2d.spec_json import SCHEMA, Broken
 
 if TYPE_CHECKING:
     from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
 
-SCHEMA = 1
 LOCK_WAIT_S = 5.0
-NEWER_HINT = "use that version, or upgrade this one"
-
-
-class Broken(B2dError):
-    """A machine's description says nothing: `up` mends it (broken.py). `moved` is what it says of another folder's."""
-
-    def __init__(self, message: str, name: str, moved: "MachineSpec | None" = None) -> None:
-        super().__init__(message, hint=f"b2d up --vm {name}")
-        self.moved = moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,20 @@ class MachineStore:
         with refusals_told(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
             sound = [folder.name for folder in folders if names.is_sound(folder.name)]
-            return sorted(name for name in sound if _is_file(self._paths(name).spec))
+            return sorted(name for name in sound if is_regular(self._paths(name).spec))
 
     def lost(self) -> list[str]:
-        """The folders of machines that have no spec: half made, half deleted, or it was lost. Sorted."""
+        """What is left of machines that have no spec: half made, half deleted, or it was lost. Sorted.
+
+        A folder without any file of b2d's never was a machine.
+        """
+        from b2d import removal
+
         with refusals_told(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            sound = [folder.name for folder in folders if folder.is_dir() and names.is_sound(folder.name)]
-            return sorted(name for name in sound if not _is_file(self._paths(name).spec))
+            sound = [folder.name for folder in folders if names.is_sound(folder.name)]
+            without = [name for name in sound if not is_regular(self._paths(name).spec)]
+            return sorted(name for name in without if removal.is_ours(self._paths(name).folder))
 
     def read(self, name: str) -> "MachineSpec | None":
         """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
@@ -91,24 +98,25 @@ class MachineStore:
         with refusals_told(paths.spec):
             private_folder(paths.folder)
             write_whole(paths.spec, content.encode())
-            remove_whatever(paths.spec_copy)
+            self._make_way(paths.spec_copy)
             write_whole(paths.spec_copy, content.encode())
 
     def put_aside(self, name: str) -> Path:
         """Take away a spec that cannot be read; where it is now."""
         paths = self._paths(name)
         with refusals_told(paths.spec):
-            remove_whatever(paths.spec_broken)
+            self._make_way(paths.spec_broken)
             return paths.spec.rename(paths.spec_broken)
 
-    def remove(self, name: str) -> None:
-        """Remove the machine's folder with all that is in it; none there: nothing. The spec goes first."""
-        paths = self._paths(name)
-        with refusals_told(paths.folder):
-            if paths.folder.is_dir():
-                for path in (paths.spec_copy, paths.spec, paths.folder.resolve()):  # it may be a link to another disk
-                    remove_whatever(path)
-            remove_whatever(paths.folder)
+    def remove(self, name: str) -> list[str]:
+        """Remove the machine's own files, and its folder if nothing else is in it; not there: nothing.
+
+        Return a sentence on each thing that stays: what is not b2d's, and what a link leads to.
+        """
+        from b2d import removal
+
+        with refusals_told(self._paths(name).folder):
+            return removal.remove_machine(self._paths(name))
 
     def refuse_twin(self, name: str) -> None:
         """Raise ConfigError where a machine is called so but for the case: some file systems would take it for that."""
@@ -147,7 +155,7 @@ class MachineStore:
                 raise _busy(name, paths) from None
         try:
             with suppress(OSError):  # who holds it is good to know, and no reason to do nothing
-                paths.holder.write_text(f"{os.getpid()} {verb}\n")
+                write_whole(paths.holder, f"{os.getpid()} {verb}\n".encode())
             yield
         finally:
             with suppress(OSError):
@@ -183,93 +191,46 @@ class MachineStore:
         """Forget what `up` found out; nothing there: nothing."""
         path = self._paths(name).env
         with refusals_told(path):
-            remove_whatever(path)
+            self._make_way(path)
 
     def read_env(self, name: str) -> RunningFacts | None:
         """What `up` found out, None when there is nothing whole. It may be stale: only the driver knows."""
         try:
-            text = self._paths(name).env.read_bytes().decode("utf-8", "surrogateescape")
+            text = read_bounded(self._paths(name).env).decode("utf-8", "surrogateescape")
             return _facts_of(dict(line.split("=", 1) for line in text.split("\n") if line))
         except (OSError, ValueError, KeyError):
             return None
+
+    def _make_way(self, path: Path) -> None:
+        from b2d.host.removal import make_way
+
+        make_way(path, self.home.set_aside)
 
     def _paths(self, name: str) -> MachinePaths:
         check_name(name)
         return self.home.machine(name)
 
 
-def _is_file(path: Path) -> bool:
-    """False too where nobody lets us look: one such folder is no reason to see none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 def _read(path: Path, name: str) -> "MachineSpec | None":
     try:
-        content = path.read_bytes()
+        content = read_bounded(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError as error:
-        raise Broken(f"{path} cannot be read: it is a folder", name) from error
+    except (NotRegularFileError, FileTooLargeError) as error:
+        raise Broken(f"{path} cannot be read: {error.strerror}", name) from error
     except OSError as error:
         import shlex
 
         hint = f"chmod -R u+rwX {shlex.quote(str(path.parent))}"
         raise B2dError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
-    return _spec_of(path, name, content)
-
-
-def _spec_of(path: Path, name: str, content: bytes) -> "MachineSpec":
-    import json
-
-    from b2d.model import MachineSpec
-
-    try:
-        kept = json.loads(content)
-    except ValueError as error:
-        raise Broken(f"{path} is not JSON: {error}", name) from error
-    if not isinstance(kept, dict) or type(kept.get("schema")) is not int:
-        raise Broken(f"{path} is not a machine's description", name)
-    if kept.pop("schema") > SCHEMA:
-        raise B2dError(f"{path} was written by a newer b2d", hint=NEWER_HINT)
-    for key in sorted(kept.keys() - MachineSpec.__dataclass_fields__.keys()):
-        raise B2dError(f"{path}: {key!r} is not known", hint=NEWER_HINT)
-    for problem in _problems(kept):
-        raise Broken(f"{path}: {problem}", name)
-    kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}  # JSON knows no tuple
-    spec = MachineSpec(**kept)
-    if spec.name.casefold() == name.casefold() and spec.name != name:
-        raise ConfigError(f"the machine is called {spec.name}, not {name}", hint=f"--vm {spec.name}")
-    if spec.name != name:
-        raise Broken(f"{path} describes the machine {spec.name!r}: the folder was moved or copied", name, spec)
-    return spec
-
-
-def _problems(kept: dict[str, Any]) -> Iterator[str]:
-    from b2d.model import MachineSpec
-
-    known = {field.name: field for field in fields(MachineSpec)}
-    for key, field in known.items():
-        if key not in kept:
-            if field.default is field.default_factory:  # both MISSING: it has to be there
-                yield f"{key!r} is missing"
-        elif not _fits(kept[key], field.type):
-            yield f"{key!r} cannot be {kept[key]!r}"
-
-
-def _fits(value: object, kind: object) -> bool:
-    """Whether JSON's value can be a field of that type."""
-    if isinstance(kind, type):
-        return type(value) is kind
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return spec_json.parse(path, name, content)
 
 
 def _busy(name: str, paths: MachinePaths) -> Busy:
     try:
-        pid, verb = paths.holder.read_text().split()
-    except (OSError, ValueError):
+        pid, verb = text_of(paths.holder).split()
+        pid = str(int(pid))
+    except ValueError:
         return Busy(f"{name} is held by another b2d", hint="try again in a moment")
     return Busy(f"{name} is held by `b2d {verb}` (pid {pid})", hint="try again when that has ended")
 

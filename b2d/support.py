@@ -18,7 +18,7 @@ from b2d import __version__, about, outside
 from b2d.app import App
 from b2d.docker_variables import NO_PROXY, PROXIES
 from b2d.errors import B2dError
-from b2d.files import refusals_told, write_whole
+from b2d.files import open_regular, refusals_told, text_of, write_whole
 from b2d.layout import Home, MachinePaths
 from b2d.logs import DOCKER_LOG
 from b2d.model import MachineState
@@ -101,7 +101,7 @@ def _docker_log(it: App, name: str) -> str:
 
 def _log(name: str, path: Path) -> Part:
     def ask() -> str:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin = max(0, os.fstat(file.fileno()).st_size - TAIL)
             file.seek(begin)
             return (CUT if begin else "") + file.read(TAIL).decode(errors="replace")
@@ -200,9 +200,7 @@ def _key_files(home: Home) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_bytes().decode(errors="replace")
-    return ""
+    return text_of(path)
 
 
 def _json(document: object) -> str:

@@ -16,7 +16,7 @@ from b2d.errors import B2dError
 from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, MachineState, ProcessIdentity
-from b2d.store import Broken
+from b2d.spec_json import Broken
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
 from tests.prompt import Prompt
@@ -191,16 +191,6 @@ def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: 
     assert (told.code, told.err) == (0, "box is deleted\n")
     assert not prompt.home.machine("box").folder.exists()
     assert [row["name"] for row in json.loads(prompt.b2d("list", "--json").out)] == ["near"]
-
-
-def test_a_machine_folder_that_is_a_link_goes_with_what_is_behind_it(prompt: Prompt, tmp_path: Path) -> None:
-    folder, elsewhere = prompt.home.machine("box").folder, tmp_path / "large disk"
-    folder.rename(elsewhere)
-    folder.symlink_to(elsewhere)
-    assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
-    assert prompt.b2d("delete", "--yes", "--vm", "box").code == 0
-    assert not elsewhere.exists()
-    assert not folder.is_symlink()
 
 
 def runs(paths: MachinePaths, process: ProcessIdentity | None) -> None:

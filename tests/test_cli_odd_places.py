@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from b2d import sockets
+from b2d.identity import identify
 from tests.prompt import B2D, LIMIT_S, Prompt
+from tests.test_broken import runs
+from tests.test_cli_host import a_stopped_machine
 
 CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII, and Python does not help itself
 
@@ -141,15 +145,18 @@ def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, envir
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("typed", ["status", "status --json"])
 def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
-    prompt: Prompt, typed: str, number: signal.Signals, code: int
+    prompt: Prompt, program: "subprocess.Popen[bytes]", typed: str, number: signal.Signals, code: int
 ) -> None:
-    prompt.home.root.mkdir()
-    os.mkfifo(prompt.home.config)  # reading it waits for somebody who writes
-    command = [B2D, *typed.split()]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
-    with prompt.home.config.open("wb"):  # returns when the other side is open, too
-        child.send_signal(number)
-        out, err = child.communicate(timeout=LIMIT_S)
+    a_stopped_machine(prompt, "boot2docker-vm")
+    paths = prompt.home.machine("boot2docker-vm")
+    runs(paths, identify(program.pid))
+    with sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
+        silent.settimeout(LIMIT_S)
+        command = [B2D, *typed.split()]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
+        with silent.accept()[0]:
+            child.send_signal(number)
+            out, err = child.communicate(timeout=LIMIT_S)
     assert (child.returncode, out, err) == (code, b"", b"\nb2d: interrupted\n")
 
 

@@ -130,12 +130,14 @@ def delete(yes: bool) -> None:
     it = app()
     folder = it.home.machine(it.settings.vm).folder
     machine = it.machine()
-    if not folder.exists() and not machine.exists():
-        say(f"there is no machine {it.settings.vm}")
+    if it.settings.vm not in (*it.store.names(), *it.store.lost()):
+        stays = f": {folder} holds nothing of b2d's, and stays as it is" if os.path.lexists(folder) else ""
+        say(f"there is no machine {it.settings.vm}{stays}")
         answer({"name": it.settings.vm, "changed": False})
         return
     if not yes:
-        _ask(it.settings.vm, _state(machine), sorted(path.name for path in folder.iterdir()) if folder.exists() else [])
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+        _ask(it.settings.vm, _state(machine), names)
     machine.delete()
     around.gone(it)
     say(f"{it.settings.vm} is deleted")

@@ -1,5 +1,6 @@
 """What lies in the home and nobody comes back for: of a b2d that died, a download that was given up, an older image."""
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -10,9 +11,14 @@ from b2d.doctor.finding import Finding, Verdict, doubtful, good, typed
 from b2d.image_files import UNFINISHED
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
+from b2d.own_files import MACHINE
 
 DAY_S = 86400.0
 SHOWN = 3  # names in one line
+DRAFT = r"\.[a-z0-9_]{8}"  # what files.write_whole and tempfile put behind a name
+SETTINGS = re.compile(rf"\.config(?:\.draft)?\.toml{DRAFT}")
+IMAGES = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+{DRAFT}")
+DOWNLOADS = re.compile(rf"[0-9a-f]{{32,64}}\.(?:part|mark|iso)|\.b2d-[a-z0-9_]{{8}}|\.[\w.]+{DRAFT}")
 
 
 def stale_files(where: Home, now: float) -> Finding:
@@ -27,21 +33,20 @@ def stale_files(where: Home, now: float) -> Finding:
 
 
 def _unfinished(where: Home) -> Iterator[Path]:
-    patterns = (
-        (where.root, ".*"),
-        (where.images, f".*{UNFINISHED}"),
-        (where.images, ".b2d-*"),
-        (where.cache, "*.part"),
-        (where.cache, "*.mark"),
-        (where.cache, "*.iso"),
-        (where.cache, ".*"),
-        (where.machines, "[!.]*/.*"),
-    )
-    found: dict[Path, None] = {}
-    for folder, pattern in patterns:
-        with suppress(OSError):  # it may not be looked into
-            found |= dict.fromkeys(sorted(folder.glob(pattern)))
-    return (path for path in found if not path.name.endswith(".lock"))
+    """Find what b2d itself calls so while it works; other files in the home are their owner's business."""
+    for folder, pattern in ((where.root, SETTINGS), (where.images, IMAGES), (where.cache, DOWNLOADS)):
+        yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
+    for machine in _inside(where.machines):
+        if not machine.name.startswith(".") and not machine.is_symlink():
+            yield from (path for path in _inside(machine) if path.name.startswith(".") and path.name in MACHINE)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Its entries; none where nobody may look, or it is no folder."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]) -> Finding:

@@ -1,8 +1,6 @@
 """What `--fix` does: never to a machine's data, and to nothing that runs."""
 
-import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 from b2d.doctor.finding import Finding
 from b2d.errors import B2dError
 from b2d.files import refusals_told
+from b2d.host.removal import OwnNames, remove_own
 from b2d.layout import Home
 from b2d.model import ON, MachineSpec, MachineState
 from b2d.packages import Installer
@@ -70,8 +69,10 @@ class Broom:
 
 
 def _remove(path: Path) -> None:
-    with refusals_told(path), suppress(FileNotFoundError):
+    """A file, or a temporary folder of b2d's with the files in it."""
+    with refusals_told(path):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            if left := remove_own(path, OwnNames(("*",))):
+                raise B2dError(f"{path} stays, since there are folders in it: {', '.join(left)}")
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)

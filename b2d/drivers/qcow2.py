@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from b2d.files import open_regular
 from b2d.model import Snapshot
 
 MAGIC = b"QFI\xfb"
@@ -20,7 +21,7 @@ COMPRESSED = 1 << 62
 def size(path: Path) -> int:
     """How many bytes the guest sees; 0 for what is no such disk."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _header(file)[1]
     except (OSError, struct.error):
         return 0
@@ -30,7 +31,7 @@ def snapshots(path: Path) -> list[Snapshot]:
     """All that are in it, by the names that they have there; as many as can be read."""
     found: list[Snapshot] = []
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found.extend(_snapshots(file))
     except (OSError, ValueError, struct.error):
         pass

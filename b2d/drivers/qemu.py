@@ -12,7 +12,8 @@ from b2d.drivers.qemu_data import DataDisk
 from b2d.drivers.qemu_state import Dependencies
 from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import OutOfTime, WrongState
-from b2d.files import refusals_told, text_of, write_whole
+from b2d.files import is_regular, refusals_told, text_of, write_whole
+from b2d.host.removal import remove
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
@@ -66,9 +67,9 @@ class QemuDriver(DataDisk):
         with held_back(), refusals_told(self._paths.folder):
             self._process.end()
             paths = self._paths
-            for path in (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log):
-                path.unlink(missing_ok=True)
-            self._paths.disk_qcow2.unlink(missing_ok=True)  # last: while it is there, so is the machine
+            files = (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log)
+            for path in (*files, paths.disk_qcow2):  # the disk last: while it is there, so is the machine
+                remove(path)
 
     def state(self) -> MachineState:
         process = self._process.find()
@@ -76,7 +77,7 @@ class QemuDriver(DataDisk):
             state = self._ask()
             if is_alive(process):
                 return state
-        if not self._paths.disk_qcow2.exists():
+        if not is_regular(self._paths.disk_qcow2):
             return MachineState.ABSENT
         if self._saved.exists():
             return MachineState.SAVED

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 
 from b2d.drivers.qmp import Qmp, QmpError, QmpSilent
 from b2d.errors import HypervisorUnusable, OutOfTime
-from b2d.files import remove_whatever, write_whole
-from b2d.identity import identify, is_alive
+from b2d.files import read_bounded, text_of, write_whole
+from b2d.formats import json_text
+from b2d.host.removal import make_way
+from b2d.identity import MOST, from_json, identify, is_alive
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, ProcessIdentity
 from b2d.wait import wait_until
@@ -67,16 +69,16 @@ class QemuProcess:
     def launch(self) -> Launch | None:
         """What was recorded of the last start, None when nothing was, or nothing whole."""
         try:
-            kept = json.loads(self.paths.qemu_record.read_bytes())
+            kept = json_text.parse(read_bounded(self.paths.qemu_record))
             process, loader = kept["process"], kept.get("loader")
             return Launch(
                 endpoint=Endpoint(**kept["endpoint"]),
                 hardware=kept["hardware"],
                 image=kept["image"],
-                process=ProcessIdentity(**process) if process is not None else None,
-                loader=ProcessIdentity(**loader) if loader is not None else None,
+                process=from_json(process) if process is not None else None,
+                loader=from_json(loader) if loader is not None else None,
                 missing=tuple(kept.get("missing", ())),
-                servers=tuple(ProcessIdentity(**one) if one else None for one in kept.get("servers", ())),
+                servers=tuple(from_json(one) if one else None for one in kept.get("servers", ())),
                 disk=int(kept.get("disk", 0)),
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -95,13 +97,14 @@ class QemuProcess:
         if process is not None and not (self._quits(process) or self._obeys(process)):
             raise HypervisorUnusable(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
         for path in (self.paths.qmp_socket, self.paths.qemu_record, self.paths.qemu_pid):
-            remove_whatever(path)
+            make_way(path, self.paths.set_aside)
 
     def _pid(self) -> int | None:
         try:
-            return int(self.paths.qemu_pid.read_text())
-        except (OSError, ValueError):
+            pid = int(text_of(self.paths.qemu_pid))
+        except ValueError:
             return None
+        return pid if 0 < pid < MOST else None
 
     def _listens(self) -> bool:
         """True when somebody has our control socket: it is in a private folder, so that is our QEMU."""

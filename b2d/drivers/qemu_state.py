@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 
 from b2d.drivers.qmp import Qmp
 from b2d.errors import B2dError
-from b2d.files import write_whole
+from b2d.files import is_regular, read_bounded, write_whole
+from b2d.formats import json_text
 from b2d.layout import MachinePaths
 
 TAG = "b2d-saved"
@@ -35,12 +36,12 @@ class SavedState:
     paths: MachinePaths
 
     def exists(self) -> bool:
-        return self.paths.qemu_saved.exists()
+        return is_regular(self.paths.qemu_saved)
 
     def dependencies(self) -> Dependencies | None:
         """What it depends on, None when that cannot be read."""
         try:
-            return Dependencies(**json.loads(self.paths.qemu_saved.read_bytes()))
+            return Dependencies(**json_text.parse(read_bounded(self.paths.qemu_saved)))
         except (OSError, ValueError, TypeError):
             return None
 

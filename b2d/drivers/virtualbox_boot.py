@@ -7,7 +7,7 @@ from b2d import folders, seed
 from b2d.drivers import line
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers.virtualbox_forwards import RULE
-from b2d.files import write_whole
+from b2d.files import read_bounded, write_whole
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 
@@ -19,7 +19,7 @@ LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
 
 def write_files(paths: MachinePaths) -> None:
     """The seed as a CD, an empty console, and no socket of an earlier line."""
-    write_whole(paths.virtualbox_seed, paths.seed.read_bytes().ljust(LEAST_MEDIUM, b"\0"))
+    write_whole(paths.virtualbox_seed, read_bounded(paths.seed).ljust(LEAST_MEDIUM, b"\0"))
     paths.serial_log.unlink(missing_ok=True)
     write_whole(paths.serial_log, b"")  # VirtualBox would make it readable by others
     paths.line_socket.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def settings(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> l
 
 def host_loopback(paths: MachinePaths, version: hardware.Version) -> list[hardware.Step]:
     """The guest reaches this host's loopback where its seed speaks of that, and only there."""
-    return hardware.host_loopback(version, seed.LOOPBACK in seed.network(paths.seed.read_bytes()))
+    return hardware.host_loopback(version, seed.LOOPBACK in seed.network(read_bounded(paths.seed)))
 
 
 def forwards(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:

@@ -2,13 +2,17 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import HypervisorUnusable
+from b2d.host.removal import remove as remove_file
+from b2d.host.removal import remove_own
 from b2d.identity import identify, is_alive
 from b2d.layout import MachinePaths
 from b2d.model import MachineState
+from b2d.own_files import VIRTUALBOX
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
@@ -50,11 +54,10 @@ def remove(box: "VirtualBox", paths: MachinePaths, spared: frozenset[Path] = fro
             isos = machine.isos()
         machine.unregister(spared)
     box.forget_media([paths.folder, *isos])
-    import shutil  # `b2d status` does without
-
-    shutil.rmtree(paths.virtualbox, ignore_errors=True)
+    with suppress(NotADirectoryError):  # something else of that name goes with the machine's folder
+        remove_own(paths.virtualbox, VIRTUALBOX)
     for path in {paths.serial_log, paths.line_socket, paths.disk_vdi} - spared:
-        path.unlink(missing_ok=True)
+        remove_file(path)
 
 
 def _end_process(machine: "BoxMachine") -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from b2d.files import allocated, text_of
+from b2d.files import allocated, is_regular, text_of
 from b2d.layout import MachinePaths
 from b2d.model import MachineState
 
@@ -45,10 +45,9 @@ def by_number(constants: Mapping[str, int]) -> dict[int, MachineState]:
 
 def of_file(settings: Path) -> MachineState:
     """The state of a machine that cannot be running, for VirtualBox is not there, by VirtualBox's own record."""
-    try:
-        text = settings.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if not is_regular(settings):
         return MachineState.ABSENT
+    text = text_of(settings)
     found = re.search(r"<Machine\s[^>]*>", text)
     element = found[0] if found else ""
     if "stateFile=" in element:

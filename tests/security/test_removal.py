@@ -1,0 +1,331 @@
+"""`delete`, `doctor --fix` and whatever makes room remove b2d's own files by name: nothing else, and through no link.
+
+Case M2 of the attacks, and D1 and D2 of what was seen in use.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2d import removal
+from b2d.host.removal import OwnNames, make_way, remove, remove_own
+from b2d.layout import MachinePaths
+from b2d.own_files import MACHINE
+from tests.boxes import Box
+from tests.prompt import Answer, Prompt
+from tests.test_cli_host import a_stopped_machine
+
+SECRET = "what only this person has"
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody with two machines."""
+    prompt = Prompt(tmp_path)
+    a_stopped_machine(prompt, "box")
+    a_stopped_machine(prompt, "near", "127.0.59.104")
+    return prompt
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A folder of the person's own, in which some names are those of a machine's files."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    for name in ("notes", "id_ed25519", "known_hosts", "env", "disk.qcow2"):
+        (folder / name).write_text(SECRET)
+    (folder / "certs").mkdir()
+    (folder / "certs" / "key.pem").write_text(SECRET)
+    return folder
+
+
+def untouched(folder: Path) -> bool:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return len(files) == 6 and all(path.read_text() == SECRET for path in files)
+
+
+def deleted(prompt: Prompt, name: str = "box") -> Answer:
+    return prompt.b2d("delete", "--yes", "--vm", name)
+
+
+# links
+
+
+def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Prompt, precious: Path) -> None:
+    link = prompt.home.machines / "linked"
+    link.symlink_to(precious)
+    for verb in (["list"], ["status"], ["up"], ["init"], ["stop"], ["doctor", "--fix"]):
+        prompt.b2d(*verb, "--vm", "linked")
+        assert untouched(precious), verb
+    told = deleted(prompt, "linked")
+    assert told.code == 0
+    assert str(precious) in told.err
+    assert not link.is_symlink()
+    assert untouched(precious)
+
+
+def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(prompt: Prompt, tmp_path: Path) -> None:
+    """People put a machine on another disk so; what is there beside it is theirs."""
+    folder, elsewhere = prompt.home.machine("box").folder, tmp_path / "large disk"
+    folder.rename(elsewhere)
+    (elsewhere / "notes").write_text(SECRET)
+    before = sorted(path.name for path in elsewhere.iterdir())
+    folder.symlink_to(elsewhere)
+    assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
+    told = deleted(prompt)
+    assert (told.code, str(elsewhere) in told.err) == (0, True)
+    assert not folder.is_symlink()
+    assert sorted(path.name for path in elsewhere.iterdir()) == before
+    assert prompt.b2d("status", "--vm", "box").code == 3
+
+
+@pytest.mark.parametrize("name", ["certs", "authority", "virtualbox", "nothing", ".screen-abcdefgh"])
+def test_a_link_in_the_place_of_a_machines_folder_is_not_followed(prompt: Prompt, precious: Path, name: str) -> None:
+    place = prompt.home.machine("box").folder / name
+    if place.exists():
+        shutil.rmtree(place)
+    place.symlink_to(precious)
+    assert deleted(prompt).code == 0
+    assert not prompt.home.machine("box").folder.exists()
+    assert untouched(precious)
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", "machine.json.copy", "serial.log", "qmp.sock", "env", "companion.log"])
+def test_a_link_in_the_place_of_a_machines_file_goes_and_its_target_stays(
+    prompt: Prompt, precious: Path, name: str
+) -> None:
+    place = prompt.home.machine("box").folder / name
+    place.unlink(missing_ok=True)
+    place.symlink_to(precious / "notes")
+    assert deleted(prompt).code == 0
+    assert not prompt.home.machine("box").folder.exists()
+    assert untouched(precious)
+
+
+def test_what_doctor_takes_away_is_its_own(prompt: Prompt, precious: Path) -> None:
+    home = prompt.home
+    home.cache.mkdir()
+    home.images.mkdir(exist_ok=True)
+    theirs = [home.root / ".gitignore", home.root / ".git" / "config", home.cache / "debian-13.iso", home.root / ".env"]
+    ours = [
+        home.cache / f"{'0' * 32}.part",
+        home.machine("box").folder / ".env.abcdefgh",
+        home.images / ".1.unfinished",
+    ]
+    for path in (*theirs, *ours):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(SECRET)
+    (home.images / ".b2d-abcdefgh").symlink_to(precious)
+    (home.machines / "linked").symlink_to(precious)
+    (precious / ".env.abcdefgh").write_text(SECRET)
+    for path in (*theirs, *ours, precious / ".env.abcdefgh"):
+        os.utime(path, (0, 0))
+    prompt.b2d("doctor", "--fix")
+    assert [path for path in theirs if not path.exists()] == []
+    assert [path for path in ours if path.exists()] == []
+    assert (precious / ".env.abcdefgh").exists()
+    (precious / ".env.abcdefgh").unlink()
+    assert untouched(precious)
+
+
+# what is not b2d's
+
+
+def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
+    folder = prompt.home.machines / "photos"
+    (folder / "2014").mkdir(parents=True)
+    (folder / "2014" / "cat.jpg").write_text(SECRET)
+    assert "photos" not in prompt.b2d("list").out + prompt.b2d("list").err
+    told = deleted(prompt, "photos")
+    assert (told.code, "stays as it is" in told.err) == (0, True)
+    assert (folder / "2014" / "cat.jpg").read_text() == SECRET
+
+
+def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) -> None:
+    folder = prompt.home.machine("box").folder
+    (folder / "backup").mkdir()
+    (folder / "backup" / "disk.qcow2").write_text(SECRET)
+    (folder / "notes.txt").write_text(SECRET)
+    told = deleted(prompt)
+    assert told.code == 0
+    assert "backup, notes.txt" in told.err
+    assert sorted(path.name for path in folder.iterdir()) == ["backup", "notes.txt"]
+    assert (folder / "backup" / "disk.qcow2").read_text() == SECRET
+    assert "box" not in prompt.b2d("list").out
+    assert "stays as it is" in deleted(prompt).err
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "seed.img", "known_hosts", "machine.json", "certs"])
+def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(prompt: Prompt, name: str) -> None:
+    place = prompt.home.machine("box").folder / name
+    if place.is_file():
+        place.unlink()
+    place.mkdir(exist_ok=True)
+    (place / "inside").mkdir()
+    (place / "inside" / "notes").write_text(SECRET)
+    told = deleted(prompt)
+    assert told.code == 0
+    assert not prompt.home.machine("box").folder.exists()
+    kept = prompt.home.set_aside / f"box.{name}"
+    assert str(kept) in told.err
+    assert (kept / "inside" / "notes").read_text() == SECRET
+    assert prompt.home.set_aside.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "qmp.sock", "certs", "authority"])
+def test_an_empty_folder_in_the_place_of_a_file_just_goes(prompt: Prompt, name: str) -> None:
+    place = prompt.home.machine("box").folder / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    told = deleted(prompt)
+    assert (told.code, told.err) == (0, "box is deleted\n")
+    assert not prompt.home.machine("box").folder.exists()
+    assert not prompt.home.set_aside.exists()
+
+
+# things that hang
+
+
+def a_fifo(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+def never(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("nowhere")
+
+
+def brackets(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 34)
+
+
+IN_THE_WAY: dict[str, Callable[[Path], None]] = {
+    "a FIFO": a_fifo,
+    "an endless device": endless,
+    "a dangling link": never,
+    "100,000 brackets": brackets,
+    "16 GiB of zeros": huge,
+}
+READ = (
+    "machine.json",
+    "machine.json.copy",
+    "env",
+    "qemu.json",
+    "qemu.pid",
+    "saved.json",
+    "companion.json",
+    "disk.qcow2",
+)
+
+
+@pytest.mark.parametrize("thing", IN_THE_WAY)
+@pytest.mark.parametrize("name", READ)
+def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_removed(
+    prompt: Prompt, name: str, thing: str
+) -> None:
+    IN_THE_WAY[thing](prompt.home.machine("box").folder / name)
+    for verb in ("status", "list", "shellinit", "ip", "info", "stop", "doctor"):
+        told = prompt.b2d(verb, "--vm", "box")
+        assert "a bug in b2d" not in told.err, (verb, told.err)
+    assert prompt.b2d("status", "--vm", "near").out == "stopped\n"
+    assert deleted(prompt).code == 0
+    assert not os.path.lexists(prompt.home.machine("box").folder)
+
+
+@pytest.mark.parametrize("thing", IN_THE_WAY)
+@pytest.mark.parametrize("name", [".box.holder", "../config.toml", "../b2d.log"])
+def test_nor_does_anything_hang_by_what_lies_in_the_home(prompt: Prompt, name: str, thing: str) -> None:
+    IN_THE_WAY[thing](prompt.home.machines / name)
+    for verb in ("status", "list", "stop", "config", "doctor"):
+        told = prompt.b2d(verb, "--vm", "box")
+        assert "a bug in b2d" not in told.err, (verb, told.err)
+
+
+@pytest.mark.parametrize("thing", ["a file", "a dangling link", "a FIFO"])
+def test_what_lies_in_the_place_of_a_machines_folder_is_named_and_can_be_removed(prompt: Prompt, thing: str) -> None:
+    place = prompt.home.machines / "third"
+    if thing == "a file":
+        place.write_text("something")
+    else:
+        IN_THE_WAY[thing](place)
+    assert "third" in prompt.b2d("list").out
+    for verb in ("status", "up", "info"):
+        told = prompt.b2d(verb, "--vm", "third", B2D_IMAGE="/nonexistent.iso")
+        assert "a bug in b2d" not in told.err, (verb, told.err)
+    assert deleted(prompt, "third").code == 0
+    assert not os.path.lexists(place)
+
+
+# the function itself
+
+
+def test_only_names_that_are_ours_go_however_deep(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    own = OwnNames(("a", "b.*"), {"in": OwnNames(("c",), {"deep": OwnNames(("*",))})})
+    for name in ("a", "b.1", "b", "in/c", "in/a", "in/deep/x", "in/deep/deeper/y"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert remove_own(folder, own) == ["b", "in"]
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert left == ["b", "in/a", "in/deep/deeper/y"]
+
+
+def test_whatever_it_is_it_goes_but_a_folder_with_something_in_it(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    for make in (Path.touch, Path.mkdir, os.mkfifo, never, endless):
+        make(place)  # type: ignore[operator]
+        assert remove(place)
+        assert not os.path.lexists(place)
+    place.mkdir()
+    (place / "file").touch()
+    assert not remove(place)
+    for number in ("", ".1", ".2"):
+        place.mkdir(exist_ok=True)
+        (place / "file").touch()
+        assert make_way(place, tmp_path / "aside") == tmp_path / "aside" / f"{tmp_path.name}.place{number}"
+
+
+def test_every_file_that_has_a_path_is_known_by_its_name(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path / "machines" / "box")
+    values = [getattr(paths, name) for name in dir(MachinePaths) if isinstance(getattr(MachinePaths, name), property)]
+    inside = [path.relative_to(paths.folder).parts for path in values if path.is_relative_to(paths.folder)]
+    assert len(inside) > 25
+    for parts in inside:
+        names = MACHINE
+        for part in parts[:-1]:
+            within = names.within(part)
+            assert within is not None, parts
+            names = within
+        assert parts[-1] in names, parts
+
+
+def test_a_machine_that_was_up_leaves_nothing_behind(box: Box) -> None:
+    machine = box.made(tls=True)
+    machine.up()
+    machine.delete()
+    assert not box.paths.folder.exists()
+    assert box.reporter.texts("warn") == []
+
+
+def test_removal_that_is_cut_off_goes_on_the_next_time(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = prompt.home.machine("box")
+    paths.spec.unlink()
+    paths.spec_copy.unlink(missing_ok=True)
+    assert "box" in prompt.b2d("list").out
+    assert removal.is_ours(paths.folder)
+    assert deleted(prompt).code == 0
+    assert not paths.folder.exists()
