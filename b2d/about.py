@@ -47,7 +47,7 @@ def socket(it: App, name: str) -> dict[str, object]:
 def ports(it: App) -> "list[Place]":
     """What its containers publish, and where that is on this host. Raises WrongState when it does not run."""
     from b2d import address, published
-    from b2d.docker_api import DockerApi, DockerSilent
+    from b2d.docker_api import DockerSilent
 
     machine = it.machine()
     facts, spec = machine.facts(), machine.spec()
@@ -55,7 +55,7 @@ def ports(it: App) -> "list[Place]":
     if not isinstance(driver, ForwardsPorts):
         raise B2dError(f"b2d leads no ports out of machines of {spec.driver} yet", hint="b2d ip")
     try:
-        found = published.publications(DockerApi.of(facts.docker).containers(ANSWER_S))
+        found = published.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerSilent as error:
         raise WrongState(
             f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from b2d.images import Images
     from b2d.machine import Machine
     from b2d.model import Endpoint, MachineSpec
-    from b2d.ports import Driver, Guest, Reporter
+    from b2d.ports import Dial, Driver, Guest, Reporter
     from b2d.readiness import Ping
     from b2d.store import MachineStore
     from b2d.supply import Supply
@@ -230,7 +230,7 @@ def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Rep
     return App(home, effective, reporter)
 
 
-def _guest(endpoint: "Endpoint", paths: MachinePaths) -> "Guest":
+def _guest(endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
     from b2d.ssh import SshGuest
 
-    return SshGuest(endpoint, paths)
+    return SshGuest(endpoint, paths, dial)

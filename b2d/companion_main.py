@@ -6,24 +6,31 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from b2d import app, console, proc, relay
+from b2d import app, console, proc, relay, sockets
 from b2d.app import QEMU, App
 from b2d.awake import after_sleep
 from b2d.clock import put_right
 from b2d.docker_api import DockerApi
 from b2d.errors import B2dError
+from b2d.host_agent import http_guard
+from b2d.host_agent.http_guard import HttpGuard
+from b2d.host_agent.peer import is_owner
 from b2d.identity import is_alive
-from b2d.ports import Driver, ForwardsPorts, MovesClock
+from b2d.model import GUEST_SSH_PORT, MachineSpec
+from b2d.ports import DialsGuest, Driver, ForwardsPorts, MovesClock
 from b2d.publisher import Lead, Publisher
 from b2d.readiness import ping
+from b2d.relay import Entrance
+from b2d.wire import Guarded
 
 LOCK_WAIT_S = 10.0  # for the companion of the machine's process before to see that this has ended
 ONCE = "once"  # put the forwards right, and end: 0 where all could be had
 ONCE_S = 60.0
+DIAL_S = 10.0  # for a busy QEMU to take a connection
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANSWER_S = 10.0  # for a Docker that has just woken
 
 
@@ -35,7 +42,7 @@ def main(name: str, how: str = "") -> int:
     if spec is None or facts is None or facts.process is None:
         return 1
     driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
-    engine = DockerApi.of(facts.docker)
+    engine = facts.engine(paths.certs)
     lead = Lead(driver, engine).put_right if isinstance(driver, ForwardsPorts) else lambda: True
     if how == ONCE:
         return 0 if lead() else 1
@@ -44,7 +51,7 @@ def main(name: str, how: str = "") -> int:
     # VirtualBox's libraries are large, and they are needed for moments: they come and go with a process of their own
     put_right = lead if spec.driver == QEMU else lambda: _by_another(name)
     try:
-        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _served(it, paths.docker_socket, engine):
+        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _served(it, spec, engine):
             if spec.driver != QEMU and isinstance(driver, MovesClock):  # QEMU's guest has a chip that does not sleep
                 watch = (lambda: _tell_the_time(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
@@ -55,15 +62,48 @@ def main(name: str, how: str = "") -> int:
 
 
 @contextmanager
-def _served(it: App, path: Path, engine: DockerApi) -> Iterator[None]:
-    """The machine's socket in the block; where there can be none, the rest is done all the same."""
-    with ExitStack() as open_:
-        try:
-            if hasattr(socket, "AF_UNIX"):
-                open_.enter_context(relay.served(path, engine))
-        except OSError as error:
-            it.reporter.warn(f"{path} cannot be served: {error.strerror}")
+def _served(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
+    """Lead the machine's socket and ports into it in the block; what cannot be listened on is told, and left out."""
+    path = it.home.machine(spec.name).docker_socket
+    entrances: list[Entrance] = []
+    with ExitStack() as opened:
+        if hasattr(socket, "AF_UNIX"):
+            with _told(it, path):
+                entrances.append(Entrance(sockets.listen(path), relay.to_docker(engine)))
+                opened.callback(path.unlink, missing_ok=True)
+        for port, make in _ports(it, spec, engine).items():
+            with _told(it, f"{spec.address}:{port}"):
+                entrances.append(make(socket.create_server((spec.address, port))))
+        opened.enter_context(relay.carried(entrances))
         yield
+
+
+@contextmanager
+def _told(it: App, place: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        it.reporter.warn(f"{place} cannot be served: {error.strerror}")
+
+
+def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, Callable[[socket.socket], Entrance]]:
+    """The ports of this host that are the agent's, each with what makes an entrance of it: for this person alone."""
+    found: dict[int, Callable[[socket.socket], Entrance]] = {}
+    if not spec.guarded:  # an older b2d booted it, and the hypervisor has them
+        return found
+    if not spec.tls:
+        hosts = (spec.address, *LOOPBACK_NAMES)
+
+        def guarded() -> Guarded:
+            return Guarded(HttpGuard(hosts).check, http_guard.refusal())
+
+        found[spec.docker_port] = lambda listener: Entrance(listener, relay.to_docker(engine), is_owner, guarded)
+    driver = it.driver(spec)
+    if isinstance(driver, DialsGuest):
+        dial = driver.dial
+        reach = relay.to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
+        found[spec.ssh_port] = lambda listener: Entrance(listener, reach, is_owner, dials=True)
+    return found
 
 
 def _tell_the_time(it: App, driver: Driver, engine: DockerApi, name: str) -> bool:

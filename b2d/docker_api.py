@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from b2d.model import DockerEnv
-
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
     from ssl import SSLContext
@@ -25,12 +23,6 @@ class DockerApi:
     address: str
     port: int
     certs: Path | None
-
-    @classmethod
-    def of(cls, docker: DockerEnv) -> "DockerApi":
-        """That to which a client of these variables would speak."""
-        address, _, port = docker.host.removeprefix("tcp://").rpartition(":")
-        return cls(address, int(port), Path(docker.cert_path) if docker.cert_path else None)
 
     def ask(self, path: str, timeout_s: float, read: "Callable[[HTTPResponse], Answer]") -> "Answer":
         """What `read` makes of the answer. Raises DockerSilent where there is none, or it cannot be read.

@@ -23,7 +23,8 @@ def pointing(docker: "dict[str, str]", environ: "Mapping[str, str]") -> "dict[st
     host, *before, added = _remembered(environ)
     if not host or environ.get("DOCKER_HOST", "") not in ("", host):  # somebody else's, also after an earlier shellinit
         before = [environ.get(name, "") for name in DOCKER]
-    address = docker["DOCKER_HOST"].partition("://")[2].rpartition(":")[0]
+    scheme, _, place = docker["DOCKER_HOST"].partition("://")
+    address = place.rpartition(":")[0] if scheme == "tcp" else ""
     lists, added = _without_proxy(address, added, environ)
     memory = ",".join(_packed(value) for value in (docker["DOCKER_HOST"], *before, added))
     return {name: docker.get(name, "") for name in DOCKER} | lists | {BEFORE: memory}
@@ -44,7 +45,7 @@ def undoing(environ: "Mapping[str, str]") -> "dict[str, str]":
 
 def _without_proxy(address: str, added: str, environ: "Mapping[str, str]") -> "tuple[dict[str, str], str]":
     """The lists with `address` in them, once, in place of the one that was `added` before; and what is added now."""
-    if not any(environ.get(name) for name in PROXIES):
+    if not address or not any(environ.get(name) for name in PROXIES):  # a Unix socket is reached without one anyway
         return {}, added
     changes = {}
     ours = address if added == address else ""

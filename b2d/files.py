@@ -149,12 +149,12 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def open_to_append(path: Path) -> int:
-    """Open a log for writing at its end, and make it for its owner alone; return the descriptor.
+def open_to_write(path: Path, how: int = os.O_APPEND) -> int:
+    """Open a file for writing at its end, or anew (O_TRUNC), for its owner alone; return the descriptor.
 
-    Neither follows a link nor waits for a reader. Raises NotRegularFileError and OSError.
+    Neither follow a link nor wait for a reader. Raises NotRegularFileError and OSError.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o600)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):

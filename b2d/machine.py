@@ -10,12 +10,12 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d import broken, companion, existing, lending
+from b2d import broken, companion, existing, lending, sockets
 from b2d.errors import OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import ASLEEP, COMING_UP, OFF, ON, DockerEnv, Endpoint, MachineSpec, MachineState
-from b2d.ports import Compromises, Driver, Guest, HasProcess, KeptImages, Reporter, Screen
+from b2d.ports import Compromises, Dial, DialsGuest, Driver, Guest, HasProcess, KeptImages, Reporter, Screen
 from b2d.store import MachineStore, RunningFacts
 from b2d.wait import wait_until
 
@@ -32,7 +32,7 @@ class Parts:
     store: MachineStore
     images: Callable[[], KeptImages]
     driver: Callable[[MachineSpec], Driver]
-    guest: Callable[[Endpoint, MachinePaths], Guest]
+    guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest]
     reporter: Reporter
     wait_s: float  # that up may take
     stop_wait_s: float  # that the guest has to power itself off
@@ -175,7 +175,8 @@ class Machine:
     def guest(self) -> Guest:
         """The Linux inside. Raises WrongState when it does not run."""
         driver = self._running()
-        return self._parts.guest(driver.endpoint(), self.paths)
+        dial = driver.dial if isinstance(driver, DialsGuest) else None
+        return self._parts.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:
         """What is on the machine's screen, as a PNG. Raises WrongState when it does not run."""
@@ -238,14 +239,14 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import credentials, free_ports, network, newest_image
+        from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
             return spec
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
-            wanted = newest_image(wanted, self._parts.images(), self._reporter)
+            wanted = newest_hardware(newest_image(wanted, self._parts.images(), self._reporter))
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
         credentials(wanted, self.paths, self._parts.ssh_password, told)
@@ -271,21 +272,29 @@ class Machine:
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""
         endpoint = driver.endpoint()
-        host = f"tcp://{endpoint.address}:{endpoint.docker_port}"
+        plain = spec.guarded and not spec.tls  # on docker_port the agent listens, and leads to the engine
+        port = spec.docker_port if plain else endpoint.docker_port
+        host = f"tcp://{endpoint.address}:{port}"
+        if plain and sockets.serves(self.paths.docker_socket):
+            host = f"unix://{self.paths.docker_socket}"
         facts = RunningFacts(
             address=endpoint.address,
-            ssh_port=endpoint.ssh_port,
-            docker_port=endpoint.docker_port,
+            ssh_port=spec.ssh_port if spec.guarded else endpoint.ssh_port,
+            docker_port=port,
             docker=DockerEnv(host, str(self.paths.certs) if spec.tls else ""),
             process=driver.process() if isinstance(driver, HasProcess) else None,
+            engine_port=endpoint.docker_port if plain else 0,
         )
+        if not spec.tls and not spec.guarded:
+            said = f"{self.name} goes on as an older b2d saved it: every user of this host can use its Docker"
+            self._reporter.warn(f"{said}, until b2d restart --vm {self.name}")
         self._store.write_env(self.name, facts)
         return facts
 
     def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> "Ping | None":
         from b2d.boot import ask_docker
 
-        return ask_docker(driver, self.paths.certs if spec.tls else None, timeout_s)
+        return ask_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
 
     def _wait_off(self, driver: Driver) -> None:
         """Wait until the machine is off; cut the power when it does not come to that by itself."""

@@ -7,6 +7,7 @@ from pathlib import Path
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
 GUEST_DOCKER_PORT_NO_TLS = 2375
+HARDWARE = 2  # the newest revision of what a machine is made of; a saved state resumes with the one it was saved with
 INWARD, SECOND = "10.0.2.127", "10.0.2.128"  # further addresses of the guest in the hypervisor's network
 
 
@@ -43,22 +44,34 @@ class MachineSpec:
     address: str  # the loopback address that the machine's ports are forwarded on; "": to be chosen when it is made
     ssh_port: int  # on the host
     docker_port: int  # on the host
-    tls: bool = True
+    tls: bool = True  # False: on docker_port Docker is spoken to without TLS, by this person alone
     restrict: bool = False  # True: the guest reaches nothing outside itself
     folders: tuple[str, ...] = ()  # of this host, which the guest has too; as folders.py reads them
     previous: str = ""  # the image that it came up with before `image`; "" where there is none
     refused: str = ""  # the image that `up` is not to take up by itself: it failed, or somebody went back from it
     trial: bool = False  # whether the machine has not come up with `image` yet since it took that up
+    engine_port: int = 0  # on the host: leads to dockerd, by TLS, where docker_port is the agent's; 0: docker_port does
+    hardware: int = 1  # the revision that it was booted with last, as HARDWARE counts them
+
+    @property
+    def guarded(self) -> bool:
+        """True where the agent alone leads to the guest's SSH server, and dockerd wants TLS whatever the host does."""
+        return self.hardware >= 2
 
     @property
     def guest_docker_port(self) -> int:
         """The port that dockerd listens on inside the guest."""
-        return GUEST_DOCKER_PORT if self.tls else GUEST_DOCKER_PORT_NO_TLS
+        return GUEST_DOCKER_PORT if self.tls or self.guarded else GUEST_DOCKER_PORT_NO_TLS
+
+    @property
+    def forwarded_docker_port(self) -> int:
+        """The port on the host that the hypervisor leads to dockerd."""
+        return self.engine_port or self.docker_port
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a running machine is reached from this host."""
+    """Where the hypervisor leads into a running machine; `docker_port` leads to dockerd itself."""
 
     address: str
     ssh_port: int

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import socket
 
 from b2d.model import CommandResult, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
@@ -148,6 +151,17 @@ class ForwardsPorts(Protocol):
 
     def unforward(self, one: Forward) -> None:
         """Take it away. Not there: HypervisorUnusable."""
+
+
+Dial = Callable[[int, float], "socket.socket"]  # a port of the guest, and seconds
+
+
+@runtime_checkable
+class DialsGuest(Protocol):
+    """A driver that connects to ports of the guest that no forward leads to."""
+
+    def dial(self, port: int, timeout_s: float) -> "socket.socket":
+        """Return a connection to a TCP port of the running guest. Raises WrongState, B2dError and OSError."""
 
 
 @runtime_checkable

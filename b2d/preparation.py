@@ -9,7 +9,7 @@ from b2d import address, certs, folders, keys, promise, seed
 from b2d.errors import B2dError
 from b2d.files import is_regular, private_folder, read_bounded, refusals_told, write_whole
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, MachineState
+from b2d.model import GUEST_DOCKER_PORT, HARDWARE, Image, MachineSpec, MachineState
 from b2d.ports import KeptImages, Reporter
 from b2d.store import MachineStore
 
@@ -76,16 +76,25 @@ def _version(spec: MachineSpec, images: KeptImages) -> str:
         return ""  # it is not kept any more
 
 
+def newest_hardware(spec: MachineSpec) -> MachineSpec:
+    """Return the spec as it boots now; one that goes on from saved keeps the hardware that it was saved with."""
+    return replace(spec, hardware=HARDWARE)
+
+
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
     """The spec with ports that can be opened now; another is leased, and a note says so, where one is taken."""
     here = [other for other in neighbours if other.address == spec.address]
-    avoid = {port for other in here for port in (other.ssh_port, other.docker_port)}
+    avoid = {port for other in here for port in (other.ssh_port, other.docker_port, other.engine_port)}
     ssh_port = address.lease(spec.address, spec.ssh_port, avoid | {spec.docker_port})
     docker_port = address.lease(spec.address, spec.docker_port, avoid | {ssh_port})
     for what, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
         if old != new:
             reporter.note(f"port {old} of {spec.address} is taken: {new} is the {what} port of {spec.name} now")
-    return replace(spec, ssh_port=ssh_port, docker_port=docker_port)
+    if spec.tls or not spec.guarded:
+        return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
+    wanted = spec.engine_port or GUEST_DOCKER_PORT
+    engine_port = address.lease(spec.address, wanted, avoid | {ssh_port, docker_port})
+    return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=engine_port)
 
 
 def network(
@@ -122,7 +131,7 @@ def credentials(
                 hostname=hostname(spec.name),
                 authorized_keys=public_key,
                 host_key=read_bounded(paths.host_key),
-                tls=_tls(spec, paths) if spec.tls else None,
+                tls=_tls(spec, paths) if spec.tls or spec.guarded else None,
                 ssh_password=ssh_password,
                 folders=[folders.parse(folder) for folder in spec.folders],
                 network=network,

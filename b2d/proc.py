@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
-from b2d.files import open_to_append
+from b2d.files import open_to_write
 from b2d.model import CommandResult
 
 
@@ -98,7 +98,7 @@ def start_aside(
 
     Raises ProgramMissing, and OSError for a log that cannot be written.
     """
-    descriptor = open_to_append(log)
+    descriptor = open_to_write(log)
     try:
         with _found(arguments[0]):
             return subprocess.Popen(

@@ -1,15 +1,18 @@
-"""A machine's Docker behind a Unix socket of this host: bytes both ways, for all connections in one thread."""
+"""Connections of this host that lead into a machine: bytes both ways, for all of them in one thread."""
 
 import errno
+import queue
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from b2d import sockets
 from b2d.docker_api import DockerApi
+from b2d.errors import B2dError
 from b2d.wire import PIECE, Clear, Tls, Wire
 
 ENOUGH = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
@@ -17,24 +20,57 @@ CROWDED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where connections come in, whose are taken, how their bytes are heard, and what they lead to."""
+
+    listener: socket.socket
+    reach: "Callable[[], _End]"
+    admits: Callable[[socket.socket], bool] = lambda _: True
+    wire: Callable[[], Wire] = Clear
+    dials: bool = False  # reach() may take a while, and the other side speaks first
+
+
 @contextmanager
 def served(path: Path, engine: DockerApi) -> Iterator[None]:
     """In the block `path` leads to that Docker; afterwards it is gone. Raises OSError where there can be no socket."""
-    tls = engine.tls()
+    with sockets.listen(path) as listener:
+        try:
+            with carried([Entrance(listener, to_docker(engine))]):
+                yield
+        finally:
+            path.unlink(missing_ok=True)
 
-    def reach() -> "_End":
-        return _End(_begun(engine), Clear() if tls is None else Tls(tls, engine.address), connected=False)
 
+@contextmanager
+def carried(entrances: Sequence[Entrance]) -> Iterator[None]:
+    """In the block what comes in at any of them is carried on."""
     over, tell = socket.socketpair()
-    with over, tell, sockets.listen(path) as listener:
-        thread = threading.Thread(target=Relay(listener, over, reach).run, daemon=True)
+    with over, tell:
+        thread = threading.Thread(target=Relay(entrances, over, tell).run, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
-            tell.close()
+            tell.shutdown(socket.SHUT_WR)
             thread.join()
+
+
+def to_docker(engine: DockerApi) -> "Callable[[], _End]":
+    """What makes connections to that Docker. Raises OSError for certificates that cannot be read."""
+    tls = engine.tls()
+    return lambda: _End(_begun(engine), Clear() if tls is None else Tls(tls, engine.address), connected=False)
+
+
+def to_guest(dial: "Callable[[], socket.socket]") -> "Callable[[], _End]":
+    """What makes connections by `dial`, which may take a while."""
+
+    def reach() -> _End:
+        connection = dial()
+        connection.setblocking(False)
+        return _End(connection, Clear())
+
+    return reach
 
 
 def _begun(engine: DockerApi) -> socket.socket:
@@ -95,16 +131,21 @@ class _End:
 
 
 class _Pair:
-    """A client with its connection to the engine, which is made when the client first says something."""
+    """A client with its connection into the machine, which is made when the client first says something."""
 
-    def __init__(self, client: socket.socket, reach: Callable[[], _End]) -> None:
+    def __init__(self, client: socket.socket, entrance: Entrance) -> None:
         client.setblocking(False)
-        self.client = _End(client, Clear())
+        self.client = _End(client, entrance.wire())
         self.engine: _End | None = None
-        self._reach = reach
+        self._entrance = entrance
+        self._dialing = entrance.dials
 
     def ends(self) -> list[_End]:
         return [self.client] if self.engine is None else [self.client, self.engine]
+
+    def reached(self, engine: _End) -> None:
+        """Take the connection that was dialed."""
+        self.engine, self._dialing = engine, False
 
     def step(self, end: _End, events: int) -> None:
         """Do what can be done at one end. Raises OSError."""
@@ -114,7 +155,7 @@ class _Pair:
         if events & READ:
             meant = end.hear()
             if meant and self.engine is None:
-                self.engine = self._reach()
+                self.engine = self._entrance.reach()
             other = self.engine if end is self.client else self.client
             if other is not None:
                 if meant:
@@ -125,7 +166,7 @@ class _Pair:
     def wanted(self, end: _End) -> int:
         """What it waits for at one end."""
         full = any(other.full() for other in self.ends() if other is not end)
-        return (0 if end.silent or full else READ) | (WRITE if end.unsent else 0)
+        return (0 if end.silent or full or self._dialing else READ) | (WRITE if end.unsent else 0)
 
     def over(self) -> bool:
         """True when nobody says anything any more."""
@@ -139,26 +180,33 @@ class _Pair:
 
 
 class Relay:
-    """Takes connections at `listener`, and passes each on to an end that `reach` makes, until `over` hangs up."""
+    """Takes connections at all entrances, and carries each on, until the other end of `over` hangs up.
 
-    def __init__(self, listener: socket.socket, over: socket.socket, reach: Callable[[], _End]) -> None:
-        self._listener = listener
+    `wake` is that other end: what is dialed in other threads is told by a byte.
+    """
+
+    def __init__(self, entrances: Sequence[Entrance], over: socket.socket, wake: socket.socket) -> None:
+        self._entrances = entrances
         self._over = over
-        self._reach = reach
+        self._wake = wake
         self._selector = selectors.DefaultSelector()
         self._pairs: set[_Pair] = set()
+        self._dialed: queue.Queue[tuple[_Pair, _End | None]] = queue.Queue()
         self._listens = False
 
     def run(self) -> None:
         """Waits without using the CPU. However it ends, whoever connects afterwards is refused and nobody hangs."""
-        self._listener.setblocking(False)
-        with self._listener, self._selector:
+        with self._selector:
             try:
+                for entrance in self._entrances:
+                    entrance.listener.setblocking(False)
                 self._selector.register(self._over, READ, None)
                 self._listen(True)
                 while self._turn():
                     pass
             finally:
+                for entrance in self._entrances:
+                    entrance.listener.close()
                 for pair in self._pairs:
                     pair.close()
 
@@ -166,18 +214,20 @@ class Relay:
         """Whatever happens next; False at the end."""
         for key, events in self._selector.select():
             if key.fileobj is self._over:
-                return False
-            if key.fileobj is self._listener:
-                self._accept()
+                if not self._over.recv(PIECE):
+                    return False
+                self._join_dialed()
+            elif isinstance(key.data, Entrance):
+                self._accept(key.data)
             else:
                 pair, end = key.data
                 if pair in self._pairs:  # it may have ended a moment ago
                     self._serve(pair, end, events)
         return True
 
-    def _accept(self) -> None:
+    def _accept(self, entrance: Entrance) -> None:
         try:
-            client, _ = self._listener.accept()
+            client, _ = entrance.listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
@@ -185,9 +235,32 @@ class Relay:
                 raise
             self._listen(False)  # until somebody has gone
             return
-        pair = _Pair(client, self._reach)
+        if not entrance.admits(client):
+            client.close()
+            return
+        pair = _Pair(client, entrance)
         self._pairs.add(pair)
         self._watch(pair)
+        if entrance.dials:
+            threading.Thread(target=self._dial, args=(pair, entrance), daemon=True).start()
+
+    def _dial(self, pair: _Pair, entrance: Entrance) -> None:
+        try:
+            reached: _End | None = entrance.reach()
+        except (OSError, B2dError):
+            reached = None
+        self._dialed.put((pair, reached))
+        with suppress(OSError):  # it is over
+            self._wake.send(b"!")
+
+    def _join_dialed(self) -> None:
+        while not self._dialed.empty():
+            pair, engine = self._dialed.get()
+            if engine is None:
+                self._drop(pair)
+            else:
+                pair.reached(engine)
+                self._watch(pair)
 
     def _serve(self, pair: _Pair, end: _End, events: int) -> None:
         try:
@@ -195,12 +268,15 @@ class Relay:
             over = pair.over()
         except OSError:
             over = True
-        if not over:
+        if over:
+            self._drop(pair)
+        else:
             self._watch(pair)
-            return
-        for one in pair.ends():
-            self._wait_for(one, 0, None)
-        self._pairs.remove(pair)
+
+    def _drop(self, pair: _Pair) -> None:
+        for end in pair.ends():
+            self._wait_for(end, 0, None)
+        self._pairs.discard(pair)
         pair.close()
         self._listen(True)
 
@@ -222,7 +298,8 @@ class Relay:
     def _listen(self, wanted: bool) -> None:
         if wanted != self._listens:
             self._listens = wanted
-            if wanted:
-                self._selector.register(self._listener, READ, None)
-            else:
-                self._selector.unregister(self._listener)
+            for entrance in self._entrances:
+                if wanted:
+                    self._selector.register(entrance.listener, READ, entrance)
+                else:
+                    self._selector.unregister(entrance.listener)

@@ -18,6 +18,13 @@ def fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= LIMIT
 
 
+def serves(path: Path) -> bool:
+    """True where a client can be given a socket at `path`: its name is short enough, and Python knows such sockets."""
+    import socket
+
+    return fits(path) and hasattr(socket, "AF_UNIX")
+
+
 def connect(one: "socket.socket", path: Path) -> None:
     """Connect to the socket at `path`. Raises OSError."""
     with _called(path) as name:

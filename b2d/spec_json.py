@@ -20,6 +20,8 @@ RANGES = {  # both ends included; wider than what `b2d init` takes: an imported 
     "disk_mib": (0, 1 << 31),
     "ssh_port": (1, 65535),
     "docker_port": (1, 65535),
+    "engine_port": (0, 65535),
+    "hardware": (1, 1000),
 }
 LONGEST = 4096  # signs of a text; a path is no longer
 LOOPBACK = re.compile(r"127(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}", re.ASCII)
@@ -42,7 +44,7 @@ class Broken(B2dError):
 
 def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
     """Return the spec of the machine `name` that the `content` of `path` describes. Raises Broken, and B2dError."""
-    from b2d.model import MachineSpec
+    from b2d.model import HARDWARE, MachineSpec
 
     try:
         kept = json_text.parse(content)
@@ -58,6 +60,8 @@ def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
         raise Broken(f"{path}: {problem}", name)
     kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}  # JSON knows no tuple
     spec = MachineSpec(**kept)
+    if spec.hardware > HARDWARE:
+        raise B2dError(f"{path} was written by a newer b2d", hint=NEWER_HINT)
     if spec.name.casefold() == name.casefold() and spec.name != name:
         raise ConfigError(f"the machine is called {spec.name}, not {name}", hint=f"--vm {spec.name}")
     if spec.name != name:
@@ -74,7 +78,7 @@ def _problems(kept: dict[str, Any]) -> Iterator[str]:
             if field.default is field.default_factory:  # both MISSING: it has to be there
                 yield f"{key!r} is missing"
         elif not _has_type(kept[key], field.type) or not _is_possible(key, kept[key]):
-            yield f"{key!r} cannot be {str(kept[key])[:80]!r}"
+            yield f"{key!r} cannot be {repr(kept[key])[:80]}"
 
 
 def _has_type(value: object, kind: object) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from b2d.errors import B2dError
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
-from b2d.ports import Pipe
+from b2d.ports import Dial, Pipe
 from b2d.ssh_connection import ANSWER_S, connect
 from b2d.streams import edge
 
@@ -29,9 +29,10 @@ def command_line(arguments: Sequence[str]) -> str:
 class SshGuest:
     """Guest over one connection, made when it is needed first; close() or a `with` ends it."""
 
-    def __init__(self, endpoint: Endpoint, paths: MachinePaths) -> None:
+    def __init__(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> None:
         self._endpoint = endpoint
         self._paths = paths
+        self._dial = dial
         self._connected: Transport | None = None
 
     def __enter__(self) -> "SshGuest":
@@ -140,7 +141,7 @@ class SshGuest:
 
     def _transport(self) -> "Transport":
         if self._connected is None or not self._connected.is_active():
-            self._connected = connect(self._endpoint, self._paths)
+            self._connected = connect(self._endpoint, self._paths, self._dial)
         return self._connected
 
 

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.errors import B2dError, HypervisorUnusable, OutOfTime, WrongState
 from b2d.keys import alias
 from b2d.layout import MachinePaths
-from b2d.model import Endpoint
+from b2d.model import GUEST_SSH_PORT, Endpoint
+from b2d.ports import Dial
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 
 
-def connect(endpoint: Endpoint, paths: MachinePaths) -> "Transport":
-    """Try until the guest lets us in. Raises WrongState when it does not, B2dError when it is another guest."""
+def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> "Transport":
+    """Try until the guest lets us in. Raises WrongState when it does not, B2dError when it is another guest.
+
+    `dial` connects to a port of the guest; without it the endpoint's SSH port leads there.
+    """
     from paramiko import AuthenticationException, SSHException
+
+    def reach() -> socket.socket:
+        if dial is not None:
+            return dial(GUEST_SSH_PORT, CONNECT_S)
+        return socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
 
     key = _key(paths)
     _silence()
@@ -37,12 +46,13 @@ def connect(endpoint: Endpoint, paths: MachinePaths) -> "Transport":
 
     def attempt() -> bool:
         try:
-            found.append(_attempt(endpoint, paths, key, min(CONNECT_S * CONNECT_GROWTH ** len(last), HANDSHAKE_S)))
+            greeting_s = min(CONNECT_S * CONNECT_GROWTH ** len(last), HANDSHAKE_S)
+            found.append(_attempt(reach(), endpoint, paths, key, greeting_s))
         except AuthenticationException as error:
             raise WrongState(
                 f"the guest does not know the key {paths.ssh_key}", hint="b2d restart", details=str(error)
             ) from error
-        except (OSError, SSHException, EOFError) as error:
+        except (OSError, SSHException, EOFError, HypervisorUnusable, OutOfTime) as error:
             last.append(error)
         return bool(found)
 
@@ -68,10 +78,11 @@ def _key(paths: MachinePaths) -> "PKey":
         raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then: b2d restart") from error
 
 
-def _attempt(endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: float) -> "Transport":
+def _attempt(
+    connection: socket.socket, endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: float
+) -> "Transport":
     from paramiko import Transport
 
-    connection = socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = Transport(connection)
     transport.banner_timeout = greeting_s

@@ -16,6 +16,7 @@ from b2d.files import (
     FileTooLargeError,
     NotRegularFileError,
     is_regular,
+    open_to_write,
     private_folder,
     read_bounded,
     refusals_told,
@@ -27,6 +28,7 @@ from b2d.layout import Home, MachinePaths
 from b2d.spec_json import SCHEMA, Broken
 
 if TYPE_CHECKING:
+    from b2d.docker_api import DockerApi
     from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
 
 LOCK_WAIT_S = 5.0
@@ -41,6 +43,14 @@ class RunningFacts:
     docker_port: int
     docker: "DockerEnv"
     process: "ProcessIdentity | None" = None
+    engine_port: int = 0  # leads to dockerd, by TLS, where docker_port does not; 0: docker_port does
+
+    def engine(self, certs: Path) -> "DockerApi":
+        """Return dockerd's own API, where the hypervisor leads to it; `certs` is the machine's folder of that name."""
+        from b2d.docker_api import DockerApi
+
+        by_tls = bool(self.engine_port or self.docker.cert_path)
+        return DockerApi(self.address, self.engine_port or self.docker_port, certs if by_tls else None)
 
 
 def check_name(name: str) -> None:
@@ -154,8 +164,9 @@ class MachineStore:
             except Timeout:
                 raise _busy(name, paths) from None
         try:
-            with suppress(OSError):  # who holds it is good to know, and no reason to do nothing
-                write_whole(paths.holder, f"{os.getpid()} {verb}\n".encode())
+            # who holds it is good to know, and no reason to do nothing
+            with suppress(OSError), os.fdopen(open_to_write(paths.holder, os.O_TRUNC), "w") as file:
+                file.write(f"{os.getpid()} {verb}\n")
             yield
         finally:
             with suppress(OSError):
@@ -237,6 +248,8 @@ def _busy(name: str, paths: MachinePaths) -> Busy:
 
 def _env_values(facts: RunningFacts) -> dict[str, str]:
     values = {"address": facts.address, "ssh_port": str(facts.ssh_port), "docker_port": str(facts.docker_port)}
+    if facts.engine_port:
+        values["engine_port"] = str(facts.engine_port)
     if facts.process is not None:
         values["pid"] = str(facts.process.pid)
         values["start_time"] = facts.process.start_time
@@ -256,4 +269,5 @@ def _facts_of(values: dict[str, str]) -> RunningFacts:
         docker_port=int(values["docker_port"]),
         docker=DockerEnv(values["DOCKER_HOST"], values.get("DOCKER_CERT_PATH", "")),
         process=process,
+        engine_port=int(values.get("engine_port", 0)),
     )

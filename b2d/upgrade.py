@@ -95,11 +95,10 @@ class Exchange:
 
     def _engine(self, facts: RunningFacts | None = None) -> "Engine | None":
         """What Docker says of itself, None where it cannot be asked."""
-        from b2d.docker_api import DockerApi
         from b2d.readiness import engine
 
         with suppress(WrongState, MachineAbsent):
-            return engine(DockerApi.of((facts or self.machine.facts()).docker), ASK_S)
+            return engine((facts or self.machine.facts()).engine(self.machine.paths.certs), ASK_S)
         return None
 
     def _refuse_aufs(self, spec: MachineSpec, image: Image) -> None:

@@ -1,6 +1,7 @@
 """Bytes as they go over a connection, in clear or within TLS; each direction has an end of its own."""
 
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -49,6 +50,20 @@ class Clear:
 
     def end(self) -> bytes:
         return b""
+
+
+class Guarded(Clear):
+    """As they are, where they are requests that `check` lets pass; its OSError ends them with `refusal`."""
+
+    def __init__(self, check: Callable[[bytes], bytes], refusal: bytes) -> None:
+        self._check = check
+        self._refusal = refusal
+
+    def hear(self, raw: bytes) -> Heard:
+        try:
+            return Heard(self._check(raw), not raw)
+        except OSError:
+            return Heard(b"", True, self._refusal)
 
 
 class Tls:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 from b2d.layout import Home, MachinePaths
 from b2d.machine import Machine, Parts
 from b2d.model import Endpoint, Image, MachineSpec, MachineState
-from b2d.ports import Driver, Guest, KeptImages, Reporter
+from b2d.ports import Dial, Driver, Guest, KeptImages, Reporter
 from b2d.store import MachineStore
 from tests.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
 
@@ -239,7 +239,7 @@ class Box:
         watch = (strikes or Strikes()).watch
         images: Callable[[], KeptImages] = lambda: watch(self.images)  # noqa: E731
         driver: Callable[[MachineSpec], Driver] = lambda spec: watch(self.driver(spec))  # noqa: E731
-        guest: Callable[[Endpoint, MachinePaths], Guest] = lambda *_: watch(self.guest)  # noqa: E731
+        guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest] = lambda *_: watch(self.guest)  # noqa: E731
         reporter: Reporter = watch(self.reporter)
         network: Callable[[MachineSpec], dict[str, bytes]] = lambda _: self.network  # noqa: E731
         waits = (self.wait_s, self.stop_wait_s)

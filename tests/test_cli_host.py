@@ -201,7 +201,7 @@ def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prom
 
 def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(prompt: Prompt) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
-    part, env = prompt.home.cache / "a.part", prompt.home.machine("boot2docker-vm").env
+    part, env = prompt.home.cache / f"{'0' * 32}.part", prompt.home.machine("boot2docker-vm").env
     prompt.home.cache.mkdir()
     part.touch()
     os.utime(part, (1, 1))

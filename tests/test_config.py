@@ -151,7 +151,7 @@ def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, s
 
 def test_a_file_that_cannot_be_read_is_told(home: Home) -> None:
     home.config.mkdir()
-    assert refused(home).message == f"{home.config} cannot be read: Is a directory"
+    assert refused(home).message == f"{home.config} cannot be read: it is a folder, not a file"
 
 
 @given(key=RANGED, number=st.integers(-(2**40), 2**40))

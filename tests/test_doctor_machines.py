@@ -202,10 +202,10 @@ def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: Ill) -> N
 
 def leftovers(home: Home) -> Iterator[Path]:
     for folder, names in (
-        (home.root, [".config.toml.abc"]),
-        (home.cache, ["a.part", "a.mark", "b.iso", ".b2d-xyz/b2d.iso"]),
-        (home.images, [".77.unfinished", ".b2d-uvw/initrd"]),
-        (home.machine("boot2docker-vm").folder, [".machine.json.q1"]),
+        (home.root, [".config.toml.abcd_123"]),
+        (home.cache, [f"{'a' * 32}.part", f"{'a' * 32}.mark", f"{'b' * 32}.iso", ".b2d-xyzxyz12/b2d.iso"]),
+        (home.images, [".77.unfinished", ".b2d-uvwuvw12/initrd"]),
+        (home.machine("boot2docker-vm").folder, [".machine.json.q1q1q1q1"]),
     ):
         for name in names:
             path = folder / name

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from b2d import __version__, config
 from b2d.errors import B2dError
-from b2d.files import open_to_append, private_folder
+from b2d.files import open_to_write, private_folder
 
 LOG_LIMIT = 1 << 20  # bytes; then another is begun, and what was before that is gone
 
@@ -45,7 +45,7 @@ def _logged(details: str, arguments: Sequence[str]) -> str:
         private_folder(log.parent)
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(home.older_log)
-        with os.fdopen(open_to_append(log), "a", encoding="utf-8", errors="surrogateescape") as file:
+        with os.fdopen(open_to_write(log), "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(f"{head}\n{details}\n")
     except (OSError, B2dError):  # no place for it
         return ""

@@ -17,9 +17,11 @@ from b2d.host.removal import remove
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import ON, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import GUEST_SSH_PORT, ON, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity
 
 if TYPE_CHECKING:
+    import socket
+
     from b2d.drivers.qemu_launch import Launcher
 
 # RunState of QEMU's QMP reference; what is not here is a short step on the way to running
@@ -150,6 +152,14 @@ class QemuDriver(DataDisk):
         self._running()
         launch = self._process.launch()
         return launch.endpoint if launch is not None else self._launcher().plan().endpoint
+
+    def dial(self, port: int, timeout_s: float) -> "socket.socket":
+        from b2d.drivers import qemu_forwards
+
+        own = self.endpoint()
+        if not self._spec.guarded and port == GUEST_SSH_PORT:
+            return qemu_forwards.connected(own.address, own.ssh_port, timeout_s)
+        return qemu_forwards.dial(self._paths.qmp_socket, own.address, port, timeout_s)
 
     def process(self) -> ProcessIdentity | None:
         return self._process.find()

@@ -105,7 +105,9 @@ def _seed_disk(paths: MachinePaths) -> list[str]:
 
 def _network(spec: MachineSpec) -> list[str]:
     """QEMU's own network: no root needed. The guest's ports appear on the machine's own loopback address."""
-    forwards = ((spec.ssh_port, GUEST_SSH_PORT), (spec.docker_port, spec.guest_docker_port))
+    forwards = [(spec.forwarded_docker_port, spec.guest_docker_port)]
+    if not spec.guarded:  # else its port of this host is the agent's, which asks the kernel who calls
+        forwards.insert(0, (spec.ssh_port, GUEST_SSH_PORT))
     options = ["user", "id=net", *(f"hostfwd=tcp:{spec.address}:{host}-:{guest}" for host, guest in forwards)]
     if spec.restrict:
         options.append("restrict=on")

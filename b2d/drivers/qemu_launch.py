@@ -69,9 +69,9 @@ class Launcher:
     def _planned(self, program: str) -> Launch:
         spec = self.spec
         return Launch(
-            endpoint=Endpoint(spec.address, spec.ssh_port, spec.docker_port),
+            endpoint=Endpoint(spec.address, spec.ssh_port, spec.forwarded_docker_port),
             hardware=[
-                *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0)),
+                *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0, engine_port=0)),
                 *qemu_folders.arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
@@ -81,7 +81,8 @@ class Launcher:
     def launch(self, *extra: str) -> None:
         """Start the process and record which it is. Raises HypervisorUnusable; nothing runs then."""
         self.check()
-        address.refuse_taken(self.spec.address, (self.spec.ssh_port, self.spec.docker_port))
+        ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's among them
+        address.refuse_taken(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
         plan = replace(self._planned(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())

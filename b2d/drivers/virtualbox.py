@@ -109,7 +109,8 @@ class VirtualBoxDriver:
                 machine.resume()
                 return
             # VirtualBox would start it all the same, without the forward
-            address.refuse_taken(self._spec.address, (self._spec.ssh_port, self._spec.docker_port))
+            ports = {self._spec.ssh_port, self._spec.docker_port, self._spec.forwarded_docker_port}
+            address.refuse_taken(self._spec.address, sorted(ports))
             begun = Start(self._spec, self._paths, machine)
             if not (state == MachineState.SAVED and begun.resumes()):
                 begun.boot(box, self._image().medium, self._second_card)

@@ -151,7 +151,10 @@ def no_network_card(number: int) -> list[Step]:
 def forwards(spec: MachineSpec) -> list[Step]:
     """The guest's ports on the machine's own address of this host."""
     tcp = Constant("NATProtocol", "TCP")
-    rules = ((SSH_RULE, spec.ssh_port, GUEST_SSH_PORT), (DOCKER_RULE, spec.docker_port, spec.guest_docker_port))
+    rules = (
+        (SSH_RULE, spec.ssh_port, GUEST_SSH_PORT),
+        (DOCKER_RULE, spec.forwarded_docker_port, spec.guest_docker_port),
+    )
     return [
         Call("getNetworkAdapter(0).NATEngine.addRedirect", (name, tcp, spec.address, port, "", guest_port))
         for name, port, guest_port in rules

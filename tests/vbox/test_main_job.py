@@ -105,7 +105,7 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 def docker(person: Person) -> DockerApi:
     facts = MachineStore(person.home).read_env(NAME)
     assert facts is not None
-    return DockerApi.of(facts.docker)
+    return facts.engine(person.paths.certs)
 
 
 def questions_s(person: Person) -> float:

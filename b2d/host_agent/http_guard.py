@@ -1,0 +1,119 @@
+"""Look at each HTTP request on its way to a Docker without TLS, and refuse what a browser sends for a web page.
+
+Any page can make a browser send a request to a loopback address: a simple POST without asking, or, by a name that
+suddenly leads to 127.0.0.1, a request whose answer it may read. Such requests carry Origin, Referer or Sec-Fetch-*,
+which no page can leave out of all of them, or a foreign Host.
+
+Source of the format: RFC 9112 (HTTP/1.1 messages), RFC 9110 (Upgrade); Fetch Standard (headers of requests).
+"""
+
+import re
+from collections.abc import Collection
+
+HEAD_LIMIT = 1 << 16  # bytes of a request's line and headers
+LINE_LIMIT = 1 << 12  # bytes of the line that begins a chunk
+LENGTH_DIGITS = 18
+END = b"\r\n\r\n"
+OF_BROWSERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user")
+REQUEST = re.compile(rb"[A-Z]{1,20} [/*][\x21-\x7e]* HTTP/1\.[01]")
+HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
+HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d{1,5})?")
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\x20-\x7e]*)?")
+REFUSAL = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+)
+MESSAGE = b'{"message":"b2d: this Docker is for programs of its owner, and not for web pages"}\n'
+
+
+class RefusedRequestError(OSError):
+    """A request that is no Docker client's."""
+
+
+def refusal() -> bytes:
+    """Return the answer to a request that is refused."""
+    return REFUSAL % (len(MESSAGE), MESSAGE)
+
+
+class HttpGuard:
+    """The requests of one connection, in the order in which they come; `hosts` are the names that Host may have."""
+
+    def __init__(self, hosts: Collection[str]) -> None:
+        self._hosts = frozenset(hosts)
+        self._gathered = b""  # of a head, or of a line between chunks
+        self._left = 0  # bytes of the body, or of a chunk with its line break, that are still to come
+        self._chunks = False  # the body comes in chunks
+        self._raw = False  # behind a request with Upgrade come Docker's own streams
+
+    def check(self, data: bytes) -> bytes:
+        """Return what may be sent on of `data`: whole requests only are. Raises RefusedRequestError."""
+        passed = bytearray()
+        while data:
+            if self._left:
+                passed += data[: self._left]
+                data, self._left = data[self._left :], max(0, self._left - len(data))
+            elif self._chunks:
+                data = self._gather(data, b"\r\n", LINE_LIMIT, passed)
+            elif self._raw:
+                return bytes(passed) + data
+            else:
+                data = self._gather(data, END, HEAD_LIMIT, passed)
+        return bytes(passed)
+
+    def _gather(self, data: bytes, end: bytes, limit: int, passed: bytearray) -> bytes:
+        """Wait for `end`, and look at what comes before it; return what comes behind."""
+        gathered = self._gathered + data
+        content, found, rest = gathered.partition(end)
+        if not found:
+            if len(gathered) > limit:
+                raise RefusedRequestError("a request without an end")
+            self._gathered = gathered
+            return b""
+        if len(content) > limit:
+            raise RefusedRequestError("a request that is too long")
+        self._gathered = b""
+        if self._chunks:
+            self._begin_chunk(content)
+        else:
+            self._begin_request(content)
+        passed += content + found
+        return rest
+
+    def _begin_chunk(self, line: bytes) -> None:
+        size = CHUNK.fullmatch(line)
+        if size is None:
+            raise RefusedRequestError("a chunk that has no size")
+        length = int(size[1], 16)
+        self._left = length + 2
+        self._chunks = length > 0  # the line break that ends the last chunk is counted; trailers are refused with it
+
+    def _begin_request(self, head: bytes) -> None:
+        line, *lines = head.split(b"\r\n")
+        if REQUEST.fullmatch(line) is None:
+            raise RefusedRequestError("no request of HTTP")
+        headers: dict[str, list[str]] = {}
+        for text in lines:
+            header = HEADER.fullmatch(text)
+            if header is None:
+                raise RefusedRequestError("a header that is none")
+            headers.setdefault(header[1].decode().lower(), []).append(header[2].decode("latin-1").strip())
+        self._check_sender(headers)
+        self._expect_body(headers)
+
+    def _check_sender(self, headers: dict[str, list[str]]) -> None:
+        sent = [name for name in OF_BROWSERS if name in headers]
+        if sent:
+            raise RefusedRequestError(f"a request with {', '.join(sent)}, as browsers send for web pages")
+        hosts = headers.get("host", [])
+        name = HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if name is None or name[1] not in self._hosts:
+            raise RefusedRequestError(f"a request for the host {', '.join(hosts)[:100]!r}")
+
+    def _expect_body(self, headers: dict[str, list[str]]) -> None:
+        coding, lengths = headers.get("transfer-encoding", []), headers.get("content-length", [])
+        if coding and (lengths or [text.lower() for text in coding] != ["chunked"]):
+            raise RefusedRequestError("a body of two lengths")
+        if len(lengths) > 1 or any(not text.isdecimal() or len(text) > LENGTH_DIGITS for text in lengths):
+            raise RefusedRequestError("a body without a length")
+        self._chunks = bool(coding)
+        self._left = int(lengths[0]) if lengths else 0
+        self._raw = "upgrade" in headers

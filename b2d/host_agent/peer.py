@@ -1,0 +1,111 @@
+"""Tell whose connection to a TCP port of this host it is: loopback is open to every user, container and web page.
+
+Sources of outside facts: proc(5), /proc/net/tcp (fields of a row: local and remote address in hexadecimal, bytes in the
+host's order; state; uid; inode, which is 0 for a socket that no process has any more).
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+# programs that carry what a guest or a container sends to this host's loopback: their owner did not ask for it
+CARRIERS = (
+    *("qemu-system-", "qemu-kvm", "VBoxHeadless", "VirtualBoxVM", "VBoxNetNAT", "slirp4netns", "rootlessport"),
+    *("passt", "pasta", "gvproxy", "vpnkit", "vmnet-helper", "com.docker.", "limactl"),
+)
+NAME_LIMIT = 15  # signs of a process's name that Linux keeps
+Address = tuple[str, int]
+
+
+def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
+    """Tell whether a program of this user, or root's, is at the other end, and none that speaks for a guest.
+
+    False where nobody can tell. A program that has ended, or passed its end on to another user, is none.
+    """
+    try:
+        peer, here = connection.getpeername()[:2], connection.getsockname()[:2]
+    except OSError:  # it has hung up
+        return False
+    if platform == "linux":
+        return _is_owner_by_proc(peer, here)
+    return _is_owner_by_processes(peer, here)
+
+
+def _is_owner_by_proc(peer: Address, here: Address) -> bool:
+    for row in _rows():
+        if (row[1], row[2]) == (_in_hexadecimal(peer), _in_hexadecimal(here)):
+            uid, inode = int(row[7]), row[9]
+            return inode != "0" and uid in (os.getuid(), 0) and not _is_carried(inode)
+    return False
+
+
+def _rows() -> Iterator[list[str]]:
+    """The TCP connections of this network namespace, as lists of fields."""
+    for line in (PROC / "net" / "tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9:
+            yield fields
+
+
+def _in_hexadecimal(address: Address) -> str:
+    number = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    return f"{number:08X}:{address[1]:04X}"
+
+
+def _is_carried(inode: str) -> bool:
+    """Tell whether a program of CARRIERS has that socket; one of another user's cannot be looked into."""
+    wanted = f"socket:[{inode}]"
+    return any(wanted in _sockets(process) for process in _carriers())
+
+
+def _carriers() -> Iterator[Path]:
+    for process in PROC.iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            name = (process / "comm").read_text().rstrip("\n")
+        except OSError:
+            continue
+        if any(name.startswith(carrier[:NAME_LIMIT]) for carrier in CARRIERS):
+            yield process
+
+
+def _sockets(process: Path) -> set[str]:
+    found = set()
+    try:
+        for descriptor in os.scandir(process / "fd"):
+            try:
+                found.add(os.readlink(descriptor.path))  # noqa: PTH115  thousands of them
+            except OSError:
+                continue
+    except OSError:
+        return set()
+    return found
+
+
+def _is_owner_by_processes(peer: Address, here: Address) -> bool:
+    """The same on macOS and Windows: a user may ask for the connections of processes of their own."""
+    import psutil
+
+    for process in psutil.process_iter(["name"]):
+        try:
+            ask = getattr(process, "net_connections", None) or process.connections
+            ends = [(tuple(one.laddr), tuple(one.raddr)) for one in ask("tcp4")]
+        except (psutil.Error, OSError):
+            continue
+        if (peer, here) in ends:
+            name = process.info["name"] or ""
+            return _is_this_users(process) and not name.startswith(CARRIERS)
+    return False
+
+
+def _is_this_users(process: object) -> bool:
+    import psutil
+
+    try:
+        return bool(process.username() == psutil.Process().username())  # type: ignore[attr-defined]
+    except psutil.Error:
+        return False
