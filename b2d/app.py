@@ -65,6 +65,7 @@ class App:
         """The machine of that name, by default the one that the settings name. It need not exist."""
         from b2d import companion
         from b2d.machine import Machine, Parts
+        from b2d.seed import Access
 
         parts = Parts(
             store=self.store,
@@ -74,7 +75,7 @@ class App:
             reporter=self.reporter,
             wait_s=self.settings.wait,
             stop_wait_s=self.settings.stop_wait,
-            ssh_password=self.settings.ssh_password,
+            access=Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback),
             network=self._told_of_network,
         )
         companion.ensure(self.store, name or self.settings.vm)

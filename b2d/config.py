@@ -1,5 +1,6 @@
 """The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from b2d.layout import Home
 from b2d.settings import Settings
 
 PREFIX = "B2D_"
+PASSWORD = re.compile(r"(?=\S)[\x20-\x7e]{1,100}(?<=\S)")
 LONGEST = 1 << 20  # bytes of a file of settings
 DEFAULT = "default"
 NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
@@ -198,6 +200,8 @@ def value(said: Said) -> Any:
         raise ConfigError(f"{_where(said)}{converted!r} cannot be a machine's name", hint=names.HINT)
     if key == "address" and converted and not _is_loopback(converted):
         raise _refusal(said, "a loopback address, as 127.0.59.103")
+    if key == "password" and converted and not PASSWORD.fullmatch(converted):
+        raise _refusal(said, "up to 100 letters, digits and signs, without blanks at its ends")
     if hint := outside.refusal(key, converted):
         raise _refusal(said, hint)
     return converted
@@ -211,6 +215,8 @@ def _refusal(said: Said, hint: str) -> ConfigError:
     value = ",".join(map(str, said.value)) if isinstance(said.value, (list, tuple)) else said.value
     if said.key in outside.HINTS:
         value = outside.hidden(str(value))
+    if said.key == "password":
+        value = outside.GONE
     return ConfigError(f"{_where(said)}{said.word.lstrip('-')} cannot be {value!r}", hint=hint)
 
 

@@ -10,18 +10,20 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d import broken, companion, existing, lending, sockets
+from b2d import broken, companion, existing, lending
 from b2d.errors import OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import ASLEEP, COMING_UP, OFF, ON, DockerEnv, Endpoint, MachineSpec, MachineState
+from b2d.model import ASLEEP, COMING_UP, OFF, ON, Endpoint, MachineSpec, MachineState
 from b2d.ports import Compromises, Dial, DialsGuest, Driver, Guest, HasProcess, KeptImages, Reporter, Screen
-from b2d.store import MachineStore, RunningFacts
+from b2d.store import MachineStore, RunningFacts, running_facts
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
     from b2d.readiness import Ping
+    from b2d.seed import Access
 
+PASSWORD_COUNTS = "over SSH the password counts too{}: b2d config set ssh_password=no"
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
 
 
@@ -36,7 +38,7 @@ class Parts:
     reporter: Reporter
     wait_s: float  # that up may take
     stop_wait_s: float  # that the guest has to power itself off
-    ssh_password: bool = False  # whether the guest takes one over SSH
+    access: "Access | None" = None  # whom the guest is to let in; None: as every guest does
     network: Callable[[MachineSpec], Mapping[str, bytes]] = lambda _: {}  # what the guest is to be told of it
 
 
@@ -240,6 +242,7 @@ class Machine:
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
         from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image
+        from b2d.seed import Access
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -249,7 +252,10 @@ class Machine:
             wanted = newest_hardware(newest_image(wanted, self._parts.images(), self._reporter))
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
-        credentials(wanted, self.paths, self._parts.ssh_password, told)
+        access = self._parts.access or Access()
+        if access.ssh_password and state != MachineState.SAVED:
+            self._reporter.note(PASSWORD_COUNTS.format("" if access.password else ", which everybody knows"))
+        credentials(wanted, self.paths, access, told)
         if wanted != spec:
             self._store.write(wanted)
         return wanted
@@ -271,20 +277,8 @@ class Machine:
 
     def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""
-        endpoint = driver.endpoint()
-        plain = spec.guarded and not spec.tls  # on docker_port the agent listens, and leads to the engine
-        port = spec.docker_port if plain else endpoint.docker_port
-        host = f"tcp://{endpoint.address}:{port}"
-        if plain and sockets.serves(self.paths.docker_socket):
-            host = f"unix://{self.paths.docker_socket}"
-        facts = RunningFacts(
-            address=endpoint.address,
-            ssh_port=spec.ssh_port if spec.guarded else endpoint.ssh_port,
-            docker_port=port,
-            docker=DockerEnv(host, str(self.paths.certs) if spec.tls else ""),
-            process=driver.process() if isinstance(driver, HasProcess) else None,
-            engine_port=endpoint.docker_port if plain else 0,
-        )
+        process = driver.process() if isinstance(driver, HasProcess) else None
+        facts = running_facts(spec, self.paths, driver.endpoint(), process)
         if not spec.tls and not spec.guarded:
             said = f"{self.name} goes on as an older b2d saved it: every user of this host can use its Docker"
             self._reporter.warn(f"{said}, until b2d restart --vm {self.name}")

@@ -85,6 +85,8 @@ def remarks(settings: Settings, origins: Mapping[str, str], spec: MachineSpec) -
         yield "dns: a guest of VirtualBox's reaches no name server on 127.0.0.1; without dns it asks this host's own"
     asked = [key for key in (*outside.PROXIES, "registry_mirrors", "dns") if getattr(settings, key)]
     said = [key for key in asked if origins[key] not in outside.VARIABLES.get(key, ())]
+    if not settings.host_loopback and any(outside.GATEWAY in server for server in _servers(network)):
+        yield "host_loopback = no: the guest reaches nothing that listens on this host's loopback, where that leads"
     if spec.restrict and spec.driver == "qemu" and said:
         yield f"{spec.name} is restricted, and reaches nothing: {', '.join(said)} cannot help there"
 

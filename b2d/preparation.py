@@ -118,7 +118,7 @@ def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
 
 
 def credentials(
-    spec: MachineSpec, paths: MachinePaths, ssh_password: bool, network: Mapping[str, bytes] = MappingProxyType({})
+    spec: MachineSpec, paths: MachinePaths, access: seed.Access, network: Mapping[str, bytes] = MappingProxyType({})
 ) -> None:
     """Make the keys and certificates that are missing or end soon, and write the seed disk with them.
 
@@ -132,7 +132,7 @@ def credentials(
                 authorized_keys=public_key,
                 host_key=read_bounded(paths.host_key),
                 tls=_tls(spec, paths) if spec.tls or spec.guarded else None,
-                ssh_password=ssh_password,
+                access=access,
                 folders=[folders.parse(folder) for folder in spec.folders],
                 network=network,
             )

@@ -31,6 +31,15 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come into the guest, and where it may go, beyond what every guest allows."""
+
+    ssh_password: bool = False  # True: sshd takes the user's password too
+    password: str = ""  # of the user docker; "": tcuser, as in 2014
+    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
+
+
+@dataclass(frozen=True, slots=True)
 class Seed:
     """One guest's identity."""
 
@@ -38,7 +47,7 @@ class Seed:
     authorized_keys: str
     host_key: bytes  # private, in OpenSSH's format
     tls: TlsFiles | None  # None: dockerd listens without TLS
-    ssh_password: bool = False  # True: sshd takes the user's password too
+    access: Access = field(default_factory=Access)
     folders: Sequence[Folder] = ()  # of the host, which a hypervisor shares under the names b2d-0, b2d-1, ...
     network: Mapping[str, bytes] = field(default_factory=dict)  # what network.py tells, by name
 
@@ -63,7 +72,13 @@ def image(seed: Seed) -> bytes:
             for number, folder in enumerate(seed.folders)
         ).encode("utf-8", "surrogateescape")
     files |= {NETWORK + name: content for name, content in seed.network.items()}
-    settings = {"B2D_TLS": seed.tls is not None, "B2D_SSH_PASSWORD": seed.ssh_password}
+    if seed.access.password:
+        files["password"] = seed.access.password.encode() + b"\n"
+    settings = {
+        "B2D_TLS": seed.tls is not None,
+        "B2D_SSH_PASSWORD": seed.access.ssh_password,
+        "B2D_HOST_LOOPBACK": seed.access.host_loopback,
+    }
     files["settings"] = "".join(f"{name}={'yes' if on else 'no'}\n" for name, on in settings.items()).encode()
     content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
     return content + bytes(-len(content) % SECTOR)
@@ -77,6 +92,11 @@ def network(disk: bytes) -> dict[str, bytes]:
             if member.name.startswith(NETWORK) and (file := archive.extractfile(member)):
                 found[member.name.removeprefix(NETWORK)] = file.read()
     return found
+
+
+def has_host_loopback(disk: bytes) -> bool:
+    """Tell whether a seed disk lets the guest reach this host's loopback."""
+    return b"B2D_HOST_LOOPBACK=no\n" not in disk
 
 
 def share(number: int) -> str:

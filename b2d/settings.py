@@ -24,6 +24,8 @@ class Settings:
     share: tuple[str, ...] = ("~",)  # folders that the guest has too, at the same path; PATH:ro read-only
     mount_type: str = "auto"  # how QEMU's machines have them
     ssh_password: bool = False  # True: over SSH, the password counts too
+    password: str = ""  # of the guest's user docker; "": tcuser
+    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
     wait: int = 300  # seconds that up may take
     stop_wait: int = 30  # seconds that the guest has to power itself off
     accelerator: str = "auto"

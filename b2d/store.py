@@ -29,7 +29,7 @@ from b2d.spec_json import SCHEMA, Broken
 
 if TYPE_CHECKING:
     from b2d.docker_api import DockerApi
-    from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
+    from b2d.model import DockerEnv, Endpoint, MachineSpec, ProcessIdentity
 
 LOCK_WAIT_S = 5.0
 
@@ -57,6 +57,27 @@ def check_name(name: str) -> None:
     """Raise ConfigError unless `name` can be a machine's name, and so a folder's."""
     if not names.is_sound(name):
         raise ConfigError(f"{name!r} cannot be a machine's name", hint=names.HINT)
+
+
+def running_facts(
+    spec: "MachineSpec", paths: MachinePaths, endpoint: "Endpoint", process: "ProcessIdentity | None"
+) -> RunningFacts:
+    """Return where a machine that runs is reached, by people and by their clients."""
+    from b2d import sockets
+    from b2d.model import DockerEnv
+
+    plain = spec.guarded and not spec.tls  # on docker_port the agent listens, and leads to the engine
+    port = spec.docker_port if plain else endpoint.docker_port
+    by_socket = plain and sockets.serves(paths.docker_socket)
+    host = f"unix://{paths.docker_socket}" if by_socket else f"tcp://{endpoint.address}:{port}"
+    return RunningFacts(
+        address=endpoint.address,
+        ssh_port=spec.ssh_port if spec.guarded else endpoint.ssh_port,
+        docker_port=port,
+        docker=DockerEnv(host, str(paths.certs) if spec.tls else ""),
+        process=process,
+        engine_port=endpoint.docker_port if plain else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,7 @@ def _settings(it: App) -> str:
     origins = it.effective.origins
     said = asdict(it.settings)
     said |= {key: outside.hidden(said[key]) for key in outside.PROXIES}
+    said |= {"password": GONE} if said["password"] else {}
     return _json({key: {"value": value, "origin": origins[key]} for key, value in said.items()})
 
 
@@ -160,7 +161,7 @@ def _files(root: Path) -> Iterator[str]:
 
 def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Redaction:
     """What takes out the secrets of this home and this person, which `texts` (files of settings) may hold too."""
-    secrets = [value for name, value in environ.items() if NAME.search(name)]
+    secrets = [it.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
     told = (it.settings.http_proxy, it.settings.https_proxy)
     secrets += [form for proxy in told for form in (outside.secret(proxy), outside.secret(outside.proxy(proxy)))]
     sources = [*environ.values(), *(_text(path) for path in texts)]

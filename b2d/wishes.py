@@ -20,6 +20,8 @@ class Wishes(TypedDict, total=False):
     share: list[str] | tuple[str, ...]
     mount_type: str
     ssh_password: bool
+    password: str
+    host_loopback: bool
     wait: int
     stop_wait: int
     accelerator: str

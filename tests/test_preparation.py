@@ -10,6 +10,7 @@ from b2d.errors import B2dError, Busy
 from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
 from b2d.preparation import credentials, first_keys, first_written, free_ports, hostname, taken_up, waiting_image
+from b2d.seed import Access
 from b2d.store import MachineStore
 from tests.boxes import ADDRESS, DOCKER, SSH
 from tests.fakes import FakeImages, FakeReporter, a_spec
@@ -89,7 +90,7 @@ def test_only_neighbours_at_the_same_address_are_in_the_way() -> None:
 
 
 def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
-    credentials(SPEC, paths, ssh_password=False)
+    credentials(SPEC, paths, Access())
     seed = seed_of(paths)
     assert seed["hostname"] == b"box\n"
     assert seed["authorized_keys"] == paths.ssh_public_key.read_bytes()
@@ -100,18 +101,18 @@ def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
 
 
 def test_without_tls_no_certificate_is_made(paths: MachinePaths) -> None:
-    credentials(a_spec("box", tls=False), paths, ssh_password=False)
+    credentials(a_spec("box", tls=False), paths, Access())
     assert not paths.certs.exists()
     assert [name for name in seed_of(paths) if name.startswith("tls")] == []
 
 
 def test_what_is_there_stays_and_what_is_missing_comes_back(paths: MachinePaths) -> None:
-    credentials(SPEC, paths, ssh_password=False)
+    credentials(SPEC, paths, Access())
     key, public = paths.ssh_key.read_bytes(), paths.ssh_public_key.read_bytes()
     host = paths.host_key.read_bytes()
     for path in (paths.ssh_public_key, paths.known_hosts, paths.seed, paths.certs / "cert.pem"):
         path.unlink()
-    credentials(SPEC, paths, ssh_password=False)
+    credentials(SPEC, paths, Access())
     assert (paths.ssh_key.read_bytes(), paths.ssh_public_key.read_bytes()) == (key, public)
     assert paths.host_key.read_bytes() == host
     assert all(path.exists() for path in (paths.known_hosts, paths.seed, paths.certs / "cert.pem"))
@@ -121,7 +122,7 @@ def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> No
     private_folder(paths.folder)
     (paths.folder / "authority").write_text("a file in the way")
     with pytest.raises(B2dError, match="authority"):
-        credentials(SPEC, paths, ssh_password=False)
+        credentials(SPEC, paths, Access())
     private_folder(paths.folder.parent / "other")
     (paths.folder.parent / "other" / "id_ed25519.pub").mkdir()
     with pytest.raises(B2dError, match=r"id_ed25519\.pub"):

@@ -47,7 +47,7 @@ def test_without_tls_the_guest_is_told_so() -> None:
 
 
 def test_a_password_counts_only_when_that_was_asked_for() -> None:
-    found = files(seed.image(replace(a_seed(), ssh_password=True)))
+    found = files(seed.image(replace(a_seed(), access=seed.Access(ssh_password=True))))
     assert b"B2D_SSH_PASSWORD=yes\n" in found["settings"]
 
 

@@ -66,6 +66,7 @@ def get(key: str | None) -> None:
     wanted = [key] if key is not None else [field.name for field in fields(Settings)]
     found = {name: getattr(effective.settings, name) for name in wanted}
     found |= {name: outside.hidden(found[name]) for name in outside.PROXIES if name in found}
+    found |= {"password": outside.GONE} if found.get("password") else {}
     document = {name: {"value": value, "origin": effective.origins[name]} for name, value in found.items()}
     if key is not None:
         answer(document, found[key] if isinstance(found[key], str) else literal(found[key]))

@@ -37,7 +37,8 @@ def settings(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> l
 
 def host_loopback(paths: MachinePaths, version: hardware.Version) -> list[hardware.Step]:
     """The guest reaches this host's loopback where its seed speaks of that, and only there."""
-    return hardware.host_loopback(version, seed.LOOPBACK in seed.network(read_bounded(paths.seed)))
+    content = read_bounded(paths.seed)
+    return hardware.host_loopback(version, seed.LOOPBACK in seed.network(content) and seed.has_host_loopback(content))
 
 
 def forwards(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
