@@ -55,8 +55,8 @@ class Engine:
                 pass
 
         self._ssh = socket.create_server((spec.address, spec.ssh_port))
-        self._docker = Nameless((spec.address, spec.docker_port), Answer)
-        if spec.tls:
+        self._docker = Nameless((spec.address, spec.forwarded_docker_port), Answer)
+        if spec.tls or spec.guarded:
             self._docker.socket = _context(paths).wrap_socket(self._docker.socket, server_side=True)
         threading.Thread(target=self._docker.serve_forever, args=(0.005,), daemon=True).start()
 

@@ -114,7 +114,7 @@ class FakeDriver:
         if machine.state != MachineState.PAUSED:
             self.hypervisor.pids += 1
             machine.process = ProcessIdentity(self.hypervisor.pids, str(self.hypervisor.pids), "fake")
-        machine.endpoint = Endpoint(self.spec.address, self.spec.ssh_port, self.spec.docker_port)
+        machine.endpoint = Endpoint(self.spec.address, self.spec.ssh_port, self.spec.forwarded_docker_port)
         machine.state = MachineState.RUNNING
 
     def stop(self) -> None:

@@ -1,0 +1,277 @@
+"""Other users, web pages, and programs that speak for a guest are refused at the agent's ports (H1, M1, M4)."""
+
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from b2d import relay
+from b2d.docker_api import DockerApi
+from b2d.host_agent import peer
+from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, refusal
+from b2d.host_agent.peer import is_owner
+from b2d.relay import Entrance
+from b2d.wire import Guarded
+
+HERE = "127.0.0.1"
+HOSTS = ("127.0.59.103", "localhost", "127.0.0.1", "[::1]")
+SOON_S = 10
+OTHER = 12345  # a uid that is nobody's here
+TALK = """
+import socket, sys, time
+one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+one.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+one.settimeout(10)
+try:
+    print(one.recv(100).decode())
+except OSError as error:
+    print(type(error).__name__)
+"""
+PING = b"GET /_ping HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nUser-Agent: docker\r\n\r\n"
+
+
+@contextmanager
+def an_engine() -> Iterator[DockerApi]:
+    """Somebody who answers each connection with what came first."""
+    with socket.create_server((HERE, 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        def answer(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
+                while data := connection.recv(65536):
+                    connection.sendall(b"heard " + data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield DockerApi(HERE, listener.getsockname()[1], None)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Docker without TLS, as the agent serves it."""
+    with ExitStack() as opened:
+        engine = opened.enter_context(an_engine())
+        listener = socket.create_server((HERE, 0))
+        entrance = Entrance(
+            listener, relay.to_docker(engine), is_owner, lambda: Guarded(HttpGuard(HOSTS).check, refusal())
+        )
+        number = listener.getsockname()[1]
+        opened.enter_context(relay.carried([entrance]))
+        yield number
+
+
+def asked(port: int, request: bytes) -> bytes:
+    with socket.create_connection((HERE, port), SOON_S) as connection:
+        connection.sendall(request)
+        with suppress(ConnectionError):
+            return connection.recv(65536)
+    return b""
+
+
+def as_user(uid: int, port: int) -> str:
+    command = [sys.executable, "-c", TALK, str(port)]
+    if not Path(sys.executable).is_relative_to("/usr"):  # root's own Python is closed to others
+        command[0] = "/usr/bin/python3"
+    done = subprocess.run(command, user=uid, group=uid, extra_groups=[], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+# peers
+
+
+def test_a_program_of_this_user_is_let_in(port: int) -> None:
+    assert asked(port, PING) == b"heard " + PING
+
+
+def test_a_program_of_another_user_is_not(port: int) -> None:
+    assert as_user(0, port).startswith("heard GET /_ping")
+    assert "heard" not in as_user(OTHER, port)
+
+
+def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
+    """A container goes out through its hypervisor, which is a program of this user."""
+    carrier = tmp_path / "qemu-system-x86_64"
+    carrier.symlink_to("/usr/bin/python3")
+    named = f"import ctypes; ctypes.CDLL(None).prctl(15, b'qemu-system-x86', 0, 0, 0){TALK}"
+    done = subprocess.run([carrier, "-c", named, str(port)], capture_output=True, text=True, check=False)
+    assert "heard" not in done.stdout
+    assert as_user(0, port).startswith("heard")
+
+
+def test_one_that_has_ended_is_nobody(port: int) -> None:
+    """Of a socket that no process has any more the kernel says that it is root's."""
+    listener = socket.create_server((HERE, 0))
+    script = f"import socket; socket.create_connection(('{HERE}', {listener.getsockname()[1]}))"
+    subprocess.run(["/usr/bin/python3", "-c", script], user=OTHER, group=OTHER, check=True)
+    connection, _ = listener.accept()
+    with listener, connection:
+        assert not is_owner(connection)
+
+
+def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
+    with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert is_owner(connection, "linux")
+            assert is_owner(connection, "darwin")
+
+
+def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text("  sl  local_address rem_address   st\n   0: garbage\n")
+    with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            monkeypatch.setattr(peer, "PROC", tmp_path)
+            assert not is_owner(connection)
+
+
+def test_strangers_that_stay_silent_keep_nobody_out(port: int) -> None:
+    script = f"""
+import socket, sys
+held = [socket.create_connection(("{HERE}", {port})) for _ in range(200)]
+print("held", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-c", script], user=OTHER, group=OTHER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as stranger:
+        assert stranger.stdout is not None and stranger.stdin is not None
+        assert stranger.stdout.readline() == b"held\n"
+        begin = time.monotonic()
+        assert asked(port, PING).startswith(b"heard")
+        assert time.monotonic() - begin < SOON_S / 2
+        stranger.stdin.close()
+
+
+# web pages
+
+OF_BROWSERS = {
+    "a simple POST": b"POST /build?remote=x HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nOrigin: https://evil.example\r\n"
+    b"Content-Length: 0\r\n\r\n",
+    "a sandboxed page": b"POST /build HTTP/1.1\r\nHost: localhost:2375\r\nOrigin: null\r\nContent-Length: 0\r\n\r\n",
+    "a name that leads here": b"GET /containers/json HTTP/1.1\r\nHost: evil.example:2375\r\n\r\n",
+    "a name that ends so": b"GET / HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n",
+    "an image": b"GET /version HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nReferer: https://evil.example/\r\n\r\n",
+    "a newer browser": b"GET /version HTTP/1.1\r\nHost: 127.0.59.103\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+    "a preflight": b"OPTIONS /build HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nOrigin: https://evil.example\r\n\r\n",
+    "a WebSocket": b"GET /containers/x/attach/ws HTTP/1.1\r\nHost: 127.0.59.103\r\nOrigin: https://evil.example\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "no host": b"GET /_ping HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    "a whole address": b"GET http://localhost/_ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "two lengths": b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a folded header": b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nX: a\r\n Origin: evil\r\n\r\n",
+    "bare line feeds": b"GET /_ping HTTP/1.1\nHost: localhost\n\n" + b" " * 70_000,
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(70_000),
+    "no end": b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000,
+}
+
+
+@pytest.mark.parametrize("what", OF_BROWSERS)
+def test_what_a_browser_sends_for_a_page_does_not_get_there(port: int, what: str) -> None:
+    answer = asked(port, OF_BROWSERS[what])
+    assert b"heard" not in answer
+    assert b"403" in answer or answer == b""
+
+
+@pytest.mark.parametrize("what", ["a simple POST", "a name that leads here", "a newer browser"])
+def test_nor_on_a_connection_that_was_let_in_before(port: int, what: str) -> None:
+    body = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+    chunks = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    with socket.create_connection((HERE, port), SOON_S) as connection:
+        for request in (PING, body, chunks):
+            connection.sendall(request)
+            got = b""
+            while len(got) < len(request) + 6:
+                got += connection.recv(65536)
+        connection.sendall(OF_BROWSERS[what])
+        with suppress(ConnectionError):
+            assert b"heard" not in connection.recv(65536)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:2375", "127.0.59.103", "127.0.0.1:1", "[::1]:2375"])
+def test_what_clients_of_docker_send_is_let_through_byte_for_byte(host: str) -> None:
+    stream = (
+        f"GET /_ping HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        f"POST /images/load HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "a\r\n0123456789\r\n5;x=y\r\nab\r\nc\r\n0\r\n\r\n"
+        f"POST /exec/1/start HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\nUpgrade: tcp\r\n\r\n{{}}"
+    ).encode() + bytes(range(256))
+    for size in (1, 2, 3, 7, 50, len(stream)):
+        guard = HttpGuard(HOSTS)
+        passed = b"".join(guard.check(stream[at : at + size]) for at in range(0, len(stream), size))
+        assert passed == stream
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from([*OF_BROWSERS.values(), PING, b"\r\n", b"0\r\n\r\n"]) | st.binary(max_size=50), max_size=6)
+)
+def test_whatever_comes_it_is_passed_or_refused(pieces: list[bytes]) -> None:
+    guard, passed = HttpGuard(HOSTS), b""
+    with suppress(RefusedRequestError):
+        for piece in pieces:
+            passed += guard.check(piece)
+    sent = b"".join(pieces)
+    assert sent.startswith(passed)
+    heads = [head.split(b"\r\n\r\n")[0] for head in passed.split(b" HTTP/1.1\r\n")[1:]]
+    assert not any(b"\r\nOrigin:" in b"\r\n" + head for head in heads)
+
+
+# what comes at SSH's port
+
+
+def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
+    """And one that takes its time keeps nobody waiting who came after."""
+    slow = threading.Event()
+
+    def dial() -> socket.socket:
+        here, there = socket.socketpair()
+        there.sendall(b"SSH-2.0-guest\r\n")
+        if not slow.is_set():
+            slow.set()
+            time.sleep(1)
+        there.close()
+        return here
+
+    listener = socket.create_server((HERE, 0))
+    address = listener.getsockname()
+    with (
+        relay.carried([Entrance(listener, relay.to_guest(dial), is_owner, dials=True)]),
+        socket.create_connection(address, SOON_S) as first,
+        socket.create_connection(address, SOON_S) as second,
+    ):
+        begin = time.monotonic()
+        ready, _, _ = select.select([first, second], [], [], SOON_S)
+        assert ready[0].recv(100) == b"SSH-2.0-guest\r\n"
+        assert time.monotonic() - begin < 0.9
+        assert {first.recv(100), second.recv(100)} == {b"SSH-2.0-guest\r\n", b""}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 1)
+
+
+def test_a_guest_that_cannot_be_dialed_is_an_end_and_not_a_wait() -> None:
+    def dial() -> socket.socket:
+        raise OSError("nobody there")
+
+    listener = socket.create_server((HERE, 0))
+    address = listener.getsockname()
+    with relay.carried([Entrance(listener, relay.to_guest(dial), is_owner, dials=True)]):
+        for _ in range(3):
+            with socket.create_connection(address, SOON_S) as connection, suppress(ConnectionError):
+                assert connection.recv(100) == b""
