@@ -52,11 +52,16 @@ def listeners(pid: int) -> set[tuple[str, int]]:
 
 
 def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
+    """shellinit leads to the socket, which is this person's alone; the port of 2014 is there, too."""
     script = '$(boot2docker --vm plain shellinit) && docker version --format "{{.Server.Os}}" && echo "$DOCKER_HOST"'
     done = both.sh(script, shell="bash")
     plain = spec(both, "plain")
-    assert done.stdout.decode() == f"linux\ntcp://{plain.address}:{plain.docker_port}\n", done.stderr
+    assert done.stdout.decode() == f"linux\nunix://{both.home.machine('plain').docker_socket}\n", done.stderr
     assert plain.docker_port in range(2375, 2475)  # another home of this host may have the first
+    done = both.sh(
+        f'DOCKER_HOST=tcp://{plain.address}:{plain.docker_port} docker version --format "{{{{.Server.Os}}}}"'
+    )
+    assert done.stdout == b"linux\n", done.stderr
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
@@ -69,10 +74,12 @@ def test_what_another_machine_set_is_no_more(both: Person, shell: str) -> None:
 
 def test_nothing_listens_beyond_this_host(both: Person) -> None:
     for name in ("plain", NAME):
-        pid = int(both.home.machine(name).qemu_pid.read_text())
-        wanted = spec(both, name)
+        paths, wanted = both.home.machine(name), spec(both, name)
+        agent = json.loads(paths.companion.read_text())["companion"]["pid"]
         assert wanted.address.startswith("127.")
-        assert listeners(pid) == {(wanted.address, wanted.ssh_port), (wanted.address, wanted.docker_port)}
+        assert listeners(int(paths.qemu_pid.read_text())) == {(wanted.address, wanted.forwarded_docker_port)}
+        ports = {wanted.ssh_port} if wanted.tls else {wanted.ssh_port, wanted.docker_port}
+        assert listeners(agent) == {(wanted.address, port) for port in ports}
 
 
 def test_each_has_an_address_and_a_docker_of_its_own(both: Person) -> None:

@@ -1,0 +1,163 @@
+"""Containers and other users of this host do not get into a machine, however its Docker listens (H1, M1, M4, L6)."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import paramiko
+import pytest
+
+from b2d.store import MachineStore
+from tests.e2e.conftest import NAME, Person, alone
+
+pytestmark = pytest.mark.qemu
+
+OTHER = 12345  # a uid that is nobody's here
+PORTS = (22, 2375, 2376)
+SERVER = """
+import socket
+with socket.create_server(("127.0.0.1", 8000)) as listener:
+    print("listens", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(b"this host")
+        connection.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def open_machine(up: Person) -> Iterator[Person]:
+    """A machine that has all doors as wide open as they go, beside the usual one."""
+    options = ("--no-tls", "--vm", "plain", "--ssh-password", "--password", "my own words")
+    try:
+        up.does("up", *options)
+        yield replace(up, environment=up.environment | {"B2D_VM": "plain"})
+    finally:
+        up.b2d("delete", "--yes", "--vm", "plain")
+
+
+def within(person: Person, network: str, address: str, port: int) -> bytes:
+    """What a container hears there."""
+    done = person.asks_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, network: str, port: int) -> None:
+    """With TLS."""
+    addresses = ("172.17.0.1", "10.0.2.15", "10.0.2.127") if network == "bridge" else ("127.0.0.1", "10.0.2.15")
+    for address in addresses:
+        told = within(up, network, address, port)
+        assert b"refused" in told or b"timed out" in told, told
+
+
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
+    open_machine.makes_hello()
+    for port in PORTS:
+        told = within(open_machine, network, "172.17.0.1", port)
+        assert b"refused" in told or b"timed out" in told, told
+
+
+def as_other_user(person: Person, name: str, port: int) -> bytes:
+    spec = MachineStore(person.home).read(name)
+    assert spec is not None
+    script = f"""
+import socket
+one = socket.create_connection(("{spec.address}", {port}), 10)
+one.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+one.settimeout(10)
+print(one.recv(100))
+"""
+    command = ["/usr/bin/python3", "-c", script]
+    done = subprocess.run(command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=False)
+    return done.stdout
+
+
+def test_another_user_reaches_neither(open_machine: Person) -> None:
+    spec = MachineStore(open_machine.home).read("plain")
+    assert spec is not None
+    for port in (spec.ssh_port, spec.docker_port):
+        assert b"SSH" not in as_other_user(open_machine, "plain", port)
+        assert b"OK" not in as_other_user(open_machine, "plain", port)
+    assert b"200" not in as_other_user(open_machine, "plain", spec.engine_port)
+
+
+def test_idle_strangers_do_not_keep_the_owner_out(open_machine: Person) -> None:
+    spec = MachineStore(open_machine.home).read("plain")
+    assert spec is not None
+    script = f"""
+import socket, sys
+held = [socket.create_connection(("{spec.address}", {spec.ssh_port}), 10) for _ in range(50)]
+held += [socket.create_connection(("{spec.address}", {spec.engine_port}), 10) for _ in range(50)]
+print("held", flush=True)
+sys.stdin.read()
+"""
+    stranger = subprocess.Popen(
+        ["/usr/bin/python3", "-c", script], user=OTHER, group=OTHER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with stranger:
+        assert stranger.stdout is not None and stranger.stdin is not None
+        assert stranger.stdout.readline() == b"held\n"
+        assert open_machine.does("ssh", "id", "-un") == "docker\n"
+        assert open_machine.docker("ps", "-q") == ""
+        stranger.stdin.close()
+
+
+def test_the_password_is_the_persons_own_and_tcuser_none_any_more(open_machine: Person) -> None:
+    spec = MachineStore(open_machine.home).read("plain")
+    assert spec is not None
+    for password, counts in (("tcuser", False), ("my own words", True)):
+        connection = socket.create_connection((spec.address, spec.ssh_port), 30)
+        with paramiko.Transport(connection) as transport:
+            transport.banner_timeout = transport.auth_timeout = 60
+            transport.start_client(timeout=60)
+            if counts:
+                transport.auth_password("docker", password)
+            else:
+                with pytest.raises(paramiko.AuthenticationException):
+                    transport.auth_password("docker", password)
+            assert transport.is_authenticated() is counts
+    assert open_machine.does("ssh", "sudo ls /run/b2d/seed").split() == [
+        *("authorized_keys", "b2d-seed", "host_ed25519", "hostname", "settings", "tls")
+    ]
+
+
+def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> None:
+    """As where this host has one loopback address: the machine's ports are where containers reach this host."""
+    with ExitStack() as opened:
+        person = opened.enter_context(alone(up, "near"))
+        server = subprocess.Popen([*person.within, sys.executable, "-c", SERVER], stdout=subprocess.PIPE)
+        opened.callback(server.wait)
+        opened.callback(server.kill)
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listens\n"
+        person.does("up", "--no-tls", "--address", "127.0.0.1")
+        person.makes_hello()
+        assert b"this host" in within(person, "bridge", "10.0.2.2", 8000)
+        for port in (2022, 2375):
+            told = within(person, "bridge", "10.0.2.2", port)
+            assert b"SSH" not in told
+        request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        told = person.asks_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
+        assert b"200" not in told.stdout
+        person.environment["B2D_HOST_LOOPBACK"] = "no"
+        person.does("restart")
+        for network in ("bridge", "host"):
+            assert b"this host" not in within(person, network, "10.0.2.2", 8000)
+        person.docker("run", "-d", "--name", "web", "-p", "8001:80", "hello", "httpd", "-f", "-p", "80")
+        assert (
+            person.sh(
+                "curl -s -o /dev/null -w '%{http_code}' --retry 5 --retry-all-errors http://127.0.0.1:8001/"
+            ).stdout
+            == b"404"
+        )
+
+
+def test_the_usual_machine_is_still_well(up: Person) -> None:
+    assert up.does("status") == "running\n"
+    assert up.paths.folder.name == NAME
