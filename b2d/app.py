@@ -65,7 +65,7 @@ class App:
         """The machine of that name, by default the one that the settings name. It need not exist."""
         from b2d import companion
         from b2d.machine import Machine, Parts
-        from b2d.seed import Access
+        from b2d.model import Access
 
         parts = Parts(
             store=self.store,
@@ -97,7 +97,7 @@ class App:
 
     def wished(self) -> "MachineSpec":
         """What a new machine should look like, with an image, which is obtained first where there is none."""
-        from b2d.model import GUEST_DOCKER_PORT_NO_TLS, MachineSpec
+        from b2d.model import GUEST_DOCKER_PORT_NO_TLS, HARDWARE, MachineSpec
 
         settings = self.settings
         self.check_network()
@@ -117,6 +117,7 @@ class App:
             ssh_port=settings.ssh_port,
             docker_port=docker_port,
             tls=settings.tls,
+            hardware=HARDWARE,
             restrict=settings.restrict,
             folders=self._folders(),
         )

@@ -5,7 +5,7 @@ What only init and up need is loaded by them: `b2d status` is asked often, and i
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING
@@ -14,14 +14,13 @@ from b2d import broken, companion, existing, lending
 from b2d.errors import OutOfTime, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import ASLEEP, COMING_UP, OFF, ON, Endpoint, MachineSpec, MachineState
+from b2d.model import ASLEEP, COMING_UP, OFF, ON, Access, Endpoint, MachineSpec, MachineState
 from b2d.ports import Compromises, Dial, DialsGuest, Driver, Guest, HasProcess, KeptImages, Reporter, Screen
 from b2d.store import MachineStore, RunningFacts, running_facts
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
     from b2d.readiness import Ping
-    from b2d.seed import Access
 
 PASSWORD_COUNTS = "over SSH the password counts too{}: b2d config set ssh_password=no"
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
@@ -38,7 +37,7 @@ class Parts:
     reporter: Reporter
     wait_s: float  # that up may take
     stop_wait_s: float  # that the guest has to power itself off
-    access: "Access | None" = None  # whom the guest is to let in; None: as every guest does
+    access: Access = field(default_factory=Access)
     network: Callable[[MachineSpec], Mapping[str, bytes]] = lambda _: {}  # what the guest is to be told of it
 
 
@@ -242,7 +241,6 @@ class Machine:
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
         from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image
-        from b2d.seed import Access
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -252,7 +250,7 @@ class Machine:
             wanted = newest_hardware(newest_image(wanted, self._parts.images(), self._reporter))
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
-        access = self._parts.access or Access()
+        access = self._parts.access
         if access.ssh_password and state != MachineState.SAVED:
             self._reporter.note(PASSWORD_COUNTS.format("" if access.password else ", which everybody knows"))
         credentials(wanted, self.paths, access, told)

@@ -70,6 +70,15 @@ class MachineSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come into the guest, and where it may go, beyond what every guest allows."""
+
+    ssh_password: bool = False  # True: sshd takes the user's password too
+    password: str = ""  # of the user docker; "": tcuser, as in 2014
+    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where the hypervisor leads into a running machine; `docker_port` leads to dockerd itself."""
 

@@ -9,7 +9,7 @@ from b2d import address, certs, folders, keys, promise, seed
 from b2d.errors import B2dError
 from b2d.files import is_regular, private_folder, read_bounded, refusals_told, write_whole
 from b2d.layout import MachinePaths
-from b2d.model import GUEST_DOCKER_PORT, HARDWARE, Image, MachineSpec, MachineState
+from b2d.model import GUEST_DOCKER_PORT, HARDWARE, Access, Image, MachineSpec, MachineState
 from b2d.ports import KeptImages, Reporter
 from b2d.store import MachineStore
 
@@ -118,7 +118,7 @@ def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
 
 
 def credentials(
-    spec: MachineSpec, paths: MachinePaths, access: seed.Access, network: Mapping[str, bytes] = MappingProxyType({})
+    spec: MachineSpec, paths: MachinePaths, access: Access, network: Mapping[str, bytes] = MappingProxyType({})
 ) -> None:
     """Make the keys and certificates that are missing or end soon, and write the seed disk with them.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from b2d import data_disk
 from b2d.errors import WrongState
 from b2d.folders import Folder
+from b2d.model import Access
 
 SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
 SMALL_SECTOR = 512  # a disk's
@@ -28,15 +29,6 @@ class TlsFiles:
     ca: bytes
     server: bytes
     server_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may come into the guest, and where it may go, beyond what every guest allows."""
-
-    ssh_password: bool = False  # True: sshd takes the user's password too
-    password: str = ""  # of the user docker; "": tcuser, as in 2014
-    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, TypeVar, cast
 
+from b2d import sockets
 from b2d.layout import Home, MachinePaths
 from b2d.machine import Machine, Parts
-from b2d.model import Endpoint, Image, MachineSpec, MachineState
+from b2d.model import GUEST_DOCKER_PORT, HARDWARE, Endpoint, Image, MachineSpec, MachineState
 from b2d.ports import Dial, Driver, Guest, KeptImages, Reporter
 from b2d.store import MachineStore
 from tests.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
@@ -193,6 +194,12 @@ class _Watched:
         return call
 
 
+def host_of(box: "Box") -> str:
+    """Where clients of a machine without TLS are led: to its socket, unless that has too long a name for them."""
+    socket_path = box.paths.docker_socket
+    return f"unix://{socket_path}" if sockets.fits(socket_path) else f"tcp://{ADDRESS}:{DOCKER}"
+
+
 @dataclass
 class Box:
     """One home with one hypervisor; tests set what they are about."""
@@ -230,7 +237,11 @@ class Box:
         return self.home.machine("box")
 
     def spec(self, **changes: object) -> MachineSpec:
-        return a_spec("box", **{"address": ADDRESS, "tls": False, "ssh_port": SSH, "docker_port": DOCKER, **changes})
+        """Of today's hardware, with Docker that is spoken to without TLS unless a test says otherwise."""
+        usual = {"address": ADDRESS, "tls": False, "ssh_port": SSH, "docker_port": DOCKER, "hardware": HARDWARE}
+        if not changes.get("tls"):
+            usual["engine_port"] = GUEST_DOCKER_PORT
+        return a_spec("box", **{**usual, **changes})
 
     def driver(self, spec: MachineSpec | None = None) -> ListeningDriver:
         return ListeningDriver(spec or self.store.read("box") or self.spec(), self)

@@ -22,7 +22,7 @@ from b2d.ports import Driver
 from b2d.settings import Settings
 from b2d.store import MachineStore
 from b2d.wishes import Changes, Wishes
-from tests.boxes import ADDRESS, DOCKER, Box
+from tests.boxes import ADDRESS, DOCKER, Box, host_of
 from tests.fakes import a_spec
 
 
@@ -57,7 +57,7 @@ def test_a_life(machine: b2d.Machine, box: Box) -> None:
     assert machine.state() == "absent"
     facts = machine.up()
     assert (machine.state(), machine.ip(), facts.docker_port) == ("running", ADDRESS, DOCKER)
-    assert machine.docker_env() == {"DOCKER_HOST": f"tcp://{ADDRESS}:{DOCKER}"}
+    assert machine.docker_env() == {"DOCKER_HOST": host_of(box)}
     assert (machine.save(), machine.save(), machine.state()) == (True, False, "saved")
     machine.restart()
     machine.reset()

@@ -8,7 +8,7 @@ import pytest
 
 from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, OutOfTime
 from b2d.model import DockerEnv, MachineState
-from tests.boxes import ADDRESS, DOCKER, SSH, Box
+from tests.boxes import ADDRESS, DOCKER, SSH, Box, host_of
 from tests.fakes import a_spec
 
 STAGES = [f"b2d: {second}.0 {name}" for second, name in enumerate(("kernel", "root", "disk", "network", "ssh"))]
@@ -18,7 +18,7 @@ LAST = "b2d: 9.0 docker"
 def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) -> None:
     facts = box.made().up()
     assert (facts.address, facts.ssh_port, facts.docker_port) == (ADDRESS, SSH, DOCKER)
-    assert facts.docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}")
+    assert facts.docker == DockerEnv(host_of(box))
     assert facts.process == box.driver().process()
     assert box.store.read_env("box") == facts
 

@@ -9,8 +9,8 @@ import pytest
 from b2d.errors import B2dError, Busy
 from b2d.files import private_folder
 from b2d.layout import Home, MachinePaths
+from b2d.model import Access
 from b2d.preparation import credentials, first_keys, first_written, free_ports, hostname, taken_up, waiting_image
-from b2d.seed import Access
 from b2d.store import MachineStore
 from tests.boxes import ADDRESS, DOCKER, SSH
 from tests.fakes import FakeImages, FakeReporter, a_spec

@@ -9,6 +9,7 @@ import pytest
 
 from b2d import seed
 from b2d.folders import Folder
+from b2d.model import Access
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI docker@b2d\n"
 TLS = seed.TlsFiles(ca=b"ca", server=b"server", server_key=b"key")
@@ -47,7 +48,7 @@ def test_without_tls_the_guest_is_told_so() -> None:
 
 
 def test_a_password_counts_only_when_that_was_asked_for() -> None:
-    found = files(seed.image(replace(a_seed(), access=seed.Access(ssh_password=True))))
+    found = files(seed.image(replace(a_seed(), access=Access(ssh_password=True))))
     assert b"B2D_SSH_PASSWORD=yes\n" in found["settings"]
 
 
