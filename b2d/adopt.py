@@ -14,16 +14,22 @@ from b2d.originals import Original
 from b2d.ports import DiskToCopy, Reporter
 
 MIB = 1 << 20
+Stamp = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One original, what copies its disk, and the new machine's place for that: `target`."""
+    """One original, what copies its disk, and the new machine's place for that: `target`.
+
+    `before` is the stamp of the disk's file, taken before anything of it was looked at: what is copied is then what
+    was checked.
+    """
 
     original: Original
     disk: DiskToCopy
     paths: MachinePaths
     target: Path
+    before: Stamp
 
     @property
     def disk_mib(self) -> int:
@@ -67,10 +73,9 @@ class Adoption:
     def _copy(self, unfinished: Path, reporter: Reporter) -> None:
         private_folder(self.paths.folder)
         self._check_room()
-        before = _stamp(self.original.disk)
         with reporter.progress(f"copying {self.original.disk}", self.disk.size) as bar:
             self.disk.copy(unfinished, bar.advance)
-        if _stamp(self.original.disk) != before:
+        if stamp(self.original.disk) != self.before:
             raise WrongState(f"{self.original.disk} was changed while it was copied", hint="power it off first")
         unfinished.chmod(0o600)
         with held_back():
@@ -90,6 +95,7 @@ def _mark(original: Original) -> bytes:
     return os.fsencode(original.disk.absolute())
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+def stamp(path: Path) -> Stamp:
+    """Return how a file looks from outside: another one after it was written, exchanged or renamed. Raises OSError."""
+    seen = path.stat()
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
