@@ -75,8 +75,8 @@ def of_folder(path: Path) -> Original:
     return Original(
         name=path.name,
         disk=disk,
-        memory_mib=memory if type(memory) is int else 0,
-        cpus=max(cpus, 0) if type(cpus) is int else 0,
+        memory_mib=memory if type(memory) is int and 0 < memory <= vbox_file.MEMORY_LIMIT else 0,
+        cpus=cpus if type(cpus) is int and 0 < cpus <= vbox_file.CPU_LIMIT else 0,
         volume=_volume([path / "boot2docker.iso"]),
     )
 

@@ -31,8 +31,13 @@ PARENTS = ("ddb.uuid.parent", "ddb.uuid.parentmodification")
 
 def is_text_descriptor(start: bytes) -> bool:
     """Return whether a file that begins so is a descriptor, which names the files that hold the data."""
-    text = start.lstrip(b" \t\r\n\xef\xbb\xbf").lower()
-    return text.startswith((b"# disk descriptorfile", b"version=")) or b"\n# disk descriptorfile" in text
+    lines = (line.strip().lower() for line in start.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
+    for line in lines:
+        if line and not line.startswith(b"#"):
+            return line.startswith(b"version=")  # as QEMU finds it out
+        if line.startswith(b"# disk descriptorfile"):  # as VirtualBox does
+            return True
+    return False
 
 
 def check(file: BinaryIO, size: int, *, child: bool) -> str:
