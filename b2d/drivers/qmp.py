@@ -135,7 +135,7 @@ class Qmp:
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         try:
-            message = json.loads(line)
+            message = json_text.parse(line)
         except ValueError as error:
             raise QmpError("QEMU's answer is not JSON", details=repr(line[:200])) from error
         if not isinstance(message, dict):
