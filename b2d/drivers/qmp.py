@@ -13,6 +13,7 @@ from typing import Any
 
 from b2d import sockets
 from b2d.errors import HypervisorUnusable, OutOfTime
+from b2d.formats import json_text
 from b2d.wait import wait_until
 
 ANSWER_TIMEOUT_S = 1.0  # for what QEMU answers at once; a connection and one question stay within 2 s
