@@ -6,7 +6,7 @@ from pathlib import Path
 
 from b2d import web
 from b2d.errors import DownloadFailed
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, read_bounded, write_whole
 from b2d.iso9660 import is_web_page
 from b2d.web import shown
 
@@ -38,7 +38,7 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
 def _read(path: Path) -> tuple[str, bytes]:
     """The etag and the answer; empty where there is none, or it is not what was written."""
     try:
-        etag, sha256, content = path.read_bytes().split(b"\n", 2)
+        etag, sha256, content = read_bounded(path).split(b"\n", 2)
     except (OSError, ValueError):
         return "", b""
     return (etag.decode("latin-1"), content) if hashlib.sha256(content).hexdigest().encode() == sha256 else ("", b"")

@@ -1,5 +1,7 @@
 """The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any, NamedTuple
 
 from b2d import names, outside
 from b2d.errors import ConfigError
+from b2d.files import read_bounded
 from b2d.layout import Home
 from b2d.settings import Settings
 
@@ -105,11 +108,12 @@ def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
 def read(path: Path) -> str | None:
     """The text of a file, None where there is none. Raises ConfigError."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bounded(path).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno == errno.EISDIR else error.strerror
+        raise ConfigError(f"{path} cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
 
@@ -147,11 +151,11 @@ def _of_2014(origin: str, words: Mapping[str, object], text: str = "") -> Heard:
 def _table(origin: str, text: str) -> dict[str, object]:
     if not text:
         return {}
-    import tomllib
+    from b2d.formats import toml_document
 
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml_document.parse(text)
+    except ValueError as error:
         raise ConfigError(f"{origin} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
 
 

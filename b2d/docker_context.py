@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from b2d import proc
 from b2d.errors import B2dError
+from b2d.files import read_bounded
+from b2d.formats import json_text
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, DockerEnv
 from b2d.ports import Reporter
@@ -113,7 +114,7 @@ class DockerContext:
     def _kept(self) -> Kept | None:
         """What the client keeps of it: its file is read, as starting the client for nothing would slow every `up`."""
         try:
-            found = json.loads((self._store / "meta" / self._digest / "meta.json").read_bytes())
+            found = json_text.parse(read_bounded(self._store / "meta" / self._digest / "meta.json"))
             return Kept(str(found["Metadata"].get("Description", "")), str(found["Endpoints"]["docker"]["Host"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -122,7 +123,7 @@ class DockerContext:
         theirs = self._store / "tls" / self._digest / "docker"
         try:
             pairs = [(theirs / name, Path(docker.cert_path) / name) for name in MATERIAL if docker.cert_path]
-            return all(one.read_bytes() == other.read_bytes() for one, other in pairs)
+            return all(read_bounded(one) == read_bounded(other) for one, other in pairs)
         except OSError:
             return False
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from b2d import config
 from b2d.config import Said
 from b2d.errors import Busy, ConfigError
-from b2d.files import private_folder, refusals_told, refuse_anothers, write_whole
+from b2d.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
 from b2d.layout import Home
 from b2d.settings import Settings
 from b2d.toml_text import literal, with_value, without
@@ -42,13 +42,13 @@ def edit(home: Home, environ: Mapping[str, str], editor: Callable[[], None]) -> 
     """
     with _alone(home), refusals_told(home.config_draft):
         draft = home.config_draft
-        before = home.config.read_bytes() if home.config.exists() else _first(environ).encode()
+        before = read_bounded(home.config) if home.config.exists() else _first(environ).encode()
         if not draft.exists():
             write_whole(draft, before)
         try:
             editor()
         finally:
-            changed = draft.exists() and draft.read_bytes() != before
+            changed = draft.exists() and read_bounded(draft) != before
             if not changed:
                 draft.unlink(missing_ok=True)
         if changed:

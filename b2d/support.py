@@ -18,7 +18,8 @@ from b2d import __version__, about, outside
 from b2d.app import App
 from b2d.docker_variables import NO_PROXY, PROXIES
 from b2d.errors import B2dError
-from b2d.files import refusals_told, write_whole
+from b2d.files import read_bounded, refusals_told, write_whole
+from b2d.formats import json_text
 from b2d.layout import Home, MachinePaths
 from b2d.logs import DOCKER_LOG
 from b2d.model import MachineState
@@ -183,8 +184,8 @@ def _docker_secrets(text: str) -> Iterator[str]:
     import base64
 
     try:
-        found = list(values_of(json.loads(text)))
-    except ValueError:
+        found = list(values_of(json_text.parse(text)))
+    except (ValueError, RecursionError):
         return
     for value in found:
         yield value
@@ -201,7 +202,7 @@ def _key_files(home: Home) -> Iterator[Path]:
 
 def _text(path: Path) -> str:
     with suppress(OSError):
-        return path.read_bytes().decode(errors="replace")
+        return read_bounded(path).decode(errors="replace")
     return ""
 
 
