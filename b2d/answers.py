@@ -7,6 +7,7 @@ from pathlib import Path
 from b2d import web
 from b2d.errors import DownloadFailed
 from b2d.files import private_folder, read_bounded, write_whole
+from b2d.formats import numbers
 from b2d.iso9660 import is_web_page
 from b2d.web import shown
 
@@ -23,7 +24,7 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
         content = web.content(response, web.CONTENT_LIMIT + 1)
         announced = response.headers.get("Content-Length", "")
         etag = response.headers.get("ETag", "")
-    if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
+    if _is_cut(announced, len(content)):
         raise web.Interrupted(f"{shown(url)} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
     if len(content) > web.CONTENT_LIMIT:
         limit = web.CONTENT_LIMIT >> 20
@@ -33,6 +34,14 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
     if etag:
         _write(path, etag, content)
     return content
+
+
+def _is_cut(announced: str, came: int) -> bool:
+    """Return whether more was announced than came; an absurd number is none."""
+    try:
+        return came < numbers.parse(announced, web.CONTENT_LIMIT)
+    except ValueError:
+        return False
 
 
 def _read(path: Path) -> tuple[str, bytes]:

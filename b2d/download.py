@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from b2d import web
 from b2d.errors import Busy, DownloadFailed
 from b2d.files import FULL, check_room, no_room, private_folder
+from b2d.formats import numbers
 from b2d.iso9660 import announced_size, is_web_page, read_volume
 from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
 LOCK_WAIT_S = 1800.0
-BEHIND = 64 << 20  # bytes that may follow the image, where the server does not say how many are to come
+BEHIND = 64 << 20  # bytes that may follow the image that the ISO's own header announces
+ISO_LIMIT = 8 << 30  # bytes; no ISO for a machine of this kind comes near
 
 
 class Unchanged(Exception):
@@ -129,7 +131,13 @@ def _total(response: "requests.Response") -> int:
     told = response.headers.get("Content-Length", "")
     if response.status_code == 206:
         told = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(told) if told.isdecimal() else 0
+    if not (told.isascii() and told.isdigit()):
+        return 0
+    try:
+        return numbers.parse(told, ISO_LIMIT)
+    except ValueError as error:
+        said = f"{shown(response.url)} announces {told[:20]} bytes, which no ISO image has"
+        raise DownloadFailed(said, hint=web.HINT_ADDRESS) from error
 
 
 def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
@@ -141,9 +149,10 @@ def _receive(response: "requests.Response", place: Place, patience: Patience, ad
             if not size:
                 file.flush()
                 size = _announced(response.url, place)
-            if size and not total and file.tell() > size + BEHIND:
+            if max(total, file.tell()) > min(size + BEHIND, ISO_LIMIT) and (size or file.tell() > BEHIND):
                 place.forget()
-                raise DownloadFailed(f"{shown(response.url)} does not end", hint=web.HINT_ADDRESS)
+                said = f"{shown(response.url)} does not end where the ISO image in it does"
+                raise DownloadFailed(said, hint=web.HINT_ADDRESS)
             advance(len(content))
             pace.check(len(content))
         file.flush()

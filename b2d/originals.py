@@ -1,6 +1,7 @@
 """Machines of boot2docker, docker-machine and VirtualBox that could be imported, as their files tell of them."""
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,12 +131,12 @@ def chosen(word: str, known: list[Original]) -> Original:
 
 def refuse_unless_off(original: Original) -> None:
     """Raise WrongState for a machine whose disk may change, or whose memory would be lost."""
-    name = original.name
+    name, quoted = original.name, shlex.quote(original.name)
     if original.state == MachineState.SAVED:
         said = f"{name} is saved, and what it had in memory would be lost"
-        raise WrongState(said, hint=f"start {name} and power it off: VBoxManage startvm {name} --type headless")
+        raise WrongState(said, hint=f"VBoxManage startvm {quoted} --type headless, then power it off")
     if original.state not in OFF:
-        hint = f"VBoxManage controlvm {name} acpipowerbutton"
+        hint = f"VBoxManage controlvm {quoted} acpipowerbutton"
         raise WrongState(f"{name} is {original.state}, and is imported only while it is off", hint=hint)
 
 

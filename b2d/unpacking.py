@@ -1,6 +1,7 @@
 """A stream of tar, from whomever, as files of this host: all in one folder, and nothing is written through a link."""
 
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -102,7 +103,7 @@ def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
         raise B2dError(f"{typed} is no folder, and several things cannot have one name")
     final = Path(os.path.realpath(asked)) if asked.is_symlink() else asked
     if not final.parent.is_dir():
-        raise B2dError(f"there is no folder {final.parent}", hint=f"mkdir -p {final.parent}")
+        raise B2dError(f"there is no folder {final.parent}", hint=f"mkdir -p {shlex.quote(str(final.parent))}")
     return final, final.parent
 
 
