@@ -105,7 +105,7 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
         if not had or not _goes_on(response, had, place):
             had = 0
             place.begin(mark_of(response.headers))
-        total = _total(response)
+        total = _total(response, place)
         check_room(place.folder, total - had)
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, patience, advance)
@@ -126,8 +126,8 @@ def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
     return True
 
 
-def _total(response: "requests.Response") -> int:
-    """The size of the whole file, 0 where it is not told."""
+def _total(response: "requests.Response", place: Place) -> int:
+    """The size of the whole file, 0 where it is not told. Raises DownloadFailed for one that no ISO has."""
     told = response.headers.get("Content-Length", "")
     if response.status_code == 206:
         told = response.headers.get("Content-Range", "").rpartition("/")[2]
@@ -136,13 +136,14 @@ def _total(response: "requests.Response") -> int:
     try:
         return numbers.parse(told, ISO_LIMIT)
     except ValueError as error:
+        place.forget()
         said = f"{shown(response.url)} announces {told[:20]} bytes, which no ISO image has"
         raise DownloadFailed(said, hint=web.HINT_ADDRESS) from error
 
 
 def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
     pace = Pace(patience, shown(response.url))
-    total, size = _total(response), 0
+    total, size = _total(response, place), 0
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
             file.write(content)

@@ -205,15 +205,16 @@ def _record(iso: "PyCdlib", path: str) -> Any:
         return None
 
 
-def _read(iso: "PyCdlib", path: str, limit: int = FILE_LIMIT) -> bytes | None:
-    """The content of a file of at most `limit` bytes; None where there is none. Raises ValueError for a larger one."""
+def _read(iso: "PyCdlib", path: str, limit: int | None = None) -> bytes | None:
+    """The content of a file of at most `limit` bytes (FILE_LIMIT), None where there is none. Raises ValueError."""
     from io import BytesIO
 
+    most = FILE_LIMIT if limit is None else limit
     record = _record(iso, path)
     if record is None:
         return None
-    if record.get_data_length() > limit:
-        raise ValueError(f"{path} is larger than {limit} bytes")
+    if record.get_data_length() > most:
+        raise ValueError(f"{path} is larger than {most} bytes")
     content = BytesIO()
     iso.get_file_from_iso_fp(content, rr_path=path)
     return content.getvalue()
