@@ -74,7 +74,7 @@ def _has_pvh_entry(kernel: bytes) -> bool:
         return False
     try:
         return any(name == b"Xen\0" and kind == PVH_ENTRY for name, kind in _notes(kernel))
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise DamagedKernelError("the unpacked kernel is not a whole ELF file") from error
 
 

@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 
 ANSWER_LIMIT = 4 << 20  # bytes; a container takes about two kilobytes of a list
 EVENT_LIMIT = 1 << 20  # bytes of a line; it holds the container's labels
+NONSENSE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what reading it raises
 ANSWER_TIMES = 3  # of the wait that a caller names: connecting, greeting, answering
 
 
@@ -62,7 +63,7 @@ class DockerApi:
             finally:
                 connection.close()
         # TLS errors are OSErrors; the others: it is not Docker's
-        except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        except (OSError, HTTPException, *NONSENSE) as error:
             raise DockerSilent(str(error)) from error
 
     def containers(self, timeout_s: float) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ class DockerApi:
                     yield
             finally:
                 connection.close()
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, *NONSENSE) as error:
             raise DockerSilent(str(error)) from error
         raise DockerSilent("Docker hung up")
 

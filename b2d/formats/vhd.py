@@ -41,12 +41,12 @@ def is_vhd(file: BinaryIO, start: bytes, size: int) -> bool:
 
 def check(file: BinaryIO, size: int, *, child: bool) -> None:
     """Check a VHD of `size` bytes. Raises DiskImageError."""
-    footer = FOOTER.unpack(read_at(file, size - SECTOR, FOOTER.size)) if size >= SECTOR else (b"",)
+    footer = FOOTER.unpack(read_at(file, size - SECTOR, FOOTER.size)) if size > SECTOR else (b"",)
     if footer[0] != MAGIC or size % SECTOR:
         raise DiskImageError("is cut off or damaged")
     offset, length, kind = footer[3], footer[9], footer[11]
     check_size(length)
-    first = FOOTER.unpack(read_at(file, 0, FOOTER.size)) if size > SECTOR else (b"",)
+    first = FOOTER.unpack(read_at(file, 0, FOOTER.size))
     if kind == FIXED and first[0] != MAGIC:
         return
     if kind == CHILD and not child:

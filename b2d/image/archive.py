@@ -128,8 +128,8 @@ def _release(recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, rep
 def _parse_release(text: bytes, url: str) -> Release:
     from debian.deb822 import Release as Stanza
 
-    stanza: Any = Stanza(text)
     try:
+        stanza: Any = Stanza(text)
         hashes = {
             entry["name"]: (entry["sha256"], numbers.parse(entry["size"], SIZE_LIMIT)) for entry in stanza["SHA256"]
         }
