@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import ConfigError
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, read_bounded, write_whole
 from b2d.layout import MachinePaths
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def authorities(path: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
+        found = x509.load_pem_x509_certificates(read_bounded(path))
     except OSError as error:
         raise ConfigError(f"ca: {path} cannot be read: {error.strerror}", hint="b2d config ca") from error
     except ValueError as error:

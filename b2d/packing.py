@@ -24,6 +24,7 @@ from tarfile import (
 from typing import IO
 
 from b2d.errors import B2dError
+from b2d.files import open_regular
 
 CHUNK = 1 << 17  # bytes
 ENCODING, ERRORS = "utf-8", "surrogateescape"
@@ -149,7 +150,7 @@ def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
     """Write them with what they hold. Raises OSError for what cannot be read."""
     for path, entry in entries:
         if entry.isreg():
-            with path.open("rb") as content:
+            with open_regular(path) as content:  # it may be another thing by now
                 packer.put(entry, content)
         else:
             packer.put(entry)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from b2d.docker_variables import NO_PROXY, PROXIES
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
+from b2d.files import read_bounded
 from b2d.web import AUTHORITIES, SCHEMES, shown
 
 CERTIFICATE = b"-----BEGIN "  # "TRUSTED CERTIFICATE", too
@@ -55,7 +56,7 @@ def authorities(environment: Mapping[str, str]) -> Finding:
         return good("authorities", "those that come with Python's requests")
     path = Path(environment[name])
     try:
-        sound = any(path.iterdir()) if path.is_dir() else CERTIFICATE in path.read_bytes()
+        sound = any(path.iterdir()) if path.is_dir() else CERTIFICATE in read_bounded(path)
     except OSError as error:
         return doubtful("authorities", f"{path}, which {name} names: {error.strerror}", f"unset {name}")
     if not sound:
