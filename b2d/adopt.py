@@ -21,15 +21,15 @@ Stamp = tuple[int, int, int, int, int]
 class Adoption:
     """One original, what copies its disk, and the new machine's place for that: `target`.
 
-    `before` is the stamp of the disk's file, taken before anything of it was looked at: what is copied is then what
-    was checked.
+    `before` are the stamps of the disk's files, taken before anything of them was looked at: what is copied is then
+    what was checked.
     """
 
     original: Original
     disk: DiskToCopy
     paths: MachinePaths
     target: Path
-    before: Stamp
+    before: list[Stamp]
 
     @property
     def disk_mib(self) -> int:
@@ -75,7 +75,7 @@ class Adoption:
         self._check_room()
         with reporter.progress(f"copying {self.original.disk}", self.disk.size) as bar:
             self.disk.copy(unfinished, bar.advance)
-        if stamp(self.original.disk) != self.before:
+        if stamps(self.original) != self.before:
             raise WrongState(f"{self.original.disk} was changed while it was copied", hint="power it off first")
         unfinished.chmod(0o600)
         with held_back():
@@ -95,7 +95,7 @@ def _mark(original: Original) -> bytes:
     return os.fsencode(original.disk.absolute())
 
 
-def stamp(path: Path) -> Stamp:
-    """Return how a file looks from outside: another one after it was written, exchanged or renamed. Raises OSError."""
-    seen = path.stat()
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+def stamps(original: Original) -> list[Stamp]:
+    """Return how its files look from outside: otherwise when one was written, exchanged or renamed. Raises OSError."""
+    seen = [path.stat() for path in original.files]
+    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in seen]

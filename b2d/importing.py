@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import config, originals
-from b2d.adopt import Adoption, Stamp, came_from, stamp
+from b2d.adopt import Adoption, Stamp, came_from, stamps
 from b2d.app import QEMU, VIRTUALBOX, App
 from b2d.errors import B2dError, ConfigError, HypervisorUnusable
 from b2d.model import MachineSpec
@@ -48,7 +48,7 @@ def bring_in(it: App, original: Original) -> bool:
     def wished() -> MachineSpec:
         driver = it.hypervisor()
         target = machine.paths.disk_vdi if driver == VIRTUALBOX else machine.paths.disk_qcow2
-        before = _stamp(original)
+        before = _stamps(original)
         adoption = Adoption(original, _disk(it, original, driver), machine.paths, target, before)
         adoption.check()
         spec = _like(it, original, it.wished())
@@ -82,17 +82,17 @@ def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
     return spec
 
 
-def _stamp(original: Original) -> Stamp:
-    """Take the stamp of its disk's file. Raises B2dError for what is no file, or a link that nobody typed."""
+def _stamps(original: Original) -> list[Stamp]:
+    """Take the stamps of its disk's files. Raises B2dError for what is no file, or a link that nobody typed."""
     try:
         if not original.typed and original.disk.is_symlink():
             said = f"the disk of {original.name} is a link, and is not followed: {original.disk}"
             raise B2dError(said, hint="b2d import FILE, the disk itself")
-        return stamp(original.disk)
+        return stamps(original)
     except FileNotFoundError as error:
-        raise B2dError(f"the disk of {original.name} is gone: {original.disk}") from error
+        raise B2dError(f"the disk of {original.name} is gone: {error.filename}") from error
     except OSError as error:
-        raise B2dError(f"{original.disk} cannot be read: {error.strerror}") from error
+        raise B2dError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _disk(it: App, original: Original, driver: str) -> "DiskToCopy":

@@ -34,6 +34,11 @@ class Original:
     volume: Volume | None = None  # of the ISO that it boots
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read of its disk."""
+        return (self.disk, *self.parents)
+
+    @property
     def is_boot2docker(self) -> bool:
         """True where its ISO, or its place, tells so."""
         return self.settings is None or (self.volume is not None and self.volume.is_boot2docker)

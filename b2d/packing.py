@@ -156,10 +156,17 @@ def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
             packer.put(entry)
 
 
+def entries(archive: TarFile) -> Iterator[TarInfo]:
+    """Yield what is in a stream, entry by entry, and keep none: there may be any number. Raises TarError."""
+    for entry in archive:
+        archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
+        yield entry
+
+
 def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
     """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
     packer.put(_folder(name))
-    for entry in archive:
+    for entry in entries(archive):
         path = inner(entry.name)
         kind = REGTYPE if entry.isreg() else entry.type
         if kind not in KEPT:

@@ -12,7 +12,7 @@ from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.packing import CHUNK, OWNERS, Told, inner
+from b2d.packing import CHUNK, OWNERS, Told, entries, inner
 
 PERMISSIONS = 0o777  # what else a mode can say (to run as its owner) is not taken from a guest
 
@@ -34,7 +34,7 @@ class Unpacker:
 
     def take(self, archive: TarFile) -> None:
         """All of it. Raises OSError, TarError, and B2dError for a path that leads outside."""
-        for entry in archive:
+        for entry in entries(archive):
             self._one(archive, entry)
         for path, target in self._links:
             path.symlink_to(target)

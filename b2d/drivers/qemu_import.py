@@ -54,7 +54,7 @@ class ImageCopy:
         known = check_disk(self.path)
         asked = [PROGRAM, "info", "--output=json", "-f", known, self._name]
         facts = _document(proc.check(asked, timeout_s=TIMEOUT_S))
-        strangers = sorted({name for name in _files(facts) if name != self._name})
+        strangers = sorted({name for name in _files(facts) if _as_told(name) != _as_told(self._name)})
         size = facts.get("virtual-size")
         if strangers or facts.get("format") != known or type(size) is not int or not 0 <= size <= SIZE_LIMIT:
             raise B2dError(f"{self.path} is no disk on its own, and is not copied", details=f"{facts}")
@@ -65,8 +65,6 @@ class ImageCopy:
         return int(self._facts["virtual-size"])
 
     def room(self) -> int:
-        if self.format != "qcow2":
-            return int(self._facts.get("actual-size", 0))
         asked = [PROGRAM, "measure", "--output=json", "-O", "qcow2", "-f", self._facts["format"], self._name]
         return int(_document(proc.check(asked, timeout_s=TIMEOUT_S))["required"])
 
@@ -99,6 +97,11 @@ class ImageCopy:
     def _name(self) -> str:
         """Beginning with a slash, or a drive: else a colon in it would be read as a protocol's."""
         return str(self.path.absolute())
+
+
+def _as_told(name: str) -> str:
+    """Return a file's name as far as it can be compared: QEMU writes other bytes than UTF-8's as it likes."""
+    return name if name.isascii() else "".join(sign for sign in name if sign.isascii())
 
 
 def _document(content: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tests import disks
 
 SECTOR = 512
 SECRET = b"TOP-SECRET-OF-THE-PERSON"
+OFFSET = 0x00FFFFFFFFFFFE00  # what of an entry of a qcow2's map is a place in the file
 PARENT = 0x1A8, b"\1" * 16  # of a VDI
 
 

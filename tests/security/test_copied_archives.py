@@ -20,6 +20,7 @@ from b2d.errors import B2dError, WrongState
 from b2d.journal import Journal
 from b2d.logs import _Growing
 from b2d.model import CommandResult
+from b2d.packing import entries
 from b2d.ports import Pipe
 from b2d.ssh_pipe import SshPipe
 from b2d.streams import collect
@@ -205,3 +206,13 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
     growing = _Growing(log)
     assert growing.more() == bytes(996) + b"end\n"
     assert growing.more() == b""
+
+
+def test_of_an_archive_with_many_entries_none_is_kept() -> None:
+    header = entry("x", type=tarfile.DIRTYPE).tobuf()
+    with tarfile.open(fileobj=io.BytesIO(header * 20_000 + bytes(1024)), mode="r|") as archive:
+        tracemalloc.start()
+        assert sum(1 for _ in entries(archive)) == 20_000
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < MIB

@@ -3,8 +3,11 @@
 import os
 import shutil
 import stat
+import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -196,6 +199,62 @@ def test_every_layer_is_checked_before_virtualbox_opens_the_first(
     with pytest.raises(B2dError) as caught:
         MediumCopy(NoBox(), chain)  # type: ignore[arg-type]
     assert caught.value.message.startswith(str(evil))
+
+
+class Box:
+    """A VirtualBox in which the disk that is opened is based on `parents`."""
+
+    def __init__(self, *files: Path) -> None:
+        raw = None
+        for path in reversed(files):
+            raw = SimpleNamespace(location=str(path), parent=raw)
+        medium = SimpleNamespace(_i=raw, logical_size=1 << 20, machine_ids=[1], location=str(files[0]))
+        medium.refresh_state = lambda: None
+        self.root = SimpleNamespace(hard_disks=[], open_medium=lambda *_: medium)
+        kind = SimpleNamespace(hard_disk=1, read_only=1)
+        self.pyvbox = SimpleNamespace(library=SimpleNamespace(DeviceType=kind, AccessMode=kind))
+
+
+def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
+    layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
+    disks.put(disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    assert MediumCopy(Box(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
+    for files in ((layer, other), (layer, base, other), (layer, tmp_path / "gone")):
+        with pytest.raises(B2dError, match="settings do not name"):
+            MediumCopy(Box(*files), [layer, base])  # type: ignore[arg-type]
+
+
+def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path) -> None:
+    disk = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9.vmdk"))
+    image(tmp_path, disk.name, "vmdk")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.vbox").write_text(settings("x", "sub/../plain.vmdk"))
+    image(tmp_path, "plain.vmdk", "vmdk")
+    for word, name in ((disk, "box"), (tmp_path / "x.vbox", "other")):
+        told = prompt.b2d("import", str(word), "--vm", name)
+        assert told.code == 0, told.err
+
+
+def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
+    """Each of its clusters is the same one of the file, which has some megabytes."""
+    raw = disks.fresh(tmp_path / "raw", 512)
+    with raw.open("r+b") as file:
+        for number in range(1, 8192):
+            file.seek(number << 16)
+            file.write(b"x")
+    disk = tmp_path / "bomb.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)], check=True)
+    raw.unlink()
+    content = bytearray(disk.read_bytes())
+    (first,) = struct.unpack_from(">Q", content, 40)
+    (second,) = struct.unpack_from(">Q", content, first)
+    table, one = second & evil_disks.OFFSET, content[(second & evil_disks.OFFSET) + 8 :][:8]
+    content[table + 8 : table + 65536] = bytes(one) * 8191
+    end = (struct.unpack(">Q", one)[0] & evil_disks.OFFSET) + (2 << 16)
+    disk.write_bytes(bytes(content[:end]))
+    assert disk.stat().st_size < 2 << 20
+    for kind in ("qcow2", "vdi"):
+        assert ImageCopy(disk, kind).room() > 500 << 20
 
 
 def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
