@@ -47,7 +47,7 @@ def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, byt
         if late.is_set():
             raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
     if endless.is_set():
-        raise WrongState(f"{what!r} wrote more than {COLLECT_LIMIT} bytes in the guest")
+        raise WrongState(f"{what!r} wrote more than {COLLECT_LIMIT} bytes in the guest", hint="b2d cp")
     return b"".join(stdout), b"".join(stderr)
 
 
