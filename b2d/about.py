@@ -1,6 +1,5 @@
 """What is known of a machine: all of it as one document, the ports that its containers publish, and its logs."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 from b2d import network, sockets
 from b2d.app import App
 from b2d.errors import B2dError, ConfigError, WrongState
+from b2d.formats import json_text
 from b2d.model import ON, MachineState
 from b2d.ports import ForwardsPorts, GrowsDisk, Measured
 
@@ -32,7 +32,7 @@ def machine(it: App, name: str) -> dict[str, object]:
         from b2d.preparation import told_of_network
 
         told = told_of_network(it.home.machine(name)).get(network.TOLD)
-        has["network"] = json.loads(told) if told else None
+        has["network"] = json_text.parse(told) if told else None
     now = {"state": state, "running": running, "socket": socket(it, name), "has": has}
     return {**asdict(spec), "network": network.of(it.settings, spec).shown(), **now}
 

@@ -14,16 +14,22 @@ from b2d.originals import Original
 from b2d.ports import DiskToCopy, Reporter
 
 MIB = 1 << 20
+Stamp = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One original, what copies its disk, and the new machine's place for that: `target`."""
+    """One original, what copies its disk, and the new machine's place for that: `target`.
+
+    `before` are the stamps of the disk's files, taken before anything of them was looked at: what is copied is then
+    what was checked.
+    """
 
     original: Original
     disk: DiskToCopy
     paths: MachinePaths
     target: Path
+    before: list[Stamp]
 
     @property
     def disk_mib(self) -> int:
@@ -67,10 +73,9 @@ class Adoption:
     def _copy(self, unfinished: Path, reporter: Reporter) -> None:
         private_folder(self.paths.folder)
         self._check_room()
-        before = _stamp(self.original.disk)
         with reporter.progress(f"copying {self.original.disk}", self.disk.size) as bar:
             self.disk.copy(unfinished, bar.advance)
-        if _stamp(self.original.disk) != before:
+        if stamps(self.original) != self.before:
             raise WrongState(f"{self.original.disk} was changed while it was copied", hint="power it off first")
         unfinished.chmod(0o600)
         with held_back():
@@ -90,6 +95,7 @@ def _mark(original: Original) -> bytes:
     return os.fsencode(original.disk.absolute())
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+def stamps(original: Original) -> list[Stamp]:
+    """Return how its files look from outside: otherwise when one was written, exchanged or renamed. Raises OSError."""
+    seen = [path.stat() for path in original.files]
+    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in seen]

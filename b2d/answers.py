@@ -6,7 +6,8 @@ from pathlib import Path
 
 from b2d import web
 from b2d.errors import DownloadFailed
-from b2d.files import private_folder, write_whole
+from b2d.files import private_folder, read_bounded, write_whole
+from b2d.formats import numbers
 from b2d.iso9660 import is_web_page
 from b2d.web import shown
 
@@ -23,7 +24,7 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
         content = web.content(response, web.CONTENT_LIMIT + 1)
         announced = response.headers.get("Content-Length", "")
         etag = response.headers.get("ETag", "")
-    if announced.isdecimal() and len(content) < int(announced) <= web.CONTENT_LIMIT:
+    if _is_cut(announced, len(content)):
         raise web.Interrupted(f"{shown(url)} ended after {len(content)} of {announced} bytes", hint=web.HINT_AGAIN)
     if len(content) > web.CONTENT_LIMIT:
         limit = web.CONTENT_LIMIT >> 20
@@ -35,10 +36,18 @@ def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> byt
     return content
 
 
+def _is_cut(announced: str, came: int) -> bool:
+    """Return whether more was announced than came; an absurd number is none."""
+    try:
+        return came < numbers.parse(announced, web.CONTENT_LIMIT)
+    except ValueError:
+        return False
+
+
 def _read(path: Path) -> tuple[str, bytes]:
     """The etag and the answer; empty where there is none, or it is not what was written."""
     try:
-        etag, sha256, content = path.read_bytes().split(b"\n", 2)
+        etag, sha256, content = read_bounded(path).split(b"\n", 2)
     except (OSError, ValueError):
         return "", b""
     return (etag.decode("latin-1"), content) if hashlib.sha256(content).hexdigest().encode() == sha256 else ("", b"")

@@ -7,6 +7,8 @@ Documentation/arch/x86/pvh.rst of Xen (the note by which a hypervisor finds the 
 import struct
 from collections.abc import Callable, Iterator
 
+from b2d.formats import compression
+
 SECTOR = 512
 SETUP_SECTORS = 0x1F1
 MAGIC = 0x202
@@ -16,7 +18,8 @@ HEADER_END = 0x250
 DEFAULT_SETUP_SECTORS = 4  # what zero stands for
 FIRST_PROTOCOL_WITH_PAYLOAD = 0x208
 
-SIZE_LIMIT = 1 << 30  # bytes; a kernel that unpacks to more is none
+SIZE_LIMIT = 256 << 20  # bytes; a kernel that unpacks to more is none: Debian's has about 60 MB
+SEGMENTS, NOTES_SIZE = 64, 64 << 10  # of a kernel's ELF file; bytes of the notes that are looked at
 ELF64 = b"\x7fELF\x02\x01"
 PT_NOTE = 4
 PVH_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY
@@ -35,7 +38,10 @@ def vmlinux(image: bytes) -> bytes | None:
     unpack = next((unpack for magic, unpack in UNPACKERS.items() if payload.startswith(magic)), None)
     if unpack is None:
         return None
-    kernel = unpack(payload)
+    try:
+        kernel = unpack(payload, SIZE_LIMIT)
+    except compression.DecompressionError as error:
+        raise DamagedKernelError(str(error)) from error
     # every packer of the kernel's build leaves the size as the last four bytes, gzip by its own format
     if len(kernel) != struct.unpack_from("<I", payload, len(payload) - 4)[0]:
         raise DamagedKernelError("the kernel does not unpack to the size that it names")
@@ -56,37 +62,10 @@ def _payload(image: bytes) -> bytes:
     return payload
 
 
-def _gzip(payload: bytes) -> bytes:
-    import zlib
-
-    try:
-        return zlib.decompressobj(wbits=31).decompress(payload, SIZE_LIMIT)
-    except zlib.error as error:
-        raise DamagedKernelError(str(error)) from error
-
-
-def _xz(payload: bytes) -> bytes:
-    import lzma
-
-    try:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload, SIZE_LIMIT)
-    except lzma.LZMAError as error:
-        raise DamagedKernelError(str(error)) from error
-
-
-def _zstd(payload: bytes) -> bytes:
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
-    except zstandard.ZstdError as error:
-        raise DamagedKernelError(str(error)) from error
-
-
-UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": _gzip,
-    b"\xfd7zXZ\x00": _xz,
-    b"\x28\xb5\x2f\xfd": _zstd,
+UNPACKERS: dict[bytes, Callable[[bytes, int], bytes]] = {
+    b"\x1f\x8b": compression.gunzip,
+    b"\xfd7zXZ\x00": compression.unxz,
+    b"\x28\xb5\x2f\xfd": compression.unzstd,
 }
 
 
@@ -95,7 +74,7 @@ def _has_pvh_entry(kernel: bytes) -> bool:
         return False
     try:
         return any(name == b"Xen\0" and kind == PVH_ENTRY for name, kind in _notes(kernel))
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise DamagedKernelError("the unpacked kernel is not a whole ELF file") from error
 
 
@@ -103,10 +82,10 @@ def _notes(kernel: bytes) -> Iterator[tuple[bytes, int]]:
     """The name and kind of each note of an ELF64 file."""
     table = struct.unpack_from("<Q", kernel, 0x20)[0]
     entry_size, entries = struct.unpack_from("<HH", kernel, 0x36)
-    for index in range(entries):
+    for index in range(min(entries, SEGMENTS)):
         kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", kernel, table + index * entry_size)
-        end = offset + size
+        end = offset + min(size, NOTES_SIZE)
         while kind == PT_NOTE and offset + 12 <= end:
             name_size, content_size, note = struct.unpack_from("<III", kernel, offset)
-            yield kernel[offset + 12 : offset + 12 + name_size], note
+            yield kernel[offset + 12 : offset + 12 + min(name_size, 16)], note
             offset += 12 + -(-name_size // 4) * 4 + -(-content_size // 4) * 4

@@ -1,5 +1,7 @@
 """The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
 
+import errno
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -113,7 +115,8 @@ def read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno == errno.EISDIR else error.strerror
+        raise ConfigError(f"{path} cannot be read: {reason}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
 
@@ -151,11 +154,11 @@ def _of_2014(origin: str, words: Mapping[str, object], text: str = "") -> Heard:
 def _table(origin: str, text: str) -> dict[str, object]:
     if not text:
         return {}
-    import tomllib
+    from b2d.formats import toml_document
 
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml_document.parse(text)
+    except ValueError as error:
         raise ConfigError(f"{origin} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
 
 

@@ -15,11 +15,14 @@ from typing import IO, Literal, cast
 from b2d import places
 from b2d.errors import B2dError
 from b2d.files import refusals_told
-from b2d.packing import CHUNK, ENCODING, ERRORS, OWNERS, Packer, listed, pack, repack
+from b2d.formats import numbers
+from b2d.packing import CHUNK, ENCODING, ERRORS, OWNERS, ForeignEntry, Packer, listed, pack, repack
 from b2d.ports import Pipe, PipeEnded, PipesCommands, Reporter
 from b2d.unpacking import Unpacker, landing, put, unfinished
 
 FILE, FOLDER = "file", "folder"
+LINE_LIMIT = 24  # bytes of the line that says how much is to come
+SIZE_LIMIT = 1 << 44  # KiB
 SEND_HINT = "as root: tar -c FILE | b2d ssh -- sudo tar -x -C FOLDER"
 FETCH_HINT = "as root: b2d ssh -- sudo tar -c -C FOLDER FILE | tar -x"
 ROOM_HINT = "b2d ssh -- df -h"
@@ -140,7 +143,7 @@ class Copying:
             self._end(pipe, source, FETCH_HINT)
 
     def _size(self, pipe: Pipe, source: str) -> int:
-        """How much is to come, about; the first line says so."""
+        """Return how many bytes are to come, about; the first line says so. Raises B2dError for what is none."""
         line = b""
         while not line.endswith(b"\n"):
             sign = pipe.read(1)
@@ -148,7 +151,12 @@ class Copying:
                 self._end(pipe, source, FETCH_HINT)
                 raise B2dError(f"{self.name}:{source}: the guest said nothing")
             line += sign
-        return int(line) * 1024
+            if len(line) > LINE_LIMIT:
+                raise B2dError(f"{self.name}:{source}: the guest did not say how large it is")
+        try:
+            return numbers.parse(line[:-1], SIZE_LIMIT) << 10
+        except ValueError as error:
+            raise B2dError(f"{self.name}:{source}: the guest did not say how large it is") from error
 
     @contextmanager
     def _sent(self, pipe: Pipe, source: str) -> Iterator[TarFile]:
@@ -175,11 +183,15 @@ class Copying:
 
 @contextmanager
 def _archive(whose: str, stream: IO[bytes], mode: "Literal['r|', 'r|*']") -> Iterator[TarFile]:
+    """The archive that a stream holds. Raises B2dError for what is none, or asks for more than an archive may."""
+    how = {"bufsize": CHUNK, "encoding": ENCODING, "errors": ERRORS, "tarinfo": ForeignEntry}
     try:
-        with tarfile.open(mode=mode, fileobj=stream, bufsize=CHUNK, encoding=ENCODING, errors=ERRORS) as archive:
+        with tarfile.open(mode=mode, fileobj=stream, **how) as archive:  # type: ignore[call-overload]
             yield archive
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise B2dError(f"what {whose} gave is no whole archive: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # of numbers and names in it, which nobody checks
+        raise B2dError(f"what {whose} gave is a damaged archive", details=repr(error)) from error
 
 
 def _script(text: str, *arguments: str) -> str:

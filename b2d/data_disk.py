@@ -10,6 +10,7 @@ SECTOR = 512
 TABLE, ENTRY, ENTRIES = 446, 16, 4  # of the table in the first sector
 GPT, PROTECTIVE = b"EFI PART", 0xEE
 GPT_FIELDS, GPT_LIMIT = 72, 128  # where it says how its entries lie; how many are looked at
+ENTRY_SIZES = range(128, 4097)  # bytes; what else it says would be much to read for nothing
 
 Read = Callable[[int, int], bytes]  # from which byte on, and how many; fewer where the disk ends
 
@@ -26,7 +27,7 @@ def _partitions(read: Read) -> Iterator[int]:
     head = read(0, 2 * SECTOR).ljust(2 * SECTOR, b"\0")
     if head[SECTOR:].startswith(GPT):
         first, count, size = struct.unpack_from("<QII", head, SECTOR + GPT_FIELDS)
-        if size >= 128:
+        if size in ENTRY_SIZES:
             content = read(first * SECTOR, min(count, GPT_LIMIT) * size)
             for at in range(0, len(content) - size + 1, size):
                 yield struct.unpack_from("<Q", content, at + 32)[0] * SECTOR

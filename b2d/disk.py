@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from b2d import existing
 from b2d.errors import B2dError, WrongState
+from b2d.formats import numbers
 from b2d.model import OFF, MachineSpec, MachineState
 from b2d.ports import CompactsDisk, Driver, GrowsDisk, Guest, Reporter
 from b2d.store import MachineStore
 
 HERE = "/var/lib/boot2docker/.."  # on the data disk, wherever that is mounted
+KIB_LIMIT = 1 << 44  # KiB that a guest may say of its disk
 ASK_S = 60.0
 FREE_S = 3600.0  # for a guest to go through all that is free
 MEASURE = f"df -kP {HERE}"
@@ -90,8 +92,8 @@ class Disk:
     def _files(self) -> Files | None:
         try:
             said = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
-            numbers = [int(word) for word in said.splitlines()[-1].split()[1:4]]
-            return Files(*(kib << 10 for kib in numbers))
+            kibibytes = [numbers.parse(word, KIB_LIMIT) for word in said.splitlines()[-1].split()[1:4]]
+            return Files(*(kib << 10 for kib in kibibytes))
         except (B2dError, ValueError, TypeError, IndexError):
             self.reporter.warn("the guest does not tell what is on its disk")
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from b2d import web
 from b2d.errors import Busy, DownloadFailed
 from b2d.files import FULL, check_room, no_room, private_folder
+from b2d.formats import numbers
 from b2d.iso9660 import announced_size, is_web_page, read_volume
 from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
 LOCK_WAIT_S = 1800.0
-BEHIND = 64 << 20  # bytes that may follow the image, where the server does not say how many are to come
+BEHIND = 64 << 20  # bytes that may follow the image that the ISO's own header announces
+ISO_LIMIT = 8 << 30  # bytes; no ISO for a machine of this kind comes near
 
 
 class Unchanged(Exception):
@@ -103,7 +105,7 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
         if not had or not _goes_on(response, had, place):
             had = 0
             place.begin(mark_of(response.headers))
-        total = _total(response)
+        total = _total(response, place)
         check_room(place.folder, total - had)
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, patience, advance)
@@ -124,26 +126,34 @@ def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
     return True
 
 
-def _total(response: "requests.Response") -> int:
-    """The size of the whole file, 0 where it is not told."""
+def _total(response: "requests.Response", place: Place) -> int:
+    """The size of the whole file, 0 where it is not told. Raises DownloadFailed for one that no ISO has."""
     told = response.headers.get("Content-Length", "")
     if response.status_code == 206:
         told = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(told) if told.isdecimal() else 0
+    if not (told.isascii() and told.isdigit()):
+        return 0
+    try:
+        return numbers.parse(told, ISO_LIMIT)
+    except ValueError as error:
+        place.forget()
+        said = f"{shown(response.url)} announces {told[:20]} bytes, which no ISO image has"
+        raise DownloadFailed(said, hint=web.HINT_ADDRESS) from error
 
 
 def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
     pace = Pace(patience, shown(response.url))
-    total, size = _total(response), 0
+    total, size = _total(response, place), 0
     with place.part.open("ab") as file:
         while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
             file.write(content)
             if not size:
                 file.flush()
                 size = _announced(response.url, place)
-            if size and not total and file.tell() > size + BEHIND:
+            if max(total, file.tell()) > min(size + BEHIND, ISO_LIMIT) and (size or file.tell() > BEHIND):
                 place.forget()
-                raise DownloadFailed(f"{shown(response.url)} does not end", hint=web.HINT_ADDRESS)
+                said = f"{shown(response.url)} does not end where the ISO image in it does"
+                raise DownloadFailed(said, hint=web.HINT_ADDRESS)
             advance(len(content))
             pace.check(len(content))
         file.flush()

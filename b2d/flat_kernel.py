@@ -18,6 +18,9 @@ BEGIN = 0x100000  # where a loader puts a bzImage that it may not move
 HUGE = 2 << 20  # bytes that one entry of a page directory maps
 PAGE = 4096
 DIRECTORIES = 4  # of 1 GiB each
+LOAD_LIMIT = 512 << 20  # bytes from BEGIN to a kernel's end, all of which are written into the image
+SEGMENTS = 64
+DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError, struct.error)
 PRESENT_WRITABLE, LARGE = 0x3, 0x80
 
 # Selectors of the table below. The first two are as the boot protocol wants them, and as the setup code had them.
@@ -38,7 +41,7 @@ def flat(bzimage: bytes, vmlinux: bytes) -> bytes:
     first = min(address for address, _, _ in segments)
     end = max(address + size for address, _, size in segments)
     code = _code(entry)
-    if first < BEGIN + len(code) or end > DIRECTORIES << 30:
+    if first < BEGIN + len(code) or end > BEGIN + LOAD_LIMIT:
         raise UnfitKernelError(f"the kernel lies at {first:#x}")
     memory = bytearray(code)
     for address, content, _ in sorted(segments):
@@ -56,12 +59,16 @@ def _loads(vmlinux: bytes) -> tuple[int, list[tuple[int, bytes, int]]]:
 
     try:
         elf = ELFFile(io.BytesIO(vmlinux))
+        if elf.num_segments() > SEGMENTS:
+            raise UnfitKernelError("this is no kernel: it has too many segments")
         found = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
         if elf["e_machine"] != "EM_X86_64" or not found:
             raise UnfitKernelError("this is no kernel for x86-64")
+        if sum(one["p_filesz"] for one in found) > len(vmlinux):  # several that share their content
+            raise UnfitKernelError("this is no kernel: its segments are more than it has")
         return elf["e_entry"], [(one["p_paddr"], one.data(), one["p_memsz"]) for one in found]
-    except ELFError as error:
-        raise UnfitKernelError(str(error)) from error
+    except (ELFError, *DAMAGE) as error:
+        raise UnfitKernelError(str(error) or repr(error)) from error
 
 
 def _code(entry: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from b2d import bzimage, stored
 from b2d.errors import DownloadFailed
-from b2d.files import check_room, write_whole
+from b2d.files import check_room, open_regular, write_whole
+from b2d.formats import compression, json_text
 from b2d.iso9660 import SECTOR
 from b2d.layout import ImagePaths
 from b2d.model import Extent
@@ -30,6 +30,11 @@ BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/iso
 FORMAT = 1
 UNFINISHED = ".unfinished"
 CHUNK = 1 << 20
+DESCRIPTION_LIMIT = 1 << 20  # bytes
+FILE_LIMIT = 256 << 20  # bytes of a file of an ISO that is read into memory
+INITRD_LIMIT = 256 << 20  # bytes that it unpacks to; b2d's own has some megabytes
+# what reading a damaged ISO raises somewhere within the library, or here
+DAMAGE = (struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 SQUASHFS = b"hsqs"
 ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -60,11 +65,13 @@ def unpack(paths: ImagePaths) -> Content:
     An ISO of other origin: nothing is written. Raises DownloadFailed when b2d's own is not what it should be.
     """
     with _opened(paths.iso) as iso:
-        described = _read(iso, DESCRIPTION) if iso is not None else None
-        if iso is None or described is None:
+        if iso is None:
             return Content()
         with _damage(paths.iso):
-            description = json.loads(described)
+            described = _read(iso, DESCRIPTION, DESCRIPTION_LIMIT)
+            if described is None:
+                return Content()
+            description = json_text.parse(described)
             if description["format"] != FORMAT:
                 raise DownloadFailed(f"this ISO is of format {description['format']}", hint="update b2d")
             packed_kernel = _needed(iso, description["kernel"])
@@ -85,9 +92,9 @@ def unpack(paths: ImagePaths) -> Content:
 
 def copy(source: Path, target: Path) -> str:
     """Copy a file, down to the disk itself, and return its sha256 in hexadecimal."""
-    check_room(target.parent, source.stat().st_size)
     digest = hashlib.sha256()
-    with source.open("rb") as old, target.open("wb") as new:
+    with open_regular(source) as old, target.open("wb") as new:
+        check_room(target.parent, os.fstat(old.fileno()).st_size)
         while chunk := old.read(CHUNK):
             digest.update(chunk)
             new.write(chunk)
@@ -164,7 +171,7 @@ def _opened(path: Path) -> Iterator["PyCdlib | None"]:
     iso = PyCdlib()
     try:
         iso.open(str(path))
-    except (PyCdlibException, struct.error, IndexError):
+    except (PyCdlibException, *DAMAGE):
         yield None
         return
     try:
@@ -179,7 +186,7 @@ def _damage(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, KeyError, TypeError, PyCdlibException) as error:
+    except (PyCdlibException, *DAMAGE) as error:
         raise DownloadFailed(
             f"{path.name} says it is an image of b2d's, but is damaged",
             hint=HINT,
@@ -198,11 +205,16 @@ def _record(iso: "PyCdlib", path: str) -> Any:
         return None
 
 
-def _read(iso: "PyCdlib", path: str) -> bytes | None:
+def _read(iso: "PyCdlib", path: str, limit: int | None = None) -> bytes | None:
+    """The content of a file of at most `limit` bytes (FILE_LIMIT), None where there is none. Raises ValueError."""
     from io import BytesIO
 
-    if _record(iso, path) is None:
+    most = FILE_LIMIT if limit is None else limit
+    record = _record(iso, path)
+    if record is None:
         return None
+    if record.get_data_length() > most:
+        raise ValueError(f"{path} is larger than {most} bytes")
     content = BytesIO()
     iso.get_file_from_iso_fp(content, rr_path=path)
     return content.getvalue()
@@ -217,18 +229,7 @@ def _needed(iso: "PyCdlib", path: str) -> bytes:
 
 def _unpacked(initrd: bytes) -> bytes:
     """The initrd as the kernel would unpack it: under emulation that takes a second, here a moment."""
-    import zstandard
-
-    if not initrd.startswith(ZSTD):
-        return initrd
-    try:
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        content = unpacker.decompress(initrd)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
-    if not unpacker.eof:
-        raise ValueError("the initrd ends too soon")
-    return content
+    return compression.unzstd(initrd, INITRD_LIMIT) if initrd.startswith(ZSTD) else initrd
 
 
 def _squashfs(iso: "PyCdlib", path: Path, root: str) -> Extent | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
-from b2d.files import private_folder, refusals_told, refuse_anothers, write_whole
+from b2d.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
+from b2d.formats import json_text
 from b2d.image_files import Content, Part, Stamp
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
@@ -270,7 +271,7 @@ def _is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
 
 def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:
     try:
-        kept = json.loads(paths.checked.read_bytes())
+        kept = json_text.parse(read_bounded(paths.checked))
     except (OSError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}
@@ -279,7 +280,7 @@ def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:
 def _read_facts(paths: ImagePaths) -> Facts | None:
     """None where there are none, or none that this b2d can read: then the image is not there."""
     try:
-        kept = json.loads(paths.facts.read_bytes())
+        kept = json_text.parse(read_bounded(paths.facts))
         if kept["format"] != FORMAT or not kept["sources"]:
             return None
         return Facts(

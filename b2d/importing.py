@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import config, originals
-from b2d.adopt import Adoption, came_from
+from b2d.adopt import Adoption, Stamp, came_from, stamps
 from b2d.app import QEMU, VIRTUALBOX, App
 from b2d.errors import B2dError, ConfigError, HypervisorUnusable
 from b2d.model import MachineSpec
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
     from b2d.ports import DiskToCopy
 
-VIRTUALBOX_FORMATS = (".vmdk", ".vdi", ".vhd")
+VIRTUALBOX_FORMATS = {".vmdk": "vmdk", ".vdi": "vdi", ".vhd": "vpc"}  # what it can copy itself, as qemu-img names it
 
 
 def known(it: App) -> list[Original]:
@@ -48,7 +48,8 @@ def bring_in(it: App, original: Original) -> bool:
     def wished() -> MachineSpec:
         driver = it.hypervisor()
         target = machine.paths.disk_vdi if driver == VIRTUALBOX else machine.paths.disk_qcow2
-        adoption = Adoption(original, _disk(it, original, driver), machine.paths, target)
+        before = _stamps(original)
+        adoption = Adoption(original, _disk(it, original, driver), machine.paths, target, before)
         adoption.check()
         spec = _like(it, original, it.wished())
         adoption.bring(it.reporter)
@@ -81,23 +82,35 @@ def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
     return spec
 
 
+def _stamps(original: Original) -> list[Stamp]:
+    """Take the stamps of its disk's files. Raises B2dError for what is no file, or a link that nobody typed."""
+    try:
+        if not original.typed and original.disk.is_symlink():
+            said = f"the disk of {original.name} is a link, and is not followed: {original.disk}"
+            raise B2dError(said, hint="b2d import FILE, the disk itself")
+        return stamps(original)
+    except FileNotFoundError as error:
+        raise B2dError(f"the disk of {original.name} is gone: {error.filename}") from error
+    except OSError as error:
+        raise B2dError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
 def _disk(it: App, original: Original, driver: str) -> "DiskToCopy":
-    from b2d.drivers.qemu_import import ImageCopy
+    from b2d.drivers.qemu_import import ImageCopy, check_disk
 
-    if not original.disk.exists():
-        raise B2dError(f"the disk of {original.name} is gone: {original.disk}")
-    if driver == VIRTUALBOX and original.disk.suffix.lower() in VIRTUALBOX_FORMATS:
-        from b2d.drivers.virtualbox_import import MediumCopy
-
-        return MediumCopy(_virtualbox(it), original.disk)
     if original.layered:
-        from b2d.drivers.virtualbox_import import PutTogether
+        from b2d.drivers.virtualbox_import import MediumCopy, PutTogether
 
+        kind = MediumCopy if driver == VIRTUALBOX else PutTogether
         try:
-            return PutTogether(_virtualbox(it), original.disk)
+            return kind(_virtualbox(it), (original.disk, *original.parents))
         except HypervisorUnusable as error:
             said = f"{original.name} has snapshots, and only VirtualBox can put its disk together"
             raise B2dError(said, hint="b2d doctor", details=error.message) from error
+    if driver == VIRTUALBOX and check_disk(original.disk) == VIRTUALBOX_FORMATS.get(original.disk.suffix.lower()):
+        from b2d.drivers.virtualbox_import import MediumCopy
+
+        return MediumCopy(_virtualbox(it), (original.disk,))
     return ImageCopy(original.disk, "qcow2" if driver == QEMU else "vdi")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.errors import DownloadFailed
+from b2d.files import open_regular
 
 SECTOR = 2048
 DESCRIPTOR = 16 * SECTOR  # the system area before it belongs to boot loaders
@@ -41,7 +42,7 @@ class Volume:
 
 def read_volume(path: Path) -> Volume:
     """The volume of a whole ISO 9660 image. Raises DownloadFailed, saying what the file is, and OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
         descriptor = file.read(SECTOR)
@@ -56,7 +57,7 @@ def read_volume(path: Path) -> Volume:
 
 def announced_size(path: Path) -> int:
     """How large the image that begins there is to be, 0 while too little is there. Raises DownloadFailed for no ISO."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
         descriptor = file.read(SECTOR)

@@ -12,8 +12,8 @@ from b2d.files import open_regular, refusals_told
 from b2d.wait import wait_until
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
+LIMIT = 64 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
 INTERVAL_S = 0.1
-LONGEST = 64 << 20  # bytes that are read at once; of a longer log the end
 LOOK_S = 3600.0  # one of many: who follows ends it
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
@@ -73,8 +73,8 @@ class _Growing:
                 found = os.fstat(file.fileno())
                 if found.st_ino != self._inode or found.st_size < self._behind:
                     self._inode, self._behind = found.st_ino, 0
-                self._behind = max(self._behind, found.st_size - LONGEST)
+                self._behind = max(self._behind, found.st_size - LIMIT)  # of a longer one, its end
                 file.seek(self._behind)
-                content = file.read(LONGEST)
+                content = file.read(LIMIT)
         self._behind += len(content)
         return content

@@ -1,12 +1,15 @@
 """Machines of boot2docker, docker-machine and VirtualBox that could be imported, as their files tell of them."""
 
-import json
+import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from b2d import vbox_file
 from b2d.errors import B2dError, ConfigError, DownloadFailed, WrongState
+from b2d.files import read_bounded
+from b2d.formats import json_text
 from b2d.iso9660 import Volume, read_volume
 from b2d.model import OFF, MachineState
 from b2d.promise import reads_aufs
@@ -26,7 +29,14 @@ class Original:
     state: MachineState = MachineState.STOPPED
     settings: Path | None = None  # of VirtualBox
     layered: bool = False  # there are snapshots: only VirtualBox can put its disk together
+    parents: tuple[Path, ...] = ()  # of a layered disk: the file that it is based on, that one's, and so on
+    typed: bool = False  # a person named the disk's file, not another file or folder
     volume: Volume | None = None  # of the ISO that it boots
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read of its disk."""
+        return (self.disk, *self.parents)
 
     @property
     def is_boot2docker(self) -> bool:
@@ -53,6 +63,7 @@ def of_settings(path: Path, state: MachineState | None = None) -> Original:
         state=state or (MachineState.SAVED if found.saved else MachineState.STOPPED),
         settings=path,
         layered=found.layered,
+        parents=found.parents,
         volume=_volume(found.isos),
     )
 
@@ -70,8 +81,8 @@ def of_folder(path: Path) -> Original:
     return Original(
         name=path.name,
         disk=disk,
-        memory_mib=memory if type(memory) is int else 0,
-        cpus=max(cpus, 0) if type(cpus) is int else 0,
+        memory_mib=memory if type(memory) is int and 0 < memory <= vbox_file.MEMORY_LIMIT else 0,
+        cpus=cpus if type(cpus) is int and 0 < cpus <= vbox_file.CPU_LIMIT else 0,
         volume=_volume([path / "boot2docker.iso"]),
     )
 
@@ -83,10 +94,13 @@ def of_file(path: Path, known: Iterable[Original]) -> Original:
         return of_folder(path)
     for one in known:
         if any(place is not None and _same(place, path) for place in (one.disk, one.settings)):
+            if one.disk.is_symlink() and not one.layered and _same(one.disk, path):
+                return replace(one, disk=Path(os.path.realpath(path)), typed=True)
             return one
     if path.suffix == SETTINGS:
         return of_settings(path)
-    return Original(name=path.stem, disk=path, volume=_volume([path.with_name("boot2docker.iso")]))
+    volume = _volume([path.with_name("boot2docker.iso")])
+    return Original(name=path.stem, disk=Path(os.path.realpath(path)), volume=volume, typed=True)
 
 
 def kept_by_docker_machine(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -122,12 +136,12 @@ def chosen(word: str, known: list[Original]) -> Original:
 
 def refuse_unless_off(original: Original) -> None:
     """Raise WrongState for a machine whose disk may change, or whose memory would be lost."""
-    name = original.name
+    name, quoted = original.name, shlex.quote(original.name)
     if original.state == MachineState.SAVED:
         said = f"{name} is saved, and what it had in memory would be lost"
-        raise WrongState(said, hint=f"start {name} and power it off: VBoxManage startvm {name} --type headless")
+        raise WrongState(said, hint=f"VBoxManage startvm {quoted} --type headless, then power it off")
     if original.state not in OFF:
-        hint = f"VBoxManage controlvm {name} acpipowerbutton"
+        hint = f"VBoxManage controlvm {quoted} acpipowerbutton"
         raise WrongState(f"{name} is {original.state}, and is imported only while it is off", hint=hint)
 
 
@@ -141,7 +155,7 @@ def _folders(store: Path) -> Iterator[Path]:
 def _docker_machine(path: Path) -> dict[str, object]:
     """What docker-machine kept of a machine's hardware; nothing where that cannot be read."""
     try:
-        found = json.loads(path.read_bytes())["Driver"]
+        found = json_text.parse(read_bounded(path))["Driver"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

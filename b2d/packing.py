@@ -5,17 +5,62 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tarfile import BLOCKSIZE, DIRTYPE, GNU_FORMAT, LNKTYPE, REGTYPE, SYMTYPE, TarFile, TarInfo
+from tarfile import (
+    BLOCKSIZE,
+    DIRTYPE,
+    GNU_FORMAT,
+    GNUTYPE_LONGLINK,
+    GNUTYPE_LONGNAME,
+    GNUTYPE_SPARSE,
+    LNKTYPE,
+    REGTYPE,
+    SOLARIS_XHDTYPE,
+    SYMTYPE,
+    XGLTYPE,
+    XHDTYPE,
+    TarFile,
+    TarInfo,
+)
 from typing import IO
 
 from b2d.errors import B2dError
+from b2d.files import open_regular
 
 CHUNK = 1 << 17  # bytes
 ENCODING, ERRORS = "utf-8", "surrogateescape"
 OWNERS = 0o700  # what a folder must allow while it is filled
 KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
+DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the entry behind them
+DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
+HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
+HOLES_HINT = "tar -c without -S or --sparse"
 Writer = Callable[[bytes], object]
 Told = Callable[[str], None]
+
+
+class ForeignEntry(TarInfo):
+    """An entry of somebody else's archive: what stands before it is small, and it holds what the archive carries.
+
+    A file with holes says of a few bytes that they are as many as it likes, so it is refused.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "ForeignEntry":
+        found = super().frombuf(buf, encoding, errors)
+        if found.type == GNUTYPE_SPARSE:
+            raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
+        if found.type in DESCRIPTIONS and not 0 <= found.size <= DESCRIPTION_LIMIT:
+            raise B2dError(f"the archive describes an entry in {found.size} bytes, which is too much")
+        if found.size < 0:
+            raise B2dError(f"the archive has a file of {found.size} bytes: {found.name}")
+        return found
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> "ForeignEntry":
+        found = super().fromtarfile(tarfile)
+        if found.issparse():  # in the manner of POSIX
+            raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
+        return found
 
 
 class Packer:
@@ -105,16 +150,23 @@ def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
     """Write them with what they hold. Raises OSError for what cannot be read."""
     for path, entry in entries:
         if entry.isreg():
-            with path.open("rb") as content:
+            with open_regular(path) as content:  # it may be another thing by now
                 packer.put(entry, content)
         else:
             packer.put(entry)
 
 
+def entries(archive: TarFile) -> Iterator[TarInfo]:
+    """Yield what is in a stream, entry by entry, and keep none: there may be any number. Raises TarError."""
+    for entry in archive:
+        archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
+        yield entry
+
+
 def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
     """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
     packer.put(_folder(name))
-    for entry in archive:
+    for entry in entries(archive):
         path = inner(entry.name)
         kind = REGTYPE if entry.isreg() else entry.type
         if kind not in KEPT:
@@ -135,6 +187,6 @@ def _folder(name: str) -> TarInfo:
 def inner(path: str) -> str:
     """A path of an archive below the folder that it is unpacked in; "" for that itself. Raises B2dError for others."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts or (os.sep != "/" and any(sign in path for sign in "\\:")):
+    if ".." in parts or "\0" in path or (os.sep != "/" and any(sign in path for sign in "\\:")):
         raise B2dError(f"the archive has a path that leads outside: {path!r}")
     return "/".join(parts)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from b2d.files import write_whole
+from b2d.files import read_bounded, write_whole
+from b2d.formats import json_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Place:
 def _read(path: Path) -> dict[str, str]:
     """What was noted there; nothing where that cannot be read."""
     try:
-        return {str(name): str(value) for name, value in json.loads(path.read_bytes()).items()}
+        return {str(name): str(value) for name, value in json_text.parse(read_bounded(path)).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 

@@ -1,5 +1,6 @@
 """Where a copy comes from and goes to, as it is typed: a path of this host, a machine's ([VM]:PATH), a stream (-)."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -32,7 +33,8 @@ def parse(typed: str) -> Place:
     if not colon or "/" in machine or (windows and (len(machine) == 1 or "\\" in machine)):
         return Place(typed)
     if machine and not names.is_sound(machine):
-        raise ConfigError(f"{machine!r} is no name of a machine", hint=f"./{typed}, if it is a file of this host")
+        here = shlex.quote(f"./{typed}")
+        raise ConfigError(f"{machine!r} is no name of a machine", hint=f"{here}, if it is a file of this host")
     return Place(_from_home(path), machine)
 
 

@@ -206,7 +206,7 @@ class Guest(Protocol):
         """Run a shell command line as the user docker. Raises OutOfTime."""
 
     def read(self, path: str) -> bytes:
-        """The whole file."""
+        """The whole file; of one that is larger than memory should hold, its end."""
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         """Write the file whole."""

@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from b2d.formats import numbers
+
+NUMBER_LIMIT = 10**12
 RELEASES = "https://api.github.com/repos/boot2docker/boot2docker/releases"
 PATIENCE = {"waittime": 300, "retries": 75}  # milliseconds, and how often
 WAIT_S = 300  # what `up` may take unasked: the patience of 2014 was for a CPU that nobody has to emulate
@@ -120,8 +123,12 @@ def _folders(value: object) -> tuple[str, ...]:
 
 
 def _number(value: object) -> int | None:
-    """What is one, or reads as one."""
-    return int(value) if type(value) is int or (isinstance(value, str) and value.isdecimal()) else None
+    """What is one, or reads as one; a number that nothing can have is none."""
+    text = str(value) if type(value) is int and abs(value) <= NUMBER_LIMIT else value
+    try:
+        return numbers.parse(text, NUMBER_LIMIT) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def not_heeded(said: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Ports that containers publish appear on this host and go again, as Docker tells of it."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -10,19 +11,21 @@ from b2d.docker_api import DockerApi, DockerSilent
 from b2d.errors import B2dError, OutOfTime
 from b2d.model import Forward
 from b2d.ports import ForwardsPorts
-from b2d.published import forwards, publications
+from b2d.published import PORT_LIMIT, forwards, led, publications
 from b2d.wait import wait_until
 
 ANSWER_S = 20.0  # for Docker's list of containers; an emulated one may be busy
+TOLD_LIMIT = 100  # changes that wait to be looked at; who tells of more waits
 AGAIN_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lead:
     """One running machine's forwards, and the Docker whose containers they are for."""
 
     driver: ForwardsPorts
     engine: DockerApi
+    _beyond: int = 0  # how many ports were not led the last time
 
     def put_right(self) -> bool:
         """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
@@ -37,8 +40,15 @@ class Lead:
 
     def _wanted(self) -> set[Forward]:
         found = publications(self.engine.containers(ANSWER_S))
-        wanted = {forward for one in found for forward in forwards(one, self.engine.address)}
+        self._tell(len(found) - len(led(found)))
+        wanted = {forward for one in led(found) for forward in forwards(one, self.engine.address)}
         return {forward for forward in wanted if not self.driver.hindrance(forward)}
+
+    def _tell(self, beyond: int) -> None:
+        if beyond and not self._beyond:
+            said = "the containers publish more than %d ports: %d of them are not led to this host"
+            logging.getLogger("b2d").warning(said, PORT_LIMIT, beyond)
+        self._beyond = beyond
 
     def _has(self, forward: Forward) -> bool:
         try:
@@ -55,7 +65,7 @@ class Publisher:
         self._engine = engine
         self._put_right = put_right
         self._runs = runs
-        self._told: queue.Queue[bool] = queue.Queue()  # True: something changed; False: Docker is silent
+        self._told: queue.Queue[bool] = queue.Queue(TOLD_LIMIT)  # True: something changed; False: Docker is silent
 
     def run(self) -> None:
         """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""

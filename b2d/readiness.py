@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from b2d.docker_api import DockerApi, DockerSilent
+from b2d.docker_api import DockerApi, DockerSilent, document
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -89,10 +89,9 @@ def ping(api: DockerApi, timeout_s: float) -> Ping | None:
 
 def engine(api: DockerApi, timeout_s: float) -> Engine | None:
     """What Docker tells of itself; the same otherwise."""
-    import json
 
     def read(answer: "HTTPResponse") -> Engine:
-        told = json.loads(answer.read())
+        told = document(answer)
         return Engine(*(str(told[key]) for key in ("ServerVersion", "KernelVersion", "Driver")))
 
     try:
@@ -106,5 +105,5 @@ def _seconds(date: str | None) -> float | None:
 
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that the clock cannot have
         return None

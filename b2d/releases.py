@@ -7,6 +7,7 @@ from typing import Any
 
 from b2d import answers, web
 from b2d.errors import DownloadFailed
+from b2d.formats import json_text
 from b2d.iso9660 import read_volume
 from b2d.ports import Reporter
 
@@ -66,9 +67,7 @@ def check_label(release: Release, iso: Path, reporter: Reporter) -> None:
 
 
 def _candidates(content: bytes) -> list[dict[str, Any]]:
-    import json
-
-    told = json.loads(content)
+    told = json_text.parse(content)
     if isinstance(told, dict):
         return [told]
     return [one for one in told if not one.get("prerelease") and not one.get("draft")]

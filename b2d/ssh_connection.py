@@ -1,6 +1,7 @@
 """The way into a guest: an SSH connection by a key made here, to a host key that was known before."""
 
 import logging
+import shlex
 import socket
 import time
 from pathlib import Path
@@ -114,7 +115,7 @@ def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> Non
     if not known.check(name, key):
         raise B2dError(
             f"what answers at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key is another",
-            hint=f"b2d restart; if its image was changed on purpose, remove {path}",
+            hint=f"b2d restart; if its image was changed on purpose, rm {shlex.quote(str(path))}",
         )
 
 

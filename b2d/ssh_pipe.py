@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 KEPT = 1 << 16  # bytes of what it says on stderr, the last ones
+REST_LIMIT = 1 << 20  # bytes of what it says when all should be said: a tar pads by some kilobytes
 NO_EXIT_CODE = 255
 
 
@@ -44,7 +45,11 @@ class SshPipe:
         with edge():
             with suppress(OSError):  # it has ended already
                 self._channel.shutdown_write()
-            rest = b"".join(iter(lambda: self._channel.recv(CHUNK), b""))
+            rest = b""
+            while piece := self._channel.recv(CHUNK):
+                rest += piece
+                if len(rest) > REST_LIMIT:
+                    raise EOFError("it did not end with what it had to say")
             self._listener.join(self._patience_s)
             if not self._channel.status_event.wait(self._patience_s):
                 raise TimeoutError

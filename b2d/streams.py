@@ -14,22 +14,40 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 CHUNK = 1 << 15  # bytes
+COLLECT_LIMIT = 64 << 20  # bytes of a command's output that is kept in memory
 NAMES = {1: "stdout", 2: "stderr"}
 
 
 def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, bytes]:
-    """All that a command writes until it ends; nothing is sent to it. Raises OutOfTime, and closes the channel."""
+    """All that a command writes until it ends; nothing is sent to it.
+
+    Raises OutOfTime, and closes the channel then, and WrongState for more than COLLECT_LIMIT bytes, which are not kept.
+    """
     channel.settimeout(None)
     stderr: list[bytes] = []
-    reader = threading.Thread(target=lambda: stderr.extend(iter(lambda: channel.recv_stderr(CHUNK), b"")), daemon=True)
+    stdout: list[bytes] = []
+    endless = threading.Event()
+
+    def gather(receive: Callable[[int], bytes], into: list[bytes]) -> None:
+        size = 0
+        while piece := receive(CHUNK):
+            size += len(piece)
+            if size > COLLECT_LIMIT:
+                endless.set()
+            else:
+                into.append(piece)
+
+    reader = threading.Thread(target=gather, args=(channel.recv_stderr, stderr), daemon=True)
     with closing_after(channel, timeout_s) as late:
         channel.shutdown_write()
         reader.start()
-        stdout = list(iter(lambda: channel.recv(CHUNK), b""))
+        gather(channel.recv, stdout)
         reader.join()
         channel.status_event.wait()
         if late.is_set():
             raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
+    if endless.is_set():
+        raise WrongState(f"{what!r} wrote more than {COLLECT_LIMIT} bytes in the guest", hint="b2d cp")
     return b"".join(stdout), b"".join(stderr)
 
 

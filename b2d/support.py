@@ -19,6 +19,7 @@ from b2d.app import App
 from b2d.docker_variables import NO_PROXY, PROXIES
 from b2d.errors import B2dError
 from b2d.files import open_regular, refusals_told, text_of, write_whole
+from b2d.formats import json_text
 from b2d.layout import Home, MachinePaths
 from b2d.logs import DOCKER_LOG
 from b2d.model import MachineState
@@ -184,8 +185,8 @@ def _docker_secrets(text: str) -> Iterator[str]:
     import base64
 
     try:
-        found = list(values_of(json.loads(text)))
-    except ValueError:
+        found = list(values_of(json_text.parse(text)))
+    except (ValueError, RecursionError):
         return
     for value in found:
         yield value

@@ -47,9 +47,9 @@ def without(text: str, key: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
-    import tomllib
+    from b2d.formats import toml_document
 
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return toml_document.parse(text)
+    except ValueError:
         return None

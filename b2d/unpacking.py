@@ -1,6 +1,7 @@
 """A stream of tar, from whomever, as files of this host: all in one folder, and nothing is written through a link."""
 
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -11,7 +12,7 @@ from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.packing import CHUNK, OWNERS, Told, inner
+from b2d.packing import CHUNK, OWNERS, Told, entries, inner
 
 PERMISSIONS = 0o777  # what else a mode can say (to run as its owner) is not taken from a guest
 
@@ -33,7 +34,7 @@ class Unpacker:
 
     def take(self, archive: TarFile) -> None:
         """All of it. Raises OSError, TarError, and B2dError for a path that leads outside."""
-        for entry in archive:
+        for entry in entries(archive):
             self._one(archive, entry)
         for path, target in self._links:
             path.symlink_to(target)
@@ -102,7 +103,7 @@ def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
         raise B2dError(f"{typed} is no folder, and several things cannot have one name")
     final = Path(os.path.realpath(asked)) if asked.is_symlink() else asked
     if not final.parent.is_dir():
-        raise B2dError(f"there is no folder {final.parent}", hint=f"mkdir -p {final.parent}")
+        raise B2dError(f"there is no folder {final.parent}", hint=f"mkdir -p {shlex.quote(str(final.parent))}")
     return final, final.parent
 
 

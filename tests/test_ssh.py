@@ -300,6 +300,18 @@ def test_files_go_there_and_back_whole(guest: SshGuest, sshd: Sshd) -> None:
     assert guest.read("/etc.bin") == content
 
 
+def test_of_a_file_that_is_too_large_the_end_is_read(
+    guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2d.ssh.READ_LIMIT", 100_000)
+    content = os.urandom(300_000)
+    (sshd.root / "docker.log").write_bytes(content)
+    assert guest.read("/docker.log") == content[-100_000:]
+    with (sshd.root / "endless").open("wb") as file:
+        file.truncate(1 << 40)
+    assert guest.read("/endless") == bytes(100_000)
+
+
 def test_a_file_that_is_not_there_is_named(guest: SshGuest) -> None:
     with pytest.raises(B2dError, match="/no/such in the guest"):
         guest.read("/no/such")

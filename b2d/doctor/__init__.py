@@ -1,6 +1,7 @@
 """An examination: this host, this home and its machines, looked at piece by piece; each finding says what helps."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,9 @@ class Examination:
         yield network.mirror(self.mirror)
         yield variables.docker_variables(self.environment, self._hosts(seen), [one.name for one in seen if one.ping])
         if trouble is not None:
-            yield doubtful("machines", trouble.message, trouble.hint or f"ls -ld {self.home.machines}")
+            yield doubtful(
+                "machines", trouble.message, trouble.hint or f"ls -ld {shlex.quote(str(self.home.machines))}"
+            )
         for one in seen:
             yield from self.ward.findings(one)
         yield from left.homeless(self.home)

@@ -9,6 +9,7 @@ from b2d import sockets
 from b2d.errors import B2dError
 
 ANSWER_S = 5.0  # for the guest to do it
+ANSWER_LIMIT = 1 << 20  # bytes
 MOVED = "moved"
 
 
@@ -37,6 +38,8 @@ def ask(path: Path, command: str, done: str, timeout_s: float) -> list[str]:
                 if not (chunk := line.recv(4096)):
                     raise ConnectionError("it was cut")
                 answer += chunk
+                if len(answer) > ANSWER_LIMIT:
+                    raise ConnectionError("it says too much")
     except (OSError, AttributeError) as error:
         raise B2dError(f"the guest does not answer on its line: {error}") from error
     return [os.fsdecode(said) for said in answer.partition(last)[0].split(b"\n")[:-1]]

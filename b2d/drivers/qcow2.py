@@ -16,6 +16,7 @@ ENTRY = ">QIHHI16xI"  # of that table: its map, and of how many entries; lengths
 CLUSTERS = range(9, 22)  # what the bits can be
 OFFSET = 0x00FFFFFFFFFFFE00  # what of an entry of a map is a place in the file
 COMPRESSED = 1 << 62
+SNAPSHOT_LIMIT, MAP_LIMIT = 1 << 16, 4 << 20  # how many of a disk, and entries of a map; QEMU itself allows no more
 
 
 def size(path: Path) -> int:
@@ -33,7 +34,7 @@ def snapshots(path: Path) -> list[Snapshot]:
     try:
         with open_regular(path) as file:
             found.extend(_snapshots(file))
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError, OverflowError, struct.error):
         pass
     return found
 
@@ -45,7 +46,7 @@ def _header(file: BinaryIO) -> tuple[int, int, int, int]:
 
 def _snapshots(file: BinaryIO) -> Iterator[Snapshot]:
     bits, _, count, place = _header(file)
-    for _ in range(count):
+    for _ in range(min(count, SNAPSHOT_LIMIT)):
         first, entries, id_length, name_length, taken_s, extra = _unpacked(file, place, ENTRY)
         start = place + struct.calcsize(ENTRY) + extra + id_length
         file.seek(start)
@@ -63,7 +64,7 @@ def _held(file: BinaryIO, first: int, entries: int, cluster: int) -> int:
 
 def _numbers(file: BinaryIO, place: int, count: int) -> "array[int]":
     file.seek(place)
-    found = array("Q", _whole(file.read(8 * count)))
+    found = array("Q", _whole(file.read(8 * min(count, MAP_LIMIT))))
     if sys.byteorder == "little":
         found.byteswap()
     return found

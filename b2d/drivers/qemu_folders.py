@@ -30,6 +30,8 @@ ANSWER_S = 30.0  # an emulated guest that asks its Docker for names takes some s
 FORGOTTEN_S = 2.0  # for QEMU to see that nothing is open any more
 BLOCKED = "VirtFS"  # in QEMU's reason why a machine cannot be saved
 HELD, WITHOUT = "held ", "without "
+CONTAINER, PID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}"), re.compile(r"[1-9][0-9]{0,9}")  # Docker's own rule
+TOLD_LIMIT = 20  # of those in the way
 ABSENT = "not-"  # as long as SHARE: the size of a device's registers follows from its name, and so whether a state fits
 VIRTIOFS, PLAN9 = "virtiofs", "9p"  # the setting mount_type
 
@@ -133,7 +135,8 @@ def take(paths: MachinePaths, name: str) -> None:
     except B2dError as error:
         said_so = f"folders of this host are in {name}, and cannot be taken out: {error.message}"
         raise B2dError(said_so, hint="b2d stop") from error
-    holders = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
+    words = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
+    holders = [one for one in words if len(one) > 1]
     if holders:
         raise _refused(name, [(kind, who, " ".join(rest)) for kind, who, *rest in holders])
 
@@ -156,13 +159,20 @@ def give(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> 
 
 
 def _refused(name: str, holders: Sequence[tuple[str, str, str]]) -> WrongState:
-    """Who is in the way of a save, and what to type."""
-    containers = [who for kind, who, _ in holders if kind == "container"]
-    programs = [(who, called) for kind, who, called in holders if kind == "program"]
+    """Return who is in the way of a save, and what to type.
+
+    The guest says who it is: in a command stands only what is a container's name, or a process's number.
+    """
+    told = holders[:TOLD_LIMIT]
+    containers = [who for kind, who, _ in told if kind == "container"]
+    programs = [(who, called) for kind, who, called in told if kind == "program"]
     them = [f"the container {who}" for who in containers] + [f"{called} (pid {pid})" for pid, called in programs]
-    ways = [f"docker stop {shlex.join(containers)}"] if containers else []
-    ways += [f"b2d ssh sudo kill {' '.join(pid for pid, _ in programs)}"] if programs else []
+    them += [f"{len(holders) - len(told)} more"] if len(holders) > len(told) else []
+    stopped = [who for who in containers if CONTAINER.fullmatch(who)]
+    killed = [pid for pid, _ in programs if PID.fullmatch(pid)]
+    ways = [f"docker stop {shlex.join(stopped)}"] if stopped else []
+    ways += [f"b2d ssh sudo kill {' '.join(killed)}"] if killed else []
     return WrongState(
         f"{name} cannot be saved while something in it uses a folder of this host: {', '.join(them)}",
-        hint=f"{' && '.join(ways)} && b2d save, or b2d stop",
+        hint=f"{' && '.join(ways)} && b2d save, or b2d stop" if ways else "b2d stop",
     )

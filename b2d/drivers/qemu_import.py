@@ -1,8 +1,8 @@
 """A disk that is copied by qemu-img, which reads what every hypervisor writes."""
 
-import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,33 @@ from typing import Any
 from b2d import proc
 from b2d.drivers.qemu_disk import PROGRAM, SECTOR, TIMEOUT_S
 from b2d.errors import B2dError
+from b2d.files import open_regular
+from b2d.formats import json_text
+from b2d.formats.disk_image import inspect
+from b2d.formats.disk_reading import CONVERT, SIZE_LIMIT, DiskImageError
 
 SLOWEST = 1 << 20  # bytes a second
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
-FORMATS = {"raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx"}  # those in which a disk is known to be one file, or to say so
+FILE_NAMES = ("filename", "data-file", "backing-filename", "full-backing-filename")  # where qemu-img names files
+
+
+def check_disk(path: Path, *, child: bool = False) -> str:
+    """Return the format, as qemu-img names it, of a foreign disk that is one regular file and names no other.
+
+    A `child` may be a layer that VirtualBox keeps above another disk. Raises B2dError; no other program has opened
+    the file then.
+    """
+    try:
+        with open_regular(path) as file:
+            found = inspect(file, child=child)
+    except DiskImageError as error:
+        raise B2dError(f"{path} {error.message}", hint=error.hint) from error
+    except OSError as error:
+        raise B2dError(f"{path} cannot be read: {error.strerror}") from error
+    if found.extent not in ("", path.name) and os.path.lexists(path.with_name(found.extent)):
+        said = f"{path} calls itself {found.extent!r}, and another file of that name lies beside it"
+        raise B2dError(said, hint=CONVERT)
+    return found.format
 
 
 @dataclass(frozen=True)
@@ -27,29 +50,23 @@ class ImageCopy:
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        """What qemu-img says of it. Raises B2dError for what cannot be copied alone."""
-        try:
-            with self.path.open("rb"):
-                pass
-        except OSError as error:
-            raise B2dError(f"{self.path} cannot be read: {error.strerror}") from error
-        facts = json.loads(proc.check([PROGRAM, "info", "--output=json", self._name], timeout_s=TIMEOUT_S))
-        if facts.get("backing-filename"):
-            said = f"{self.path} holds only what is otherwise than in {facts['backing-filename']}: it has snapshots"
-            raise B2dError(said, hint="b2d import NAME, where VirtualBox is, which puts them together")
-        if facts["format"] not in FORMATS:
-            raise B2dError(f"{self.path} is a disk of a kind that b2d does not copy: {facts['format']}")
-        return dict(facts)
+        """What qemu-img says of it, and its own format. Raises B2dError for what is not one file."""
+        known = check_disk(self.path)
+        asked = [PROGRAM, "info", "--output=json", "-f", known, self._name]
+        facts = _document(proc.check(asked, timeout_s=TIMEOUT_S))
+        strangers = sorted({name for name in _files(facts) if _as_told(name) != _as_told(self._name)})
+        size = facts.get("virtual-size")
+        if strangers or facts.get("format") != known or type(size) is not int or not 0 <= size <= SIZE_LIMIT:
+            raise B2dError(f"{self.path} is no disk on its own, and is not copied", details=f"{facts}")
+        return facts
 
     @property
     def size(self) -> int:
         return int(self._facts["virtual-size"])
 
     def room(self) -> int:
-        if self.format != "qcow2":
-            return int(self._facts.get("actual-size", 0))
         asked = [PROGRAM, "measure", "--output=json", "-O", "qcow2", "-f", self._facts["format"], self._name]
-        return int(json.loads(proc.check(asked, timeout_s=TIMEOUT_S))["required"])
+        return int(_document(proc.check(asked, timeout_s=TIMEOUT_S))["required"])
 
     def read(self, offset: int, size: int) -> bytes:
         first = offset // SECTOR
@@ -80,3 +97,31 @@ class ImageCopy:
     def _name(self) -> str:
         """Beginning with a slash, or a drive: else a colon in it would be read as a protocol's."""
         return str(self.path.absolute())
+
+
+def _as_told(name: str) -> str:
+    """Return a file's name as far as it can be compared: QEMU writes other bytes than UTF-8's as it likes."""
+    return name if name.isascii() else "".join(sign for sign in name if sign.isascii())
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        found = json_text.parse(content)
+    except ValueError as error:
+        raise B2dError(f"{PROGRAM} gave an answer that cannot be understood", details=str(error)) from error
+    if not isinstance(found, dict):
+        raise B2dError(f"{PROGRAM} gave an answer that cannot be understood", details=repr(found))
+    return found
+
+
+def _files(facts: object, depth: int = 0) -> Iterator[str]:
+    """Yield every file that an answer of `qemu-img info` names, of this node and of those below it."""
+    if isinstance(facts, list) and depth < 16:
+        for one in facts:
+            yield from _files(one, depth + 1)
+    elif isinstance(facts, dict) and depth < 16:
+        for key, value in facts.items():
+            if key in FILE_NAMES and value:
+                yield str(value)
+            elif key != "snapshots":
+                yield from _files(value, depth + 1)

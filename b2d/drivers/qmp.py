@@ -13,6 +13,7 @@ from typing import Any
 
 from b2d import sockets
 from b2d.errors import HypervisorUnusable, OutOfTime
+from b2d.formats import json_text
 from b2d.wait import wait_until
 
 ANSWER_TIMEOUT_S = 1.0  # for what QEMU answers at once; a connection and one question stay within 2 s
@@ -135,7 +136,7 @@ class Qmp:
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         try:
-            message = json.loads(line)
+            message = json_text.parse(line)
         except ValueError as error:
             raise QmpError("QEMU's answer is not JSON", details=repr(line[:200])) from error
         if not isinstance(message, dict):

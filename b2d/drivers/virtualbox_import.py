@@ -1,11 +1,11 @@
 """Machines of VirtualBox that are not b2d's: which there are, and a copy of a disk, which VirtualBox puts together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.qemu_import import SLOWEST, ImageCopy
+from b2d.drivers.qemu_import import SLOWEST, ImageCopy, check_disk
 from b2d.drivers.virtualbox_errors import edge
 from b2d.drivers.virtualbox_patience import finish
 from b2d.errors import B2dError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
 
 LEAST_S = 60.0
+KINDS = ("vmdk", "vdi", "vpc")  # that VirtualBox reads itself, as qemu-img names them
 
 
 def known(box: "VirtualBox", ours: Path) -> list[Original]:
@@ -35,14 +36,21 @@ def known(box: "VirtualBox", ours: Path) -> list[Original]:
 
 
 class MediumCopy:
-    """The disk at `path` as a VDI, with all that its snapshots hold."""
+    """The first disk of `chain` as a VDI, with all that those below hold: each is the parent of the one before it."""
 
-    def __init__(self, box: "VirtualBox", path: Path) -> None:
+    def __init__(self, box: "VirtualBox", chain: Sequence[Path]) -> None:
         self._box = box
-        self._path = path
+        self._path = chain[0]
+        with edge():
+            _ = box.root  # where there is no VirtualBox, no file is looked at
+        _check_chain(chain)
         with self._medium() as medium:
+            files = _files(medium)
+            if strangers := sorted(str(file) for file in files if not _is_among(file, chain)):
+                said = f"{self._path} is based on disks that the machine's settings do not name"
+                raise B2dError(said, details="\n".join(strangers))
             self.size = int(medium.logical_size)
-            self._room = _on_disk(medium)
+            self._room = sum(file.stat().st_size for file in files)
 
     def room(self) -> int:
         return self._room
@@ -125,10 +133,26 @@ class PutTogether(MediumCopy):
             whole.unlink(missing_ok=True)
 
 
-def _on_disk(medium: Any) -> int:
-    """What the files take, those of all layers."""
-    total, raw = 0, medium._i  # pyvbox makes something of a parent that is not there
+def _check_chain(chain: Sequence[Path]) -> None:
+    """Check every file before VirtualBox opens it; all but the last may be layers. Raises B2dError."""
+    for number, path in enumerate(chain):
+        if number and path.is_symlink():
+            raise B2dError(f"{path} is a link, and is not followed")
+        if (kind := check_disk(path, child=number < len(chain) - 1)) not in KINDS:
+            raise B2dError(f"{path} is a disk of a kind that b2d does not copy: {kind}")
+
+
+def _files(medium: Any) -> list[Path]:
+    """Return the files of all layers."""
+    found, raw = [], medium._i  # pyvbox makes something of a parent that is not there
     while raw is not None:
-        total += Path(str(raw.location)).stat().st_size
+        found.append(Path(str(raw.location)))
         raw = raw.parent
-    return total
+    return found
+
+
+def _is_among(file: Path, chain: Sequence[Path]) -> bool:
+    try:
+        return any(file.samefile(one) for one in chain)
+    except OSError:
+        return False

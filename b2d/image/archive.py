@@ -1,6 +1,5 @@
 """Debian's archive: a signed index, verified against the pinned keys, and the packages that it names."""
 
-import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,10 +8,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from b2d.errors import DownloadFailed
+from b2d.files import read_bounded
+from b2d.formats import compression, numbers
 from b2d.image.fetch import HINT_MIRROR, Cache, Wanted, get_all, get_small
 from b2d.image.mirror import Mirror
 from b2d.image.recipe import Archive, Recipe
 from b2d.ports import Reporter
+
+PACKED_LIMIT, INDEX_LIMIT = 128 << 20, 1 << 30  # bytes of an index; the largest, main's, has 9 MB, unpacked 55
+SIZE_LIMIT = 4 << 30  # bytes of a file of an archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,21 @@ def _release(recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, rep
 def _parse_release(text: bytes, url: str) -> Release:
     from debian.deb822 import Release as Stanza
 
-    stanza: Any = Stanza(text)
     try:
-        hashes = {entry["name"]: (entry["sha256"], int(entry["size"])) for entry in stanza["SHA256"]}
+        stanza: Any = Stanza(text)
+        hashes = {
+            entry["name"]: (entry["sha256"], numbers.parse(entry["size"], SIZE_LIMIT)) for entry in stanza["SHA256"]
+        }
         until = stanza.get("Valid-Until")
-        return Release(hashes, parsedate_to_datetime(until) if until else None, stanza["Codename"])
-    except (KeyError, ValueError) as error:
+        return Release(hashes, _moment(until) if until else None, stanza["Codename"])
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise NotAnIndex(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
+
+
+def _moment(date: str) -> datetime:
+    """Return the time of a header; one without a zone is of UTC. Raises ValueError."""
+    moment = parsedate_to_datetime(date)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> Wanted:
@@ -145,8 +157,8 @@ def _index(release: Release, component: str, architecture: str, mirror: Mirror, 
 
 def _unpacked(path: Path, index: Wanted) -> str:
     try:
-        return lzma.decompress(path.read_bytes()).decode()
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        return compression.unxz(read_bounded(path, PACKED_LIMIT), INDEX_LIMIT).decode()
+    except (compression.DecompressionError, UnicodeDecodeError, OSError) as error:
         raise DownloadFailed(f"{index.name} cannot be unpacked: {error}", hint=HINT_MIRROR) from error
 
 
@@ -157,19 +169,26 @@ def _names(recipe: Recipe) -> frozenset[str]:
 def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -> Iterator[Package]:
     """Of 68 000 stanzas only those that could be wanted are read: all of them would take long."""
     from debian.deb822 import Deb822
+    from debian.debian_support import Version
 
     for part in text.split("\n\n"):
         name = part.partition("\n")[0].removeprefix("Package: ")
         if name not in names and not name.startswith("linux-image-"):
             continue
-        stanza = Deb822(part)
-        wanted = Wanted(
-            name=f"{name} {stanza['Version']}",
-            url=mirror.url(archive.base, stanza["Filename"]),
-            size=int(stanza["Size"]),
-            sha256=stanza["SHA256"],
-        )
-        yield Package(name, stanza["Version"], stanza.get("Depends", ""), wanted)
+        try:
+            stanza = Deb822(part)
+            version = str(Version(stanza["Version"]))
+            wanted = Wanted(
+                name=f"{name} {version}",
+                url=mirror.url(archive.base, stanza["Filename"]),
+                size=numbers.parse(stanza["Size"], SIZE_LIMIT),
+                sha256=stanza["SHA256"],
+            )
+            depends = stanza.get("Depends", "")
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            said = f"the index {archive.name} does not say what a package is: {name[:100]}"
+            raise NotAnIndex(said, hint=HINT_MIRROR, details=repr(error)) from error
+        yield Package(name, version, depends, wanted)
 
 
 def _age(package: Package) -> Any:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from b2d.errors import DownloadFailed
+from b2d.files import open_regular
+from b2d.formats import compression
 from b2d.image.tree import Tree, file, folder, link, normal
+
+DATA_LIMIT = 1 << 30  # bytes of all files of a package; the kernel's has about 100 MB
+FILE_LIMIT = 256 << 20  # bytes of one of them
 
 
 def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> int:
@@ -17,14 +22,13 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
 
     Raises DownloadFailed for a broken one.
     """
-    import zstandard
     from debian.arfile import ArError
 
-    packing = (lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError)
-    broken = (ArError, tarfile.TarError, ValueError, KeyError, OSError, *packing)
+    packing = (lzma.LZMAError, zlib.error, EOFError)
+    broken = (ArError, tarfile.TarError, ValueError, LookupError, TypeError, OverflowError, OSError, *packing)
     newest = 0
     try:
-        with path.open("rb") as packed, _data(packed) as archive:
+        with open_regular(path) as packed, _data(packed) as archive:
             for member in archive:
                 newest = max(newest, int(member.mtime))
                 _put(archive, member, package, tree, wanted)
@@ -35,14 +39,12 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
 
 def _data(packed: BinaryIO) -> tarfile.TarFile:
     """The files of a package, whichever way they are packed. Raises KeyError where there are none."""
-    import zstandard
     from debian.arfile import ArFile
 
     members: list[Any] = ArFile(fileobj=packed).getmembers()
     for member in members:
         if member.name == "data.tar.zst":
-            content = zstandard.ZstdDecompressor().stream_reader(member).read()
-            return tarfile.open(fileobj=io.BytesIO(content))
+            return tarfile.open(fileobj=io.BytesIO(compression.unzstd(member.read(), DATA_LIMIT)))
         if member.name.startswith("data.tar"):
             return tarfile.open(fileobj=member)
     raise KeyError("no data.tar")
@@ -63,6 +65,8 @@ def _put(
     elif member.issym():
         tree.put(path, link(member.linkname))
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
+        if member.issparse() or member.size > FILE_LIMIT:
+            raise DownloadFailed(f"the package {package} holds a file of {member.size} bytes: {member.name}")
         content = archive.extractfile(member)  # of a hard link: what it was linked to
         assert content is not None  # so it has content
         tree.put(path, file(content.read(), mode))

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from b2d.errors import ConfigError
+from b2d.files import text_of
 
 APT = Path("/etc/apt")
 MAIN, SECURITY = "debian", "debian-security"
@@ -115,7 +116,4 @@ def _deb822(apt: Path) -> list[_Source]:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return text_of(path)

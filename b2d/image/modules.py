@@ -1,14 +1,15 @@
 """Kernel modules: those that are wanted with what they depend on, and the indexes that modprobe reads."""
 
 import io
-import lzma
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from b2d.errors import B2dError
+from b2d.formats import compression
 from b2d.image.tree import Tree, file
 
+MODULE_LIMIT = 128 << 20  # bytes; the largest of Debian's has about 10 MB
 SIGNATURE = b"~Module signature appended~\n"  # include/linux/module_signature.h
 SIGNATURE_FACTS = 12  # bytes before it; the last four are the length of the signature, big-endian
 
@@ -64,7 +65,7 @@ class Modules:
             path = self._paths[name]
             content = self.tree[path].content
             if path.endswith(".xz"):
-                content = lzma.decompress(content)
+                content = _unpacked(path, content)
             info = list(_modinfo(content))
             self._read[name] = Module(
                 name=name,
@@ -74,6 +75,13 @@ class Modules:
                 aliases=tuple(value for key, value in info if key == "alias"),
             )
         return self._read[name]
+
+
+def _unpacked(path: str, content: bytes) -> bytes:
+    try:
+        return compression.unxz(content, MODULE_LIMIT)
+    except compression.DecompressionError as error:
+        raise B2dError(f"the kernel's module {path} cannot be unpacked: {error}") from error
 
 
 def module_name(path: str) -> str:

@@ -1,0 +1,39 @@
+"""What the parsers of virtual disks have in common: bounded reads, and one error."""
+
+from typing import BinaryIO
+
+SECTOR = 512  # bytes
+SIZE_LIMIT = 64 << 40  # bytes that a guest may see; VirtualBox itself makes none of more than 2 TiB by hand
+CONVERT = "qemu-img convert -O qcow2 FILE WHOLE.qcow2 && b2d import WHOLE.qcow2, if you trust FILE"
+BY_NAME = "b2d import NAME, the machine's name, where VirtualBox is installed"
+
+
+class DiskImageError(ValueError):
+    """A disk image is damaged, or is not one file on its own: `message` follows the file's name, `hint` may be ""."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    """Read exactly `size` bytes. Raises DiskImageError where the file ends before, and OSError."""
+    content = b""
+    if 0 <= offset <= SIZE_LIMIT and size >= 0:
+        file.seek(offset)
+        content = file.read(size)
+    if not content or len(content) != size:
+        raise DiskImageError("is cut off or damaged")
+    return content
+
+
+def size_of(file: BinaryIO) -> int:
+    """Return the size of an open file, in bytes."""
+    return file.seek(0, 2)
+
+
+def check_size(size: int) -> None:
+    """Raise DiskImageError for a size, in bytes, that no disk has."""
+    if not 0 < size <= SIZE_LIMIT:
+        raise DiskImageError(f"says that it has {size} bytes, which no disk has")

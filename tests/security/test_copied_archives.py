@@ -1,0 +1,218 @@
+"""What a guest, or somebody's archive, says of sizes is a limit for what is read, never for what is written or kept."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tarfile import TarInfo
+
+import pytest
+
+from b2d import ssh_pipe, streams
+from b2d.copying import Copying
+from b2d.errors import B2dError, WrongState
+from b2d.journal import Journal
+from b2d.logs import _Growing
+from b2d.model import CommandResult
+from b2d.packing import entries
+from b2d.ports import Pipe
+from b2d.ssh_pipe import SshPipe
+from b2d.streams import collect
+
+MIB = 1 << 20
+
+
+class Said:
+    """A guest that has written this, and ends well."""
+
+    def __init__(self, content: bytes) -> None:
+        self._out = io.BytesIO(content)
+        self.taken = 0
+        self.sent = 0
+
+    @contextmanager
+    def piped(self, command: str) -> Iterator[Pipe]:
+        yield self
+
+    def read(self, size: int) -> bytes:
+        piece = self._out.read(size)
+        self.taken += len(piece)
+        return piece
+
+    def write(self, content: bytes) -> None:
+        self.sent += len(content)
+        assert self.sent < MIB, "more is sent than the archive had"
+
+    def end(self) -> CommandResult:
+        return CommandResult(0, b"", b"")
+
+
+def fetched(folder: Path, content: bytes) -> None:
+    Copying("box", Said(content), Journal()).fetch("/x", str(folder))
+
+
+def sparse(folder: Path, style: str) -> bytes:
+    """A file of 3 GiB of which nothing is written, in an archive of some kilobytes."""
+    with (folder / "x").open("wb") as file:
+        file.truncate(3 << 30)
+    command = ["tar", "-S", f"--format={style.partition(':')[0]}", "-C", str(folder), "-c", "x"]
+    if ":" in style:
+        command.insert(2, f"--sparse-version={style.partition(':')[2]}")
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert len(made) < 20_000
+    (folder / "x").unlink()
+    return made
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
+@pytest.mark.parametrize("style", ["gnu", "posix:0.0", "posix:0.1", "posix:1.0"])
+def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tmp_path: Path, style: str) -> None:
+    archive, to = sparse(tmp_path, style), tmp_path / "to"
+    to.mkdir()
+    with pytest.raises(B2dError, match="file with holes"):
+        fetched(to, b"1\n" + archive)
+    assert list(to.iterdir()) == []
+    guest = Said(b"")
+    with pytest.raises(B2dError, match="file with holes"):
+        Copying("box", guest, Journal()).send_stream(io.BytesIO(archive), "/tmp")
+    assert guest.sent < 10_000
+
+
+def entry(name: str = "x", **facts: object) -> TarInfo:
+    made = TarInfo(name)
+    for key, value in facts.items():
+        setattr(made, key, value)
+    return made
+
+
+def archive(*headers: bytes) -> bytes:
+    return b"1\n" + b"".join(headers) + bytes(1024)
+
+
+def pax(**headers: str) -> bytes:
+    made = TarInfo("x")
+    made.pax_headers = {key.replace("_", "."): value for key, value in headers.items()}
+    return made.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+LONG = entry("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=5 << 30).tobuf(tarfile.GNU_FORMAT)
+NEST = entry("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=2).tobuf(tarfile.GNU_FORMAT) + b"x\0".ljust(
+    512, b"\0"
+)
+MANY = b"1" * 200_000
+BAD = {
+    "oversized": entry(size=1 << 60).tobuf(tarfile.GNU_FORMAT) + b"little",
+    "negative": entry(size=-4096).tobuf(tarfile.GNU_FORMAT),
+    "a name of gigabytes": LONG,
+    "a name of a name": NEST * 5000,
+    "negative by pax": pax(size="-512"),
+    "a time that is none": pax(mtime="nan"),
+    "a time beyond all": pax(mtime="1e300"),
+    "a name with a zero": pax(path="x\0y"),
+    "a name that leads outside behind a zero": pax(path="x/..\0y"),
+    "a long description": entry("p", type=tarfile.XHDTYPE, size=len(MANY)).tobuf() + MANY.ljust(200_192, b"\0"),
+    "holes that are no numbers": pax(GNU_sparse_map="a,b"),
+    "holes without an end": pax(GNU_sparse_major="1", GNU_sparse_minor="0"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("bad", list(BAD))
+def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(B2dError):
+        fetched(tmp_path, archive(BAD[bad]))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(B2dError):
+        Copying("box", Said(b""), Journal()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
+
+
+@pytest.mark.parametrize(
+    "line", [b"9" * 6000 + b"\n", b"9" * 30, b"-5\n", b"\n", b"1_0\n", "\u0663\n".encode(), b"1" * MIB, b" 1\n"]
+)
+def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: Path, line: bytes) -> None:
+    guest = Said(line + b"x" * 100)
+    with pytest.raises(B2dError, match="did not say how large"):
+        Copying("box", guest, Journal()).fetch("/x", str(tmp_path))
+    assert guest.taken < 100
+    assert list(tmp_path.iterdir()) == []
+
+
+class Channel:
+    """An SSH channel whose command writes without an end, on one of its streams."""
+
+    exit_status, eof_received, closed = 0, True, False
+
+    def __init__(self, stream: str = "stdout", ends_after: int = 1 << 40) -> None:
+        self._stream = stream
+        self._ends_after = ends_after
+        self.status_event = threading.Event()
+        self.status_event.set()
+        self.given = 0
+
+    def _more(self, stream: str, size: int) -> bytes:
+        if self.given >= self._ends_after or stream != self._stream:
+            return b""
+        self.given += size
+        return bytes(size)
+
+    def recv(self, size: int) -> bytes:
+        return self._more("stdout", size)
+
+    def recv_stderr(self, size: int) -> bytes:
+        return self._more("stderr", size)
+
+    def settimeout(self, _: object) -> None:
+        """Nothing."""
+
+    def shutdown_write(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_of_a_command_that_writes_too_much_no_more_is_kept(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    monkeypatch.setattr(streams, "COLLECT_LIMIT", MIB)
+    tracemalloc.start()
+    with pytest.raises(WrongState, match="wrote more than"):
+        collect(Channel(stream, 200 * MIB), 60, "yes")  # type: ignore[arg-type]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * MIB
+
+
+def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh_pipe, "REST_LIMIT", MIB)
+    channel = Channel()
+    with pytest.raises(WrongState, match="did not end"):
+        SshPipe(channel, 1).end()  # type: ignore[arg-type]
+    assert channel.given < 2 * MIB
+
+
+def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("b2d.logs.LIMIT", 1000)
+    log = tmp_path / "serial.log"
+    with log.open("wb") as file:
+        file.truncate(5 << 30)
+        file.seek(-4, os.SEEK_END)
+        file.write(b"end\n")
+    growing = _Growing(log)
+    assert growing.more() == bytes(996) + b"end\n"
+    assert growing.more() == b""
+
+
+def test_of_an_archive_with_many_entries_none_is_kept() -> None:
+    header = entry("x", type=tarfile.DIRTYPE).tobuf()
+    with tarfile.open(fileobj=io.BytesIO(header * 20_000 + bytes(1024)), mode="r|") as archive:
+        tracemalloc.start()
+        assert sum(1 for _ in entries(archive)) == 20_000
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < MIB

@@ -1,0 +1,216 @@
+"""A few kilobytes never become gigabytes of memory or disk, wherever foreign data is unpacked."""
+
+import gzip
+import io
+import json
+import lzma
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from b2d import bzimage, flat_kernel, image_files
+from b2d.bzimage import DamagedKernelError, vmlinux
+from b2d.errors import B2dError, DownloadFailed
+from b2d.flat_kernel import UnfitKernelError
+from b2d.image import archive, deb, modules
+from b2d.image.fetch import Wanted
+from b2d.image.tree import Tree
+from b2d.iso9660 import read_volume
+from b2d.layout import Home, ImagePaths
+from tests.kernels import a_b2d_iso, a_bzimage, an_elf, pack
+
+MIB = 1 << 20
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lambda content: lzma.compress(content, check=lzma.CHECK_CRC32),
+    "zstd": zstandard.compress,
+}
+
+
+def zeros(form: str, size: int) -> bytes:
+    """So many bytes of zeros, packed."""
+    return PACKERS[form](bytes(size))
+
+
+def image(folder: Path, **changes: bytes | None) -> ImagePaths:
+    paths = Home(folder).image("0" * 64)
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    paths.iso.write_bytes(a_b2d_iso(**changes))
+    return paths
+
+
+def nothing_is_kept(paths: ImagePaths) -> None:
+    assert [path.name for path in paths.folder.iterdir()] == [paths.iso.name]
+
+
+@pytest.mark.parametrize("form", list(PACKERS))
+def test_a_kernel_that_unpacks_to_more_than_any_has_is_damaged(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bzimage, "SIZE_LIMIT", MIB)
+    payload = zeros(form, 9 * MIB)
+    size = b"" if form == "gzip" else struct.pack("<I", 9 * MIB)
+    with pytest.raises(DamagedKernelError, match="larger than"):
+        vmlinux(a_bzimage(payload + size))
+
+
+def test_an_initrd_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "INITRD_LIMIT", MIB)
+    paths = image(tmp_path, initrd=zeros("zstd", 9 * MIB))
+    with pytest.raises(DownloadFailed, match="damaged"):
+        image_files.unpack(paths)
+    nothing_is_kept(paths)
+
+
+BOMB = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))
+from b2d import image_files
+from b2d.errors import DownloadFailed
+from b2d.layout import Home, ImagePaths
+try:
+    image_files.unpack(Home(Path(sys.argv[1])).image("0" * 64))
+except DownloadFailed:
+    sys.exit(7)
+"""
+
+
+def test_an_initrd_of_gigabytes_takes_no_gigabytes(tmp_path: Path) -> None:
+    packer = zstandard.ZstdCompressor().compressobj()
+    packed = b"".join(packer.compress(bytes(64 * MIB)) for _ in range(64)) + packer.flush()
+    assert len(packed) < MIB
+    image(tmp_path, initrd=packed)
+    done = subprocess.run([sys.executable, "-c", BOMB, str(tmp_path)], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 7, done.stderr.decode()
+
+
+def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "FILE_LIMIT", MIB)
+    for name in ("kernel", "initrd"):
+        with pytest.raises(DownloadFailed, match="damaged"):
+            image_files.unpack(image(tmp_path, **{name: bytes(2 * MIB)}))
+    with pytest.raises(DownloadFailed, match="damaged"):
+        image_files.unpack(image(tmp_path, image=b"[" * (2 * MIB)))
+
+
+@pytest.mark.parametrize("description", [b"[" * 100_000, b'{"a":' * 100_000, b"7", b"[]", b"\xff\xfe", b"9" * 5000])
+def test_a_description_that_is_none_is_damage_not_a_bug(tmp_path: Path, description: bytes) -> None:
+    with pytest.raises(DownloadFailed, match="damaged"):
+        image_files.unpack(image(tmp_path, image=description))
+
+
+def headed(content: bytes, segments: int, size: int) -> bytes:
+    """An ELF kernel with so many segments, each of them all of it."""
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", *(b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, segments, 0, 0, 0)
+    )
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0x1000000, size, size, 4096)
+    return header + load * segments + content
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        headed(b"", 1, 64)[:72] + struct.pack("<QQQQQ", 0, 0, 0xFFFF0000, 64, 64) + bytes(100),
+        headed(bytes(MIB), 60, MIB),
+        headed(bytes(MIB), 5000, MIB),
+        headed(b"", 1, 1 << 60),
+        b"\x7fELF\x02\x01\x01" + b"\xff" * 200,
+    ],
+    ids=["far away", "shared content", "many segments", "beyond the end", "nonsense"],
+)
+def test_a_kernel_that_would_become_gigabytes_in_memory_is_unfit(kernel: bytes) -> None:
+    with pytest.raises(UnfitKernelError):
+        flat_kernel.flat(a_bzimage(pack(an_elf(), "zstd")), kernel)
+
+
+def test_notes_of_a_kernel_without_an_end_are_not_followed() -> None:
+    size = 4 * MIB
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", *(b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000, 64, 0, 0, 64, 56, 60000, 0, 0, 0)
+    )
+    notes = struct.pack("<IIQQQQQQ", 4, 4, 64 + 56 * 60000, 0, 0, size, size, 4) * 60000
+    began = time.monotonic()
+    assert vmlinux(a_bzimage(pack(header + notes + bytes(size), "zstd"))) is None
+    assert time.monotonic() - began < 20
+
+
+def package(folder: Path, ending: str, packed: bytes) -> Path:
+    """A .deb with that for its files."""
+    path = folder / "x.deb"
+    members = [("debian-binary", b"2.0\n"), ("control.tar.xz", b""), (f"data.tar.{ending}", packed)]
+    content = b"!<arch>\n"
+    for name, data in members:
+        content += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        )
+    path.write_bytes(content)
+    return path
+
+
+def tar_of(size: int, **facts: object) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        entry = tarfile.TarInfo("usr/x")
+        entry.size = size
+        for key, value in facts.items():
+            setattr(entry, key, value)
+        tar.addfile(entry, io.BytesIO(bytes(size)))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("form", ["zstd", "xz"])
+def test_a_package_with_a_file_that_is_too_large_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(deb, "DATA_LIMIT", 16 * MIB)
+    monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
+    ending = "zst" if form == "zstd" else "xz"
+    with pytest.raises(DownloadFailed):
+        deb.unpack(package(tmp_path, ending, PACKERS[form](tar_of(2 * MIB))), "x", Tree(), lambda _: True)
+    if form == "zstd":
+        with pytest.raises(DownloadFailed, match="larger than"):
+            deb.unpack(package(tmp_path, ending, zeros(form, 20 * MIB)), "x", Tree(), lambda _: True)
+
+
+def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    os.truncate(tmp_path / "x", 3 << 30)
+    made = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-c", "x"], stdout=subprocess.PIPE, check=True).stdout
+    with pytest.raises(DownloadFailed, match="holds a file of"):
+        deb.unpack(package(tmp_path, "xz", lzma.compress(made)), "x", Tree(), lambda _: True)
+
+
+def test_an_index_of_packages_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "INDEX_LIMIT", MIB)
+    (tmp_path / "index").write_bytes(zeros("xz", 9 * MIB))
+    with pytest.raises(DownloadFailed, match="cannot be unpacked"):
+        archive._unpacked(tmp_path / "index", Wanted("index", "http://x", 1, "0"))
+
+
+def test_a_module_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "MODULE_LIMIT", MIB)
+    with pytest.raises(B2dError, match="cannot be unpacked"):
+        modules._unpacked("x.ko.xz", zeros("xz", 9 * MIB))
+    with pytest.raises(B2dError, match="cannot be unpacked"):
+        modules._unpacked("x.ko.xz", b"\xfd7zXZ\0" + json.dumps({}).encode())
+
+
+@pytest.mark.parametrize("other", ["fifo", "device", "folder"])
+def test_an_iso_that_is_no_file_is_not_waited_for(tmp_path: Path, other: str) -> None:
+    path = Path("/dev/zero") if other == "device" else tmp_path / "x.iso"
+    if other == "fifo":
+        os.mkfifo(path)
+    elif other == "folder":
+        path.mkdir()
+    with pytest.raises(OSError, match="not a file"):
+        read_volume(path)

@@ -1,0 +1,190 @@
+"""What a guest's Docker answers has a size and an end, and never is more than this host has a use for."""
+
+import json
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2d import certs, docker_api, published
+from b2d.docker_api import DockerApi, DockerSilent
+from b2d.layout import MachinePaths
+from b2d.model import Forward
+from b2d.published import BEYOND, PORT_LIMIT, places, publications
+from b2d.publisher import TOLD_LIMIT, Lead, Publisher
+from b2d.readiness import engine, ping
+from tests.test_publisher import Hypervisor
+from tests.test_readiness import server
+
+HERE = "127.0.0.1"
+MACHINE = "127.0.59.103"
+HEAD = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\n"
+ROOM = 32 << 20  # bytes of memory that an answer may take, whatever a guest sends
+
+
+def drowns(head: bytes, piece: bytes, step_s: float = 0.0) -> Callable[[socket.socket], None]:
+    """A Docker that sends the same without an end."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(head)
+        for _ in count():
+            connection.sendall(piece)
+            time.sleep(step_s)
+
+    return serve
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < ROOM
+    finally:
+        tracemalloc.stop()
+
+
+ASKED: dict[str, Callable[[DockerApi], object]] = {
+    "containers": lambda api: api.containers(5),
+    "info": lambda api: engine(api, 5),
+    "events": lambda api: list(api.changes(5)),
+}
+
+
+@pytest.mark.parametrize("question", list(ASKED))
+@pytest.mark.parametrize("coding", ["plain", "chunked"])
+def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None:
+    chunk = b"x" * 65536
+    head, piece = HEAD + b"\r\n", chunk
+    if coding == "chunked":
+        head, piece = HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + chunk + b"\r\n"
+    with server(drowns(head, piece)) as port, little_memory():
+        if question == "info":
+            assert engine(DockerApi(HERE, port, None), 5) is None
+        else:
+            with pytest.raises(DockerSilent):
+                ASKED[question](DockerApi(HERE, port, None))
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (HEAD + b"Content-Length: 1000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+    ],
+    ids=["continue", "body", "header"],
+)
+def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None:
+    with server(drowns(head, piece, 0.01)) as port:
+        began = time.monotonic()
+        with pytest.raises(DockerSilent):
+            DockerApi(HERE, port, None).containers(0.3)
+        assert ping(DockerApi(HERE, port, None), 0.1) is None or head.startswith(HEAD)
+        assert time.monotonic() - began < 10
+
+
+def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    certs.ensure(paths, [], datetime.now(UTC))
+    with server(drowns(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
+        began = time.monotonic()
+        assert ping(DockerApi(HERE, port, paths.certs), 0.3) is None
+        assert time.monotonic() - began < 10
+
+
+def answers(document: str) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(HEAD + b"\r\n" + document.encode())
+        connection.close()
+
+    return serve
+
+
+@pytest.mark.parametrize("document", ["[" * 100_000, '{"a":' * 50_000, "7", "{}", '"x"', "9" * 5000])
+def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
+    with server(answers(document)) as port:
+        with pytest.raises(DockerSilent):
+            DockerApi(HERE, port, None).containers(5)
+        assert engine(DockerApi(HERE, port, None), 5) is None
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        {"PrivatePort": 80, "PublicPort": 10**30, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": 70000, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": -1, "PublicPort": 80, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": "9" * 6000, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": True, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": 1.5, "Type": "tcp", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": 80, "Type": ["tcp"], "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": 80, "Type": "tcp,hostfwd=x", "IP": "0.0.0.0"},
+        {"PrivatePort": 80, "PublicPort": 80, "Type": "tcp", "IP": "\x1b[2J"},
+        {"PrivatePort": 80, "PublicPort": 80, "Type": "tcp", "IP": 7},
+        {"PublicPort": 80, "Type": "tcp"},
+        "80",
+        None,
+    ],
+)
+def test_a_port_that_docker_would_not_say_is_passed_over(port: Any) -> None:
+    sound = {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "0.0.0.0"}
+    assert [one.port for one in publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [8080]
+    assert publications([{"Names": 7, "Ports": 7}, {"Names": [], "Ports": None}, {}]) == []
+
+
+def crowd(number: int) -> list[dict[str, Any]]:
+    ports = [{"PrivatePort": 80, "PublicPort": 1024 + one, "Type": "tcp", "IP": "0.0.0.0"} for one in range(number)]
+    return [{"Names": ["/many"], "Ports": ports}]
+
+
+def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Hypervisor()
+    with server(answers(json.dumps(crowd(PORT_LIMIT + 5)))) as port:
+        lead = Lead(driver, DockerApi(HERE, port, None))
+        assert lead.put_right()
+        assert lead.put_right()
+    assert {one.port for one in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not led to this host"]
+
+
+def test_ports_beyond_the_limit_are_told_as_such() -> None:
+    found = publications(crowd(PORT_LIMIT + 5))
+    has = [forward for one in published.led(found) for forward in published.forwards(one, MACHINE)]
+    rows = places(found, MACHINE, has, lambda _: "")
+    assert [row.port for row in rows if row.state == BEYOND] == list(range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5))
+    assert len([row for row in rows if row.state == "open"]) == 2 * PORT_LIMIT
+    assert all(isinstance(one, Forward) for one in has)
+
+
+def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(docker_api, "EVENT_LIMIT", 4096)
+
+    def put_right() -> bool:
+        looked.set()
+        goes_on.wait(20)
+        return True
+
+    runs = iter([True, True, False])
+    with server(drowns(HEAD + b"\r\n", b"{}\n" * 1000)) as port:
+        publisher = Publisher(DockerApi(HERE, port, None), put_right, lambda: next(runs, False))
+        thread = threading.Thread(target=publisher.run, daemon=True)
+        thread.start()
+        assert looked.wait(20)
+        time.sleep(0.5)
+        assert publisher._told.qsize() <= TOLD_LIMIT
+        goes_on.set()
+        thread.join(20)
+        assert not thread.is_alive()

@@ -1,0 +1,407 @@
+"""Parsers of foreign data are fed with damaged data: they raise their own error, end soon, and write nothing outside.
+
+Each target has an equal share of the time. Without anything set they take about 40 seconds together, with the same data
+each time. For a longer run, set B2D_TEST_FUZZ_SECONDS to the seconds for all of them together, and B2D_TEST_FUZZ_SEED
+to another number than 0 for other data:
+
+    B2D_TEST_FUZZ_SECONDS=3600 B2D_TEST_FUZZ_SEED=7 python -m pytest tests/security/test_fuzz_formats.py
+"""
+
+import io
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from b2d import config, data_disk, flat_kernel, image_files, profile, vbox_file
+from b2d.bzimage import DamagedKernelError, vmlinux
+from b2d.docker_api import DockerApi, DockerSilent
+from b2d.drivers import qcow2
+from b2d.drivers.qemu_import import _document, _files
+from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.flat_kernel import UnfitKernelError
+from b2d.formats.disk_image import inspect
+from b2d.formats.disk_reading import DiskImageError
+from b2d.image import archive, deb
+from b2d.image.mirror import Mirror
+from b2d.image.recipe import Archive
+from b2d.image.tree import Tree
+from b2d.iso9660 import announced_size, read_volume
+from b2d.layout import Home
+from b2d.published import forwards, places, publications
+from b2d.readiness import engine, ping, stages, troubles
+from tests import old_machines
+from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
+from tests.security.evil_disks import image
+from tests.security.test_copied_archives import fetched
+from tests.security.test_decompression import package, tar_of
+from tests.test_readiness import server
+
+TARGETS = 17
+SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "40"))
+FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
+SHARE_S = SECONDS / TARGETS
+ROUND = 40  # examples
+SLOWEST = timedelta(seconds=10)  # of one example
+ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]
+ODD += [
+    b"\1",
+    b"\1\0\0\0",
+    b"\0\0\0\1",
+    b"\xff\xff\xff\x7f",
+    b"9" * 30,
+    b"-1",
+    b"../",
+    b"\n",
+    b"\0",
+    b"[" * 2000,
+    b"\xc3\x28",
+]
+
+pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
+
+
+def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
+    """Check one round of inputs after another until this target's share of the time is used up."""
+    end = time.monotonic() + SHARE_S
+    number = FIRST_SEED * 1_000_000
+    while True:
+
+        @seed(number)
+        @settings(
+            max_examples=ROUND,
+            deadline=SLOWEST,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate, Phase.shrink),
+        )
+        @given(inputs)
+        def examples(one: Any) -> None:
+            check(one)
+
+        examples()
+        number += 1
+        if time.monotonic() > end:
+            return
+
+
+def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.SearchStrategy[bytes]:
+    """A sound sample of which some bytes are others, mostly in the `hot` parts, and which may be cut off."""
+
+    def of(sample: bytes) -> st.SearchStrategy[bytes]:
+        ranges = [(begin, min(end, len(sample))) for begin, end in hot if begin < len(sample)] or [(0, len(sample))]
+        offset = st.one_of([st.integers(begin, max(begin, end - 1)) for begin, end in ranges])
+        patch = st.tuples(offset, st.one_of(st.sampled_from(ODD), st.binary(min_size=1, max_size=8)), st.booleans())
+        cut = st.one_of(st.none(), st.none(), st.none(), offset)
+        return st.tuples(st.lists(patch, max_size=8), cut).map(lambda made: _patched(sample, *made))
+
+    return st.sampled_from(samples).flatmap(of)
+
+
+def _patched(sample: bytes, patches: list[tuple[int, bytes, bool]], cut: int | None) -> bytes:
+    content = bytearray(sample)
+    for offset, new, inserted in patches:
+        content[offset : offset if inserted and len(sample) < 100_000 else offset + len(new)] = new
+    return bytes(content[:cut])
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="b2d-fuzz-"))
+    try:
+        yield made
+    finally:
+        subprocess.run(["chmod", "-R", "u+rwX", str(made)], check=False)
+        shutil.rmtree(made)
+
+
+def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:
+    path = tmp_path / "x.iso"
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        for read in (read_volume, announced_size):
+            with suppress(DownloadFailed):
+                read(path)
+
+    fuzz(damaged(an_iso()[:40_000], hot=((0, 600), (32768, 32768 + 200))), check)
+
+
+def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
+    def check(content: bytes) -> None:
+        with folder() as made:
+            paths = Home(made).image("0" * 64)
+            paths.folder.mkdir(parents=True)
+            paths.iso.write_bytes(content)
+            with suppress(DownloadFailed):
+                image_files.unpack(paths)
+            assert {path for path in made.rglob("*") if path.is_file()} <= {paths.iso, paths.kernel, paths.initrd}
+
+    iso = a_b2d_iso()
+    fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
+
+
+@cache
+def disk(name: str, kind: str, *options: str) -> bytes:
+    with folder() as made:
+        return image(made, name, kind, *options).read_bytes()
+
+
+def check_disk(content: bytes) -> None:
+    """What is accepted names no other file, as qemu-img has it."""
+    try:
+        found = inspect(io.BytesIO(content), child=False)
+    except DiskImageError:
+        return
+    with folder() as made:
+        path = made / "disk"
+        path.write_bytes(content)
+        command = ["qemu-img", "info", "--output=json", "-f", found.format, str(path)]
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        if done.returncode == 0:
+            assert set(_files(_document(done.stdout))) <= {str(path)}
+
+
+def test_the_header_of_a_qcow2() -> None:
+    samples = [disk("d", "qcow2")[: 1 << 17], disk("d", "qcow2", "compat=0.10")[: 1 << 17]]
+    fuzz(damaged(*samples, hot=((0, 120), (0, 600))), check_disk)
+
+
+def test_the_header_and_the_descriptor_of_a_vmdk() -> None:
+    samples = [disk("d", "vmdk"), disk("d", "vmdk", "subformat=streamOptimized")]
+    fuzz(damaged(*samples, hot=((0, 80), (512, 1100))), check_disk)
+
+
+def test_the_headers_of_vdi_vhd_and_vhdx() -> None:
+    vdi, vhd, vhdx = disk("d", "vdi"), disk("d", "vpc"), disk("d", "vhdx")
+    fuzz(damaged(vdi, vhd, hot=((0, 600), (512, 1300))), check_disk)
+    metadata = vhdx.index(b"metadata")
+    fuzz(damaged(vhdx, hot=((196608, 196700), (262144, 262240), (metadata, metadata + 200))), check_disk)
+
+
+def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(disk("d", "qcow2"))
+    subprocess.run(["qemu-img", "snapshot", "-c", "one", str(path)], check=True)
+    whole = path.read_bytes()
+    table = struct.unpack_from(">Q", whole, 64)[0]
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        assert len(qcow2.snapshots(path)) <= 1 << 16
+        assert qcow2.size(path) >= 0
+
+    fuzz(damaged(whole, hot=((0, 120), (table, table + 80))), check)
+
+
+def test_whether_a_disk_is_boot2docker_s() -> None:
+    begin = bytearray(4096)
+    begin[510:512], begin[512:520] = b"\x55\xaa", b"EFI PART"
+    begin[512 + 72 : 512 + 88] = struct.pack("<QII", 2, 128, 128)
+
+    def check(content: bytes) -> None:
+        asked: list[int] = []
+
+        def read(offset: int, size: int) -> bytes:
+            asked.append(size)
+            return content[offset : offset + size]
+
+        assert data_disk.is_ours(read) in (True, False)
+        assert sum(asked) < 4 << 20
+
+    fuzz(damaged(bytes(begin), bytes(begin[:512]), hot=((440, 512), (512, 620))), check)
+
+
+def test_a_settings_file_of_virtualbox(tmp_path: Path) -> None:
+    path = tmp_path / "x.vbox"
+    samples = [old_machines.settings("box", "x.vmdk", layers=layers, seven=layers).encode() for layers in (False, True)]
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with suppress(B2dError):
+            vbox_file.read(path)
+
+    fuzz(damaged(*samples), check)
+
+
+def an_archive() -> list[bytes]:
+    made = []
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w", format=form) as tar:
+            for name, kind in (
+                ("x", b"5"),
+                ("x/file", b"0"),
+                ("x/link", b"2"),
+                ("x/hard", b"1"),
+                ("x/" + "n" * 150, b"0"),
+            ):
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.size = kind, 4 if kind == b"0" else 0
+                entry.linkname = "x/file" if kind == b"1" else "file"
+                tar.addfile(entry, io.BytesIO(b"data"))
+        made.append(written.getvalue())
+    return made
+
+
+def test_the_stream_that_a_guest_sends_for_cp() -> None:
+    def check(content: bytes) -> None:
+        with folder() as made:
+            (made / "to").mkdir()
+            (made / "file").write_text("mine")
+            with suppress(B2dError):
+                fetched(made / "to", b"1\n" + content)
+            assert (made / "file").read_text() == "mine"
+            assert {path.name for path in made.iterdir()} == {"to", "file"}
+            assert {path.name for path in (made / "to").iterdir()} <= {"x"}
+
+    fuzz(damaged(*an_archive(), hot=((0, 512), (512, 1024), (1536, 4096))), check)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just(80)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["Names", "Id", "Ports", "PublicPort", "PrivatePort", "Type", "IP", "x"]), inner, max_size=6
+        ),
+    ),
+    max_leaves=30,
+)
+
+
+def test_docker_s_list_of_containers() -> None:
+    port = st.fixed_dictionaries(
+        {"PrivatePort": st.one_of(JSON, st.just(80)), "PublicPort": st.one_of(JSON, st.integers(1, 65535))},
+        optional={"Type": st.one_of(JSON, st.just("tcp")), "IP": st.one_of(JSON, st.sampled_from(["::", "127.0.0.1"]))},
+    )
+    container = st.fixed_dictionaries({"Ports": st.one_of(JSON, st.lists(port, max_size=4))}, optional={"Names": JSON})
+
+    def check(containers: list[dict[str, Any]]) -> None:
+        found = publications(containers)
+        assert all(0 < one.port < 65536 and one.protocol in ("tcp", "udp", "sctp") for one in found)
+        places(found, "127.0.59.103", [one for each in found for one in forwards(each, "127.0.59.103")], lambda _: "")
+
+    fuzz(st.lists(container, max_size=4), check)
+
+
+def test_what_docker_answers_over_http() -> None:
+    ports = [{"Names": ["/x"], "Ports": [{"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "::"}]}]
+    body = json.dumps(ports).encode()
+    head = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
+    samples = [
+        head + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
+    ]
+    said = [b""]
+
+    def answer(connection: Any) -> None:
+        connection.recv(4096)
+        connection.sendall(said[0])
+        connection.close()
+
+    with server(answer) as port:
+        api = DockerApi("127.0.0.1", port, None)
+
+        def check(content: bytes) -> None:
+            said[0] = content
+            ping(api, 2)
+            engine(api, 2)
+            with suppress(DockerSilent):
+                publications(api.containers(2))
+            with suppress(DockerSilent):
+                for _ in api.changes(2):
+                    pass
+
+        fuzz(damaged(*samples, hot=((0, 200),)), check)
+
+
+def test_what_a_guest_writes_on_its_console() -> None:
+    sample = b"[    0.1] noise\r\nb2d: 2.50 kernel\r\nb2d: 3.10 root\nb2d: warn no disk\nb2d: fail why\nb2d: 4 net\n"
+
+    def check(content: bytes) -> None:
+        stages(content.decode(errors="replace"))
+        troubles(content.decode(errors="replace"))
+
+    fuzz(damaged(sample), check)
+
+
+def test_the_indexes_of_debian_s_archive() -> None:
+    release = (
+        b"Origin: Debian\nCodename: trixie\nDate: Sat, 15 Nov 2026 10:00:00 UTC\n"
+        b"Valid-Until: Sat, 22 Nov 2026 10:00:00 UTC\nSHA256:\n " + b"a" * 64 + b" 1234 main/binary-amd64/Packages.xz\n"
+    )
+    stanza = f"Package: linux-image-x\nVersion: 6.12-1\nFilename: pool/x.deb\nSize: 12\nSHA256: {'a' * 64}\n"
+    signed = (
+        b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n" + release + b"-----BEGIN PGP SIGNATURE-----\n\nxx\n"
+    )
+    mirror, one = Mirror({"debian": "http://127.0.0.1"}), Archive("main", "dists/trixie", "debian", True)
+
+    def check(content: bytes) -> None:
+        with suppress(DownloadFailed):
+            archive._parse_release(content, "http://127.0.0.1")
+        with suppress(DownloadFailed):
+            archive.verify(content, [], "http://127.0.0.1")
+        with suppress(DownloadFailed):
+            text = content.decode(errors="replace")
+            found = list(archive._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))
+            sorted(found, key=archive._age)
+
+    fuzz(damaged(release, signed, stanza.encode() * 2), check)
+
+
+def test_a_profile_of_boot2docker_s() -> None:
+    sample = b'Memory = 2048\nDiskSize = 20000\nISOURL = "x"\nRetries = 75\nWaitTime = 300\nSSHPort = 2022\nVM = "b"\n'
+    words = st.dictionaries(st.sampled_from([*profile.SETTINGS, *profile.REASONS, "odd"]), JSON, max_size=5)
+
+    def check(made: tuple[bytes, dict[str, object]]) -> None:
+        with suppress(ConfigError):
+            config._table("profile", made[0].decode(errors="replace"))
+        profile.settings(profile.asked(made[1], Path("/x")))
+        profile.not_heeded(made[1])
+
+    fuzz(st.tuples(damaged(sample), words), check)
+
+
+def test_a_kernel() -> None:
+    samples = [a_bzimage(pack(an_elf(), form)) for form in ("gzip", "xz", "zstd")]
+
+    def check(made: tuple[bytes, bytes]) -> None:
+        with suppress(DamagedKernelError):
+            vmlinux(made[0])
+        with suppress(DamagedKernelError):
+            vmlinux(a_bzimage(pack(made[1], "gzip")))
+        with suppress(UnfitKernelError):
+            flat_kernel.flat(samples[0], made[1])
+
+    fuzz(st.tuples(damaged(*samples, hot=((0x1F0, 0x260), (2700, 2800))), damaged(an_elf(), hot=((0, 300),))), check)
+
+
+def test_a_package_of_debian_s(tmp_path: Path) -> None:
+    whole = package(tmp_path, "tar", b"").read_bytes()
+    whole = whole.replace(b"data.tar.tar", b"data.tar    ")
+    begin = whole[: whole.rindex(b"data.tar")]
+    data = tar_of(100)
+    sample = begin + f"{'data.tar':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data
+
+    def check(content: bytes) -> None:
+        path = tmp_path / "fuzzed.deb"
+        path.write_bytes(content)
+        with suppress(DownloadFailed):
+            deb.unpack(path, "x", Tree(), lambda _: True)
+
+    fuzz(damaged(sample, hot=((0, len(begin)), (len(begin), len(begin) + 600))), check)

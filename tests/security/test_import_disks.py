@@ -1,0 +1,264 @@
+"""A disk that is imported names no other file: of what it would name, nothing is copied, and no program opens it."""
+
+import os
+import shutil
+import stat
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from b2d.drivers.qemu_import import ImageCopy, check_disk
+from b2d.drivers.virtualbox_import import MediumCopy
+from b2d.errors import B2dError
+from tests import disks
+from tests.kernels import an_iso
+from tests.old_machines import of_boot2docker, of_docker_machine, settings
+from tests.prompt import Answer, Prompt
+from tests.security import evil_disks
+from tests.security.evil_disks import SECRET, image, secret
+
+LOUD = """#!/bin/sh
+echo "$@" >>{log}
+exec {real} "$@"
+"""
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody without VirtualBox, whose qemu-img writes down how it is called."""
+    iso = tmp_path / "new.iso"
+    iso.write_bytes(an_iso("b2d-v26.1.5"))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "qemu-img").write_text(LOUD.format(log=tmp_path / "calls", real=shutil.which("qemu-img")))
+    (programs / "qemu-img").chmod(0o755)
+    home = tmp_path / "me"
+    home.mkdir()
+    usual = {"B2D_DRIVER": "qemu", "B2D_VBOXAPI": "/nowhere", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"}
+    made = Prompt(home, usual)
+    made.environment["PATH"] = f"{programs}:{made.known()['PATH']}"
+    return made
+
+
+def is_refused(prompt: Prompt, told: Answer) -> None:
+    """One sentence and an exit code; nothing was opened by another program, copied or left behind."""
+    assert (told.code, told.out) == (1, ""), told.err
+    assert told.err.splitlines()[-1].startswith(("b2d: ", "     try: "))
+    assert "bug" not in told.err and SECRET.decode() not in told.err
+    assert not (prompt.folder.parent / "calls").exists()
+    assert not prompt.home.machine("box").folder.exists()
+    for path in prompt.home.root.rglob("*"):
+        assert not stat.S_ISREG(path.lstat().st_mode) or SECRET not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("made", evil_disks.ALL, ids=lambda made: made.__name__)
+def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_opens_it(
+    tmp_path: Path, made: Callable[[Path], Path]
+) -> None:
+    with pytest.raises(B2dError) as caught:
+        check_disk(made(tmp_path))
+    assert caught.value.exit_code == 1
+    assert SECRET.decode() not in f"{caught.value.message}{caught.value.hint}{caught.value.details}"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        evil_disks.vmdk_of_text,
+        evil_disks.vmdk_of_capacity_0,
+        evil_disks.vmdk_with_a_parent_in_a_comment,
+        evil_disks.qcow2_with_an_external_data_file,
+        evil_disks.old_qcow2_with_a_backing_file,
+    ],
+    ids=lambda made: made.__name__,
+)
+def test_import_ends_with_a_sentence_and_nothing_of_another_file_is_in_the_home(
+    prompt: Prompt, tmp_path: Path, made: Callable[[Path], Path]
+) -> None:
+    is_refused(prompt, prompt.b2d("import", str(made(tmp_path)), "--vm", "box"))
+
+
+def test_init_with_a_disk_to_begin_with_refuses_the_same(prompt: Prompt, tmp_path: Path) -> None:
+    disk = evil_disks.vmdk_of_text(tmp_path)
+    is_refused(prompt, prompt.b2d("init", "--vm", "box", "--basevmdk", str(disk)))
+
+
+def a_fifo(folder: Path) -> Path:
+    os.mkfifo(folder / "fifo.raw")
+    return folder / "fifo.raw"
+
+
+@pytest.mark.parametrize("made", [a_fifo, lambda _: Path("/dev/zero")], ids=["fifo", "device"])
+def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
+    prompt: Prompt, tmp_path: Path, made: Callable[[Path], Path]
+) -> None:
+    told = prompt.b2d("import", str(made(tmp_path)), "--vm", "box")
+    is_refused(prompt, told)
+    assert "not a file" in told.err
+
+
+def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) -> None:
+    disk = image(tmp_path, "real.vdi", "vdi")
+    (tmp_path / "link.vdi").symlink_to(disk)
+    told = prompt.b2d("import", str(tmp_path / "link.vdi"), "--vm", "box")
+    assert told.code == 0, told.err
+    assert f"box is made of {disk}" in told.err
+
+
+@pytest.mark.parametrize("made", [of_docker_machine, of_boot2docker])
+def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, made: Callable[[Path], Path]) -> None:
+    disk = made(prompt.folder)
+    elsewhere = disk.rename(prompt.folder / "elsewhere.vmdk")
+    disk.symlink_to(elsewhere)
+    name = disk.parent.name
+    told = prompt.b2d("import", name, "--vm", "box")
+    is_refused(prompt, told)
+    assert "is a link, and is not followed" in told.err
+    assert prompt.b2d("import", str(elsewhere), "--vm", "box").code == 0
+
+
+def test_a_settings_file_that_names_a_device_or_a_fifo_is_refused(prompt: Prompt, tmp_path: Path) -> None:
+    for place in ("/dev/zero", str(a_fifo(tmp_path))):
+        (tmp_path / "x.vbox").write_text(settings("x", place, iso=place))
+        is_refused(prompt, prompt.b2d("import", str(tmp_path / "x.vbox"), "--vm", "box"))
+
+
+def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt, tmp_path: Path) -> None:
+    disk = image(tmp_path, "real.vmdk", "vmdk")
+    other = disks.put(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
+    os.utime(other, ns=(disk.stat().st_atime_ns, disk.stat().st_mtime_ns))
+    program = tmp_path / "bin" / "qemu-img"
+    real = shutil.which("qemu-img")
+    program.write_text(f'#!/bin/sh\n[ "$1" != info ] || mv {other} {disk}\nexec {real} "$@"\n')
+    told = prompt.b2d("import", str(disk), "--vm", "box")
+    assert (told.code, told.out) == (4, ""), told.err
+    assert "was changed while it was copied" in told.err
+    assert not prompt.home.machine("box").folder.exists()
+
+
+@pytest.mark.parametrize("key", ["backing-filename", "data-file", "filename"])
+def test_what_qemu_img_finds_against_expectation_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    disk = image(tmp_path, "real.qcow2", "qcow2")
+    program = tmp_path / "bin" / "qemu-img"
+    program.parent.mkdir()
+    inner = f'{{"{key}": "/etc/shadow"}}'
+    facts = f'{{"virtual-size": 1, "format": "qcow2", "filename": "{disk}", "format-specific": {{"data": [{inner}]}}}}'
+    program.write_text(f"#!/bin/sh\necho '{facts}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    with pytest.raises(B2dError, match="no disk on its own"):
+        _ = ImageCopy(disk, "qcow2").size
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("a.qcow2", "qcow2", ()),
+        ("a.qcow2", "qcow2", ("compat=0.10",)),
+        ("a.qcow2", "qcow2", ("extended_l2=on", "compression_type=zstd")),
+        ("a.vmdk", "vmdk", ()),
+        ("a.vmdk", "vmdk", ("subformat=streamOptimized",)),
+        ("a.vdi", "vdi", ()),
+        ("a.vdi", "vdi", ("static=on",)),
+        ("a.vhd", "vpc", ()),
+        ("a.vhd", "vpc", ("subformat=fixed",)),
+        ("a.vhdx", "vhdx", ()),
+        ("a.vhdx", "vhdx", ("subformat=fixed",)),
+        ("a.raw", "raw", ()),
+    ],
+)
+def test_a_whole_disk_still_comes(prompt: Prompt, tmp_path: Path, name: str, kind: str, options: tuple[str]) -> None:
+    disk = image(tmp_path, name, kind, *options)
+    told = prompt.b2d("import", str(disk), "--vm", "box")
+    assert told.code == 0, told.err
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls and all(f" -f {kind} " in call for call in calls if str(disk) in call)
+
+
+class NoBox:
+    """A VirtualBox that must not be asked to open anything."""
+
+    root = None
+
+
+@pytest.mark.parametrize("made", [evil_disks.vmdk_of_text, evil_disks.vhd_differencing], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_layer_is_checked_before_virtualbox_opens_the_first(
+    tmp_path: Path, made: Callable[[Path], Path], place: int
+) -> None:
+    layer = image(tmp_path, "child.vdi", "vdi")
+    disks.put(disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    evil = made(tmp_path)
+    chain = [evil] if place == 0 else [layer, evil]
+    with pytest.raises(B2dError) as caught:
+        MediumCopy(NoBox(), chain)  # type: ignore[arg-type]
+    assert caught.value.message.startswith(str(evil))
+
+
+class Box:
+    """A VirtualBox in which the disk that is opened is based on `parents`."""
+
+    def __init__(self, *files: Path) -> None:
+        raw = None
+        for path in reversed(files):
+            raw = SimpleNamespace(location=str(path), parent=raw)
+        medium = SimpleNamespace(_i=raw, logical_size=1 << 20, machine_ids=[1], location=str(files[0]))
+        medium.refresh_state = lambda: None
+        self.root = SimpleNamespace(hard_disks=[], open_medium=lambda *_: medium)
+        kind = SimpleNamespace(hard_disk=1, read_only=1)
+        self.pyvbox = SimpleNamespace(library=SimpleNamespace(DeviceType=kind, AccessMode=kind))
+
+
+def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
+    layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
+    disks.put(disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    assert MediumCopy(Box(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
+    for files in ((layer, other), (layer, base, other), (layer, tmp_path / "gone")):
+        with pytest.raises(B2dError, match="settings do not name"):
+            MediumCopy(Box(*files), [layer, base])  # type: ignore[arg-type]
+
+
+def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path) -> None:
+    disk = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9.vmdk"))
+    image(tmp_path, disk.name, "vmdk")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.vbox").write_text(settings("x", "sub/../plain.vmdk"))
+    image(tmp_path, "plain.vmdk", "vmdk")
+    for word, name in ((disk, "box"), (tmp_path / "x.vbox", "other")):
+        told = prompt.b2d("import", str(word), "--vm", name)
+        assert told.code == 0, told.err
+
+
+def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
+    """Each of its clusters is the same one of the file, which has some megabytes."""
+    raw = disks.fresh(tmp_path / "raw", 512)
+    with raw.open("r+b") as file:
+        for number in range(1, 8192):
+            file.seek(number << 16)
+            file.write(b"x")
+    disk = tmp_path / "bomb.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)], check=True)
+    raw.unlink()
+    content = bytearray(disk.read_bytes())
+    (first,) = struct.unpack_from(">Q", content, 40)
+    (second,) = struct.unpack_from(">Q", content, first)
+    table, one = second & evil_disks.OFFSET, content[(second & evil_disks.OFFSET) + 8 :][:8]
+    content[table + 8 : table + 65536] = bytes(one) * 8191
+    end = (struct.unpack(">Q", one)[0] & evil_disks.OFFSET) + (2 << 16)
+    disk.write_bytes(bytes(content[:end]))
+    assert disk.stat().st_size < 2 << 20
+    for kind in ("qcow2", "vdi"):
+        assert ImageCopy(disk, kind).room() > 500 << 20
+
+
+def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    layer = disks.put(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
+    (tmp_path / "base.vdi").symlink_to(secret(tmp_path))
+    with pytest.raises(B2dError, match="is a link"):
+        MediumCopy(NoBox(), [layer, tmp_path / "base.vdi"])  # type: ignore[arg-type]

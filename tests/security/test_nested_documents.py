@@ -1,0 +1,129 @@
+"""JSON, TOML and XML of others that are nested without an end, or hold endless numbers, end in one sentence."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from b2d import config, images, parts, releases, vbox_file
+from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.formats import json_text, numbers, toml_document
+from b2d.layout import Home
+from b2d.originals import of_folder
+from b2d.profile import settings
+from b2d.support import _docker_secrets
+from tests.old_machines import settings as of_virtualbox
+from tests.prompt import Prompt
+
+NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"9" * 6000, b"\xff\xfe", b""]
+
+
+@pytest.mark.parametrize("document", NESTED)
+def test_json_that_is_nested_too_deeply_is_a_value_error(document: bytes) -> None:
+    with pytest.raises(ValueError):
+        json_text.parse(document)
+
+
+@pytest.mark.parametrize("document", [*NESTED[:4], b"7", b"[7]", b'[{"assets": 7}]', b'[{"assets": [7]}]', b"null"])
+def test_a_releases_api_that_answers_with_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: bytes
+) -> None:
+    monkeypatch.setattr("b2d.answers.ask", lambda *_: document)
+    with pytest.raises(DownloadFailed, match="does not answer as a releases API does"):
+        releases.newest_release(tmp_path, "http://127.0.0.1/")
+
+
+@pytest.mark.parametrize("document", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 6000, b"7", b"[]", b'{"format":1}'])
+def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path, document: bytes) -> None:
+    paths = Home(tmp_path).image("0" * 64)
+    paths.folder.mkdir(parents=True)
+    for path in (paths.facts, paths.checked):
+        path.write_bytes(document)
+    assert images._read_facts(paths) is None
+    assert isinstance(images._read_stamps(paths), dict)
+    (tmp_path / "mark").write_bytes(document)
+    assert isinstance(parts._read(tmp_path / "mark"), dict)
+
+
+def test_a_client_s_settings_with_it_have_no_secrets_that_are_known() -> None:
+    assert list(_docker_secrets("[" * 100_000)) == []
+    assert list(_docker_secrets('{"a":' * 900 + "1" + "}" * 900)) == []
+
+
+def test_a_folder_of_docker_machine_s_with_it_tells_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "disk.vmdk").touch()
+    for content in (b"[" * 100_000, b'{"Driver":{"Memory":' + b"9" * 4000 + b',"CPU":-5}}', b'{"Driver":[]}'):
+        (tmp_path / "config.json").write_bytes(content)
+        found = of_folder(tmp_path)
+        assert (found.memory_mib, found.cpus) == (0, 0)
+
+
+TOML = ["a = " + "[" * 100_000, "a = " + "[" * 100_000 + "]" * 100_000, "a = " + "9" * 6000, "a = " + "{b=" * 10_000]
+
+
+@pytest.mark.parametrize("text", TOML)
+def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        toml_document.parse(text)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        config.of_text("profile", text)
+
+
+def test_toml_of_megabytes_is_not_parsed() -> None:
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="more than"):
+        toml_document.parse("\n".join(f"[a{'.a' * 300}.b{number}]" for number in range(5000)))
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("value", ["9" * 6000, "\u0663", 10**4000, -(10**4000), "-5", True, 1e300])
+def test_numbers_of_a_profile_that_nothing_can_have_are_no_bug(value: object) -> None:
+    for word in ("Retries", "WaitTime", "DockerPort", "Memory"):
+        assert str(settings({word: value}))[:1] == "["
+
+
+def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Path) -> None:
+    for number, content in enumerate(TOML):
+        profile = tmp_path / f"profile{number}"
+        profile.write_text(content)
+        told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE=str(profile))
+        assert told.code == 2 and "is not TOML" in told.err and "bug" not in told.err
+    told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE="/dev/zero")
+    assert told.code == 2 and "bug" not in told.err
+
+
+ENTITIES = "".join(f'<!ENTITY {chr(98 + one)} "{f"&{chr(97 + one)};" * 10}">' for one in range(9))
+LAUGHS = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{ENTITIES}]>'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{LAUGHS}<VirtualBox><Machine name='&j;'/></VirtualBox>",
+        "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><VirtualBox/>",
+        "<!DOCTYPE x [<!ENTITY f SYSTEM 'file:///etc/passwd'>]><VirtualBox><Machine name='&f;'/></VirtualBox>",
+        "<a>" * 100_000,
+        "<a>" * 100_000 + "</a>" * 100_000,
+        "<?xml version='1.0' encoding='nonsense'?><a/>",
+        of_virtualbox("x", "x").replace('RAMSize="1024"', f'RAMSize="{"9" * 6000}"'),
+        of_virtualbox("x", "x").replace('RAMSize="1024"', 'RAMSize="-1"'),
+        of_virtualbox("x", "x").replace('CPU count="2"', 'CPU count="9999999999"'),
+    ],
+    ids=["laughs", "external", "entity", "deep", "deep and closed", "encoding", "long", "negative", "many"],
+)
+def test_a_settings_file_that_is_a_bomb_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.vbox"
+    path.write_text(content)
+    began = time.monotonic()
+    with pytest.raises(B2dError):
+        vbox_file.read(path)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1_0", "\u0663", "9" * 6000, "1.0", "0x10", "65536", "1\n"])
+def test_what_is_no_number_is_none(text: str) -> None:
+    with pytest.raises(ValueError):
+        numbers.parse(text, 65535)
+    with pytest.raises(ValueError):
+        numbers.parse(text.encode(), 65535)
+    assert numbers.parse("0", 0) == 0 and numbers.parse(b"65535", 65535) == 65535

@@ -1,0 +1,26 @@
+"""Numbers of others are decimal digits within a range, or none."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.formats import numbers
+
+
+@given(st.integers(0, 1 << 64), st.integers(0, 1 << 64))
+def test_a_number_within_the_range_is_read(number: int, largest: int) -> None:
+    if number <= largest:
+        assert numbers.parse(str(number), largest) == numbers.parse(str(number).encode(), largest) == number
+    else:
+        with pytest.raises(ValueError, match="no number from 0"):
+            numbers.parse(str(number), largest)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.integers(max_value=0), st.integers(65536)))
+def test_what_is_no_port_is_none(value: object) -> None:
+    with pytest.raises(ValueError, match="no port"):
+        numbers.port(value)
+
+
+def test_a_port_is_one() -> None:
+    assert [numbers.port(port) for port in (1, 80, 65535)] == [1, 80, 65535]
