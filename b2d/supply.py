@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from b2d.errors import ConfigError
 from b2d.files import private_folder, refuse_anothers
 from b2d.images import Images
 from b2d.layout import Home
@@ -22,6 +23,7 @@ class Supply:
     home: Home
     mirror: str
     reporter: Reporter
+    allow_expired: bool = False  # take what may lack security updates, this once
 
     @property
     def images(self) -> Images:
@@ -33,6 +35,8 @@ class Supply:
         refuse_anothers(self.home.root)
         if source == DEBIAN:
             return self._build()
+        if self.allow_expired:
+            raise ConfigError(f"--allow-expired is of the source debian, and this is {source}", hint="b2d download")
         if is_file(source):
             return self.images.adopt(Path(source), source)
         return self._download(self._release(source), source)
@@ -68,7 +72,15 @@ class Supply:
         from b2d.image.build import BuildRequest, assemble, gather
 
         with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
-            request = BuildRequest("amd64", self.mirror, self.home.cache, Path(folder) / "b2d.iso")
+            request = BuildRequest(
+                "amd64",
+                self.mirror,
+                self.home.cache,
+                Path(folder) / "b2d.iso",
+                dates=self.home.suite_dates,
+                kept=kept_iso(self.images),
+                allow_expired=self.allow_expired,
+            )
             gathered = gather(request, self.reporter)
             made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
             if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
@@ -116,3 +128,9 @@ class Supply:
         """The kept one as the newest of `source`, whose newest may be another by now, or none."""
         newest = self.images.find(source)
         return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)
+
+
+def kept_iso(images: Images) -> Path | None:
+    """Return the ISO of the newest kept image of Debian's packages."""
+    kept = images.find(DEBIAN)
+    return kept.iso if kept is not None else None
