@@ -1,8 +1,9 @@
 """What every command has in common: its options, its help, what it says, and the app that its options make."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from b2d.cli.narrow import Narrow
 from b2d.errors import B2dError, ConfigError
 from b2d.profile import SWITCHES, VALUED
+from b2d.reporting.safe_text import json_text, many_lines, one_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from b2d.ports import Reporter
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
-# what a terminal would obey, were it in a name or in something that a guest said; of lines only their ends are left
-OBEYED = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
 NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls", "dir"})
 
 
@@ -240,15 +240,15 @@ def answer(document: object, text: str = "") -> None:
     """The answer of a verb, once: the document where JSON was asked for, else the text, which may be none."""
     if in_json():
         answer_json(document)
-    elif text:
-        write(text + "\n")
+    elif text:  # for programs byte for byte, which a path may need
+        write((many_lines(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def answer_json(document: object) -> None:
-    """Answer in JSON."""
+    """Answer in JSON, in which no character is one that a terminal obeys."""
     import json
 
-    write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+    write(json_text(json.dumps(document, indent=2, default=str, ensure_ascii=False)) + "\n")
 
 
 def write(text: str) -> None:
@@ -260,14 +260,6 @@ def write(text: str) -> None:
         raise
     except OSError as error:
         raise B2dError(f"the answer cannot be written: {error.strerror}") from error
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """In columns, each as wide as its widest cell; the first row is the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def say(text: str) -> None:
@@ -286,7 +278,16 @@ def ask(what: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Say on stderr what went wrong. That nobody can hear it changes nothing."""
+    """Say on stderr what went wrong, in one line. That nobody can hear it changes nothing."""
+    _complain(one_line(text))
+
+
+def complain_at_length(text: str) -> None:
+    """Say on stderr what another program said, in its lines, which are set off so that none passes for b2d's."""
+    _complain(indent(many_lines(text), "     "))
+
+
+def _complain(text: str) -> None:
     with suppress(OSError):
-        sys.stderr.write(text.translate(OBEYED) + "\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, say, table
+from b2d.cli.command import Command, Commands, answer, app, say
+from b2d.reporting.table import table
 
 if TYPE_CHECKING:
     from b2d.disk import Disk

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, say, table, values
+from b2d.cli.command import Command, Commands, answer, app, say, values
 from b2d.errors import B2dError
+from b2d.reporting.table import table
 
 if TYPE_CHECKING:
     from b2d.model import Image

@@ -2,7 +2,8 @@
 
 import click
 
-from b2d.cli.command import Command, answer, app, say, table
+from b2d.cli.command import Command, answer, app, say
+from b2d.reporting.table import table
 
 
 @click.command(cls=Command, example="b2d ports")

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, ask, say, table
+from b2d.cli.command import Command, Commands, answer, app, ask, say
+from b2d.reporting.table import table
 
 if TYPE_CHECKING:
     from b2d.model import Snapshot
