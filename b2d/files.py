@@ -141,6 +141,17 @@ def refuse_anothers(home: Path) -> None:
     raise ConfigError(f"{home} belongs to another user (uid {owner}), and can only be looked at", hint=hint)
 
 
+def is_own(path: Path, home: Path) -> bool:
+    """True for a regular file or folder of this user's in `home`, and for `home` itself; a link is neither."""
+    try:
+        seen = path.lstat()
+        inside = path == home or path.parent.resolve().is_relative_to(home.resolve())
+    except OSError:
+        return False
+    owned = not hasattr(os, "geteuid") or seen.st_uid == os.geteuid()
+    return inside and owned and (stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode))
+
+
 def remove_whatever(path: Path) -> None:
     """Remove the file, link or folder with all that is in it; none there: nothing. Raises OSError."""
     if path.is_dir() and not path.is_symlink():

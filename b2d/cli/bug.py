@@ -10,8 +10,9 @@ from pathlib import Path
 
 from b2d import __version__, config
 from b2d.errors import B2dError
-from b2d.files import private_folder
+from b2d.files import private_folder, refuse_anothers
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # none on Windows
 LOG_LIMIT = 1 << 20  # bytes; then another is begun, and what was before that is gone
 
 
@@ -42,10 +43,11 @@ def _logged(details: str, arguments: Sequence[str]) -> str:
     try:
         home = config.home(os.environ)
         log = home.log
+        refuse_anothers(home.root)
         private_folder(log.parent)
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(home.older_log)
-        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINK, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(f"{head}\n{details}\n")
     except (OSError, B2dError):  # no place for it

@@ -2,8 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from textwrap import indent
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,8 @@ import click
 from b2d.cli.narrow import Narrow
 from b2d.errors import B2dError, ConfigError
 from b2d.profile import SWITCHES, VALUED
-from b2d.reporting.safe_text import json_text, many_lines, one_line
+from b2d.reporting.safe_text import json_text, many_lines
+from b2d.reporting.stderr import complain
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -101,14 +101,23 @@ class Context(click.Context):
 
 
 class Command(click.Command):
-    """A command with the common options, and an example below its help."""
+    """A command with the common options, and an example below its help.
+
+    One that only `looks` answers in another user's home too; every other one refuses there, whatever it would do.
+    """
 
     context_class = Context
 
-    def __init__(self, *arguments: Any, example: str, makes: bool = False, **facts: Any) -> None:
+    def __init__(self, *arguments: Any, example: str, makes: bool = False, looks: bool = False, **facts: Any) -> None:
         super().__init__(*arguments, **facts)
         self.params += [*(of_a_new_machine() if makes else []), *common()]
         self.example = example
+        self.looks = looks
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not self.looks:
+            check_writable_home(ctx)
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self.params += unlisted(args, self.params)
@@ -231,6 +240,18 @@ def environment(context: click.Context | None = None) -> dict[str, str]:
     return dict(os.environ) | ({"B2D_HOME": str(folder)} if folder else {})
 
 
+def check_writable_home(context: click.Context | None = None) -> None:
+    """Raise ConfigError in another user's home. One that is closed is told by whoever reads in it first."""
+    import os
+
+    from b2d import config
+    from b2d.files import refuse_anothers
+
+    root = config.home(environment(context)).root
+    if os.access(root, os.R_OK | os.X_OK):
+        refuse_anothers(root)
+
+
 def in_json() -> bool:
     """True when this command line asks for JSON."""
     return bool(given(click.get_current_context()).get("as_json"))
@@ -275,19 +296,3 @@ def ask(what: str) -> None:
     say(what)
     if not click.confirm("go on?", err=True):
         raise B2dError("nothing was done")
-
-
-def complain(text: str) -> None:
-    """Say on stderr what went wrong, in one line. That nobody can hear it changes nothing."""
-    _complain(one_line(text))
-
-
-def complain_at_length(text: str) -> None:
-    """Say on stderr what another program said, in its lines, which are set off so that none passes for b2d's."""
-    _complain(indent(many_lines(text), "     "))
-
-
-def _complain(text: str) -> None:
-    with suppress(OSError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()

@@ -26,7 +26,7 @@ def disk() -> None:
     """What the machine's data takes; make it larger, or give room back."""
 
 
-@disk.command(cls=Command, example="b2d disk show --json")
+@disk.command(cls=Command, looks=True, example="b2d disk show --json")
 def show() -> None:
     """What it takes, in the guest and on this host."""
     from dataclasses import asdict

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from b2d.model import Image
 
 
-@click.command("list", cls=Command, example="b2d list --json")
+@click.command("list", cls=Command, looks=True, example="b2d list --json")
 def list_machines() -> None:
     """All machines of this home."""
     it = app()
@@ -96,7 +96,7 @@ def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool
     answer({"path": path, "version": version, "size": size}, str(path))
 
 
-@iso.command("list", cls=Command, example="b2d iso list")
+@iso.command("list", cls=Command, looks=True, example="b2d iso list")
 def list_images() -> None:
     """The images that are kept, the newest first."""
     from dataclasses import asdict
@@ -114,7 +114,7 @@ def _suites(image: "Image") -> str:
     return (", ".join(image.lacks) or "all") if image.suites else ""
 
 
-@click.command(cls=Command, example="b2d version")
+@click.command(cls=Command, looks=True, example="b2d version")
 def version() -> None:
     """The version of this program."""
     from b2d import __version__

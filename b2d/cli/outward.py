@@ -27,6 +27,7 @@ def ssh_config(host: str | None) -> None:
 
 @click.command(
     cls=Command,
+    looks=True,
     example="b2d run -- docker compose up -d",
     context_settings={"allow_interspersed_args": False},
 )

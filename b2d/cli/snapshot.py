@@ -26,7 +26,7 @@ def create(name: str) -> None:
     answer(_told(made))
 
 
-@snapshot.command("list", cls=Command, example="b2d snapshot list --json")
+@snapshot.command("list", cls=Command, looks=True, example="b2d snapshot list --json")
 def list_snapshots() -> None:
     """All of the machine's, the oldest first."""
     from datetime import datetime

@@ -41,7 +41,9 @@ def _unfinished(where: Home) -> Iterator[Path]:
     for folder, pattern in patterns:
         with suppress(OSError):  # it may not be looked into
             found |= dict.fromkeys(sorted(folder.glob(pattern)))
-    return (path for path in found if not path.name.endswith(".lock"))
+    inside = where.root.resolve()
+    # a machine's folder may be a link: what lies elsewhere may be anybody's
+    return (path for path in found if not path.name.endswith(".lock") and path.parent.resolve().is_relative_to(inside))
 
 
 def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]) -> Finding:

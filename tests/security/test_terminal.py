@@ -61,7 +61,7 @@ def raising(error: Exception) -> Callable[..., object]:
 
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])
 def test_ports(show: Show, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    rows = [Place(name, 80, "tcp", "127.0.59.103", 80, name), Place("web", 81, "tcp", "127.0.59.103", 81, "open")]
+    rows = [Place(name, "tcp", 80, "127.0.59.103", 80, name), Place("web", "tcp", 81, "127.0.59.103", 81, "open")]
     monkeypatch.setattr("b2d.about.ports", lambda _app: rows)
     _, out, _ = show("ports")
     assert len(out.splitlines()) == 3 and len(out) < 10_000
