@@ -51,7 +51,7 @@ ARGUMENTS = (
     ),
     re.compile(r"(?P<name>\b(?:machine|login)\s+\S{1,200}\s+password\s+)(?P<quote>)\S+", re.IGNORECASE),
     re.compile(r"(?P<name>^[\w.*\-]{1,200}:(?:\d{4,5}|\*):[^:\s]{1,100}:[^:\s]{1,100}:)(?P<quote>)\S+", re.MULTILINE),
-    re.compile(rf"(?P<name><[^<>\s]{{0,60}}{WORD}[^<>]{{0,60}}>)(?P<quote>)[^<]+", re.IGNORECASE),
+    re.compile(rf"(?P<name><(?!/)[^<>\s]{{0,60}}{WORD}[^<>]{{0,60}}>)(?P<quote>)[^<]+", re.IGNORECASE),
     re.compile(r"(?P<name>\bbearer\s+)(?P<quote>)[\w\-.~+/]{16,}=*", re.IGNORECASE),
     re.compile(r"(?P<name>\bPrivate-Lines: \d+\n)(?P<quote>)(?:[A-Za-z0-9+/=]+\n?)+"),  # PuTTY's keys
     re.compile(r"(?P<name>\b(?:hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/))(?P<quote>)[\w/\-]+"),
