@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError
-from b2d.files import write_whole
+from b2d.files import refusals_told, write_whole
 from b2d.layout import MachinePaths
 
 if TYPE_CHECKING:
@@ -27,10 +27,30 @@ def ensure_client(paths: MachinePaths) -> None:
 
 def ensure_host(paths: MachinePaths) -> None:
     """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
-    key = _ensure(paths.host_key)
-    line = f"{alias(paths)} ".encode() + _public(key, "")
+    line = _known_host(paths, _ensure(paths.host_key))
     if not paths.known_hosts.exists() or paths.known_hosts.read_bytes() != line:
         write_whole(paths.known_hosts, line)
+
+
+def ensure_known(paths: MachinePaths) -> None:
+    """Write known_hosts, where it is missing, from the guest's own key: whoever answers is never believed.
+
+    Raises B2dError where that key is missing too.
+    """
+    if paths.known_hosts.exists():
+        return
+    if not paths.host_key.exists():
+        raise B2dError(
+            f"{paths.host_key} and {paths.known_hosts} are gone, and without them nobody knows the guest's host key",
+            hint=f"b2d restart --vm {paths.folder.name}",
+        )
+    with refusals_told(paths.known_hosts):
+        write_whole(paths.known_hosts, _known_host(paths, _load(paths.host_key)))
+
+
+def _known_host(paths: MachinePaths, key: "Ed25519PrivateKey") -> bytes:
+    """Return the line of known_hosts."""
+    return f"{alias(paths)} ".encode() + _public(key, "")
 
 
 def _ensure(path: Path) -> "Ed25519PrivateKey":
