@@ -33,7 +33,8 @@ def json_text(text: str) -> str:
     """
     if text.isascii() and "\x7f" not in text:
         return text
-    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+    whole = _decoded(text, "surrogateescape")
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in whole)
 
 
 def _escaped(char: str) -> str:
@@ -42,9 +43,9 @@ def _escaped(char: str) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
-def _decoded(text: str) -> str:
+def _decoded(text: str, errors: str = "replace") -> str:
     """Return text whose letters Python took for single bytes, as it does with paths where the locale is ASCII."""
     try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", errors)
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return text

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
+from b2d.cli import tree
 from b2d.errors import B2dError, DownloadFailed
 from b2d.image.build import BuildRequest
 from b2d.image.freshness import StaleIndex
@@ -144,7 +145,7 @@ def test_a_package_that_is_older_than_in_the_kept_image_is_refused(person: Perso
 def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, tmp_path: Path) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with served(LocalDebian()) as other:
-        other.key = person.debian.key
+        other.key, other.made = person.debian.key, person.debian.made
         publish(other)
         mirrors = RECIPE.replace("mirrors = []", f"mirrors = {[person.debian.url, other.url]}")
         (tmp_path / "iso" / "image.toml").write_text(mirrors)
@@ -171,6 +172,40 @@ def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -
             ("trixie-security", "expired"),
         ]
         assert {one["date"] for one in told} == {f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def test_it_is_said_by_the_verbs(
+    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("B2D_HOME", str(person.home.root))
+    monkeypatch.setenv("B2D_MIRROR", person.debian.url)
+    monkeypatch.setenv("B2D_DRIVER", "qemu")
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        return tree._run(list(words)), *capsys.readouterr()
+
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    for verb in ("download", "iso build"):
+        code, out, err = typed(*verb.split())
+        assert (code, out) == (7, "")
+        assert f"b2d {verb} --allow-expired" in err
+        code, out, err = typed(*verb.split(), "--allow-expired")
+        assert code == 0, err
+    day = f"{person.debian.made:%Y-%m-%d}"
+    assert f"{day}  trixie-security expired" in typed("iso", "list")[1].splitlines()[1]
+    told = json.loads(typed("iso", "list", "--json")[1])[0]["suites"]
+    assert {"name": "trixie-security", "date": f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}", "state": "expired"} in told
+    code, out, _ = typed("doctor")
+    assert f"of {day}, may lack security updates: trixie-security expired" in out
+    person.debian.publish("trixie-security", date=NOW + DAY / 24)
+    assert typed("download")[0] == 0
+    assert typed("iso", "list")[1].splitlines()[1].endswith("  all")
+    assert "from all suites as of" in typed("doctor")[1]
+    found = {one["name"]: one for one in json.loads(typed("doctor", "--json")[1])}
+    assert found["debian image"]["verdict"] == "good"
+    code, _, err = typed("download", "boot2docker", "--allow-expired")
+    assert code == 2 and "--allow-expired" in err
 
 
 def test_an_image_that_lacked_a_suite_is_built_again_once_it_is_there(person: Person) -> None:

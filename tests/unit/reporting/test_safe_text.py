@@ -62,3 +62,4 @@ def test_json_stays_what_it_was_and_no_terminal_obeys_it(document: object) -> No
 
 def test_json_keeps_letters_and_escapes_the_rest() -> None:
     assert json_text('"grüße \x7f\x9b\u202e\U000e0001\udcff"') == '"grüße \\u007f\\u009b\\u202e\\udb40\\udc01\\udcff"'
+    assert json_text('"\udcc3\udcbc \udcff"') == '"ü \\udcff"'
