@@ -44,12 +44,17 @@ def _click() -> int:
         from b2d.cli.tree import main as click_main
     except ImportError as error:
         again = "in the checkout of this program: pip install --force-reinstall ."
-        sys.stderr.write(f"b2d: this installation is not whole: {error}\n     try: {again}\n")
+        sys.stderr.write(f"b2d: this installation is not whole: {_one_line(error)}\n     try: {again}\n")
         return 1
     except Exception as error:  # noqa: BLE001  a library that is another than it should be may raise anything
-        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {_one_line(error)}\n")
         return 1
     return click_main()
+
+
+def _one_line(error: Exception) -> str:
+    """What it says, for a terminal: with nothing of b2d loaded, some of which is what is missing."""
+    return ascii(str(error))[1:-1]
 
 
 def _collect_seldom() -> None:

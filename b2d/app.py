@@ -57,9 +57,13 @@ class App:
     @property
     def supply(self) -> "Supply":
         """Where its images come from."""
+        return self.supplies()
+
+    def supplies(self, *, allow_expired: bool = False) -> "Supply":
+        """Where its images come from; `allow_expired` takes indexes of Debian's archive that are not fresh."""
         from b2d.supply import Supply
 
-        return Supply(self.home, self.settings.mirror, self.reporter)
+        return Supply(self.home, self.settings.mirror, self.reporter, allow_expired)
 
     def machine(self, name: str = "") -> "Machine":
         """The machine of that name, by default the one that the settings name. It need not exist."""
@@ -124,12 +128,26 @@ class App:
         self.driver(spec).check()  # before minutes are spent on an image
         return replace(spec, image=self.supply.first(source).sha256)
 
-    def build_iso(self, architecture: str, output: Path) -> str:
+    def build_iso(self, architecture: str, output: Path, *, allow_expired: bool = False) -> str:
         """Assemble b2d's own image at `output`; its version."""
         from b2d.image.build import BuildRequest, build
+        from b2d.image.freshness import StaleIndex
+        from b2d.supply import kept_iso
 
-        request = BuildRequest(architecture, self.settings.mirror, self.home.cache, output)
-        built = build(request, self.reporter)
+        request = BuildRequest(
+            architecture,
+            self.settings.mirror,
+            self.home.cache,
+            output,
+            dates=self.home.suite_dates,
+            kept=kept_iso(self.images),
+            allow_expired=allow_expired,
+        )
+        try:
+            built = build(request, self.reporter)
+        except StaleIndex as error:
+            error.hint = error.hint.replace("b2d download", "b2d iso build")
+            raise
         output.chmod(0o644)  # for whoever it was made for
         return built.version
 

@@ -49,7 +49,9 @@ def of(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str 
     """The machine's, on this system."""
     name, mark = paths.folder.name, f"b2d: {paths.folder}"
     b2d = [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(home.root), "--vm", name]
-    start, path = [*b2d, "up"], {"PATH": environ.get("PATH", os.defpath)}  # the hypervisor may lie anywhere
+    kept, left_out = login_text.sound_path(environ.get("PATH", os.defpath))
+    start, path = [*b2d, "up"], {"PATH": kept}  # the hypervisor may lie anywhere
+    unsound = tuple(f"left out of its PATH, as it is no plain text: {entry!r}" for entry in left_out)
     if system == "win32":
         mark = "b2d-" + hashlib.sha256(os.fsencode(paths.folder)).hexdigest()  # schtasks answers in some code page
         user = f"{environ.get('USERDOMAIN', '')}\\{environ.get('USERNAME', '')}"
@@ -58,9 +60,9 @@ def of(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str 
     if system == "darwin":
         label = f"b2d.{name}"
         content = login_text.plist(label, mark, start, path)
-        return Agent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content)
+        return Agent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content, unsound)
     units = Path(environ.get("XDG_CONFIG_HOME") or person / ".config") / "systemd" / "user"
-    return Unit(units / f"b2d-{name}.service", mark, login_text.unit(mark, start, [*b2d, "stop"], path))
+    return Unit(units / f"b2d-{name}.service", mark, login_text.unit(mark, start, [*b2d, "stop"], path), unsound)
 
 
 def forgotten(paths: MachinePaths, home: Home) -> None:
@@ -76,6 +78,7 @@ class Agent:
     path: Path
     mark: str
     content: bytes
+    more: tuple[str, ...] = ()  # remarks
 
     @property
     def where(self) -> str:
@@ -91,7 +94,7 @@ class Agent:
         return self._remove(login_text.plist_mark)
 
     def remarks(self) -> list[str]:
-        return [NO_END]
+        return [NO_END, *self.more]
 
     def _kept(self) -> bytes | None:
         try:
@@ -156,8 +159,8 @@ class Unit(Agent):
 
     def remarks(self) -> list[str]:
         if not SYSTEMD_RUNS.is_dir():
-            return ["systemd does not run here, and nothing else reads it"]
-        return [AT_BOOT]
+            return ["systemd does not run here, and nothing else reads it", *self.more]
+        return [AT_BOOT, *self.more]
 
     def _reload(self) -> None:
         """Where no session can be talked to, it is read at the next login."""

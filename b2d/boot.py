@@ -13,6 +13,7 @@ from b2d.files import write_whole
 from b2d.model import COMING_UP, MachineSpec, MachineState
 from b2d.ports import Console, Driver, Reporter, Screen
 from b2d.readiness import Ping, ping, stages, troubles
+from b2d.reporting.safe_text import many_lines
 from b2d.store import MachineStore
 from b2d.wait import wait_until
 
@@ -190,8 +191,7 @@ class _Watch:
 
     def tail(self) -> str:
         """The last lines of its console, without what a terminal would obey."""
-        printable = "".join(sign for sign in self._text if sign.isprintable() or sign in "\n\t")
-        return "\n".join(printable.rstrip().split("\n")[-TAIL_LINES:])
+        return "\n".join(many_lines(self._text).rstrip().split("\n")[-TAIL_LINES:])
 
     def _listen(self) -> None:
         text = self._driver.console() if isinstance(self._driver, Console) else ""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from b2d.reporting.safe_text import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 NARROW = 60  # columns; a bar with all its figures needs more
 SPINNER_PER_S = 8
-LIMIT = 1000  # signs of one line: what is quoted from elsewhere may be anything
 
 
 def choose(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter":
@@ -26,12 +27,6 @@ def choose(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter
     return RichReporter(stderr, colour=not environ.get("NO_COLOR"))
 
 
-def printable(text: str) -> str:
-    """One line of `text` that no terminal obeys: what a guest or a server said may hold anything."""
-    line = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)[:LIMIT]
-
-
 class PlainReporter:
     """One plain line for each thing, when it is over; no control characters: a log file stays readable."""
 
@@ -41,7 +36,7 @@ class PlainReporter:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        text, begin = printable(text), self._clock()
+        text, begin = one_line(text), self._clock()
         try:
             yield
         except BaseException:
@@ -55,10 +50,10 @@ class PlainReporter:
             yield _Unseen()
 
     def note(self, text: str) -> None:
-        self._line(printable(text))
+        self._line(one_line(text))
 
     def warn(self, text: str) -> None:
-        self._line(f"warning: {printable(text)}")
+        self._line(f"warning: {one_line(text)}")
 
     def _line(self, text: str) -> None:
         _write(self._stream, text + "\n")
@@ -82,7 +77,7 @@ class QuietReporter:
         """Nothing."""
 
     def warn(self, text: str) -> None:
-        _write(self._stream, f"warning: {printable(text)}\n")
+        _write(self._stream, f"warning: {one_line(text)}\n")
 
 
 class RichReporter:
@@ -101,19 +96,19 @@ class RichReporter:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        with self._shown(printable(text), None):
+        with self._shown(one_line(text), None):
             yield
 
     @contextmanager
     def progress(self, text: str, total: int) -> "Iterator[Progress]":
-        with self._shown(printable(text), total) as (bars, task):
+        with self._shown(one_line(text), total) as (bars, task):
             yield _Bar(bars, task)
 
     def note(self, text: str) -> None:
-        self._say("•", "cyan", printable(text))
+        self._say("•", "cyan", one_line(text))
 
     def warn(self, text: str) -> None:
-        self._say("!", "yellow", printable(text))
+        self._say("!", "yellow", one_line(text))
 
     @contextmanager
     def _shown(self, text: str, total: int | None) -> "Iterator[tuple[Bars, TaskID]]":

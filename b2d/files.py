@@ -149,6 +149,17 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_own(path: Path, home: Path) -> bool:
+    """True for a regular file or folder of this user's in `home`, and for `home` itself; a link is neither."""
+    try:
+        seen = path.lstat()
+        inside = path == home or path.parent.resolve().is_relative_to(home.resolve())
+    except OSError:
+        return False
+    owned = not hasattr(os, "geteuid") or seen.st_uid == os.geteuid()
+    return inside and owned and (stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode))
+
+
 def open_to_write(path: Path, how: int = os.O_APPEND) -> int:
     """Open a file for writing at its end, or anew (O_TRUNC), for its owner alone; return the descriptor.
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
 from b2d.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
-from b2d.formats import json_text
+from b2d.formats import json_text, suites
 from b2d.image_files import Content, Part, Stamp
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
-from b2d.model import Extent, Image
+from b2d.model import Extent, Image, Suite
 
 FORMAT = 2
 LOCK_WAIT_S = 120.0  # to take in an image takes seconds
@@ -35,6 +35,7 @@ class Facts:
     arguments: str = ""
     root: Extent | None = None
     stored: Part | None = None
+    suites: tuple[Suite, ...] = ()
     format: int = field(default=FORMAT)
 
 
@@ -145,7 +146,7 @@ class Images:
             content = image_files.unpack(paths)
             version, sources = content.version or label or sha256[:12], known.sources if known else {}
             bare = Facts(version, paths.iso.stat().st_size, {**sources, source: time.time()})
-            facts = _with_content(bare, content)
+            facts = replace(_with_content(bare, content), suites=suites.of_iso(paths.iso))
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
             write_whole(paths.checked, json.dumps(stamps).encode())
@@ -182,6 +183,7 @@ class Images:
             kernel_arguments=facts.arguments,
             root=facts.root,
             stored=paths.stored if facts.stored else None,
+            suites=facts.suites,
         )
 
     def _bring_in(self, iso: Path, bring: Callable[[Path, Path], str]) -> str:
@@ -292,6 +294,7 @@ def _read_facts(paths: ImagePaths) -> Facts | None:
             arguments=str(kept["arguments"]),
             root=Extent(**kept["root"]) if kept["root"] else None,
             stored=Part(**kept["stored"]) if kept["stored"] else None,
+            suites=suites.of_json(kept.get("suites", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

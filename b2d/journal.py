@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from b2d.reporting.safe_text import one_line
+
 if TYPE_CHECKING:
     import logging
 
@@ -16,7 +18,7 @@ class Journal:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        begin = time.monotonic()
+        text, begin = one_line(text), time.monotonic()
         try:
             yield
         except BaseException:
@@ -30,10 +32,10 @@ class Journal:
             yield _Unseen()
 
     def note(self, text: str) -> None:
-        _log().info("%s", text)
+        _log().info("%s", one_line(text))
 
     def warn(self, text: str) -> None:
-        _log().warning("%s", text)
+        _log().warning("%s", one_line(text))
 
 
 class _Unseen:

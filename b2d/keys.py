@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError
-from b2d.files import FileTooLargeError, NotRegularFileError, read_bounded, write_whole
+from b2d.files import FileTooLargeError, NotRegularFileError, is_regular, read_bounded, refusals_told, write_whole
 from b2d.layout import MachinePaths
 
 if TYPE_CHECKING:
@@ -28,7 +28,26 @@ def ensure_client(paths: MachinePaths) -> None:
 
 def ensure_host(paths: MachinePaths) -> None:
     """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
-    key = _ensure(paths.host_key)
+    _note(paths, _ensure(paths.host_key))
+
+
+def ensure_known(paths: MachinePaths) -> None:
+    """Have known_hosts hold the guest's own key, and no other: whoever answers is never believed.
+
+    Raises B2dError where nobody knows that key any more.
+    """
+    if is_regular(paths.host_key):
+        with refusals_told(paths.known_hosts):
+            _note(paths, _load(paths.host_key))
+    elif not is_regular(paths.known_hosts):
+        raise B2dError(
+            f"{paths.host_key} and {paths.known_hosts} are gone, and without them nobody knows the guest's host key",
+            hint=f"b2d restart --vm {paths.folder.name}",
+        )
+
+
+def _note(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
+    """Write known_hosts unless it is so already."""
     line = f"{alias(paths)} ".encode() + _public(key, "")
     if not _holds(paths.known_hosts, line):
         write_whole(paths.known_hosts, line)

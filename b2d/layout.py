@@ -270,6 +270,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def suite_dates(self) -> Path:
+        """The newest Date that was seen of each suite of Debian's archive: without it an old index counts as new."""
+        return self.root / "suites.json"
+
+    @property
     def last_build(self) -> Path:
         """What b2d's own image was last made of, and its hash."""
         return self.cache / "debian.last"

@@ -1,17 +1,48 @@
 """What starts a program at login, as systemd, launchd and Windows write it."""
 
+import os
 import plistlib
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 from xml.parsers.expat import ExpatError
+
+from b2d.errors import ConfigError
 
 TASKS = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 STOP_S = 180  # that a machine may take to power off; then its power is cut anyway
 
 
+def check(texts: Iterable[str]) -> None:
+    """Raise ConfigError for a line break or another control character: it would begin a line of its own in a unit."""
+    for text in texts:
+        if not is_sound(text):
+            raise ConfigError(
+                f"{text!r} holds a control character, and cannot be started at login", hint="b2d --dir FOLDER"
+            )
+
+
+def is_sound(text: str) -> bool:
+    """True for text without control characters."""
+    return not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)
+
+
+def sound_path(path: str) -> tuple[str, list[str]]:
+    """Split the entries of PATH into those that a login item can hold, joined again, and the others.
+
+    Others hold control characters, or bytes that are no UTF-8, for which systemd and launchd pass over the whole.
+    """
+    entries = path.split(os.pathsep)
+    kept = [entry for entry in entries if is_sound(entry) and not any("\ud800" <= char <= "\udfff" for char in entry)]
+    return os.pathsep.join(kept), [entry for entry in entries if entry not in kept]
+
+
 def unit(mark: str, start: Sequence[str], stop: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """A service (systemd.service(5)) that is on from the end of `start` on, with all that it left running."""
+    """A service (systemd.service(5)) that is on from the end of `start` on, with all that it left running.
+
+    Raises ConfigError for what no unit can hold; so do the two below.
+    """
+    check([mark, *start, *stop, *environment, *environment.values()])
     lines = [
         f"# {mark}",
         "[Unit]",
@@ -48,6 +79,7 @@ def _plain(text: str) -> str:
 
 def plist(label: str, mark: str, start: Sequence[str], environment: Mapping[str, str]) -> bytes:
     """An agent (launchd.plist(5)) that leaves running what it started; launchd has nothing for the end of a session."""
+    check([mark, *start, *environment, *environment.values()])
     return plistlib.dumps(
         {
             "Label": label,
@@ -77,6 +109,7 @@ def unit_mark(content: bytes) -> str:
 
 def task(mark: str, user: str, start: Sequence[str]) -> bytes:
     """A task (Task Scheduler 1.2) for the person who makes it, at each login; Windows has nothing for its end."""
+    check([mark, user, *start])
     ElementTree.register_namespace("", TASKS)
     root = ElementTree.Element(f"{{{TASKS}}}Task", version="1.2")
     for path, text in (

@@ -1,7 +1,6 @@
 """What was written down: all of a file or its end, and what comes; for a terminal without what that would obey."""
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -9,13 +8,13 @@ from pathlib import Path
 
 from b2d.errors import OutOfTime
 from b2d.files import open_regular, refusals_told
+from b2d.reporting.safe_text import many_lines
 from b2d.wait import wait_until
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
 LIMIT = 64 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
 INTERVAL_S = 0.1
 LOOK_S = 3600.0  # one of many: who follows ends it
-SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 
 def tail(content: bytes, lines: int | None) -> bytes:
@@ -32,8 +31,7 @@ def read(path: Path, lines: int | None) -> bytes:
 
 def plain(content: bytes) -> str:
     """Text as a terminal may have it: it moves nothing, colours nothing, and answers nothing."""
-    text = SEQUENCE.sub("", content.decode("utf-8", "replace"))
-    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
+    return many_lines(content.decode("utf-8", "replace"))
 
 
 def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_up: Callable[[], bool]) -> None:

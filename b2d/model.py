@@ -139,6 +139,24 @@ class Extent:
     size: int
 
 
+class SuiteState(StrEnum):
+    """How recent the index of a suite was when an image was built."""
+
+    CURRENT = "current"
+    EXPIRED = "expired"
+    OLDER = "older"  # than one that was seen before
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A suite of Debian's archive as an image was built from it."""
+
+    name: str  # its codename, such as trixie-security
+    date: str  # of its index, ISO 8601 in UTC; "" where it is missing
+    state: SuiteState
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """A kept ISO: what it is, and how to boot it without a boot loader where that is known."""
@@ -153,11 +171,22 @@ class Image:
     kernel_arguments: str = ""
     stored: Path | None = None  # the same ISO with nothing in it compressed
     root: Extent | None = None  # the squashfs in `medium`
+    suites: tuple[Suite, ...] = ()  # that it was built from, where it says so
 
     @property
     def medium(self) -> Path:
         """The ISO to give to a machine."""
         return self.stored or self.iso
+
+    @property
+    def date(self) -> str:
+        """The date of what it was built from, YYYY-MM-DD; "" where it does not say so."""
+        return max((suite.date for suite in self.suites), default="")[:10]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The suites whose newest packages it may not have, each with the reason."""
+        return tuple(f"{one.name} {one.state}" for one in self.suites if one.state != SuiteState.CURRENT)
 
     @property
     def boots_directly(self) -> bool:

@@ -13,7 +13,7 @@ NO_NAMES = frozenset(
 
 WORD = (
     r"(?:pass(?:word|wd|phrase)|(?<![a-z])pass(?![a-z])|secret|token|credential|auth(?!orit)|cookie|signature"
-    r"|(?:api|access|private|secret|license)[-_]?key)"
+    r"|(?:api|access|private|secret|license|account)[-_]?key|(?<=[a-z]_)pwd|(?<=;)pwd|requirepass)"
 )
 NAME = re.compile(WORD, re.IGNORECASE)
 PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----(?:.{0,20000}?-----END [A-Z0-9 ]+-----|[A-Za-z0-9+/=\s\\]*)", re.DOTALL)
@@ -35,9 +35,48 @@ TYPED = re.compile(
     rf"(?P<name>(?<!\S)--?[\w\-]{{0,60}}{WORD}[\w\-]{{0,60}} )(?:(?P<quote>[\"'])[^\"']*[\"']|\S+)", re.IGNORECASE
 )
 HEADER = re.compile(r"(?P<name>(?:cookie|authorization)\s*:\s*)(?P<quote>)[^\r\n\"']+", re.IGNORECASE)
+# Passwords that programs take without a name: curl -u, mysql -p, docker login -p, sshpass -p, redis-cli -a, ~/.netrc
+# and ~/.pgpass (netrc(5), libpq). A pair of numbers is a user and a group, or two ports.
+ARGUMENTS = (
+    re.compile(
+        r"(?P<name>(?<!\S)(?:-u|--user|-U|--proxy-user)(?:[ =]|(?=\S))[\"']?)(?P<quote>)"
+        r"(?!\d{1,10}:\d)[^\s:\"']{1,200}:[^\s\"']+"
+    ),
+    re.compile(
+        r"(?P<name>\b(?:mysql|mariadb)[\w\-]{0,20}\s(?:[^\n|;&]{0,500}?\s)?-p)(?P<quote>[\"']?)[^\s\"']+(?P=quote)"
+    ),
+    re.compile(
+        r"(?P<name>\b(?:login|sshpass|htpasswd|redis-cli)\s(?:[^\n|;&]{0,500}?\s)?-[pa] ?)"
+        r"(?P<quote>[\"']?)[^\s\"']+(?P=quote)"
+    ),
+    re.compile(r"(?P<name>\b(?:machine|login)\s+\S{1,200}\s+password\s+)(?P<quote>)\S+", re.IGNORECASE),
+    re.compile(r"(?P<name>^[\w.*\-]{1,200}:(?:\d{4,5}|\*):[^:\s]{1,100}:[^:\s]{1,100}:)(?P<quote>)\S+", re.MULTILINE),
+    re.compile(rf"(?P<name><(?!/)[^<>\s]{{0,60}}{WORD}[^<>]{{0,60}}>)(?P<quote>)[^<]+", re.IGNORECASE),
+    re.compile(r"(?P<name>\bbearer\s+)(?P<quote>)[\w\-.~+/]{16,}=*", re.IGNORECASE),
+    re.compile(r"(?P<name>\bPrivate-Lines: \d+\n)(?P<quote>)(?:[A-Za-z0-9+/=]+\n?)+"),  # PuTTY's keys
+    re.compile(r"(?P<name>\b(?:hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/))(?P<quote>)[\w/\-]+"),
+)
+# What tokens look like, as those who give them out document it, mostly so that scanners find them.
 TOKEN = re.compile(
-    r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w\-]{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abpors]-[\w\-]{10,}"
-    r"|dckr_[a-z]+_[\w\-]{16,}|npm_\w{20,}|eyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*)"
+    r"(?:(?<![A-Za-z0-9])(?:"
+    r"gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[\w\-]{16,}|GR1348941[\w\-]{20}"
+    r"|(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}"
+    r"|xox[abeoprs]-[\w\-]{10,}|xapp-\d-[\w\-]{10,}"
+    r"|dckr_[a-z]+_[\w\-]{16,}|npm_\w{20,}|pypi-[\w\-]{16,}|rubygems_[0-9a-f]{32,}"
+    r"|(?=[\w\-]{0,300}\d)sk-[\w\-]{16,}|(?:hf|gsk|r8)_[A-Za-z0-9]{20,}|pplx-[A-Za-z0-9]{32,}|xai-[A-Za-z0-9]{32,}"
+    r"|AIza[\w\-]{30,}|ya29\.[\w\-]{16,}|GOCSPX-[\w\-]{20,}|1//0[\w\-]{20,}"
+    r"|[srp]k_(?:live|test)_\w{10,}|whsec_[\w+/=]{16,}"
+    r"|do[opr]_v1_[0-9a-f]{32,}|dapi[0-9a-f]{32}|glsa_\w{20,}|glc_[\w+/=]{20,}"
+    r"|SK[0-9a-f]{32}|SG\.[\w\-]{16,}\.[\w\-]{16,}|key-[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}"
+    r"|\w{3}[78]Q~[\w~.\-]{31,}|sq0[a-z]{3}-[\w\-]{20,}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}"
+    r"|hv[sbr]\.[\w\-]{20,}|[A-Za-z0-9]{14}\.atlasv1\.[\w\-]{40,}|lin_api_[A-Za-z0-9]{20,}|ntn_[A-Za-z0-9]{20,}"
+    r"|secret_[A-Za-z0-9]{40,}|dp\.[a-z]{2,5}\.[\w\-.]{20,}|pul-[0-9a-f]{40}|PMAK-[0-9a-f\-]{24,}|NRAK-[A-Z0-9]{20,}"
+    r"|HRKU-[\w\-]{30,}|tskey-[a-z]+-[\w\-]{16,}|fo1_[\w\-]{20,}|FlyV1 [\w\-]{4,}_[\w\-+/=,]{16,}"
+    r"|nfp_\w{30,}|sbp_[0-9a-f]{32,}|pscale_\w{2,5}_[\w\-.]{20,}|ATATT3[\w\-=]{20,}|ATBB\w{20,}|AKCp\w{20,}"
+    r"|sntry[su]_[\w+/=\-]{20,}|dt0[a-z]\d{2}\.[A-Z0-9]{20,}\.[A-Z0-9]{20,}|aio_\w{20,}|EAAC\w{30,}"
+    r"|pat[A-Za-z0-9]{14}\.[0-9a-f]{32,}|AGE-SECRET-KEY-1[A-Z0-9]{20,}"
+    r"|eyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*)"
+    r"|(?<!\d)\d{8,10}:AA[\w\-]{30,})"
 )
 LOGINS = (
     re.compile(r"://([^\s\"'<>/:@]*):?([^\s\"'<>]*)@"),
@@ -61,7 +100,7 @@ class Redaction:
         text = self._secrets.sub(GONE, text) if self._secrets else text
         text = QUERY.sub(rf"\1{GONE}", USER.sub(f"://{GONE}@", text))
         text = BARE_USER.sub(f"{GONE}@", text)
-        for pattern in (HEADER, OPTION, TYPED, SAID):
+        for pattern in (*ARGUMENTS, HEADER, OPTION, TYPED, SAID):
             text = pattern.sub(_without_value, text)
         text = TOKEN.sub(GONE, text)
         text = self._folders.sub("~", text) if self._folders else text

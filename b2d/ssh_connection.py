@@ -1,14 +1,13 @@
 """The way into a guest: an SSH connection by a key made here, to a host key that was known before."""
 
 import logging
-import shlex
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime, WrongState
-from b2d.keys import alias
+from b2d.keys import alias, ensure_known
 from b2d.layout import MachinePaths
 from b2d.model import GUEST_SSH_PORT, Endpoint
 from b2d.ports import Dial
@@ -103,19 +102,12 @@ def _attempt(
 
 
 def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
-    """Raise B2dError unless it is this machine's guest; an image of other origin is believed once, and pinned."""
-    from paramiko import HostKeys
-
-    known, name, path = HostKeys(), alias(paths), paths.known_hosts
-    if path.exists():
-        known = _read_hosts(path)
-    else:
-        known.add(name, key.get_name(), key)
-        known.save(str(path))
-    if not known.check(name, key):
+    """Raise B2dError unless it is this machine's guest, whose key was made here."""
+    ensure_known(paths)
+    if not _read_hosts(paths.known_hosts).check(alias(paths), key):
         raise B2dError(
             f"what answers at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key is another",
-            hint=f"b2d restart; if its image was changed on purpose, rm {shlex.quote(str(path))}",
+            hint=f"b2d restart --vm {paths.folder.name}",  # the guest gets its key with each boot
         )
 
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from b2d.errors import ConfigError
 from b2d.files import private_folder, refuse_anothers
 from b2d.images import Images
 from b2d.layout import Home
 from b2d.ports import Reporter
-from b2d.sources import BOOT2DOCKER, DEBIAN, is_file, is_releases
+from b2d.sources import BOOT2DOCKER, DEBIAN, PIN, is_file, is_releases, pinned
 
 if TYPE_CHECKING:
     from b2d.model import Image
@@ -22,6 +23,7 @@ class Supply:
     home: Home
     mirror: str
     reporter: Reporter
+    allow_expired: bool = False  # take what may lack security updates, this once
 
     @property
     def images(self) -> Images:
@@ -33,6 +35,8 @@ class Supply:
         refuse_anothers(self.home.root)
         if source == DEBIAN:
             return self._build()
+        if self.allow_expired:
+            raise ConfigError(f"--allow-expired is of the source debian, and this is {source}", hint="b2d download")
         if is_file(source):
             return self.images.adopt(Path(source), source)
         return self._download(self._release(source), source)
@@ -68,7 +72,15 @@ class Supply:
         from b2d.image.build import BuildRequest, assemble, gather
 
         with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
-            request = BuildRequest("amd64", self.mirror, self.home.cache, Path(folder) / "b2d.iso")
+            request = BuildRequest(
+                "amd64",
+                self.mirror,
+                self.home.cache,
+                Path(folder) / "b2d.iso",
+                dates=self.home.suite_dates,
+                kept=kept_iso(self.images),
+                allow_expired=self.allow_expired,
+            )
             gathered = gather(request, self.reporter)
             made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
             if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
@@ -80,16 +92,21 @@ class Supply:
         return image
 
     def _release(self, source: str) -> "Release":
-        """What is to be had from a source on the network."""
+        """What is to be had from a source on the network. Raises DownloadFailed for what nothing could verify."""
+        from dataclasses import replace
+
         from b2d import releases
 
+        check_verifiable(source)
         if source == BOOT2DOCKER and self.images.find(source) is None:
             return releases.boot2docker_release(self.home.cache, self.reporter)
         if source == BOOT2DOCKER:
             return releases.newest_release(self.home.cache)
-        if is_releases(source):
-            return releases.newest_release(self.home.cache, source)
-        return releases.Release("", source)
+        address, sha256 = pinned(source)
+        if not is_releases(address):
+            return releases.Release("", address, sha256)
+        release = releases.newest_release(self.home.cache, address)
+        return replace(release, sha256=sha256) if sha256 else release
 
     def _download(self, release: "Release", source: str) -> "Image":
         from b2d import download
@@ -116,3 +133,24 @@ class Supply:
         """The kept one as the newest of `source`, whose newest may be another by now, or none."""
         newest = self.images.find(source)
         return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)
+
+
+def check_verifiable(source: str) -> None:
+    """Raise DownloadFailed for an address by plain http without a hash: anybody on the way could send another image."""
+    from b2d.errors import DownloadFailed
+    from b2d.web import shown
+
+    if is_file(source) or source in (DEBIAN, BOOT2DOCKER):
+        return
+    address, sha256 = pinned(source)
+    if not sha256 and not address.lower().startswith("https://"):
+        raise DownloadFailed(
+            f"{shown(address)} is not https, so nothing tells whether the image that comes is the right one",
+            hint=f"give an address with https://, or the image's hash behind this one: '{shown(address)}{PIN}HASH'",
+        )
+
+
+def kept_iso(images: Images) -> Path | None:
+    """Return the ISO of the newest kept image of Debian's packages."""
+    kept = images.find(DEBIAN)
+    return kept.iso if kept is not None else None

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +28,7 @@ class LocalDebian:
         self.wrong: dict[str, Iterator[Answer]] = {}
         self.asked: list[tuple[str, str]] = []  # path, range
         self.key = Tsk.generate("Archive <archive@example.org>")
+        self.made = datetime.now(UTC).replace(microsecond=0)
         self.port = 0
 
     @property
@@ -41,9 +42,18 @@ class LocalDebian:
         return path
 
     def publish(
-        self, suite: str, *debs: Deb, codename: str = "", valid_until: datetime | None = None, key: Tsk | None = None
+        self,
+        suite: str,
+        *debs: Deb,
+        codename: str = "",
+        date: datetime | None = None,
+        valid_until: datetime | None = None,
+        key: Tsk | None = None,
     ) -> None:
-        """Put packages and a signed index into the archive; whatever the suite had is no longer in its index."""
+        """Put packages and a signed index into the archive; whatever the suite had is no longer in its index.
+
+        `date`: of the index, by default when this archive was made.
+        """
         base = "debian-security" if suite.endswith("-security") else "debian"
         self.files |= {f"/{base}/{deb.path}": deb.content for deb in debs}
         index = lzma.compress("\n".join(_stanza(deb) for deb in debs).encode())
@@ -52,7 +62,8 @@ class LocalDebian:
         self.files[f"{here}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
         expires = f"Valid-Until: {format_datetime(valid_until)}\n" if valid_until else ""
         text = (
-            f"Origin: Debian\nSuite: some\nCodename: {codename or suite}\n{expires}SHA256:\n"
+            f"Origin: Debian\nSuite: some\nCodename: {codename or suite}\n"
+            f"Date: {format_datetime(date or self.made)}\n{expires}SHA256:\n"
             f" {sha256} {len(index)} main/binary-amd64/Packages.xz\n"
         )
         self.files[f"{here}/InRelease"] = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)

@@ -134,7 +134,7 @@ def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> N
 
 def test_an_address_where_nobody_is_is_told(folder: Path) -> None:
     with pytest.raises(DownloadFailed) as caught:
-        wished(folder, image="http://127.0.0.1:1/b2d.iso")
+        wished(folder, image="https://127.0.0.1:1/b2d.iso")
     assert caught.value.exit_code == 7
     assert an_app(folder).images.all() == []
 

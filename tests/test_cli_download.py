@@ -1,5 +1,6 @@
 """`b2d download` as it is typed, at servers that misbehave: what is new comes whole, and nothing comes twice."""
 
+import hashlib
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from b2d import image_files
 from b2d.images import Images
+from b2d.layout import MachinePaths
 from b2d.store import MachineStore
 from tests.fakes import a_spec
 from tests.iso_servers import PORTAL, WebServer, says, serving
@@ -29,20 +31,23 @@ LAST = "/boot2docker/boot2docker/releases/download/v19.03.12/boot2docker.iso"
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[WebServer]:
-    with serving(tmp_path) as server:
+    """A server with TLS, whose authority `prompt` trusts."""
+    with serving(tmp_path, tls=True) as server:
         yield server
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> Iterator[WebServer]:
-    with serving(tmp_path, tls=True) as server:
+def plain(tmp_path: Path) -> Iterator[WebServer]:
+    """A server, or proxy, without TLS."""
+    with serving(tmp_path) as server:
         yield server
 
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     (tmp_path / "home").mkdir()
-    return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1"})
+    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # as iso_servers.py has it
+    return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": str(trusted)})
 
 
 def a_release(url: str, tag: str = "v19.03.12", body: str = "", **changes: object) -> dict[str, object]:
@@ -168,7 +173,7 @@ def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, pr
 
 
 def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: Path) -> None:
-    with serving(tmp_path) as web:
+    with serving(tmp_path, tls=True) as web:
         url = web.put("/a.iso", NEW)
         prompt.b2d("download", url)
     told = prompt.b2d("download", url)
@@ -282,79 +287,90 @@ def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
-    tls: WebServer, prompt: Prompt, name: str
+    web: WebServer, prompt: Prompt, name: str
 ) -> None:
-    url = tls.put("/b2d.iso", NEW)
+    url = web.put("/b2d.iso", NEW)
+    prompt.environment["SSL_CERT_FILE"] = ""
     is_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
     is_refused(prompt.b2d("download", url, **{name: "/no/such.pem"}), f"there is no /no/such.pem, which {name} names")
-    is_kept(prompt.b2d("download", url, **{name: str(tls.authority)}), "19.03.12")
+    is_kept(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
 
 
-def test_from_https_nobody_is_led_to_http(tls: WebServer, web: WebServer, prompt: Prompt) -> None:
-    plain = web.put("/b2d.iso", NEW)
-    trust = {"SSL_CERT_FILE": str(tls.authority)}
-    tls.odd["/b2d.iso"] = says(302, Location=plain)
-    is_refused(prompt.b2d("download", f"{tls.url}/b2d.iso", **trust), f"sends from https to {plain}")
-    api = tls.put(API, json.dumps([a_release(plain)]).encode())
-    is_refused(prompt.b2d("download", api, **trust), f"sends from https to {plain}")
-    assert web.asked == []
+def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
+    target = plain.put("/b2d.iso", NEW)
+    web.odd["/b2d.iso"] = says(302, Location=target)
+    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"sends from https to {target}")
+    api = web.put(API, json.dumps([a_release(target)]).encode())
+    is_refused(prompt.b2d("download", api), f"sends from https to {target}")
+    assert plain.asked == []
 
 
-def through(web: WebServer) -> dict[str, str]:
+def through(proxy: WebServer) -> dict[str, str]:
     """The environment of a company: a proxy, which is trusted by its own authority."""
-    return {"https_proxy": web.url, "http_proxy": web.url, "NO_PROXY": "", "REQUESTS_CA_BUNDLE": str(web.authority)}
+    return {
+        "https_proxy": proxy.url,
+        "http_proxy": proxy.url,
+        "NO_PROXY": "",
+        "REQUESTS_CA_BUNDLE": str(proxy.authority),
+    }
 
 
-def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(web: WebServer, prompt: Prompt) -> None:
-    web.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
-    web.put(LAST, NEW)
-    is_kept(prompt.b2d("download", "boot2docker", **through(web)), "19.03.12")
-    assert [(host, path) for host, path, _ in web.asked] == [("api.github.com:443", OFFICIAL), ("github.com:443", LAST)]
-    sent = web.sent
-    is_the_newest(prompt.b2d("download", "boot2docker", **through(web)), "19.03.12")
-    assert web.sent == sent
-    web.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
-    told = prompt.b2d("download", "boot2docker", **through(web))
+def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plain: WebServer, prompt: Prompt) -> None:
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, NEW)
+    is_kept(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert [(host, path) for host, path, _ in plain.asked] == [
+        ("api.github.com:443", OFFICIAL),
+        ("github.com:443", LAST),
+    ]
+    sent = plain.sent
+    is_the_newest(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert plain.sent == sent
+    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
+    told = prompt.b2d("download", "boot2docker", **through(plain))
     assert (told.code, len(told.err.splitlines())) == (0, 1)
     assert "api.github.com was asked too often" in told.err
 
 
-def test_where_the_releases_cannot_be_listed_the_last_is_known(web: WebServer, prompt: Prompt) -> None:
-    web.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
-    web.put(LAST, NEW)
-    told = prompt.b2d("download", "boot2docker", **through(web))
+def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
+    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
+    plain.put(LAST, NEW)
+    told = prompt.b2d("download", "boot2docker", **through(plain))
     is_kept(told, "19.03.12")
     assert "warning: the releases could not be listed, so 19.03.12 it is" in told.err
 
 
 @pytest.mark.parametrize("label", ["b2d-v19.03.12", "Boot2Docker-v19.03.12", "Boot2Bocker-v19.03.12", "Boot2Docker"])
-def test_boot2docker_is_known_by_its_label_in_all_its_forms(web: WebServer, prompt: Prompt, label: str) -> None:
-    web.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
-    web.put(LAST, an_iso(label))
-    told = prompt.b2d("download", "boot2docker", **through(web))
+def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, prompt: Prompt, label: str) -> None:
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, an_iso(label))
+    told = prompt.b2d("download", "boot2docker", **through(plain))
     is_kept(told, "19.03.12")
     assert "warning" not in told.err
 
 
 def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_told(
-    web: WebServer, prompt: Prompt
+    plain: WebServer, prompt: Prompt
 ) -> None:
-    web.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
-    web.put(LAST, an_iso("SOME_LINUX"))
-    is_refused(prompt.b2d("download", "boot2docker", **through(web)), "'SOME_LINUX'")
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, an_iso("SOME_LINUX"))
+    is_refused(prompt.b2d("download", "boot2docker", **through(plain)), "'SOME_LINUX'")
     assert kept(prompt) == []
-    web.put(LAST, OLD)
-    told = prompt.b2d("download", "boot2docker", **through(web))
+    plain.put(LAST, OLD)
+    told = prompt.b2d("download", "boot2docker", **through(plain))
     is_kept(told, "19.03.12")
     assert "warning: the ISO of release 19.03.12 says that it is 19.03.11" in told.err
 
 
-def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(web: WebServer, prompt: Prompt) -> None:
-    web.put("http://mirror.example/b2d.iso", NEW)
-    is_kept(prompt.b2d("download", "http://mirror.example/b2d.iso", **through(web)), "19.03.12")
+def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
+    pin = f"#sha256={hashlib.sha256(NEW).hexdigest()}"
+    plain.put("http://mirror.example/b2d.iso", NEW)
+    is_kept(prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **through(plain)), "19.03.12")
     away = {"http_proxy": "http://127.0.0.1:1", "NO_PROXY": ""}
-    is_refused(prompt.b2d("download", "http://mirror.example/other.iso", **away), "the proxy cannot be used")
-    told = prompt.b2d("download", "http://mirror.example/b2d.iso", **away)
+    is_refused(
+        prompt.b2d("download", f"http://mirror.example/other.iso#sha256={'0' * 64}", **away), "the proxy cannot be used"
+    )
+    told = prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **away)
     assert (told.code, len(told.err.splitlines())) == (0, 1)
 
 

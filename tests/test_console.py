@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.console import PlainReporter, QuietReporter, RichReporter, choose, printable
+from b2d.console import PlainReporter, QuietReporter, RichReporter, choose
 from b2d.ports import Reporter
+from b2d.reporting.safe_text import one_line
 
 SCENE = """
 import os, sys
@@ -181,7 +182,7 @@ def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
 
 
 def test_what_is_quoted_becomes_one_line_that_no_terminal_obeys() -> None:
-    assert printable("a\nb\tc\x1b]0;title\x07") == "a b c�]0;title�"
+    assert one_line("a\nb\tc\x1b]0;title\x07") == "a b c�]0;title�"
 
 
 def test_plain_lines_load_nothing_heavy() -> None:

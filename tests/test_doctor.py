@@ -197,7 +197,7 @@ def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     found = finding(examination, "secrets")
     assert found.verdict == Verdict.BAD and str(paths.ssh_key) in found.message
 
-    fix([found], FakeHost().installer(), FakeReporter())
+    fix([found], home, FakeHost().installer(), FakeReporter())
     assert paths.ssh_key.stat().st_mode & 0o777 == 0o600
     assert finding(examination, "secrets").verdict == Verdict.GOOD
 
@@ -212,7 +212,7 @@ def test_the_lock_of_a_machine_is_no_secret(tmp_path: Path) -> None:
 def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
     examination = an_examination(tmp_path, installer=host.installer())
-    fix(examination.findings(), examination.installer, FakeReporter())
+    fix(examination.findings(), examination.home, examination.installer, FakeReporter())
     assert host.ran == [
         "apt-get update",
         "apt-get install -y --no-install-recommends qemu-system-x86 qemu-utils squashfs-tools docker-cli",
@@ -221,7 +221,7 @@ def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
 
 def test_nothing_is_run_where_nothing_is_missing(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
-    fix([Finding("python", Verdict.GOOD, "3.11")], host.installer(), FakeReporter())
+    fix([Finding("python", Verdict.GOOD, "3.11")], Home(tmp_path), host.installer(), FakeReporter())
     assert host.ran == []
 
 

@@ -62,7 +62,7 @@ def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
         '{"name": "authorities", "verdict": "good", "message": "those of requests"}',
         '"ssh_password": {"value": false, "origin": "default"}',
         "authority/server-key.pem  passed 3 tests",
-        "https://deb.debian.org/debian/dists",
+        "https://mirror.example.com/debian/dists",
         "0" * 64,
         "tcp://127.0.59.103:2376",
         "a token ended, and its signature is wrong",

@@ -89,7 +89,7 @@ def test_another_machine_is_refused_before_it_learns_anything(guest: SshGuest, s
     sshd.host_key = foreign_key(tmp_path)
     with pytest.raises(B2dError, match="is not this machine: its host key is another") as caught:
         guest.run("true", 10)
-    assert "known_hosts" in caught.value.hint
+    assert caught.value.hint == "b2d restart --vm box"
     assert sshd.tried == []
     assert sshd.connections == 1
 
@@ -109,16 +109,28 @@ def test_every_connection_is_checked(guest: SshGuest, sshd: Sshd, tmp_path: Path
         guest.run("true", 10)
 
 
-def test_a_guest_that_nobody_knows_is_believed_once(
+def test_a_guest_whose_known_hosts_is_lost_is_known_by_the_key_that_was_made_for_it(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, tmp_path: Path
 ) -> None:
+    before = paths.known_hosts.read_bytes()
     paths.known_hosts.unlink()
     assert guest.run("true", 10).exit_code == 0
-    assert paths.known_hosts.read_text().startswith("b2d-box ssh-ed25519 ")
+    assert paths.known_hosts.read_bytes() == before
     guest.close()
+    paths.known_hosts.unlink()
     sshd.host_key = foreign_key(tmp_path)
     with pytest.raises(B2dError, match="is not this machine"):
         guest.run("true", 10)
+    assert (sshd.tried[1:], paths.known_hosts.read_bytes()) == ([], before)
+
+
+def test_a_guest_that_nobody_knows_is_not_believed(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
+    for path in (paths.known_hosts, paths.host_key):
+        path.unlink()
+    with pytest.raises(B2dError, match="nobody knows the guest's host key") as caught:
+        guest.run("true", 10)
+    assert caught.value.hint == "b2d restart --vm box"
+    assert sshd.tried == [] and not paths.known_hosts.exists()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from b2d import __version__, config
 from b2d.errors import B2dError
-from b2d.files import open_to_write, private_folder
+from b2d.files import open_to_write, private_folder, refuse_anothers
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # none on Windows
 LOG_LIMIT = 1 << 20  # bytes; then another is begun, and what was before that is gone
 
 
@@ -42,6 +43,7 @@ def _logged(details: str, arguments: Sequence[str]) -> str:
     try:
         home = config.home(os.environ)
         log = home.log
+        refuse_anothers(home.root)
         private_folder(log.parent)
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(home.older_log)

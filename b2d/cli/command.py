@@ -1,8 +1,8 @@
 """What every command has in common: its options, its help, what it says, and the app that its options make."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +10,8 @@ import click
 from b2d.cli.narrow import Narrow
 from b2d.errors import B2dError, ConfigError
 from b2d.profile import SWITCHES, VALUED
+from b2d.reporting.safe_text import json_text, many_lines
+from b2d.reporting.stderr import complain
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from b2d.ports import Reporter
 
 SETTINGS = "settings"  # in the context's meta: what was given, before the verb or after it
-# what a terminal would obey, were it in a name or in something that a guest said; of lines only their ends are left
-OBEYED = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}") | {ord("\r"): ""}
 NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls", "dir"})
 
 
@@ -101,14 +101,23 @@ class Context(click.Context):
 
 
 class Command(click.Command):
-    """A command with the common options, and an example below its help."""
+    """A command with the common options, and an example below its help.
+
+    One that only `looks` answers in another user's home too; every other one refuses there, whatever it would do.
+    """
 
     context_class = Context
 
-    def __init__(self, *arguments: Any, example: str, makes: bool = False, **facts: Any) -> None:
+    def __init__(self, *arguments: Any, example: str, makes: bool = False, looks: bool = False, **facts: Any) -> None:
         super().__init__(*arguments, **facts)
         self.params += [*(of_a_new_machine() if makes else []), *common()]
         self.example = example
+        self.looks = looks
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not self.looks:
+            check_writable_home(ctx)
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self.params += unlisted(args, self.params)
@@ -231,6 +240,18 @@ def environment(context: click.Context | None = None) -> dict[str, str]:
     return dict(os.environ) | ({"B2D_HOME": str(folder)} if folder else {})
 
 
+def check_writable_home(context: click.Context | None = None) -> None:
+    """Raise ConfigError in another user's home. One that is closed is told by whoever reads in it first."""
+    import os
+
+    from b2d import config
+    from b2d.files import refuse_anothers
+
+    root = config.home(environment(context)).root
+    if os.access(root, os.R_OK | os.X_OK):
+        refuse_anothers(root)
+
+
 def in_json() -> bool:
     """True when this command line asks for JSON."""
     return bool(given(click.get_current_context()).get("as_json"))
@@ -240,15 +261,15 @@ def answer(document: object, text: str = "") -> None:
     """The answer of a verb, once: the document where JSON was asked for, else the text, which may be none."""
     if in_json():
         answer_json(document)
-    elif text:
-        write(text + "\n")
+    elif text:  # for programs byte for byte, which a path may need
+        write((many_lines(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def answer_json(document: object) -> None:
-    """Answer in JSON."""
+    """Answer in JSON, in which no character is one that a terminal obeys."""
     import json
 
-    write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+    write(json_text(json.dumps(document, indent=2, default=str, ensure_ascii=False)) + "\n")
 
 
 def write(text: str) -> None:
@@ -260,14 +281,6 @@ def write(text: str) -> None:
         raise
     except OSError as error:
         raise B2dError(f"the answer cannot be written: {error.strerror}") from error
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """In columns, each as wide as its widest cell; the first row is the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def say(text: str) -> None:
@@ -283,10 +296,3 @@ def ask(what: str) -> None:
     say(what)
     if not click.confirm("go on?", err=True):
         raise B2dError("nothing was done")
-
-
-def complain(text: str) -> None:
-    """Say on stderr what went wrong. That nobody can hear it changes nothing."""
-    with suppress(OSError):
-        sys.stderr.write(text.translate(OBEYED) + "\n")
-        sys.stderr.flush()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-@click.command(cls=Command, example='eval "$(b2d completion bash)"')
+@click.command(cls=Command, looks=True, example='eval "$(b2d completion bash)"')
 @click.argument("shell", metavar="SHELL", type=click.Choice(SHELLS))
 @click.argument("words", nargs=-1, metavar="", type=click.UNPROCESSED)
 def completion(shell: str, words: tuple[str, ...]) -> None:

@@ -8,8 +8,9 @@ import click
 
 from b2d import config as settings
 from b2d import outside
-from b2d.cli.command import Command, Commands, answer, app, complain, environment, near, say, values
+from b2d.cli.command import Command, Commands, answer, app, environment, near, say, values
 from b2d.errors import B2dError, ConfigError
+from b2d.reporting.stderr import complain
 from b2d.settings import Settings
 from b2d.toml_text import literal
 
@@ -56,7 +57,7 @@ def config() -> None:
     """The settings, and where each comes from."""
 
 
-@config.command(cls=Command, example="b2d config get memory")
+@config.command(cls=Command, looks=True, example="b2d config get memory")
 @click.argument("key", required=False, shell_complete=values)
 def get(key: str | None) -> None:
     """The settings in force and where each comes from, or the value of KEY."""
@@ -106,7 +107,7 @@ def unset(keys: tuple[str, ...]) -> None:
     answer({"path": home.config, "keys": keys})
 
 
-@config.command(cls=Command, example='cat "$(b2d config path)"')
+@config.command(cls=Command, looks=True, example='cat "$(b2d config path)"')
 def path() -> None:
     """Where config.toml lies, or would."""
     file = str(settings.home(environment()).config)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, say, table
+from b2d.cli.command import Command, Commands, answer, app, say
+from b2d.reporting.table import table
 
 if TYPE_CHECKING:
     from b2d.disk import Disk
@@ -25,7 +26,7 @@ def disk() -> None:
     """What the machine's data takes; make it larger, or give room back."""
 
 
-@disk.command(cls=Command, example="b2d disk show --json")
+@disk.command(cls=Command, looks=True, example="b2d disk show --json")
 def show() -> None:
     """What it takes, in the guest and on this host."""
     from dataclasses import asdict

@@ -3,13 +3,19 @@
 What not every one of them needs is imported where it is used.
 """
 
+from typing import TYPE_CHECKING
+
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, say, table, values
+from b2d.cli.command import Command, Commands, answer, app, say, values
 from b2d.errors import B2dError
+from b2d.reporting.table import table
+
+if TYPE_CHECKING:
+    from b2d.model import Image
 
 
-@click.command("list", cls=Command, example="b2d list --json")
+@click.command("list", cls=Command, looks=True, example="b2d list --json")
 def list_machines() -> None:
     """All machines of this home."""
     it = app()
@@ -37,9 +43,17 @@ def _unknown(name: str, error: str) -> dict[str, str]:
     return {"name": name, "state": "unknown", "driver": "", "address": "", "error": error}
 
 
+ALLOW_EXPIRED = click.option(
+    "--allow-expired",
+    is_flag=True,
+    help="Take an expired or older index of Debian's, and do without one that is missing.",
+)
+
+
 @click.command(cls=Command, example="b2d download && b2d restart")
 @click.argument("source", required=False, shell_complete=values)
-def download(source: str | None) -> None:
+@ALLOW_EXPIRED
+def download(source: str | None, allow_expired: bool) -> None:
     """Get the newest image; machines take it up when they start.
 
     SOURCE is debian, boot2docker, a file, or the address of an ISO or of a releases API (GitHub's or an Enterprise's).
@@ -50,7 +64,7 @@ def download(source: str | None) -> None:
 
     it = app()
     wanted = source or _followed_source(it.settings.vm) or it.settings.image
-    image, changed, word = it.supply.renew(named(wanted))
+    image, changed, word = it.supplies(allow_expired=allow_expired).renew(named(wanted))
     say(f"{image.version} is {word}: {image.iso}")
     answer({**asdict(image), "changed": changed})
 
@@ -70,29 +84,37 @@ def iso() -> None:
 @click.option("--arch", default="amd64", show_default=True, help="The processor.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to put it.  [b2d.iso]")
 @click.option("--mirror", metavar="URL", help="The Debian mirror to ask.  [this host's own]")
-def build(arch: str, output: str | None, mirror: str | None) -> None:
+@ALLOW_EXPIRED
+def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool) -> None:
     """Assemble a bootable ISO from signed Debian packages. A manifest lies beside it."""
     from pathlib import Path
 
     path = Path(output or "b2d.iso").absolute()
-    version = app(mirror=mirror).build_iso(arch, path)
+    version = app(mirror=mirror).build_iso(arch, path, allow_expired=allow_expired)
     size = path.stat().st_size
     say(f"{version}, {size / 1e6:.1f} MB")
     answer({"path": path, "version": version, "size": size}, str(path))
 
 
-@iso.command("list", cls=Command, example="b2d iso list")
+@iso.command("list", cls=Command, looks=True, example="b2d iso list")
 def list_images() -> None:
     """The images that are kept, the newest first."""
     from dataclasses import asdict
 
     images = app().images.all()
-    rows = [(one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12]) for one in images]
-    lines = table([("VERSION", "SOURCE", "SIZE", "SHA256"), *rows])
+    rows = [
+        (one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12], one.date, _suites(one)) for one in images
+    ]
+    lines = table([("VERSION", "SOURCE", "SIZE", "SHA256", "DATE", "SUITES"), *rows])
     answer([asdict(image) for image in images], lines if images else "")
 
 
-@click.command(cls=Command, example="b2d version")
+def _suites(image: "Image") -> str:
+    """Whether it was built from all suites of Debian's archive as they were then; "" where it does not say."""
+    return (", ".join(image.lacks) or "all") if image.suites else ""
+
+
+@click.command(cls=Command, looks=True, example="b2d version")
 def version() -> None:
     """The version of this program."""
     from b2d import __version__

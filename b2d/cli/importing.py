@@ -2,8 +2,9 @@
 
 import click
 
-from b2d.cli.command import Command, answer, app, given, say, table, values
+from b2d.cli.command import Command, answer, app, given, say, values
 from b2d.errors import ConfigError
+from b2d.reporting.table import table
 
 
 @click.command("import", cls=Command, example="b2d import boot2docker-vm")

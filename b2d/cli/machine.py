@@ -189,7 +189,7 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
         raise
 
 
-@click.command(cls=Command, example='eval "$(b2d shellinit)"')
+@click.command(cls=Command, looks=True, example='eval "$(b2d shellinit)"')
 @click.option(
     "--shell", metavar="NAME", shell_complete=values, help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]"
 )
@@ -220,14 +220,14 @@ def shellinit(shell: str | None, unset: bool) -> int:
     return 0
 
 
-@click.command(cls=Command, example="curl http://$(b2d ip):8080/")
+@click.command(cls=Command, looks=True, example="curl http://$(b2d ip):8080/")
 def ip() -> None:
     """The address at which the machine is reached."""
     address = app().machine().facts().address
     answer({"address": address}, address)
 
 
-@click.command(cls=Command, example="b2d status || b2d up")
+@click.command(cls=Command, looks=True, example="b2d status || b2d up")
 def status() -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
     from b2d.status import exit_code
@@ -238,7 +238,7 @@ def status() -> int:
     return exit_code(state)
 
 
-@click.command(cls=Command, example="b2d info")
+@click.command(cls=Command, looks=True, example="b2d info")
 def info() -> None:
     """What the machine is to be, and what it `has`, as JSON."""
     from b2d import about

@@ -14,6 +14,7 @@ NOT_FOUND, NOT_RUN = 127, 126  # as shells have them
 @click.option("--host", metavar="NAME", help="What it is called there.  [the machine's name]")
 def ssh_config(host: str | None) -> None:
     """What ssh, scp and editors need to reach the machine."""
+    from b2d.keys import ensure_known
     from b2d.openssh import block
 
     it = app()
@@ -21,12 +22,14 @@ def ssh_config(host: str | None) -> None:
     facts = machine.facts()
     if host is not None and (not host or any(sign.isspace() or sign in "*?!\"'" for sign in host)):
         raise ConfigError(f"{host!r} cannot be a host's name in ~/.ssh/config", hint="--host NAME, a word")
+    ensure_known(machine.paths)
     text = block(host or machine.name, facts.address, facts.ssh_port, machine.paths)
     answer({"host": host or machine.name, "config": text}, text.rstrip("\n"))
 
 
 @click.command(
     cls=Command,
+    looks=True,
     example="b2d run -- docker compose up -d",
     context_settings={"allow_interspersed_args": False},
 )

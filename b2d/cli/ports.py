@@ -2,10 +2,11 @@
 
 import click
 
-from b2d.cli.command import Command, answer, app, say, table
+from b2d.cli.command import Command, answer, app, say
+from b2d.reporting.table import table
 
 
-@click.command(cls=Command, example="b2d ports")
+@click.command(cls=Command, looks=True, example="b2d ports")
 def ports() -> None:
     """What containers publish, and where that is on this host."""
     from dataclasses import asdict

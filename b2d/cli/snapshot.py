@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, ask, say, table
+from b2d.cli.command import Command, Commands, answer, app, ask, say
+from b2d.reporting.table import table
 
 if TYPE_CHECKING:
     from b2d.model import Snapshot
@@ -25,7 +26,7 @@ def create(name: str) -> None:
     answer(_told(made))
 
 
-@snapshot.command("list", cls=Command, example="b2d snapshot list --json")
+@snapshot.command("list", cls=Command, looks=True, example="b2d snapshot list --json")
 def list_snapshots() -> None:
     """All of the machine's, the oldest first."""
     from datetime import datetime

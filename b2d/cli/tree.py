@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.command import Commands, answer_json, common, complain, given, of_a_new_machine, settings_too, unlisted
+from b2d.cli.command import Commands, answer_json, common, given, of_a_new_machine, settings_too, unlisted
 from b2d.errors import B2dError, ConfigError
 from b2d.interrupt import heed
 from b2d.profile import SWITCHES
+from b2d.reporting.stderr import complain, complain_at_length
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -216,7 +217,7 @@ def _said(error: B2dError, options: dict[str, Any]) -> int:
     if error.hint:
         complain(f"     try: {error.hint}")
     if error.details and options.get("verbose"):
-        complain(error.details.rstrip())
+        complain_at_length(error.details.rstrip())
     elif error.details:
         complain("     more: -v")
     if options.get("as_json"):

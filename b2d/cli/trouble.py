@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, answer, answer_json, app, environment, in_json, reporter, say, write
+from b2d.cli.command import (
+    Command,
+    answer,
+    answer_json,
+    app,
+    check_writable_home,
+    environment,
+    in_json,
+    reporter,
+    say,
+    write,
+)
 from b2d.errors import B2dError, ConfigError, HypervisorUnusable, OutOfTime, WrongState
 
 if TYPE_CHECKING:
@@ -17,7 +28,7 @@ if TYPE_CHECKING:
 END_S = 5.0  # in which a machine whose connection has broken is seen to end
 
 
-@click.command(cls=Command, example="b2d doctor --fix")
+@click.command(cls=Command, looks=True, example="b2d doctor --fix")
 @click.option("--fix", is_flag=True, help="Install what is missing, close what is open, remove what was left.")
 def doctor(fix: bool) -> int:
     """Look at all that b2d needs on this host, and at its machines."""
@@ -25,6 +36,8 @@ def doctor(fix: bool) -> int:
 
     from b2d.doctor.finding import Verdict
 
+    if fix:
+        check_writable_home()
     it, unread = _any_app()
     found = list(it.examination(unread).findings())
     if fix:
@@ -32,7 +45,7 @@ def doctor(fix: bool) -> int:
         from b2d.packages import Installer
 
         treatment.Broom(it.home, lambda spec: it.driver(spec).state(), it.images.remove, it.reporter).sweep(found)
-        treatment.fix(found, Installer(), it.reporter)
+        treatment.fix(found, it.home, Installer(), it.reporter)
         found = list(it.examination(unread).findings())
     answer([asdict(one) for one in found], "\n".join(one.line for one in found))
     bad = [one.name for one in found if one.verdict is Verdict.BAD]

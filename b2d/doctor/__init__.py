@@ -109,6 +109,7 @@ class Examination:
         yield left.stale_files(self.home, self.ward.now())
         try:
             yield left.images(specs, self.spare_images)
+            yield from left.debian_image(self.ward.images.find)
         except B2dError as error:
             yield doubtful("images", error.message, error.hint)
 

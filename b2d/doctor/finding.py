@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from b2d.reporting.safe_text import one_line
 from b2d.settings import DEFAULT_NAME
 
 
@@ -34,8 +35,8 @@ class Finding:
     def line(self) -> str:
         """It for eyes, with what helps below it."""
         of = f"{self.machine} " if self.machine else ""
-        help_line = f"\n{'':10}try: {self.fix}" if self.fix else ""
-        return f"{self.verdict:8}  {of}{self.name}: {self.message}{help_line}"
+        help_line = f"\n{'':10}try: {one_line(self.fix)}" if self.fix else ""
+        return f"{self.verdict:8}  {one_line(f'{of}{self.name}: {self.message}')}{help_line}"
 
 
 def good(name: str, message: str, machine: str = "") -> Finding:

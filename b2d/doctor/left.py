@@ -12,6 +12,7 @@ from b2d.image_files import UNFINISHED
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
 from b2d.own_files import MACHINE
+from b2d.sources import DEBIAN
 
 DAY_S = 86400.0
 SHOWN = 3  # names in one line
@@ -63,6 +64,18 @@ def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Colle
     message = f"no machine has {versions}, and none would get it: {size:.0f} MB"
     left = tuple(image.sha256 for image in found)
     return Finding("images", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_images=left)
+
+
+def debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
+    """How recent the newest kept image of Debian's packages is, where it says so."""
+    image = find(DEBIAN)
+    if image is None or not image.suites:
+        return
+    if image.lacks:
+        message = f"{image.version}, of {image.date}, may lack security updates: {', '.join(image.lacks)}"
+        yield doubtful("debian image", message, "b2d download debian")
+    else:
+        yield good("debian image", f"{image.version}, from all suites as of {image.date}")
 
 
 def homeless(where: Home) -> Iterator[Finding]:

@@ -106,10 +106,14 @@ class Ward:
             told = f"{image.version}; {newer.version} is kept, and is taken up at the next start"
             return doubtful("image", told, typed("restart", name), name) if state in ON else good("image", told, name)
         days = self._age_days(self.home.image(image.sha256).facts)
+        if image.lacks:
+            told = f"{image.version} may lack security updates: {', '.join(image.lacks)} on {image.date}"
+            return doubtful("image", told, typed("upgrade", name), name)
         if spec.source == DEBIAN and days > OLD_DAYS:
             told = f"{image.version} is {days} days old, and Debian has mended things since"
             return doubtful("image", told, typed("upgrade", name), name)
-        return good("image", f"{image.version}, {days} days old", name)
+        told = f", from all suites as of {image.date}" if image.suites else ""
+        return good("image", f"{image.version}, {days} days old{told}", name)
 
     def _age_days(self, path: Path) -> int:
         try:

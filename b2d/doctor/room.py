@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.errors import ConfigError
+from b2d.files import refuse_anothers
 from b2d.layout import Home
 
 SPACE_NEEDED = 1 << 30  # bytes: packages, an image, and a first disk
@@ -19,6 +22,10 @@ def home(where: Home) -> Finding:
     """That it can be written."""
     root = where.root
     folder = existing(root)
+    try:
+        refuse_anothers(root)  # before a file is made there to see that it can be
+    except ConfigError as error:
+        return doubtful("home", error.message, error.hint)
     if problem := _refused(folder):
         return Finding("home", Verdict.BAD, f"{folder} cannot be written: {problem}", "set B2D_HOME")
     return good("home", str(root))
@@ -114,6 +121,7 @@ def _secret_files(where: Home) -> Iterator[Path]:
 
 def _is_open(path: Path) -> bool:
     try:
-        return path.stat().st_mode & 0o077 != 0
+        mode = path.lstat().st_mode
     except OSError:
         return False
+    return not stat.S_ISLNK(mode) and mode & 0o077 != 0

@@ -1,5 +1,7 @@
 """What `--fix` does: never to a machine's data, and to nothing that runs."""
 
+import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +9,7 @@ from pathlib import Path
 
 from b2d.doctor.finding import Finding
 from b2d.errors import B2dError
-from b2d.files import refusals_told
+from b2d.files import is_own, refusals_told
 from b2d.host.removal import OwnNames, remove_own
 from b2d.layout import Home
 from b2d.model import ON, MachineSpec, MachineState
@@ -16,12 +18,18 @@ from b2d.ports import Reporter
 from b2d.store import MachineStore
 
 
-def fix(findings: Iterable[Finding], installer: Installer, reporter: Reporter) -> None:
-    """Install what is missing, in one go, and close what is open. Raises B2dError, with the line to type."""
+def fix(findings: Iterable[Finding], home: Home, installer: Installer, reporter: Reporter) -> None:
+    """Install what is missing, in one go, and close what is open. Raises B2dError, with the line to type.
+
+    Only files and folders of this user's in `home` are closed: a link there may lead to anybody's.
+    """
     found = list(findings)
     for path in (path for finding in found for path in finding.open_files):
+        if not is_own(path, home.root):
+            reporter.warn(f"left as it is, since it is no file of yours in {home.root}: {path}")
+            continue
         try:
-            path.chmod(0o700 if path.is_dir() else 0o600)
+            _close_to_others(path)
         except OSError as error:
             raise B2dError(f"{path} cannot be closed to others: {error.strerror}") from error
         reporter.note(f"closed to others: {path}")
@@ -29,6 +37,19 @@ def fix(findings: Iterable[Finding], installer: Installer, reporter: Reporter) -
     if needs:
         with reporter.step(f"install {', '.join(needs)}: {installer.line(needs)}"):
             installer.install(needs)
+
+
+def _close_to_others(path: Path) -> None:
+    """Take the rights of others from a file or folder, and not from what a link, put there meanwhile, leads to."""
+    mode = 0o700 if stat.S_ISDIR(path.lstat().st_mode) else 0o600
+    if os.chmod not in os.supports_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows
+        path.chmod(mode)
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

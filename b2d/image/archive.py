@@ -11,8 +11,11 @@ from b2d.errors import DownloadFailed
 from b2d.files import read_bounded
 from b2d.formats import compression, numbers
 from b2d.image.fetch import HINT_MIRROR, Cache, Wanted, get_all, get_small
+from b2d.image.freshness import Freshness
 from b2d.image.mirror import Mirror
 from b2d.image.recipe import Archive, Recipe
+from b2d.image.signature import NotAnIndex, verify
+from b2d.model import Suite
 from b2d.ports import Reporter
 
 PACKED_LIMIT, INDEX_LIMIT = 128 << 20, 1 << 30  # bytes of an index; the largest, main's, has 9 MB, unpacked 55
@@ -34,28 +37,28 @@ class Release:
     """What an InRelease says, once its signature was verified."""
 
     sha256: dict[str, tuple[str, int]]  # path: hash, size in bytes
+    date: datetime
     valid_until: datetime | None
     suite: str
 
 
-class BadSignature(DownloadFailed):
-    """An index that none of the pinned keys signed."""
+@dataclass(frozen=True, slots=True)
+class Available:
+    """What an archive has of what a recipe could want: versions by package, the newest first."""
 
-
-class NotAnIndex(DownloadFailed):
-    """What came from the mirror is something else altogether."""
+    packages: dict[str, list[Package]]
+    suites: tuple[Suite, ...]
 
 
 def packages(
-    recipe: Recipe, mirror: Mirror, architecture: str, cache: Cache, reporter: Reporter
-) -> dict[str, list[Package]]:
-    """Every version of each package that the recipe could want, newest first. Raises DownloadFailed.
-
-    An archive that is not required and has expired is left out with a warning.
-    """
+    recipe: Recipe, mirror: Mirror, architecture: str, cache: Cache, reporter: Reporter, freshness: Freshness
+) -> Available:
+    """Read the index of every suite. Raises DownloadFailed, and StaleIndex for one that is not fresh."""
     found: dict[str, list[Package]] = {}
+    suites = []
     for archive in recipe.archives:
-        release = _release(recipe, mirror, archive, cache, reporter)
+        release, suite = _release(recipe, mirror, archive, cache, freshness, reporter)
+        suites.append(suite)
         if release is None:
             continue
         index = _index(release, recipe.component, architecture, mirror, archive)
@@ -65,7 +68,7 @@ def packages(
             found.setdefault(package.name, []).append(package)
     for versions in found.values():
         versions.sort(key=_age, reverse=True)
-    return found
+    return Available(found, tuple(suites))
 
 
 def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Package]:
@@ -87,42 +90,22 @@ def kernel_of(meta: Package) -> str:
     raise DownloadFailed(f"{meta.name} {meta.version} depends on no kernel")
 
 
-def verify(content: bytes, keys: Sequence[Path], url: str) -> bytes:
-    """The signed text of a clear-signed message. Raises BadSignature unless one of `keys` signed it."""
-    import pysequoia
-
-    if b"-----BEGIN PGP SIGNED MESSAGE-----" not in content[:200]:
-        raise NotAnIndex(
-            f"{url} is not an index of Debian's archive",
-            hint=HINT_MIRROR,
-            details=repr(content[:200]),
-        )
-    certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
-    try:
-        result = pysequoia.verify(content, lambda _identifiers: certificates)
-    except Exception as error:  # the library raises nothing more precise
-        raise BadSignature(
-            f"{url} is not signed by Debian: nothing was installed",
-            hint=HINT_MIRROR,
-            details=str(error),
-        ) from error
-    if not result.valid_sigs:
-        raise BadSignature(f"{url} is not signed by Debian: nothing was installed", hint=HINT_MIRROR)
-    return bytes(result.bytes or b"")
-
-
-def _release(recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, reporter: Reporter) -> Release | None:
+def _release(
+    recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, freshness: Freshness, reporter: Reporter
+) -> tuple[Release | None, Suite]:
+    """Return a suite's verified index and how fresh it is; None for one that is not required and may be missing."""
+    name = PurePosixPath(archive.path).name
     url = mirror.url(archive.base, f"{archive.path}/InRelease")
-    release = _parse_release(verify(get_small(url, cache), recipe.keys, url), url)
-    if release.suite != PurePosixPath(archive.path).name:
-        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
-    if release.valid_until is not None and release.valid_until < datetime.now(UTC):
-        text = f"{url} expired on {release.valid_until:%Y-%m-%d %H:%M} UTC (or this host's clock is wrong)"
+    try:
+        content = get_small(url, cache)
+    except DownloadFailed as failure:
         if archive.required:
-            raise DownloadFailed(text, hint=HINT_MIRROR)
-        reporter.warn(f"{text}: {archive.name} is left out")
-        return None
-    return release
+            raise
+        return None, freshness.missing(name, failure, reporter)
+    release = _parse_release(verify(content, recipe.keys, url), url)
+    if release.suite != name:
+        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
+    return release, freshness.judge(name, release.date, release.valid_until, reporter)
 
 
 def _parse_release(text: bytes, url: str) -> Release:
@@ -134,15 +117,16 @@ def _parse_release(text: bytes, url: str) -> Release:
             entry["name"]: (entry["sha256"], numbers.parse(entry["size"], SIZE_LIMIT)) for entry in stanza["SHA256"]
         }
         until = stanza.get("Valid-Until")
-        return Release(hashes, _moment(until) if until else None, stanza["Codename"])
+        valid_until = _time(until) if until else None
+        return Release(hashes, _time(stanza["Date"]), valid_until, stanza["Codename"])
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise NotAnIndex(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
 
 
-def _moment(date: str) -> datetime:
-    """Return the time of a header; one without a zone is of UTC. Raises ValueError."""
-    moment = parsedate_to_datetime(date)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+def _time(text: str) -> datetime:
+    """Parse a date as RFC 5322 has it; Debian's are in UTC. Raises ValueError."""
+    time = parsedate_to_datetime(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> Wanted:

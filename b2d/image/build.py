@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,13 +15,15 @@ import zstandard
 from b2d import medium
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.files import private_folder, write_whole
-from b2d.image import archive, cpio, ingredients, manifest, mirror, recipe, root, squashfs, stage1
-from b2d.image.archive import Package
+from b2d.image import archive, cpio, freshness, ingredients, manifest, mirror, recipe, root, squashfs, stage1
+from b2d.image.archive import Available, Package
 from b2d.image.deb import unpack
 from b2d.image.fetch import Cache, get_all
+from b2d.image.freshness import Freshness, StaleIndex
 from b2d.image.modules import Modules, install
 from b2d.image.recipe import Recipe
 from b2d.image.tree import Tree
+from b2d.model import Suite
 from b2d.ports import Reporter
 
 INITRD_LEVEL = 19  # of zstd
@@ -38,6 +40,9 @@ class BuildRequest:
     cache: Path
     output: Path
     recipe: Path = field(default_factory=recipe.find)  # the folder iso/
+    dates: Path | None = None  # the file in which the dates of indexes are remembered
+    kept: Path | None = None  # the ISO of the newest kept image, whose packages none may be older than
+    allow_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class _Chosen:
     root: list[Package]
     medium: list[Package]
     kernel: Package
+    suites: tuple[Suite, ...]
 
     @property
     def version(self) -> str:
@@ -89,19 +95,19 @@ class Gathered:
     @property
     def ingredients(self) -> str:
         """The same for what would come out alike."""
-        return ingredients.of(self.request.recipe, self.chosen.all)
+        return ingredients.of(self.request.recipe, self.chosen.all, self.chosen.suites)
 
 
 def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
     """Assemble the image at `request.output`, with its manifest beside it. All or nothing. Raises B2dError.
 
-    The same packages give the same bytes.
+    The same packages from the same indexes give the same bytes.
     """
     return assemble(gather(request, reporter), reporter)
 
 
 def gather(request: BuildRequest, reporter: Reporter) -> Gathered:
-    """Fetch what is missing of the newest packages. Raises B2dError."""
+    """Fetch what is missing of the newest packages. Raises B2dError, and StaleIndex where newer ones may exist."""
     if request.architecture not in recipe.ARCHITECTURES:
         known = ", ".join(recipe.ARCHITECTURES)
         raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
@@ -126,11 +132,12 @@ def assemble(gathered: Gathered, reporter: Reporter) -> BuiltImage:
 def _assemble(gathered: Gathered, unpacked: _Unpacked, work: Path, reporter: Reporter) -> BuiltImage:
     request, plan, chosen = gathered.request, gathered.plan, gathered.chosen
     trees = (unpacked.root, unpacked.medium)
-    described = manifest.describe(chosen.version, request.architecture, unpacked.mtime, chosen.all, trees)
+    about = manifest.About(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
+    described = manifest.describe(about, chosen.all, trees)
     files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
     files |= _root(plan, unpacked, work, reporter)
     files["/b2d/manifest.json"] = manifest.written(described)
-    files["/b2d/image.json"] = _image_json(chosen.version, plan, files)
+    files["/b2d/image.json"] = _image_json(chosen, plan, files)
     path = work / "b2d.iso"
     with reporter.step("writing the ISO"):
         medium.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
@@ -158,30 +165,50 @@ def manifest_path(iso: Path) -> Path:
 
 
 def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _Chosen:
-    """Choose and fetch the packages from the first mirror that answers with what Debian signed."""
+    """Choose and fetch the packages from the first mirror that answers with what Debian signed.
+
+    What may be stale is taken only where every mirror gives no better, and `allow_expired` lets it.
+    """
+    seen = freshness.read_dates(request.dates) if request.dates else {}
+    kept = manifest.versions(request.kept, plan.suite) if request.kept else {}
+    try:
+        chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept), reporter)
+    except DownloadFailed:
+        if not request.allow_expired:
+            raise
+        chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept, allow_expired=True), reporter)
+    if request.dates:
+        freshness.remember(request.dates, chosen.suites)
+    return chosen
+
+
+def _fetch_from_any(plan: Recipe, request: BuildRequest, cache: Cache, fresh: Freshness, reporter: Reporter) -> _Chosen:
+    """Try the mirrors in order. Raises the StaleIndex of one that answers, else the failure of the last."""
     mirrors = mirror.choose(request.mirror, plan.mirrors)
     failures: list[DownloadFailed] = []
     for candidate in mirrors:
         try:
             with reporter.step(f"reading the index of {candidate.name}"):
-                available = archive.packages(plan, candidate, request.architecture, cache, reporter)
+                available = archive.packages(plan, candidate, request.architecture, cache, reporter, fresh)
             chosen = _choose(plan, available)
+            fresh.check_versions(manifest.by_name((one.name, one.version) for one in chosen.all), reporter)
             get_all([package.file for package in chosen.all], cache, reporter, "packages")
             return chosen
         except DownloadFailed as failure:
             failures.append(failure)
             if candidate is not mirrors[-1]:
                 reporter.warn(f"{failure.message}: trying the next mirror")
-    raise failures[-1]
+    raise next((failure for failure in failures if isinstance(failure, StaleIndex)), failures[-1])
 
 
-def _choose(plan: Recipe, available: dict[str, list[Package]]) -> _Chosen:
-    (meta,) = archive.choose([plan.kernel_package], available)
-    (kernel,) = archive.choose([archive.kernel_of(meta)], available)
+def _choose(plan: Recipe, available: Available) -> _Chosen:
+    (meta,) = archive.choose([plan.kernel_package], available.packages)
+    (kernel,) = archive.choose([archive.kernel_of(meta)], available.packages)
     return _Chosen(
-        root=[kernel, *archive.choose(plan.root_packages, available)],
-        medium=archive.choose(plan.medium_packages, available),
+        root=[kernel, *archive.choose(plan.root_packages, available.packages)],
+        medium=archive.choose(plan.medium_packages, available.packages),
         kernel=kernel,
+        suites=available.suites,
     )
 
 
@@ -245,11 +272,12 @@ def _boot_loader(plan: Recipe, medium: Tree) -> dict[str, bytes | Path]:
     }
 
 
-def _image_json(version: str, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
+def _image_json(chosen: _Chosen, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
     """How a hypervisor boots the image without its boot loader; images.py reads it."""
     facts = {
         "format": 1,
-        "version": version,
+        "version": chosen.version,
+        "suites": [asdict(suite) for suite in chosen.suites],
         "kernel": "/boot/vmlinuz",
         "initrd": "/boot/initrd",
         "root": next(path for path in files if path.startswith("/b2d/root.")),

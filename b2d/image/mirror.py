@@ -73,7 +73,7 @@ def _whole(url: str) -> Mirror:
 def _checked(setting: str) -> str:
     if not _is_web(setting):
         raise ConfigError(
-            f"{setting!r} cannot be a mirror", hint="give an address such as http://ftp.de.debian.org/debian"
+            f"{setting!r} cannot be a mirror", hint="give an address such as https://ftp.de.debian.org/debian"
         )
     return setting
 

@@ -17,7 +17,7 @@ class Archive:
     name: str
     path: str  # below the base, where InRelease lies
     base: str  # "debian" or "debian-security", as the mirrors name them
-    required: bool
+    required: bool  # False: --allow-expired builds without it where it cannot be fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class Recipe:
     applets: dict[str, tuple[str, ...]]  # folder: names
     stage1: Stage1Rules
     modules: tuple[str, ...]
+
+    @property
+    def suite(self) -> str:
+        """The codename of the suite that everything is from but for updates."""
+        return self.archives[0].path.rpartition("/")[2]
 
     @property
     def overlay(self) -> Path:

@@ -1,5 +1,6 @@
 """The upgrade of 2014: stop, download, start; the newer image is booted, and the data is still there."""
 
+import hashlib
 import json
 import os
 import threading
@@ -30,6 +31,11 @@ def publish_newer(release: Path) -> None:
     """The same content in other bytes."""
     with release.open("ab") as file:
         file.write(bytes(SECTOR))
+
+
+def pin(file: Path) -> str:
+    """What goes behind the address of an image."""
+    return f"#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def kept(person: Person) -> list[str]:
@@ -95,12 +101,12 @@ def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, rel
 
 def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> None:
     with served(release.parent) as url:
-        done = person.b2d("download", f"{url}/b2d.iso")
+        source = f"{url}/b2d.iso{pin(release)}"
+        done = person.b2d("download", source)
         assert done.returncode == 0, done.stderr
-        again = person.b2d("download", f"{url}/b2d.iso")
+        again = person.b2d("download", source)
         assert b"the newest already" in again.stderr
-    sources = [image["source"] for image in json.loads(person.does("iso", "list", "--json"))]
-    assert f"{url}/b2d.iso" in sources
+    assert source in [image["source"] for image in json.loads(person.does("iso", "list", "--json"))]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", os.urandom(100_000)])
@@ -108,7 +114,7 @@ def test_what_is_no_image_is_refused_and_not_kept(person: Person, release: Path,
     (release.parent / "garbage.iso").write_bytes(content)
     before = kept(person)
     with served(release.parent) as url:
-        fetched = person.b2d("download", f"{url}/garbage.iso")
+        fetched = person.b2d("download", f"{url}/garbage.iso{pin(release.parent / 'garbage.iso')}")
     copied = person.b2d("download", str(release.parent / "garbage.iso"))
     assert (fetched.returncode, copied.returncode) == (7, 7)
     assert b"ISO image" in fetched.stderr

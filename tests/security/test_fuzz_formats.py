@@ -36,7 +36,7 @@ from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.flat_kernel import UnfitKernelError
 from b2d.formats.disk_image import inspect
 from b2d.formats.disk_reading import DiskImageError
-from b2d.image import archive, deb
+from b2d.image import archive, deb, signature
 from b2d.image.mirror import Mirror
 from b2d.image.recipe import Archive
 from b2d.image.tree import Tree
@@ -355,7 +355,7 @@ def test_the_indexes_of_debian_s_archive() -> None:
         with suppress(DownloadFailed):
             archive._parse_release(content, "http://127.0.0.1")
         with suppress(DownloadFailed):
-            archive.verify(content, [], "http://127.0.0.1")
+            signature.verify(content, [], "http://127.0.0.1")
         with suppress(DownloadFailed):
             text = content.decode(errors="replace")
             found = list(archive._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))

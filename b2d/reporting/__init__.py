@@ -1,0 +1,1 @@
+"""What is shown to a person: text that no terminal obeys."""

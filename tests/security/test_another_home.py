@@ -1,0 +1,171 @@
+"""Another user's home can be looked at, and nothing is written there, nor through a link in one's own (case M9)."""
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.cli import tree
+from b2d.cli.command import Command
+from b2d.doctor import left, room, treatment
+from b2d.files import is_own
+from b2d.layout import Home
+from b2d.packages import Installer
+from b2d.store import MachineStore
+from tests.fakes import FakeReporter, a_spec
+from tests.strangers import Stranger
+
+SOMEBODY = 61234  # a number that no user of a usual host has
+LOOKING = ["list", "status", "info", "doctor", "config", "config path", "iso list", "version", "ip", "snapshot list"]
+WRITING = [
+    *("up", "init", "stop", "save", "restart", "reset", "poweroff", "delete --yes", "upgrade", "rollback"),
+    *("set memory=700", "disk grow 40000", "disk compact", "snapshot create a", "snapshot delete a", "download debian"),
+    *("config set memory=700", "config unset memory", "config edit", "doctor --fix", "support", "autostart enable"),
+    *("autostart disable", "context", "context --use", "ssh-config", "ssh true", "cp :/a b", "iso build", "logs"),
+    *("screenshot a.png", "import x"),
+]
+as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that others can reach, which they cannot where pytest's own are."""
+    made = Path(tempfile.mkdtemp(prefix="b2d-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def a_home(folder: Path, owner: int) -> Home:
+    """One with a machine that is off, and keys that everybody can read."""
+    home = Home(folder / ".b2d")
+    MachineStore(home).write(a_spec())
+    paths = home.machine("boot2docker-vm")
+    paths.disk_qcow2.write_bytes(b"")
+    paths.ssh_key.write_bytes(b"key")
+    for path in (home.root, *home.root.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.chown(path, owner, owner)
+    return home
+
+
+def seen(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Owner, mode and content of all that is in there."""
+    found = {}
+    for path in folder.rglob("*"):
+        info = path.lstat()
+        content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
+        found[str(path)] = (info.st_uid, info.st_mode, content)
+    return found
+
+
+@as_root
+@pytest.mark.parametrize("verb", LOOKING)
+def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
+    a_home(folder, SOMEBODY)
+    before = seen(folder)
+    told = Stranger(0, folder).b2d(*verb.split())
+    assert "belongs to another user" not in told.err and "Traceback" not in told.err
+    assert seen(folder) == before
+
+
+@as_root
+@pytest.mark.parametrize(("who", "owner"), [(0, SOMEBODY), (SOMEBODY, SOMEBODY + 1)])
+@pytest.mark.parametrize("verb", WRITING)
+def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, who: int, owner: int) -> None:
+    home = a_home(folder, owner)
+    before = seen(folder)
+    told = Stranger(who, folder).b2d(*verb.split())
+    assert told.out == "" and told.code in (2, 255), told.err  # 255: ssh has the codes for its command
+    said = f"b2d: {home.root} belongs to another user (uid {owner}), and can only be looked at"
+    assert told.err.splitlines()[0] == said and len(told.err.splitlines()) == 2
+    assert seen(folder) == before
+
+
+def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
+    looks = set()
+    context = tree._group().make_context("b2d", ["list"])
+    for verb in tree.VERBS:
+        command = tree._group().get_command(context, verb)
+        assert command is not None
+        inner = {f"{verb} {name}": one for name, one in getattr(command, "commands", {}).items()} or {verb: command}
+        looks |= {name for name, one in inner.items() if isinstance(one, Command) and one.looks}
+    assert looks == {
+        *("status", "run", "shellinit", "ip", "ports", "disk show", "snapshot list", "info", "list", "iso list"),
+        *("config get", "config path", "doctor", "completion", "version"),
+    }
+
+
+@as_root
+def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from b2d.cli.bug import unforeseen
+
+    home = a_home(folder, SOMEBODY)
+    monkeypatch.setenv("B2D_HOME", str(home.root))
+    before = seen(folder)
+    assert "is in" not in unforeseen(RuntimeError("x"), []).message
+    assert seen(folder) == before
+
+
+def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from b2d.cli.bug import unforeseen
+
+    home, other = Home(tmp_path / "home"), tmp_path / "other"
+    home.root.mkdir()
+    other.write_text("mine")
+    home.log.symlink_to(other)
+    monkeypatch.setenv("B2D_HOME", str(home.root))
+    unforeseen(RuntimeError("x"), [])
+    assert other.read_text() == "mine"
+
+
+def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: Path) -> None:
+    home, elsewhere = a_home(tmp_path, os.geteuid()), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "id_ed25519").write_text("other")
+    other = elsewhere / "other"
+    other.write_text("other")
+    paths = home.machine("boot2docker-vm")
+    paths.host_key.symlink_to(other)
+    (home.machines / "linked").symlink_to(elsewhere)
+    for path in (other, elsewhere / "id_ed25519"):
+        path.chmod(0o644)
+    elsewhere.chmod(0o755)
+    found = room.secrets(home)
+    assert paths.host_key not in found.open_files
+    reporter = FakeReporter()
+    treatment.fix([found], home, Installer(), reporter)
+    assert [oct(path.stat().st_mode & 0o777) for path in (other, elsewhere / "id_ed25519", elsewhere)] == [
+        *("0o644", "0o644", "0o755")
+    ]
+    assert paths.ssh_key.stat().st_mode & 0o777 == 0o600 and paths.folder.stat().st_mode & 0o777 == 0o700
+    assert any("linked/id_ed25519" in said for said in reporter.texts("warn"))
+
+
+def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
+    home, elsewhere = a_home(tmp_path, os.geteuid()), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (home.machines / "linked").symlink_to(elsewhere)
+    home.cache.symlink_to(elsewhere)
+    ours = home.machine("boot2docker-vm").folder / ".machine.json.abc"
+    for path in (elsewhere / ".bashrc", elsewhere / "holiday.iso", ours):
+        path.write_text("mine")
+        os.utime(path, (0, 0))
+    assert left.stale_files(home, time.time()).left_files == (ours,)
+
+
+@as_root
+def test_a_file_is_our_own_where_we_own_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "fifo")
+    assert is_own(tmp_path / "file", tmp_path) and is_own(tmp_path, tmp_path)
+    for name in ("link", "fifo", "none"):
+        assert not is_own(tmp_path / name, tmp_path)
+    os.chown(tmp_path / "file", SOMEBODY, SOMEBODY)
+    assert not is_own(tmp_path / "file", tmp_path)

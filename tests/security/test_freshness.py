@@ -1,0 +1,293 @@
+"""Whoever is on the way of plain http cannot hold back security updates: what may be stale is refused (case H3, L9)."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+from pysequoia import SignatureMode, Tsk, sign
+
+from b2d.cli import tree
+from b2d.errors import B2dError, DownloadFailed
+from b2d.image.build import BuildRequest
+from b2d.image.freshness import StaleIndex
+from b2d.image.signature import BadSignature, NotAnIndex, verify
+from b2d.layout import Home
+from b2d.model import SuiteState
+from b2d.supply import Supply
+from b2d.wait import wait_until
+from tests.debs import Deb
+from tests.fakes import FakeReporter
+from tests.mirrors import SUITES, LocalDebian, gives, says, served
+from tests.small_image import RECIPE, a_recipe, packages, publish
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+class Person:
+    """Somebody whose image is built from an archive that they trust."""
+
+    def __init__(self, debian: LocalDebian, folder: Path) -> None:
+        self.debian = debian
+        self.home = Home(folder / "home")
+        self.reporter = FakeReporter()
+
+    def supply(self, *, allow_expired: bool = False) -> Supply:
+        return Supply(self.home, self.debian.url, self.reporter, allow_expired)
+
+    def is_refused(self, *words: str) -> DownloadFailed:
+        """No newer image is to be had, in one sentence with a hint and exit code 7; what is kept is untouched."""
+        kept = {path.name for path in self.home.images.glob("*")}
+        for ask in (self.supply().obtain, self.supply().renew):
+            with pytest.raises(DownloadFailed) as failure:
+                ask("debian")
+            assert failure.value.exit_code == 7 and failure.value.hint
+            assert [word for word in words if word not in failure.value.message] == []
+        assert {path.name for path in self.home.images.glob("*")} == kept
+        return failure.value
+
+    def takes(self) -> dict[str, SuiteState]:
+        """What is built with --allow-expired says of its suites."""
+        image = self.supply(allow_expired=True).obtain("debian")
+        (told,) = [one for one in self.supply().images.all() if one.sha256 == image.sha256]
+        assert told.suites == image.suites
+        return {suite.name: suite.state for suite in image.suites}
+
+
+@pytest.fixture
+def person(debian: LocalDebian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
+    publish(debian)
+    request = partial(BuildRequest, recipe=a_recipe(tmp_path / "iso", debian))
+    monkeypatch.setattr("b2d.image.build.BuildRequest", request)
+    return Person(debian, tmp_path)
+
+
+def of(suite: str) -> tuple[Deb, ...]:
+    """What that suite has."""
+    return tuple(packages()) if suite == "trixie" else ()
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_said_each_time(
+    person: Person, suite: str
+) -> None:
+    kept = person.supply().obtain("debian")
+    person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
+    told = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
+    assert "b2d download --allow-expired" in told.hint
+    assert person.supply().first("debian") == kept  # what `up` and `init` ask for
+    assert person.takes() == {name: "expired" if name == suite else "current" for name in SUITES}
+    assert any("--allow-expired" in said for said in person.reporter.texts("warn"))
+    person.is_refused("expired")
+
+
+def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    with pytest.raises(StaleIndex, match="trixie-security expired"):
+        person.supply().first("debian")
+    assert person.supply().images.all() == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires_and_the_cache_is_gone(
+    person: Person, suite: str
+) -> None:
+    person.supply().obtain("debian")
+    shutil.rmtree(person.home.cache)
+    before = person.debian.made - 2 * DAY
+    person.debian.publish(suite, *of(suite), date=before)
+    person.is_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.made:%Y-%m-%d %H:%M}")
+    assert person.takes()[suite] == "older"
+    person.is_refused(suite)  # the newer date is what is remembered
+    person.debian.publish(suite, *of(suite), date=NOW + DAY / 24)
+    person.supply().obtain("debian")
+
+
+def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person: Person) -> None:
+    person.debian.publish("trixie-updates", date=NOW + 3 * DAY)
+    person.is_refused("trixie-updates", f"{NOW + 3 * DAY:%Y-%m-%d}", "clock")
+    with pytest.raises(StaleIndex, match="clock"):
+        person.supply(allow_expired=True).obtain("debian")
+    assert not person.home.suite_dates.exists()
+    person.debian.publish("trixie-updates", date=NOW + DAY / 2)  # a clock may be some hours behind
+    person.supply().obtain("debian")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Person, suite: str) -> None:
+    person.debian.wrong[f"/{suite}/InRelease"] = repeat(says(404))
+    person.is_refused("has nothing there", suite)
+    if suite == "trixie":
+        with pytest.raises(DownloadFailed, match="has nothing there"):
+            person.takes()
+    else:
+        assert person.takes()[suite] == "missing"
+
+
+def test_a_suite_whose_signature_is_wrong_is_never_left_out(person: Person) -> None:
+    person.debian.publish("trixie-security", key=Tsk.generate("Mallory <m@example.org>"))
+    with pytest.raises(BadSignature):
+        person.supply(allow_expired=True).obtain("debian")
+
+
+def test_a_package_that_is_older_than_in_the_kept_image_is_refused(person: Person) -> None:
+    person.supply().obtain("debian")
+    person.debian.publish("trixie", *packages("26.1.4+dfsg1-1"), date=NOW + DAY / 24)
+    person.is_refused("docker.io 26.1.4+dfsg1-1", "26.1.5+dfsg1-9+b1")
+    assert person.takes()["trixie"] == "current"
+
+
+def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, tmp_path: Path) -> None:
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    with served(LocalDebian()) as other:
+        other.key, other.made = person.debian.key, person.debian.made
+        publish(other)
+        mirrors = RECIPE.replace("mirrors = []", f"mirrors = {[person.debian.url, other.url]}")
+        (tmp_path / "iso" / "image.toml").write_text(mirrors)
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr("b2d.image.mirror.of_apt", lambda _apt: [])
+            supply = Supply(person.home, "", person.reporter, allow_expired=True)
+            assert supply.obtain("debian").lacks == ()
+            other.files.clear()
+            with pytest.raises(StaleIndex, match="trixie-security expired"):
+                Supply(person.home, "", person.reporter).obtain("debian")
+
+
+def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -> None:
+    from b2d.formats.iso_files import read_file
+
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    image = person.supply(allow_expired=True).obtain("debian")
+    assert image.date == f"{person.debian.made:%Y-%m-%d}" and image.lacks == ("trixie-security expired",)
+    for path in ("/b2d/image.json", "/b2d/manifest.json"):
+        told = json.loads(read_file(image.iso, path) or b"")["suites"]
+        assert [(one["name"], one["state"]) for one in told] == [
+            ("trixie", "current"),
+            ("trixie-updates", "current"),
+            ("trixie-security", "expired"),
+        ]
+        assert {one["date"] for one in told} == {f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def test_it_is_said_by_the_verbs(
+    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("B2D_HOME", str(person.home.root))
+    monkeypatch.setenv("B2D_MIRROR", person.debian.url)
+    monkeypatch.setenv("B2D_DRIVER", "qemu")
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        return tree._run(list(words)), *capsys.readouterr()
+
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    for verb in ("download", "iso build"):
+        code, out, err = typed(*verb.split())
+        assert (code, out) == (7, "")
+        assert f"b2d {verb} --allow-expired" in err
+        code, out, err = typed(*verb.split(), "--allow-expired")
+        assert code == 0, err
+    day = f"{person.debian.made:%Y-%m-%d}"
+    assert f"{day}  trixie-security expired" in typed("iso", "list")[1].splitlines()[1]
+    told = json.loads(typed("iso", "list", "--json")[1])[0]["suites"]
+    assert {"name": "trixie-security", "date": f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}", "state": "expired"} in told
+    code, out, _ = typed("doctor")
+    assert f"of {day}, may lack security updates: trixie-security expired" in out
+    person.debian.publish("trixie-security", date=NOW + DAY / 24)
+    assert typed("download")[0] == 0
+    assert typed("iso", "list")[1].splitlines()[1].endswith("  all")
+    assert "from all suites as of" in typed("doctor")[1]
+    found = {one["name"]: one for one in json.loads(typed("doctor", "--json")[1])}
+    assert found["debian image"]["verdict"] == "good"
+    code, _, err = typed("download", "boot2docker", "--allow-expired")
+    assert code == 2 and "--allow-expired" in err
+
+
+def test_an_image_that_lacked_a_suite_is_built_again_once_it_is_there(person: Person) -> None:
+    person.debian.publish("trixie-security", valid_until=NOW - DAY)
+    lacking = person.supply(allow_expired=True).obtain("debian")
+    person.debian.publish("trixie-security", date=NOW + DAY / 24)
+    image = person.supply().obtain("debian")
+    assert image.sha256 != lacking.sha256 and image.lacks == ()
+    person.debian.publish("trixie-security", date=NOW + DAY / 12)
+    assert person.supply().obtain("debian").sha256 == image.sha256  # a newer index of the same packages
+
+
+def test_another_source_has_no_use_for_the_option(person: Person) -> None:
+    with pytest.raises(B2dError, match="--allow-expired") as failure:
+        person.supply(allow_expired=True).obtain("boot2docker")
+    assert failure.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"{}", b'{"suites": {"trixie": 1}}', b"[" * 100_000])
+def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, content: bytes) -> None:
+    person.supply().obtain("debian")
+    person.home.suite_dates.write_bytes(content)
+    told = person.is_refused(str(person.home.suite_dates))
+    assert told.hint == f"rm {person.home.suite_dates}"
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace(b"Date: ", b"Data: ", 1), lambda text: text[:40]])
+def test_an_index_without_a_date_is_none(
+    person: Person, change: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.mirrors.sign", lambda signer, text, mode: sign(signer, change(text), mode=mode))
+    person.debian.publish("trixie", *packages())
+    with pytest.raises(NotAnIndex):
+        person.supply(allow_expired=True).obtain("debian")
+
+
+def message_of(key: Tsk) -> bytes:
+    return sign(key.signer(), b"Codename: some\n", mode=SignatureMode.CLEAR)
+
+
+def test_a_signature_does_not_count_once_its_key_has_expired(tmp_path: Path) -> None:
+    key, path = Tsk.generate("Archive <a@example.org>", validity_seconds=86400), tmp_path / "key"
+    path.write_bytes(bytes(key.extract_certificate()))
+    signed = message_of(key)
+    assert verify(signed, [path], "url") == b"Codename: some\n"
+    with pytest.raises(BadSignature, match="signed by a key that expired on") as failure:
+        verify(signed, [path], "url", datetime.now(UTC) + 2 * DAY)
+    assert "upgrade b2d" in failure.value.hint
+
+
+def test_nor_once_its_subkey_has(tmp_path: Path) -> None:
+    key, path = Tsk.generate("Archive <a@example.org>", validity_seconds=86400), tmp_path / "key"
+    longer = key.extract_certificate().set_expiration(datetime.now(UTC) + 100 * DAY, key.certifier())
+    path.write_bytes(bytes(longer))
+    signed = message_of(key)
+    assert verify(signed, [path], "url") == b"Codename: some\n"
+    with pytest.raises(BadSignature, match="expired"):
+        verify(signed, [path], "url", datetime.now(UTC) + 2 * DAY)
+
+
+def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
+    key, path = Tsk.generate("Archive <a@example.org>"), tmp_path / "key"
+    end = datetime.now(UTC) + timedelta(seconds=2)
+    path.write_bytes(bytes(key.extract_certificate().set_expiration(end, key.certifier())))
+    wait_until(lambda: datetime.now(UTC) > end, what="the key to expire", timeout_s=10)
+    with pytest.raises(BadSignature):
+        verify(message_of(key), [path], "url")
+
+
+def test_each_key_counts_by_its_own_expiration(tmp_path: Path) -> None:
+    old, new = Tsk.generate("Old <o@example.org>", validity_seconds=86400), Tsk.generate("New <n@example.org>")
+    path = tmp_path / "keys"
+    path.write_bytes(bytes(old.extract_certificate()) + bytes(new.extract_certificate()))
+    for key, counts in ((old, False), (new, True)):
+        if counts:
+            assert verify(message_of(key), [path], "url", datetime.now(UTC) + 2 * DAY) == b"Codename: some\n"
+        else:
+            with pytest.raises(BadSignature):
+                verify(message_of(key), [path], "url", datetime.now(UTC) + 2 * DAY)
+
+
+def test_what_is_tampered_with_in_an_index_is_still_found_first(person: Person) -> None:
+    person.debian.wrong["trixie/InRelease"] = repeat(gives(lambda text: text.replace(b"Date: ", b"Date:  ", 1)))
+    with pytest.raises(BadSignature):
+        person.supply(allow_expired=True).obtain("debian")

@@ -1,0 +1,73 @@
+"""No guest is believed because it answers: its host key is the one that was made for it (case L8)."""
+
+from pathlib import Path
+
+import pytest
+
+from b2d import keys
+from b2d.cli import tree
+from b2d.errors import B2dError
+from b2d.files import private_folder
+from b2d.layout import Home, MachinePaths
+from b2d.model import DockerEnv
+from b2d.store import MachineStore, RunningFacts
+from tests.fakes import a_spec
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    made = MachinePaths(private_folder(tmp_path / "box"))
+    keys.ensure_host(made)
+    return made
+
+
+def test_known_hosts_comes_from_the_key_that_was_made_here(paths: MachinePaths) -> None:
+    before = paths.known_hosts.read_bytes()
+    paths.known_hosts.unlink()
+    keys.ensure_known(paths)
+    assert paths.known_hosts.read_bytes() == before
+    assert paths.known_hosts.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_there_stays(paths: MachinePaths) -> None:
+    paths.known_hosts.write_bytes(b"mine\n")
+    keys.ensure_known(paths)
+    assert paths.known_hosts.read_bytes() == b"mine\n"
+
+
+def test_a_link_that_leads_nowhere_is_replaced_and_not_followed(paths: MachinePaths, tmp_path: Path) -> None:
+    paths.known_hosts.unlink()
+    paths.known_hosts.symlink_to(tmp_path / "elsewhere")
+    keys.ensure_known(paths)
+    assert not paths.known_hosts.is_symlink() and not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no key"])
+def test_without_a_sound_key_nobody_is_known(paths: MachinePaths, content: bytes) -> None:
+    paths.known_hosts.unlink()
+    paths.host_key.write_bytes(content)
+    with pytest.raises(B2dError, match="is not a usable key"):
+        keys.ensure_known(paths)
+    paths.host_key.unlink()
+    with pytest.raises(B2dError) as failure:
+        keys.ensure_known(paths)
+    assert failure.value.hint == "b2d restart --vm box"
+    assert not paths.known_hosts.exists()
+
+
+def test_what_openssh_is_told_of_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    paths = home.machine("boot2docker-vm")
+    MachineStore(home).write(a_spec())
+    keys.ensure_host(paths)
+    before = paths.known_hosts.read_bytes()
+    paths.known_hosts.unlink()
+    monkeypatch.setenv("B2D_HOME", str(home.root))
+    monkeypatch.setenv("B2D_DRIVER", "qemu")
+    facts = RunningFacts("127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376", ""))
+    monkeypatch.setattr("b2d.machine.Machine.facts", lambda _self: facts)
+    assert tree._run(["ssh-config"]) == 0
+    assert str(paths.known_hosts) in capsys.readouterr().out
+    assert paths.known_hosts.read_bytes() == before

@@ -1,0 +1,80 @@
+"""What the environment or a folder holds begins no line of its own in a unit, an agent or a task (case L8)."""
+
+import plistlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from b2d import autostart, login_text
+from b2d.errors import ConfigError
+from b2d.layout import Home
+from b2d.login_text import sound_path
+from b2d.store import MachineStore
+from tests.fakes import a_spec
+from tests.prompt import Prompt
+
+EVIL = "/tmp/x\n[Service]\nExecStartPre=/bin/false\n#"
+CONTROLS = ["\n", "\r", "\x0b", "\x1b", "\x7f", "\x85", "\x01"]
+
+
+def an_item(person: Path, system: str, **environ: str) -> autostart.LoginItem:
+    home = Home(person / ".b2d")
+    return autostart.of(home.machine("box"), home, {"HOME": str(person), **environ}, system)
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_path: Path, system: str) -> None:
+    item = an_item(tmp_path, system, PATH=f'/usr/bin:{EVIL}:/opt/\udcff:/opt/100% "a":/bin')
+    assert item.put()
+    content = Path(item.where).read_bytes()
+    assert b"ExecStartPre" not in content
+    if system == "darwin":
+        assert plistlib.loads(content)["EnvironmentVariables"] == {"PATH": '/usr/bin:/opt/100% "a":/bin'}
+    else:
+        lines = [line for line in content.decode().splitlines() if line.startswith("Environment=")]
+        assert lines == ['Environment="PATH=/usr/bin:/opt/100%% \\\\"a\\\\":/bin"'.replace("\\\\", "\\")]
+    said = [remark for remark in item.remarks() if "left out of its PATH" in remark]
+    assert len(said) == 2 and all("\n" not in remark for remark in said)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_nothing_with_a_control_character_is_written_at_all(control: str) -> None:
+    bad = f"a{control}b"
+    makers: list[Callable[[], bytes]] = [
+        lambda: login_text.unit(bad, ["b2d"], ["b2d"], {}),
+        lambda: login_text.unit("mark", ["b2d", bad], ["b2d"], {}),
+        lambda: login_text.unit("mark", ["b2d"], ["b2d", bad], {}),
+        lambda: login_text.unit("mark", ["b2d"], ["b2d"], {"PATH": bad}),
+        lambda: login_text.unit("mark", ["b2d"], ["b2d"], {bad: "x"}),
+        lambda: login_text.plist("label", bad, ["b2d"], {}),
+        lambda: login_text.plist("label", "mark", [bad], {}),
+        lambda: login_text.plist("label", "mark", ["b2d"], {"PATH": bad}),
+        lambda: login_text.task(bad, "me", ["b2d"]),
+        lambda: login_text.task("mark", bad, ["b2d"]),
+        lambda: login_text.task("mark", "me", ["b2d", bad]),
+    ]
+    for make in makers:
+        with pytest.raises(ConfigError, match="control character"):
+            make()
+    assert sound_path(f"/bin:{bad}") == ("/bin", [bad])
+
+
+def test_a_user_of_windows_is_text_and_no_markup() -> None:
+    content = login_text.task("mark", 'PC\\<me> & "you"', ["b2d"])
+    found = [element.text for element in ElementTree.fromstring(content).iter() if element.tag.endswith("UserId")]
+    assert found == ['PC\\<me> & "you"'] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is a unit")
+def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    MachineStore(prompt.home).write(a_spec())
+    path = prompt.known()["PATH"]
+    told = prompt.b2d("autostart", "enable", PATH=f"{path}:{EVIL}")
+    assert told.code == 0, told.err
+    assert "left out of its PATH" in told.err
+    unit = next((tmp_path / ".config" / "systemd" / "user").glob("*.service"))
+    assert "ExecStartPre" not in unit.read_text()

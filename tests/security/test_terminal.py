@@ -1,0 +1,204 @@
+"""No terminal obeys what a container, a guest, an image, a server or a folder is called or says (case M8)."""
+
+import json
+import os
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from b2d.cli import tree
+from b2d.errors import B2dError
+from b2d.layout import Home
+from b2d.model import Snapshot
+from b2d.published import Place
+from b2d.store import MachineStore
+from tests.fakes import a_spec
+from tests.iso_servers import says, serving
+
+EVIL = "\x1b[2J\x1b]0;title\x07a\r\nb2d: done\n\x9b31mc\x7f\u202egpj\u2066\u2028d\tz" + "\N{PILE OF POO}" * 3
+LONG = EVIL + "x" * 100_000
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi), surrogates, line and paragraph separators
+
+Show = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    home = Home(tmp_path / "home")
+    home.machines.mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("B2D_HOME", str(home.root))
+    monkeypatch.setenv("B2D_DRIVER", "qemu")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    return home
+
+
+@pytest.fixture
+def show(home: Home, capsys: pytest.CaptureFixture[str]) -> Show:
+    """Run a verb in this process; its exit code, what is on stdout and on stderr, neither of which moves anything."""
+
+    def shown(*arguments: str) -> tuple[int, str, str]:
+        code = tree._run(list(arguments))
+        out, err = capsys.readouterr()
+        for text in (out, err):
+            obeyed = {char for char in text if unicodedata.category(char) in OBEYED} - {"\n", "\t"}
+            forged = any(line.startswith("b2d: done") for line in text.splitlines())
+            assert (obeyed, forged) == (set(), False)
+        return code, out, err
+
+    return shown
+
+
+def raising(error: Exception) -> Callable[..., object]:
+    def fail(*_arguments: object, **_more: object) -> object:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])
+def test_ports(show: Show, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    rows = [Place(name, "tcp", 80, "127.0.59.103", 80, name), Place("web", "tcp", 81, "127.0.59.103", 81, "open")]
+    monkeypatch.setattr("b2d.about.ports", lambda _app: rows)
+    _, out, _ = show("ports")
+    assert len(out.splitlines()) == 3 and len(out) < 10_000
+    _, out, _ = show("ports", "--json")
+    assert json.loads(out)[0]["container"] == name
+
+
+def test_images(show: Show, home: Home) -> None:
+    home.images.mkdir()
+    facts = {"version": LONG, "size": 1, "sources": {LONG: 1.0}, "kernel": None, "initrd": None, "arguments": EVIL}
+    facts |= {"root": None, "stored": None, "format": 2, "suites": [{"name": EVIL, "date": EVIL, "state": "missing"}]}
+    home.image("0" * 64).facts.write_text(json.dumps(facts))
+    code, out, _ = show("iso", "list")
+    assert code == 0 and len(out.splitlines()) == 2 and len(out) < 4000
+    _, out, _ = show("iso", "list", "--json")
+    assert json.loads(out)[0]["version"] == LONG
+
+
+def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> None:
+    MachineStore(home).write(a_spec("box", driver=EVIL, address=EVIL, source=EVIL))
+    _, out, err = show("list")
+    assert len(out.splitlines()) == 2 and "cannot drive" in err
+    for verb in ("status", "info", "stop", "up", "delete", "set memory=700", "disk", "snapshot list", "ip"):
+        code, out, err = show(*verb.split(), "--vm", "box", "-v")
+        assert code != 0 and out == "", verb
+        assert "b2d: " in err
+    home.machine("box").spec.write_text(EVIL)
+    show("list")
+    show("info", "--vm", "box", "-v", "--json")
+    home.machine("box").spec.write_text(json.dumps({"schema": 1, EVIL: 1}))
+    show("status", "--vm", "box", "-v")
+
+
+def test_snapshots(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("b2d.snapshots.Snapshots.all", lambda _self: [Snapshot(LONG, 0, 1)])
+    _, out, _ = show("snapshot", "list")
+    assert len(out.splitlines()) == 2
+    _, out, _ = show("snapshot", "list", "--json")
+    assert json.loads(out)[0]["name"] == LONG
+
+
+def test_doctor(show: Show, home: Home) -> None:
+    (home.machines / EVIL.replace("/", "")).mkdir()
+    (home.images).mkdir()
+    (home.images / f".{EVIL[:40]}.unfinished").touch()
+    os.utime(home.images / f".{EVIL[:40]}.unfinished", (0, 0))
+    _, out, _ = show("doctor")
+    assert "is no machine" in out and "stale files" in out
+    _, out, _ = show("doctor", "--json")
+    assert any("\x1b" in found["message"] for found in json.loads(out))
+
+
+@pytest.mark.parametrize("key", ["image", "driver", "mirror", "http_proxy", "share", "vm"])
+def test_settings(show: Show, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(f"B2D_{key.upper()}", EVIL)
+    for arguments in (("status", "-v"), ("config", "--json"), ("config", "get", key, "--json"), ("download", "-v")):
+        show(*arguments)
+
+
+def test_a_value_of_a_setting_is_given_to_programs_as_it_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("B2D_IMAGE", EVIL)
+    tree._run(["config", "get", "image"])
+    assert capsys.readouterr().out == EVIL + "\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    tree._run(["config", "get", "image"])
+    assert capsys.readouterr().out == "a\nb2d: done\n31mcgpjd\tz" + "\N{PILE OF POO}" * 3 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "typed"),
+    [
+        ("b2d.disk.Disk.use", "disk"),
+        ("b2d.about.ports", "ports"),
+        ("b2d.about.machine", "info"),
+        ("b2d.about.log", "logs"),
+        ("b2d.machine.Machine.state", "status"),
+        ("b2d.machine.Machine.init", "up"),
+        ("b2d.snapshots.Snapshots.create", "snapshot create one"),
+        ("b2d.supply.Supply.renew", "download"),
+        ("b2d.app.App.build_iso", "iso build"),
+        ("b2d.importing.known", "import"),
+    ],
+)
+@pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
+def test_an_error_of_each_layer(  # it may quote VirtualBox, Docker, a mirror or the guest
+    show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, where: str, typed: str, text: str
+) -> None:
+    MachineStore(home).write(a_spec())
+    for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):
+        monkeypatch.setattr(where, raising(error))
+        for more in ((), ("-v",), ("--json",), ("-q",)):
+            code, _, err = show(*typed.split(), *more)
+            assert code != 0
+            assert "-v" in more or len(err.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_a_warning_of_a_reporter(show: Show, monkeypatch: pytest.MonkeyPatch, quiet: Sequence[str]) -> None:
+    from b2d.supply import Supply
+
+    def warns(supply: Supply, source: str) -> object:
+        supply.reporter.warn(EVIL)
+        supply.reporter.note(EVIL)
+        with suppress(ValueError), supply.reporter.step(EVIL):
+            raise ValueError
+        raise B2dError(source)
+
+    monkeypatch.setattr(Supply, "renew", warns)
+    _, _, err = show("download", "boot2docker", *quiet)
+    assert len(err.splitlines()) == (2 if quiet else 4)
+
+
+def test_the_answer_of_a_server(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path) as web:
+        web.odd = {"/debian/dists/trixie/InRelease": says(500, EVIL.encode())}
+        monkeypatch.setenv("B2D_MIRROR", f"{web.url}/debian")
+        for typed in (("download", "debian", "-v"), ("iso", "build", "-o", str(tmp_path / "a.iso"), "-v")):
+            code, _, err = show(*typed)
+            assert code == 7 and "(500)" in err
+
+
+def test_usage_errors(show: Show) -> None:
+    for typed in ((EVIL,), ("up", f"--{EVIL}"), ("config", "get", EVIL), ("download", EVIL), ("logs", "-n", EVIL)):
+        code, _, _ = show(*typed)
+        assert code == 2
+
+
+def test_the_journal_of_python_programs_is_one_line_for_each_thing(caplog: pytest.LogCaptureFixture) -> None:
+    from b2d.journal import Journal
+
+    with caplog.at_level("INFO", "b2d"):
+        Journal().warn(EVIL)
+        Journal().note(EVIL)
+        with Journal().step(EVIL):
+            pass
+    assert len(caplog.messages) == 3
+    for message in caplog.messages:
+        assert not {unicodedata.category(char) for char in message} & OBEYED

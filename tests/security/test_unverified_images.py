@@ -1,0 +1,172 @@
+"""No image is downloaded that nothing verifies: https, or a hash, or a refusal before anything is asked (case M13)."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import ConfigError
+from b2d.images import Images
+from b2d.layout import MachinePaths
+from b2d.sources import named, pinned
+from b2d.store import MachineStore
+from b2d.supply import Supply
+from tests.fakes import FakeReporter, a_spec
+from tests.iso_servers import WebServer, serving
+from tests.kernels import an_iso
+from tests.prompt import Answer, Prompt
+
+ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 100})
+OTHER = an_iso("b2d-v19.03.11", {"/version": bytes(range(255, -1, -1)) * 100})
+SHA256 = hashlib.sha256(ISO).hexdigest()
+API = "/api/v3/repos/o/r/releases"
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[WebServer]:
+    with serving(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[WebServer]:
+    with serving(tmp_path, tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    (tmp_path / "home").mkdir()
+    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # as iso_servers.py has it
+    return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": str(trusted), "B2D_DRIVER": "qemu"})
+
+
+def listed(url: str, body: str = "") -> bytes:
+    asset = {"name": "boot2docker.iso", "browser_download_url": url}
+    return json.dumps([{"tag_name": "v19.03.12", "assets": [asset], "body": body}]).encode()
+
+
+def is_refused(told: Answer, server: WebServer) -> None:
+    """Nothing was asked for, and the sentence names both ways."""
+    assert told.code == 7, told.err
+    assert "is not https" in told.err and "https://" in told.err and "#sha256=" in told.err
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "variable", "profile"),
+    [
+        (("download", "{}"), "", ""),
+        (("--image", "{}", "download"), "", ""),
+        (("download", "--iso-url={}"), "", ""),
+        (("download",), "{}", ""),
+        (("download",), "", 'ISOURL = "{}"'),
+    ],
+    ids=["argument", "option", "old option", "variable", "old profile"],
+)
+@pytest.mark.parametrize("path", ["/b2d.iso", API], ids=["iso", "releases"])
+def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
+    plain: WebServer, prompt: Prompt, typed: tuple[str, ...], variable: str, profile: str, path: str
+) -> None:
+    url = plain.put("/b2d.iso", ISO)
+    plain.put(API, listed(url, f"{SHA256}  boot2docker.iso"))  # a hash that comes by http too is none
+
+    def says(source: str) -> Answer:
+        if profile:
+            folder = prompt.folder / ".boot2docker"
+            folder.mkdir(exist_ok=True)
+            (folder / "profile").write_text(profile.format(source) + "\n")
+        return prompt.b2d(*(word.format(source) for word in typed), B2D_IMAGE=variable.format(source))
+
+    is_refused(says(plain.url + path), plain)
+    taken = says(f"{plain.url}{path}#sha256={SHA256.upper()}")
+    assert taken.code == 0, taken.err
+    (image,) = Images(prompt.home).all()
+    assert image.source == f"{plain.url}{path}#sha256={SHA256}" and image.iso.read_bytes() == ISO
+
+
+def test_a_setting_is_no_way_round(plain: WebServer, prompt: Prompt) -> None:
+    url = plain.put("/b2d.iso", ISO)
+    assert prompt.b2d("config", "set", f"image={url}").code == 0
+    is_refused(prompt.b2d("download"), plain)
+    assert prompt.b2d("config", "set", f"image={url}#sha256={SHA256}").code == 0
+    assert prompt.b2d("config", "get", "image").out == f"{url}#sha256={SHA256}\n"
+    assert prompt.b2d("download").code == 0
+
+
+def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt: Prompt, tmp_path: Path) -> None:
+    """What is kept is what it was when it was taken, so the machine starts as before."""
+    url = plain.put("/b2d.iso", ISO)
+    (tmp_path / "a.iso").write_bytes(OTHER)
+    kept = Images(prompt.home).adopt(tmp_path / "a.iso", url)
+    MachineStore(prompt.home).write(a_spec(source=url, image=kept.sha256))
+    is_refused(prompt.b2d("download"), plain)
+    assert Supply(prompt.home, "", FakeReporter()).first(url) == kept
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_the_password_in_an_address_is_not_said(prompt: Prompt, plain: WebServer, scheme: str) -> None:
+    told = prompt.b2d("download", plain.url.replace("http://", f"{scheme}://me:geheim@") + "/a.iso?token=geheim")
+    is_refused(told, plain)
+    assert "geheim" not in told.err
+
+
+def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: WebServer, prompt: Prompt) -> None:
+    for server in (tls, plain):
+        url = server.put("/b2d.iso", OTHER)
+        told = prompt.b2d("download", f"{url}#sha256={SHA256}")
+        assert told.code == 7 and SHA256 in told.err
+        assert Images(prompt.home).all() == []
+        server.put("/b2d.iso", ISO)
+        assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
+        server.asked.clear()
+        assert "the newest already" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
+        assert server.asked == []  # it can be no other
+        Images(prompt.home).remove(SHA256)
+
+
+def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, prompt: Prompt) -> None:
+    url = tls.put("/b2d.iso", OTHER)
+    api = tls.put(API, listed(url, f"{hashlib.sha256(OTHER).hexdigest()}  boot2docker.iso"))
+    told = prompt.b2d("download", f"{api}#sha256={SHA256}")
+    assert told.code == 7 and Images(prompt.home).all() == []
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "",
+        "sha256=",
+        "sha256=12",
+        f"sha256={SHA256}0",
+        f"sha256={SHA256[:-1]}g",
+        f"sha512={SHA256}",
+        f"sha256={SHA256}#",
+    ],
+)
+def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prompt: Prompt, fragment: str) -> None:
+    for server in (plain, tls):
+        told = prompt.b2d("download", f"{server.url}/b2d.iso#{fragment}")
+        assert told.code == 2 and "#sha256=" in told.err, told.err
+        told = prompt.b2d("init", "--image", f"{server.url}/b2d.iso#{fragment}")
+        assert told.code == 2, told.err
+        assert server.asked == []
+
+
+def test_a_source_has_one_name() -> None:
+    address = "https://host/b2d.iso"
+    assert named(address) == address
+    assert named(f"{address}#SHA256={SHA256.upper()}") == named(f"{address}#sha256={SHA256}")
+    assert pinned(f"{address}#sha256={SHA256}") == (address, SHA256)
+    assert pinned("debian") == ("debian", "")
+    with pytest.raises(ConfigError):
+        named(f"{address}#sha256={SHA256}\n")
+
+
+def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
+    iso = tmp_path / "a#sha256=1.iso"
+    iso.write_bytes(ISO)
+    assert named(str(iso)) == str(iso)
+    assert pinned(str(iso)) == (str(iso), "")

@@ -1,0 +1,56 @@
+"""What an image, which may be anybody's, says of the suites that it was built from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from b2d.formats import iso_files, suites
+from b2d.model import Suite, SuiteState
+from tests.kernels import an_iso
+
+GOOD = {"name": "trixie", "date": "2025-11-29T08:00:00Z", "state": "current"}
+
+
+def an_image(folder: Path, content: bytes) -> Path:
+    path = folder / "an.iso"
+    path.write_bytes(an_iso("b2d-v1", {suites.DESCRIPTION: content}))
+    return path
+
+
+def test_suites_are_read(tmp_path: Path) -> None:
+    iso = an_image(tmp_path, json.dumps({"suites": [GOOD, {**GOOD, "state": "missing"}]}).encode())
+    current, missing = suites.of_iso(iso)
+    assert current == Suite("trixie", "2025-11-29T08:00:00Z", SuiteState.CURRENT)
+    assert missing.state == SuiteState.MISSING
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"1", b"[" * 100_000, b"\xff", b"{}"),
+        *(b'{"suites": 1}', b'{"suites": [1]}', b'{"suites": [{}]}', b'{"suites": {"a": 1}}'),
+        json.dumps({"suites": [{**GOOD, "state": "splendid"}]}).encode(),
+    ],
+)
+def test_what_says_nothing_sound_names_none(tmp_path: Path, content: bytes) -> None:
+    assert suites.of_iso(an_image(tmp_path, content)) == ()
+
+
+def test_what_is_long_is_cut(tmp_path: Path) -> None:
+    found = suites.of_iso(an_image(tmp_path, json.dumps({"suites": [{**GOOD, "name": "x" * 10_000}] * 100}).encode()))
+    assert len(found) == suites.MOST_SUITES and len(found[0].name) == suites.MOST_CHARACTERS
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    iso = an_image(tmp_path, b"x" * 100)
+    assert iso_files.read_file(iso, suites.DESCRIPTION, 100) == b"x" * 100
+    assert iso_files.read_file(iso, suites.DESCRIPTION, 99) is None
+    assert iso_files.read_file(iso, "/b2d/none") is None
+
+
+@pytest.mark.parametrize("size", [0, 10, 17 * 2048, 20 * 2048 + 7])
+def test_an_iso_that_is_cut_off_holds_nothing(tmp_path: Path, size: int) -> None:
+    iso = an_image(tmp_path, b"x")
+    iso.write_bytes(iso.read_bytes()[:size])
+    assert iso_files.read_file(iso, suites.DESCRIPTION) is None

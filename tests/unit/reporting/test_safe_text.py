@@ -1,0 +1,65 @@
+"""Text that somebody else wrote, as a terminal may show it."""
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.reporting.safe_text import CELL_LIMIT, LINE_LIMIT, json_text, many_lines, one_line
+
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi), surrogates, line and paragraph separators
+
+
+def kinds(text: str) -> set[str]:
+    return {unicodedata.category(char) for char in text}
+
+
+@given(st.text())
+def test_a_line_is_one_and_no_terminal_obeys_it(text: str) -> None:
+    assert not kinds(one_line(text)) & OBEYED
+    assert len(one_line(text, 10)) <= 10
+
+
+@given(st.text())
+def test_of_many_lines_only_their_ends_and_tabs_are_left(text: str) -> None:
+    assert not kinds(many_lines(text).replace("\n", "").replace("\t", "")) & OBEYED
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("mv 'a  b' c", "mv 'a  b' c"),  # a hint is pasted
+        ("a\r\nb\tc", "a b c"),
+        ("\x1b[2Jx", "�[2Jx"),
+        ("\x9b31mx", "�31mx"),
+        ("a\u202egpj.exe", "a�gpj.exe"),
+        ("a\u2066b\u2069", "a�b�"),
+        ("a\u2028b\x85c\x0bd", "a b c d"),
+        ("\udcc3\udcbc \udcff", "ü �"),  # where Python takes paths for ASCII
+        ("\ud800", "�"),
+        ("grüße 漢字 🐳", "grüße 漢字 🐳"),
+        ("\n", ""),
+    ],
+)
+def test_a_line_keeps_what_can_be_read(text: str, shown: str) -> None:
+    assert one_line(text) == shown
+
+
+def test_what_is_too_long_is_cut_and_that_is_seen() -> None:
+    assert one_line("x" * 100_000) == "x" * (LINE_LIMIT - 1) + "…"
+    assert one_line("x" * CELL_LIMIT, CELL_LIMIT) == "x" * CELL_LIMIT
+
+
+@given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_stays_what_it_was_and_no_terminal_obeys_it(document: object) -> None:
+    text = json_text(json.dumps(document, ensure_ascii=False, indent=1))
+    assert json.loads(text) == document
+    assert not kinds(text.replace("\n", "")) & OBEYED
+
+
+def test_json_keeps_letters_and_escapes_the_rest() -> None:
+    assert json_text('"grüße \x7f\x9b\u202e\U000e0001\udcff"') == '"grüße \\u007f\\u009b\\u202e\\udb40\\udc01\\udcff"'
+    assert json_text('"\udcc3\udcbc \udcff"') == '"ü \\udcff"'
