@@ -232,10 +232,12 @@ class QemuDriver(DataDisk):
 
     def _resume(self) -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
+        from b2d.drivers.qemu_arguments import hardware
+
         kept = self._saved.dependencies()
         launcher = self._launcher(kept.hardware if kept is not None else [])
         plan = launcher.plan()
-        if kept is not None and (kept.hardware, kept.image) == (plan.hardware, plan.image):
+        if kept is not None and (hardware(kept.hardware), kept.image) == (plan.hardware, plan.image):
             launcher.launch("-S")
             if self._load(kept.qemu):
                 return True

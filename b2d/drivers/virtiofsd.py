@@ -13,6 +13,7 @@ from pathlib import Path
 
 from b2d import folders, proc, sockets
 from b2d.errors import B2dError
+from b2d.host import seccomp
 from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import ProcessIdentity
@@ -61,7 +62,8 @@ def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -
             sockets.connect(connection, path)  # it waits there for the program, which takes the first alone
             path.unlink()
             command = [program, "--fd", str(listening.fileno()), *arguments(folder, read_only=read_only)]
-            pid = proc.start_aside(command, paths.virtiofsd_log, os.environ, [listening.fileno()])
+            descriptors = [listening.fileno()]
+            pid = seccomp.call_confined(lambda: proc.start_aside(command, paths.virtiofsd_log, os.environ, descriptors))
         except BaseException:
             connection.close()
             raise
