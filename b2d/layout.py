@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+MACHINES = "machines"
+
 
 @dataclass(frozen=True, slots=True)
 class ImagePaths:
@@ -44,6 +46,11 @@ class MachinePaths:
     """The files of one machine: machines/<name>/*. docs/design.md tells who writes which."""
 
     folder: Path
+
+    @property
+    def home(self) -> Path:
+        """The $B2D_HOME that it lies in, or the folder itself where that is elsewhere."""
+        return self.folder.parent.parent if self.folder.parent.name == MACHINES else self.folder
 
     @property
     def spec(self) -> Path:
@@ -271,7 +278,7 @@ class Home:
 
     @property
     def machines(self) -> Path:
-        return self.root / "machines"
+        return self.root / MACHINES
 
     @property
     def machines_lock(self) -> Path:

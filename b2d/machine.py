@@ -70,7 +70,7 @@ class Machine:
     def init(self, wished: Callable[[], MachineSpec]) -> bool:
         """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
         from b2d import seed
-        from b2d.preparation import first_keys, first_written
+        from b2d.preparation import first_keys, first_written, tell_root
 
         with self._lock("init"):
             mended = broken.mend(self._store, self.name, self._reporter)
@@ -84,6 +84,7 @@ class Machine:
                 driver = self._driver(first_written(spec, self._store))
                 if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
                     driver.create(payload)
+            tell_root(spec, self._reporter)
             return True
 
     def up(self) -> RunningFacts:
@@ -234,7 +235,7 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import credentials, free_ports, network, newest_image
+        from b2d.preparation import credentials, free_ports, network, newest_image, shared_folders
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -242,6 +243,7 @@ class Machine:
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
             wanted = newest_image(wanted, self._parts.images(), self._reporter)
+        wanted = shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
         credentials(wanted, self.paths, self._parts.ssh_password, told)

@@ -21,7 +21,9 @@ class Settings:
     image: str = "debian"  # a source: debian, boot2docker, a URL or a file
     mirror: str = ""  # "": apt's own, else the list in iso/image.toml
     restrict: bool = False
-    share: tuple[str, ...] = ("~",)  # folders that the guest has too, at the same path; PATH:ro read-only
+    share: tuple[str, ...] = (
+        "~/*",
+    )  # folders that the guest has too, at the same path; PATH:ro read-only, PATH/* each
     mount_type: str = "auto"  # how QEMU's machines have them
     ssh_password: bool = False  # True: over SSH, the password counts too
     wait: int = 300  # seconds that up may take

@@ -42,3 +42,4 @@ class Changes(TypedDict, total=False):
     disk: int
     ssh_port: int
     docker_port: int
+    share: list[str] | tuple[str, ...]

@@ -54,7 +54,9 @@ def program(path: Path, version: str) -> None:
 
 
 def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
-    return replace(tiny.spec(), folders=(str(paths.folder), *more))
+    shared = paths.folder.parent / "shared"  # not the machine's own folder, which is never shared
+    shared.mkdir(exist_ok=True)
+    return replace(tiny.spec(), folders=(str(shared), *more))
 
 
 @pytest.mark.parametrize(
@@ -134,12 +136,12 @@ def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, s
 def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is_told_of(
     paths: MachinePaths, server: Path
 ) -> None:
-    spec = sharing(paths, str(paths.folder / "mine"))
-    (paths.folder / "mine").mkdir()
+    spec = sharing(paths, str(paths.folder.parent / "mine"))
+    (paths.folder.parent / "mine").mkdir()
     saved(paths, spec)
     assert called(paths, spec)[-1] == "-S"
     assert not paths.taken.exists()
-    (paths.folder / "mine").rmdir()
+    (paths.folder.parent / "mine").rmdir()
     assert called(paths, spec)[-1] == "-S"
     assert paths.taken.exists()
 

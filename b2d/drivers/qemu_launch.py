@@ -15,6 +15,7 @@ from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import HypervisorUnusable
 from b2d.files import text_of, write_whole
+from b2d.guest import share_policy
 from b2d.host import seccomp
 from b2d.identity import identify, is_alive
 from b2d.layout import MachinePaths
@@ -80,7 +81,7 @@ class Launcher:
                 *qemu_folders.arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
-            missing=tuple(qemu_folders.missing(spec.folders)),
+            missing=tuple(qemu_folders.missing(spec.folders, self._refusal)),
         )
 
     def launch(self, *extra: str) -> None:
@@ -100,7 +101,8 @@ class Launcher:
             write_whole(self.paths.taken, b"")  # so that it is told of: the guest has them still
         process.record(plan)
         try:
-            with qemu_folders.served(program, self.spec, self.paths, plan.missing) as served:
+            shared = qemu_folders.resolved(self.spec)
+            with qemu_folders.served(program, shared, self.paths, plan.missing) as served:
                 servers = tuple(one.process for one in served or ())
                 self._run(replace(plan, servers=servers), served, extra)
         except BaseException:
@@ -110,7 +112,7 @@ class Launcher:
     def _run(self, plan: Launch, served: Sequence[virtiofsd.Served] | None, extra: Sequence[str]) -> None:
         """Start QEMU beside b2d, and return when it has set everything up. Raises HypervisorUnusable and OutOfTime."""
         numbers = None if served is None else [one.connection.fileno() for one in served]
-        shared = qemu_folders.arguments(self.spec, self.paths, plan.missing, numbers)
+        shared = qemu_folders.arguments(qemu_folders.resolved(self.spec), self.paths, plan.missing, numbers)
         command = [*self._arguments(self.spec), *shared, *extra]
         sandbox = qemu_sandbox.ARGUMENTS
         if not self._starts([*sandbox, *command], plan, numbers or ()):
@@ -164,6 +166,10 @@ class Launcher:
             return ""
         program = virtiofsd.find()
         return program if program and _version() >= folders.QEMU else ""
+
+    def _refusal(self, path: str) -> str:
+        refusal = share_policy.refusal_inside if self.saved else share_policy.refusal
+        return refusal(path, self.paths.home)
 
     def _cpus(self, chosen: Accelerator) -> int:
         wanted = self.spec.cpus or os.cpu_count() or 1
