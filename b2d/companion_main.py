@@ -36,7 +36,11 @@ def main(name: str, how: str = "") -> int:
         return 1
     driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
     engine = DockerApi.of(facts.docker)
-    lead = Lead(driver, engine).put_right if isinstance(driver, ForwardsPorts) else lambda: True
+    lead = (
+        Lead(driver, engine, it.settings.privileged_ports).put_right
+        if isinstance(driver, ForwardsPorts)
+        else lambda: True
+    )
     if how == ONCE:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from b2d import address
 from b2d.docker_api import DockerApi, DockerSilent
 from b2d.errors import B2dError, OutOfTime
 from b2d.model import Forward
@@ -23,6 +24,7 @@ class Lead:
 
     driver: ForwardsPorts
     engine: DockerApi
+    privileged_ports: bool = False  # the setting of that name
 
     def put_right(self) -> bool:
         """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
@@ -38,9 +40,15 @@ class Lead:
     def _wanted(self) -> set[Forward]:
         found = publications(self.engine.containers(ANSWER_S))
         wanted = {forward for one in found for forward in forwards(one, self.engine.address)}
-        return {forward for forward in wanted if not self.driver.hindrance(forward)}
+        return {forward for forward in wanted if not self._hindrance(forward)}
+
+    def _hindrance(self, one: Forward) -> str:
+        reserved = "" if self.privileged_ports else address.reserved(one.address, one.port)
+        return self.driver.hindrance(one) or reserved
 
     def _has(self, forward: Forward) -> bool:
+        if not address.free(forward.address, forward.port, forward.protocol):
+            return False  # asked here, as a hypervisor takes some that are another's: of UDP, or on IPv6 alone
         try:
             self.driver.forward(forward)
         except B2dError:

@@ -24,6 +24,7 @@ class Settings:
     share: tuple[str, ...] = (
         "~/*",
     )  # folders that the guest has too, at the same path; PATH:ro read-only, PATH/* each
+    privileged_ports: bool = False  # True: as root, containers' ports below 1024 come to 127.0.0.1 too
     mount_type: str = "auto"  # how QEMU's machines have them
     ssh_password: bool = False  # True: over SSH, the password counts too
     wait: int = 300  # seconds that up may take

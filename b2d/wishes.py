@@ -18,6 +18,7 @@ class Wishes(TypedDict, total=False):
     mirror: str
     restrict: bool
     share: list[str] | tuple[str, ...]
+    privileged_ports: bool
     mount_type: str
     ssh_password: bool
     wait: int
