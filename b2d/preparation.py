@@ -85,7 +85,7 @@ def tell_root(spec: MachineSpec, reporter: Reporter) -> None:
     means = "its hypervisor is root too"
     if spec.folders:
         means += ", and containers write the folders that it shares as root of this host"
-    reporter.warn(f"{spec.name} was made by root: {means}; it is safer with a user of its own (su -c 'b2d up' NAME)")
+    reporter.warn(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:

@@ -12,6 +12,7 @@ from b2d.doctor.hypervisors import Hardware
 from b2d.doctor.machines import Seen, Ward
 from b2d.doctor.programs import Needed
 from b2d.errors import B2dError, ConfigError
+from b2d.host import seccomp
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
 from b2d.packages import QEMU_IMG, SQUASHFS, Installer
@@ -78,6 +79,7 @@ class Examination:
         yield qemu
         if self.platform == "linux" and qemu.verdict == Verdict.GOOD:
             yield programs.folders_by(self.installer, qemu, self.virtiofsd)
+            yield programs.confinement(self.installer, seccomp.is_supported)
         no_disk = "no disk can be made without it"
         yield programs.program(
             self.installer, Needed("qemu-img", QEMU_IMG, "--version", self._without("qemu"), no_disk)

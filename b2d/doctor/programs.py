@@ -60,6 +60,22 @@ def folders_by(installer: Installer, qemu: Finding, virtiofsd: Callable[[], tupl
     return Finding("folders", Verdict.DOUBTFUL, message, installer.line([VIRTIOFSD]), needs=(VIRTIOFSD,))
 
 
+def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding:
+    """Whether a guest that breaks out of QEMU, or asks it for setuid files, is held by Linux's filters."""
+    lacking = []
+    if not has_filter():
+        lacking.append("no filter of system calls: containers can make setuid files in shared folders")
+    command = [installer.which(QEMU_PROGRAM) or QEMU_PROGRAM, "-sandbox", "on", "-version"]
+    try:
+        if proc.run(command, timeout_s=ASK_TIMEOUT_S).exit_code != 0:
+            lacking.append("this QEMU was built without a sandbox (seccomp)")
+    except B2dError as error:
+        lacking.append(error.message)
+    if not lacking:
+        return good("confinement", "QEMU's sandbox, and a filter that lets no setuid files be made")
+    return doubtful("confinement", "; ".join(lacking), "install the distribution's own QEMU" if has_filter() else "")
+
+
 def program(installer: Installer, needed: Needed) -> Finding:
     """Whether it is there, and really runs."""
     name, verdict = needed.name, needed.verdict

@@ -5,7 +5,9 @@ import sys
 
 # obsolete calls, set-uid programs, other processes, priorities: QEMU needs none, a guest that broke out would
 DENIED = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
-ARGUMENTS = ("-sandbox", ",".join(["on", *(f"{name}=deny" for name in DENIED)])) if sys.platform == "linux" else ()
+ARGUMENTS: tuple[str, ...] = ("-sandbox", ",".join(["on", *(f"{name}=deny" for name in DENIED)]))
+if sys.platform != "linux":  # the kernel's filter is Linux's
+    ARGUMENTS = ()
 REFUSED = re.compile("sandbox|seccomp", re.IGNORECASE)  # in the words of a QEMU that was built without it
 
 

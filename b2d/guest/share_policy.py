@@ -5,12 +5,14 @@ inside the guest would prove anything. Who can write b2d's own folder is the per
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from b2d import folders
 from b2d.errors import ConfigError
+from b2d.files import text_of
 
 EACH = "/*"  # ends a path in the setting: each folder directly in it
 NOTHING = "none"  # of a machine that was told to have none since it was made
@@ -20,6 +22,10 @@ MOST = 64  # folders: under QEMU each is a device
 # on PATH as it is by default, of macOS, of Ubuntu's snaps, of Windows. Its PowerShell begins with a file in Documents.
 PERSONAL = frozenset({"bin", "sbin", "library", "applications", "snap", "appdata", "application data", "scoop"})
 PERSONAL_WINDOWS = PERSONAL | {"local settings", "documents", "my documents"}
+# Folders that desktops make in every home, and where nobody works: each would cost an emulated boot a tenth of a second
+MEDIA = frozenset({"downloads", "music", "pictures", "photos", "movies", "videos", "public", "templates"})
+MEDIA_KINDS = ("DOWNLOAD", "MUSIC", "PICTURES", "VIDEOS", "PUBLICSHARE", "TEMPLATES")  # as user-dirs.dirs calls them
+MEDIA_LINE = re.compile(rf'^XDG_(?:{"|".join(MEDIA_KINDS)})_DIR="\$HOME/([^"/]+)/?"', re.MULTILINE)
 SECRET = (
     ".ssh",
     ".gnupg",
@@ -122,8 +128,8 @@ def _named(share: Sequence[str]) -> list[str]:
 
 def _each(folder: Path) -> Iterator[str]:
     """The folders in it that are neither hidden nor links, nor hold what is a person's own, by name."""
-    personal = PERSONAL_WINDOWS if os.name == "nt" else PERSONAL
     real = folder.resolve()
+    personal = (PERSONAL_WINDOWS if os.name == "nt" else PERSONAL) | MEDIA | _media(real)
     if real == real.parent:
         return  # a system's folders are no projects; it is the home of users who have none
     try:
@@ -136,6 +142,11 @@ def _each(folder: Path) -> Iterator[str]:
             continue
         if os.access(real / name, os.R_OK | os.X_OK):
             yield str(folder / name)
+
+
+def _media(home: Path) -> set[str]:
+    """Their names in the person's own language, as Linux's desktops write them down."""
+    return {name.casefold() for name in MEDIA_LINE.findall(text_of(home / ".config" / "user-dirs.dirs"))}
 
 
 def _parsed(path: str, read_only: bool) -> str:

@@ -48,6 +48,14 @@ def test_unasked_a_machine_gets_visible_folders_of_projects_alone(me: Path) -> N
     assert shared(me, "~/*:ro") == ["My Documents x:ro", "src:ro"]
 
 
+def test_folders_that_every_desktop_makes_are_left_out_in_every_language(me: Path) -> None:
+    for name in ("Downloads", "Musik", "Desktop", "Pictures"):
+        (me / name).mkdir()
+    (me / ".config" / "user-dirs.dirs").write_text('XDG_DESKTOP_DIR="$HOME/Desktop"\nXDG_MUSIC_DIR="$HOME/Musik"\n')
+    assert shared(me, "~/*") == ["Desktop", "My Documents x", "src"]
+    assert shared(me, "~/Musik") == ["Musik"]
+
+
 def test_hidden_folders_are_shared_when_they_are_named(me: Path) -> None:
     assert shared(me, "~/.docker", "~/bin") == [".docker", "bin"]
 
