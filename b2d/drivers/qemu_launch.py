@@ -17,7 +17,7 @@ from b2d.errors import HypervisorUnusable
 from b2d.files import text_of, write_whole
 from b2d.guest import share_policy
 from b2d.host import seccomp
-from b2d.identity import identify, is_alive
+from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec
 from b2d.wait import wait_until
@@ -115,43 +115,38 @@ class Launcher:
         shared = qemu_folders.arguments(qemu_folders.resolved(self.spec), self.paths, plan.missing, numbers)
         command = [*self._arguments(self.spec), *shared, *extra]
         sandbox = qemu_sandbox.ARGUMENTS
-        if not self._starts([*sandbox, *command], plan, numbers or ()):
-            if not (sandbox and qemu_sandbox.is_refused(text_of(self.paths.qemu_log))):
-                raise self._failure(served is not None)
+        ended = self._started([*sandbox, *command], plan, numbers or ())
+        if ended is not None and sandbox and qemu_sandbox.is_refused(ended, text_of(self.paths.qemu_log)):
             write_whole(self.paths.qemu_log, b"b2d: this QEMU has no sandbox, and is started without\n")
-            if not self._starts(command, plan, numbers or ()):
-                raise self._failure(served is not None)
+            ended = self._started(command, plan, numbers or ())
+        if ended is not None:
+            raise self._failure(ended, served is not None)
 
-    def _starts(self, arguments: Sequence[str], plan: Launch, pass_fds: Sequence[int]) -> bool:
-        """Whether it does; False when it ended, and its log tells why.
+    def _started(self, arguments: Sequence[str], plan: Launch, pass_fds: Sequence[int]) -> int | None:
+        """Its exit code when it ended, and its log tells why; None when it runs.
 
         QEMU cannot go to the background by itself: its sandbox lets no process be made. So it is started in a session
         of its own, in the machine's folder, and is ready when its control socket greets.
         """
         command = [qemu_arguments.PROGRAM, *arguments]
-        pid = seccomp.call_confined(lambda: proc.start_aside(command, self.paths.qemu_log, os.environ, pass_fds))
-        process = identify(pid)
-        if process is None:
-            return False
-        QemuProcess(self.paths).record(replace(plan, process=process))
-        alive = True
+        qemu = seccomp.call_confined(lambda: proc.watch_aside(command, self.paths.qemu_log, os.environ, pass_fds))
+        if (process := identify(qemu.pid)) is not None:
+            QemuProcess(self.paths).record(replace(plan, process=process))
 
         def settled() -> bool:
-            nonlocal alive
-            alive = is_alive(process)
-            return not alive or qmp_greets(self.paths.qmp_socket)
+            return qemu.poll() is not None or qmp_greets(self.paths.qmp_socket)
 
         wait_until(settled, what="QEMU's start", timeout_s=LAUNCH_TIMEOUT_S, interval_s=LAUNCH_INTERVAL_S)
-        return alive
+        return qemu.poll()
 
-    def _failure(self, with_servers: bool) -> HypervisorUnusable:
+    def _failure(self, exit_code: int, with_servers: bool) -> HypervisorUnusable:
         """What to raise when QEMU has ended, with its last words; a virtiofsd's come before them."""
         program = qemu_arguments.PROGRAM
         theirs = text_of(self.paths.virtiofsd_log) if with_servers else ""
         said = (theirs + text_of(self.paths.qemu_log)).strip()
         last = said.splitlines()[-1].removeprefix(f"{program}: ") if said else ""
         return HypervisorUnusable(
-            f"QEMU did not start: {last or 'it ended without a word'}",
+            f"QEMU did not start: {last or exit_code}",
             hint=qemu_folders.hint(last) or "b2d logs --hypervisor",
             details=said,
         )
