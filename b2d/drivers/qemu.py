@@ -215,7 +215,7 @@ class QemuDriver(DataDisk):
             with Qmp(self._paths.qmp_socket) as qmp:
                 state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
         except (QmpError, KeyError, TypeError):
-            return MachineState.RUNNING
+            return MachineState.CRASHED if self._process.half_started() else MachineState.RUNNING
         return MachineState.CRASHED if state == MachineState.STARTING and self._process.abandoned() else state
 
     def _running(self) -> MachineState:

@@ -70,6 +70,11 @@ class QemuProcess:
         launch = self.launch()
         return launch is not None and launch.loader is not None and not is_alive(launch.loader)
 
+    def half_started(self) -> bool:
+        """True when that b2d was gone before it wrote down which process it is: nobody has waited for its answer."""
+        launch = self.launch()
+        return launch is not None and launch.process is None and self.abandoned()
+
     def launch(self) -> Launch | None:
         """What was recorded of the last start, None when nothing was, or nothing whole."""
         try:
