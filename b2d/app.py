@@ -150,7 +150,7 @@ class App:
         ward = doctor.Ward(self.home, lambda spec: self.driver(spec).state(), ping, self.images, time.time)
         hypervisor, spare = self.hypervisor(), self.images.spare
         looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
-        return doctor.Examination(self.home, *looked_at)
+        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 
     def _virtualbox(self) -> str:
         """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""

@@ -37,6 +37,7 @@ class Examination:
     virtiofsd: Callable[[], tuple[tuple[int, int], str]]  # version and path
     hypervisor: str = "qemu"  # that a new machine would get
     unread: ConfigError | None = None  # why the settings are not those that a person wrote
+    namespaces: Callable[[], bool] = lambda: True  # whether a virtiofsd can be kept to its folder
     installer: Installer = field(default_factory=Installer)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     python: tuple[int, int] = sys.version_info[:2]
@@ -78,7 +79,7 @@ class Examination:
         qemu = programs.qemu(self.installer, self._without("qemu"))
         yield qemu
         if self.platform == "linux" and qemu.verdict == Verdict.GOOD:
-            yield programs.folders_by(self.installer, qemu, self.virtiofsd)
+            yield programs.folders_by(self.installer, qemu, self.virtiofsd, self.namespaces)
             yield programs.confinement(self.installer, seccomp.is_supported)
         no_disk = "no disk can be made without it"
         yield programs.program(

@@ -47,11 +47,19 @@ def qemu(installer: Installer, without: Verdict) -> Finding:
     return found
 
 
-def folders_by(installer: Installer, qemu: Finding, virtiofsd: Callable[[], tuple[tuple[int, int], str]]) -> Finding:
-    """How machines of QEMU have this host's folders."""
+def folders_by(
+    installer: Installer,
+    qemu: Finding,
+    virtiofsd: Callable[[], tuple[tuple[int, int], str]],
+    is_kept_apart: Callable[[], bool],
+) -> Finding:
+    """How machines of QEMU have this host's folders; and whether a virtiofsd sees no more than its own."""
     if _version(qemu.message.encode()) < folders.QEMU:
         return good("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
     version, path = virtiofsd()
+    if version >= folders.VIRTIOFSD and not is_kept_apart():
+        message = f"by virtiofs, {path}, which could see more than its folder: this host gives it no namespaces"
+        return doubtful("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
     if version >= folders.VIRTIOFSD:
         return good("folders", f"by virtiofs, {path}")
     if path:

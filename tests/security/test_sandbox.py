@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from b2d.doctor import programs
-from b2d.doctor.finding import Verdict
+from b2d.doctor.finding import Verdict, good
 from b2d.drivers import qemu_sandbox
 from b2d.drivers.qemu_launch import Launcher
 from b2d.errors import HypervisorUnusable
@@ -91,3 +91,11 @@ def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: boo
     program.chmod(0o755)
     found = programs.confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
+def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
+    qemu = good("qemu", "QEMU emulator version 10.0.13")
+    found = programs.folders_by(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
+    assert found.verdict == verdict
+    assert ("could see more" in found.message) is not apart
