@@ -79,13 +79,13 @@ def _version(spec: MachineSpec, images: KeptImages) -> str:
 
 
 def tell_root(spec: MachineSpec, reporter: Reporter) -> None:
-    """Warn, once for each new machine, when b2d runs as root: then what breaks out of a guest is root here."""
+    """Say, once for each new machine, when b2d runs as root: then what breaks out of a guest is root here."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return
     means = "its hypervisor is root too"
     if spec.folders:
         means += ", and containers write the folders that it shares as root of this host"
-    reporter.warn(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
+    reporter.note(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:

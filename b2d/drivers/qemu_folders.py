@@ -159,7 +159,8 @@ def take(paths: MachinePaths, name: str) -> None:
     except B2dError as error:
         said_so = f"folders of this host are in {name}, and cannot be taken out: {error.message}"
         raise B2dError(said_so, hint="b2d stop") from error
-    holders = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
+    answers = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
+    holders = [words for words in answers if len(words) > 1]  # whatever a guest says
     if holders:
         raise _refused(name, [(kind, who, " ".join(rest)) for kind, who, *rest in holders])
 

@@ -23,11 +23,11 @@ def test_root_is_told_once_when_a_machine_is_made(
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr("b2d.store.refuse_anothers", lambda _: None)
     box.made(folders=("/data",))
-    told = [text for text in box.reporter.texts("warn") if "made by root" in text]
+    told = [text for text in box.reporter.texts("note") if "made by root" in text]
     assert len(told) == warnings
     assert all("containers write the folders" in text for text in told)
     box.made(folders=("/data",))
-    assert len([text for text in box.reporter.texts("warn") if "made by root" in text]) == warnings
+    assert len([text for text in box.reporter.texts("note") if "made by root" in text]) == warnings
 
 
 def test_where_nothing_is_shared_root_is_told_of_the_hypervisor_alone(
@@ -36,7 +36,7 @@ def test_where_nothing_is_shared_root_is_told_of_the_hypervisor_alone(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("b2d.store.refuse_anothers", lambda _: None)
     box.made()
-    (told,) = [text for text in box.reporter.texts("warn") if "made by root" in text]
+    (told,) = [text for text in box.reporter.texts("note") if "made by root" in text]
     assert "folders" not in told
 
 
