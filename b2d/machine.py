@@ -70,7 +70,7 @@ class Machine:
     def init(self, wished: Callable[[], MachineSpec]) -> bool:
         """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
         from b2d import seed
-        from b2d.preparation import first_keys, first_written, tell_root
+        from b2d.preparation import first_keys, first_written
 
         with self._lock("init"):
             mended = broken.mend(self._store, self.name, self._reporter)
@@ -84,7 +84,6 @@ class Machine:
                 driver = self._driver(first_written(spec, self._store))
                 if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
                     driver.create(payload)
-            tell_root(spec, self._reporter)
             return True
 
     def up(self) -> RunningFacts:

@@ -1,6 +1,5 @@
 """What a machine must have before it boots: the newest image, free ports, keys, certificates and its seed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -76,16 +75,6 @@ def _version(spec: MachineSpec, images: KeptImages) -> str:
         return images.get(spec.image).version
     except B2dError:
         return ""  # it is not kept any more
-
-
-def tell_root(spec: MachineSpec, reporter: Reporter) -> None:
-    """Say, once for each new machine, when b2d runs as root: then what breaks out of a guest is root here."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return
-    means = "its hypervisor is root too"
-    if spec.folders:
-        means += ", and containers write the folders that it shares as root of this host"
-    reporter.note(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:

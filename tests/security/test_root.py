@@ -7,37 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address
+from b2d import address, around
+from b2d.app import make
 from b2d.docker_api import DockerApi
 from b2d.model import Forward
 from b2d.publisher import Lead
-from tests.boxes import Box
+from tests.fakes import FakeReporter, a_spec
+from tests.kernels import an_iso
+from tests.prompt import Prompt
 from tests.test_published import container, port
 from tests.test_publisher import HERE, Docker, Hypervisor
 
 
-@pytest.mark.parametrize(("user", "warnings"), [(0, 1), (1000, 0)])
-def test_root_is_told_once_when_a_machine_is_made(
-    box: Box, monkeypatch: pytest.MonkeyPatch, user: int, warnings: int
+@pytest.mark.parametrize(("user", "folders", "said"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
+def test_root_is_told_when_a_machine_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
 ) -> None:
+    reporter = FakeReporter()
+    it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
+    it.store.write(a_spec("box", folders=folders))
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr("b2d.store.refuse_anothers", lambda _: None)
-    box.made(folders=("/data",))
-    told = [text for text in box.reporter.texts("note") if "made by root" in text]
-    assert len(told) == warnings
-    assert all("containers write the folders" in text for text in told)
-    box.made(folders=("/data",))
-    assert len([text for text in box.reporter.texts("note") if "made by root" in text]) == warnings
+    around.made(it)
+    told = reporter.texts("note")
+    assert len(told) == said
+    assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
 
 
-def test_where_nothing_is_shared_root_is_told_of_the_hypervisor_alone(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("b2d.store.refuse_anothers", lambda _: None)
-    box.made()
-    (told,) = [text for text in box.reporter.texts("note") if "made by root" in text]
-    assert "folders" not in told
+def test_root_is_told_once_and_not_at_every_command(tmp_path: Path) -> None:
+    iso = tmp_path / "new.iso"
+    iso.write_bytes(an_iso("b2d-v26.1.5"))
+    prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"})
+    first, second = prompt.b2d("init"), prompt.b2d("init")
+    assert first.err.count("was made by root") == (os.geteuid() == 0)
+    assert "root" not in second.err
 
 
 @pytest.fixture
