@@ -12,6 +12,7 @@ from b2d.model import ON, MachineState
 from b2d.ports import ForwardsPorts, GrowsDisk, Measured
 
 if TYPE_CHECKING:
+    from b2d.model import Forward
     from b2d.published import Place
 
 ANSWER_S = 20.0
@@ -60,11 +61,15 @@ def ports(it: App) -> "list[Place]":
         raise WrongState(
             f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)
         ) from error
+
+    def reserved(one: "Forward") -> str:
+        return "" if it.settings.privileged_ports else address.reserved(one.address, one.port)
+
     return published.places(
         found,
         facts.address,
         set(driver.forwarded()),
-        lambda one: driver.hindrance(one) or address.obstacle(one.address, one.port, one.protocol),
+        lambda one: driver.hindrance(one) or reserved(one) or address.obstacle(one.address, one.port, one.protocol),
     )
 
 

@@ -1,9 +1,11 @@
 """Which loopback address and ports a machine gets: what is free is found out by binding it."""
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from b2d.errors import B2dError, HypervisorUnusable
 
@@ -12,11 +14,33 @@ FIRST, LAST = 103, 254
 NEARBY = 500  # ports tried beyond the one that was wanted
 HIGHEST_PORT = 65535
 EVERYWHERE = ("0.0.0.0", "::")
+LOOPBACK = "127.0.0.1"
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def free(address: str, port: int) -> bool:
-    """True when a hypervisor could listen there now."""
-    return _obstacle(address, port) is None
+def free(address: str, port: int, protocol: str = "tcp") -> bool:
+    """True when a hypervisor could listen there now, and would take the place of nobody who listens on IPv6 alone."""
+    return _obstacle(address, port, KINDS[protocol]) is None
+
+
+def reserved(address: str, port: int) -> str:
+    """Why a container's port is not opened there unasked, "" where it may be.
+
+    Root could open every port. On this host's usual address those of its own services are left alone, as they are by
+    an ordinary user, to whom the kernel refuses them; on a machine's own address nobody looks for such a service.
+    """
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root and address == LOOPBACK and port < _first_unprivileged():
+        return "below 1024, as root only with privileged_ports = true"
+    return ""
+
+
+def _first_unprivileged() -> int:
+    """The first port that Linux lets everybody open; 1024 elsewhere."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def holder(address: str, port: int) -> str:
@@ -35,7 +59,7 @@ def holder(address: str, port: int) -> str:
 
 def obstacle(address: str, port: int, protocol: str) -> str:
     """What keeps a hypervisor from listening there now, "" where nothing does."""
-    error = _obstacle(address, port, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
+    error = _obstacle(address, port, KINDS[protocol])
     if error is None:
         return ""
     if error.errno == errno.EADDRINUSE:
@@ -96,4 +120,19 @@ def _obstacle(address: str, port: int, kind: int = socket.SOCK_STREAM) -> OSErro
                 probe.listen(1)
         except OSError as error:
             return error
+    return _obstacle_on_ipv6(port, kind) if address == LOOPBACK else None
+
+
+def _obstacle_on_ipv6(port: int, kind: int) -> OSError | None:
+    """Who listens on [::] or [::1] alone is reached by the name localhost too: that is not taken from them."""
+    if not socket.has_ipv6:
+        return None
+    with socket.socket(socket.AF_INET6, kind) as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if kind == socket.SOCK_STREAM and sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("::", port))  # it never listens: nobody can connect to it
+        except OSError as error:
+            return error if error.errno == errno.EADDRINUSE else None
     return None

@@ -83,7 +83,12 @@ class Machine(Data):
 
     def init(self) -> bool:
         """Make it, and its image first where there is none; False when it is there."""
-        return self._verbs.init(self._app.wished)
+        from b2d import around
+
+        made = self._verbs.init(self._app.wished)
+        if made:
+            around.made(self._app)
+        return made
 
     def up(self) -> "RunningFacts":
         """Start it, or make it first; returns when Docker answers."""

@@ -109,6 +109,7 @@ class App:
         default_port = self.effective.origins["docker_port"] == config.DEFAULT
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
         source, driver = named(settings.image), self.hypervisor()
+        share, folders = self._folders()
         spec = MachineSpec(
             name=settings.vm,
             driver=driver,
@@ -123,7 +124,8 @@ class App:
             tls=settings.tls,
             hardware=HARDWARE,
             restrict=settings.restrict,
-            folders=self._folders(),
+            folders=folders,
+            share=share,
         )
         self.driver(spec).check()  # before minutes are spent on an image
         return replace(spec, image=self.supply.first(source).sha256)
@@ -168,7 +170,7 @@ class App:
         ward = doctor.Ward(self.home, lambda spec: self.driver(spec).state(), ping, self.images, time.time)
         hypervisor, spare = self.hypervisor(), self.images.spare
         looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
-        return doctor.Examination(self.home, *looked_at)
+        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 
     def _virtualbox(self) -> str:
         """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""
@@ -215,20 +217,21 @@ class App:
         vdi, qcow2 = map(os.path.exists, (paths.disk_vdi, paths.disk_qcow2))  # no error where nobody may look
         return VIRTUALBOX if vdi or (not qcow2 and Places().can_start()) else QEMU
 
-    def _folders(self) -> tuple[str, ...]:
-        """What is shared with the guest. Raises ConfigError for what cannot be."""
-        from b2d import folders
+    def _folders(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is to be shared with the guest, and which folders that is now. Raises ConfigError for what cannot be."""
+        from b2d.guest import share_policy
 
-        shared = []
-        for text in self.settings.share:
-            try:
-                found = folders.parse(text)
-            except ConfigError:
-                if self.effective.origins["share"] != config.DEFAULT:
-                    raise
-                continue  # the home of a person whom the guest has too: nobody asked for it
-            shared.append(found.host + (folders.READ_ONLY if found.read_only else ""))
-        return tuple(shared)
+        asked = self.effective.origins["share"] != config.DEFAULT
+        try:
+            share = share_policy.words(self.settings.share)
+        except ConfigError:
+            if asked:
+                raise
+            share = ()  # the home of a person whom the guest has too: nobody asked for it
+        share_policy.check(share, self.home.root)
+        if secrets := share_policy.exposed(share):
+            self.reporter.warn(f"root in the machine can read and change {', '.join(secrets)}, as share says")
+        return share, share_policy.select(share, self.home.root).folders
 
     def _memory_mib(self) -> int:
         """What was asked for; what nobody asked for is half of this host's memory at most."""

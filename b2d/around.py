@@ -1,8 +1,21 @@
-"""What is done around a machine that has come up, or is gone: companion, docker's client, start at login."""
+"""What is done around a machine that is made, has come up, or is gone: companion, docker's client, start at login."""
+
+import os
 
 from b2d import autostart, companion, docker_context
 from b2d.app import App
 from b2d.store import RunningFacts
+
+
+def made(it: App) -> None:
+    """After init: say, once for each machine, when b2d runs as root. What breaks out of the guest is root here then."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    spec = it.machine().spec()
+    means = "its hypervisor is root too"
+    if spec.folders:
+        means += ", and containers write the folders that it shares as root of this host"
+    it.reporter.note(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
 def came_up(it: App, facts: RunningFacts) -> None:

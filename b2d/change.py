@@ -6,6 +6,7 @@ from typing import Any
 
 from b2d import config, existing
 from b2d.errors import B2dError, ConfigError
+from b2d.guest import share_policy
 from b2d.model import MachineSpec, MachineState
 from b2d.ports import Driver, GrowsDisk
 from b2d.store import MachineStore
@@ -16,6 +17,7 @@ FIELDS = {
     "disk": "disk_mib",
     "ssh_port": "ssh_port",
     "docker_port": "docker_port",
+    "share": "share",
 }
 
 
@@ -24,8 +26,8 @@ class Change:
     """One setting of the machine."""
 
     key: str
-    before: int
-    after: int
+    before: object
+    after: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +38,26 @@ class Changes:
     state: MachineState
 
 
-def wanted(said: Mapping[str, object]) -> dict[str, int]:
+def wanted(said: Mapping[str, object]) -> dict[str, Any]:
     """What can be changed, as settings have it. Raises ConfigError for what cannot be."""
     found = {}
     for key, value in said.items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
         found[key] = config.value(config.Said("", key, value, key))
+        if key == "share":
+            found[key] = share_policy.words(found[key]) or (config.NOTHING,)
     return found
 
 
 def change(
-    store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, int]
+    store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, Any]
 ) -> Changes:
-    """Keep it in the spec, all or nothing. Raises ConfigError for a smaller disk, WrongState for one that is in use."""
+    """Keep it in the spec, all or nothing; folders change at the next boot.
+
+    Raises ConfigError for a smaller disk and a folder that is never shared, WrongState for a disk that is in use.
+    """
+    share_policy.check(wanted.get("share", ()), store.home.root)
     with store.lock(name, "set"):
         spec = existing.described(store.read(name), name)
         fields: dict[str, Any] = {FIELDS[key]: value for key, value in wanted.items()}

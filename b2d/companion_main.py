@@ -18,6 +18,7 @@ from b2d.errors import B2dError
 from b2d.host_agent import http_guard
 from b2d.host_agent.http_guard import HttpGuard
 from b2d.host_agent.peer import is_owner
+from b2d.host_agent.stream_end import to_docker, to_guest
 from b2d.identity import is_alive
 from b2d.model import GUEST_SSH_PORT, MachineSpec
 from b2d.ports import DialsGuest, Driver, ForwardsPorts, MovesClock
@@ -43,7 +44,11 @@ def main(name: str, how: str = "") -> int:
         return 1
     driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
     engine = facts.engine(paths.certs)
-    lead = Lead(driver, engine).put_right if isinstance(driver, ForwardsPorts) else lambda: True
+    lead = (
+        Lead(driver, engine, it.settings.privileged_ports).put_right
+        if isinstance(driver, ForwardsPorts)
+        else lambda: True
+    )
     if how == ONCE:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout
@@ -69,7 +74,7 @@ def _served(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
     with ExitStack() as opened:
         if hasattr(socket, "AF_UNIX"):
             with _told(it, path):
-                entrances.append(Entrance(sockets.listen(path), relay.to_docker(engine)))
+                entrances.append(Entrance(sockets.listen(path), to_docker(engine)))
                 opened.callback(path.unlink, missing_ok=True)
         for port, make in _ports(it, spec, engine).items():
             with _told(it, f"{spec.address}:{port}"):
@@ -97,11 +102,11 @@ def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, Callable[
         def guarded() -> Guarded:
             return Guarded(HttpGuard(hosts).check, http_guard.refusal())
 
-        found[spec.docker_port] = lambda listener: Entrance(listener, relay.to_docker(engine), is_owner, guarded)
+        found[spec.docker_port] = lambda listener: Entrance(listener, to_docker(engine), is_owner, guarded)
     driver = it.driver(spec)
     if isinstance(driver, DialsGuest):
         dial = driver.dial
-        reach = relay.to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
+        reach = to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
         found[spec.ssh_port] = lambda listener: Entrance(listener, reach, is_owner, dials=True)
     return found
 

@@ -11,6 +11,7 @@ from b2d.app import QEMU, VIRTUALBOX, App
 from b2d.errors import B2dError, ConfigError, HypervisorUnusable
 from b2d.model import MachineSpec
 from b2d.originals import Original
+from b2d.settings import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
@@ -58,6 +59,9 @@ def bring_in(it: App, original: Original) -> bool:
     made = machine.init(wished)
     if not came_from(machine.paths, original):  # what was there was another that had lost its description
         raise taken
+    if made and not machine.spec().share and it.settings.share:
+        vm = "" if machine.name == DEFAULT_NAME else f" --vm {machine.name}"
+        it.reporter.note(f"{machine.name} has no folders of this host, as it was imported: b2d set share='~/*'{vm}")
     return made
 
 
@@ -79,6 +83,8 @@ def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
         spec = replace(spec, memory_mib=max(original.memory_mib, least))
     if original.cpus and "cpus" not in asked:
         spec = replace(spec, cpus=original.cpus)
+    if it.effective.origins["share"] == config.DEFAULT and spec.share:  # its disk may start programs of anybody's
+        spec = replace(spec, share=(), folders=())
     return spec
 
 

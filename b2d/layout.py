@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+MACHINES = "machines"
+
 
 @dataclass(frozen=True, slots=True)
 class ImagePaths:
@@ -44,6 +46,11 @@ class MachinePaths:
     """The files of one machine: machines/<name>/*. docs/design.md tells who writes which."""
 
     folder: Path
+
+    @property
+    def home(self) -> Path:
+        """The $B2D_HOME that it lies in, or the folder itself where that is elsewhere."""
+        return self.folder.parent.parent if self.folder.parent.name == MACHINES else self.folder
 
     @property
     def spec(self) -> Path:
@@ -215,11 +222,6 @@ class MachinePaths:
         """What QEMU said since its last start."""
         return self.folder / "qemu.log"
 
-    @property
-    def set_aside(self) -> Path:
-        """Where folders are moved that lie in the place of one of b2d's files and hold something."""
-        return Home(self.folder.parent.parent).set_aside
-
     def hypervisor_log(self, driver: str) -> Path:
         return self.virtualbox_log if driver == "virtualbox" else self.qemu_log
 
@@ -281,12 +283,7 @@ class Home:
 
     @property
     def machines(self) -> Path:
-        return self.root / "machines"
-
-    @property
-    def set_aside(self) -> Path:
-        """What lay in the way of a file of b2d's, and is not b2d's to remove."""
-        return self.root / "set-aside"
+        return self.root / MACHINES
 
     @property
     def machines_lock(self) -> Path:

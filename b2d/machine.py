@@ -240,7 +240,7 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image
+        from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image, shared_folders
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -248,6 +248,7 @@ class Machine:
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
             wanted = newest_hardware(newest_image(wanted, self._parts.images(), self._reporter))
+        wanted = shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
         access = self._parts.access

@@ -46,9 +46,10 @@ class MachineSpec:
     docker_port: int  # on the host
     tls: bool = True  # False: on docker_port Docker is spoken to without TLS, by this person alone
     restrict: bool = False  # True: the guest reaches nothing outside itself
-    folders: tuple[str, ...] = ()  # of this host, which the guest has too; as folders.py reads them
+    folders: tuple[str, ...] = ()  # of this host, which the guest has had since its last boot; as folders.py reads them
     previous: str = ""  # the image that it came up with before `image`; "" where there is none
     refused: str = ""  # the image that `up` is not to take up by itself: it failed, or somebody went back from it
+    share: tuple[str, ...] = ()  # the setting of that name, which `folders` follow at each boot; () for older machines
     trial: bool = False  # whether the machine has not come up with `image` yet since it took that up
     engine_port: int = 0  # on the host: leads to dockerd, by TLS, where docker_port is the agent's; 0: docker_port does
     hardware: int = 1  # the revision that it was booted with last, as HARDWARE counts them

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 
 from b2d import address, certs, folders, keys, promise, seed
@@ -79,6 +80,28 @@ def _version(spec: MachineSpec, images: KeptImages) -> str:
 def newest_hardware(spec: MachineSpec) -> MachineSpec:
     """Return the spec as it boots now; one that goes on from saved keeps the hardware that it was saved with."""
     return replace(spec, hardware=HARDWARE)
+
+
+def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:
+    """The spec with the folders that its setting stands for now; one that goes on keeps what it was saved with."""
+    if not spec.share and not spec.folders:
+        return spec
+    from b2d.guest import share_policy
+
+    whole = [one.host for one in map(folders.parse, spec.folders) if not spec.share and share_policy.is_home(one.host)]
+    if state == MachineState.SAVED:
+        for home in whole:
+            reporter.warn(f"{spec.name} was saved with all of {home}, and has it until: b2d restart")
+        return spec
+    share = spec.share or share_policy.of_older(spec.folders)
+    for home in whole:
+        reporter.note(
+            f"{spec.name} has the folders in {home} from now on, and not what is hidden there: docs/folders.md"
+        )
+    found = share_policy.select(share, b2d_home)
+    for sentence in found.left_out:
+        reporter.warn(sentence)
+    return replace(spec, share=share, folders=found.folders)
 
 
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:

@@ -94,7 +94,14 @@ def hand_over(arguments: Sequence[str], environment: Mapping[str, str] | None = 
 def start_aside(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> int:
-    """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid.
+    """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid. Raises alike."""
+    return watch_aside(arguments, log, environment, pass_fds).pid
+
+
+def watch_aside(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> "subprocess.Popen[bytes]":
+    """The same, for who looks whether it ends soon.
 
     Raises ProgramMissing, and OSError for a log that cannot be written.
     """
@@ -110,7 +117,7 @@ def start_aside(
                 cwd=log.parent,
                 start_new_session=True,
                 pass_fds=pass_fds,
-            ).pid
+            )
     finally:
         os.close(descriptor)
 

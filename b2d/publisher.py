@@ -5,8 +5,9 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from b2d import address
 from b2d.docker_api import DockerApi, DockerSilent
 from b2d.errors import B2dError, OutOfTime
 from b2d.model import Forward
@@ -25,7 +26,8 @@ class Lead:
 
     driver: ForwardsPorts
     engine: DockerApi
-    _beyond: int = 0  # how many ports were not led the last time
+    privileged_ports: bool = False  # the setting of that name
+    _beyond: int = field(default=0, init=False)  # how many ports were not led the last time
 
     def put_right(self) -> bool:
         """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
@@ -42,7 +44,11 @@ class Lead:
         found = publications(self.engine.containers(ANSWER_S))
         self._tell(len(found) - len(led(found)))
         wanted = {forward for one in led(found) for forward in forwards(one, self.engine.address)}
-        return {forward for forward in wanted if not self.driver.hindrance(forward)}
+        return {forward for forward in wanted if not self._hindrance(forward)}
+
+    def _hindrance(self, one: Forward) -> str:
+        reserved = "" if self.privileged_ports else address.reserved(one.address, one.port)
+        return self.driver.hindrance(one) or reserved
 
     def _tell(self, beyond: int) -> None:
         if beyond and not self._beyond:
@@ -51,6 +57,8 @@ class Lead:
         self._beyond = beyond
 
     def _has(self, forward: Forward) -> bool:
+        if not address.free(forward.address, forward.port, forward.protocol):
+            return False  # asked here, as a hypervisor takes some that are another's: of UDP, or on IPv6 alone
         try:
             self.driver.forward(forward)
         except B2dError:

@@ -13,9 +13,9 @@ from pathlib import Path
 from b2d import sockets
 from b2d.docker_api import DockerApi
 from b2d.errors import B2dError
-from b2d.wire import PIECE, Clear, Tls, Wire
+from b2d.host_agent.stream_end import End, to_docker
+from b2d.wire import PIECE, Clear, Wire
 
-ENOUGH = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
 CROWDED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -25,7 +25,7 @@ class Entrance:
     """Where connections come in, whose are taken, how their bytes are heard, and what they lead to."""
 
     listener: socket.socket
-    reach: "Callable[[], _End]"
+    reach: Callable[[], End]
     admits: Callable[[socket.socket], bool] = lambda _: True
     wire: Callable[[], Wire] = Clear
     dials: bool = False  # reach() may take a while, and the other side speaks first
@@ -56,98 +56,24 @@ def carried(entrances: Sequence[Entrance]) -> Iterator[None]:
             thread.join()
 
 
-def to_docker(engine: DockerApi) -> "Callable[[], _End]":
-    """What makes connections to that Docker. Raises OSError for certificates that cannot be read."""
-    tls = engine.tls()
-    return lambda: _End(_begun(engine), Clear() if tls is None else Tls(tls, engine.address), connected=False)
-
-
-def to_guest(dial: "Callable[[], socket.socket]") -> "Callable[[], _End]":
-    """What makes connections by `dial`, which may take a while."""
-
-    def reach() -> _End:
-        connection = dial()
-        connection.setblocking(False)
-        return _End(connection, Clear())
-
-    return reach
-
-
-def _begun(engine: DockerApi) -> socket.socket:
-    """A connection that is on its way; what becomes of it is seen when something is sent."""
-    one = socket.socket()
-    one.setblocking(False)
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    one.connect_ex((engine.address, engine.port))
-    return one
-
-
-class _End:
-    """One side of a connection that is passed on."""
-
-    def __init__(self, one: socket.socket, wire: Wire, *, connected: bool = True) -> None:
-        self.socket = one
-        self.connected = connected  # else that is not to be sent to yet
-        self.unsent = bytearray()
-        self.silent = False  # it says no more
-        self.watched = 0
-        self._wire = wire
-        self._told_all = False
-
-    def full(self) -> bool:
-        """True when enough waits for it."""
-        return len(self.unsent) + self._wire.held() >= ENOUGH
-
-    def hear(self) -> bytes:
-        """What it says now. Raises OSError."""
-        try:
-            raw = self.socket.recv(PIECE)
-        except BlockingIOError:
-            return b""
-        heard = self._wire.hear(raw)
-        self.silent = heard.over
-        self.unsent += heard.sent
-        return heard.meant
-
-    def tell(self, meant: bytes) -> None:
-        """Send it, at once as far as that can be. Raises OSError."""
-        self.unsent += self._wire.tell(meant)
-        self.flush()
-
-    def end(self) -> None:
-        """Nothing more comes for it."""
-        if not self._told_all:
-            self._told_all = True
-            self.unsent += self._wire.end()
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits, as far as that can be. Raises OSError."""
-        with suppress(BlockingIOError):
-            while self.unsent and self.connected:
-                del self.unsent[: self.socket.send(self.unsent)]
-            if self._told_all and self.connected and self._wire.shuts:
-                self.socket.shutdown(socket.SHUT_WR)
-
-
 class _Pair:
     """A client with its connection into the machine, which is made when the client first says something."""
 
     def __init__(self, client: socket.socket, entrance: Entrance) -> None:
         client.setblocking(False)
-        self.client = _End(client, entrance.wire())
-        self.engine: _End | None = None
+        self.client = End(client, entrance.wire())
+        self.engine: End | None = None
         self._entrance = entrance
         self._dialing = entrance.dials
 
-    def ends(self) -> list[_End]:
+    def ends(self) -> list[End]:
         return [self.client] if self.engine is None else [self.client, self.engine]
 
-    def reached(self, engine: _End) -> None:
+    def reached(self, engine: End) -> None:
         """Take the connection that was dialed."""
         self.engine, self._dialing = engine, False
 
-    def step(self, end: _End, events: int) -> None:
+    def step(self, end: End, events: int) -> None:
         """Do what can be done at one end. Raises OSError."""
         if events & WRITE:
             end.connected = True
@@ -163,7 +89,7 @@ class _Pair:
                 if end.silent:
                     other.end()
 
-    def wanted(self, end: _End) -> int:
+    def wanted(self, end: End) -> int:
         """What it waits for at one end."""
         full = any(other.full() for other in self.ends() if other is not end)
         return (0 if end.silent or full or self._dialing else READ) | (WRITE if end.unsent else 0)
@@ -191,7 +117,7 @@ class Relay:
         self._wake = wake
         self._selector = selectors.DefaultSelector()
         self._pairs: set[_Pair] = set()
-        self._dialed: queue.Queue[tuple[_Pair, _End | None]] = queue.Queue()
+        self._dialed: queue.Queue[tuple[_Pair, End | None]] = queue.Queue()
         self._listens = False
 
     def run(self) -> None:
@@ -246,7 +172,7 @@ class Relay:
 
     def _dial(self, pair: _Pair, entrance: Entrance) -> None:
         try:
-            reached: _End | None = entrance.reach()
+            reached: End | None = entrance.reach()
         except (OSError, B2dError):
             reached = None
         self._dialed.put((pair, reached))
@@ -262,7 +188,7 @@ class Relay:
                 pair.reached(engine)
                 self._watch(pair)
 
-    def _serve(self, pair: _Pair, end: _End, events: int) -> None:
+    def _serve(self, pair: _Pair, end: End, events: int) -> None:
         try:
             pair.step(end, events)
             over = pair.over()
@@ -284,7 +210,7 @@ class Relay:
         for end in pair.ends():
             self._wait_for(end, pair.wanted(end), (pair, end))
 
-    def _wait_for(self, end: _End, events: int, data: tuple[_Pair, _End] | None) -> None:
+    def _wait_for(self, end: End, events: int, data: tuple[_Pair, End] | None) -> None:
         if events == end.watched:
             return
         if not end.watched:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from b2d.host.removal import make_way, remove, remove_own
+from b2d.host.removal import SET_ASIDE, make_way, remove, remove_own
 from b2d.layout import MachinePaths
 from b2d.own_files import MACHINE
 
@@ -38,7 +38,7 @@ def remove_machine(paths: MachinePaths) -> list[str]:
 
 def _moved(path: Path, paths: MachinePaths) -> str:
     """Make way there; a sentence on where a folder is now that had something in it, "" where there was none."""
-    place = make_way(path, paths.set_aside)
+    place = make_way(path, paths.home / SET_ASIDE)
     return (
         f"{path.name} of {paths.folder.name} was a folder with something in it, which is kept: {place}" if place else ""
     )

@@ -21,7 +21,10 @@ class Settings:
     image: str = "debian"  # a source: debian, boot2docker, a URL or a file
     mirror: str = ""  # "": apt's own, else the list in iso/image.toml
     restrict: bool = False
-    share: tuple[str, ...] = ("~",)  # folders that the guest has too, at the same path; PATH:ro read-only
+    share: tuple[str, ...] = (
+        "~/*",
+    )  # folders that the guest has too, at the same path; PATH:ro read-only, PATH/* each
+    privileged_ports: bool = False  # True: as root, containers' ports below 1024 come to 127.0.0.1 too
     mount_type: str = "auto"  # how QEMU's machines have them
     ssh_password: bool = False  # True: over SSH, the password counts too
     password: str = ""  # of the guest's user docker; "": tcuser

@@ -234,9 +234,9 @@ class MachineStore:
             return None
 
     def _make_way(self, path: Path) -> None:
-        from b2d.host.removal import make_way
+        from b2d.host.removal import SET_ASIDE, make_way
 
-        make_way(path, self.home.set_aside)
+        make_way(path, self.home.root / SET_ASIDE)
 
     def _paths(self, name: str) -> MachinePaths:
         check_name(name)

@@ -18,6 +18,7 @@ class Wishes(TypedDict, total=False):
     mirror: str
     restrict: bool
     share: list[str] | tuple[str, ...]
+    privileged_ports: bool
     mount_type: str
     ssh_password: bool
     password: str
@@ -44,3 +45,4 @@ class Changes(TypedDict, total=False):
     disk: int
     ssh_port: int
     docker_port: int
+    share: list[str] | tuple[str, ...]

@@ -66,7 +66,7 @@ class Guest:
         if not paths.seed.exists():
             paths.seed.write_bytes(bytes(2048))
         whole = qemu_arguments.arguments(self.spec, self.image, paths, Accelerator("tcg"), 1)
-        command = [qemu_arguments.PROGRAM, *(argument for argument in whole if argument != "-daemonize"), "-no-reboot"]
+        command = [qemu_arguments.PROGRAM, *whole, "-no-reboot"]
         if not self.disks:
             paths.disk_qcow2.touch()
             command = [argument.replace(DATA_DEVICE, "virtio-rng-pci") for argument in command]

@@ -53,14 +53,18 @@ def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
     assert spec.address == ""  # chosen when it is made
 
 
-def test_the_home_folder_is_shared(folder: Path, iso: Path) -> None:
+def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp_path: Path) -> None:
+    for name in ("src", "work", ".ssh", "snap"):
+        (tmp_path / "me" / name).mkdir(parents=True)
+    me = tmp_path / "me"
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(VirtualBoxDriver, "check", lambda _: None)
-        patches.setenv("HOME", "/home/me")
-        assert wished(folder, image=str(iso)).folders == ("/home/me",)
-        assert wished(folder, image=str(iso), driver="virtualbox").folders == ("/home/me",)
+        patches.setenv("HOME", str(me))
+        spec = wished(folder, image=str(iso))
+        assert (spec.share, spec.folders) == ((f"{me}/*",), (f"{me}/src", f"{me}/work"))
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == (f"{me}/src", f"{me}/work")
         shared = wished(folder, image=str(iso), driver="virtualbox", share=("~/src:ro", "/data/"))
-        assert shared.folders == ("/home/me/src:ro", "/data")
+        assert shared.folders == (f"{me}/src:ro", "/data")
         patches.setenv("HOME", "/home/docker")
         assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # it is the guest's own user's
         with pytest.raises(ConfigError, match="of its own"):

@@ -394,3 +394,21 @@ def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> N
         "b2d: there is no disk /nowhere.vmdk to begin with\n     try: --basevmdk FILE\n",
     )
     assert MachineStore(prompt.home).names() == ["boot2docker-vm"]
+
+
+def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(prompt: Prompt, tmp_path: Path) -> None:
+    (prompt.folder / "src").mkdir()
+    first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
+    done = prompt.b2d("import", str(first), "--vm", "first")
+    assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in done.err
+    asked = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
+    assert "no folders" not in asked.err
+    specs = [MachineStore(prompt.home).read(name) for name in ("first", "second")]
+    assert [(spec.share, spec.folders) for spec in specs if spec] == [
+        ((), ()),
+        ((f"{prompt.folder}/src",), (f"{prompt.folder}/src",)),
+    ]
+    assert prompt.b2d("set", "share=~/*", "--vm", "first").code == 0
+    spec = MachineStore(prompt.home).read("first")
+    assert spec is not None
+    assert spec.share == (f"{prompt.folder}/*",)

@@ -85,12 +85,12 @@ def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
     assert [one.name for one in found if one.verdict == Verdict.BAD] == []
     names = [one.name for one in found]
     assert names == [
-        *("python", "qemu", "folders", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
+        *("python", "qemu", "folders", "confinement", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
         *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images"),
         *("docker", "proxies", "authorities", "mirror", "docker variables"),
     ]
     assert "QEMU emulator version" in found[1].message
-    assert "mksquashfs version" in found[5].message
+    assert "mksquashfs version" in found[6].message
 
 
 def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -> None:

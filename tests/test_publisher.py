@@ -117,13 +117,13 @@ def comes_to(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = SOON_S) -
     wait_until(lambda: hypervisor.has == set(wanted), what=f"{wanted}", timeout_s=soon_s, interval_s=0.01)
 
 
-WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 53)
+WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 23053)
 
 
 def test_what_is_published_appears_and_goes(docker: Docker, hypervisor: Hypervisor) -> None:
-    docker.runs(container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 53, protocol="udp")))
+    docker.runs(container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 23053, protocol="udp")))
     comes_to(hypervisor, WEB, DNS)
-    docker.runs(container("dns", port(53, 53, protocol="udp")))
+    docker.runs(container("dns", port(53, 23053, protocol="udp")))
     comes_to(hypervisor, DNS)
     docker.runs()
     comes_to(hypervisor)
@@ -140,7 +140,7 @@ def test_a_port_that_is_taken_keeps_no_other_waiting_and_is_had_when_it_frees(
     docker: Docker, hypervisor: Hypervisor
 ) -> None:
     hypervisor.taken.add(WEB)
-    docker.runs(container("web", port(80, 8080)), container("dns", port(53, 53, protocol="udp")))
+    docker.runs(container("web", port(80, 8080)), container("dns", port(53, 23053, protocol="udp")))
     comes_to(hypervisor, DNS)
     hypervisor.taken.clear()
     comes_to(hypervisor, DNS, WEB, soon_s=3)

@@ -20,6 +20,13 @@ from tests.test_qemu_launch import called, driver, paths, saved
 __all__ = ["paths"]  # the fixture
 
 
+def shared(paths: MachinePaths) -> Path:
+    """A folder of this host, beside the machine's own, which is never shared."""
+    folder = paths.folder.parent / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def sharing(*shared: str) -> MachineSpec:
     return replace(tiny.spec(), folders=shared)
 
@@ -41,13 +48,14 @@ def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "there").mkdir()
     shared = [str(tmp_path / name) for name in ("there", "file", "never", "there:ro")]
-    assert qemu_folders.missing(shared) == [1, 2]
+    assert qemu_folders.missing(shared, lambda _: "") == [1, 2]
+    assert qemu_folders.missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
 
 
 def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_its_stand_in_for_it(
     paths: MachinePaths,
 ) -> None:
-    spec = replace(tiny.spec(), folders=(str(paths.folder), "/nowhere/to be found"))
+    spec = replace(tiny.spec(), folders=(str(shared(paths)), "/nowhere/to be found"))
     driver(paths, spec).create(b"payload")
     words = called(paths, spec)
     assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
@@ -58,11 +66,11 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
 
 
 def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) -> None:
-    spec = replace(tiny.spec(), folders=(str(paths.folder / "mine"),))
-    (paths.folder / "mine").mkdir()
+    spec = replace(tiny.spec(), folders=(str(shared(paths) / "mine"),))
+    (shared(paths) / "mine").mkdir()
     saved(paths, spec)
     paths.taken.touch()
-    (paths.folder / "mine").rmdir()
+    (shared(paths) / "mine").rmdir()
     words = called(paths, spec)
     assert words[-1] == "-S"
     assert paths.qemu_saved.exists()
@@ -70,7 +78,7 @@ def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) ->
 
 
 def test_a_machine_that_boots_has_its_folders_by_itself(paths: MachinePaths) -> None:
-    spec = replace(tiny.spec(), folders=(str(paths.folder),))
+    spec = replace(tiny.spec(), folders=(str(shared(paths)),))
     driver(paths, spec).create(b"payload")
     paths.taken.touch()
     called(paths, spec)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -120,3 +121,19 @@ def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:
     assert QemuProcess(paths).launch() == launch
     assert json.loads(paths.qemu_record.read_text())["endpoint"]["docker_port"] == 2376
     assert paths.qemu_record.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_whose_b2d_was_gone_before_it_could_write_down_which_it_is_is_found_by_its_pid_file(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    process = QemuProcess(paths)
+    sleeps = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "-pidfile", str(paths.qemu_pid)]
+    with subprocess.Popen(sleeps, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        assert process.find() is None  # nobody was about to start one
+        process.record(Launch(Endpoint("127.0.0.1", 1, 2), [], ""))
+        assert process.find() == identify(started.pid)
+        assert QemuProcess(MachinePaths(tmp_path / "other")).find() is None
+        process.end()
+        assert started.wait(20) == -signal.SIGTERM
+    assert process.find() is None

@@ -54,7 +54,9 @@ def program(path: Path, version: str) -> None:
 
 
 def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
-    return replace(tiny.spec(), folders=(str(paths.folder), *more))
+    shared = paths.folder.parent / "shared"  # not the machine's own folder, which is never shared
+    shared.mkdir(exist_ok=True)
+    return replace(tiny.spec(), folders=(str(shared), *more))
 
 
 @pytest.mark.parametrize(
@@ -134,12 +136,12 @@ def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, s
 def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is_told_of(
     paths: MachinePaths, server: Path
 ) -> None:
-    spec = sharing(paths, str(paths.folder / "mine"))
-    (paths.folder / "mine").mkdir()
+    spec = sharing(paths, str(paths.folder.parent / "mine"))
+    (paths.folder.parent / "mine").mkdir()
     saved(paths, spec)
     assert called(paths, spec)[-1] == "-S"
     assert not paths.taken.exists()
-    (paths.folder / "mine").rmdir()
+    (paths.folder.parent / "mine").rmdir()
     assert called(paths, spec)[-1] == "-S"
     assert paths.taken.exists()
 
@@ -171,3 +173,22 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
 def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
     assert "B2D_MOUNT_TYPE=9p" in qemu_folders.hint("'vhost-user-fs-pci' is not a valid device model name")
     assert "B2D_MOUNT_TYPE=9p" in qemu_folders.hint("invalid object type: memory-backend-memfd")
+
+
+@pytest.mark.parametrize(
+    ("user", "namespaces", "sandbox"),
+    [(0, False, "chroot"), (1000, True, "namespace"), (1000, False, "none")],
+)
+def test_it_has_the_narrowest_sandbox_that_works_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, namespaces: bool, sandbox: str
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    unshare = tmp_path / "unshare"
+    unshare.write_text(f"#!/bin/sh\nexit {0 if namespaces else 1}\n")
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = list(virtiofsd.arguments(Path("/data"), read_only=False))
+    assert words[words.index("--sandbox") + 1] == sandbox
+    assert ("--modcaps=-mknod:-setfcap" in words) == (user == 0)
+    unshare.unlink()
+    assert virtiofsd.has_namespaces() is False

@@ -175,7 +175,7 @@ def _wanted(wishes: tuple[str, ...]) -> dict[str, str]:
 def set_machine(changes: tuple[str, ...]) -> None:
     """Change a machine that is there; its data stays.
 
-    KEY is memory, cpus, disk, ssh_port or docker_port. A disk grows only while the machine is off.
+    KEY is memory, cpus, disk, ssh_port, docker_port or share. A disk grows only while the machine is off.
     """
     from dataclasses import asdict
 
@@ -187,7 +187,7 @@ def set_machine(changes: tuple[str, ...]) -> None:
     done = change(it.store, it.driver, name, asked)
     counts = {one.key: _when(one.key, done.state) for one in done.made}
     for one in done.made:
-        say(f"{one.key} of {name}: {one.after} in place of {one.before}, {COUNTS[counts[one.key]]}")
+        say(f"{one.key} of {name}: {literal(one.after)} in place of {literal(one.before)}, {COUNTS[counts[one.key]]}")
     if not done.made:
         say(f"{name} is so already")
     answer({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
@@ -195,6 +195,6 @@ def set_machine(changes: tuple[str, ...]) -> None:
 
 def _when(key: str, state: str) -> str:
     """From when on a change counts, a word of COUNTS."""
-    if state == "saved" and key in ("memory", "cpus"):
+    if state == "saved" and key in ("memory", "cpus", "share"):
         return "boot"
     return "start" if state in ("stopped", "crashed", "absent", "saved") else "restart"

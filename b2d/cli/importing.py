@@ -15,7 +15,7 @@ def import_machine(original: str | None) -> None:
     It is a copy: the original stays as it is. NAME is one of VirtualBox's or docker-machine's, FILE a disk, a .vbox
     file, or docker-machine's folder of a machine. Alone it lists what there is.
     """
-    from b2d import names
+    from b2d import around, names
     from b2d.importing import bring_in, known
     from b2d.originals import chosen
 
@@ -31,6 +31,8 @@ def import_machine(original: str | None) -> None:
         version = found.volume.version if found.volume else ""
         it.reporter.warn(f"{name} was boot2docker {version}: what it kept on AUFS, no Docker of today can read")
     changed = bring_in(it, found)
+    if changed:
+        around.made(it)
     said = f"is made of {found.disk}; start it: b2d up --vm {name}" if changed else "is there already"
     say(f"{name} {said}")
     answer({"name": name, "changed": changed, "original": found.disk})

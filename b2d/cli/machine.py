@@ -29,6 +29,7 @@ def init() -> None:
 
         made = begin_with(it, Path(str(base)))
     if made:
+        _tell_of_root(it)
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
@@ -41,9 +42,17 @@ def up() -> None:
     """Start the machine, or make it first; ends when Docker answers."""
     it = app()
     machine = it.machine()
-    if not machine.init(it.wished):
+    if machine.init(it.wished):
+        _tell_of_root(it)
+    else:
         _tell_what_counts_for_a_new_one(it)
     _greet(it, machine.up())
+
+
+def _tell_of_root(it: "App") -> None:
+    from b2d import around
+
+    around.made(it)
 
 
 def _tell_what_counts_for_a_new_one(it: "App") -> None:
@@ -57,7 +66,8 @@ def _tell_what_counts_for_a_new_one(it: "App") -> None:
     given = [origins[key] for key in ("image", "tls", "share") if origins[key].startswith("--")]
     if given:
         named = ", ".join(given).replace("--tls", "--no-tls")
-        it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is")
+        later = "; its folders: b2d set share=..." if settings.share and origins["share"].startswith("--") else ""
+        it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is{later}")
 
 
 def _greet(it: "App", facts: "RunningFacts") -> None:

@@ -13,6 +13,7 @@ from b2d.doctor.hypervisors import Hardware
 from b2d.doctor.machines import Seen, Ward
 from b2d.doctor.programs import Needed
 from b2d.errors import B2dError, ConfigError
+from b2d.host import seccomp
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
 from b2d.packages import QEMU_IMG, SQUASHFS, Installer
@@ -37,6 +38,7 @@ class Examination:
     virtiofsd: Callable[[], tuple[tuple[int, int], str]]  # version and path
     hypervisor: str = "qemu"  # that a new machine would get
     unread: ConfigError | None = None  # why the settings are not those that a person wrote
+    namespaces: Callable[[], bool] = lambda: True  # whether a virtiofsd can be kept to its folder
     installer: Installer = field(default_factory=Installer)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     python: tuple[int, int] = sys.version_info[:2]
@@ -80,7 +82,8 @@ class Examination:
         qemu = programs.qemu(self.installer, self._without("qemu"))
         yield qemu
         if self.platform == "linux" and qemu.verdict == Verdict.GOOD:
-            yield programs.folders_by(self.installer, qemu, self.virtiofsd)
+            yield programs.folders_by(self.installer, qemu, self.virtiofsd, self.namespaces)
+            yield programs.confinement(self.installer, seccomp.is_supported)
         no_disk = "no disk can be made without it"
         yield programs.program(
             self.installer, Needed("qemu-img", QEMU_IMG, "--version", self._without("qemu"), no_disk)

@@ -47,17 +47,41 @@ def qemu(installer: Installer, without: Verdict) -> Finding:
     return found
 
 
-def folders_by(installer: Installer, qemu: Finding, virtiofsd: Callable[[], tuple[tuple[int, int], str]]) -> Finding:
-    """How machines of QEMU have this host's folders."""
+def folders_by(
+    installer: Installer,
+    qemu: Finding,
+    virtiofsd: Callable[[], tuple[tuple[int, int], str]],
+    is_kept_apart: Callable[[], bool],
+) -> Finding:
+    """How machines of QEMU have this host's folders; and whether a virtiofsd sees no more than its own."""
     if _version(qemu.message.encode()) < folders.QEMU:
         return good("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
     version, path = virtiofsd()
+    if version >= folders.VIRTIOFSD and not is_kept_apart():
+        message = f"by virtiofs, {path}, which could see more than its folder: this host gives it no namespaces"
+        return doubtful("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
     if version >= folders.VIRTIOFSD:
         return good("folders", f"by virtiofs, {path}")
     if path:
         return good("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
     message = "by 9p, which is slow with large files: virtiofsd is not installed"
     return Finding("folders", Verdict.DOUBTFUL, message, installer.line([VIRTIOFSD]), needs=(VIRTIOFSD,))
+
+
+def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding:
+    """Whether a guest that breaks out of QEMU, or asks it for setuid files, is held by Linux's filters."""
+    lacking = []
+    if not has_filter():
+        lacking.append("no filter of system calls: containers can make setuid files in shared folders")
+    command = [installer.which(QEMU_PROGRAM) or QEMU_PROGRAM, "-sandbox", "on", "-version"]
+    try:
+        if proc.run(command, timeout_s=ASK_TIMEOUT_S).exit_code != 0:
+            lacking.append("this QEMU was built without a sandbox (seccomp)")
+    except B2dError as error:
+        lacking.append(error.message)
+    if not lacking:
+        return good("confinement", "QEMU's sandbox, and a filter that lets no setuid files be made")
+    return doubtful("confinement", "; ".join(lacking), "install the distribution's own QEMU" if has_filter() else "")
 
 
 def program(installer: Installer, needed: Needed) -> Finding:

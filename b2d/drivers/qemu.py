@@ -226,7 +226,7 @@ class QemuDriver(DataDisk):
             with Qmp(self._paths.qmp_socket) as qmp:
                 state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
         except (QmpError, KeyError, TypeError):
-            return MachineState.RUNNING
+            return MachineState.CRASHED if self._process.half_started() else MachineState.RUNNING
         return MachineState.CRASHED if state == MachineState.STARTING and self._process.abandoned() else state
 
     def _running(self) -> MachineState:
@@ -243,10 +243,12 @@ class QemuDriver(DataDisk):
 
     def _resume(self) -> bool:
         """Go on from the saved state; False when it does not fit, and is no more."""
+        from b2d.drivers.qemu_arguments import hardware
+
         kept = self._saved.dependencies()
         launcher = self._launcher(kept.hardware if kept is not None else [])
         plan = launcher.plan()
-        if kept is not None and (kept.hardware, kept.image) == (plan.hardware, plan.image):
+        if kept is not None and (hardware(kept.hardware), kept.image) == (plan.hardware, plan.image):
             launcher.launch("-S")
             if self._load(kept.qemu):
                 return True

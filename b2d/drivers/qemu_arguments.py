@@ -39,11 +39,16 @@ def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
         return spec
 
 
+def hardware(command: Sequence[str]) -> list[str]:
+    """The words of a command that a saved state depends on; of one kept by an older b2d too."""
+    return [word for word in command if word != "-daemonize"]
+
+
 def _process(paths: MachinePaths) -> list[str]:
-    """QEMU begins in the machine's folder, and leaves it once its socket is there."""
+    """QEMU runs in the machine's folder: a socket's name may be too long with its path."""
     socket = paths.qmp_socket if sockets.fits(paths.qmp_socket) else paths.qmp_socket.name
     return [
-        *("-nodefaults", "-no-user-config", "-daemonize"),
+        *("-nodefaults", "-no-user-config"),
         *("-pidfile", str(paths.qemu_pid)),
         *("-chardev", f"socket,id=qmp,path={value(socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),

@@ -7,8 +7,9 @@ is told on the line to let go. A virtiofsd tells QEMU what it knows, and its fol
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from b2d.wait import wait_until
 if TYPE_CHECKING:
     from b2d.drivers.virtiofsd import Served
 
+OWN_PLACES, FIRST_PLACE, FUNCTIONS = 12, 0x10, 8  # slots of the PCI bus; below the first are the other devices
 LET_GO, HAVE = "folders let-go", "folders have"
 ANSWER_S = 30.0  # an emulated guest that asks its Docker for names takes some seconds
 FORGOTTEN_S = 2.0  # for QEMU to see that nothing is open any more
@@ -36,10 +38,21 @@ ABSENT = "not-"  # as long as SHARE: the size of a device's registers follows fr
 VIRTIOFS, PLAN9 = "virtiofs", "9p"  # the setting mount_type
 
 
-def missing(shared: Sequence[str]) -> list[int]:
-    """The numbers of those that are no folder here now, or that nobody may look into."""
+def missing(shared: Sequence[str], refusal: Callable[[str], str]) -> list[int]:
+    """The numbers of those that are no folder here now, that nobody may look into, or that may not be shared."""
     paths = enumerate(folders.parse(one).host for one in shared)
-    return [number for number, path in paths if not (os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK))]  # noqa: PTH112
+    return [number for number, path in paths if not _can_be_had(path) or refusal(path)]
+
+
+def resolved(spec: MachineSpec) -> MachineSpec:
+    """The spec with each folder's path as it is without links: what was looked at is what is shared."""
+    shared = map(folders.parse, spec.folders)
+    mode = {True: folders.READ_ONLY, False: ""}
+    return replace(spec, folders=tuple(os.path.realpath(one.host) + mode[one.read_only] for one in shared))
+
+
+def _can_be_had(path: str) -> bool:
+    return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)  # noqa: PTH112
 
 
 def arguments(
@@ -69,7 +82,7 @@ def _plan9(tagged: Iterable[tuple[str, str]], lent: Iterable[tuple[Path, bool]])
         mode = ",readonly=on" if read_only else ""
         local = f"local,id={name},path={value(path)},security_model=none,multidevs=remap{mode}"
         found += ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={tag}"]
-    return found
+    return _placed(found)
 
 
 def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: Iterable[int]) -> list[str]:
@@ -79,7 +92,20 @@ def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: I
     for (name, tag), descriptor in zip(tagged, descriptors, strict=True):
         chardev = f"socket,id={name},fd={descriptor}"
         found += ["-chardev", chardev, "-device", f"vhost-user-fs-pci,chardev={name},tag={tag}"]
-    return found
+    return _placed(found)
+
+
+def _placed(arguments: list[str]) -> list[str]:
+    """A PC has some twenty free places for devices, and each takes eight functions: of many, eight share one.
+
+    Of few, each has a place of its own that QEMU chooses, as a state that was saved by an older b2d has it.
+    """
+    places = [index + 1 for index, word in enumerate(arguments) if word == "-device"]
+    if len(places) > OWN_PLACES:
+        for number, index in enumerate(places):
+            more = ",multifunction=on" if number % FUNCTIONS == 0 else ""
+            arguments[index] += f",addr={FIRST_PLACE + number // FUNCTIONS:#x}.{number % FUNCTIONS}{more}"
+    return arguments
 
 
 @contextmanager
@@ -135,8 +161,8 @@ def take(paths: MachinePaths, name: str) -> None:
     except B2dError as error:
         said_so = f"folders of this host are in {name}, and cannot be taken out: {error.message}"
         raise B2dError(said_so, hint="b2d stop") from error
-    words = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
-    holders = [one for one in words if len(one) > 1]
+    answers = [one.removeprefix(HELD).split() for one in said if one.startswith(HELD)]
+    holders = [words for words in answers if len(words) > 1]  # whatever a guest says
     if holders:
         raise _refused(name, [(kind, who, " ".join(rest)) for kind, who, *rest in holders])
 

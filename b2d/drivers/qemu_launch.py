@@ -6,18 +6,24 @@ import shutil
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from b2d import address, folders, proc
-from b2d.drivers import accelerator, qemu_arguments, qemu_disk, qemu_folders, virtiofsd
+from b2d.drivers import accelerator, qemu_arguments, qemu_disk, qemu_folders, qemu_sandbox, virtiofsd
 from b2d.drivers.accelerator import Accelerator
 from b2d.drivers.qemu_process import Launch, QemuProcess
+from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import HypervisorUnusable
 from b2d.files import text_of, write_whole
+from b2d.guest import share_policy
+from b2d.host import seccomp
 from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec
+from b2d.wait import wait_until
 
 LAUNCH_TIMEOUT_S = 60.0
+LAUNCH_INTERVAL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
 PARALLEL_EMULATION = (
     8,
@@ -75,7 +81,7 @@ class Launcher:
                 *qemu_folders.arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
-            missing=tuple(qemu_folders.missing(spec.folders)),
+            missing=tuple(qemu_folders.missing(spec.folders, self._refusal)),
         )
 
     def launch(self, *extra: str) -> None:
@@ -96,33 +102,55 @@ class Launcher:
             write_whole(self.paths.taken, b"")  # so that it is told of: the guest has them still
         process.record(plan)
         try:
-            with qemu_folders.served(program, self.spec, self.paths, plan.missing) as served:
-                self._run(plan.missing, served, extra)
-                found = process.find()
-            if found is None:
-                raise HypervisorUnusable("QEMU ended as soon as it had started", hint="b2d logs --hypervisor")
-            process.record(replace(plan, process=found, servers=tuple(one.process for one in served or ())))
+            shared = qemu_folders.resolved(self.spec)
+            with qemu_folders.served(program, shared, self.paths, plan.missing) as served:
+                servers = tuple(one.process for one in served or ())
+                self._run(replace(plan, servers=servers), served, extra)
         except BaseException:
             process.end()
             raise
 
-    def _run(self, missing: Sequence[int], served: Sequence[virtiofsd.Served] | None, extra: Sequence[str]) -> None:
-        """Return when QEMU has set everything up and gone to the background."""
+    def _run(self, plan: Launch, served: Sequence[virtiofsd.Served] | None, extra: Sequence[str]) -> None:
+        """Start QEMU beside b2d, and return when it has set everything up. Raises HypervisorUnusable and OutOfTime."""
         numbers = None if served is None else [one.connection.fileno() for one in served]
-        shared = qemu_folders.arguments(self.spec, self.paths, missing, numbers)
-        command = [qemu_arguments.PROGRAM, *self._arguments(self.spec), *self._logged(), *shared, *extra]
-        done = proc.run(command, timeout_s=LAUNCH_TIMEOUT_S, aside_in=self.paths.folder, pass_fds=numbers or ())
-        if done.exit_code != 0:
-            theirs = text_of(self.paths.virtiofsd_log) if served else ""
-            said = (theirs + done.stderr.decode(errors="replace") + text_of(self.paths.qemu_log)).strip()
-            last = said.splitlines()[-1].removeprefix(f"{command[0]}: ") if said else ""
-            raise HypervisorUnusable(
-                f"QEMU did not start: {last or done.exit_code}", hint=qemu_folders.hint(last), details=said
-            )
+        shared = qemu_folders.arguments(qemu_folders.resolved(self.spec), self.paths, plan.missing, numbers)
+        command = [*self._arguments(self.spec), *shared, *extra]
+        sandbox = qemu_sandbox.ARGUMENTS
+        ended = self._started([*sandbox, *command], plan, numbers or ())
+        if ended is not None and sandbox and qemu_sandbox.is_refused(ended, text_of(self.paths.qemu_log)):
+            write_whole(self.paths.qemu_log, b"b2d: this QEMU has no sandbox, and is started without\n")
+            ended = self._started(command, plan, numbers or ())
+        if ended is not None:
+            raise self._failure(ended, served is not None)
 
-    def _logged(self) -> list[str]:
-        """Keep what it says in the background. It opens a log only for a topic: this one never comes up here."""
-        return ["-D", self.paths.qemu_log.name, "-d", "strace"]  # by its name: a % in a path would be a format
+    def _started(self, arguments: Sequence[str], plan: Launch, pass_fds: Sequence[int]) -> int | None:
+        """Its exit code when it ended, and its log tells why; None when it runs.
+
+        QEMU cannot go to the background by itself: its sandbox lets no process be made. So it is started in a session
+        of its own, in the machine's folder, and is ready when its control socket greets.
+        """
+        command = [qemu_arguments.PROGRAM, *arguments]
+        qemu = seccomp.call_confined(lambda: proc.watch_aside(command, self.paths.qemu_log, os.environ, pass_fds))
+        if (process := identify(qemu.pid)) is not None:
+            QemuProcess(self.paths).record(replace(plan, process=process))
+
+        def settled() -> bool:
+            return qemu.poll() is not None or qmp_greets(self.paths.qmp_socket)
+
+        wait_until(settled, what="QEMU's start", timeout_s=LAUNCH_TIMEOUT_S, interval_s=LAUNCH_INTERVAL_S)
+        return qemu.poll()
+
+    def _failure(self, exit_code: int, with_servers: bool) -> HypervisorUnusable:
+        """What to raise when QEMU has ended, with its last words; a virtiofsd's come before them."""
+        program = qemu_arguments.PROGRAM
+        theirs = text_of(self.paths.virtiofsd_log) if with_servers else ""
+        said = (theirs + text_of(self.paths.qemu_log)).strip()
+        last = said.splitlines()[-1].removeprefix(f"{program}: ") if said else ""
+        return HypervisorUnusable(
+            f"QEMU did not start: {last or exit_code}",
+            hint=qemu_folders.hint(last) or "b2d logs --hypervisor",
+            details=said,
+        )
 
     def _arguments(self, spec: MachineSpec) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
@@ -135,11 +163,24 @@ class Launcher:
         program = virtiofsd.find()
         return program if program and _version() >= folders.QEMU else ""
 
+    def _refusal(self, path: str) -> str:
+        refusal = share_policy.refusal_inside if self.saved else share_policy.refusal
+        return refusal(path, self.paths.home)
+
     def _cpus(self, chosen: Accelerator) -> int:
         wanted = self.spec.cpus or os.cpu_count() or 1
         if wanted > 1 and chosen.emulates and _version() < PARALLEL_EMULATION:
             return 1
         return wanted
+
+
+def qmp_greets(path: Path) -> bool:
+    """True when QEMU has set everything up: it accepts on its control socket from then on."""
+    try:
+        Qmp(path).close()
+    except QmpError:
+        return False
+    return True
 
 
 def _version() -> tuple[int, int]:

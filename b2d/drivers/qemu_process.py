@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from b2d.drivers.qmp import Qmp, QmpError, QmpSilent
 from b2d.errors import HypervisorUnusable, OutOfTime
 from b2d.files import read_bounded, text_of, write_whole
 from b2d.formats import json_text
-from b2d.host.removal import make_way
+from b2d.host.removal import SET_ASIDE, make_way
 from b2d.identity import MOST, from_json, identify, is_alive
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, ProcessIdentity
@@ -17,6 +19,8 @@ from b2d.wait import wait_until
 
 END_TIMEOUT_S = 3.0  # for each way of ending a process, from a polite one to the last
 END_INTERVAL_S = 0.01
+PROC = Path("/proc")
+PID_FILE = "-pidfile"  # QEMU's option
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,11 @@ class QemuProcess:
             return launch.process if self.disk() in (0, launch.disk) or not launch.disk or self._listens() else None
         pid = self._pid()
         living = identify(pid) if pid is not None else None
-        if living is None or (launch is not None and launch.process is not None and launch.process.pid == pid):
+        if launch is not None and launch.process is not None and launch.process.pid == pid:
             return None
-        return living if self._listens() else None
+        if living is not None and self._listens():
+            return living
+        return self._unrecorded() if launch is not None and launch.process is None else None
 
     def disk(self) -> int:
         """The number of the data disk's file, 0 when there is none."""
@@ -65,6 +71,11 @@ class QemuProcess:
         """True when the b2d that was to give it its saved state is gone: it waits for nobody."""
         launch = self.launch()
         return launch is not None and launch.loader is not None and not is_alive(launch.loader)
+
+    def half_started(self) -> bool:
+        """True when that b2d was gone before it wrote down which process it is: nobody has waited for its answer."""
+        launch = self.launch()
+        return launch is not None and launch.process is None and self.abandoned()
 
     def launch(self) -> Launch | None:
         """What was recorded of the last start, None when nothing was, or nothing whole."""
@@ -97,7 +108,12 @@ class QemuProcess:
         if process is not None and not (self._quits(process) or self._obeys(process)):
             raise HypervisorUnusable(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
         for path in (self.paths.qmp_socket, self.paths.qemu_record, self.paths.qemu_pid):
-            make_way(path, self.paths.set_aside)
+            make_way(path, self.paths.home / SET_ASIDE)
+
+    def _unrecorded(self) -> ProcessIdentity | None:
+        """One whose b2d was gone before it could write down which it is: known by the pid file that it was told of."""
+        told = str(self.paths.qemu_pid)
+        return next((identify(pid) for pid, command in _commands() if told in _after(command, PID_FILE)), None)
 
     def _pid(self) -> int | None:
         try:
@@ -132,6 +148,27 @@ class QemuProcess:
             if _gone(process):
                 return True
         return False
+
+
+def _commands() -> Iterator[tuple[int, list[str]]]:
+    """This user's processes with their command lines: anybody could give another's any."""
+    if not PROC.is_dir():
+        import psutil
+
+        mine = psutil.process_iter(["cmdline", "uids"])
+        yield from ((one.pid, one.info["cmdline"] or []) for one in mine if os.getuid() in (one.info["uids"] or ()))
+        return
+    for folder in PROC.glob("[0-9]*"):
+        try:
+            if folder.stat().st_uid == os.getuid():
+                yield int(folder.name), os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+        except OSError:  # it has ended
+            continue
+
+
+def _after(command: list[str], option: str) -> list[str]:
+    """The value of an option; empty where it is not given."""
+    return command[command.index(option) + 1 :][:1] if option in command else []
 
 
 def _gone(process: ProcessIdentity) -> bool:

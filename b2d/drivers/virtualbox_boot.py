@@ -1,5 +1,6 @@
 """What a machine of VirtualBox is given anew before each boot, in its settings and in its folder."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from b2d.drivers import line
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers.virtualbox_forwards import RULE
 from b2d.files import read_bounded, write_whole
+from b2d.guest import share_policy
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 
@@ -31,7 +33,7 @@ def settings(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> l
         *hardware.of_spec(spec, str(paths.serial_log)),
         *hardware.line(str(paths.line_socket) if line.can_be(paths.line_socket) else ""),
         *forwards(spec, machine),
-        *_shares(spec, machine),
+        *_shares(spec, paths, machine),
     ]
 
 
@@ -48,11 +50,12 @@ def forwards(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
     return [*hardware.without_forwards(there), *hardware.forwards(spec)]
 
 
-def _shares(spec: MachineSpec, machine: "BoxMachine") -> list[hardware.Step]:
+def _shares(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> list[hardware.Step]:
     """The same for folders. VirtualBox would not start with one that is not there: the guest says that it has none."""
     ours = [name for name in machine.shares() if name.startswith(seed.SHARE)]
     steps = hardware.unshared(ours)
     for number, folder in enumerate(map(folders.parse, spec.folders)):
-        if Path(folder.host).is_dir():
-            steps.append(hardware.shared(seed.share(number), folder.host, writable=not folder.read_only))
+        real = os.path.realpath(folder.host)  # what is looked at is what is shared
+        if Path(real).is_dir() and not share_policy.refusal(real, paths.home):
+            steps.append(hardware.shared(seed.share(number), real, writable=not folder.read_only))
     return steps

@@ -14,6 +14,7 @@ from pathlib import Path
 
 NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # what unlink says of one: Linux, macOS, Windows
+SET_ASIDE = "set-aside"  # the folder in a home for folders that lay in the place of b2d's files and hold something
 BY_DESCRIPTOR = os.unlink in os.supports_dir_fd and os.listdir in os.supports_fd
 
 

@@ -50,7 +50,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sharing(person: Person, outside: Path) -> Iterator[Person]:
-    person.environment["B2D_SHARE"] = f"~,{outside}:ro,{outside}/../later"
+    person.environment["B2D_SHARE"] = f"~/*,{outside}:ro,{outside}/../later"
     project = person.folder / PROJECT
     project.mkdir()
     (project / "source").write_text("of the host\n")

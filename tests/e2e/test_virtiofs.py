@@ -53,7 +53,7 @@ BOOT = "cat /proc/sys/kernel/random/boot_id"
 def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
     """Someone with a QEMU and a virtiofsd that are new enough."""
     path = f"{newer_qemu.made(test_cache)}{os.pathsep}{person.environment['PATH']}"
-    person.environment |= {"PATH": path, "B2D_SHARE": f"~,{outside}:ro"}
+    person.environment |= {"PATH": path, "B2D_SHARE": f"~/*,{outside}:ro"}
     (person.folder / PROJECT).mkdir()
     (person.folder / PROJECT / "source").write_text("of the host\n")
     person.does("up")

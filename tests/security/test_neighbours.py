@@ -19,6 +19,7 @@ from b2d.docker_api import DockerApi
 from b2d.host_agent import peer
 from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, refusal
 from b2d.host_agent.peer import is_owner
+from b2d.host_agent.stream_end import to_docker, to_guest
 from b2d.relay import Entrance
 from b2d.wire import Guarded
 
@@ -66,9 +67,7 @@ def port() -> Iterator[int]:
     with ExitStack() as opened:
         engine = opened.enter_context(an_engine())
         listener = socket.create_server((HERE, 0))
-        entrance = Entrance(
-            listener, relay.to_docker(engine), is_owner, lambda: Guarded(HttpGuard(HOSTS).check, refusal())
-        )
+        entrance = Entrance(listener, to_docker(engine), is_owner, lambda: Guarded(HttpGuard(HOSTS).check, refusal()))
         number = listener.getsockname()[1]
         opened.enter_context(relay.carried([entrance]))
         yield number
@@ -252,7 +251,7 @@ def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
     with (
-        relay.carried([Entrance(listener, relay.to_guest(dial), is_owner, dials=True)]),
+        relay.carried([Entrance(listener, to_guest(dial), is_owner, dials=True)]),
         socket.create_connection(address, SOON_S) as first,
         socket.create_connection(address, SOON_S) as second,
     ):
@@ -271,7 +270,7 @@ def test_a_guest_that_cannot_be_dialed_is_an_end_and_not_a_wait() -> None:
 
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
-    with relay.carried([Entrance(listener, relay.to_guest(dial), is_owner, dials=True)]):
+    with relay.carried([Entrance(listener, to_guest(dial), is_owner, dials=True)]):
         for _ in range(3):
             with socket.create_connection(address, SOON_S) as connection, suppress(ConnectionError):
                 assert connection.recv(100) == b""

@@ -1,0 +1,148 @@
+"""A real machine: QEMU is confined, and a container gets nothing of this host but the visible folders of the home."""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers import qemu_sandbox
+from b2d.drivers.qemu_process import QemuProcess
+from b2d.host import seccomp
+from tests.e2e.conftest import Person, person
+
+__all__ = ["person"]  # the fixture
+pytestmark = pytest.mark.qemu
+
+SYSCTL = Path(__file__).parents[2] / "iso/rootfs/etc/sysctl.conf"
+BUSYBOX = "/usr/bin/busybox"
+
+
+@pytest.fixture(scope="module")
+def running(person: Person) -> Iterator[Person]:
+    """A machine made unasked, of a person with a project and secrets."""
+    for name in ("src", ".ssh", "snap"):
+        (person.folder / name).mkdir()
+    (person.folder / ".ssh" / "id_ed25519").write_text("secret\n")
+    (person.folder / ".bashrc").write_text("# mine\n")
+    (person.folder / "src" / "file").write_text("of the host\n")
+    person.does("up")
+    person.makes_hello()
+    yield person
+
+
+def in_src(person: Person, script: str) -> tuple[int, str]:
+    """Run a line of shell in a container that works in the person's project; its exit code and what it said."""
+    source = f"{person.folder}/src:/src"
+    done = person.asks_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def status_of(person: Person) -> dict[str, str]:
+    """What Linux tells of the machine's process."""
+    process = QemuProcess(person.paths).find()
+    assert process is not None
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return dict(re.findall(r"^(\w+):\s+(.*)$", text, re.MULTILINE))
+
+
+def test_qemu_is_behind_both_filters_and_gains_no_privileges(running: Person) -> None:
+    status = status_of(running)
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+    assert int(status["Seccomp_filters"]) >= 2
+    process = QemuProcess(running.paths).find()
+    assert process is not None
+    command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    assert command[command.index(b"-sandbox") + 1].decode() == qemu_sandbox.ARGUMENTS[1]
+    if os.geteuid() == 0:
+        lacking = sum(1 << number for number in seccomp.NEEDLESS_CAPABILITIES)
+        assert int(status["CapEff"], 16) & lacking == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["chmod 4755 file", "chmod 2755 file", "chmod 6755 file", "mkdir -m 2775 sub", "mknod null c 1 3"],
+)
+def test_no_container_makes_a_setuid_file_or_a_device_on_this_host(running: Person, script: str) -> None:
+    code, said = in_src(running, f"exec {BUSYBOX} {script}")
+    assert code != 0, said
+    for path in (running.folder / "src").rglob("*"):
+        mode = path.lstat().st_mode
+        assert not mode & (stat.S_ISUID | stat.S_ISGID)
+        assert not stat.S_ISCHR(mode)
+
+
+def test_other_modes_files_and_links_are_as_ever(running: Person) -> None:
+    script = (
+        f"umask 022; echo made >made; b={BUSYBOX}; $b chmod 1751 made && $b mkdir -m 775 d && $b ln -s made l && cat l"
+    )
+    assert in_src(running, script) == (0, "made\n")
+    source = running.folder / "src"
+    assert stat.S_IMODE((source / "made").stat().st_mode) == 0o1751
+    assert stat.S_IMODE((source / "d").stat().st_mode) == 0o775
+
+
+def test_a_container_with_the_home_sees_the_visible_folders_alone(running: Person) -> None:
+    home = str(running.folder)
+    listed = running.docker("run", "--rm", "-v", f"{home}:/h", "hello", BUSYBOX, "ls", "-A", "/h")
+    assert listed.split() == ["src"]
+    assert running.docker("run", "--rm", "-v", f"{home}:/h", "hello", "cat", "/h/src/file") == "of the host\n"
+    running.docker("run", "--rm", "-v", f"{home}:/h", "hello", "sh", "-c", "echo evil >/h/.bashrc")
+    assert (running.folder / ".bashrc").read_text() == "# mine\n"
+    root = f"sudo sh -c 'cat {home}/.ssh/id_ed25519; ls {running.home.root}'"
+    assert running.b2d("ssh", root).stdout == b""
+
+
+def test_it_is_saved_and_goes_on_behind_the_filters(running: Person) -> None:
+    booted = running.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    running.does("save")
+    running.does("up")
+    assert running.does("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
+    assert int(status_of(running)["Seccomp_filters"]) >= 2
+    assert in_src(running, "cat file") == (0, "of the host\n")
+
+
+def test_a_container_leaves_no_core_unless_it_is_asked_for(running: Person) -> None:
+    code, said = in_src(running, f"ulimit -c; ulimit -H -c; {BUSYBOX} sh -c 'kill -SEGV $$'; {BUSYBOX} ls")
+    assert said.split()[:2] == ["0", "unlimited"], code
+    assert "core" not in said.split()
+    limit = ("run", "--rm", "--ulimit", "core=-1", "hello", "sh", "-c", "ulimit -c")
+    assert running.docker(*limit) == "unlimited\n"
+
+
+def test_the_guest_is_set_as_its_file_says(running: Person) -> None:
+    wanted = dict(re.findall(r"^([\w.]+) = (.*)$", SYSCTL.read_text(), re.MULTILINE))
+    assert len(wanted) > 20
+    paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
+    said = running.does("ssh", f"sudo grep -H . {paths}")
+    found = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(said)}
+    assert found == wanted
+
+
+def lines(said: str) -> list[tuple[str, str, str]]:
+    return [line.partition(":") for line in said.splitlines()]
+
+
+def test_only_docker_s_own_programs_have_addresses_that_stay_and_only_on_an_emulated_cpu(running: Person) -> None:
+    names = "dropbear acpid dockerd containerd"
+    look = "sudo cat /proc/$(pidof $p | cut -d' ' -f1)/personality"
+    script = f"for p in {names}; do echo $p $({look}); done"
+    found = dict(line.split() for line in running.does("ssh", script).splitlines())
+    assert (found["dropbear"], found["acpid"]) == ("00000000", "00000000")
+    emulated = b"QEMU Virtual CPU" in running.b2d("ssh", "cat /proc/cpuinfo").stdout
+    assert found["dockerd"] == found["containerd"] == ("00040000" if emulated else "00000000")
+    inside = running.docker("run", "--rm", "--privileged", "hello", "cat", "/proc/self/personality")
+    assert inside == "00000000\n"
+
+
+def test_what_is_published_on_the_guest_s_loopback_still_comes_here(running: Person) -> None:
+    serves = ("sh", "-c", f"echo hey >/index.html; exec {BUSYBOX} httpd -f -p 80 -h /")
+    running.docker("run", "-d", "--name", "web", "-p", "127.0.0.1:23480:80", "hello", *serves)
+    script = "for i in $(seq 100); do curl -s http://127.0.0.1:23480/ && exit 0; sleep 0.1; done; exit 1"
+    assert running.sh(script).stdout == b"hey\n"
+    rows = json.loads(running.does("ports", "--json"))
+    assert [(one["address"], one["state"]) for one in rows] == [("127.0.0.1", "open")]
+    running.docker("rm", "-f", "web")

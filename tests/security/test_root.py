@@ -1,0 +1,120 @@
+"""b2d as root of this host: said once, and nothing is opened that an ordinary user could not open."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d import address, around
+from b2d.app import make
+from b2d.docker_api import DockerApi
+from b2d.model import Forward
+from b2d.publisher import Lead
+from tests.fakes import FakeReporter, a_spec
+from tests.kernels import an_iso
+from tests.prompt import Prompt
+from tests.test_published import container, port
+from tests.test_publisher import HERE, Docker, Hypervisor
+
+
+@pytest.mark.parametrize(("user", "folders", "said"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
+def test_root_is_told_when_a_machine_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
+) -> None:
+    reporter = FakeReporter()
+    it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
+    it.store.write(a_spec("box", folders=folders))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    around.made(it)
+    told = reporter.texts("note")
+    assert len(told) == said
+    assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
+
+
+def test_root_is_told_once_and_not_at_every_command(tmp_path: Path) -> None:
+    iso = tmp_path / "new.iso"
+    iso.write_bytes(an_iso("b2d-v26.1.5"))
+    prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"})
+    first, second = prompt.b2d("init"), prompt.b2d("init")
+    assert first.err.count("was made by root") == (os.geteuid() == 0)
+    assert "root" not in second.err
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+@pytest.fixture
+def docker() -> Iterator[Docker]:
+    started = Docker()
+    yield started
+    started.close()
+
+
+def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = False) -> Lead:
+    return Lead(hypervisor, DockerApi(HERE, docker.port, None), privileged_ports)
+
+
+@pytest.mark.parametrize("number", [53, 80, 443, 631])
+def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Docker, root: None, number: int) -> None:
+    docker.runs(container("web", port(number, number, "127.0.0.1")))
+    hypervisor = Hypervisor()
+    assert lead(docker, hypervisor).put_right()
+    assert hypervisor.has == set()
+    assert "privileged_ports" in address.reserved("127.0.0.1", number)
+    hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # of an older b2d, or of a setting that is gone
+    assert lead(docker, hypervisor).put_right()
+    assert hypervisor.has == set()
+
+
+def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker, root: None) -> None:
+    docker.runs(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
+    hypervisor = Hypervisor()
+    assert lead(docker, hypervisor).put_right()
+    assert {one.port for one in hypervisor.has} == {23081}
+    lead(docker, hypervisor, privileged_ports=True).put_right()
+    assert {one.port for one in hypervisor.has} == {1023, 23081}
+
+
+def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert address.reserved("127.0.59.103", 80) == ""
+    assert address.reserved("127.0.0.1", 8080) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert address.reserved("127.0.0.1", 80) == ""  # the kernel decides
+
+
+@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+@pytest.mark.parametrize("where", ["::", "::1"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
+    docker: Docker, where: str, protocol: str
+) -> None:
+    with socket.socket(socket.AF_INET6, address.KINDS[protocol]) as service:
+        service.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        service.bind((where, 0))
+        if protocol == "tcp":
+            service.listen()
+        taken = service.getsockname()[1]
+        docker.runs(container("web", port(80, taken, "127.0.0.1", protocol)))
+        hypervisor = Hypervisor()
+        assert not lead(docker, hypervisor).put_right()
+        assert hypervisor.has == set()
+        assert "has this port" in address.obstacle("127.0.0.1", taken, protocol)
+        assert address.free("127.0.59.103", taken, protocol)
+    assert lead(docker, hypervisor).put_right()
+    assert [one.port for one in hypervisor.has] == [taken]
+
+
+def test_a_service_on_the_same_address_keeps_its_port(docker: Docker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        taken = service.getsockname()[1]
+        docker.runs(container("web", port(80, taken, "127.0.0.1")))
+        hypervisor = Hypervisor()
+        assert not lead(docker, hypervisor).put_right()
+        assert hypervisor.has == set()

@@ -1,0 +1,101 @@
+"""QEMU is started in its sandbox, and without it only where it was built so: nothing else is a reason."""
+
+from pathlib import Path
+
+import pytest
+
+from b2d.doctor import programs
+from b2d.doctor.finding import Verdict, good
+from b2d.drivers import qemu_sandbox
+from b2d.drivers.qemu_launch import Launcher
+from b2d.errors import HypervisorUnusable
+from b2d.layout import MachinePaths
+from b2d.packages import Installer
+from tests import tiny
+from tests.test_qemu_arguments import DIRECT
+from tests.test_qemu_launch import called, driver, paths, saved
+
+__all__ = ["paths"]  # the fixture
+WITHOUT = "There is no option group 'sandbox'"
+SCRIPT = """#!/bin/sh
+echo "$*" >>"{folder}/calls"
+case $* in *-sandbox*) {with_sandbox} ;; esac
+echo "qemu-system-x86_64: no luck" >&2
+exit 1
+"""
+
+
+def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
+    """How a QEMU is called that does that where it is to have a sandbox; and what is said of its end."""
+    folder = paths.folder.parent
+    (folder / "bin" / "qemu-system-x86_64").write_text(SCRIPT.format(folder=folder, with_sandbox=with_sandbox))
+    machine = driver(paths, tiny.spec())
+    machine.create(b"payload")
+    with pytest.raises(HypervisorUnusable) as caught:
+        machine.start()
+    return (folder / "calls").read_text().splitlines(), caught.value.message
+
+
+def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) -> None:
+    driver(paths, tiny.spec()).create(b"payload")
+    words = called(paths, tiny.spec())
+    assert words[:2] == ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    assert "-daemonize" not in words  # which spawn=deny kills
+
+
+@pytest.mark.parametrize(
+    "with_sandbox",
+    [
+        f'echo "qemu-system-x86_64: -sandbox on: {WITHOUT}" >&2; exit 1',
+        'echo "qemu-system-x86_64: -sandbox on: seccomp support is disabled" >&2; exit 1',
+        "kill -SYS $$",
+    ],
+    ids=["no option", "disabled", "killed by it"],
+)
+def test_one_that_was_built_without_is_started_all_the_same(paths: MachinePaths, with_sandbox: str) -> None:
+    made, message = calls(paths, with_sandbox)
+    assert ["-sandbox" in call for call in made] == [True, False]
+    assert message == "QEMU did not start: no luck"
+    assert "started without" in paths.qemu_log.read_text()
+
+
+@pytest.mark.parametrize("said", ["Could not open 'disk.qcow2'", 'Failed to get \\"write\\" lock', "no such device"])
+def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, said: str) -> None:
+    made, message = calls(paths, f'echo "qemu-system-x86_64: {said}" >&2; exit 1')
+    assert len(made) == 1
+    assert said.replace("\\", "") in message
+    assert not paths.qemu_record.exists()
+
+
+def test_a_state_that_was_saved_before_there_was_a_sandbox_still_fits(paths: MachinePaths) -> None:
+    spec = tiny.spec()
+    hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
+    saved(paths, spec, hardware=[*hardware[:2], "-daemonize", *hardware[2:]])
+    assert called(paths, spec)[-1] == "-S"
+
+
+def test_a_name_of_a_file_is_no_word_of_the_sandbox_s(tmp_path: Path) -> None:
+    assert qemu_sandbox.is_refused(1, f"qemu-system-x86_64: -sandbox on: {WITHOUT}")
+    assert not qemu_sandbox.is_refused(1, "qemu-system-x86_64: Could not open disk.qcow2")
+    assert not qemu_sandbox.is_refused(1, "")
+    assert not qemu_sandbox.is_refused(1, "qemu-system-x86_64: -fsdev local,path=/home/me/sandbox: No such file")
+
+
+@pytest.mark.parametrize(
+    ("code", "has_filter", "verdict"),
+    [(0, True, Verdict.GOOD), (1, True, Verdict.DOUBTFUL), (0, False, Verdict.DOUBTFUL)],
+)
+def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: bool, verdict: Verdict) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.chmod(0o755)
+    found = programs.confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
+def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
+    qemu = good("qemu", "QEMU emulator version 10.0.13")
+    found = programs.folders_by(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
+    assert found.verdict == verdict
+    assert ("could see more" in found.message) is not apart

@@ -1,0 +1,227 @@
+"""Root in a guest is hostile: b2d's own folder, secrets and start-up files of the person do not reach it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2d import change, preparation
+from b2d.app import App, make
+from b2d.drivers import qemu_folders
+from b2d.drivers.qemu_launch import Launcher
+from b2d.errors import ConfigError
+from b2d.guest import share_policy
+from b2d.layout import Home, MachinePaths
+from b2d.model import MachineSpec, MachineState
+from tests.boxes import Box
+from tests.fakes import FakeReporter, a_spec
+from tests.test_qemu_arguments import DIRECT
+
+HIDDEN = (".ssh", ".gnupg", ".aws", ".config/gcloud", ".docker", ".mozilla", ".b2d")
+PERSONAL = ("Library", "AppData", "snap", "bin", "Applications")
+
+
+@pytest.fixture
+def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's home with projects, secrets, and b2d's own folder."""
+    home = tmp_path / "me"
+    for name in ("src", "My Documents x", *HIDDEN, *PERSONAL):
+        (home / name).mkdir(parents=True)
+    (home / ".bashrc").write_text("")
+    (home / "a file").write_text("")
+    (home / "link").symlink_to(home / ".ssh")
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+def shared(me: Path, *share: str, b2d_home: Path | None = None) -> list[str]:
+    found = share_policy.select(share, b2d_home or me / ".b2d").folders
+    return [str(Path(one).relative_to(me)) for one in found]
+
+
+def an_app(home: Path, reporter: FakeReporter | None = None, **flags: object) -> App:
+    return make({"B2D_HOME": str(home)}, flags, reporter or FakeReporter())
+
+
+def test_unasked_a_machine_gets_visible_folders_of_projects_alone(me: Path) -> None:
+    assert shared(me, "~/*") == ["My Documents x", "src"]
+    assert shared(me, "~/*:ro") == ["My Documents x:ro", "src:ro"]
+
+
+def test_folders_that_every_desktop_makes_are_left_out_in_every_language(me: Path) -> None:
+    for name in ("Downloads", "Musik", "Desktop", "Pictures"):
+        (me / name).mkdir()
+    (me / ".config" / "user-dirs.dirs").write_text('XDG_DESKTOP_DIR="$HOME/Desktop"\nXDG_MUSIC_DIR="$HOME/Musik"\n')
+    assert shared(me, "~/*") == ["Desktop", "My Documents x", "src"]
+    assert shared(me, "~/Musik") == ["Musik"]
+
+
+def test_hidden_folders_are_shared_when_they_are_named(me: Path) -> None:
+    assert shared(me, "~/.docker", "~/bin") == [".docker", "bin"]
+
+
+def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
+    b2d_home = me / "src" / "b2d"
+    b2d_home.mkdir()
+    for path in ("~/src", "~/src/b2d", "~/src/b2d/machines", "~/src/b2d/*", "~", "~/src/../src"):
+        assert shared(me, path, b2d_home=b2d_home) == [], path
+        with pytest.raises(ConfigError, match="where b2d keeps its keys"):
+            share_policy.check([path], b2d_home)
+    assert shared(me, "~/*", b2d_home=b2d_home) == ["My Documents x"]
+    (sentence,) = share_policy.select(["~/*"], b2d_home).left_out
+    assert str(b2d_home) in sentence
+    (me / "src" / "project").mkdir()
+    assert shared(me, "~/src/*", b2d_home=b2d_home) == ["src/project"]
+
+
+def test_a_home_of_b2d_that_is_not_made_yet_is_kept_out_too(me: Path) -> None:
+    assert shared(me, "~/src", b2d_home=me / "src" / "to" / "come") == []
+
+
+def test_the_usual_home_of_b2d_is_kept_out_of_machines_of_another_home(me: Path, tmp_path: Path) -> None:
+    assert shared(me, "~", "~/.b2d", "~/.b2d/machines", b2d_home=tmp_path / "elsewhere") == []
+    (me / ".b2d").rmdir()
+    assert shared(me, "~", b2d_home=tmp_path / "elsewhere") == ["."]
+
+
+@pytest.mark.parametrize("way", ["link", "link to a parent", "//", "..", "link in the middle"])
+def test_no_other_way_to_write_a_path_leads_there(me: Path, tmp_path: Path, way: str) -> None:
+    own = me / ".b2d"
+    (own / "machines").mkdir()
+    (tmp_path / "to-own").symlink_to(own)
+    (tmp_path / "to-me").symlink_to(me)
+    path = {
+        "link": str(tmp_path / "to-own"),
+        "link to a parent": str(tmp_path / "to-me"),
+        "//": f"//{str(own)[1:]}//",
+        "..": f"{me}/src/../.b2d",
+        "link in the middle": f"{tmp_path}/to-me/.b2d/machines",
+    }[way]
+    assert share_policy.select([path], own).folders == ()
+    with pytest.raises(ConfigError):
+        share_policy.check([path], own)
+
+
+def test_where_names_differ_by_case_alone_a_folder_is_known_by_what_it_is(
+    me: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS and Windows: here two names for one folder are made of one inode."""
+    same = share_policy._identity(me / ".b2d")
+    really = share_policy._identity
+    monkeypatch.setattr(share_policy, "_identity", lambda path: same if path.name == ".B2D" else really(path))
+    assert shared(me, "~/.B2D", "~/.B2D/machines") == []
+
+
+def test_a_file_system_s_root_is_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert share_policy.select(["/*"], tmp_path).folders == ()
+
+
+def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) -> None:
+    for number in range(share_policy.MOST):
+        (me / f"p{number:02}").mkdir()
+    found = share_policy.select(["~/*"], me / ".b2d")
+    assert len(found.folders) == share_policy.MOST
+    assert "2 folders are not shared" in found.left_out[0]
+    assert str(me / "src") in found.left_out[0]
+
+
+def test_who_asks_for_the_whole_home_is_told_what_can_be_asked_for(me: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be shared") as caught:
+        an_app(me / ".b2d", share=("~",)).wished()
+    assert caught.value.hint.startswith('share = ["~/*"]')
+
+
+def test_secrets_in_a_folder_that_was_asked_for_are_told_of(me: Path, tmp_path: Path) -> None:
+    (me / ".b2d").rmdir()
+    assert f"{me}/.ssh" in share_policy.exposed(["~"])
+    assert share_policy.exposed(["~/*", "~/src"]) == []
+
+
+def test_new_folders_are_had_at_the_next_boot_and_what_was_saved_goes_on_with_its_own(me: Path) -> None:
+    reporter, own = FakeReporter(), me / ".b2d"
+    spec = a_spec(share=(f"{me}/*",), folders=(f"{me}/src",))
+    (me / "new").mkdir()
+    booted = preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
+    assert booted.folders == (f"{me}/My Documents x", f"{me}/new", f"{me}/src")
+    assert preparation.shared_folders(spec, own, MachineState.SAVED, reporter) == spec
+    assert reporter.texts("warn") == []
+
+
+def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Path) -> None:
+    reporter, own = FakeReporter(), me / ".b2d"
+    spec = a_spec(folders=(str(me), "/data:ro"))
+    saved = preparation.shared_folders(spec, own, MachineState.SAVED, reporter)
+    assert saved == spec
+    assert f"all of {me}, and has it until: b2d restart" in reporter.texts("warn")[0]
+    booted = preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
+    assert booted.share == (f"{me}/*", "/data:ro")
+    assert booted.folders == (f"{me}/My Documents x", f"{me}/src", "/data:ro")
+    assert len(reporter.texts("note")) == 1
+    assert preparation.shared_folders(booted, own, MachineState.STOPPED, reporter) == booted
+    assert len(reporter.texts("note")) == 1
+
+
+def test_a_machine_without_folders_gets_none(me: Path) -> None:
+    spec = a_spec()
+    assert preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()) == spec
+
+
+def launcher(tmp_path: Path, saved: tuple[str, ...] = (), *shared: str) -> Launcher:
+    paths = Home(tmp_path / "own").machine("m")
+    spec = a_spec(folders=shared)
+    return Launcher(spec, paths, lambda: DIRECT, "tcg", "9p", saved)
+
+
+def test_a_link_that_was_put_in_a_folder_s_place_since_is_not_followed_into_b2d_s_home(tmp_path: Path) -> None:
+    """What `up` looked at may be another thing when the hypervisor is started, also of a machine that was saved."""
+    own = tmp_path / "own" / "machines" / "other"
+    own.mkdir(parents=True)
+    (tmp_path / "project").symlink_to(own)
+    for saved in ((), ("-fsdev",)):
+        assert launcher(tmp_path, saved, str(tmp_path / "project")).plan().missing == (0,)
+
+
+def test_only_a_machine_that_was_saved_so_keeps_a_folder_above_b2d_s_home(tmp_path: Path) -> None:
+    assert launcher(tmp_path, (), str(tmp_path)).plan().missing == (0,)
+    assert launcher(tmp_path, ("-fsdev",), str(tmp_path)).plan().missing == ()
+
+
+def test_what_was_looked_at_is_what_is_shared(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    spec = qemu_folders.resolved(a_spec(folders=(f"{tmp_path}/link:ro",)))
+    assert spec.folders == (f"{tmp_path}/real:ro",)
+
+
+def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> None:
+    box.made(folders=(f"{me}/src",), share=(f"{me}/src",))
+
+    def says(share: str) -> MachineSpec:
+        change.change(box.store, box.driver, "box", change.wanted({"share": share}))
+        spec = box.store.read("box")
+        assert spec is not None
+        return spec
+
+    spec = says("none")
+    assert spec.folders == (f"{me}/src",)  # until its next boot
+    assert preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()).folders == ()
+    assert says("~/*").share == (f"{me}/*",)
+    with pytest.raises(ConfigError, match="cannot be shared"):
+        says(str(box.paths.folder))
+
+
+def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> None:
+    assert Home(tmp_path).machine("m").home == tmp_path
+    assert MachinePaths(tmp_path / "m").home == tmp_path / "m"
+    assert replace(a_spec(), share=("~/*",)).share == ("~/*",)
+
+
+def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
+    spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MOST)))
+    words = qemu_folders.arguments(spec, MachinePaths(tmp_path))
+    places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]
+    assert places[:2] == ["0x10.0,multifunction=on", "0x10.1"]
+    assert len(set(places)) == share_policy.MOST
+    assert max(int(place.partition(".")[0], 16) for place in places) < 32
+    few = qemu_folders.arguments(a_spec(folders=("/data/1",)), MachinePaths(tmp_path))
+    assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few  # as an older b2d has it in a saved state

@@ -1,0 +1,152 @@
+"""The filter of system calls refuses modes that raise privileges, and nothing else."""
+
+import ctypes
+import errno
+import os
+import platform
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.host import seccomp
+
+pytestmark = pytest.mark.skipif(not seccomp.is_supported(), reason="this kernel has no filter of system calls")
+
+ATTEMPT = """
+import os, sys
+try:
+    {}
+except OSError as error:
+    sys.exit(error.errno)
+"""
+X86_64_ONLY = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
+
+
+def confined(folder: Path, line: str) -> int:
+    """Run a line of Python behind the filter, in that folder; the error number that it met, 0 for none."""
+    command = [sys.executable, "-c", ATTEMPT.format(line)]
+    return seccomp.call_confined(lambda: subprocess.run(command, cwd=folder, check=False).returncode)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "sub").mkdir()
+    yield tmp_path
+    assert [one for one in tmp_path.rglob("*") if one.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.chmod('file', 0o4755)",
+        "os.chmod('file', 0o2755)",
+        "os.chmod('sub', 0o2775)",
+        "os.fchmod(os.open('file', os.O_RDONLY), 0o4755)",
+        "os.chmod('file', 0o4755, dir_fd=os.open('.', os.O_RDONLY))",
+        "os.open('new', os.O_CREAT | os.O_WRONLY, 0o4755)",
+        "os.open('.', os.O_TMPFILE | os.O_WRONLY, 0o6755)",
+        "os.mkdir('folder', 0o2775)",
+        "os.mknod('node', 0o104755)",
+        "os.mknod('device', 0o020666, os.makedev(1, 3))",
+        "os.mknod('device', 0o060666, os.makedev(7, 0))",
+    ],
+)
+def test_modes_that_raise_privileges_and_devices_are_refused(folder: Path, line: str) -> None:
+    assert confined(folder, line) == errno.EPERM
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.chmod('file', 0o1777)",
+        "os.fchmod(os.open('file', os.O_RDONLY), 0o600)",
+        "os.chmod('file', 0o700, dir_fd=os.open('.', os.O_RDONLY))",
+        "os.open('new', os.O_CREAT | os.O_WRONLY, 0o755)",
+        "os.open('file', os.O_RDONLY, 0o4755)",  # without O_CREAT the mode counts for nothing
+        "os.open('.', os.O_RDONLY | os.O_DIRECTORY, 0o4755)",
+        "os.mkdir('folder', 0o775)",
+        "os.mkfifo('pipe', 0o600)",
+        "os.mknod('socket', 0o140600)",
+        "os.symlink('file', 'link')",
+    ],
+)
+def test_everything_else_is_as_without_it(folder: Path, line: str) -> None:
+    assert confined(folder, line) == 0
+
+
+@X86_64_ONLY
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (90, (b"file", 0o4755)),
+        (268, (-100, b"file", 0o4755)),
+        (452, (-100, b"file", 0o4755, 0)),
+        (85, (b"new", 0o4755)),
+    ],
+    ids=["chmod", "fchmodat", "fchmodat2", "creat"],
+)
+def test_a_call_is_refused_by_its_number_whatever_a_library_makes_of_it(
+    folder: Path, number: int, arguments: tuple[object, ...]
+) -> None:
+    line = f"import ctypes; c = ctypes.CDLL(None, use_errno=True); c.syscall({number}, *{arguments!r}); "
+    assert confined(folder, line + "sys.exit(ctypes.get_errno())") == errno.EPERM
+
+
+@X86_64_ONLY
+def test_upper_bits_of_a_mode_do_not_hide_it(folder: Path) -> None:
+    """The kernel takes sixteen bits of a mode, and passes over what is above them."""
+    line = (
+        "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+        "c.syscall(90, b'file', ctypes.c_ulong(0xFFFF0000000049ED)); sys.exit(ctypes.get_errno())"
+    )
+    assert confined(folder, line) == errno.EPERM
+
+
+def test_this_process_is_not_behind_it(folder: Path) -> None:
+    assert confined(folder, "os.chmod('file', 0o4755)") == errno.EPERM
+    (folder / "file").chmod(0o4755)
+    assert (folder / "file").stat().st_mode & stat.S_ISUID
+    (folder / "file").chmod(0o755)
+
+
+def test_programs_behind_it_gain_nothing_by_a_setuid_program(folder: Path) -> None:
+    script = "grep -x 'NoNewPrivs:.1' /proc/self/status && grep -x 'Seccomp:.2' /proc/self/status"
+    done = seccomp.call_confined(lambda: subprocess.run(["sh", "-c", script], capture_output=True, check=False))
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities")
+def test_as_root_they_can_give_no_capabilities_to_files(folder: Path) -> None:
+    version_3_with_setuid = bytes.fromhex("0100000280000000") + bytes(12)
+    line = f"os.setxattr('file', 'security.capability', {version_3_with_setuid!r})"
+    assert confined(folder, line) == errno.EPERM
+    assert confined(folder, "os.setxattr('file', 'user.word', b'kept')") in (0, errno.ENOTSUP)
+
+
+def test_what_is_raised_behind_it_is_raised_here() -> None:
+    def fails() -> None:
+        raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck"):
+        seccomp.call_confined(fails)
+
+
+def test_without_such_a_kernel_programs_are_started_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "MACHINES", ())
+    assert seccomp.is_supported() is False
+    assert seccomp.call_confined(seccomp.confine_thread) is False
+
+
+def test_the_filter_is_a_whole_number_of_instructions_and_jumps_nowhere_outside() -> None:
+    program = seccomp.program()
+    steps = [program[at : at + 8] for at in range(0, len(program), 8)]
+    assert len(program) == 8 * len(steps)
+    assert len(steps) < 4096  # BPF_MAXINSNS
+    for at, step in enumerate(steps):
+        assert at + 1 + max(step[2], step[3]) <= len(steps)
+    assert ctypes.c_ushort(len(steps)).value == len(steps)
