@@ -17,6 +17,7 @@ from b2d.docker_api import DockerApi
 from b2d.errors import B2dError
 from b2d.host_agent import http_guard
 from b2d.host_agent.http_guard import HttpGuard
+from b2d.host_agent.log_rotation import rotate_while
 from b2d.host_agent.peer import is_owner
 from b2d.host_agent.stream_end import to_docker, to_guest
 from b2d.identity import is_alive
@@ -60,6 +61,10 @@ def main(name: str, how: str = "") -> int:
             if spec.driver != QEMU and isinstance(driver, MovesClock):  # QEMU's guest has a chip that does not sleep
                 watch = (lambda: _tell_the_time(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
+            if spec.driver == QEMU:  # VirtualBox's process does not append to its logs
+                logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.companion_log)
+                watch_logs = (lambda: is_alive(process), logs)
+                threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
             Publisher(engine, put_right, lambda: is_alive(process)).run()
     except Timeout:
         return 1

@@ -26,7 +26,7 @@ def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator:
         *_seed_disk(paths),
         *_network(spec),
         *_small_devices(),
-        *_serial(paths),
+        *_serial(spec, paths),
     ]
 
 
@@ -129,8 +129,10 @@ def _small_devices() -> list[str]:
     ]
 
 
-def _serial(paths: MachinePaths) -> list[str]:
-    return ["-chardev", f"file,id=serial,path={value(paths.serial_log)}", "-serial", "chardev:serial"]
+def _serial(spec: MachineSpec, paths: MachinePaths) -> list[str]:
+    """The console goes to a file; at its end, whoever makes that shorter meanwhile (host_agent/log_rotation.py)."""
+    appended = ",append=on" if spec.guarded else ""  # else a saved state would not fit
+    return ["-chardev", f"file,id=serial,path={value(paths.serial_log)}{appended}", "-serial", "chardev:serial"]
 
 
 def _read_only_file(node: str, path: Path) -> str:

@@ -1,0 +1,45 @@
+"""Logs that a guest fills stay bounded, and the program that writes them goes on."""
+
+import os
+from pathlib import Path
+
+from b2d.host_agent.log_rotation import rotate, rotate_while
+
+
+def test_a_log_that_is_too_large_is_emptied_and_its_end_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "serial.log"
+    with log.open("ab") as writer:
+        writer.write(b"x" * 1000 + b"the end")
+        writer.flush()
+        assert rotate(log, limit=500, kept=7)
+        writer.write(b"and on")
+    assert log.read_bytes() == b"and on"
+    assert (tmp_path / "serial.log.1").read_bytes() == b"the end"
+    assert (tmp_path / "serial.log.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_others_stay_as_they_are(tmp_path: Path) -> None:
+    log = tmp_path / "serial.log"
+    assert not rotate(log)
+    log.write_bytes(b"x" * 500)
+    assert not rotate(log, limit=500)
+    log.unlink()
+    os.mkfifo(log)
+    assert not rotate(log, limit=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["serial.log"]
+
+
+def test_a_link_beside_it_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "serial.log").write_bytes(b"x" * 500)
+    (tmp_path / "serial.log.1").symlink_to(tmp_path / "theirs")
+    assert rotate(tmp_path / "serial.log", limit=100, kept=10)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_it_is_looked_after_until_the_machine_has_ended(tmp_path: Path) -> None:
+    log = tmp_path / "serial.log"
+    log.write_bytes(b"x" * (17 << 20))
+    left = [True, True, False]
+    rotate_while(lambda: left.pop(0), [tmp_path / "none", log], interval_s=0.01)
+    assert (log.stat().st_size, left) == (0, [])
