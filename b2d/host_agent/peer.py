@@ -1,7 +1,8 @@
 """Tell whose connection to a TCP port of this host it is: loopback is open to every user, container and web page.
 
-Sources of outside facts: proc(5), /proc/net/tcp (fields of a row: local and remote address in hexadecimal, bytes in the
-host's order; state; uid; inode, which is 0 for a socket that no process has any more).
+Sources of outside facts: proc(5), /proc/net/tcp and tcp6 (fields of a row: local and remote address in hexadecimal, each
+four bytes in the host's order; state; uid; inode, which is 0 for a socket that no process has any more). A program that speaks
+IPv4 through a socket of IPv6, as Java's do, is in tcp6, with the address mapped (RFC 4291, 2.5.5.2).
 """
 
 import os
@@ -16,6 +17,7 @@ CARRIERS = (
     *("qemu-system-", "qemu-kvm", "VBoxHeadless", "VirtualBoxVM", "VBoxNetNAT", "slirp4netns", "rootlessport"),
     *("passt", "pasta", "gvproxy", "vpnkit", "vmnet-helper", "com.docker.", "limactl"),
 )
+MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
 NAME_LIMIT = 15  # signs of a process's name that Linux keeps
 Address = tuple[str, int]
 
@@ -35,8 +37,9 @@ def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
 
 
 def _is_owner_by_proc(peer: Address, here: Address) -> bool:
+    ends = _in_hexadecimal(peer), _in_hexadecimal(here)
     for row in _rows():
-        if (row[1], row[2]) == (_in_hexadecimal(peer), _in_hexadecimal(here)):
+        if (row[1], row[2]) in (ends, (MAPPED + ends[0], MAPPED + ends[1])):
             uid, inode = int(row[7]), row[9]
             return inode != "0" and uid in (os.getuid(), 0) and not _is_carried(inode)
     return False
@@ -44,10 +47,12 @@ def _is_owner_by_proc(peer: Address, here: Address) -> bool:
 
 def _rows() -> Iterator[list[str]]:
     """The TCP connections of this network namespace, as lists of fields."""
-    for line in (PROC / "net" / "tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9:
-            yield fields
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (PROC / "net" / table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        yield from (fields for line in lines if len(fields := line.split()) > 9)
 
 
 def _in_hexadecimal(address: Address) -> str:

@@ -129,6 +129,17 @@ def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
             assert is_owner(connection, "darwin")
 
 
+def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_told_apart_too(port: int) -> None:
+    """As Java's do."""
+    script = TALK.replace('"127.0.0.1"', '"::ffff:127.0.0.1"')
+    said = {}
+    for uid in (0, OTHER):
+        command = ["/usr/bin/python3", "-c", script, str(port)]
+        said[uid] = subprocess.run(command, user=uid, group=uid, capture_output=True, text=True, check=False).stdout
+    assert said[0].startswith("heard")
+    assert "heard" not in said[OTHER]
+
+
 def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").write_text("  sl  local_address rem_address   st\n   0: garbage\n")
