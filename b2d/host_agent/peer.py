@@ -1,8 +1,8 @@
 """Tell whose connection to a TCP port of this host it is: loopback is open to every user, container and web page.
 
-Sources of outside facts: proc(5), /proc/net/tcp and tcp6 (fields of a row: local and remote address in hexadecimal, each
-four bytes in the host's order; state; uid; inode, which is 0 for a socket that no process has any more). A program that speaks
-IPv4 through a socket of IPv6, as Java's do, is in tcp6, with the address mapped (RFC 4291, 2.5.5.2).
+Sources of outside facts: proc(5), /proc/net/tcp and tcp6 (fields of a row: local and remote address in hexadecimal,
+each four bytes in the host's order; state; uid; inode, which is 0 for a socket that no process has any more). A program
+that speaks IPv4 through a socket of IPv6, as Java's do, is in tcp6, its address mapped (RFC 4291, 2.5.5.2).
 """
 
 import os
