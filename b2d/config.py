@@ -1,7 +1,5 @@
 """The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
 
-import errno
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -115,8 +113,7 @@ def read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno == errno.EISDIR else error.strerror
-        raise ConfigError(f"{path} cannot be read: {reason}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
 

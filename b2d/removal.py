@@ -11,7 +11,10 @@ def is_ours(folder: Path) -> bool:
     """Tell whether something lies there that `delete` would remove: a file of b2d's, or what is no folder at all."""
     if folder.is_symlink() or not folder.is_dir():
         return True
-    return any(path.name in MACHINE for path in folder.iterdir())
+    try:
+        return any(path.name in MACHINE for path in folder.iterdir())
+    except PermissionError:  # nobody can tell, so it is named, and not passed over
+        return True
 
 
 def remove_machine(paths: MachinePaths) -> list[str]:

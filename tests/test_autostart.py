@@ -32,7 +32,7 @@ def an_item(person: Path, system: str, home: str = ".b2d", name: str = "box", pa
 
 def words(person: Path, verb: str, home: str = ".b2d") -> list[str]:
     """What is to be run."""
-    return [sys.executable, "-m", "b2d", "--quiet", "--dir", str(person / home), "--vm", "box", verb]
+    return [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(person / home), "--vm", "box", verb]
 
 
 def read_by_systemd(line: str) -> list[str]:

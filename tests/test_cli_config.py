@@ -285,6 +285,8 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
             found[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
         elif key in outside.HINTS:
             found[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
+        elif key == "password":
+            found[key] = draw(st.from_regex(config.PASSWORD, fullmatch=True))
         else:
             found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
     return found
@@ -340,7 +342,7 @@ def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_i
     for typed, value in {
         bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
         int: [([flag, number], number), ([f"{flag}={number}"], number)],
-        str: [([flag, text], text)],
+        str: [([flag, text], outside.GONE if key == "password" else text)],
         tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
     }[kind]:
         for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):

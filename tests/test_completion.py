@@ -132,7 +132,7 @@ def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
     assert offered(prompt, "--vm", "") == ["devel", "test-1", "test-2"]
     assert offered(prompt, "status", "--vm", "te") == ["test-1", "test-2"]
     assert offered(prompt, "--dir", "/nowhere", "--vm", "") == []
-    assert offered(prompt, "set", "") == ["memory=", "cpus=", "disk=", "ssh_port=", "docker_port="]
+    assert offered(prompt, "set", "") == ["memory=", "cpus=", "disk=", "ssh_port=", "docker_port=", "share="]
     assert offered(prompt, "config", "set", "tls=") == ["tls=yes", "tls=no"]
     assert offered(prompt, "download", "") == ["debian", "boot2docker", ":files"]
     assert "up" in offered(prompt, "help", "")

@@ -96,7 +96,7 @@ def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
     assert seed["authorized_keys"] == paths.ssh_public_key.read_bytes()
     assert seed["host_ed25519"] == paths.host_key.read_bytes()
     assert seed["tls/ca.pem"] == (paths.certs / "ca.pem").read_bytes()
-    assert seed["settings"] == b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\n"
+    assert seed["settings"] == b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
     assert paths.seed.stat().st_mode & 0o777 == 0o600
 
 

@@ -37,13 +37,13 @@ def test_the_seed_holds_who_the_guest_is() -> None:
         "tls/ca.pem": b"ca",
         "tls/server.pem": b"server",
         "tls/server-key.pem": b"key",
-        "settings": b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\n",
+        "settings": b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n",
     }
 
 
 def test_without_tls_the_guest_is_told_so() -> None:
     found = files(seed.image(a_seed(tls=None)))
-    assert found["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\n"
+    assert found["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
     assert not [name for name in found if name.startswith("tls/")]
 
 

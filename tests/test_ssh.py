@@ -136,10 +136,11 @@ def test_a_guest_that_nobody_knows_is_not_believed(guest: SshGuest, sshd: Sshd, 
 @pytest.mark.parametrize(
     "content", [b"", b"no host\n", b"b2d-box ssh-ed25519 !\n", b"b2d-box ssh-ed25519 AAAA\n", b"\xff"]
 )
-def test_a_spoilt_known_hosts_makes_nobody_known(
+def test_without_its_key_a_spoilt_known_hosts_makes_nobody_known(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, content: bytes
 ) -> None:
     paths.known_hosts.write_bytes(content)
+    paths.host_key.unlink()
     with pytest.raises(B2dError):
         guest.run("true", 10)
     assert sshd.tried == []

@@ -152,7 +152,7 @@ def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (home.machines / "linked").symlink_to(elsewhere)
     home.cache.symlink_to(elsewhere)
-    ours = home.machine("boot2docker-vm").folder / ".machine.json.abc"
+    ours = home.machine("boot2docker-vm").folder / ".machine.json.abcd_123"
     for path in (elsewhere / ".bashrc", elsewhere / "holiday.iso", ours):
         path.write_text("mine")
         os.utime(path, (0, 0))
