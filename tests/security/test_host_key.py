@@ -29,7 +29,7 @@ def test_known_hosts_comes_from_the_key_that_was_made_here(paths: MachinePaths) 
     assert paths.known_hosts.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"no host\n", b"b2d-box ssh-ed25519 !\n", b"b2d-box ssh-ed25519 AAAA\n", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"no host\n", b"b2d-box ssh-ed25519 AAAA\n", b"\xff"])
 def test_a_spoilt_known_hosts_is_made_again_from_the_key(paths: MachinePaths, content: bytes) -> None:
     before = paths.known_hosts.read_bytes()
     paths.known_hosts.write_bytes(content)
