@@ -20,9 +20,12 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
     assert not peer.tells("linux")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
-            assert not peer.is_owner(connection, "linux")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert not peer.is_owner(connection, "linux")
 
 
 def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
