@@ -85,14 +85,14 @@ class Machine(Data):
         """Make it, and its image first where there is none; False when it is there."""
         from b2d import around
 
-        made = self._verbs.init(self._app.wished)
+        made = self._made()
         if made:
-            around.made(self._app)
+            around.described(self._app)
         return made
 
     def up(self) -> "RunningFacts":
         """Start it, or make it first; returns when Docker answers."""
-        self.init()
+        self._made()
         return self._came_up(self._verbs.up())
 
     def restart(self) -> "RunningFacts":
@@ -230,6 +230,14 @@ class Machine(Data):
             self.save()
         else:
             self.stop()
+
+    def _made(self) -> bool:
+        from b2d import around
+
+        made = self._verbs.init(self._app.wished)
+        if made:
+            around.made(self._app)
+        return made
 
     def _came_up(self, facts: "RunningFacts") -> "RunningFacts":
         from b2d import around

@@ -18,9 +18,10 @@ from b2d.sources import named
 
 if TYPE_CHECKING:
     from b2d.doctor import Examination
+    from b2d.exposure import Exposure
     from b2d.images import Images
     from b2d.machine import Machine
-    from b2d.model import Endpoint, MachineSpec
+    from b2d.model import Access, Endpoint, MachineSpec, MachineState
     from b2d.ports import Dial, Driver, Guest, Reporter
     from b2d.readiness import Ping
     from b2d.store import MachineStore
@@ -65,11 +66,27 @@ class App:
 
         return Supply(self.home, self.settings.mirror, self.reporter, allow_expired)
 
+    @property
+    def access(self) -> "Access":
+        """Who may come into a guest that boots now."""
+        from b2d.model import Access
+
+        return Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback)
+
+    def exposures(self, spec: "MachineSpec", *, booted: bool) -> "list[Exposure]":
+        """What cannot be closed of that machine: of one that is `booted` as it is, else as it will be."""
+        from b2d import exposure
+        from b2d.host_agent import peer
+        from b2d.preparation import access_of, newest_hardware
+
+        access = access_of(self.home.machine(spec.name), self.access) if booted else self.access
+        around = exposure.Surroundings(self.driver(spec), access, booted, tells_users=peer.tells)
+        return exposure.exposures(spec if booted else newest_hardware(spec), around)
+
     def machine(self, name: str = "") -> "Machine":
         """The machine of that name, by default the one that the settings name. It need not exist."""
         from b2d import companion
         from b2d.machine import Machine, Parts
-        from b2d.model import Access
 
         parts = Parts(
             store=self.store,
@@ -79,7 +96,7 @@ class App:
             reporter=self.reporter,
             wait_s=self.settings.wait,
             stop_wait_s=self.settings.stop_wait,
-            access=Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback),
+            access=self.access,
             network=self._told_of_network,
         )
         companion.ensure(self.store, name or self.settings.vm)
@@ -157,8 +174,9 @@ class App:
         """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
         import time
 
-        from b2d import doctor
+        from b2d import companion, doctor
         from b2d.drivers import accelerator, virtiofsd
+        from b2d.model import ON, MachineState
 
         def chosen() -> tuple[str, str]:
             found = accelerator.choose(self.settings.accelerator)
@@ -167,7 +185,18 @@ class App:
         def ping(spec: "MachineSpec", timeout_s: float) -> "Ping | None":
             return self.machine(spec.name).answers(timeout_s)
 
-        ward = doctor.Ward(self.home, lambda spec: self.driver(spec).state(), ping, self.images, time.time)
+        def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
+            return self.exposures(spec, booted=state in ON or state == MachineState.SAVED)
+
+        ward = doctor.Ward(
+            self.home,
+            lambda spec: self.driver(spec).state(),
+            ping,
+            self.images,
+            time.time,
+            exposures=exposures,
+            refusals=lambda name: companion.refusals(self.home.machine(name)),
+        )
         hypervisor, spare = self.hypervisor(), self.images.spare
         looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
         return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)

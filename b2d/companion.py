@@ -7,10 +7,11 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 
-from b2d import sockets
 from b2d.errors import B2dError, OutOfTime
 from b2d.files import read_bounded, refuse_anothers, write_whole
 from b2d.formats import json_text
+from b2d.host_agent import report
+from b2d.host_agent.report import Refusal
 from b2d.identity import from_json, identify, is_alive
 from b2d.layout import Home, MachinePaths
 from b2d.model import ProcessIdentity
@@ -18,7 +19,8 @@ from b2d.store import MachineStore
 from b2d.wait import wait_until
 
 MODULE = "b2d.companion_main"
-READY_S = 3.0
+READY_S = 10.0  # for it to begin, after the one before it has ended
+END_S = 3.0
 
 
 def ensure(store: MachineStore, name: str) -> None:
@@ -33,21 +35,29 @@ def ensure(store: MachineStore, name: str) -> None:
             _start(store.home, name, facts.process)
 
 
-def ready(store: MachineStore, name: str) -> None:
-    """The same, and wait until it serves the machine's socket: who has been told that the machine is up may use it."""
-    import socket
+def ready(store: MachineStore, name: str) -> tuple[Refusal, ...] | None:
+    """The same, and wait until it serves: who has been told that the machine is up may use it.
 
+    Return what it was refused; None where it has not told, as one does that ended, or cannot be started.
+    """
     ensure(store, name)
     facts, paths = store.read_env(name), store.home.machine(name)
     process = facts.process if facts is not None else None
-    if process is None or not hasattr(socket, "AF_UNIX"):
-        return
+    if process is None:
+        return None
 
     def settled() -> bool:
-        return sockets.answers(paths.docker_socket) or not _is_there(paths, process)
+        return refusals(paths) is not None or not _is_there(paths, process)
 
     with suppress(OutOfTime):
-        wait_until(settled, what="the machine's socket", timeout_s=READY_S, interval_s=0.01)
+        wait_until(settled, what="the machine's agent", timeout_s=READY_S, interval_s=0.01)
+    return refusals(paths)
+
+
+def refusals(paths: MachinePaths) -> tuple[Refusal, ...] | None:
+    """Return what the machine's agent was refused; None where none runs, or it has not told yet."""
+    there = _recorded(paths)
+    return report.read(paths.agent, there[0]) if there is not None and is_alive(there[0]) else None
 
 
 def end(paths: MachinePaths) -> None:
@@ -58,7 +68,7 @@ def end(paths: MachinePaths) -> None:
         return
     with suppress(OSError, OutOfTime):
         os.kill(itself.pid, signal.SIGTERM)
-        wait_until(lambda: not is_alive(itself), what="the companion", timeout_s=READY_S, interval_s=0.01)
+        wait_until(lambda: not is_alive(itself), what="the companion", timeout_s=END_S, interval_s=0.01)
 
 
 def _start(home: Home, name: str, machine: ProcessIdentity) -> None:

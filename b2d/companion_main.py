@@ -1,5 +1,6 @@
 """What the companion of a machine runs: `python -m b2d.companion_main NAME`, in the home of $B2D_HOME."""
 
+import errno
 import os
 import signal
 import socket
@@ -7,20 +8,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-from b2d import app, console, proc, relay, sockets
+from b2d import address, app, console, proc, relay, sockets
 from b2d.app import QEMU, App
 from b2d.awake import after_sleep
 from b2d.clock import put_right
 from b2d.docker_api import DockerApi
 from b2d.errors import B2dError
-from b2d.host_agent import http_guard
+from b2d.host_agent import http_guard, report
 from b2d.host_agent.http_guard import HttpGuard
 from b2d.host_agent.log_rotation import rotate_while
 from b2d.host_agent.peer import is_owner
+from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
 from b2d.host_agent.stream_end import to_docker, to_guest
-from b2d.identity import is_alive
+from b2d.identity import identify, is_alive
 from b2d.model import GUEST_SSH_PORT, MachineSpec
 from b2d.ports import DialsGuest, Driver, ForwardsPorts, MovesClock
 from b2d.publisher import Lead, Publisher
@@ -74,31 +76,45 @@ def main(name: str, how: str = "") -> int:
 @contextmanager
 def _served(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
     """Lead the machine's socket and ports into it in the block; what cannot be listened on is told, and left out."""
-    path = it.home.machine(spec.name).docker_socket
+    paths = it.home.machine(spec.name)
     entrances: list[Entrance] = []
+    refusals: list[Refusal] = []
     with ExitStack() as opened:
         if hasattr(socket, "AF_UNIX"):
-            with _told(it, path):
-                entrances.append(Entrance(sockets.listen(path), to_docker(engine)))
-                opened.callback(path.unlink, missing_ok=True)
-        for port, make in _ports(it, spec, engine).items():
-            with _told(it, f"{spec.address}:{port}"):
+            try:
+                entrances.append(Entrance(sockets.listen(paths.docker_socket), to_docker(engine)))
+                opened.callback(paths.docker_socket.unlink, missing_ok=True)
+            except OSError as error:
+                refusals.append(Refusal(DOCKER_SOCKET, str(paths.docker_socket), error.strerror or str(error)))
+        for port, (service, make) in _ports(it, spec, engine).items():
+            try:
                 entrances.append(make(socket.create_server((spec.address, port))))
+            except OSError as error:
+                refusals.append(_refusal(service, (spec.address, port), error))
         opened.enter_context(relay.carried(entrances))
+        _tell_refusals(it, spec, refusals)
         yield
 
 
-@contextmanager
-def _told(it: App, place: object) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        it.reporter.warn(f"{place} cannot be served: {error.strerror}")
+def _refusal(service: str, place: tuple[str, int], error: OSError) -> Refusal:
+    taken = error.errno == errno.EADDRINUSE
+    reason = f"{address.holder(*place)} has that port" if taken else error.strerror or str(error)
+    return Refusal(service, f"{place[0]}:{place[1]}", reason)
 
 
-def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, Callable[[socket.socket], Entrance]]:
+def _tell_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
+    """Write down what is served, for whoever waits for that, and what is not, in the agent's log too."""
+    for one in refusals:
+        it.reporter.warn(one.sentence(spec.name))
+    itself = identify(os.getpid())
+    if itself is not None:
+        with suppress(OSError):  # the disk is full, say: who waits is out of time, and says so
+            report.write(it.home.machine(spec.name).agent, itself, refusals)
+
+
+def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, tuple[str, Callable[[socket.socket], Entrance]]]:
     """The ports of this host that are the agent's, each with what makes an entrance of it: for this person alone."""
-    found: dict[int, Callable[[socket.socket], Entrance]] = {}
+    found: dict[int, tuple[str, Callable[[socket.socket], Entrance]]] = {}
     if not spec.guarded:  # an older b2d booted it, and the hypervisor has them
         return found
     if not spec.tls:
@@ -107,12 +123,15 @@ def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, Callable[
         def guarded() -> Guarded:
             return Guarded(HttpGuard(hosts).check, http_guard.refusal())
 
-        found[spec.docker_port] = lambda listener: Entrance(listener, to_docker(engine), is_owner, guarded)
+        found[spec.docker_port] = (
+            DOCKER,
+            lambda listener: Entrance(listener, to_docker(engine), is_owner, guarded),
+        )
     driver = it.driver(spec)
     if isinstance(driver, DialsGuest):
         dial = driver.dial
         reach = to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
-        found[spec.ssh_port] = lambda listener: Entrance(listener, reach, is_owner, dials=True)
+        found[spec.ssh_port] = (SSH, lambda listener: Entrance(listener, reach, is_owner, dials=True))
     return found
 
 

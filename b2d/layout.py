@@ -91,8 +91,12 @@ class MachinePaths:
         return self.folder / "companion.log"
 
     @property
+    def agent(self) -> Path:
+        """What it serves, and what it was refused."""
+        return self.folder / "agent.json"
+
+    @property
     def companion_lock(self) -> Path:
-        """Held by the companion while it lives."""
         return self.folder.parent / f".{self.folder.name}.companion.lock"
 
     @property
@@ -181,7 +185,6 @@ class MachinePaths:
 
     @property
     def qmp_socket(self) -> Path:
-        """QEMU's control socket."""
         return self.folder / "qmp.sock"
 
     @property

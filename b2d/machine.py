@@ -22,7 +22,6 @@ from b2d.wait import wait_until
 if TYPE_CHECKING:
     from b2d.readiness import Ping
 
-PASSWORD_COUNTS = "over SSH the password counts too{}: b2d config set ssh_password=no"
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
 
 
@@ -240,7 +239,15 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import credentials, free_ports, network, newest_hardware, newest_image, shared_folders
+        from b2d.preparation import (
+            access_of,
+            credentials,
+            free_ports,
+            network,
+            newest_hardware,
+            newest_image,
+            shared_folders,
+        )
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
@@ -251,9 +258,7 @@ class Machine:
         wanted = shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
         told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
-        access = self._parts.access
-        if access.ssh_password and state != MachineState.SAVED:
-            self._reporter.note(PASSWORD_COUNTS.format("" if access.password else ", which everybody knows"))
+        access = self._parts.access if state != MachineState.SAVED else access_of(self.paths, self._parts.access)
         credentials(wanted, self.paths, access, told)
         if wanted != spec:
             self._store.write(wanted)
@@ -278,9 +283,6 @@ class Machine:
         """Where the machine is, for shellinit and ip."""
         process = driver.process() if isinstance(driver, HasProcess) else None
         facts = running_facts(spec, self.paths, driver.endpoint(), process)
-        if not spec.tls and not spec.guarded:
-            said = f"{self.name} goes on as an older b2d saved it: every user of this host can use its Docker"
-            self._reporter.warn(f"{said}, until b2d restart --vm {self.name}")
         self._store.write_env(self.name, facts)
         return facts
 

@@ -19,5 +19,12 @@ def is_sound(name: str) -> bool:
     )
 
 
+def typed(verb: str, machine: str) -> str:
+    """Return the command for that machine."""
+    from b2d.settings import DEFAULT_NAME  # not for the door, which loads next to nothing
+
+    return f"b2d {verb}" if machine == DEFAULT_NAME else f"b2d {verb} --vm {machine}"
+
+
 def _is_device(word: str) -> bool:
     return word in DEVICES or (len(word) == 4 and word[:3] in NUMBERED and word[3].isdigit())

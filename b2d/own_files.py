@@ -5,7 +5,7 @@ from b2d.host.removal import OwnNames
 WHOLE = (
     *("machine.json", "machine.json.copy", "machine.json.broken", "env", "origin", "autostart.xml"),
     *("id_ed25519", "id_ed25519.pub", "host_ed25519", "known_hosts", "seed.img", "screen.png"),
-    *("companion.json", "companion.log", "docker.sock", "docker.sock.new"),
+    *("companion.json", "companion.log", "agent.json", "docker.sock", "docker.sock.new"),
     *("disk.qcow2", "disk.vdi", "saved.json", "folders.taken"),
     *("qemu.pid", "qemu.json", "qemu.log", "qemu.log.1", "serial.log", "serial.log.1", "qmp.sock", "line.sock"),
     *("virtiofsd.sock", "virtiofsd.sock.new", "virtiofsd.log", "virtiofsd.log.1", "companion.log.1"),

@@ -140,6 +140,12 @@ def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
         return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
 
 
+def access_of(paths: MachinePaths, unknown: Access) -> Access:
+    """Return who may come in by what the guest was told last; `unknown` where it was told nothing."""
+    with refusals_told(paths.seed):
+        return (seed.access(read_bounded(paths.seed)) if is_regular(paths.seed) else None) or unknown
+
+
 def credentials(
     spec: MachineSpec, paths: MachinePaths, access: Access, network: Mapping[str, bytes] = MappingProxyType({})
 ) -> None:

@@ -86,6 +86,20 @@ def network(disk: bytes) -> dict[str, bytes]:
     return found
 
 
+def access(disk: bytes) -> Access | None:
+    """Return who may come into the guest by a seed disk; None where it is none."""
+    found: dict[str, bytes] = {}
+    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(disk)) as archive:
+        for member in archive:
+            if member.name in ("settings", "password") and (file := archive.extractfile(member)):
+                found[member.name] = file.read()
+    if "settings" not in found:
+        return None
+    settings, password = found["settings"].splitlines(), found.get("password", b"").decode(errors="replace")
+    by_password = b"B2D_SSH_PASSWORD=yes" in settings
+    return Access(by_password, password.removesuffix("\n"), has_host_loopback(disk))
+
+
 def has_host_loopback(disk: bytes) -> bool:
     """Tell whether a seed disk lets the guest reach this host's loopback."""
     return b"B2D_HOST_LOOPBACK=no\n" not in disk

@@ -3,10 +3,11 @@
 import os
 import sys
 
-from b2d import app, console
+from b2d import app, companion, console
 from b2d.errors import MachineAbsent, WrongState
 from b2d.interrupt import heed
-from b2d.model import MachineState
+from b2d.model import COMING_UP, MachineState
+from b2d.names import typed
 
 CODES = {MachineState.RUNNING: 0, MachineState.ABSENT: MachineAbsent.exit_code}
 
@@ -15,8 +16,18 @@ def answer(name: str) -> tuple[str, int]:
     """What it prints of the machine of that name, "" for the one that the settings name, and its exit code."""
     heed()
     reporter = console.choose(sys.stderr, False, os.environ)
-    state = app.make(os.environ, {"vm": name or None}, reporter).machine().state()
+    it = app.make(os.environ, {"vm": name or None}, reporter)
+    state = it.machine().state()
+    tell(it, state)
     return f"{state}\n", exit_code(state)
+
+
+def tell(it: app.App, state: MachineState) -> None:
+    """Say what does not lead into a machine that runs, since its agent was refused that."""
+    name = it.settings.vm
+    refused = companion.refusals(it.home.machine(name)) if state in COMING_UP else ()
+    for one in refused or ():
+        it.reporter.warn(f"{one.sentence(name)}; try: {typed('restart', name)}")
 
 
 def exit_code(state: MachineState) -> int:

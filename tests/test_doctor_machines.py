@@ -4,20 +4,24 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from b2d import address, certs
+from b2d.app import make
 from b2d.doctor import Examination, Finding, Verdict, Ward, left
 from b2d.doctor.finding import Finding as One
 from b2d.doctor.treatment import Broom
 from b2d.errors import B2dError, HypervisorUnusable
+from b2d.exposure import Exposure, Weight
+from b2d.host_agent.report import SSH, Refusal
 from b2d.images import Images
 from b2d.layout import Home
-from b2d.model import DockerEnv, Image, MachineSpec, MachineState
+from b2d.model import COMING_UP, HARDWARE, Access, DockerEnv, Image, MachineSpec, MachineState
+from b2d.preparation import credentials
 from b2d.readiness import Ping
 from b2d.store import MachineStore, RunningFacts
 from tests.fakes import FakeImages, FakeReporter, a_spec
@@ -37,6 +41,8 @@ class Ill:
         self.states: dict[str, MachineState | B2dError] = {}
         self.pings: dict[str, Ping] = {}
         self.images = FakeImages(dict(KEPT))
+        self.exposed: Sequence[Exposure] | B2dError = ()
+        self.refusals: Sequence[Refusal] | None = None
         for spec in specs:
             MachineStore(self.home).write(spec)
         self.home.root.mkdir(exist_ok=True)
@@ -47,8 +53,21 @@ class Ill:
             raise state
         return state
 
+    def exposures(self, spec: MachineSpec, state: MachineState) -> Sequence[Exposure]:
+        if isinstance(self.exposed, B2dError):
+            raise self.exposed
+        return self.exposed
+
     def examination(self, **changes: object) -> Examination:
-        ward = Ward(self.home, self.state, lambda spec, _: self.pings.get(spec.name), self.images, lambda: NOW)
+        ward = Ward(
+            self.home,
+            self.state,
+            lambda spec, _: self.pings.get(spec.name),
+            self.images,
+            lambda: NOW,
+            exposures=self.exposures,
+            refusals=lambda _: self.refusals,
+        )
         return an_examination(self.folder, home=self.home, ward=ward, environment={}, **changes)
 
     def found(self, machine: str = "boot2docker-vm") -> Mapping[str, Finding]:
@@ -289,3 +308,55 @@ def test_the_images_of_machines_that_cannot_be_read_are_not_touched(ill: Ill, mo
     )
     assert asked == []
     assert [one.verdict for one in found if one.name == "images"] == [Verdict.GOOD]
+
+
+TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 has that port")
+
+
+@pytest.mark.parametrize("state", list(MachineState))
+def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: Ill, state: MachineState) -> None:
+    ill.states["boot2docker-vm"] = state
+    ill.refusals = (TAKEN,)
+    found = ill.found().get("agent")
+    if state in COMING_UP:
+        assert found is not None
+        assert (found.verdict, found.message, found.fix) == (
+            Verdict.DOUBTFUL,
+            TAKEN.sentence("boot2docker-vm"),
+            "b2d restart",
+        )
+    else:
+        assert found is None
+
+
+def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoken_of(running: Ill) -> None:
+    assert "agent" not in running.found()
+    running.refusals = ()
+    assert running.found()["agent"].verdict == Verdict.GOOD
+
+
+@pytest.mark.parametrize(
+    ("weight", "verdict"),
+    [(Weight.ASKED, Verdict.GOOD), (Weight.KNOWN, Verdict.DOUBTFUL), (Weight.SERIOUS, Verdict.DOUBTFUL)],
+)
+def test_what_cannot_be_closed_is_a_finding(ill: Ill, weight: Weight, verdict: Verdict) -> None:
+    ill.exposed = [Exposure("anybody gets in", weight, "shut it")]
+    found = ill.found()["exposure"]
+    assert (found.verdict, found.message, found.fix) == (verdict, "anybody gets in", "shut it")
+
+
+def test_a_machine_whose_exposure_cannot_be_told_is_told(ill: Ill) -> None:
+    ill.exposed = HypervisorUnusable("nobody can tell", hint="ask again")
+    found = ill.found()["exposure"]
+    assert (found.verdict, found.message, found.fix) == (Verdict.DOUBTFUL, "nobody can tell", "ask again")
+
+
+@pytest.mark.parametrize("booted", [True, False])
+def test_the_doctor_looks_at_the_settings_that_a_machine_was_booted_with(tmp_path: Path, booted: bool) -> None:
+    it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box", "ssh_password": not booted}, FakeReporter())
+    spec = sound("box", hardware=HARDWARE)
+    it.store.write(spec)
+    credentials(spec, it.home.machine("box"), Access(ssh_password=booted))
+    found = it.exposures(spec, booted=booted)
+    assert [one.message.partition(",")[0] for one in found] == ["over SSH box takes the password tcuser too"]
+    assert it.exposures(spec, booted=not booted) == []

@@ -86,3 +86,15 @@ def test_the_guest_is_told_which_folders_it_has_and_how() -> None:
     shared = [Folder("/home/me", "/home/me", read_only=False), Folder("D:\\some data", "/d/some data", read_only=True)]
     found = files(seed.image(replace(a_seed(), folders=shared)))
     assert found["folders"] == b"b2d-0 rw /home/me\nb2d-1 ro /d/some data\n"
+
+
+@pytest.mark.parametrize(
+    "access", [Access(), Access(True), Access(True, "own words"), Access(False, "x", host_loopback=False)]
+)
+def test_who_may_come_in_is_read_from_it_again(access: Access) -> None:
+    assert seed.access(seed.image(replace(a_seed(), access=access))) == access
+
+
+def test_what_is_no_seed_says_nothing_of_who_may_come_in() -> None:
+    for disk in (b"", b"B2D_SSH_PASSWORD=yes\n", bytes(10240)):
+        assert seed.access(disk) is None

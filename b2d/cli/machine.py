@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
 def init() -> None:
     """Make a machine, and its image first where there is none."""
+    from b2d import around
+
     base = given(click.get_current_context()).pop("basevmdk", None)
     it = app()
     if base is None:
@@ -30,6 +32,7 @@ def init() -> None:
         made = begin_with(it, Path(str(base)))
     if made:
         _tell_of_root(it)
+        around.described(it)
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
@@ -76,8 +79,8 @@ def _greet(it: "App", facts: "RunningFacts") -> None:
 
     from b2d import around, shellenv, shells
 
-    around.came_up(it, facts)
-    say(f"{it.settings.vm} is up: {facts.docker.host}")
+    refused = around.came_up(it, facts)
+    say(around.greeting(it.settings.vm, facts, refused))
     wanted = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
@@ -240,10 +243,11 @@ def ip() -> None:
 @click.command(cls=Command, looks=True, example="b2d status || b2d up")
 def status() -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
-    from b2d.status import exit_code
+    from b2d.status import exit_code, tell
 
     it = app()
     state = it.machine().state()
+    tell(it, state)
     answer({"name": it.settings.vm, "state": state}, state)
     return exit_code(state)
 

@@ -16,6 +16,7 @@ def ssh_config(host: str | None) -> None:
     """What ssh, scp and editors need to reach the machine."""
     from b2d.keys import ensure_known
     from b2d.openssh import block
+    from b2d.status import tell
 
     it = app()
     machine = it.machine()
@@ -23,6 +24,7 @@ def ssh_config(host: str | None) -> None:
     if host is not None and (not host or any(sign.isspace() or sign in "*?!\"'" for sign in host)):
         raise ConfigError(f"{host!r} cannot be a host's name in ~/.ssh/config", hint="--host NAME, a word")
     ensure_known(machine.paths)
+    tell(it, machine.state())
     text = block(host or machine.name, facts.address, facts.ssh_port, machine.paths)
     answer({"host": host or machine.name, "config": text}, text.rstrip("\n"))
 

@@ -5,7 +5,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from b2d.reporting.safe_text import one_line
-from b2d.settings import DEFAULT_NAME
 
 
 class Verdict(StrEnum):
@@ -47,8 +46,3 @@ def good(name: str, message: str, machine: str = "") -> Finding:
 def doubtful(name: str, message: str, fix: str = "", machine: str = "") -> Finding:
     """Something could be better."""
     return Finding(name, Verdict.DOUBTFUL, message, fix, machine=machine)
-
-
-def typed(verb: str, machine: str) -> str:
-    """The command for that machine."""
-    return f"b2d {verb}" if machine == DEFAULT_NAME else f"b2d {verb} --vm {machine}"

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from b2d import names
-from b2d.doctor.finding import Finding, Verdict, doubtful, good, typed
+from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.image_files import UNFINISHED
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
+from b2d.names import typed
 from b2d.own_files import MACHINE
 from b2d.sources import DEBIAN
 

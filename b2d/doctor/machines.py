@@ -1,15 +1,18 @@
 """The machines of the home, one by one: how each is, its ports, certificates, clock and image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from b2d import address, certs, clock
-from b2d.doctor.finding import Finding, Verdict, doubtful, good, typed
+from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
+from b2d.exposure import Exposure, Weight
+from b2d.host_agent.report import Refusal
 from b2d.layout import Home
 from b2d.model import COMING_UP, ON, MachineSpec, MachineState
+from b2d.names import typed
 from b2d.ports import KeptImages
 from b2d.preparation import waiting_image
 from b2d.readiness import Ping
@@ -44,6 +47,8 @@ class Ward:
     ping: Callable[[MachineSpec, float], Ping | None]
     images: KeptImages
     now: Callable[[], float]
+    exposures: Callable[[MachineSpec, MachineState], Sequence[Exposure]] = lambda *_: ()
+    refusals: Callable[[str], Sequence[Refusal] | None] = lambda _: None  # None: no agent has told
 
     def seen(self) -> list[Seen]:
         """All machines. Raises B2dError where nobody can tell which there are."""
@@ -66,6 +71,9 @@ class Ward:
         if spec.tls:
             yield self._certificates(spec, seen.state)
         yield self._image(spec, seen.state)
+        if seen.state in COMING_UP:
+            yield from self._agent(spec.name)
+        yield from self._exposures(spec, seen.state)
 
     def _look(self, name: str) -> Seen:
         try:
@@ -114,6 +122,24 @@ class Ward:
             return doubtful("image", told, typed("upgrade", name), name)
         told = f", from all suites as of {image.date}" if image.suites else ""
         return good("image", f"{image.version}, {days} days old{told}", name)
+
+    def _agent(self, name: str) -> Iterator[Finding]:
+        """The ports and the socket of this host that are the agent's, where it has told of them."""
+        refused = self.refusals(name)
+        if refused is None:
+            return
+        if not refused:
+            yield good("agent", "it serves all that it should", name)
+        for one in refused:
+            yield doubtful("agent", one.sentence(name), typed("restart", name), name)
+
+    def _exposures(self, spec: MachineSpec, state: MachineState) -> Iterator[Finding]:
+        try:
+            for one in self.exposures(spec, state):
+                how = Verdict.GOOD if one.weight == Weight.ASKED else Verdict.DOUBTFUL
+                yield Finding("exposure", how, one.message, one.remedy, machine=spec.name)
+        except B2dError as error:
+            yield doubtful("exposure", error.message, error.hint, spec.name)
 
     def _age_days(self, path: Path) -> int:
         try:

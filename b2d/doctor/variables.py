@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from b2d.doctor.finding import Finding, doubtful, good, typed
+from b2d.doctor.finding import Finding, doubtful, good
+from b2d.names import typed
 from b2d.web import shown
 
 SHELLINIT = 'eval "$(b2d shellinit)"'

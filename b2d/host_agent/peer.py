@@ -18,6 +18,7 @@ CARRIERS = (
     *("passt", "pasta", "gvproxy", "vpnkit", "vmnet-helper", "com.docker.", "limactl"),
 )
 MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
+ASK_S = 5.0
 NAME_LIMIT = 15  # signs of a process's name that Linux keeps
 Address = tuple[str, int]
 
@@ -31,9 +32,23 @@ def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
         peer, here = connection.getpeername()[:2], connection.getsockname()[:2]
     except OSError:  # it has hung up
         return False
-    if platform == "linux":
+    if platform != "linux":
+        return _is_owner_by_processes(peer, here)
+    try:
         return _is_owner_by_proc(peer, here)
-    return _is_owner_by_processes(peer, here)
+    except OSError:  # /proc is not to be seen here
+        return False
+
+
+def tells(platform: str = sys.platform) -> bool:
+    """Tell whether this host says whose a connection is, by one of this process to itself."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(ASK_S)
+            with socket.create_connection(listener.getsockname()[:2], ASK_S), listener.accept()[0] as connection:
+                return is_owner(connection, platform)
+    except OSError:
+        return False
 
 
 def _is_owner_by_proc(peer: Address, here: Address) -> bool:

@@ -1,0 +1,36 @@
+"""Whether this host says whose a connection is, is asked of it; where it does not, nobody is let in."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from b2d.host_agent import peer
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_this_host_tells(platform: str) -> None:
+    assert peer.tells(platform)
+
+
+def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "PROC", tmp_path)
+    assert not peer.tells("linux")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert not peer.is_owner(connection, "linux")
+
+
+def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    assert not peer.tells()

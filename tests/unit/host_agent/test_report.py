@@ -1,0 +1,57 @@
+"""What an agent was refused is told by that agent alone, and whatever else lies there tells nothing."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from b2d.host_agent.report import SSH, Refusal, read, write
+from b2d.model import ProcessIdentity
+
+AGENT = ProcessIdentity(7, "8", "9")
+TAKEN = Refusal(SSH, "127.0.59.103:2022", "nc, pid 5 has that port")
+
+
+@pytest.mark.parametrize("refusals", [(), (TAKEN,), (TAKEN, Refusal("a", "/tmp/\udcff", "b"))])
+def test_it_comes_back_as_it_was_told(tmp_path: Path, refusals: tuple[Refusal, ...]) -> None:
+    path = tmp_path / "agent.json"
+    write(path, AGENT, refusals)
+    assert read(path, AGENT) == refusals
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_agent_before_it_tells_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "agent.json", AGENT, ())
+    assert read(tmp_path / "agent.json", replace(AGENT, start_time="later")) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b"[]",
+        b'{"agent": 1, "refusals": []}',
+        b'{"refusals": []}',
+        json.dumps({"agent": asdict(AGENT), "refusals": 1}).encode(),
+        json.dumps({"agent": asdict(AGENT), "refusals": ["x"]}).encode(),
+        json.dumps({"agent": asdict(AGENT), "refusals": [{"service": 1, "place": "", "reason": ""}]}).encode(),
+        json.dumps({"agent": asdict(AGENT), "refusals": [asdict(TAKEN) | {"more": ""}]}).encode(),
+    ],
+)
+def test_what_is_no_report_tells_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "agent.json").write_bytes(content)
+    assert read(tmp_path / "agent.json", AGENT) is None
+
+
+def test_nor_does_what_is_no_file(tmp_path: Path) -> None:
+    assert read(tmp_path / "agent.json", AGENT) is None
+    os.mkfifo(tmp_path / "agent.json")
+    assert read(tmp_path / "agent.json", AGENT) is None
+
+
+def test_its_sentence_names_the_service_the_place_and_the_reason() -> None:
+    assert TAKEN.sentence("box") == "SSH of box is not at 127.0.59.103:2022: nc, pid 5 has that port"
