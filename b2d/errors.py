@@ -31,6 +31,11 @@ class WrongState(B2dError):
     exit_code = 4
 
 
+class StateLost(WrongState):
+    """The state of a machine of older hardware does not fit any more. It is off, and has not booted: that hardware
+    was kept for that state alone."""
+
+
 class OutOfTime(B2dError):
     """A bounded wait came to its end."""
 

@@ -130,15 +130,30 @@ def stamp(path: Path) -> Stamp:
     return [seen.st_size, seen.st_mtime_ns, seen.st_ino]
 
 
+def holds(path: Path, part: Part) -> bool:
+    """Tell whether the file is that part."""
+    return path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256
+
+
+def is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
+    """True when the file has that hash; `stamps` saves the work where it can, and is brought up to date."""
+    try:
+        seen = stamp(path)
+        if stamps.get(path.name) == seen:
+            return True
+        if hash_of(path) != sha256:
+            return False
+    except FileNotFoundError:
+        return False
+    stamps[path.name] = seen
+    return True
+
+
 def _lay(path: Path, content: bytes) -> Part:
     part = Part(hashlib.sha256(content).hexdigest(), len(content))
-    if not _is(path, part):
+    if not holds(path, part):
         write_whole(path, content)  # never under a machine that has the same file open
     return part
-
-
-def _is(path: Path, part: Part) -> bool:
-    return path.is_file() and path.stat().st_size == part.size and hash_of(path) == part.sha256
 
 
 def _store(paths: ImagePaths, iso: "PyCdlib", root: tuple[str, Extent], initrd: bytes) -> Part | None:
@@ -152,7 +167,7 @@ def _store(paths: ImagePaths, iso: "PyCdlib", root: tuple[str, Extent], initrd: 
         if not stored.write(paths.iso, root, files, written):
             return None
         part = Part(hash_of(written), written.stat().st_size)
-        if not _is(paths.stored, part):
+        if not holds(paths.stored, part):
             written.replace(paths.stored)
     return part
 

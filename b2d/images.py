@@ -108,12 +108,12 @@ class Images:
         with refusals_told(self.home.images):
             seen = _read_stamps(paths)
             whole = dict(seen)
-            if facts is None or not _is_sound(paths.iso, image.sha256, whole):
+            if facts is None or not image_files.is_sound(paths.iso, image.sha256, whole):
                 raise DownloadFailed(f"the image {image.version} is damaged: {paths.iso}", hint=HINT)
-            if not all(_is_sound(path, part.sha256, whole) for path, part in _parts(paths, facts)):
+            if not all(image_files.is_sound(path, part.sha256, whole) for path, part in _parts(paths, facts)):
                 again = _with_content(facts, image_files.unpack(paths))
                 for path, part in _parts(paths, again):
-                    if not _is_sound(path, part.sha256, whole):
+                    if not image_files.is_sound(path, part.sha256, whole):
                         raise DownloadFailed(f"the image {image.version} is damaged: {path}", hint=HINT)
                 if again != facts:  # another version of b2d had unpacked it, and lays it out otherwise
                     _write_facts(paths, again)
@@ -143,10 +143,9 @@ class Images:
         paths = self.home.image(sha256)
         known = _read_facts(paths)
         try:
-            content = image_files.unpack(paths)
-            version, sources = content.version or label or sha256[:12], known.sources if known else {}
-            bare = Facts(version, paths.iso.stat().st_size, {**sources, source: time.time()})
-            facts = replace(_with_content(bare, content), suites=suites.of_iso(paths.iso))
+            facts = known if known is not None and _is_whole(paths, known) else _unpacked(paths, label)
+            sources = {**(known.sources if known else {}), source: time.time()}
+            facts = replace(facts, sources=sources, suites=suites.of_iso(paths.iso))
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: image_files.stamp(path) for path in files}  # all hashed a moment ago
             write_whole(paths.checked, json.dumps(stamps).encode())
@@ -197,7 +196,7 @@ class Images:
             sha256 = bring(iso, temporary)
             read_volume(temporary)  # what was brought, which need not be what was looked at first
             paths = self.home.image(sha256)
-            if not _is_sound(paths.iso, sha256, {}):
+            if not image_files.is_sound(paths.iso, sha256, {}):
                 temporary.replace(paths.iso)
         finally:
             temporary.unlink(missing_ok=True)
@@ -241,6 +240,16 @@ def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
     return [(path, part) for path, part in parts if part is not None]
 
 
+def _is_whole(paths: ImagePaths, facts: Facts) -> bool:
+    """True for what is unpacked and sound: a saved machine goes on with these bytes, and another b2d's may differ."""
+    return facts.kernel is not None and all(image_files.holds(path, part) for path, part in _parts(paths, facts))
+
+
+def _unpacked(paths: ImagePaths, label: str) -> Facts:
+    content = image_files.unpack(paths)
+    return _with_content(Facts(content.version or label or paths.sha256[:12], paths.iso.stat().st_size, {}), content)
+
+
 def _with_content(facts: Facts, content: Content) -> Facts:
     """The facts with what was unpacked of the image."""
     return replace(
@@ -255,20 +264,6 @@ def _with_content(facts: Facts, content: Content) -> Facts:
 
 def _write_facts(paths: ImagePaths, facts: Facts) -> None:
     write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
-
-
-def _is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
-    """True when the file has that hash; `stamps` saves the work where it can, and is brought up to date."""
-    try:
-        stamp = image_files.stamp(path)
-        if stamps.get(path.name) == stamp:
-            return True
-        if image_files.hash_of(path) != sha256:
-            return False
-    except FileNotFoundError:
-        return False
-    stamps[path.name] = stamp
-    return True
 
 
 def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:

@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from b2d import broken, companion, existing, lending
-from b2d.errors import OutOfTime, WrongState
+from b2d.errors import OutOfTime, StateLost, WrongState
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
 from b2d.model import ASLEEP, COMING_UP, OFF, ON, Access, Endpoint, MachineSpec, MachineState
@@ -93,7 +93,7 @@ class Machine:
         with self._lock("up"):
             try:
                 return self._brought_up()
-            except WentOff:
+            except (WentOff, StateLost):
                 return self._brought_up()
 
     def stop(self) -> bool:

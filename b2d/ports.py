@@ -33,7 +33,8 @@ class Driver(Protocol):
     def start(self) -> None:
         """Boot, or go on from paused or saved. Returns once the hypervisor has begun.
 
-        A saved state that this hypervisor cannot resume is discarded, and the machine boots.
+        A saved state that this hypervisor cannot resume is discarded, and the machine boots; one of older hardware than
+        today's does not: StateLost.
         """
 
     def stop(self) -> None:

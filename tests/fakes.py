@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
+from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, StateLost, WrongState
+from b2d.model import HARDWARE, CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 ALIVE = frozenset(
     {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
@@ -57,6 +57,7 @@ class FakeHypervisor:
     script: Sequence[str] = ()  # what a booting guest writes: each look at the console shows one more of them
     ignores_button: bool = False  # True: the guest goes on after stop()
     save_fails: B2dError | None = None
+    state_fits: bool = True  # False: what was saved cannot be gone on with
     trims: bool = True
     snapshot_fails: B2dError | None = None
     dies_after: int | None = None  # this many looks at the console after a start, the process dies
@@ -105,6 +106,10 @@ class FakeDriver:
         if machine.state in (MachineState.RUNNING, MachineState.STOPPING):
             raise WrongState(f"{self.spec.name} is {machine.state} already")
         self._refuse_when_unusable()
+        if machine.state == MachineState.SAVED and not self.hypervisor.state_fits:
+            machine.state = MachineState.STOPPED
+            if self.spec.hardware < HARDWARE:
+                raise StateLost("it does not fit")
         if machine.state == MachineState.SAVED:
             machine.resumes += 1
         elif machine.state != MachineState.PAUSED:

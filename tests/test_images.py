@@ -218,6 +218,25 @@ def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(ima
     assert [image_files.stamp(path) for path in parts] == before
 
 
+def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_saved(
+    images: Images, home: Home, tmp_path: Path
+) -> None:
+    """Unpacked anew it is laid out otherwise: a state that was saved with these bytes would fit no more."""
+    image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
+    assert image.kernel is not None
+    image.kernel.write_bytes(b"as that version unpacked it")
+    paths = home.image(image.sha256)
+    old = json.loads(paths.facts.read_text())
+    old["kernel"] = {"sha256": image_files.hash_of(image.kernel), "size": image.kernel.stat().st_size}
+    del old["suites"]
+    paths.facts.write_text(json.dumps(old))
+    again = images.adopt(a_file(tmp_path, a_b2d_iso()), "elsewhere")
+    images.verify(again)
+    assert again.kernel is not None
+    assert again.kernel.read_bytes() == b"as that version unpacked it"
+    assert (again.version, images.find("debian") is not None) == (image.version, True)
+
+
 def test_an_image_that_is_not_kept_says_how_to_get_one(images: Images) -> None:
     with pytest.raises(B2dError) as failure:
         images.get("ab" * 32)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, OutOfTime
+from b2d.machine import Machine
 from b2d.model import DockerEnv, MachineState
 from tests.boxes import ADDRESS, DOCKER, SSH, Box, host_of
 from tests.fakes import a_spec
@@ -123,6 +124,31 @@ def test_a_newer_image_waits_while_the_machine_only_goes_on(box: Box, state: Mac
     assert machine.spec().image == "0" * 64
     machine.restart()
     assert machine.spec().image == newer.sha256
+
+
+def as_an_older_b2d_saved_it(box: Box) -> Machine:
+    machine = box.in_state(MachineState.SAVED)
+    box.store.write(box.spec(engine_port=0, hardware=1))
+    return machine
+
+
+def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box: Box) -> None:
+    machine = as_an_older_b2d_saved_it(box)
+    assert machine.up().docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}")
+    assert machine.spec() == box.spec(engine_port=0, hardware=1)
+    assert ["every user of this host can use its Docker" in said for said in box.reporter.texts("warn")] == [True]
+    assert box.hypervisor.machines["box"].resumes == 1
+    assert machine.restart().docker == DockerEnv(host_of(box))
+    assert machine.spec() == box.spec()
+
+
+def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(box: Box) -> None:
+    machine = as_an_older_b2d_saved_it(box)
+    newer = box.next_image()
+    box.hypervisor.state_fits = False
+    assert machine.up().docker == DockerEnv(host_of(box))
+    assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
+    assert box.reporter.texts("warn") == []
 
 
 def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:

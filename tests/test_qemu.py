@@ -17,7 +17,7 @@ from b2d.drivers.qmp import Qmp
 from b2d.errors import B2dError, HypervisorUnusable
 from b2d.identity import identify
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, MachineState
+from b2d.model import HARDWARE, Image, MachineSpec, MachineState
 from b2d.wait import wait_until
 from tests import tiny
 
@@ -96,17 +96,17 @@ def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
 def test_a_state_of_another_qemu_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
-    saved(make())
+    saved(make(hardware=HARDWARE))
     kept = json.loads(paths.qemu_saved.read_text())
     paths.qemu_saved.write_text(json.dumps(kept | {"qemu": "0.0.1"}))
-    assert_boots(make(), paths)
+    assert_boots(make(hardware=HARDWARE), paths)
 
 
 def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
-    saved(make())
-    assert_boots(make(restrict=True), paths)
+    saved(make(hardware=HARDWARE))
+    assert_boots(make(hardware=HARDWARE, restrict=True), paths)
 
 
 def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callable[..., QemuDriver]) -> None:
@@ -127,9 +127,9 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
 
 
 def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
-    saved(make())
+    saved(make(hardware=HARDWARE))
     proc.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
-    assert_boots(make(), paths)
+    assert_boots(make(hardware=HARDWARE), paths)
 
 
 def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:

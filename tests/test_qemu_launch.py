@@ -11,10 +11,10 @@ from b2d.drivers.qemu import QemuDriver
 from b2d.drivers.qemu_launch import Launcher
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import Dependencies
-from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
+from b2d.errors import HypervisorUnusable, MachineAbsent, StateLost, WrongState
 from b2d.identity import identify
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
 
@@ -67,12 +67,21 @@ def test_a_saved_machine_goes_on_with_the_memory_and_cpus_that_it_had(paths: Mac
 def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_says(
     paths: MachinePaths, hardware: list[str]
 ) -> None:
-    spec = tiny.spec()
+    spec = replace(tiny.spec(), hardware=HARDWARE)
     saved(paths, spec, hardware=hardware)
     words = called(paths, replace(spec, memory_mib=640))
     assert words[words.index("-m") + 1] == "640M"
     assert "-S" not in words
     assert not paths.qemu_saved.exists()
+
+
+def test_older_hardware_is_for_a_state_alone_and_boots_no_more(paths: MachinePaths) -> None:
+    spec = tiny.spec()
+    saved(paths, spec, hardware=[])
+    with pytest.raises(StateLost):
+        driver(paths, spec).start()
+    assert not (paths.folder.parent / "called").exists()
+    assert driver(paths, spec).state() == MachineState.STOPPED
 
 
 def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) -> None:

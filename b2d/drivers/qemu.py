@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING
 from b2d.drivers.qemu_data import DataDisk
 from b2d.drivers.qemu_state import Dependencies
 from b2d.drivers.qmp import Qmp, QmpError
-from b2d.errors import OutOfTime, WrongState
+from b2d.errors import OutOfTime, StateLost, WrongState
 from b2d.files import is_regular, refusals_told, text_of, write_whole
 from b2d.host.removal import remove
 from b2d.identity import is_alive
 from b2d.interrupt import held_back
 from b2d.layout import MachinePaths
-from b2d.model import GUEST_SSH_PORT, ON, Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import (
+    GUEST_SSH_PORT,
+    HARDWARE,
+    ON,
+    Endpoint,
+    Forward,
+    Image,
+    MachineSpec,
+    MachineState,
+    ProcessIdentity,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -94,8 +104,12 @@ class QemuDriver(DataDisk):
                 self._go_on()
                 return
             self._process.end()  # one that crashed, or that a b2d which was cut off did not see started
-            if not (self._saved.exists() and self._resume()):
-                self._launcher().launch()
+            if self._saved.exists():
+                if self._resume():
+                    return
+                if self._spec.hardware < HARDWARE:
+                    raise StateLost(f"the saved state of {self._spec.name} does not fit any more", hint="b2d up")
+            self._launcher().launch()
 
     def stop(self) -> None:
         if self._running() == MachineState.PAUSED:

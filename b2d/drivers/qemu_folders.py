@@ -70,6 +70,8 @@ def arguments(
         found = _virtiofs(tagged, spec.memory_mib, descriptors)
     else:
         found = _plan9(tagged, _lent(spec, paths, without))
+    if spec.guarded:
+        found = _placed(found)
     socket = paths.line_socket if sockets.fits(paths.line_socket) else paths.line_socket.name
     chardev = f"socket,id=line,path={value(socket)},server=on,wait=off"
     return [*found, "-chardev", chardev, "-serial", "chardev:line"]
@@ -82,7 +84,7 @@ def _plan9(tagged: Iterable[tuple[str, str]], lent: Iterable[tuple[Path, bool]])
         mode = ",readonly=on" if read_only else ""
         local = f"local,id={name},path={value(path)},security_model=none,multidevs=remap{mode}"
         found += ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={tag}"]
-    return _placed(found)
+    return found
 
 
 def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: Iterable[int]) -> list[str]:
@@ -92,13 +94,13 @@ def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: I
     for (name, tag), descriptor in zip(tagged, descriptors, strict=True):
         chardev = f"socket,id={name},fd={descriptor}"
         found += ["-chardev", chardev, "-device", f"vhost-user-fs-pci,chardev={name},tag={tag}"]
-    return _placed(found)
+    return found
 
 
 def _placed(arguments: list[str]) -> list[str]:
     """A PC has some twenty free places for devices, and each takes eight functions: of many, eight share one.
 
-    Of few, each has a place of its own that QEMU chooses, as a state that was saved by an older b2d has it.
+    Of few, each has a place of its own that QEMU chooses; so have all in a state that was saved by an older b2d.
     """
     places = [index + 1 for index, word in enumerate(arguments) if word == "-device"]
     if len(places) > OWN_PLACES:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from b2d.drivers import virtualbox_boot, virtualbox_state
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers.virtualbox_errors import Refused
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorUnusable, StateLost
 from b2d.layout import MachinePaths
-from b2d.model import MachineSpec
+from b2d.model import HARDWARE, MachineSpec
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_api import VirtualBox
@@ -54,6 +54,8 @@ class Start:
             if not any(sign in error.details for sign in STATE_DOES_NOT_FIT):
                 raise
             self.machine.discard_saved()
+            if self.spec.hardware < HARDWARE:
+                raise StateLost(f"the saved state of {self.spec.name} does not fit any more", hint="b2d up") from error
             return False
         return True
 

@@ -12,7 +12,7 @@ from b2d.drivers.qemu_launch import Launcher
 from b2d.errors import ConfigError
 from b2d.guest import share_policy
 from b2d.layout import Home, MachinePaths
-from b2d.model import MachineSpec, MachineState
+from b2d.model import HARDWARE, MachineSpec, MachineState
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
 from tests.test_qemu_arguments import DIRECT
@@ -217,11 +217,11 @@ def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> No
 
 
 def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
-    spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MOST)))
+    spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MOST)), hardware=HARDWARE)
     words = qemu_folders.arguments(spec, MachinePaths(tmp_path))
     places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]
     assert places[:2] == ["0x10.0,multifunction=on", "0x10.1"]
     assert len(set(places)) == share_policy.MOST
     assert max(int(place.partition(".")[0], 16) for place in places) < 32
-    few = qemu_folders.arguments(a_spec(folders=("/data/1",)), MachinePaths(tmp_path))
-    assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few  # as an older b2d has it in a saved state
+    few = qemu_folders.arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
+    assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few

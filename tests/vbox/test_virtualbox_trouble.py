@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent
-from b2d.model import MachineState
+from b2d.model import HARDWARE, MachineState
 from b2d.wait import wait_until
 from tests import tiny
 from tests.vbox.case import VirtualBoxCase, manage, save_by_hand
@@ -100,6 +100,7 @@ def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> No
 
 
 def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
+    machine.spec = replace(machine.spec, hardware=HARDWARE)
     machine.boot()
     machine.driver().save()
     (state,) = machine.paths.virtualbox.rglob("*.sav")

@@ -1,0 +1,90 @@
+"""A machine that was saved before an upgrade of b2d goes on after it, and has today's hardware once it boots."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from b2d.model import HARDWARE, MachineSpec
+from b2d.store import MachineStore
+from tests.e2e.conftest import LIMIT_S, NAME, Person
+from tests.e2e.web import says, serves
+
+pytestmark = pytest.mark.qemu
+
+# as b2d booted and wrote it before there was a second revision: with all of the person's home
+FIRST = """
+from b2d import __main__, preparation
+from b2d.guest import share_policy
+preparation.HARDWARE = 1
+preparation.shared_folders = lambda spec, *_: spec
+share_policy.refusal = share_policy.refusal_inside
+__main__.main()
+"""
+SINCE = ("share", "engine_port", "hardware")  # no such b2d wrote these
+PORT = 20082
+
+
+@pytest.fixture(scope="module", params=["--tls", "--no-tls"])
+def woken(person: Person, request: pytest.FixtureRequest) -> Iterator[Person]:
+    """A machine that such a b2d saved, and today's has brought up; it publishes a port."""
+    person.does("init", *[request.param] * (request.param == "--no-tls"))
+    as_then(person)
+    command = [sys.executable, "-c", FIRST, "up"]
+    subprocess.run(command, check=True, timeout=LIMIT_S, cwd=person.folder, env=person.environment)
+    person.makes_hello()
+    person.docker("run", "-d", "--name", "web", "-p", f"{PORT}:80", "hello", *serves("hey"))
+    person.does("ssh", "echo trace >/tmp/trace")
+    person.does("save")
+    as_then(person)
+    state = json.loads(person.paths.qemu_saved.read_text())
+    state["hardware"].insert(2, "-daemonize")
+    person.paths.qemu_saved.write_text(json.dumps(state))
+    person.does("up")
+    yield person
+    person.does("delete", "--yes")
+
+
+def as_then(person: Person) -> None:
+    """Write the machine's description as such a b2d did."""
+    kept = json.loads(person.paths.spec.read_text())
+    kept = {key: value for key, value in kept.items() if key not in SINCE}
+    person.paths.spec.write_text(json.dumps(kept | {"folders": [str(person.folder)]}))
+
+
+def spec(person: Person) -> MachineSpec:
+    found = MachineStore(person.home).read(NAME)
+    assert found is not None
+    return found
+
+
+def assert_goes_on(person: Person) -> None:
+    """It has not booted: what was in its memory is there, and its container runs, with its port and its folder."""
+    assert spec(person).hardware == 1
+    assert person.does("status") == "running\n"
+    assert person.does("ssh", "cat /tmp/trace") == "trace\n"
+    assert person.docker("ps", "--format", "{{.Names}}") == "web\n"
+    assert says("127.0.0.1", PORT) == "hey"
+    (person.folder / "seen").write_text("from here\n")
+    assert person.does("ssh", f"sudo cat {person.folder}/seen") == "from here\n"
+
+
+def test_it_goes_on_where_it_was_saved(woken: Person) -> None:
+    assert_goes_on(woken)
+
+
+def test_it_can_be_saved_again(woken: Person) -> None:
+    woken.does("save")
+    woken.does("up")
+    assert_goes_on(woken)
+
+
+def test_it_boots_with_today_s_hardware(woken: Person) -> None:
+    """Last of all. Its disk is what it was, and the home with all that is hidden there is not shared any more."""
+    woken.does("restart")
+    assert spec(woken).hardware == HARDWARE
+    assert woken.b2d("ssh", "cat /tmp/trace").returncode != 0
+    assert woken.docker("ps", "--all", "--format", "{{.Names}}") == "web\n"
+    assert woken.b2d("ssh", f"sudo ls -d {woken.folder}/.b2d").returncode != 0

@@ -1,0 +1,1 @@
+"""Tests of what the drivers make of a machine's description, without a hypervisor."""
