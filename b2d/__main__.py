@@ -225,7 +225,7 @@ def _runs(facts: "dict[str, str]") -> bool:
 def _read(path: str) -> str:
     try:
         return _content(path).decode("utf-8", "surrogateescape")
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name that can be none, from a damaged file
         return ""
 
 

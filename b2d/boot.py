@@ -19,6 +19,7 @@ from b2d.wait import wait_until
 
 INTERVAL_S = 0.05
 TAIL_LINES = 20
+MOST_WARNINGS = 20  # of a guest that has something new to say without an end; all of it is on its console
 
 # What is waited for, by the stage that ends the wait; before the first one nobody knows whether there will be any.
 ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
@@ -207,7 +208,7 @@ class _Watch:
         for trouble in troubles(text):
             if trouble.fatal:
                 self._failure = trouble.text
-            elif trouble.text not in self._warned:
+            elif trouble.text not in self._warned and len(self._warned) < MOST_WARNINGS:
                 self._warned.add(trouble.text)
                 self._reporter.warn(f"{self._name}: {trouble.text}")
 

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from b2d import bzimage, stored
 from b2d.errors import DownloadFailed
 from b2d.files import check_room, open_regular, write_whole
-from b2d.formats import compression, json_text
+from b2d.formats import compression, json_text, numbers
+from b2d.formats.iso_files import DAMAGE
 from b2d.iso9660 import SECTOR
 from b2d.layout import ImagePaths
 from b2d.model import Extent
@@ -30,11 +30,10 @@ BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/iso
 FORMAT = 1
 UNFINISHED = ".unfinished"
 CHUNK = 1 << 20
+LARGEST = 1 << 50  # bytes of a file
 DESCRIPTION_LIMIT = 1 << 20  # bytes
 FILE_LIMIT = 256 << 20  # bytes of a file of an ISO that is read into memory
 INITRD_LIMIT = 256 << 20  # bytes that it unpacks to; b2d's own has some megabytes
-# what reading a damaged ISO raises somewhere within the library, or here
-DAMAGE = (struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 SQUASHFS = b"hsqs"
 ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -45,6 +44,16 @@ class Part:
 
     sha256: str
     size: int
+
+
+def part_of(kept: Any) -> Part | None:
+    """Return the one that a file describes, None for none. Raises ValueError, TypeError and KeyError."""
+    return Part(json_text.text(kept["sha256"]), numbers.whole(kept["size"], 0, LARGEST)) if kept else None
+
+
+def extent_of(kept: Any) -> Extent | None:
+    """Return the place that a file describes, the same. Its numbers become words of a hypervisor's command."""
+    return Extent(*(numbers.whole(kept[name], 0, LARGEST) for name in ("offset", "size"))) if kept else None
 
 
 @dataclass(frozen=True, slots=True)

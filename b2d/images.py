@@ -11,8 +11,8 @@ from pathlib import Path
 from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
 from b2d.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
-from b2d.formats import json_text, suites
-from b2d.image_files import Content, Part, Stamp
+from b2d.formats import json_text, numbers, suites
+from b2d.image_files import LARGEST, Content, Part, Stamp, extent_of, part_of
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
 from b2d.model import Extent, Image, Suite
@@ -282,14 +282,14 @@ def _read_facts(paths: ImagePaths) -> Facts | None:
             return None
         return Facts(
             version=str(kept["version"]),
-            size=int(kept["size"]),
+            size=numbers.whole(kept["size"], 0, LARGEST),
             sources={str(source): float(when) for source, when in kept["sources"].items()},
-            kernel=Part(**kept["kernel"]) if kept["kernel"] else None,
-            initrd=Part(**kept["initrd"]) if kept["initrd"] else None,
+            kernel=part_of(kept["kernel"]),
+            initrd=part_of(kept["initrd"]),
             arguments=str(kept["arguments"]),
-            root=Extent(**kept["root"]) if kept["root"] else None,
-            stored=Part(**kept["stored"]) if kept["stored"] else None,
+            root=extent_of(kept["root"]),
+            stored=part_of(kept["stored"]),
             suites=suites.of_json(kept.get("suites", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

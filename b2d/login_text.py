@@ -2,6 +2,7 @@
 
 import os
 import plistlib
+import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.parsers.expat import ExpatError
 from b2d.errors import ConfigError
 
 TASKS = "http://schemas.microsoft.com/windows/2004/02/mit/task"
+DAMAGE = (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError, struct.error)  # of plistlib's own
 STOP_S = 180  # that a machine may take to power off; then its power is cut anyway
 
 
@@ -96,7 +98,7 @@ def plist_mark(content: bytes) -> str:
     """Which machine's it is; "" where nobody's, or no plist."""
     try:
         found = plistlib.loads(content)
-    except (ValueError, ExpatError, AttributeError, TypeError):
+    except (ValueError, ExpatError, *DAMAGE):
         return ""
     return str(found.get("B2DMachine", "")) if isinstance(found, dict) else ""
 

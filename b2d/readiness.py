@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MARK = "b2d: "
 FIRST_STAGE = " kernel"
+LONGEST_S = 1e9  # that a guest may say that it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def stages(console: str) -> list[Stage]:
     for said in _said(console):
         uptime, _, name = said.partition(" ")
         try:
-            found.append(Stage(name.strip(), float(uptime)))
+            found.append(Stage(name.strip(), _uptime(uptime)))
         except ValueError:
             continue
     return found
@@ -70,8 +71,18 @@ def _said(console: str) -> list[str]:
     for line in lines:
         if MARK in line:
             word = line.split(MARK, 1)[1]
-            said = [word] if word.endswith(FIRST_STAGE) else [*said, word]
+            if word.endswith(FIRST_STAGE):
+                said.clear()
+            said.append(word)
     return said
+
+
+def _uptime(text: str) -> float:
+    """Raises ValueError for what is none."""
+    found = float(text)
+    if not 0 <= found < LONGEST_S:
+        raise ValueError(f"{text!r} is no time since a start")
+    return found
 
 
 def ping(api: DockerApi, timeout_s: float) -> Ping | None:

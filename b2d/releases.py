@@ -13,6 +13,7 @@ from b2d.ports import Reporter
 
 BOOT2DOCKER = "https://api.github.com/repos/boot2docker/boot2docker/releases"
 ISO = "boot2docker.iso"
+SHA256 = re.compile("[0-9a-f]{64}")
 QUOTED_SHA256 = r"\b([0-9a-f]{64})\s+\*?%s\b"  # release notes quote the output of sha256sum
 
 
@@ -83,7 +84,9 @@ def _release(one: dict[str, Any]) -> Release | None:
     asset = assets[name]
     published = str(asset.get("digest") or "")  # GitHub's own, for what was uploaded since 2025
     if published.startswith("sha256:"):
-        sha256 = published.removeprefix("sha256:")
+        sha256 = published.removeprefix("sha256:").lower()
+        if SHA256.fullmatch(sha256) is None:
+            raise ValueError(f"{published!r} is no hash")
     else:
         quoted = re.search(QUOTED_SHA256 % re.escape(name), str(one.get("body") or ""))
         sha256 = quoted[1] if quoted else ""

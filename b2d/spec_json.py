@@ -34,6 +34,13 @@ FORMS = {  # what texts must be; an empty one says "none"
 }
 
 
+def loopback(address: object) -> str:
+    """Return an address that is this host's own. Raises ValueError for any other."""
+    if not isinstance(address, str) or LOOPBACK.fullmatch(address) is None:
+        raise ValueError("it is no loopback address")
+    return address
+
+
 class Broken(B2dError):
     """A machine's description says nothing: `up` mends it (broken.py). `moved` is what it says of another folder's."""
 
@@ -93,4 +100,13 @@ def _is_possible(key: str, value: Any) -> bool:
         return bool(RANGES[key][0] <= value <= RANGES[key][1])
     if key in FORMS and value:
         return FORMS[key].fullmatch(value) is not None
-    return not isinstance(value, str) or len(value) <= LONGEST
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return all(len(text) <= LONGEST and _can_be_said(text) for text in texts)
+
+
+def _can_be_said(text: str) -> bool:
+    """False for what no path, and no argument of a program, can hold."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False

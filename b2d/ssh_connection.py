@@ -2,9 +2,10 @@
 
 import logging
 import socket
+import struct
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime, WrongState
 from b2d.keys import alias, ensure_known
@@ -21,6 +22,8 @@ CONNECT_S = 5.0  # for the first attempt, until sshd greets
 CONNECT_GROWTH = 3  # from one attempt to the next: a busy CPU that VirtualBox emulates takes half a minute to greet
 HANDSHAKE_S = 60.0  # for its key exchange, and again for letting us in: each takes a quarter of a minute there too
 PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
+PACKET_LIMIT = 1 << 20  # bytes; what is agreed on has 32 KiB
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)  # of files of keys
 ANSWER_S = 30.0  # for one answer of a guest that has let us in
 # The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
@@ -74,17 +77,15 @@ def _key(paths: MachinePaths) -> "PKey":
         return Ed25519Key.from_private_key_file(str(path))
     except FileNotFoundError as error:
         raise B2dError(f"{path} is gone, and only it opens the guest", hint="b2d restart") from error
-    except (OSError, SSHException, ValueError) as error:
+    except (OSError, SSHException, *DAMAGE) as error:
         raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then: b2d restart") from error
 
 
 def _attempt(
     connection: socket.socket, endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: float
 ) -> "Transport":
-    from paramiko import Transport
-
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport = Transport(connection)
+    transport = _transport(connection)
     transport.banner_timeout = greeting_s
     transport.handshake_timeout = HANDSHAKE_S
     transport.auth_timeout = HANDSHAKE_S
@@ -99,6 +100,33 @@ def _attempt(
         transport.close()
         raise
     return transport
+
+
+def _transport(connection: socket.socket) -> "Transport":
+    """One of paramiko's, for a server that is not trusted."""
+    from paramiko import SSHException, Transport
+
+    class Suspicious(Transport):
+        """Raises SSHException where its thread met anything else in what came: it is raised in ours as it is there."""
+
+        def get_exception(self) -> Exception | None:
+            error: Exception | None = super().get_exception()
+            if error is None or isinstance(error, SSHException | EOFError | OSError):
+                return error
+            return SSHException(f"it speaks nonsense: {error!r}")
+
+    class Bounded:
+        """The connection; a packet is as large as its first bytes say, and room is made for it at once."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+        def recv(self, size: int) -> bytes:
+            if size > PACKET_LIMIT:
+                raise SSHException(f"a packet of {size} bytes")
+            return connection.recv(size)
+
+    return Suspicious(Bounded())  # type: ignore[arg-type]
 
 
 def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
@@ -137,5 +165,5 @@ def _read_hosts(path: Path) -> "HostKeys":
 
     try:
         return HostKeys(str(path))
-    except (OSError, ValueError, InvalidHostKey) as error:
+    except (OSError, InvalidHostKey, *DAMAGE) as error:
         raise B2dError(f"{path} cannot be read: {error}", hint="move it away, then: b2d restart") from error

@@ -279,16 +279,21 @@ def _env_values(facts: RunningFacts) -> dict[str, str]:
 
 
 def _facts_of(values: dict[str, str]) -> RunningFacts:
+    from b2d.formats import numbers
+    from b2d.identity import MOST
     from b2d.model import DockerEnv, ProcessIdentity
 
+    if any("\0" in value for value in values.values()):
+        raise ValueError("what a power cut left")
     process = None
     if "pid" in values:
-        process = ProcessIdentity(int(values["pid"]), values["start_time"], values["boot_id"])
+        pid = numbers.whole(numbers.parse(values["pid"], MOST - 1), 1, MOST)
+        process = ProcessIdentity(pid, values["start_time"], values["boot_id"])
     return RunningFacts(
-        address=values["address"],
-        ssh_port=int(values["ssh_port"]),
-        docker_port=int(values["docker_port"]),
+        address=spec_json.loopback(values["address"]),
+        ssh_port=numbers.port(numbers.parse(values["ssh_port"], 65535)),
+        docker_port=numbers.port(numbers.parse(values["docker_port"], 65535)),
         docker=DockerEnv(values["DOCKER_HOST"], values.get("DOCKER_CERT_PATH", "")),
         process=process,
-        engine_port=int(values.get("engine_port", 0)),
+        engine_port=numbers.parse(values.get("engine_port", "0"), 65535),
     )

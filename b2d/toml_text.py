@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+READ_LIMIT = 100_000  # lines that are read again and again to find one
 ESCAPES = {sign: f"\\u{sign:04x}" for sign in (*range(32), 127)} | {ord(sign): f"\\{sign}" for sign in '"\\'}
 
 
@@ -19,12 +20,16 @@ def line_of(text: str, key: str) -> int:
     """The line on which `key` is said, the first being 1; 0 where that cannot be told."""
     lines = re.findall(r".*\n|.+", text)  # Python's own would end one at a sign that may be in a value
     begins = re.compile(rf"""\s*\[*\s*(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*[=.\]]""")
+    left = READ_LIMIT
     for number, line in enumerate(lines):
         # what looks like it may be inside of a long text
-        if begins.match(line) and _parsed("".join(lines[:number])) is not None:
-            for behind in range(number + 1, len(lines) + 1):
-                if key in (_parsed("".join(lines[:behind])) or {}):
-                    return number + 1
+        if not begins.match(line) or (left := left - number) < 0 or _parsed("".join(lines[:number])) is None:
+            continue
+        for behind in range(number + 1, len(lines) + 1):
+            if (left := left - behind) < 0:
+                return 0
+            if key in (_parsed("".join(lines[:behind])) or {}):
+                return number + 1
     return 0
 
 

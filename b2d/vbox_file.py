@@ -79,7 +79,7 @@ def _machine(machine: Element, folder: Path) -> BoxFile:
         disks=_places(machine, "MediaRegistry/HardDisks//HardDisk", attached, folder),
         isos=_places(machine, "MediaRegistry/DVDImages/Image", _attached(machine, "DVD"), folder),
         saved=bool(machine.get("stateFile")),
-        layered=any(layer.get("uuid") in attached for layer in layers),
+        layered=not {layer.get("uuid") for layer in layers}.isdisjoint(attached),
         parents=tuple(folder / one for one in _parents(machine, attached)),
     )
 

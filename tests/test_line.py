@@ -36,6 +36,28 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
             line.move_clock(path, 1)
 
 
+def test_a_guest_that_says_one_byte_after_another_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def trickle() -> None:
+            line, _ = server.accept()
+            end = time.monotonic() + 5
+            with line, suppress(OSError):
+                while time.monotonic() < end:
+                    line.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        begin = time.monotonic()
+        with pytest.raises(B2dError, match="timed out"):
+            line.ask(path, "x", "done", 0.3)
+        assert time.monotonic() - begin < 2
+        thread.join()
+
+
 def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line, "ANSWER_S", 0.3)
     path = tmp_path / "line.sock"

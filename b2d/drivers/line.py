@@ -34,7 +34,9 @@ def ask(path: Path, command: str, done: str, timeout_s: float) -> list[str]:
             line.sendall(f"\n{command}\n".encode())
             answer = b""
             while last not in answer:  # another image may have a chatty program on that line
-                line.settimeout(max(deadline - time.monotonic(), 0.001))
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise TimeoutError("timed out")  # whatever comes: it would come byte by byte
+                line.settimeout(left)
                 if not (chunk := line.recv(4096)):
                     raise ConnectionError("it was cut")
                 answer += chunk

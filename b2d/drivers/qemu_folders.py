@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from b2d import folders, seed, sockets
 from b2d.drivers import line
 from b2d.drivers.qemu_arguments import value
-from b2d.drivers.qmp import Qmp
+from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import B2dError, WrongState
 from b2d.files import private_folder, write_whole
 from b2d.layout import MachinePaths
@@ -153,7 +153,11 @@ def prepare(paths: MachinePaths, without: Sequence[int]) -> None:
 
 def mounted(qmp: Qmp) -> int:
     """How many the guest has mounted now."""
-    return sum(BLOCKED in reason for reason in qmp.execute("query-migrate").get("blocked-reasons", []))
+    told = qmp.execute("query-migrate")
+    reasons = told.get("blocked-reasons", []) if isinstance(told, dict) else None
+    if not isinstance(reasons, list):
+        raise QmpError("QEMU does not say what keeps it from being saved", details=repr(told)[:200])
+    return sum(BLOCKED in str(reason) for reason in reasons)
 
 
 def take(paths: MachinePaths, name: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NETWORK = "net"  # the -netdev of qemu_arguments.py
 GUEST = "10.0.2.15"  # what QEMU's network gives the guest
 # as `info usernet` lists them: protocol, number, address and port on this host, address and port in the guest
-LINE = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+)")
+LINE = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+)", re.ASCII)
 # a connection that it has taken at a forward: the address and port of that on this host
 TAKEN = re.compile(r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+(\S+)\s+(\d+)\s")
 ATTEMPTS = 5  # at a port that another program may take first
@@ -31,7 +31,7 @@ def listed(socket: Path) -> list[Forward]:
     return [
         Forward(protocol.lower(), address, int(port), inward=guest == INWARD)
         for protocol, address, port, guest, inside in LINE.findall(said)
-        if port == inside
+        if port == inside and len(port) <= 5 and 0 < int(port) < 1 << 16
     ]
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 from b2d.drivers.qmp import Qmp, QmpError, QmpSilent
 from b2d.errors import HypervisorUnusable, OutOfTime
 from b2d.files import read_bounded, text_of, write_whole
-from b2d.formats import json_text
+from b2d.formats import json_text, numbers
 from b2d.host.removal import SET_ASIDE, make_way
 from b2d.identity import MOST, from_json, identify, is_alive
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, ProcessIdentity
+from b2d.spec_json import loopback
 from b2d.wait import wait_until
 
 END_TIMEOUT_S = 3.0  # for each way of ending a process, from a polite one to the last
 END_INTERVAL_S = 0.01
 PROC = Path("/proc")
+LARGEST = (1 << 64) - 1  # of a file's number
 PID_FILE = "-pidfile"  # QEMU's option
 
 
@@ -83,14 +85,14 @@ class QemuProcess:
             kept = json_text.parse(read_bounded(self.paths.qemu_record))
             process, loader = kept["process"], kept.get("loader")
             return Launch(
-                endpoint=Endpoint(**kept["endpoint"]),
-                hardware=kept["hardware"],
-                image=kept["image"],
+                endpoint=_endpoint(kept["endpoint"]),
+                hardware=json_text.texts(kept["hardware"]),
+                image=json_text.text(kept["image"]),
                 process=from_json(process) if process is not None else None,
                 loader=from_json(loader) if loader is not None else None,
-                missing=tuple(kept.get("missing", ())),
+                missing=tuple(numbers.whole(one, 0, LARGEST) for one in kept.get("missing", ())),
                 servers=tuple(from_json(one) if one else None for one in kept.get("servers", ())),
-                disk=int(kept.get("disk", 0)),
+                disk=numbers.whole(kept.get("disk", 0), 0, LARGEST),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -148,6 +150,12 @@ class QemuProcess:
             if _gone(process):
                 return True
         return False
+
+
+def _endpoint(kept: dict[str, object]) -> Endpoint:
+    """Raises ValueError, TypeError and KeyError for what is none."""
+    ssh_port, docker_port = (numbers.port(kept[name]) for name in ("ssh_port", "docker_port"))
+    return Endpoint(loopback(kept["address"]), ssh_port, docker_port)
 
 
 def _commands() -> Iterator[tuple[int, list[str]]]:

@@ -41,8 +41,10 @@ class SavedState:
     def dependencies(self) -> Dependencies | None:
         """What it depends on, None when that cannot be read."""
         try:
-            return Dependencies(**json_text.parse(read_bounded(self.paths.qemu_saved)))
-        except (OSError, ValueError, TypeError):
+            kept = json_text.parse(read_bounded(self.paths.qemu_saved))
+            qemu, image = (json_text.text(kept[name]) for name in ("qemu", "image"))
+            return Dependencies(qemu, json_text.texts(kept["hardware"]), image)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, qmp: Qmp, dependencies: Dependencies) -> None:

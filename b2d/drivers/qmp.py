@@ -19,6 +19,7 @@ from b2d.wait import wait_until
 ANSWER_TIMEOUT_S = 1.0  # for what QEMU answers at once; a connection and one question stay within 2 s
 LINE_LIMIT = 4 * 1024 * 1024  # bytes; the longest honest answer is some kilobytes
 CHUNK = 64 * 1024
+DETAILS = 200  # characters of nonsense that are told
 JOB_INTERVAL_S = 0.02
 
 
@@ -85,8 +86,11 @@ class Qmp:
 
         def concluded() -> bool:
             jobs = self.execute("query-jobs", max(deadline - time.monotonic(), ANSWER_TIMEOUT_S))
-            found.update(next((one for one in jobs if one.get("id") == job), {"status": "concluded"}))
-            return bool(found["status"] == "concluded")
+            if not isinstance(jobs, list):
+                raise QmpError("QEMU does not list its jobs", details=repr(jobs)[:DETAILS])
+            ours = (one for one in jobs if isinstance(one, dict) and one.get("id") == job)
+            found.update(next(ours, {"status": "concluded"}))
+            return found.get("status") == "concluded"
 
         try:
             wait_until(concluded, what=f"QEMU's {command}", timeout_s=timeout_s, interval_s=JOB_INTERVAL_S)
@@ -105,8 +109,8 @@ class Qmp:
             version = greeting["QMP"]["version"]["qemu"]
             text = f"{version['major']}.{version['minor']}.{version['micro']}"
             package = greeting["QMP"]["version"].get("package", "")
-        except (KeyError, TypeError) as error:
-            raise QmpError("what listens on the control socket is no QEMU", details=repr(greeting)) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise QmpError("what listens on the control socket is no QEMU", details=repr(greeting)[:DETAILS]) from error
         self._ask("qmp_capabilities", {}, deadline)
         return f"{text} {package}".strip()
 
@@ -138,9 +142,9 @@ class Qmp:
         try:
             message = json_text.parse(line)
         except ValueError as error:
-            raise QmpError("QEMU's answer is not JSON", details=repr(line[:200])) from error
+            raise QmpError("QEMU's answer is not JSON", details=repr(line[:DETAILS])) from error
         if not isinstance(message, dict):
-            raise QmpError("QEMU's answer is not a JSON object", details=repr(line[:200]))
+            raise QmpError("QEMU's answer is not a JSON object", details=repr(line[:DETAILS]))
         return message
 
     def _at_edge(self, act: Callable[[], Any], deadline: float) -> Any:

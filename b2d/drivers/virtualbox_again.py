@@ -29,7 +29,7 @@ def take_up(box: "VirtualBox", settings: Path, disk: Path) -> None:
 
 def _forget_where_it_was(box: "VirtualBox", settings: Path) -> None:
     """The same machine in the list, under a settings file that is gone, is in the way."""
-    found = re.search(r"<Machine\s[^>]*?uuid=\"\{([0-9a-fA-F-]+)\}\"", text_of(settings))
+    found = re.search(r"<Machine\s[^<>]{0,10000}?uuid=\"\{([0-9a-fA-F-]{1,50})\}\"", text_of(settings))
     itself = found[1] if found else ""
     for machine in box.array("machines"):
         there = Path(str(machine.settingsFilePath))

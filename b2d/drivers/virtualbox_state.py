@@ -48,7 +48,7 @@ def of_file(settings: Path) -> MachineState:
     if not is_regular(settings):
         return MachineState.ABSENT
     text = text_of(settings)
-    found = re.search(r"<Machine\s[^>]*>", text)
+    found = re.search(r"<Machine\s[^<>]*>", text)  # no second one within: the time would grow with the square
     element = found[0] if found else ""
     if "stateFile=" in element:
         return MachineState.SAVED
@@ -62,5 +62,9 @@ def disk_room(paths: MachinePaths) -> int:
 
 def last_error(log: Path) -> str:
     """The last thing that a machine's process gave as an error in its log, "" when there is none."""
-    said = re.findall(r"aText=\{(.*?)\}, preserve=", text_of(log))
-    return str(said[-1]) if said else ""
+    for line in reversed(text_of(log).split("\n")):
+        _, _, begun = line.rpartition("aText={")
+        said, ends, _ = begun.partition("}, preserve=")
+        if ends:
+            return said
+    return ""

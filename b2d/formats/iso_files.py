@@ -4,6 +4,8 @@ import struct
 from pathlib import Path
 
 LIMIT = 4 << 20  # bytes
+# what reading a damaged ISO raises somewhere within the library
+DAMAGE = (struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def read_file(iso: Path, path: str, limit: int = LIMIT) -> bytes | None:
@@ -19,6 +21,6 @@ def read_file(iso: Path, path: str, limit: int = LIMIT) -> bytes | None:
                 content = bytes(file.read(limit + 1))
         finally:
             opened.close()
-    except (PyCdlibException, struct.error, ValueError, IndexError, KeyError, ArithmeticError):  # of a damaged image
+    except (PyCdlibException, *DAMAGE):
         return None
     return content if len(content) <= limit else None

@@ -10,8 +10,13 @@ def parse(text: str | bytes, largest: int) -> int:
     return int(digits)
 
 
+def whole(value: object, least: int, largest: int) -> int:
+    """Return a whole number from `least` to `largest`, given as JSON has it. Raises ValueError."""
+    if type(value) is not int or not least <= value <= largest:
+        raise ValueError(f"it is no number from {least} to {largest}")
+    return value
+
+
 def port(value: object) -> int:
     """Return a port from 1 to 65535, given as JSON has it. Raises ValueError."""
-    if type(value) is not int or not 0 < value < 1 << 16:
-        raise ValueError("it is no port from 1 to 65535")
-    return value
+    return whole(value, 1, 65535)

@@ -122,7 +122,10 @@ class _Rewriter:
 
     def _data(self, place: int, size: int, limit: int) -> bytes:
         """A block of data, decompressed; one without bytes on disk is a hole, and stays so."""
-        content = self._reader.at(place, size & (STORED_DATA - 1))
+        packed = size & (STORED_DATA - 1)
+        if packed > self._superblock.block_size:
+            raise SquashfsError(f"a block of {packed} bytes as it lies there")
+        content = self._reader.at(place, packed)
         if content and not size & STORED_DATA:
             content = self._reader.decompress(content, limit)
         if len(content) > limit:
@@ -208,9 +211,9 @@ class _Rewriter:
         if max(end, self._listed) > len(self._folders.content):  # each listing is of one folder
             raise SquashfsError("a listing ends outside of its table, or is shared")
         while place < end:
-            place = self._rewrite_listing(place)
+            place = self._rewrite_listing(place, end)
 
-    def _rewrite_listing(self, place: int) -> int:
+    def _rewrite_listing(self, place: int, end: int) -> int:
         """One header with its entries, which lead to inodes of one block; return where the next one begins."""
         count, block = struct.unpack_from("<2I", self._folders.content, place)
         struct.pack_into("<I", self._folders.rewritten, place + 4, self._inodes.moved(block))
@@ -218,6 +221,8 @@ class _Rewriter:
         for _ in range(count + 1):
             (name_size,) = struct.unpack_from("<H", self._folders.content, place + 6)
             place += 8 + name_size + 1
+            if place > end:
+                raise SquashfsError("a listing has more entries than it has room for")
         return place
 
     def _rewrite_large_folder(self, place: int) -> int:

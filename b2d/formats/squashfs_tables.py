@@ -15,7 +15,8 @@ NOTHING = 0xFFFFFFFFFFFFFFFF  # the place of a table that is not there
 METADATA = 8192  # bytes of a decompressed block of metadata
 STORED_METADATA = 0x8000  # in its header: it is not compressed
 SIZE_LIMIT = 2 << 30  # bytes; b2d's own image has 340 MB, and a place of 32 bits must do
-TABLE_LIMIT = 64 << 20  # bytes of a decompressed table
+TABLE_LIMIT = 16 << 20  # bytes of a decompressed table; b2d's own have some hundred kilobytes
+READS, FIRST_READS = 4, 1 << 20  # how often all of it may be read, and bytes besides: each block is needed once
 DECOMPRESSORS: dict[int, Callable[[bytes, int], bytes]] = {1: inflate, 4: unxz, 6: unzstd}
 
 
@@ -92,10 +93,14 @@ class Reader:
     offset: int
     size: int
     decompress: Callable[[bytes, int], bytes] = unzstd
+    had: int = 0  # bytes so far
 
     def at(self, place: int, size: int) -> bytes:
         if size < 0 or place < 0 or place + size > self.size:
             raise SquashfsError(f"{size} bytes at {place} lie outside of the file system")
+        self.had += size
+        if self.had > READS * self.size + FIRST_READS:
+            raise SquashfsError("the same blocks are in it again and again")
         self.file.seek(self.offset + place)
         content = self.file.read(size)
         if len(content) != size:

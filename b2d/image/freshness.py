@@ -84,10 +84,10 @@ def read_dates(path: Path) -> dict[str, datetime]:
     """Return the newest Date of each suite that was seen. Raises DownloadFailed for a file that cannot be read."""
     try:
         kept = parse(read_bounded(path, LIMIT))
-        return {str(suite): datetime.fromisoformat(date) for suite, date in kept["suites"].items()}
+        return {str(suite): _kept_date(date) for suite, date in kept["suites"].items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DownloadFailed(
             f"{path} cannot be read, and only it tells an old index of Debian's archive from a new one",
             hint=f"rm {shlex.quote(str(path))}",
@@ -105,6 +105,14 @@ def remember(path: Path, suites: Iterable[Suite]) -> None:
     document = {"format": FORMAT, "suites": {suite: date.isoformat() for suite, date in sorted(dates.items())}}
     private_folder(path.parent)
     write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _kept_date(text: str) -> datetime:
+    """Raises ValueError for a date without its zone, which none compares with, and TypeError, OverflowError."""
+    date = datetime.fromisoformat(text)
+    if date.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return date.astimezone(UTC)
 
 
 def _day(date: datetime) -> str:

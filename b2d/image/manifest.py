@@ -60,10 +60,22 @@ def versions(iso: Path, suite: str) -> dict[str, str]:
     try:
         found = parse(read_file(iso, PATH) or b"")
         suites = [one["name"] for one in found.get("suites", ())]
-        listed = [(str(one["name"]), str(one["version"])) for one in found["packages"]]
+        said = [(str(one["name"]), str(one["version"])) for one in found["packages"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    listed = [(name, version) for name, version in said if _is_version(version)]
     return by_name(listed) if not suites or suite in suites else {}
+
+
+def _is_version(text: str) -> bool:
+    """Tell whether Debian's own comparison can take it."""
+    from debian.debian_support import Version
+
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    return True
 
 
 def by_name(packages: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,30 +1,18 @@
-"""Parsers of foreign data are fed with damaged data: they raise their own error, end soon, and write nothing outside.
-
-Each target has an equal share of the time. Without anything set they take about 40 seconds together, with the same data
-each time. For a longer run, set B2D_TEST_FUZZ_SECONDS to the seconds for all of them together, and B2D_TEST_FUZZ_SEED
-to another number than 0 for other data:
-
-    B2D_TEST_FUZZ_SECONDS=3600 B2D_TEST_FUZZ_SEED=7 python -m pytest tests/security/test_fuzz_formats.py
+"""Parsers of foreign files and streams are fed with damaged data: they raise their own error, end soon, and write
+nothing outside (fuzzing.py tells how to fuzz for long).
 """
 
 import io
 import json
-import os
-import shutil
 import struct
 import subprocess
 import tarfile
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from b2d import config, data_disk, flat_kernel, image_files, profile, vbox_file
@@ -47,86 +35,12 @@ from b2d.readiness import engine, ping, stages, troubles
 from tests import old_machines
 from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 from tests.security.evil_disks import image
+from tests.security.fuzzing import SHARE_S, damaged, folder, fuzz
 from tests.security.test_copied_archives import fetched
 from tests.security.test_decompression import package, tar_of
 from tests.test_readiness import server
 
-TARGETS = 17
-SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "40"))
-FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
-SHARE_S = SECONDS / TARGETS
-ROUND = 40  # examples
-SLOWEST = timedelta(seconds=10)  # of one example
-ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]
-ODD += [
-    b"\1",
-    b"\1\0\0\0",
-    b"\0\0\0\1",
-    b"\xff\xff\xff\x7f",
-    b"9" * 30,
-    b"-1",
-    b"../",
-    b"\n",
-    b"\0",
-    b"[" * 2000,
-    b"\xc3\x28",
-]
-
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
-
-
-def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
-    """Check one round of inputs after another until this target's share of the time is used up."""
-    end = time.monotonic() + SHARE_S
-    number = FIRST_SEED * 1_000_000
-    while True:
-
-        @seed(number)
-        @settings(
-            max_examples=ROUND,
-            deadline=SLOWEST,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-        )
-        @given(inputs)
-        def examples(one: Any) -> None:
-            check(one)
-
-        examples()
-        number += 1
-        if time.monotonic() > end:
-            return
-
-
-def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.SearchStrategy[bytes]:
-    """A sound sample of which some bytes are others, mostly in the `hot` parts, and which may be cut off."""
-
-    def of(sample: bytes) -> st.SearchStrategy[bytes]:
-        ranges = [(begin, min(end, len(sample))) for begin, end in hot if begin < len(sample)] or [(0, len(sample))]
-        offset = st.one_of([st.integers(begin, max(begin, end - 1)) for begin, end in ranges])
-        patch = st.tuples(offset, st.one_of(st.sampled_from(ODD), st.binary(min_size=1, max_size=8)), st.booleans())
-        cut = st.one_of(st.none(), st.none(), st.none(), offset)
-        return st.tuples(st.lists(patch, max_size=8), cut).map(lambda made: _patched(sample, *made))
-
-    return st.sampled_from(samples).flatmap(of)
-
-
-def _patched(sample: bytes, patches: list[tuple[int, bytes, bool]], cut: int | None) -> bytes:
-    content = bytearray(sample)
-    for offset, new, inserted in patches:
-        content[offset : offset if inserted and len(sample) < 100_000 else offset + len(new)] = new
-    return bytes(content[:cut])
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="b2d-fuzz-"))
-    try:
-        yield made
-    finally:
-        subprocess.run(["chmod", "-R", "u+rwX", str(made)], check=False)
-        shutil.rmtree(made)
 
 
 def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:

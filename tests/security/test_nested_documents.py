@@ -1,6 +1,7 @@
 """JSON, TOML and XML of others that are nested without an end, or hold endless numbers, end in one sentence."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,17 @@ from tests.old_machines import settings as of_virtualbox
 from tests.prompt import Prompt
 
 NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"9" * 6000, b"\xff\xfe", b""]
+ENDLESS = [
+    b"Infinity",
+    b"[-Infinity]",
+    b'{"a":NaN}',
+    b"1e999",
+    b"[" * 201 + b"]" * 201,
+    b'{"a":' * 201 + b"1" + b"}" * 201,
+]
 
 
-@pytest.mark.parametrize("document", NESTED)
+@pytest.mark.parametrize("document", [*NESTED, *ENDLESS])
 def test_json_that_is_nested_too_deeply_is_a_value_error(document: bytes) -> None:
     with pytest.raises(ValueError):
         json_text.parse(document)
@@ -59,6 +68,7 @@ def test_a_folder_of_docker_machine_s_with_it_tells_no_memory(tmp_path: Path) ->
 
 
 TOML = ["a = " + "[" * 100_000, "a = " + "[" * 100_000 + "]" * 100_000, "a = " + "9" * 6000, "a = " + "{b=" * 10_000]
+TOML += [f"a = 0x{'F' * 5000}", f"a = [{{b = 0b{'1' * 20_000}}}]", f"a{'.a' * 60} = 1", f"a{'.a' * 50_000} = 1"]
 
 
 @pytest.mark.parametrize("text", TOML)
@@ -76,6 +86,22 @@ def test_toml_of_megabytes_is_not_parsed() -> None:
     assert time.monotonic() - began < 1
 
 
+def test_documents_of_everyday_are_parsed() -> None:
+    names = ", ".join(f'"host{number}.department.example.com"' for number in range(300))
+    assert len(toml_document.parse(f"no_proxy = [{names}]")["no_proxy"]) == 300
+    assert json_text.parse("[" * 200 + "]" * 200)
+    assert json_text.parse(b'[1.5, {"a": [-0.0, 1e300]}]') == [1.5, {"a": [0.0, 1e300]}]
+
+
+@pytest.mark.parametrize("line", [f"[a{'.a' * 99}.b%d]\n", f"b{'.b' * 40}%d = 1\n"])
+def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
+    began = time.monotonic()
+    lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
+    with suppress(ConfigError):
+        config.of_text("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
+    assert time.monotonic() - began < 15
+
+
 @pytest.mark.parametrize("value", ["9" * 6000, "\u0663", 10**4000, -(10**4000), "-5", True, 1e300])
 def test_numbers_of_a_profile_that_nothing_can_have_are_no_bug(value: object) -> None:
     for word in ("Retries", "WaitTime", "DockerPort", "Memory"):
@@ -90,6 +116,19 @@ def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Pat
         assert told.code == 2 and "is not TOML" in told.err and "bug" not in told.err
     told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE="/dev/zero")
     assert told.code == 2 and "bug" not in told.err
+
+
+def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
+    path = tmp_path / "x.vbox"
+    disks = "".join(f"<HardDisk uuid='{number}'/>" for number in range(80_000))
+    media = f"<MediaRegistry><HardDisks><HardDisk>{disks}</HardDisk></HardDisks></MediaRegistry>"
+    images = "".join(f"<Image uuid='x{number}'/>" for number in range(80_000))
+    drives = f"<StorageController><AttachedDevice type='HardDisk'>{images}</AttachedDevice></StorageController>"
+    drives = f"<StorageControllers>{drives}</StorageControllers>"
+    path.write_text(f"<VirtualBox><Machine name='x'>{media}{drives}</Machine></VirtualBox>")
+    began = time.monotonic()
+    assert not vbox_file.read(path).layered
+    assert time.monotonic() - began < 10
 
 
 ENTITIES = "".join(f'<!ENTITY {chr(98 + one)} "{f"&{chr(97 + one)};" * 10}">' for one in range(9))

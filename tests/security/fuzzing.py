@@ -1,0 +1,185 @@
+"""What the fuzzing of parsers has in common: damaged data, a share of the time for each, and a bound on memory.
+
+Without anything set all of them take about 60 seconds together, with the same data each time. For a longer run, set
+B2D_TEST_FUZZ_SECONDS to the seconds for all of them together, and B2D_TEST_FUZZ_SEED to another number than 0 for other
+data; `-s` shows how many inputs each had:
+
+    B2D_TEST_FUZZ_SECONDS=3600 B2D_TEST_FUZZ_SEED=7 python -m pytest -s tests/security/test_fuzz_*.py
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+TARGETS = 40  # tests that call fuzz()
+SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "60"))
+FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
+SHARE_S = SECONDS / TARGETS
+ROUND = 40  # examples
+SLOWEST = timedelta(seconds=10)  # of one example
+MEMORY = 1 << 30  # bytes that a target may take beyond what is taken before: decoders have 256 MiB for themselves
+ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]
+ODD += [
+    b"\1",
+    b"\1\0\0\0",
+    b"\0\0\0\1",
+    b"\xff\xff\xff\x7f",
+    b"9" * 30,
+    b"-1",
+    b"../",
+    b"\n",
+    b"\0",
+    b"[" * 2000,
+    b"\xc3\x28",
+]
+
+
+def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], known: Sequence[Any] = ()) -> None:
+    """Check what was `known` to fail once, then rounds of inputs until this target's share of the time is used up."""
+    begin, number, tried = time.monotonic(), FIRST_SEED * 1_000_000, 0
+
+    def one_more(one: Any) -> None:
+        nonlocal tried
+        tried += 1
+        check(one)
+
+    with little_memory():
+        for one in known:
+            began = time.monotonic()
+            one_more(one)
+            assert time.monotonic() - began < SLOWEST.total_seconds(), repr(one)[:200]
+        while True:
+            _round(inputs, one_more, number)
+            number += 1
+            if time.monotonic() - begin > SHARE_S:
+                break
+    print(f"fuzzed: {check.__qualname__.partition('.')[0]}: {tried} inputs in {time.monotonic() - begin:.0f} s")
+
+
+def _round(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], number: int) -> None:
+    @seed(number)
+    @settings(
+        max_examples=ROUND,
+        deadline=SLOWEST,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(inputs)
+    def examples(one: Any) -> None:
+        check(one)
+
+    examples()
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Whoever asks for more than MEMORY in the block is refused it: MemoryError, which no parser may end in."""
+    if sys.platform != "linux":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.SearchStrategy[bytes]:
+    """A sound sample of which some bytes are others, mostly in the `hot` parts, and which may be cut off."""
+
+    def of(sample: bytes) -> st.SearchStrategy[bytes]:
+        ranges = [(begin, min(end, len(sample))) for begin, end in hot if begin < len(sample)] or [(0, len(sample))]
+        offset = st.one_of([st.integers(begin, max(begin, end - 1)) for begin, end in ranges])
+        patch = st.tuples(offset, st.one_of(st.sampled_from(ODD), st.binary(min_size=1, max_size=8)), st.booleans())
+        cut = st.one_of(st.none(), st.none(), st.none(), offset)
+        return st.tuples(st.lists(patch, max_size=8), cut).map(lambda made: _patched(sample, *made))
+
+    return st.sampled_from(samples).flatmap(of)
+
+
+def _patched(sample: bytes, patches: list[tuple[int, bytes, bool]], cut: int | None) -> bytes:
+    content = bytearray(sample)
+    for offset, new, inserted in patches:
+        content[offset : offset if inserted and len(sample) < 100_000 else offset + len(new)] = new
+    return bytes(content[:cut])
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="b2d-fuzz-"))
+    try:
+        yield made
+    finally:
+        subprocess.run(["chmod", "-R", "u+rwX", str(made)], check=False)
+        shutil.rmtree(made)
+
+
+DEEP = "@deep@"
+TEXTS = [
+    "",
+    "\0",
+    "../../x",
+    "/",
+    "\ud800",
+    "\udcff",
+    "a\nb",
+    "127.0.0.1\n",
+    "\x1b[2J",
+    "\u0663",
+    "1_0",
+    "9" * 5000,
+    "x" * 5000,
+]
+NUMBERS = [0, -1, 1, 65535, 65536, 1 << 31, 1 << 63, 10**30, 10**400, True, 0.5, 1e300, float("inf"), float("nan")]
+HOSTILE: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.sampled_from(NUMBERS), st.integers(), st.sampled_from([*TEXTS, DEEP]), st.text(max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["id", "x"]), inner)),
+    max_leaves=6,
+)
+
+
+def bent(sample: Any) -> st.SearchStrategy[bytes]:
+    """A sound JSON document of which some values are others, or are missing, and some numbers or nests have no end."""
+    change = st.tuples(st.lists(st.integers(0, 30), max_size=4), st.booleans(), HOSTILE)
+    made = st.tuples(st.lists(change, max_size=3), st.integers(1, 1100)).map(lambda one: _bent(sample, *one))
+    return st.one_of(made, made, made, damaged(json.dumps(sample).encode()))
+
+
+def _bent(sample: Any, changes: list[tuple[list[int], bool, Any]], depth: int) -> bytes:
+    document = json.loads(json.dumps(sample))
+    for way, gone, value in changes:
+        document = _changed(document, way, gone, value)
+    return dumped(document, depth)
+
+
+def _changed(document: Any, way: list[int], gone: bool, value: Any) -> Any:
+    if not way or not isinstance(document, list | dict) or not document:
+        return value
+    keys = list(document) if isinstance(document, dict) else list(range(len(document)))
+    key = keys[way[0] % len(keys)]
+    if gone and len(way) == 1:
+        del document[key]
+    else:
+        document[key] = _changed(document[key], way[1:], gone, value)
+    return document
+
+
+def dumped(document: Any, depth: int = 100) -> bytes:
+    """The document as JSON; DEEP in it stands for a list in a list and so on."""
+    return json.dumps(document).encode().replace(f'"{DEEP}"'.encode(), b"[" * depth + b"]" * depth)

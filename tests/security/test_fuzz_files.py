@@ -1,0 +1,355 @@
+"""What b2d keeps on disk may be damaged, or be another's work: it counts as absent, or as broken, in a sentence."""
+
+import io
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+from hypothesis import strategies as st
+from pysequoia import SignatureMode, Tsk, sign
+
+from b2d import __main__ as fast
+from b2d import (
+    companion,
+    config,
+    docker_variables,
+    images,
+    keys,
+    login_text,
+    originals,
+    spec_json,
+    ssh_connection,
+    toml_text,
+)
+from b2d.docker_context import DockerContext
+from b2d.drivers import qemu_folders, virtualbox_state
+from b2d.drivers.qemu_process import QemuProcess
+from b2d.drivers.qemu_state import SavedState
+from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.formats import suites
+from b2d.formats.squashfs import write_uncompressed
+from b2d.formats.squashfs_tables import SquashfsError
+from b2d.identity import MOST, is_alive
+from b2d.image import freshness, manifest, signature, squashfs
+from b2d.image.freshness import Freshness
+from b2d.image.tree import Tree, file, link
+from b2d.image.tree import folder as a_folder
+from b2d.layout import Home, MachinePaths
+from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
+from b2d.store import MachineStore, RunningFacts
+from tests import old_machines, sshd
+from tests.fakes import FakeReporter, a_spec
+from tests.kernels import a_b2d_iso
+from tests.security.fuzzing import SHARE_S, bent, damaged, fuzz
+
+pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
+
+NAME = "boot2docker-vm"
+
+
+def check_spec(spec: MachineSpec) -> None:
+    """It can be used: no path of it leads a call astray, no number is one that nothing can have."""
+    assert 0 < spec.ssh_port < 65536 and 0 < spec.docker_port < 65536 and 0 <= spec.engine_port < 65536
+    assert 0 < spec.memory_mib <= 1 << 22 and 0 <= spec.disk_mib <= 1 << 31
+    assert re.fullmatch("[0-9a-f]{64}|", spec.image) and re.fullmatch(r"127\.[\d.]+|", spec.address)
+    for text in (spec.source, spec.driver, *spec.folders, *spec.share):
+        os.fsencode(text)
+        assert "\0" not in text
+    with suppress(B2dError):
+        qemu_folders.missing(spec.folders, lambda _: "")
+        qemu_folders.resolved(spec)
+
+
+def test_a_machine_s_description(tmp_path: Path) -> None:
+    spec = {field: getattr(a_spec(NAME), field) for field in MachineSpec.__dataclass_fields__}
+    spec |= {"schema": 1, "image": "a" * 64, "folders": ["/data", "/src:ro"], "share": ["~/*"], "previous": "b" * 64}
+
+    def check(content: bytes) -> None:
+        with suppress(B2dError):
+            check_spec(spec_json.parse(tmp_path / "machine.json", NAME, content))
+
+    fuzz(bent(spec), check)
+
+
+def test_what_up_found_out(tmp_path: Path) -> None:
+    store = MachineStore(Home(tmp_path))
+    folder = store.home.machine(NAME).folder
+    folder.mkdir(parents=True)
+    process = ProcessIdentity(os.getpid(), "12345", "x-y")
+    facts = RunningFacts("127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376", "/x"), process, 2377)
+    store.write_env(NAME, facts)
+    path = store.home.machine(NAME).env
+    sample = path.read_bytes()
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        told = fast._facts(str(folder))
+        assert told is None or fast._runs(told) in (True, False)
+        found = store.read_env(NAME)
+        if found is None:
+            return
+        assert 0 < found.ssh_port < 65536 and 0 < found.docker_port < 65536 and 0 <= found.engine_port < 65536
+        if found.process is not None:
+            assert 0 < found.process.pid < MOST
+            assert is_alive(found.process) in (True, False)
+
+    fuzz(damaged(sample), check)
+
+
+def test_what_is_noted_of_processes(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    one = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
+    endpoint = {"address": "127.0.59.103", "ssh_port": 2022, "docker_port": 2376}
+    launch: dict[str, Any] = {
+        "endpoint": endpoint,
+        "hardware": ["-m", "1024M"],
+        "image": "a" * 64,
+        "process": one,
+        "loader": one,
+    }
+    launch |= {"missing": [1], "servers": [one, None], "disk": 5}
+    saved = {"qemu": "8.2", "hardware": ["-m", "1024M"], "image": "a" * 64}
+
+    def check(made: tuple[bytes, bytes, bytes, bytes]) -> None:
+        paths.qemu_record.write_bytes(made[0])
+        paths.qemu_saved.write_bytes(made[1])
+        paths.companion.write_bytes(made[2])
+        paths.qemu_pid.write_bytes(made[3])
+        found = QemuProcess(paths).launch()
+        if found is not None:
+            assert 0 < found.endpoint.ssh_port < 65536 and 0 < found.endpoint.docker_port < 65536
+            assert isinstance(found.endpoint.address, str) and isinstance(found.image, str)
+            assert all(isinstance(word, str) for word in found.hardware)
+            assert all(type(number) is int for number in (*found.missing, found.disk))
+        QemuProcess(paths).find()
+        QemuProcess(paths).abandoned()
+        kept = SavedState(paths).dependencies()
+        assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
+        companion._recorded(paths)
+
+    pid = damaged(b"%d\n" % os.getpid())
+    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid), check)
+
+
+def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
+    paths = Home(tmp_path).image("a" * 64)
+    paths.folder.mkdir(parents=True)
+    part = {"sha256": "b" * 64, "size": 5}
+    suite = {"name": "trixie", "date": "2026-01-01T00:00:00Z", "state": "current"}
+    facts: dict[str, Any] = {
+        "format": 2,
+        "version": "1",
+        "size": 5,
+        "sources": {"debian": 1.5, "/x.iso": 2},
+        "arguments": "quiet",
+    }
+    facts |= {"kernel": part, "initrd": part, "stored": part, "root": {"offset": 2048, "size": 5}, "suites": [suite]}
+    kept = images.Images(Home(tmp_path))
+
+    def check(made: tuple[bytes, bytes]) -> None:
+        paths.facts.write_bytes(made[0])
+        paths.checked.write_bytes(made[1])
+        assert isinstance(images._read_stamps(paths), dict)
+        for one in kept.all():
+            assert one.root is None or (type(one.root.offset) is int and type(one.root.size) is int)
+            assert one.root is None or min(one.root.offset, one.root.size) >= 0
+            assert (one.date, one.lacks, one.size >= 0, kept.spare([]))[2]
+            with suppress(B2dError):
+                kept.verify(one)
+
+    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check)
+
+
+def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = {"name": "trixie", "date": "2026-01-01T00:00:00Z", "state": "current"}
+    packages = [{"name": "linux-image-6.12-amd64", "version": "6.12-1"}, {"name": "x", "version": "1:2~a-3"}]
+    said = [b""]
+    for module in (suites, manifest):
+        monkeypatch.setattr(module, "read_file", lambda *_: said[0])
+
+    def check(content: bytes) -> None:
+        said[0] = content
+        assert len(suites.of_iso(tmp_path)) <= suites.MOST_SUITES
+        found = manifest.versions(tmp_path, "trixie")
+        with suppress(DownloadFailed):
+            Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
+
+    fuzz(bent({"format": 1, "suites": [suite], "packages": packages}), check)
+
+
+def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
+    path, iso = tmp_path / "x.iso", a_b2d_iso()
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        suites.of_iso(path)
+        manifest.versions(path, "trixie")
+
+    fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
+
+
+def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
+    path = tmp_path / "suites.json"
+    dates = {"trixie": "2026-01-01T00:00:00+00:00", "x": "2026-01-01", "y": "0001-01-01T00:00:00+14:00"}
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with suppress(DownloadFailed):
+            seen = freshness.read_dates(path)
+            for suite in seen:
+                Freshness(seen, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
+                with suppress(DownloadFailed):
+                    Freshness(seen).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
+
+    fuzz(bent({"format": 1, "suites": dates}), check)
+
+
+def test_an_index_that_somebody_signed(tmp_path: Path) -> None:
+    key = Tsk.generate("a <a@example.com>")
+    trusted = tmp_path / "key.pgp"
+    trusted.write_bytes(bytes(key.extract_certificate()))
+    text = b"Origin: Debian\nCodename: trixie\n" + b"SHA256:\n " + b"a" * 64 + b" 12 main/Packages.xz\n"
+    signed = sign(key.signer(), text, mode=SignatureMode.CLEAR)
+
+    def check(content: bytes) -> None:
+        with suppress(DownloadFailed):
+            assert signature.verify(content, [trusted], "http://127.0.0.1").rstrip() == text.rstrip()
+
+    fuzz(damaged(signed, hot=((0, len(signed)), (len(signed) - 300, len(signed)))), check)
+
+
+def a_squashfs(folder: Path) -> bytes:
+    tree = Tree()
+    tree.put("usr/bin/sudo", file(b"the same words again\n" * 30_000, 0o4755))
+    for number in range(40):
+        tree.put(f"etc/file{number}", file(b"%d" % number * 50, 0o600))
+    tree.put("home/docker", a_folder(0o750))
+    tree.put("bin", link("usr/bin"))
+    squashfs.pack(tree, 1_700_000_000, folder / "packed")
+    return (folder / "packed").read_bytes()
+
+
+def test_a_root_that_is_written_anew(tmp_path: Path) -> None:
+    packed = a_squashfs(tmp_path)
+    plain = io.BytesIO()
+    write_uncompressed(io.BytesIO(packed), 0, len(packed), plain)
+    whole = plain.getvalue()
+    tables = tuple(int.from_bytes(whole[at : at + 8], "little") for at in range(48, 96, 8))
+    inside = tuple((place, min(place + 3000, len(whole))) for place in tables if place < len(whole))
+
+    def check(content: bytes) -> None:
+        written = io.BytesIO()
+        with suppress(SquashfsError):
+            write_uncompressed(io.BytesIO(content), 0, len(content), written)
+        assert len(written.getvalue()) <= 64 << 20
+
+    fuzz(damaged(whole, hot=((0, 96), *inside)), check)
+    fuzz(damaged(packed, hot=((0, 96), (len(packed) - 4000, len(packed)))), check)
+
+
+def test_a_file_of_settings() -> None:
+    sample = (
+        b'memory = 2048\ncpus = 2\nshare = ["~/*", "/data:ro"]\nimage = "debian"\ntls = true\n# vm\nvm = "box"\n'
+        b'address = "127.0.59.103"\nno_proxy = """\nmemory = 1\n"""\nhttp_proxy = "http://u:p@h:1/"\n'
+    )
+    huge = b"memory = 0x" + b"F" * 5000 + b"\n"
+    nested = b"memory" + b".a" * 3000 + b" = 1\n"
+
+    def check(content: bytes) -> None:
+        text = content.decode(errors="replace")
+        with suppress(ConfigError):
+            for one in config.of_text("config.toml", text):
+                with suppress(ConfigError):
+                    config.value(one)
+        with suppress(ConfigError):
+            config._table("config.toml", text)
+            toml_text.without(toml_text.with_value(text, "cpus", 3), "memory")
+
+    known = [huge, nested, b"vm = [" + huge[9:] + b"]", b'x = """\n' + b"memory = 1\n" * 50_000 + b'"""\nmemory = -1\n']
+    fuzz(st.one_of(damaged(sample), damaged(sample + huge, sample + nested)), check, known)
+
+
+def test_keys_and_known_hosts(tmp_path: Path) -> None:
+    paths = sshd.machine(tmp_path)
+    known, host, own = (path.read_bytes() for path in (paths.known_hosts, paths.host_key, paths.ssh_key))
+    more = b"@revoked * " + known.split(b" ", 1)[1] + b"|1|AAAA|AAAA= ssh-rsa AAAA\nx ecdsa-sha2-nistp256 AAAAE2Vj\n"
+    key = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
+
+    def check(made: tuple[bytes, bytes, bytes]) -> None:
+        paths.known_hosts.write_bytes(made[0])
+        paths.host_key.write_bytes(made[1])
+        paths.ssh_key.write_bytes(made[2])
+        with suppress(B2dError):
+            ssh_connection._read_hosts(paths.known_hosts).check(keys.alias(paths), key)
+        for use in (keys.ensure_known, keys.ensure_client, ssh_connection._key):
+            with suppress(B2dError):
+                use(paths)
+
+    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check)
+
+
+def test_what_starts_a_machine_at_login() -> None:
+    words = ["python", "-m", "b2d", "up"]
+    plist = login_text.plist("b2d.box", "b2d: /home/x", words, {"PATH": "/bin"})
+    unit = login_text.unit("b2d: /home/x", words, words, {"PATH": "/bin"})
+    import plistlib
+
+    binary = plistlib.dumps({"B2DMachine": "x", "a": [[[[1, b"x"]]], {"b": 2.5}]}, fmt=plistlib.FMT_BINARY)
+
+    def check(content: bytes) -> None:
+        assert isinstance(login_text.plist_mark(content), str)
+        assert isinstance(login_text.unit_mark(content), str)
+
+    known = [b"<plist><key>a</key></plist>", b"<plist>" + b"<array>" * 50_000, b"<plist><array>" * 2000]
+    fuzz(damaged(plist, unit, binary), check, known)
+
+
+def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
+    meta = {"Name": "box", "Metadata": {"Description": "b2d"}, "Endpoints": {"docker": {"Host": "tcp://x"}}}
+    context = DockerContext(MachinePaths(tmp_path / "box"), {"DOCKER_CONFIG": str(tmp_path)})
+    folder = context._store / "meta" / context._digest
+    folder.mkdir(parents=True)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "disk.vmdk").touch()
+
+    def check(made: tuple[bytes, bytes]) -> None:
+        (folder / "meta.json").write_bytes(made[0])
+        context._kept()
+        (tmp_path / "m" / "config.json").write_bytes(made[1])
+        with suppress(B2dError):
+            found = originals.of_folder(tmp_path / "m")
+            assert 0 <= found.cpus <= 1024 and 0 <= found.memory_mib <= 1 << 24
+
+    fuzz(st.tuples(bent(meta), bent({"Driver": {"Memory": 1024, "CPU": 1}})), check)
+
+
+def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
+    settings, log = tmp_path / "x.vbox", tmp_path / "VBox.log"
+    sample = old_machines.settings("box", "x.vmdk").encode()
+    said = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
+
+    def check(made: tuple[bytes, bytes]) -> None:
+        settings.write_bytes(made[0])
+        log.write_bytes(made[1])
+        assert virtualbox_state.of_file(settings)
+        assert isinstance(virtualbox_state.last_error(log), str)
+
+    long = [(b"<Machine " * 400_000, b"aText={" * 500_000)]
+    fuzz(st.tuples(damaged(sample), damaged(said * 2)), check, long)
+
+
+def test_what_shellinit_remembers() -> None:
+    sample = "tcp://127.0.59.103:2376,unix:///x%2Cy,,,127.0.59.103"
+
+    def check(content: bytes) -> None:
+        text = content.decode("utf-8", "surrogateescape").replace("\0", "")
+        environ = {"B2D_BEFORE": text, "DOCKER_HOST": "tcp://127.0.59.103:2376", "no_proxy": "a,127.0.59.103"}
+        docker_variables.undoing(environ)
+        docker_variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
+
+    fuzz(damaged(sample.encode()), check)

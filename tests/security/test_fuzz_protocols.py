@@ -1,0 +1,345 @@
+"""Who answers b2d, or asks its agent, may say anything: what reads it raises its own error, and ends soon."""
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from b2d import releases, sockets, ssh_connection
+from b2d.boot import RUNS, await_docker
+from b2d.disk import Disk
+from b2d.docker_api import DockerApi, DockerSilent
+from b2d.drivers import line, qemu_folders, qemu_forwards
+from b2d.drivers.qmp import Qmp
+from b2d.errors import B2dError, DownloadFailed
+from b2d.host_agent.http_guard import HEAD_LIMIT, OF_BROWSERS, HttpGuard, RefusedRequestError
+from b2d.layout import Home, MachinePaths
+from b2d.model import CommandResult, Endpoint, Forward, MachineState
+from b2d.readiness import stages, troubles
+from b2d.store import MachineStore
+from b2d.wire import Tls
+from tests import sshd
+from tests.fakes import FakeReporter
+from tests.security.fuzzing import HOSTILE, SHARE_S, bent, damaged, dumped, fuzz
+from tests.test_readiness import server
+
+pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 0}, "package": "Debian"}}}
+FORWARDS = "TCP[HOST_FORWARD]  13  127.0.59.103 2376  10.0.2.15 2376 0 0\r\nTCP[ESTABLISHED] 14 127.0.0.1 80 x 1 2\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@contextmanager
+def speaking(path: Path, script: Callable[[], list[bytes]]) -> Iterator[None]:
+    """Somebody at a socket who says one piece at once, one for each line that is heard, and hangs up."""
+    with sockets.listen(path) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    for number, piece in enumerate(script()):
+                        connection.sendall(_with_names(piece, _heard(connection) if number else b""))
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _heard(connection: socket.socket) -> bytes:
+    """What is asked; nothing where the other side waits for more."""
+    connection.settimeout(0.02)
+    try:
+        return connection.recv(65536)
+    except TimeoutError:
+        return b""
+
+
+def _with_names(piece: bytes, asked: bytes) -> bytes:
+    """The piece with what the question called itself, and the job that it began."""
+    number, job = re.search(rb'"id": (\d+)', asked), re.search(rb'"b2d-[\w-]+"', asked)
+    piece = piece.replace(b'"@id@"', number[1] if number else b"0")
+    return re.sub(rb'"@job@"', job[0] if job else b'"@job@"', piece)
+
+
+def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
+    path, script = tmp_path / "qmp.sock", [b""]
+    listed = [{"id": "@job@", "status": "concluded", "type": "x"}]
+    told = st.one_of(
+        HOSTILE,
+        st.sampled_from([FORWARDS, FORWARDS.replace("2376", "9" * 5000), FORWARDS.replace("2376", "\u0663")]),
+        st.fixed_dictionaries({"status": HOSTILE}),
+        st.fixed_dictionaries({"blocked-reasons": st.one_of(HOSTILE, st.lists(HOSTILE))}),
+        st.lists(st.fixed_dictionaries({"id": st.just("@job@")}, optional={"status": HOSTILE, "error": HOSTILE})),
+    )
+    sound = st.sampled_from([{}, {"status": "running"}, listed, FORWARDS])
+    answer = st.one_of(
+        st.builds(lambda value: dumped({"return": value, "id": "@id@"}) + b"\n", st.one_of(told, told, sound)),
+        st.builds(lambda value: dumped({"error": value, "id": "@id@"}) + b"\n", HOSTILE),
+        st.builds(lambda value: dumped(value) + b"\n", HOSTILE),
+        st.binary(max_size=20),
+    )
+    greeting = st.one_of(st.just(dumped(GREETING)), st.just(dumped(GREETING)), bent(GREETING)).map(
+        lambda one: one + b"\n"
+    )
+    agreed = st.just(dumped({"return": {}, "id": "@id@"}) + b"\n")
+
+    def job(qmp: Qmp) -> None:
+        qmp.run_job("snapshot-save", 0.1, tag="x")
+
+    uses: list[Callable[[], object]] = [
+        lambda: _with(path, qemu_folders.mounted),
+        lambda: _with(path, job),
+        lambda: qemu_forwards.listed(path),
+        lambda: qemu_forwards.add(path, Forward("tcp", "127.0.0.1", 80)),
+    ]
+
+    def check(said: list[bytes]) -> None:
+        script[:] = said
+        for use in uses:
+            with suppress(B2dError):
+                found = use()
+                assert found is None or isinstance(found, int) or all(0 < one.port < 65536 for one in found)  # type: ignore[attr-defined]
+
+    with speaking(path, lambda: list(script)):
+        fuzz(st.tuples(greeting, agreed, answer, answer, answer).map(list), check)
+
+
+def _with(path: Path, use: Callable[[Qmp], object]) -> object:
+    with Qmp(path) as qmp:
+        return use(qmp)
+
+
+def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
+    paths, said = MachinePaths(tmp_path), [b""]
+    samples = [
+        b"held container web a b\nheld program 12 sh -c x\nfolders let-go\n",
+        b"without /data\nfolders have\n",
+        b"noise\r\nmoved\n",
+    ]
+
+    def check(content: bytes) -> None:
+        said[0] = content
+        with suppress(B2dError):
+            qemu_folders.take(paths, "box")
+        with suppress(B2dError):
+            qemu_folders.give(paths, ["/data", "/more"], [1])
+        with suppress(B2dError):
+            line.move_clock(paths.line_socket, 5)
+
+    with speaking(paths.line_socket, lambda: [b"", said[0], b""]):
+        fuzz(damaged(*samples), check)
+
+
+class Chatty:
+    """A machine of which only the console is known."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def state(self) -> MachineState:
+        return MachineState.RUNNING
+
+    def console(self) -> str:
+        return self.said
+
+
+def test_what_a_guest_writes_on_its_console_while_it_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = b"[ 0.1] noise\r\nb2d: 2.50 kernel\r\nb2d: 3.10 root\nb2d: warn no disk\nb2d: nan docker\nb2d: inf ready\n"
+    sample += b"b2d: fail\n"
+    driver: Any = Chatty()
+
+    def check(made: tuple[bytes, int]) -> None:
+        driver.said = made[0].decode(errors="replace") * made[1]
+        reporter = FakeReporter()
+        with suppress(B2dError):
+            await_docker("box", driver, lambda _: None, reporter, 0.01, RUNS)
+        assert len(reporter.texts("warn")) < 100
+        assert all(abs(one.uptime_s) < 1e12 for one in stages(driver.said))
+        troubles(driver.said)
+
+    known = [(b"b2d: x\n", 500_000), (b"".join(b"b2d: warn %d\n" % number for number in range(200_000)), 1)]
+    fuzz(st.tuples(damaged(sample), st.sampled_from([1, 2, 1000])), check, known)
+
+
+REQUESTS = [
+    b"POST /v1.45/containers/create?name=x HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nContent-Length: 4\r\n\r\nbody"
+    b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /build HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n"
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"POST /exec/1/start HTTP/1.1\r\nHost: localhost\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n\0raw bytes\r\n\r\n",
+    b"GET /info HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n",
+    b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+]
+
+
+def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What the guard sends on of these, and whether it refused the rest."""
+    guard, passed = HttpGuard(("127.0.59.103", "localhost")), b""
+    for piece in pieces:
+        try:
+            passed += guard.check(piece)
+        except RefusedRequestError:
+            return passed, True
+        assert len(guard._gathered) <= HEAD_LIMIT
+    return passed, False
+
+
+def test_requests_on_their_way_to_docker() -> None:
+    words = re.compile(rb"\r\n(?i:" + b"|".join(word.encode() for word in OF_BROWSERS) + rb")[ \t]*:")
+
+    def check(made: tuple[bytes, int]) -> None:
+        content, step = made
+        pieces = [content[at : at + step] for at in range(0, len(content), step)]
+        passed, refused = guarded(pieces)
+        assert content.startswith(passed)
+        at_once, refused_at_once = guarded([content])
+        assert refused_at_once == refused
+        assert refused or at_once == passed
+        first = passed.partition(b"\r\n\r\n")[0]
+        assert words.search(first) is None
+        assert not first or re.search(rb"(?i)\r\nhost:[ \t]*(127\.0\.59\.103|localhost)(:\d+)?[ \t]*(\r\n|$)", first)
+
+    fuzz(st.tuples(damaged(*REQUESTS), st.integers(1, 50)), check)
+
+
+def test_what_comes_where_docker_s_tls_should() -> None:
+    hello = b"\x16\x03\x03\0\x31\x02\0\0\x2d\x03\x03" + bytes(32) + b"\0\x13\x01\0\0\5\0\x2b\0\2\3\4"
+    alert = b"\x15\x03\x03\0\2\2\x28"
+
+    def check(content: bytes) -> None:
+        wire = Tls(ssl.create_default_context(), "127.0.0.1")
+        with suppress(OSError):
+            assert wire.tell(b"GET / HTTP/1.1\r\n\r\n")
+            assert wire.hear(content).meant == b""
+            wire.hear(b"")
+            wire.end()
+
+    fuzz(damaged(hello, alert, hello + alert, b"HTTP/1.1 400 Bad Request\r\n\r\n"), check)
+
+
+def test_what_docker_tells_of_its_containers() -> None:
+    event = b'{"Type":"container","Action":"start","Actor":{"ID":"x","Attributes":{"name":"web"}}}\n'
+    samples = [STREAM + b"%x\r\n" % len(event) + event + b"\r\n" + tail for tail in (b"", b"0\r\n\r\n")]
+    samples.append(b"HTTP/1.1 200 OK\r\n\r\n" + event * 3)
+    said = [b""]
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(said[0])
+        connection.close()
+
+    with server(answer) as port:
+
+        def check(content: bytes) -> None:
+            said[0] = content
+            with suppress(DockerSilent):
+                for number, _ in enumerate(DockerApi("127.0.0.1", port, None).changes(2)):
+                    assert number < 5000
+
+        fuzz(damaged(*samples), check)
+
+
+def recorded(at: sshd.Sshd, paths: MachinePaths) -> bytes:
+    """What a real server says until both speak in cipher."""
+    heard = b""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def carry() -> None:
+            nonlocal heard
+            client, _ = listening.accept()
+            with client, socket.create_connection(("127.0.0.1", at.port)) as engine:
+
+                def back() -> None:
+                    with suppress(OSError):
+                        while piece := client.recv(65536):
+                            engine.sendall(piece)
+                        engine.shutdown(socket.SHUT_RDWR)
+
+                threading.Thread(target=back, daemon=True).start()
+                with suppress(OSError):
+                    while piece := engine.recv(65536):
+                        heard += piece
+                        client.sendall(piece)
+
+        thread = threading.Thread(target=carry, daemon=True)
+        thread.start()
+        endpoint = Endpoint("127.0.0.1", listening.getsockname()[1], 0)
+        ssh_connection.connect(endpoint, paths).close()
+        thread.join(10)
+    return heard
+
+
+def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, said = sshd.machine(tmp_path), [b""]
+    with sshd.guest_of(paths).running() as real:
+        whole = recorded(real, paths)
+    monkeypatch.setattr(ssh_connection, "PATIENCE_S", 0.0)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(said[0])
+        connection.shutdown(socket.SHUT_WR)
+        connection.close()
+
+    with server(answer) as port:
+
+        def check(content: bytes) -> None:
+            said[0] = content
+            with suppress(B2dError):
+                ssh_connection.connect(Endpoint("127.0.0.1", port, 0), paths).close()
+
+        begin = whole.index(b"\n") + 1
+        known = [b"\xff\n", whole[:begin] + b"\x7f\xff\xff\xfc" + bytes(100), whole[:begin] + b"\xff\xff\xff\xfc"]
+        fuzz(
+            damaged(whole, hot=((0, 30), (begin, begin + 60), (begin, len(whole)), (len(whole) - 500, len(whole)))),
+            check,
+            known,
+        )
+
+
+def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:
+    sample = b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 19475088 123456 18342512 1% /mnt\n"
+
+    class Guest:
+        said = b""
+
+        def run(self, command: str, timeout_s: float) -> CommandResult:
+            return CommandResult(0, self.said, b"")
+
+    guest: Any = Guest()
+    disk = Disk("box", MachineStore(Home(tmp_path)), lambda _: guest, lambda: guest, FakeReporter())
+
+    def check(content: bytes) -> None:
+        guest.said = content
+        found = disk._files()
+        assert found is None or min(found.size, found.used, found.free) >= 0
+
+    fuzz(damaged(sample), check)
+
+
+def test_what_a_releases_api_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://127.0.0.1/x/boot2docker.iso"
+    asset = {"name": "boot2docker.iso", "browser_download_url": url, "digest": "sha256:" + "a" * 64}
+    release = {"tag_name": "v19.03.12", "assets": [asset], "body": "b" * 64 + "  boot2docker.iso", "draft": False}
+    said = [b""]
+    monkeypatch.setattr("b2d.answers.ask", lambda *_: said[0])
+
+    def check(content: bytes) -> None:
+        said[0] = content
+        with suppress(DownloadFailed):
+            found = releases.newest_release(tmp_path, "https://127.0.0.1/")
+            assert found.url.lower().startswith("https:")
+            assert re.fullmatch("[0-9a-f]{64}|", found.sha256)
+
+    fuzz(st.one_of(bent([release, release]), bent(release)), check)
