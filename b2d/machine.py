@@ -239,27 +239,21 @@ class Machine:
 
     def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
-        from b2d.preparation import (
-            access_of,
-            credentials,
-            free_ports,
-            network,
-            newest_hardware,
-            newest_image,
-            shared_folders,
-        )
+        from b2d import preparation
 
         self._store.remove_env(self.name)
         if state == MachineState.PAUSED:
             return spec
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
-            wanted = newest_hardware(newest_image(wanted, self._parts.images(), self._reporter))
-        wanted = shared_folders(wanted, self._store.home.root, state, self._reporter)
-        wanted = free_ports(wanted, self._store.neighbours(self.name), self._reporter)
-        told = network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
-        access = self._parts.access if state != MachineState.SAVED else access_of(self.paths, self._parts.access)
-        credentials(wanted, self.paths, access, told)
+            wanted = preparation.newest_hardware(preparation.newest_image(wanted, self._parts.images(), self._reporter))
+        wanted = preparation.shared_folders(wanted, self._store.home.root, state, self._reporter)
+        wanted = preparation.free_ports(wanted, self._store.neighbours(self.name), self._reporter)
+        told = preparation.network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
+        access = self._parts.access
+        if state == MachineState.SAVED:  # it goes on with what it was saved with
+            access = preparation.access_of(self.paths, access)
+        preparation.credentials(wanted, self.paths, access, told)
         if wanted != spec:
             self._store.write(wanted)
         return wanted

@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from b2d import certs
 from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.identity import identify
 from b2d.layout import Home
@@ -204,6 +206,7 @@ def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home:
     home.machine("boot2docker-vm").disk_qcow2.touch()
     assert status() == ("stopped\n", 4, "")
     boot(home)
+    certs.ensure(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))  # for its agent to serve it
     assert status() == ("running\n", 0, "")
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,46 +17,7 @@ from b2d.published import Place
 from b2d.store import MachineStore
 from tests.fakes import a_spec
 from tests.iso_servers import says, serving
-
-EVIL = "\x1b[2J\x1b]0;title\x07a\r\nb2d: done\n\x9b31mc\x7f\u202egpj\u2066\u2028d\tz" + "\N{PILE OF POO}" * 3
-LONG = EVIL + "x" * 100_000
-OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi), surrogates, line and paragraph separators
-
-Show = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    home = Home(tmp_path / "home")
-    home.machines.mkdir(parents=True, mode=0o700)
-    monkeypatch.setenv("B2D_HOME", str(home.root))
-    monkeypatch.setenv("B2D_DRIVER", "qemu")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "*")
-    return home
-
-
-@pytest.fixture
-def show(home: Home, capsys: pytest.CaptureFixture[str]) -> Show:
-    """Run a verb in this process; its exit code, what is on stdout and on stderr, neither of which moves anything."""
-
-    def shown(*arguments: str) -> tuple[int, str, str]:
-        code = tree._run(list(arguments))
-        out, err = capsys.readouterr()
-        for text in (out, err):
-            obeyed = {char for char in text if unicodedata.category(char) in OBEYED} - {"\n", "\t"}
-            forged = any(line.startswith("b2d: done") for line in text.splitlines())
-            assert (obeyed, forged) == (set(), False)
-        return code, out, err
-
-    return shown
-
-
-def raising(error: Exception) -> Callable[..., object]:
-    def fail(*_arguments: object, **_more: object) -> object:
-        raise error
-
-    return fail
+from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
 
 
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])

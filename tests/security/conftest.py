@@ -1,0 +1,37 @@
+"""What tests of hostile text share: a home, and commands run in this process whose output is looked at."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from b2d.cli import tree
+from b2d.layout import Home
+from tests.security.hostile import OBEYED, Show
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    home = Home(tmp_path / "home")
+    home.machines.mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("B2D_HOME", str(home.root))
+    monkeypatch.setenv("B2D_DRIVER", "qemu")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    return home
+
+
+@pytest.fixture
+def show(home: Home, capsys: pytest.CaptureFixture[str]) -> Show:
+    """Run a verb in this process; its exit code, what is on stdout and on stderr, neither of which moves anything."""
+
+    def shown(*arguments: str) -> tuple[int, str, str]:
+        code = tree._run(list(arguments))
+        out, err = capsys.readouterr()
+        for text in (out, err):
+            obeyed = {char for char in text if unicodedata.category(char) in OBEYED} - {"\n", "\t"}
+            forged = any(line.startswith("b2d: done") for line in text.splitlines())
+            assert (obeyed, forged) == (set(), False)
+        return code, out, err
+
+    return shown

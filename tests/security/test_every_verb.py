@@ -1,0 +1,240 @@
+"""Every verb of the command line is fed hostile text by all that it asks, and its output moves no terminal (case M8).
+
+The verbs are those of the command tree itself: one that is added, and is not here, fails.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from b2d import config
+from b2d.cli import tree
+from b2d.copying import Copied
+from b2d.doctor.finding import doubtful
+from b2d.errors import B2dError
+from b2d.exposure import Exposure, Weight
+from b2d.host_agent.report import Refusal
+from b2d.iso9660 import Volume
+from b2d.layout import Home
+from b2d.machine import Machine
+from b2d.model import CommandResult, Image, MachineSpec, Snapshot
+from b2d.originals import Original
+from b2d.ports import Reporter
+from b2d.published import Place
+from b2d.store import MachineStore
+from b2d.upgrade import Outcome
+from tests.boxes import Box
+from tests.fakes import a_spec
+from tests.security.hostile import EVIL, LONG, SHOWN, Show, raising
+from tests.test_api import BoxApp
+
+MODES = [(), ("-v",), ("--json",), ("-q",)]
+# verb: what is typed, one after the other, in a home whose machine is on at first
+TYPED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "up": (("up",), ("stop",)),
+    "stop": (("stop",),),
+    "save": (("save",),),
+    "status": (("status",),),
+    "ssh": (("ssh", "true"), ("ssh",)),
+    "run": (("run", "--", EVIL),),
+    "cp": (("cp", ":/x", "."), ("cp", EVIL, ":/x")),
+    "shellinit": (("shellinit",), ("shellinit", "--shell", EVIL)),
+    "ip": (("ip",),),
+    "ports": (("ports",),),
+    "init": (("delete", "--yes"), ("init",)),
+    "restart": (("restart",),),
+    "reset": (("reset",),),
+    "poweroff": (("poweroff",),),
+    "delete": (("delete",), ("delete", "--yes")),
+    "set": (("set", f"share=/{EVIL}"), ("set", f"{EVIL}=1"), ("set", f"memory={EVIL}"), ("set", "memory=700")),
+    "disk compact": (("disk", "compact"),),
+    "disk grow": (("disk", "grow", EVIL), ("disk", "grow", "700")),
+    "disk show": (("disk", "show"),),
+    "snapshot create": (("snapshot", "create", "x"),),
+    "snapshot delete": (("snapshot", "delete", "x"),),
+    "snapshot list": (("snapshot", "list"),),
+    "snapshot restore": (("snapshot", "restore", "x", "--yes"),),
+    "upgrade": (("upgrade", "--yes"),),
+    "rollback": (("rollback", "--yes"),),
+    "info": (("info",),),
+    "logs": (("logs",), ("logs", "--docker"), ("logs", "--hypervisor"), ("logs", "--b2d")),
+    "screenshot": (("screenshot", EVIL),),
+    "context": (("context",), ("context", "--use")),
+    "ssh-config": (("ssh-config",), ("ssh-config", "--host", EVIL)),
+    "autostart": (("autostart", "enable"), ("autostart", "disable"), ("autostart",)),
+    "list": (("list",),),
+    "import": (("import",), ("import", EVIL), ("import", EVIL, "--vm", "box")),
+    "download": (("download",), ("download", "debian")),
+    "iso build": (("iso", "build"),),
+    "iso list": (("iso", "list"),),
+    "config edit": (("config", "edit"),),
+    "config get": (("config", "get"), ("config", "get", EVIL)),
+    "config path": (("config", "path"),),
+    "config set": (("config", "set", f"image={EVIL}"), ("config", "set", f"{EVIL}=1"), ("config", "set", "memory=700")),
+    "config unset": (("config", "unset", EVIL), ("config", "unset", "memory")),
+    "doctor": (("doctor",), ("doctor", "--fix")),
+    "support": (("support",),),
+    "completion": (("completion", "bash", "--", EVIL, "--vm", ""), ("completion", EVIL)),
+    "version": (("version", EVIL), ("version",)),
+}
+# what these say is numbers and b2d's own words: nothing foreign is in it unless they fail
+OWN_WORDS = {"ip", "config path", "save", "poweroff", "disk show"}
+
+
+def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every command of the tree that does something, by what is typed."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from verbs(found, (*path, name))
+
+
+VERBS = sorted(verbs(tree._group()))
+
+
+def test_the_verbs_here_are_those_of_the_command_tree() -> None:
+    assert sorted(TYPED) == VERBS
+    assert set(tree.ALIASES.values()) <= {verb.partition(" ")[0] for verb in VERBS}
+
+
+@dataclass(frozen=True)
+class HostileApp(BoxApp):
+    """A home in which all that b2d is told by others is hostile."""
+
+    def machine(self, name: str = "") -> Machine:
+        return Machine(name or "box", replace(self.box.machine()._parts, reporter=self.reporter))
+
+    def exposures(self, spec: MachineSpec, *, booted: bool) -> list[Exposure]:
+        return [Exposure(EVIL, weight, EVIL) for weight in Weight]
+
+    def check_network(self) -> None:
+        self.reporter.warn(EVIL)
+
+
+class Login:
+    """What starts a machine at login, of a system that is hostile."""
+
+    where = EVIL
+
+    def put(self) -> bool:
+        return True
+
+    def remove(self) -> bool:
+        return True
+
+    def is_on(self) -> bool:
+        return True
+
+    def remarks(self) -> list[str]:
+        return [EVIL]
+
+
+def an_image() -> Image:
+    return Image("1" * 64, Path("/x") / EVIL, EVIL, EVIL, 1)
+
+
+def built(_app: object, _architecture: str, output: Path, **_: object) -> str:
+    output.write_bytes(b"")
+    return EVIL
+
+
+def answers() -> dict[str, Callable[..., object]]:
+    """What brings foreign text, and what it brings."""
+    snapshot = Snapshot(EVIL, 0, 1)
+    image, refused = an_image(), (Refusal(EVIL, EVIL, EVIL),)
+    original = Original(EVIL, Path("/x") / EVIL, volume=Volume("Boot2Docker-v1.9.1", 1))
+    values: dict[str, object] = {
+        "b2d.about.ports": [Place(EVIL, EVIL, 80, EVIL, 80, EVIL)],
+        "b2d.about.machine": {EVIL: EVIL},
+        "b2d.about.log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
+        "b2d.copying.Copying.fetch": Copied(EVIL, 1),
+        "b2d.copying.Copying.send": Copied(EVIL, 1),
+        "b2d.snapshots.Snapshots.all": [snapshot],
+        "b2d.snapshots.Snapshots.create": snapshot,
+        "b2d.snapshots.Snapshots.restore": snapshot,
+        "b2d.snapshots.Snapshots.delete": snapshot,
+        "b2d.upgrade.Exchange.upgrade": Outcome(image, True, EVIL),
+        "b2d.upgrade.Exchange.rollback": Outcome(image, True, EVIL),
+        "b2d.supply.Supply.renew": (image, True, EVIL),
+        "b2d.images.Images.all": [image],
+        "b2d.importing.known": [original],
+        "b2d.importing.bring_in": True,
+        "b2d.around.made": None,
+        "b2d.autostart.of": Login(),
+        "b2d.companion.ready": refused,
+        "b2d.companion.refusals": refused,
+        "b2d.app.App.examination": SimpleNamespace(findings=lambda: iter([doubtful(EVIL, EVIL, EVIL, EVIL)])),
+    }
+    return {where: lambda *_, _value=value, **__: _value for where, value in values.items()}
+
+
+@pytest.fixture
+def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """A machine that is on; only its own home, and what is typed, are this person's."""
+    box.made().up()
+    box.hypervisor.compromises = [EVIL]
+    box.images.versions |= {"0" * 64: EVIL, "1" * 64: EVIL}
+    box.next_image()
+    MachineStore(home).write(a_spec("other", driver=EVIL, source=EVIL))
+    (home.machines / EVIL).mkdir()
+    (box.paths.folder / EVIL).touch()
+    said = CommandResult(1, EVIL.encode(), EVIL.encode())
+    monkeypatch.setattr(box.guest, "run", lambda *_: said)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDITOR", EVIL)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: ""))
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)  # to programs a setting is given as it is
+    for where, answer in answers().items():
+        monkeypatch.setattr(where, answer)
+    failing = raising(B2dError(EVIL, hint=EVIL, details=EVIL))
+    monkeypatch.setattr("b2d.docker_context.DockerContext.put", failing)
+    monkeypatch.setattr(box.guest, "shell", failing)
+    monkeypatch.setattr(box.guest, "piped", failing, raising=False)
+
+    def make(_environ: object, _flags: object, reporter: Reporter) -> HostileApp:
+        said = config.load(box.home, {}, {"vm": "box", "image": EVIL})
+        return HostileApp(box.home, said, reporter, box)
+
+    monkeypatch.setattr("b2d.app.make", make)
+    return box
+
+
+def with_options(typed: tuple[str, ...], verb: str, mode: tuple[str, ...]) -> list[str]:
+    """What is typed, with b2d's own options where they count: behind the verb, and before another's command."""
+    words = len(verb.split())
+    return [*typed[:words], *mode, *typed[words:]] if typed[0] == verb.split(maxsplit=1)[0] else [*typed, *mode]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_a_verb_is_told_moves_no_terminal(show: Show, hostile: Box, verb: str) -> None:
+    shown = ""
+    for mode in MODES:
+        for typed in TYPED[verb]:
+            _, out, err = show(*with_options(typed, verb, mode))
+            shown += out + err
+    assert (SHOWN in shown) == (verb not in OWN_WORDS), shown
+    assert "this is a bug" not in shown
+
+
+@pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_nor_does_what_it_fails_with(
+    show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, verb: str, text: str
+) -> None:
+    for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):
+        monkeypatch.setattr("b2d.app.make", raising(error))
+        for mode in MODES:
+            _, _, err = show(*with_options(TYPED[verb][-1], verb, mode))
+            assert "-v" in mode or len(err.splitlines()) <= 4
