@@ -1,8 +1,11 @@
 """What b2d keeps on disk may be damaged, or be another's work: it counts as absent, or as broken, in a sentence."""
 
+import gzip
 import io
+import lzma
 import os
 import re
+import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +18,16 @@ from pysequoia import SignatureMode, Tsk, sign
 
 from b2d import __main__ as fast
 from b2d import (
+    certs,
     companion,
     config,
     docker_variables,
     images,
     keys,
     login_text,
+    network,
     originals,
+    seed,
     spec_json,
     ssh_connection,
     toml_text,
@@ -34,13 +40,14 @@ from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
+from b2d.host_agent import report
 from b2d.identity import MOST, is_alive
 from b2d.image import freshness, manifest, signature, squashfs
 from b2d.image.freshness import Freshness
 from b2d.image.tree import Tree, file, link
 from b2d.image.tree import folder as a_folder
 from b2d.layout import Home, MachinePaths
-from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
+from b2d.model import Access, DockerEnv, MachineSpec, ProcessIdentity
 from b2d.store import MachineStore, RunningFacts
 from tests import old_machines, sshd
 from tests.fakes import FakeReporter, a_spec
@@ -113,9 +120,12 @@ def test_what_is_noted_of_processes(tmp_path: Path) -> None:
         "loader": one,
     }
     launch |= {"missing": [1], "servers": [one, None], "disk": 5}
+    agent = {"agent": one, "refusals": [{"service": "SSH", "place": "127.0.0.1:2022", "reason": "taken"}]}
     saved = {"qemu": "8.2", "hardware": ["-m", "1024M"], "image": "a" * 64}
 
-    def check(made: tuple[bytes, bytes, bytes, bytes]) -> None:
+    itself = ProcessIdentity(os.getpid(), "1", "x")
+
+    def check(made: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
         paths.qemu_record.write_bytes(made[0])
         paths.qemu_saved.write_bytes(made[1])
         paths.companion.write_bytes(made[2])
@@ -131,9 +141,12 @@ def test_what_is_noted_of_processes(tmp_path: Path) -> None:
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
         companion._recorded(paths)
+        paths.agent.write_bytes(made[4])
+        for refusal in report.read(paths.agent, itself) or ():
+            assert refusal.sentence("box")
 
     pid = damaged(b"%d\n" % os.getpid())
-    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid), check)
+    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid, bent(agent)), check)
 
 
 def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
@@ -353,3 +366,40 @@ def test_what_shellinit_remembers() -> None:
         docker_variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
 
     fuzz(damaged(sample.encode()), check)
+
+
+def test_certificates_and_their_keys(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    now = datetime.now(UTC)
+    certs.ensure(paths, ["127.0.59.103"], now)
+    files = [paths.certs / "ca.pem", paths.authority / "ca-key.pem", paths.authority / "server.pem"]
+    files += [paths.authority / "server-key.pem", paths.certs / "cert.pem", paths.certs / "key.pem"]
+    sound = [path.read_bytes() for path in files]
+    inside = [ssl.PEM_cert_to_DER_cert(one.decode()) for one in (sound[0], sound[2], sound[4])]
+
+    def check(made: tuple[int, bytes, bytes]) -> None:
+        for path, content in zip(files, sound, strict=True):
+            path.write_bytes(content)
+        which, text, binary = made
+        files[which].write_bytes(text if which % 2 else ssl.DER_cert_to_PEM_cert(binary).encode())
+        certs.remark(paths, ["127.0.59.103"], now)
+        with suppress(B2dError):
+            certs.ensure(paths, ["127.0.59.103"], now)
+        with suppress(B2dError):
+            certs.authorities(files[which])
+
+    fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check)
+
+
+def test_what_a_guest_was_told(tmp_path: Path) -> None:
+    told = {"http_proxy": b"http://x", network.TOLD: b"{}"}
+    disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
+
+    def check(content: bytes) -> None:
+        found = seed.network(content)
+        assert sum(map(len, found.values())) <= len(content)
+        seed.access(content)
+
+    places = tuple((at, at + 512) for at in range(0, len(disk), 1024))
+    known = [gzip.compress(disk[:1024] + bytes(64 << 20)), lzma.compress(bytes(64 << 20))]
+    fuzz(damaged(disk, hot=((0, len(disk)), *places)), check, known)

@@ -27,10 +27,16 @@ from b2d.store import MachineStore
 from b2d.wire import Tls
 from tests import sshd
 from tests.fakes import FakeReporter
-from tests.security.fuzzing import HOSTILE, SHARE_S, bent, damaged, dumped, fuzz
+from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
 from tests.test_readiness import server
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
+
+
+def test_all_that_is_fuzzed_shares_the_time() -> None:
+    files = Path(__file__).parent.glob("test_fuzz_*.py")
+    assert sum(len(re.findall(r"^ +fuzz\(", path.read_text(), re.MULTILINE)) for path in files) == TARGETS
+
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 0}, "package": "Debian"}}}
 FORWARDS = "TCP[HOST_FORWARD]  13  127.0.59.103 2376  10.0.2.15 2376 0 0\r\nTCP[ESTABLISHED] 14 127.0.0.1 80 x 1 2\r\n"
