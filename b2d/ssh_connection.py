@@ -100,6 +100,7 @@ def _attempt(
         _authenticate(transport, key)
     except BaseException:
         transport.close()
+        transport.packetizer.complete_handshake()  # its timer: a thread that would wait for a minute
         raise
     return transport
 

@@ -9,6 +9,7 @@ import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paramiko
@@ -33,7 +34,7 @@ from b2d import (
     toml_text,
 )
 from b2d.docker_context import DockerContext
-from b2d.drivers import qemu_folders, virtualbox_state
+from b2d.drivers import qemu_folders, virtualbox_forwards, virtualbox_state
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import SavedState
 from b2d.errors import B2dError, ConfigError, DownloadFailed
@@ -346,14 +347,21 @@ def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     sample = old_machines.settings("box", "x.vmdk").encode()
     said = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
 
-    def check(made: tuple[bytes, bytes]) -> None:
+    rules = b"b2d-docker,1,127.0.59.103,2376,,2376\nb2d-port-tcp-127.0.0.1-80,1,127.0.0.1,80,,80\na, person's,0,,5,,5"
+
+    def check(made: tuple[bytes, bytes, bytes]) -> None:
         settings.write_bytes(made[0])
         log.write_bytes(made[1])
         assert virtualbox_state.of_file(settings)
         assert isinstance(virtualbox_state.last_error(log), str)
+        rules = made[2].decode(errors="replace").split("\n")
+        named = list(virtualbox_forwards.parsed(rules))
+        assert all(0 <= port < 65536 for _, _, port in named)
+        machine: Any = SimpleNamespace(forwards=lambda: named)
+        assert all(0 < one.port < 65536 for one in virtualbox_forwards.listed(machine))
 
-    long = [(b"<Machine " * 400_000, b"aText={" * 500_000)]
-    fuzz(st.tuples(damaged(sample), damaged(said * 2)), check, long)
+    long = [(b"<Machine " * 400_000, b"aText={" * 500_000, b"")]
+    fuzz(st.tuples(damaged(sample), damaged(said * 2), damaged(rules)), check, long)
 
 
 def test_what_shellinit_remembers() -> None:
