@@ -34,7 +34,7 @@ from b2d import (
     toml_text,
 )
 from b2d.docker_context import DockerContext
-from b2d.drivers import qemu_folders, virtualbox_forwards, virtualbox_state
+from b2d.drivers import qemu_folders, qemu_process, virtualbox_forwards, virtualbox_state
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import SavedState
 from b2d.errors import B2dError, ConfigError, DownloadFailed
@@ -53,7 +53,7 @@ from b2d.store import MachineStore, RunningFacts
 from tests import old_machines, sshd
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import a_b2d_iso
-from tests.security.fuzzing import SHARE_S, bent, damaged, fuzz
+from tests.security.fuzzing import SHARE_S, bent, damaged, dumped, fuzz
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
@@ -81,7 +81,8 @@ def test_a_machine_s_description(tmp_path: Path) -> None:
         with suppress(B2dError):
             check_spec(spec_json.parse(tmp_path / "machine.json", NAME, content))
 
-    fuzz(bent(spec), check)
+    paths = ["/a\0b", "/\ud800"]
+    fuzz(bent(spec), check, [dumped({**spec, "folders": [path]}) for path in paths])
 
 
 def test_what_up_found_out(tmp_path: Path) -> None:
@@ -106,10 +107,14 @@ def test_what_up_found_out(tmp_path: Path) -> None:
             assert 0 < found.process.pid < MOST
             assert is_alive(found.process) in (True, False)
 
-    fuzz(damaged(sample), check)
+    known = [
+        sample.replace(old, new) for old, new in ((b"2022", b"99999"), (b"pid=", b"pid=\0"), (b"pid=", b"pid=9" * 999))
+    ]
+    fuzz(damaged(sample), check, known)
 
 
-def test_what_is_noted_of_processes(tmp_path: Path) -> None:
+def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_process, "_commands", lambda: iter(()))
     paths = MachinePaths(tmp_path)
     one = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
     endpoint = {"address": "127.0.59.103", "ssh_port": 2022, "docker_port": 2376}
@@ -147,7 +152,9 @@ def test_what_is_noted_of_processes(tmp_path: Path) -> None:
             assert refusal.sentence("box")
 
     pid = damaged(b"%d\n" % os.getpid())
-    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid, bent(agent)), check)
+    worse = [{**launch, "disk": float("inf")}, {**launch, "endpoint": {**endpoint, "ssh_port": "x"}}]
+    known = [(dumped(one), dumped({**saved, "hardware": None}), b"[]", b"-1", b"[]") for one in worse]
+    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid, bent(agent)), check, known)
 
 
 def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
@@ -176,7 +183,12 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
             with suppress(B2dError):
                 kept.verify(one)
 
-    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check)
+    worse = [
+        {**facts, "size": float("inf")},
+        {**facts, "sources": {"x": 10**400}},
+        {**facts, "root": {"offset": "x", "size": 1}},
+    ]
+    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check, [(dumped(one), b"[]") for one in worse])
 
 
 def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +205,9 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         with suppress(DownloadFailed):
             Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
 
-    fuzz(bent({"format": 1, "suites": [suite], "packages": packages}), check)
+    said_so = {"format": 1, "suites": [suite], "packages": packages}
+    worse = [[{"name": "x", "version": version}] for version in ("no version", "9" * 5000)]
+    fuzz(bent(said_so), check, [dumped({**said_so, "packages": one}) for one in worse])
 
 
 def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
@@ -304,7 +318,7 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
             with suppress(B2dError):
                 use(paths)
 
-    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check)
+    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check, [(known, host, own[:167])])
 
 
 def test_what_starts_a_machine_at_login() -> None:
