@@ -91,24 +91,32 @@ class _Pair:
 
     def remark(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> str:
         """Why it does not hold, "" when it does."""
-        from cryptography.exceptions import InvalidSignature
+        from cryptography import x509
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
         name = self._certificate.name
+        odd = (x509.UnsupportedGeneralNameType, x509.DuplicateExtension, x509.ExtensionNotFound, x509.InvalidVersion)
         try:
             certificate, key = self._read()
             if issuer is not None:
                 certificate.verify_directly_issued_by(issuer._read()[0])
+            else:
+                certificate.subject.public_bytes()  # `make` refers to both
+                certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+            return self._flaw(certificate, key, now) or _lacking(name, set(names) - _names(certificate))
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, TypeError, InvalidSignature):
+        except (OSError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, *odd):
             return f"{name} is broken, or of another authority"
+
+    def _flaw(self, certificate: "x509.Certificate", key: "EllipticCurvePrivateKey", now: datetime) -> str:
+        """The same of its key and its dates. What is read of it here, the library looks at now."""
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if certificate.public_key() != key.public_key():
-            return f"{name} is of another key"
+            return f"{self._certificate.name} is of another key"
         if begin > now or end <= now + timedelta(days=RENEW_DAYS):
-            return f"{name} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
-        missing = set(names) - _names(certificate)
-        return f"{name} lacks {', '.join(sorted(missing))}" if missing else ""
+            return f"{self._certificate.name} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+        return ""
 
     def make_authority(self, machine: str, now: datetime) -> None:
         from cryptography import x509
@@ -178,6 +186,10 @@ class _Pair:
             ),
         )
         write_whole(self._certificate, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _lacking(name: str, missing: set[str]) -> str:
+    return f"{name} lacks {', '.join(sorted(missing))}" if missing else ""
 
 
 def _new_key() -> "EllipticCurvePrivateKey":

@@ -25,7 +25,8 @@ HANDSHAKE_S = 60.0  # for its key exchange, and again for letting us in: each ta
 PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
 UNREAD_LIMIT = 16 << 20  # bytes of a command's output that wait to be read; the window has 2 MiB
 PACKET_LIMIT = 1 << 20  # bytes; what is agreed on has 32 KiB
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)  # of files of keys
+# what the library raises for files of keys, and for answers, that are damaged
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, struct.error)
 ANSWER_S = 30.0  # for one answer of a guest that has let us in
 # The cheapest ones that are sound: AES-GCM has its checksum built in, and processors have both.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")

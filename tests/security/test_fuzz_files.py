@@ -318,7 +318,11 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
             with suppress(B2dError):
                 use(paths)
 
-    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check, [(known, host, own[:167])])
+    fuzz(
+        st.tuples(damaged(known, known + more), damaged(host), damaged(own)),
+        check,
+        [(known, host, own[:167]), (known, host, own[:118] + b"A" + own[119:])],
+    )
 
 
 def test_what_starts_a_machine_at_login() -> None:
@@ -410,7 +414,8 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
         with suppress(B2dError):
             certs.authorities(files[which])
 
-    fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check)
+    worse = [(0, sound[0], inside[0][:place] + b"\xff\xff" + inside[0][place + 2 :]) for place in range(len(inside[0]))]
+    fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check, worse[::7])
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
