@@ -42,7 +42,7 @@ def test_images(show: Show, home: Home) -> None:
 
 
 def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> None:
-    MachineStore(home).write(a_spec("box", driver=EVIL, address=EVIL, source=EVIL))
+    MachineStore(home).write(a_spec("box", driver=EVIL, source=EVIL))
     _, out, err = show("list")
     assert len(out.splitlines()) == 2 and "cannot drive" in err
     for verb in ("status", "info", "stop", "up", "delete", "set memory=700", "disk", "snapshot list", "ip"):
