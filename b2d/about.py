@@ -33,9 +33,17 @@ def machine(it: App, name: str) -> dict[str, object]:
         from b2d.preparation import told_of_network
 
         told = told_of_network(it.home.machine(name)).get(network.TOLD)
-        has["network"] = json_text.parse(told) if told else None
+        has["network"] = _parsed(told) if told else None
     now = {"state": state, "running": running, "socket": socket(it, name), "has": has}
     return {**asdict(spec), "network": network.of(it.settings, spec).shown(), **now}
+
+
+def _parsed(told: bytes) -> object:
+    """None for what was damaged since."""
+    try:
+        return json_text.parse(told)
+    except ValueError:
+        return None
 
 
 def socket(it: App, name: str) -> dict[str, object]:

@@ -2,12 +2,12 @@
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from b2d import data_disk
-from b2d.errors import WrongState
+from b2d.errors import B2dError, WrongState
 from b2d.folders import Folder
 from b2d.model import Access
 
@@ -78,26 +78,28 @@ def image(seed: Seed) -> bytes:
 
 def network(disk: bytes) -> dict[str, bytes]:
     """What a seed disk tells of the network, by name; nothing where it is none."""
-    found = {}
-    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(disk)) as archive:
-        for member in archive:
-            if member.name.startswith(NETWORK) and (file := archive.extractfile(member)):
-                found[member.name.removeprefix(NETWORK)] = file.read()
-    return found
+    return {name.removeprefix(NETWORK): content for name, content in _files(disk) if name.startswith(NETWORK)}
 
 
 def access(disk: bytes) -> Access | None:
     """Return who may come into the guest by a seed disk; None where it is none."""
-    found: dict[str, bytes] = {}
-    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(disk)) as archive:
-        for member in archive:
-            if member.name in ("settings", "password") and (file := archive.extractfile(member)):
-                found[member.name] = file.read()
+    found = dict(_files(disk))
     if "settings" not in found:
         return None
     settings, password = found["settings"].splitlines(), found.get("password", b"").decode(errors="replace")
     by_password = b"B2D_SSH_PASSWORD=yes" in settings
     return Access(by_password, password.removesuffix("\n"), has_host_loopback(disk))
+
+
+def _files(disk: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of the files in a seed disk, which may be damaged: as many as can be read."""
+    from b2d.packing import ForeignEntry, entries
+
+    damage = (tarfile.TarError, B2dError, ValueError, LookupError, ArithmeticError)
+    with suppress(*damage), tarfile.open(fileobj=io.BytesIO(disk), mode="r:", tarinfo=ForeignEntry) as archive:
+        for member in entries(archive):
+            if member.isreg() and (file := archive.extractfile(member)):
+                yield member.name, file.read()
 
 
 def has_host_loopback(disk: bytes) -> bool:

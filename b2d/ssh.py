@@ -4,14 +4,14 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
 from b2d.ports import Dial, Pipe
-from b2d.ssh_connection import ANSWER_S, connect
+from b2d.ssh_connection import ANSWER_S, DAMAGE, PACKET_LIMIT, connect
 from b2d.streams import edge
 
 if TYPE_CHECKING:
@@ -126,26 +126,43 @@ class SshGuest:
     @contextmanager
     def _sftp(self, path: str) -> "Iterator[SFTPClient]":
         """Files of the guest. Raises B2dError naming `path` where the guest refuses."""
-        from paramiko import SFTPClient
+        from paramiko.sftp import SFTPError
 
         channel = self._channel()
         with _answered(channel):
             channel.invoke_subsystem("sftp")
         channel.settimeout(FILE_S)
-        client = SFTPClient(channel)
         try:
-            yield client
+            with closing(_sftp_client(channel)) as client:
+                yield client
         except TimeoutError:
             raise
         except OSError as error:
             raise B2dError(f"{path} in the guest: {error.strerror or error}") from error
+        except (SFTPError, *DAMAGE) as error:
+            raise B2dError(f"{path} in the guest: it answers nonsense: {error}") from error
         finally:
-            client.close()
+            channel.close()
 
     def _transport(self) -> "Transport":
         if self._connected is None or not self._connected.is_active():
             self._connected = connect(self._endpoint, self._paths, self._dial)
         return self._connected
+
+
+def _sftp_client(channel: "Channel") -> "SFTPClient":
+    """One of paramiko's, for a server that is not trusted: an answer is as large as its first bytes say."""
+    from paramiko import SFTPClient
+    from paramiko.sftp import SFTPError
+
+    class Suspicious(SFTPClient):
+        def _read_all(self, size: int) -> bytes:
+            if size > PACKET_LIMIT:
+                raise SFTPError(f"an answer of {size} bytes")
+            content: bytes = super()._read_all(size)  # type: ignore[misc]
+            return content
+
+    return Suspicious(channel)
 
 
 def _begin(channel: "Channel", command: str | None) -> None:

@@ -4,8 +4,9 @@ import logging
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime, WrongState
 from b2d.keys import alias, ensure_known
@@ -15,13 +16,14 @@ from b2d.ports import Dial
 from b2d.wait import wait_until
 
 if TYPE_CHECKING:
-    from paramiko import HostKeys, PKey, Transport
+    from paramiko import Channel, HostKeys, PKey, Transport
 
 USER = "docker"
 CONNECT_S = 5.0  # for the first attempt, until sshd greets
 CONNECT_GROWTH = 3  # from one attempt to the next: a busy CPU that VirtualBox emulates takes half a minute to greet
 HANDSHAKE_S = 60.0  # for its key exchange, and again for letting us in: each takes a quarter of a minute there too
 PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
+UNREAD_LIMIT = 16 << 20  # bytes of a command's output that wait to be read; the window has 2 MiB
 PACKET_LIMIT = 1 << 20  # bytes; what is agreed on has 32 KiB
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)  # of files of keys
 ANSWER_S = 30.0  # for one answer of a guest that has let us in
@@ -98,6 +100,7 @@ def _attempt(
         _authenticate(transport, key)
     except BaseException:
         transport.close()
+        transport.packetizer.complete_handshake()  # its timer: a thread that would wait for a minute
         raise
     return transport
 
@@ -105,9 +108,15 @@ def _attempt(
 def _transport(connection: socket.socket) -> "Transport":
     """One of paramiko's, for a server that is not trusted."""
     from paramiko import SSHException, Transport
+    from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
+
+    handlers: dict[int, Any] = dict(Transport._channel_handler_table)  # type: ignore[attr-defined]
+    guarded = {kind: _within_limits(handlers[kind]) for kind in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA)}
 
     class Suspicious(Transport):
         """Raises SSHException where its thread met anything else in what came: it is raised in ours as it is there."""
+
+        _channel_handler_table: ClassVar[dict[int, Any]] = {**handlers, **guarded}
 
         def get_exception(self) -> Exception | None:
             error: Exception | None = super().get_exception()
@@ -115,18 +124,36 @@ def _transport(connection: socket.socket) -> "Transport":
                 return error
             return SSHException(f"it speaks nonsense: {error!r}")
 
-    class Bounded:
-        """The connection; a packet is as large as its first bytes say, and room is made for it at once."""
+    return Suspicious(_Bounded(connection))  # type: ignore[arg-type]
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(connection, name)
 
-        def recv(self, size: int) -> bytes:
-            if size > PACKET_LIMIT:
-                raise SSHException(f"a packet of {size} bytes")
-            return connection.recv(size)
+def _within_limits(feed: Callable[["Channel", object], None]) -> Callable[["Channel", object], None]:
+    """What is sent beyond the window would wait in memory, and paramiko takes it."""
+    from paramiko import SSHException
 
-    return Suspicious(Bounded())  # type: ignore[arg-type]
+    def checked(channel: Any, message: object) -> None:
+        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > UNREAD_LIMIT:
+            raise SSHException("it sends more than it was allowed to")
+        feed(channel, message)
+
+    return checked
+
+
+class _Bounded:
+    """A connection; a packet is as large as its first bytes say, and room is made for it at once."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def recv(self, size: int) -> bytes:
+        from paramiko import SSHException
+
+        if size > PACKET_LIMIT:
+            raise SSHException(f"a packet of {size} bytes")
+        return self._connection.recv(size)
 
 
 def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:

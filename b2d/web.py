@@ -161,7 +161,7 @@ def _check_scheme(url: str) -> None:
 
 def onward(url: str, target: str) -> str:
     """The address that an answer of `url` sends to. Raises DownloadFailed where that one would not be trusted."""
-    if urlsplit(url).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
+    if _is_https(url) and not _is_https(target):
         raise DownloadFailed(
             f"{_host(url)} sends from https to {shown(target)}, where anybody on the way could change what comes",
             hint="give an address that stays on https",
@@ -169,10 +169,17 @@ def onward(url: str, target: str) -> str:
     return target
 
 
+def _is_https(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme.lower() == "https"
+    except ValueError:  # half an IPv6 address
+        return False
+
+
 def _authorities(url: str) -> str | bool:
     """The certificates that the environment names; True: those that requests brings."""
     name = next((name for name in AUTHORITIES if os.environ.get(name)), "")
-    if not name or urlsplit(url).scheme.lower() != "https":
+    if not name or not _is_https(url):
         return True
     path = os.environ[name]
     if not Path(path).exists():

@@ -15,7 +15,7 @@ QEMU_TRIED = (7, 2)  # the oldest that b2d is tried with
 DOCKER_API = (1, 24)  # the oldest that the daemon of b2d's image answers
 STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client speaks nothing older than 25 does
 ASK_TIMEOUT_S = 5.0
-VERSION = re.compile(rb"(\d+)\.(\d+)(?:\.\d+)?")
+VERSION = re.compile(rb"(\d{1,9})\.(\d{1,9})(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ CLUSTERS = range(9, 22)  # what the bits can be
 OFFSET = 0x00FFFFFFFFFFFE00  # what of an entry of a map is a place in the file
 COMPRESSED = 1 << 62
 SNAPSHOT_LIMIT, MAP_LIMIT = 1 << 16, 4 << 20  # how many of a disk, and entries of a map; QEMU itself allows no more
+ENTRIES_LIMIT = 1 << 27  # of maps, of all snapshots together: 8 TiB in clusters of 64 KiB
 
 
 def size(path: Path) -> int:
@@ -46,20 +47,31 @@ def _header(file: BinaryIO) -> tuple[int, int, int, int]:
 
 def _snapshots(file: BinaryIO) -> Iterator[Snapshot]:
     bits, _, count, place = _header(file)
+    left = ENTRIES_LIMIT
     for _ in range(min(count, SNAPSHOT_LIMIT)):
         first, entries, id_length, name_length, taken_s, extra = _unpacked(file, place, ENTRY)
         start = place + struct.calcsize(ENTRY) + extra + id_length
         file.seek(start)
         name = file.read(name_length).decode(errors="replace")
-        yield Snapshot(name, taken_s, _held(file, first, entries, 1 << bits))
+        held, left = _held(file, (first, entries), 1 << bits, left)
+        yield Snapshot(name, taken_s, held)
         place = -(-(start + name_length) // 8) * 8
 
 
-def _held(file: BinaryIO, first: int, entries: int, cluster: int) -> int:
-    """How many bytes a snapshot holds, whoever else holds them too: its map of two levels is not changed any more."""
-    maps = (entry & OFFSET for entry in _numbers(file, first, entries))
-    held = (_numbers(file, where, cluster // 8) for where in maps if where)
-    return cluster * sum(1 for numbers in held for entry in numbers if entry & (OFFSET | COMPRESSED))
+def _held(file: BinaryIO, top: tuple[int, int], cluster: int, left: int) -> tuple[int, int]:
+    """How many bytes a snapshot holds, whoever else holds them too, and how many entries of maps may be read yet.
+
+    Its map of two levels, which begins at `top`, is not changed any more.
+    """
+    held = 0
+    maps = _numbers(file, *top) if left > 0 else ()
+    left -= len(maps)
+    for entry in maps:
+        if entry & OFFSET and left > 0:
+            numbers = _numbers(file, entry & OFFSET, cluster // 8)
+            left -= cluster // 8
+            held += sum(1 for number in numbers if number & (OFFSET | COMPRESSED))
+    return cluster * held, left
 
 
 def _numbers(file: BinaryIO, place: int, count: int) -> "array[int]":

@@ -186,7 +186,7 @@ def qmp_greets(path: Path) -> bool:
 def _version() -> tuple[int, int]:
     """QEMU's; (0, 0) where it says nothing of the kind."""
     said = proc.check([qemu_arguments.PROGRAM, "--version"], timeout_s=VERSION_TIMEOUT_S)
-    found = re.search(rb"version (\d+)\.(\d+)", said)
+    found = re.search(rb"version (\d{1,9})\.(\d{1,9})", said)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

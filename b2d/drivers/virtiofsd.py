@@ -49,7 +49,7 @@ def _version(program: str) -> tuple[int, int]:
         said = proc.run([program, "--version"], timeout_s=VERSION_TIMEOUT_S).stdout
     except B2dError:
         return 0, 0
-    found = re.match(rb"virtiofsd (\d+)\.(\d+)", said)
+    found = re.match(rb"virtiofsd (\d{1,9})\.(\d{1,9})", said)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

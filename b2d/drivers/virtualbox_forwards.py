@@ -4,24 +4,37 @@ VirtualBox takes a rule for a port that another program has, and leads nothing: 
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from b2d import address
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.errors import HypervisorUnusable
+from b2d.formats import numbers
 from b2d.model import Forward
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox_machine import BoxMachine
 
 # how ours are called: protocol, address and port on this host, and whether it leads to the guest's own loopback
-RULE = re.compile(r"b2d-port-(tcp|udp)-([0-9.]+)-(\d+)(-inward)?")
+RULE = re.compile(r"b2d-port-(tcp|udp)-([0-9.]+)-([0-9]{1,5})(-inward)?")
+
+
+def parsed(rules: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield name, address and port on this host of each; a person's own may be called anything, and has any port."""
+    for rule in rules:
+        name, *fields = rule.rsplit(",", 5)
+        if len(fields) == 5:
+            with suppress(ValueError):
+                yield name, fields[1], numbers.parse(fields[2], 65535)
 
 
 def listed(machine: "BoxMachine") -> list[Forward]:
     """Those that are ours."""
     found = [RULE.fullmatch(name) for name, _, _ in machine.forwards()]
-    return [Forward(one[1], one[2], int(one[3]), inward=bool(one[4])) for one in found if one]
+    ours = [Forward(one[1], one[2], int(one[3]), inward=bool(one[4])) for one in found if one]
+    return [one for one in ours if 0 < one.port < 1 << 16]
 
 
 def add(machine: "BoxMachine", forward: Forward) -> None:

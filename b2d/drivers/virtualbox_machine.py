@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.drivers.virtualbox_errors import LOCKED, Refused, edge, foreign
+from b2d.drivers.virtualbox_forwards import parsed
 from b2d.drivers.virtualbox_hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox_patience import LOCK_WAIT_S, finish, patiently, within
 from b2d.drivers.virtualbox_state import of_file
@@ -77,8 +78,7 @@ class BoxMachine:
         """The rules of the first network card: name, address and port on this host."""
         with edge():
             rules = self._box.array("redirects", self._raw.getNetworkAdapter(0).NATEngine)
-        fields = [str(rule).split(",") for rule in rules]
-        return [(name, address, int(port)) for name, _, address, port, *_ in fields]
+        return list(parsed(map(str, rules)))
 
     def shares(self) -> list[str]:
         """The names of the folders that it shares."""

@@ -19,6 +19,7 @@ from b2d.model import Suite
 from b2d.ports import Reporter
 
 PACKED_LIMIT, INDEX_LIMIT = 128 << 20, 1 << 30  # bytes of an index; the largest, main's, has 9 MB, unpacked 55
+VERSION_LIMIT = 200  # characters
 SIZE_LIMIT = 4 << 30  # bytes of a file of an archive
 
 
@@ -153,7 +154,6 @@ def _names(recipe: Recipe) -> frozenset[str]:
 def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -> Iterator[Package]:
     """Of 68 000 stanzas only those that could be wanted are read: all of them would take long."""
     from debian.deb822 import Deb822
-    from debian.debian_support import Version
 
     for part in text.split("\n\n"):
         name = part.partition("\n")[0].removeprefix("Package: ")
@@ -161,7 +161,7 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
             continue
         try:
             stanza = Deb822(part)
-            version = str(Version(stanza["Version"]))
+            version = checked_version(stanza["Version"])
             wanted = Wanted(
                 name=f"{name} {version}",
                 url=mirror.url(archive.base, stanza["Filename"]),
@@ -173,6 +173,15 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
             said = f"the index {archive.name} does not say what a package is: {name[:100]}"
             raise NotAnIndex(said, hint=HINT_MIRROR, details=repr(error)) from error
         yield Package(name, version, depends, wanted)
+
+
+def checked_version(text: str) -> str:
+    """Return a version that Debian's comparison can take. Raises ValueError for what is none, or has no end."""
+    from debian.debian_support import Version
+
+    if len(text) > VERSION_LIMIT:
+        raise ValueError(f"a version of {len(text)} characters")
+    return str(Version(text))
 
 
 def _age(package: Package) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from b2d.formats.iso_files import read_file
 from b2d.formats.json_text import parse
-from b2d.image.archive import Package
+from b2d.image.archive import Package, checked_version
 from b2d.image.tree import Tree
 from b2d.model import Suite
 
@@ -69,10 +69,8 @@ def versions(iso: Path, suite: str) -> dict[str, str]:
 
 def _is_version(text: str) -> bool:
     """Tell whether Debian's own comparison can take it."""
-    from debian.debian_support import Version
-
     try:
-        Version(text)
+        checked_version(text)
     except ValueError:
         return False
     return True

@@ -1,11 +1,15 @@
 """What b2d keeps on disk may be damaged, or be another's work: it counts as absent, or as broken, in a sentence."""
 
+import gzip
 import io
+import lzma
 import os
 import re
+import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paramiko
@@ -15,37 +19,41 @@ from pysequoia import SignatureMode, Tsk, sign
 
 from b2d import __main__ as fast
 from b2d import (
+    certs,
     companion,
     config,
     docker_variables,
     images,
     keys,
     login_text,
+    network,
     originals,
+    seed,
     spec_json,
     ssh_connection,
     toml_text,
 )
 from b2d.docker_context import DockerContext
-from b2d.drivers import qemu_folders, virtualbox_state
+from b2d.drivers import qemu_folders, qemu_process, virtualbox_forwards, virtualbox_state
 from b2d.drivers.qemu_process import QemuProcess
 from b2d.drivers.qemu_state import SavedState
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
+from b2d.host_agent import report
 from b2d.identity import MOST, is_alive
 from b2d.image import freshness, manifest, signature, squashfs
 from b2d.image.freshness import Freshness
 from b2d.image.tree import Tree, file, link
 from b2d.image.tree import folder as a_folder
 from b2d.layout import Home, MachinePaths
-from b2d.model import DockerEnv, MachineSpec, ProcessIdentity
+from b2d.model import Access, DockerEnv, MachineSpec, ProcessIdentity
 from b2d.store import MachineStore, RunningFacts
 from tests import old_machines, sshd
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import a_b2d_iso
-from tests.security.fuzzing import SHARE_S, bent, damaged, fuzz
+from tests.security.fuzzing import SHARE_S, bent, damaged, dumped, fuzz
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
@@ -73,7 +81,8 @@ def test_a_machine_s_description(tmp_path: Path) -> None:
         with suppress(B2dError):
             check_spec(spec_json.parse(tmp_path / "machine.json", NAME, content))
 
-    fuzz(bent(spec), check)
+    paths = ["/a\0b", "/\ud800"]
+    fuzz(bent(spec), check, [dumped({**spec, "folders": [path]}) for path in paths])
 
 
 def test_what_up_found_out(tmp_path: Path) -> None:
@@ -98,10 +107,14 @@ def test_what_up_found_out(tmp_path: Path) -> None:
             assert 0 < found.process.pid < MOST
             assert is_alive(found.process) in (True, False)
 
-    fuzz(damaged(sample), check)
+    known = [
+        sample.replace(old, new) for old, new in ((b"2022", b"99999"), (b"pid=", b"pid=\0"), (b"pid=", b"pid=9" * 999))
+    ]
+    fuzz(damaged(sample), check, known)
 
 
-def test_what_is_noted_of_processes(tmp_path: Path) -> None:
+def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_process, "_commands", lambda: iter(()))
     paths = MachinePaths(tmp_path)
     one = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
     endpoint = {"address": "127.0.59.103", "ssh_port": 2022, "docker_port": 2376}
@@ -113,9 +126,12 @@ def test_what_is_noted_of_processes(tmp_path: Path) -> None:
         "loader": one,
     }
     launch |= {"missing": [1], "servers": [one, None], "disk": 5}
+    agent = {"agent": one, "refusals": [{"service": "SSH", "place": "127.0.0.1:2022", "reason": "taken"}]}
     saved = {"qemu": "8.2", "hardware": ["-m", "1024M"], "image": "a" * 64}
 
-    def check(made: tuple[bytes, bytes, bytes, bytes]) -> None:
+    itself = ProcessIdentity(os.getpid(), "1", "x")
+
+    def check(made: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
         paths.qemu_record.write_bytes(made[0])
         paths.qemu_saved.write_bytes(made[1])
         paths.companion.write_bytes(made[2])
@@ -131,9 +147,14 @@ def test_what_is_noted_of_processes(tmp_path: Path) -> None:
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
         companion._recorded(paths)
+        paths.agent.write_bytes(made[4])
+        for refusal in report.read(paths.agent, itself) or ():
+            assert refusal.sentence("box")
 
     pid = damaged(b"%d\n" % os.getpid())
-    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid), check)
+    worse = [{**launch, "disk": float("inf")}, {**launch, "endpoint": {**endpoint, "ssh_port": "x"}}]
+    known = [(dumped(one), dumped({**saved, "hardware": None}), b"[]", b"-1", b"[]") for one in worse]
+    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid, bent(agent)), check, known)
 
 
 def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
@@ -162,7 +183,12 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
             with suppress(B2dError):
                 kept.verify(one)
 
-    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check)
+    worse = [
+        {**facts, "size": float("inf")},
+        {**facts, "sources": {"x": 10**400}},
+        {**facts, "root": {"offset": "x", "size": 1}},
+    ]
+    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check, [(dumped(one), b"[]") for one in worse])
 
 
 def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +205,9 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         with suppress(DownloadFailed):
             Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
 
-    fuzz(bent({"format": 1, "suites": [suite], "packages": packages}), check)
+    said_so = {"format": 1, "suites": [suite], "packages": packages}
+    worse = [[{"name": "x", "version": version}] for version in ("no version", "9" * 5000)]
+    fuzz(bent(said_so), check, [dumped({**said_so, "packages": one}) for one in worse])
 
 
 def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
@@ -290,7 +318,7 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
             with suppress(B2dError):
                 use(paths)
 
-    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check)
+    fuzz(st.tuples(damaged(known, known + more), damaged(host), damaged(own)), check, [(known, host, own[:167])])
 
 
 def test_what_starts_a_machine_at_login() -> None:
@@ -333,14 +361,21 @@ def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     sample = old_machines.settings("box", "x.vmdk").encode()
     said = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
 
-    def check(made: tuple[bytes, bytes]) -> None:
+    rules = b"b2d-docker,1,127.0.59.103,2376,,2376\nb2d-port-tcp-127.0.0.1-80,1,127.0.0.1,80,,80\na, person's,0,,5,,5"
+
+    def check(made: tuple[bytes, bytes, bytes]) -> None:
         settings.write_bytes(made[0])
         log.write_bytes(made[1])
         assert virtualbox_state.of_file(settings)
         assert isinstance(virtualbox_state.last_error(log), str)
+        rules = made[2].decode(errors="replace").split("\n")
+        named = list(virtualbox_forwards.parsed(rules))
+        assert all(0 <= port < 65536 for _, _, port in named)
+        machine: Any = SimpleNamespace(forwards=lambda: named)
+        assert all(0 < one.port < 65536 for one in virtualbox_forwards.listed(machine))
 
-    long = [(b"<Machine " * 400_000, b"aText={" * 500_000)]
-    fuzz(st.tuples(damaged(sample), damaged(said * 2)), check, long)
+    long = [(b"<Machine " * 400_000, b"aText={" * 500_000, b"")]
+    fuzz(st.tuples(damaged(sample), damaged(said * 2), damaged(rules)), check, long)
 
 
 def test_what_shellinit_remembers() -> None:
@@ -353,3 +388,40 @@ def test_what_shellinit_remembers() -> None:
         docker_variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
 
     fuzz(damaged(sample.encode()), check)
+
+
+def test_certificates_and_their_keys(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    now = datetime.now(UTC)
+    certs.ensure(paths, ["127.0.59.103"], now)
+    files = [paths.certs / "ca.pem", paths.authority / "ca-key.pem", paths.authority / "server.pem"]
+    files += [paths.authority / "server-key.pem", paths.certs / "cert.pem", paths.certs / "key.pem"]
+    sound = [path.read_bytes() for path in files]
+    inside = [ssl.PEM_cert_to_DER_cert(one.decode()) for one in (sound[0], sound[2], sound[4])]
+
+    def check(made: tuple[int, bytes, bytes]) -> None:
+        for path, content in zip(files, sound, strict=True):
+            path.write_bytes(content)
+        which, text, binary = made
+        files[which].write_bytes(text if which % 2 else ssl.DER_cert_to_PEM_cert(binary).encode())
+        certs.remark(paths, ["127.0.59.103"], now)
+        with suppress(B2dError):
+            certs.ensure(paths, ["127.0.59.103"], now)
+        with suppress(B2dError):
+            certs.authorities(files[which])
+
+    fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check)
+
+
+def test_what_a_guest_was_told(tmp_path: Path) -> None:
+    told = {"http_proxy": b"http://x", network.TOLD: b"{}"}
+    disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
+
+    def check(content: bytes) -> None:
+        found = seed.network(content)
+        assert sum(map(len, found.values())) <= len(content)
+        seed.access(content)
+
+    places = tuple((at, at + 512) for at in range(0, len(disk), 1024))
+    known = [gzip.compress(disk[:1024] + bytes(64 << 20)), lzma.compress(bytes(64 << 20))]
+    fuzz(damaged(disk, hot=((0, len(disk)), *places)), check, known)

@@ -24,3 +24,10 @@ def test_what_is_no_port_is_none(value: object) -> None:
 
 def test_a_port_is_one() -> None:
     assert [numbers.port(port) for port in (1, 80, 65535)] == [1, 80, 65535]
+
+
+@pytest.mark.parametrize("value", [-1, 8, True, "7", 7.0, None, 10**400, [7]])
+def test_what_is_no_whole_number_of_a_range_is_none(value: object) -> None:
+    with pytest.raises(ValueError, match="no number from 0 to 7"):
+        numbers.whole(value, 0, 7)
+    assert [numbers.whole(number, 0, 7) for number in (0, 7)] == [0, 7]

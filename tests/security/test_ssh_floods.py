@@ -1,0 +1,61 @@
+"""A guest's SSH server that sends more than it was allowed to is cut off, before this host's memory is full of it."""
+
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_EXTENDED_DATA
+
+from b2d import ssh_connection
+from b2d.errors import B2dError
+from b2d.model import Endpoint
+from b2d.ssh import SshGuest
+from tests import sshd
+
+PIECE = b"x" * 30_000
+
+
+@pytest.mark.parametrize("kind", ["stdout", "stderr"])
+def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    paths, sent = sshd.machine(tmp_path), [0]
+
+    def begin(_: object, channel: paramiko.Channel, __: object) -> bool:
+        def flood() -> None:
+            with suppress(Exception):
+                while sent[0] < 200 << 20:
+                    message = paramiko.Message()
+                    message.add_byte(cMSG_CHANNEL_DATA if kind == "stdout" else cMSG_CHANNEL_EXTENDED_DATA)
+                    message.add_int(channel.remote_chanid)
+                    if kind == "stderr":
+                        message.add_int(1)
+                    message.add_string(PIECE)
+                    channel.get_transport()._send_user_message(message)  # type: ignore[attr-defined]
+                    sent[0] += len(PIECE)
+
+        threading.Thread(target=flood, daemon=True).start()
+        return True
+
+    monkeypatch.setattr(sshd._Session, "_begin", begin)
+    with sshd.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
+        channel = guest._channel()
+        channel.exec_command("cat")
+        end = time.monotonic() + 20
+        while channel.get_transport().is_active() and time.monotonic() < end:
+            time.sleep(0.05)
+        held = len(channel.in_buffer) + len(channel.in_stderr_buffer)
+        assert ssh_connection.UNREAD_LIMIT < held < ssh_connection.UNREAD_LIMIT + (1 << 20)
+        assert not channel.get_transport().is_active()
+    assert sent[0] < 100 << 20
+
+
+def test_a_command_that_is_read_may_write_any_amount(tmp_path: Path) -> None:
+    paths = sshd.machine(tmp_path)
+    with sshd.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
+        assert len(guest.run("head -c 20000000 /dev/zero", 60).stdout) == 20_000_000
+        with suppress(B2dError):
+            guest.run("head -c 20000000 /dev/zero >&2", 60)
