@@ -176,7 +176,7 @@ def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person
     found = [one for one in json.loads(up.b2d("doctor", "--json").stdout) if one["machine"] == NAME]
     assert time.monotonic() - begin < 5
     assert {one["name"]: one["verdict"] for one in found} == {
-        **dict.fromkeys(("machine", "clock", "certificates", "image"), "good"),
+        **dict.fromkeys(("machine", "agent", "clock", "certificates", "image"), "good"),
     }
 
 
