@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from b2d import names, outside
 from b2d.errors import ConfigError
-from b2d.files import read_bounded
+from b2d.files import is_of_others, read_bounded
 from b2d.layout import Home
 from b2d.settings import Settings
 
 PREFIX = "B2D_"
 PASSWORD = re.compile(r"(?=\S)[\x20-\x7e]{1,100}(?<=\S)")
 LONGEST = 1 << 20  # bytes of a file of settings
+PROGRAM = "vboxapi"  # the setting that names code: b2d runs it itself
 DEFAULT = "default"
 NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
 TRUE, FALSE = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
@@ -103,7 +104,13 @@ def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -
 def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
     """What config.toml says, or where there is none, boot2docker's profile."""
     text = read(where.config)
-    return of_profile(environ) if text is None else (of_text(str(where.config), text), [])
+    if text is None:
+        return of_profile(environ)
+    said = of_text(str(where.config), text)
+    if not any(one.key == PROGRAM for one in said) or not is_of_others(where.config):
+        return said, []
+    remark = f"{where.config}: not heeded, since others than you can write that file: {PROGRAM}, which is run"
+    return [one for one in said if one.key != PROGRAM], [remark]
 
 
 def read(path: Path) -> str | None:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from b2d.errors import B2dError, ConfigError, DownloadFailed
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FILE_LIMIT = 16 << 20  # bytes of a file that is read whole; machine.json, keys and settings have some kilobytes
 TEXT_LIMIT = 4 << 20  # bytes of another program's log, from its end
+WRITE_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -134,11 +135,30 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def refuse_anothers(home: Path) -> None:
-    """Raise ConfigError for a home of somebody else's: what root makes there, its owner could not use any more."""
-    if not hasattr(os, "geteuid") or not home.is_dir() or (owner := home.stat().st_uid) == os.geteuid():
+    """Raise ConfigError for a home of somebody else's: what root makes there, its owner could not use any more.
+
+    In one's own nobody else may write from now on: who can exchange a file there is its owner.
+    """
+    if not hasattr(os, "geteuid") or not home.is_dir():
         return
-    hint = f"sudo -u '#{owner}' b2d, or set B2D_HOME" if owner else "set B2D_HOME, or give it to this user"
-    raise ConfigError(f"{home} belongs to another user (uid {owner}), and can only be looked at", hint=hint)
+    found = home.stat()
+    if found.st_uid == os.geteuid():
+        if found.st_mode & WRITE_OF_OTHERS:
+            with suppress(OSError):  # a file system without rights: doctor tells
+                home.chmod(stat.S_IMODE(found.st_mode) & ~WRITE_OF_OTHERS)
+        return
+    hint = (
+        f"sudo -u '#{found.st_uid}' b2d, or set B2D_HOME" if found.st_uid else "set B2D_HOME, or give it to this user"
+    )
+    raise ConfigError(f"{home} belongs to another user (uid {found.st_uid}), and can only be looked at", hint=hint)
+
+
+def is_of_others(path: Path) -> bool:
+    """Tell whether a file is, or could be exchanged by, anybody else's than this user's and root's. Raises OSError."""
+    if not hasattr(os, "geteuid"):
+        return False
+    seen = [one.stat() for one in (path, path.parent, path.resolve().parent)]
+    return any(one.st_uid not in (os.geteuid(), 0) or one.st_mode & WRITE_OF_OTHERS for one in seen)
 
 
 def is_regular(path: Path) -> bool:

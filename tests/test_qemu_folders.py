@@ -47,7 +47,8 @@ def test_a_machine_that_shares_nothing_gets_nothing_more(tmp_path: Path) -> None
 def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "there").mkdir()
-    shared = [str(tmp_path / name) for name in ("there", "file", "never", "there:ro")]
+    (tmp_path / "also-there").mkdir()
+    shared = [str(tmp_path / name) for name in ("there", "file", "never", "also-there:ro")]
     assert qemu_folders.missing(shared, lambda _: "") == [1, 2]
     assert qemu_folders.missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
 

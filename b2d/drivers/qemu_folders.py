@@ -19,6 +19,7 @@ from b2d.drivers.qemu_arguments import value
 from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import B2dError, WrongState
 from b2d.files import private_folder, write_whole
+from b2d.guest import share_overlaps
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 from b2d.wait import wait_until
@@ -40,8 +41,9 @@ VIRTIOFS, PLAN9 = "virtiofs", "9p"  # the setting mount_type
 
 def missing(shared: Sequence[str], refusal: Callable[[str], str]) -> list[int]:
     """The numbers of those that are no folder here now, that nobody may look into, or that may not be shared."""
-    paths = enumerate(folders.parse(one).host for one in shared)
-    return [number for number, path in paths if not _can_be_had(path) or refusal(path)]
+    loose = share_overlaps.refusals(shared)
+    paths = enumerate((one, folders.parse(one).host) for one in shared)
+    return [number for number, (one, path) in paths if one in loose or not _can_be_had(path) or refusal(path)]
 
 
 def resolved(spec: MachineSpec) -> MachineSpec:

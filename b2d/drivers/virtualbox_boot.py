@@ -9,7 +9,7 @@ from b2d.drivers import line
 from b2d.drivers import virtualbox_hardware as hardware
 from b2d.drivers.virtualbox_forwards import RULE
 from b2d.files import read_bounded, write_whole
-from b2d.guest import share_policy
+from b2d.guest import share_overlaps, share_policy
 from b2d.layout import MachinePaths
 from b2d.model import MachineSpec
 
@@ -54,8 +54,10 @@ def _shares(spec: MachineSpec, paths: MachinePaths, machine: "BoxMachine") -> li
     """The same for folders. VirtualBox would not start with one that is not there: the guest says that it has none."""
     ours = [name for name in machine.shares() if name.startswith(seed.SHARE)]
     steps = hardware.unshared(ours)
-    for number, folder in enumerate(map(folders.parse, spec.folders)):
+    loose = share_overlaps.refusals(spec.folders)
+    for number, text in enumerate(spec.folders):
+        folder = folders.parse(text)
         real = os.path.realpath(folder.host)  # what is looked at is what is shared
-        if Path(real).is_dir() and not share_policy.refusal(real, paths.home):
+        if text not in loose and Path(real).is_dir() and not share_policy.refusal(real, paths.home):
             steps.append(hardware.shared(seed.share(number), real, writable=not folder.read_only))
     return steps

@@ -13,8 +13,11 @@ from pathlib import Path
 from b2d import folders
 from b2d.errors import ConfigError
 from b2d.files import text_of
+from b2d.guest import share_overlaps
+from b2d.guest.share_overlaps import is_within
 
 EACH = "/*"  # ends a path in the setting: each folder directly in it
+NOT_SHARED = "is not shared with the machine"
 NOTHING = "none"  # of a machine that was told to have none since it was made
 DEFAULT_HOME = "~/.b2d"
 MOST = 64  # folders: under QEMU each is a device
@@ -56,24 +59,42 @@ def words(share: Sequence[str]) -> tuple[str, ...]:
 
 def select(share: Sequence[str], b2d_home: Path) -> Selection:
     """Look at the folders as they are now; one that is named is shared although it is not there. Raises ConfigError."""
-    found: list[str] = []
     left_out: list[str] = []
-    for text in _named(share):
-        folder = folders.parse(text)
-        if reason := refusal(folder.host, b2d_home):
-            left_out.append(f"{folder.host} is not shared with the machine: {reason}")
-        elif folder.host.endswith(EACH):
-            for path in _each(Path(folder.host).parent):
-                if reason := refusal(path, b2d_home):
-                    left_out.append(f"{path} is not shared with the machine: {reason}")
-                elif one := _parsed(path, folder.read_only):
-                    found.append(one)
-        else:
-            found.append(_text(folder))
-    chosen = list(dict.fromkeys(found))
+    chosen = _wanted(share, b2d_home, left_out)
+    for text, reason in share_overlaps.refusals(chosen).items():
+        chosen.remove(text)
+        left_out.append(f"{text} {NOT_SHARED}: {reason}")
     if rest := chosen[MOST:]:
         left_out.append(f"{len(rest)} folders are not shared, as a machine has {MOST} at most: {', '.join(rest)}")
     return Selection(tuple(chosen[:MOST]), tuple(left_out))
+
+
+def _wanted(share: Sequence[str], b2d_home: Path, left_out: list[str]) -> list[str]:
+    """What is named, and what is in what ends in /* now, each once; what is never shared is added to `left_out`."""
+    found: list[str] = []
+    named: list[str] = []
+    for text in _named(share):
+        folder = folders.parse(text)
+        if reason := refusal(folder.host, b2d_home):
+            left_out.append(f"{folder.host} {NOT_SHARED}: {reason}")
+        elif folder.host.endswith(EACH):
+            for path in _each(Path(folder.host).parent):
+                if reason := refusal(path, b2d_home):
+                    left_out.append(f"{path} {NOT_SHARED}: {reason}")
+                elif one := _parsed(path, folder.read_only):
+                    found.append(one)
+        else:
+            named.append(_text(folder))
+    return _once(found, named)
+
+
+def _once(found: Sequence[str], named: Sequence[str]) -> list[str]:
+    """Each folder once: as it was named, where it is one of `PATH/*` too, and else read-only rather than not."""
+    modes: dict[str, bool] = {}
+    for texts in (found, named):
+        hosts = [folders.parse(text).host for text in texts]
+        modes |= {host: host + folders.READ_ONLY in texts for host in hosts}
+    return [host + (folders.READ_ONLY if read_only else "") for host, read_only in modes.items()]
 
 
 def refusal(path: str, b2d_home: Path) -> str:
@@ -81,14 +102,14 @@ def refusal(path: str, b2d_home: Path) -> str:
     if reason := refusal_inside(path, b2d_home):
         return reason
     for own in _own(b2d_home):
-        if not path.endswith(EACH) and _is_within(own, path) and (own == b2d_home or os.path.lexists(own)):
+        if not path.endswith(EACH) and is_within(own, path) and (own == b2d_home or os.path.lexists(own)):
             return f"{own} lies in it, where b2d keeps its keys"
     return ""
 
 
 def refusal_inside(path: str, b2d_home: Path) -> str:
     """The same for a machine that goes on from saved: one of an older b2d may have a folder above b2d's own."""
-    within = [own for own in _own(b2d_home) if _is_within(path.removesuffix(EACH), own)]
+    within = [own for own in _own(b2d_home) if is_within(path.removesuffix(EACH), own)]
     return f"it lies in {within[0]}, where b2d keeps its keys" if within else ""
 
 
@@ -103,6 +124,8 @@ def check(share: Sequence[str], b2d_home: Path) -> None:
         if reason := refusal(host, b2d_home):
             hint = 'share = ["~/*"]: the folders in your home that are not hidden; or ["~/src"]: one of them'
             raise ConfigError(f"share: {host} cannot be shared: {reason}", hint=hint)
+    for text, reason in share_overlaps.refusals(_wanted(share, b2d_home, [])).items():
+        raise ConfigError(f"share: {text} cannot be shared: {reason}", hint="name folders that lie beside each other")
 
 
 def exposed(share: Sequence[str]) -> list[str]:
@@ -119,7 +142,7 @@ def of_older(shared: Sequence[str]) -> tuple[str, ...]:
 
 def is_home(path: str) -> bool:
     """True for the whole home of the person who runs b2d, and for a folder above it."""
-    return _is_within(os.path.expanduser("~"), path)  # noqa: PTH111  pathlib's raises where there is none
+    return is_within(os.path.expanduser("~"), path)  # noqa: PTH111  pathlib's raises where there is none
 
 
 def _named(share: Sequence[str]) -> list[str]:
@@ -159,20 +182,3 @@ def _parsed(path: str, read_only: bool) -> str:
 
 def _text(folder: folders.Folder, more: str = "") -> str:
     return folder.host + more + (folders.READ_ONLY if folder.read_only else "")
-
-
-def _is_within(path: str | Path, folder: str | Path) -> bool:
-    """True when `path` is the folder or lies in it, by what they are: names may differ in case, or be links."""
-    real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    if real.is_relative_to(above):
-        return True
-    wanted = _identity(above)
-    return wanted is not None and any(_identity(one) == wanted for one in (real, *real.parents))
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino)

@@ -40,8 +40,9 @@ class HttpGuard:
     def __init__(self, hosts: Collection[str]) -> None:
         self._hosts = frozenset(hosts)
         self._gathered = b""  # of a head, or of a line between chunks
-        self._left = 0  # bytes of the body, or of a chunk with its line break, that are still to come
+        self._left = 0  # bytes of the body, or of a chunk, that are still to come
         self._chunks = False  # the body comes in chunks
+        self._begun = self._last = False  # a chunk whose line break is still to come; the last one
         self._raw = False  # behind a request with Upgrade come Docker's own streams
 
     def check(self, data: bytes) -> bytes:
@@ -71,7 +72,9 @@ class HttpGuard:
         if len(content) > limit:
             raise RefusedRequestError("a request that is too long")
         self._gathered = b""
-        if self._chunks:
+        if self._begun:
+            self._end_chunk(content)
+        elif self._chunks:
             self._begin_chunk(content)
         else:
             self._begin_request(content)
@@ -82,9 +85,14 @@ class HttpGuard:
         size = CHUNK.fullmatch(line)
         if size is None:
             raise RefusedRequestError("a chunk that has no size")
-        length = int(size[1], 16)
-        self._left = length + 2
-        self._chunks = length > 0  # the line break that ends the last chunk is counted; trailers are refused with it
+        self._left = int(size[1], 16)
+        self._begun, self._last = True, not self._left
+
+    def _end_chunk(self, rest: bytes) -> None:
+        """Refuse trailers too: where they end, another request would begin for Docker than for this guard."""
+        if rest:
+            raise RefusedRequestError("a chunk that is longer than its size, or has a trailer")
+        self._begun, self._chunks = False, not self._last
 
     def _begin_request(self, head: bytes) -> None:
         line, *lines = head.split(b"\r\n")
@@ -95,9 +103,9 @@ class HttpGuard:
             header = HEADER.fullmatch(text)
             if header is None:
                 raise RefusedRequestError("a header that is none")
-            headers.setdefault(header[1].decode().lower(), []).append(header[2].decode("latin-1").strip())
+            headers.setdefault(header[1].decode().lower(), []).append(header[2].decode("latin-1").strip(" \t"))
         self._check_sender(headers)
-        self._expect_body(headers)
+        self._expect_body(headers, line.endswith(b"1.1"))
 
     def _check_sender(self, headers: dict[str, list[str]]) -> None:
         sent = [name for name in OF_BROWSERS if name in headers]
@@ -108,10 +116,12 @@ class HttpGuard:
         if name is None or name[1] not in self._hosts:
             raise RefusedRequestError(f"a request for the host {', '.join(hosts)[:100]!r}")
 
-    def _expect_body(self, headers: dict[str, list[str]]) -> None:
+    def _expect_body(self, headers: dict[str, list[str]], knows_chunks: bool) -> None:
         coding, lengths = headers.get("transfer-encoding", []), headers.get("content-length", [])
         if coding and (lengths or [text.lower() for text in coding] != ["chunked"]):
             raise RefusedRequestError("a body of two lengths")
+        if coding and not knows_chunks:  # Go passes over that header in HTTP/1.0
+            raise RefusedRequestError("chunks in HTTP/1.0")
         if len(lengths) > 1 or any(not text.isdecimal() or len(text) > LENGTH_DIGITS for text in lengths):
             raise RefusedRequestError("a body without a length")
         self._chunks = bool(coding)

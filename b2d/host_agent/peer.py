@@ -2,7 +2,9 @@
 
 Sources of outside facts: proc(5), /proc/net/tcp and tcp6 (fields of a row: local and remote address in hexadecimal,
 each four bytes in the host's order; state; uid; inode, which is 0 for a socket that no process has any more). A program
-that speaks IPv4 through a socket of IPv6, as Java's do, is in tcp6, its address mapped (RFC 4291, 2.5.5.2).
+that speaks IPv4 through a socket of IPv6, as Java's do, is in tcp6, its address mapped (RFC 4291, 2.5.5.2). The
+descriptors of a process that has or had more rights, as VirtualBox's setuid programs, are root's to see (prctl(2),
+PR_SET_DUMPABLE). Its name is bytes of anybody's choice.
 """
 
 import os
@@ -10,6 +12,8 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from b2d.host_agent import sock_diag
 
 PROC = Path("/proc")
 # programs that carry what a guest or a container sends to this host's loopback: their owner did not ask for it
@@ -20,6 +24,7 @@ CARRIERS = (
 MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
 ASK_S = 5.0
 NAME_LIMIT = 15  # signs of a process's name that Linux keeps
+CARRIED = tuple(carrier[:NAME_LIMIT] for carrier in CARRIERS)
 Address = tuple[str, int]
 
 
@@ -36,7 +41,7 @@ def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
         return _is_owner_by_processes(peer, here)
     try:
         return _is_owner_by_proc(peer, here)
-    except OSError:  # /proc is not to be seen here
+    except (OSError, ValueError):  # /proc is not to be seen here, or not as it should be
         return False
 
 
@@ -52,12 +57,17 @@ def tells(platform: str = sys.platform) -> bool:
 
 
 def _is_owner_by_proc(peer: Address, here: Address) -> bool:
+    try:
+        row = sock_diag.find(peer, here)
+    except OSError:
+        row = _row_of_proc(peer, here)
+    return row is not None and row.inode != 0 and row.uid in (os.getuid(), 0) and not _is_carried(row)
+
+
+def _row_of_proc(peer: Address, here: Address) -> sock_diag.Row | None:
     ends = _in_hexadecimal(peer), _in_hexadecimal(here)
-    for row in _rows():
-        if (row[1], row[2]) in (ends, (MAPPED + ends[0], MAPPED + ends[1])):
-            uid, inode = int(row[7]), row[9]
-            return inode != "0" and uid in (os.getuid(), 0) and not _is_carried(inode)
-    return False
+    either = ends, (MAPPED + ends[0], MAPPED + ends[1])
+    return next((sock_diag.Row(int(row[7]), int(row[9])) for row in _rows() if (row[1], row[2]) in either), None)
 
 
 def _rows() -> Iterator[list[str]]:
@@ -75,32 +85,56 @@ def _in_hexadecimal(address: Address) -> str:
     return f"{number:08X}:{address[1]:04X}"
 
 
-def _is_carried(inode: str) -> bool:
-    """Tell whether a program of CARRIERS has that socket; one of another user's cannot be looked into."""
-    wanted = f"socket:[{inode}]"
-    return any(wanted in _sockets(process) for process in _carriers())
+def _is_carried(row: sock_diag.Row) -> bool:
+    """Tell whether a program of CARRIERS has that socket.
 
-
-def _carriers() -> Iterator[Path]:
-    for process in PROC.iterdir():
-        if not process.name.isdigit():
+    One that cannot be looked into has it, if it is of the socket's user and nobody else is seen to have it.
+    """
+    wanted = f"socket:[{row.inode}]"
+    hidden = False
+    for process in _processes():
+        if not _is_carrier(process):
             continue
-        try:
-            name = (process / "comm").read_text().rstrip("\n")
-        except OSError:
-            continue
-        if any(name.startswith(carrier[:NAME_LIMIT]) for carrier in CARRIERS):
-            yield process
+        found = _sockets(process)
+        if found is None:
+            hidden = hidden or row.uid in _users(process)
+        elif wanted in found:
+            return True
+    return hidden and not any(wanted in (_sockets(one) or ()) for one in _processes() if not _is_carrier(one))
 
 
-def _sockets(process: Path) -> set[str]:
+def _processes() -> Iterator[Path]:
+    return (process for process in PROC.iterdir() if process.name.isdigit())
+
+
+def _is_carrier(process: Path) -> bool:
+    try:
+        name = (process / "comm").read_bytes().rstrip(b"\n").decode(errors="replace")
+    except OSError:
+        return False
+    return name.lstrip(".").startswith(CARRIED)  # a wrapped program's name begins with a dot (NixOS)
+
+
+def _users(process: Path) -> list[int]:
+    """The real, effective, saved and file system's uid."""
+    try:
+        lines = (process / "status").read_bytes().split(b"\n")
+    except OSError:
+        return []
+    return [int(word) for line in lines if line.startswith(b"Uid:") for word in line.split()[1:]]
+
+
+def _sockets(process: Path) -> set[str] | None:
+    """What its descriptors lead to; None where nobody may look."""
     found = set()
     try:
         for descriptor in os.scandir(process / "fd"):
             try:
                 found.add(os.readlink(descriptor.path))  # noqa: PTH115  thousands of them
-            except OSError:
+            except FileNotFoundError:
                 continue
+    except PermissionError:
+        return None
     except OSError:
         return set()
     return found

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from b2d import relay
 from b2d.docker_api import DockerApi
-from b2d.host_agent import peer
+from b2d.host_agent import peer, sock_diag
 from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, refusal
 from b2d.host_agent.peer import is_owner
 from b2d.host_agent.stream_end import to_docker, to_guest
@@ -147,6 +147,7 @@ def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monk
         connection, _ = listener.accept()
         with connection:
             monkeypatch.setattr(peer, "PROC", tmp_path)
+            monkeypatch.setattr(sock_diag, "_answers", lambda: False)
             assert not is_owner(connection)
 
 

@@ -10,7 +10,7 @@ from b2d.app import App, make
 from b2d.drivers import qemu_folders
 from b2d.drivers.qemu_launch import Launcher
 from b2d.errors import ConfigError
-from b2d.guest import share_policy
+from b2d.guest import share_overlaps, share_policy
 from b2d.layout import Home, MachinePaths
 from b2d.model import HARDWARE, MachineSpec, MachineState
 from tests.boxes import Box
@@ -106,9 +106,9 @@ def test_where_names_differ_by_case_alone_a_folder_is_known_by_what_it_is(
     me: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on macOS and Windows: here two names for one folder are made of one inode."""
-    same = share_policy._identity(me / ".b2d")
-    really = share_policy._identity
-    monkeypatch.setattr(share_policy, "_identity", lambda path: same if path.name == ".B2D" else really(path))
+    same = share_overlaps._identity(me / ".b2d")
+    really = share_overlaps._identity
+    monkeypatch.setattr(share_overlaps, "_identity", lambda path: same if path.name == ".B2D" else really(path))
     assert shared(me, "~/.B2D", "~/.B2D/machines") == []
 
 

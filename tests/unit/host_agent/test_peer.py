@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.host_agent import peer
+from b2d.host_agent import peer, sock_diag
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
@@ -17,6 +17,7 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer, "PROC", tmp_path)
+    monkeypatch.setattr(sock_diag, "_answers", lambda: False)
     assert not peer.tells("linux")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's

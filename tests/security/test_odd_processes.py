@@ -1,0 +1,123 @@
+"""What other processes of this host are called, hide, or do by the thousand, keeps nobody in or out at the agent."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from b2d.host_agent import peer, sock_diag
+from b2d.host_agent.peer import is_owner
+
+HERE = "127.0.0.1"
+OTHER = 12345  # a uid that is nobody's here
+PYTHON = "/usr/bin/python3"
+NAMED = "import ctypes, socket, sys, time; c = ctypes.CDLL(None); c.prctl(15, {name!r}, 0, 0, 0); "
+HIDDEN = "c.prctl(4, 0, 0, 0, 0); "  # as a process that was setuid
+CONNECTS = "s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
+WAITS = "print('!', flush=True); time.sleep(60)"
+AS_OTHER = """
+import encodings.idna, os, socket, subprocess, sys
+sys.path[:0] = {path!r}
+from b2d.host_agent.peer import is_owner
+os.setgroups([]), os.setgid({uid}), os.setuid({uid})
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    for script in {scripts!r}:
+        one = subprocess.Popen(["/usr/bin/python3", "-c", script, str(listener.getsockname()[1])], stdout=-1)
+        connection, _ = listener.accept()
+        one.stdout.readline()
+        print(is_owner(connection), flush=True)
+        one.kill(), one.wait()
+"""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Linux's /proc")
+
+
+@contextmanager
+def running(script: str, *arguments: str, uid: int | None = None) -> Iterator[None]:
+    """A program of that user's, from when it has done what it does."""
+    command = [PYTHON, "-c", script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, user=uid, group=uid, extra_groups=[]) as one:
+        try:
+            assert one.stdout is not None
+            assert one.stdout.readline()
+            yield
+        finally:
+            one.kill()
+
+
+@contextmanager
+def connected() -> Iterator[socket.socket]:
+    with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            yield connection
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["netlink", "proc"])
+def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux cuts a name after 15 bytes, in the middle of a letter too."""
+    if not asks:
+        monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+    with running(NAMED.format(name=b"caf\xc3") + WAITS, uid=OTHER), connected() as connection:
+        assert is_owner(connection)
+
+
+def verdicts(*scripts: str) -> list[str]:
+    """What an agent of another user than root says of each program of that user."""
+    code = AS_OTHER.format(path=sys.path, uid=OTHER, scripts=scripts)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_hypervisor_that_nobody_may_look_into_is_none_of_its_users_programs() -> None:
+    """VirtualBox's are setuid, so the descriptors of one are not its user's to see."""
+    carrier = NAMED.format(name=b"VBoxHeadless")
+    assert verdicts(carrier + CONNECTS + WAITS, carrier + HIDDEN + CONNECTS + WAITS) == ["False", "False"]
+
+
+def test_beside_one_its_users_programs_are_still_let_in() -> None:
+    hidden = NAMED.format(name=b"VBoxHeadless") + HIDDEN + WAITS
+    with running(hidden, uid=OTHER):
+        assert verdicts(NAMED.format(name=b"docker") + CONNECTS + WAITS) == ["True"]
+        assert verdicts(NAMED.format(name=b"docker") + HIDDEN + CONNECTS + WAITS) == ["False"]  # nobody can tell
+
+
+def test_a_wrapped_hypervisor_is_one_too() -> None:
+    """As NixOS calls them."""
+    assert verdicts(NAMED.format(name=b".qemu-system-x8") + CONNECTS + WAITS) == ["False"]
+
+
+def test_it_takes_no_longer_however_many_connections_others_have() -> None:
+    many = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1:] * 2)
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    kept = [(socket.create_connection(listener.getsockname()), listener.accept()) for _ in range(3000)]
+    """
+    script = f"import socket, sys, time\n{many}{WAITS}"
+    with running(script, uid=OTHER), connected() as connection:
+        ends = connection.getpeername(), connection.getsockname()
+        begin = time.perf_counter()
+        assert all(sock_diag.find(*ends) for _ in range(100))
+        assert time.perf_counter() - begin < 1  # the table alone is read in as long as all these
+
+
+@pytest.mark.parametrize("family", ["127.0.0.1", "::ffff:127.0.0.1"])
+def test_both_ways_to_ask_say_the_same(family: str) -> None:
+    with socket.create_server((HERE, 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection((family, port)), listener.accept()[0] as connection:
+            ends = connection.getpeername(), connection.getsockname()
+            assert sock_diag.find(*ends) == peer._row_of_proc(*ends) is not None
+        assert sock_diag.find((HERE, port), (HERE, 1)) is None  # the listener is no connection
+    left = sock_diag.find(*ends)
+    assert left is None or left.inode == 0
+
+
+def test_where_netlink_says_nothing_proc_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+    with connected() as connection:
+        assert is_owner(connection)

@@ -1,0 +1,63 @@
+"""A home that others can write, or have written, makes b2d run nothing of theirs, and is closed to them."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from b2d import config, rewrite
+from b2d.layout import Home
+
+SOMEBODY = 61234  # a number that no user of a usual host has
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
+
+
+def a_home(folder: Path) -> Home:
+    home = Home(folder / "home")
+    home.root.mkdir(mode=0o700)
+    home.config.write_text('vboxapi = "/srv/evil"\nmemory = 777\n')
+    home.config.chmod(0o600)
+    return home
+
+
+def heard(home: Home) -> tuple[str, int, list[str]]:
+    found = config.load(home, {}, {})
+    return found.settings.vboxapi, found.settings.memory, found.remarks
+
+
+def test_code_that_the_owner_names_is_run(tmp_path: Path) -> None:
+    assert heard(a_home(tmp_path)) == ("/srv/evil", 777, [])
+
+
+@as_root
+@pytest.mark.parametrize("whose", ["file", "folder", "link"])
+def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: Path, whose: str) -> None:
+    home = a_home(tmp_path)
+    if whose == "link":
+        (tmp_path / "theirs").mkdir()
+        home.config.rename(tmp_path / "theirs" / "config.toml")
+        home.config.symlink_to(tmp_path / "theirs" / "config.toml")
+    os.chown({"file": home.config, "folder": home.root, "link": tmp_path / "theirs"}[whose], SOMEBODY, SOMEBODY)
+    vboxapi, memory, (remark,) = heard(home)
+    assert (vboxapi, memory) == ("", 777)
+    assert "not heeded, since others than you can write that file: vboxapi" in remark
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Path, mode: int) -> None:
+    home = a_home(tmp_path)
+    home.root.chmod(mode)
+    assert heard(home)[0] == ""
+    home.root.chmod(0o755)
+    home.config.chmod(0o666)
+    assert heard(home)[0] == ""
+
+
+def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_written(tmp_path: Path) -> None:
+    home = a_home(tmp_path)
+    home.root.chmod(0o777)
+    rewrite.put(home, {}, {"memory": "800"})
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o755
+    assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
