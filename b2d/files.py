@@ -143,7 +143,7 @@ def refuse_anothers(home: Path) -> None:
         return
     found = home.stat()
     if found.st_uid == os.geteuid():
-        if found.st_mode & WRITE_OF_OTHERS:
+        if found.st_mode & WRITE_OF_OTHERS and not found.st_mode & stat.S_ISVTX:  # one such as /tmp is not b2d's
             with suppress(OSError):  # a file system without rights: doctor tells
                 home.chmod(stat.S_IMODE(found.st_mode) & ~WRITE_OF_OTHERS)
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2d import config, rewrite
+from b2d.files import refuse_anothers
 from b2d.layout import Home
 
 SOMEBODY = 61234  # a number that no user of a usual host has
@@ -61,3 +62,12 @@ def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_writt
     rewrite.put(home, {}, {"memory": "800"})
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o755
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_everybody_shares_keeps_its_mode(tmp_path: Path) -> None:
+    """Somebody may say B2D_HOME=/tmp."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    refuse_anothers(shared)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
