@@ -40,6 +40,8 @@ def flat(bzimage: bytes, vmlinux: bytes) -> bytes:
     entry, segments = _loads(vmlinux)
     first = min(address for address, _, _ in segments)
     end = max(address + size for address, _, size in segments)
+    if not first <= entry < end < 1 << 32:
+        raise UnfitKernelError(f"the kernel is entered at {entry:#x}")
     code = _code(entry)
     if first < BEGIN + len(code) or end > BEGIN + LOAD_LIMIT:
         raise UnfitKernelError(f"the kernel lies at {first:#x}")
@@ -109,7 +111,9 @@ def _pages(where: int) -> bytes:
 
 def _setup(bzimage: bytes, size: int, in_memory: int) -> bytes:
     """The original's setup code, with a header that has the rest loaded to BEGIN and nothing else put there."""
-    setup = bytearray(bzimage[: (bzimage[SETUP_SECTORS] + 1) * SECTOR])
+    setup = bytearray(bzimage[: (bzimage[SETUP_SECTORS] + 1) * SECTOR]) if len(bzimage) > SETUP_SECTORS else bytearray()
+    if len(setup) < 2 * SECTOR:
+        raise UnfitKernelError("its setup code has no room for a header")
     struct.pack_into("<I", setup, SYSSIZE, size // 16)
     struct.pack_into("<I", setup, CODE32_START, BEGIN)
     setup[RELOCATABLE] = 0

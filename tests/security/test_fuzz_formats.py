@@ -104,7 +104,15 @@ def test_the_headers_of_vdi_vhd_and_vhdx() -> None:
     vdi, vhd, vhdx = disk("d", "vdi"), disk("d", "vpc"), disk("d", "vhdx")
     fuzz(damaged(vdi, vhd, hot=((0, 600), (512, 1300))), check_disk)
     metadata = vhdx.index(b"metadata")
-    fuzz(damaged(vhdx, hot=((196608, 196700), (262144, 262240), (metadata, metadata + 200))), check_disk)
+    begin = vhdx[: metadata + (1 << 20)]
+
+    def check_begin(content: bytes) -> None:
+        check_disk(content + bytes(len(vhdx) - len(begin)))  # zeros, as in the whole one
+
+    fuzz(
+        damaged(begin, hot=((196608, 196700), (262144, 262240), (metadata, metadata + 200))),
+        check_begin,
+    )
 
 
 def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
@@ -305,8 +313,21 @@ def test_a_kernel() -> None:
             vmlinux(a_bzimage(pack(made[1], "gzip")))
         with suppress(UnfitKernelError):
             flat_kernel.flat(samples[0], made[1])
+        with suppress(UnfitKernelError):
+            flat_kernel.flat(made[0], an_elf())
 
-    fuzz(st.tuples(damaged(*samples, hot=((0x1F0, 0x260), (2700, 2800))), damaged(an_elf(), hot=((0, 300),))), check)
+    elf = an_elf()
+    known = [
+        (samples[0], elf[:21] + b"\xff" * 8 + elf[29:]),
+        (b"", elf),
+        (samples[0].replace(b"HdrS", b"HdrS")[:600], elf),
+    ]
+    known += [(samples[0][:0x1F1] + b"\0" + samples[0][0x1F2:], elf)]
+    fuzz(
+        st.tuples(damaged(*samples, hot=((0x1F0, 0x260), (2700, 2800))), damaged(an_elf(), hot=((0, 300),))),
+        check,
+        known,
+    )
 
 
 def test_a_package_of_debian_s(tmp_path: Path) -> None:
