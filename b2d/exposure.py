@@ -14,7 +14,7 @@ from b2d.names import typed
 from b2d.ports import DialsGuest, Driver
 
 HYPERVISORS = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
-NEW_PASSWORD, NO_PASSWORD = "b2d config set password NEW", "b2d config set ssh_password=no"
+NEW_PASSWORD, NO_PASSWORD = "b2d config set password", "b2d config set ssh_password=no"
 
 
 class Weight(StrEnum):

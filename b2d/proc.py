@@ -51,14 +51,21 @@ def run(
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def follow(arguments: Sequence[str], heard: Callable[[bytes], None], *, timeout_s: float) -> None:
+def follow(
+    arguments: Sequence[str], heard: Callable[[bytes], None], *, timeout_s: float, pass_fds: Sequence[int] = ()
+) -> None:
     """Run a program that must succeed, and pass on what it says on stdout while it does. Raises as check does.
 
     When the wait is interrupted, the program is killed.
     """
     with _found(arguments[0]):
         process = subprocess.Popen(
-            list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=pass_fds,
         )
     late = threading.Event()
 
@@ -132,9 +139,11 @@ def _found(program: str) -> Iterator[None]:
         raise ProgramMissing(f"{program} cannot be run here: {error.strerror}") from error
 
 
-def check(arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"") -> bytes:
+def check(
+    arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"", pass_fds: Sequence[int] = ()
+) -> bytes:
     """Run a program that must succeed and return its stdout; else raise B2dError with its stderr as details."""
-    result = run(arguments, timeout_s=timeout_s, stdin=stdin)
+    result = run(arguments, timeout_s=timeout_s, stdin=stdin, pass_fds=pass_fds)
     _succeeded(arguments[0], result)
     return result.stdout
 

@@ -13,7 +13,7 @@ NO_NAMES = frozenset(
 
 WORD = (
     r"(?:pass(?:word|wd|phrase)|(?<![a-z])pass(?![a-z])|secret|token|credential|auth(?!orit)|cookie|signature"
-    r"|(?:api|access|private|secret|license|account)[-_]?key|(?<=[a-z]_)pwd|(?<=;)pwd|requirepass)"
+    r"|(?:api|access|private|secret|license|account|encryption|signing|master)[-_]?key|(?<=[a-z]_)pwd|(?<=;)pwd|requirepass)"
 )
 NAME = re.compile(WORD, re.IGNORECASE)
 PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----(?:.{0,20000}?-----END [A-Z0-9 ]+-----|[A-Za-z0-9+/=\s\\]*)", re.DOTALL)

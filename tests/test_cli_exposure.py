@@ -97,9 +97,9 @@ def test_so_do_the_other_verbs_that_start_it(b2d: Typed, verb: str) -> None:
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_a_password_that_everybody_knows_is_a_warning(b2d: Typed, quiet: tuple[str, ...]) -> None:
     _, out, err = b2d("init", *quiet, ssh_password=True)
-    assert err.count(f"warning: {EVERYBODY}; try: b2d config set password NEW") == 1
+    assert err.count(f"warning: {EVERYBODY}; try: b2d config set password") == 1
     _, out, err = b2d("up", *quiet, ssh_password=True)
-    then = "b2d config set password NEW && b2d restart --vm box"
+    then = "b2d config set password && b2d restart --vm box"
     assert (out, err.count(f"warning: {EVERYBODY}; try: {then}")) == ("", 1)
 
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from b2d import __version__, config
@@ -48,7 +49,17 @@ def _logged(details: str, arguments: Sequence[str]) -> str:
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(home.older_log)
         with os.fdopen(open_to_write(log), "a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{head}\n{details}\n")
+            file.write(f"{_cleaned(head, arguments)}\n{_cleaned(details, arguments)}\n")
     except (OSError, B2dError):  # no place for it
         return ""
     return str(log)
+
+
+def _cleaned(text: str, arguments: Sequence[str]) -> str:
+    """What may be kept: without what looks like a secret, and without what was typed as one."""
+    from b2d.redaction import NAME, Redaction
+
+    words = [word.partition("=") for word in arguments]
+    typed = [value for name, _, value in words if NAME.search(name)]
+    typed += [after for before, after in pairwise(arguments) if NAME.search(before) and "=" not in before]
+    return Redaction(typed).clean(text)

@@ -1,6 +1,7 @@
 """Settings as commands: those of this home, and those that a machine was made with."""
 
 import os
+import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from b2d.layout import Home
 
 
+SECRET = "password"  # the setting that is none of a command line's
 COUNTS = {  # the words in JSON, and as people read it
     "start": "from its next start on",
     "boot": "from the boot on that comes after its saved state",
@@ -81,7 +83,10 @@ def get(key: str | None) -> None:
 @config.command("set", cls=Command, example="b2d config set memory=4096 cpus=2")
 @click.argument("wishes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=values)
 def put(wishes: tuple[str, ...]) -> None:
-    """Say in config.toml what settings are to be."""
+    """Say in config.toml what settings are to be.
+
+    Of `password` alone the value is asked for, or read from stdin, and so seen by nobody.
+    """
     from b2d import rewrite
 
     wanted = _wanted(wishes)
@@ -157,17 +162,26 @@ def _known(word: str) -> str:
 
 
 def _wanted(wishes: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE..., or KEY VALUE. Raises ConfigError."""
+    """KEY=VALUE..., or KEY VALUE; a password alone is asked for. Raises ConfigError."""
     if len(wishes) == 2 and "=" not in wishes[0]:
         wishes = (f"{wishes[0]}={wishes[1]}",)
     found = {}
     for wish in wishes:
         word, equals, value = wish.partition("=")
         key = _known(word)
+        if not equals and key == SECRET:
+            equals = value = _asked(key)
         if not equals:
             raise ConfigError(f"what {key} is to be is missing", hint=f"{key}=VALUE")
         found[key] = value
     return found
+
+
+def _asked(key: str) -> str:
+    """What a person types unseen, or the first line of stdin: every user of this host can read a program's words."""
+    if sys.stdin.isatty():
+        return str(click.prompt(key, hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 @click.command("set", cls=Command, example="b2d set memory=4096 cpus=4 disk=40000")

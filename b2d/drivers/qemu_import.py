@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 from b2d import proc
 from b2d.drivers.qemu_disk import PROGRAM, SECTOR, TIMEOUT_S
@@ -17,6 +18,7 @@ from b2d.formats import json_text
 from b2d.formats.disk_image import inspect
 from b2d.formats.disk_reading import CONVERT, SIZE_LIMIT, DiskImageError
 
+OPENED = Path("/proc/self/fd")  # where a program of Linux opens anew what it was given open
 SLOWEST = 1 << 20  # bytes a second
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 FILE_NAMES = ("filename", "data-file", "backing-filename", "full-backing-filename")  # where qemu-img names files
@@ -28,9 +30,20 @@ def check_disk(path: Path, *, child: bool = False) -> str:
     A `child` may be a layer that VirtualBox keeps above another disk. Raises B2dError; no other program has opened
     the file then.
     """
+    with _opened(path) as file:
+        return _checked(file, path, child=child)
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        with open_regular(path) as file:
-            found = inspect(file, child=child)
+        return open_regular(path)
+    except OSError as error:
+        raise B2dError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _checked(file: BinaryIO, path: Path, *, child: bool = False) -> str:
+    try:
+        found = inspect(file, child=child)
     except DiskImageError as error:
         raise B2dError(f"{path} {error.message}", hint=error.hint) from error
     except OSError as error:
@@ -43,17 +56,24 @@ def check_disk(path: Path, *, child: bool = False) -> str:
 
 @dataclass(frozen=True)
 class ImageCopy:
-    """The disk at `path`, to become one of `format`: qcow2 or vdi."""
+    """The disk at `path`, to become one of `format`: qcow2 or vdi.
+
+    On Linux it is opened once: what was checked is what qemu-img reads, whatever lies at `path` by then.
+    """
 
     path: Path
     format: str
 
     @cached_property
+    def _file(self) -> BinaryIO:
+        return _opened(self.path)
+
+    @cached_property
     def _facts(self) -> dict[str, Any]:
         """What qemu-img says of it, and its own format. Raises B2dError for what is not one file."""
-        known = check_disk(self.path)
+        known = _checked(self._file, self.path)
         asked = [PROGRAM, "info", "--output=json", "-f", known, self._name]
-        facts = _document(proc.check(asked, timeout_s=TIMEOUT_S))
+        facts = _document(self._ask(asked))
         strangers = sorted({name for name in _files(facts) if _as_told(name) != _as_told(self._name)})
         size = facts.get("virtual-size")
         if strangers or facts.get("format") != known or type(size) is not int or not 0 <= size <= SIZE_LIMIT:
@@ -66,7 +86,7 @@ class ImageCopy:
 
     def room(self) -> int:
         asked = [PROGRAM, "measure", "--output=json", "-O", "qcow2", "-f", self._facts["format"], self._name]
-        return int(_document(proc.check(asked, timeout_s=TIMEOUT_S))["required"])
+        return int(_document(self._ask(asked))["required"])
 
     def read(self, offset: int, size: int) -> bytes:
         first = offset // SECTOR
@@ -76,7 +96,7 @@ class ImageCopy:
         with TemporaryDirectory(prefix="b2d-") as folder:
             part = Path(folder) / "part"
             place = [f"bs={SECTOR}", f"skip={first}", f"count={first + count}", f"if={self._name}", f"of={part}"]
-            proc.check([PROGRAM, "dd", "-f", self._facts["format"], "-O", "raw", *place], timeout_s=TIMEOUT_S)
+            self._ask([PROGRAM, "dd", "-f", self._facts["format"], "-O", "raw", *place])
             start = offset - first * SECTOR
             return part.read_bytes()[start : start + size]
 
@@ -91,12 +111,32 @@ class ImageCopy:
                 done = now
 
         command = [PROGRAM, "convert", "-p", "-f", self._facts["format"], "-O", self.format, self._name, str(target)]
-        proc.follow(command, heard, timeout_s=TIMEOUT_S + self.size / SLOWEST)
+        with self._named():
+            proc.follow(command, heard, timeout_s=TIMEOUT_S + self.size / SLOWEST, pass_fds=self._numbers)
+
+    def _ask(self, command: Sequence[str]) -> bytes:
+        with self._named():
+            return proc.check(command, timeout_s=TIMEOUT_S, pass_fds=self._numbers)
+
+    @property
+    def _numbers(self) -> list[int]:
+        return [self._file.fileno()] if OPENED.is_dir() else []
 
     @property
     def _name(self) -> str:
         """Beginning with a slash, or a drive: else a colon in it would be read as a protocol's."""
-        return str(self.path.absolute())
+        return next((str(OPENED / str(number)) for number in self._numbers), str(self.path.absolute()))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have an error tell of the file by the name that a person knows."""
+        try:
+            yield
+        except B2dError as error:
+            error.message, error.details = (
+                said.replace(self._name, str(self.path)) for said in (error.message, error.details)
+            )
+            raise
 
 
 def _as_told(name: str) -> str:

@@ -52,7 +52,7 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
             PASSWORD,
             Weight.SERIOUS,
             f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in",
-            "b2d config set password NEW",
+            "b2d config set password",
         ),
         (
             "virtualbox",
@@ -66,7 +66,7 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
             PASSWORD,
             Weight.KNOWN,
             "over SSH box takes the password tcuser too, from programs of yours alone: everybody knows it",
-            "b2d config set password NEW",
+            "b2d config set password",
         ),
         (
             "qemu",
@@ -154,4 +154,4 @@ def test_the_most_serious_comes_first() -> None:
 
 def test_the_usual_machine_is_named_without_its_name() -> None:
     spec = a_spec(driver="qemu", hardware=HARDWARE)
-    assert [one.remedy for one in told(spec, PASSWORD, booted=True)] == ["b2d config set password NEW && b2d restart"]
+    assert [one.remedy for one in told(spec, PASSWORD, booted=True)] == ["b2d config set password && b2d restart"]

@@ -1,0 +1,68 @@
+"""What was checked is what is copied, whoever exchanges a disk, or a folder above it, meanwhile and puts it back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu_import import ImageCopy
+from b2d.errors import B2dError
+
+SECRET = b"a key of the owner's" * 100
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("qemu-img") is None, reason="elsewhere a file goes by its name"
+)
+
+
+@contextmanager
+def exchanged(one: Path, other: Path) -> Iterator[None]:
+    """In the block each has the other's name; the files in them look as before, to whoever asks the file system."""
+    aside = one.with_name("aside")
+    for turn in range(2):
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+        if turn == 0:
+            yield
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A sound one; in the folder `evil` beside it, one of the same name that is based on a secret."""
+    (tmp_path / "secret").write_bytes(SECRET)
+    for name, more in (("good", ()), ("evil", ("-b", str(tmp_path / "secret"), "-F", "raw"))):
+        (tmp_path / name).mkdir()
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *more, tmp_path / name / "disk", "1M"], check=True)
+    return tmp_path / "good" / "disk"
+
+
+def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, tmp_path: Path) -> None:
+    copy, target = ImageCopy(disk, "vdi"), tmp_path / "target"
+    assert copy.size == 1 << 20
+    with exchanged(disk.parent, tmp_path / "evil"):
+        assert copy.room() > 0
+        assert copy.read(0, 4096) == bytes(4096)
+        copy.copy(target, lambda _: None)
+    assert SECRET[:512] not in target.read_bytes()
+
+
+def test_what_qemu_img_refuses_is_told_by_the_name_that_was_typed(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"virtual-size": 512, "format": "qcow2", "filename": "%s"}
+    script = f"case $1 in info) printf '{json.dumps(facts)}' \"$5\" ;; *) echo \"no: '$7'\" >&2; exit 1 ;; esac"
+    program = tmp_path / "bin" / "qemu-img"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    with pytest.raises(B2dError) as caught:
+        ImageCopy(disk, "vdi").copy(tmp_path / "target", lambda _: None)
+    assert caught.value.message == f"qemu-img failed: no: '{disk}'"
+    assert "/proc/self" not in f"{caught.value.message}{caught.value.details}"

@@ -1,0 +1,39 @@
+"""A password is in no log of b2d's, and need not be in a command, which every user of this host can read."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from b2d.cli.bug import unforeseen
+from tests.prompt import B2D, Prompt
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["config", "set", "password=hunter22"],
+        ["config", "set", "password", "hunter22"],
+        ["config", "set", "http_proxy=http://me:hunter22@proxy:3128"],
+        ["config", "set", "http_proxy", "me:hunter22@proxy:3128"],
+        ["ssh", "curl", "-H", "Authorization: Bearer hunter22", "https://example.com/?sig=hunter22"],
+        ["run", "docker", "login", "--password", "hunter22"],
+    ],
+)
+def test_what_is_typed_as_a_secret_is_in_no_log(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("B2D_HOME", str(tmp_path))
+    unforeseen(RuntimeError(f"no: {typed[-1]}"), typed)
+    said = (tmp_path / "b2d.log").read_text()
+    assert "hunter22" not in said
+    assert typed[0] in said and "RuntimeError: no" in said
+
+
+def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
+    at = Prompt(tmp_path)
+    command = [B2D, "config", "set", "password"]
+    subprocess.run(command, input=b"hunter 22\n", env=at.known(), cwd=tmp_path, check=True, capture_output=True)
+    assert at.home.config.read_text() == 'password = "hunter 22"\n'
+    assert at.home.config.stat().st_mode & 0o077 == 0
+    assert "what password is to be is missing" in at.b2d("config", "set", "password").err
