@@ -28,7 +28,7 @@ print("listens", flush=True)
 while True:
     print(datagrams.recv(100).decode(), flush=True)
 """
-WAYS = (("10.0.2.2",), ("10.0.2.7",), ("255.255.255.255",), ("127.0.0.1", "eth0"))
+WAYS = (("10.0.2.2",), ("255.255.255.255",), ("127.0.0.1", "eth0"))
 ENOUGH_S = 10.0
 
 
@@ -55,6 +55,12 @@ def sends(person: Person, *way: str) -> None:
     person.asks_docker("run", "--rm", "--network", "host", "away", "/away", way[0], PORT, *way[1:])
 
 
+def heard(server: "subprocess.Popen[bytes]") -> bytes:
+    """All that came there until now; it ends."""
+    server.terminate()
+    return server.communicate(timeout=ENOUGH_S)[0]
+
+
 def hears(person: Person) -> bytes:
     asks = ("run", "--rm", "--network", "host", "hello", "nc", "-w", "5", "fec0::2", PORT)
     return person.asks_docker(*asks).stdout
@@ -71,12 +77,11 @@ def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
         assert hears(apart) == b"this host"
         for way in WAYS:
             sends(apart, *way)
-        assert server.stdout is not None
-        assert [server.stdout.readline() for _ in WAYS] == [b"away\n"] * len(WAYS)
+        assert heard(server) == b"away\n" * len(WAYS)
+    with services(apart) as server:
         apart.environment["B2D_HOST_LOOPBACK"] = "no"
         apart.does("restart")
         assert hears(apart) == b""
         for way in WAYS:
             sends(apart, *way)
-        server.terminate()
-        assert server.communicate(timeout=ENOUGH_S)[0] == b""
+        assert heard(server) == b""
