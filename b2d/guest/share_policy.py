@@ -70,10 +70,28 @@ def select(share: Sequence[str], b2d_home: Path) -> Selection:
                     found.append(one)
         else:
             found.append(_text(folder))
-    chosen = list(dict.fromkeys(found))
+    chosen = []
+    for text in dict.fromkeys(found):
+        if outer := _left(folders.parse(text).host, found):
+            reason = f"it leads out of {outer}, which the machine writes, by a link"
+            left_out.append(f"{folders.parse(text).host} is not shared with the machine: {reason}")
+        else:
+            chosen.append(text)
     if rest := chosen[MOST:]:
         left_out.append(f"{len(rest)} folders are not shared, as a machine has {MOST} at most: {', '.join(rest)}")
     return Selection(tuple(chosen[:MOST]), tuple(left_out))
+
+
+def _left(path: str, shared: Sequence[str]) -> str:
+    """The folder that the guest writes and that `path` is in by its name, but not by its links; "" for none.
+
+    Root in the guest can put a link there in the place of a folder, and would have what that leads to at the next boot.
+    """
+    if os.path.realpath(path) == path:
+        return ""
+    written = [one.host for one in map(folders.parse, shared) if not one.read_only]
+    inside = (one for one in written if any(_is_within(above, one) for above in Path(path).parents))
+    return next((one for one in inside if not _is_within(path, one)), "")
 
 
 def refusal(path: str, b2d_home: Path) -> str:
