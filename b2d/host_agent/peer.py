@@ -36,7 +36,7 @@ def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
         return _is_owner_by_processes(peer, here)
     try:
         return _is_owner_by_proc(peer, here)
-    except OSError:  # /proc is not to be seen here
+    except (OSError, ValueError):  # /proc is not to be seen here, or says what nobody knows
         return False
 
 
@@ -86,7 +86,7 @@ def _carriers() -> Iterator[Path]:
         if not process.name.isdigit():
             continue
         try:
-            name = (process / "comm").read_text().rstrip("\n")
+            name = os.fsdecode((process / "comm").read_bytes()).rstrip("\n")  # a program writes any bytes there
         except OSError:
             continue
         if any(name.startswith(carrier[:NAME_LIMIT]) for carrier in CARRIERS):
