@@ -10,6 +10,7 @@ from dataclasses import asdict
 from b2d.errors import B2dError, OutOfTime
 from b2d.files import read_bounded, refuse_anothers, write_whole
 from b2d.formats import json_text
+from b2d.host import descriptors
 from b2d.host_agent import report
 from b2d.host_agent.report import Refusal
 from b2d.identity import from_json, identify, is_alive
@@ -76,7 +77,9 @@ def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
 
     paths = home.machine(name)
     environment = dict(os.environ) | {"B2D_HOME": str(home.root)}
-    itself = identify(proc.start_aside([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment))
+    pid = proc.start_aside([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment)
+    descriptors.raise_limit(pid)
+    itself = identify(pid)
     if itself is not None:
         kept = {"companion": asdict(itself), "machine": asdict(machine)}
         write_whole(paths.companion, json.dumps(kept).encode())

@@ -108,8 +108,8 @@ def _guest(spec: MachineSpec, around: Surroundings) -> Iterator[Exposure]:
         message = f"nothing on this host refuses setuid files that containers make in the folders of {spec.name}"
         yield Exposure(message, Weight.KNOWN)
     if not around.access.host_loopback and not spec.restrict and isinstance(around.driver, DialsGuest):
-        message = f"host_loopback=no is kept by the firewall in {spec.name}: containers cannot undo it, its root can"
-        yield Exposure(message, Weight.KNOWN)
+        message = f"host_loopback=no is kept by the firewall in {spec.name}: its root can undo it"
+        yield Exposure(f"{message}, and raw frames of containers with --network host pass by", Weight.KNOWN)
 
 
 def _after(setting: str, spec: MachineSpec, around: Surroundings) -> str:

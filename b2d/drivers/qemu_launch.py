@@ -16,7 +16,7 @@ from b2d.drivers.qmp import Qmp, QmpError
 from b2d.errors import HypervisorUnusable
 from b2d.files import text_of, write_whole
 from b2d.guest import share_policy
-from b2d.host import seccomp
+from b2d.host import descriptors, seccomp
 from b2d.identity import identify
 from b2d.layout import MachinePaths
 from b2d.model import Endpoint, Image, MachineSpec
@@ -131,6 +131,7 @@ class Launcher:
         """
         command = [qemu_arguments.PROGRAM, *arguments]
         qemu = seccomp.call_confined(lambda: proc.watch_aside(command, self.paths.qemu_log, os.environ, pass_fds))
+        descriptors.raise_limit(qemu.pid)
         if (process := identify(qemu.pid)) is not None:
             QemuProcess(self.paths).record(replace(plan, process=process))
 

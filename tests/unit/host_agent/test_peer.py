@@ -1,6 +1,8 @@
 """Whether this host says whose a connection is, is asked of it; where it does not, nobody is let in."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,17 @@ def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "create_server", refuse)
     assert not peer.tells()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are given by Linux's prctl")
+def test_a_name_of_another_s_program_that_is_no_text_does_not_end_the_asking() -> None:
+    named = (
+        "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", named]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        assert Path(f"/proc/{other.pid}/comm").read_bytes() == b"\xff\xfe\n"
+        assert peer.tells("linux")
+        other.kill()

@@ -1,0 +1,25 @@
+"""A process gets as many open files as it may have, and never fewer than it had."""
+
+import subprocess
+import sys
+
+import pytest
+
+from b2d.host import descriptors
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+
+
+@pytest.mark.parametrize(("most", "after"), [(900, 900), (5000, 1000), (50, 100)])
+def test_the_limit_goes_up_and_never_down(program: "subprocess.Popen[bytes]", most: int, after: int) -> None:
+    import resource
+
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (100, 1000))
+    descriptors.raise_limit(program.pid, most)
+    assert resource.prlimit(program.pid, resource.RLIMIT_NOFILE) == (after, 1000)
+
+
+def test_one_that_has_ended_is_passed_over() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    descriptors.raise_limit(ended.pid)
