@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d import unpacking
-from b2d.packing import ForeignEntry
+from b2d.packing import ForeignEntry, Packer, listed, pack
 from b2d.unpacking import Unpacker, put
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descriptors of folders")
@@ -44,9 +44,9 @@ def ssh(tmp_path: Path) -> Path:
     return folder
 
 
-def take(root: Path, content: io.BytesIO, meanwhile: Callable[[], object]) -> None:
+def take(root: Path, content: io.BytesIO, meanwhile: Callable[[int], None]) -> None:
     with tarfile.open(fileobj=content, mode="r|", tarinfo=ForeignEntry) as tar:
-        Unpacker(root, "it", lambda _: meanwhile(), print).take(tar)
+        Unpacker(root, "it", meanwhile, print).take(tar)
 
 
 @pytest.mark.parametrize("place", ["it/sub", "it"])
@@ -58,7 +58,7 @@ def test_a_folder_that_becomes_a_link_while_a_copy_comes(
     share.mkdir(parents=True)
     before = ssh.stat()
 
-    def exchange() -> None:
+    def exchange(_: int) -> None:
         if not (share / place).is_symlink():
             (share / place).rename(tmp_path / "share" / "taken")
             (share / place).symlink_to(ssh if place == "it/sub" else ssh.parent)
@@ -74,7 +74,7 @@ def test_the_unfinished_folder_itself_may_become_a_link(tmp_path: Path, ssh: Pat
     share = tmp_path / "share" / ".b2d-x"
     share.mkdir(parents=True)
 
-    def exchange() -> None:
+    def exchange(_: int) -> None:
         if not share.is_symlink():
             share.rename(tmp_path / "share" / "taken")
             share.symlink_to(ssh)
@@ -107,3 +107,36 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
         put(new, final)
     assert calls == ["sub", "sub"]
     assert list(ssh.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "root"])
+def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to(
+    tmp_path: Path, ssh: Path, what: str
+) -> None:
+    (ssh / "id").write_text("a key")
+    project = tmp_path / "share" / "project"
+    (project / "sub").mkdir(parents=True)
+    (project / "sub" / "id").write_text("dummy")
+    found = listed(project, "it", print)
+    place = {"file": project / "sub" / "id", "folder": project / "sub", "root": project}[what]
+    place.rename(tmp_path / "share" / "taken")
+    place.symlink_to({"file": ssh / "id", "folder": ssh, "root": ssh.parent}[what])
+    sent: list[bytes] = []
+    with pytest.raises(OSError, match=r"Not a directory|symbolic|not a file"):
+        pack(found, Packer(sent.append, lambda _: None))
+    assert b"a key" not in b"".join(sent)
+
+
+def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) -> None:
+    (ssh / "id").write_text("a key")
+    project = tmp_path / "share" / "project"
+    for name in ("a", "b"):
+        (project / name).mkdir(parents=True)
+    os.mkfifo(project / "a" / "fifo")
+
+    def exchange(_: str) -> None:  # it is told of, and so the guest has its time
+        (project / "b").rename(tmp_path / "share" / "taken")
+        (project / "b").symlink_to(ssh)
+
+    names = [entry.name for _, entry in listed(project, "it", exchange)]
+    assert names == ["it", "it/a", "it/b"]
