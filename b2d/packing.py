@@ -68,6 +68,12 @@ class ForeignEntry(TarInfo):
         return found
 
 
+class OwnEntry(TarInfo):
+    """An entry of a file of this host."""
+
+    inode: tuple[int, int]  # with the device's number: which file it is, whatever lies at its path later
+
+
 class Packer:
     """Writes entry by entry. A folder gets its own mode last: one that allows no writing could not be filled."""
 
@@ -106,7 +112,7 @@ class Packer:
         self._write(bytes(-entry.size % BLOCKSIZE))
 
 
-def listed(root: Path, name: str, told: Told) -> list[tuple[Path, TarInfo]]:
+def listed(root: Path, name: str, told: Told) -> list[tuple[Path, OwnEntry]]:
     """`root` and all that is in it, links as such, called `name`; what is neither file, folder nor link is told.
 
     Raises OSError for what cannot be looked at.
@@ -151,11 +157,11 @@ def _status(place: Place) -> os.stat_result:
     return os.stat(name, follow_symlinks=False, **where)  # noqa: PTH116
 
 
-def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> TarInfo | None:
+def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> OwnEntry | None:
     facts = _status(place)
-    entry = TarInfo(name)
+    entry = OwnEntry(name)
     entry.mode, entry.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
-    inode = (facts.st_dev, facts.st_ino)
+    inode = entry.inode = (facts.st_dev, facts.st_ino)
     if stat.S_ISDIR(facts.st_mode):
         entry.type = DIRTYPE
     elif stat.S_ISLNK(facts.st_mode):
@@ -172,7 +178,7 @@ def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> TarInfo
     return entry
 
 
-def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
+def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
     """Write them with what they hold, the first of which is the root of all. Raises OSError for what cannot be read.
 
     Nothing is read through a link: a guest that shares the folder may put one there after it was listed.
@@ -185,6 +191,9 @@ def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
                 with _told_of(path), above(below, base) as (folder, last):
                     content = os.fdopen(_descriptor(path, last, folder), "rb")
                 with content:
+                    found = os.fstat(content.fileno())
+                    if (found.st_dev, found.st_ino) != entry.inode:
+                        raise B2dError(f"{path} became another file while it was read", hint="the same command again")
                     packer.put(entry, content)
             else:
                 packer.put(entry)

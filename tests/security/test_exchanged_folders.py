@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d import unpacking
+from b2d.errors import B2dError
 from b2d.packing import ForeignEntry, Packer, listed, pack
 from b2d.unpacking import Unpacker, put
 
@@ -140,3 +141,17 @@ def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) ->
 
     names = [entry.name for _, entry in listed(project, "it", exchange)]
     assert names == ["it", "it/a", "it/b"]
+
+
+def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: Path, ssh: Path) -> None:
+    (ssh / "config").write_text("a key")
+    project = tmp_path / "share" / "project"
+    project.mkdir(parents=True)
+    (project / "config").write_text("dummy")
+    found = listed(project / "config", "it", print)
+    project.rename(tmp_path / "share" / "taken")
+    project.symlink_to(ssh)
+    sent: list[bytes] = []
+    with pytest.raises(B2dError, match="became another file"):
+        pack(found, Packer(sent.append, lambda _: None))
+    assert sent == []
