@@ -4,6 +4,7 @@ import copy
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tarfile import (
     BLOCKSIZE,
@@ -24,7 +25,8 @@ from tarfile import (
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.files import open_regular
+from b2d.files import NotRegularFileError
+from b2d.host.opened import Folder, above, named, opened
 
 CHUNK = 1 << 17  # bytes
 ENCODING, ERRORS = "utf-8", "surrogateescape"
@@ -34,6 +36,9 @@ DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XH
 DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
 HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
 HOLES_HINT = "tar -c without -S or --sparse"
+NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+READ = os.O_RDONLY | NO_LINK | NO_WAIT | getattr(os, "O_BINARY", 0)
+Place = tuple[str, Folder]  # a name in an open folder
 Writer = Callable[[bytes], object]
 Told = Callable[[str], None]
 
@@ -61,6 +66,12 @@ class ForeignEntry(TarInfo):
         if found.issparse():  # in the manner of POSIX
             raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
         return found
+
+
+class OwnEntry(TarInfo):
+    """An entry of a file of this host."""
+
+    inode: tuple[int, int]  # with the device's number: which file it is, whatever lies at its path later
 
 
 class Packer:
@@ -101,40 +112,61 @@ class Packer:
         self._write(bytes(-entry.size % BLOCKSIZE))
 
 
-def listed(root: Path, name: str, told: Told) -> list[tuple[Path, TarInfo]]:
+def listed(root: Path, name: str, told: Told) -> list[tuple[Path, OwnEntry]]:
     """`root` and all that is in it, links as such, called `name`; what is neither file, folder nor link is told.
 
     Raises OSError for what cannot be looked at.
     """
     seen: dict[tuple[int, int], str] = {}
     found = []
-    for path, inside in _walk(root, name):
-        entry = _entry(path, inside, seen)
-        if entry is None:
-            told(f"{path} is no file, folder or link, and was left out")
-        else:
-            found.append((path, entry))
+    with opened(os.path.realpath(root.parent)) as base:
+        for path, inside, place in _walk(root, name, (root.name or ".", base)):
+            with _told_of(path):
+                entry = _entry(place, inside, seen)
+            if entry is None:
+                told(f"{path} is no file, folder or link, and was left out")
+            else:
+                found.append((path, entry))
     return found
 
 
-def _walk(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    yield path, name
-    if stat.S_ISDIR(path.lstat().st_mode):
-        with os.scandir(path) as inside:
-            children = sorted(child.name for child in inside)
+def _walk(path: Path, name: str, place: Place) -> Iterator[tuple[Path, str, Place]]:
+    yield path, name, place
+    with ExitStack() as inside:
+        with _told_of(path):
+            if not stat.S_ISDIR(_status(place).st_mode):
+                return
+            folder = inside.enter_context(opened(*place))
+            children = sorted(os.listdir(folder))  # noqa: PTH208  by its descriptor
         for child in children:
-            yield from _walk(path / child, f"{name}/{child}")
+            yield from _walk(path / child, f"{name}/{child}", (child, folder))
 
 
-def _entry(path: Path, name: str, seen: dict[tuple[int, int], str]) -> TarInfo | None:
-    facts = path.lstat()
-    entry = TarInfo(name)
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Have an error name the whole path, and not what the system was asked of."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _status(place: Place) -> os.stat_result:
+    name, where = named(*place)
+    return os.stat(name, follow_symlinks=False, **where)  # noqa: PTH116
+
+
+def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> OwnEntry | None:
+    facts = _status(place)
+    entry = OwnEntry(name)
     entry.mode, entry.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
-    inode = (facts.st_dev, facts.st_ino)
+    inode = entry.inode = (facts.st_dev, facts.st_ino)
     if stat.S_ISDIR(facts.st_mode):
         entry.type = DIRTYPE
     elif stat.S_ISLNK(facts.st_mode):
-        entry.type, entry.linkname = SYMTYPE, os.readlink(path)  # noqa: PTH115  Path's does not keep it as it is
+        it, where = named(*place)
+        entry.type, entry.linkname = SYMTYPE, os.readlink(it, **where)
     elif not stat.S_ISREG(facts.st_mode):
         return None
     elif facts.st_nlink > 1 and inode in seen:
@@ -146,14 +178,38 @@ def _entry(path: Path, name: str, seen: dict[tuple[int, int], str]) -> TarInfo |
     return entry
 
 
-def pack(entries: list[tuple[Path, TarInfo]], packer: Packer) -> None:
-    """Write them with what they hold. Raises OSError for what cannot be read."""
-    for path, entry in entries:
-        if entry.isreg():
-            with open_regular(path) as content:  # it may be another thing by now
-                packer.put(entry, content)
-        else:
-            packer.put(entry)
+def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
+    """Write them with what they hold, the first of which is the root of all. Raises OSError for what cannot be read.
+
+    Nothing is read through a link: a guest that shares the folder may put one there after it was listed.
+    """
+    root = entries[0][0]
+    with opened(os.path.realpath(root.parent)) as base:
+        for path, entry in entries:
+            if entry.isreg():
+                below = "/".join([root.name or ".", *path.relative_to(root).parts])
+                with _told_of(path), above(below, base) as (folder, last):
+                    content = os.fdopen(_descriptor(path, last, folder), "rb")
+                with content:
+                    found = os.fstat(content.fileno())
+                    if (found.st_dev, found.st_ino) != entry.inode:
+                        raise B2dError(f"{path} became another file while it was read", hint="the same command again")
+                    packer.put(entry, content)
+            else:
+                packer.put(entry)
+
+
+def _descriptor(path: Path, last: str, folder: Folder) -> int:
+    """Open a file to read it, and no link; never wait for a writer. Raises NotRegularFileError and OSError."""
+    name, where = named(last, folder)
+    mode = os.stat(name, follow_symlinks=False, **where).st_mode  # noqa: PTH116  to open a device may do something
+    if not stat.S_ISREG(mode):
+        raise NotRegularFileError(path, mode)
+    descriptor = os.open(name, READ, **where)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularFileError(path, mode)
+    return descriptor
 
 
 def entries(archive: TarFile) -> Iterator[TarInfo]:

@@ -58,6 +58,10 @@ def _path(source: str) -> str:
     from urllib.request import url2pathname
 
     parts = urlsplit(source)
+    if parts.query or parts.fragment:  # a hash there would not be looked at
+        raise ConfigError(
+            f"{source[:200]!r} is a file, and nothing follows its path", hint="sha256sum FILE; a % in a path is %25"
+        )
     if parts.netloc not in ("", "localhost"):
         raise ConfigError(f"{source!r} is on another host", hint="file:///, and then the path")
     return url2pathname(parts.path)

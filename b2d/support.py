@@ -167,6 +167,7 @@ def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Reda
     secrets += [form for proxy in told for form in (outside.secret(proxy), outside.secret(outside.proxy(proxy)))]
     sources = [*environ.values(), *(_text(path) for path in texts)]
     secrets += [password for text in sources for password in passwords(text)]
+    secrets += [*_settings_secrets(texts), *_passwords_of_machines(it.home)]
     docker = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "~")) / ".docker") / "config.json"
     for text in (_text(docker), environ.get("DOCKER_AUTH_CONFIG", "")):
         secrets += _docker_secrets(text)
@@ -178,6 +179,25 @@ def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Reda
         folders |= {folder, os.path.realpath(folder)}
         names.add(Path(folder).name)
     return Redaction(secrets, folders, names)
+
+
+def _settings_secrets(texts: Sequence[Path]) -> Iterator[str]:
+    """What files of settings say under names of secrets, whether or not it is what counts now."""
+    from b2d.formats import toml_document
+
+    for path in texts:
+        with suppress(ValueError):
+            yield from values_of(toml_document.parse(_text(path)))
+
+
+def _passwords_of_machines(home: Home) -> Iterator[str]:
+    """What guests were told last: the settings may say otherwise since."""
+    from b2d.model import Access
+    from b2d.preparation import access_of
+
+    for name in _machines(home):
+        with suppress(B2dError, OSError, ValueError, LookupError, tarfile.TarError):
+            yield access_of(home.machine(name), Access()).password
 
 
 def _docker_secrets(text: str) -> Iterator[str]:

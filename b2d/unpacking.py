@@ -12,8 +12,10 @@ from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
+from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, opened, set_mode
 from b2d.packing import CHUNK, OWNERS, Told, entries, inner
 
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PERMISSIONS = 0o777  # what else a mode can say (to run as its owner) is not taken from a guest
 
 
@@ -28,53 +30,72 @@ class Unpacker:
         self._top = top
         self._advance = advance
         self._told = told
-        self._links: list[tuple[Path, str]] = []
-        self._folders: list[tuple[Path, TarInfo]] = []
+        self._links: list[tuple[str, str]] = []
+        self._folders: list[tuple[str, TarInfo]] = []
         self.files = 0
 
     def take(self, archive: TarFile) -> None:
         """All of it. Raises OSError, TarError, and B2dError for a path that leads outside."""
-        for entry in entries(archive):
-            self._one(archive, entry)
-        for path, target in self._links:
-            path.symlink_to(target)
-        for path, entry in reversed(self._folders):
-            path.chmod(entry.mode & PERMISSIONS)
-            os.utime(path, (entry.mtime, entry.mtime))
+        with opened(str(self._root.parent)) as base:
+            for entry in entries(archive):
+                self._one(archive, entry, base)
+            for path, target in self._links:
+                with above(path, base) as (folder, name):
+                    it, where = named(name, folder)
+                    os.symlink(target, it, dir_fd=where.get("dir_fd"))
+            for path, entry in reversed(self._folders):
+                with above(path, base) as (folder, name), opened(name, folder) as made:
+                    set_mode(made, entry.mode & PERMISSIONS)
+                    os.utime(made, (entry.mtime, entry.mtime))
 
-    def _one(self, archive: TarFile, entry: TarInfo) -> None:
+    def _one(self, archive: TarFile, entry: TarInfo, base: Folder) -> None:
         path = self._path(entry.name)
-        if entry.isdir():
-            path.mkdir(OWNERS)
-            self._folders.append((path, entry))
-        elif entry.issym():
-            self._links.append((path, entry.linkname))
-        elif entry.islnk():
-            os.link(self._path(entry.linkname), path)
-        elif entry.isreg():
-            content = archive.extractfile(entry)
-            assert content is not None
-            with path.open("xb") as file:
-                self._copy(content, file)
-            path.chmod(entry.mode & PERMISSIONS)
-            os.utime(path, (entry.mtime, entry.mtime))
-        else:
-            self._told(f"{entry.name} is no file, folder or link, and was left out")
-            return
+        with above(path, base) as (folder, last):
+            name, where = named(last, folder)
+            if entry.isdir():
+                os.mkdir(name, OWNERS, **where)  # noqa: PTH102
+                self._folders.append((path, entry))
+            elif entry.issym():
+                self._links.append((path, entry.linkname))
+            elif entry.islnk():
+                self._link(self._path(entry.linkname), base, (last, folder))
+            elif entry.isreg():
+                content = archive.extractfile(entry)
+                assert content is not None
+                self._write(content, entry, os.open(name, NEW, 0o600, **where))
+                if not BY_DESCRIPTOR:
+                    os.utime(name, (entry.mtime, entry.mtime))
+            else:
+                self._told(f"{entry.name} is no file, folder or link, and was left out")
+                return
         self.files += not entry.isdir()
+
+    def _link(self, source: str, base: Folder, place: tuple[str, Folder]) -> None:
+        name, there = named(*place, "dst_dir_fd")
+        with above(source, base) as (folder, last):
+            linked, here = named(last, folder, "src_dir_fd")
+            os.link(linked, name, **here, **there, follow_symlinks=not BY_DESCRIPTOR)
+
+    def _write(self, content: IO[bytes], entry: TarInfo, descriptor: int) -> None:
+        with os.fdopen(descriptor, "wb") as file:
+            self._copy(content, file)
+            file.flush()
+            if BY_DESCRIPTOR:
+                os.fchmod(descriptor, entry.mode & PERMISSIONS)
+                os.utime(descriptor, (entry.mtime, entry.mtime))
 
     def _copy(self, content: IO[bytes], file: IO[bytes]) -> None:
         while piece := content.read(CHUNK):
             file.write(piece)
             self._advance(len(piece))
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> str:
+        """Where it comes to lie, below the folder of the root."""
         path = inner(name)
-        if not self._top:
-            return self._root / path
-        if path != self._top and not path.startswith(f"{self._top}/"):
+        if self._top and path != self._top and not path.startswith(f"{self._top}/"):
             raise B2dError(f"the archive has a path that leads outside: {name!r}")
-        return self._root / path[len(self._top) + 1 :]
+        below = path[len(self._top) :].strip("/")
+        return f"{self._root.name}/{below}" if below else self._root.name
 
 
 @contextmanager
@@ -84,8 +105,8 @@ def unfinished(folder: Path) -> Iterator[Path]:
     try:
         yield made
     finally:
-        for above, names, _ in os.walk(made):  # one that allows no writing is to go all the same
-            for path in (Path(above) / name for name in names):
+        for place, names, _ in os.walk(made):  # one that allows no writing is to go all the same
+            for path in (Path(place) / name for name in names):
                 if not path.is_symlink():
                     path.chmod(OWNERS)
         shutil.rmtree(made)
@@ -109,18 +130,36 @@ def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
 
 def put(new: Path, final: Path) -> None:
     """Move it there; of a folder that is there already what is in it goes in. Raises OSError and B2dError, as cp -a."""
-    is_folder = new.is_dir() and not new.is_symlink()
-    mode = stat.S_IMODE(new.lstat().st_mode)
+    with opened(str(new.parent)) as here, opened(os.path.realpath(final.parent)) as there:
+        _put((new.name, here), (final.name, there), final)
+
+
+def _put(new: tuple[str, Folder], final: tuple[str, Folder], told: Path) -> None:
+    mode, before = _mode(new), _mode(final)
+    is_folder, on_folder = stat.S_ISDIR(mode), stat.S_ISDIR(before)
     if is_folder:
-        new.chmod(mode | OWNERS)  # else only root could move it, or what is in it
-    if is_folder and final.is_dir() and not final.is_symlink():
-        for child in sorted(new.iterdir()):
-            put(child, final / child.name)
-    elif is_folder and os.path.lexists(final):
-        raise B2dError(f"{final} is there, and no folder")
-    elif not is_folder and final.is_dir() and not final.is_symlink():
-        raise B2dError(f"{final} is a folder, and a file should take its place")
+        with opened(*new) as inside:
+            set_mode(inside, stat.S_IMODE(mode) | OWNERS)  # else only root could move it, or what is in it
+    if is_folder and on_folder:
+        with opened(*new) as inside, opened(*final) as there:
+            for child in sorted(os.listdir(inside)):  # noqa: PTH208  by its descriptor
+                _put((child, inside), (child, there), told / child)
+    elif is_folder and before:
+        raise B2dError(f"{told} is there, and no folder")
+    elif on_folder:
+        raise B2dError(f"{told} is a folder, and a file should take its place")
     else:
-        new.replace(final)
+        (name, here), (target, there_too) = named(*new, "src_dir_fd"), named(*final, "dst_dir_fd")
+        os.replace(name, target, **here, **there_too)  # noqa: PTH105
         if is_folder:
-            final.chmod(mode)
+            with opened(*final) as there:
+                set_mode(there, stat.S_IMODE(mode))
+
+
+def _mode(place: tuple[str, Folder]) -> int:
+    """What lies there, 0 where nothing does; of a link its own."""
+    name, where = named(*place)
+    try:
+        return os.stat(name, follow_symlinks=False, **where).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        return 0

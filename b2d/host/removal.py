@@ -6,16 +6,17 @@ the way, it is moved aside whole.
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from b2d.host.opened import opened
+
 NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # what unlink says of one: Linux, macOS, Windows
 SET_ASIDE = "set-aside"  # the folder in a home for folders that lay in the place of b2d's files and hold something
-BY_DESCRIPTOR = os.unlink in os.supports_dir_fd and os.listdir in os.supports_fd
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def remove_own(folder: Path, own: OwnNames) -> list[str]:
     Neither `folder` nor anything in it is followed where it is a link. Not there: nothing. Raises OSError.
     """
     try:
-        with _opened(str(folder), None) as inside:
+        with opened(str(folder), None) as inside:
             _clear(inside, own)
             left = sorted(os.listdir(inside))  # noqa: PTH208  by its descriptor
     except FileNotFoundError:
@@ -73,28 +74,12 @@ def make_way(path: Path, aside: Path) -> Path | None:
     return target
 
 
-@contextmanager
-def _opened(name: str, within: "int | str | None") -> "Iterator[int | str]":
-    """A folder that is no link, by a descriptor where the system can be asked so."""
-    if not BY_DESCRIPTOR:
-        path = name if within is None else os.path.join(str(within), name)  # noqa: PTH118  Windows: no descriptors
-        if os.path.islink(path):  # noqa: PTH114
-            raise NotADirectoryError(errno.ENOTDIR, "it is a link", path)
-        yield path
-        return
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)  # type: ignore[arg-type]
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _clear(folder: "int | str", own: OwnNames) -> None:
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
         if name not in own:
             continue
         if (names := own.within(name)) is not None:
-            with suppress(OSError), _opened(name, folder) as inside:  # a file or a link: it goes by its name
+            with suppress(OSError), opened(name, folder) as inside:  # a file or a link: it goes by its name
                 _clear(inside, names)
         _remove(name, folder)
 

@@ -152,7 +152,7 @@ def _is_owner_by_processes(peer: Address, here: Address) -> bool:
             continue
         if (peer, here) in ends:
             name = process.info["name"] or ""
-            return _is_this_users(process) and not name.startswith(CARRIERS)
+            return _is_this_users(process) and not name.lstrip(".").startswith(CARRIERS)
     return False
 
 

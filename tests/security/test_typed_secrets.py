@@ -1,11 +1,16 @@
 """A password is in no log of b2d's, and need not be in a command, which every user of this host can read."""
 
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from b2d import seed
 from b2d.cli.bug import unforeseen
+from b2d.model import Access
+from b2d.store import MachineStore
+from tests.fakes import a_spec
 from tests.prompt import B2D, Prompt
 
 
@@ -37,3 +42,19 @@ def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
     assert at.home.config.read_text() == 'password = "hunter 22"\n'
     assert at.home.config.stat().st_mode & 0o077 == 0
     assert "what password is to be is missing" in at.b2d("config", "set", "password").err
+
+
+def test_support_knows_passwords_that_do_not_count_now(tmp_path: Path) -> None:
+    """One in config.toml beside a variable that wins over it; one that a machine was told before it was changed."""
+    at = Prompt(tmp_path, {"B2D_PASSWORD": "hunter 21"})
+    assert at.b2d("config", "set", "password=hunter 22").code == 0
+    MachineStore(at.home).write(a_spec(name="box"))
+    paths = at.home.machine("box")
+    told = seed.Seed("box", "", b"", None, Access(True, "hunter 23"), [], {})
+    paths.seed.write_bytes(seed.image(told))
+    paths.serial_log.write_text("typed: hunter 21\ntyped: hunter 22\ntyped: hunter 23\n")
+    answer = at.b2d("support", "out.tgz")
+    assert answer.code == 0, answer.err
+    with tarfile.open(tmp_path / "out.tgz") as archive:
+        log = archive.extractfile("b2d-support/machines/box/serial.log")
+        assert log is not None and log.read() == b"typed: ***\n" * 3

@@ -170,3 +170,12 @@ def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
     iso.write_bytes(ISO)
     assert named(str(iso)) == str(iso)
     assert pinned(str(iso)) == (str(iso), "")
+
+
+@pytest.mark.parametrize("more", [f"#sha256={'0' * 64}", "#x", "?sha256=0"])
+def test_a_hash_behind_a_file_s_address_is_not_passed_over(tmp_path: Path, more: str) -> None:
+    (tmp_path / "a.iso").write_bytes(ISO)
+    address = (tmp_path / "a.iso").as_uri()
+    assert named(address) == str(tmp_path / "a.iso")
+    with pytest.raises(ConfigError, match="nothing follows its path"):
+        named(address + more)

@@ -1,0 +1,157 @@
+"""A guest that has the folder too into which a copy comes puts links there: nothing is written through one."""
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2d import unpacking
+from b2d.errors import B2dError
+from b2d.packing import ForeignEntry, Packer, listed, pack
+from b2d.unpacking import Unpacker, put
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descriptors of folders")
+
+
+def archive(*names: str, links: tuple[str, ...] = ()) -> io.BytesIO:
+    """Folders end in a slash; each file holds its name; `links` are hard ones to the first file."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name.rstrip("/"))
+            entry.mode, entry.mtime = 0o777, 1
+            if name.endswith("/"):
+                entry.type = tarfile.DIRTYPE
+                tar.addfile(entry)
+            else:
+                entry.size = len(name)
+                tar.addfile(entry, io.BytesIO(name.encode()))
+        for name in links:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.LNKTYPE, names[-1]
+            tar.addfile(entry)
+    content.seek(0)
+    return content
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> Path:
+    """What nobody shares."""
+    folder = tmp_path / "me" / ".ssh"
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+def take(root: Path, content: io.BytesIO, meanwhile: Callable[[int], None]) -> None:
+    with tarfile.open(fileobj=content, mode="r|", tarinfo=ForeignEntry) as tar:
+        Unpacker(root, "it", meanwhile, print).take(tar)
+
+
+@pytest.mark.parametrize("place", ["it/sub", "it"])
+@pytest.mark.parametrize("links", [(), ("it/sub/linked",)])
+def test_a_folder_that_becomes_a_link_while_a_copy_comes(
+    tmp_path: Path, ssh: Path, place: str, links: tuple[str, ...]
+) -> None:
+    share = tmp_path / "share" / ".b2d-x"
+    share.mkdir(parents=True)
+    before = ssh.stat()
+
+    def exchange(_: int) -> None:
+        if not (share / place).is_symlink():
+            (share / place).rename(tmp_path / "share" / "taken")
+            (share / place).symlink_to(ssh if place == "it/sub" else ssh.parent)
+
+    names = ["it/", "it/sub/", "it/other", *([] if links else ["it/sub/authorized_keys2"])]
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        take(share / "it", archive(*names, links=links), exchange)
+    assert list(ssh.iterdir()) == []
+    assert (ssh.stat().st_mode, ssh.stat().st_mtime) == (before.st_mode, before.st_mtime)
+
+
+def test_the_unfinished_folder_itself_may_become_a_link(tmp_path: Path, ssh: Path) -> None:
+    share = tmp_path / "share" / ".b2d-x"
+    share.mkdir(parents=True)
+
+    def exchange(_: int) -> None:
+        if not share.is_symlink():
+            share.rename(tmp_path / "share" / "taken")
+            share.symlink_to(ssh)
+
+    take(share / "it", archive("it/", "it/first", "it/authorized_keys2"), exchange)
+    assert list(ssh.iterdir()) == []
+    assert (tmp_path / "share" / "taken" / "it" / "authorized_keys2").is_file()
+
+
+def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
+    tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, final = tmp_path / "share" / ".b2d-x" / "it", tmp_path / "share" / "project"
+    for folder in (new / "sub", final / "sub"):
+        folder.mkdir(parents=True)
+    (new / "sub" / "authorized_keys2").write_text("a guest's")
+    really = unpacking._mode
+
+    def looked(place: tuple[str, int | str]) -> int:
+        seen = really(place)
+        if place[0] == "sub" and seen and (new / "sub").exists() and len(calls) == 1:
+            (final / "sub").rename(tmp_path / "share" / "taken")
+            (final / "sub").symlink_to(ssh)
+        calls.extend(["sub"] * (place[0] == "sub"))
+        return seen
+
+    calls: list[str] = []
+    monkeypatch.setattr(unpacking, "_mode", looked)
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        put(new, final)
+    assert calls == ["sub", "sub"]
+    assert list(ssh.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "root"])
+def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to(
+    tmp_path: Path, ssh: Path, what: str
+) -> None:
+    (ssh / "id").write_text("a key")
+    project = tmp_path / "share" / "project"
+    (project / "sub").mkdir(parents=True)
+    (project / "sub" / "id").write_text("dummy")
+    found = listed(project, "it", print)
+    place = {"file": project / "sub" / "id", "folder": project / "sub", "root": project}[what]
+    place.rename(tmp_path / "share" / "taken")
+    place.symlink_to({"file": ssh / "id", "folder": ssh, "root": ssh.parent}[what])
+    sent: list[bytes] = []
+    with pytest.raises(OSError, match=r"Not a directory|symbolic|not a file"):
+        pack(found, Packer(sent.append, lambda _: None))
+    assert b"a key" not in b"".join(sent)
+
+
+def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) -> None:
+    (ssh / "id").write_text("a key")
+    project = tmp_path / "share" / "project"
+    for name in ("a", "b"):
+        (project / name).mkdir(parents=True)
+    os.mkfifo(project / "a" / "fifo")
+
+    def exchange(_: str) -> None:  # it is told of, and so the guest has its time
+        (project / "b").rename(tmp_path / "share" / "taken")
+        (project / "b").symlink_to(ssh)
+
+    names = [entry.name for _, entry in listed(project, "it", exchange)]
+    assert names == ["it", "it/a", "it/b"]
+
+
+def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: Path, ssh: Path) -> None:
+    (ssh / "config").write_text("a key")
+    project = tmp_path / "share" / "project"
+    project.mkdir(parents=True)
+    (project / "config").write_text("dummy")
+    found = listed(project / "config", "it", print)
+    project.rename(tmp_path / "share" / "taken")
+    project.symlink_to(ssh)
+    sent: list[bytes] = []
+    with pytest.raises(B2dError, match="became another file"):
+        pack(found, Packer(sent.append, lambda _: None))
+    assert sent == []
