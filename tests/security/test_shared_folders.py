@@ -160,7 +160,6 @@ def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Pat
     assert preparation.shared_folders(booted, own, MachineState.STOPPED, reporter) == booted
     assert len(reporter.texts("note")) == 1
 
-
     assert shared(me, "~/src:ro", "~/src/app") == ["src:ro", "src/app"]
 
 
