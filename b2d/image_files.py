@@ -30,6 +30,7 @@ BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/iso
 FORMAT = 1
 UNFINISHED = ".unfinished"
 CHUNK = 1 << 20
+IMAGE_LIMIT = 8 << 30  # bytes, as of one that is downloaded (download.py)
 LARGEST = 1 << 50  # bytes of a file
 DESCRIPTION_LIMIT = 1 << 20  # bytes
 FILE_LIMIT = 256 << 20  # bytes of a file of an ISO that is read into memory
@@ -100,13 +101,20 @@ def unpack(paths: ImagePaths) -> Content:
 
 
 def copy(source: Path, target: Path) -> str:
-    """Copy a file, down to the disk itself, and return its sha256 in hexadecimal."""
+    """Copy a file, down to the disk itself, and return its sha256 in hexadecimal.
+
+    Raises DownloadFailed for one that is larger than an image, or becomes so meanwhile.
+    """
     digest = hashlib.sha256()
     with open_regular(source) as old, target.open("wb") as new:
-        check_room(target.parent, os.fstat(old.fileno()).st_size)
-        while chunk := old.read(CHUNK):
+        size = os.fstat(old.fileno()).st_size
+        check_room(target.parent, min(size, IMAGE_LIMIT))
+        while size <= IMAGE_LIMIT and (chunk := old.read(CHUNK)):
+            size = max(size, new.tell() + len(chunk))
             digest.update(chunk)
             new.write(chunk)
+        if size > IMAGE_LIMIT:
+            raise DownloadFailed(f"{source} has more than {IMAGE_LIMIT} bytes, as no image has")
         new.flush()
         os.fsync(new.fileno())
     target.chmod(0o600)
