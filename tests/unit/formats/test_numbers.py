@@ -18,7 +18,7 @@ def test_a_number_within_the_range_is_read(number: int, largest: int) -> None:
 
 @given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.integers(max_value=0), st.integers(65536)))
 def test_what_is_no_port_is_none(value: object) -> None:
-    with pytest.raises(ValueError, match="no number from 1 to 65535"):
+    with pytest.raises(ValueError, match="no port from 1 to 65535"):
         numbers.port(value)
 
 
