@@ -13,7 +13,7 @@ from b2d.drivers.qemu_process import Launch, QemuProcess
 from b2d.errors import HypervisorUnusable, WrongState
 from b2d.identity import identify, is_alive
 from b2d.layout import MachinePaths
-from b2d.model import Endpoint, MachineSpec
+from b2d.model import HARDWARE, Endpoint, MachineSpec
 from b2d.wait import wait_until
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
@@ -149,7 +149,7 @@ def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is
 def test_a_machine_that_was_saved_with_virtiofs_boots_where_there_is_none_any_more(
     paths: MachinePaths, server: Path
 ) -> None:
-    spec = sharing(paths)
+    spec = replace(sharing(paths), hardware=HARDWARE)
     saved(paths, spec)
     (server / "virtiofsd").unlink()
     words = called(paths, spec)
