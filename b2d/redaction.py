@@ -1,6 +1,5 @@
 """A text that may be shown to others: without secrets, and without whose it was."""
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote, unquote
@@ -137,6 +136,8 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
+    import json  # here: a bug is written down without it too
+
     whole = _whole(secret)
     if len(whole) >= SHORTEST:
         yield from (whole, json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1], repr(whole)[1:-1])
