@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
 FIRST_BOOT_S = 4000
 DISK_MIB = 1500  # small, as all that is free there is written over in one of the tests
+SHARED = "of both"  # a folder in the home, with a blank in its name
 PASSWORD = "secret"  # of the office's proxy
 MADE_BY = [
     Path(__file__),
@@ -85,7 +86,11 @@ def _person(here: Path) -> Person:
 
 
 def _first_boot(someone: Person) -> None:
-    """init, up, and the image `hello`: busybox, out of the machine itself; then save."""
+    """init, up, and the image `hello`: busybox, out of the machine itself; then save.
+
+    Which folders a machine has is found out at its boot, so the one of the tests is there before.
+    """
+    (someone.folder / SHARED).mkdir(exist_ok=True)
     for verb in ("init", "up"):
         done = someone.b2d("-v", verb, limit_s=FIRST_BOOT_S)
         assert done.returncode == 0, done.stderr.decode()

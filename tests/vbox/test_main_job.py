@@ -18,7 +18,7 @@ from b2d.wait import wait_until
 from tests.e2e.conftest import NAME, Person
 from tests.e2e.web import refused, says, serves
 from tests.vbox.case import manage
-from tests.vbox.kept import saved_person
+from tests.vbox.kept import SHARED, saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
 SLEPT_S = 10.0
@@ -64,8 +64,7 @@ def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
 
 
 def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
-    here = person.folder / "of both"
-    here.mkdir()
+    here = person.folder / SHARED
     (here / "host's").write_text("from the host\n")
     inside = f"cd '{here}' && cat *s && echo from the guest >guest && stat -c %U guest"
     assert person.does("ssh", inside) == "from the host\ndocker\n"
