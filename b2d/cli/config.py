@@ -181,7 +181,7 @@ def _asked(key: str) -> str:
     """What a person types unseen, or the first line of stdin: every user of this host can read a program's words."""
     if sys.stdin.isatty():
         return str(click.prompt(key, hide_input=True, err=True))
-    return sys.stdin.readline().rstrip("\r\n")
+    return sys.stdin.readline(settings.LONGEST).rstrip("\r\n")
 
 
 @click.command("set", cls=Command, example="b2d set memory=4096 cpus=4 disk=40000")
