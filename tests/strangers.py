@@ -1,10 +1,13 @@
 """Another user of this host at a prompt: processes that are really theirs, though Python may lie in root's home."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,15 @@ from tests.prompt import LIMIT_S, Answer
 
 ROOT = Path(__file__).resolve().parent.parent
 START = "import sys; sys.argv[0] = 'b2d'; from b2d.__main__ import main; main()"
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that others can reach, which they cannot where pytest's own are."""
+    made = Path(tempfile.mkdtemp(prefix="b2d-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @dataclass(frozen=True, slots=True)

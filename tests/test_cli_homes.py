@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from b2d.layout import Home
 from b2d.store import MachineStore
 from tests.fakes import a_spec
 from tests.prompt import B2D, LIMIT_S, Prompt
-from tests.strangers import Stranger
+from tests.strangers import Stranger, reachable_folder
 
 SOMEBODY = 61234  # a number that no user of a usual host has
 READERS = ["status", "list", "config", "iso list", "config path", "shellinit -q", "info", "version", "completion bash"]
@@ -27,13 +26,10 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that others can reach, which they cannot where pytest's own are."""
-    made = Path(tempfile.mkdtemp(prefix="b2d-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+@pytest.fixture(name="folder")
+def a_folder() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
 
 
 def a_home(folder: Path, owner: int, mode: int) -> Home:

@@ -1,9 +1,7 @@
 """Another user's home can be looked at, and nothing is written there, nor through a link in one's own (case M9)."""
 
 import os
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from b2d.layout import Home
 from b2d.packages import Installer
 from b2d.store import MachineStore
 from tests.fakes import FakeReporter, a_spec
-from tests.strangers import Stranger
+from tests.strangers import Stranger, reachable_folder
 
 SOMEBODY = 61234  # a number that no user of a usual host has
 LOOKING = ["list", "status", "info", "doctor", "config", "config path", "iso list", "version", "ip", "snapshot list"]
@@ -32,13 +30,10 @@ WRITING = [
 as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that others can reach, which they cannot where pytest's own are."""
-    made = Path(tempfile.mkdtemp(prefix="b2d-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+@pytest.fixture(name="folder")
+def a_folder() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
 
 
 def a_home(folder: Path, owner: int) -> Home:
