@@ -29,7 +29,8 @@ SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "60"))
 FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
 SHARE_S = SECONDS / TARGETS
 ROUND = 40  # examples
-SLOWEST = timedelta(seconds=60)  # of one example: a hang is looked for, and other tests may have the CPUs
+BUSIEST_S = 10  # of the processor, for one example and the programs that it starts: other tests may have it meanwhile
+SLOWEST = timedelta(seconds=60)  # of one example, for what hangs without using the processor
 MEMORY = 1 << 30  # bytes that a target may take beyond what is taken before: decoders have 256 MiB for themselves
 ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]
 ODD += [
@@ -54,7 +55,9 @@ def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], known: Se
     def one_more(one: Any) -> None:
         nonlocal tried
         tried += 1
+        before = sum(os.times()[:4])
         check(one)
+        assert sum(os.times()[:4]) - before < BUSIEST_S, repr(one)[:200]
 
     with little_memory():
         for one in known:
