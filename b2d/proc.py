@@ -12,6 +12,8 @@ from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
 from b2d.files import open_to_write
 from b2d.model import CommandResult
 
+PROBLEM_LIMIT = 1 << 16  # bytes of the end of what a program that is followed says on stderr
+
 
 class ProgramMissing(HypervisorUnusable):
     """A program that b2d needs is not installed."""
@@ -58,15 +60,31 @@ def follow(
 
     When the wait is interrupted, the program is killed.
     """
-    with _found(arguments[0]):
-        process = subprocess.Popen(
-            list(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=pass_fds,
-        )
+    from tempfile import TemporaryFile
+
+    # a pipe that nobody reads meanwhile would hold up a program with much to complain about
+    with TemporaryFile() as problem:
+        with _found(arguments[0]):
+            process = subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=problem,
+                bufsize=0,
+                pass_fds=pass_fds,
+            )
+        with process, _ended(process, arguments[0], timeout_s):
+            assert process.stdout is not None
+            while said := process.stdout.read(4096):
+                heard(said)
+            process.wait()
+        problem.seek(max(0, problem.seek(0, os.SEEK_END) - PROBLEM_LIMIT))
+        _succeeded(arguments[0], CommandResult(process.returncode, b"", problem.read()))
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -> Iterator[None]:
+    """Kill it where the block is left by an error, or lasts for `timeout_s` seconds. Raises OutOfTime then."""
     late = threading.Event()
 
     def end() -> None:
@@ -74,22 +92,16 @@ def follow(
         process.kill()
 
     timer = threading.Timer(timeout_s, end)
-    with process:
-        try:
-            timer.start()
-            assert process.stdout is not None and process.stderr is not None
-            while said := process.stdout.read(4096):
-                heard(said)
-            problem = process.stderr.read()
-            process.wait()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            timer.cancel()
+    try:
+        timer.start()
+        yield
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
     if late.is_set():
-        raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s")
-    _succeeded(arguments[0], CommandResult(process.returncode, b"", problem))
+        raise OutOfTime(f"{program} did not end within {timeout_s:.0f} s")
 
 
 def hand_over(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:

@@ -112,6 +112,13 @@ def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
         proc.follow(["no-such-program"], print, timeout_s=30)
 
 
+def test_one_that_is_heard_may_complain_at_length() -> None:
+    """More than a pipe holds, while its stdout is open; the end of it is kept, where the reason is."""
+    with pytest.raises(B2dError, match="sh failed: no room") as caught:
+        proc.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
+    assert len(caught.value.details) <= proc.PROBLEM_LIMIT
+
+
 def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
     def hear(said: bytes) -> None:
         raise KeyboardInterrupt

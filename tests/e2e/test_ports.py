@@ -22,6 +22,7 @@ pytestmark = pytest.mark.qemu
 
 HERE = Path(__file__).resolve().parent
 SOON_S = 0.5
+REST_S, RESTING = 3.0, 0.0033  # and the share of a CPU that a process at rest may have
 TCP, ALONE, UDP, LOW, BUSY = 20080, 20081, 20053, 81, 20099
 # says something by UDP until it comes back, for five seconds
 ECHOED = """
@@ -127,14 +128,14 @@ def test_many_ports_leak_nothing(up: Person) -> None:
 def test_the_companion_is_small_and_rests(up: Person) -> None:
     status = Path(f"/proc/{companion(up).pid}/status").read_text()
     assert int(status.partition("VmRSS:")[2].split()[0]) < 30 * 1024
-    before = used(companion(up))
-    time.sleep(3)
-    assert used(companion(up)) == before
+    before = used_ns(companion(up))
+    time.sleep(REST_S)
+    assert used_ns(companion(up)) - before < RESTING * REST_S * 1e9
 
 
-def used(process: ProcessIdentity) -> list[str]:
-    """The CPU time that a process has had, in ticks: proc(5), fields 14 and 15."""
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+def used_ns(process: ProcessIdentity) -> int:
+    """The CPU time of its threads, by proc(5)'s schedstat: a moment can cost a whole one of the ticks in stat."""
+    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
 
 
 def test_it_ends_with_the_machine_and_comes_with_it(web: Person) -> None:

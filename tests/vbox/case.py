@@ -12,7 +12,7 @@ from b2d.drivers.virtualbox import VirtualBoxDriver
 from b2d.drivers.virtualbox_find import Places
 from b2d.identity import is_alive
 from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.model import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
 from b2d.wait import wait_until
 from tests import tiny
 from tests.fakes import a_spec
@@ -33,6 +33,7 @@ class VirtualBoxCase:
         first = address.lease("127.0.59.249", 20000 + os.getpid() % 20000)
         self.spec: MachineSpec = a_spec(
             driver="virtualbox",
+            hardware=HARDWARE,
             memory_mib=64,
             address="127.0.59.249",
             ssh_port=first,

@@ -82,23 +82,27 @@ def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person
 
 
 def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
-    """Where a host sleeps all stands still; the machine and its companion are what matters."""
+    """Where a host sleeps all stands still; the machine and its companion are what matters.
+
+    The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
+    """
     engine, limit_s = docker(person), RIGHT_S + questions_s(person)
+    before = put_right(person)
     for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     begin = time.monotonic()
-    wait_until(
-        lambda: abs(behind_s(ping(engine, QUESTION_S), time.time()) or 99) <= TOLERANCE_S,
-        what="its clock",
-        timeout_s=60,
-        interval_s=0.5,
-    )
-    assert time.monotonic() - begin < limit_s
-    log = person.paths.companion_log
-    wait_until(lambda: " s behind; it " in log.read_text(), what="the companion's second look", timeout_s=limit_s)
+    wait_until(lambda: put_right(person) > before, what="the companion's word", timeout_s=60)
+    took = time.monotonic() - begin
+    assert abs(behind_s(ping(engine, QUESTION_S), time.time()) or 99) <= TOLERANCE_S
+    assert took < limit_s
+
+
+def put_right(person: Person) -> int:
+    """How many times the companion has put its clock right."""
+    return person.paths.companion_log.read_text().count("; it is right now")
 
 
 def docker(person: Person) -> DockerApi:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent
+from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent, StateLost
 from b2d.model import HARDWARE, MachineState
 from b2d.wait import wait_until
 from tests import tiny
@@ -99,14 +99,28 @@ def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> No
     assert tiny.counts(machine.driver().console())[0] > before
 
 
-def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
-    machine.spec = replace(machine.spec, hardware=HARDWARE)
+def saved_and_broken(machine: VirtualBoxCase) -> Path:
     machine.boot()
     machine.driver().save()
     (state,) = machine.paths.virtualbox.rglob("*.sav")
     state.write_bytes(b"nothing" * 1000)
+    return state
+
+
+def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
+    state = saved_and_broken(machine)
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
+    assert not state.exists()
+
+
+def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: VirtualBoxCase) -> None:
+    """It boots with the hardware of today, which its caller chooses."""
+    machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
+    state = saved_and_broken(machine)
+    with pytest.raises(StateLost, match="does not fit any more"):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
     assert not state.exists()
 
 
