@@ -34,6 +34,7 @@ OWNERS = 0o700  # what a folder must allow while it is filled
 KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
 DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the entry behind them
 DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
+DEPTH_LIMIT = 256  # of folders; each of them is open at once where files are reached by descriptors
 HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
 HOLES_HINT = "tar -c without -S or --sparse"
 NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
@@ -245,4 +246,6 @@ def inner(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path or (os.sep != "/" and any(sign in path for sign in "\\:")):
         raise B2dError(f"the archive has a path that leads outside: {path!r}")
+    if len(parts) > DEPTH_LIMIT:
+        raise B2dError(f"the archive has {len(parts)} folders one in another, which is too much")
     return "/".join(parts)

@@ -12,7 +12,7 @@ from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, opened, set_mode
+from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, open_up, opened, set_mode
 from b2d.packing import CHUNK, OWNERS, Told, entries, inner
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -105,10 +105,8 @@ def unfinished(folder: Path) -> Iterator[Path]:
     try:
         yield made
     finally:
-        for place, names, _ in os.walk(made):  # one that allows no writing is to go all the same
-            for path in (Path(place) / name for name in names):
-                if not path.is_symlink():
-                    path.chmod(OWNERS)
+        with opened(str(made)) as it:
+            open_up(it, OWNERS)  # one that allows no writing is to go all the same
         shutil.rmtree(made)
 
 

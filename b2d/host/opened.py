@@ -5,6 +5,7 @@ A guest that has the folder too may exchange what b2d is at. Windows knows no su
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -48,3 +49,32 @@ def named(name: str, within: Folder, key: str = "dir_fd") -> tuple[str, dict[str
 def set_mode(folder: Folder, mode: int) -> None:
     """Set the rights of an open folder."""
     os.chmod(folder, mode)  # noqa: PTH101
+
+
+def open_up(folder: Folder, mode: int) -> None:
+    """Give all that lies below an open folder `mode`, so that it can be removed; links stay as they are.
+
+    Raises OSError.
+    """
+    for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
+        it, where = named(name, folder)
+        kind = os.lstat(it, **where).st_mode
+        if stat.S_ISLNK(kind) or (BY_DESCRIPTOR and not stat.S_ISDIR(kind)):  # read-only files stay on Windows alone
+            continue
+        _set_mode_at(it, where, mode)
+        if stat.S_ISDIR(kind):
+            with opened(name, folder) as inner:
+                open_up(inner, mode)
+
+
+def _set_mode_at(name: str, where: dict[str, int], mode: int) -> None:
+    """Set the rights of what has this name and is no link, even where it allows nobody to open it."""
+    if not hasattr(os, "O_PATH"):  # macOS can be asked so; Windows cannot, and has no descriptors either
+        os.chmod(name, mode, **where, follow_symlinks=not BY_DESCRIPTOR)  # noqa: PTH101
+        return
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, **where)
+    try:
+        if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101  fchmod takes no such descriptor
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from b2d.files import NotRegularFileError, open_regular, write_whole
+from b2d.files import NotRegularFileError, open_regular, open_to_write, write_whole
 
 LIMIT = 16 << 20  # bytes of one log; a boot writes some kilobytes
 KEPT = 1 << 20  # bytes of its end that stay in the file beside it
@@ -16,18 +16,24 @@ LOOK_S = 60.0
 def rotate(path: Path, limit: int = LIMIT, kept: int = KEPT) -> bool:
     """Empty a log that is larger than `limit` bytes, and keep its last `kept` bytes as PATH.1; False for others.
 
-    The program that writes it has it open for appending, and goes on at its new end. Raises OSError.
+    The program that writes it has it open for appending, and goes on at its new end. Raises OSError, for a link too.
     """
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= limit:
                 return False
-            file.seek(size - kept)
-            write_whole(path.with_name(f"{path.name}.1"), file.read(kept))
+            descriptor = open_to_write(path)
+            try:
+                if not os.path.sameopenfile(descriptor, file.fileno()):
+                    return False
+                file.seek(size - kept)
+                write_whole(path.with_name(f"{path.name}.1"), file.read(kept))
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
     except (FileNotFoundError, NotRegularFileError):
         return False
-    os.truncate(path, 0)
     return True
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from b2d import unpacking
 from b2d.errors import B2dError
+from b2d.host import opened as host_opened
 from b2d.packing import ForeignEntry, Packer, listed, pack
 from b2d.unpacking import Unpacker, put
 
@@ -155,3 +156,47 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
     with pytest.raises(B2dError, match="became another file"):
         pack(found, Packer(sent.append, lambda _: None))
     assert sent == []
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o000])
+def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode: int) -> None:
+    """The guest exchanges it when the copy has failed; a folder that allows nothing goes all the same."""
+    (ssh / "key").write_text("secret")
+    (ssh / "key").chmod(0o400)
+    ssh.chmod(0o500)
+    with pytest.raises(KeyboardInterrupt), unpacking.unfinished(tmp_path) as made:
+        (made / "it" / "sub").mkdir(parents=True)
+        (made / "it" / "sub" / "inner").mkdir(mode=mode)
+        (made / "it" / "linked").symlink_to(ssh)
+        (made / "it" / "key").symlink_to(ssh / "key")
+        (made / "it" / "sub").chmod(mode)
+        raise KeyboardInterrupt
+    assert [one.name for one in tmp_path.iterdir()] == ["me"]
+    assert (ssh.stat().st_mode & 0o777, (ssh / "key").stat().st_mode & 0o777) == (0o500, 0o400)
+
+
+def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
+    tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what it is and the change of its mode."""
+    ssh.chmod(0o500)
+    made = tmp_path / "made"
+    (made / "sub").mkdir(parents=True)
+    really = host_opened._set_mode_at
+
+    def exchanged(name: str, where: dict[str, int], mode: int) -> None:
+        (made / "sub").rmdir()
+        (made / "sub").symlink_to(ssh)
+        really(name, where, mode)
+
+    monkeypatch.setattr(host_opened, "_set_mode_at", exchanged)
+    with host_opened.opened(str(made)) as folder, pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        host_opened.open_up(folder, 0o700)
+    assert ssh.stat().st_mode & 0o777 == 0o500
+
+
+def test_folders_one_in_another_have_an_end(tmp_path: Path) -> None:
+    """Each is open at once, and a folder that is too deep could not be cleared away again."""
+    names = [f"{'it/' * depth}" for depth in range(1, 259)]
+    with pytest.raises(B2dError, match="257 folders one in another"):
+        take(tmp_path / "it", archive(*names), lambda _: None)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from b2d.host_agent.log_rotation import rotate, rotate_while
 
 
@@ -35,6 +37,15 @@ def test_a_link_beside_it_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "serial.log.1").symlink_to(tmp_path / "theirs")
     assert rotate(tmp_path / "serial.log", limit=100, kept=10)
     assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"x" * 500)
+    (tmp_path / "serial.log").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OSError, match="symbolic link"):
+        rotate(tmp_path / "serial.log", limit=100, kept=10)
+    assert (tmp_path / "theirs").read_bytes() == b"x" * 500
+    assert not (tmp_path / "serial.log.1").exists()
 
 
 def test_it_is_looked_after_until_the_machine_has_ended(tmp_path: Path) -> None:
