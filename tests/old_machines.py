@@ -6,9 +6,19 @@ from pathlib import Path
 
 from tests import disks
 from tests.kernels import an_iso
+from tests.prompt import Prompt
 
 DISK_UUID, CHILD_UUID, ISO_UUID = (f"{{00000000-0000-0000-0000-00000000000{number}}}" for number in (1, 2, 3))
 NOTE = "kept since 2014"
+
+
+def an_owner(folder: Path) -> Prompt:
+    """Somebody without VirtualBox, who has an ISO; other settings than the machines of old have."""
+    iso, home = folder / "new.iso", folder / "me"
+    iso.write_bytes(an_iso("b2d-v26.1.5"))
+    home.mkdir()
+    usual = {"B2D_DRIVER": "qemu", "B2D_VBOXAPI": "/nowhere", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"}
+    return Prompt(home, usual)
 
 
 def a_disk(path: Path, mib: int = 64, note: str = NOTE) -> Path:

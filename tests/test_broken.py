@@ -20,7 +20,7 @@ from b2d.spec_json import Broken
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
 from tests.prompt import Prompt
-from tests.test_cli_host import a_stopped_machine
+from tests.test_cli_host import two_machines
 
 RUNNING, STOPPED = MachineState.RUNNING, MachineState.STOPPED
 
@@ -168,11 +168,7 @@ def test_a_holder_of_garbage_is_another_b2d_and_no_obstacle(box: Box) -> None:
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody with two machines."""
-    prompt = Prompt(tmp_path)
-    a_stopped_machine(prompt, "box")
-    a_stopped_machine(prompt, "near", "127.0.59.104")
-    return prompt
+    return two_machines(tmp_path)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -25,6 +25,14 @@ def a_stopped_machine(prompt: Prompt, name: str, address: str = "127.0.59.103") 
     prompt.home.machine(name).disk_qcow2.write_bytes(b"QFI\xfb")
 
 
+def two_machines(folder: Path) -> Prompt:
+    """Somebody with two machines: box and near."""
+    prompt = Prompt(folder)
+    a_stopped_machine(prompt, "box")
+    a_stopped_machine(prompt, "near", "127.0.59.104")
+    return prompt
+
+
 def error(told: str) -> dict[str, object]:
     """The error in an answer that is one."""
     document = json.loads(told)

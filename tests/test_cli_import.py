@@ -18,8 +18,7 @@ from b2d.model import OFF, MachineState
 from b2d.originals import Original, chosen, refuse_unless_off
 from b2d.store import MachineStore
 from tests import disks
-from tests.kernels import an_iso
-from tests.old_machines import a_disk, converted, of_boot2docker, of_docker_machine
+from tests.old_machines import a_disk, an_owner, converted, of_boot2docker, of_docker_machine
 from tests.prompt import B2D, LIMIT_S, Answer, Prompt
 
 HALF = """#!/bin/sh
@@ -33,13 +32,7 @@ exec sleep 60
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody without VirtualBox, who has an ISO; other settings than the machines of old have."""
-    iso = tmp_path / "new.iso"
-    iso.write_bytes(an_iso("b2d-v26.1.5"))
-    home = tmp_path / "me"
-    home.mkdir()
-    usual = {"B2D_DRIVER": "qemu", "B2D_VBOXAPI": "/nowhere", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"}
-    return Prompt(home, usual)
+    return an_owner(tmp_path)
 
 
 def taken_in(prompt: Prompt, told: Answer, name: str, disk: Path) -> None:

@@ -3,7 +3,8 @@
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,49 +37,43 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
             line.move_clock(path, 1)
 
 
-def test_a_guest_that_says_one_byte_after_another_is_not_listened_to_for_ever(tmp_path: Path) -> None:
-    path = tmp_path / "line.sock"
+@contextmanager
+def endless_guest(path: Path, said: bytes, pause_s: float) -> Iterator[None]:
+    """One that says the same over and over, for five seconds at the most; the block has two."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
 
-        def trickle() -> None:
+        def talk() -> None:
             line, _ = server.accept()
             end = time.monotonic() + 5
             with line, suppress(OSError):
                 while time.monotonic() < end:
-                    line.sendall(b"x")
+                    line.sendall(said)
+                    time.sleep(pause_s)
 
-        thread = threading.Thread(target=trickle)
+        thread = threading.Thread(target=talk)
         thread.start()
         begin = time.monotonic()
-        with pytest.raises(B2dError, match="timed out"):
-            line.ask(path, "x", "done", 0.3)
+        yield
         assert time.monotonic() - begin < 2
         thread.join()
+
+
+def test_a_guest_that_says_one_byte_after_another_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with endless_guest(path, b"x", 0), pytest.raises(B2dError, match="timed out"):
+        line.ask(path, "x", "done", 0.3)
 
 
 def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line, "ANSWER_S", 0.3)
     path = tmp_path / "line.sock"
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen()
-
-        def chatter() -> None:
-            line, _ = server.accept()
-            with line, suppress(OSError):
-                for _ in range(100):
-                    line.sendall(b"login: ")
-                    time.sleep(0.05)
-
-        thread = threading.Thread(target=chatter)
-        thread.start()
-        begin = time.monotonic()
-        with pytest.raises(B2dError, match="does not answer on its line: timed out"):
-            line.move_clock(path, 1)
-        assert time.monotonic() - begin < 2
-        thread.join()
+    with (
+        endless_guest(path, b"login: ", 0.05),
+        pytest.raises(B2dError, match="does not answer on its line: timed out"),
+    ):
+        line.move_clock(path, 1)
 
 
 def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:

@@ -122,18 +122,19 @@ def vmdk_of_esx(folder: Path) -> Path:
     return disks.put(disks.fresh(folder / "evil.vmdk", 1), 0, b"COWD")
 
 
-def qcow2_with_a_backing_file(folder: Path) -> Path:
-    path = folder / "evil.qcow2"
-    options = ["-F", "raw", "-b", str(secret(folder))]
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path)], check=True)
+def with_a_backing_file(folder: Path, kind: str, *options: str) -> Path:
+    path = folder / f"evil.{kind}"
+    backing = ["-F", "raw", "-b", str(secret(folder))]
+    subprocess.run(["qemu-img", "create", "-q", "-f", kind, *options, *backing, str(path)], check=True)
     return path
+
+
+def qcow2_with_a_backing_file(folder: Path) -> Path:
+    return with_a_backing_file(folder, "qcow2")
 
 
 def old_qcow2_with_a_backing_file(folder: Path) -> Path:
-    path = folder / "evil.qcow2"
-    options = ["-o", "compat=0.10", "-F", "raw", "-b", str(secret(folder))]
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path)], check=True)
-    return path
+    return with_a_backing_file(folder, "qcow2", "-o", "compat=0.10")
 
 
 def qcow2_with_an_external_data_file(folder: Path) -> Path:
@@ -192,10 +193,7 @@ def vhdx_with_a_parent(folder: Path) -> Path:
 
 
 def qed_with_a_backing_file(folder: Path) -> Path:
-    path = folder / "evil.qed"
-    options = ["-F", "raw", "-b", str(secret(folder))]
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qed", *options, str(path)], check=True)
-    return path
+    return with_a_backing_file(folder, "qed")
 
 
 def two_formats_at_once(folder: Path) -> Path:

@@ -15,8 +15,7 @@ from b2d.drivers.qemu_import import ImageCopy, check_disk
 from b2d.drivers.virtualbox_import import MediumCopy
 from b2d.errors import B2dError
 from tests import disks
-from tests.kernels import an_iso
-from tests.old_machines import of_boot2docker, of_docker_machine, settings
+from tests.old_machines import an_owner, of_boot2docker, of_docker_machine, settings
 from tests.prompt import Answer, Prompt
 from tests.security import evil_disks
 from tests.security.evil_disks import SECRET, image, secret
@@ -29,17 +28,12 @@ exec {real} "$@"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody without VirtualBox, whose qemu-img writes down how it is called."""
-    iso = tmp_path / "new.iso"
-    iso.write_bytes(an_iso("b2d-v26.1.5"))
+    """Their qemu-img writes down how it is called."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "qemu-img").write_text(LOUD.format(log=tmp_path / "calls", real=shutil.which("qemu-img")))
     (programs / "qemu-img").chmod(0o755)
-    home = tmp_path / "me"
-    home.mkdir()
-    usual = {"B2D_DRIVER": "qemu", "B2D_VBOXAPI": "/nowhere", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"}
-    made = Prompt(home, usual)
+    made = an_owner(tmp_path)
     made.environment["PATH"] = f"{programs}:{made.known()['PATH']}"
     return made
 

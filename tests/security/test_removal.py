@@ -16,18 +16,14 @@ from b2d.layout import MachinePaths
 from b2d.own_files import MACHINE
 from tests.boxes import Box
 from tests.prompt import Answer, Prompt
-from tests.test_cli_host import a_stopped_machine
+from tests.test_cli_host import two_machines
 
 SECRET = "what only this person has"
 
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody with two machines."""
-    prompt = Prompt(tmp_path)
-    a_stopped_machine(prompt, "box")
-    a_stopped_machine(prompt, "near", "127.0.59.104")
-    return prompt
+    return two_machines(tmp_path)
 
 
 @pytest.fixture
