@@ -34,6 +34,10 @@ OWNERS = 0o700  # what a folder must allow while it is filled
 KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
 DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the entry behind them
 DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
+PATH_LIMIT = 4095  # bytes of a path, or of what a link points to; Linux takes no more
+LATER_LIMIT = 256 << 20  # bytes of memory for what can only be made when all else is there
+LATER_EACH = 512  # of them for a link or a folder, beside its names
+MOST_TOLD = 20  # of what was left out; an archive may have any number
 DEPTH_LIMIT = 256  # of folders; each of them is open at once where files are reached by descriptors
 HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
 HOLES_HINT = "tar -c without -S or --sparse"
@@ -66,7 +70,39 @@ class ForeignEntry(TarInfo):
         found = super().fromtarfile(tarfile)
         if found.issparse():  # in the manner of POSIX
             raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
+        if max(len(name.encode(ENCODING, ERRORS)) for name in (found.name, found.linkname)) > PATH_LIMIT:
+            raise B2dError(f"the archive has a path of more than {PATH_LIMIT} bytes")
         return found
+
+
+class Later:
+    """Counts what the links and folders of an archive take of memory until all else is there."""
+
+    def __init__(self) -> None:
+        self._left = LATER_LIMIT
+
+    def add(self, *names: str) -> None:
+        """Raises B2dError for one too many."""
+        self._left -= LATER_EACH + sum(len(name.encode(ENCODING, ERRORS)) for name in names)
+        if self._left < 0:
+            raise B2dError(
+                "these are too many links and folders for one copy", hint="copy the folders in it one by one"
+            )
+
+
+class LeftOut:
+    """Tells what is no file, folder or link; all of it is left out, and only the first few are named."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._count = 0
+
+    def add(self, name: str | Path) -> None:
+        self._count += 1
+        if self._count <= MOST_TOLD:
+            self._told(f"{name} is no file, folder or link, and was left out")
+        elif self._count == MOST_TOLD + 1:
+            self._told("more that is no file, folder or link is left out")
 
 
 class OwnEntry(TarInfo):
@@ -119,13 +155,13 @@ def listed(root: Path, name: str, told: Told) -> list[tuple[Path, OwnEntry]]:
     Raises OSError for what cannot be looked at.
     """
     seen: dict[tuple[int, int], str] = {}
-    found = []
+    found, left_out = [], LeftOut(told)
     with opened(os.path.realpath(root.parent)) as base:
         for path, inside, place in _walk(root, name, (root.name or ".", base)):
             with _told_of(path):
                 entry = _entry(place, inside, seen)
             if entry is None:
-                told(f"{path} is no file, folder or link, and was left out")
+                left_out.add(path)
             else:
                 found.append((path, entry))
     return found
@@ -217,18 +253,22 @@ def entries(archive: TarFile) -> Iterator[TarInfo]:
     """Yield what is in a stream, entry by entry, and keep none: there may be any number. Raises TarError."""
     for entry in archive:
         archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
+        archive.pax_headers.clear()  # type: ignore[attr-defined]  # what is said of all that follows; each archive may say it any number of times
         yield entry
 
 
 def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
     """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
     packer.put(_folder(name))
+    later, left_out = Later(), LeftOut(told)
     for entry in entries(archive):
         path = inner(entry.name)
         kind = REGTYPE if entry.isreg() else entry.type
         if kind not in KEPT:
-            told(f"{entry.name} is no file, folder or link, and was left out")
+            left_out.add(entry.name)
         elif path:
+            if entry.isdir():
+                later.add(path)
             plain = TarInfo(f"{name}/{path}")
             plain.type, plain.mode, plain.mtime, plain.size = kind, entry.mode, int(entry.mtime), entry.size
             plain.linkname = f"{name}/{inner(entry.linkname)}" if entry.islnk() else entry.linkname

@@ -13,7 +13,7 @@ from typing import IO
 
 from b2d.errors import B2dError
 from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, open_up, opened, set_mode
-from b2d.packing import CHUNK, OWNERS, Told, entries, inner
+from b2d.packing import CHUNK, OWNERS, Later, LeftOut, Told, entries, inner
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PERMISSIONS = 0o777  # what else a mode can say (to run as its owner) is not taken from a guest
@@ -29,9 +29,10 @@ class Unpacker:
         self._root = root
         self._top = top
         self._advance = advance
-        self._told = told
+        self._left_out = LeftOut(told)
+        self._later = Later()
         self._links: list[tuple[str, str]] = []
-        self._folders: list[tuple[str, TarInfo]] = []
+        self._folders: list[tuple[str, int, float]] = []  # each with its mode, and its time
         self.files = 0
 
     def take(self, archive: TarFile) -> None:
@@ -43,19 +44,21 @@ class Unpacker:
                 with above(path, base) as (folder, name):
                     it, where = named(name, folder)
                     os.symlink(target, it, dir_fd=where.get("dir_fd"))
-            for path, entry in reversed(self._folders):
+            for path, mode, mtime in reversed(self._folders):
                 with above(path, base) as (folder, name), opened(name, folder) as made:
-                    set_mode(made, entry.mode & PERMISSIONS)
-                    os.utime(made, (entry.mtime, entry.mtime))
+                    set_mode(made, mode & PERMISSIONS)
+                    os.utime(made, (mtime, mtime))
 
     def _one(self, archive: TarFile, entry: TarInfo, base: Folder) -> None:
         path = self._path(entry.name)
         with above(path, base) as (folder, last):
             name, where = named(last, folder)
             if entry.isdir():
+                self._later.add(path)
                 os.mkdir(name, OWNERS, **where)  # noqa: PTH102
-                self._folders.append((path, entry))
+                self._folders.append((path, entry.mode, entry.mtime))
             elif entry.issym():
+                self._later.add(path, entry.linkname)
                 self._links.append((path, entry.linkname))
             elif entry.islnk():
                 self._link(self._path(entry.linkname), base, (last, folder))
@@ -66,7 +69,7 @@ class Unpacker:
                 if not BY_DESCRIPTOR:
                     os.utime(name, (entry.mtime, entry.mtime))
             else:
-                self._told(f"{entry.name} is no file, folder or link, and was left out")
+                self._left_out.add(entry.name)
                 return
         self.files += not entry.isdir()
 

@@ -14,16 +14,17 @@ from tarfile import TarInfo
 
 import pytest
 
-from b2d import ssh_pipe, streams
+from b2d import packing, ssh_pipe, streams
 from b2d.copying import Copying
 from b2d.errors import B2dError, WrongState
 from b2d.journal import Journal
 from b2d.logs import _Growing
 from b2d.model import CommandResult
-from b2d.packing import entries
+from b2d.packing import MOST_TOLD, ForeignEntry, entries
 from b2d.ports import Pipe
 from b2d.ssh_pipe import SshPipe
 from b2d.streams import collect
+from tests.fakes import FakeReporter
 
 MIB = 1 << 20
 
@@ -117,6 +118,9 @@ BAD = {
     "a name with a zero": pax(path="x\0y"),
     "a name that leads outside behind a zero": pax(path="x/..\0y"),
     "a long description": entry("p", type=tarfile.XHDTYPE, size=len(MANY)).tobuf() + MANY.ljust(200_192, b"\0"),
+    "a link to nowhere near": pax(linkpath="y" * 5000),
+    "a path that nothing can have": pax(path="y/" * 2500),
+    "folders one in another": pax(path="y/" * 300),
     "holes that are no numbers": pax(GNU_sparse_map="a,b"),
     "holes without an end": pax(GNU_sparse_major="1", GNU_sparse_minor="0"),
 }
@@ -208,11 +212,56 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
     assert growing.more() == b""
 
 
-def test_of_an_archive_with_many_entries_none_is_kept() -> None:
+def globals_of(number: int) -> bytes:
+    """What is said of all that follows: something new each time."""
+    return TarInfo.create_pax_global_header({f"b2d.{number}": "y" * 500})
+
+
+@pytest.mark.parametrize("with_globals", [False, True])
+def test_of_an_archive_with_many_entries_none_is_kept(with_globals: bool) -> None:
     header = entry("x", type=tarfile.DIRTYPE).tobuf()
-    with tarfile.open(fileobj=io.BytesIO(header * 20_000 + bytes(1024)), mode="r|") as archive:
+    headers = b"".join((globals_of(number) if with_globals else b"") + header for number in range(20_000))
+    with tarfile.open(fileobj=io.BytesIO(headers + bytes(1024)), mode="r|", tarinfo=ForeignEntry) as archive:
         tracemalloc.start()
         assert sum(1 for _ in entries(archive)) == 20_000
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert most < MIB
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE])
+def test_links_and_folders_without_an_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
+) -> None:
+    """They are made when all else is there, so each takes memory until then."""
+    monkeypatch.setattr(packing, "LATER_LIMIT", MIB)
+    top = entry("x", type=tarfile.DIRTYPE).tobuf()
+    many = (entry(f"x/{number}", type=kind, linkname="y" * 3000).tobuf(tarfile.GNU_FORMAT) for number in range(2500))
+    headers = top + b"".join(many)
+    with pytest.raises(B2dError, match="too many links and folders"):
+        fetched(tmp_path, archive(headers))
+    assert list(tmp_path.iterdir()) == []
+    if kind == tarfile.DIRTYPE:  # a link of the archive is passed on at once
+        with pytest.raises(B2dError, match="too many links and folders"):
+            Copying("box", Passed(), Journal()).send_stream(io.BytesIO(headers), "/tmp")
+
+
+class Passed(Said):
+    """A guest that takes any number of bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+
+    def write(self, content: bytes) -> None:
+        self.sent += len(content)
+
+
+def test_of_what_is_left_out_the_first_few_are_named(tmp_path: Path) -> None:
+    top = entry("x", type=tarfile.DIRTYPE).tobuf()
+    fifos = b"".join(entry(f"x/{number}", type=tarfile.FIFOTYPE).tobuf() for number in range(100))
+    reporter = FakeReporter()
+    Copying("box", Said(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
+    Copying("box", Passed(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
+    warned = reporter.texts("warn")
+    named = [f"x/{number} is no file, folder or link, and was left out" for number in range(MOST_TOLD)]
+    assert warned == 2 * [*named, "more that is no file, folder or link is left out"]
