@@ -82,8 +82,8 @@ def _served(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
     with ExitStack() as opened:
         if hasattr(socket, "AF_UNIX"):
             try:
-                entrances.append(Entrance(sockets.listen(paths.docker_socket), to_docker(engine)))
-                opened.callback(paths.docker_socket.unlink, missing_ok=True)
+                listener = opened.enter_context(sockets.listening(paths.docker_socket))
+                entrances.append(Entrance(listener, to_docker(engine)))
             except OSError as error:
                 refusals.append(Refusal(DOCKER_SOCKET, str(paths.docker_socket), error.strerror or str(error)))
         for port, (service, make) in _ports(it, spec, engine).items():

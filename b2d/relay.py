@@ -8,12 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from b2d import sockets
-from b2d.docker_api import DockerApi
 from b2d.errors import B2dError
-from b2d.host_agent.stream_end import End, to_docker
+from b2d.host_agent.stream_end import End
 from b2d.wire import PIECE, Clear, Wire
 
 CROWDED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -29,17 +26,6 @@ class Entrance:
     admits: Callable[[socket.socket], bool] = lambda _: True
     wire: Callable[[], Wire] = Clear
     dials: bool = False  # reach() may take a while, and the other side speaks first
-
-
-@contextmanager
-def served(path: Path, engine: DockerApi) -> Iterator[None]:
-    """In the block `path` leads to that Docker; afterwards it is gone. Raises OSError where there can be no socket."""
-    with sockets.listen(path) as listener:
-        try:
-            with carried([Entrance(listener, to_docker(engine))]):
-                yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 @contextmanager

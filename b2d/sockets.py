@@ -50,6 +50,16 @@ def listen(path: Path) -> "socket.socket":
     return one
 
 
+@contextmanager
+def listening(path: Path) -> "Iterator[socket.socket]":
+    """The same in the block; afterwards nothing is there. Raises OSError."""
+    with listen(path) as one:
+        try:
+            yield one
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def answers(path: Path) -> bool:
     """True where somebody listens there."""
     import socket

@@ -16,8 +16,9 @@ import pytest
 
 from b2d import certs, sockets
 from b2d.docker_api import DockerApi
+from b2d.host_agent.stream_end import to_docker
 from b2d.layout import MachinePaths
-from b2d.relay import served
+from b2d.relay import Entrance, carried
 
 HERE = "127.0.0.1"
 LIMIT_S = 20
@@ -62,6 +63,13 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
     with listener:
         yield DockerApi(HERE, listener.getsockname()[1], secured.certs if secured else None)
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def served(path: Path, docker: DockerApi) -> Iterator[None]:
+    """In the block `path` leads to that Docker."""
+    with sockets.listening(path) as listener, carried([Entrance(listener, to_docker(docker))]):
+        yield
 
 
 def dial(path: Path) -> socket.socket:
