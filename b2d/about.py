@@ -101,4 +101,4 @@ def log(it: App, which: str, lines: int | None) -> bytes:
     if which != "docker":
         return logs.read(log_file(it, which), lines)
     with closing(it.machine().guest()) as guest:
-        return logs.tail(guest.read(logs.DOCKER_LOG), lines)
+        return logs.of_docker(guest, lines)

@@ -6,7 +6,6 @@ What a verb does not need is not loaded for it: `b2d config` asks no machine.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import config
@@ -146,29 +145,6 @@ class App:
         )
         self.driver(spec).check()  # before minutes are spent on an image
         return replace(spec, image=self.supply.first(source).sha256)
-
-    def build_iso(self, architecture: str, output: Path, *, allow_expired: bool = False) -> str:
-        """Assemble b2d's own image at `output`; its version."""
-        from b2d.image.build import BuildRequest, build
-        from b2d.image.freshness import StaleIndex
-        from b2d.supply import kept_iso
-
-        request = BuildRequest(
-            architecture,
-            self.settings.mirror,
-            self.home.cache,
-            output,
-            dates=self.home.suite_dates,
-            kept=kept_iso(self.images),
-            allow_expired=allow_expired,
-        )
-        try:
-            built = build(request, self.reporter)
-        except StaleIndex as error:
-            error.hint = error.hint.replace("b2d download", "b2d iso build")
-            raise
-        output.chmod(0o644)  # for whoever it was made for
-        return built.version
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """What doctor looks at; `unread`: why these are not the settings that a person wrote."""

@@ -14,10 +14,11 @@ from b2d.formats import numbers
 from b2d.iso9660 import announced_size, is_web_page, read_volume
 from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
-from b2d.web import Pace, Patience, shown
+from b2d.web import Answer, shown
+from b2d.web_watch import Patience
 
 if TYPE_CHECKING:
-    import requests
+    pass
 
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
@@ -93,7 +94,7 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
     headers = {"Range": f"bytes={had}-", "If-Range": condition} if had else {}
     if not had and kept and kept == last_hash:
         headers = last_mark.unless_same
-    with web.answer(url, headers, read_s=patience.read_s) as response:
+    with web.answer(url, headers, patience=patience) as response:
         if had and response.status_code == 416:  # nothing behind what is had: it is whole, or not of this file
             if response.headers.get("Content-Range") == f"bytes */{had}":
                 return
@@ -108,12 +109,12 @@ def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, ke
         total = _total(response, place)
         check_room(place.folder, total - had)
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
-            _receive(response, place, patience, advance)
+            _receive(response, place, advance)
     if total and place.size != total:
         raise web.Interrupted(f"{shown(url)} ended after {place.size} of {total} bytes", hint=web.HINT_AGAIN)
 
 
-def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
+def _goes_on(response: Answer, had: int, place: Place) -> bool:
     """True for what comes behind what is had; not all servers heed If-Range."""
     if response.status_code != 206:
         return False
@@ -126,7 +127,7 @@ def _goes_on(response: "requests.Response", had: int, place: Place) -> bool:
     return True
 
 
-def _total(response: "requests.Response", place: Place) -> int:
+def _total(response: Answer, place: Place) -> int:
     """The size of the whole file, 0 where it is not told. Raises DownloadFailed for one that no ISO has."""
     told = response.headers.get("Content-Length", "")
     if response.status_code == 206:
@@ -141,11 +142,10 @@ def _total(response: "requests.Response", place: Place) -> int:
         raise DownloadFailed(said, hint=web.HINT_ADDRESS) from error
 
 
-def _receive(response: "requests.Response", place: Place, patience: Patience, advance: Callable[[int], None]) -> None:
-    pace = Pace(patience, shown(response.url))
+def _receive(response: Answer, place: Place, advance: Callable[[int], None]) -> None:
     total, size = _total(response, place), 0
     with place.part.open("ab") as file:
-        while content := response.raw.read1(CHUNK):  # read1: a read would wait until all of it is there
+        while content := response.more(CHUNK):
             file.write(content)
             if not size:
                 file.flush()
@@ -155,7 +155,6 @@ def _receive(response: "requests.Response", place: Place, patience: Patience, ad
                 said = f"{shown(response.url)} does not end where the ISO image in it does"
                 raise DownloadFailed(said, hint=web.HINT_ADDRESS)
             advance(len(content))
-            pace.check(len(content))
         file.flush()
         os.fsync(file.fileno())
 

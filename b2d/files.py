@@ -113,21 +113,28 @@ def text_of(path: Path, limit: int = TEXT_LIMIT) -> str:
         return ""
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_whole(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> None:
     """Put `content` at `path` so that a reader, or a power cut, sees the old file or the new one, never a part.
 
-    The file has `mode` from its first byte on, whatever the umask. Raises OSError; nothing is left behind then.
+    The file has `mode`, whatever the umask, and not before it is whole. A guest may have that folder too, and put a
+    link in the place of the new file: no other file is written then, and none gets the mode.
+    Raises OSError; nothing is left behind then.
     """
+    import shutil
     import tempfile
 
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                shutil.copyfileobj(content, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(mode)
+            if hasattr(os, "fchmod"):  # Windows has no mode
+                os.fchmod(file.fileno(), mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -159,6 +166,27 @@ def is_of_others(path: Path) -> bool:
         return False
     seen = [one.stat() for one in (path, path.parent, path.resolve().parent)]
     return any(one.st_uid not in (os.geteuid(), 0) or one.st_mode & WRITE_OF_OTHERS for one in seen)
+
+
+def can_be_written_by_others(found: os.stat_result) -> bool:
+    """Tell whether anybody but this user and root may write to a file; a group of this user alone does not count."""
+    if not hasattr(os, "geteuid"):
+        return False
+    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and not _is_private_group(found.st_gid)
+
+
+def _is_private_group(gid: int) -> bool:
+    """One as many systems make for each user: of the same name, and without other members."""
+    import grp
+    import pwd
+
+    try:
+        group = grp.getgrgid(gid)
+        return group.gr_name == pwd.getpwuid(os.geteuid()).pw_name and not group.gr_mem
+    except KeyError:
+        return False
 
 
 def is_regular(path: Path) -> bool:

@@ -6,13 +6,15 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from b2d.errors import OutOfTime
+from b2d.errors import B2dError, OutOfTime
 from b2d.files import open_regular, refusals_told
+from b2d.ports import Guest
 from b2d.reporting.safe_text import many_lines
 from b2d.wait import wait_until
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
 LIMIT = 64 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
+READ_S = 60.0  # for the end of a log that is in the guest
 INTERVAL_S = 0.1
 LOOK_S = 3600.0  # one of many: who follows ends it
 
@@ -27,6 +29,14 @@ def tail(content: bytes, lines: int | None) -> bytes:
 def read(path: Path, lines: int | None) -> bytes:
     """The end of a file, nothing where there is none. Raises B2dError for one that cannot be read."""
     return tail(_Growing(path).more(), lines)
+
+
+def of_docker(guest: Guest, lines: int | None) -> bytes:
+    """The end of Docker's log in a guest, all of it at most. Raises B2dError for one that cannot be read."""
+    result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S)
+    if result.exit_code != 0:
+        raise B2dError(f"{DOCKER_LOG} in the guest cannot be read", details=result.stderr.decode(errors="replace"))
+    return result.stdout
 
 
 def plain(content: bytes) -> str:

@@ -206,12 +206,6 @@ class Guest(Protocol):
     def run(self, command: str, timeout_s: float) -> CommandResult:
         """Run a shell command line as the user docker. Raises OutOfTime."""
 
-    def read(self, path: str) -> bytes:
-        """The whole file; of one that is larger than memory should hold, its end."""
-
-    def write(self, path: str, content: bytes, mode: int) -> None:
-        """Write the file whole."""
-
     def shell(self, command: str | None) -> int:
         """Join this process's streams to `command`; its exit code, 255 when it has none.
 

@@ -15,7 +15,9 @@ WORD = (
     r"|(?:api|access|private|secret|license|account|encryption|signing|master)[-_]?key|(?<=[a-z]_)pwd|(?<=;)pwd|requirepass)"
 )
 NAME = re.compile(WORD, re.IGNORECASE)
-PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----(?:.{0,20000}?-----END [A-Z0-9 ]+-----|[A-Za-z0-9+/=\s\\]*)", re.DOTALL)
+PEM_BEGIN, PEM_END = (re.compile(rf"-----{word} [A-Z0-9 ]+-----") for word in ("BEGIN", "END"))
+PEM_LIMIT = 20_000  # signs of a key; what ends later ends another
+PEM_CUT = re.compile(r"[A-Za-z0-9+/=\s\\]*")  # what is left of one without an end
 USER = re.compile(r"://[^\s\"'<>]{0,2000}@")
 QUERY = re.compile(r"(://[^\s\"'<>?#]{0,2000}[?#])[^\s\"'<>]+")
 BARE_USER = re.compile(r"(?<![\w/.+%\-])[\w.+%\-]{1,100}:[^\s:@/\"']{1,500}@(?=[\w.\-])")
@@ -95,7 +97,7 @@ class Redaction:
 
     def clean(self, text: str) -> str:
         """The text as it may be shown."""
-        text = PEM.sub(GONE, _whole(text))
+        text = _without_keys(_whole(text))
         text = self._secrets.sub(GONE, text) if self._secrets else text
         text = QUERY.sub(rf"\1{GONE}", USER.sub(f"://{GONE}@", text))
         text = BARE_USER.sub(f"{GONE}@", text)
@@ -104,6 +106,23 @@ class Redaction:
         text = TOKEN.sub(GONE, text)
         text = self._folders.sub("~", text) if self._folders else text
         return self._names.sub("~", text) if self._names else text
+
+
+def _without_keys(text: str) -> str:
+    """The text without keys and certificates as PEM writes them (RFC 7468). Takes time in proportion to it."""
+    kept, at = [], 0
+    end = PEM_END.search(text)
+    for begin in PEM_BEGIN.finditer(text):
+        if begin.start() < at:
+            continue
+        while end is not None and end.start() < begin.end():
+            end = PEM_END.search(text, begin.end())
+        whole = end is not None and end.start() - begin.end() <= PEM_LIMIT
+        rest = end if whole else PEM_CUT.match(text, begin.end())
+        assert rest is not None  # it matches nothing too
+        kept += [text[at : begin.start()], GONE]
+        at = rest.end()
+    return "".join([*kept, text[at:]])
 
 
 def passwords(text: str) -> Iterator[str]:

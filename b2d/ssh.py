@@ -1,24 +1,21 @@
-"""The guest over SSH: its commands, its shell, its files."""
+"""The guest over SSH: its commands and its shell."""
 
 import os
 import shlex
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from b2d.errors import B2dError
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
 from b2d.ports import Dial, Pipe
-from b2d.ssh_connection import ANSWER_S, DAMAGE, PACKET_LIMIT, connect
+from b2d.ssh_connection import ANSWER_S, connect
 from b2d.streams import edge
 
 if TYPE_CHECKING:
-    from paramiko import Channel, SFTPClient, Transport
+    from paramiko import Channel, Transport
 
 FILE_S = 60.0
-READ_LIMIT = 64 << 20  # bytes of a file of the guest's that are read into memory: of a longer one, its end
 NO_EXIT_CODE = 255  # as ssh
 
 
@@ -57,22 +54,6 @@ class SshGuest:
                 channel.exec_command(command)
             stdout, stderr = collect(channel, timeout_s, command)
             return CommandResult(_exit_code(channel), stdout, stderr)
-
-    def read(self, path: str) -> bytes:
-        with edge(), self._sftp(path) as sftp, sftp.open(path, "rb") as file:
-            size = file.stat().st_size or 0
-            file.seek(max(0, size - READ_LIMIT))
-            file.prefetch(size)  # from here on: it keeps a note of every piece
-            return file.read(READ_LIMIT)
-
-    def write(self, path: str, content: bytes, mode: int) -> None:
-        temporary = f"{path}.b2d-{time.monotonic_ns()}"
-        with edge(), self._sftp(path) as sftp:
-            with sftp.open(temporary, "wb") as file:
-                file.set_pipelined(True)
-                file.write(content)
-            sftp.chmod(temporary, mode)
-            sftp.posix_rename(temporary, path)
 
     def shell(self, command: str | None) -> int:
         from b2d import streams, terminal
@@ -123,46 +104,10 @@ class SshGuest:
     def _channel(self) -> "Channel":
         return self._transport().open_session(timeout=ANSWER_S)
 
-    @contextmanager
-    def _sftp(self, path: str) -> "Iterator[SFTPClient]":
-        """Files of the guest. Raises B2dError naming `path` where the guest refuses."""
-        from paramiko.sftp import SFTPError
-
-        channel = self._channel()
-        with _answered(channel):
-            channel.invoke_subsystem("sftp")
-        channel.settimeout(FILE_S)
-        try:
-            with closing(_sftp_client(channel)) as client:
-                yield client
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise B2dError(f"{path} in the guest: {error.strerror or error}") from error
-        except (SFTPError, *DAMAGE) as error:
-            raise B2dError(f"{path} in the guest: it answers nonsense: {error}") from error
-        finally:
-            channel.close()
-
     def _transport(self) -> "Transport":
         if self._connected is None or not self._connected.is_active():
             self._connected = connect(self._endpoint, self._paths, self._dial)
         return self._connected
-
-
-def _sftp_client(channel: "Channel") -> "SFTPClient":
-    """One of paramiko's, for a server that is not trusted: an answer is as large as its first bytes say."""
-    from paramiko import SFTPClient
-    from paramiko.sftp import SFTPError
-
-    class Suspicious(SFTPClient):
-        def _read_all(self, size: int) -> bytes:
-            if size > PACKET_LIMIT:
-                raise SFTPError(f"an answer of {size} bytes")
-            content: bytes = super()._read_all(size)  # type: ignore[misc]
-            return content
-
-    return Suspicious(channel)
 
 
 def _begin(channel: "Channel", command: str | None) -> None:

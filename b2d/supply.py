@@ -1,5 +1,7 @@
 """How the newest image of a source comes to be kept: assembled here, fetched, or copied from a file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from b2d.ports import Reporter
 from b2d.sources import BOOT2DOCKER, DEBIAN, PIN, is_file, is_releases, pinned
 
 if TYPE_CHECKING:
+    from b2d.image.build import BuildRequest
     from b2d.model import Image
     from b2d.releases import Release
 
@@ -64,16 +67,42 @@ class Supply:
         kept = None if is_file(source) else self.images.find(source)
         return kept or self.obtain(source)
 
-    def _build(self) -> "Image":
-        """What would come out as it is kept is not built."""
+    def build_to(self, architecture: str, output: Path) -> str:
+        """Assemble b2d's own image at `output`, for whoever it is made for; its version. Raises B2dError.
+
+        It is put together where no guest can reach it, and then copied.
+        """
+        from tempfile import TemporaryFile
+
+        from b2d.files import refusals_told, write_whole
+        from b2d.image.build import build, manifest_path
+        from b2d.image.freshness import StaleIndex
+
+        with refusals_told(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=output.parent).close()  # before minutes are spent on it
+        with self._request(architecture) as request:
+            try:
+                built = build(request, self.reporter)
+            except StaleIndex as error:
+                error.hint = error.hint.replace("b2d download", "b2d iso build")
+                raise
+            with refusals_told(output):
+                for source, target in ((manifest_path(built.path), manifest_path(output)), (built.path, output)):
+                    with source.open("rb") as file:
+                        write_whole(target, file, 0o644)
+        return built.version
+
+    @contextmanager
+    def _request(self, architecture: str) -> "Iterator[BuildRequest]":
+        """What is to be built, in a folder that is gone after the block: two may build at once."""
         from tempfile import TemporaryDirectory
 
-        from b2d.files import text_of, write_whole
-        from b2d.image.build import BuildRequest, assemble, gather
+        from b2d.image.build import BuildRequest
 
-        with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:  # two may build at once
-            request = BuildRequest(
-                "amd64",
+        with TemporaryDirectory(dir=private_folder(self.home.cache), prefix=".b2d-") as folder:
+            yield BuildRequest(
+                architecture,
                 self.mirror,
                 self.home.cache,
                 Path(folder) / "b2d.iso",
@@ -81,6 +110,13 @@ class Supply:
                 kept=kept_iso(self.images),
                 allow_expired=self.allow_expired,
             )
+
+    def _build(self) -> "Image":
+        """What would come out as it is kept is not built."""
+        from b2d.files import text_of, write_whole
+        from b2d.image.build import assemble, gather
+
+        with self._request("amd64") as request:
             gathered = gather(request, self.reporter)
             made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
             if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):

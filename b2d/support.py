@@ -97,7 +97,8 @@ def _docker_log(it: App, name: str) -> str:
     machine = it.machine(name)
     if machine.state() != MachineState.RUNNING:
         return "it does not run\n"
-    return CUT + machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout.decode(errors="replace")
+    said = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
+    return CUT + said[-TAIL:].decode(errors="replace")
 
 
 def _log(name: str, path: Path) -> Part:

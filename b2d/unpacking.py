@@ -2,17 +2,16 @@
 
 import os
 import shlex
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, open_up, opened, set_mode
+from b2d.host.opened import BY_DESCRIPTOR, Folder, above, named, open_up, opened, remove_all, set_mode
 from b2d.packing import CHUNK, OWNERS, Later, LeftOut, Told, entries, inner
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -105,12 +104,14 @@ class Unpacker:
 def unfinished(folder: Path) -> Iterator[Path]:
     """A folder in `folder` for what is not whole yet; gone afterwards, with all that is left in it."""
     made = Path(tempfile.mkdtemp(prefix=".b2d-", dir=folder))
-    try:
-        yield made
-    finally:
-        with opened(str(made)) as it:
+    with opened(str(made)) as it:
+        try:
+            yield made
+        finally:
             open_up(it, OWNERS)  # one that allows no writing is to go all the same
-        shutil.rmtree(made)
+            remove_all(it)
+            with suppress(NotADirectoryError, FileNotFoundError):  # somebody moved it, or put a link in its place
+                made.rmdir()
 
 
 def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:

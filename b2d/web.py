@@ -6,16 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from b2d.errors import DownloadFailed
+from b2d.web_watch import Patience, Watch, session
 
-if TYPE_CHECKING:
-    import requests
-
-CONNECT_S = 10.0
-READ_S = 30.0  # between two pieces of an answer
 REDIRECT_LIMIT = 10
 SCHEMES = ("http", "https")
 CONTENT_S = 60.0
@@ -60,66 +56,67 @@ class Silent(Interrupted, Unanswered):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """When to give a server up: silent for so long, or slower than this over so long."""
+class Answer:
+    """A server's answer, its body yet to be read."""
 
-    read_s: float = READ_S
-    window_s: float = 60.0
-    window_bytes: int = 64 << 10
+    url: str
+    status_code: int
+    headers: Mapping[str, str]
+    _raw: Any
+    _watch: Watch
 
-
-class Pace:
-    """How fast it comes: a server that sends a byte now and then never falls silent."""
-
-    def __init__(self, patience: Patience, url: str) -> None:
-        self._patience = patience
-        self._url = url
-        self._begin = time.monotonic()
-        self._came = 0
-
-    def check(self, came: int) -> None:
-        """Raise Interrupted when too little came in the window that ends now."""
-        self._came += came
-        now = time.monotonic()
-        if now - self._begin < self._patience.window_s:
-            return
-        if self._came < self._patience.window_bytes:
-            raise Interrupted(
-                f"{self._url} comes too slowly: {self._came} bytes in {now - self._begin:.0f} s",
-                hint=HINT_AGAIN,
-            )
-        self._begin, self._came = now, 0
+    def more(self, size: int) -> bytes:
+        """The next bytes of the body, at most so many; b"" at its end. Raises Interrupted for one that is too slow."""
+        piece: bytes = self._raw.read1(size)  # a read would wait until all of it is there
+        if self._watch.late:
+            raise Interrupted(f"{shown(self.url)} {self._watch.late}", hint=HINT_AGAIN)
+        return piece
 
 
 @contextmanager
-def answer(
-    url: str, headers: Mapping[str, str] | None = None, *, read_s: float = READ_S
-) -> "Iterator[requests.Response]":
-    """The server's last answer, whatever its status, its body yet to be read; redirects are followed.
+def answer(url: str, headers: Mapping[str, str] | None = None, *, patience: Patience | None = None) -> Iterator[Answer]:
+    """The server's last answer, whatever its status; redirects are followed.
 
     Raises DownloadFailed, and Interrupted where to try again is worth it; also for what fails in the block.
     Proxies and authorities are those of the environment: as requests has it, and OpenSSL.
     """
     import requests
 
+    patience = patience or Patience()
+    end = time.monotonic() + patience.head_s
     for _ in range(REDIRECT_LIMIT):
         _check_scheme(url)
+        watch = Watch(patience, max(0.0, end - time.monotonic()))
         # a session each: a connection that is used again may have been closed by the server meanwhile
-        with _edge(url), requests.Session() as session:
-            session.verify = _authorities(url)
-            session.headers.update({**HEADERS, **(headers or {})})
-            timeouts = (CONNECT_S, read_s)
-            with session.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
-                target = session.get_redirect_target(response)
+        with _in_time(url, watch), _edge(url), watch.running(), session(watch) as asked:
+            asked.verify = _authorities(url)
+            asked.headers.update({**HEADERS, **(headers or {})})
+            timeouts = (patience.connect_s, patience.read_s)
+            with asked.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
+                watch.begin_body(response.raw.tell)
+                target = requests.Session.get_redirect_target(asked, response)
                 if target is None:
-                    yield response
+                    yield Answer(response.url, response.status_code, response.headers, response.raw, watch)
                     return
-        url = onward(url, urljoin(url, target))
+                target = urljoin(url, target)
+        url = onward(url, target)
     message = f"{_host(url)} sends from one address to the next without end"
     raise DownloadFailed(message, hint=HINT_ADDRESS, details=shown(url))
 
 
-def refuse(response: "requests.Response") -> None:
+@contextmanager
+def _in_time(url: str, watch: Watch) -> Iterator[None]:
+    """Say of a connection that was shut down why it was."""
+    try:
+        yield
+    except DownloadFailed as error:
+        if watch.late:
+            kind = Interrupted if watch.has_begun() else Silent
+            raise kind(f"{shown(url)} {watch.late}", hint=HINT_AGAIN, details=error.details) from error
+        raise
+
+
+def refuse(response: Answer) -> None:
     """Raise DownloadFailed, saying why, for an answer that is not a success."""
     code = response.status_code
     if code in (200, 206):
@@ -134,18 +131,18 @@ def refuse(response: "requests.Response") -> None:
     raise kind(f"{_host(response.url)} {meaning} ({code}): {shown(response.url)}", hint=hint, details=_said(response))
 
 
-def content(response: "requests.Response", limit: int = CONTENT_LIMIT) -> bytes:
+def content(response: Answer, limit: int = CONTENT_LIMIT) -> bytes:
     """The first `limit` bytes of a short answer. Raises Interrupted when they do not come in time."""
     end = time.monotonic() + CONTENT_S
     had = b""
-    while len(had) < limit and (more := response.raw.read1(limit - len(had))):
+    while len(had) < limit and (more := response.more(limit - len(had))):
         had += more
         if time.monotonic() > end:
             raise Interrupted(f"{_host(response.url)} answers too slowly", hint=HINT_AGAIN)
     return had
 
 
-def _said(response: "requests.Response") -> str:
+def _said(response: Answer) -> str:
     return content(response, DETAILS_LIMIT).decode(errors="replace").strip()
 
 

@@ -339,11 +339,10 @@ class FakeReporter:
 
 
 class FakeGuest:
-    """A Linux of files and prepared answers; `commands` and `shells` record what was asked of it."""
+    """A Linux of prepared answers; `commands` and `shells` record what was asked of it."""
 
     def __init__(self, answers: dict[str, CommandResult] | None = None) -> None:
         self.answers = answers or {}
-        self.files: dict[str, tuple[bytes, int]] = {}
         self.commands: list[str] = []
         self.shells: list[str | None] = []
         self.terminals: list[str | None] = []
@@ -355,16 +354,6 @@ class FakeGuest:
         self._reach()
         self.commands.append(command)
         return self.answers.get(command, CommandResult(0, b"", b""))
-
-    def read(self, path: str) -> bytes:
-        self._reach()
-        if path not in self.files:
-            raise B2dError(f"{path} is not in the guest")
-        return self.files[path][0]
-
-    def write(self, path: str, content: bytes, mode: int) -> None:
-        self._reach()
-        self.files[path] = (content, mode)
 
     def shell(self, command: str | None) -> int:
         self.shells.append(command)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import paramiko
-from paramiko import Channel, PKey, ServerInterface, SFTPAttributes, SFTPServer, SFTPServerInterface, Transport
+from paramiko import Channel, PKey, ServerInterface, Transport
 
 from b2d import keys
 from b2d.layout import MachinePaths
@@ -28,7 +28,6 @@ class Sshd:
 
     host_key: PKey
     lets_in: bytes  # the one public key, as in the protocol
-    root: Path  # where the paths of SFTP begin
     silent: bool = False  # takes connections, and never says a word
     greets_after_s: float = 0.0
     hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is cut
@@ -72,7 +71,6 @@ class Sshd:
         self.over.wait(self.greets_after_s)
         transport = Transport(connection)
         transport.add_server_key(self.host_key)
-        transport.set_subsystem_handler("sftp", SFTPServer, _Files, self.root)
         with suppress(paramiko.SSHException, EOFError, OSError):
             transport.start_server(server=_Session(self, transport))
 
@@ -87,11 +85,9 @@ def machine(folder: Path) -> MachinePaths:
 
 
 def guest_of(paths: MachinePaths) -> Sshd:
-    """The server of that machine's guest, whose files are in guest/ beside the machine."""
-    root = paths.folder.parent / "guest"
-    root.mkdir()
+    """The server of that machine's guest."""
     own = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
-    return Sshd(own, paramiko.Ed25519Key.from_private_key_file(str(paths.ssh_key)).asbytes(), root)
+    return Sshd(own, paramiko.Ed25519Key.from_private_key_file(str(paths.ssh_key)).asbytes())
 
 
 class _Session(ServerInterface):
@@ -194,44 +190,3 @@ def _copy(source: int, send: object) -> bool:
     except (OSError, EOFError):
         return False
     return True
-
-
-class _Handle(paramiko.SFTPHandle):
-    def stat(self) -> "SFTPAttributes | int":
-        return SFTPAttributes.from_stat(os.fstat(self.readfile.fileno()))  # type: ignore[attr-defined]
-
-
-class _Files(SFTPServerInterface):
-    """A folder of this host as the root of the guest's files."""
-
-    def __init__(self, server: ServerInterface, root: Path) -> None:
-        super().__init__(server)
-        self._root = root
-
-    def open(self, path: str, flags: int, attr: SFTPAttributes) -> "paramiko.SFTPHandle | int":
-        try:
-            descriptor = os.open(self._path(path), flags, 0o666)
-        except OSError as error:
-            return SFTPServer.convert_errno(error.errno or 0)
-        handle = _Handle(flags)
-        file = os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb")
-        handle.readfile = handle.writefile = file  # type: ignore[attr-defined]
-        return handle
-
-    def stat(self, path: str) -> "SFTPAttributes | int":
-        try:
-            return SFTPAttributes.from_stat(self._path(path).stat())
-        except OSError as error:
-            return SFTPServer.convert_errno(error.errno or 0)
-
-    def chattr(self, path: str, attr: SFTPAttributes) -> int:
-        if attr.st_mode is not None:
-            self._path(path).chmod(attr.st_mode)
-        return OK
-
-    def posix_rename(self, oldpath: str, newpath: str) -> int:
-        self._path(oldpath).replace(self._path(newpath))
-        return OK
-
-    def _path(self, path: str) -> Path:
-        return self._root / path.lstrip("/")

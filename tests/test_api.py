@@ -16,6 +16,7 @@ from b2d.app import App
 from b2d.change import FIELDS
 from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
 from b2d.journal import Journal
+from b2d.logs import LIMIT
 from b2d.machine import Machine as Verbs
 from b2d.model import CommandResult, MachineSpec, MachineState
 from b2d.ports import Driver
@@ -96,9 +97,14 @@ def test_its_disk_and_the_way_in(machine: b2d.Machine) -> None:
 def test_logs(machine: b2d.Machine, box: Box) -> None:
     machine.up()
     box.paths.serial_log.write_bytes(b"one\ntwo\xff\n")
-    box.guest.write("/var/log/docker.log", b"of docker\n", 0o644)
+    box.guest.answers = {
+        f"tail -c {LIMIT} /var/log/docker.log": CommandResult(0, b"of docker\n", b""),
+        "tail -n 5 /var/log/docker.log": CommandResult(1, b"", b"tail: no such file\n"),
+    }
     assert machine.logs(lines=1) == "two\N{REPLACEMENT CHARACTER}\n"
     assert machine.logs("docker") == "of docker\n"
+    with pytest.raises(B2dError, match=r"docker\.log in the guest cannot be read"):
+        machine.logs("docker", 5)
     with pytest.raises(ConfigError, match="no log 'x'"):
         machine.logs("x")
 

@@ -69,9 +69,11 @@ def here(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def there(sshd: Sshd) -> Path:
+def there(tmp_path: Path) -> Path:
     """What is the guest's."""
-    return sshd.root
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    return folder
 
 
 def a_tree(root: Path) -> Path:

@@ -15,13 +15,13 @@ import pytest
 from b2d import web
 from b2d.download import alone, fetch
 from b2d.errors import Busy, DownloadFailed
-from b2d.web import Patience
+from b2d.web_watch import Patience
 from tests.fakes import FakeProgress, FakeReporter
 from tests.kernels import an_iso
 
 ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 4000})
 SHA256 = hashlib.sha256(ISO).hexdigest()
-HASTY = Patience(read_s=0.3, window_s=0.3, window_bytes=1000)
+HASTY = Patience(connect_s=0.3, read_s=0.3, window_s=0.3, window_bytes=1000)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Files are whole or not there, and closed to others whatever the umask."""
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -30,6 +31,30 @@ def test_a_file_has_its_mode(tmp_path: Path, wanted: int) -> None:
     write_whole(tmp_path / "file", b"content", wanted)
     assert (tmp_path / "file").read_bytes() == b"content"
     assert mode(tmp_path / "file") == wanted
+
+
+def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that has the folder too puts it there while the file is written: the other file stays closed."""
+    share, key = tmp_path / "share", tmp_path / "key"
+    share.mkdir()
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    really = os.fsync
+
+    def exchanged(descriptor: int) -> None:
+        really(descriptor)
+        (new,) = share.iterdir()
+        new.unlink()
+        new.symlink_to(key)
+
+    monkeypatch.setattr(os, "fsync", exchanged)
+    write_whole(share / "screen.png", b"content", 0o644)
+    assert (key.read_bytes(), mode(key)) == (b"secret", 0o600)
+
+
+def test_a_stream_is_written_whole_too(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", io.BytesIO(b"content" * 100_000), 0o640)
+    assert ((tmp_path / "file").read_bytes(), mode(tmp_path / "file")) == (b"content" * 100_000, 0o640)
 
 
 @pytest.mark.usefixtures("umask")

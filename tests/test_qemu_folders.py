@@ -122,6 +122,13 @@ def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -
     assert heard == [b"\nfolders have b2d-0 b2d-2\n"]
 
 
+def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    strange = b"".join(b"without /%d\n" % number for number in range(10_000))
+    with guest(paths.line_socket, [strange, b"without /a\nwithout /a\nfolders have\n"]):
+        assert qemu_folders.give(paths, ["/a", "/b"], []) == ["/a"]
+
+
 def test_a_qemu_without_9p_is_told_apart() -> None:
     assert "B2D_SHARE=none" in qemu_folders.hint("-fsdev local,id=b2d-0: There is no option group 'fsdev'")
     assert "B2D_SHARE=none" in qemu_folders.hint("'virtio-9p-pci' is not a valid device model name")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.redaction import GONE, Redaction, passwords, values_of
+from b2d.redaction import GONE, Redaction, _without_keys, passwords, values_of
 
 SECRET = "hunter2hunter2"
+MIB = 1 << 20
 BODY = "\n".join(["MHcCAQEEIJ+yFbV8tUu3KoZ0s6m1"] * 3)
 PEM = f"-----BEGIN EC PRIVATE KEY-----\n{BODY}\n-----END EC PRIVATE KEY-----"
 
@@ -129,3 +130,27 @@ def test_passwords_are_found_in_addresses_and_under_their_names() -> None:
         "bWU6eA==",
         "t",
     ]
+
+
+BEGIN, END = "-----BEGIN A KEY-----", "-----END A KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"a{BEGIN}\nMHc\n{END}b{BEGIN}MHc{END}c", f"a{GONE}b{GONE}c"),
+        (f"{END}a{BEGIN}MHc\n, and more", f"{END}a{GONE}, and more"),
+        (f"{BEGIN}MHc\n{BEGIN}MHc{END}a", f"{GONE}a"),
+        (f"{BEGIN}MHc." + "." * 30_000 + f"{END}a", f"{GONE}." + "." * 30_000 + f"{END}a"),
+    ],
+)
+def test_keys_are_told_apart_from_what_is_between(text: str, left: str) -> None:
+    assert Redaction([]).clean(text) == left
+
+
+@pytest.mark.parametrize("text", [BEGIN, f"{BEGIN}\n", f"{END}{BEGIN}", f"{BEGIN}." + "." * 20_001, "-----BEGIN "])
+def test_many_beginnings_of_keys_take_time_in_proportion(text: str) -> None:
+    """A guest fills its log with them."""
+    begin = time.process_time()
+    _without_keys(text * (MIB // len(text)))
+    assert time.process_time() - begin < 3

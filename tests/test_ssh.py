@@ -305,31 +305,6 @@ def test_large_output_of_both_kinds_is_whole(guest: SshGuest) -> None:
     assert (len(result.stdout), len(result.stderr)) == (TEN_MB, TEN_MB)
 
 
-def test_files_go_there_and_back_whole(guest: SshGuest, sshd: Sshd) -> None:
-    content = os.urandom(TEN_MB)
-    guest.write("/etc.bin", content, 0o640)
-    assert [path.name for path in sshd.root.iterdir()] == ["etc.bin"]
-    assert (sshd.root / "etc.bin").stat().st_mode & 0o777 == 0o640
-    assert guest.read("/etc.bin") == content
-
-
-def test_of_a_file_that_is_too_large_the_end_is_read(
-    guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("b2d.ssh.READ_LIMIT", 100_000)
-    content = os.urandom(300_000)
-    (sshd.root / "docker.log").write_bytes(content)
-    assert guest.read("/docker.log") == content[-100_000:]
-    with (sshd.root / "endless").open("wb") as file:
-        file.truncate(1 << 40)
-    assert guest.read("/endless") == bytes(100_000)
-
-
-def test_a_file_that_is_not_there_is_named(guest: SshGuest) -> None:
-    with pytest.raises(B2dError, match="/no/such in the guest"):
-        guest.read("/no/such")
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_arguments_arrive_exactly(arguments: list[str]) -> None:

@@ -90,7 +90,7 @@ def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool
     from pathlib import Path
 
     path = Path(output or "b2d.iso").absolute()
-    version = app(mirror=mirror).build_iso(arch, path, allow_expired=allow_expired)
+    version = app(mirror=mirror).supplies(allow_expired=allow_expired).build_to(arch, path)
     size = path.stat().st_size
     say(f"{version}, {size / 1e6:.1f} MB")
     answer({"path": path, "version": version, "size": size}, str(path))

@@ -188,8 +188,9 @@ def give(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> 
     """Have the guest mount them; the paths of those that it has not. Raises B2dError when it does not answer."""
     there = [seed.share(number) for number in range(len(shared)) if number not in without]
     said = line.ask(paths.line_socket, " ".join([HAVE, *there]), HAVE, ANSWER_S) if there else []
-    lacking = [folders.parse(shared[number]).guest for number in without]
-    return lacking + [one.removeprefix(WITHOUT) for one in said if one.startswith(WITHOUT)]
+    lacking = {one.removeprefix(WITHOUT) for one in said if one.startswith(WITHOUT)}
+    wanted = enumerate(folders.parse(one).guest for one in shared)
+    return [path for number, path in wanted if number in without or path in lacking]
 
 
 def _refused(name: str, holders: Sequence[tuple[str, str, str]]) -> WrongState:

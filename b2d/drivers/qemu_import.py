@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 from b2d import proc
 from b2d.drivers.qemu_disk import PROGRAM, SECTOR, TIMEOUT_S
 from b2d.errors import B2dError
-from b2d.files import open_regular
+from b2d.files import can_be_written_by_others, open_regular
 from b2d.formats import json_text
 from b2d.formats.disk_image import inspect
 from b2d.formats.disk_reading import CONVERT, SIZE_LIMIT, DiskImageError
 
 OPENED = Path("/proc/self/fd")  # where a program of Linux opens anew what it was given open
+OWN = "cp FILE MINE && b2d import MINE"
 SLOWEST = 1 << 20  # bytes a second
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 FILE_NAMES = ("filename", "data-file", "backing-filename", "full-backing-filename")  # where qemu-img names files
@@ -43,6 +44,8 @@ def _opened(path: Path) -> BinaryIO:
 
 def _checked(file: BinaryIO, path: Path, *, child: bool = False) -> str:
     try:
+        if can_be_written_by_others(os.fstat(file.fileno())):  # a header that changes in place is not seen by its times
+            raise B2dError(f"{path} could be changed by another user while it is copied", hint=OWN)
         found = inspect(file, child=child)
     except DiskImageError as error:
         raise B2dError(f"{path} {error.message}", hint=error.hint) from error

@@ -5,6 +5,7 @@ A guest that has the folder too may exchange what b2d is at. Windows knows no su
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -65,6 +66,16 @@ def open_up(folder: Folder, mode: int) -> None:
         if stat.S_ISDIR(kind):
             with opened(name, folder) as inner:
                 open_up(inner, mode)
+
+
+def remove_all(folder: Folder) -> None:
+    """Remove all that lies in an open folder, whatever has its name by now. Raises OSError."""
+    for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
+        it, where = named(name, folder)
+        if stat.S_ISDIR(os.lstat(it, **where).st_mode):
+            shutil.rmtree(it, dir_fd=where.get("dir_fd"))
+        else:
+            os.unlink(it, **where)
 
 
 def _set_mode_at(name: str, where: dict[str, int], mode: int) -> None:

@@ -18,7 +18,7 @@ from b2d.iso9660 import is_web_page
 from b2d.ports import Progress, Reporter
 
 if TYPE_CHECKING:
-    import requests
+    pass
 
 AT_ONCE = 4
 HASHED = re.compile("[0-9a-f]{64}")
@@ -174,14 +174,12 @@ def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
         web.refuse(response)
         have = have if response.status_code == 206 else 0
         with part.open("ab" if have else "wb") as file:
-            pace = web.Pace(web.Patience(), wanted.url)
-            while have < wanted.size and (chunk := response.raw.read1(min(CHUNK, wanted.size - have))):
+            while have < wanted.size and (chunk := response.more(min(CHUNK, wanted.size - have))):
                 if not have:
                     _check_begin(wanted, chunk, response)
                 file.write(chunk)
                 have += len(chunk)
                 share.reach(have)
-                pace.check(len(chunk))
                 if stop.is_set():
                     raise DownloadFailed(f"{wanted.name}: given up")
     if have < wanted.size:
@@ -190,7 +188,7 @@ def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
         )
 
 
-def _check_begin(wanted: Wanted, begin: bytes, response: "requests.Response") -> None:
+def _check_begin(wanted: Wanted, begin: bytes, response: web.Answer) -> None:
     """Raise at once for what can only be another file."""
     if is_web_page(begin):
         raise NotAsSigned(f"{wanted.url} is a web page, not a package of Debian's", hint=web.HINT_PORTAL)

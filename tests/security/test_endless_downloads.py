@@ -1,19 +1,25 @@
 """A download ends where the ISO in it ends, whatever the server says of sizes; nothing of an endless one is kept."""
 
-from collections.abc import Callable
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from b2d import answers, download
+from b2d import answers, download, web
 from b2d.errors import DownloadFailed
 from b2d.image.fetch import Cache, Wanted, get_all
+from b2d.wait import wait_until
 from tests import test_download
 from tests.fakes import FakeReporter
 from tests.kernels import an_iso
-from tests.test_download import ISO, Server, head, kept, refused
+from tests.test_download import HASTY, ISO, Server, head, kept, refused, serve
 
 server = test_download.server
 MIB = 1 << 20
@@ -93,3 +99,106 @@ def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server,
     with pytest.raises(DownloadFailed, match="not what Debian signed"):
         get_all([Wanted("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
     assert answers.ask(server.url, tmp_path / "answers", {}) == b"{}"
+
+
+@contextmanager
+def server_that(talks: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of one that says so, once for each connection and for ten seconds at the most."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                line.settimeout(10)
+                threading.Thread(target=talk, args=(line,), daemon=True).start()
+
+    def talk(line: socket.socket) -> None:
+        with line, suppress(OSError):
+            talks(line)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/b2d.iso"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def says(begin: bytes, *again: bytes, pause_s: float = 0.02) -> Callable[[socket.socket], None]:
+    """After the question `begin`, and then the others, over and over."""
+
+    def talk(line: socket.socket) -> None:
+        line.recv(1 << 16)
+        line.sendall(begin)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            for piece in again:
+                line.sendall(piece)
+                time.sleep(pause_s)
+
+    return talk
+
+
+NEVER_DONE = {
+    "a body of a redirect": says(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", bytes(1 << 20), pause_s=0),
+    "a body of a redirect, slowly": says(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", b"x"),
+    "interim answers": says(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a status line": says(b"HTTP/1.1 200 ", b"x"),
+    "a header": says(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "the size of a chunk": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    "small chunks": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "trailers": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"x: y\r\n"),
+    "a body": says(b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    "an error's body": says(b"HTTP/1.1 500 No\r\n\r\n", b"x"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", list(NEVER_DONE))
+def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Neither time nor memory: of a redirect's body nothing is read, and no byte now and then makes it go on."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(web, "Patience", lambda: HASTY)
+    with server_that(NEVER_DONE[what]) as url:
+        for ask in (
+            lambda: download.fetch(url, tmp_path / "iso", FakeReporter(), patience=HASTY),
+            lambda: answers.ask(url, tmp_path / "answers"),
+            lambda: get_all([Wanted("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
+        ):
+            begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            with pytest.raises(DownloadFailed):
+                ask()
+            assert time.monotonic() - begin < 9
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+    assert kept(tmp_path / "iso") == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", ["greeting", "proxy"])
+def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Of TLS, and of a proxy that is asked to lead to a server."""
+    monkeypatch.setenv("NO_PROXY", "")
+    record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # of TLS: the server's greeting, and how long it is
+    begin = record if what == "greeting" else b"HTTP/1.1 200 OK\r\n"
+    again = b"x" if what == "greeting" else b"x: y\r\n"
+    with server_that(says(begin, again)) as address:
+        url = address.replace("http:", "https:")
+        if what == "proxy":
+            monkeypatch.setenv("HTTPS_PROXY", address)
+            url = "https://127.0.0.1:9/b2d.iso"
+        started = time.monotonic()
+        with pytest.raises(DownloadFailed, match=r"takes too long to answer|has fallen silent"):
+            download.fetch(url, tmp_path, FakeReporter(), patience=HASTY)
+        assert time.monotonic() - started < 9
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Path) -> None:
+    """Neither its thread nor its socket."""
+    server.answers = [serve(ISO, ETag='"x"')]
+    threads, descriptors = threading.active_count(), open_files()
+    for number in range(5):
+        download.fetch(server.url, tmp_path / str(number), FakeReporter())
+    wait_until(lambda: threading.active_count() <= threads, what="the threads' end", timeout_s=10)
+    wait_until(lambda: open_files() <= descriptors, what="the sockets' end", timeout_s=10)

@@ -197,7 +197,7 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "isatty", lambda _: True)
     for where, answer in answers().items():
         monkeypatch.setattr(where, answer)
-    monkeypatch.setattr("b2d.app.App.build_iso", built)
+    monkeypatch.setattr("b2d.supply.Supply.build_to", built)
     failing = raising(B2dError(EVIL, hint=EVIL, details=EVIL))
     monkeypatch.setattr("b2d.docker_context.DockerContext.put", failing)
     monkeypatch.setattr(box.guest, "shell", failing)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu_import import ImageCopy
+from b2d.drivers.qemu_import import ImageCopy, check_disk
 from b2d.errors import B2dError
 
 SECRET = b"a key of the owner's" * 100
@@ -50,6 +50,26 @@ def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, t
         assert copy.read(0, 4096) == bytes(4096)
         copy.copy(target, lambda _: None)
     assert SECRET[:512] not in target.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["others may write", "a group may write", "it is another user's"])
+def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, how: str) -> None:
+    """Through a mapping that is written to already: no time of the file tells."""
+    disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(how, 0o600))
+    if how != "others may write":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(disk, *((0, 65534) if how == "a group may write" else (65534, 0)))
+    with pytest.raises(B2dError, match="could be changed by another user"):
+        check_disk(disk)
+    with pytest.raises(B2dError, match="could be changed by another user"):
+        ImageCopy(disk, "vdi").room()
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o444, 0o600])
+def test_a_disk_of_one_s_own_and_of_one_s_own_group_is_taken(disk: Path, mode: int) -> None:
+    disk.chmod(mode)
+    assert check_disk(disk) == "qcow2"
 
 
 def test_what_qemu_img_refuses_is_told_by_the_name_that_was_typed(

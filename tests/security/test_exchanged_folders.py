@@ -175,6 +175,23 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
     assert (ssh.stat().st_mode & 0o777, (ssh / "key").stat().st_mode & 0o777) == (0o500, 0o400)
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path, ssh: Path, moved: bool) -> None:
+    """Its own content goes, wherever it lies by then; nothing behind the link is touched."""
+    (ssh / "sub").mkdir(mode=0o755)
+    ssh.chmod(0o755)
+    share = tmp_path / "share"
+    share.mkdir()
+    with pytest.raises(KeyboardInterrupt), unpacking.unfinished(share) as made:
+        (made / "it").mkdir()
+        made.rename(share / "gone")
+        if moved:
+            made.symlink_to(ssh)
+        raise KeyboardInterrupt
+    assert [one.stat().st_mode & 0o777 for one in (ssh, ssh / "sub")] == [0o755, 0o755]
+    assert list((share / "gone").iterdir()) == []
+
+
 def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
     tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,14 +3,12 @@
 import re
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import paramiko
 import pytest
 from hypothesis import strategies as st
 
@@ -25,7 +23,6 @@ from b2d.host_agent.http_guard import HEAD_LIMIT, OF_BROWSERS, HttpGuard, Refuse
 from b2d.layout import Home, MachinePaths
 from b2d.model import CommandResult, Endpoint, Forward, MachineState
 from b2d.readiness import stages, troubles
-from b2d.ssh import SshGuest
 from b2d.store import MachineStore
 from b2d.wire import Tls
 from tests import sshd
@@ -315,51 +312,6 @@ def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkey
             check,
             known,
         )
-
-
-def packet(kind: int, *fields: bytes | int) -> bytes:
-    """One of SFTP's."""
-    said = [struct.pack(">I", one) if isinstance(one, int) else struct.pack(">I", len(one)) + one for one in fields]
-    return struct.pack(">IB", 1 + sum(map(len, said)), kind) + b"".join(said)
-
-
-SFTP = [
-    packet(2, 3) + packet(102, 1, b"handle") + packet(105, 2, 1, 0, 5) + packet(103, 3, b"hello") + packet(101, 4, 0),
-    packet(2, 3) + packet(101, 1, 2, b"no such file", b"en"),
-    packet(2, 3) + packet(102, 1, b"handle") + packet(105, 2, 1, 0xFFFFFFFF, 0xFFFFFFFF) + packet(103, 3, b"x" * 500),
-    packet(2, 3) + packet(102, 1, b"handle") + packet(101, 2, 0) + packet(101, 3, 0) + packet(101, 4, 0),
-]
-
-
-class HostileSftp(paramiko.SubsystemHandler):
-    """Says what it was given, and hangs up."""
-
-    def __init__(self, channel: paramiko.Channel, name: str, session: paramiko.ServerInterface, said: list[bytes]):
-        super().__init__(channel, name, session)
-        self._said = said
-
-    def start_subsystem(self, name: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
-        channel.sendall(self._said[0])
-        channel.shutdown_write()
-        channel.close()
-
-
-def test_what_a_guest_s_sftp_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, said = sshd.machine(tmp_path), [b""]
-    monkeypatch.setattr(
-        sshd, "SFTPServer", lambda channel, name, session, *_: HostileSftp(channel, name, session, said)
-    )
-    with sshd.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
-
-        def check(content: bytes) -> None:
-            said[0] = content
-            with suppress(B2dError):
-                assert len(guest.read("/x")) < 1 << 20
-            with suppress(B2dError):
-                guest.write("/x", b"content", 0o600)
-
-        known = [packet(2, 3) + b"\x7f\xff\xff\xff\x66" + bytes(100), packet(2, 3) + packet(103, 1, b"no handle")]
-        fuzz(damaged(*SFTP), check, known)
 
 
 def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_value_of_a_setting_is_given_to_programs_as_it_is(
         ("b2d.machine.Machine.init", "up"),
         ("b2d.snapshots.Snapshots.create", "snapshot create one"),
         ("b2d.supply.Supply.renew", "download"),
-        ("b2d.app.App.build_iso", "iso build"),
+        ("b2d.supply.Supply.build_to", "iso build"),
         ("b2d.importing.known", "import"),
     ],
 )

@@ -1,0 +1,75 @@
+"""An image that is built into a folder which a guest has too: it can put no link in the way of what is written."""
+
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.image import build
+from b2d.image.build import BuildRequest, BuiltImage, manifest_path
+from b2d.layout import Home
+from b2d.supply import Supply
+from tests.fakes import FakeReporter
+
+ISO, MANIFEST = b"what was built" * 1000, b"{}"
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    return folder
+
+
+def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "") -> list[list[str]]:
+    """A build that takes no time; what the guest sees of it meanwhile, as names in the folder."""
+    seen: list[list[str]] = []
+
+    def built(request: BuildRequest, _: object) -> BuiltImage:
+        seen.append([path.name for path in share.iterdir()])
+        request.output.write_bytes(ISO)
+        manifest_path(request.output).write_bytes(MANIFEST)
+        for name in ("b2d.iso", "b2d.iso.manifest.json") if guest_does else ():
+            (share / name).symlink_to(guest_does)
+        return BuiltImage(request.output, "0" * 64, "1.2.3")
+
+    monkeypatch.setattr(build, "build", built)
+    return seen
+
+
+def supply(folder: Path) -> Supply:
+    return Supply(Home(folder / "home"), "", FakeReporter())
+
+
+def test_nothing_of_it_is_where_the_guest_is_before_it_is_whole(
+    tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = building(share, monkeypatch)
+    assert supply(tmp_path).build_to("amd64", share / "deeper" / "b2d.iso") == "1.2.3"
+    assert seen == [["deeper"]]
+    files = {path.name: (path.read_bytes(), path.stat().st_mode & 0o777) for path in (share / "deeper").iterdir()}
+    assert files == {"b2d.iso": (ISO, 0o644), "b2d.iso.manifest.json": (MANIFEST, 0o644)}
+    assert list((tmp_path / "home" / "cache").iterdir()) == []
+
+
+def test_a_link_with_its_name_is_replaced_and_not_followed(
+    tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    precious.chmod(0o600)
+    building(share, monkeypatch, guest_does=str(precious))
+    supply(tmp_path).build_to("amd64", share / "b2d.iso")
+    assert (precious.read_bytes(), precious.stat().st_mode & 0o777) == (b"precious", 0o600)
+    assert (share / "b2d.iso").read_bytes() == ISO
+    assert not (share / "b2d.iso").is_symlink()
+
+
+def test_where_nothing_can_be_written_nothing_is_built(
+    tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = building(share, monkeypatch)
+    (share / "file").write_bytes(b"")
+    with pytest.raises(B2dError, match="file"):
+        supply(tmp_path).build_to("amd64", share / "file" / "b2d.iso")
+    assert seen == []
