@@ -197,8 +197,10 @@ def old_profile(environ: "Mapping[str, str]") -> str:
 
 
 def _facts(folder: str) -> "dict[str, str] | None":
-    """The machine's file env; None when it is not there."""
+    """The machine's file env; None when it is not there, or may hold what a terminal obeys: click looks closer."""
     text = _read(folder + "/env")
+    if not text.replace("\n", "").isprintable():
+        return None
     facts = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
     return facts if "address" in facts and "DOCKER_HOST" in facts else None
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from b2d.wishes import Changes, Wishes
 
 COMMAND_S = 600.0
+OUTPUT_LIMIT = 64 << 20  # bytes of a command's output that are kept in memory
 
 
 class Machine(Data):
@@ -152,7 +153,7 @@ class Machine(Data):
         if not command:
             raise ConfigError("there is no command to run", hint='ssh("COMMAND")')
         with closing(self._verbs.guest()) as guest:
-            return guest.run(command_line(command), timeout_s)
+            return guest.run(command_line(command), timeout_s, OUTPUT_LIMIT)
 
     def ssh_config(self) -> str:
         """A block for OpenSSH's configuration, in which the machine has its own name."""

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 
 from b2d.errors import B2dError, OutOfTime
@@ -13,7 +12,7 @@ from b2d.reporting.safe_text import many_lines
 from b2d.wait import wait_until
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
-LIMIT = 64 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
+LIMIT = 16 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
 READ_S = 60.0  # for the end of a log that is in the guest
 INTERVAL_S = 0.1
 LOOK_S = 3600.0  # one of many: who follows ends it
@@ -21,9 +20,14 @@ LOOK_S = 3600.0  # one of many: who follows ends it
 
 def tail(content: bytes, lines: int | None) -> bytes:
     """The last lines; None: all of them."""
-    if lines is None:
-        return content
-    return b"".join(BytesIO(content).readlines()[-lines:]) if lines else b""
+    if not lines:
+        return content if lines is None else b""
+    begin = len(content) - content.endswith(b"\n")
+    for _ in range(lines):
+        begin = content.rfind(b"\n", 0, begin)
+        if begin < 0:
+            return content
+    return content[begin + 1 :]
 
 
 def read(path: Path, lines: int | None) -> bytes:
@@ -33,7 +37,7 @@ def read(path: Path, lines: int | None) -> bytes:
 
 def of_docker(guest: Guest, lines: int | None) -> bytes:
     """The end of Docker's log in a guest, all of it at most. Raises B2dError for one that cannot be read."""
-    result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S)
+    result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S, LIMIT)
     if result.exit_code != 0:
         raise B2dError(f"{DOCKER_LOG} in the guest cannot be read", details=result.stderr.decode(errors="replace"))
     return result.stdout

@@ -200,11 +200,14 @@ class Screen(Protocol):
         """The screen as a PNG. Raises WrongState when the machine is not running."""
 
 
+ANSWER_LIMIT = 1 << 20  # bytes of a command's output in a guest: answers to b2d's own questions have some lines
+
+
 class Guest(Protocol):
     """The Linux inside, over its own control channel. Raises WrongState when it cannot be reached."""
 
-    def run(self, command: str, timeout_s: float) -> CommandResult:
-        """Run a shell command line as the user docker. Raises OutOfTime."""
+    def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
+        """Run a shell command line as the user docker. Raises OutOfTime, and WrongState for more than `limit` bytes."""
 
     def shell(self, command: str | None) -> int:
         """Join this process's streams to `command`; its exit code, 255 when it has none.

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from b2d.wait import wait_until
 
 ANSWER_S = 20.0  # for Docker's list of containers; an emulated one may be busy
 TOLD_LIMIT = 100  # changes that wait to be looked at; who tells of more waits
+ROUNDS, ROUNDS_A_S = 20.0, 2.0
 AGAIN_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
 
 
@@ -66,6 +68,22 @@ class Lead:
         return True
 
 
+@dataclass(slots=True)
+class Rounds:
+    """How often one may look: many times in a row, and then ROUNDS_A_S. A guest that tells of changes without a pause
+    would have a CPU of this host for itself."""
+
+    last: float  # when that was, in seconds of a clock that is never set
+    _left: float = field(default=ROUNDS, init=False)
+
+    def wait_s(self, now: float) -> float:
+        """How long to wait before the next round, which is counted."""
+        self._left = min(ROUNDS, self._left + (now - self.last) * ROUNDS_A_S) - 1
+        wait_s = max(0.0, -self._left / ROUNDS_A_S)
+        self.last = now
+        return wait_s
+
+
 class Publisher:
     """Calls `put_right` whenever the containers have changed, while `runs` tells that their machine does."""
 
@@ -79,6 +97,7 @@ class Publisher:
         """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""
         waits = False
         listens = False
+        rounds = Rounds(time.monotonic())
         while self._runs():
             if not listens:
                 threading.Thread(target=self._listen, daemon=True).start()
@@ -88,6 +107,7 @@ class Publisher:
             while listens and not self._told.empty():
                 listens = self._told.get()
             if listens:
+                time.sleep(rounds.wait_s(time.monotonic()))
                 waits = not self._put_right()
             else:
                 with suppress(OutOfTime):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from b2d.layout import MachinePaths
 from b2d.model import CommandResult, Endpoint
-from b2d.ports import Dial, Pipe
+from b2d.ports import ANSWER_LIMIT, Dial, Pipe
 from b2d.ssh_connection import ANSWER_S, connect
 from b2d.streams import edge
 
@@ -45,14 +45,14 @@ class SshGuest:
             self._connected.close()
             self._connected = None
 
-    def run(self, command: str, timeout_s: float) -> CommandResult:
+    def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
         from b2d.streams import collect
 
         with edge():
             channel = self._channel()
             with _answered(channel):
                 channel.exec_command(command)
-            stdout, stderr = collect(channel, timeout_s, command)
+            stdout, stderr = collect(channel, timeout_s, command, limit)
             return CommandResult(_exit_code(channel), stdout, stderr)
 
     def shell(self, command: str | None) -> int:

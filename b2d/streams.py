@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 CHUNK = 1 << 15  # bytes
-COLLECT_LIMIT = 64 << 20  # bytes of a command's output that is kept in memory
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, bytes]:
+def collect(channel: "Channel", timeout_s: float, what: str, limit: int) -> tuple[bytes, bytes]:
     """All that a command writes until it ends; nothing is sent to it.
 
-    Raises OutOfTime, and closes the channel then, and WrongState for more than COLLECT_LIMIT bytes, which are not kept.
+    Raises OutOfTime, and closes the channel then, and WrongState for more than `limit` bytes, which are not kept.
     """
     channel.settimeout(None)
     stderr: list[bytes] = []
@@ -32,7 +31,7 @@ def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, byt
         size = 0
         while piece := receive(CHUNK):
             size += len(piece)
-            if size > COLLECT_LIMIT:
+            if size > limit:
                 endless.set()
             else:
                 into.append(piece)
@@ -47,7 +46,7 @@ def collect(channel: "Channel", timeout_s: float, what: str) -> tuple[bytes, byt
         if late.is_set():
             raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
     if endless.is_set():
-        raise WrongState(f"{what!r} wrote more than {COLLECT_LIMIT} bytes in the guest", hint="b2d cp")
+        raise WrongState(f"{what!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
     return b"".join(stdout), b"".join(stderr)
 
 

@@ -349,7 +349,7 @@ class FakeGuest:
         self.shell_exit_code = 0
         self.reachable = True
 
-    def run(self, command: str, timeout_s: float) -> CommandResult:
+    def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
         """The prepared answer, else success without output."""
         self._reach()
         self.commands.append(command)

@@ -28,7 +28,7 @@ class Sleeper(FakeGuest):
         self.visits = 0
         self.silent = False
 
-    def run(self, command: str, timeout_s: float) -> CommandResult:
+    def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
         super().run(command, timeout_s)
         if self.exit_code:
             return CommandResult(self.exit_code, b"", b"sudo: no\n")

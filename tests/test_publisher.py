@@ -13,7 +13,7 @@ import pytest
 from b2d.docker_api import DockerApi
 from b2d.errors import HypervisorUnusable
 from b2d.model import Forward
-from b2d.publisher import Lead, Publisher
+from b2d.publisher import ROUNDS_A_S, Lead, Publisher, Rounds
 from b2d.wait import wait_until
 from tests.test_published import container, port
 
@@ -171,3 +171,15 @@ def test_without_docker_it_ends_with_the_machine() -> None:
     engine = DockerApi(HERE, free, None)
     Publisher(engine, Lead(Hypervisor(), engine).put_right, lambda: bool(left) and left.pop(0)).run()
     assert not left
+
+
+def test_a_guest_that_tells_of_changes_without_a_pause_is_looked_at_now_and_then() -> None:
+    """A burst is looked at at once."""
+    now, rounds = 0.0, Rounds(0.0)
+    waits = []
+    for _ in range(100):
+        waits.append(rounds.wait_s(now))
+        now += waits[-1] + 0.01
+    assert set(waits[:20]) == {0.0}
+    assert 75 / ROUNDS_A_S < now < 85 / ROUNDS_A_S
+    assert rounds.wait_s(now + 60) == 0

@@ -261,8 +261,13 @@ def answer(document: object, text: str = "") -> None:
     """The answer of a verb, once: the document where JSON was asked for, else the text, which may be none."""
     if in_json():
         answer_json(document)
-    elif text:  # for programs byte for byte, which a path may need
-        write((many_lines(text) if sys.stdout.isatty() else text) + "\n")
+    elif text:
+        answer_text(text + "\n")
+
+
+def answer_text(text: str) -> None:
+    """Answer in text: to programs byte for byte, which a path may need, and to a terminal what moves none."""
+    write(many_lines(text) if sys.stdout.isatty() else text)
 
 
 def answer_json(document: object) -> None:

@@ -6,6 +6,7 @@ inside the guest would prove anything. Who can write b2d's own folder is the per
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ EACH = "/*"  # ends a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
 NOTHING = "none"  # of a machine that was told to have none since it was made
 DEFAULT_HOME = "~/.b2d"
+OWN_DEPTH = 4  # folders, one in another: home, machines, a machine, its certificates
 MOST = 64  # folders: under QEMU each is a device
 # Folders in a home that hold programs, browsers' profiles or keys although no dot begins their names, in small letters:
 # on PATH as it is by default, of macOS, of Ubuntu's snaps, of Windows. Its PowerShell begins with a file in Documents.
@@ -73,13 +75,14 @@ def _wanted(share: Sequence[str], b2d_home: Path, left_out: list[str]) -> list[s
     """What is named, and what is in what ends in /* now, each once; what is never shared is added to `left_out`."""
     found: list[str] = []
     named: list[str] = []
+    own = _own(b2d_home)
     for text in _named(share):
         folder = folders.parse(text)
-        if reason := refusal(folder.host, b2d_home):
+        if reason := _refusal(folder.host, own):
             left_out.append(f"{folder.host} {NOT_SHARED}: {reason}")
         elif folder.host.endswith(EACH):
             for path in _each(Path(folder.host).parent):
-                if reason := refusal(path, b2d_home):
+                if reason := _refusal(path, own) or _holds_program(path):
                     left_out.append(f"{path} {NOT_SHARED}: {reason}")
                 elif one := _parsed(path, folder.read_only):
                     found.append(one)
@@ -99,22 +102,56 @@ def _once(found: Sequence[str], named: Sequence[str]) -> list[str]:
 
 def refusal(path: str, b2d_home: Path) -> str:
     """Why a folder is never shared, "" where it may be; links are followed, as who shares it would."""
-    if reason := refusal_inside(path, b2d_home):
-        return reason
-    for own in _own(b2d_home):
-        if not path.endswith(EACH) and is_within(own, path) and (own == b2d_home or os.path.lexists(own)):
-            return f"{own} lies in it, where b2d keeps its keys"
-    return ""
+    return _refusal(path, _own(b2d_home))
 
 
 def refusal_inside(path: str, b2d_home: Path) -> str:
     """The same for a machine that goes on from saved: one of an older b2d may have a folder above b2d's own."""
-    within = [own for own in _own(b2d_home) if is_within(path.removesuffix(EACH), own)]
+    return _refusal_inside(path, _own(b2d_home))
+
+
+def _refusal(path: str, own: Sequence[Path]) -> str:
+    if reason := _refusal_inside(path, own):
+        return reason
+    there = [one for number, one in enumerate(own) if not number or os.path.lexists(one)]  # the first may be to come
+    holds = [] if path.endswith(EACH) else [one for one in there if is_within(one, path)]
+    return f"{holds[0]} lies in it, where b2d keeps its keys" if holds else ""
+
+
+def _refusal_inside(path: str, own: Sequence[Path]) -> str:
+    within = [one for one in own if is_within(path.removesuffix(EACH), one)]
     return f"it lies in {within[0]}, where b2d keeps its keys" if within else ""
 
 
-def _own(b2d_home: Path) -> tuple[Path, Path]:
-    return b2d_home, Path(os.path.expanduser(DEFAULT_HOME))  # noqa: PTH111  pathlib's raises where there is no home
+def _own(b2d_home: Path) -> tuple[Path, ...]:
+    """Where b2d's files lie: its homes, and what its owner has moved somewhere else, with a link in its place."""
+    homes = b2d_home, Path(os.path.expanduser(DEFAULT_HOME))  # noqa: PTH111  pathlib's raises where there is no home
+    return (*homes, *(link for home in homes for link in _links(home, OWN_DEPTH)))
+
+
+def _links(folder: Path, depth: int) -> Iterator[Path]:
+    """The links in a folder, and in those below it, so deep."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # there is none, or it is not this user's to see
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            yield Path(entry.path)
+        if depth > 1 and entry.is_dir():
+            yield from _links(Path(entry.path), depth - 1)
+
+
+def _holds_program(path: str) -> str:
+    """Why a folder is not shared unless it is named: whoever can write b2d itself is the person at the next command."""
+    within = [one for one in _programs() if is_within(one, path) or is_within(path, one)]
+    return f"b2d itself is installed there ({within[0]})" if within else ""
+
+
+def _programs() -> list[str]:
+    """Where b2d's code lies, and what it runs with where that is an environment of its own."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return [here] if sys.prefix == sys.base_prefix else [here, sys.prefix]
 
 
 def check(share: Sequence[str], b2d_home: Path) -> None:
@@ -129,10 +166,11 @@ def check(share: Sequence[str], b2d_home: Path) -> None:
 
 
 def exposed(share: Sequence[str]) -> list[str]:
-    """Secrets and start-up files of a person that lie directly in folders which are shared whole."""
+    """Secrets and start-up files of a person directly in folders which are shared whole, and b2d itself in any."""
     named = [folders.parse(text).host for text in share]
     whole = [Path(host) for host in named if not host.endswith(EACH)]
-    return [str(folder / name) for folder in whole for name in SECRET if os.path.lexists(folder / name)]
+    secrets = [str(folder / name) for folder in whole for name in SECRET if os.path.lexists(folder / name)]
+    return secrets + [one for one in _programs() if any(is_within(one, folder) for folder in whole)]
 
 
 def of_older(shared: Sequence[str]) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ characters that change the direction of what follows. Whatever prints such text 
 """
 
 import re
+from collections.abc import Iterator
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LINE_LIMIT = 4000  # characters of a sentence
+PIECE = 1 << 18  # characters of a longer text that are looked at at once
 CELL_LIMIT = 256  # characters of a cell of a table
 BREAKS = re.compile(r"[^\S ]+")  # line breaks, tabs and the like, but no plain blanks: a hint is pasted
 ENDS = re.compile(r"\A[^\S ]+|[^\S ]+\Z")
@@ -23,6 +25,21 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
 
 def many_lines(text: str) -> str:
     """Return the text with its line feeds and tabs, without escape sequences and all else that is not printable."""
+    return "".join(_plain(piece) for piece in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield it in pieces of whole lines where lines are that short: what one letter takes meanwhile is many bytes."""
+    begin = 0
+    while begin < len(text):
+        end = begin + PIECE
+        if end < len(text):
+            end = text.rfind("\n", begin, end) + 1 or end
+        yield text[begin:end]
+        begin = end
+
+
+def _plain(text: str) -> str:
     return "".join(char for char in SEQUENCE.sub("", _decoded(text)) if char.isprintable() or char in "\n\t")
 
 

@@ -55,6 +55,19 @@ def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, n
         assert b"refused" in told or b"timed out" in told, told
 
 
+def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
+    """The bridge's address, the card's own, and with this host's network the loopback's."""
+    card = up.does("ssh", "ip -6 -o addr show dev eth0 scope global | awk '{print $4}'").partition("/")[0].strip()
+    up.docker("network", "create", "--ipv6", "--subnet", "fd00:dead::/64", "six")
+    try:
+        for port in PORTS:
+            for network, address in (("six", "fd00:dead::1"), ("six", card), ("host", "::1"), ("host", card)):
+                told = within(up, network, address, port)
+                assert b"refused" in told or b"timed out" in told, (network, address, told)
+    finally:
+        up.docker("network", "rm", "six")
+
+
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
     open_machine.makes_hello()

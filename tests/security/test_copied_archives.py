@@ -14,7 +14,7 @@ from tarfile import TarInfo
 
 import pytest
 
-from b2d import packing, ssh_pipe, streams
+from b2d import packing, ssh_pipe
 from b2d.copying import Copying
 from b2d.errors import B2dError, WrongState
 from b2d.journal import Journal
@@ -182,11 +182,10 @@ class Channel:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_of_a_command_that_writes_too_much_no_more_is_kept(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
-    monkeypatch.setattr(streams, "COLLECT_LIMIT", MIB)
+def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
     tracemalloc.start()
     with pytest.raises(WrongState, match="wrote more than"):
-        collect(Channel(stream, 200 * MIB), 60, "yes")  # type: ignore[arg-type]
+        collect(Channel(stream, 200 * MIB), 60, "yes", MIB)  # type: ignore[arg-type]
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4 * MIB

@@ -320,7 +320,7 @@ def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:
     class Guest:
         said = b""
 
-        def run(self, command: str, timeout_s: float) -> CommandResult:
+        def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
             return CommandResult(0, self.said, b"")
 
     guest: Any = Guest()

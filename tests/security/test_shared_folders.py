@@ -18,6 +18,7 @@ from tests.fakes import FakeReporter, a_spec
 from tests.test_qemu_arguments import DIRECT
 
 HIDDEN = (".ssh", ".gnupg", ".aws", ".config/gcloud", ".docker", ".mozilla", ".b2d")
+OF_BOX = ("box", "box/disk.qcow2", "box/certs")
 PERSONAL = ("Library", "AppData", "snap", "bin", "Applications")
 
 
@@ -72,6 +73,38 @@ def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
     assert str(b2d_home) in sentence
     (me / "src" / "project").mkdir()
     assert shared(me, "~/src/*", b2d_home=b2d_home) == ["src/project"]
+
+
+@pytest.mark.parametrize(
+    "moved",
+    ["machines", "images", "cache", "config.toml", "machines/box", "machines/box/disk.qcow2", "machines/box/certs"],
+)
+def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Path, moved: str) -> None:
+    """Its owner moves it by a link: root in the guest would write a machine's spec, or read its keys, there."""
+    b2d_home, big = me / ".b2d", me / "big"
+    place = b2d_home / moved
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (big / "deep" / "there").mkdir(parents=True)
+    (big / "project").mkdir()
+    place.symlink_to(big / "deep" / "there")
+    assert shared(me, "~/*") == ["My Documents x", "src"]
+    assert shared(me, "~/big/*") == ["big/project"]
+    for path in ("~/big", "~/big/deep", "~/big/deep/there", "~/big/deep/there/deeper"):
+        assert shared(me, path) == [], path
+        with pytest.raises(ConfigError, match="where b2d keeps its keys"):
+            share_policy.check([path], b2d_home)
+    assert shared(me, "~/big", b2d_home=tmp_path / "elsewhere") == []
+
+
+def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root in the guest would be its owner at the next command."""
+    (me / "b2d" / ".venv").mkdir(parents=True)
+    monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
+    assert shared(me, "~/*") == ["My Documents x", "src"]
+    (sentence,) = share_policy.select(["~/*"], me / ".b2d").left_out
+    assert sentence == f"{me}/b2d is not shared with the machine: b2d itself is installed there ({me}/b2d/.venv)"
+    assert shared(me, "~/b2d") == ["b2d"]
+    assert share_policy.exposed(["~/b2d", "~/*"]) == [f"{me}/b2d/.venv"]
 
 
 def test_a_home_of_b2d_that_is_not_made_yet_is_kept_out_too(me: Path) -> None:

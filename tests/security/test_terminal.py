@@ -5,18 +5,21 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from b2d.cli import tree
 from b2d.errors import B2dError
+from b2d.identity import identify
 from b2d.layout import Home
-from b2d.model import Snapshot
+from b2d.model import DockerEnv, Snapshot
 from b2d.published import Place
-from b2d.store import MachineStore
+from b2d.store import MachineStore, RunningFacts
 from tests.fakes import a_spec
 from tests.iso_servers import says, serving
+from tests.prompt import Prompt
 from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
 
 
@@ -57,6 +60,19 @@ def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> N
     show("info", "--vm", "box", "-v", "--json")
     home.machine("box").spec.write_text(json.dumps({"schema": 1, EVIL: 1}))
     show("status", "--vm", "box", "-v")
+
+
+def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
+    """Whoever may only look at a home takes from it what its owner wrote there: commands that are quick look too."""
+    prompt, process, odd = Prompt(tmp_path), identify(os.getpid()), "\x1b]0;title\x07\x1b[2J"
+    docker = DockerEnv("tcp://127.0.59.103:2376", f"/{odd}/certs")
+    facts = RunningFacts("127.0.59.103", 2022, 2376, docker, process)
+    MachineStore(home).write(a_spec())
+    for address in (facts.address, odd):
+        MachineStore(home).write_env(a_spec().name, replace(facts, address=address))
+        for typed in ("b2d ip", "b2d shellinit", "b2d shellinit --shell fish", "b2d shellinit --json"):
+            told = prompt.sh(f"script -qec '{typed}' /dev/null", B2D_HOME=str(home.root))
+            assert not set(told.out + told.err) & {"\x1b", "\x07"}, typed
 
 
 def test_snapshots(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
