@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from b2d.errors import DownloadFailed
 from b2d.files import check_room, open_regular, write_whole
 from b2d.formats import compression, json_text, numbers
 from b2d.formats.iso_files import DAMAGE
-from b2d.iso9660 import SECTOR
+from b2d.iso9660 import SECTOR, has_few_records
 from b2d.layout import ImagePaths
 from b2d.model import Extent
 
@@ -29,6 +30,8 @@ DESCRIPTION = "/b2d/image.json"
 BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/isolinux.cfg")
 FORMAT = 1
 UNFINISHED = ".unfinished"
+# what b2d calls files among the images while it works on them; other files there are their owner's business
+LEFT = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+\.[a-z0-9_]{{8}}")
 CHUNK = 1 << 20
 IMAGE_LIMIT = 8 << 30  # bytes, as of one that is downloaded (download.py)
 LARGEST = 1 << 50  # bytes of a file
@@ -201,6 +204,9 @@ def _opened(path: Path) -> Iterator["PyCdlib | None"]:
     from pycdlib.pycdlibexception import PyCdlibException
 
     iso = PyCdlib()
+    if not has_few_records(path):
+        yield None
+        return
     try:
         iso.open(str(path))
     except (PyCdlibException, *DAMAGE):

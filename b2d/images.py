@@ -12,6 +12,7 @@ from b2d import image_files
 from b2d.errors import B2dError, Busy, DownloadFailed
 from b2d.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
 from b2d.formats import json_text, numbers, suites
+from b2d.host import removal
 from b2d.image_files import LARGEST, Content, Part, Stamp, extent_of, part_of
 from b2d.iso9660 import read_volume
 from b2d.layout import Home, ImagePaths
@@ -188,9 +189,9 @@ class Images:
     def _bring_in(self, iso: Path, bring: Callable[[Path, Path], str]) -> str:
         """Put `iso` where its hash says. What lies there sound stays: a machine may run it."""
         # we hold the lock: what is unfinished is of a b2d that died
-        for left in self.home.images.glob(".*"):
-            if left.suffix == image_files.UNFINISHED or (left != self.home.images_lock and _is_old(left)):
-                left.unlink(missing_ok=True)
+        for left in self.home.images.iterdir():
+            if image_files.LEFT.fullmatch(left.name) and (left.suffix == image_files.UNFINISHED or _is_old(left)):
+                removal.remove(left)
         temporary = self.home.images / f".{os.getpid()}{image_files.UNFINISHED}"
         try:
             sha256 = bring(iso, temporary)

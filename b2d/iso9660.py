@@ -1,8 +1,10 @@
 """What the first sectors of an ISO 9660 image say of it, and whether it is one at all."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from b2d.errors import DownloadFailed
 from b2d.files import open_regular
@@ -17,6 +19,13 @@ BLOCK_SIZE = 128
 LABEL_PREFIXES = ("b2d-v", "Boot2Docker-v", "Boot2Bocker-v")
 LABEL_OF_18_09_0 = "Boot2Docker"  # it names no version
 START_LIMIT = 512
+# ECMA-119: 8.4.18 (the root's record in a volume descriptor), 9.1 (a record)
+ROOT = slice(156, 190)
+RECORD_LEAST = 34  # bytes
+FOLDER = 2  # a flag
+DESCRIPTORS = 64  # of volumes; there are three to six
+UDF = (b"BEA01", b"NSR02", b"NSR03")
+RECORDS_LIMIT = 1 << 20  # bytes; b2d's own have some kilobytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,55 @@ def announced_size(path: Path) -> int:
     if not descriptor.startswith(PRIMARY):
         raise DownloadFailed(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
     return _size(descriptor)
+
+
+def has_few_records(path: Path, limit: int = RECORDS_LIMIT) -> bool:
+    """Tell whether the folders of an image take at most `limit` bytes; False too for one with UDF. Raises OSError.
+
+    A library that keeps an object for each file takes memory in proportion.
+    """
+    left = limit
+    seen: set[int] = set()
+    with open_regular(path) as file:
+        waiting, has_udf = _roots(file)
+        while waiting and left >= 0:
+            sector, size = waiting.pop()
+            if sector not in seen:
+                seen.add(sector)
+                left -= max(size, SECTOR)
+                file.seek(sector * SECTOR)
+                waiting += _folders(file.read(min(size, limit)))
+    return left >= 0 and not has_udf
+
+
+def _roots(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
+    """Where the root folders of all volumes lie, of Joliet's too, and whether there is UDF (ECMA-167)."""
+    roots: list[tuple[int, int]] = []
+    for number in range(DESCRIPTORS):
+        file.seek(DESCRIPTOR + number * SECTOR)
+        descriptor = file.read(SECTOR)
+        kind, identifier = descriptor[:1], descriptor[1:6]
+        if identifier in UDF:
+            return roots, True
+        if identifier != b"CD001" or len(descriptor) < SECTOR:
+            return roots, False
+        if kind in b"\1\2":
+            roots += _folders(descriptor[ROOT], with_itself=True)
+    return roots, True  # of so many nobody knows what comes
+
+
+def _folders(records: bytes, *, with_itself: bool = False) -> Iterator[tuple[int, int]]:
+    """The first sector and the size in bytes of each folder in a folder, which it and the one above are not."""
+    at = 0
+    while at + RECORD_LEAST <= len(records):
+        length = records[at]
+        if length < RECORD_LEAST:  # what is left of this sector
+            at += SECTOR - at % SECTOR
+            continue
+        name = records[at + 33 : at + 33 + records[at + 32]]
+        if records[at + 25] & FOLDER and (with_itself or name not in (b"\0", b"\1")):
+            yield struct.unpack_from("<I", records, at + 2)[0], struct.unpack_from("<I", records, at + 10)[0]
+        at += length
 
 
 def is_web_page(start: bytes) -> bool:

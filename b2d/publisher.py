@@ -97,7 +97,7 @@ class Publisher:
         """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""
         waits = False
         listens = False
-        rounds = Rounds(time.monotonic())
+        rounds, pause = Rounds(time.monotonic()), threading.Event()
         while self._runs():
             if not listens:
                 threading.Thread(target=self._listen, daemon=True).start()
@@ -107,7 +107,7 @@ class Publisher:
             while listens and not self._told.empty():
                 listens = self._told.get()
             if listens:
-                time.sleep(rounds.wait_s(time.monotonic()))
+                pause.wait(rounds.wait_s(time.monotonic()))
                 waits = not self._put_right()
             else:
                 with suppress(OutOfTime):

@@ -10,6 +10,7 @@ from b2d.errors import DownloadFailed
 from b2d.formats import json_text
 from b2d.iso9660 import read_volume
 from b2d.ports import Reporter
+from b2d.web import shown
 
 BOOT2DOCKER = "https://api.github.com/repos/boot2docker/boot2docker/releases"
 ISO = "boot2docker.iso"
@@ -61,7 +62,7 @@ def check_label(release: Release, iso: Path, reporter: Reporter) -> None:
     """Raise DownloadFailed for what is no ISO of boot2docker's; warn of one of another release. Both have been."""
     volume = read_volume(iso)
     if not volume.is_boot2docker:
-        message = f"{release.url} is another ISO than boot2docker's: its label is {volume.label!r}"
+        message = f"{shown(release.url)} is another ISO than boot2docker's: its label is {volume.label!r}"
         raise DownloadFailed(message, hint="give the address of the one that you want")
     if volume.version not in (release.version, volume.label):
         reporter.warn(f"the ISO of release {release.version} says that it is {volume.version}")

@@ -211,6 +211,16 @@ def _through_proxy(url: str) -> bool:
     return sound and bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
 
 
+def _told(error: Exception, url: str) -> str:
+    """What a library says, which may quote the address: without what follows its path."""
+    said = str(error)
+    try:
+        query = urlsplit(url).query
+    except ValueError:  # half an IPv6 address
+        return ""
+    return said.replace(query, "***") if query else said
+
+
 @contextmanager
 def _edge(url: str) -> Iterator[None]:
     """Translate what requests, and urllib3 below it, raise. The more special ones come first."""
@@ -221,22 +231,22 @@ def _edge(url: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.ProxyError as error:
-        raise Unanswered("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
+        raise Unanswered("the proxy cannot be used", hint=HINT_PROXY, details=_told(error, url)) from error
     except requests.exceptions.SSLError as error:
         message = f"{host} is not trusted: its certificate does not hold"
-        raise DownloadFailed(message, hint=HINT_AUTHORITY, details=str(error)) from error
+        raise DownloadFailed(message, hint=HINT_AUTHORITY, details=_told(error, url)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise Silent(f"{host} does not answer", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Silent(f"{host} does not answer", hint=HINT_ADDRESS, details=_told(error, url)) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise Silent(f"{host} has fallen silent", hint=HINT_AGAIN, details=str(error)) from error
+        raise Silent(f"{host} has fallen silent", hint=HINT_AGAIN, details=_told(error, url)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
         if _through_proxy(url):
-            raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=str(error)) from error
+            raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=_told(error, url)) from error
         message = f"{url!r} is no address of a web server, or sends to one that is none"
-        raise DownloadFailed(message, hint=HINT_ADDRESS, details=str(error)) from error
+        raise DownloadFailed(message, hint=HINT_ADDRESS, details=_told(error, url)) from error
     except requests.exceptions.ChunkedEncodingError as error:
-        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
+        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=_told(error, url)) from error
     except requests.exceptions.ConnectionError as error:
-        raise Silent(f"{host} cannot be reached", hint=HINT_ADDRESS, details=str(error)) from error
+        raise Silent(f"{host} cannot be reached", hint=HINT_ADDRESS, details=_told(error, url)) from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=str(error)) from error
+        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=_told(error, url)) from error

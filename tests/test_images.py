@@ -340,6 +340,19 @@ def test_a_removed_image_leaves_nothing_behind(images: Images, home: Home, tmp_p
     assert [name for name in kept_files(home) if not name.startswith(".")] == []
 
 
+def test_what_is_not_b2d_s_among_the_images_stays(images: Images, home: Home, tmp_path: Path) -> None:
+    """The folder may be a link to one in which its owner keeps more."""
+    images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
+    theirs = [home.images / name for name in (".my-notes", ".DS_Store", f".{'1' * 64}", ".x.unfinished.bak")]
+    for path in theirs:
+        path.write_bytes(b"theirs")
+        os.utime(path, (0, 0))
+    (home.images / ".git").mkdir()
+    os.utime(home.images / ".git", (0, 0))
+    images.adopt(a_file(tmp_path, a_b2d_iso("26.1.6")), "debian")
+    assert all(path.exists() for path in (*theirs, home.images / ".git"))
+
+
 def test_what_a_b2d_that_died_left_unfinished_is_swept(images: Images, home: Home, tmp_path: Path) -> None:
     home.images.mkdir(parents=True)
     (home.images / ".4711.unfinished").write_bytes(b"half")
@@ -380,7 +393,10 @@ def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writ
 ) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     image = images.adopt(iso, "debian")
-    old, fresh, unfinished = (home.images / name for name in (f".{'1' * 64}.vmlinux.x", ".2.initrd.y", ".3.unfinished"))
+    old, fresh, unfinished = (
+        home.images / name
+        for name in (f".{'1' * 64}.vmlinux.abcd_123", f".{'2' * 64}.initrd.abcd_123", ".3.unfinished")
+    )
     for path in (old, fresh, unfinished):
         path.touch()
     os.utime(old, (1, 1))

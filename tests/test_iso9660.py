@@ -1,10 +1,11 @@
 """The first sectors of an image are read as the standard says, whatever else is in the file."""
 
+import struct
 from pathlib import Path
 
 import pytest
 
-from b2d.iso9660 import is_web_page, read_volume
+from b2d.iso9660 import DESCRIPTOR, SECTOR, has_few_records, is_web_page, read_volume
 from tests.kernels import an_iso
 
 
@@ -27,3 +28,45 @@ def test_a_web_page_is_known_by_how_it_begins(start: bytes) -> None:
 @pytest.mark.parametrize("start", [b"", bytes(512), b"{}", b"plain <html>"])
 def test_other_things_are_no_web_page(start: bytes) -> None:
     assert not is_web_page(start)
+
+
+ROOT_AT = DESCRIPTOR + 156
+
+
+def root_of(content: bytes) -> tuple[int, int]:
+    """The first sector of the root folder, and its size in bytes."""
+    return struct.unpack_from("<I", content, ROOT_AT + 2)[0], struct.unpack_from("<I", content, ROOT_AT + 10)[0]
+
+
+def patched(path: Path, content: bytes, at: int, new: bytes) -> Path:
+    path.write_bytes(content[:at] + new + content[at + len(new) :])
+    return path
+
+
+def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
+    one = tmp_path / "one.iso"
+    one.write_bytes(an_iso(files={"/boot/kernel": b"x", "/b2d/image.json": b"{}"}))
+    assert has_few_records(one)
+    assert has_few_records(one, 3 * SECTOR)
+    assert not has_few_records(one, 3 * SECTOR - 1), "the root, boot and b2d"
+
+
+def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_are_read(tmp_path: Path) -> None:
+    """An object for each of two million files takes two gigabytes; the image has 85 MiB."""
+    content = an_iso(files={"/boot/kernel": b"x"})
+    wide = patched(tmp_path / "wide.iso", content, ROOT_AT + 10, struct.pack("<I", 3 << 30))
+    assert not has_few_records(wide)
+    joliet = content[DESCRIPTOR : DESCRIPTOR + SECTOR].replace(b"\1CD001", b"\2CD001", 1)
+    joliet = joliet[:166] + struct.pack("<I", 3 << 30) + joliet[170:]
+    assert not has_few_records(patched(tmp_path / "joliet.iso", content, DESCRIPTOR + SECTOR, joliet))
+    udf = b"\0BEA01" + bytes(SECTOR - 6)
+    assert not has_few_records(patched(tmp_path / "udf.iso", content, DESCRIPTOR + SECTOR, udf))
+
+
+def test_a_folder_that_holds_itself_is_looked_at_once(tmp_path: Path) -> None:
+    content = an_iso(files={"/boot/kernel": b"x"})
+    sector, size = root_of(content)
+    where = content.index(b"BOOT", sector * SECTOR) - 33
+    assert where < sector * SECTOR + size
+    loop = patched(tmp_path / "loop.iso", content, where + 2, struct.pack("<I", sector))
+    assert has_few_records(loop, SECTOR)

@@ -262,12 +262,7 @@ def answer(document: object, text: str = "") -> None:
     if in_json():
         answer_json(document)
     elif text:
-        answer_text(text + "\n")
-
-
-def answer_text(text: str) -> None:
-    """Answer in text: to programs byte for byte, which a path may need, and to a terminal what moves none."""
-    write(many_lines(text) if sys.stdout.isatty() else text)
+        write(text + "\n")
 
 
 def answer_json(document: object) -> None:
@@ -278,9 +273,9 @@ def answer_json(document: object) -> None:
 
 
 def write(text: str) -> None:
-    """Put what programs read on stdout, at once. Raises B2dError when it cannot be written."""
+    """Put it on stdout, at once: to programs byte for byte, and to a terminal what moves none. Raises B2dError."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(many_lines(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise

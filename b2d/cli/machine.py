@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, answer, answer_json, answer_text, app, given, in_json, say, values
+from b2d.cli.command import Command, answer, answer_json, app, given, in_json, say, values, write
 from b2d.config import DEFAULT
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
 
@@ -225,9 +225,9 @@ def shellinit(shell: str | None, unset: bool) -> int:
         say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
         return error.exit_code
     if in_json():
-        answer_text(shellenv.render(changes, "nu") or "{}\n")
+        write(shellenv.render(changes, "nu") or "{}\n")
     elif changes:
-        answer_text(shellenv.render(changes, shells.FAMILIES[shell] if shell else shells.asking(environ)))
+        write(shellenv.render(changes, shells.FAMILIES[shell] if shell else shells.asking(environ)))
     else:
         say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
     return 0

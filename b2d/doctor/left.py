@@ -8,7 +8,7 @@ from pathlib import Path
 
 from b2d import names
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
-from b2d.image_files import UNFINISHED
+from b2d.image_files import LEFT
 from b2d.layout import Home
 from b2d.model import Image, MachineSpec
 from b2d.names import typed
@@ -19,7 +19,6 @@ DAY_S = 86400.0
 SHOWN = 3  # names in one line
 DRAFT = r"\.[a-z0-9_]{8}"  # what files.write_whole and tempfile put behind a name
 SETTINGS = re.compile(rf"\.config(?:\.draft)?\.toml{DRAFT}")
-IMAGES = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+{DRAFT}")
 DOWNLOADS = re.compile(rf"[0-9a-f]{{32,64}}\.(?:part|mark|iso)|\.b2d-[a-z0-9_]{{8}}|\.[\w.]+{DRAFT}")
 
 
@@ -36,7 +35,7 @@ def stale_files(where: Home, now: float) -> Finding:
 
 def _unfinished(where: Home) -> Iterator[Path]:
     """Find what b2d itself calls so while it works; other files in the home are their owner's business."""
-    for folder, pattern in ((where.root, SETTINGS), (where.images, IMAGES), (where.cache, DOWNLOADS)):
+    for folder, pattern in ((where.root, SETTINGS), (where.images, LEFT), (where.cache, DOWNLOADS)):
         yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
     for machine in _inside(where.machines):
         if not machine.name.startswith(".") and not machine.is_symlink():

@@ -7,7 +7,7 @@ inside the guest would prove anything. Who can write b2d's own folder is the per
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,14 @@ OWN_DEPTH = 4  # folders, one in another: home, machines, a machine, its certifi
 MOST = 64  # folders: under QEMU each is a device
 # Folders in a home that hold programs, browsers' profiles or keys although no dot begins their names, in small letters:
 # on PATH as it is by default, of macOS, of Ubuntu's snaps, of Windows. Its PowerShell begins with a file in Documents.
-PERSONAL = frozenset({"bin", "sbin", "library", "applications", "snap", "appdata", "application data", "scoop"})
+PERSONAL = frozenset({"bin", "sbin", "library", "applications", "snap", "appdata", "application data", "scoop"}) | {
+    *("anaconda3", "miniconda3", "miniforge3", "mambaforge", "micromamba", "google-cloud-sdk", "flutter", "homebrew"),
+}
 PERSONAL_WINDOWS = PERSONAL | {"local settings", "documents", "my documents"}
 # Folders that desktops make in every home, and where nobody works: each would cost an emulated boot a tenth of a second
 MEDIA = frozenset({"downloads", "music", "pictures", "photos", "movies", "videos", "public", "templates"})
 MEDIA_KINDS = ("DOWNLOAD", "MUSIC", "PICTURES", "VIDEOS", "PUBLICSHARE", "TEMPLATES")  # as user-dirs.dirs calls them
+PROJECT = re.compile(r"\.|node_modules$")  # begins the name of a folder whose programs are a project's
 MEDIA_LINE = re.compile(rf'^XDG_(?:{"|".join(MEDIA_KINDS)})_DIR="\$HOME/([^"/]+)/?"', re.MULTILINE)
 SECRET = (
     ".ssh",
@@ -143,15 +146,27 @@ def _links(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _holds_program(path: str) -> str:
-    """Why a folder is not shared unless it is named: whoever can write b2d itself is the person at the next command."""
-    within = [one for one in _programs() if is_within(one, path) or is_within(path, one)]
-    return f"b2d itself is installed there ({within[0]})" if within else ""
+    """Why a folder is not shared unless it is named: whoever can write what a person runs is that person soon."""
+    if within := [one for one in _programs() if is_within(one, path)]:
+        return f"b2d itself is installed there ({within[0]})"
+    on_path = [one for one in _command_folders(os.environ) if is_within(one, path)]
+    return f"programs lie there, as PATH has {on_path[0]}" if on_path else ""
 
 
 def _programs() -> list[str]:
-    """Where b2d's code lies, and what it runs with where that is an environment of its own."""
-    here = str(Path(__file__).resolve().parent.parent)
-    return [here] if sys.prefix == sys.base_prefix else [here, sys.prefix]
+    """Where b2d's code lies, and the Python that it runs with."""
+    return list(dict.fromkeys([str(Path(__file__).resolve().parent.parent), sys.prefix, sys.base_prefix]))
+
+
+def _command_folders(environ: Mapping[str, str]) -> list[str]:
+    """The folders of PATH but for those of a project: of its own environment, or its hidden or node_modules folder."""
+    own = environ.get("VIRTUAL_ENV", "")
+    folders_of_path = [one for one in environ.get("PATH", "").split(os.pathsep) if Path(one).is_absolute()]
+    return [
+        one
+        for one in folders_of_path
+        if not (own and is_within(one, own)) and not any(PROJECT.match(part) for part in Path(one).parts)
+    ]
 
 
 def check(share: Sequence[str], b2d_home: Path) -> None:

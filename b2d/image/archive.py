@@ -17,6 +17,7 @@ from b2d.image.recipe import Archive, Recipe
 from b2d.image.signature import NotAnIndex, verify
 from b2d.model import Suite
 from b2d.ports import Reporter
+from b2d.web import shown
 
 PACKED_LIMIT, INDEX_LIMIT = 128 << 20, 1 << 30  # bytes of an index; the largest, main's, has 9 MB, unpacked 55
 VERSION_LIMIT = 200  # characters
@@ -103,9 +104,10 @@ def _release(
         if archive.required:
             raise
         return None, freshness.missing(name, failure, reporter)
-    release = _parse_release(verify(content, recipe.keys, url), url)
+    told = shown(url)
+    release = _parse_release(verify(content, recipe.keys, told), told)
     if release.suite != name:
-        raise DownloadFailed(f"{url} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
+        raise DownloadFailed(f"{told} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
     return release, freshness.judge(name, release.date, release.valid_until, reporter)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 AT_ONCE = 4
-HASHED = re.compile("[0-9a-f]{64}")
+HASHED = re.compile(r"[0-9a-f]{64}(?:\.part)?")
 ATTEMPTS = 3
 CHUNK = 1 << 18  # bytes
 KEPT_S = 30 * 86400.0  # since a build last had a use for a file
@@ -68,7 +68,7 @@ class Cache:
         """Remove what no build had a use for in the month before `now` (s since 1970), but for the hashes `used`."""
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # another b2d does the same
-                if HASHED.match(path.name) and path.name not in used and now - path.stat().st_mtime > KEPT_S:
+                if HASHED.fullmatch(path.name) and path.name not in used and now - path.stat().st_mtime > KEPT_S:
                     path.unlink()
 
 
@@ -184,14 +184,15 @@ def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
                     raise DownloadFailed(f"{wanted.name}: given up")
     if have < wanted.size:
         raise web.Interrupted(
-            f"{wanted.name} is cut off: {have} of {wanted.size} bytes came from {wanted.url}", hint=web.HINT_AGAIN
+            f"{wanted.name} is cut off: {have} of {wanted.size} bytes came from {web.shown(wanted.url)}",
+            hint=web.HINT_AGAIN,
         )
 
 
 def _check_begin(wanted: Wanted, begin: bytes, response: web.Answer) -> None:
     """Raise at once for what can only be another file."""
     if is_web_page(begin):
-        raise NotAsSigned(f"{wanted.url} is a web page, not a package of Debian's", hint=web.HINT_PORTAL)
+        raise NotAsSigned(f"{web.shown(wanted.url)} is a web page, not a package of Debian's", hint=web.HINT_PORTAL)
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and announced.lstrip("0") != str(wanted.size).lstrip("0"):
         raise _not_as_signed(wanted, f"it has {announced[:20]} bytes, and {wanted.size} are signed")
@@ -206,7 +207,7 @@ def _verified(wanted: Wanted, part: Path) -> bytes:
 
 def _not_as_signed(wanted: Wanted, why: str) -> NotAsSigned:
     return NotAsSigned(
-        f"{wanted.name} is not what Debian signed, nothing was kept of it: {wanted.url}",
+        f"{wanted.name} is not what Debian signed, nothing was kept of it: {web.shown(wanted.url)}",
         hint=HINT_MIRROR,
         details=why,
     )

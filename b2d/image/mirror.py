@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from b2d.errors import ConfigError
 from b2d.files import text_of
+from b2d.web import shown
 
 APT = Path("/etc/apt")
 MAIN, SECURITY = "debian", "debian-security"
@@ -26,7 +27,7 @@ class Mirror:
     @property
     def name(self) -> str:
         """What to call it in a message."""
-        return self.bases[MAIN]
+        return shown(self.bases[MAIN])
 
 
 @dataclass(frozen=True, slots=True)

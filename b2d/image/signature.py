@@ -1,5 +1,6 @@
 """Clear-signed messages (RFC 9580), verified against pinned certificates."""
 
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pysequoia import Cert
 
 BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
+SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 
 
 class BadSignature(DownloadFailed):
@@ -31,7 +33,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
     """
     import pysequoia
 
-    if BEGIN not in content[:200]:
+    if not content.lstrip().startswith(BEGIN) or not _has_signatures_alone(content):
         raise NotAnIndex(
             f"{url} is not an index of Debian's archive",
             hint=HINT_MIRROR,
@@ -51,6 +53,41 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
         message = f"{url} is signed by a key that expired on {latest:%Y-%m-%d}: nothing was installed"
         raise BadSignature(message, hint="upgrade b2d: a newer one brings Debian's newer keys")
     return bytes(result.bytes or b"")
+
+
+def _has_signatures_alone(content: bytes) -> bool:
+    """Tell whether behind the text there are signatures and nothing else: the library would unpack what is packed.
+
+    RFC 9580: 6.2 (armor), 4.2 (the headers of packets), 5.2 (tag 2).
+    """
+    if content.count(b"-----BEGIN ") != 2:  # the armor's headers, which are anybody's words, among the rest
+        return False
+    armor = content.partition(SIGNATURE)[2].partition(b"-----END PGP SIGNATURE-----")[0].replace(b"\r", b"")
+    lines = armor.partition(b"\n\n")[2].split(b"\n")
+    try:
+        packets = base64.b64decode(b"".join(line for line in lines if not line.startswith(b"=")), validate=True)
+    except ValueError:
+        return False
+    found = bool(packets)
+    while packets:
+        head, length = _packet(packets)
+        if not length or packets[0] not in (0xC2, *range(0x88, 0x8B)):  # of the new format, of the old one
+            return False
+        packets = packets[head + length :]
+    return found
+
+
+def _packet(packets: bytes) -> tuple[int, int]:
+    """How long the first packet's header and body are, in bytes; 0 where that is not said, as of a part."""
+    new, octets = packets[0] & 0x40, packets[1:6]
+    if new and octets[:1] < b"\xc0":
+        return 2, int.from_bytes(octets[:1])
+    if new and octets[:1] < b"\xe0":
+        return 3, int.from_bytes(octets[:2]) - 0xC000 + 192
+    if new:
+        return 6, int.from_bytes(octets[1:5]) if octets[:1] == b"\xff" else 0
+    size = {0: 1, 1: 2, 2: 4}.get(packets[0] & 3, 0)
+    return 1 + size, int.from_bytes(octets[:size])
 
 
 def _expiration(signature: Any, certificates: Sequence["Cert"]) -> datetime | None:

@@ -28,7 +28,7 @@ from b2d.image import archive, deb, signature
 from b2d.image.mirror import Mirror
 from b2d.image.recipe import Archive
 from b2d.image.tree import Tree
-from b2d.iso9660 import announced_size, read_volume
+from b2d.iso9660 import announced_size, has_few_records, read_volume
 from b2d.layout import Home
 from b2d.published import forwards, places, publications
 from b2d.readiness import engine, ping, stages, troubles
@@ -51,6 +51,7 @@ def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:
         for read in (read_volume, announced_size):
             with suppress(DownloadFailed):
                 read(path)
+        has_few_records(path)
 
     fuzz(damaged(an_iso()[:40_000], hot=((0, 600), (32768, 32768 + 200))), check)
 

@@ -1,5 +1,6 @@
 """Root in a guest is hostile: b2d's own folder, secrets and start-up files of the person do not reach it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,19 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     assert sentence == f"{me}/b2d is not shared with the machine: b2d itself is installed there ({me}/b2d/.venv)"
     assert shared(me, "~/b2d") == ["b2d"]
     assert share_policy.exposed(["~/b2d", "~/*"]) == [f"{me}/b2d/.venv"]
+
+
+def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on PATH is run by the next command; an environment that is active is a project's, which is worked in."""
+    monkeypatch.setenv("VIRTUAL_ENV", str(me / "project" / "venv"))
+    on_path = ["go/bin", "tools", "project/venv/bin", "src/.venv/bin", "src/node_modules/.bin"]
+    for name in (*on_path, "Miniconda3/bin"):
+        (me / name).mkdir(parents=True)
+    monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", ".", *(str(me / name) for name in on_path)]))
+    assert shared(me, "~/*") == ["My Documents x", "project", "src"]
+    left_out = share_policy.select(["~/*"], me / ".b2d").left_out
+    assert f"{me}/go is not shared with the machine: programs lie there, as PATH has {me}/go/bin" in left_out
+    assert shared(me, "~/go", "~/tools") == ["go", "tools"]
 
 
 def test_a_home_of_b2d_that_is_not_made_yet_is_kept_out_too(me: Path) -> None:
