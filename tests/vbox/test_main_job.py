@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.clock import TOLERANCE_S, behind_s
+from b2d.clock import TOLERANCE_S
 from b2d.docker_api import DockerApi
 from b2d.layout import Home
 from b2d.readiness import ping
@@ -21,7 +21,7 @@ from tests.vbox.case import manage
 from tests.vbox.kept import SHARED, saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
-SLEPT_S = 10.0
+SLEPT_S = 70.0  # VirtualBox itself makes up for a minute, as TM/CatchUpGiveUpThreshold has it
 RIGHT_S, RESUME_S = 5.0, 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
 QUESTIONS, QUESTION_S = 4, 30.0
 
@@ -38,7 +38,7 @@ def test_a_saved_machine_is_up_in_seconds_and_runs_a_container(person: Person) -
     begin = time.monotonic()
     person.does("up")
     took = time.monotonic() - begin
-    assert took < RESUME_S + questions_s(person)
+    assert took < RESUME_S + QUESTIONS * question_s(person)
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
     assert person.does("status") == "running\n"
 
@@ -86,23 +86,30 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 
     The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
     """
-    engine, limit_s = docker(person), RIGHT_S + questions_s(person)
-    before = put_right(person)
+    engine, before, asked_s = docker(person), put_right(person), question_s(person)
     for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     begin = time.monotonic()
-    wait_until(lambda: put_right(person) > before, what="the companion's word", timeout_s=60)
+    wait_until(lambda: put_right(person) > before, what="the companion's word", timeout_s=120)
     took = time.monotonic() - begin
-    assert abs(behind_s(ping(engine, QUESTION_S), time.time()) or 99) <= TOLERANCE_S
-    assert took < limit_s
+    assert is_right(engine)
+    assert took < RIGHT_S + QUESTIONS * max(asked_s, question_s(person))
 
 
 def put_right(person: Person) -> int:
     """How many times the companion has put its clock right."""
-    return person.paths.companion_log.read_text().count("; it is right now")
+    return person.paths.companion_log.read_text().count(" s behind; it ")
+
+
+def is_right(engine: DockerApi) -> bool:
+    """Its date, which is cut to seconds, is of some moment of the question, which may take a while."""
+    begin = time.time()
+    answer = ping(engine, QUESTION_S)
+    assert answer is not None and answer.date is not None
+    return begin - TOLERANCE_S - 1 <= answer.date <= time.time() + TOLERANCE_S
 
 
 def docker(person: Person) -> DockerApi:
@@ -111,11 +118,11 @@ def docker(person: Person) -> DockerApi:
     return facts.engine(person.paths.certs)
 
 
-def questions_s(person: Person) -> float:
-    """What a few questions to its Docker take now, in seconds."""
+def question_s(person: Person) -> float:
+    """What a question to its Docker takes now, in seconds."""
     begin = time.monotonic()
     assert ping(docker(person), QUESTION_S) is not None
-    return QUESTIONS * (time.monotonic() - begin)
+    return time.monotonic() - begin
 
 
 def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
