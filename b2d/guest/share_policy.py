@@ -27,6 +27,7 @@ MOST = 64  # folders: under QEMU each is a device
 # on PATH as it is by default, of macOS, of Ubuntu's snaps, of Windows. Its PowerShell begins with a file in Documents.
 PERSONAL = frozenset({"bin", "sbin", "library", "applications", "snap", "appdata", "application data", "scoop"}) | {
     *("anaconda3", "miniconda3", "miniforge3", "mambaforge", "micromamba", "google-cloud-sdk", "flutter", "homebrew"),
+    *("virtualbox vms", "vmware", "virtual machines", "parallels"),  # whose files their hypervisors obey
 }
 PERSONAL_WINDOWS = PERSONAL | {"local settings", "documents", "my documents"}
 # Folders that desktops make in every home, and where nobody works: each would cost an emulated boot a tenth of a second

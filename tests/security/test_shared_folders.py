@@ -20,7 +20,7 @@ from tests.test_qemu_arguments import DIRECT
 
 HIDDEN = (".ssh", ".gnupg", ".aws", ".config/gcloud", ".docker", ".mozilla", ".b2d")
 OF_BOX = ("box", "box/disk.qcow2", "box/certs")
-PERSONAL = ("Library", "AppData", "snap", "bin", "Applications")
+PERSONAL = ("Library", "AppData", "snap", "bin", "Applications", "VirtualBox VMs")
 
 
 @pytest.fixture
