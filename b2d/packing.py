@@ -252,8 +252,9 @@ def _descriptor(path: Path, last: str, folder: Folder) -> int:
 def entries(archive: TarFile) -> Iterator[TarInfo]:
     """Yield what is in a stream, entry by entry, and keep none: there may be any number. Raises TarError."""
     for entry in archive:
-        archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
-        archive.pax_headers.clear()  # type: ignore[attr-defined]  # what is said of all that follows; each archive may say it any number of times
+        # it would remember them all, and what is said of all that follows, which may be any number of things
+        archive.members.clear()  # type: ignore[attr-defined]
+        archive.pax_headers.clear()  # type: ignore[attr-defined]
         yield entry
 
 
