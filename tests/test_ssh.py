@@ -301,7 +301,7 @@ def test_death_by_a_signal_is_255_as_for_ssh(guest: SshGuest, sshd: Sshd) -> Non
 
 
 def test_large_output_of_both_kinds_is_whole(guest: SshGuest) -> None:
-    result = guest.run(f"head -c {TEN_MB} /dev/zero & head -c {TEN_MB} /dev/zero >&2; wait", 60)
+    result = guest.run(f"head -c {TEN_MB} /dev/zero & head -c {TEN_MB} /dev/zero >&2; wait", 60, TEN_MB)
     assert (len(result.stdout), len(result.stderr)) == (TEN_MB, TEN_MB)
 
 

@@ -5,7 +5,6 @@ A guest that has the folder too may exchange what b2d is at. Windows knows no su
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,6 +69,8 @@ def open_up(folder: Folder, mode: int) -> None:
 
 def remove_all(folder: Folder) -> None:
     """Remove all that lies in an open folder, whatever has its name by now. Raises OSError."""
+    import shutil
+
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
         it, where = named(name, folder)
         if stat.S_ISDIR(os.lstat(it, **where).st_mode):

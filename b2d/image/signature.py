@@ -33,7 +33,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
     """
     import pysequoia
 
-    if not content.lstrip().startswith(BEGIN) or not _has_signatures_alone(content):
+    if not content.lstrip().startswith(BEGIN):
         raise NotAnIndex(
             f"{url} is not an index of Debian's archive",
             hint=HINT_MIRROR,
@@ -41,6 +41,8 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
         )
     certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
     unsigned = f"{url} is not signed by Debian: nothing was installed"
+    if not _has_signatures_alone(content):
+        raise BadSignature(unsigned, hint=HINT_MIRROR)
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
     except Exception as error:  # the library raises nothing more precise
