@@ -234,8 +234,8 @@ class App:
                 raise
             share = ()  # the home of a person whom the guest has too: nobody asked for it
         share_policy.check(share, self.home.root)
-        if secrets := share_policy.exposed(share):
-            self.reporter.warn(f"root in the machine can read and change {', '.join(secrets)}, as share says")
+        if sentence := share_policy.warning(share):
+            self.reporter.warn(sentence)
         return share, share_policy.select(share, self.home.root).folders
 
     def _memory_mib(self) -> int:

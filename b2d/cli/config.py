@@ -194,6 +194,7 @@ def set_machine(changes: tuple[str, ...]) -> None:
     from dataclasses import asdict
 
     from b2d.change import change, wanted
+    from b2d.guest import share_policy
 
     asked = wanted(_wanted(changes))
     it = app()
@@ -204,6 +205,8 @@ def set_machine(changes: tuple[str, ...]) -> None:
         say(f"{one.key} of {name}: {literal(one.after)} in place of {literal(one.before)}, {COUNTS[counts[one.key]]}")
     if not done.made:
         say(f"{name} is so already")
+    if sentence := share_policy.warning(asked.get("share", ())):
+        it.reporter.warn(sentence)
     answer({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
 
 

@@ -181,12 +181,13 @@ def check(share: Sequence[str], b2d_home: Path) -> None:
         raise ConfigError(f"share: {text} cannot be shared: {reason}", hint="name folders that lie beside each other")
 
 
-def exposed(share: Sequence[str]) -> list[str]:
-    """Secrets and start-up files of a person directly in folders which are shared whole, and b2d itself in any."""
-    named = [folders.parse(text).host for text in share]
+def warning(share: Sequence[str]) -> str:
+    """A sentence on what folders that are shared whole hold: a person's secrets and start-up files, or b2d; else ""."""
+    named = [folders.parse(text).host for text in _named(share)]
     whole = [Path(host) for host in named if not host.endswith(EACH)]
-    secrets = [str(folder / name) for folder in whole for name in SECRET if os.path.lexists(folder / name)]
-    return secrets + [one for one in _programs() if any(is_within(one, folder) for folder in whole)]
+    found = [str(folder / name) for folder in whole for name in SECRET if os.path.lexists(folder / name)]
+    found += [one for one in _programs() if any(is_within(one, folder) for folder in whole)]
+    return f"root in the machine can read and change {', '.join(found)}, as share says" if found else ""
 
 
 def of_older(shared: Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from b2d.layout import Home, MachinePaths
 from b2d.model import HARDWARE, MachineSpec, MachineState
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
+from tests.prompt import Prompt
+from tests.test_cli_host import a_stopped_machine
 from tests.test_qemu_arguments import DIRECT
 
 HIDDEN = (".ssh", ".gnupg", ".aws", ".config/gcloud", ".docker", ".mozilla", ".b2d")
@@ -105,7 +107,7 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     (sentence,) = share_policy.select(["~/*"], me / ".b2d").left_out
     assert sentence == f"{me}/b2d is not shared with the machine: b2d itself is installed there ({me}/b2d/.venv)"
     assert shared(me, "~/b2d") == ["b2d"]
-    assert share_policy.exposed(["~/b2d", "~/*"]) == [f"{me}/b2d/.venv"]
+    assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, as share says")
 
 
 def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +182,18 @@ def test_who_asks_for_the_whole_home_is_told_what_can_be_asked_for(me: Path) -> 
 
 def test_secrets_in_a_folder_that_was_asked_for_are_told_of(me: Path, tmp_path: Path) -> None:
     (me / ".b2d").rmdir()
-    assert f"{me}/.ssh" in share_policy.exposed(["~"])
-    assert share_policy.exposed(["~/*", "~/src"]) == []
+    assert f"{me}/.ssh" in share_policy.warning(["~"])
+    assert share_policy.warning(["~/*", "~/src"]) == ""
+
+
+def test_they_are_told_of_when_a_machine_is_changed_too(me: Path) -> None:
+    prompt = Prompt(me)
+    a_stopped_machine(prompt, "box")
+    (me / "src" / ".ssh").mkdir()
+    told = prompt.b2d("set", "share=~/src", "--vm", "box")
+    assert (told.code, told.err.count("root in the machine can read and change")) == (0, 1), told.err
+    assert f"{me}/src/.ssh" in told.err
+    assert "root in the machine" not in prompt.b2d("set", "share=~/*", "--vm", "box").err
 
 
 def test_new_folders_are_had_at_the_next_boot_and_what_was_saved_goes_on_with_its_own(me: Path) -> None:
