@@ -22,8 +22,9 @@ def says(address: str, port: int) -> str:
 
 
 def refused(address: str, port: int) -> bool:
+    """Tell whether nobody takes a connection there; one who ends in that moment resets it."""
     try:
         socket.create_connection((address, port), PATIENCE_S).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
