@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from b2d import web
 from b2d.errors import Busy, DownloadFailed
@@ -16,9 +15,6 @@ from b2d.parts import Place, mark_of
 from b2d.ports import Progress, Reporter
 from b2d.web import Answer, shown
 from b2d.web_watch import Patience
-
-if TYPE_CHECKING:
-    pass
 
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there

@@ -19,8 +19,10 @@ BLOCK_SIZE = 128
 LABEL_PREFIXES = ("b2d-v", "Boot2Docker-v", "Boot2Bocker-v")
 LABEL_OF_18_09_0 = "Boot2Docker"  # it names no version
 START_LIMIT = 512
-# ECMA-119: 8.4.18 (the root's record in a volume descriptor), 9.1 (a record)
+# ECMA-119: 8.4.14 (the path table's size), 8.4.18 (the root's record in a volume descriptor), 9.1 (a record)
 ROOT = slice(156, 190)
+PATH_TABLE = 132
+WITH_FILES = (1, 2)  # kinds of descriptors: primary and supplementary
 RECORD_LEAST = 34  # bytes
 FOLDER = 2  # a flag
 DESCRIPTORS = 64  # of volumes; there are three to six
@@ -78,14 +80,20 @@ def announced_size(path: Path) -> int:
 
 
 def has_few_records(path: Path, limit: int = RECORDS_LIMIT) -> bool:
-    """Tell whether the folders of an image take at most `limit` bytes; False too for one with UDF. Raises OSError.
+    """Tell whether folders and path tables of an image take at most `limit` bytes. Raises OSError.
 
-    A library that keeps an object for each file takes memory in proportion.
+    False too for UDF, and for blocks of another size than a sector's. A library that keeps an object for each record
+    takes memory in proportion.
     """
     left = limit
     seen: set[int] = set()
     with open_regular(path) as file:
-        waiting, has_udf = _roots(file)
+        waiting: list[tuple[int, int]] = []
+        for descriptor in _descriptors(file):
+            if descriptor is None or struct.unpack_from("<H", descriptor, BLOCK_SIZE)[0] != SECTOR:
+                return False
+            left -= int(struct.unpack_from("<I", descriptor, PATH_TABLE)[0])
+            waiting += _folders(descriptor[ROOT], with_itself=True)
         while waiting and left >= 0:
             sector, size = waiting.pop()
             if sector not in seen:
@@ -93,23 +101,21 @@ def has_few_records(path: Path, limit: int = RECORDS_LIMIT) -> bool:
                 left -= max(size, SECTOR)
                 file.seek(sector * SECTOR)
                 waiting += _folders(file.read(min(size, limit)))
-    return left >= 0 and not has_udf
+    return left >= 0
 
 
-def _roots(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
-    """Where the root folders of all volumes lie, of Joliet's too, and whether there is UDF (ECMA-167)."""
-    roots: list[tuple[int, int]] = []
+def _descriptors(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield those of all volumes with files, Joliet's too; None for UDF's (ECMA-167), and where there is no end."""
     for number in range(DESCRIPTORS):
         file.seek(DESCRIPTOR + number * SECTOR)
         descriptor = file.read(SECTOR)
-        kind, identifier = descriptor[:1], descriptor[1:6]
-        if identifier in UDF:
-            return roots, True
-        if identifier != b"CD001" or len(descriptor) < SECTOR:
-            return roots, False
-        if kind in b"\1\2":
-            roots += _folders(descriptor[ROOT], with_itself=True)
-    return roots, True  # of so many nobody knows what comes
+        if descriptor[1:6] in UDF:
+            yield None
+        if descriptor[1:6] != b"CD001" or len(descriptor) < SECTOR:
+            return
+        if descriptor[0] in WITH_FILES:
+            yield descriptor
+    yield None
 
 
 def _folders(records: bytes, *, with_itself: bool = False) -> Iterator[tuple[int, int]]:

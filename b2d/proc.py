@@ -79,7 +79,7 @@ def follow(
                 heard(said)
             process.wait()
         problem.seek(max(0, problem.seek(0, os.SEEK_END) - PROBLEM_LIMIT))
-        _succeeded(arguments[0], CommandResult(process.returncode, b"", problem.read()))
+        _succeeded(arguments[0], CommandResult(process.returncode, b"", problem.read(PROBLEM_LIMIT)))
 
 
 @contextmanager

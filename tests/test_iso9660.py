@@ -47,8 +47,9 @@ def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
     one = tmp_path / "one.iso"
     one.write_bytes(an_iso(files={"/boot/kernel": b"x", "/b2d/image.json": b"{}"}))
     assert has_few_records(one)
-    assert has_few_records(one, 3 * SECTOR)
-    assert not has_few_records(one, 3 * SECTOR - 1), "the root, boot and b2d"
+    table = struct.unpack_from("<I", one.read_bytes(), DESCRIPTOR + 132)[0]
+    assert has_few_records(one, 3 * SECTOR + table)
+    assert not has_few_records(one, 3 * SECTOR + table - 1), "the root, boot, b2d, and the path table"
 
 
 def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_are_read(tmp_path: Path) -> None:
@@ -56,6 +57,10 @@ def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_
     content = an_iso(files={"/boot/kernel": b"x"})
     wide = patched(tmp_path / "wide.iso", content, ROOT_AT + 10, struct.pack("<I", 3 << 30))
     assert not has_few_records(wide)
+    table = patched(tmp_path / "table.iso", content, DESCRIPTOR + 132, struct.pack("<I", 3 << 30))
+    assert not has_few_records(table)
+    small = patched(tmp_path / "small.iso", content, DESCRIPTOR + 128, struct.pack("<H", 512))
+    assert not has_few_records(small), "its folders lie somewhere else for the library"
     joliet = content[DESCRIPTOR : DESCRIPTOR + SECTOR].replace(b"\1CD001", b"\2CD001", 1)
     joliet = joliet[:166] + struct.pack("<I", 3 << 30) + joliet[170:]
     assert not has_few_records(patched(tmp_path / "joliet.iso", content, DESCRIPTOR + SECTOR, joliet))
@@ -69,4 +74,4 @@ def test_a_folder_that_holds_itself_is_looked_at_once(tmp_path: Path) -> None:
     where = content.index(b"BOOT", sector * SECTOR) - 33
     assert where < sector * SECTOR + size
     loop = patched(tmp_path / "loop.iso", content, where + 2, struct.pack("<I", sector))
-    assert has_few_records(loop, SECTOR)
+    assert has_few_records(loop, 2 * SECTOR)

@@ -19,6 +19,7 @@ from b2d.guest.share_overlaps import is_within
 
 EACH = "/*"  # ends a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
+BY_NAME = "it is, if `b2d set share=` names it"
 NOTHING = "none"  # of a machine that was told to have none since it was made
 DEFAULT_HOME = "~/.b2d"
 OWN_DEPTH = 4  # folders, one in another: home, machines, a machine, its certificates
@@ -149,9 +150,9 @@ def _links(folder: Path, depth: int) -> Iterator[Path]:
 def _holds_program(path: str) -> str:
     """Why a folder is not shared unless it is named: whoever can write what a person runs is that person soon."""
     if within := [one for one in _programs() if is_within(one, path)]:
-        return f"b2d itself is installed there ({within[0]})"
+        return f"b2d itself is installed there ({within[0]}); {BY_NAME}"
     on_path = [one for one in _command_folders(os.environ) if is_within(one, path)]
-    return f"programs lie there, as PATH has {on_path[0]}" if on_path else ""
+    return f"programs lie there, as PATH has {on_path[0]}; {BY_NAME}" if on_path else ""
 
 
 def _programs() -> list[str]:

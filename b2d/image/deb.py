@@ -67,8 +67,11 @@ def _put(
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
         if member.issparse() or member.size > FILE_LIMIT:
             raise DownloadFailed(f"the package {package} holds a file of {member.size} bytes: {member.name}")
-        content = archive.extractfile(member)  # of a hard link: what it was linked to
-        assert content is not None  # so it has content
-        tree.put(path, file(content.read(), mode))
+        stream = archive.extractfile(member)  # of a hard link: what it was linked to, whose size is its own
+        assert stream is not None  # so it has content
+        content = stream.read(FILE_LIMIT + 1)
+        if len(content) > FILE_LIMIT:
+            raise DownloadFailed(f"the package {package} holds a file of more than {FILE_LIMIT} bytes: {member.name}")
+        tree.put(path, file(content, mode))
     else:
         raise DownloadFailed(f"the package {package} holds a device: {member.name}")

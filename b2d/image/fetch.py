@@ -9,16 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
 
 from b2d import answers, web
 from b2d.errors import Busy, DownloadFailed
 from b2d.files import private_folder, write_whole
 from b2d.iso9660 import is_web_page
 from b2d.ports import Progress, Reporter
-
-if TYPE_CHECKING:
-    pass
 
 AT_ONCE = 4
 HASHED = re.compile(r"[0-9a-f]{64}(?:\.part)?")

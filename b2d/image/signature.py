@@ -45,7 +45,7 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
         raise BadSignature(unsigned, hint=HINT_MIRROR)
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
-    except Exception as error:  # the library raises nothing more precise
+    except RuntimeError as error:  # whatever the library has against it
         raise BadSignature(unsigned, hint=HINT_MIRROR, details=str(error)) from error
     if not result.valid_sigs:
         raise BadSignature(unsigned, hint=HINT_MIRROR)

@@ -182,6 +182,20 @@ def test_a_package_with_a_file_that_is_too_large_is_broken(
             deb.unpack(package(tmp_path, ending, zeros(form, 20 * MIB)), "x", Tree(), lambda _: True)
 
 
+def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file itself is not wanted, so nobody looked at its size."""
+    monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        large, link = tarfile.TarInfo("usr/share/doc/x"), tarfile.TarInfo("usr/bin/x")
+        large.size = 2 * MIB
+        tar.addfile(large, io.BytesIO(bytes(large.size)))
+        link.type, link.linkname = tarfile.LNKTYPE, large.name
+        tar.addfile(link)
+    with pytest.raises(DownloadFailed, match="holds a file of more than"):
+        deb.unpack(package(tmp_path, "xz", lzma.compress(made.getvalue())), "x", Tree(), lambda path: "doc" not in path)
+
+
 def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 3 << 30)

@@ -105,7 +105,8 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
     assert shared(me, "~/*") == ["My Documents x", "src"]
     (sentence,) = share_policy.select(["~/*"], me / ".b2d").left_out
-    assert sentence == f"{me}/b2d is not shared with the machine: b2d itself is installed there ({me}/b2d/.venv)"
+    reason = f"b2d itself is installed there ({me}/b2d/.venv); it is, if `b2d set share=` names it"
+    assert sentence == f"{me}/b2d is not shared with the machine: {reason}"
     assert shared(me, "~/b2d") == ["b2d"]
     assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, as share says")
 
@@ -119,7 +120,8 @@ def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monk
     monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", ".", *(str(me / name) for name in on_path)]))
     assert shared(me, "~/*") == ["My Documents x", "project", "src"]
     left_out = share_policy.select(["~/*"], me / ".b2d").left_out
-    assert f"{me}/go is not shared with the machine: programs lie there, as PATH has {me}/go/bin" in left_out
+    reason = f"programs lie there, as PATH has {me}/go/bin; it is, if `b2d set share=` names it"
+    assert f"{me}/go is not shared with the machine: {reason}" in left_out
     assert shared(me, "~/go", "~/tools") == ["go", "tools"]
 
 
