@@ -106,10 +106,14 @@ class Disk:
 
 
 def zeros(folder: str) -> str:
-    """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer."""
+    """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
+
+    Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that
+    a small disk may be full before that. Neither is in what df calls available.
+    """
     script = (
+        "free() { df -kP . | tail -n 1 | (read -r _ size used _ && echo $((size - used))); } && "
         f"cd -P {folder} && exec 3>.b2d-zeros && rm .b2d-zeros && "
-        "free=$(df -kP . | tail -n 1 | tr -s ' ' | cut -d ' ' -f 4) && "
-        "dd if=/dev/zero bs=1M count=$((free / 1024 * 9 / 10)) >&3 && sync"
+        "{ dd if=/dev/zero bs=1M count=$(($(free) / 1024 * 9 / 10)) >&3 || [ $(free) -lt 32768 ]; } && sync"
     )
     return f"sudo sh -c {shlex.quote(script)}"

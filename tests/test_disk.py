@@ -1,6 +1,8 @@
 """The verbs of `disk`: what is measured, and what is given back in each state; data never changes."""
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,28 @@ def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) ->
     assert box.guest.commands == [disk.TRIM if trims else disk.zeros(disk.HERE)]
     assert box.calls == []
     assert machine.state() == MachineState.RUNNING
+
+
+@pytest.mark.parametrize("dash", ["sh", "/usr/bin/busybox sh"])
+@pytest.mark.parametrize(("end", "left", "exit_code"), [(0, 600_000, 0), (1, 20_000, 0), (1, 600_000, 1)])
+def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_it_is_no_error(
+    tmp_path: Path, dash: str, end: int, left: int, exit_code: int
+) -> None:
+    """Of 1000000 KiB 200000 are used, and what df calls available is less by ext4's room for root."""
+    (tmp_path / "used").write_text("200000")
+    programs = {
+        "sudo": 'exec "$@"',
+        "df": f"echo header; echo /dev/vda1 1000000 $(cat {tmp_path}/used) 750000 20% /mnt",
+        "dd": f'echo "$@" >>{tmp_path}/said; echo {1_000_000 - left} >{tmp_path}/used; exit {end}',
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([*dash.split(), "-c", disk.zeros(str(tmp_path))], env=environment, check=False)
+    assert done.returncode == exit_code
+    assert (tmp_path / "said").read_text() == f"if=/dev/zero bs=1M count={800_000 // 1024 * 9 // 10}\n"
+    assert not (tmp_path / ".b2d-zeros").exists()
 
 
 def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:

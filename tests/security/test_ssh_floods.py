@@ -27,7 +27,7 @@ def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
     def begin(_: object, channel: paramiko.Channel, __: object) -> bool:
         def flood() -> None:
             with suppress(Exception):
-                while sent[0] < 200 << 20:
+                while sent[0] < 200 << 20 and channel.get_transport().is_active():
                     message = paramiko.Message()
                     message.add_byte(cMSG_CHANNEL_DATA if kind == "stdout" else cMSG_CHANNEL_EXTENDED_DATA)
                     message.add_int(channel.remote_chanid)
