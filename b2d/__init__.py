@@ -1,10 +1,9 @@
 """One command to a Docker host in a tiny Linux that runs from RAM: the boot2docker of today."""
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
-    from b2d.api import Machine
+    from b2d._version import __version__
+    from b2d.api.machine import Machine
     from b2d.errors import B2dError
 
 __all__ = ["B2dError", "Machine", "__version__"]
@@ -13,11 +12,15 @@ __all__ = ["B2dError", "Machine", "__version__"]
 def __getattr__(name: str) -> object:
     """What Python programs import from here: loaded when it is asked for, since the door begins here too."""
     if name == "Machine":
-        from b2d import api
+        from b2d.api import machine
 
-        return api.Machine
+        return machine.Machine
     if name == "B2dError":
         from b2d import errors
 
         return errors.B2dError
+    if name == "__version__":
+        from b2d import _version
+
+        return _version.__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

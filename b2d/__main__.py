@@ -7,7 +7,8 @@ but what Python has loaded by itself. A plain status loads what asks the hypervi
 import os
 import sys
 
-from b2d import docker_variables, names, shellenv, shells
+from b2d import machine_names
+from b2d.shell import detect, export, variables
 
 TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main() -> "NoReturn":
 def _click() -> int:
     _collect_seldom()
     try:
-        from b2d.cli.tree import main as click_main
+        from b2d.cli.main import main as click_main
     except ImportError as error:
         again = "in the checkout of this program: pip install --force-reinstall ."
         sys.stderr.write(f"b2d: this installation is not whole: {_one_line(error)}\n     try: {again}\n")
@@ -103,7 +104,7 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
     if verb == "status":
         return _status(name)
     if "--unset" in flags:
-        changes = docker_variables.undoing(os.environ)
+        changes = variables.undoing(os.environ)
     else:
         folder = _folder(name or os.environ.get("B2D_VM", ""))
         if folder is None:
@@ -113,17 +114,17 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
             return _quietly_down(folder, flags)
         if verb == "ip":
             return facts["address"] + "\n", 0
-        docker = {key: facts[key] for key in docker_variables.DOCKER if key in facts}
-        changes = docker_variables.pointing(docker, os.environ)
-    family = "nu" if "--json" in flags else shells.FAMILIES.get(shell) or shells.asking(os.environ)
-    return (shellenv.render(changes, family), 0) if changes else None
+        docker = {key: facts[key] for key in variables.DOCKER if key in facts}
+        changes = variables.pointing(docker, os.environ)
+    family = "nu" if "--json" in flags else detect.FAMILIES.get(shell) or detect.asking(os.environ)
+    return (export.render(changes, family), 0) if changes else None
 
 
 def _status(name: str) -> "tuple[str, int] | None":
     """How the machine is. Whatever goes wrong, click does it again, and explains it."""
     _collect_seldom()
     try:
-        from b2d.status import answer
+        from b2d.cli.fast_status import answer
 
         return answer(name)
     except Exception:  # noqa: BLE001
@@ -151,7 +152,7 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
             flags.add(word)
         else:
             return None
-    if not verb or ((shell or flags) and verb != "shellinit") or (shell and shell not in shells.FAMILIES):
+    if not verb or ((shell or flags) and verb != "shellinit") or (shell and shell not in detect.FAMILIES):
         return None
     return verb, name, shell, flags
 
@@ -161,7 +162,7 @@ def _folder(name: str) -> "str | None":
     home = os.path.expanduser(os.environ.get("B2D_HOME") or "~/.b2d")  # noqa: PTH111  pathlib is slow
     if not name and no_file_names_one(home, os.environ):
         name = DEFAULT_NAME
-    if not names.is_sound(name) or home[0] == "~" or "\n" in home or "\r" in home:
+    if not machine_names.is_sound(name) or home[0] == "~" or "\n" in home or "\r" in home:
         return None
     return f"{home}/machines/{name}"
 

@@ -61,7 +61,7 @@ def _shared(machine: "Machine", folder: Path, me: str, after: str) -> Iterator[N
     """The machine is up in the block; who is the last of those that share `folder` does what is to be done after it."""
     from filelock import FileLock
 
-    from b2d.files import private_folder
+    from b2d.host.files import private_folder
 
     users, before = private_folder(folder / "users"), folder / "before"
     lock = FileLock(folder / "lock", timeout=OTHERS_S)

@@ -14,12 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, TypeVar, cast
 
-from b2d import sockets
-from b2d.layout import Home, MachinePaths
-from b2d.machine import Machine, Parts
-from b2d.model import GUEST_DOCKER_PORT, HARDWARE, Endpoint, Image, MachineSpec, MachineState
-from b2d.ports import Dial, Driver, Guest, KeptImages, Reporter
-from b2d.store import MachineStore
+from b2d.drivers.base import Driver
+from b2d.guest.base import Dial, Guest
+from b2d.host import unix_sockets
+from b2d.image.base import KeptImages
+from b2d.machine.lifecycle import Machine, Parts
+from b2d.machine_store.store import MachineStore
+from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Endpoint, Image, MachineSpec, MachineState
+from b2d.paths import Home, MachinePaths
+from b2d.reporting.base import Reporter
 from tests.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
 
 Door = TypeVar("Door")
@@ -197,7 +200,7 @@ class _Watched:
 def host_of(box: "Box") -> str:
     """Where clients of a machine without TLS are led: to its socket, unless that has too long a name for them."""
     socket_path = box.paths.docker_socket
-    return f"unix://{socket_path}" if sockets.fits(socket_path) else f"tcp://{ADDRESS}:{DOCKER}"
+    return f"unix://{socket_path}" if unix_sockets.fits(socket_path) else f"tcp://{ADDRESS}:{DOCKER}"
 
 
 @dataclass

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from b2d import outside
-from b2d.files import private_folder
-from b2d.image.build import BuildRequest, build
-from b2d.images import Images
-from b2d.layout import Home
-from b2d.model import Image
+from b2d.host.files import private_folder
+from b2d.image.build.builder import BuildRequest, build
+from b2d.image.image_store import Images
+from b2d.models import Image
+from b2d.network import endpoints
+from b2d.paths import Home
 from tests import tiny
 from tests.boxes import Box
 from tests.fakes import FakeReporter
@@ -61,7 +61,7 @@ def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_", "BOOT2DOCKER_"))]:
         if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
-    for name in chain(*outside.VARIABLES.values()):
+    for name in chain(*endpoints.VARIABLES.values()):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("B2D_RESTRICT", "1")
 
@@ -176,8 +176,8 @@ def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _key() -> str:
     """Another one for every change of what the image is made of or by, and every day: packages change."""
     digest = hashlib.sha256(DAY.encode())
-    made_by = [path for folder in ("iso", "b2d/image") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    for path in sorted([*made_by, ROOT / "b2d" / "medium.py"]):
+    made_by = [path for folder in ("iso", "b2d/image/build") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    for path in sorted([*made_by, ROOT / "b2d/formats/iso_writer.py"]):
         if "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

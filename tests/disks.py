@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d import seed
+from b2d.guest import seed
 
 SECTOR, PAGE, MIB = 512, 4096, 1 << 20
 FIRST = 2048  # sectors

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from b2d.drivers import qemu_arguments
-from b2d.drivers.accelerator import Accelerator
-from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec
-from b2d.wait import wait_until
+from b2d.drivers.qemu import command_line
+from b2d.drivers.qemu.accelerator import Accelerator
+from b2d.host.polling import wait_until
+from b2d.models import Image, MachineSpec
+from b2d.paths import MachinePaths
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,8 +65,8 @@ class Guest:
         paths = MachinePaths(self.folder)
         if not paths.seed.exists():
             paths.seed.write_bytes(bytes(2048))
-        whole = qemu_arguments.arguments(self.spec, self.image, paths, Accelerator("tcg"), 1)
-        command = [qemu_arguments.PROGRAM, *whole, "-no-reboot"]
+        whole = command_line.arguments(self.spec, self.image, paths, Accelerator("tcg"), 1)
+        command = [command_line.PROGRAM, *whole, "-no-reboot"]
         if not self.disks:
             paths.disk_qcow2.touch()
             command = [argument.replace(DATA_DEVICE, "virtio-rng-pci") for argument in command]

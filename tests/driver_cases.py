@@ -7,14 +7,14 @@ from typing import Protocol
 
 import pytest
 
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qmp import Qmp
+from b2d.drivers.base import Driver
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import HypervisorUnusable
-from b2d.identity import is_alive
-from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec, ProcessIdentity
-from b2d.ports import Driver
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import Image, MachineSpec, ProcessIdentity
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.fakes import FakeDriver, FakeHypervisor
 

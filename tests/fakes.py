@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, StateLost, WrongState
-from b2d.model import HARDWARE, CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
+from b2d.models import HARDWARE, CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 ALIVE = frozenset(
     {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},

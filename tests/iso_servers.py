@@ -11,8 +11,8 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from b2d import certs
-from b2d.layout import MachinePaths
+from b2d.guest import tls_certificates
+from b2d.paths import MachinePaths
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 PIECE = 1 << 16
@@ -104,7 +104,7 @@ def serving(folder: Path, *, tls: bool = False) -> Iterator[WebServer]:
     """
     web = WebServer()
     paths = MachinePaths(folder / "certificates")
-    certs.ensure(paths, ["127.0.0.1", "api.github.com", "github.com"], datetime.now(UTC))
+    tls_certificates.ensure(paths, ["127.0.0.1", "api.github.com", "github.com"], datetime.now(UTC))
     web.authority = paths.certs / "ca.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(paths.authority / "server.pem", paths.authority / "server-key.pem")

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2d import sockets
+from b2d.host import unix_sockets
 
 
 @contextmanager
 def guest(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
     """One that hears what is said, in the list, and then answers piece by piece."""
     heard: list[bytes] = []
-    with sockets.listen(path) as server:
+    with unix_sockets.listen(path) as server:
 
         def listen() -> None:
             line, _ = server.accept()

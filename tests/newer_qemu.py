@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from b2d.image import mirror
+from b2d.image.build import mirror
 
 SUITE = "trixie"
 PACKAGES = ("qemu-system-x86", "qemu-utils", "virtiofsd")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from b2d.layout import Home
+from b2d.paths import Home
 
 B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
 LIMIT_S = 60

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d.shellenv import HOW
-from b2d.shells import FAMILIES
+from b2d.shell.detect import FAMILIES
+from b2d.shell.export import HOW
 
 LIMIT_S = 120
 SH = {  # how each is started on a script of its own, whatever this person has in their start-up files

@@ -15,8 +15,8 @@ from typing import IO
 import paramiko
 from paramiko import Channel, PKey, ServerInterface, Transport
 
-from b2d import keys
-from b2d.layout import MachinePaths
+from b2d.guest.ssh import keys
+from b2d.paths import MachinePaths
 
 CHUNK = 1 << 15
 OK, NO = 0, 2  # paramiko.AUTH_SUCCESSFUL, OPEN_SUCCEEDED and SFTP_OK; AUTH_FAILED

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.accelerator import Accelerator, choose
+from b2d.drivers.qemu.accelerator import Accelerator, choose
 
 INTEL = "processor\t: 0\nflags\t\t: fpu vme vmx sse2\n"
 AMD = "processor\t: 0\nflags\t\t: fpu svm sse2\n"

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 import b2d
-from b2d import config
-from b2d.app import App
-from b2d.change import FIELDS
+from b2d.api.options import Changes, Wishes
+from b2d.app.wiring import App
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.diagnostics.logs import LIMIT
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
-from b2d.journal import Journal
-from b2d.logs import LIMIT
-from b2d.machine import Machine as Verbs
-from b2d.model import CommandResult, MachineSpec, MachineState
-from b2d.ports import Driver
-from b2d.settings import Settings
-from b2d.store import MachineStore
-from b2d.wishes import Changes, Wishes
+from b2d.machine.lifecycle import Machine as Verbs
+from b2d.machine.reconfigure import FIELDS
+from b2d.machine_store.store import MachineStore
+from b2d.models import CommandResult, MachineSpec, MachineState
+from b2d.reporting.log import Journal
 from tests.boxes import ADDRESS, DOCKER, Box, host_of
 from tests.fakes import a_spec
 
@@ -51,7 +51,7 @@ class BoxApp(App):
 def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:
     """Of the box, on a host without a docker client."""
     monkeypatch.setenv("PATH", "/nowhere")
-    return b2d.Machine.of(BoxApp(box.home, config.load(box.home, {}, {"vm": "box"}), Journal(), box))
+    return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), Journal(), box))
 
 
 def test_a_life(machine: b2d.Machine, box: Box) -> None:
@@ -237,7 +237,7 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
-    done = run("from b2d.journal import Journal; Journal().warn('look')")
+    done = run("from b2d.reporting.log import Journal; Journal().warn('look')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

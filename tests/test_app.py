@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from b2d import app as wiring
-from b2d.app import App
-from b2d.drivers.virtualbox import VirtualBoxDriver
+from b2d.app import wiring
+from b2d.app.wiring import App
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
-from b2d.files import private_folder
-from b2d.image.build import BuildRequest, gather
-from b2d.model import MachineSpec, MachineState
-from b2d.sources import named
+from b2d.host.files import private_folder
+from b2d.image.build.builder import BuildRequest, gather
+from b2d.image.source import named
+from b2d.models import MachineSpec, MachineState
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import a_b2d_iso
 

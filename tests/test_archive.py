@@ -14,12 +14,12 @@ from filelock import FileLock
 from pysequoia import SignatureMode, Tsk, sign
 
 from b2d.errors import Busy, DownloadFailed
-from b2d.image import archive, fetch, recipe
-from b2d.image.archive import Package
-from b2d.image.fetch import Cache, get_all
-from b2d.image.freshness import Freshness, StaleIndex
-from b2d.image.mirror import Mirror, choose
-from b2d.image.signature import BadSignature, NotAnIndex, verify
+from b2d.image.build import apt_repository, package_cache, recipe
+from b2d.image.build.apt_repository import Package
+from b2d.image.build.freshness import Freshness, StaleIndex
+from b2d.image.build.mirror import Mirror, choose
+from b2d.image.build.package_cache import Cache, get_all
+from b2d.image.build.signature import BadSignature, NotAnIndex, verify
 from tests.debs import Deb
 from tests.fakes import FakeReporter
 from tests.mirrors import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
@@ -50,11 +50,11 @@ class Host:
 
     def reads(self) -> dict[str, list[Package]]:
         arguments = (self.recipe, self.mirror, "amd64", self.cache, self.reporter, Freshness())
-        return archive.packages(*arguments).packages
+        return apt_repository.packages(*arguments).packages
 
     def fetches(self) -> list[Package]:
         """The newest of all that the recipe wants."""
-        chosen = archive.choose(self.recipe.root_packages, self.reads())
+        chosen = apt_repository.choose(self.recipe.root_packages, self.reads())
         get_all([package.file for package in chosen], self.cache, self.reporter, "packages")
         return chosen
 
@@ -270,7 +270,7 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
 
 
 def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(package_cache, "LOCK_WAIT_S", 0.1)
     host.cache.folder.mkdir()
     with FileLock(host.cache.folder / "lock"), pytest.raises(Busy, match="another b2d fetches packages"):
         host.fetches()

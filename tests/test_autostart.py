@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from b2d import autostart
-from b2d.autostart import AutostartTaken, LoginItem, Task, Unit
 from b2d.errors import B2dError
-from b2d.layout import Home
-from b2d.login_text import TASKS
-from b2d.store import MachineStore
+from b2d.host.autostart import items
+from b2d.host.autostart.items import AutostartTaken, LoginItem, Task, Unit
+from b2d.host.autostart.templates import TASKS
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.prompt import Prompt
 
@@ -27,7 +27,7 @@ FILES = ["linux", "darwin"]
 def an_item(person: Path, system: str, home: str = ".b2d", name: str = "box", path: str = "/usr/bin:/bin") -> LoginItem:
     found = Home(person / home)
     environ = {"HOME": str(person), "PATH": path, "USERDOMAIN": "PC", "USERNAME": "me"}
-    return autostart.of(found.machine(name), found, environ, system)
+    return items.of(found.machine(name), found, environ, system)
 
 
 def words(person: Path, verb: str, home: str = ".b2d") -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from b2d import awake
+from b2d.host import sleep_watch
 
 
 @dataclass
@@ -38,7 +38,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]], de
     """How often the guest is told in that course of things."""
     host = Host(passes, deaf=deaf)
     monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: host.wait(seconds))
-    awake.after_sleep(host.wake, host.runs, host.clocks)
+    sleep_watch.after_sleep(host.wake, host.runs, host.clocks)
     return len(host.woken)
 
 
@@ -65,4 +65,4 @@ def test_a_guest_is_told_once_for_each_sleep(
 def test_a_guest_that_does_not_listen_yet_is_told_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = (3600.0, 1.0)
     assert looks(monkeypatch, [slept, *[AWAKE] * 10], deaf=3) == 4
-    assert looks(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == awake.TRIES
+    assert looks(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == sleep_watch.TRIES

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from b2d import boot as boot_module
-from b2d.boot import BOOTS, GOES_ON, RUNS, Patience, await_docker
 from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
-from b2d.model import MachineState
-from b2d.readiness import Ping
+from b2d.guest.readiness import Ping
+from b2d.machine import boot_monitor as boot_module
+from b2d.machine.boot_monitor import BOOTS, GOES_ON, RUNS, Patience, await_docker
+from b2d.models import MachineState
 from tests.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 
 ANSWER = Ping("1.45", None)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import app
-from b2d.broken import remains
-from b2d.drivers.qemu_process import Launch, QemuProcess
+from b2d.app import wiring
+from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.errors import B2dError
-from b2d.identity import identify
-from b2d.layout import MachinePaths
-from b2d.model import Endpoint, MachineState, ProcessIdentity
-from b2d.spec_json import Broken
+from b2d.host.process_identity import identify
+from b2d.machine.recovery import remains
+from b2d.machine_store.spec_json import Broken
+from b2d.models import Endpoint, MachineState, ProcessIdentity
+from b2d.paths import MachinePaths
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
 from tests.prompt import Prompt
@@ -91,7 +91,7 @@ def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> N
     box.paths.folder.rename(new)
     with pytest.raises(Broken, match="moved or copied"):
         box.store.read("new")
-    from b2d.broken import mend
+    from b2d.machine.recovery import mend
 
     assert mend(box.store, "new", box.reporter) is True
     renamed = box.store.read("new")
@@ -265,8 +265,8 @@ def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:
 def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
 ) -> None:
-    monkeypatch.setattr("b2d.drivers.virtualbox_find.Places.can_start", lambda _: driver == "qemu")
-    it = app.make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
+    monkeypatch.setattr("b2d.drivers.virtualbox.locate.Places.can_start", lambda _: driver == "qemu")
+    it = wiring.make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
     it.home.machine("box").folder.mkdir(parents=True)
     (it.home.machine("box").folder / disk).touch()
     assert it.hypervisor() == driver

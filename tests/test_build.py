@@ -11,9 +11,9 @@ import pytest
 from pycdlib import PyCdlib
 
 from b2d.errors import B2dError, ConfigError, DownloadFailed
-from b2d.image.build import BuildRequest, BuiltImage, build, gather, manifest_path
-from b2d.images import Images
-from b2d.layout import Home
+from b2d.image.build.builder import BuildRequest, BuiltImage, build, gather, manifest_path
+from b2d.image.image_store import Images
+from b2d.paths import Home
 from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian
 from tests.small_image import RECIPE, a_recipe, packages, publish

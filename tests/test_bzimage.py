@@ -2,7 +2,7 @@
 
 import pytest
 
-from b2d.bzimage import DamagedKernelError, vmlinux
+from b2d.formats.bzimage import DamagedKernelError, vmlinux
 from tests.kernels import a_bzimage, an_elf, pack
 
 

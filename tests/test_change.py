@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from b2d.change import FIELDS, Change, Changes, change
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
-from b2d.model import MachineSpec, MachineState
-from b2d.ports import Driver
+from b2d.machine.reconfigure import FIELDS, Change, Changes, change
+from b2d.models import MachineSpec, MachineState
 from tests.boxes import DOCKER, SSH, Box, Strikes
 
 OFF = (MachineState.STOPPED, MachineState.CRASHED)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.cli.tree import ALIASES, VERBS
+from b2d.cli.main import ALIASES, VERBS
 from tests.prompt import Prompt
 
 THE_WORDS = (

@@ -13,12 +13,15 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import config, names, outside, rewrite
-from b2d.drivers import qemu_disk
+from b2d import machine_names
+from b2d.config import editor as rewrite
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.drivers.qemu import qemu_img
 from b2d.errors import ConfigError
-from b2d.layout import Home
-from b2d.settings import Settings
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
+from b2d.network import endpoints
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.prompt import B2D, Prompt
 
@@ -163,7 +166,7 @@ def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt
     assert (told.code, told.out, told.err) == (0, "", f"{prompt.home.config} is changed\n")
     seen = (prompt.folder / "seen").read_text()
     assert "# memory = 2048\n" in seen
-    assert config.of_text("", seen) == []
+    assert loader.of_text("", seen) == []
     assert prompt.b2d("config", "memory").out == "700\n"
     mine = with_config(prompt, MINE)
     prompt.b2d("config", "edit", **editor(prompt, 'sed -i s/1000/2000/ "$1"'))
@@ -241,7 +244,7 @@ def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
 
 def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec())
-    qemu_disk.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
+    qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
     told = prompt.b2d("set", "memory=640", "disk=1000")
     assert (told.code, told.out) == (0, "")
     assert told.err.splitlines() == [
@@ -271,22 +274,24 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
     found: dict[str, object] = {}
     for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
         usual = getattr(Settings(), key)
-        if key in config.CHOICES:
-            found[key] = draw(st.sampled_from(config.CHOICES[key]))
-        elif key in config.RANGES:
-            found[key] = draw(st.integers(*config.RANGES[key]))
+        if key in loader.CHOICES:
+            found[key] = draw(st.sampled_from(loader.CHOICES[key]))
+        elif key in loader.RANGES:
+            found[key] = draw(st.integers(*loader.RANGES[key]))
         elif key == "address":
             found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
         elif key == "vm":
-            found[key] = draw(st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(names.is_sound))
+            found[key] = draw(
+                st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(machine_names.is_sound)
+            )
         elif isinstance(usual, bool):
             found[key] = draw(st.booleans())
         elif isinstance(usual, tuple):
             found[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
-        elif key in outside.HINTS:
+        elif key in endpoints.HINTS:
             found[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
         elif key == "password":
-            found[key] = draw(st.from_regex(config.PASSWORD, fullmatch=True))
+            found[key] = draw(st.from_regex(loader.PASSWORD, fullmatch=True))
         else:
             found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
     return found
@@ -298,16 +303,16 @@ def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
 ) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
     home.config.write_bytes(text.encode())
-    before = config.load(home, {}, {})
+    before = loader.load(home, {}, {})
     for wanted in (first, second):
         rewrite.put(home, {}, {key: text_of(value) for key, value in wanted.items()})
-    effective = config.load(home, {}, {})
+    effective = loader.load(home, {}, {})
     wanted = first | second
     for key in KEYS:
         assert getattr(effective.settings, key) == wanted.get(key, getattr(before.settings, key))
         assert effective.origins[key] == (str(home.config) if key in wanted else before.origins[key])
     rewrite.take_out(home, {}, tuple(KEYS))
-    assert config.load(home, {}, {}).settings == Settings()
+    assert loader.load(home, {}, {}).settings == Settings()
     assert home.config.read_text().count("# ") == text.count("# nothing") + text.count("# mine")
 
 
@@ -319,7 +324,7 @@ def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec(disk_mib=1000))
-    qemu_disk.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
+    qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
     there = "boot2docker-vm is there already\n"
     other = "boot2docker-vm was made otherwise, and stays so: b2d set"
     assert prompt.b2d("init").err == there
@@ -337,12 +342,12 @@ def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
     kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
-    number, text = ("7" if key == "cpus" else "1000"), config.CHOICES.get(key, ("127.0.0.9",))[-1]
+    number, text = ("7" if key == "cpus" else "1000"), loader.CHOICES.get(key, ("127.0.0.9",))[-1]
     one, other = LISTED.get(key, ("/a", "/b:ro"))
     for typed, value in {
         bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
         int: [([flag, number], number), ([f"{flag}={number}"], number)],
-        str: [([flag, text], outside.GONE if key == "password" else text)],
+        str: [([flag, text], endpoints.GONE if key == "password" else text)],
         tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
     }[kind]:
         for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):

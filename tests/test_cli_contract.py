@@ -14,11 +14,11 @@ import click
 import pytest
 
 from b2d import errors
-from b2d.cli.tree import VERBS, Verbs
-from b2d.drivers.qemu_process import Launch, QemuProcess
-from b2d.identity import identify
-from b2d.model import Endpoint
-from b2d.store import MachineStore
+from b2d.cli.main import VERBS, Verbs
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore
+from b2d.models import Endpoint
 from tests.fakes import a_spec
 from tests.prompt import B2D, Answer, Prompt
 

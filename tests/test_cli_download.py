@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import image_files
-from b2d.images import Images
-from b2d.layout import MachinePaths
-from b2d.store import MachineStore
+from b2d.image import boot_files
+from b2d.image.image_store import Images
+from b2d.machine_store.store import MachineStore
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 from tests.iso_servers import PORTAL, WebServer, says, serving
 from tests.kernels import a_b2d_iso, an_iso
@@ -108,14 +108,14 @@ def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) ->
     (image,) = Images(prompt.home).all()
     spec = a_spec(source=url, image=image.sha256)
     MachineStore(prompt.home).write(spec)
-    before = image_files.stamp(image.iso)
+    before = boot_files.stamp(image.iso)
     web.put("/b2d.iso", NEW)
     is_kept(prompt.b2d("download"), "19.03.12")  # what the machine follows
-    assert image_files.stamp(image.iso) == before
+    assert boot_files.stamp(image.iso) == before
     assert MachineStore(prompt.home).read(spec.name) == spec
     web.put("/b2d.iso", OLD)
     assert prompt.b2d("download").code == 0
-    assert image_files.stamp(image.iso) == before
+    assert boot_files.stamp(image.iso) == before
 
 
 @pytest.mark.parametrize("how", [("download", "{}"), ("--image", "{}", "download"), ("download", "--iso-url={}")])

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from b2d import companion, config, console
-from b2d.cli import tree
+from b2d.cli import main
+from b2d.config import loader
+from b2d.host_agent import control
 from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
-from b2d.machine import Machine
-from b2d.model import MachineSpec, MachineState
+from b2d.machine.lifecycle import Machine
+from b2d.models import MachineSpec, MachineState
+from b2d.reporting import terminal
 from tests.boxes import ADDRESS, Box, host_of
 from tests.boxes import DOCKER as DOCKER_PORT
 from tests.boxes import SSH as SSH_PORT
@@ -54,11 +56,11 @@ def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     def typed(*arguments: str, kind: type[BoxApp] = OpenApp, **settings: object) -> tuple[int, str, list[str]]:
         def app(**_: object) -> BoxApp:
             quiet = "-q" in arguments
-            effective = config.load(box.home, {}, {"vm": "box", **settings})
-            return kind(box.home, effective, console.choose(sys.stderr, quiet, {}), box)
+            effective = loader.load(box.home, {}, {"vm": "box", **settings})
+            return kind(box.home, effective, terminal.choose(sys.stderr, quiet, {}), box)
 
         monkeypatch.setattr("b2d.cli.machine.app", app)
-        code = tree._run(list(arguments))
+        code = main._run(list(arguments))
         out, err = capsys.readouterr()
         return code, out, [line for line in err.splitlines() if not line.endswith(" s")]
 
@@ -67,8 +69,8 @@ def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
     refused = tuple(TAKEN[service] for service in services)
-    monkeypatch.setattr(companion, "ready", lambda *_: refused)
-    monkeypatch.setattr(companion, "refusals", lambda *_: refused)
+    monkeypatch.setattr(control, "ready", lambda *_: refused)
+    monkeypatch.setattr(control, "refusals", lambda *_: refused)
 
 
 def without_hint(lines: list[str]) -> list[str]:
@@ -157,9 +159,9 @@ def test_what_the_agent_was_refused_is_said_and_not_promised(
 
 
 def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(companion, "ready", lambda *_: None)
+    monkeypatch.setattr(control, "ready", lambda *_: None)
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
-    monkeypatch.setattr("b2d.around.is_alive", lambda _: True)
+    monkeypatch.setattr("b2d.app.hooks.is_alive", lambda _: True)
     said = "warning: the agent of box does not serve yet: its socket and SSH may not answer; try: b2d status --vm box"
     assert said in b2d("up")[2]
 
@@ -169,7 +171,7 @@ def test_status_says_it_of_a_machine_that_is_on(
     b2d: Typed, box: Box, monkeypatch: pytest.MonkeyPatch, state: MachineState
 ) -> None:
     refuse(monkeypatch, SSH)
-    monkeypatch.setattr("b2d.machine.Machine.state", lambda _: state)
+    monkeypatch.setattr("b2d.machine.lifecycle.Machine.state", lambda _: state)
     code, out, err = b2d("status")
     sentence = f"warning: {TAKEN[SSH].sentence('box')}; try: b2d restart --vm box"
     assert (out, err) == (f"{state}\n", [sentence] if state in ("running", "starting") else [])
@@ -177,13 +179,13 @@ def test_status_says_it_of_a_machine_that_is_on(
 
 
 def test_the_door_s_status_says_it_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    from b2d import status
+    from b2d.cli import fast_status
 
     refuse(monkeypatch, SSH)
     reporter = FakeReporter()
-    monkeypatch.setattr("b2d.status.heed", lambda: None)
-    monkeypatch.setattr("b2d.console.choose", lambda *_: reporter)
-    monkeypatch.setattr("b2d.machine.Machine.state", lambda _: MachineState.RUNNING)
+    monkeypatch.setattr("b2d.cli.fast_status.heed", lambda: None)
+    monkeypatch.setattr("b2d.reporting.terminal.choose", lambda *_: reporter)
+    monkeypatch.setattr("b2d.machine.lifecycle.Machine.state", lambda _: MachineState.RUNNING)
     monkeypatch.setenv("B2D_HOME", str(box.home.root))
-    assert status.answer("box") == ("running\n", 0)
+    assert fast_status.answer("box") == ("running\n", 0)
     assert reporter.texts("warn") == [f"{TAKEN[SSH].sentence('box')}; try: b2d restart --vm box"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import Home
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.prompt import B2D, LIMIT_S, Prompt
 from tests.strangers import Stranger, reachable_folder

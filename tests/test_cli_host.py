@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from b2d import __version__
-from b2d.settings import Settings
-from b2d.store import MachineStore
+from b2d.config.settings import Settings
+from b2d.machine_store.store import MachineStore
 from tests.fakes import a_spec
 from tests.prompt import B2D, Prompt
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import WrongState
-from b2d.layout import MachinePaths
-from b2d.model import OFF, MachineState
-from b2d.originals import Original, chosen, refuse_unless_off
-from b2d.store import MachineStore
+from b2d.importing.candidates import Original, chosen, refuse_unless_off
+from b2d.machine_store.store import MachineStore
+from b2d.models import OFF, MachineState
+from b2d.paths import MachinePaths
 from tests import disks
 from tests.old_machines import a_disk, an_owner, converted, of_boot2docker, of_docker_machine
 from tests.prompt import B2D, LIMIT_S, Answer, Prompt

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.names import HINT
-from b2d.store import MachineStore
+from b2d.machine_names import HINT
+from b2d.machine_store.store import MachineStore
 from tests.fakes import a_spec
 from tests.prompt import Prompt
 

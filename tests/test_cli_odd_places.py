@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d import sockets
-from b2d.identity import identify
+from b2d.host import unix_sockets
+from b2d.host.process_identity import identify
 from tests.prompt import B2D, LIMIT_S, Prompt
 from tests.test_broken import runs
 from tests.test_cli_host import a_stopped_machine
@@ -150,7 +150,7 @@ def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
     a_stopped_machine(prompt, "boot2docker-vm")
     paths = prompt.home.machine("boot2docker-vm")
     runs(paths, identify(program.pid))
-    with sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
+    with unix_sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
         silent.settimeout(LIMIT_S)
         command = [B2D, *typed.split()]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers import qemu_disk
-from b2d.layout import MachinePaths
-from b2d.store import MachineStore
+from b2d.drivers.qemu import qemu_img
+from b2d.machine_store.store import MachineStore
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 from tests.prompt import Prompt
 from tests.test_qemu_disk import content
@@ -20,7 +20,7 @@ NAME = "boot2docker-vm"
 def prompt(tmp_path: Path) -> Prompt:
     made = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(made.home).write(a_spec(disk_mib=8))
-    qemu_disk.create(paths(made).disk_qcow2, 8, b"payload")
+    qemu_img.create(paths(made).disk_qcow2, 8, b"payload")
     return made
 
 

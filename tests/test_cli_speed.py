@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
 from tests.fakes import a_spec
 from tests.prompt import Prompt
 
 HEAVY = {"rich", "requests", "paramiko", "cryptography", "psutil", "pycdlib", "virtualbox", "filelock", "asyncio"}
 HEAVY |= {"tomlkit"}
 SLOW = {"ssl", "subprocess", "tempfile", "shutil", "importlib.metadata", "tomllib", "difflib", "logging", "http"}
-MACHINES = {"b2d.machine", "b2d.drivers", "b2d.images"}
-NOUNS = {"b2d.model", "json"}
+MACHINES = {"b2d.machine.lifecycle", "b2d.drivers.qemu", "b2d.drivers.virtualbox", "b2d.image.image_store"}
+NOUNS = {"b2d.models", "json"}
 SHOW = """
 import os, sys
 os._exit = lambda code: (print(*sys.modules, file=sys.stderr), sys.exit(code))
@@ -56,7 +56,7 @@ def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) ->
     MachineStore(prompt.home).write(a_spec())
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
     found = loaded(prompt, *typed.split())
-    assert "b2d.drivers.qemu" in found
+    assert "b2d.drivers.qemu.driver" in found
     assert found & (HEAVY | SLOW) == set()
 
 
@@ -66,7 +66,7 @@ def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets
     prompt.environment["B2D_VBOXAPI"] = "/nowhere"
     found = loaded(prompt, "status")
     assert f"b2d.drivers.{driver}" in found
-    assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli"}) == set()
+    assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.images import Images
-from b2d.model import Image
-from b2d.store import MachineStore
+from b2d.image.image_store import Images
+from b2d.machine_store.store import MachineStore
+from b2d.models import Image
 from tests.fakes import a_spec
 from tests.kernels import a_b2d_iso
 from tests.prompt import B2D, Prompt

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from b2d.clock import put_right
 from b2d.errors import B2dError
-from b2d.model import CommandResult
-from b2d.readiness import Ping
+from b2d.guest.readiness import Ping
+from b2d.machine.clock_sync import put_right
+from b2d.models import CommandResult
 from tests.fakes import FakeDriver, FakeGuest, FakeReporter, a_spec
 
 NOW = 1_800_000_000.25

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from b2d.completion import SHELLS, whole
-from b2d.store import MachineStore
+from b2d.cli.completion_values import SHELLS, whole
+from b2d.machine_store.store import MachineStore
 from tests.fakes import a_spec
 from tests.prompt import B2D, Prompt
 

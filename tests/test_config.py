@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import config
-from b2d.docker_variables import BEFORE
+from b2d.config import loader
+from b2d.config.settings import Settings
 from b2d.errors import ConfigError
-from b2d.layout import Home
-from b2d.settings import Settings
+from b2d.paths import Home
+from b2d.shell.variables import BEFORE
 
-RANGED = st.sampled_from(sorted(config.RANGES))
+RANGED = st.sampled_from(sorted(loader.RANGES))
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def says(home: Home, content: str | bytes) -> Home:
 
 
 def one(home: Home, key: str, value: object) -> object:
-    return getattr(config.load(home, {}, {key: value}).settings, key)
+    return getattr(loader.load(home, {}, {key: value}).settings, key)
 
 
 def refused(home: Home, **environ: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        config.load(home, environ, {})
+        loader.load(home, environ, {})
     assert caught.value.exit_code == 2
     return caught.value
 
 
 def test_nobody_said_anything(home: Home) -> None:
-    effective = config.load(home, {}, {})
+    effective = loader.load(home, {}, {})
     assert effective.settings == Settings()
     assert set(effective.origins) == {field.name for field in fields(Settings)}
     assert set(effective.origins.values()) == {"default"}
@@ -46,7 +46,7 @@ def test_nobody_said_anything(home: Home) -> None:
 
 def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
     says(home, "memory = 1000\ncpus = 1\ndisk = 5000\n")
-    effective = config.load(home, {"B2D_MEMORY": "2000", "B2D_CPUS": "2"}, {"memory": 3000, "disk": None})
+    effective = loader.load(home, {"B2D_MEMORY": "2000", "B2D_CPUS": "2"}, {"memory": 3000, "disk": None})
     assert (effective.settings.memory, effective.settings.cpus, effective.settings.disk) == (3000, 2, 5000)
     assert effective.origins["memory"] == "--memory"
     assert effective.origins["cpus"] == "B2D_CPUS"
@@ -55,7 +55,7 @@ def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
 
 
 def test_what_is_said_again_as_the_default_is_still_said(home: Home) -> None:
-    assert config.load(home, {"B2D_MEMORY": "2048"}, {}).origins["memory"] == "B2D_MEMORY"
+    assert loader.load(home, {"B2D_MEMORY": "2048"}, {}).origins["memory"] == "B2D_MEMORY"
 
 
 def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
@@ -64,22 +64,22 @@ def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
         said = list(value) if isinstance(value, tuple) else value
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         if text:
-            effective = config.load(home, {f"B2D_{field.name.upper()}": text}, {})
+            effective = loader.load(home, {f"B2D_{field.name.upper()}": text}, {})
             assert effective.settings == Settings()
             assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
         line = f"{field.name} = {said!r}".replace("True", "true").replace("False", "false")
-        assert config.load(says(home, line), {}, {}).settings == Settings()
+        assert loader.load(says(home, line), {}, {}).settings == Settings()
         home.config.unlink()
-    assert config.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
+    assert loader.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
 
 
 def test_an_empty_variable_says_nothing(home: Home) -> None:
-    assert config.load(home, {"B2D_MEMORY": "", "B2D_IMAGE": ""}, {}).settings == Settings()
+    assert loader.load(home, {"B2D_MEMORY": "", "B2D_IMAGE": ""}, {}).settings == Settings()
 
 
 def test_variables_of_others_and_what_shellinit_remembers_are_not_read(home: Home) -> None:
     environ = {"MEMORY": "1", "B2D_HOME": "/x", "B2D_MEMROY": "1", "b2d_memory": "1", BEFORE: "tcp://h:1,,,,"}
-    assert config.load(home, environ, {}) == config.load(home, {}, {})
+    assert loader.load(home, environ, {}) == loader.load(home, {}, {})
 
 
 def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:
@@ -121,7 +121,7 @@ def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hin
 def test_a_value_that_cannot_be_is_told_with_who_said_it(home: Home) -> None:
     assert refused(home, B2D_MEMORY="lots").message == "B2D_MEMORY: memory cannot be 'lots'"
     with pytest.raises(ConfigError, match=r"^--cpus: cpus cannot be -1$"):
-        config.load(home, {}, {"cpus": -1})
+        loader.load(home, {}, {"cpus": -1})
 
 
 @pytest.mark.parametrize("value", ["", "127.0.0.1", "127.0.59.200"])
@@ -131,7 +131,7 @@ def test_an_address_of_this_host_alone_can_be(home: Home, value: str) -> None:
 
 def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
     says(home, b"\xef\xbb\xbfmemory = 1000\r\n")
-    assert config.load(home, {}, {}).settings.memory == 1000
+    assert loader.load(home, {}, {}).settings.memory == 1000
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
     tmp_path_factory: pytest.TempPathFactory, key: str, number: int
 ) -> None:
     here = Home(tmp_path_factory.getbasetemp())
-    low, high = config.RANGES[key]
+    low, high = loader.RANGES[key]
     results = []
     for environ, flags, line in (({f"B2D_{key.upper()}": str(number)}, {}, ""), ({}, {key: number}, ""), ({}, {}, key)):
         says(here, f"{line} = {number}" if line else "")
         try:
-            results.append(getattr(config.load(here, environ, flags).settings, key))
+            results.append(getattr(loader.load(here, environ, flags).settings, key))
         except ConfigError:
             results.append(None)
     assert results == [number if low <= number <= high else None] * 3
@@ -193,15 +193,15 @@ def test_no_has_some_names_too(home: Home, value: object) -> None:
 def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert config.home({}).root == tmp_path / ".b2d"
-    assert config.home({"B2D_HOME": ""}).root == tmp_path / ".b2d"
-    assert config.home({"B2D_HOME": "~/else"}).root == tmp_path / "else"
-    assert config.home({"B2D_HOME": "here"}).root == tmp_path / "here"
+    assert loader.home({}).root == tmp_path / ".b2d"
+    assert loader.home({"B2D_HOME": ""}).root == tmp_path / ".b2d"
+    assert loader.home({"B2D_HOME": "~/else"}).root == tmp_path / "else"
+    assert loader.home({"B2D_HOME": "here"}).root == tmp_path / "here"
 
 
 def test_a_home_of_nobody_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
-        config.home({"B2D_HOME": "~no-such-user-here/b2d"})
+        loader.home({"B2D_HOME": "~no-such-user-here/b2d"})
     assert "B2D_HOME" in caught.value.hint
 
 
@@ -215,12 +215,12 @@ def test_a_home_of_nobody_is_told() -> None:
     ],
 )
 def test_folders_are_a_list(home: Home, line: str, shared: tuple[str, ...]) -> None:
-    assert config.load(says(home, line), {}, {}).settings.share == shared
+    assert loader.load(says(home, line), {}, {}).settings.share == shared
 
 
 def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
-    assert config.load(home, {"B2D_SHARE": "~,/data:ro"}, {}).settings.share == ("~", "/data:ro")
-    assert config.load(home, {"B2D_SHARE": "none"}, {}).settings.share == ()
+    assert loader.load(home, {"B2D_SHARE": "~,/data:ro"}, {}).settings.share == ("~", "/data:ro")
+    assert loader.load(home, {"B2D_SHARE": "none"}, {}).settings.share == ()
 
 
 @pytest.mark.parametrize("line", ["share = 7", "share = [7]", "share = true"])

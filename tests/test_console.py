@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d.console import PlainReporter, QuietReporter, RichReporter, choose
-from b2d.ports import Reporter
+from b2d.reporting.base import Reporter
 from b2d.reporting.safe_text import one_line
+from b2d.reporting.terminal import PlainReporter, QuietReporter, RichReporter, choose
 
 SCENE = """
 import os, sys
-from b2d.console import choose
+from b2d.reporting.terminal import choose
 reporter = choose(sys.stderr, False, os.environ)
 with reporter.step('kernel'):
     pass
@@ -186,6 +186,6 @@ def test_what_is_quoted_becomes_one_line_that_no_terminal_obeys() -> None:
 
 
 def test_plain_lines_load_nothing_heavy() -> None:
-    code = "import sys, b2d.console; print('rich' in sys.modules)"
+    code = "import sys, b2d.reporting.terminal; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

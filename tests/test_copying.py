@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import ssh
-from b2d.copying import Copying
 from b2d.errors import B2dError, OutOfTime, WrongState
-from b2d.layout import MachinePaths
-from b2d.model import Endpoint
-from b2d.ssh import SshGuest
-from b2d.unpacking import Unpacker, put, unfinished
-from b2d.wait import wait_until
+from b2d.guest.ssh import client
+from b2d.guest.ssh.client import SshGuest
+from b2d.guest.transfer.copier import Copying
+from b2d.guest.transfer.tar_extract import Unpacker, put, unfinished
+from b2d.host.polling import wait_until
+from b2d.models import Endpoint
+from b2d.paths import MachinePaths
 from tests.fakes import FakeReporter
 from tests.sshd import Sshd, guest_of, machine
 
@@ -368,7 +368,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copying, here
 
 
 def test_a_guest_that_says_nothing_is_given_up(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "FILE_S", 0.5)
+    monkeypatch.setattr(client, "FILE_S", 0.5)
     with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
         pipe.read(1)
     with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:

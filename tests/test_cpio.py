@@ -2,8 +2,8 @@
 
 import stat
 
-from b2d.image.cpio import pack
-from b2d.image.tree import Tree, file, folder, link
+from b2d.image.build.cpio import pack
+from b2d.image.build.fs_tree import Tree, file, folder, link
 from tests.cpios import entries
 
 MTIME = 1_700_000_000

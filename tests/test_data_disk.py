@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.data_disk import LABEL, LABEL_AT, SECTOR, Read, is_ours
+from b2d.formats.boot2docker_disk import LABEL, LABEL_AT, SECTOR, Read, is_ours
 from tests import disks
 
 

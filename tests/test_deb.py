@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import DownloadFailed
-from b2d.image.deb import unpack
-from b2d.image.tree import Kind, Tree
+from b2d.image.build.deb import unpack
+from b2d.image.build.fs_tree import Kind, Tree
 from tests.debs import MADE, Member, a_deb, other, regular
 
 NOISE = random.Random(1).randbytes(20_000)

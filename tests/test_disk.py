@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import disk
-from b2d.disk import Compacted, Disk, Files, Use
 from b2d.errors import B2dError, MachineAbsent, WrongState
-from b2d.model import CommandResult, MachineState
+from b2d.machine import disk_usage
+from b2d.machine.disk_usage import Compacted, Disk, Files, Use
+from b2d.models import CommandResult, MachineState
 from tests.boxes import Box
 from tests.test_change import NoGrowth
 
@@ -29,7 +29,7 @@ def of(box: Box) -> Disk:
 @pytest.mark.parametrize("state", THERE)
 def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: MachineState) -> None:
     box.in_state(state)
-    box.guest.answers[disk.MEASURE] = CommandResult(0, TOLD, b"")
+    box.guest.answers[disk_usage.MEASURE] = CommandResult(0, TOLD, b"")
     files = Files(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
     assert of(box).use() == Use(256 << 20, ROOM, files)
     assert box.reporter.said == []
@@ -38,7 +38,7 @@ def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: Machine
 @pytest.mark.parametrize("answer", [b"", b"df: no such file\n", b"one two\nthree\n", b"a b c d\n", TOLD[:80]])
 def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes) -> None:
     box.in_state(MachineState.RUNNING)
-    box.guest.answers[disk.MEASURE] = CommandResult(1, answer, b"")
+    box.guest.answers[disk_usage.MEASURE] = CommandResult(1, answer, b"")
     assert of(box).use() == Use(256 << 20, ROOM, None)
     box.guest.reachable = False
     assert of(box).use().files is None
@@ -57,7 +57,7 @@ def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) ->
     machine = box.in_state(MachineState.RUNNING)
     box.hypervisor.trims = trims
     assert of(box).compact() == Compacted(ROOM, ROOM, done=trims)
-    assert box.guest.commands == [disk.TRIM if trims else disk.zeros(disk.HERE)]
+    assert box.guest.commands == [disk_usage.TRIM if trims else disk_usage.zeros(disk_usage.HERE)]
     assert box.calls == []
     assert machine.state() == MachineState.RUNNING
 
@@ -78,7 +78,7 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run([*dash.split(), "-c", disk.zeros(str(tmp_path))], env=environment, check=False)
+    done = subprocess.run([*dash.split(), "-c", disk_usage.zeros(str(tmp_path))], env=environment, check=False)
     assert done.returncode == exit_code
     assert (tmp_path / "said").read_text() == f"if=/dev/zero bs=1M count={800_000 // 1024 * 9 // 10}\n"
     assert not (tmp_path / ".b2d-zeros").exists()
@@ -86,7 +86,7 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
 
 def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
-    box.guest.answers[disk.TRIM] = CommandResult(1, b"", b"fstrim: FITRIM: Operation not supported\n")
+    box.guest.answers[disk_usage.TRIM] = CommandResult(1, b"", b"fstrim: FITRIM: Operation not supported\n")
     with pytest.raises(B2dError, match="the guest could not do that: fstrim: FITRIM: Operation not supported"):
         of(box).compact()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import certs
-from b2d.docker_context import ContextTaken, DockerContext, forgotten, known
-from b2d.layout import MachinePaths
-from b2d.model import DockerEnv
+from b2d.docker.context import ContextTaken, DockerContext, forgotten, known
+from b2d.guest import tls_certificates
+from b2d.models import DockerEnv
+from b2d.paths import MachinePaths
 from tests.fakes import FakeReporter
 
 DOCKER = DockerEnv("tcp://127.0.59.103:2376")
@@ -40,7 +40,7 @@ def names(context: DockerContext) -> list[str]:
 
 
 def with_certificates(context: DockerContext) -> DockerEnv:
-    certs.ensure(context.paths, ["127.0.59.103"], datetime.now(UTC))
+    tls_certificates.ensure(context.paths, ["127.0.59.103"], datetime.now(UTC))
     return replace(DOCKER, cert_path=str(context.paths.certs))
 
 

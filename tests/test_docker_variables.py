@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import docker_variables
-from b2d.docker_variables import BEFORE, DOCKER, pointing, undoing
-from b2d.shells import is_plain
+from b2d.shell import variables
+from b2d.shell.detect import is_plain
+from b2d.shell.variables import BEFORE, DOCKER, pointing, undoing
 
 ONE = {"DOCKER_HOST": "tcp://127.0.59.103:2376", "DOCKER_CERT_PATH": "/one's", "DOCKER_TLS_VERIFY": "1"}
 TWO = {"DOCKER_HOST": "tcp://127.0.59.104:2375"}
@@ -24,7 +24,7 @@ def after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
 
 
 def lists(environ: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name in docker_variables.NO_PROXY}
+    return {name: value for name, value in environ.items() if name in variables.NO_PROXY}
 
 
 def test_a_shell_is_pointed_at_the_machine_and_at_no_other() -> None:
@@ -71,7 +71,7 @@ def test_twice_is_once_whatever_was_there(environ: dict[str, str]) -> None:
     assert {name: value for name, value in after(once, {}).items() if name in DOCKER} == before
 
 
-@pytest.mark.parametrize("proxy", docker_variables.PROXIES)
+@pytest.mark.parametrize("proxy", variables.PROXIES)
 @pytest.mark.parametrize(
     ("had", "has"),
     [

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d.doctor import Examination, Finding, Verdict, Ward, programs
-from b2d.doctor.treatment import fix
+from b2d.doctor import programs
+from b2d.doctor.examination import Examination, Finding, Verdict, Ward
+from b2d.doctor.fixes import fix
 from b2d.errors import B2dError, HypervisorUnusable
-from b2d.layout import Home
-from b2d.model import MachineState
-from b2d.packages import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
-from b2d.store import MachineStore
+from b2d.host.package_managers import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
+from b2d.machine_store.store import MachineStore
+from b2d.models import MachineState
+from b2d.paths import Home
 from tests.fakes import FakeImages, FakeReporter
 
 ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)  # that every package manager may have

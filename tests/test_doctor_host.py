@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2d.doctor import Verdict, hypervisors, network, room, variables
+from b2d.doctor import docker_environment, home_folder, hypervisors, network
+from b2d.doctor.examination import Verdict
 from b2d.doctor.hypervisors import Hardware
 from b2d.errors import B2dError, HypervisorUnusable
-from b2d.layout import Home
-from b2d.packages import Installer
+from b2d.host.package_managers import Installer
+from b2d.paths import Home
 from tests.test_doctor import FakeHost, a_program, an_examination, finding
 
 
@@ -123,30 +124,30 @@ HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": 
     ],
 )
 def test_it_is_told_where_the_variables_of_this_shell_lead(said: dict[str, str], verdict: Verdict, fix: str) -> None:
-    found = variables.docker_variables(said, HERE, ["boot2docker-vm"])
+    found = docker_environment.docker_variables(said, HERE, ["boot2docker-vm"])
     assert (found.verdict, found.fix) == (verdict, fix)
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
 def test_a_home_on_another_computer_is_doubtful(tmp_path: Path, kind: str) -> None:
-    found = room.file_system(Home(tmp_path), lambda _: kind)
+    found = home_folder.file_system(Home(tmp_path), lambda _: kind)
     assert (found.verdict, kind in found.message) == (Verdict.DOUBTFUL, True)
-    assert room.file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
+    assert home_folder.file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
 
 
 def test_the_file_system_of_this_home_is_known(tmp_path: Path) -> None:
-    assert room.kind_of(tmp_path) != ""
+    assert home_folder.kind_of(tmp_path) != ""
 
 
 def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    assert "0 MiB free" in room.temporary().message
+    assert "0 MiB free" in home_folder.temporary().message
 
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory")
 
     monkeypatch.setattr("tempfile.gettempdir", none)
-    assert "set TMPDIR" in room.temporary().fix
+    assert "set TMPDIR" in home_folder.temporary().fix
 
 
 @pytest.mark.parametrize(

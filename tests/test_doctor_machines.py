@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address, certs
-from b2d.app import make
-from b2d.doctor import Examination, Finding, Verdict, Ward, left
+from b2d.app.wiring import make
+from b2d.doctor import leftovers as left
+from b2d.doctor.examination import Examination, Finding, Verdict, Ward
 from b2d.doctor.finding import Finding as One
-from b2d.doctor.treatment import Broom
+from b2d.doctor.fixes import Broom
 from b2d.errors import B2dError, HypervisorUnusable
-from b2d.exposure import Exposure, Weight
+from b2d.guest import tls_certificates
+from b2d.guest.readiness import Ping
 from b2d.host_agent.report import SSH, Refusal
-from b2d.images import Images
-from b2d.layout import Home
-from b2d.model import COMING_UP, HARDWARE, Access, DockerEnv, Image, MachineSpec, MachineState
-from b2d.preparation import credentials
-from b2d.readiness import Ping
-from b2d.store import MachineStore, RunningFacts
+from b2d.image.image_store import Images
+from b2d.machine.boot_preparation import credentials
+from b2d.machine.exposure import Exposure, Weight
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import COMING_UP, HARDWARE, Access, DockerEnv, Image, MachineSpec, MachineState
+from b2d.network import port_allocation
+from b2d.paths import Home
 from tests.fakes import FakeImages, FakeReporter, a_spec
 from tests.test_doctor import an_examination
 
@@ -75,7 +77,7 @@ class Ill:
 
 
 def sound(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
-    port = address.lease(HERE, 20000 + os.getpid() % 20000)
+    port = port_allocation.lease(HERE, 20000 + os.getpid() % 20000)
     return a_spec(name, **{"image": "1" * 64, "address": HERE, "ssh_port": port, "docker_port": port + 1, **changes})
 
 
@@ -88,7 +90,7 @@ def ill(tmp_path: Path) -> Ill:
 def running(ill: Ill) -> Ill:
     ill.states["boot2docker-vm"] = MachineState.RUNNING
     ill.pings["boot2docker-vm"] = Ping("1.45", NOW)
-    certs.ensure(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
+    tls_certificates.ensure(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
     return ill
 
 
@@ -150,7 +152,7 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     MachineStore(running.home).write(sound(address="127.0.59.110"))
     assert "lacks 127.0.59.110" in running.found()["certificates"].message
     MachineStore(running.home).write(sound())
-    certs.ensure(paths, [HERE], datetime.fromtimestamp(NOW, UTC) - timedelta(days=4000))
+    tls_certificates.ensure(paths, [HERE], datetime.fromtimestamp(NOW, UTC) - timedelta(days=4000))
     found = running.found()["certificates"]
     assert (found.verdict, found.fix, "is valid from" in found.message) == (Verdict.DOUBTFUL, "b2d restart", True)
     (paths.authority / "server-key.pem").unlink()

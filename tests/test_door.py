@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d import certs
-from b2d.drivers.qemu_process import Launch, QemuProcess
-from b2d.identity import identify
-from b2d.layout import Home
-from b2d.model import DockerEnv, Endpoint, ProcessIdentity
-from b2d.store import MachineStore, RunningFacts
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.guest import tls_certificates
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv, Endpoint, ProcessIdentity
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.test_profile import UNASKED
 
@@ -203,7 +203,7 @@ def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home:
         return done.stdout, done.returncode, done.stderr
 
     # before the first: `env` has a process that lives, so each of these may start the agent, which serves it with them
-    certs.ensure(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
+    tls_certificates.ensure(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
     assert status() == ("absent\n", 3, "")
     home.machine("boot2docker-vm").disk_qcow2.touch()
     assert status() == ("stopped\n", 4, "")

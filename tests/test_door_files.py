@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import config, profile
 from b2d.__main__ import DEFAULT_NAME, no_file_names_one, old_profile
+from b2d.config import boot2docker_profile, loader
 from b2d.errors import ConfigError
-from b2d.layout import Home
+from b2d.paths import Home
 
 WORDS = st.sampled_from(
     ["vm", "VM", "v_m", '"vm"', "'Vm'", '"\\u0056m"', "memory", "Vbm", "[vm", "#vm", "vm.a", "\ufeffvm"]
@@ -26,7 +26,7 @@ def test_what_the_door_takes_for_no_name_is_none(
     (folder / ("profile" if old else "config.toml")).write_bytes(end.join(lines).encode())
     environ = {"BOOT2DOCKER_DIR": str(folder)}
     try:
-        name = config.load(Home(folder), environ, {}).settings.vm
+        name = loader.load(Home(folder), environ, {}).settings.vm
     except ConfigError:
         return
     if no_file_names_one(str(folder), environ):
@@ -46,4 +46,4 @@ def test_what_the_door_takes_for_no_name_is_none(
 )
 def test_it_looks_for_the_profile_where_profile_py_does(environ: dict[str, str]) -> None:
     found = old_profile(environ)
-    assert (Path(found) if found else None) == profile.path(environ)
+    assert (Path(found) if found else None) == boot2docker_profile.path(environ)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from b2d import web
-from b2d.download import alone, fetch
 from b2d.errors import Busy, DownloadFailed
-from b2d.web_watch import Patience
+from b2d.image.download import alone, fetch
+from b2d.network import http_client
+from b2d.network.http_watch import Patience
 from tests.fakes import FakeProgress, FakeReporter
 from tests.kernels import an_iso
 
@@ -158,7 +158,7 @@ def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> No
     server.answers = [redirect("/boot2docker.iso")]
     with pytest.raises(DownloadFailed, match="without end"):
         fetch(server.url, tmp_path, FakeReporter())
-    assert len(server.asked) == web.REDIRECT_LIMIT
+    assert len(server.asked) == http_client.REDIRECT_LIMIT
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://[::1"])
@@ -169,8 +169,8 @@ def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
     with pytest.raises(DownloadFailed, match="from https to http://host/x"):
-        web.onward("https://host/x", "http://host/x")
-    assert web.onward("http://host/x", "https://host/x") == "https://host/x"
+        http_client.onward("https://host/x", "http://host/x")
+    assert http_client.onward("http://host/x", "https://host/x") == "https://host/x"
 
 
 @pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
@@ -200,7 +200,7 @@ def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code:
 
 def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(b"", 503)]
-    assert isinstance(refused(server, tmp_path), web.Interrupted)
+    assert isinstance(refused(server, tmp_path), http_client.Interrupted)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "application/octet-stream", "ETag": '"x"'}])

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address
-from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import Image, MachineState, Snapshot
-from b2d.ports import (
+from b2d.drivers.base import (
     CompactsDisk,
     Compromises,
     Console,
@@ -21,7 +18,10 @@ from b2d.ports import (
     Screen,
     TakesSnapshots,
 )
-from b2d.wait import wait_until
+from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
+from b2d.host.polling import wait_until
+from b2d.models import Image, MachineState, Snapshot
+from b2d.network import port_allocation
 from tests import tiny
 from tests.driver_cases import Case, FakeCase, QemuCase
 from tests.vbox.case import VIRTUALBOX, VirtualBoxCase
@@ -137,7 +137,7 @@ def test_a_running_machine_can_be_deleted(machine: Case) -> None:
     machine.driver().start()
     machine.driver().delete()
     assert machine.driver().state() == MachineState.ABSENT
-    assert address.free(machine.spec.address, machine.spec.docker_port)
+    assert port_allocation.free(machine.spec.address, machine.spec.docker_port)
 
 
 def test_a_deleted_machine_can_be_created_anew(machine: Case) -> None:

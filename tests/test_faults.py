@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from b2d import rewrite
-from b2d.change import change
+from b2d.config import editor
 from b2d.errors import B2dError, WrongState
-from b2d.files import write_whole
-from b2d.images import Images
-from b2d.layout import Home
-from b2d.model import COMING_UP, MachineState
-from b2d.readiness import Ping
-from b2d.snapshots import Snapshots
+from b2d.guest.readiness import Ping
+from b2d.host.files import write_whole
+from b2d.image.image_store import Images
+from b2d.machine.reconfigure import change
+from b2d.machine.snapshots import Snapshots
+from b2d.models import COMING_UP, MachineState
+from b2d.paths import Home
 from tests import faults
 from tests.boxes import Box
 from tests.fakes import ALIVE
@@ -37,7 +37,7 @@ def quiet(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
         machine = box.hypervisor.machines.get("box")
         return Ping("1.45", None) if machine is not None and machine.state in ALIVE else None
 
-    monkeypatch.setattr("b2d.boot.ping", ping)
+    monkeypatch.setattr("b2d.machine.boot_monitor.ping", ping)
     return box
 
 
@@ -237,9 +237,9 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
 
 
 CONFIG: dict[str, Callable[[Home], object]] = {
-    "set": lambda home: rewrite.put(home, {}, {"memory": "4096"}),
-    "unset": lambda home: rewrite.take_out(home, {}, ("cpus",)),
-    "edit": lambda home: rewrite.edit(home, {}, partial(write_whole, home.config_draft, b"memory = 4096\n")),
+    "set": lambda home: editor.put(home, {}, {"memory": "4096"}),
+    "unset": lambda home: editor.take_out(home, {}, ("cpus",)),
+    "edit": lambda home: editor.edit(home, {}, partial(write_whole, home.config_draft, b"memory = 4096\n")),
 }
 
 

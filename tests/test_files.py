@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.files import private_folder, refusals_told, text_of, write_whole
+from b2d.host.files import private_folder, refusals_told, text_of, write_whole
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])

@@ -4,28 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from b2d import folders
 from b2d.errors import ConfigError
-from b2d.folders import Folder
+from b2d.guest import folder_paths
+from b2d.guest.folder_paths import Folder
 
 
 def test_a_folder_is_at_its_own_path() -> None:
-    assert folders.parse("/data/of mine") == Folder("/data/of mine", "/data/of mine", read_only=False)
+    assert folder_paths.parse("/data/of mine") == Folder("/data/of mine", "/data/of mine", read_only=False)
 
 
 def test_what_ends_so_is_read_only() -> None:
-    assert folders.parse("/data:ro") == Folder("/data", "/data", read_only=True)
+    assert folder_paths.parse("/data:ro") == Folder("/data", "/data", read_only=True)
 
 
 def test_the_home_folder_has_its_short_name() -> None:
-    assert folders.parse("~").host == str(Path.home())
-    assert folders.parse("~/a/../b:ro").host == str(Path.home() / "b")
+    assert folder_paths.parse("~").host == str(Path.home())
+    assert folder_paths.parse("~/a/../b:ro").host == str(Path.home() / "b")
 
 
 @pytest.mark.parametrize("path", ["data", "", ":ro", "./here", "/a\nb", "~nobody-of-that-name/x"])
 def test_what_is_no_whole_path_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="whole path"):
-        folders.parse(path)
+        folder_paths.parse(path)
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_what_is_no_whole_path_is_refused(path: str) -> None:
 )
 def test_what_the_guest_lives_in_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="of its own"):
-        folders.parse(path)
+        folder_paths.parse(path)
 
 
 @pytest.mark.parametrize("path", ["/root", "/home/me", "/var/www", "/tmp/work", "/usr2", "/Users/me", "/mnt/c"])
 def test_everything_else_may_be(path: str) -> None:
-    assert folders.parse(path).guest == path
+    assert folder_paths.parse(path).guest == path
 
 
 @pytest.mark.parametrize(
     ("path", "guest"), [("C:\\Users\\me", "/c/Users/me"), ("d:\\", "/d"), ("E:/work/here", "/e/work/here")]
 )
 def test_a_folder_of_windows_is_below_the_letter_of_its_drive(path: str, guest: str) -> None:
-    assert folders.in_guest(path) == guest
+    assert folder_paths.in_guest(path) == guest

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from b2d import identity
-from b2d.identity import identify, is_alive
-from b2d.model import ProcessIdentity
-from b2d.wait import wait_until
+from b2d.host import process_identity
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import ProcessIdentity
 from tests.fakes import BEYOND_ANY_PID
 
 ODD_NAME = "a) Z (b 1 2"
@@ -61,7 +61,7 @@ def test_the_same_pid_and_start_after_another_boot_is_another_process(sleeper: "
     assert not is_alive(replace(now, boot_id="11111111-2222-3333-4444-555555555555"))
 
 
-@pytest.mark.parametrize("look", [identify, identity._from_psutil], ids=["proc", "psutil"])
+@pytest.mark.parametrize("look", [identify, process_identity._from_psutil], ids=["proc", "psutil"])
 def test_a_process_that_has_ended_is_nobody_before_and_after_its_parent_asks(
     sleeper: "subprocess.Popen[bytes]", look: Callable[[int], ProcessIdentity | None]
 ) -> None:
@@ -98,7 +98,7 @@ def test_where_there_is_no_proc_the_identity_does_not_move_with_the_clock(
     sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """macOS moves the time of its boot when its clock is set, Windows reckons it anew at each question."""
-    monkeypatch.setattr(identity, "BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(process_identity, "BOOT_ID", tmp_path / "none")
     first = identify(sleeper.pid)
     assert first is not None
     monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)

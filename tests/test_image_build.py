@@ -16,8 +16,8 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from pycdlib import PyCdlib
 
-from b2d.image import recipe
-from b2d.image.build import manifest_path
+from b2d.image.build import recipe
+from b2d.image.build.builder import manifest_path
 from tests.conftest import ROOT
 from tests.cpios import entries
 
@@ -32,7 +32,7 @@ from pathlib import Path
 # all that is loaded on the way: Python's own folders may be closed to others
 import debian.arfile, debian.deb822, debian.debian_support, elftools.elf.elffile, elftools.elf.sections
 import encodings.idna, filelock, pycdlib.pycdlib, pysequoia, requests, zstandard
-from b2d.image.build import BuildRequest, build
+from b2d.image.build.builder import BuildRequest, build
 from tests.fakes import FakeReporter
 
 if os.geteuid() == 0:

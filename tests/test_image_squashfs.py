@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from b2d.image import squashfs
-from b2d.image.tree import Tree, file, link
-from b2d.image.tree import folder as a_folder
+from b2d.image.build import squashfs
+from b2d.image.build.fs_tree import Tree, file, link
+from b2d.image.build.fs_tree import folder as a_folder
 from tests.conftest import ROOT
 
 MTIME = 1_700_000_000

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from b2d import image_files
 from b2d.errors import B2dError, DownloadFailed
-from b2d.images import Images
-from b2d.layout import Home
-from b2d.model import Image
+from b2d.image import boot_files
+from b2d.image.image_store import Images
+from b2d.models import Image
+from b2d.paths import Home
 from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 
 
@@ -213,9 +213,9 @@ def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothin
 def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(images: Images, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     parts = [path for path in (image.iso, image.kernel, image.initrd) if path is not None]
-    before = [image_files.stamp(path) for path in parts]
+    before = [boot_files.stamp(path) for path in parts]
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
-    assert [image_files.stamp(path) for path in parts] == before
+    assert [boot_files.stamp(path) for path in parts] == before
 
 
 def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_saved(
@@ -227,7 +227,7 @@ def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_
     image.kernel.write_bytes(b"as that version unpacked it")
     paths = home.image(image.sha256)
     old = json.loads(paths.facts.read_text())
-    old["kernel"] = {"sha256": image_files.hash_of(image.kernel), "size": image.kernel.stat().st_size}
+    old["kernel"] = {"sha256": boot_files.hash_of(image.kernel), "size": image.kernel.stat().st_size}
     del old["suites"]
     paths.facts.write_text(json.dumps(old))
     again = images.adopt(a_file(tmp_path, a_b2d_iso()), "elsewhere")
@@ -306,11 +306,11 @@ def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, 
     images = Images(Home(tmp_path / "home"))
     kept = images.adopt(image.iso, "debian")
     assert kept.stored is not None and image.stored is not None
-    whole = image_files.hash_of(kept.stored)
-    assert whole == image_files.hash_of(image.stored)
+    whole = boot_files.hash_of(kept.stored)
+    assert whole == boot_files.hash_of(image.stored)
     spoil(kept.stored)
     images.verify(kept)
-    assert image_files.hash_of(kept.stored) == whole
+    assert boot_files.hash_of(kept.stored) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: Images, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_what_is_kept_is_plain_json_that_names_its_format(images: Images, home: 
 
 def test_finding_an_image_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; from b2d.images import Images; from b2d.layout import Home;"
+        "import sys; from pathlib import Path; from b2d.image.image_store import Images; from b2d.paths import Home;"
         "Images(Home(Path('/nowhere'))).find('debian');"
         "print(sorted({'pycdlib', 'zstandard', 'filelock', 'ssl', 'logging'} & set(sys.modules)))"
     )

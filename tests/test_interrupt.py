@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from b2d.interrupt import held_back
+from b2d.host.signals import held_back
 
 
 def strike() -> None:
@@ -87,7 +87,7 @@ def test_in_another_thread_the_block_is_just_done() -> None:
 
 SCRIPT = """
 import time
-from b2d.interrupt import held_back
+from b2d.host.signals import held_back
 try:
     with held_back():
         print("in", flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.iso9660 import DESCRIPTOR, SECTOR, has_few_records, is_web_page, read_volume
+from b2d.formats.iso9660 import DESCRIPTOR, SECTOR, has_few_records, is_web_page, read_volume
 from tests.kernels import an_iso
 
 

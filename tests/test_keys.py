@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d import keys
 from b2d.errors import B2dError
-from b2d.layout import MachinePaths
+from b2d.guest.ssh import keys
+from b2d.paths import MachinePaths
 
 
 @pytest.fixture

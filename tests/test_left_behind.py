@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d import sockets
-from b2d.drivers.qemu_process import Launch, QemuProcess
-from b2d.identity import identify
-from b2d.layout import MachinePaths
-from b2d.model import DockerEnv, Endpoint, ProcessIdentity
-from b2d.store import MachineStore, RunningFacts
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.host import unix_sockets
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv, Endpoint, ProcessIdentity
+from b2d.paths import MachinePaths
 from tests.prompt import Prompt
 from tests.test_cli_host import a_stopped_machine
 
@@ -31,7 +31,7 @@ def left(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
     paths = prompt.home.machine(NAME)
     paths.qemu_pid.write_text(f"{process.pid}\n")
     QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "0" * 64, process))
-    sockets.listen(paths.qmp_socket).close()
+    unix_sockets.listen(paths.qmp_socket).close()
     facts = RunningFacts("127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376"), process)
     MachineStore(prompt.home).write_env(NAME, facts)
     paths.lock.touch()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.virtualbox import VirtualBoxDriver
+from b2d.drivers.base import Driver, LendsFolders
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 from b2d.errors import B2dError, WrongState
-from b2d.layout import MachinePaths
-from b2d.lending import lend_again, taken_back
-from b2d.ports import Driver, LendsFolders
+from b2d.machine.folder_sharing import lend_again, taken_back
+from b2d.paths import MachinePaths
 from tests.fakes import FakeDriver, FakeReporter, a_spec
 from tests.test_qemu_arguments import DIRECT
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d import logs
-from b2d.cli import trouble
-from b2d.cli.bug import LOG_LIMIT, unforeseen
+from b2d.cli import diagnostics
+from b2d.cli.unexpected_errors import LOG_LIMIT, unforeseen
+from b2d.diagnostics import logs
 from b2d.errors import WrongState
-from b2d.files import write_whole
-from b2d.model import MachineState
-from b2d.store import MachineStore
+from b2d.host.files import write_whole
+from b2d.machine_store.store import MachineStore
+from b2d.models import MachineState
 from tests.fakes import FakeGuest, a_spec
 from tests.prompt import B2D, Prompt
 
@@ -170,15 +170,15 @@ class Asked:
 
 def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(trouble, "say", said.append)
-    monkeypatch.setattr(trouble, "END_S", 0.1)
+    monkeypatch.setattr(diagnostics, "say", said.append)
+    monkeypatch.setattr(diagnostics, "END_S", 0.1)
     guest = FakeGuest()
-    trouble._follow_docker(Asked(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
+    diagnostics._follow_docker(Asked(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
     assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
     assert said == ["boot2docker-vm has ended, and its log with it"]
     guest.reachable = False
     with pytest.raises(WrongState, match="cannot be reached"):
-        trouble._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
+        diagnostics._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
 
 
 def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A console loses lines: the login prompt drops what the serial port had not sent yet."""
 
-from b2d.boot import await_docker
-from b2d.readiness import Ping
+from b2d.guest.readiness import Ping
+from b2d.machine.boot_monitor import await_docker
 from tests.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 
 

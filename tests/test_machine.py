@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.machine import Machine
-from b2d.model import MachineState
+from b2d.machine.lifecycle import Machine
+from b2d.models import MachineState
 from tests.boxes import Box
 from tests.fakes import a_spec
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import Busy
-from b2d.machine import Machine
-from b2d.model import MachineState
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.machine.lifecycle import Machine
+from b2d.models import MachineState
 from tests.boxes import Box, Strikes
 
 ROOT = Path(__file__).parent.parent
@@ -124,8 +124,8 @@ def test_reading_waits_for_nobody(box: Box) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from b2d.layout import Home
-from b2d.store import MachineStore
+from b2d.paths import Home
+from b2d.machine_store.store import MachineStore
 with MachineStore(Home(Path(sys.argv[1]))).lock("box", "up"):
     print("held", flush=True)
     time.sleep(60)

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from b2d.change import change
 from b2d.errors import B2dError, MachineAbsent, WrongState
-from b2d.layout import Home
-from b2d.machine import Machine
-from b2d.model import COMING_UP, ON, MachineState
-from b2d.readiness import Ping
+from b2d.guest.readiness import Ping
+from b2d.machine.lifecycle import Machine
+from b2d.machine.reconfigure import change
+from b2d.models import COMING_UP, ON, MachineState
+from b2d.paths import Home
 from tests import faults
 from tests.boxes import Box, Strikes
 from tests.fakes import ALIVE
@@ -42,7 +42,7 @@ class Life(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="b2d-states-"))
         self.box = Box(Home(self.folder / "home"), listens=False, stop_wait_s=0.02)
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr("b2d.boot.ping", self.ping)
+        self.patches.setattr("b2d.machine.boot_monitor.ping", self.ping)
         self.memory_mib = 512
         self.ended_outside = False  # since the last verb
         self.disk: object = None  # the one that a person has put their data on

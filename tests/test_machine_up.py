@@ -7,8 +7,8 @@ import time
 import pytest
 
 from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, OutOfTime
-from b2d.machine import Machine
-from b2d.model import DockerEnv, MachineState
+from b2d.machine.lifecycle import Machine
+from b2d.models import DockerEnv, MachineState
 from tests.boxes import ADDRESS, DOCKER, SSH, Box, host_of
 from tests.fakes import a_spec
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import ConfigError, DownloadFailed
-from b2d.image.build import BuildRequest, build
-from b2d.image.mirror import choose, of_apt
+from b2d.image.build.builder import BuildRequest, build
+from b2d.image.build.mirror import choose, of_apt
 from tests.fakes import FakeReporter
 from tests.mirrors import LocalDebian, served
 from tests.small_image import RECIPE, a_recipe, publish
@@ -116,7 +116,7 @@ def test_mirrors_are_tried_in_order_until_one_has_what_debian_signed(
         publish(evil)
         urls = [empty.url, evil.url, debian.url]
         folder = a_recipe(tmp_path / "iso", debian, RECIPE.replace("mirrors = []", f"mirrors = {urls}"))
-        monkeypatch.setattr("b2d.image.mirror.of_apt", lambda _apt: [])
+        monkeypatch.setattr("b2d.image.build.mirror.of_apt", lambda _apt: [])
         reporter = FakeReporter()
         request = BuildRequest("amd64", "", tmp_path / "cache", tmp_path / "b2d.iso", folder)
         build(request, reporter)

@@ -5,8 +5,8 @@ import lzma
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image.modules import Modules, install, module_name, unsigned
-from b2d.image.tree import Tree, file
+from b2d.image.build.fs_tree import Tree, file
+from b2d.image.build.kernel_modules import Modules, install, module_name, unsigned
 from tests.kernels import a_module
 
 HERE = "usr/lib/modules/6.12"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d import certs, config, network, seed
-from b2d.layout import Home, MachinePaths
-from b2d.model import MachineState
-from b2d.settings import Settings
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.guest import network_config, seed, tls_certificates
+from b2d.models import MachineState
+from b2d.paths import Home, MachinePaths
 from tests.boxes import Box
 from tests.fakes import a_spec
 from tests.prompt import Prompt
@@ -31,19 +32,19 @@ def authority(tmp_path: Path) -> Path:
     """A company's own, in a file with the key that belongs to it."""
     paths = MachinePaths(tmp_path / "company")
     paths.folder.mkdir()
-    certs.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure(paths, [], datetime.now(UTC))
     file = tmp_path / "company.pem"
     file.write_bytes((paths.certs / "ca.pem").read_bytes() + (paths.authority / "ca-key.pem").read_bytes())
     return file
 
 
 def test_where_nothing_is_set_nothing_is_told() -> None:
-    assert network.files(network.of(Settings(), SPEC)) == {}
-    assert network.files(network.of(replace(PROXIED, proxies=False), SPEC)) == {}
+    assert network_config.files(network_config.of(Settings(), SPEC)) == {}
+    assert network_config.files(network_config.of(replace(PROXIED, proxies=False), SPEC)) == {}
 
 
 def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
-    told = network.files(network.of(PROXIED, SPEC))
+    told = network_config.files(network_config.of(PROXIED, SPEC))
     script = told["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
     said = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
     assert said[:2] == ["http://me:it%27s@10.0.2.2:3128", "none"]
@@ -57,17 +58,17 @@ def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
         "10.0.2.2",
         "127.0.59.7",
     ]
-    assert json.loads(told[network.TOLD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
+    assert json.loads(told[network_config.TOLD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
 
 
 def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
-    assert seed.LOOPBACK in network.files(network.of(PROXIED, SPEC))
-    assert seed.LOOPBACK not in network.files(network.of(replace(PROXIED, http_proxy="proxy:3128"), SPEC))
+    assert seed.LOOPBACK in network_config.files(network_config.of(PROXIED, SPEC))
+    assert seed.LOOPBACK not in network_config.files(network_config.of(replace(PROXIED, http_proxy="proxy:3128"), SPEC))
 
 
 def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
     settings = Settings(registry_mirrors=("https://one", "http://localhost:5000"), insecure_registries=("two:5000",))
-    assert network.files(network.of(settings, SPEC))["registries"].decode().splitlines() == [
+    assert network_config.files(network_config.of(settings, SPEC))["registries"].decode().splitlines() == [
         "registry-mirrors --registry-mirror=https://one",
         "registry-mirrors --registry-mirror=http://10.0.2.2:5000",
         "insecure-registries --insecure-registry=two:5000",
@@ -75,9 +76,9 @@ def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
 
 
 def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
-    told = network.files(network.of(Settings(ca=(str(authority),)), SPEC))
+    told = network_config.files(network_config.of(Settings(ca=(str(authority),)), SPEC))
     assert told["authorities"].decode() + certs_key(authority) == authority.read_text()
-    assert json.loads(told[network.TOLD])["ca"] == [str(authority)]
+    assert json.loads(told[network_config.TOLD])["ca"] == [str(authority)]
 
 
 def certs_key(authority: Path) -> str:
@@ -118,12 +119,12 @@ def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
 def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -> None:
     home = Home(tmp_path)
     environ = {"HTTPS_PROXY": "http://host:1", "NO_PROXY": "corp"}
-    found = config.load(home, environ, {})
+    found = loader.load(home, environ, {})
     assert (found.settings.https_proxy, found.origins["https_proxy"]) == ("http://host:1", "HTTPS_PROXY")
     assert found.settings.no_proxy == "corp"
     home.config.write_text('https_proxy = "http://file:1"\n')
-    assert config.load(home, environ, {}).settings.https_proxy == "http://file:1"
-    assert config.load(home, environ | {"B2D_HTTPS_PROXY": "http://b2d:1"}, {}).settings.https_proxy == "http://b2d:1"
+    assert loader.load(home, environ, {}).settings.https_proxy == "http://file:1"
+    assert loader.load(home, environ | {"B2D_HTTPS_PROXY": "http://b2d:1"}, {}).settings.https_proxy == "http://b2d:1"
 
 
 def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) -> None:
@@ -137,18 +138,18 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
 
 
 def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
-    found = config.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
-    assert list(network.remarks(found.settings, found.origins, SPEC)) == [
+    found = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
+    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == [
         "http_proxy: the guest has no use for this proxy: ftp://me:***@x",
         "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it has 127.0.0.1",
     ]
-    found = config.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
-    assert list(network.remarks(found.settings, found.origins, replace(SPEC, restrict=True))) == [
+    found = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
+    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, restrict=True))) == [
         f"{SPEC.name} is restricted, and reaches nothing: dns cannot help there"
     ]
-    found = config.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
-    assert list(network.remarks(found.settings, found.origins, SPEC)) == []
-    assert list(network.remarks(found.settings, found.origins, replace(SPEC, driver="virtualbox"))) == [
+    found = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
+    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == []
+    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, driver="virtualbox"))) == [
         "dns: a guest of VirtualBox's reaches no name server on 127.0.0.1; without dns it asks this host's own"
     ]
 

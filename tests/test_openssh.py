@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import MachinePaths
-from b2d.openssh import block
+from b2d.guest.ssh.openssh_config import block
+from b2d.paths import MachinePaths
 
 
 def read_by_ssh(folder: Path, config: str) -> dict[str, str]:

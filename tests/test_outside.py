@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import outside
+from b2d.network import endpoints
 
 
 @pytest.mark.parametrize(
@@ -29,40 +29,40 @@ from b2d import outside
     ],
 )
 def test_a_proxy_is_told_so_that_the_guest_can_read_and_reach_it(written: str, told: str) -> None:
-    assert outside.proxy(written) == told
+    assert endpoints.proxy(written) == told
 
 
 @pytest.mark.parametrize(
     "text", ["http://", "ftp://proxy:1", "not a proxy", "http://proxy:70000", "http://proxy/path", "http://a:\n@b", "@"]
 )
 def test_what_is_no_proxy_is_none(text: str) -> None:
-    assert outside.proxy(text) == ""
+    assert endpoints.proxy(text) == ""
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="%"), min_size=1))
 def test_every_password_comes_through_whole(password: str) -> None:
-    told = urlsplit(outside.proxy(f"http://me:{password}@proxy:3128"))
+    told = urlsplit(endpoints.proxy(f"http://me:{password}@proxy:3128"))
     assert (told.username, unquote(told.password or ""), told.hostname, told.port) == ("me", password, "proxy", 3128)
 
 
 @given(st.text(min_size=1).filter(lambda text: text not in "http://me:***@proxy:3128"))
 def test_for_eyes_no_password_is_left(password: str) -> None:
-    assert outside.hidden(f"http://me:{password}@proxy:3128").endswith(":***@proxy:3128")
-    assert password not in outside.hidden(f"http://me:x{password}x@proxy:3128")
+    assert endpoints.hidden(f"http://me:{password}@proxy:3128").endswith(":***@proxy:3128")
+    assert password not in endpoints.hidden(f"http://me:x{password}x@proxy:3128")
     for plain in ("http://proxy:3128", "http://me@proxy:3128"):
-        assert outside.hidden(plain) == plain
+        assert endpoints.hidden(plain) == plain
 
 
 @pytest.mark.parametrize("text", ["me:geheim://@proxy", "http://me:geheim://x@proxy", "['https://me:geheim@one']"])
 def test_odd_addresses_hide_it_too(text: str) -> None:
-    assert "geheim" not in outside.hidden(text)
+    assert "geheim" not in endpoints.hidden(text)
 
 
 def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() -> None:
-    assert outside.mirror("http://localhost:5000/") == "http://10.0.2.2:5000/"
-    assert outside.mirror("https://mirror.corp/docker") == "https://mirror.corp/docker"
-    assert outside.name_server("127.0.0.1") == outside.name_server("::1") == "10.0.2.2"
-    assert outside.name_server("fd00::53") == "fd00::53"
+    assert endpoints.mirror("http://localhost:5000/") == "http://10.0.2.2:5000/"
+    assert endpoints.mirror("https://mirror.corp/docker") == "https://mirror.corp/docker"
+    assert endpoints.name_server("127.0.0.1") == endpoints.name_server("::1") == "10.0.2.2"
+    assert endpoints.name_server("fd00::53") == "fd00::53"
 
 
 @pytest.mark.parametrize(
@@ -80,20 +80,20 @@ def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() 
     ],
 )
 def test_what_cannot_be_is_told_with_what_can(key: str, good: object, bad: object) -> None:
-    assert outside.refusal(key, good) == ""
-    assert outside.refusal(key, bad) == outside.HINTS[key]
+    assert endpoints.refusal(key, good) == ""
+    assert endpoints.refusal(key, bad) == endpoints.HINTS[key]
 
 
 def test_of_this_host_s_variables_small_letters_go_first_and_all_proxy_last() -> None:
     environ = {"HTTP_PROXY": "http://b", "http_proxy": "http://a", "ALL_PROXY": "http://c", "NO_PROXY": "", "x": "y"}
-    assert outside.of_host(environ) == {
+    assert endpoints.of_host(environ) == {
         "http_proxy": ("http_proxy", "http://a"),
         "https_proxy": ("ALL_PROXY", "http://c"),
     }
 
 
 def test_of_this_host_s_own_addresses_the_guest_reaches_one() -> None:
-    assert outside.out_of_reach("http://me:pw@127.0.0.53:3128")
-    assert outside.out_of_reach("127.0.0.53")
-    assert not outside.out_of_reach(outside.proxy("127.0.0.1:3128"))
-    assert not outside.out_of_reach("8.8.8.8")
+    assert endpoints.out_of_reach("http://me:pw@127.0.0.53:3128")
+    assert endpoints.out_of_reach("127.0.0.53")
+    assert not endpoints.out_of_reach(endpoints.proxy("127.0.0.1:3128"))
+    assert not endpoints.out_of_reach("8.8.8.8")

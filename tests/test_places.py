@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from b2d import places
 from b2d.errors import ConfigError
-from b2d.places import Place, parse
+from b2d.guest.transfer import copy_endpoints
+from b2d.guest.transfer.copy_endpoints import Place, parse
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_drive_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_copy_is_called_as_the_last_part(path: str, name: str, parts: tuple[str, str]) -> None:
-    assert (places.last_name(path), places.split(path)) == (name, parts)
+    assert (copy_endpoints.last_name(path), copy_endpoints.split(path)) == (name, parts)

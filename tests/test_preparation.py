@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError, Busy
-from b2d.files import private_folder
-from b2d.layout import Home, MachinePaths
-from b2d.model import Access
-from b2d.preparation import credentials, first_keys, first_written, free_ports, hostname, taken_up, waiting_image
-from b2d.store import MachineStore
+from b2d.host.files import private_folder
+from b2d.machine.boot_preparation import (
+    credentials,
+    first_keys,
+    first_written,
+    free_ports,
+    hostname,
+    taken_up,
+    waiting_image,
+)
+from b2d.machine_store.store import MachineStore
+from b2d.models import Access
+from b2d.paths import Home, MachinePaths
 from tests.boxes import ADDRESS, DOCKER, SSH
 from tests.fakes import FakeImages, FakeReporter, a_spec
 
@@ -49,7 +57,7 @@ def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> Non
 def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("b2d.store.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("b2d.machine_store.store.LOCK_WAIT_S", 0.1)
     store = MachineStore(Home(tmp_path))
     with store.choosing(), pytest.raises(Busy, match="another b2d is making a machine"):
         first_written(a_spec("second", address=""), store)

@@ -7,44 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc
 from b2d.errors import B2dError, OutOfTime
-from b2d.model import CommandResult
+from b2d.host import processes
+from b2d.models import CommandResult
 
 SHORT_S = 20
 
 
 def test_a_program_ends_as_it_does() -> None:
     script = "cat; echo out; echo err >&2; exit 7"
-    done = proc.run(["sh", "-c", script], timeout_s=SHORT_S, stdin=b"in\0\xff ")
+    done = processes.run(["sh", "-c", script], timeout_s=SHORT_S, stdin=b"in\0\xff ")
     assert done == CommandResult(7, b"in\0\xff out\n", b"err\n")
 
 
 def test_a_program_reads_from_a_file_that_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with (tmp_path / "file").open("rb") as file:
-        assert proc.run(["cat"], timeout_s=SHORT_S, stdin=file).stdout == b"content"
+        assert processes.run(["cat"], timeout_s=SHORT_S, stdin=file).stdout == b"content"
 
 
 def test_without_input_there_is_none_and_not_this_terminal() -> None:
-    assert proc.run(["cat"], timeout_s=SHORT_S).stdout == b""
+    assert processes.run(["cat"], timeout_s=SHORT_S).stdout == b""
 
 
 def test_a_program_may_be_given_another_environment() -> None:
-    done = proc.run(["/bin/sh", "-c", "echo $A$HOME"], timeout_s=SHORT_S, environment={"A": "b"})
+    done = processes.run(["/bin/sh", "-c", "echo $A$HOME"], timeout_s=SHORT_S, environment={"A": "b"})
     assert done.stdout == b"b\n"
 
 
 def test_a_program_aside_is_not_reached_by_this_terminal(tmp_path: Path) -> None:
     script = "ps -o sid= -p $$ || echo $$"
-    own = proc.run(["sh", "-c", script], timeout_s=SHORT_S, aside_in=tmp_path).stdout
+    own = processes.run(["sh", "-c", script], timeout_s=SHORT_S, aside_in=tmp_path).stdout
     assert int(own) != os.getsid(0)
-    assert int(proc.run(["sh", "-c", "ps -o sid= -p $$"], timeout_s=SHORT_S).stdout) == os.getsid(0)
+    assert int(processes.run(["sh", "-c", "ps -o sid= -p $$"], timeout_s=SHORT_S).stdout) == os.getsid(0)
 
 
 def test_a_program_that_is_not_there_is_told_with_what_to_do() -> None:
-    with pytest.raises(proc.ProgramMissing) as caught:
-        proc.run(["no-such-program"], timeout_s=SHORT_S)
+    with pytest.raises(processes.ProgramMissing) as caught:
+        processes.run(["no-such-program"], timeout_s=SHORT_S)
     assert caught.value.message == "no-such-program is not installed"
     assert caught.value.hint == "b2d doctor --fix"
     assert caught.value.exit_code == 6
@@ -55,14 +55,14 @@ def test_a_program_that_cannot_be_run_here_is_told(tmp_path: Path, mode: int, co
     program = tmp_path / "program"
     program.write_bytes(content)
     program.chmod(mode)
-    with pytest.raises(proc.ProgramMissing, match="program cannot be run here: "):
-        proc.run([str(program)], timeout_s=SHORT_S)
+    with pytest.raises(processes.ProgramMissing, match="program cannot be run here: "):
+        processes.run([str(program)], timeout_s=SHORT_S)
 
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(OutOfTime, match="sh did not end within"):
-        proc.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; trap '' TERM; while :; do :; done"], timeout_s=0.5)
+        processes.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; trap '' TERM; while :; do :; done"], timeout_s=0.5)
     assert time.monotonic() - begin < 10
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -71,22 +71,22 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
 def test_a_program_whose_child_keeps_its_output_open_does_not_hold_us(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(OutOfTime):
-        proc.run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/pid; wait"], timeout_s=0.5)
+        processes.run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/pid; wait"], timeout_s=0.5)
     assert time.monotonic() - begin < 10
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_what_must_succeed_gives_what_it_wrote() -> None:
-    assert proc.check(["cat"], timeout_s=SHORT_S, stdin=b"content") == b"content"
+    assert processes.check(["cat"], timeout_s=SHORT_S, stdin=b"content") == b"content"
 
 
 def test_what_must_succeed_and_does_not_is_told_by_its_last_line() -> None:
     with pytest.raises(B2dError) as caught:
-        proc.check(["sh", "-c", "echo first >&2; echo 'why it is so' >&2; exit 1"], timeout_s=SHORT_S)
+        processes.check(["sh", "-c", "echo first >&2; echo 'why it is so' >&2; exit 1"], timeout_s=SHORT_S)
     assert caught.value.message == "sh failed: why it is so"
     assert caught.value.details == "first\nwhy it is so"
     with pytest.raises(B2dError, match="sh failed: exit code 3"):
-        proc.check(["sh", "-c", "exit 3"], timeout_s=SHORT_S)
+        processes.check(["sh", "-c", "exit 3"], timeout_s=SHORT_S)
 
 
 def test_what_a_program_says_is_heard_while_it_runs() -> None:
@@ -98,25 +98,25 @@ def test_what_a_program_says_is_heard_while_it_runs() -> None:
         heard.append(said)
         when.append(time.monotonic() - begin)
 
-    proc.follow(["sh", "-c", "echo one; sleep 0.5; echo two"], hear, timeout_s=30)
+    processes.follow(["sh", "-c", "echo one; sleep 0.5; echo two"], hear, timeout_s=30)
     assert b"".join(heard) == b"one\ntwo\n"
     assert when[-1] - when[0] > 0.3
 
 
 def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
     with pytest.raises(B2dError, match="sh failed: no room"):
-        proc.follow(["sh", "-c", "echo no room >&2; exit 3"], print, timeout_s=30)
+        processes.follow(["sh", "-c", "echo no room >&2; exit 3"], print, timeout_s=30)
     with pytest.raises(OutOfTime, match="sleep did not end within 0 s"):
-        proc.follow(["sleep", "60"], print, timeout_s=0.2)
-    with pytest.raises(proc.ProgramMissing):
-        proc.follow(["no-such-program"], print, timeout_s=30)
+        processes.follow(["sleep", "60"], print, timeout_s=0.2)
+    with pytest.raises(processes.ProgramMissing):
+        processes.follow(["no-such-program"], print, timeout_s=30)
 
 
 def test_one_that_is_heard_may_complain_at_length() -> None:
     """More than a pipe holds, while its stdout is open; the end of it is kept, where the reason is."""
     with pytest.raises(B2dError, match="sh failed: no room") as caught:
-        proc.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
-    assert len(caught.value.details) <= proc.PROBLEM_LIMIT
+        processes.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
+    assert len(caught.value.details) <= processes.PROBLEM_LIMIT
 
 
 def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
@@ -125,5 +125,5 @@ def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
 
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        proc.follow(["sh", "-c", "echo one; exec sleep 60"], hear, timeout_s=90)
+        processes.follow(["sh", "-c", "echo one; exec sleep 60"], hear, timeout_s=90)
     assert time.monotonic() - begin < 30

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import config, profile
+from b2d.config import boot2docker_profile, loader
+from b2d.config.settings import Settings
 from b2d.errors import ConfigError
-from b2d.layout import Home
-from b2d.settings import Settings
+from b2d.paths import Home
 from tests.prompt import Prompt
 
 # the keys of boot2docker 1.8, and its flags that stood in no profile
@@ -66,10 +66,10 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-def load(folder: Path, said: str, **flags: object) -> config.Effective:
+def load(folder: Path, said: str, **flags: object) -> loader.Effective:
     """The settings of somebody who has that profile and no config.toml."""
     (folder / "profile").write_text(said)
-    return config.load(Home(folder / "none"), {"BOOT2DOCKER_DIR": str(folder)}, flags)
+    return loader.load(Home(folder / "none"), {"BOOT2DOCKER_DIR": str(folder)}, flags)
 
 
 def one(folder: Path, said: str, key: str) -> Any:
@@ -121,8 +121,12 @@ def test_an_iso_that_is_not_there_is_fetched_from_where_the_profile_says(tmp_pat
 def test_every_key_of_2014_is_a_setting_or_has_its_reason() -> None:
     for key in KEYS:
         word = key.lower()
-        assert word in profile.SETTINGS or word in profile.REASONS or word in profile.SILENT, key
-    assert {*profile.SETTINGS.values()} <= {*Settings.__slots__}
+        assert (
+            word in boot2docker_profile.SETTINGS
+            or word in boot2docker_profile.REASONS
+            or word in boot2docker_profile.SILENT
+        ), key
+    assert {*boot2docker_profile.SETTINGS.values()} <= {*Settings.__slots__}
 
 
 def test_every_key_and_flag_of_2014_is_in_the_page_on_them() -> None:
@@ -167,21 +171,21 @@ def test_a_profile_before_toml_is_told_with_its_line(tmp_path: Path) -> None:
 def test_environment_and_flags_win_over_the_profile_and_config_toml_is_read_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "profile").write_text("Memory = 1000\nCPUs = 1\nDiskSize = 5000\n")
     known = {"BOOT2DOCKER_PROFILE": str(tmp_path / "profile"), "B2D_CPUS": "2"}
-    settings = config.load(Home(tmp_path), known, {"disk": 6000}).settings
+    settings = loader.load(Home(tmp_path), known, {"disk": 6000}).settings
     assert (settings.memory, settings.cpus, settings.disk) == (1000, 2, 6000)
     (tmp_path / "config.toml").write_text("")
-    settings = config.load(Home(tmp_path), known, {"disk": 6000}).settings
+    settings = loader.load(Home(tmp_path), known, {"disk": 6000}).settings
     assert (settings.memory, settings.cpus, settings.disk) == (2048, 2, 6000)
 
 
 def test_the_profile_lies_where_boot2docker_looked_for_it(tmp_path: Path) -> None:
-    assert profile.path({"HOME": "/h"}) == Path("/h/.boot2docker/profile")
-    assert profile.path({"USERPROFILE": "/h"}) == Path("/h/.boot2docker/profile")
-    assert profile.path({"HOME": "/h", "BOOT2DOCKER_DIR": "/d"}) == Path("/d/profile")
-    assert profile.path({"BOOT2DOCKER_DIR": "/d", "BOOT2DOCKER_PROFILE": "/p"}) == Path("/p")
-    assert profile.path({}) is None
+    assert boot2docker_profile.path({"HOME": "/h"}) == Path("/h/.boot2docker/profile")
+    assert boot2docker_profile.path({"USERPROFILE": "/h"}) == Path("/h/.boot2docker/profile")
+    assert boot2docker_profile.path({"HOME": "/h", "BOOT2DOCKER_DIR": "/d"}) == Path("/d/profile")
+    assert boot2docker_profile.path({"BOOT2DOCKER_DIR": "/d", "BOOT2DOCKER_PROFILE": "/p"}) == Path("/p")
+    assert boot2docker_profile.path({}) is None
     missing = {"BOOT2DOCKER_PROFILE": str(tmp_path / "none")}
-    assert config.load(Home(tmp_path), missing, {}) == config.load(Home(tmp_path), {}, {})
+    assert loader.load(Home(tmp_path), missing, {}) == loader.load(Home(tmp_path), {}, {})
 
 
 def test_the_profile_is_never_written(prompt: Prompt) -> None:
@@ -221,7 +225,7 @@ def test_every_flag_of_2014_is_heard_before_the_verb_and_after_it(prompt: Prompt
         ("--dockerport 0", "docker_port", "2376"),
         ("--iso /a.iso", "image", "/a.iso"),
         ("--iso-url http://a/b.iso", "image", "http://a/b.iso"),
-        (f"--iso-url {profile.RELEASES}", "image", "boot2docker"),
+        (f"--iso-url {boot2docker_profile.RELEASES}", "image", "boot2docker"),
         ("--waittime 1000 --retries 900", "wait", "900"),
         ("--vbox-share disable", "share", "[]"),
         ("--vbox-share /Users=Users --vbox-share=/data", "share", '["/Users", "/data"]'),
@@ -262,8 +266,8 @@ def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
 def test_no_profile_is_too_odd(said: dict[str, object]) -> None:
     """Each of its words becomes a setting, is told to be none, or was never asked for."""
-    asked = profile.asked(said, Path("/nowhere"))
-    told = profile.not_heeded(asked)
-    heeded = {word for word, key, _ in profile.settings(asked) if key in Settings.__slots__}
+    asked = boot2docker_profile.asked(said, Path("/nowhere"))
+    told = boot2docker_profile.not_heeded(asked)
+    heeded = {word for word, key, _ in boot2docker_profile.settings(asked) if key in Settings.__slots__}
     for word in asked:
         assert word in heeded or word in told or word in ("DockerPort", "ISO", "ISOURL"), word

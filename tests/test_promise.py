@@ -2,7 +2,7 @@
 
 import pytest
 
-from b2d.promise import broken, crosses, reads_aufs
+from b2d.image.version_label import broken, crosses, reads_aufs
 
 OURS = "26.1.5-6.12.57"
 

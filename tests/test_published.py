@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from b2d.model import Forward
-from b2d.published import COMING, OPEN, Place, Publication, forwards, places, publications
+from b2d.docker.published_ports import COMING, OPEN, Place, Publication, forwards, places, publications
+from b2d.models import Forward
 
 MACHINE = "127.0.59.103"
 WEB = Publication("web", "tcp", 80, "0.0.0.0", 8080)

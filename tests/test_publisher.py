@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from b2d.docker_api import DockerApi
+from b2d.docker.client import DockerApi
 from b2d.errors import HypervisorUnusable
-from b2d.model import Forward
-from b2d.publisher import ROUNDS_A_S, Lead, Publisher, Rounds
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host_agent.port_publisher import ROUNDS_A_S, Lead, Publisher, Rounds
+from b2d.models import Forward
 from tests.test_published import container, port
 
 HERE = "127.0.0.1"

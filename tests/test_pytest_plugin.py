@@ -115,7 +115,7 @@ def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
         """
         import sys
         def test_alone():
-            assert not {"b2d.api", "b2d.app", "b2d.config"} & set(sys.modules)
+            assert not {"b2d.api.machine", "b2d.app.wiring", "b2d.config.loader"} & set(sys.modules)
         """
     )
     project.pytester.makeconftest("")

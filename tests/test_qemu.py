@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qemu_launch import Launcher
-from b2d.drivers.qmp import Qmp
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError, HypervisorUnusable
-from b2d.identity import identify
-from b2d.layout import MachinePaths
-from b2d.model import HARDWARE, Image, MachineSpec, MachineState
-from b2d.wait import wait_until
+from b2d.host import processes
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState
+from b2d.paths import MachinePaths
 from tests import tiny
 
 pytestmark = pytest.mark.qemu
@@ -51,7 +51,9 @@ def wait_for_count(driver: QemuDriver, number: int) -> None:
 
 
 def snapshots(paths: MachinePaths) -> list[object]:
-    facts = json.loads(proc.check(["qemu-img", "info", "-U", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
+    facts = json.loads(
+        processes.check(["qemu-img", "info", "-U", "--output=json", str(paths.disk_qcow2)], timeout_s=60)
+    )
     return list(facts.get("snapshots", []))
 
 
@@ -128,7 +130,7 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
 
 def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     saved(make(hardware=HARDWARE))
-    proc.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
+    processes.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
     assert_boots(make(hardware=HARDWARE), paths)
 
 

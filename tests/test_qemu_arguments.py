@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.accelerator import Accelerator
-from b2d.drivers.qemu_arguments import arguments
-from b2d.layout import MachinePaths
-from b2d.model import Extent, Image, MachineSpec
+from b2d.drivers.qemu.accelerator import Accelerator
+from b2d.drivers.qemu.command_line import arguments
+from b2d.models import Extent, Image, MachineSpec
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 
 TCG = Accelerator("tcg")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc, seed
-from b2d.drivers import qcow2, qemu_disk
+from b2d.drivers.qemu import qcow2, qemu_img
 from b2d.errors import B2dError, WrongState
-from b2d.files import allocated
+from b2d.guest import seed
+from b2d.host import processes
+from b2d.host.files import allocated
 
 MIB = 1024 * 1024
 PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition table
@@ -18,19 +19,19 @@ PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition ta
 
 def content(disk: Path, folder: Path) -> bytes:
     """What a guest would read."""
-    proc.check(["qemu-img", "convert", "-O", "raw", str(disk), str(folder / "raw")], timeout_s=60)
+    processes.check(["qemu-img", "convert", "-O", "raw", str(disk), str(folder / "raw")], timeout_s=60)
     return (folder / "raw").read_bytes()
 
 
 def test_the_guest_reads_the_payload_and_then_nothing(tmp_path: Path) -> None:
-    qemu_disk.create(tmp_path / "disk.qcow2", 8, b"payload")
+    qemu_img.create(tmp_path / "disk.qcow2", 8, b"payload")
     assert content(tmp_path / "disk.qcow2", tmp_path) == b"payload".ljust(8 * MIB, b"\0")
 
 
 def test_an_empty_disk_costs_next_to_nothing_and_is_nobody_elses(tmp_path: Path) -> None:
     disk = tmp_path / "disk, large.qcow2"
-    qemu_disk.create(disk, 20_000, b"payload")
-    facts = json.loads(proc.check(["qemu-img", "info", "--output=json", str(disk)], timeout_s=60))
+    qemu_img.create(disk, 20_000, b"payload")
+    facts = json.loads(processes.check(["qemu-img", "info", "--output=json", str(disk)], timeout_s=60))
     assert facts["virtual-size"] == 20_000 * MIB
     assert disk.stat().st_size < 2 * MIB
     assert disk.stat().st_mode & 0o777 == 0o600
@@ -40,20 +41,20 @@ def test_a_disk_is_never_made_over_another(tmp_path: Path) -> None:
     disk = tmp_path / "disk.qcow2"
     disk.write_bytes(b"everything that somebody has")
     with pytest.raises(WrongState):
-        qemu_disk.create(disk, 8, b"payload")
+        qemu_img.create(disk, 8, b"payload")
     assert disk.read_bytes() == b"everything that somebody has"
 
 
 def test_nothing_is_left_of_a_disk_that_could_not_be_made(tmp_path: Path) -> None:
     with pytest.raises(B2dError):
-        qemu_disk.create(tmp_path / "disk.qcow2", -1, b"payload")
+        qemu_img.create(tmp_path / "disk.qcow2", -1, b"payload")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_rest_of_an_attempt_that_was_cut_off_is_no_obstacle(tmp_path: Path) -> None:
     for rest in (".disk.qcow2.start", ".disk.qcow2.unfinished"):
         (tmp_path / rest).write_bytes(b"half of it")
-    qemu_disk.create(tmp_path / "disk.qcow2", 8, b"payload")
+    qemu_img.create(tmp_path / "disk.qcow2", 8, b"payload")
     assert [path.name for path in tmp_path.iterdir()] == ["disk.qcow2"]
 
 
@@ -61,7 +62,7 @@ def test_the_rest_of_an_attempt_that_was_cut_off_is_no_obstacle(tmp_path: Path) 
 def disk(tmp_path: Path) -> Path:
     """One of 8 MiB, as the guest finds it the first time."""
     path = tmp_path / "disk: odd, name.qcow2"
-    qemu_disk.create(path, 8, seed.payload("key"))
+    qemu_img.create(path, 8, seed.payload("key"))
     return path
 
 
@@ -70,7 +71,7 @@ def write(disk: Path, offset: int, content: bytes) -> None:
     raw = disk.with_name("written")
     raw.write_bytes(content.ljust(512, b"\0"))
     command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset} 512", str(disk)]
-    proc.check(command, timeout_s=60)
+    processes.check(command, timeout_s=60)
     raw.unlink()
 
 
@@ -78,7 +79,7 @@ def test_a_disk_grows_with_all_that_is_on_it(disk: Path, tmp_path: Path) -> None
     write(disk, 0, bytes(446) + PREPARED)
     write(disk, 8 * MIB - 512, b"the last of it")
     before = content(disk, tmp_path)
-    qemu_disk.grow(disk, 20)
+    qemu_img.grow(disk, 20)
     assert qcow2.size(disk) == 20 * MIB
     assert content(disk, tmp_path) == before.ljust(20 * MIB, b"\0")
     assert disk.stat().st_mode & 0o777 == 0o600
@@ -88,21 +89,21 @@ def test_a_disk_grows_with_all_that_is_on_it(disk: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("size_mib", [0, 1, 7, 8])
 def test_a_disk_never_shrinks(disk: Path, size_mib: int) -> None:
     before = disk.read_bytes()
-    qemu_disk.grow(disk, size_mib)
+    qemu_img.grow(disk, size_mib)
     assert disk.read_bytes() == before
 
 
 def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
     """A save that was cut off left it."""
-    proc.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
-    qemu_disk.grow(disk, 20)
+    processes.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
+    qemu_img.grow(disk, 20)
     assert qcow2.size(disk) == 20 * MIB
 
 
 def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path: Path) -> None:
     write(disk, 0, seed.MAGIC.encode().ljust(446, b"\0") + PREPARED)
     with pytest.raises(WrongState) as caught:
-        qemu_disk.grow(disk, 20)
+        qemu_img.grow(disk, 20)
     assert caught.value.hint == "b2d up"
     assert qcow2.size(disk) == 8 * MIB
     assert list(tmp_path.iterdir()) == [disk]
@@ -115,7 +116,7 @@ def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: b
     path.write_bytes(begin)
     assert qcow2.size(path) == 0
     with pytest.raises(B2dError):
-        qemu_disk.grow(path, 8)
+        qemu_img.grow(path, 8)
     assert path.read_bytes() == begin
 
 
@@ -123,15 +124,17 @@ def random(disk: Path, offset_mib: int, size_mib: int) -> None:
     """Fill a part of it with what takes room."""
     raw = disk.with_name("written")
     raw.write_bytes(os.urandom(size_mib * MIB))
-    proc.check(["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset_mib}M {size_mib}M", str(disk)], timeout_s=60)
+    processes.check(
+        ["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset_mib}M {size_mib}M", str(disk)], timeout_s=60
+    )
     raw.unlink()
 
 
 def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path) -> None:
     random(disk, 1, 4)
-    proc.check(["qemu-io", "-f", "qcow2", "-c", "write -P 0 2M 3M", str(disk)], timeout_s=60)
+    processes.check(["qemu-io", "-f", "qcow2", "-c", "write -P 0 2M 3M", str(disk)], timeout_s=60)
     before, room = content(disk, tmp_path), allocated(disk)
-    qemu_disk.compact(disk)
+    qemu_img.compact(disk)
     assert content(disk, tmp_path) == before
     assert room - allocated(disk) > 2 * MIB
     assert disk.stat().st_mode & 0o777 == 0o600
@@ -139,10 +142,10 @@ def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path
 
 
 def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> None:
-    proc.check(["qemu-img", "snapshot", "-c", "somebody's", str(disk)], timeout_s=60)
+    processes.check(["qemu-img", "snapshot", "-c", "somebody's", str(disk)], timeout_s=60)
     before = disk.read_bytes()
     with pytest.raises(WrongState) as caught:
-        qemu_disk.compact(disk)
+        qemu_img.compact(disk)
     assert caught.value.hint == "b2d up && b2d disk compact"
     assert disk.read_bytes() == before
 
@@ -154,7 +157,7 @@ def test_a_disk_for_whose_copy_there_is_no_room_stays_as_it_is(disk: Path, tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, limits[1]))
     try:
         with pytest.raises(B2dError):
-            qemu_disk.compact(disk)
+            qemu_img.compact(disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert disk.read_bytes() == before

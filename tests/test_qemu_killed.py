@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qmp import Qmp
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError, HypervisorUnusable
-from b2d.identity import identify, is_alive
-from b2d.layout import MachinePaths
-from b2d.model import COMING_UP, Image, MachineState
-from b2d.wait import wait_until
+from b2d.host import processes
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import COMING_UP, Image, MachineState
+from b2d.paths import MachinePaths
 from tests import faults, tiny
 
 pytestmark = pytest.mark.qemu
@@ -62,7 +62,7 @@ def on(driver: QemuDriver) -> int:
 
 def sound(paths: MachinePaths) -> None:
     """Nobody has the disk: nothing is wrong with it."""
-    proc.check(["qemu-img", "check", "-q", str(paths.disk_qcow2)], timeout_s=60)
+    processes.check(["qemu-img", "check", "-q", str(paths.disk_qcow2)], timeout_s=60)
 
 
 def killed_at_each(
@@ -158,7 +158,7 @@ def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, slep
         make().kill()
         assert make().state() == MachineState.STOPPED, at
         sound(paths)
-        listed = json.loads(proc.check(["qemu-img", "info", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
+        listed = json.loads(processes.check(["qemu-img", "info", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
         assert listed.get("snapshots", []) == [], at
 
     assert killed_at_each(paths, lambda: make().save(), running, goes_on) >= 4
@@ -194,7 +194,7 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
     make().save()
 
     def wakes() -> None:
-        monkeypatch.setattr("b2d.drivers.qemu_state.SavedState.load", lambda *_: os._exit(faults.KILLED))
+        monkeypatch.setattr("b2d.drivers.qemu.saved_state.SavedState.load", lambda *_: os._exit(faults.KILLED))
         make().start()
 
     assert faults.dying(Path("/nowhere"), -1, wakes, lambda: None)

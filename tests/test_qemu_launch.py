@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qemu_launch import Launcher
-from b2d.drivers.qemu_process import QemuProcess
-from b2d.drivers.qemu_state import Dependencies
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.drivers.qemu.process import QemuProcess
+from b2d.drivers.qemu.saved_state import Dependencies
 from b2d.errors import HypervisorUnusable, MachineAbsent, StateLost, WrongState
-from b2d.identity import identify
-from b2d.layout import MachinePaths
-from b2d.model import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.host.process_identity import identify
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc
-from b2d.drivers.qemu_process import Launch, QemuProcess
-from b2d.identity import identify
-from b2d.layout import MachinePaths
-from b2d.model import Endpoint, ProcessIdentity
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.host import processes
+from b2d.host.process_identity import identify
+from b2d.models import Endpoint, ProcessIdentity
+from b2d.paths import MachinePaths
 
 ENDPOINT = Endpoint("127.0.59.103", 2022, 2376)
 
@@ -111,8 +111,8 @@ def test_asking_for_the_state_loads_nothing_that_it_does_not_need() -> None:
         "click",
         "cryptography",
     )
-    code = f"import sys, b2d.drivers.qemu; print([name for name in {unwanted} if name in sys.modules])"
-    assert proc.check([sys.executable, "-c", code], timeout_s=30) == b"[]\n"
+    code = f"import sys, b2d.drivers.qemu.driver; print([name for name in {unwanted} if name in sys.modules])"
+    assert processes.check([sys.executable, "-c", code], timeout_s=30) == b"[]\n"
 
 
 def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import proc
-from b2d.drivers import qcow2, qemu_disk, qemu_snapshots
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qemu_snapshots import SnapshotDisk
+from b2d.drivers.qemu import internal_snapshots, qcow2, qemu_img
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
 from b2d.errors import B2dError
-from b2d.layout import MachinePaths
-from b2d.model import Image, MachineState
-from b2d.wait import wait_until
+from b2d.host import processes
+from b2d.host.polling import wait_until
+from b2d.models import Image, MachineState
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.test_qemu import snapshots, wait_for_count
 from tests.test_qemu_disk import MIB, content, write
@@ -32,17 +32,17 @@ def paths(tmp_path: Path) -> MachinePaths:
 @pytest.fixture
 def disk(paths: MachinePaths) -> SnapshotDisk:
     """One of 8 MiB that nobody has open."""
-    qemu_disk.create(paths.disk_qcow2, 8, b"payload")
+    qemu_img.create(paths.disk_qcow2, 8, b"payload")
     return SnapshotDisk(paths, in_use=False)
 
 
 def names(paths: MachinePaths) -> list[str]:
-    return [one.name for one in qemu_snapshots.listed(paths.disk_qcow2)]
+    return [one.name for one in internal_snapshots.listed(paths.disk_qcow2)]
 
 
 def sound(path: Path) -> bool:
     """No damage; lost room, which the next growth uses, is none."""
-    done = proc.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
+    done = processes.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
     facts = json.loads(done.stdout)
     return not facts.get("corruptions") and not facts["check-errors"]
 
@@ -55,7 +55,7 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
     write(paths.disk_qcow2, 5 * MIB, b"later")
     disk.take("first")
     second = content(paths.disk_qcow2, tmp_path)
-    qemu_disk.grow(paths.disk_qcow2, 20)
+    qemu_img.grow(paths.disk_qcow2, 20)
     write(paths.disk_qcow2, 19 * MIB, b"latest")
     disk.go_back("1")
     assert content(paths.disk_qcow2, tmp_path) == first
@@ -72,12 +72,12 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
 
 
 def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDisk, paths: MachinePaths) -> None:
-    proc.check(["qemu-img", "snapshot", "-c", "somebody's own", str(paths.disk_qcow2)], timeout_s=60)
+    processes.check(["qemu-img", "snapshot", "-c", "somebody's own", str(paths.disk_qcow2)], timeout_s=60)
     disk.take("one")
     for place in range(4):
         write(paths.disk_qcow2, (2 + place) * MIB, b"data")
     disk.take("two")
-    told = qemu_snapshots.listed(paths.disk_qcow2)
+    told = internal_snapshots.listed(paths.disk_qcow2)
     by_qemu = [one for one in snapshots(paths) if isinstance(one, dict)]
     assert [(f"b2d:{one.name}", one.taken_s) for one in told] == [(it["name"], it["date-sec"]) for it in by_qemu[1:]]
     assert told[1].size - told[0].size == 4 * 65536
@@ -87,10 +87,10 @@ def test_a_deleted_snapshot_gives_its_room_back_to_the_host(disk: SnapshotDisk, 
     random = paths.folder / "random"
     random.write_bytes(os.urandom(4 * MIB))
     command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {random} 1M 4M", str(paths.disk_qcow2)]
-    proc.check(["qemu-io", "-f", "qcow2", "-c", "write 1M 4M", str(paths.disk_qcow2)], timeout_s=60)
+    processes.check(["qemu-io", "-f", "qcow2", "-c", "write 1M 4M", str(paths.disk_qcow2)], timeout_s=60)
     disk.take("one")
     before = paths.disk_qcow2.stat().st_blocks * 512
-    proc.check(command, timeout_s=60)
+    processes.check(command, timeout_s=60)
     assert paths.disk_qcow2.stat().st_blocks * 512 - before >= 4 * MIB
     disk.drop("one")
     assert paths.disk_qcow2.stat().st_blocks * 512 - before < MIB

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from b2d.drivers.qmp import Qmp, QmpError, QmpRefused, QmpSilent
+from b2d.drivers.qemu.qmp import Qmp, QmpError, QmpRefused, QmpSilent
 from b2d.errors import OutOfTime
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"}}}

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d import certs
-from b2d.docker_api import DockerApi
-from b2d.layout import MachinePaths
-from b2d.readiness import Engine, Ping, Stage, Trouble, engine, ping, stages, troubles
+from b2d.docker.client import DockerApi
+from b2d.guest import tls_certificates
+from b2d.guest.readiness import Engine, Ping, Stage, Trouble, engine, ping, stages, troubles
+from b2d.paths import MachinePaths
 
 ANSWER = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\nOK"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
@@ -80,7 +80,7 @@ def test_a_date_that_is_none_is_no_clock() -> None:
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
     kept: list[socket.socket] = []
     paths = MachinePaths(tmp_path)
-    certs.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure(paths, [], datetime.now(UTC))
     with server(kept.append) as port:
         for folder in (None, paths.certs):
             begin = time.monotonic()
@@ -104,7 +104,7 @@ def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
     own, other = MachinePaths(tmp_path / "own"), MachinePaths(tmp_path / "other")
     for paths in (own, other):
-        certs.ensure(paths, [], datetime.now(UTC))
+        tls_certificates.ensure(paths, [], datetime.now(UTC))
 
     def tls(paths: MachinePaths) -> Callable[[socket.socket], None]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import ConfigError, DownloadFailed
-from b2d.image import recipe
-from b2d.image.signature import verify
+from b2d.image.build import recipe
+from b2d.image.build.signature import verify
 from tests.mirrors import LocalDebian
 from tests.small_image import RECIPE, a_recipe
 

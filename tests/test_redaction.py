@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.redaction import GONE, Redaction, _without_keys, passwords, values_of
+from b2d.diagnostics.redaction import GONE, Redaction, _without_keys, passwords, values_of
 
 SECRET = "hunter2hunter2"
 MIB = 1 << 20

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d import certs, sockets
-from b2d.docker_api import DockerApi
+from b2d.docker.client import DockerApi
+from b2d.guest import tls_certificates
+from b2d.host import unix_sockets
+from b2d.host_agent.docker_socket import Entrance, carried
 from b2d.host_agent.stream_end import to_docker
-from b2d.layout import MachinePaths
-from b2d.relay import Entrance, carried
+from b2d.paths import MachinePaths
 
 HERE = "127.0.0.1"
 LIMIT_S = 20
@@ -28,7 +29,7 @@ Talk = Callable[[socket.socket], None]
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> MachinePaths:
     paths = MachinePaths(tmp_path_factory.mktemp("identity"))
-    certs.ensure(paths, [HERE], datetime.now(UTC))
+    tls_certificates.ensure(paths, [HERE], datetime.now(UTC))
     return paths
 
 
@@ -68,14 +69,14 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
 @contextmanager
 def served(path: Path, docker: DockerApi) -> Iterator[None]:
     """In the block `path` leads to that Docker."""
-    with sockets.listening(path) as listener, carried([Entrance(listener, to_docker(docker))]):
+    with unix_sockets.listening(path) as listener, carried([Entrance(listener, to_docker(docker))]):
         yield
 
 
 def dial(path: Path) -> socket.socket:
     one = socket.socket(socket.AF_UNIX)
     one.settimeout(LIMIT_S)
-    sockets.connect(one, path)
+    unix_sockets.connect(one, path)
     return one
 
 
@@ -204,13 +205,13 @@ def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachineP
 
 def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    sockets.listen(path).close()  # of somebody who was killed
-    assert not sockets.answers(path)
+    unix_sockets.listen(path).close()  # of somebody who was killed
+    assert not unix_sockets.answers(path)
     before = os.umask(0)
     try:
         with engine(digests, None) as docker, served(path, docker):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert sockets.answers(path)
+            assert unix_sockets.answers(path)
             assert asked(path, b"x") == hashlib.sha256(b"x").digest()
     finally:
         os.umask(before)
@@ -247,7 +248,7 @@ def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: 
 
     with engine(notes, None) as docker, served(tmp_path / "sock", docker):
         for _ in range(3):
-            assert sockets.answers(tmp_path / "sock")
+            assert unix_sockets.answers(tmp_path / "sock")
         assert asked(tmp_path / "sock", b"x") == b""
     assert len(came) == 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import DownloadFailed
-from b2d.releases import LAST_KNOWN, Release, boot2docker_release, newest_release
+from b2d.image.releases import LAST_KNOWN, Release, boot2docker_release, newest_release
 from tests.fakes import FakeReporter
 
 URL = "https://github.com/o/r/releases/download/v2/boot2docker.iso"

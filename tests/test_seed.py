@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from b2d import seed
-from b2d.folders import Folder
-from b2d.model import Access
+from b2d.guest import seed
+from b2d.guest.folder_paths import Folder
+from b2d.models import Access
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI docker@b2d\n"
 TLS = seed.TlsFiles(ca=b"ca", server=b"server", server_key=b"key")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2d import shellenv
+from b2d.shell import export
 from tests.real_shells import SH, RealShell
 
 Get = Callable[[str], RealShell]
@@ -41,23 +41,23 @@ def seen(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_path(path: str, shell: RealShell) -> str:
-    return shellenv.render(TLS | {"DOCKER_CERT_PATH": path} | MEMORY, shell.family)
+    return export.render(TLS | {"DOCKER_CERT_PATH": path} | MEMORY, shell.family)
 
 
 def test_every_shell_gets_what_docker_needs(shell: RealShell) -> None:
-    text = shellenv.render(TLS | MEMORY, shell.family)
+    text = export.render(TLS | MEMORY, shell.family)
     assert list(map(seen, shell.evaluated([text, text], OLD))) == [TLS | MEMORY] * 2
 
 
 def test_what_must_go_is_gone(shell: RealShell) -> None:
     some = {"DOCKER_HOST": "ssh://me@there", "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": ""}
     every = dict.fromkeys(OLD, "")
-    texts = [shellenv.render(changes, shell.family) for changes in (some, every, every)]
+    texts = [export.render(changes, shell.family) for changes in (some, every, every)]
     assert list(map(seen, shell.evaluated(texts, OLD))) == [{"DOCKER_HOST": "ssh://me@there"}, {}, {}]
 
 
 def test_no_answer_is_nothing_to_evaluate(shell: RealShell) -> None:
-    assert shellenv.render({}, shell.family) == ""
+    assert export.render({}, shell.family) == ""
     assert list(map(seen, shell.evaluated([""], OLD))) == [OLD]
 
 
@@ -113,7 +113,7 @@ def test_what_must_go_is_emptied_at_least_in_the_bare_form(posix: RealShell, pat
 
 
 def posix_text(changes: dict[str, str]) -> str:
-    text = shellenv.render(changes, "sh")
+    text = export.render(changes, "sh")
     assert text.count("\n") == 1
     return text
 
@@ -134,4 +134,4 @@ def posix_text(changes: dict[str, str]) -> str:
     ],
 )
 def test_powershell_and_cmd_get_their_own_words(family: str, path: str, line: str) -> None:
-    assert shellenv.render(TLS | {"DOCKER_CERT_PATH": path}, family).splitlines()[1] == line
+    assert export.render(TLS | {"DOCKER_CERT_PATH": path}, family).splitlines()[1] == line

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d.identity import identify
-from b2d.layout import Home
-from b2d.model import DockerEnv
-from b2d.shellenv import HOW
-from b2d.store import MachineStore, RunningFacts
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv
+from b2d.paths import Home
+from b2d.shell.export import HOW
 from tests.fakes import a_spec
 from tests.prompt import B2D
 from tests.real_shells import RealShell

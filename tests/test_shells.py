@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.shells import asking
+from b2d.shell.detect import asking
 
 LOGIN = {"SHELL": "/usr/bin/fish"}
 

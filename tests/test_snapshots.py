@@ -6,8 +6,8 @@ from typing import NoReturn
 import pytest
 
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
-from b2d.model import OFF, MachineState
-from b2d.snapshots import Snapshots
+from b2d.machine.snapshots import Snapshots
+from b2d.models import OFF, MachineState
 from tests.boxes import Box
 from tests.test_change import NoGrowth
 

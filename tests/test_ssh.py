@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paramiko import Channel, Ed25519Key, RSAKey
 
-from b2d import keys, ssh, ssh_connection
 from b2d.errors import B2dError, OutOfTime, WrongState
-from b2d.layout import MachinePaths
-from b2d.model import CommandResult, Endpoint
-from b2d.ssh import SshGuest, command_line
-from b2d.wait import wait_until
+from b2d.guest.ssh import client, connection, keys
+from b2d.guest.ssh.client import SshGuest, command_line
+from b2d.host.polling import wait_until
+from b2d.models import CommandResult, Endpoint
+from b2d.paths import MachinePaths
 from tests.sshd import Sshd, guest_of, machine
 
 TEN_MB = 10_000_000
@@ -46,9 +46,9 @@ def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S"):
-        monkeypatch.setattr(ssh_connection, name, 0.5)
+        monkeypatch.setattr(connection, name, 0.5)
     for name in ("ANSWER_S", "FILE_S"):
-        monkeypatch.setattr(ssh, name, 0.5)
+        monkeypatch.setattr(client, name, 0.5)
 
 
 def foreign_key(tmp_path: Path) -> Ed25519Key:
@@ -223,7 +223,7 @@ def test_an_ssh_server_that_is_still_on_its_way_is_waited_for(guest: SshGuest, s
 def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
     guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh_connection, "CONNECT_S", 0.3)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.3)
     sshd.greets_after_s = 1.5
     assert guest.run("echo there", 10).stdout == b"there\n"
     assert sshd.connections == 3  # 0.3, 0.9, 2.7 s
@@ -264,13 +264,13 @@ def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd:
 def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
     guest: SshGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = ssh._begin
+    begin = client._begin
 
     def begin_and_end(channel: Channel, command: str | None) -> None:
         begin(channel, command)
         wait_until(lambda: channel.closed, what="its end", timeout_s=10)
 
-    monkeypatch.setattr(ssh, "_begin", begin_and_end)
+    monkeypatch.setattr(client, "_begin", begin_and_end)
     screen, line = pty.openpty()
     with os.fdopen(line, "r+b", buffering=0) as terminal:
         monkeypatch.setattr("sys.stdin", terminal)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2d.errors import B2dError, Busy, ConfigError
-from b2d.layout import Home
-from b2d.model import DockerEnv, ProcessIdentity
-from b2d.store import MachineStore, RunningFacts, check_name
+from b2d.machine_store.store import MachineStore, RunningFacts, check_name
+from b2d.models import DockerEnv, ProcessIdentity
+from b2d.paths import Home
 from tests.fakes import a_spec
 
 ROOT = Path(__file__).parent.parent
@@ -252,8 +252,8 @@ def test_a_holder_that_cannot_be_named_is_another_b2d(store: MachineStore) -> No
 READER = """
 import sys
 from pathlib import Path
-from b2d.layout import Home
-from b2d.store import MachineStore
+from b2d.paths import Home
+from b2d.machine_store.store import MachineStore
 store = MachineStore(Home(Path(sys.argv[1])))
 print("ready", flush=True)
 for _ in range(2000):

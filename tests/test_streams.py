@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import MachinePaths
+from b2d.paths import MachinePaths
 from tests.sshd import Sshd, guest_of, machine
 
 TEN_MB = 10_000_000
@@ -18,9 +18,9 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from b2d.errors import B2dError
-from b2d.layout import MachinePaths
-from b2d.model import Endpoint
-from b2d.ssh import SshGuest
+from b2d.paths import MachinePaths
+from b2d.models import Endpoint
+from b2d.guest.ssh.client import SshGuest
 folder, port, *command = sys.argv[1:]
 try:
     os._exit(SshGuest(Endpoint("127.0.0.1", int(port), 0), MachinePaths(Path(folder))).shell(*command or [None]))

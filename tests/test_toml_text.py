@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.toml_text import line_of, literal, with_value, without
+from b2d.config.toml_edit import line_of, literal, with_value, without
 
 TEXT = '''\
 # my machine

@@ -3,7 +3,7 @@
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image.tree import Kind, Tree, file, folder, link, normal
+from b2d.image.build.fs_tree import Kind, Tree, file, folder, link, normal
 
 
 def a_tree(*paths: str) -> Tree:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, Busy, ConfigError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.model import OFF, Image, MachineSpec, MachineState
-from b2d.ports import Driver
-from b2d.upgrade import Exchange, Outcome
+from b2d.machine.image_upgrade import Exchange, Outcome
+from b2d.models import OFF, Image, MachineSpec, MachineState
 from tests.boxes import Box, Strikes
 
 OLD, NEW, NEWER, FIRST = (sign * 64 for sign in "0129")

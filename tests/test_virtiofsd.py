@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers import qemu_folders, virtiofsd
-from b2d.drivers.qemu import QemuDriver
-from b2d.drivers.qemu_process import Launch, QemuProcess
+from b2d.drivers.qemu import shared_folders, virtiofsd
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.errors import HypervisorUnusable, WrongState
-from b2d.identity import identify, is_alive
-from b2d.layout import MachinePaths
-from b2d.model import HARDWARE, Endpoint, MachineSpec
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import HARDWARE, Endpoint, MachineSpec
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
 from tests.test_qemu_launch import called, driver, paths, saved
@@ -171,8 +171,8 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
 
 
 def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
-    assert "B2D_MOUNT_TYPE=9p" in qemu_folders.hint("'vhost-user-fs-pci' is not a valid device model name")
-    assert "B2D_MOUNT_TYPE=9p" in qemu_folders.hint("invalid object type: memory-backend-memfd")
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("'vhost-user-fs-pci' is not a valid device model name")
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("invalid object type: memory-backend-memfd")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.virtualbox_find import Places
+from b2d.drivers.virtualbox.locate import Places
 from b2d.errors import HypervisorUnusable
 
 DEBIAN = "usr/lib/python3/dist-packages/vboxapi"

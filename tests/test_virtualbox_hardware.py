@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers import virtualbox_hardware as hardware
-from b2d.drivers.virtualbox_hardware import Assign, Call, Constant, Step, Version
-from b2d.drivers.virtualbox_network import SecondCard
+from b2d.drivers.virtualbox import hardware
+from b2d.drivers.virtualbox.hardware import Assign, Call, Constant, Step, Version
+from b2d.drivers.virtualbox.host_only_network import SecondCard
 from tests.fakes import a_spec
 
 LEADS_TO = {  # what these members are, in every version that has them

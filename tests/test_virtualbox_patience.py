@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2d.drivers.virtualbox_errors import Refused
-from b2d.drivers.virtualbox_patience import finish
+from b2d.drivers.virtualbox.errors import Refused
+from b2d.drivers.virtualbox.timeouts import finish
 
 FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from virtualbox import library
 
-from b2d.drivers import virtualbox_state
-from b2d.model import MachineState
+from b2d.drivers.virtualbox import machine_state
+from b2d.models import MachineState
 
 # MachineState of 7.2.22, as its binding lists it: some numbers have two names
 OF_7_2 = {
@@ -44,12 +44,12 @@ OF_6_1 = {name: value for name, value, _ in library.MachineState._enums}  # pyvb
 
 @pytest.mark.parametrize("constants", [OF_6_1, OF_7_2], ids=["6.1", "7.2"])
 def test_every_state_of_a_version_is_known_but_that_of_no_machine(constants: dict[str, int]) -> None:
-    assert set(constants.values()) - set(virtualbox_state.by_number(constants)) == {constants["Null"]}
+    assert set(constants.values()) - set(machine_state.by_number(constants)) == {constants["Null"]}
 
 
 def test_the_numbers_moved_between_versions() -> None:
-    assert virtualbox_state.by_number(OF_6_1)[5] == virtualbox_state.by_number(OF_7_2)[6] == MachineState.RUNNING
-    assert virtualbox_state.by_number(OF_7_2)[5] == MachineState.SAVED
+    assert machine_state.by_number(OF_6_1)[5] == machine_state.by_number(OF_7_2)[6] == MachineState.RUNNING
+    assert machine_state.by_number(OF_7_2)[5] == MachineState.SAVED
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_the_numbers_moved_between_versions() -> None:
 def test_without_virtualbox_its_own_record_tells(tmp_path: Path, element: str, state: MachineState) -> None:
     settings = tmp_path / "machine.vbox"
     settings.write_text(f'<?xml version="1.0"?>\n<VirtualBox version="1.20-linux">\n  {element}\n')
-    assert virtualbox_state.of_file(settings) == state
+    assert machine_state.of_file(settings) == state
 
 
 def test_without_virtualbox_and_its_record_there_is_no_machine(tmp_path: Path) -> None:
-    assert virtualbox_state.of_file(tmp_path / "machine.vbox") == MachineState.ABSENT
+    assert machine_state.of_file(tmp_path / "machine.vbox") == MachineState.ABSENT
 
 
 def test_the_last_error_in_a_log_is_found(tmp_path: Path) -> None:
@@ -76,5 +76,5 @@ def test_the_last_error_in_a_log_is_found(tmp_path: Path) -> None:
         "00:00:00.1 ERROR [COM]: aRC=X aText={an early one}, preserve=false aResultDetail=0\n"
         "00:00:00.2 ERROR [COM]: aRC=X aText={the state file is invalid (VERR_SSM)}, preserve=false aResultDetail=-1\n"
     )
-    assert virtualbox_state.last_error(log) == "the state file is invalid (VERR_SSM)"
-    assert virtualbox_state.last_error(tmp_path / "none") == ""
+    assert machine_state.last_error(log) == "the state file is invalid (VERR_SSM)"
+    assert machine_state.last_error(tmp_path / "none") == ""

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from b2d.errors import OutOfTime
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1])

@@ -9,9 +9,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from b2d import address
-from b2d.layout import MachinePaths
-from b2d.model import Image, MachineSpec
+from b2d.models import Image, MachineSpec
+from b2d.network import port_allocation
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 
 BOOT_TIMEOUT_S = 120.0
@@ -47,8 +47,8 @@ POWER_BUTTON = "#!/bin/sh\nsync\n/tiny/poweroff -f\n"
 def spec() -> MachineSpec:
     """A small machine on ports that nobody has now."""
     here = "127.0.59.250"
-    first = address.lease(here, 20000 + os.getpid() % 20000)
-    return a_spec(address=here, ssh_port=first, docker_port=address.lease(here, first + 1))
+    first = port_allocation.lease(here, 20000 + os.getpid() % 20000)
+    return a_spec(address=here, ssh_port=first, docker_port=port_allocation.lease(here, first + 1))
 
 
 def folder(place: Path) -> MachinePaths:

@@ -2,7 +2,7 @@
 
 import click
 
-from b2d.cli.command import Command, answer, app, environment, say
+from b2d.cli.base import Command, answer, app, environment, say
 
 ENABLE, DISABLE = "enable", "disable"
 
@@ -11,7 +11,7 @@ ENABLE, DISABLE = "enable", "disable"
 @click.argument("what", required=False, metavar="[enable|disable]", type=click.Choice((ENABLE, DISABLE)))
 def autostart(what: str | None) -> None:
     """Have the machine come up when you log in."""
-    from b2d import autostart as starting
+    from b2d.host.autostart import items as starting
 
     it = app()
     name = it.settings.vm

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, answer
-from b2d.completion import FILES, SCRIPTS, SHELLS, whole
+from b2d.cli.base import Command, answer
+from b2d.cli.completion_values import FILES, SCRIPTS, SHELLS, whole
 from b2d.errors import B2dError
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d import config as settings
-from b2d import outside
-from b2d.cli.command import Command, Commands, answer, app, environment, near, say, values
+from b2d.cli.base import Command, Commands, answer, app, environment, near, say, values
+from b2d.config import loader as settings
+from b2d.config.settings import Settings
+from b2d.config.toml_edit import literal
 from b2d.errors import B2dError, ConfigError
+from b2d.network import endpoints
 from b2d.reporting.stderr import complain
-from b2d.settings import Settings
-from b2d.toml_text import literal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from b2d.layout import Home
+    from b2d.paths import Home
 
 
 SECRET = "password"  # the setting that is none of a command line's
@@ -68,8 +68,8 @@ def get(key: str | None) -> None:
     effective = app().effective
     wanted = [key] if key is not None else [field.name for field in fields(Settings)]
     found = {name: getattr(effective.settings, name) for name in wanted}
-    found |= {name: outside.hidden(found[name]) for name in outside.PROXIES if name in found}
-    found |= {"password": outside.GONE} if found.get("password") else {}
+    found |= {name: endpoints.hidden(found[name]) for name in endpoints.PROXIES if name in found}
+    found |= {"password": endpoints.GONE} if found.get("password") else {}
     document = {name: {"value": value, "origin": effective.origins[name]} for name, value in found.items()}
     if key is not None:
         answer(document, found[key] if isinstance(found[key], str) else literal(found[key]))
@@ -87,7 +87,7 @@ def put(wishes: tuple[str, ...]) -> None:
 
     Of `password` alone the value is asked for, or read from stdin, and so seen by nobody.
     """
-    from b2d import rewrite
+    from b2d.config import editor as rewrite
 
     wanted = _wanted(wishes)
     home = settings.home(environment())
@@ -103,7 +103,7 @@ def put(wishes: tuple[str, ...]) -> None:
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=values)
 def unset(keys: tuple[str, ...]) -> None:
     """Say nothing of a setting in config.toml any more."""
-    from b2d import rewrite
+    from b2d.config import editor as rewrite
 
     keys = tuple(map(_known, keys))
     home = settings.home(environment())
@@ -122,7 +122,7 @@ def path() -> None:
 @config.command(cls=Command, example="EDITOR=nano b2d config edit")
 def edit() -> None:
     """Open config.toml in $VISUAL or $EDITOR; it takes effect if it can be read."""
-    from b2d import rewrite
+    from b2d.config import editor as rewrite
 
     home = settings.home(environment())
     if home.config_draft.exists():
@@ -140,15 +140,15 @@ def _open(home: "Home") -> None:
     """Let a person edit the draft."""
     import shlex
 
-    from b2d import proc
-    from b2d.interrupt import left_to_another
+    from b2d.host import processes
+    from b2d.host.signals import left_to_another
 
     usual = "notepad" if os.name == "nt" else "vi"
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or usual
     try:
         with left_to_another():
-            code = proc.hand_over([*shlex.split(editor, posix=os.name != "nt"), str(home.config_draft)])
-    except (proc.ProgramMissing, ValueError) as error:
+            code = processes.hand_over([*shlex.split(editor, posix=os.name != "nt"), str(home.config_draft)])
+    except (processes.ProgramMissing, ValueError) as error:
         raise B2dError(f"the editor {editor!r} cannot be started", hint="EDITOR=nano b2d config edit") from error
     if code != 0:
         raise B2dError(f"{editor} ended with {code}: {home.config} stays as it was")
@@ -193,8 +193,8 @@ def set_machine(changes: tuple[str, ...]) -> None:
     """
     from dataclasses import asdict
 
-    from b2d.change import change, wanted
     from b2d.guest import share_policy
+    from b2d.machine.reconfigure import change, wanted
 
     asked = wanted(_wanted(changes))
     it = app()

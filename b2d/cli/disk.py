@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, say
+from b2d.cli.base import Command, Commands, answer, app, say
 from b2d.reporting.table import table
 
 if TYPE_CHECKING:
-    from b2d.disk import Disk
+    from b2d.machine.disk_usage import Disk
 
 
 class Alone(Commands):
@@ -45,11 +45,11 @@ def grow(size: str) -> None:
     """Make it larger, of a machine that is off; its files have all of it from the next start on."""
     from dataclasses import asdict
 
-    from b2d import config
-    from b2d.change import change
+    from b2d.config import loader
+    from b2d.machine.reconfigure import change
 
     it = app()
-    wanted = config.value(config.Said("", "disk", size, "disk"))
+    wanted = loader.value(loader.Said("", "disk", size, "disk"))
     made = change(it.store, it.driver, it.settings.vm, {"disk": wanted}).made
     for one in made:
         say(
@@ -73,7 +73,7 @@ def compact() -> None:
 
 
 def _disk() -> "Disk":
-    from b2d.disk import Disk
+    from b2d.machine.disk_usage import Disk
 
     it = app()
     return Disk(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)

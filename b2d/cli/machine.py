@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, answer, answer_json, app, given, in_json, say, values, write
-from b2d.config import DEFAULT
+from b2d.cli.base import Command, answer, answer_json, app, given, in_json, say, values, write
+from b2d.config.loader import DEFAULT
 from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
 
 if TYPE_CHECKING:
-    from b2d.app import App
-    from b2d.machine import Machine
-    from b2d.store import RunningFacts
+    from b2d.app.wiring import App
+    from b2d.machine.lifecycle import Machine
+    from b2d.machine_store.store import RunningFacts
 
 
 @click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
 def init() -> None:
     """Make a machine, and its image first where there is none."""
-    from b2d import around
+    from b2d.app import hooks
 
     base = given(click.get_current_context()).pop("basevmdk", None)
     it = app()
     if base is None:
         made = it.machine().init(it.wished)
     else:
-        from b2d.importing import begin_with
+        from b2d.app.import_machine import begin_with
 
         made = begin_with(it, Path(str(base)))
     if made:
         _tell_of_root(it)
-        around.described(it)
+        hooks.described(it)
         say(f"{it.settings.vm} is made; start it: b2d up")
     else:
         say(f"{it.settings.vm} is there already")
@@ -53,9 +53,9 @@ def up() -> None:
 
 
 def _tell_of_root(it: "App") -> None:
-    from b2d import around
+    from b2d.app import hooks
 
-    around.made(it)
+    hooks.made(it)
 
 
 def _tell_what_counts_for_a_new_one(it: "App") -> None:
@@ -77,14 +77,15 @@ def _greet(it: "App", facts: "RunningFacts") -> None:
     """Where it is and what to type next, unless this shell is there already."""
     from dataclasses import asdict
 
-    from b2d import around, shellenv, shells
+    from b2d.app import hooks
+    from b2d.shell import detect, export
 
-    refused = around.came_up(it, facts)
-    say(around.greeting(it.settings.vm, facts, refused))
+    refused = hooks.came_up(it, facts)
+    say(hooks.greeting(it.settings.vm, facts, refused))
     wanted = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
-        how = shellenv.HOW[shells.asking(os.environ)].format(f"b2d shellinit{name}")
+        how = export.HOW[detect.asking(os.environ)].format(f"b2d shellinit{name}")
         say(f"to use it in this shell: {how}")
     answer({"name": it.settings.vm, **asdict(facts)})
 
@@ -138,7 +139,7 @@ def save() -> None:
 @click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
 def delete(yes: bool) -> None:
     """Remove the machine with all that is on its disk; images stay."""
-    from b2d import around
+    from b2d.app import hooks
 
     it = app()
     folder = it.home.machine(it.settings.vm).folder
@@ -152,7 +153,7 @@ def delete(yes: bool) -> None:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
         _ask(it.settings.vm, _state(machine), names)
     machine.delete()
-    around.gone(it)
+    hooks.gone(it)
     say(f"{it.settings.vm} is deleted")
     answer({"name": it.settings.vm, "changed": True})
 
@@ -182,8 +183,8 @@ def _ask(name: str, state: str, files: list[str]) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(tty: bool, command: tuple[str, ...]) -> int:
     """A shell in the machine, or COMMAND there. Its exit code is the command's; 255: no connection."""
-    from b2d import terminal
-    from b2d.ssh import NO_EXIT_CODE, command_line
+    from b2d.guest.ssh import terminal
+    from b2d.guest.ssh.client import NO_EXIT_CODE, command_line
 
     if in_json():
         raise ConfigError("ssh says what the guest says, and not in JSON", hint="b2d ssh COMMAND --json")
@@ -209,25 +210,25 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
 @click.option("--unset", is_flag=True, help="Make the variables what they were before.")
 def shellinit(shell: str | None, unset: bool) -> int:
     """What a shell evaluates to find its Docker."""
-    from b2d import docker_variables, shellenv, shells
+    from b2d.shell import detect, export, variables
 
-    if shell and shell not in shells.FAMILIES:
-        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(shells.FAMILIES)}")
+    if shell and shell not in detect.FAMILIES:
+        raise ConfigError(f"there is no shell {shell!r}", hint=f"one of {', '.join(detect.FAMILIES)}")
     environ = dict(os.environ)
     try:
         if unset:
-            changes = docker_variables.undoing(environ)
+            changes = variables.undoing(environ)
         else:
-            changes = docker_variables.pointing(app().machine().facts().docker.variables(), environ)
+            changes = variables.pointing(app().machine().facts().docker.variables(), environ)
     except (MachineAbsent, WrongState) as error:
         if in_json():
             raise
         say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
         return error.exit_code
     if in_json():
-        write(shellenv.render(changes, "nu") or "{}\n")
+        write(export.render(changes, "nu") or "{}\n")
     elif changes:
-        write(shellenv.render(changes, shells.FAMILIES[shell] if shell else shells.asking(environ)))
+        write(export.render(changes, detect.FAMILIES[shell] if shell else detect.asking(environ)))
     else:
         say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
     return 0
@@ -243,7 +244,7 @@ def ip() -> None:
 @click.command(cls=Command, looks=True, example="b2d status || b2d up")
 def status() -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
-    from b2d.status import exit_code, tell
+    from b2d.cli.fast_status import exit_code, tell
 
     it = app()
     state = it.machine().state()
@@ -255,17 +256,17 @@ def status() -> int:
 @click.command(cls=Command, looks=True, example="b2d info")
 def info() -> None:
     """What the machine is to be, and what it `has`, as JSON."""
-    from b2d import about
+    from b2d.app import inspect
 
     it = app()
-    answer_json(about.machine(it, it.settings.vm))  # it never is anything else
+    answer_json(inspect.machine(it, it.settings.vm))  # it never is anything else
 
 
 @click.command(cls=Command, example="b2d screenshot screen.png")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def screenshot(file: Path) -> None:
     """What is on the machine's screen, written to FILE as a PNG."""
-    from b2d.files import refusals_told, write_whole
+    from b2d.host.files import refusals_told, write_whole
 
     picture = app().machine().screenshot()
     with refusals_told(file):

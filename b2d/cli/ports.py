@@ -2,7 +2,7 @@
 
 import click
 
-from b2d.cli.command import Command, answer, app, say
+from b2d.cli.base import Command, answer, app, say
 from b2d.reporting.table import table
 
 
@@ -11,9 +11,9 @@ def ports() -> None:
     """What containers publish, and where that is on this host."""
     from dataclasses import asdict
 
-    from b2d import about
+    from b2d.app import inspect
 
-    rows = about.ports(app())
+    rows = inspect.ports(app())
     lines = [
         ("CONTAINER", "PORT", "HOST", "STATE"),
         *((one.container, f"{one.inside}/{one.protocol}", f"{one.address}:{one.port}", one.state) for one in rows),

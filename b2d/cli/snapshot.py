@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.command import Command, Commands, answer, app, ask, say
+from b2d.cli.base import Command, Commands, answer, app, ask, say
 from b2d.reporting.table import table
 
 if TYPE_CHECKING:
-    from b2d.model import Snapshot
-    from b2d.snapshots import Snapshots
+    from b2d.machine.snapshots import Snapshots
+    from b2d.models import Snapshot
 
 
 @click.group(cls=Commands, example="b2d snapshot create before-the-update")
@@ -58,7 +58,7 @@ def delete(name: str) -> None:
 
 
 def _snapshots() -> "Snapshots":
-    from b2d.snapshots import Snapshots
+    from b2d.machine.snapshots import Snapshots
 
     it = app()
     return Snapshots(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)

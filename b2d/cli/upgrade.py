@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.command import Command, answer, app, ask, say
+from b2d.cli.base import Command, answer, app, ask, say
 
 if TYPE_CHECKING:
-    from b2d.app import App
-    from b2d.model import Image
-    from b2d.upgrade import Exchange, Outcome
+    from b2d.app.wiring import App
+    from b2d.machine.image_upgrade import Exchange, Outcome
+    from b2d.models import Image
 
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask about a saved state.")
 
@@ -43,7 +43,7 @@ def rollback(yes: bool) -> None:
 
 
 def _exchange(it: "App", yes: bool) -> "Exchange":
-    from b2d.upgrade import Exchange
+    from b2d.machine.image_upgrade import Exchange
 
     it.check_network()
     return Exchange(it.machine(), it.store, it.images, it.driver, _nobody_objects if yes else ask)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d import proc
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
+from b2d.host import processes
 
 ASK_TIMEOUT_S = 5.0
 HYPER_V = ("powershell", "-NoProfile", "-Command", "(Get-CimInstance Win32_ComputerSystem).HypervisorPresent")
@@ -86,6 +86,6 @@ def hyper_v(present: Callable[[], bool]) -> Finding:
 def windows_hypervisor() -> bool:
     """Asks Windows; False where it does not say."""
     try:
-        return b"True" in proc.run(HYPER_V, timeout_s=ASK_TIMEOUT_S).stdout
+        return b"True" in processes.run(HYPER_V, timeout_s=ASK_TIMEOUT_S).stdout
     except B2dError:
         return False

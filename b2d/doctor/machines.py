@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from b2d import address, certs, clock
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
-from b2d.exposure import Exposure, Weight
+from b2d.guest import tls_certificates
+from b2d.guest.readiness import Ping
 from b2d.host_agent.report import Refusal
-from b2d.layout import Home
-from b2d.model import COMING_UP, ON, MachineSpec, MachineState
-from b2d.names import typed
-from b2d.ports import KeptImages
-from b2d.preparation import waiting_image
-from b2d.readiness import Ping
-from b2d.sources import DEBIAN
-from b2d.store import MachineStore
+from b2d.image.base import KeptImages
+from b2d.image.source import DEBIAN
+from b2d.machine import clock_sync
+from b2d.machine.boot_preparation import waiting_image
+from b2d.machine.exposure import Exposure, Weight
+from b2d.machine_names import typed
+from b2d.machine_store.store import MachineStore
+from b2d.models import COMING_UP, ON, MachineSpec, MachineState
+from b2d.network import port_allocation
+from b2d.paths import Home
 
 PING_S = 3.0
 CLOCK_TOLERANCE_S = 2.0  # what comes is cut to whole seconds, and may be on its way for one
@@ -82,7 +84,7 @@ class Ward:
                 return Seen(name, trouble="it is gone", hint="b2d list")
             state = self.state(spec)
             answer = self.ping(spec, PING_S) if state in COMING_UP else None
-            return Seen(name, spec, state, answer, clock.behind_s(answer, self.now()))
+            return Seen(name, spec, state, answer, clock_sync.behind_s(answer, self.now()))
         except B2dError as error:
             return Seen(name, trouble=error.message, hint=error.hint or typed("info", name))
 
@@ -97,7 +99,7 @@ class Ward:
 
     def _certificates(self, spec: MachineSpec, state: MachineState) -> Finding:
         now = datetime.fromtimestamp(self.now(), UTC)
-        remark = certs.remark(self.home.machine(spec.name), [spec.address], now)
+        remark = tls_certificates.remark(self.home.machine(spec.name), [spec.address], now)
         if not remark:
             return good("certificates", "they hold", spec.name)
         if state not in ON:
@@ -162,10 +164,10 @@ def _how(seen: Seen) -> Finding:
 
 def _ports(spec: MachineSpec) -> Finding:
     ports = (spec.ssh_port, spec.docker_port)
-    taken = [port for port in ports if not address.free(spec.address, port)]
+    taken = [port for port in ports if not port_allocation.free(spec.address, port)]
     if not taken:
         return good("ports", f"{', '.join(map(str, ports))} of {spec.address} are free", spec.name)
-    held = ", ".join(f"{port} ({address.holder(spec.address, port)})" for port in taken)
+    held = ", ".join(f"{port} ({port_allocation.holder(spec.address, port)})" for port in taken)
     message = f"on {spec.address} others have {held}; up takes the next free port"
     return doubtful("ports", message, typed("up", spec.name), spec.name)
 
@@ -174,4 +176,4 @@ def _clock(name: str, behind_s: float) -> Finding:
     if abs(behind_s) <= CLOCK_TOLERANCE_S:
         return good("clock", "it is right", name)
     fix = f"{typed('save', name)} && {typed('up', name)}"
-    return doubtful("clock", f"it is {clock.in_words(behind_s)}", fix, name)
+    return doubtful("clock", f"it is {clock_sync.in_words(behind_s)}", fix, name)

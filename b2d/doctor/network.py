@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from b2d.docker_variables import NO_PROXY, PROXIES
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
-from b2d.files import read_bounded
-from b2d.web import AUTHORITIES, SCHEMES, shown
+from b2d.host.files import read_bounded
+from b2d.network.http_client import AUTHORITIES, SCHEMES, shown
+from b2d.shell.variables import NO_PROXY, PROXIES
 
 CERTIFICATE = b"-----BEGIN "  # "TRUSTED CERTIFICATE", too
 

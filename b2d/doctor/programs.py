@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from b2d import folders, proc
 from b2d.doctor.finding import Finding, Verdict, doubtful, good
 from b2d.errors import B2dError
-from b2d.packages import DOCKER, QEMU, VIRTIOFSD, Installer
+from b2d.guest import folder_paths
+from b2d.host import processes
+from b2d.host.package_managers import DOCKER, QEMU, VIRTIOFSD, Installer
 
 PYTHON = (3, 11)
 QEMU_PROGRAM = "qemu-system-x86_64"
@@ -54,13 +55,13 @@ def folders_by(
     is_kept_apart: Callable[[], bool],
 ) -> Finding:
     """How machines of QEMU have this host's folders; and whether a virtiofsd sees no more than its own."""
-    if _version(qemu.message.encode()) < folders.QEMU:
+    if _version(qemu.message.encode()) < folder_paths.QEMU:
         return good("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
     version, path = virtiofsd()
-    if version >= folders.VIRTIOFSD and not is_kept_apart():
+    if version >= folder_paths.VIRTIOFSD and not is_kept_apart():
         message = f"by virtiofs, {path}, which could see more than its folder: this host gives it no namespaces"
         return doubtful("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
-    if version >= folders.VIRTIOFSD:
+    if version >= folder_paths.VIRTIOFSD:
         return good("folders", f"by virtiofs, {path}")
     if path:
         return good("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
@@ -75,7 +76,7 @@ def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding
         lacking.append("no filter of system calls: containers can make setuid files in shared folders")
     command = [installer.which(QEMU_PROGRAM) or QEMU_PROGRAM, "-sandbox", "on", "-version"]
     try:
-        if proc.run(command, timeout_s=ASK_TIMEOUT_S).exit_code != 0:
+        if processes.run(command, timeout_s=ASK_TIMEOUT_S).exit_code != 0:
             lacking.append("this QEMU was built without a sandbox (seccomp)")
     except B2dError as error:
         lacking.append(error.message)
@@ -93,7 +94,7 @@ def program(installer: Installer, needed: Needed) -> Finding:
         message = f"{needed.program or name} is not installed: {needed.without}"
         return Finding(name, verdict, message, line, needs=(needed.need,))
     try:
-        result = proc.run([path, needed.question], timeout_s=ASK_TIMEOUT_S)
+        result = processes.run([path, needed.question], timeout_s=ASK_TIMEOUT_S)
     except B2dError as error:
         return Finding(name, verdict, error.message, line)
     first = (result.stdout or result.stderr).decode(errors="replace").splitlines()[:1]
@@ -114,7 +115,7 @@ def docker(installer: Installer, environment: Mapping[str, str], machine_api: st
         nowhere.pop(name, None)
     question = [path, "version", "--format", "{{.Client.APIVersion}}"]
     try:
-        said = proc.run(question, timeout_s=ASK_TIMEOUT_S, environment=nowhere).stdout
+        said = processes.run(question, timeout_s=ASK_TIMEOUT_S, environment=nowhere).stdout
     except B2dError as error:
         return doubtful("docker", error.message)
     return _client(path, _version(said), _version(machine_api.encode()))

@@ -1,1 +1,1 @@
-"""The hypervisors, each behind the door Driver of ports.py."""
+"""Drive hypervisors behind one interface, `base.Driver`."""

@@ -1,1 +1,1 @@
-"""Binary and text formats of foreign files, parsed with limits."""
+"""Parse and write file formats; what others wrote is bounded and checked."""

@@ -10,14 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import BinaryIO
 
 from b2d.formats.compression import DecompressionError
-from b2d.formats.squashfs_tables import (
-    DECOMPRESSORS,
-    NOTHING,
-    Reader,
-    SquashfsError,
-    Superblock,
-    Writer,
-)
+from b2d.formats.squashfs_tables import DECOMPRESSORS, NOTHING, Reader, SquashfsError, Superblock, Writer
 
 COMPRESSOR_OPTIONS, NO_COMPRESSION = 0x400, 0x1 | 0x2 | 0x8 | 0x100 | 0x800  # flags of the superblock
 STORED_DATA = 1 << 24  # in the size of a block of data: it is not compressed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from b2d.formats.iso_files import read_file
 from b2d.formats.json_text import parse
-from b2d.model import Suite, SuiteState
+from b2d.models import Suite, SuiteState
 
 DESCRIPTION = "/b2d/image.json"
 MOST_SUITES, MOST_CHARACTERS = 16, 64  # an image may be anybody's

@@ -1,1 +1,1 @@
-"""The Linux inside a machine: what it is given of this host, and how it is reached."""
+"""Talk with the guest: what it is given at boot, what it shares, how it is ready."""

@@ -8,20 +8,20 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from b2d import folders
+from b2d.guest import folder_paths
 
 MOST_LINKS = 40  # as Linux follows
 
 
 def refusals(shared: Sequence[str]) -> dict[str, str]:
     """Return why each of these folders, as folders.parse() reads them, cannot be had beside the others."""
-    parsed = {text: folders.parse(text) for text in shared}
+    parsed = {text: folder_paths.parse(text) for text in shared}
     writable = [os.path.realpath(one.host) for one in parsed.values() if not one.read_only]
     found = {text: _refusal(one, writable) for text, one in parsed.items()} if writable else {}
     return {text: reason for text, reason in found.items() if reason}
 
 
-def _refusal(folder: folders.Folder, writable: Sequence[str]) -> str:
+def _refusal(folder: folder_paths.Folder, writable: Sequence[str]) -> str:
     real = os.path.realpath(folder.host)
     above = next((place for place in writable if folder.read_only and is_within(real, place)), "")
     if above:

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d import folders
 from b2d.errors import ConfigError
-from b2d.files import text_of
-from b2d.guest import share_overlaps
+from b2d.guest import folder_paths, share_overlaps
 from b2d.guest.share_overlaps import is_within
+from b2d.host.files import text_of
 
 EACH = "/*"  # ends a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
@@ -61,7 +60,7 @@ class Selection:
 
 def words(share: Sequence[str]) -> tuple[str, ...]:
     """The setting `share` with whole paths. Raises ConfigError for what is no path, or what the guest has itself."""
-    return tuple(_text(folders.parse(text)) for text in share)
+    return tuple(_text(folder_paths.parse(text)) for text in share)
 
 
 def select(share: Sequence[str], b2d_home: Path) -> Selection:
@@ -82,7 +81,7 @@ def _wanted(share: Sequence[str], b2d_home: Path, left_out: list[str]) -> list[s
     named: list[str] = []
     own = _own(b2d_home)
     for text in _named(share):
-        folder = folders.parse(text)
+        folder = folder_paths.parse(text)
         if reason := _refusal(folder.host, own):
             left_out.append(f"{folder.host} {NOT_SHARED}: {reason}")
         elif folder.host.endswith(EACH):
@@ -100,9 +99,9 @@ def _once(found: Sequence[str], named: Sequence[str]) -> list[str]:
     """Each folder once: as it was named, where it is one of `PATH/*` too, and else read-only rather than not."""
     modes: dict[str, bool] = {}
     for texts in (found, named):
-        hosts = [folders.parse(text).host for text in texts]
-        modes |= {host: host + folders.READ_ONLY in texts for host in hosts}
-    return [host + (folders.READ_ONLY if read_only else "") for host, read_only in modes.items()]
+        hosts = [folder_paths.parse(text).host for text in texts]
+        modes |= {host: host + folder_paths.READ_ONLY in texts for host in hosts}
+    return [host + (folder_paths.READ_ONLY if read_only else "") for host, read_only in modes.items()]
 
 
 def refusal(path: str, b2d_home: Path) -> str:
@@ -174,7 +173,7 @@ def _command_folders(environ: Mapping[str, str]) -> list[str]:
 def check(share: Sequence[str], b2d_home: Path) -> None:
     """Raise ConfigError for a folder that somebody names, and that is never shared."""
     for text in _named(share):
-        host = folders.parse(text).host
+        host = folder_paths.parse(text).host
         if reason := refusal(host, b2d_home):
             hint = 'share = ["~/*"]: the folders in your home that are not hidden; or ["~/src"]: one of them'
             raise ConfigError(f"share: {host} cannot be shared: {reason}", hint=hint)
@@ -184,7 +183,7 @@ def check(share: Sequence[str], b2d_home: Path) -> None:
 
 def warning(share: Sequence[str]) -> str:
     """A sentence on what folders that are shared whole hold: a person's secrets and start-up files, or b2d; else ""."""
-    named = [folders.parse(text).host for text in _named(share)]
+    named = [folder_paths.parse(text).host for text in _named(share)]
     whole = [Path(host) for host in named if not host.endswith(EACH)]
     found = [str(folder / name) for folder in whole for name in SECRET if os.path.lexists(folder / name)]
     found += [one for one in _programs() if any(is_within(one, folder) for folder in whole)]
@@ -193,7 +192,7 @@ def warning(share: Sequence[str]) -> str:
 
 def of_older(shared: Sequence[str]) -> tuple[str, ...]:
     """What stands for the folders of a machine of an older b2d, which shared the whole home unasked."""
-    return tuple(_text(one, EACH) if is_home(one.host) else _text(one) for one in map(folders.parse, shared))
+    return tuple(_text(one, EACH) if is_home(one.host) else _text(one) for one in map(folder_paths.parse, shared))
 
 
 def is_home(path: str) -> bool:
@@ -217,7 +216,7 @@ def _each(folder: Path) -> Iterator[str]:
         return
     for name in names:
         is_junction = os.path.normcase((real / name).resolve()) != os.path.normcase(real / name)
-        if name.startswith(".") or name.casefold() in personal or name.endswith(folders.READ_ONLY) or is_junction:
+        if name.startswith(".") or name.casefold() in personal or name.endswith(folder_paths.READ_ONLY) or is_junction:
             continue
         if os.access(real / name, os.R_OK | os.X_OK):
             yield str(folder / name)
@@ -231,10 +230,10 @@ def _media(home: Path) -> set[str]:
 def _parsed(path: str, read_only: bool) -> str:
     """It as the setting would have it, "" where it could not be named: the guest has it itself, say."""
     try:
-        return _text(folders.parse(path + (folders.READ_ONLY if read_only else "")))
+        return _text(folder_paths.parse(path + (folder_paths.READ_ONLY if read_only else "")))
     except ConfigError:
         return ""
 
 
-def _text(folder: folders.Folder, more: str = "") -> str:
-    return folder.host + more + (folders.READ_ONLY if folder.read_only else "")
+def _text(folder: folder_paths.Folder, more: str = "") -> str:
+    return folder.host + more + (folder_paths.READ_ONLY if folder.read_only else "")

@@ -1,1 +1,1 @@
-"""This computer: its files, processes and sockets."""
+"""Use this host: files, processes, signals, sockets, package managers."""

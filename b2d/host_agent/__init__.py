@@ -1,1 +1,1 @@
-"""The process beside a running machine: it carries connections into the guest, for the machine's owner alone."""
+"""Serve a running machine from this host: published ports, the Docker socket, the clock, its logs."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from b2d.files import NotRegularFileError, open_regular, open_to_write, write_whole
+from b2d.host.files import NotRegularFileError, open_regular, open_to_write, write_whole
 
 LIMIT = 16 << 20  # bytes of one log; a boot writes some kilobytes
 KEPT = 1 << 20  # bytes of its end that stay in the file beside it

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from b2d.files import read_bounded, write_whole
 from b2d.formats import json_text
-from b2d.identity import from_json
-from b2d.model import ProcessIdentity
+from b2d.host.files import read_bounded, write_whole
+from b2d.host.process_identity import from_json
+from b2d.models import ProcessIdentity
 
 SSH, DOCKER, DOCKER_SOCKET = "SSH", "Docker without TLS", "Docker's socket"
 KEYS = {"service", "place", "reason"}

@@ -4,8 +4,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from b2d.docker_api import DockerApi
-from b2d.wire import PIECE, Clear, Tls, Wire
+from b2d.docker.client import DockerApi
+from b2d.host_agent.tls_stream import PIECE, Clear, Tls, Wire
 
 ENOUGH = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
 

@@ -1,1 +1,1 @@
-"""b2d's own image, assembled from signed Debian packages by the recipe in iso/."""
+"""Obtain and keep images: build, download, verify, extract what boots."""

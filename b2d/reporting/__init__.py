@@ -1,1 +1,1 @@
-"""What is shown to a person: text that no terminal obeys."""
+"""Tell people on stderr what a command does."""

@@ -11,10 +11,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from b2d.files import private_folder
-from b2d.image.build import BuildRequest, build
-from b2d.images import Images
-from b2d.layout import Home
+from b2d.host.files import private_folder
+from b2d.image.build.builder import BuildRequest, build
+from b2d.image.image_store import Images
+from b2d.paths import Home
 from tests import newer_qemu
 from tests.bench import clock, commands, copies, folders, machines, ports, report, room, sockets
 from tests.bench.rounds import Figure, Table, table

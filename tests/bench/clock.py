@@ -3,8 +3,8 @@
 import time
 
 from b2d import Machine
-from b2d.drivers.qmp import Qmp
-from b2d.layout import Home
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.paths import Home
 from tests.bench.rounds import Figure, Table, table
 
 SLEPT_S, AFTER_S = 10, 5

@@ -5,10 +5,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from b2d.identity import identify
-from b2d.layout import Home
-from b2d.model import DockerEnv
-from b2d.store import MachineStore, RunningFacts
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv
+from b2d.paths import Home
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 from tests.fakes import a_spec
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from b2d.layout import Home
+from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 

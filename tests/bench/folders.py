@@ -9,8 +9,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from b2d.drivers.qemu_folders import PLAN9, VIRTIOFS
-from b2d.layout import Home
+from b2d.drivers.qemu.shared_folders import PLAN9, VIRTIOFS
+from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 

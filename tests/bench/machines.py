@@ -4,9 +4,9 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from b2d import certs
-from b2d.drivers import accelerator
-from b2d.layout import Home, MachinePaths
+from b2d.drivers.qemu import accelerator
+from b2d.guest import tls_certificates
+from b2d.paths import Home, MachinePaths
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 from tests.bench.yardstick import Yardstick
@@ -22,7 +22,7 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
     """One row for each way to come up and to go down. `home` keeps an image already; needs root for the yardstick."""
     yardstick = Yardstick(cache / "yardstick")
     identity = MachinePaths(cache / "yardstick-identity")
-    certs.ensure(identity, ["127.0.0.1"], datetime.now(UTC))
+    tls_certificates.ensure(identity, ["127.0.0.1"], datetime.now(UTC))
     yardstick.build(identity)
     chosen = accelerator.choose("auto")
     hardware = ["-machine", "pc", "-accel", chosen.name, "-cpu", chosen.cpu, "-m", f"{MEMORY_MIB}M", "-smp", "1"]

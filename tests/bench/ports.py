@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from b2d.address import lease
-from b2d.drivers.qmp import Qmp
-from b2d.layout import Home
-from b2d.wait import wait_until
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.host.polling import wait_until
+from b2d.network.port_allocation import lease
+from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, table
 from tests.e2e.web import refused, says, serves

@@ -5,8 +5,8 @@ import time
 
 import psutil
 
-from b2d.layout import Home
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.ports import a_machine
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 from b2d import Machine
-from b2d.layout import Home
+from b2d.paths import Home
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 
 SIZE = 16 << 20

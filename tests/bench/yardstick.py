@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d.docker_api import DockerApi
-from b2d.image.mirror import MAIN, of_apt
-from b2d.layout import MachinePaths
-from b2d.readiness import ping
+from b2d.docker.client import DockerApi
+from b2d.guest.readiness import ping
+from b2d.image.build.mirror import MAIN, of_apt
+from b2d.paths import MachinePaths
 
 PACKAGES = "systemd,systemd-sysv,udev,dbus,linux-image-cloud-amd64,docker.io,openssh-server,iproute2,ca-certificates"
 DISK_SIZE = "20G"
@@ -98,7 +98,7 @@ class Yardstick:
 
     def stop(self) -> float:
         """Press its power button and wait until it is off; the seconds that took."""
-        from b2d.drivers.qmp import Qmp
+        from b2d.drivers.qemu.qmp import Qmp
 
         begin = time.monotonic()
         with Qmp(self.folder / "qmp") as qmp:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import Home, MachinePaths
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home, MachinePaths
 
 NAME = "boot2docker-vm"
 LIMIT_S = 300

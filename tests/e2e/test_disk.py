@@ -6,8 +6,8 @@ from typing import Any
 import psutil
 import pytest
 
-from b2d.disk import zeros
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.machine.disk_usage import zeros
 from tests.e2e.conftest import Person
 
 pytestmark = pytest.mark.qemu

@@ -11,10 +11,10 @@ import pytest
 import zstandard
 from pycdlib import PyCdlib
 
-from b2d import medium
-from b2d.model import Image, MachineSpec
-from b2d.store import MachineStore
-from b2d.wait import wait_until
+from b2d.formats import iso_writer
+from b2d.host.polling import wait_until
+from b2d.machine_store.store import MachineStore
+from b2d.models import Image, MachineSpec
 from tests import tiny
 from tests.e2e.conftest import B2D, NAME, Person
 
@@ -58,7 +58,7 @@ class Release:
 
     def _write(self, changes: dict[str, bytes]) -> None:
         self._number += 1
-        medium.write({**self._files, **changes}, f"b2d-v0.0.{self._number}", 1, self.path)
+        iso_writer.write({**self._files, **changes}, f"b2d-v0.0.{self._number}", 1, self.path)
 
 
 def contents(iso: Path) -> dict[str, bytes]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d import seed
-from b2d.model import Image
+from b2d.guest import seed
+from b2d.models import Image
 from tests import disks, dockerless, tiny
 from tests.disks import MIB, SECTOR, Found
 from tests.e2e.conftest import Person

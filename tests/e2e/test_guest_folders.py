@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d import seed
-from b2d.folders import Folder
-from b2d.layout import MachinePaths
-from b2d.model import Image
-from b2d.wait import wait_until
+from b2d.guest import seed
+from b2d.guest.folder_paths import Folder
+from b2d.host.polling import wait_until
+from b2d.models import Image
+from b2d.paths import MachinePaths
 from tests import dockerless, tiny
 from tests.e2e.conftest import Person
 

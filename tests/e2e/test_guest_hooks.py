@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d import certs
-from b2d.model import Image
-from b2d.wait import wait_until
+from b2d.guest import tls_certificates
+from b2d.host.polling import wait_until
+from b2d.models import Image
 from tests import disks, dockerless, tiny
 from tests.e2e.conftest import Person
 
@@ -33,7 +33,7 @@ KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
     person.does("init")
-    certs.ensure(person.paths, [person.address], datetime.now(UTC))
+    tls_certificates.ensure(person.paths, [person.address], datetime.now(UTC))
     folder = tmp_path_factory.mktemp("disk")
     store = folder / f"tree{STORE}"
     files = {

@@ -13,10 +13,10 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from b2d.drivers.qmp import Qmp
-from b2d.model import Image
-from b2d.readiness import stages
-from b2d.wait import wait_until
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.guest.readiness import stages
+from b2d.host.polling import wait_until
+from b2d.models import Image
 from tests import dockerless, tiny
 from tests.disks import Found
 from tests.e2e.conftest import Person

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d import sockets
-from b2d.layout import Home
+from b2d.host import unix_sockets
+from b2d.paths import Home
 from tests.e2e.conftest import B2D, Person
 
 pytestmark = pytest.mark.qemu
@@ -61,7 +61,7 @@ def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_
     person.does("up")
     assert open_to_others(person.home) == []
     assert person.does("ssh", "hostname") == "boot2docker\n"
-    assert sockets.answers(person.paths.docker_socket)
+    assert unix_sockets.answers(person.paths.docker_socket)
     said = person.docker("version", "--format", "{{.Server.Os}}")
     assert said == "linux\n"
     evaluated = person.sh('eval "$(b2d shellinit)" && cat "$DOCKER_CERT_PATH/cert.pem"')

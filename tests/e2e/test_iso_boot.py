@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import Home
-from b2d.model import Image
+from b2d.models import Image
+from b2d.paths import Home
 from tests.e2e.conftest import Person
 
 pytestmark = [pytest.mark.qemu, pytest.mark.network]

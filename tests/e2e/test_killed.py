@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from b2d.identity import identify, is_alive
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
 from tests.e2e.conftest import Person
 from tests.e2e.test_signals import begins
 

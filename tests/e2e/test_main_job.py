@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.identity import identify
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify
 from tests.e2e.conftest import B2D, NAME, Person
 
 pytestmark = pytest.mark.qemu

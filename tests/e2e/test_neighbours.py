@@ -10,7 +10,7 @@ from dataclasses import replace
 import paramiko
 import pytest
 
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
 from tests.e2e.conftest import NAME, Person, alone
 
 pytestmark = pytest.mark.qemu

@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import pytest
 
-from b2d import certs
-from b2d.layout import MachinePaths
-from b2d.outside import GATEWAY
-from b2d.wait import wait_until
+from b2d.guest import tls_certificates
+from b2d.host.polling import wait_until
+from b2d.network.endpoints import GATEWAY
+from b2d.paths import MachinePaths
 from tests import registries
 from tests.e2e.conftest import NAME, Person, alone
 from tests.e2e.office import ANSWER, PLAIN, PROXY_PORT, TLS, USER
@@ -55,7 +55,7 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("office")
     paths = MachinePaths(folder / "registry")
     paths.folder.mkdir()
-    certs.ensure(paths, [TLS.partition(":")[0]], datetime.now(UTC))
+    tls_certificates.ensure(paths, [TLS.partition(":")[0]], datetime.now(UTC))
     server = paths.authority / "server.pem"
     tls = f"  tls: {{certificate: {server}, key: {paths.authority / 'server-key.pem'}}}\n"
     with ExitStack() as stack:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.model import MachineSpec
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
+from b2d.models import MachineSpec
 from tests.e2e.conftest import NAME, Person
 
 pytestmark = pytest.mark.qemu

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from b2d.model import HARDWARE, MachineSpec
-from b2d.store import MachineStore
+from b2d.machine_store.store import MachineStore
+from b2d.models import HARDWARE, MachineSpec
 from tests.e2e.conftest import LIMIT_S, NAME, Person
 from tests.e2e.web import says, serves
 

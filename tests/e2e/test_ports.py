@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.identity import is_alive
-from b2d.model import ProcessIdentity
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import ProcessIdentity
 from tests.e2e.conftest import Person, alone
 from tests.e2e.web import refused, says, serves
 

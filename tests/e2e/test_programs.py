@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import Machine, sockets
-from b2d.identity import is_alive
-from b2d.wait import wait_until
+from b2d import Machine
+from b2d.host import unix_sockets
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
 from tests.e2e.conftest import Person
 from tests.e2e.test_ports import companion
 
@@ -30,7 +31,7 @@ def by_socket(person: Person, *arguments: str, stdin: bytes = b"") -> subprocess
 def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(up: Person) -> None:
     up.does("save")
     up.does("up")
-    assert sockets.answers(up.paths.docker_socket)
+    assert unix_sockets.answers(up.paths.docker_socket)
     assert by_socket(up, "version", "--format", "{{.Server.Os}}").stdout == b"linux\n"
     assert stat.S_IMODE(up.paths.docker_socket.stat().st_mode) == 0o600
     assert json.loads(up.does("info"))["socket"]["answers"] is True
@@ -64,10 +65,10 @@ def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_o
     os.kill(before.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(before), what="its end", timeout_s=5)
     assert up.paths.docker_socket.exists()
-    assert not sockets.answers(up.paths.docker_socket)
+    assert not unix_sockets.answers(up.paths.docker_socket)
     up.does("status")
     up.does("info")
-    wait_until(lambda: sockets.answers(up.paths.docker_socket), what="the socket", timeout_s=5)
+    wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), what="the socket", timeout_s=5)
     assert by_socket(up, "ps").returncode == 0
 
 

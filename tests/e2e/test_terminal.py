@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
 from tests.e2e.conftest import B2D, Person
 
 pytestmark = pytest.mark.qemu

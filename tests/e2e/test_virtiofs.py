@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu_process import QemuProcess
-from b2d.identity import is_alive
-from b2d.model import ProcessIdentity
-from b2d.wait import wait_until
+from b2d.drivers.qemu.process import QemuProcess
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import ProcessIdentity
 from tests import newer_qemu
 from tests.e2e.conftest import Person
 from tests.e2e.test_guest_folders import (

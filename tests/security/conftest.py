@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.cli import tree
-from b2d.layout import Home
+from b2d.cli import main
+from b2d.paths import Home
 from tests.security.hostile import OBEYED, Show
 
 
@@ -26,7 +26,7 @@ def show(home: Home, capsys: pytest.CaptureFixture[str]) -> Show:
     """Run a verb in this process; its exit code, what is on stdout and on stderr, neither of which moves anything."""
 
     def shown(*arguments: str) -> tuple[int, str, str]:
-        code = tree._run(list(arguments))
+        code = main._run(list(arguments))
         out, err = capsys.readouterr()
         for text in (out, err):
             obeyed = {char for char in text if unicodedata.category(char) in OBEYED} - {"\n", "\t"}

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d import autostart, companion
-from b2d.identity import identify
-from b2d.layout import Home
-from b2d.model import DockerEnv
-from b2d.store import MachineStore, RunningFacts
-from b2d.wait import wait_until
+from b2d.host.autostart import items
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify
+from b2d.host_agent import control
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv
+from b2d.paths import Home
 from tests.fakes import a_spec
 
 PLANTED = ("filelock", "b2d", "socket", "selectors", "psutil", "sitecustomize", "usercustomize", "json")
@@ -32,7 +33,7 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
     for name in PLANTED:
         (paths.folder / f"{name}.py").write_text(f"open({str(trace)!r}, 'a').write(__name__)\n")
     monkeypatch.chdir(paths.folder)
-    companion.ensure(store, "box")
+    control.ensure(store, "box")
     agent = json.loads(paths.companion.read_bytes())["companion"]["pid"]
     try:
         wait_until(lambda: bool(paths.companion_lock.exists()), what="the agent", timeout_s=20)
@@ -44,13 +45,13 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
 def test_nor_does_what_starts_at_login(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for system in ("linux", "darwin", "win32"):
-        item = autostart.of(home.machine("box"), home, {"HOME": str(tmp_path), "PATH": os.defpath}, system)
+        item = items.of(home.machine("box"), home, {"HOME": str(tmp_path), "PATH": os.defpath}, system)
         content = item.content.replace(b"\0", b"")  # type: ignore[attr-defined]
         assert b"-P" in content.split(b"-m", 1)[0].split(os.fsencode(sys.executable))[-1]
 
 
 def test_no_other_place_starts_python_with_this_folder_in_its_path() -> None:
-    root = Path(companion.__file__).parent
+    root = Path(control.__file__).parent
     for path in root.rglob("*.py"):
         text = path.read_text()
         assert text.count('sys.executable, "-m"') == 0, path

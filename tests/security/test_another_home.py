@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d.cli import tree
-from b2d.cli.command import Command
-from b2d.doctor import left, room, treatment
-from b2d.files import is_own
-from b2d.layout import Home
-from b2d.packages import Installer
-from b2d.store import MachineStore
+from b2d.cli import main
+from b2d.cli.base import Command
+from b2d.doctor import fixes, home_folder, leftovers
+from b2d.host.files import is_own
+from b2d.host.package_managers import Installer
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
 from tests.fakes import FakeReporter, a_spec
 from tests.strangers import Stranger, reachable_folder
 
@@ -84,9 +84,9 @@ def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, w
 
 def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
     looks = set()
-    context = tree._group().make_context("b2d", ["list"])
-    for verb in tree.VERBS:
-        command = tree._group().get_command(context, verb)
+    context = main._group().make_context("b2d", ["list"])
+    for verb in main.VERBS:
+        command = main._group().get_command(context, verb)
         assert command is not None
         inner = {f"{verb} {name}": one for name, one in getattr(command, "commands", {}).items()} or {verb: command}
         looks |= {name for name, one in inner.items() if isinstance(one, Command) and one.looks}
@@ -98,7 +98,7 @@ def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
 
 @as_root
 def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from b2d.cli.bug import unforeseen
+    from b2d.cli.unexpected_errors import unforeseen
 
     home = a_home(folder, SOMEBODY)
     monkeypatch.setenv("B2D_HOME", str(home.root))
@@ -108,7 +108,7 @@ def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monke
 
 
 def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from b2d.cli.bug import unforeseen
+    from b2d.cli.unexpected_errors import unforeseen
 
     home, other = Home(tmp_path / "home"), tmp_path / "other"
     home.root.mkdir()
@@ -131,10 +131,10 @@ def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: P
     for path in (other, elsewhere / "id_ed25519"):
         path.chmod(0o644)
     elsewhere.chmod(0o755)
-    found = room.secrets(home)
+    found = home_folder.secrets(home)
     assert paths.host_key not in found.open_files
     reporter = FakeReporter()
-    treatment.fix([found], home, Installer(), reporter)
+    fixes.fix([found], home, Installer(), reporter)
     assert [oct(path.stat().st_mode & 0o777) for path in (other, elsewhere / "id_ed25519", elsewhere)] == [
         *("0o644", "0o644", "0o755")
     ]
@@ -151,7 +151,7 @@ def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
     for path in (elsewhere / ".bashrc", elsewhere / "holiday.iso", ours):
         path.write_text("mine")
         os.utime(path, (0, 0))
-    assert left.stale_files(home, time.time()).left_files == (ours,)
+    assert leftovers.stale_files(home, time.time()).left_files == (ours,)
 
 
 @as_root

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image import build
-from b2d.image.build import BuildRequest, BuiltImage, manifest_path
-from b2d.layout import Home
-from b2d.supply import Supply
+from b2d.image.acquire import Supply
+from b2d.image.build import builder
+from b2d.image.build.builder import BuildRequest, BuiltImage, manifest_path
+from b2d.paths import Home
 from tests.fakes import FakeReporter
 
 ISO, MANIFEST = b"what was built" * 1000, b"{}"
@@ -33,7 +33,7 @@ def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "")
             (share / name).symlink_to(guest_does)
         return BuiltImage(request.output, "0" * 64, "1.2.3")
 
-    monkeypatch.setattr(build, "build", built)
+    monkeypatch.setattr(builder, "build", built)
     return seen
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers import qemu_sandbox
-from b2d.drivers.qemu_process import QemuProcess
+from b2d.drivers.qemu import sandbox
+from b2d.drivers.qemu.process import QemuProcess
 from b2d.host import seccomp
 from tests.e2e.conftest import Person, person
 
@@ -56,7 +56,7 @@ def test_qemu_is_behind_both_filters_and_gains_no_privileges(running: Person) ->
     process = QemuProcess(running.paths).find()
     assert process is not None
     command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-    assert command[command.index(b"-sandbox") + 1].decode() == qemu_sandbox.ARGUMENTS[1]
+    assert command[command.index(b"-sandbox") + 1].decode() == sandbox.ARGUMENTS[1]
     if os.geteuid() == 0:
         lacking = sum(1 << number for number in seccomp.NEEDLESS_CAPABILITIES)
         assert int(status["CapEff"], 16) & lacking == 0

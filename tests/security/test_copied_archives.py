@@ -14,16 +14,17 @@ from tarfile import TarInfo
 
 import pytest
 
-from b2d import packing, ssh_pipe
-from b2d.copying import Copying
+from b2d.diagnostics.logs import _Growing
 from b2d.errors import B2dError, WrongState
-from b2d.journal import Journal
-from b2d.logs import _Growing
-from b2d.model import CommandResult
-from b2d.packing import MOST_TOLD, ForeignEntry, entries
-from b2d.ports import Pipe
-from b2d.ssh_pipe import SshPipe
-from b2d.streams import collect
+from b2d.guest.base import Pipe
+from b2d.guest.ssh import pipe
+from b2d.guest.ssh.pipe import SshPipe
+from b2d.guest.ssh.streams import collect
+from b2d.guest.transfer import tar_writer
+from b2d.guest.transfer.copier import Copying
+from b2d.guest.transfer.tar_writer import MOST_TOLD, ForeignEntry, entries
+from b2d.models import CommandResult
+from b2d.reporting.log import Journal
 from tests.fakes import FakeReporter
 
 MIB = 1 << 20
@@ -192,7 +193,7 @@ def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
 
 
 def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh_pipe, "REST_LIMIT", MIB)
+    monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
     with pytest.raises(WrongState, match="did not end"):
         SshPipe(channel, 1).end()  # type: ignore[arg-type]
@@ -200,7 +201,7 @@ def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("b2d.logs.LIMIT", 1000)
+    monkeypatch.setattr("b2d.diagnostics.logs.LIMIT", 1000)
     log = tmp_path / "serial.log"
     with log.open("wb") as file:
         file.truncate(5 << 30)
@@ -233,7 +234,7 @@ def test_links_and_folders_without_an_end_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
 ) -> None:
     """They are made when all else is there, so each takes memory until then."""
-    monkeypatch.setattr(packing, "LATER_LIMIT", MIB)
+    monkeypatch.setattr(tar_writer, "LATER_LIMIT", MIB)
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     many = (entry(f"x/{number}", type=kind, linkname="y" * 3000).tobuf(tarfile.GNU_FORMAT) for number in range(2500))
     headers = top + b"".join(many)

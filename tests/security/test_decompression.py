@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from b2d import bzimage, flat_kernel, image_files
-from b2d.bzimage import DamagedKernelError, vmlinux
 from b2d.errors import B2dError, DownloadFailed
-from b2d.flat_kernel import UnfitKernelError
-from b2d.image import archive, deb, modules
-from b2d.image.fetch import Wanted
-from b2d.image.tree import Tree
-from b2d.iso9660 import read_volume
-from b2d.layout import Home, ImagePaths
+from b2d.formats import bzimage, bzimage_uncompressed
+from b2d.formats.bzimage import DamagedKernelError, vmlinux
+from b2d.formats.bzimage_uncompressed import UnfitKernelError
+from b2d.formats.iso9660 import read_volume
+from b2d.image import boot_files
+from b2d.image.build import apt_repository, deb, kernel_modules
+from b2d.image.build.fs_tree import Tree
+from b2d.image.build.package_cache import Wanted
+from b2d.paths import Home, ImagePaths
 from tests.kernels import a_b2d_iso, a_bzimage, an_elf, pack
 
 MIB = 1 << 20
@@ -61,10 +62,10 @@ def test_a_kernel_that_unpacks_to_more_than_any_has_is_damaged(form: str, monkey
 
 
 def test_an_initrd_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_files, "INITRD_LIMIT", MIB)
+    monkeypatch.setattr(boot_files, "INITRD_LIMIT", MIB)
     paths = image(tmp_path, initrd=zeros("zstd", 9 * MIB))
     with pytest.raises(DownloadFailed, match="damaged"):
-        image_files.unpack(paths)
+        boot_files.unpack(paths)
     nothing_is_kept(paths)
 
 
@@ -72,11 +73,11 @@ BOMB = """
 import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))
-from b2d import image_files
+from b2d.image import boot_files
 from b2d.errors import DownloadFailed
-from b2d.layout import Home, ImagePaths
+from b2d.paths import Home, ImagePaths
 try:
-    image_files.unpack(Home(Path(sys.argv[1])).image("0" * 64))
+    boot_files.unpack(Home(Path(sys.argv[1])).image("0" * 64))
 except DownloadFailed:
     sys.exit(7)
 """
@@ -94,18 +95,18 @@ def test_an_initrd_of_gigabytes_takes_no_gigabytes(tmp_path: Path) -> None:
 def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_files, "FILE_LIMIT", MIB)
+    monkeypatch.setattr(boot_files, "FILE_LIMIT", MIB)
     for name in ("kernel", "initrd"):
         with pytest.raises(DownloadFailed, match="damaged"):
-            image_files.unpack(image(tmp_path, **{name: bytes(2 * MIB)}))
+            boot_files.unpack(image(tmp_path, **{name: bytes(2 * MIB)}))
     with pytest.raises(DownloadFailed, match="damaged"):
-        image_files.unpack(image(tmp_path, image=b"[" * (2 * MIB)))
+        boot_files.unpack(image(tmp_path, image=b"[" * (2 * MIB)))
 
 
 @pytest.mark.parametrize("description", [b"[" * 100_000, b'{"a":' * 100_000, b"7", b"[]", b"\xff\xfe", b"9" * 5000])
 def test_a_description_that_is_none_is_damage_not_a_bug(tmp_path: Path, description: bytes) -> None:
     with pytest.raises(DownloadFailed, match="damaged"):
-        image_files.unpack(image(tmp_path, image=description))
+        boot_files.unpack(image(tmp_path, image=description))
 
 
 def headed(content: bytes, segments: int, size: int) -> bytes:
@@ -130,7 +131,7 @@ def headed(content: bytes, segments: int, size: int) -> bytes:
 )
 def test_a_kernel_that_would_become_gigabytes_in_memory_is_unfit(kernel: bytes) -> None:
     with pytest.raises(UnfitKernelError):
-        flat_kernel.flat(a_bzimage(pack(an_elf(), "zstd")), kernel)
+        bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), kernel)
 
 
 def test_notes_of_a_kernel_without_an_end_are_not_followed() -> None:
@@ -205,18 +206,18 @@ def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
 
 
 def test_an_index_of_packages_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "INDEX_LIMIT", MIB)
+    monkeypatch.setattr(apt_repository, "INDEX_LIMIT", MIB)
     (tmp_path / "index").write_bytes(zeros("xz", 9 * MIB))
     with pytest.raises(DownloadFailed, match="cannot be unpacked"):
-        archive._unpacked(tmp_path / "index", Wanted("index", "http://x", 1, "0"))
+        apt_repository._unpacked(tmp_path / "index", Wanted("index", "http://x", 1, "0"))
 
 
 def test_a_module_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules, "MODULE_LIMIT", MIB)
+    monkeypatch.setattr(kernel_modules, "MODULE_LIMIT", MIB)
     with pytest.raises(B2dError, match="cannot be unpacked"):
-        modules._unpacked("x.ko.xz", zeros("xz", 9 * MIB))
+        kernel_modules._unpacked("x.ko.xz", zeros("xz", 9 * MIB))
     with pytest.raises(B2dError, match="cannot be unpacked"):
-        modules._unpacked("x.ko.xz", b"\xfd7zXZ\0" + json.dumps({}).encode())
+        kernel_modules._unpacked("x.ko.xz", b"\xfd7zXZ\0" + json.dumps({}).encode())
 
 
 @pytest.mark.parametrize("other", ["fifo", "device", "folder"])

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from b2d import certs, docker_api, published
-from b2d.docker_api import DockerApi, DockerSilent
-from b2d.layout import MachinePaths
-from b2d.model import Forward
-from b2d.published import BEYOND, PORT_LIMIT, places, publications
-from b2d.publisher import TOLD_LIMIT, Lead, Publisher
-from b2d.readiness import engine, ping
+from b2d.docker import client, published_ports
+from b2d.docker.client import DockerApi, DockerSilent
+from b2d.docker.published_ports import BEYOND, PORT_LIMIT, places, publications
+from b2d.guest import tls_certificates
+from b2d.guest.readiness import engine, ping
+from b2d.host_agent.port_publisher import TOLD_LIMIT, Lead, Publisher
+from b2d.models import Forward
+from b2d.paths import MachinePaths
 from tests.test_publisher import Hypervisor
 from tests.test_readiness import server
 
@@ -95,7 +96,7 @@ def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None
 
 def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
-    certs.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure(paths, [], datetime.now(UTC))
     with server(drowns(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
         began = time.monotonic()
         assert ping(DockerApi(HERE, port, paths.certs), 0.3) is None
@@ -161,7 +162,7 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
 
 def test_ports_beyond_the_limit_are_told_as_such() -> None:
     found = publications(crowd(PORT_LIMIT + 5))
-    has = [forward for one in published.led(found) for forward in published.forwards(one, MACHINE)]
+    has = [forward for one in published_ports.led(found) for forward in published_ports.forwards(one, MACHINE)]
     rows = places(found, MACHINE, has, lambda _: "")
     assert [row.port for row in rows if row.state == BEYOND] == list(range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5))
     assert len([row for row in rows if row.state == "open"]) == 2 * PORT_LIMIT
@@ -170,7 +171,7 @@ def test_ports_beyond_the_limit_are_told_as_such() -> None:
 
 def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     looked, goes_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(docker_api, "EVENT_LIMIT", 4096)
+    monkeypatch.setattr(client, "EVENT_LIMIT", 4096)
 
     def put_right() -> bool:
         looked.set()

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from b2d import answers, download, web
 from b2d.errors import DownloadFailed
-from b2d.image.fetch import Cache, Wanted, get_all
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.image import download
+from b2d.image.build.package_cache import Cache, Wanted, get_all
+from b2d.network import http_cache, http_client
 from tests import test_download
 from tests.fakes import FakeReporter
 from tests.kernels import an_iso
@@ -98,7 +99,7 @@ def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server,
     server.answers = [absurd]
     with pytest.raises(DownloadFailed, match="not what Debian signed"):
         get_all([Wanted("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
-    assert answers.ask(server.url, tmp_path / "answers", {}) == b"{}"
+    assert http_cache.ask(server.url, tmp_path / "answers", {}) == b"{}"
 
 
 @contextmanager
@@ -156,11 +157,11 @@ NEVER_DONE = {
 def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Neither time nor memory: of a redirect's body nothing is read, and no byte now and then makes it go on."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(web, "Patience", lambda: HASTY)
+    monkeypatch.setattr(http_client, "Patience", lambda: HASTY)
     with server_that(NEVER_DONE[what]) as url:
         for ask in (
             lambda: download.fetch(url, tmp_path / "iso", FakeReporter(), patience=HASTY),
-            lambda: answers.ask(url, tmp_path / "answers"),
+            lambda: http_cache.ask(url, tmp_path / "answers"),
             lambda: get_all([Wanted("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
         ):
             begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

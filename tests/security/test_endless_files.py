@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d import image_files
 from b2d.errors import DownloadFailed
+from b2d.image import boot_files
 from tests.kernels import an_iso
 from tests.prompt import Prompt
 
@@ -15,7 +15,7 @@ from tests.prompt import Prompt
 def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_path: Path) -> None:
     iso = tmp_path / "large.iso"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
-    os.truncate(iso, image_files.IMAGE_LIMIT + 1)
+    os.truncate(iso, boot_files.IMAGE_LIMIT + 1)
     at = Prompt(tmp_path)
     told = at.b2d("download", str(iso))
     assert told.code != 0
@@ -24,7 +24,7 @@ def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_
 
 
 def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_files, "IMAGE_LIMIT", 4 << 20)
+    monkeypatch.setattr(boot_files, "IMAGE_LIMIT", 4 << 20)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(bytes(1 << 20))
     really = hashlib.sha256
@@ -41,5 +41,5 @@ def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, mon
 
     monkeypatch.setattr(hashlib, "sha256", Growing)
     with pytest.raises(DownloadFailed, match="as no image has"):
-        image_files.copy(source, target)
+        boot_files.copy(source, target)
     assert target.stat().st_size <= 5 << 20

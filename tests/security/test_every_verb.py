@@ -12,22 +12,22 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from b2d import config
-from b2d.cli import tree
-from b2d.copying import Copied
+from b2d.cli import main
+from b2d.config import loader
+from b2d.docker.published_ports import Place
 from b2d.doctor.finding import doubtful
 from b2d.errors import B2dError
-from b2d.exposure import Exposure, Weight
+from b2d.formats.iso9660 import Volume
+from b2d.guest.transfer.copier import Copied
 from b2d.host_agent.report import Refusal
-from b2d.iso9660 import Volume
-from b2d.layout import Home
-from b2d.machine import Machine
-from b2d.model import CommandResult, Image, MachineSpec, Snapshot
-from b2d.originals import Original
-from b2d.ports import Reporter
-from b2d.published import Place
-from b2d.store import MachineStore
-from b2d.upgrade import Outcome
+from b2d.importing.candidates import Original
+from b2d.machine.exposure import Exposure, Weight
+from b2d.machine.image_upgrade import Outcome
+from b2d.machine.lifecycle import Machine
+from b2d.machine_store.store import MachineStore
+from b2d.models import CommandResult, Image, MachineSpec, Snapshot
+from b2d.paths import Home
+from b2d.reporting.base import Reporter
 from tests.boxes import Box
 from tests.fakes import a_spec
 from tests.security.hostile import EVIL, LONG, SHOWN, Show, raising
@@ -98,12 +98,12 @@ def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield from verbs(found, (*path, name))
 
 
-VERBS = sorted(verbs(tree._group()))
+VERBS = sorted(verbs(main._group()))
 
 
 def test_the_verbs_here_are_those_of_the_command_tree() -> None:
     assert sorted(TYPED) == VERBS
-    assert set(tree.ALIASES.values()) <= {verb.partition(" ")[0] for verb in VERBS}
+    assert set(main.ALIASES.values()) <= {verb.partition(" ")[0] for verb in VERBS}
 
 
 @dataclass(frozen=True)
@@ -153,26 +153,26 @@ def answers() -> dict[str, Callable[..., object]]:
     image, refused = an_image(), (Refusal(EVIL, EVIL, EVIL),)
     original = Original(EVIL, Path("/x") / EVIL, volume=Volume("Boot2Docker-v1.9.1", 1))
     values: dict[str, object] = {
-        "b2d.about.ports": [Place(EVIL, EVIL, 80, EVIL, 80, EVIL)],
-        "b2d.about.machine": {EVIL: EVIL},
-        "b2d.about.log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
-        "b2d.copying.Copying.fetch": Copied(EVIL, 1),
-        "b2d.copying.Copying.send": Copied(EVIL, 1),
-        "b2d.snapshots.Snapshots.all": [snapshot],
-        "b2d.snapshots.Snapshots.create": snapshot,
-        "b2d.snapshots.Snapshots.restore": snapshot,
-        "b2d.snapshots.Snapshots.delete": snapshot,
-        "b2d.upgrade.Exchange.upgrade": Outcome(image, True, EVIL),
-        "b2d.upgrade.Exchange.rollback": Outcome(image, True, EVIL),
-        "b2d.supply.Supply.renew": (image, True, EVIL),
-        "b2d.images.Images.all": [image],
-        "b2d.importing.known": [original],
-        "b2d.importing.bring_in": True,
-        "b2d.around.made": None,
-        "b2d.autostart.of": Login(),
-        "b2d.companion.ready": refused,
-        "b2d.companion.refusals": refused,
-        "b2d.app.App.examination": SimpleNamespace(findings=lambda: iter([doubtful(EVIL, EVIL, EVIL, EVIL)])),
+        "b2d.app.inspect.ports": [Place(EVIL, EVIL, 80, EVIL, 80, EVIL)],
+        "b2d.app.inspect.machine": {EVIL: EVIL},
+        "b2d.app.inspect.log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
+        "b2d.guest.transfer.copier.Copying.fetch": Copied(EVIL, 1),
+        "b2d.guest.transfer.copier.Copying.send": Copied(EVIL, 1),
+        "b2d.machine.snapshots.Snapshots.all": [snapshot],
+        "b2d.machine.snapshots.Snapshots.create": snapshot,
+        "b2d.machine.snapshots.Snapshots.restore": snapshot,
+        "b2d.machine.snapshots.Snapshots.delete": snapshot,
+        "b2d.machine.image_upgrade.Exchange.upgrade": Outcome(image, True, EVIL),
+        "b2d.machine.image_upgrade.Exchange.rollback": Outcome(image, True, EVIL),
+        "b2d.image.acquire.Supply.renew": (image, True, EVIL),
+        "b2d.image.image_store.Images.all": [image],
+        "b2d.app.import_machine.known": [original],
+        "b2d.app.import_machine.bring_in": True,
+        "b2d.app.hooks.made": None,
+        "b2d.host.autostart.items.of": Login(),
+        "b2d.host_agent.control.ready": refused,
+        "b2d.host_agent.control.refusals": refused,
+        "b2d.app.wiring.App.examination": SimpleNamespace(findings=lambda: iter([doubtful(EVIL, EVIL, EVIL, EVIL)])),
     }
     return {where: lambda *_, _value=value, **__: _value for where, value in values.items()}
 
@@ -197,17 +197,17 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "isatty", lambda _: True)
     for where, answer in answers().items():
         monkeypatch.setattr(where, answer)
-    monkeypatch.setattr("b2d.supply.Supply.build_to", built)
+    monkeypatch.setattr("b2d.image.acquire.Supply.build_to", built)
     failing = raising(B2dError(EVIL, hint=EVIL, details=EVIL))
-    monkeypatch.setattr("b2d.docker_context.DockerContext.put", failing)
+    monkeypatch.setattr("b2d.docker.context.DockerContext.put", failing)
     monkeypatch.setattr(box.guest, "shell", failing)
     monkeypatch.setattr(box.guest, "piped", failing, raising=False)
 
     def make(_environ: object, _flags: object, reporter: Reporter) -> HostileApp:
-        said = config.load(box.home, {}, {"vm": "box", "image": EVIL})
+        said = loader.load(box.home, {}, {"vm": "box", "image": EVIL})
         return HostileApp(box.home, said, reporter, box)
 
-    monkeypatch.setattr("b2d.app.make", make)
+    monkeypatch.setattr("b2d.app.wiring.make", make)
     return box
 
 
@@ -238,7 +238,7 @@ def test_nor_does_what_it_fails_with(
     show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, verb: str, text: str
 ) -> None:
     for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):
-        monkeypatch.setattr("b2d.app.make", raising(error))
+        monkeypatch.setattr("b2d.app.wiring.make", raising(error))
         for mode in MODES if text == EVIL else MODES[:1]:
             _, _, err = show(*with_options(TYPED[verb][-1], verb, mode))
             assert "-v" in mode or len(err.splitlines()) <= 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu_import import ImageCopy, check_disk
+from b2d.drivers.qemu.disk_import import ImageCopy, check_disk
 from b2d.errors import B2dError
 
 SECRET = b"a key of the owner's" * 100

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d import unpacking
 from b2d.errors import B2dError
-from b2d.host import opened as host_opened
-from b2d.packing import ForeignEntry, Packer, listed, pack
-from b2d.unpacking import Unpacker, put
+from b2d.guest.transfer import tar_extract
+from b2d.guest.transfer.tar_extract import Unpacker, put
+from b2d.guest.transfer.tar_writer import ForeignEntry, Packer, listed, pack
+from b2d.host import dir_fds as host_opened
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descriptors of folders")
 
@@ -93,7 +93,7 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
     for folder in (new / "sub", final / "sub"):
         folder.mkdir(parents=True)
     (new / "sub" / "authorized_keys2").write_text("a guest's")
-    really = unpacking._mode
+    really = tar_extract._mode
 
     def looked(place: tuple[str, int | str]) -> int:
         seen = really(place)
@@ -104,7 +104,7 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
         return seen
 
     calls: list[str] = []
-    monkeypatch.setattr(unpacking, "_mode", looked)
+    monkeypatch.setattr(tar_extract, "_mode", looked)
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
         put(new, final)
     assert calls == ["sub", "sub"]
@@ -164,7 +164,7 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
     (ssh / "key").write_text("secret")
     (ssh / "key").chmod(0o400)
     ssh.chmod(0o500)
-    with pytest.raises(KeyboardInterrupt), unpacking.unfinished(tmp_path) as made:
+    with pytest.raises(KeyboardInterrupt), tar_extract.unfinished(tmp_path) as made:
         (made / "it" / "sub").mkdir(parents=True)
         (made / "it" / "sub" / "inner").mkdir(mode=mode)
         (made / "it" / "linked").symlink_to(ssh)
@@ -182,7 +182,7 @@ def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path
     ssh.chmod(0o755)
     share = tmp_path / "share"
     share.mkdir()
-    with pytest.raises(KeyboardInterrupt), unpacking.unfinished(share) as made:
+    with pytest.raises(KeyboardInterrupt), tar_extract.unfinished(share) as made:
         (made / "it").mkdir()
         made.rename(share / "gone")
         if moved:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
-from b2d.cli import tree
+from b2d.cli import main
 from b2d.errors import B2dError, DownloadFailed
-from b2d.image.build import BuildRequest
-from b2d.image.freshness import StaleIndex
-from b2d.image.signature import BadSignature, NotAnIndex, verify
-from b2d.layout import Home
-from b2d.model import SuiteState
-from b2d.supply import Supply
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.image.acquire import Supply
+from b2d.image.build.builder import BuildRequest
+from b2d.image.build.freshness import StaleIndex
+from b2d.image.build.signature import BadSignature, NotAnIndex, verify
+from b2d.models import SuiteState
+from b2d.paths import Home
 from tests.debs import Deb
 from tests.fakes import FakeReporter
 from tests.mirrors import SUITES, LocalDebian, gives, says, served
@@ -63,7 +63,7 @@ class Person:
 def person(debian: LocalDebian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
     publish(debian)
     request = partial(BuildRequest, recipe=a_recipe(tmp_path / "iso", debian))
-    monkeypatch.setattr("b2d.image.build.BuildRequest", request)
+    monkeypatch.setattr("b2d.image.build.builder.BuildRequest", request)
     return Person(debian, tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, 
         mirrors = RECIPE.replace("mirrors = []", f"mirrors = {[person.debian.url, other.url]}")
         (tmp_path / "iso" / "image.toml").write_text(mirrors)
         with pytest.MonkeyPatch.context() as patches:
-            patches.setattr("b2d.image.mirror.of_apt", lambda _apt: [])
+            patches.setattr("b2d.image.build.mirror.of_apt", lambda _apt: [])
             supply = Supply(person.home, "", person.reporter, allow_expired=True)
             assert supply.obtain("debian").lacks == ()
             other.files.clear()
@@ -183,7 +183,7 @@ def test_it_is_said_by_the_verbs(
     monkeypatch.chdir(tmp_path)
 
     def typed(*words: str) -> tuple[int, str, str]:
-        return tree._run(list(words)), *capsys.readouterr()
+        return main._run(list(words)), *capsys.readouterr()
 
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     for verb in ("download", "iso build"):

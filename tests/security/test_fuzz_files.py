@@ -18,38 +18,33 @@ from hypothesis import strategies as st
 from pysequoia import SignatureMode, Tsk, sign
 
 from b2d import __main__ as fast
-from b2d import (
-    certs,
-    companion,
-    config,
-    docker_variables,
-    images,
-    keys,
-    login_text,
-    network,
-    originals,
-    seed,
-    spec_json,
-    ssh_connection,
-    toml_text,
-)
-from b2d.docker_context import DockerContext
-from b2d.drivers import qemu_folders, qemu_process, virtualbox_forwards, virtualbox_state
-from b2d.drivers.qemu_process import QemuProcess
-from b2d.drivers.qemu_state import SavedState
+from b2d.config import loader, toml_edit
+from b2d.docker.context import DockerContext
+from b2d.drivers.qemu import process as qemu_process
+from b2d.drivers.qemu import shared_folders
+from b2d.drivers.qemu.process import QemuProcess
+from b2d.drivers.qemu.saved_state import SavedState
+from b2d.drivers.virtualbox import machine_state, port_forwards
 from b2d.errors import B2dError, ConfigError, DownloadFailed
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
-from b2d.host_agent import report
-from b2d.identity import MOST, is_alive
-from b2d.image import freshness, manifest, signature, squashfs
-from b2d.image.freshness import Freshness
-from b2d.image.tree import Tree, file, link
-from b2d.image.tree import folder as a_folder
-from b2d.layout import Home, MachinePaths
-from b2d.model import Access, DockerEnv, MachineSpec, ProcessIdentity
-from b2d.store import MachineStore, RunningFacts
+from b2d.guest import network_config, seed, tls_certificates
+from b2d.guest.ssh import connection, keys
+from b2d.host.autostart import templates
+from b2d.host.process_identity import MOST, is_alive
+from b2d.host_agent import control, report
+from b2d.image import image_store
+from b2d.image.build import freshness, manifest, signature, squashfs
+from b2d.image.build.freshness import Freshness
+from b2d.image.build.fs_tree import Tree, file, link
+from b2d.image.build.fs_tree import folder as a_folder
+from b2d.importing import candidates
+from b2d.machine_store import spec_json
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import Access, DockerEnv, MachineSpec, ProcessIdentity
+from b2d.paths import Home, MachinePaths
+from b2d.shell import variables
 from tests import old_machines, sshd
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import a_b2d_iso
@@ -69,8 +64,8 @@ def check_spec(spec: MachineSpec) -> None:
         os.fsencode(text)
         assert "\0" not in text
     with suppress(B2dError):
-        qemu_folders.missing(spec.folders, lambda _: "")
-        qemu_folders.resolved(spec)
+        shared_folders.missing(spec.folders, lambda _: "")
+        shared_folders.resolved(spec)
 
 
 def test_a_machine_s_description(tmp_path: Path) -> None:
@@ -146,7 +141,7 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         QemuProcess(paths).abandoned()
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
-        companion._recorded(paths)
+        control._recorded(paths)
         paths.agent.write_bytes(made[4])
         for refusal in report.read(paths.agent, itself) or ():
             assert refusal.sentence("box")
@@ -170,12 +165,12 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
         "arguments": "quiet",
     }
     facts |= {"kernel": part, "initrd": part, "stored": part, "root": {"offset": 2048, "size": 5}, "suites": [suite]}
-    kept = images.Images(Home(tmp_path))
+    kept = image_store.Images(Home(tmp_path))
 
     def check(made: tuple[bytes, bytes]) -> None:
         paths.facts.write_bytes(made[0])
         paths.checked.write_bytes(made[1])
-        assert isinstance(images._read_stamps(paths), dict)
+        assert isinstance(image_store._read_stamps(paths), dict)
         for one in kept.all():
             assert one.root is None or (type(one.root.offset) is int and type(one.root.size) is int)
             assert one.root is None or min(one.root.offset, one.root.size) >= 0
@@ -291,12 +286,12 @@ def test_a_file_of_settings() -> None:
     def check(content: bytes) -> None:
         text = content.decode(errors="replace")
         with suppress(ConfigError):
-            for one in config.of_text("config.toml", text):
+            for one in loader.of_text("config.toml", text):
                 with suppress(ConfigError):
-                    config.value(one)
+                    loader.value(one)
         with suppress(ConfigError):
-            config._table("config.toml", text)
-            toml_text.without(toml_text.with_value(text, "cpus", 3), "memory")
+            loader._table("config.toml", text)
+            toml_edit.without(toml_edit.with_value(text, "cpus", 3), "memory")
 
     known = [huge, nested, b"vm = [" + huge[9:] + b"]", b'x = """\n' + b"memory = 1\n" * 50_000 + b'"""\nmemory = -1\n']
     fuzz(st.one_of(damaged(sample), damaged(sample + huge, sample + nested)), check, known)
@@ -313,8 +308,8 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
         paths.host_key.write_bytes(made[1])
         paths.ssh_key.write_bytes(made[2])
         with suppress(B2dError):
-            ssh_connection._read_hosts(paths.known_hosts).check(keys.alias(paths), key)
-        for use in (keys.ensure_known, keys.ensure_client, ssh_connection._key):
+            connection._read_hosts(paths.known_hosts).check(keys.alias(paths), key)
+        for use in (keys.ensure_known, keys.ensure_client, connection._key):
             with suppress(B2dError):
                 use(paths)
 
@@ -327,15 +322,15 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
 
 def test_what_starts_a_machine_at_login() -> None:
     words = ["python", "-m", "b2d", "up"]
-    plist = login_text.plist("b2d.box", "b2d: /home/x", words, {"PATH": "/bin"})
-    unit = login_text.unit("b2d: /home/x", words, words, {"PATH": "/bin"})
+    plist = templates.plist("b2d.box", "b2d: /home/x", words, {"PATH": "/bin"})
+    unit = templates.unit("b2d: /home/x", words, words, {"PATH": "/bin"})
     import plistlib
 
     binary = plistlib.dumps({"B2DMachine": "x", "a": [[[[1, b"x"]]], {"b": 2.5}]}, fmt=plistlib.FMT_BINARY)
 
     def check(content: bytes) -> None:
-        assert isinstance(login_text.plist_mark(content), str)
-        assert isinstance(login_text.unit_mark(content), str)
+        assert isinstance(templates.plist_mark(content), str)
+        assert isinstance(templates.unit_mark(content), str)
 
     known = [b"<plist><key>a</key></plist>", b"<plist>" + b"<array>" * 50_000, b"<plist><array>" * 2000]
     fuzz(damaged(plist, unit, binary), check, known)
@@ -354,7 +349,7 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
         context._kept()
         (tmp_path / "m" / "config.json").write_bytes(made[1])
         with suppress(B2dError):
-            found = originals.of_folder(tmp_path / "m")
+            found = candidates.of_folder(tmp_path / "m")
             assert 0 <= found.cpus <= 1024 and 0 <= found.memory_mib <= 1 << 24
 
     fuzz(st.tuples(bent(meta), bent({"Driver": {"Memory": 1024, "CPU": 1}})), check)
@@ -370,13 +365,13 @@ def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     def check(made: tuple[bytes, bytes, bytes]) -> None:
         settings.write_bytes(made[0])
         log.write_bytes(made[1])
-        assert virtualbox_state.of_file(settings)
-        assert isinstance(virtualbox_state.last_error(log), str)
+        assert machine_state.of_file(settings)
+        assert isinstance(machine_state.last_error(log), str)
         rules = made[2].decode(errors="replace").split("\n")
-        named = list(virtualbox_forwards.parsed(rules))
+        named = list(port_forwards.parsed(rules))
         assert all(0 <= port < 65536 for _, _, port in named)
         machine: Any = SimpleNamespace(forwards=lambda: named)
-        assert all(0 < one.port < 65536 for one in virtualbox_forwards.listed(machine))
+        assert all(0 < one.port < 65536 for one in port_forwards.listed(machine))
 
     long = [(b"<Machine " * 400_000, b"aText={" * 500_000, b"")]
     fuzz(st.tuples(damaged(sample), damaged(said * 2), damaged(rules)), check, long)
@@ -388,8 +383,8 @@ def test_what_shellinit_remembers() -> None:
     def check(content: bytes) -> None:
         text = content.decode("utf-8", "surrogateescape").replace("\0", "")
         environ = {"B2D_BEFORE": text, "DOCKER_HOST": "tcp://127.0.59.103:2376", "no_proxy": "a,127.0.59.103"}
-        docker_variables.undoing(environ)
-        docker_variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
+        variables.undoing(environ)
+        variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
 
     fuzz(damaged(sample.encode()), check)
 
@@ -397,7 +392,7 @@ def test_what_shellinit_remembers() -> None:
 def test_certificates_and_their_keys(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     now = datetime.now(UTC)
-    certs.ensure(paths, ["127.0.59.103"], now)
+    tls_certificates.ensure(paths, ["127.0.59.103"], now)
     files = [paths.certs / "ca.pem", paths.authority / "ca-key.pem", paths.authority / "server.pem"]
     files += [paths.authority / "server-key.pem", paths.certs / "cert.pem", paths.certs / "key.pem"]
     sound = [path.read_bytes() for path in files]
@@ -408,18 +403,18 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
             path.write_bytes(content)
         which, text, binary = made
         files[which].write_bytes(text if which % 2 else ssl.DER_cert_to_PEM_cert(binary).encode())
-        certs.remark(paths, ["127.0.59.103"], now)
+        tls_certificates.remark(paths, ["127.0.59.103"], now)
         with suppress(B2dError):
-            certs.ensure(paths, ["127.0.59.103"], now)
+            tls_certificates.ensure(paths, ["127.0.59.103"], now)
         with suppress(B2dError):
-            certs.authorities(files[which])
+            tls_certificates.authorities(files[which])
 
     worse = [(0, sound[0], inside[0][:place] + b"\xff\xff" + inside[0][place + 2 :]) for place in range(len(inside[0]))]
     fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check, worse[::7])
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
-    told = {"http_proxy": b"http://x", network.TOLD: b"{}"}
+    told = {"http_proxy": b"http://x", network_config.TOLD: b"{}"}
     disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
 
     def check(content: bytes) -> None:

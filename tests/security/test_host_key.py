@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d import keys
-from b2d.cli import tree
+from b2d.cli import main
 from b2d.errors import B2dError
-from b2d.files import private_folder
-from b2d.layout import Home, MachinePaths
-from b2d.model import DockerEnv
-from b2d.store import MachineStore, RunningFacts
+from b2d.guest.ssh import keys
+from b2d.host.files import private_folder
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv
+from b2d.paths import Home, MachinePaths
 from tests.fakes import a_spec
 
 
@@ -69,7 +69,7 @@ def test_what_openssh_is_told_of_is_there(
     monkeypatch.setenv("B2D_HOME", str(home.root))
     monkeypatch.setenv("B2D_DRIVER", "qemu")
     facts = RunningFacts("127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376", ""))
-    monkeypatch.setattr("b2d.machine.Machine.facts", lambda _self: facts)
-    assert tree._run(["ssh-config"]) == 0
+    monkeypatch.setattr("b2d.machine.lifecycle.Machine.facts", lambda _self: facts)
+    assert main._run(["ssh-config"]) == 0
     assert str(paths.known_hosts) in capsys.readouterr().out
     assert paths.known_hosts.read_bytes() == before

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from b2d import stored
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
-from b2d.images import Images
-from b2d.layout import Home
-from b2d.model import Extent
+from b2d.image import uncompressed_iso
+from b2d.image.image_store import Images
+from b2d.models import Extent
+from b2d.paths import Home
 from tests.conftest import ROOT
 from tests.prompt import Prompt
 
@@ -61,13 +61,14 @@ def packed(tree: Path, path: Path, packer: str = "zstd", *options: str) -> Path:
 
 def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
     """An image as b2d makes them, but with another root."""
-    from b2d import image_files, medium
+    from b2d.formats import iso_writer
+    from b2d.image import boot_files
 
-    with image_files._opened(iso) as opened:
+    with boot_files._opened(iso) as opened:
         assert opened is not None
-        kept = (*image_files.BOOT_LOADER, image_files.DESCRIPTION, stored.KERNEL, stored.INITRD)
-        files: dict[str, bytes | Path] = {name: image_files._needed(opened, name) for name in kept}
-    medium.write({**files, "/b2d/root.squashfs": squashfs}, "b2d-v1", 0, path)
+        kept = (*boot_files.BOOT_LOADER, boot_files.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
+        files: dict[str, bytes | Path] = {name: boot_files._needed(opened, name) for name in kept}
+    iso_writer.write({**files, "/b2d/root.squashfs": squashfs}, "b2d-v1", 0, path)
     return path
 
 
@@ -79,7 +80,7 @@ def listed(path: Path) -> list[str]:
 @pytest.mark.parametrize("packer", PACKERS)
 def test_commands_in_names_and_links_stay_names_and_links(tree: Path, tmp_path: Path, place: Path, packer: str) -> None:
     source = packed(tree, tmp_path / "packed", packer)
-    assert stored.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
+    assert uncompressed_iso.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
     assert not place.exists()
     assert listed(tmp_path / "stored") == listed(source)
 
@@ -91,7 +92,7 @@ def test_whatever_the_layout_all_files_are_the_same(tree: Path, tmp_path: Path, 
     with (tree / "hole").open("wb") as file:
         file.truncate(3 << 20)
     source = packed(tree, tmp_path / "packed", "zstd", *options)
-    assert stored.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
+    assert uncompressed_iso.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
     for name in ("packed", "stored"):
         subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / f"{name}.d"), str(tmp_path / name)], check=True)
     subprocess.run(["diff", "-r", "--no-dereference", tmp_path / "packed.d/usr", tmp_path / "stored.d/usr"], check=True)

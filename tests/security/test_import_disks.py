@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2d.drivers.qemu_import import ImageCopy, check_disk
-from b2d.drivers.virtualbox_import import MediumCopy
+from b2d.drivers.qemu.disk_import import ImageCopy, check_disk
+from b2d.drivers.virtualbox.disk_import import MediumCopy
 from b2d.errors import B2dError
 from tests import disks
 from tests.old_machines import an_owner, of_boot2docker, of_docker_machine, settings

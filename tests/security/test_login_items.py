@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from b2d import autostart, login_text
 from b2d.errors import ConfigError
-from b2d.layout import Home
-from b2d.login_text import sound_path
-from b2d.store import MachineStore
+from b2d.host.autostart import items, templates
+from b2d.host.autostart.templates import sound_path
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.prompt import Prompt
 
@@ -20,9 +20,9 @@ EVIL = "/tmp/x\n[Service]\nExecStartPre=/bin/false\n#"
 CONTROLS = ["\n", "\r", "\x0b", "\x1b", "\x7f", "\x85", "\x01"]
 
 
-def an_item(person: Path, system: str, **environ: str) -> autostart.LoginItem:
+def an_item(person: Path, system: str, **environ: str) -> items.LoginItem:
     home = Home(person / ".b2d")
-    return autostart.of(home.machine("box"), home, {"HOME": str(person), **environ}, system)
+    return items.of(home.machine("box"), home, {"HOME": str(person), **environ}, system)
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])
@@ -44,17 +44,17 @@ def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_pat
 def test_nothing_with_a_control_character_is_written_at_all(control: str) -> None:
     bad = f"a{control}b"
     makers: list[Callable[[], bytes]] = [
-        lambda: login_text.unit(bad, ["b2d"], ["b2d"], {}),
-        lambda: login_text.unit("mark", ["b2d", bad], ["b2d"], {}),
-        lambda: login_text.unit("mark", ["b2d"], ["b2d", bad], {}),
-        lambda: login_text.unit("mark", ["b2d"], ["b2d"], {"PATH": bad}),
-        lambda: login_text.unit("mark", ["b2d"], ["b2d"], {bad: "x"}),
-        lambda: login_text.plist("label", bad, ["b2d"], {}),
-        lambda: login_text.plist("label", "mark", [bad], {}),
-        lambda: login_text.plist("label", "mark", ["b2d"], {"PATH": bad}),
-        lambda: login_text.task(bad, "me", ["b2d"]),
-        lambda: login_text.task("mark", bad, ["b2d"]),
-        lambda: login_text.task("mark", "me", ["b2d", bad]),
+        lambda: templates.unit(bad, ["b2d"], ["b2d"], {}),
+        lambda: templates.unit("mark", ["b2d", bad], ["b2d"], {}),
+        lambda: templates.unit("mark", ["b2d"], ["b2d", bad], {}),
+        lambda: templates.unit("mark", ["b2d"], ["b2d"], {"PATH": bad}),
+        lambda: templates.unit("mark", ["b2d"], ["b2d"], {bad: "x"}),
+        lambda: templates.plist("label", bad, ["b2d"], {}),
+        lambda: templates.plist("label", "mark", [bad], {}),
+        lambda: templates.plist("label", "mark", ["b2d"], {"PATH": bad}),
+        lambda: templates.task(bad, "me", ["b2d"]),
+        lambda: templates.task("mark", bad, ["b2d"]),
+        lambda: templates.task("mark", "me", ["b2d", bad]),
     ]
     for make in makers:
         with pytest.raises(ConfigError, match="control character"):
@@ -63,7 +63,7 @@ def test_nothing_with_a_control_character_is_written_at_all(control: str) -> Non
 
 
 def test_a_user_of_windows_is_text_and_no_markup() -> None:
-    content = login_text.task("mark", 'PC\\<me> & "you"', ["b2d"])
+    content = templates.task("mark", 'PC\\<me> & "you"', ["b2d"])
     found = [element.text for element in ElementTree.fromstring(content).iter() if element.tag.endswith("UserId")]
     assert found == ['PC\\<me> & "you"'] * 2
 

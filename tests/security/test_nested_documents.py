@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import config, images, parts, releases, vbox_file
+from b2d.app.support_bundle import _docker_secrets
+from b2d.config import loader
+from b2d.config.boot2docker_profile import settings
 from b2d.errors import B2dError, ConfigError, DownloadFailed
-from b2d.formats import json_text, numbers, toml_document
-from b2d.layout import Home
-from b2d.originals import of_folder
-from b2d.profile import settings
-from b2d.support import _docker_secrets
+from b2d.formats import json_text, numbers, toml_document, vbox_settings
+from b2d.image import download_state, image_store, releases
+from b2d.importing.candidates import of_folder
+from b2d.paths import Home
 from tests.old_machines import settings as of_virtualbox
 from tests.prompt import Prompt
 
@@ -37,7 +38,7 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(document: bytes) -> Non
 def test_a_releases_api_that_answers_with_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: bytes
 ) -> None:
-    monkeypatch.setattr("b2d.answers.ask", lambda *_: document)
+    monkeypatch.setattr("b2d.network.http_cache.ask", lambda *_: document)
     with pytest.raises(DownloadFailed, match="does not answer as a releases API does"):
         releases.newest_release(tmp_path, "http://127.0.0.1/")
 
@@ -48,10 +49,10 @@ def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path,
     paths.folder.mkdir(parents=True)
     for path in (paths.facts, paths.checked):
         path.write_bytes(document)
-    assert images._read_facts(paths) is None
-    assert isinstance(images._read_stamps(paths), dict)
+    assert image_store._read_facts(paths) is None
+    assert isinstance(image_store._read_stamps(paths), dict)
     (tmp_path / "mark").write_bytes(document)
-    assert isinstance(parts._read(tmp_path / "mark"), dict)
+    assert isinstance(download_state._read(tmp_path / "mark"), dict)
 
 
 def test_a_client_s_settings_with_it_have_no_secrets_that_are_known() -> None:
@@ -76,7 +77,7 @@ def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         toml_document.parse(text)
     with pytest.raises(ConfigError, match="is not TOML"):
-        config.of_text("profile", text)
+        loader.of_text("profile", text)
 
 
 def test_toml_of_megabytes_is_not_parsed() -> None:
@@ -98,7 +99,7 @@ def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
     began = time.monotonic()
     lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
     with suppress(ConfigError):
-        config.of_text("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
+        loader.of_text("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
     assert time.monotonic() - began < 15
 
 
@@ -127,7 +128,7 @@ def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
     drives = f"<StorageControllers>{drives}</StorageControllers>"
     path.write_text(f"<VirtualBox><Machine name='x'>{media}{drives}</Machine></VirtualBox>")
     began = time.monotonic()
-    assert not vbox_file.read(path).layered
+    assert not vbox_settings.read(path).layered
     assert time.monotonic() - began < 10
 
 
@@ -155,7 +156,7 @@ def test_a_settings_file_that_is_a_bomb_is_told(tmp_path: Path, content: str) ->
     path.write_text(content)
     began = time.monotonic()
     with pytest.raises(B2dError):
-        vbox_file.read(path)
+        vbox_settings.read(path)
     assert time.monotonic() - began < 5
 
 

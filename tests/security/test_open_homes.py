@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d import config, rewrite
-from b2d.files import refuse_anothers
-from b2d.layout import Home
+from b2d.config import editor, loader
+from b2d.host.files import refuse_anothers
+from b2d.paths import Home
 
 SOMEBODY = 61234  # a number that no user of a usual host has
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
@@ -24,7 +24,7 @@ def a_home(folder: Path) -> Home:
 
 
 def heard(home: Home) -> tuple[str, int, list[str]]:
-    found = config.load(home, {}, {})
+    found = loader.load(home, {}, {})
     return found.settings.vboxapi, found.settings.memory, found.remarks
 
 
@@ -59,7 +59,7 @@ def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Pa
 def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_written(tmp_path: Path) -> None:
     home = a_home(tmp_path)
     home.root.chmod(0o777)
-    rewrite.put(home, {}, {"memory": "800"})
+    editor.put(home, {}, {"memory": "800"})
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o755
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
 

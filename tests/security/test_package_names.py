@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image import recipe
+from b2d.image.build import recipe
 from tests.conftest import ROOT
 from tests.prompt import Prompt
 
@@ -50,7 +50,7 @@ def test_the_distribution_has_a_name_of_its_own_and_the_commands_keep_theirs() -
 def test_an_installation_without_its_recipe_says_where_to_install_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "b2d/image/recipe.py"))
+    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "b2d/image/build/recipe.py"))
     with pytest.raises(B2dError) as caught:
         recipe.find()
     assert not LEADS_ASTRAY.search(caught.value.hint)

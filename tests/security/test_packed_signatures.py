@@ -8,8 +8,8 @@ import pysequoia
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
-from b2d.image import signature
-from b2d.image.signature import BadSignature, NotAnIndex, verify
+from b2d.image.build import signature
+from b2d.image.build.signature import BadSignature, NotAnIndex, verify
 
 TEXT = b"Origin: Debian\n"
 CLEAR = b"-----BEGIN PGP SIGNED MESSAGE-----"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from b2d.redaction import GONE, Redaction
+from b2d.diagnostics.redaction import GONE, Redaction
 
 HEX, MIXED, UPPER = "0a1b2c3d4e5f6789" * 4, "aB3dE5fG7hJ9kL1mN0pQ" * 4, "AB2CD4EF6GH8JK0LMNPQ" * 3
 TOKENS = [

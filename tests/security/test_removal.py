@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import removal
-from b2d.host.removal import SET_ASIDE, OwnNames, make_way, remove, remove_own
-from b2d.layout import MachinePaths
-from b2d.own_files import MACHINE
+from b2d.host.file_removal import SET_ASIDE, OwnNames, make_way, remove, remove_own
+from b2d.machine_store import folder_removal
+from b2d.machine_store.own_files import MACHINE
+from b2d.paths import MachinePaths
 from tests.boxes import Box
 from tests.prompt import Answer, Prompt
 from tests.test_cli_host import two_machines
@@ -322,6 +322,6 @@ def test_removal_that_is_cut_off_goes_on_the_next_time(prompt: Prompt, monkeypat
     paths.spec.unlink()
     paths.spec_copy.unlink(missing_ok=True)
     assert "box" in prompt.b2d("list").out
-    assert removal.is_ours(paths.folder)
+    assert folder_removal.is_ours(paths.folder)
     assert deleted(prompt).code == 0
     assert not paths.folder.exists()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address, around
-from b2d.app import make
-from b2d.docker_api import DockerApi
-from b2d.model import Forward
-from b2d.publisher import Lead
+from b2d.app import hooks
+from b2d.app.wiring import make
+from b2d.docker.client import DockerApi
+from b2d.host_agent.port_publisher import Lead
+from b2d.models import Forward
+from b2d.network import port_allocation
 from tests.fakes import FakeReporter, a_spec
 from tests.kernels import an_iso
 from tests.prompt import Prompt
@@ -27,7 +28,7 @@ def test_root_is_told_when_a_machine_is_made(
     it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
     it.store.write(a_spec("box", folders=folders))
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    around.made(it)
+    hooks.made(it)
     told = reporter.texts("note")
     assert len(told) == said
     assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
@@ -64,7 +65,7 @@ def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Dock
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).put_right()
     assert hypervisor.has == set()
-    assert "privileged_ports" in address.reserved("127.0.0.1", number)
+    assert "privileged_ports" in port_allocation.reserved("127.0.0.1", number)
     hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # of an older b2d, or of a setting that is gone
     assert lead(docker, hypervisor).put_right()
     assert hypervisor.has == set()
@@ -83,10 +84,10 @@ def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert address.reserved("127.0.59.103", 80) == ""
-    assert address.reserved("127.0.0.1", 8080) == ""
+    assert port_allocation.reserved("127.0.59.103", 80) == ""
+    assert port_allocation.reserved("127.0.0.1", 8080) == ""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert address.reserved("127.0.0.1", 80) == ""  # the kernel decides
+    assert port_allocation.reserved("127.0.0.1", 80) == ""  # the kernel decides
 
 
 @pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
@@ -95,7 +96,7 @@ def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved
 def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
     docker: Docker, where: str, protocol: str
 ) -> None:
-    with socket.socket(socket.AF_INET6, address.KINDS[protocol]) as service:
+    with socket.socket(socket.AF_INET6, port_allocation.KINDS[protocol]) as service:
         service.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         service.bind((where, 0))
         if protocol == "tcp":
@@ -105,8 +106,8 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
         hypervisor = Hypervisor()
         assert not lead(docker, hypervisor).put_right()
         assert hypervisor.has == set()
-        assert "has this port" in address.obstacle("127.0.0.1", taken, protocol)
-        assert address.free("127.0.59.103", taken, protocol)
+        assert "has this port" in port_allocation.obstacle("127.0.0.1", taken, protocol)
+        assert port_allocation.free("127.0.59.103", taken, protocol)
     assert lead(docker, hypervisor).put_right()
     assert [one.port for one in hypervisor.has] == [taken]
 

@@ -6,11 +6,11 @@ import pytest
 
 from b2d.doctor import programs
 from b2d.doctor.finding import Verdict, good
-from b2d.drivers import qemu_sandbox
-from b2d.drivers.qemu_launch import Launcher
+from b2d.drivers.qemu import sandbox
+from b2d.drivers.qemu.launcher import Launcher
 from b2d.errors import HypervisorUnusable
-from b2d.layout import MachinePaths
-from b2d.packages import Installer
+from b2d.host.package_managers import Installer
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.test_qemu_arguments import DIRECT
 from tests.test_qemu_launch import called, driver, paths, saved
@@ -75,10 +75,10 @@ def test_a_state_that_was_saved_before_there_was_a_sandbox_still_fits(paths: Mac
 
 
 def test_a_name_of_a_file_is_no_word_of_the_sandbox_s(tmp_path: Path) -> None:
-    assert qemu_sandbox.is_refused(1, f"qemu-system-x86_64: -sandbox on: {WITHOUT}")
-    assert not qemu_sandbox.is_refused(1, "qemu-system-x86_64: Could not open disk.qcow2")
-    assert not qemu_sandbox.is_refused(1, "")
-    assert not qemu_sandbox.is_refused(1, "qemu-system-x86_64: -fsdev local,path=/home/me/sandbox: No such file")
+    assert sandbox.is_refused(1, f"qemu-system-x86_64: -sandbox on: {WITHOUT}")
+    assert not sandbox.is_refused(1, "qemu-system-x86_64: Could not open disk.qcow2")
+    assert not sandbox.is_refused(1, "")
+    assert not sandbox.is_refused(1, "qemu-system-x86_64: -fsdev local,path=/home/me/sandbox: No such file")
 
 
 @pytest.mark.parametrize(

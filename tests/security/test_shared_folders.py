@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import change, preparation
-from b2d.app import App, make
-from b2d.drivers import qemu_folders
-from b2d.drivers.qemu_launch import Launcher
+from b2d.app.wiring import App, make
+from b2d.drivers.qemu import shared_folders
+from b2d.drivers.qemu.launcher import Launcher
 from b2d.errors import ConfigError
 from b2d.guest import share_overlaps, share_policy
-from b2d.layout import Home, MachinePaths
-from b2d.model import HARDWARE, MachineSpec, MachineState
+from b2d.machine import boot_preparation, reconfigure
+from b2d.models import HARDWARE, MachineSpec, MachineState
+from b2d.paths import Home, MachinePaths
 from tests.boxes import Box
 from tests.fakes import FakeReporter, a_spec
 from tests.prompt import Prompt
@@ -202,23 +202,23 @@ def test_new_folders_are_had_at_the_next_boot_and_what_was_saved_goes_on_with_it
     reporter, own = FakeReporter(), me / ".b2d"
     spec = a_spec(share=(f"{me}/*",), folders=(f"{me}/src",))
     (me / "new").mkdir()
-    booted = preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
+    booted = boot_preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
     assert booted.folders == (f"{me}/My Documents x", f"{me}/new", f"{me}/src")
-    assert preparation.shared_folders(spec, own, MachineState.SAVED, reporter) == spec
+    assert boot_preparation.shared_folders(spec, own, MachineState.SAVED, reporter) == spec
     assert reporter.texts("warn") == []
 
 
 def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Path) -> None:
     reporter, own = FakeReporter(), me / ".b2d"
     spec = a_spec(folders=(str(me), "/data:ro"))
-    saved = preparation.shared_folders(spec, own, MachineState.SAVED, reporter)
+    saved = boot_preparation.shared_folders(spec, own, MachineState.SAVED, reporter)
     assert saved == spec
     assert f"all of {me}, and has it until: b2d restart" in reporter.texts("warn")[0]
-    booted = preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
+    booted = boot_preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
     assert booted.share == (f"{me}/*", "/data:ro")
     assert booted.folders == (f"{me}/My Documents x", f"{me}/src", "/data:ro")
     assert len(reporter.texts("note")) == 1
-    assert preparation.shared_folders(booted, own, MachineState.STOPPED, reporter) == booted
+    assert boot_preparation.shared_folders(booted, own, MachineState.STOPPED, reporter) == booted
     assert len(reporter.texts("note")) == 1
 
     assert shared(me, "~/src:ro", "~/src/app") == ["src:ro", "src/app"]
@@ -226,7 +226,7 @@ def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Pat
 
 def test_a_machine_without_folders_gets_none(me: Path) -> None:
     spec = a_spec()
-    assert preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()) == spec
+    assert boot_preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()) == spec
 
 
 def launcher(tmp_path: Path, saved: tuple[str, ...] = (), *shared: str) -> Launcher:
@@ -252,7 +252,7 @@ def test_only_a_machine_that_was_saved_so_keeps_a_folder_above_b2d_s_home(tmp_pa
 def test_what_was_looked_at_is_what_is_shared(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    spec = qemu_folders.resolved(a_spec(folders=(f"{tmp_path}/link:ro",)))
+    spec = shared_folders.resolved(a_spec(folders=(f"{tmp_path}/link:ro",)))
     assert spec.folders == (f"{tmp_path}/real:ro",)
 
 
@@ -260,14 +260,14 @@ def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> No
     box.made(folders=(f"{me}/src",), share=(f"{me}/src",))
 
     def says(share: str) -> MachineSpec:
-        change.change(box.store, box.driver, "box", change.wanted({"share": share}))
+        reconfigure.change(box.store, box.driver, "box", reconfigure.wanted({"share": share}))
         spec = box.store.read("box")
         assert spec is not None
         return spec
 
     spec = says("none")
     assert spec.folders == (f"{me}/src",)  # until its next boot
-    assert preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()).folders == ()
+    assert boot_preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()).folders == ()
     assert says("~/*").share == (f"{me}/*",)
     with pytest.raises(ConfigError, match="cannot be shared"):
         says(str(box.paths.folder))
@@ -281,10 +281,10 @@ def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> No
 
 def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
     spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MOST)), hardware=HARDWARE)
-    words = qemu_folders.arguments(spec, MachinePaths(tmp_path))
+    words = shared_folders.arguments(spec, MachinePaths(tmp_path))
     places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]
     assert places[:2] == ["0x10.0,multifunction=on", "0x10.1"]
     assert len(set(places)) == share_policy.MOST
     assert max(int(place.partition(".")[0], 16) for place in places) < 32
-    few = qemu_folders.arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
+    few = shared_folders.arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few

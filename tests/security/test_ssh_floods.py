@@ -9,10 +9,10 @@ import paramiko
 import pytest
 from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_EXTENDED_DATA
 
-from b2d import ssh_connection
 from b2d.errors import B2dError
-from b2d.model import Endpoint
-from b2d.ssh import SshGuest
+from b2d.guest.ssh import connection
+from b2d.guest.ssh.client import SshGuest
+from b2d.models import Endpoint
 from tests import sshd
 
 PIECE = b"x" * 30_000
@@ -48,7 +48,7 @@ def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
         while channel.get_transport().is_active() and time.monotonic() < end:
             time.sleep(0.05)
         held = len(channel.in_buffer) + len(channel.in_stderr_buffer)
-        assert ssh_connection.UNREAD_LIMIT < held < ssh_connection.UNREAD_LIMIT + (1 << 20)
+        assert connection.UNREAD_LIMIT < held < connection.UNREAD_LIMIT + (1 << 20)
         assert not channel.get_transport().is_active()
     assert sent[0] < 100 << 20
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from b2d.cli import tree
+from b2d.cli import main
+from b2d.docker.published_ports import Place
 from b2d.errors import B2dError
-from b2d.identity import identify
-from b2d.layout import Home
-from b2d.model import DockerEnv, Snapshot
-from b2d.published import Place
-from b2d.store import MachineStore, RunningFacts
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv, Snapshot
+from b2d.paths import Home
 from tests.fakes import a_spec
 from tests.iso_servers import says, serving
 from tests.prompt import Prompt
@@ -26,7 +26,7 @@ from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])
 def test_ports(show: Show, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     rows = [Place(name, "tcp", 80, "127.0.59.103", 80, name), Place("web", "tcp", 81, "127.0.59.103", 81, "open")]
-    monkeypatch.setattr("b2d.about.ports", lambda _app: rows)
+    monkeypatch.setattr("b2d.app.inspect.ports", lambda _app: rows)
     _, out, _ = show("ports")
     assert len(out.splitlines()) == 3 and len(out) < 10_000
     _, out, _ = show("ports", "--json")
@@ -76,7 +76,7 @@ def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
 
 
 def test_snapshots(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("b2d.snapshots.Snapshots.all", lambda _self: [Snapshot(LONG, 0, 1)])
+    monkeypatch.setattr("b2d.machine.snapshots.Snapshots.all", lambda _self: [Snapshot(LONG, 0, 1)])
     _, out, _ = show("snapshot", "list")
     assert len(out.splitlines()) == 2
     _, out, _ = show("snapshot", "list", "--json")
@@ -106,26 +106,26 @@ def test_a_value_of_a_setting_is_given_to_programs_as_it_is(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("B2D_IMAGE", EVIL)
-    tree._run(["config", "get", "image"])
+    main._run(["config", "get", "image"])
     assert capsys.readouterr().out == EVIL + "\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    tree._run(["config", "get", "image"])
+    main._run(["config", "get", "image"])
     assert capsys.readouterr().out == "a\nb2d: done\n31mcgpjd\tz" + "\N{PILE OF POO}" * 3 + "\n"
 
 
 @pytest.mark.parametrize(
     ("where", "typed"),
     [
-        ("b2d.disk.Disk.use", "disk"),
-        ("b2d.about.ports", "ports"),
-        ("b2d.about.machine", "info"),
-        ("b2d.about.log", "logs"),
-        ("b2d.machine.Machine.state", "status"),
-        ("b2d.machine.Machine.init", "up"),
-        ("b2d.snapshots.Snapshots.create", "snapshot create one"),
-        ("b2d.supply.Supply.renew", "download"),
-        ("b2d.supply.Supply.build_to", "iso build"),
-        ("b2d.importing.known", "import"),
+        ("b2d.machine.disk_usage.Disk.use", "disk"),
+        ("b2d.app.inspect.ports", "ports"),
+        ("b2d.app.inspect.machine", "info"),
+        ("b2d.app.inspect.log", "logs"),
+        ("b2d.machine.lifecycle.Machine.state", "status"),
+        ("b2d.machine.lifecycle.Machine.init", "up"),
+        ("b2d.machine.snapshots.Snapshots.create", "snapshot create one"),
+        ("b2d.image.acquire.Supply.renew", "download"),
+        ("b2d.image.acquire.Supply.build_to", "iso build"),
+        ("b2d.app.import_machine.known", "import"),
     ],
 )
 @pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
@@ -143,7 +143,7 @@ def test_an_error_of_each_layer(  # it may quote VirtualBox, Docker, a mirror or
 
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_a_warning_of_a_reporter(show: Show, monkeypatch: pytest.MonkeyPatch, quiet: Sequence[str]) -> None:
-    from b2d.supply import Supply
+    from b2d.image.acquire import Supply
 
     def warns(supply: Supply, source: str) -> object:
         supply.reporter.warn(EVIL)
@@ -173,7 +173,7 @@ def test_usage_errors(show: Show) -> None:
 
 
 def test_the_journal_of_python_programs_is_one_line_for_each_thing(caplog: pytest.LogCaptureFixture) -> None:
-    from b2d.journal import Journal
+    from b2d.reporting.log import Journal
 
     with caplog.at_level("INFO", "b2d"):
         Journal().warn(EVIL)

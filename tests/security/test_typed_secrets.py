@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d import seed
-from b2d.cli.bug import unforeseen
-from b2d.model import Access
-from b2d.store import MachineStore
+from b2d.cli.unexpected_errors import unforeseen
+from b2d.guest import seed
+from b2d.machine_store.store import MachineStore
+from b2d.models import Access
 from tests.fakes import a_spec
 from tests.prompt import B2D, Prompt
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import ConfigError
-from b2d.images import Images
-from b2d.layout import MachinePaths
-from b2d.sources import named, pinned
-from b2d.store import MachineStore
-from b2d.supply import Supply
+from b2d.image.acquire import Supply
+from b2d.image.image_store import Images
+from b2d.image.source import named, pinned
+from b2d.machine_store.store import MachineStore
+from b2d.paths import MachinePaths
 from tests.fakes import FakeReporter, a_spec
 from tests.iso_servers import WebServer, serving
 from tests.kernels import an_iso

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from b2d.exposure import Exposure, Surroundings, Weight, exposures
-from b2d.model import HARDWARE, Access, MachineSpec
-from b2d.ports import Driver
+from b2d.drivers.base import Driver
+from b2d.machine.exposure import Exposure, Surroundings, Weight, exposures
+from b2d.models import HARDWARE, Access, MachineSpec
 from tests.fakes import FakeDriver, a_spec
 
 PASSWORD = Access(ssh_password=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.layout import Home
+from b2d.paths import Home
 from tests.bench import report
 from tests.bench.rounds import Figure, seconds, table
 from tests.e2e.conftest import B2D

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from b2d import address, medium
-from b2d.drivers.virtualbox import VirtualBoxDriver
-from b2d.drivers.virtualbox_find import Places
-from b2d.identity import is_alive
-from b2d.layout import MachinePaths
-from b2d.model import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
-from b2d.wait import wait_until
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+from b2d.drivers.virtualbox.locate import Places
+from b2d.formats import iso_writer
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.network import port_allocation
+from b2d.paths import MachinePaths
 from tests import tiny
 from tests.fakes import a_spec
 
@@ -30,14 +31,14 @@ class VirtualBoxCase:
         self.paths = MachinePaths(folder)
         self.paths.folder.mkdir(mode=0o700)
         self.paths.seed.write_bytes(bytes(2048))
-        first = address.lease("127.0.59.249", 20000 + os.getpid() % 20000)
+        first = port_allocation.lease("127.0.59.249", 20000 + os.getpid() % 20000)
         self.spec: MachineSpec = a_spec(
             driver="virtualbox",
             hardware=HARDWARE,
             memory_mib=64,
             address="127.0.59.249",
             ssh_port=first,
-            docker_port=address.lease("127.0.59.249", first + 1),
+            docker_port=port_allocation.lease("127.0.59.249", first + 1),
         )
         self.image = Image(sha256="0" * 64, iso=iso, source="tiny", version="1", size=iso.stat().st_size)
         self.vboxapi = ""
@@ -100,5 +101,5 @@ def tiny_iso(folder: Path) -> Path:
         ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", str(program), str(made)],
     ):
         subprocess.run(command, check=True)
-    medium.write({medium.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)
+    iso_writer.write({iso_writer.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)
     return iso

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 
-from b2d.drivers.virtualbox import VirtualBoxDriver
-from b2d.layout import MachinePaths
-from b2d.model import Image
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+from b2d.models import Image
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 
 

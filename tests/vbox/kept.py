@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2d.layout import Home
+from b2d.paths import Home
 from tests.e2e.conftest import B2D, Person
 from tests.e2e.office import PLAIN, PROXY_PORT, USER
 from tests.vbox.case import PROGRAMS, manage
@@ -27,9 +27,9 @@ PASSWORD = "secret"  # of the office's proxy
 MADE_BY = [
     Path(__file__),
     ROOT / "tests/e2e/office.py",
-    *sorted((ROOT / "b2d" / "drivers").glob("virtualbox*.py")),
-    ROOT / "b2d/stored.py",
-    ROOT / "b2d/flat_kernel.py",
+    *sorted((ROOT / "b2d/drivers/virtualbox").glob("*.py")),
+    ROOT / "b2d/image/uncompressed_iso.py",
+    ROOT / "b2d/formats/bzimage_uncompressed.py",
 ]
 
 

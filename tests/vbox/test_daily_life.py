@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d.files import allocated
-from b2d.layout import Home
-from b2d.outside import GATEWAY
-from b2d.wait import wait_until
+from b2d.host.files import allocated
+from b2d.host.polling import wait_until
+from b2d.network.endpoints import GATEWAY
+from b2d.paths import Home
 from tests import registries
 from tests.e2e.conftest import Person
 from tests.e2e.office import PLAIN, PROXY_PORT, USER

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from b2d.clock import TOLERANCE_S
-from b2d.docker_api import DockerApi
-from b2d.layout import Home
-from b2d.readiness import ping
-from b2d.store import MachineStore
-from b2d.wait import wait_until
+from b2d.docker.client import DockerApi
+from b2d.guest.readiness import ping
+from b2d.host.polling import wait_until
+from b2d.machine.clock_sync import TOLERANCE_S
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
 from tests.e2e.conftest import NAME, Person
 from tests.e2e.web import refused, says, serves
 from tests.vbox.case import manage

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from b2d import seed
-from b2d.drivers import line, virtualbox_api
-from b2d.drivers.virtualbox_api import VirtualBox
-from b2d.drivers.virtualbox_find import Places
-from b2d.drivers.virtualbox_hardware import LINK_UP_DELAY, no_network_card
-from b2d.drivers.virtualbox_network import DEVICE, second_card
-from b2d.drivers.virtualbox_state import of_file
+from b2d.drivers import control_port
+from b2d.drivers.virtualbox import client
+from b2d.drivers.virtualbox.client import VirtualBox
+from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
+from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
+from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.machine_state import of_file
 from b2d.errors import B2dError, WrongState
-from b2d.model import MachineState
+from b2d.guest import seed
+from b2d.models import MachineState
 from tests.vbox.case import VirtualBoxCase, manage
 
 pytestmark = pytest.mark.virtualbox
@@ -118,7 +119,7 @@ def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there
 def test_a_guest_that_does_not_know_the_line_is_no_hang(
     machine: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "ANSWER_S", 0.5)
+    monkeypatch.setattr(control_port, "ANSWER_S", 0.5)
     machine.boot()
     assert machine.paths.line_socket.is_socket()
     with pytest.raises(B2dError, match="does not answer on its line: timed out"):
@@ -192,7 +193,7 @@ def test_what_breaks_while_a_machine_is_made_leaves_nothing(
     case: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
 ) -> None:
     before, files = everything(), sorted(case.paths.folder.rglob("*"))
-    owner = getattr(virtualbox_api, step.partition(".")[0])
+    owner = getattr(client, step.partition(".")[0])
     really = getattr(owner, step.partition(".")[2])
 
     def breaks(*arguments: object) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import WrongState
-from b2d.layout import MachinePaths
-from b2d.model import MachineState
+from b2d.models import MachineState
+from b2d.paths import MachinePaths
 from tests.vbox.case import VirtualBoxCase, manage
 
 pytestmark = pytest.mark.virtualbox

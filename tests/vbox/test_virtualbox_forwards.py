@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import pytest
 
-from b2d import address
 from b2d.errors import HypervisorUnusable, WrongState
-from b2d.model import Forward
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.models import Forward
+from b2d.network import port_allocation
 from tests.vbox.case import VirtualBoxCase, manage
 
 pytestmark = pytest.mark.virtualbox
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.virtualbox
 
 def a_port(machine: VirtualBoxCase, protocol: str = "tcp") -> Forward:
     """A free one."""
-    return Forward(protocol, machine.spec.address, address.lease(machine.spec.address, 30000))
+    return Forward(protocol, machine.spec.address, port_allocation.lease(machine.spec.address, 30000))
 
 
 def is_open(one: Forward) -> bool:

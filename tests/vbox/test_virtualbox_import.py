@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
 from tests import disks
 from tests.kernels import an_iso
 from tests.prompt import B2D, Prompt

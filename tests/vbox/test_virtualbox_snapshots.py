@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from b2d.errors import B2dError, WrongState
-from b2d.layout import MachinePaths
-from b2d.model import MachineState
+from b2d.models import MachineState
+from b2d.paths import MachinePaths
 from tests.vbox.case import VirtualBoxCase, manage
 from tests.vbox.test_virtualbox_again import moved
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent, StateLost
-from b2d.model import HARDWARE, MachineState
-from b2d.wait import wait_until
+from b2d.host.polling import wait_until
+from b2d.models import HARDWARE, MachineState
 from tests import tiny
 from tests.vbox.case import VirtualBoxCase, manage, save_by_hand
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOLD = """
 import sys, time
 from pathlib import Path
-from b2d.drivers.virtualbox_api import VirtualBox
-from b2d.drivers.virtualbox_find import Places
+from b2d.drivers.virtualbox.client import VirtualBox
+from b2d.drivers.virtualbox.locate import Places
 machine = VirtualBox(Places().vboxapi()).machine(Path(sys.argv[1]))
 with machine._session(machine._library.LockType.write):
     print("held", flush=True)

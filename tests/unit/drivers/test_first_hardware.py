@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers import qemu_launch, virtiofsd
-from b2d.drivers.qemu_arguments import hardware
-from b2d.drivers.qemu_launch import Launcher
-from b2d.layout import MachinePaths
-from b2d.model import HARDWARE, Image, MachineSpec
+from b2d.drivers.qemu import launcher, virtiofsd
+from b2d.drivers.qemu.command_line import hardware
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.models import HARDWARE, Image, MachineSpec
+from b2d.paths import MachinePaths
 from tests.fakes import a_spec
 from tests.test_qemu_arguments import DIRECT, FOREIGN
 
@@ -100,7 +100,7 @@ def test_so_is_one_of_another_image_on_its_cd() -> None:
 
 
 def test_so_are_its_folders_by_virtiofs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_launch, "_version", lambda: (10, 0))
+    monkeypatch.setattr(launcher, "_version", lambda: (10, 0))
     monkeypatch.setattr(virtiofsd, "find", lambda: "/usr/libexec/virtiofsd")
     assert planned(a_spec(folders=TWO)) == hardware(shlex.split("".join([*USUAL, VIRTIOFS, LINE])))
 

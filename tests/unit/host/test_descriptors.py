@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from b2d.host import descriptors
+from b2d.host import fd_limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
 
@@ -15,11 +15,11 @@ def test_the_limit_goes_up_and_never_down(program: "subprocess.Popen[bytes]", mo
     import resource
 
     resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (100, 1000))
-    descriptors.raise_limit(program.pid, most)
+    fd_limits.raise_limit(program.pid, most)
     assert resource.prlimit(program.pid, resource.RLIMIT_NOFILE) == (after, 1000)
 
 
 def test_one_that_has_ended_is_passed_over() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    descriptors.raise_limit(ended.pid)
+    fd_limits.raise_limit(ended.pid)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.host_agent.report import SSH, Refusal, read, write
-from b2d.model import ProcessIdentity
+from b2d.models import ProcessIdentity
 
 AGENT = ProcessIdentity(7, "8", "9")
 TAKEN = Refusal(SSH, "127.0.59.103:2022", "nc, pid 5 has that port")

@@ -1,0 +1,1 @@
+"""Use b2d from Python programs: `from b2d import Machine`."""

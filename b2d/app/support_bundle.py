@@ -1,0 +1,234 @@
+"""What helps to find a fault from afar, gathered into one archive, out of which all secrets are taken."""
+
+import gzip
+import io
+import json
+import os
+import platform
+import stat
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from b2d._version import __version__
+from b2d.app import inspect
+from b2d.app.wiring import App
+from b2d.diagnostics.logs import DOCKER_LOG
+from b2d.diagnostics.redaction import GONE, NAME, Redaction, passwords, values_of
+from b2d.errors import B2dError
+from b2d.formats import json_text
+from b2d.host.files import open_regular, refusals_told, text_of, write_whole
+from b2d.models import MachineState
+from b2d.network import endpoints
+from b2d.network.http_client import AUTHORITIES
+from b2d.paths import Home, MachinePaths
+from b2d.shell.variables import NO_PROXY, PROXIES
+
+TAIL = 256 << 10  # bytes of each log
+CUT = "-----BEGIN CUT-----\n"  # what was cut off may end inside a key, and is taken for one
+FILES = 5000
+GUEST_S = 10.0
+OURS = ("B2D_", "DOCKER_", "BOOT2DOCKER_", "VBOX_", "LC_", "WSL_")
+VARIABLES = {*PROXIES, *NO_PROXY, *AUTHORITIES, "PATH", "SHELL", "TERM", "LANG", "NO_COLOR", "COLUMNS", "TMPDIR"}
+LIBRARIES = ("click", "cryptography", "filelock", "paramiko", "psutil", "requests", "rich", "urllib3", "virtualbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of the archive, and who can say what is in it."""
+
+    name: str
+    ask: Callable[[], str]
+
+
+def write(path: Path, parts: Iterator[Part], redaction: Redaction) -> list[str]:
+    """Put all parts, cleaned, into `path`, for its owner alone; their names. One that cannot be had says why."""
+    names = []
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", filename="") as squeezed,
+        tarfile.TarFile(fileobj=squeezed, mode="w") as tar,
+    ):
+        for part in parts:
+            name = redaction.clean(part.name)
+            content = redaction.clean(_said(part))[-TAIL:].encode()
+            entry = tarfile.TarInfo(f"b2d-support/{name}")
+            entry.size, entry.mode, entry.mtime = len(content), 0o600, int(datetime.now().timestamp())
+            tar.addfile(entry, io.BytesIO(content))
+            names.append(name)
+    with refusals_told(path):
+        write_whole(path, packed.getvalue())
+    return names
+
+
+def _said(part: Part) -> str:
+    try:
+        return part.ask()
+    except B2dError as error:
+        return f"{error.message}\n{error.details}\n"
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # what is broken is why this is asked
+        return f"it cannot be had: {error!r}\n"
+
+
+def parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
+    """All that is known; `trouble` is why the settings could not be read, "" where they could."""
+    yield Part("versions.txt", _versions)
+    yield Part("environment.txt", lambda: _environment(environ))
+    yield Part("config.json", lambda: trouble or _settings(it))
+    yield Part("doctor.json", lambda: _json([asdict(one) for one in it.examination().findings()]))
+    yield Part("files.txt", lambda: "".join(_files(it.home.root)))
+    yield from (_log(path.name, path) for path in (it.home.older_log, it.home.log) if os.path.exists(path))  # noqa: PTH110  pathlib's raises where nothing may be looked at
+    for name in _machines(it.home):
+        yield from _of_machine(it, name, it.home.machine(name))
+
+
+def _of_machine(it: App, name: str, paths: MachinePaths) -> Iterator[Part]:
+    folder = f"machines/{name}"
+    yield Part(f"{folder}/info.json", lambda: _json(inspect.machine(it, name)))
+    logs = (paths.spec, paths.qemu_record, paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.virtualbox_log)
+    yield from (_log(f"{folder}/{path.name}", path) for path in logs if os.path.exists(path))  # noqa: PTH110  as above
+    yield Part(f"{folder}/docker.log", lambda: _docker_log(it, name))
+
+
+def _docker_log(it: App, name: str) -> str:
+    """Of a machine that runs; a guest that does not answer is not waited for."""
+    machine = it.machine(name)
+    if machine.state() != MachineState.RUNNING:
+        return "it does not run\n"
+    said = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
+    return CUT + said[-TAIL:].decode(errors="replace")
+
+
+def _log(name: str, path: Path) -> Part:
+    def ask() -> str:
+        with open_regular(path) as file:
+            begin = max(0, os.fstat(file.fileno()).st_size - TAIL)
+            file.seek(begin)
+            return (CUT if begin else "") + file.read(TAIL).decode(errors="replace")
+
+    return Part(name, ask)
+
+
+def _machines(home: Home) -> list[str]:
+    """Every folder that may be one's, whatever is in it."""
+    with suppress(OSError):
+        return sorted(path.name for path in home.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return []
+
+
+def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = [f"b2d {__version__}", f"Python {sys.version}", platform.platform(), platform.machine()]
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            lines.append(f"{library} {version(library)}")
+    return "\n".join(lines) + "\n"
+
+
+def _environment(environ: Mapping[str, str]) -> str:
+    named = {name: environ[name] for name in sorted(environ) if name.startswith(OURS) or name in VARIABLES}
+    named |= {
+        name: endpoints.hidden(value) for name, value in named.items() if name.lower().endswith(endpoints.PROXIES)
+    }
+    return "".join(f"{name}={GONE if NAME.search(name) else value}\n" for name, value in named.items())
+
+
+def _settings(it: App) -> str:
+    origins = it.effective.origins
+    said = asdict(it.settings)
+    said |= {key: endpoints.hidden(said[key]) for key in endpoints.PROXIES}
+    said |= {"password": GONE} if said["password"] else {}
+    return _json({key: {"value": value, "origin": origins[key]} for key, value in said.items()})
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Rights, size, time and name of each file below; where a folder cannot be read, why."""
+    refused: list[OSError] = []
+    found = 0
+    for folder, folders, names in os.walk(root, onerror=refused.append):
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            path = Path(folder) / name
+            with suppress(OSError):
+                seen = path.lstat()
+                when = datetime.fromtimestamp(seen.st_mtime).astimezone().isoformat(timespec="seconds")
+                yield f"{stat.filemode(seen.st_mode)} {seen.st_size:12} {when} {path.relative_to(root)}\n"
+            found += 1
+            if found >= FILES:
+                yield "and more\n"
+                return
+    yield from (f"{error}\n" for error in refused)
+
+
+def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Redaction:
+    """What takes out the secrets of this home and this person, which `texts` (files of settings) may hold too."""
+    secrets = [it.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
+    told = (it.settings.http_proxy, it.settings.https_proxy)
+    secrets += [form for proxy in told for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))]
+    sources = [*environ.values(), *(_text(path) for path in texts)]
+    secrets += [password for text in sources for password in passwords(text)]
+    secrets += [*_settings_secrets(texts), *_passwords_of_machines(it.home)]
+    docker = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "~")) / ".docker") / "config.json"
+    for text in (_text(docker), environ.get("DOCKER_AUTH_CONFIG", "")):
+        secrets += _docker_secrets(text)
+    secrets += [
+        line for path in _key_files(it.home) for line in _text(path).splitlines() if not line.startswith("-----")
+    ]
+    folders, names = set(), {environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
+    for folder in filter(None, (environ.get("HOME"), environ.get("USERPROFILE"))):
+        folders |= {folder, os.path.realpath(folder)}
+        names.add(Path(folder).name)
+    return Redaction(secrets, folders, names)
+
+
+def _settings_secrets(texts: Sequence[Path]) -> Iterator[str]:
+    """What files of settings say under names of secrets, whether or not it is what counts now."""
+    from b2d.formats import toml_document
+
+    for path in texts:
+        with suppress(ValueError):
+            yield from values_of(toml_document.parse(_text(path)))
+
+
+def _passwords_of_machines(home: Home) -> Iterator[str]:
+    """What guests were told last: the settings may say otherwise since."""
+    from b2d.machine.boot_preparation import access_of
+    from b2d.models import Access
+
+    for name in _machines(home):
+        with suppress(B2dError, OSError, ValueError, LookupError, tarfile.TarError):
+            yield access_of(home.machine(name), Access()).password
+
+
+def _docker_secrets(text: str) -> Iterator[str]:
+    """Of docker's own settings: what logs in to registries, as it is and decoded."""
+    import base64
+
+    try:
+        found = list(values_of(json_text.parse(text)))
+    except (ValueError, RecursionError):
+        return
+    for value in found:
+        yield value
+        with suppress(ValueError):
+            yield from base64.b64decode(value).decode().partition(":")[2:]
+
+
+def _key_files(home: Home) -> Iterator[Path]:
+    for name in _machines(home):
+        paths = home.machine(name)
+        yield from (paths.ssh_key, paths.host_key, paths.certs / "key.pem")
+        yield from (paths.authority / "ca-key.pem", paths.authority / "server-key.pem")
+
+
+def _text(path: Path) -> str:
+    return text_of(path)
+
+
+def _json(document: object) -> str:
+    return json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n"

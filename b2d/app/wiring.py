@@ -1,0 +1,267 @@
+"""The wiring: the only module that names an implementation of a door.
+
+What a verb does not need is not loaded for it: `b2d config` asks no machine.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from b2d.config import loader
+from b2d.config.loader import Effective
+from b2d.config.settings import Settings
+from b2d.errors import ConfigError, HypervisorUnusable
+from b2d.image.source import named
+from b2d.paths import Home, MachinePaths
+
+if TYPE_CHECKING:
+    from b2d.doctor.examination import Examination
+    from b2d.drivers.base import Driver
+    from b2d.guest.base import Dial, Guest
+    from b2d.guest.readiness import Ping
+    from b2d.image.acquire import Supply
+    from b2d.image.image_store import Images
+    from b2d.machine.exposure import Exposure
+    from b2d.machine.lifecycle import Machine
+    from b2d.machine_store.store import MachineStore
+    from b2d.models import Access, Endpoint, MachineSpec, MachineState
+    from b2d.reporting.base import Reporter
+
+QEMU, VIRTUALBOX = "qemu", "virtualbox"
+LEAST_MEMORY_MIB = 512
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything of one home, put together from its settings."""
+
+    home: Home
+    effective: Effective
+    reporter: "Reporter"
+
+    @property
+    def settings(self) -> Settings:
+        return self.effective.settings
+
+    @property
+    def store(self) -> "MachineStore":
+        from b2d.machine_store.store import MachineStore
+
+        return MachineStore(self.home)
+
+    @property
+    def images(self) -> "Images":
+        from b2d.image.image_store import Images
+
+        return Images(self.home)
+
+    @property
+    def supply(self) -> "Supply":
+        """Where its images come from."""
+        return self.supplies()
+
+    def supplies(self, *, allow_expired: bool = False) -> "Supply":
+        """Where its images come from; `allow_expired` takes indexes of Debian's archive that are not fresh."""
+        from b2d.image.acquire import Supply
+
+        return Supply(self.home, self.settings.mirror, self.reporter, allow_expired)
+
+    @property
+    def access(self) -> "Access":
+        """Who may come into a guest that boots now."""
+        from b2d.models import Access
+
+        return Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback)
+
+    def exposures(self, spec: "MachineSpec", *, booted: bool) -> "list[Exposure]":
+        """What cannot be closed of that machine: of one that is `booted` as it is, else as it will be."""
+        from b2d.host_agent import peer
+        from b2d.machine import exposure
+        from b2d.machine.boot_preparation import access_of, newest_hardware
+
+        access = access_of(self.home.machine(spec.name), self.access) if booted else self.access
+        around = exposure.Surroundings(self.driver(spec), access, booted, tells_users=peer.tells)
+        return exposure.exposures(spec if booted else newest_hardware(spec), around)
+
+    def machine(self, name: str = "") -> "Machine":
+        """The machine of that name, by default the one that the settings name. It need not exist."""
+        from b2d.host_agent import control
+        from b2d.machine.lifecycle import Machine, Parts
+
+        parts = Parts(
+            store=self.store,
+            images=lambda: self.images,
+            driver=self.driver,
+            guest=_guest,
+            reporter=self.reporter,
+            wait_s=self.settings.wait,
+            stop_wait_s=self.settings.stop_wait,
+            access=self.access,
+            network=self._told_of_network,
+        )
+        control.ensure(self.store, name or self.settings.vm)
+        return Machine(name or self.settings.vm, parts)
+
+    def driver(self, spec: "MachineSpec") -> "Driver":
+        """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
+        paths = self.home.machine(spec.name)
+        if spec.driver == QEMU:
+            from b2d.drivers.qemu.driver import QemuDriver
+
+            chosen = (self.settings.accelerator, self.settings.mount_type)
+            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), *chosen)
+        if spec.driver == VIRTUALBOX:
+            from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+
+            return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
+        raise ConfigError(f"this b2d cannot drive {spec.driver}", hint=f"--driver {QEMU}")
+
+    def wished(self) -> "MachineSpec":
+        """What a new machine should look like, with an image, which is obtained first where there is none."""
+        from b2d.models import GUEST_DOCKER_PORT_NO_TLS, HARDWARE, MachineSpec
+
+        settings = self.settings
+        self.check_network()
+        self.store.refuse_twin(settings.vm)
+        default_port = self.effective.origins["docker_port"] == loader.DEFAULT
+        docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
+        source, driver = named(settings.image), self.hypervisor()
+        share, folders = self._folders()
+        spec = MachineSpec(
+            name=settings.vm,
+            driver=driver,
+            source=source,
+            image="",
+            memory_mib=self._memory_mib(),
+            cpus=settings.cpus,
+            disk_mib=settings.disk,
+            address=settings.address,
+            ssh_port=settings.ssh_port,
+            docker_port=docker_port,
+            tls=settings.tls,
+            hardware=HARDWARE,
+            restrict=settings.restrict,
+            folders=folders,
+            share=share,
+        )
+        self.driver(spec).check()  # before minutes are spent on an image
+        return replace(spec, image=self.supply.first(source).sha256)
+
+    def examination(self, unread: ConfigError | None = None) -> "Examination":
+        """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
+        import time
+
+        from b2d.doctor import examination as doctor
+        from b2d.drivers.qemu import accelerator, virtiofsd
+        from b2d.host_agent import control
+        from b2d.models import ON, MachineState
+
+        def chosen() -> tuple[str, str]:
+            found = accelerator.choose(self.settings.accelerator)
+            return found.name, found.reason
+
+        def ping(spec: "MachineSpec", timeout_s: float) -> "Ping | None":
+            return self.machine(spec.name).answers(timeout_s)
+
+        def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
+            return self.exposures(spec, booted=state in ON or state == MachineState.SAVED)
+
+        ward = doctor.Ward(
+            self.home,
+            lambda spec: self.driver(spec).state(),
+            ping,
+            self.images,
+            time.time,
+            exposures=exposures,
+            refusals=lambda name: control.refusals(self.home.machine(name)),
+        )
+        hypervisor, spare = self.hypervisor(), self.images.spare
+        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
+        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
+
+    def _virtualbox(self) -> str:
+        """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""
+        from b2d.drivers.virtualbox.locate import Places
+
+        places = Places()
+        folder = places.vboxapi(self.settings.vboxapi)
+        from b2d.drivers.virtualbox.client import VirtualBox
+
+        found = f"{VirtualBox(folder).version}, through {folder}"
+        if not places.can_start():
+            raise HypervisorUnusable(
+                f"{found}, but its driver is not in the kernel",
+                hint="sudo modprobe vboxdrv, or where there is none: sudo /sbin/vboxconfig",
+            )
+        return found
+
+    def check_network(self) -> None:
+        """Raise ConfigError, before anything is stopped or made, where a guest could not be told what it is to be."""
+        from b2d.guest import network_config
+
+        network_config.check(self.settings)
+
+    def _told_of_network(self, spec: "MachineSpec") -> Mapping[str, bytes]:
+        """What a guest that boots now is told of the networks around it. Raises ConfigError."""
+        from b2d.guest import network_config
+
+        for remark in network_config.remarks(self.settings, self.effective.origins, spec):
+            self.reporter.warn(remark)
+        return network_config.files(network_config.of(self.settings, spec))
+
+    def _mirror(self) -> str:
+        from b2d.image.build import mirror, recipe
+
+        return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
+
+    def hypervisor(self) -> str:
+        """What was asked for; for "auto" whose disk is there, or VirtualBox where it can start a machine, or QEMU."""
+        from b2d.drivers.virtualbox.locate import Places
+
+        if self.settings.driver != "auto":
+            return self.settings.driver
+        paths = self.home.machine(self.settings.vm)  # of a machine that lost its description the disk is there
+        vdi, qcow2 = map(os.path.exists, (paths.disk_vdi, paths.disk_qcow2))  # no error where nobody may look
+        return VIRTUALBOX if vdi or (not qcow2 and Places().can_start()) else QEMU
+
+    def _folders(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is to be shared with the guest, and which folders that is now. Raises ConfigError for what cannot be."""
+        from b2d.guest import share_policy
+
+        asked = self.effective.origins["share"] != loader.DEFAULT
+        try:
+            share = share_policy.words(self.settings.share)
+        except ConfigError:
+            if asked:
+                raise
+            share = ()  # the home of a person whom the guest has too: nobody asked for it
+        share_policy.check(share, self.home.root)
+        if sentence := share_policy.warning(share):
+            self.reporter.warn(sentence)
+        return share, share_policy.select(share, self.home.root).folders
+
+    def _memory_mib(self) -> int:
+        """What was asked for; what nobody asked for is half of this host's memory at most."""
+        wanted = self.settings.memory
+        if self.effective.origins["memory"] != loader.DEFAULT:
+            return wanted
+        import psutil
+
+        half = psutil.virtual_memory().total // 2 // (1 << 20)
+        return max(LEAST_MEMORY_MIB, min(wanted, half))
+
+
+def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
+    """The app of this process's home. Raises ConfigError."""
+    home = loader.home(environ)
+    effective = loader.load(home, environ, flags)
+    for remark in effective.remarks:
+        reporter.warn(remark)
+    return App(home, effective, reporter)
+
+
+def _guest(endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
+    from b2d.guest.ssh.client import SshGuest
+
+    return SshGuest(endpoint, paths, dial)

@@ -1,0 +1,114 @@
+"""What a shell offers when somebody presses TAB: the scripts that ask, and the names and values among the answers.
+
+A script hands over the words up to the cursor, the last one as far as it is typed. It gets one candidate a line, what
+it means behind a tab, and FILES where a file may stand there.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.shell import detect
+
+FILES = ":files"
+SHELLS = ("bash", "zsh", "fish")
+SOURCES = ("debian", "boot2docker")
+
+BASH = r"""_b2d() {
+    local word
+    COMPREPLY=()
+    while IFS= read -r word; do
+        case $word in
+        :files) compopt -o default 2>/dev/null ;;
+        *=) compopt -o nospace 2>/dev/null; COMPREPLY+=("$word") ;;
+        *) COMPREPLY+=("${word%%$'\t'*}") ;;
+        esac
+    done < <("$1" completion bash -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+}
+complete -F _b2d b2d boot2docker
+"""
+ZSH = r"""(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+_b2d() {
+    local line
+    local -a plain open
+    for line in "${(@f)$("${(Q)words[1]}" completion zsh -- "${(@Q)words[2,CURRENT]}" 2>/dev/null)}"; do
+        case $line in
+        '') ;;
+        :files) _files ;;
+        *=) open+=("$line") ;;
+        *) plain+=("${${line//:/\\:}/$'\t'/:}") ;;
+        esac
+    done
+    (( $#plain )) && _describe -t b2d b2d plain
+    (( $#open )) && compadd -S '' -a open
+}
+compdef _b2d b2d boot2docker
+"""
+FISH = r"""function __b2d_complete
+    set -l words (commandline -opc)
+    for line in ($words[1] completion fish -- $words[2..-1] (commandline -ct) 2>/dev/null)
+        if test "$line" = :files
+            __fish_complete_path (commandline -ct)
+        else
+            printf '%s\n' $line
+        end
+    end
+end
+complete -c b2d -f -a '(__b2d_complete)'
+complete -c boot2docker -f -a '(__b2d_complete)'
+"""
+SCRIPTS = dict(zip(SHELLS, (BASH, ZSH, FISH), strict=True))
+
+
+def machines(environ: Mapping[str, str], typed: str) -> list[str]:
+    """The machines of this home whose names begin so."""
+    from b2d.machine_store.store import MachineStore
+
+    return [name for name in MachineStore(loader.home(environ)).names() if name.startswith(typed)]
+
+
+def values(parameter: str, typed: str) -> list[str]:
+    """What may stand for a parameter of that name, beginning with what is typed."""
+    if parameter == "wishes":
+        found = _wishes(typed, Settings.__slots__)
+    elif parameter == "changes":
+        from b2d.machine.reconfigure import FIELDS
+
+        found = _wishes(typed, FIELDS)
+    elif parameter in ("key", "keys"):
+        found = list(Settings.__slots__)
+    elif parameter in ("image", "source"):
+        found = [*SOURCES, FILES]
+    elif parameter == "original":
+        found = [FILES]
+    elif parameter == "shell":
+        found = list(detect.FAMILIES)
+    else:
+        found = _of_a_setting(parameter)
+    return [one for one in found if one.startswith(typed) or one == FILES]
+
+
+def _wishes(typed: str, keys: Iterable[str]) -> list[str]:
+    """KEY=, or behind it what KEY may be."""
+    key, equals, _ = typed.partition("=")
+    return [f"{key}={value}" for value in _of_a_setting(key)] if equals else [f"{key}=" for key in keys]
+
+
+def _of_a_setting(key: str) -> list[str]:
+    if isinstance(getattr(Settings(), key, None), bool):
+        return ["yes", "no"]
+    return list(SOURCES) if key == "image" else list(loader.CHOICES.get(key, ()))
+
+
+def whole(words: list[str]) -> tuple[list[str], str]:
+    """The words with what bash cut at `=` in one piece again, and the part of the last one that bash leaves alone."""
+    joined: list[str] = []
+    cut = ""
+    for number, word in enumerate(words):
+        if number and (word == "=" or words[number - 1] == "="):
+            joined[-1] += word
+            cut = joined[-1][: joined[-1].rindex("=") + 1]
+        else:
+            joined.append(word)
+            cut = ""
+    return joined, cut

@@ -1,0 +1,1 @@
+"""Collect logs, and keep secrets out of them."""

@@ -1,0 +1,1 @@
+"""Talk to the Docker Engine API, and manage the Docker client's contexts."""

@@ -1,0 +1,122 @@
+"""What lies in the home and nobody comes back for: of a b2d that died, a download that was given up, an older image."""
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from b2d import machine_names
+from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.image.boot_files import LEFT
+from b2d.image.source import DEBIAN
+from b2d.machine_names import typed
+from b2d.machine_store.own_files import MACHINE
+from b2d.models import Image, MachineSpec
+from b2d.paths import Home
+
+DAY_S = 86400.0
+SHOWN = 3  # names in one line
+DRAFT = r"\.[a-z0-9_]{8}"  # what files.write_whole and tempfile put behind a name
+SETTINGS = re.compile(rf"\.config(?:\.draft)?\.toml{DRAFT}")
+DOWNLOADS = re.compile(rf"[0-9a-f]{{32,64}}\.(?:part|mark|iso)|\.b2d-[a-z0-9_]{{8}}|\.[\w.]+{DRAFT}")
+
+
+def stale_files(where: Home, now: float) -> Finding:
+    """Unfinished files that nobody has touched for a day."""
+    found = tuple(path for path in _unfinished(where) if _is_older(path, now - DAY_S))
+    if not found:
+        return good("stale files", "none")
+    size = sum(_size(path) for path in found) / (1 << 20)
+    return Finding(
+        "stale files", Verdict.DOUBTFUL, f"{_names(found)}: {size:.1f} MiB", "b2d doctor --fix", left_files=found
+    )
+
+
+def _unfinished(where: Home) -> Iterator[Path]:
+    """Find what b2d itself calls so while it works; other files in the home are their owner's business."""
+    for folder, pattern in ((where.root, SETTINGS), (where.images, LEFT), (where.cache, DOWNLOADS)):
+        yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
+    for machine in _inside(where.machines):
+        if not machine.name.startswith(".") and not machine.is_symlink():
+            yield from (path for path in _inside(machine) if path.name.startswith(".") and path.name in MACHINE)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Its entries; none where nobody may look, or it is no folder."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]) -> Finding:
+    """Images that no machine has, nor had before, nor would get; None: one, or all, that cannot be read."""
+    known = [spec for spec in machines or () if spec is not None]
+    if machines is None or len(known) < len(machines):
+        return good("images", "kept, as long as a machine cannot be read")
+    used = {spec.image for spec in known} | {spec.previous for spec in known}
+    found = spare(used)
+    if not found:
+        return good("images", "each is of use")
+    size = sum(image.size for image in found) / 1e6
+    versions = ", ".join(image.version for image in found)
+    message = f"no machine has {versions}, and none would get it: {size:.0f} MB"
+    left = tuple(image.sha256 for image in found)
+    return Finding("images", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_images=left)
+
+
+def debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
+    """How recent the newest kept image of Debian's packages is, where it says so."""
+    image = find(DEBIAN)
+    if image is None or not image.suites:
+        return
+    if image.lacks:
+        message = f"{image.version}, of {image.date}, may lack security updates: {', '.join(image.lacks)}"
+        yield doubtful("debian image", message, "b2d download debian")
+    else:
+        yield good("debian image", f"{image.version}, from all suites as of {image.date}")
+
+
+def homeless(where: Home) -> Iterator[Finding]:
+    """Folders of machines without machine.json; they may hold somebody's data, so nothing is removed."""
+    try:
+        folders = sorted(path for path in where.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return
+    for folder in folders:
+        paths, name = where.machine(folder.name), folder.name
+        try:
+            if paths.spec.exists():
+                continue
+            disk = paths.disk_qcow2.exists() or paths.disk_vdi.exists()
+        except OSError as error:
+            yield doubtful("machine", f"{folder}: {error.strerror}", f"ls -ld {shlex.quote(str(folder))}", name)
+            continue
+        message = f"{folder} has no {paths.spec.name}"
+        if not machine_names.is_sound(name):
+            yield doubtful("machine", f"{folder} is no machine", f"ls -l {shlex.quote(str(folder))}", name)
+        elif disk:
+            yield doubtful("machine", f"{message}, but a disk, which init takes up", typed("init", name), name)
+        else:
+            yield doubtful("machine", message, typed("delete", name), name)
+
+
+def _is_older(path: Path, time: float) -> bool:
+    try:
+        return path.lstat().st_mtime < time
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        if path.is_dir():
+            return sum(_size(inside) for inside in path.iterdir())
+        return path.lstat().st_size
+    return 0
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(map(str, paths[:SHOWN])) + more

@@ -1,0 +1,1 @@
+"""Drive QEMU: one process a machine, controlled over QMP."""

@@ -1,0 +1,144 @@
+"""The command line of one machine: a pure function of its spec, its image, its paths and its accelerator."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from b2d.drivers.qemu.accelerator import Accelerator
+from b2d.drivers.qemu.saved_state import DATA_NODE
+from b2d.host import unix_sockets
+from b2d.models import GUEST_SSH_PORT, Image, MachineSpec
+from b2d.paths import MachinePaths
+
+PROGRAM = "qemu-system-x86_64"
+
+
+def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int) -> list[str]:
+    """Everything after the program's name. The order of the disks is their order in the guest: data first.
+
+    A boot2docker of 2014 takes the first blank disk that it sees, so nothing may stand before the data disk.
+    """
+    return [
+        *_process(paths),
+        *_board(spec, accelerator, cpus),
+        *_data_disk(paths),
+        *(_direct_boot(image) if image.boots_directly else _cd_boot(image)),
+        *_seed_disk(paths),
+        *_network(spec),
+        *_small_devices(),
+        *_serial(spec, paths),
+    ]
+
+
+def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
+    """The spec with the memory and CPUs of a machine that was started so; of no machine as it is."""
+    try:
+        memory, cpus = (command[command.index(name) + 1] for name in ("-m", "-smp"))
+        return replace(spec, memory_mib=int(memory.removesuffix("M")), cpus=int(cpus))
+    except (ValueError, IndexError):
+        return spec
+
+
+def hardware(command: Sequence[str]) -> list[str]:
+    """The words of a command that a saved state depends on; of one kept by an older b2d too."""
+    return [word for word in command if word != "-daemonize"]
+
+
+def _process(paths: MachinePaths) -> list[str]:
+    """QEMU runs in the machine's folder: a socket's name may be too long with its path."""
+    socket = paths.qmp_socket if unix_sockets.fits(paths.qmp_socket) else paths.qmp_socket.name
+    return [
+        *("-nodefaults", "-no-user-config"),
+        *("-pidfile", str(paths.qemu_pid)),
+        *("-chardev", f"socket,id=qmp,path={value(socket)},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+    ]
+
+
+def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
+    return [
+        *("-name", value(spec.name)),
+        *("-machine", "pc"),
+        *("-accel", accelerator.name),
+        *("-cpu", accelerator.cpu),
+        *("-m", f"{spec.memory_mib}M"),
+        *("-smp", str(cpus)),
+        *("-rtc", "base=utc,clock=host"),
+    ]
+
+
+def _data_disk(paths: MachinePaths) -> list[str]:
+    """The guest's flushes reach the host's disk: no option weakens them; discarded space is given back."""
+    return [
+        *("-blockdev", f"driver=file,node-name=data-file,filename={value(paths.disk_qcow2)},discard=unmap"),
+        *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),
+        *("-device", f"virtio-blk-pci,drive={DATA_NODE},serial=b2d-data,discard=on"),
+    ]
+
+
+def _direct_boot(image: Image) -> list[str]:
+    """QEMU loads the kernel, and the guest gets the root file system alone, as a disk of its own."""
+    if image.root is None:
+        raise AssertionError("an image that boots directly has a root")
+    return [
+        *("-kernel", str(image.kernel)),
+        *("-initrd", str(image.initrd)),
+        *("-append", image.kernel_arguments),
+        *("-blockdev", _read_only_file("root-file", image.medium)),
+        "-blockdev",
+        f"driver=raw,node-name=root,file=root-file,read-only=on,offset={image.root.offset},size={image.root.size}",
+        *("-device", "virtio-blk-pci,drive=root,serial=b2d-root"),
+    ]
+
+
+def _cd_boot(image: Image) -> list[str]:
+    return [
+        *("-blockdev", _read_only_file("iso-file", image.iso)),
+        *("-blockdev", "driver=raw,node-name=iso,file=iso-file,read-only=on"),
+        *("-device", "ide-cd,drive=iso"),
+        *("-boot", "order=d"),
+    ]
+
+
+def _seed_disk(paths: MachinePaths) -> list[str]:
+    return [
+        *("-blockdev", _read_only_file("seed-file", paths.seed)),
+        *("-blockdev", "driver=raw,node-name=seed,file=seed-file,read-only=on"),
+        *("-device", "virtio-blk-pci,drive=seed,serial=b2d-seed"),
+    ]
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    """QEMU's own network: no root needed. The guest's ports appear on the machine's own loopback address."""
+    forwards = [(spec.forwarded_docker_port, spec.guest_docker_port)]
+    if not spec.guarded:  # else its port of this host is the agent's, which asks the kernel who calls
+        forwards.insert(0, (spec.ssh_port, GUEST_SSH_PORT))
+    options = ["user", "id=net", *(f"hostfwd=tcp:{spec.address}:{host}-:{guest}" for host, guest in forwards)]
+    if spec.restrict:
+        options.append("restrict=on")
+    return ["-netdev", ",".join(options), "-device", "virtio-net-pci,netdev=net"]
+
+
+def _small_devices() -> list[str]:
+    """Entropy from the first second; idle memory goes back to the host; a screen that can be photographed."""
+    return [
+        *("-device", "virtio-rng-pci"),
+        *("-device", "virtio-balloon-pci,free-page-reporting=on"),
+        *("-device", "VGA"),
+        *("-display", "none"),
+    ]
+
+
+def _serial(spec: MachineSpec, paths: MachinePaths) -> list[str]:
+    """The console goes to a file; at its end, whoever makes that shorter meanwhile (host_agent/log_rotation.py)."""
+    appended = ",append=on" if spec.guarded else ""  # else a saved state would not fit
+    return ["-chardev", f"file,id=serial,path={value(paths.serial_log)}{appended}", "-serial", "chardev:serial"]
+
+
+def _read_only_file(node: str, path: Path) -> str:
+    return f"driver=file,node-name={node},filename={value(path)},read-only=on"
+
+
+def value(text: object) -> str:
+    """As QEMU reads it in a list of options: a comma is doubled there."""
+    return str(text).replace(",", ",,")

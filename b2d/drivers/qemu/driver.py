@@ -1,0 +1,284 @@
+"""Machines of QEMU: one process each, which outlives the terminal and is spoken to on its control socket.
+
+What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.drivers.qemu.data_disk import DataDisk
+from b2d.drivers.qemu.qmp import Qmp, QmpError
+from b2d.drivers.qemu.saved_state import Dependencies
+from b2d.errors import OutOfTime, StateLost, WrongState
+from b2d.host.file_removal import remove
+from b2d.host.files import is_regular, refusals_told, text_of, write_whole
+from b2d.host.process_identity import is_alive
+from b2d.host.signals import held_back
+from b2d.models import (
+    GUEST_SSH_PORT,
+    HARDWARE,
+    ON,
+    Endpoint,
+    Forward,
+    Image,
+    MachineSpec,
+    MachineState,
+    ProcessIdentity,
+)
+from b2d.paths import MachinePaths
+
+if TYPE_CHECKING:
+    import socket
+
+    from b2d.drivers.qemu.launcher import Launcher
+
+# RunState of QEMU's QMP reference; what is not here is a short step on the way to running
+STATES = {
+    "running": MachineState.RUNNING,
+    "paused": MachineState.PAUSED,
+    "suspended": MachineState.PAUSED,
+    "io-error": MachineState.PAUSED,
+    "watchdog": MachineState.PAUSED,
+    "save-vm": MachineState.PAUSED,
+    "postmigrate": MachineState.PAUSED,
+    "shutdown": MachineState.STOPPING,
+    "internal-error": MachineState.CRASHED,
+    "guest-panicked": MachineState.CRASHED,
+}
+
+
+class QemuDriver(DataDisk):
+    """Driver and all the abilities of ports.py for one machine; `accelerator` and `mount_type` are those settings."""
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        paths: MachinePaths,
+        image: Callable[[], Image],
+        accelerator: str = "auto",
+        mount_type: str = "auto",
+    ) -> None:
+        super().__init__(spec, paths)
+        self._image = image
+        self._accelerator = accelerator
+        self._mount_type = mount_type
+
+    def check(self) -> None:
+        self._launcher().check()
+
+    def create(self, payload: bytes) -> None:
+        from b2d.drivers.qemu import qemu_img
+
+        self.check()
+        with refusals_told(self._paths.folder):
+            qemu_img.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
+
+    def delete(self) -> None:
+        with held_back(), refusals_told(self._paths.folder):
+            self._process.end()
+            paths = self._paths
+            files = (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log)
+            for path in (*files, paths.disk_qcow2):  # the disk last: while it is there, so is the machine
+                remove(path)
+
+    def state(self) -> MachineState:
+        process = self._process.find()
+        if process is not None:
+            state = self._ask()
+            if is_alive(process):
+                return state
+        if not is_regular(self._paths.disk_qcow2):
+            return MachineState.ABSENT
+        if self._saved.exists():
+            return MachineState.SAVED
+        return MachineState.CRASHED if self._process.left_behind() else MachineState.STOPPED
+
+    def start(self) -> None:
+        state = self._existing()
+        if state in (MachineState.RUNNING, MachineState.STOPPING):
+            raise WrongState(f"{self._spec.name} is {state} already")
+        with held_back(), refusals_told(self._paths.folder):
+            if state == MachineState.PAUSED:
+                self._go_on()
+                return
+            self._process.end()  # one that crashed, or that a b2d which was cut off did not see started
+            if self._saved.exists():
+                if self._resume():
+                    return
+                if self._spec.hardware < HARDWARE:
+                    raise StateLost(f"the saved state of {self._spec.name} does not fit any more", hint="b2d up")
+            self._launcher().launch()
+
+    def stop(self) -> None:
+        if self._running() == MachineState.PAUSED:
+            with held_back(), refusals_told(self._paths.folder):
+                self._go_on()  # a guest that stands still would not notice
+        with Qmp(self._paths.qmp_socket) as qmp:
+            qmp.execute("system_powerdown")
+
+    def kill(self) -> None:
+        with held_back(), refusals_told(self._paths.folder):
+            self._process.end()
+
+    def save(self) -> None:
+        self._running()
+        launch = self._process.launch()
+        if launch is None:
+            raise WrongState(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
+        with held_back(), refusals_told(self._paths.folder):
+            with Qmp(self._paths.qmp_socket) as qmp:
+                self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
+            self._process.end()
+
+    def move_clock(self, seconds: int) -> None:
+        from b2d.drivers import control_port
+
+        control_port.move_clock(self._paths.line_socket, seconds)
+
+    def take_folders(self) -> None:
+        from b2d.drivers.qemu import shared_folders
+
+        state = self._running()
+        with Qmp(self._paths.qmp_socket) as qmp:
+            there = shared_folders.mounted(qmp)
+        if there and state == MachineState.PAUSED:
+            self._go_on()  # a guest that stands still lets nothing go
+        if there:
+            write_whole(self._paths.taken, b"")
+            shared_folders.take(self._paths, self._spec.name)
+
+    def give_folders(self) -> list[str]:
+        launch = self._process.launch()
+        if launch is not None and not all(one is not None and is_alive(one) for one in launch.servers):
+            raise WrongState("their virtiofsd has ended, and who asks it for a file waits until: b2d restart")
+        if not self._paths.taken.exists():
+            return []
+        from b2d.drivers.qemu import shared_folders
+
+        self._running()
+        found = shared_folders.give(self._paths, self._spec.folders, launch.missing if launch is not None else ())
+        self._paths.taken.unlink(missing_ok=True)
+        return found
+
+    def endpoint(self) -> Endpoint:
+        self._running()
+        launch = self._process.launch()
+        return launch.endpoint if launch is not None else self._launcher().plan().endpoint
+
+    def dial(self, port: int, timeout_s: float) -> "socket.socket":
+        from b2d.drivers.qemu import port_forwards
+
+        own = self.endpoint()
+        if not self._spec.guarded and port == GUEST_SSH_PORT:
+            return port_forwards.connected(own.address, own.ssh_port, timeout_s)
+        return port_forwards.dial(self._paths.qmp_socket, own.address, port, timeout_s)
+
+    def process(self) -> ProcessIdentity | None:
+        return self._process.find()
+
+    def measured(self) -> MachineSpec | None:
+        launch = self._process.launch() if self._process.find() else None
+        if launch is None:
+            return None
+        from b2d.drivers.qemu.command_line import as_started
+
+        return as_started(self._spec, launch.hardware)
+
+    def forwarded(self) -> list[Forward]:
+        from b2d.drivers.qemu import port_forwards
+
+        own = self.endpoint()
+        found = port_forwards.listed(self._paths.qmp_socket)
+        mine = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
+        return [one for one in found if (one.protocol, one.address, one.port) not in mine]
+
+    def hindrance(self, one: Forward) -> str:
+        # slirp lets nothing of UDP out of such a machine, answers neither (seen on 7.2)
+        return "no UDP with restrict" if self._spec.restrict and one.protocol == "udp" else ""
+
+    def forward(self, one: Forward) -> None:
+        from b2d.drivers.qemu import port_forwards
+
+        port_forwards.add(self._paths.qmp_socket, one)
+
+    def unforward(self, one: Forward) -> None:
+        from b2d.drivers.qemu import port_forwards
+
+        port_forwards.remove(self._paths.qmp_socket, one)
+
+    def compromises(self) -> list[str]:
+        return self._launcher().compromises()
+
+    def console(self) -> str:
+        return text_of(self._paths.serial_log)
+
+    def screenshot(self) -> bytes:
+        self._running()
+        from tempfile import TemporaryDirectory
+
+        folder = self._paths.folder
+        in_json = os.fsencode(folder).decode(errors="ignore") == str(folder)  # else QEMU cannot be told of it
+        with refusals_told(folder), TemporaryDirectory(dir=folder if in_json else None, prefix=".screen-") as work:
+            picture = Path(work) / "screen.png"
+            with Qmp(self._paths.qmp_socket) as qmp:
+                qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
+            return picture.read_bytes()
+
+    def _launcher(self, as_before: Sequence[str] = ()) -> "Launcher":
+        """What starts it, with the hardware of an earlier start where that one is to go on."""
+        from b2d.drivers.qemu import command_line
+        from b2d.drivers.qemu.launcher import Launcher
+
+        spec = command_line.as_started(self._spec, as_before)
+        return Launcher(spec, self._paths, self._image, self._accelerator, self._mount_type, as_before)
+
+    def _ask(self) -> MachineState:
+        """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
+        try:
+            with Qmp(self._paths.qmp_socket) as qmp:
+                state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
+        except (QmpError, KeyError, TypeError):
+            return MachineState.CRASHED if self._process.half_started() else MachineState.RUNNING
+        return MachineState.CRASHED if state == MachineState.STARTING and self._process.abandoned() else state
+
+    def _running(self) -> MachineState:
+        state = self._existing()
+        if state not in ON:
+            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+        return state
+
+    def _go_on(self) -> None:
+        """From paused. A save that was cut off at its end left a state: it is void from here on."""
+        with Qmp(self._paths.qmp_socket) as qmp:
+            self._saved.forget(qmp)
+            qmp.execute("cont")
+
+    def _resume(self) -> bool:
+        """Go on from the saved state; False when it does not fit, and is no more."""
+        from b2d.drivers.qemu.command_line import hardware
+
+        kept = self._saved.dependencies()
+        launcher = self._launcher(kept.hardware if kept is not None else [])
+        plan = launcher.plan()
+        if kept is not None and (hardware(kept.hardware), kept.image) == (plan.hardware, plan.image):
+            launcher.launch("-S")
+            if self._load(kept.qemu):
+                return True
+            self._process.end()
+        self._saved.discard()
+        return False
+
+    def _load(self, version: str) -> bool:
+        """Whether the QEMU that waits took the state and goes on; if not, the next boot shows why."""
+        try:
+            with Qmp(self._paths.qmp_socket) as qmp:
+                if qmp.version != version:
+                    return False
+                self._saved.load(qmp)
+                self._saved.forget(qmp)
+                qmp.execute("cont")
+        except (QmpError, OutOfTime):
+            return False
+        return True

@@ -1,0 +1,77 @@
+"""The data disk of one QEMU machine: it grows with what is in it, and is never made over another."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from b2d.drivers.qemu import qcow2
+from b2d.errors import B2dError, WrongState
+from b2d.guest import seed
+from b2d.host import processes
+from b2d.host.files import private_folder, write_whole
+
+PROGRAM = "qemu-img"
+TIMEOUT_S = 60.0
+COMPACT_S = 3600.0
+MIB = 1 << 20
+SECTOR = 512  # bytes; a raw image is a whole number of them
+
+
+def create(path: Path, size_mib: int, payload: bytes) -> None:
+    """Make a disk that begins with `payload`. All or nothing. Raises WrongState when there is one already."""
+    if path.exists():
+        raise WrongState(f"there is a data disk already: {path}")
+    start = path.with_name(f".{path.name}.start")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        private_folder(path.parent)
+        write_whole(start, payload.ljust(-(-len(payload) // SECTOR) * SECTOR, b"\0"))
+        _image("convert", "-f", "raw", "-O", "qcow2", str(start), str(unfinished))
+        _image("resize", "-q", "-f", "qcow2", str(unfinished), f"{size_mib}M")
+        unfinished.chmod(0o600)
+        unfinished.rename(path)
+    except OSError as error:
+        raise B2dError(f"the data disk cannot be made: {error}") from error
+    finally:
+        with suppress(OSError):
+            start.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
+
+
+def grow(path: Path, size_mib: int) -> None:
+    """Make a disk that nobody has open as large as that; one that is as large, or larger, stays as it is."""
+    if qcow2.size(path) >= size_mib * MIB:
+        return
+    seed.refuse_half_formatted(_first_sector(path))
+    _image("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
+
+
+def compact(path: Path) -> None:
+    """Write a disk that nobody has open anew, without its blocks of zeros. All or nothing.
+
+    Raises WrongState where there are snapshots: they would not come along.
+    """
+    if qcow2.snapshots(path):
+        raise WrongState("a disk with snapshots is compacted while its machine runs", hint="b2d up && b2d disk compact")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        _image("convert", "-f", "qcow2", "-O", "qcow2", str(path), str(unfinished), timeout_s=COMPACT_S)
+        unfinished.chmod(0o600)
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())  # qemu-img itself leaves that to the system
+        unfinished.replace(path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _first_sector(path: Path) -> bytes:
+    with TemporaryDirectory(dir=path.parent, prefix=".begin-") as folder:
+        copy = Path(folder) / "begin"
+        _image("dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", "count=1", f"if={path}", f"of={copy}")
+        return copy.read_bytes()
+
+
+def _image(*arguments: str, timeout_s: float = TIMEOUT_S) -> None:
+    processes.check([PROGRAM, *arguments], timeout_s=timeout_s)

@@ -1,0 +1,1 @@
+"""Drive VirtualBox through pyvbox."""

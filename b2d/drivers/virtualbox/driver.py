@@ -1,0 +1,291 @@
+"""Machines of VirtualBox: registered with its service under the settings file in the machine's own folder.
+
+What is in that file is ours; a machine of the same name anywhere else is somebody else's, and is never touched. What
+`b2d status` does not need is imported where it is used.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.drivers.virtualbox import hardware, machine_state
+from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.teardown import OFF, ON, end, remove, true_state
+from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.host.files import private_folder, refusals_told, text_of
+from b2d.host.process_identity import identify
+from b2d.host.signals import held_back
+from b2d.models import Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
+from b2d.paths import MachinePaths
+
+if TYPE_CHECKING:
+    from b2d.drivers.virtualbox.client import VirtualBox
+    from b2d.drivers.virtualbox.host_only_network import SecondCard
+    from b2d.drivers.virtualbox.machine import BoxMachine
+
+
+class VirtualBoxDriver:
+    """Driver and all the abilities of ports.py for one machine; `vboxapi` is that setting."""
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        paths: MachinePaths,
+        image: Callable[[], Image],
+        vboxapi: str = "",
+        places: Places | None = None,
+    ) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._image = image
+        self._setting = vboxapi
+        self._places = places or Places()
+        self._connected: VirtualBox | None = None
+
+    def check(self) -> None:
+        self._box()
+
+    def create(self, payload: bytes) -> None:
+        box = self._box()
+        self._refuse_another(box)
+        paths = self._paths
+        with refusals_told(self._paths.folder):
+            spared = frozenset({paths.disk_vdi} if paths.disk_vdi.exists() else ())  # with data, though nobody has it
+            try:
+                remove(box, paths, spared)  # what was begun
+                private_folder(paths.virtualbox)
+                box.create(
+                    hardware.create_arguments(self._spec.name, str(paths.virtualbox_settings), box.api),
+                    [*hardware.board(box.api), *hardware.of_spec(self._spec, str(paths.serial_log))],
+                )
+                if not spared:
+                    box.create_disk(paths.disk_vdi, self._spec.disk_mib, payload)
+                self._machine(box).edit(hardware.drives(), [(hardware.DATA_PORT, hardware.DISK, paths.disk_vdi)])
+                paths.disk_vdi.chmod(0o600)
+            except BaseException:
+                with held_back(), suppress(B2dError):
+                    remove(box, paths, spared)
+                raise
+
+    def delete(self) -> None:
+        with held_back(), refusals_told(self._paths.folder):
+            try:
+                box = self._box()
+            except HypervisorUnusable:
+                if self._paths.virtualbox_settings.exists():
+                    raise
+                return  # without VirtualBox nothing was made
+            remove(box, self._paths)
+
+    def state(self) -> MachineState:
+        settings = self._paths.virtualbox_settings
+        try:
+            vboxapi = self._places.vboxapi(self._setting)
+        except HypervisorUnusable:
+            return machine_state.of_file(settings)
+        machine = self._box(vboxapi).machine(settings)
+        if machine is None:
+            return self._unless_half_made(machine_state.of_file(settings))  # not in its list, it is still ours
+        if trouble := machine.trouble():
+            raise HypervisorUnusable(
+                f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
+                hint=f"b2d delete --vm {self._spec.name}",
+            )
+        return self._unless_half_made(true_state(machine))
+
+    def start(self) -> None:
+        from b2d.drivers.virtualbox.start import Start
+        from b2d.network import port_allocation
+
+        box, machine, state = self._existing()
+        if state in ON and state != MachineState.PAUSED:
+            raise WrongState(f"{self._spec.name} is {state} already")
+        with held_back(), refusals_told(self._paths.folder):
+            if state == MachineState.PAUSED:
+                machine.resume()
+                return
+            # VirtualBox would start it all the same, without the forward
+            ports = {self._spec.ssh_port, self._spec.docker_port, self._spec.forwarded_docker_port}
+            port_allocation.refuse_taken(self._spec.address, sorted(ports))
+            begun = Start(self._spec, self._paths, machine)
+            if not (state == MachineState.SAVED and begun.resumes()):
+                begun.boot(box, self._image().medium, self._second_card)
+
+    def stop(self) -> None:
+        machine, state = self._running()
+        with held_back():
+            if state == MachineState.PAUSED:
+                machine.resume()  # a guest that stands still would not notice
+            machine.press_button()
+
+    def kill(self) -> None:
+        machine = self._box().machine(self._paths.virtualbox_settings)
+        if machine is not None:
+            with held_back(), refusals_told(self._paths.folder):
+                end(machine)
+
+    def save(self) -> None:
+        machine, _ = self._running()
+        with held_back():
+            machine.save()
+
+    def endpoint(self) -> Endpoint:
+        machine, _ = self._running()
+        rules = {name: (where, port) for name, where, port in machine.forwards()}
+        try:
+            where, ssh_port = rules[hardware.SSH_RULE]
+            return Endpoint(where, ssh_port, rules[hardware.DOCKER_RULE][1])
+        except KeyError as error:
+            raise HypervisorUnusable(
+                f"the port forwards of {self._spec.name} were taken out in VirtualBox", hint="b2d restart"
+            ) from error
+
+    def process(self) -> ProcessIdentity | None:
+        machine = self._box().machine(self._paths.virtualbox_settings)
+        if machine is None or true_state(machine) not in ON:
+            return None
+        pid = machine.pid()
+        return None if pid is None else identify(pid)
+
+    def measured(self) -> MachineSpec | None:
+        if self.state() not in ON:
+            return None
+        memory_mib, count = self._machine(self._box()).size()
+        return replace(self._spec, memory_mib=memory_mib, cpus=count)
+
+    def disk_mib(self) -> int:
+        return self._box().disk_mib(self._paths.disk_vdi) if self._paths.disk_vdi.exists() else 0
+
+    def grow_disk(self, size_mib: int) -> None:
+        box = self._off("grows")
+        if size_mib > self.disk_mib():
+            with held_back():
+                box.grow_disk(self._paths.disk_vdi, size_mib)
+
+    trims = False
+
+    def disk_room(self) -> int:
+        return machine_state.disk_room(self._paths)
+
+    def compact_disk(self) -> None:
+        with held_back():
+            self._off("is compacted").compact_disk(self._paths.disk_vdi)
+
+    def snapshots(self) -> list[Snapshot]:
+        return self._existing()[1].snapshots()
+
+    def take_snapshot(self, name: str) -> None:
+        with held_back():
+            self._existing()[1].take_snapshot(name)
+
+    def restore_snapshot(self, name: str) -> None:
+        _, machine, state = self._existing()
+        if state in ON:
+            raise WrongState(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+        with held_back():
+            machine.restore_snapshot(name)
+
+    def delete_snapshot(self, name: str) -> None:
+        with held_back():
+            self._existing()[1].delete_snapshot(name)
+
+    def forwarded(self) -> list[Forward]:
+        from b2d.drivers.virtualbox import port_forwards
+
+        return port_forwards.listed(self._running()[0])
+
+    def hindrance(self, one: Forward) -> str:  # noqa: ARG002  there is none
+        return ""
+
+    def forward(self, one: Forward) -> None:
+        from b2d.drivers.virtualbox import port_forwards
+
+        port_forwards.add(self._running()[0], one)
+
+    def unforward(self, one: Forward) -> None:
+        from b2d.drivers.virtualbox import port_forwards
+
+        port_forwards.remove(self._running()[0], one)
+
+    def compromises(self) -> list[str]:
+        found = []
+        if self._spec.restrict:
+            found.append("VirtualBox cannot shut the machine off from the network: it reaches what this host reaches")
+        elif self.state() in OFF and (reason := self._second_card.reason):
+            found.append(f"there is no network with this host alone, forwards do without: {reason}")
+        return found
+
+    def console(self) -> str:
+        return text_of(self._paths.serial_log)
+
+    def screenshot(self) -> bytes:
+        machine, _ = self._running()
+        return machine.screenshot()
+
+    @cached_property
+    def _second_card(self) -> "SecondCard":
+        from b2d.drivers.virtualbox.host_only_network import SecondCard, second_card
+
+        if self._spec.restrict:
+            return SecondCard(reason="the machine is to reach nothing")
+        return second_card(self._box())
+
+    def move_clock(self, seconds: int) -> None:
+        from b2d.drivers import control_port
+
+        control_port.move_clock(self._paths.line_socket, seconds)
+
+    def _box(self, vboxapi: Path | None = None) -> "VirtualBox":
+        found = vboxapi or self._places.vboxapi(self._setting)
+        if self._connected is None:
+            from b2d.drivers.virtualbox.client import VirtualBox
+
+            self._connected = VirtualBox(found)
+        return self._connected
+
+    def _machine(self, box: "VirtualBox") -> "BoxMachine":
+        from b2d.drivers.virtualbox.reregister import take_up
+
+        settings = self._paths.virtualbox_settings
+        machine = box.machine(settings)
+        if machine is None and settings.exists():
+            take_up(box, settings, self._paths.disk_vdi)
+            machine = box.machine(settings)
+        if machine is None:
+            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+        return machine
+
+    def _unless_half_made(self, state: MachineState) -> MachineState:
+        return MachineState.ABSENT if state in OFF and not self._paths.disk_vdi.exists() else state
+
+    def _existing(self) -> "tuple[VirtualBox, BoxMachine, MachineState]":
+        state = self.state()
+        if state == MachineState.ABSENT:
+            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+        box = self._box()
+        return box, self._machine(box), state
+
+    def _off(self, what: str) -> "VirtualBox":
+        box, _, state = self._existing()
+        if state not in OFF:
+            said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
+            raise WrongState(said, hint="b2d up && b2d stop")
+        return box
+
+    def _running(self) -> "tuple[BoxMachine, MachineState]":
+        _, machine, state = self._existing()
+        if state not in ON:
+            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+        return machine, state
+
+    def _refuse_another(self, box: "VirtualBox") -> None:
+        if self.state() != MachineState.ABSENT:
+            raise WrongState(f"there is a machine {self._spec.name} already", hint="b2d delete")
+        other = box.other(self._spec.name)
+        if other not in (None, str(self._paths.virtualbox_settings)):
+            raise WrongState(
+                f"VirtualBox has a machine {self._spec.name} that is not b2d's: {other}", hint="b2d init --vm NAME"
+            )

@@ -1,0 +1,160 @@
+"""What the first sectors of an ISO 9660 image say of it, and whether it is one at all."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from b2d.errors import DownloadFailed
+from b2d.host.files import open_regular
+
+SECTOR = 2048
+DESCRIPTOR = 16 * SECTOR  # the system area before it belongs to boot loaders
+PRIMARY = b"\x01CD001\x01"
+LABEL = slice(40, 72)
+BLOCKS = 80  # 32 bits, little endian first; the block size is at 128, 16 bits likewise
+BLOCK_SIZE = 128
+# "Boot2Bocker" is how 1.2.0 was spelt
+LABEL_PREFIXES = ("b2d-v", "Boot2Docker-v", "Boot2Bocker-v")
+LABEL_OF_18_09_0 = "Boot2Docker"  # it names no version
+START_LIMIT = 512
+# ECMA-119: 8.4.14 (the path table's size), 8.4.18 (the root's record in a volume descriptor), 9.1 (a record)
+ROOT = slice(156, 190)
+PATH_TABLE = 132
+WITH_FILES = (1, 2)  # kinds of descriptors: primary and supplementary
+RECORD_LEAST = 34  # bytes
+FOLDER = 2  # a flag
+DESCRIPTORS = 64  # of volumes; there are three to six
+UDF = (b"BEA01", b"NSR02", b"NSR03")
+RECORDS_LIMIT = 1 << 20  # bytes; b2d's own have some kilobytes
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What the primary volume descriptor says."""
+
+    label: str
+    size: int  # bytes
+
+    @property
+    def is_boot2docker(self) -> bool:
+        """True when the label is one of the four forms that boot2docker's had."""
+        return self.label == LABEL_OF_18_09_0 or self.label.startswith(LABEL_PREFIXES)
+
+    @property
+    def version(self) -> str:
+        """The version that the label names, else the label itself."""
+        for prefix in LABEL_PREFIXES:
+            if self.label.startswith(prefix):
+                return self.label.removeprefix(prefix)
+        return self.label
+
+
+def read_volume(path: Path) -> Volume:
+    """The volume of a whole ISO 9660 image. Raises DownloadFailed, saying what the file is, and OSError."""
+    with open_regular(path) as file:
+        start = file.read(START_LIMIT)
+        file.seek(DESCRIPTOR)
+        descriptor = file.read(SECTOR)
+        size = file.seek(0, 2)
+    if not descriptor.startswith(PRIMARY):
+        raise DownloadFailed(f"this is no ISO image but {_kind(start, size)}")
+    volume = Volume(_label(descriptor), _size(descriptor))
+    if size < volume.size:
+        raise DownloadFailed(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
+    return volume
+
+
+def announced_size(path: Path) -> int:
+    """How large the image that begins there is to be, 0 while too little is there. Raises DownloadFailed for no ISO."""
+    with open_regular(path) as file:
+        start = file.read(START_LIMIT)
+        file.seek(DESCRIPTOR)
+        descriptor = file.read(SECTOR)
+    if len(descriptor) < SECTOR:
+        return 0
+    if not descriptor.startswith(PRIMARY):
+        raise DownloadFailed(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
+    return _size(descriptor)
+
+
+def has_few_records(path: Path, limit: int = RECORDS_LIMIT) -> bool:
+    """Tell whether folders and path tables of an image take at most `limit` bytes. Raises OSError.
+
+    False too for UDF, and for blocks of another size than a sector's. A library that keeps an object for each record
+    takes memory in proportion.
+    """
+    left = limit
+    seen: set[int] = set()
+    with open_regular(path) as file:
+        waiting: list[tuple[int, int]] = []
+        for descriptor in _descriptors(file):
+            if descriptor is None or struct.unpack_from("<H", descriptor, BLOCK_SIZE)[0] != SECTOR:
+                return False
+            left -= int(struct.unpack_from("<I", descriptor, PATH_TABLE)[0])
+            waiting += _folders(descriptor[ROOT], with_itself=True)
+        while waiting and left >= 0:
+            sector, size = waiting.pop()
+            if sector not in seen:
+                seen.add(sector)
+                left -= max(size, SECTOR)
+                file.seek(sector * SECTOR)
+                waiting += _folders(file.read(min(size, limit)))
+    return left >= 0
+
+
+def _descriptors(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield those of all volumes with files, Joliet's too; None for UDF's (ECMA-167), and where there is no end."""
+    for number in range(DESCRIPTORS):
+        file.seek(DESCRIPTOR + number * SECTOR)
+        descriptor = file.read(SECTOR)
+        if descriptor[1:6] in UDF:
+            yield None
+        if descriptor[1:6] != b"CD001" or len(descriptor) < SECTOR:
+            return
+        if descriptor[0] in WITH_FILES:
+            yield descriptor
+    yield None
+
+
+def _folders(records: bytes, *, with_itself: bool = False) -> Iterator[tuple[int, int]]:
+    """The first sector and the size in bytes of each folder in a folder, which it and the one above are not."""
+    at = 0
+    while at + RECORD_LEAST <= len(records):
+        length = records[at]
+        if length < RECORD_LEAST:  # what is left of this sector
+            at += SECTOR - at % SECTOR
+            continue
+        name = records[at + 33 : at + 33 + records[at + 32]]
+        if records[at + 25] & FOLDER and (with_itself or name not in (b"\0", b"\1")):
+            yield struct.unpack_from("<I", records, at + 2)[0], struct.unpack_from("<I", records, at + 10)[0]
+        at += length
+
+
+def is_web_page(start: bytes) -> bool:
+    """True when a file that begins so is HTML: what captive portals and error pages answer with."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
+
+
+def _label(descriptor: bytes) -> str:
+    return descriptor[LABEL].decode("ascii", "replace").rstrip(" \0")
+
+
+def _size(descriptor: bytes) -> int:
+    if len(descriptor) < SECTOR:
+        return DESCRIPTOR + SECTOR  # it ends within its own descriptor
+    blocks: int = struct.unpack_from("<I", descriptor, BLOCKS)[0]
+    block_size: int = struct.unpack_from("<H", descriptor, BLOCK_SIZE)[0]
+    return blocks * block_size
+
+
+def _kind(start: bytes, size: int) -> str:
+    if size == 0:
+        return "an empty file"
+    if is_web_page(start):
+        return "a web page"
+    if start.lstrip()[:1] in (b"{", b"["):
+        return "a JSON document"
+    return f"some other file of {size} bytes"

@@ -1,0 +1,1 @@
+"""Reach the guest over SSH."""

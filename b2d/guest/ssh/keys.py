@@ -1,0 +1,98 @@
+"""SSH keys: one pair for the person, one for the guest, which so is known before the first connection."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.errors import B2dError
+from b2d.host.files import FileTooLargeError, NotRegularFileError, is_regular, read_bounded, refusals_told, write_whole
+from b2d.paths import MachinePaths
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def alias(paths: MachinePaths) -> str:
+    """The name under which known_hosts knows the guest: addresses and ports are leased, and change."""
+    return f"b2d-{paths.folder.name}"
+
+
+def ensure_client(paths: MachinePaths) -> None:
+    """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a broken file."""
+    key = _ensure(paths.ssh_key)
+    public = _public(key, "docker@b2d")
+    if not _holds(paths.ssh_public_key, public):
+        write_whole(paths.ssh_public_key, public, 0o644)
+
+
+def ensure_host(paths: MachinePaths) -> None:
+    """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
+    _note(paths, _ensure(paths.host_key))
+
+
+def ensure_known(paths: MachinePaths) -> None:
+    """Have known_hosts hold the guest's own key, and no other: whoever answers is never believed.
+
+    Raises B2dError where nobody knows that key any more.
+    """
+    if is_regular(paths.host_key):
+        with refusals_told(paths.known_hosts):
+            _note(paths, _load(paths.host_key))
+    elif not is_regular(paths.known_hosts):
+        raise B2dError(
+            f"{paths.host_key} and {paths.known_hosts} are gone, and without them nobody knows the guest's host key",
+            hint=f"b2d restart --vm {paths.folder.name}",
+        )
+
+
+def _note(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
+    """Write known_hosts unless it is so already."""
+    line = f"{alias(paths)} ".encode() + _public(key, "")
+    if not _holds(paths.known_hosts, line):
+        write_whole(paths.known_hosts, line)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_bounded(path) == content
+    except (FileNotFoundError, FileTooLargeError):
+        return False
+
+
+def _ensure(path: Path) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if os.path.lexists(path):
+        return _load(path)
+    key = Ed25519PrivateKey.generate()
+    content = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    write_whole(path, content)
+    return key
+
+
+def _load(path: Path) -> "Ed25519PrivateKey":
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    away = shlex.join(["mv", str(path), f"{path}.broken"])
+    hint = f"{away} && b2d restart --vm {path.parent.name}"  # it is made anew then
+    try:
+        key = serialization.load_ssh_private_key(read_bounded(path), password=None)
+    except (NotRegularFileError, FileTooLargeError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise B2dError(f"{path} is not a usable key: {reason}", hint=hint) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise B2dError(f"{path} is not an Ed25519 key", hint=hint)
+    return key
+
+
+def _public(key: "Ed25519PrivateKey", comment: str) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return line + (f" {comment}".encode() if comment else b"") + b"\n"

@@ -1,0 +1,252 @@
+"""TLS: an authority per machine, made on this host, and the certificates of dockerd and of its client."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d.errors import ConfigError
+from b2d.host.files import private_folder, read_bounded, write_whole
+from b2d.paths import MachinePaths
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+AUTHORITY_DAYS = 3650
+LEAF_DAYS = 730  # Apple's verifier takes no server certificate of more than 825
+RENEW_DAYS = 30
+SLACK = timedelta(days=1)  # a guest's or a client's clock may be behind
+ALWAYS = ("127.0.0.1", "::1", "localhost", "boot2docker", "10.0.2.15")
+
+
+def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool:
+    """Make what is missing, broken, ends within 30 days or lacks an address; True: dockerd needs its anew.
+
+    `now` with a time zone. A new authority renews all: one certificate of an older one would fit nothing.
+    """
+    private_folder(paths.certs)
+    private_folder(paths.authority)
+    names = _all(addresses)
+    authority, server, client = _pairs(paths)
+    fresh = not authority.holds(now, None, ())
+    if fresh:
+        authority.make_authority(paths.folder.name, now)
+    if not client.holds(now, authority, ()):
+        client.make("docker", now, authority, ())
+    if server.holds(now, authority, names):
+        return fresh
+    server.make("boot2docker", now, authority, names)
+    return True
+
+
+def remark(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> str:
+    """Why `ensure` would make some of them anew, in a few words; "" where it would not."""
+    authority, server, client = _pairs(paths)
+    return (
+        authority.remark(now, None, ())
+        or client.remark(now, authority, ())
+        or server.remark(now, authority, _all(addresses))
+    )
+
+
+def _all(addresses: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*addresses, *ALWAYS)))
+
+
+def _pairs(paths: MachinePaths) -> "tuple[_Pair, _Pair, _Pair]":
+    """The authority's, dockerd's and the client's."""
+    authority = _Pair(paths.certs / "ca.pem", paths.authority / "ca-key.pem")
+    server = _Pair(paths.authority / "server.pem", paths.authority / "server-key.pem")
+    return authority, server, _Pair(paths.certs / "cert.pem", paths.certs / "key.pem")
+
+
+def authorities(path: Path) -> bytes:
+    """The certificates in a file of PEM, and nothing else that it holds. Raises ConfigError."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(read_bounded(path))
+    except OSError as error:
+        raise ConfigError(f"ca: {path} cannot be read: {error.strerror}", hint="b2d config ca") from error
+    except ValueError as error:
+        hint = f"openssl x509 -inform der -in {shlex.quote(str(path))} makes PEM of DER"
+        raise ConfigError(f"ca: {path} holds no certificates as PEM", hint=hint) from error
+    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+
+
+class _Pair:
+    """A certificate and its key, as two files."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+
+    def holds(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> bool:
+        """True when both files are there, belong together, last, are the issuer's and have all names."""
+        return not self.remark(now, issuer, names)
+
+    def remark(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> str:
+        """Why it does not hold, "" when it does."""
+        from cryptography import x509
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+        name = self._certificate.name
+        odd = (x509.UnsupportedGeneralNameType, x509.DuplicateExtension, x509.ExtensionNotFound, x509.InvalidVersion)
+        try:
+            certificate, key = self._read()
+            if issuer is not None:
+                certificate.verify_directly_issued_by(issuer._read()[0])
+            else:
+                certificate.subject.public_bytes()  # `make` refers to both
+                certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+            return self._flaw(certificate, key, now) or _lacking(name, set(names) - _names(certificate))
+        except FileNotFoundError as error:
+            return f"{Path(error.filename).name} is missing"
+        except (OSError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, *odd):
+            return f"{name} is broken, or of another authority"
+
+    def _flaw(self, certificate: "x509.Certificate", key: "EllipticCurvePrivateKey", now: datetime) -> str:
+        """The same of its key and its dates. What is read of it here, the library looks at now."""
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if certificate.public_key() != key.public_key():
+            return f"{self._certificate.name} is of another key"
+        if begin > now or end <= now + timedelta(days=RENEW_DAYS):
+            return f"{self._certificate.name} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+        return ""
+
+    def make_authority(self, machine: str, now: datetime) -> None:
+        from cryptography import x509
+
+        key = _new_key()
+        name = _name(f"b2d authority of {machine}")
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = (
+            _builder(now, AUTHORITY_DAYS, key)
+            .subject_name(name)
+            .issuer_name(name)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        )
+        self._write(builder, key, key)
+
+    def make(self, name: str, now: datetime, authority: "_Pair", names: Sequence[str]) -> None:
+        """A server's certificate where there are names, else a client's."""
+        from cryptography import x509
+        from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+
+        issuer, issuer_key = authority._read()
+        key = _new_key()
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        above = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = (
+            _builder(now, LEAF_DAYS, key)
+            .subject_name(_name(name))
+            .issuer_name(issuer.subject)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([Usage.SERVER_AUTH if names else Usage.CLIENT_AUTH]), critical=False)
+            .add_extension(own, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False)
+        )
+        if names:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general(one) for one in names]), critical=False
+            )
+        self._write(builder, key, issuer_key)
+
+    def _read(self) -> "tuple[x509.Certificate, EllipticCurvePrivateKey]":
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        key = load_pem_private_key(read_bounded(self._key), password=None)
+        if not isinstance(key, EllipticCurvePrivateKey):
+            raise ValueError(f"{self._key} is not an ECDSA key")
+        return x509.load_pem_x509_certificate(read_bounded(self._certificate)), key
+
+    def _write(
+        self,
+        builder: "x509.CertificateBuilder",
+        key: "EllipticCurvePrivateKey",
+        signer: "EllipticCurvePrivateKey",
+    ) -> None:
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        certificate = builder.sign(signer, hashes.SHA256())
+        write_whole(
+            self._key,
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        )
+        write_whole(self._certificate, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _lacking(name: str, missing: set[str]) -> str:
+    return f"{name} lacks {', '.join(sorted(missing))}" if missing else ""
+
+
+def _new_key() -> "EllipticCurvePrivateKey":
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _builder(now: datetime, days: int, key: "EllipticCurvePrivateKey") -> "x509.CertificateBuilder":
+    from cryptography import x509
+
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SLACK)
+        .not_valid_after(now + timedelta(days=days))
+        .public_key(key.public_key())
+    )
+
+
+def _usage(*, signs_certificates: bool) -> "x509.KeyUsage":
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> "x509.Name":
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])  # RFC 5280: 64 at most
+
+
+def _general(name: str) -> "x509.GeneralName":
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _names(certificate: "x509.Certificate") -> set[str]:
+    from cryptography import x509
+
+    try:
+        value = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {*value.get_values_for_type(x509.DNSName), *map(str, value.get_values_for_type(x509.IPAddress))}

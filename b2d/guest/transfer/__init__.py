@@ -1,0 +1,1 @@
+"""Copy files between this host and a guest as tar streams."""

@@ -1,0 +1,204 @@
+"""Files between this host and a guest, whole or not at all under their names: a stream of tar over one connection."""
+
+import lzma
+import os
+import shlex
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tarfile import TarFile
+from typing import IO, Literal, cast
+
+from b2d.errors import B2dError
+from b2d.formats import numbers
+from b2d.guest.base import Pipe, PipeEnded, PipesCommands
+from b2d.guest.transfer import copy_endpoints
+from b2d.guest.transfer.tar_extract import Unpacker, landing, put, unfinished
+from b2d.guest.transfer.tar_writer import CHUNK, ENCODING, ERRORS, OWNERS, ForeignEntry, Packer, listed, pack, repack
+from b2d.host.files import refusals_told
+from b2d.reporting.base import Reporter
+
+FILE, FOLDER = "file", "folder"
+LINE_LIMIT = 24  # bytes of the line that says how much is to come
+SIZE_LIMIT = 1 << 44  # KiB
+SEND_HINT = "as root: tar -c FILE | b2d ssh -- sudo tar -x -C FOLDER"
+FETCH_HINT = "as root: b2d ssh -- sudo tar -c -C FOLDER FILE | tar -x"
+ROOM_HINT = "b2d ssh -- df -h"
+PART, WHOLE = "it", "whole"  # in a stream to the guest: what is sent, and that this was all
+SEND = """
+fail() { echo "$*" >&2; exit 1; }
+to=$1 name=$2 kind=$3 mode=$4 many=$5
+[ -z "$many" ] || [ -d "$to" ] || fail "no such folder"
+if [ -n "$name" ] && [ -d "$to" ]; then to=${to%/}/$name; [ $kind = file ] || [ ! -h "$to" ] || fail "$to is a link"
+elif [ -h "$to" ]; then to=$(readlink -f "$to"); fi
+if [ $kind = file ]; then
+    [ ! -d "$to" ] || [ -h "$to" ] || fail "$to is a folder"
+    case $to in */) fail "no such folder" ;; esac
+else
+    [ ! -e "$to" ] || [ -d "$to" ] || fail "$to is there, and no folder"
+fi
+up=$to
+[ $kind = folder ] && [ -d "$to" ] || up=$(dirname "$to")
+[ -d "$up" ] || fail "there is no folder $up"
+[ -w "$up" ] || fail "$up: Permission denied"
+made=$(mktemp -d "$up/.b2d-XXXXXX") || exit 1
+clean() { rm -rf "$made" 2>/dev/null || { find "$made" -type d -exec chmod 700 {} +; rm -rf "$made"; }; }
+trap clean EXIT
+trap "exit 1" HUP INT TERM PIPE
+tar -x -p -f - -C "$made" || exit 1
+[ -e "$made/whole" ] || fail "it was cut off"
+if [ $kind = folder ] && [ -d "$to" ]; then
+    umask 0
+    cp -RPlf "$made/it/." "$to/" || exit 1
+else
+    mv -f "$made/it" "$to" || exit 1
+    [ $kind = file ] || chmod "$mode" "$to" || exit 1
+fi
+echo "$to"
+"""
+FETCH = """
+fail() { echo "$*" >&2; exit 1; }
+[ -d "$1" ] || fail "No such file or directory"
+cd "$1" 2>/dev/null || fail "Permission denied"
+[ -e "$2" ] || [ -h "$2" ] || fail "No such file or directory"
+size=$(du -sk "./$2" 2>/dev/null | cut -f1)
+echo "${size:-0}"
+exec tar -c -f - -- "$2"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One thing that was copied: where it is, and how many files it is."""
+
+    path: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """Copies to and from one machine's guest, as the user docker."""
+
+    name: str  # the machine's
+    guest: PipesCommands
+    reporter: Reporter
+
+    def send(self, source: str, to: str, *, many: bool = False) -> Copied:
+        """A file or folder of this host. Raises B2dError; what was there stays as it was then."""
+        typed = _slashed(source)
+        name, as_folder = copy_endpoints.last_name(typed), typed.endswith("/")
+        root = Path(os.path.realpath(source)) if as_folder or not name else Path(source)
+        with refusals_told(root):
+            entries = listed(root, PART, self.reporter.warn)
+        if not entries or (as_folder and not entries[0][1].isdir()):
+            raise B2dError(f"{source} is no {'folder' if as_folder else 'file, folder or link'}")
+        first = entries[0][1]
+        mode, kind = first.mode, FOLDER if first.isdir() else FILE
+        if kind == FOLDER:
+            first.mode |= OWNERS  # until it is in its place: else nobody could move it there
+        script = _script(SEND, to, name, kind, f"{mode:o}", "many" if many else "")
+        text, size = f"{name or source} to {self.name}", sum(entry.size for _, entry in entries)
+        with self.guest.piped(script) as pipe, self.reporter.progress(text, size) as bar:
+            packer = Packer(pipe.write, bar.advance)
+            with suppress(PipeEnded), refusals_told(root):  # what the guest had against it, its end tells
+                pack(entries, packer)
+                packer.end(WHOLE)
+            return Copied(self._end(pipe, to, SEND_HINT), packer.files)
+
+    def send_stream(self, stream: IO[bytes], to: str) -> Copied:
+        """What an archive has in it, into a folder that is there."""
+        script = _script(SEND, to, "", FOLDER, "755", "many")
+        with self.guest.piped(script) as pipe, self.reporter.step(f"stdin to {self.name}"):
+            packer = Packer(pipe.write, lambda _: None)
+            with suppress(PipeEnded), refusals_told(Path("stdin")), _archive("stdin", stream, "r|*") as archive:
+                repack(archive, PART, packer, self.reporter.warn)
+                packer.end(WHOLE)
+            return Copied(self._end(pipe, to, SEND_HINT), packer.files)
+
+    def fetch(self, source: str, to: str, *, many: bool = False) -> Copied:
+        """A file or folder of the guest. Raises B2dError; what was there stays as it was then."""
+        (folder, inside), name = copy_endpoints.split(source), copy_endpoints.last_name(source)
+        final, base = landing(to, name, many=many)
+        script = _script(FETCH, folder, inside)
+        with self.guest.piped(script) as pipe, refusals_told(final), unfinished(base) as made:
+            size = self._size(pipe, source)
+            with self.reporter.progress(f"{name or source} of {self.name}", size) as bar:
+                unpacker = Unpacker(made / PART, "" if inside == "." else inside, bar.advance, self.reporter.warn)
+                with self._sent(pipe, source) as archive:
+                    unpacker.take(archive)
+            new = made / PART
+            if not new.is_dir() and _slashed(to).endswith("/") and not Path(to).is_dir():
+                raise B2dError(f"there is no folder {to}")
+            put(new, final)
+        return Copied(os.fspath(final), unpacker.files)
+
+    def fetch_stream(self, source: str, write: Callable[[bytes], None]) -> None:
+        """A file or folder of the guest, as an archive."""
+        with self.guest.piped(_script(FETCH, *copy_endpoints.split(source))) as pipe:
+            self._size(pipe, source)
+            while piece := pipe.read(CHUNK):
+                write(piece)
+            self._end(pipe, source, FETCH_HINT)
+
+    def _size(self, pipe: Pipe, source: str) -> int:
+        """Return how many bytes are to come, about; the first line says so. Raises B2dError for what is none."""
+        line = b""
+        while not line.endswith(b"\n"):
+            sign = pipe.read(1)
+            if not sign:
+                self._end(pipe, source, FETCH_HINT)
+                raise B2dError(f"{self.name}:{source}: the guest said nothing")
+            line += sign
+            if len(line) > LINE_LIMIT:
+                raise B2dError(f"{self.name}:{source}: the guest did not say how large it is")
+        try:
+            return numbers.parse(line[:-1], SIZE_LIMIT) << 10
+        except ValueError as error:
+            raise B2dError(f"{self.name}:{source}: the guest did not say how large it is") from error
+
+    @contextmanager
+    def _sent(self, pipe: Pipe, source: str) -> Iterator[TarFile]:
+        """The archive that the guest sends. Where that broke off, what the guest says of it goes before all else."""
+        try:
+            with _archive(self.name, cast(IO[bytes], pipe), "r|") as archive:
+                yield archive
+        except B2dError:
+            self._end(pipe, source, FETCH_HINT)
+            raise
+        self._end(pipe, source, FETCH_HINT)
+
+    def _end(self, pipe: Pipe, path: str, hint: str) -> str:
+        """What the command said in the end. Raises B2dError when it failed."""
+        result = pipe.end()
+        said = result.stderr.decode(errors="replace").strip()
+        if result.exit_code != 0:
+            cause = said.splitlines()[0] if said else f"exit code {result.exit_code}"
+            denied = "denied" in cause or "not permitted" in cause
+            hint = hint if denied else ROOM_HINT if "No space" in cause else ""
+            raise B2dError(f"{self.name}:{path}: {cause.removeprefix('tar: ')}", hint=hint, details=said)
+        return os.fsdecode(result.stdout).removesuffix("\n")
+
+
+@contextmanager
+def _archive(whose: str, stream: IO[bytes], mode: "Literal['r|', 'r|*']") -> Iterator[TarFile]:
+    """The archive that a stream holds. Raises B2dError for what is none, or asks for more than an archive may."""
+    how = {"bufsize": CHUNK, "encoding": ENCODING, "errors": ERRORS, "tarinfo": ForeignEntry}
+    try:
+        with tarfile.open(mode=mode, fileobj=stream, **how) as archive:  # type: ignore[call-overload]
+            yield archive
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise B2dError(f"what {whose} gave is no whole archive: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # of numbers and names in it, which nobody checks
+        raise B2dError(f"what {whose} gave is a damaged archive", details=repr(error)) from error
+
+
+def _script(text: str, *arguments: str) -> str:
+    return shlex.join(["sh", "-c", text, "b2d", *arguments])
+
+
+def _slashed(path: str) -> str:
+    """As every system can write it."""
+    return path.replace(os.sep, "/")

@@ -1,0 +1,119 @@
+"""Whether an archive's index is recent: one that expired, is older than the last seen, or is of the future is refused.
+
+Whoever is on the way of plain http can play back an old index, which is signed as well as the newest (apt-secure(8)).
+"""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from b2d.errors import DownloadFailed
+from b2d.formats.json_text import parse
+from b2d.host.files import private_folder, read_bounded, write_whole
+from b2d.image.build.package_cache import HINT_MIRROR
+from b2d.models import Suite, SuiteState
+from b2d.reporting.base import Reporter
+
+FUTURE_TOLERANCE = timedelta(days=1)  # of this host's clock
+FORMAT = 1
+LIMIT = 1 << 20  # bytes of the file of dates
+HINT = f"{HINT_MIRROR}; to do without the newest updates this once: b2d download --allow-expired"
+
+
+class StaleIndex(DownloadFailed):
+    """An index, or a package, is older than it may be: security updates may be held back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What the indexes of one build are compared with; `allow_expired` turns refusals of old ones into warnings."""
+
+    seen: Mapping[str, datetime] = field(default_factory=dict)  # suite: the newest Date of an index so far
+    kept: Mapping[str, str] = field(default_factory=dict)  # package: its version in the newest kept image
+    allow_expired: bool = False
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def judge(self, suite: str, date: datetime, valid_until: datetime | None, reporter: Reporter) -> Suite:
+        """Return how fresh the index of a suite is. Raises StaleIndex for one that may not be taken."""
+        if date > self.now + FUTURE_TOLERANCE:
+            raise StaleIndex(
+                f"the index of {suite} is dated {_day(date)}, and this host's clock says {_day(self.now)}",
+                hint="set this host's clock, or try another mirror",
+            )
+        state = SuiteState.CURRENT
+        if valid_until is not None and valid_until < self.now:
+            self._refuse(
+                f"the index of {suite} expired on {_day(valid_until)} (or this host's clock is wrong)", reporter
+            )
+            state = SuiteState.EXPIRED
+        elif (seen := self.seen.get(suite)) is not None and date < seen:
+            self._refuse(f"the index of {suite} is of {_day(date)}, and one of {_day(seen)} was seen before", reporter)
+            state = SuiteState.OLDER
+        return Suite(suite, f"{date.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", state)
+
+    def missing(self, suite: str, failure: DownloadFailed, reporter: Reporter) -> Suite:
+        """Return the suite as one that is left out. Raises `failure` where that may not be."""
+        if not self.allow_expired:
+            raise failure
+        reporter.warn(f"{suite} is left out, security updates may be missing: {failure.message}")
+        return Suite(suite, "", SuiteState.MISSING)
+
+    def check_versions(self, versions: Mapping[str, str], reporter: Reporter) -> None:
+        """Raise StaleIndex where a package is older than in the newest kept image: Debian never goes back."""
+        from debian.debian_support import Version
+
+        older = [
+            f"{name} {version} (kept: {self.kept[name]})"
+            for name, version in sorted(versions.items())
+            if name in self.kept and Version(version) < Version(self.kept[name])
+        ]
+        if older:
+            more = f" and {len(older) - 1} more" if len(older) > 1 else ""
+            self._refuse(f"the archive has an older package than the newest kept image: {older[0]}{more}", reporter)
+
+    def _refuse(self, message: str, reporter: Reporter) -> None:
+        if not self.allow_expired:
+            raise StaleIndex(message, hint=HINT)
+        reporter.warn(f"{message}; it is taken all the same, as --allow-expired says")
+
+
+def read_dates(path: Path) -> dict[str, datetime]:
+    """Return the newest Date of each suite that was seen. Raises DownloadFailed for a file that cannot be read."""
+    try:
+        kept = parse(read_bounded(path, LIMIT))
+        return {str(suite): _kept_date(date) for suite, date in kept["suites"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DownloadFailed(
+            f"{path} cannot be read, and only it tells an old index of Debian's archive from a new one",
+            hint=f"rm {shlex.quote(str(path))}",
+            details=repr(error),
+        ) from error
+
+
+def remember(path: Path, suites: Iterable[Suite]) -> None:
+    """Keep the Date of each suite, unless a newer one is kept. Raises DownloadFailed, and OSError."""
+    dates = read_dates(path)
+    for suite in suites:
+        if suite.date:
+            date = datetime.fromisoformat(suite.date)
+            dates[suite.name] = max(date, dates.get(suite.name, date))
+    document = {"format": FORMAT, "suites": {suite: date.isoformat() for suite, date in sorted(dates.items())}}
+    private_folder(path.parent)
+    write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _kept_date(text: str) -> datetime:
+    """Raises ValueError for a date without its zone, which none compares with, and TypeError, OverflowError."""
+    date = datetime.fromisoformat(text)
+    if date.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return date.astimezone(UTC)
+
+
+def _day(date: datetime) -> str:
+    return f"{date.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,27 @@
+"""The first file system of the boot: busybox, a few modules and a script that finds the root."""
+
+from b2d.image.build.fs_tree import Tree, file, folder, link
+from b2d.image.build.kernel_modules import Module, Modules
+from b2d.image.build.recipe import Recipe
+
+
+def compose(recipe: Recipe, busybox: bytes, modules: Modules) -> Tree:
+    """The tree of it; /modules/first and /modules/more list modules in the order in which they are loaded."""
+    tree = Tree()
+    for name in recipe.stage1.folders:
+        tree.put(name, folder())
+    tree.put("bin/busybox", file(busybox, 0o755))
+    for name in recipe.stage1.applets:
+        tree.put(f"bin/{name}", link("busybox"))
+    tree.put("init", file(recipe.stage1_init.read_bytes(), 0o755))
+    first = modules.with_dependencies(recipe.stage1.first)
+    later = [module for module in modules.with_dependencies(recipe.stage1.more) if module not in first]
+    for name, wanted in (("first", first), ("more", later)):
+        tree.put(f"modules/{name}", file(_list(wanted)))
+    for module in (*first, *later):
+        tree.put(f"modules/{module.name}.ko", file(module.content))
+    return tree
+
+
+def _list(modules: list[Module]) -> bytes:
+    return "".join(f"{module.name}.ko\n" for module in modules).encode()

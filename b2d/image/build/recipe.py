@@ -1,0 +1,122 @@
+"""The recipe: iso/image.toml and the files beside it, read into plain values."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from b2d.errors import B2dError, ConfigError
+
+ARCHITECTURES = ("amd64",)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One part of Debian's archive."""
+
+    name: str
+    path: str  # below the base, where InRelease lies
+    base: str  # "debian" or "debian-security", as the mirrors name them
+    required: bool  # False: --allow-expired builds without it where it cannot be fetched
+
+
+@dataclass(frozen=True, slots=True)
+class FileRules:
+    """What happens to the files once all packages are unpacked; paths as patterns of fnmatch."""
+
+    remove: tuple[str, ...]
+    folders: dict[str, int]  # mode
+    links: dict[str, str]
+    modes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage1Rules:
+    """What the first file system of the boot is made of."""
+
+    applets: tuple[str, ...]
+    folders: tuple[str, ...]
+    first: tuple[str, ...]  # modules
+    more: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All of iso/."""
+
+    folder: Path
+    component: str
+    archives: tuple[Archive, ...]
+    keys: tuple[Path, ...]
+    mirrors: tuple[str, ...]
+    kernel_package: str
+    kernel_arguments: str
+    root_packages: tuple[str, ...]
+    medium_packages: tuple[str, ...]
+    files: FileRules
+    busybox: str
+    applets: dict[str, tuple[str, ...]]  # folder: names
+    stage1: Stage1Rules
+    modules: tuple[str, ...]
+
+    @property
+    def suite(self) -> str:
+        """The codename of the suite that everything is from but for updates."""
+        return self.archives[0].path.rpartition("/")[2]
+
+    @property
+    def overlay(self) -> Path:
+        """Files that are laid over what the packages bring, at the path they have in the image."""
+        return self.folder / "rootfs"
+
+    @property
+    def stage1_init(self) -> Path:
+        return self.folder / "stage1" / "init"
+
+
+def find() -> Path:
+    """The folder iso/: inside the installed package, or beside it in a checkout. Raises B2dError."""
+    package = Path(__file__).resolve().parents[2]  # b2d
+    for folder in (package / "iso", package.parent / "iso"):
+        if (folder / "image.toml").is_file():
+            return folder
+    raise B2dError(
+        "the recipe iso/image.toml is missing from this installation",
+        hint="in the checkout of this program: pip install --force-reinstall .",
+    )
+
+
+def read(folder: Path) -> Recipe:
+    """Read the recipe. Raises ConfigError naming what is wrong in it."""
+    path = folder / "image.toml"
+    try:
+        return _recipe(folder, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be used: {error!r}") from error
+
+
+def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:
+    debian, files, stage1 = data["debian"], data["files"], data["stage1"]
+    return Recipe(
+        folder=folder,
+        component=debian["component"],
+        archives=tuple(Archive(**archive) for archive in debian["archives"]),
+        keys=tuple(folder / "keys" / name for name in debian["keys"]),
+        mirrors=tuple(debian["mirrors"]),
+        kernel_package=data["kernel"]["package"],
+        kernel_arguments=" ".join(data["kernel"]["arguments"]),
+        root_packages=tuple(data["packages"]["root"]),
+        medium_packages=tuple(data["packages"]["medium"]),
+        files=FileRules(
+            remove=tuple(files["remove"]),
+            folders={path: int(mode, 8) for path, mode in files["folders"].items()},
+            links=dict(files["links"]),
+            modes={path: int(mode, 8) for path, mode in files["modes"].items()},
+        ),
+        busybox=data["busybox"]["program"],
+        applets={"usr/sbin": tuple(data["busybox"]["sbin"]), "usr/bin": tuple(data["busybox"]["bin"])},
+        stage1=Stage1Rules(
+            tuple(stage1["applets"]), tuple(stage1["folders"]), tuple(stage1["first"]), tuple(stage1["more"])
+        ),
+        modules=tuple(data["modules"]["keep"]),
+    )

@@ -1,0 +1,1 @@
+"""Take over machines and disks of other tools."""

@@ -1,0 +1,1 @@
+"""Run the life of a machine: init, up, stop, save, delete, snapshots, upgrade, recovery."""

@@ -1,0 +1,189 @@
+"""What a machine must have before it boots: the newest image, free ports, keys, certificates and its seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from b2d.errors import B2dError
+from b2d.guest import folder_paths, seed, tls_certificates
+from b2d.guest.ssh import keys
+from b2d.host.files import is_regular, private_folder, read_bounded, refusals_told, write_whole
+from b2d.image import version_label
+from b2d.image.base import KeptImages
+from b2d.machine_store.store import MachineStore
+from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Access, Image, MachineSpec, MachineState
+from b2d.network import port_allocation
+from b2d.paths import MachinePaths
+from b2d.reporting.base import Reporter
+
+AUFS_HINT = "keep what counts with docker save and docker export; then: b2d up --vm NEW"
+
+
+def first_keys(paths: MachinePaths) -> str:
+    """Make the machine's folder and keys, whichever are missing; return the public key to let in."""
+    with refusals_told(paths.folder):
+        private_folder(paths.folder)
+        keys.ensure_client(paths)
+        keys.ensure_host(paths)
+        return read_bounded(paths.ssh_public_key).decode()
+
+
+def first_written(spec: MachineSpec, store: MachineStore) -> MachineSpec:
+    """Keep the spec of a new machine, with an address of its own where it asks for none: two may be made at once."""
+    with store.choosing():
+        if not spec.address:
+            taken = {other.address for other in store.neighbours(spec.name)}
+            spec = replace(spec, address=port_allocation.pick(taken, (spec.ssh_port, spec.docker_port)))
+        store.write(spec)
+    return spec
+
+
+def newest_image(spec: MachineSpec, images: KeptImages, reporter: Reporter) -> MachineSpec:
+    """The spec with the newest kept image of its source, verified. Raises B2dError when none is kept."""
+    image = waiting_image(spec, images)
+    if image is not None and version_label.crosses(_version(spec, images), image.version):
+        reporter.warn(f"{aufs_refusal(spec.name, image.version)}: it is not taken up")
+        image = None
+    if image is None:
+        images.verify(images.get(spec.image))
+        return spec
+    images.verify(image)
+    reporter.note(f"{spec.name} takes up the newer image {image.version}; its disk stays as it is")
+    return taken_up(spec, image)
+
+
+def waiting_image(spec: MachineSpec, images: KeptImages) -> Image | None:
+    """The image that the machine would take up at its next boot, None when it has it already, or refuses it."""
+    newest = images.find(spec.source)
+    return newest if newest is not None and newest.sha256 not in (spec.image, spec.refused) else None
+
+
+def taken_up(spec: MachineSpec, image: Image) -> MachineSpec:
+    """The spec with that image on trial. The way back leads to the last one that the machine came up with."""
+    if image.sha256 == spec.image:
+        return replace(spec, refused="", trial=True)
+    proven = spec.previous if spec.trial else spec.image
+    previous = "" if proven == image.sha256 else proven
+    return replace(spec, image=image.sha256, previous=previous, refused="", trial=True)
+
+
+def aufs_refusal(name: str, version: str) -> str:
+    """Why that image is none for a machine of a boot2docker before 18.09."""
+    return f"{name} has its containers and images in AUFS, which the image {version} cannot read"
+
+
+def _version(spec: MachineSpec, images: KeptImages) -> str:
+    try:
+        return images.get(spec.image).version
+    except B2dError:
+        return ""  # it is not kept any more
+
+
+def newest_hardware(spec: MachineSpec) -> MachineSpec:
+    """Return the spec as it boots now; one that goes on from saved keeps the hardware that it was saved with."""
+    return replace(spec, hardware=HARDWARE)
+
+
+def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:
+    """The spec with the folders that its setting stands for now; one that goes on keeps what it was saved with."""
+    if not spec.share and not spec.folders:
+        return spec
+    from b2d.guest import share_policy
+
+    whole = [
+        one.host for one in map(folder_paths.parse, spec.folders) if not spec.share and share_policy.is_home(one.host)
+    ]
+    if state == MachineState.SAVED:
+        for home in whole:
+            reporter.warn(f"{spec.name} was saved with all of {home}, and has it until: b2d restart")
+        return spec
+    share = spec.share or share_policy.of_older(spec.folders)
+    for home in whole:
+        reporter.note(
+            f"{spec.name} has the folders in {home} from now on, and not what is hidden there: docs/folders.md"
+        )
+    found = share_policy.select(share, b2d_home)
+    for sentence in found.left_out:
+        reporter.warn(sentence)
+    return replace(spec, share=share, folders=found.folders)
+
+
+def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
+    """The spec with ports that can be opened now; another is leased, and a note says so, where one is taken."""
+    here = [other for other in neighbours if other.address == spec.address]
+    avoid = {port for other in here for port in (other.ssh_port, other.docker_port, other.engine_port)}
+    ssh_port = port_allocation.lease(spec.address, spec.ssh_port, avoid | {spec.docker_port})
+    docker_port = port_allocation.lease(spec.address, spec.docker_port, avoid | {ssh_port})
+    for what, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
+        if old != new:
+            reporter.note(f"port {old} of {spec.address} is taken: {new} is the {what} port of {spec.name} now")
+    if spec.tls or not spec.guarded:
+        return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
+    wanted = spec.engine_port or GUEST_DOCKER_PORT
+    engine_port = port_allocation.lease(spec.address, wanted, avoid | {ssh_port, docker_port})
+    return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=engine_port)
+
+
+def network(
+    spec: MachineSpec, paths: MachinePaths, wanted: Mapping[str, bytes], state: MachineState, reporter: Reporter
+) -> Mapping[str, bytes]:
+    """What the guest is told of it: what is wanted now, or to one that goes on from its saved state, what it knows."""
+    if state != MachineState.SAVED:
+        return wanted
+    known = told_of_network(paths)
+    if known != wanted:
+        reporter.note(
+            f"{spec.name} goes on with the proxies and the like that it was saved with; for today's: b2d restart"
+        )
+    return known
+
+
+def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
+    """What the guest was told of it last."""
+    with refusals_told(paths.seed):
+        return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
+
+
+def access_of(paths: MachinePaths, unknown: Access) -> Access:
+    """Return who may come in by what the guest was told last; `unknown` where it was told nothing."""
+    with refusals_told(paths.seed):
+        return (seed.access(read_bounded(paths.seed)) if is_regular(paths.seed) else None) or unknown
+
+
+def credentials(
+    spec: MachineSpec, paths: MachinePaths, access: Access, network: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """Make the keys and certificates that are missing or end soon, and write the seed disk with them.
+
+    Also for a saved machine: a state that cannot be resumed is booted.
+    """
+    public_key = first_keys(paths)
+    with refusals_told(paths.folder):
+        content = seed.image(
+            seed.Seed(
+                hostname=hostname(spec.name),
+                authorized_keys=public_key,
+                host_key=read_bounded(paths.host_key),
+                tls=_tls(spec, paths) if spec.tls or spec.guarded else None,
+                access=access,
+                folders=[folder_paths.parse(folder) for folder in spec.folders],
+                network=network,
+            )
+        )
+        write_whole(paths.seed, content)
+
+
+def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
+    tls_certificates.ensure(paths, [spec.address], datetime.now(UTC))
+    return seed.TlsFiles(
+        ca=read_bounded(paths.certs / "ca.pem"),
+        server=read_bounded(paths.authority / "server.pem"),
+        server_key=read_bounded(paths.authority / "server-key.pem"),
+    )
+
+
+def hostname(name: str) -> str:
+    """The guest's own name: boot2docker for the default machine, as its prompt always said."""
+    return "".join(sign if sign.isalnum() else "-" for sign in name.removesuffix("-vm")).strip("-").lower()

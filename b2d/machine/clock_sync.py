@@ -1,0 +1,83 @@
+"""The guest's clock is put right after the machine slept: a resumed guest goes on at the time it was saved."""
+
+from collections.abc import Callable
+from functools import cache
+
+from b2d.drivers.base import Driver, MovesClock
+from b2d.errors import B2dError
+from b2d.guest.base import Guest
+from b2d.guest.readiness import Ping
+from b2d.reporting.base import Reporter
+
+TOLERANCE_S = 1.0
+DATE_STEP_S = 1.0  # an HTTP Date is cut to whole seconds
+ATTEMPTS = 3  # whole seconds only, on both sides: one attempt may miss by more than the tolerance
+COMMAND_TIMEOUT_S = 15.0
+# The guest follows its clock chip, and VirtualBox's goes on from when it was saved, not from now.
+KEEP = "sudo hwclock -w -u || :"
+
+
+def put_right(
+    answer: Ping,
+    ask: Callable[[], Ping | None],
+    driver: Driver,
+    guest: Callable[[], Guest],
+    reporter: Reporter,
+    now: Callable[[], float],
+) -> None:
+    """Set the guest's clock until the Docker API's own date is the host's. Where that fails: a warning.
+
+    A clock that is right already costs nothing: `answer` was had anyway, and no connection is made. The guest itself
+    is asked where the driver cannot do it: a connection to a guest that is emulated takes ten seconds.
+    """
+    first = behind_s(answer, now())
+    if first is None or abs(first) <= TOLERANCE_S:
+        return
+    behind = first
+    inside = cache(guest)
+    ways: list[Callable[[int], None]] = [driver.move_clock] if isinstance(driver, MovesClock) else []
+    ways.append(lambda seconds: _move(inside(), seconds))
+    for _ in range(ATTEMPTS):
+        try:
+            _move_by(ways, round(behind))
+        except B2dError as error:
+            reporter.warn(f"the guest's clock is {in_words(behind)} and could not be set: {error.message}")
+            return
+        left = behind_s(ask(), now())
+        if left is None:
+            reporter.note(f"the guest's clock was {in_words(first)}; it was set")
+            return
+        if abs(left) <= TOLERANCE_S:
+            reporter.note(f"the guest's clock was {in_words(first)}; it is right now")
+            return
+        behind = left
+    reporter.warn(f"the guest's clock is {in_words(behind)}, although it was set {ATTEMPTS} times")
+
+
+def behind_s(answer: Ping | None, now: float) -> float | None:
+    """How far the guest is behind the host, in seconds; None where it did not say."""
+    if answer is None or answer.date is None:
+        return None
+    return now - (answer.date + DATE_STEP_S / 2)
+
+
+def _move_by(ways: list[Callable[[int], None]], seconds: int) -> None:
+    """By the first of the ways; one that fails is not gone again. Raises what the last one raises."""
+    while len(ways) > 1:
+        try:
+            return ways[0](seconds)
+        except B2dError:
+            del ways[0]
+    return ways[0](seconds)
+
+
+def _move(guest: Guest, seconds: int) -> None:
+    """Move the guest's clock. By a difference, which the time that the connection takes does not falsify."""
+    command = f"sudo date -u -s @$(($(date +%s) + {seconds})) && {KEEP}"
+    result = guest.run(command, COMMAND_TIMEOUT_S)
+    if result.exit_code != 0:
+        raise B2dError(result.stderr.decode(errors="replace").strip() or f"exit code {result.exit_code}")
+
+
+def in_words(behind: float) -> str:
+    return f"{abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'}"

@@ -1,0 +1,121 @@
+"""The verbs of `disk`: what a machine's data takes, in the guest and on this host, and what is given back of it."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from b2d.drivers.base import CompactsDisk, Driver, GrowsDisk
+from b2d.errors import B2dError, WrongState
+from b2d.formats import numbers
+from b2d.guest.base import Guest
+from b2d.machine import preconditions
+from b2d.machine_store.store import MachineStore
+from b2d.models import OFF, MachineSpec, MachineState
+from b2d.reporting.base import Reporter
+
+HERE = "/var/lib/boot2docker/.."  # on the data disk, wherever that is mounted
+KIB_LIMIT = 1 << 44  # KiB that a guest may say of its disk
+ASK_S = 60.0
+FREE_S = 3600.0  # for a guest to go through all that is free
+MEASURE = f"df -kP {HERE}"
+TRIM = f"sync && sudo fstrim {HERE}"  # what was deleted a moment ago is free once that is on the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The guest's file system on the data disk, in bytes."""
+
+    size: int
+    used: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a machine's data takes, in bytes."""
+
+    size: int  # as the guest sees the disk
+    room: int  # on this host, with snapshots
+    files: Files | None  # None: the machine does not run, or its guest does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """The room on this host, before and after; not `done` where the machine has to be stopped for the rest."""
+
+    before: int
+    after: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The data disk of one machine."""
+
+    name: str
+    store: MachineStore
+    driver: Callable[[MachineSpec], Driver]
+    guest: Callable[[], Guest]
+    reporter: Reporter
+
+    def use(self) -> Use:
+        """What it takes now."""
+        driver, able, state = self._found()
+        size = driver.disk_mib() << 20 if isinstance(driver, GrowsDisk) else 0
+        return Use(size, able.disk_room(), self._files() if state == MachineState.RUNNING else None)
+
+    def compact(self) -> Compacted:
+        """Give back to this host what holds no file of the guest's. Raises B2dError; all data stays in any case."""
+        with self.store.lock(self.name, "disk compact"):
+            _, able, state = self._found()
+            before, done = able.disk_room(), True
+            if state in OFF:
+                with self.reporter.step("compacting the disk"):
+                    able.compact_disk()
+            elif state != MachineState.RUNNING:
+                raise WrongState(f"{self.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up")
+            elif able.trims:
+                with self.reporter.step("the guest tells what is free"):
+                    self._run(TRIM)
+            else:
+                done = False
+                with self.reporter.step("the guest writes zeros over what is free"):
+                    self._run(zeros(HERE))
+            return Compacted(before, able.disk_room(), done)
+
+    def _found(self) -> tuple[Driver, CompactsDisk, MachineState]:
+        spec = preconditions.described(self.store.read(self.name), self.name)
+        driver = self.driver(spec)
+        state = preconditions.kept(driver.state(), self.name)
+        if not isinstance(driver, CompactsDisk):
+            raise B2dError(f"b2d cannot measure the disk of machines of {spec.driver} yet", hint="b2d info")
+        return driver, driver, state
+
+    def _files(self) -> Files | None:
+        try:
+            said = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
+            kibibytes = [numbers.parse(word, KIB_LIMIT) for word in said.splitlines()[-1].split()[1:4]]
+            return Files(*(kib << 10 for kib in kibibytes))
+        except (B2dError, ValueError, TypeError, IndexError):
+            self.reporter.warn("the guest does not tell what is on its disk")
+            return None
+
+    def _run(self, command: str) -> None:
+        done = self.guest().run(command, FREE_S)
+        if done.exit_code != 0:
+            said = done.stderr.decode(errors="replace").strip()
+            raise B2dError(f"the guest could not do that: {said.splitlines()[-1] if said else command}", details=said)
+
+
+def zeros(folder: str) -> str:
+    """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
+
+    Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that
+    a small disk may be full before that. Neither is in what df calls available.
+    """
+    script = (
+        "free() { df -kP . | tail -n 1 | (read -r _ size used _ && echo $((size - used))); } && "
+        f"cd -P {folder} && exec 3>.b2d-zeros && rm .b2d-zeros && "
+        "{ dd if=/dev/zero bs=1M count=$(($(free) / 1024 * 9 / 10)) >&3 || [ $(free) -lt 32768 ]; } && sync"
+    )
+    return f"sudo sh -c {shlex.quote(script)}"

@@ -1,0 +1,68 @@
+"""A machine whose description is lost, or says nothing: mended where that can be, and removed whole if it is to go."""
+
+import os
+from dataclasses import replace
+
+from b2d.errors import B2dError, ConfigError
+from b2d.host.files import is_regular, refusals_told
+from b2d.machine_store.spec_json import Broken
+from b2d.machine_store.store import MachineStore
+from b2d.models import MachineSpec
+from b2d.paths import MachinePaths
+from b2d.reporting.base import Reporter
+
+
+def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
+    """Bring a description back from its copy, or make room for a new one; False when there was nothing to mend.
+
+    What was written by a newer b2d, or cannot be looked at, is not broken. Raises B2dError then.
+    """
+    _refuse_link(store.home.machine(name))
+    try:
+        if store.read(name) is not None:
+            return False
+        kept, said = store.read_copy(name), f"the description of {name} is gone"
+        if kept is None or not _drivers(store.home.machine(name)):
+            return False
+    except Broken as error:
+        kept = error.moved or store.read_copy(name)
+        said = f"{error.message}; it is {store.put_aside(name).name} now"
+    if kept is None:
+        reporter.warn(f"{said}, {name} is described anew as the settings say, and its disk stays as it is")
+        return False
+    store.write(replace(kept, name=name))
+    reporter.warn(f"{said}: {name} goes on as it was described last")
+    return True
+
+
+def remains(store: MachineStore, name: str) -> list[MachineSpec]:
+    """By what to ask the hypervisors to remove the machine: its spec, or what can be told where that says nothing."""
+    try:
+        spec = store.read(name) or store.read_copy(name)
+    except ConfigError:  # it is another's, whose name is the same but for the case
+        raise
+    except B2dError:
+        spec = store.read_copy(name)
+    if spec is not None:
+        return [replace(spec, name=name)]
+    if store.home.machine(name).folder.is_symlink():
+        return []  # whose files are behind it, nothing tells
+    unknown = MachineSpec(name, "", "", "", memory_mib=0, cpus=0, disk_mib=0, address="", ssh_port=0, docker_port=0)
+    return [replace(unknown, driver=driver) for driver in _drivers(store.home.machine(name))]
+
+
+def _refuse_link(paths: MachinePaths) -> None:
+    """Raise B2dError where keys and a disk would be made behind a link that leads to no machine."""
+    if paths.folder.is_symlink() and not is_regular(paths.spec):
+        hint = f"b2d delete --vm {paths.folder.name}, which removes the link"
+        raise B2dError(f"{paths.folder} is a link to something that is no machine", hint=hint)
+
+
+def _drivers(paths: MachinePaths) -> list[str]:
+    """Those that have left something of theirs in the machine's folder."""
+    traces = {
+        "qemu": (paths.disk_qcow2, paths.qemu_pid, paths.qemu_record),
+        "virtualbox": (paths.disk_vdi, paths.virtualbox),
+    }
+    with refusals_told(paths.folder):
+        return [driver for driver, found in traces.items() if any(os.path.lexists(path) for path in found)]

@@ -1,0 +1,109 @@
+"""The verbs of `snapshot`: what is on a machine's data disk is kept, and comes back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from b2d import machine_names
+from b2d.drivers.base import Driver, GrowsDisk, TakesSnapshots
+from b2d.errors import B2dError, ConfigError, WrongState
+from b2d.guest.base import Guest
+from b2d.machine import preconditions
+from b2d.machine_store.store import MachineStore
+from b2d.models import OFF, ON, MachineSpec, MachineState, Snapshot
+from b2d.reporting.base import Reporter
+
+SYNC_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Those of one machine. Each verb does all or nothing, or raises B2dError."""
+
+    name: str
+    store: MachineStore
+    driver: Callable[[MachineSpec], Driver]
+    guest: Callable[[], Guest]
+    reporter: Reporter
+
+    def all(self) -> list[Snapshot]:
+        """The oldest first."""
+        return self._found()[1].snapshots()
+
+    def create(self, name: str) -> Snapshot:
+        """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
+        if not machine_names.is_sound(name):
+            raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
+        with self._held() as (_, able, state):
+            if any(one.name.lower() == name.lower() for one in able.snapshots()):
+                raise B2dError(f"{self.name} has a snapshot {name} already", hint="give it another name")
+            if state not in OFF | {MachineState.RUNNING}:
+                raise WrongState(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
+            with self.reporter.step(f"taking the snapshot {name}"):
+                if state == MachineState.RUNNING:
+                    self._write_out()
+                able.take_snapshot(name)
+            return self._one(able, name)
+
+    def restore(self, name: str, agree: Callable[[str], None]) -> Snapshot:
+        """Make the disk what it was. `agree` is told what would be lost, and raises B2dError where that may not be."""
+        before = self._found()[2]
+        self._refuse_in_use(before)
+        found = self._one(self._found()[1], name)
+        lost = " and its saved state" if before == MachineState.SAVED else ""
+        agree(f"the disk of {self.name} goes back to {name}: what was written since{lost} would be lost")
+        with self._held() as (spec, able, state):
+            self._refuse_in_use(state)
+            if state != before:
+                raise WrongState(f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again")
+            with self.reporter.step(f"going back to {name}"):
+                able.restore_snapshot(self._one(able, name).name)
+            if isinstance(able, GrowsDisk) and (size_mib := able.disk_mib()) != spec.disk_mib:
+                self.reporter.note(f"the disk has {size_mib} MiB, as it had then")
+                self.store.write(replace(spec, disk_mib=size_mib))
+        return found
+
+    def delete(self, name: str) -> Snapshot:
+        """Forget one; the disk and the other snapshots stay as they are."""
+        with self._held() as (_, able, _):
+            found = self._one(able, name)
+            with self.reporter.step(f"deleting the snapshot {name}"):
+                able.delete_snapshot(found.name)
+            return found
+
+    @contextmanager
+    def _held(self) -> Iterator[tuple[MachineSpec, TakesSnapshots, MachineState]]:
+        with self.store.lock(self.name, "snapshot"):
+            yield self._found()
+
+    def _found(self) -> tuple[MachineSpec, TakesSnapshots, MachineState]:
+        spec = preconditions.described(self.store.read(self.name), self.name)
+        driver = self.driver(spec)
+        state = preconditions.kept(driver.state(), self.name)
+        if not isinstance(driver, TakesSnapshots):
+            raise B2dError(f"b2d takes no snapshots of machines of {spec.driver} yet", hint="b2d info")
+        return spec, driver, state
+
+    def _one(self, able: TakesSnapshots, name: str) -> Snapshot:
+        there = {one.name: one for one in able.snapshots()}
+        if name in there:
+            return there[name]
+        near = get_close_matches(name, there, n=1)
+        meant = f": did you mean {near[0]!r}?" if near else ""
+        known = f" It has {', '.join(there)}" if there else " It has none"
+        raise B2dError(f"{self.name} has no snapshot {name!r}{meant or '.'}{known}", hint="b2d snapshot list")
+
+    def _refuse_in_use(self, state: MachineState) -> None:
+        if state in ON:
+            raise WrongState(f"{self.name} is {state}, and its disk is in use", hint="b2d stop")
+
+    def _write_out(self) -> None:
+        """What programs in the guest have written, and Linux has not yet."""
+        try:
+            self.guest().run("sync", SYNC_S)
+        except B2dError as error:
+            said = (
+                f"the guest did not write out what it holds, so the snapshot is as after a power cut: {error.message}"
+            )
+            self.reporter.warn(said)

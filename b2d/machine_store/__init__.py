@@ -1,0 +1,1 @@
+"""Keep machines on disk: each one's specification, and the files that belong to it."""

@@ -1,0 +1,38 @@
+"""The names of b2d's own files in a machine's folder: what `delete` removes, and nothing else does it."""
+
+from b2d.host.file_removal import OwnNames
+
+WHOLE = (
+    *("machine.json", "machine.json.copy", "machine.json.broken", "env", "origin", "autostart.xml"),
+    *("id_ed25519", "id_ed25519.pub", "host_ed25519", "known_hosts", "seed.img", "screen.png"),
+    *("companion.json", "companion.log", "agent.json", "docker.sock", "docker.sock.new"),
+    *("disk.qcow2", "disk.vdi", "saved.json", "folders.taken"),
+    *("qemu.pid", "qemu.json", "qemu.log", "qemu.log.1", "serial.log", "serial.log.1", "qmp.sock", "line.sock"),
+    *("virtiofsd.sock", "virtiofsd.sock.new", "virtiofsd.log", "virtiofsd.log.1", "companion.log.1"),
+)
+PEM = ("ca.pem", "ca-key.pem", "cert.pem", "key.pem", "server.pem", "server-key.pem")
+
+
+def _with_drafts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, and what files are called while they are written (files.write_whole)."""
+    return (*names, *(f".{name}.????????" for name in names))
+
+
+VIRTUALBOX = OwnNames(
+    (*_with_drafts(("machine.vbox", "seed.iso")), "machine.vbox-prev", "machine.vbox-tmp", "machine*.nvram"),
+    {
+        "Logs": OwnNames(("VBox*.log*",)),  # VBox.log.1, VBoxHardening.log, VBoxUI.log
+        "Snapshots": OwnNames(("*.sav", "*.vdi")),
+    },
+)
+MACHINE = OwnNames(
+    (*_with_drafts(WHOLE), ".disk.qcow2.start", ".disk.*.unfinished", ".disk.*.unfinished.vdi"),
+    {
+        "certs": OwnNames(_with_drafts(PEM)),
+        "authority": OwnNames(_with_drafts(PEM)),
+        "nothing": OwnNames(),
+        "virtualbox": VIRTUALBOX,
+        ".screen-????????": OwnNames(("screen.png",)),
+        ".begin-????????": OwnNames(("begin",)),
+    },
+)

@@ -1,0 +1,300 @@
+"""What is kept of the machines of one home: the spec of each, what `up` found out, and the lock.
+
+What `b2d list` of an empty home does not need is imported where it is used.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2d import machine_names
+from b2d.errors import B2dError, Busy, ConfigError
+from b2d.host.files import (
+    FileTooLargeError,
+    NotRegularFileError,
+    is_regular,
+    open_to_write,
+    private_folder,
+    read_bounded,
+    refusals_told,
+    refuse_anothers,
+    text_of,
+    write_whole,
+)
+from b2d.machine_store import spec_json
+from b2d.machine_store.spec_json import SCHEMA, Broken
+from b2d.paths import Home, MachinePaths
+
+if TYPE_CHECKING:
+    from b2d.docker.client import DockerApi
+    from b2d.models import DockerEnv, Endpoint, MachineSpec, ProcessIdentity
+
+LOCK_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFacts:
+    """What `up` found out of a machine that runs: all that shellinit and ip need, so that they ask nobody."""
+
+    address: str
+    ssh_port: int
+    docker_port: int
+    docker: "DockerEnv"
+    process: "ProcessIdentity | None" = None
+    engine_port: int = 0  # leads to dockerd, by TLS, where docker_port does not; 0: docker_port does
+
+    def engine(self, certs: Path) -> "DockerApi":
+        """Return dockerd's own API, where the hypervisor leads to it; `certs` is the machine's folder of that name."""
+        from b2d.docker.client import DockerApi
+
+        by_tls = bool(self.engine_port or self.docker.cert_path)
+        return DockerApi(self.address, self.engine_port or self.docker_port, certs if by_tls else None)
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless `name` can be a machine's name, and so a folder's."""
+    if not machine_names.is_sound(name):
+        raise ConfigError(f"{name!r} cannot be a machine's name", hint=machine_names.HINT)
+
+
+def running_facts(
+    spec: "MachineSpec", paths: MachinePaths, endpoint: "Endpoint", process: "ProcessIdentity | None"
+) -> RunningFacts:
+    """Return where a machine that runs is reached, by people and by their clients."""
+    from b2d.host import unix_sockets
+    from b2d.models import DockerEnv
+
+    plain = spec.guarded and not spec.tls  # on docker_port the agent listens, and leads to the engine
+    port = spec.docker_port if plain else endpoint.docker_port
+    by_socket = plain and unix_sockets.serves(paths.docker_socket)
+    host = f"unix://{paths.docker_socket}" if by_socket else f"tcp://{endpoint.address}:{port}"
+    return RunningFacts(
+        address=endpoint.address,
+        ssh_port=spec.ssh_port if spec.guarded else endpoint.ssh_port,
+        docker_port=port,
+        docker=DockerEnv(host, str(paths.certs) if spec.tls else ""),
+        process=process,
+        engine_port=endpoint.docker_port if plain else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStore:
+    """The folder machines/ of one home. Readers never wait; whoever changes a machine holds its lock."""
+
+    home: Home
+    lock_wait_s: float = LOCK_WAIT_S
+
+    def names(self) -> list[str]:
+        """The machines that have a spec, readable or not, sorted."""
+        with refusals_told(self.home.machines):
+            folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
+            sound = [folder.name for folder in folders if machine_names.is_sound(folder.name)]
+            return sorted(name for name in sound if is_regular(self._paths(name).spec))
+
+    def lost(self) -> list[str]:
+        """What is left of machines that have no spec: half made, half deleted, or it was lost. Sorted.
+
+        A folder without any file of b2d's never was a machine.
+        """
+        from b2d.machine_store import folder_removal
+
+        with refusals_told(self.home.machines):
+            folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
+            sound = [folder.name for folder in folders if machine_names.is_sound(folder.name)]
+            without = [name for name in sound if not is_regular(self._paths(name).spec)]
+            return sorted(name for name in without if folder_removal.is_ours(self._paths(name).folder))
+
+    def read(self, name: str) -> "MachineSpec | None":
+        """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
+        return _read(self._paths(name).spec, name)
+
+    def read_copy(self, name: str) -> "MachineSpec | None":
+        """The spec as it was written last, None when that cannot be read."""
+        try:
+            return _read(self._paths(name).spec_copy, name)
+        except Broken as error:
+            return error.moved
+        except B2dError:
+            return None
+
+    def write(self, spec: "MachineSpec") -> None:
+        """Keep the spec, and make the machine's folder where there is none."""
+        import json
+
+        paths = self._paths(spec.name)
+        content = json.dumps({"schema": SCHEMA, **asdict(spec)}, indent=2) + "\n"
+        with refusals_told(paths.spec):
+            private_folder(paths.folder)
+            write_whole(paths.spec, content.encode())
+            self._make_way(paths.spec_copy)
+            write_whole(paths.spec_copy, content.encode())
+
+    def put_aside(self, name: str) -> Path:
+        """Take away a spec that cannot be read; where it is now."""
+        paths = self._paths(name)
+        with refusals_told(paths.spec):
+            self._make_way(paths.spec_broken)
+            return paths.spec.rename(paths.spec_broken)
+
+    def remove(self, name: str) -> list[str]:
+        """Remove the machine's own files, and its folder if nothing else is in it; not there: nothing.
+
+        Return a sentence on each thing that stays: what is not b2d's, and what a link leads to.
+        """
+        from b2d.machine_store import folder_removal
+
+        with refusals_told(self._paths(name).folder):
+            return folder_removal.remove_machine(self._paths(name))
+
+    def refuse_twin(self, name: str) -> None:
+        """Raise ConfigError where a machine is called so but for the case: some file systems would take it for that."""
+        for other in self.names():
+            if other != name and other.casefold() == name.casefold():
+                raise ConfigError(f"{name} is {other} but for the case, and that one is there", hint=f"--vm {other}")
+
+    def neighbours(self, name: str) -> "list[MachineSpec]":
+        """The specs of the other machines of this home; those that cannot be read are passed over."""
+        found = []
+        for other in self.names():
+            try:
+                spec = self.read(other) if other != name else None
+            except B2dError:
+                continue
+            if spec is not None:
+                found.append(spec)
+        return found
+
+    @contextmanager
+    def lock(self, name: str, verb: str) -> Iterator[None]:
+        """Hold the machine for `verb`. Raises Busy, naming the holder, when another has it for too long.
+
+        The kernel holds the lock, so it ends with its process, however that ends. Not to be taken twice.
+        """
+        from filelock import FileLock, Timeout
+
+        paths = self._paths(name)
+        with refusals_told(paths.lock):
+            refuse_anothers(self.home.root)
+            private_folder(paths.lock.parent)
+            lock = FileLock(paths.lock)
+            try:
+                lock.acquire(timeout=self.lock_wait_s)
+            except Timeout:
+                raise _busy(name, paths) from None
+        try:
+            # who holds it is good to know, and no reason to do nothing
+            with suppress(OSError), os.fdopen(open_to_write(paths.holder, os.O_TRUNC), "w") as file:
+                file.write(f"{os.getpid()} {verb}\n")
+            yield
+        finally:
+            with suppress(OSError):
+                paths.holder.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Keep others of this home from being given an address meanwhile: that takes no time. Raises Busy."""
+        from filelock import FileLock, Timeout
+
+        with refusals_told(self.home.machines_lock):
+            private_folder(self.home.machines)
+            try:
+                lock = FileLock(self.home.machines_lock).acquire(timeout=LOCK_WAIT_S)
+            except Timeout:
+                raise Busy("another b2d is making a machine", hint="try again in a moment") from None
+        with lock:
+            yield
+
+    def write_env(self, name: str, facts: RunningFacts) -> None:
+        """Keep what `up` found out, for shellinit and ip. Raises B2dError for a value with a line break."""
+        path = self._paths(name).env
+        lines = []
+        for key, value in _env_values(facts).items():
+            if "\n" in value or "\r" in value:
+                raise B2dError(f"{key} holds a line break, and cannot be kept in {path}: {value!r}")
+            lines.append(f"{key}={value}\n")
+        with refusals_told(path):
+            write_whole(path, "".join(lines).encode("utf-8", "surrogateescape"))
+
+    def remove_env(self, name: str) -> None:
+        """Forget what `up` found out; nothing there: nothing."""
+        path = self._paths(name).env
+        with refusals_told(path):
+            self._make_way(path)
+
+    def read_env(self, name: str) -> RunningFacts | None:
+        """What `up` found out, None when there is nothing whole. It may be stale: only the driver knows."""
+        try:
+            text = read_bounded(self._paths(name).env).decode("utf-8", "surrogateescape")
+            return _facts_of(dict(line.split("=", 1) for line in text.split("\n") if line))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _make_way(self, path: Path) -> None:
+        from b2d.host.file_removal import SET_ASIDE, make_way
+
+        make_way(path, self.home.root / SET_ASIDE)
+
+    def _paths(self, name: str) -> MachinePaths:
+        check_name(name)
+        return self.home.machine(name)
+
+
+def _read(path: Path, name: str) -> "MachineSpec | None":
+    try:
+        content = read_bounded(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (NotRegularFileError, FileTooLargeError) as error:
+        raise Broken(f"{path} cannot be read: {error.strerror}", name) from error
+    except OSError as error:
+        import shlex
+
+        hint = f"chmod -R u+rwX {shlex.quote(str(path.parent))}"
+        raise B2dError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
+    return spec_json.parse(path, name, content)
+
+
+def _busy(name: str, paths: MachinePaths) -> Busy:
+    try:
+        pid, verb = text_of(paths.holder).split()
+        pid = str(int(pid))
+    except ValueError:
+        return Busy(f"{name} is held by another b2d", hint="try again in a moment")
+    return Busy(f"{name} is held by `b2d {verb}` (pid {pid})", hint="try again when that has ended")
+
+
+def _env_values(facts: RunningFacts) -> dict[str, str]:
+    values = {"address": facts.address, "ssh_port": str(facts.ssh_port), "docker_port": str(facts.docker_port)}
+    if facts.engine_port:
+        values["engine_port"] = str(facts.engine_port)
+    if facts.process is not None:
+        values["pid"] = str(facts.process.pid)
+        values["start_time"] = facts.process.start_time
+        values["boot_id"] = facts.process.boot_id
+    return values | facts.docker.variables()
+
+
+def _facts_of(values: dict[str, str]) -> RunningFacts:
+    from b2d.formats import numbers
+    from b2d.host.process_identity import MOST
+    from b2d.models import DockerEnv, ProcessIdentity
+
+    if any("\0" in value for value in values.values()):
+        raise ValueError("what a power cut left")
+    process = None
+    if "pid" in values:
+        pid = numbers.whole(numbers.parse(values["pid"], MOST - 1), 1, MOST)
+        process = ProcessIdentity(pid, values["start_time"], values["boot_id"])
+    return RunningFacts(
+        address=spec_json.loopback(values["address"]),
+        ssh_port=numbers.port(numbers.parse(values["ssh_port"], 65535)),
+        docker_port=numbers.port(numbers.parse(values["docker_port"], 65535)),
+        docker=DockerEnv(values["DOCKER_HOST"], values.get("DOCKER_CERT_PATH", "")),
+        process=process,
+        engine_port=numbers.parse(values.get("engine_port", "0"), 65535),
+    )

@@ -1,0 +1,1 @@
+"""Speak HTTP, allocate ports, and parse network endpoints."""

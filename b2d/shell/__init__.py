@@ -1,0 +1,1 @@
+"""Detect the user's shell, and print the lines that set its environment."""
