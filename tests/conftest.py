@@ -25,14 +25,14 @@ from b2d.image.image_store import Images
 from b2d.models import Image
 from b2d.network import endpoints
 from b2d.paths import Home
-from tests import tiny
-from tests.boxes import Box
-from tests.fakes import FakeReporter
-from tests.mirrors import LocalDebian, served
-from tests.real_shells import COMMANDS, RealShell
-from tests.vbox.case import tiny_iso
+from tests.support import tiny_guest
+from tests.support.debian_mirror import LocalDebian, served
+from tests.support.fake_machine import Box
+from tests.support.fakes import FakeReporter
+from tests.support.paths import ROOT
+from tests.support.shells import COMMANDS, RealShell
+from tests.support.virtualbox_case import tiny_iso
 
-ROOT = Path(__file__).resolve().parent.parent
 KEPT_S = 86400.0
 # under nohup, or as a job in the background of a script, they are ignored, and so they would be by all that tests start
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -193,7 +193,7 @@ def _alone(lock: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_image(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Of a guest that is up in two seconds."""
-    return tiny.image(image, tmp_path_factory.mktemp("tiny"))
+    return tiny_guest.image(image, tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from b2d.host.files import private_folder
 from b2d.image.build.builder import BuildRequest, build
 from b2d.image.image_store import Images
 from b2d.paths import Home
-from tests import newer_qemu
 from tests.bench import clock, commands, copies, folders, machines, ports, report, room, sockets
 from tests.bench.rounds import Figure, Table, table
-from tests.fakes import FakeReporter
+from tests.support import newer_qemu
+from tests.support.fakes import FakeReporter
+from tests.support.paths import ROOT
 
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+DOCS = ROOT / "docs"
 CACHE = Path.home() / ".cache" / "b2d-tests"
 MARK = "<!-- what follows is written by python -m tests.bench --write -->"
 BUILD, SIZE = "b2d iso build, packages fetched before", "size of the image"

@@ -10,7 +10,7 @@ from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv
 from b2d.paths import Home
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
-from tests.fakes import a_spec
+from tests.support.fakes import a_spec
 
 B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
 FLOOR = "python -c pass"

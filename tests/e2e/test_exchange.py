@@ -15,8 +15,8 @@ from b2d.formats import iso_writer
 from b2d.host.polling import wait_until
 from b2d.machine_store.store import MachineStore
 from b2d.models import Image, MachineSpec
-from tests import tiny
 from tests.e2e.conftest import B2D, NAME, Person
+from tests.support import tiny_guest
 
 pytestmark = pytest.mark.qemu
 
@@ -47,7 +47,7 @@ class Release:
     def boots_not(self) -> None:
         """Another one, whose guest says that it cannot go on."""
         assert self._image.initrd is not None
-        initrd = zstandard.compress(tiny.with_files(self._image.initrd, {"init": NO_BOOT}), 1)
+        initrd = zstandard.compress(tiny_guest.with_files(self._image.initrd, {"init": NO_BOOT}), 1)
         self._write({"/boot/initrd": initrd})
 
     def promises(self, linux: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from b2d.guest import seed
 from b2d.models import Image
-from tests import disks, dockerless, tiny
-from tests.disks import MIB, SECTOR, Found
 from tests.e2e.conftest import Person
+from tests.support import guest_without_docker, raw_disks, tiny_guest
+from tests.support.raw_disks import MIB, SECTOR, Found
 
 pytestmark = pytest.mark.qemu
 
@@ -29,59 +29,59 @@ DATA_START = (2048 + DISK_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR  # 
 SMALL_MIB = 64
 SMALL_DATA_START = (2048 + SMALL_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR
 MAGIC = seed.MAGIC.encode()
-PAYLOAD = seed.payload(disks.KEY)
+PAYLOAD = seed.payload(raw_disks.KEY)
 IN_RAM = "everything is in RAM and ends with this boot"
 LEFT_ALONE = "asks to be formatted, but something is on it: it is left alone"
 
-Boot = Callable[..., dockerless.Guest]
+Boot = Callable[..., guest_without_docker.Guest]
 
 
 @pytest.fixture(scope="module")
 def reporting(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return dockerless.image(image, tmp_path_factory.mktemp("image"), REPORT)
+    return guest_without_docker.image(image, tmp_path_factory.mktemp("image"), REPORT)
 
 
 @pytest.fixture
 def guest(reporting: Image, tmp_path: Path) -> Boot:
-    def make(*found: Path) -> dockerless.Guest:
-        return dockerless.Guest(reporting, tmp_path, tiny.spec(), list(found))
+    def make(*found: Path) -> guest_without_docker.Guest:
+        return guest_without_docker.Guest(reporting, tmp_path, tiny_guest.spec(), list(found))
 
     return make
 
 
 def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, tmp_path: Path) -> None:
-    disk = disks.fresh(tmp_path / "disk", DISK_MIB)
+    disk = raw_disks.fresh(tmp_path / "disk", DISK_MIB)
     machine, found = guest(disk), Found(disk)
     machine.cut_off(found.has_table)
     machine.cut_off(found.has_file_system)
-    machine.cut_off(lambda: found.label() == disks.LABEL)
+    machine.cut_off(lambda: found.label() == raw_disks.LABEL)
     machine.cut_off(lambda: not found.has_magic())
     said = machine.report()
     assert "warn" not in machine.console()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
     assert "/dev/vda2" in said.split("Filename")[1]  # swap
     assert "/mnt/vda1/var/lib/docker\n/mnt/vda1/var/lib/boot2docker\n" in said
-    assert disks.KEY.strip() in said
+    assert raw_disks.KEY.strip() in said
     assert "format-me" not in said
     assert not found.has_magic()
-    assert found.label() == disks.LABEL
+    assert found.label() == raw_disks.LABEL
     assert found.is_clean()
 
 
 def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
-    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     table = disk.read_bytes()[446:512]
-    disks.put(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
+    raw_disks.put(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
     said = guest(disk).report()
     assert "kept\n" in said
 
 
 def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: Path) -> None:
-    disk = disks.fresh(tmp_path / "disk", DISK_MIB)
+    disk = raw_disks.fresh(tmp_path / "disk", DISK_MIB)
     machine = guest(disk)
     machine.cut_off(Found(disk).has_file_system)
     torn = DATA_START + 4096
-    disks.put(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
+    raw_disks.put(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
     assert not Found(disk).label()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in machine.report()
     assert Found(disk).is_clean()
@@ -93,26 +93,26 @@ def others(folder: Path) -> dict[str, Path]:
     gpt = b"EFI PART" + bytes(8)
 
     def payload(name: str) -> Path:
-        return disks.blank(folder / name, SMALL_MIB, PAYLOAD)
+        return raw_disks.blank(folder / name, SMALL_MIB, PAYLOAD)
 
     def magic(name: str) -> Path:
-        return disks.blank(folder / name, SMALL_MIB, MAGIC)
+        return raw_disks.blank(folder / name, SMALL_MIB, MAGIC)
 
     asking = [
-        disks.put(disks.ext4(folder / "ext4", SMALL_MIB, "mine"), 0, MAGIC),
-        disks.put(payload("table"), 446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\0\x01\0"),
-        disks.put(magic("gpt"), 512, gpt),
-        disks.put(payload("second-gpt"), -512, gpt),
-        disks.put(magic("lvm"), 512, b"LABELONE"),
-        disks.put(payload("luks"), 16384, b"SKUL\xba\xbe"),
-        disks.put(payload("line-feed"), 4096, b"\n"),
-        disks.put(payload("data"), MIB, b"\n"),
-        disks.put(payload("deep"), SMALL_DATA_START, b"data"),
+        raw_disks.put(raw_disks.ext4(folder / "ext4", SMALL_MIB, "mine"), 0, MAGIC),
+        raw_disks.put(payload("table"), 446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\0\x01\0"),
+        raw_disks.put(magic("gpt"), 512, gpt),
+        raw_disks.put(payload("second-gpt"), -512, gpt),
+        raw_disks.put(magic("lvm"), 512, b"LABELONE"),
+        raw_disks.put(payload("luks"), 16384, b"SKUL\xba\xbe"),
+        raw_disks.put(payload("line-feed"), 4096, b"\n"),
+        raw_disks.put(payload("data"), MIB, b"\n"),
+        raw_disks.put(payload("deep"), SMALL_DATA_START, b"data"),
     ]
     silent = [
-        disks.blank(folder / "zeros", SMALL_MIB),
-        disks.blank(folder / "text", SMALL_MIB, b"boot2docker, please do not format me"),
-        disks.ext4(folder / "labelled", SMALL_MIB, "boot2docker-dat"),
+        raw_disks.blank(folder / "zeros", SMALL_MIB),
+        raw_disks.blank(folder / "text", SMALL_MIB, b"boot2docker, please do not format me"),
+        raw_disks.ext4(folder / "labelled", SMALL_MIB, "boot2docker-dat"),
     ]
     assert len(asking) == ASKING
     return {path.name: path for path in asking + silent}
@@ -123,10 +123,10 @@ ASKING = 9
 
 def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
     found = others(tmp_path / "others")
-    before = {name: disks.hash_of(path) for name, path in found.items()}
+    before = {name: raw_disks.hash_of(path) for name, path in found.items()}
     machine = guest(*found.values())
     said = machine.report()
-    assert {name for name, path in found.items() if disks.hash_of(path) != before[name]} == set()
+    assert {name for name, path in found.items() if raw_disks.hash_of(path) != before[name]} == set()
     assert machine.console().count(LEFT_ALONE) == ASKING
     assert IN_RAM in machine.console()
     assert "docker /var/lib/docker tmpfs" in said
@@ -141,7 +141,7 @@ def data_kib(said: str) -> int:
 def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
     guest: Boot, tmp_path: Path, cut: bool
 ) -> None:
-    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     machine, found = guest(disk), Found(disk)
     assert 150 << 10 < data_kib(machine.report()) < 200 << 10
     with disk.open("r+b") as file:
@@ -157,7 +157,7 @@ def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
 
 
 def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tmp_path: Path) -> None:
-    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     with disk.open("r+b") as file:
         file.truncate(230 * MIB)
     before = Found(disk).table()
@@ -173,8 +173,8 @@ def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
 
 
 def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
-    disk = disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
-    machine = guest(disks.blank(tmp_path / "empty", 10), disk)  # it need not be the first
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
+    machine = guest(raw_disks.blank(tmp_path / "empty", 10), disk)  # it need not be the first
     machine.cut_off(lambda: " disk\n" in machine.console())
     assert not Found(disk).is_clean()
     said = machine.report()
@@ -182,14 +182,14 @@ def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: P
     assert "recovery complete" in said
     assert "/dev/vdd2" in said.split("Filename")[1]
     assert "of 2014\n" in said
-    assert disks.KEY.strip() in said
+    assert raw_disks.KEY.strip() in said
     assert Found(disk).is_clean()
 
 
 def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
-    said = guest(disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
+    said = guest(raw_disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
-    assert disks.KEY.strip() in said
+    assert raw_disks.KEY.strip() in said
     assert "kept since 18.09\n" in said
 
 
@@ -228,9 +228,11 @@ def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tm
     if folder != "/var/lib/docker":
         (tree / "var/lib/docker").rename(tree / "elsewhere")
         (tree / "var/lib/boot2docker/profile").write_text(f"DOCKER_DIR={folder}\n")
-    disk = disks.of_2014(tmp_path / "disk", 200, tree)
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, tree)
     report = ENGINE_REPORT.replace("/var/lib/docker", folder)
-    machine = dockerless.Guest(dockerless.image(image, tmp_path, report), tmp_path, tiny.spec(), [disk])
+    machine = guest_without_docker.Guest(
+        guest_without_docker.image(image, tmp_path, report), tmp_path, tiny_guest.spec(), [disk]
+    )
     said = machine.report()
     assert machine.console().count(f"b2d: fail {folder} {NO_AUFS}") == 1
     assert "first: nothing" in said
@@ -243,17 +245,19 @@ def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/overlay2/4567/diff").mkdir(parents=True)
-    disk = disks.of_2014(tmp_path / "disk", 200, tree)
+    disk = raw_disks.of_2014(tmp_path / "disk", 200, tree)
     report = ENGINE_REPORT.replace("mv ", ": ")
-    machine = dockerless.Guest(dockerless.image(image, tmp_path, report), tmp_path, tiny.spec(), [disk])
+    machine = guest_without_docker.Guest(
+        guest_without_docker.image(image, tmp_path, report), tmp_path, tiny_guest.spec(), [disk]
+    )
     assert "then: containerd" in machine.report()
     assert NO_AUFS not in machine.console()
 
 
 def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_path: Path) -> None:
     person.does("init")
-    raw = disks.put(disks.ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
-    before = disks.hash_of(raw)
+    raw = raw_disks.put(raw_disks.ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
+    before = raw_disks.hash_of(raw)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     done = person.b2d("up")
     assert done.returncode == 0, done.stderr.decode()
@@ -264,7 +268,7 @@ def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_pa
     assert person.docker("info", "--format", "{{.Driver}}") == "overlay2\n"
     person.does("stop")
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
-    assert disks.hash_of(raw) == before
+    assert raw_disks.hash_of(raw) == before
 
 
 def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: Person, tmp_path: Path) -> None:
@@ -272,7 +276,7 @@ def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: 
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/volumes/old/_data").mkdir(parents=True)
-    raw = disks.of_2014(tmp_path / "raw", 600, tree)
+    raw = raw_disks.of_2014(tmp_path / "raw", 600, tree)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     done = person.b2d("up")
     assert (done.returncode, NO_AUFS in done.stderr.decode()) == (1, True)

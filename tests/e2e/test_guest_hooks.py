@@ -11,8 +11,8 @@ import pytest
 from b2d.guest import tls_certificates
 from b2d.host.polling import wait_until
 from b2d.models import Image
-from tests import disks, dockerless, tiny
 from tests.e2e.conftest import Person
+from tests.support import guest_without_docker, raw_disks, tiny_guest
 
 pytestmark = pytest.mark.qemu
 
@@ -52,7 +52,7 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     answer = folder / "tree/var/lib/docker/volumes/old/_data/answer"
     answer.parent.mkdir(parents=True)
     answer.write_text("42\n")
-    raw = disks.of_2014(folder / "raw", 600, folder / "tree")
+    raw = raw_disks.of_2014(folder / "raw", 600, folder / "tree")
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     said = {
         "REGISTRY_MIRRORS": "https://host.test",
@@ -140,8 +140,10 @@ def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(kept: P
 
 
 def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:
-    disk = disks.fresh(tmp_path / "disk", 200)
-    machine = dockerless.Guest(dockerless.image(image, tmp_path, KEYS_REPORT), tmp_path, tiny.spec(), [disk])
+    disk = raw_disks.fresh(tmp_path / "disk", 200)
+    machine = guest_without_docker.Guest(
+        guest_without_docker.image(image, tmp_path, KEYS_REPORT), tmp_path, tiny_guest.spec(), [disk]
+    )
     first, second = machine.report(), machine.report()
     assert "ssh-ed25519 AAAA" in first
     assert [line for line in first.splitlines() if "ssh-ed25519 AAAA" in line] == [

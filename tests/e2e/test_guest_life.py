@@ -17,9 +17,9 @@ from b2d.drivers.qemu.qmp import Qmp
 from b2d.guest.readiness import stages
 from b2d.host.polling import wait_until
 from b2d.models import Image
-from tests import dockerless, tiny
-from tests.disks import Found
 from tests.e2e.conftest import Person
+from tests.support import guest_without_docker, tiny_guest
+from tests.support.raw_disks import Found
 
 pytestmark = pytest.mark.qemu
 
@@ -260,7 +260,9 @@ def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:
 
 def test_a_panic_is_on_the_console(image: Image, tmp_path: Path) -> None:
     lines = "echo 1 >/proc/sys/kernel/panic; echo c >/proc/sysrq-trigger"
-    machine = dockerless.Guest(dockerless.image(image, tmp_path, lines), tmp_path, tiny.spec(), [])
+    machine = guest_without_docker.Guest(
+        guest_without_docker.image(image, tmp_path, lines), tmp_path, tiny_guest.spec(), []
+    )
     machine.report()
     assert "Kernel panic - not syncing: sysrq triggered crash" in machine.console()
     assert "Call Trace" in machine.console()

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests import disks
 from tests.e2e.conftest import Person
-from tests.old_machines import NOTE, of_docker_machine
+from tests.support import raw_disks
+from tests.support.foreign_machines import NOTE, of_docker_machine
 
 pytestmark = pytest.mark.qemu
 
 
 def test_an_imported_machine_comes_up_with_all_that_was_on_its_disk(person: Person) -> None:
     disk = of_docker_machine(person.folder, mib=400)
-    before = disks.hash_of(disk)
+    before = raw_disks.hash_of(disk)
     person.environment["B2D_DRIVER"] = "qemu"
     assert person.does("import").splitlines()[1].split()[:2] == ["default", "stopped"]
     person.does("import", "default", "--vm", "boot2docker-vm")
@@ -21,6 +21,6 @@ def test_an_imported_machine_comes_up_with_all_that_was_on_its_disk(person: Pers
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
     person.does("restart")
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
-    assert disks.hash_of(disk) == before
+    assert raw_disks.hash_of(disk) == before
     person.does("delete", "--yes")
-    assert disks.hash_of(disk) == before
+    assert raw_disks.hash_of(disk) == before

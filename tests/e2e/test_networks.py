@@ -21,9 +21,9 @@ from b2d.guest import tls_certificates
 from b2d.host.polling import wait_until
 from b2d.network.endpoints import GATEWAY
 from b2d.paths import MachinePaths
-from tests import registries
 from tests.e2e.conftest import NAME, Person, alone
 from tests.e2e.office import ANSWER, PLAIN, PROXY_PORT, TLS, USER
+from tests.support import docker_registry
 
 pytestmark = pytest.mark.qemu
 
@@ -64,7 +64,7 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
         commands = {log: [sys.executable, "-m", "tests.e2e.office", PASSWORD]}
         for name, more in ((TLS, tls), (PLAIN, "")):
             port = name.partition(":")[2]
-            commands[folder / f"{port}.log"] = [registry, "serve", str(registries.configured(folder, port, more))]
+            commands[folder / f"{port}.log"] = [registry, "serve", str(docker_registry.configured(folder, port, more))]
         for output, command in commands.items():
             with output.open("w") as file:
                 process = subprocess.Popen([*someone.within, *command], stdout=file, stderr=subprocess.STDOUT)

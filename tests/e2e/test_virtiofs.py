@@ -12,7 +12,6 @@ from b2d.drivers.qemu.process import QemuProcess
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive
 from b2d.models import ProcessIdentity
-from tests import newer_qemu
 from tests.e2e.conftest import Person
 from tests.e2e.test_guest_folders import (
     FOLLOW,
@@ -31,6 +30,7 @@ from tests.e2e.test_guest_folders import (
     test_what_a_container_writes_is_the_person_s_on_the_host,
     test_what_the_host_appends_stays_where_a_container_appends_too,
 )
+from tests.support import newer_qemu
 
 __all__ = [
     "outside",

@@ -16,7 +16,7 @@ from b2d.host_agent import control
 from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv
 from b2d.paths import Home
-from tests.fakes import a_spec
+from tests.support.fakes import a_spec
 
 PLANTED = ("filelock", "b2d", "socket", "selectors", "psutil", "sitecustomize", "usercustomize", "json")
 

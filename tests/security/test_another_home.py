@@ -15,8 +15,8 @@ from b2d.host.files import is_own
 from b2d.host.package_managers import Installer
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
-from tests.fakes import FakeReporter, a_spec
-from tests.strangers import Stranger, reachable_folder
+from tests.support.fakes import FakeReporter, a_spec
+from tests.support.other_user import Stranger, reachable_folder
 
 SOMEBODY = 61234  # a number that no user of a usual host has
 LOOKING = ["list", "status", "info", "doctor", "config", "config path", "iso list", "version", "ip", "snapshot list"]

@@ -9,7 +9,7 @@ from b2d.image.acquire import Supply
 from b2d.image.build import builder
 from b2d.image.build.builder import BuildRequest, BuiltImage, manifest_path
 from b2d.paths import Home
-from tests.fakes import FakeReporter
+from tests.support.fakes import FakeReporter
 
 ISO, MANIFEST = b"what was built" * 1000, b"{}"
 

@@ -13,11 +13,12 @@ from b2d.drivers.qemu import sandbox
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.host import seccomp
 from tests.e2e.conftest import Person, person
+from tests.support.paths import ROOT
 
 __all__ = ["person"]  # the fixture
 pytestmark = pytest.mark.qemu
 
-SYSCTL = Path(__file__).parents[2] / "iso/rootfs/etc/sysctl.conf"
+SYSCTL = ROOT / "iso/rootfs/etc/sysctl.conf"
 BUSYBOX = "/usr/bin/busybox"
 
 

@@ -25,7 +25,7 @@ from b2d.guest.transfer.copier import Copying
 from b2d.guest.transfer.tar_writer import MOST_TOLD, ForeignEntry, entries
 from b2d.models import CommandResult
 from b2d.reporting.log import Journal
-from tests.fakes import FakeReporter
+from tests.support.fakes import FakeReporter
 
 MIB = 1 << 20
 

@@ -26,7 +26,7 @@ from b2d.image.build import apt_repository, deb, kernel_modules
 from b2d.image.build.fs_tree import Tree
 from b2d.image.build.package_cache import Wanted
 from b2d.paths import Home, ImagePaths
-from tests.kernels import a_b2d_iso, a_bzimage, an_elf, pack
+from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, pack
 
 MIB = 1 << 20
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

@@ -17,10 +17,10 @@ from b2d.host.polling import wait_until
 from b2d.image import download
 from b2d.image.build.package_cache import Cache, Wanted, get_all
 from b2d.network import http_cache, http_client
-from tests import test_download
-from tests.fakes import FakeReporter
-from tests.kernels import an_iso
-from tests.test_download import HASTY, ISO, Server, head, kept, refused, serve
+from tests.support.fakes import FakeReporter
+from tests.support.kernel_images import an_iso
+from tests.unit.image import test_download
+from tests.unit.image.test_download import HASTY, ISO, Server, head, kept, refused, serve
 
 server = test_download.server
 MIB = 1 << 20

@@ -8,8 +8,8 @@ import pytest
 
 from b2d.errors import DownloadFailed
 from b2d.image import boot_files
-from tests.kernels import an_iso
-from tests.prompt import Prompt
+from tests.support.cli import Prompt
+from tests.support.kernel_images import an_iso
 
 
 def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_path: Path) -> None:

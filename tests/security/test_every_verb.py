@@ -28,10 +28,10 @@ from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, Image, MachineSpec, Snapshot
 from b2d.paths import Home
 from b2d.reporting.base import Reporter
-from tests.boxes import Box
-from tests.fakes import a_spec
 from tests.security.hostile import EVIL, LONG, SHOWN, Show, raising
-from tests.test_api import BoxApp
+from tests.support.fake_machine import Box
+from tests.support.fakes import a_spec
+from tests.unit.api.test_machine import BoxApp
 
 MODES = [(), ("-v",), ("--json",), ("-q",)]
 # verb: what is typed, one after the other, in a home whose machine is on at first

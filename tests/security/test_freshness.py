@@ -20,10 +20,10 @@ from b2d.image.build.freshness import StaleIndex
 from b2d.image.build.signature import BadSignature, NotAnIndex, verify
 from b2d.models import SuiteState
 from b2d.paths import Home
-from tests.debs import Deb
-from tests.fakes import FakeReporter
-from tests.mirrors import SUITES, LocalDebian, gives, says, served
-from tests.small_image import RECIPE, a_recipe, packages, publish
+from tests.support.deb_builder import Deb
+from tests.support.debian_mirror import SUITES, LocalDebian, gives, says, served
+from tests.support.fakes import FakeReporter
+from tests.support.small_image import RECIPE, a_recipe, packages, publish
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -236,7 +236,9 @@ def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, conten
 def test_an_index_without_a_date_is_none(
     person: Person, change: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.mirrors.sign", lambda signer, text, mode: sign(signer, change(text), mode=mode))
+    monkeypatch.setattr(
+        "tests.support.debian_mirror.sign", lambda signer, text, mode: sign(signer, change(text), mode=mode)
+    )
     person.debian.publish("trixie", *packages())
     with pytest.raises(NotAnIndex):
         person.supply(allow_expired=True).obtain("debian")

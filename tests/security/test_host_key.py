@@ -11,7 +11,7 @@ from b2d.host.files import private_folder
 from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv
 from b2d.paths import Home, MachinePaths
-from tests.fakes import a_spec
+from tests.support.fakes import a_spec
 
 
 @pytest.fixture

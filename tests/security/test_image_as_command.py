@@ -16,8 +16,8 @@ from b2d.image import uncompressed_iso
 from b2d.image.image_store import Images
 from b2d.models import Extent
 from b2d.paths import Home
-from tests.conftest import ROOT
-from tests.prompt import Prompt
+from tests.support.cli import Prompt
+from tests.support.paths import ROOT
 
 COMMANDS = (
     "x\nevil f 755 0 0 touch {place}; echo hi\n# ",

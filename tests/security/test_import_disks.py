@@ -14,11 +14,11 @@ import pytest
 from b2d.drivers.qemu.disk_import import ImageCopy, check_disk
 from b2d.drivers.virtualbox.disk_import import MediumCopy
 from b2d.errors import B2dError
-from tests import disks
-from tests.old_machines import an_owner, of_boot2docker, of_docker_machine, settings
-from tests.prompt import Answer, Prompt
 from tests.security import evil_disks
 from tests.security.evil_disks import SECRET, image, secret
+from tests.support import raw_disks
+from tests.support.cli import Answer, Prompt
+from tests.support.foreign_machines import an_owner, of_boot2docker, of_docker_machine, settings
 
 LOUD = """#!/bin/sh
 echo "$@" >>{log}
@@ -123,7 +123,7 @@ def test_a_settings_file_that_names_a_device_or_a_fifo_is_refused(prompt: Prompt
 
 def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt, tmp_path: Path) -> None:
     disk = image(tmp_path, "real.vmdk", "vmdk")
-    other = disks.put(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
+    other = raw_disks.put(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
     os.utime(other, ns=(disk.stat().st_atime_ns, disk.stat().st_mtime_ns))
     program = tmp_path / "bin" / "qemu-img"
     real = shutil.which("qemu-img")
@@ -188,7 +188,7 @@ def test_every_layer_is_checked_before_virtualbox_opens_the_first(
     tmp_path: Path, made: Callable[[Path], Path], place: int
 ) -> None:
     layer = image(tmp_path, "child.vdi", "vdi")
-    disks.put(disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    raw_disks.put(raw_disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
     evil = made(tmp_path)
     chain = [evil] if place == 0 else [layer, evil]
     with pytest.raises(B2dError) as caught:
@@ -212,7 +212,7 @@ class Box:
 
 def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
     layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
-    disks.put(disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    raw_disks.put(raw_disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
     assert MediumCopy(Box(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
     for files in ((layer, other), (layer, base, other), (layer, tmp_path / "gone")):
         with pytest.raises(B2dError, match="settings do not name"):
@@ -232,7 +232,7 @@ def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path)
 
 def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
     """Each of its clusters is the same one of the file, which has some megabytes."""
-    raw = disks.fresh(tmp_path / "raw", 512)
+    raw = raw_disks.fresh(tmp_path / "raw", 512)
     with raw.open("r+b") as file:
         for number in range(1, 8192):
             file.seek(number << 16)
@@ -253,7 +253,7 @@ def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(t
 
 
 def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    layer = disks.put(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
+    layer = raw_disks.put(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
     (tmp_path / "base.vdi").symlink_to(secret(tmp_path))
     with pytest.raises(B2dError, match="is a link"):
         MediumCopy(NoBox(), [layer, tmp_path / "base.vdi"])  # type: ignore[arg-type]

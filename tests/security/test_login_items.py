@@ -13,8 +13,8 @@ from b2d.host.autostart import items, templates
 from b2d.host.autostart.templates import sound_path
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
-from tests.fakes import a_spec
-from tests.prompt import Prompt
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
 
 EVIL = "/tmp/x\n[Service]\nExecStartPre=/bin/false\n#"
 CONTROLS = ["\n", "\r", "\x0b", "\x1b", "\x7f", "\x85", "\x01"]

@@ -14,8 +14,8 @@ from b2d.formats import json_text, numbers, toml_document, vbox_settings
 from b2d.image import download_state, image_store, releases
 from b2d.importing.candidates import of_folder
 from b2d.paths import Home
-from tests.old_machines import settings as of_virtualbox
-from tests.prompt import Prompt
+from tests.support.cli import Prompt
+from tests.support.foreign_machines import settings as of_virtualbox
 
 NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"9" * 6000, b"\xff\xfe", b""]
 ENDLESS = [

@@ -8,8 +8,8 @@ import pytest
 
 from b2d.errors import B2dError
 from b2d.image.build import recipe
-from tests.conftest import ROOT
-from tests.prompt import Prompt
+from tests.support.cli import Prompt
+from tests.support.paths import ROOT
 
 OTHERS = ("b2d", "boot2docker")
 INSTALLERS = r"(?:pip3?|pipx|uv(?: tool| pip)?|conda|brew|npm|apt(?:-get)?|winget|poetry)"

@@ -14,9 +14,9 @@ from b2d.host.file_removal import SET_ASIDE, OwnNames, make_way, remove, remove_
 from b2d.machine_store import folder_removal
 from b2d.machine_store.own_files import MACHINE
 from b2d.paths import MachinePaths
-from tests.boxes import Box
-from tests.prompt import Answer, Prompt
-from tests.test_cli_host import two_machines
+from tests.cli.test_images import two_machines
+from tests.support.cli import Answer, Prompt
+from tests.support.fake_machine import Box
 
 SECRET = "what only this person has"
 

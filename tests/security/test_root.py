@@ -13,11 +13,11 @@ from b2d.docker.client import DockerApi
 from b2d.host_agent.port_publisher import Lead
 from b2d.models import Forward
 from b2d.network import port_allocation
-from tests.fakes import FakeReporter, a_spec
-from tests.kernels import an_iso
-from tests.prompt import Prompt
-from tests.test_published import container, port
-from tests.test_publisher import HERE, Docker, Hypervisor
+from tests.support.cli import Prompt
+from tests.support.fakes import FakeReporter, a_spec
+from tests.support.kernel_images import an_iso
+from tests.unit.docker.test_published_ports import container, port
+from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 
 
 @pytest.mark.parametrize(("user", "folders", "said"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])

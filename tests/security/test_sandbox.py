@@ -11,9 +11,9 @@ from b2d.drivers.qemu.launcher import Launcher
 from b2d.errors import HypervisorUnusable
 from b2d.host.package_managers import Installer
 from b2d.paths import MachinePaths
-from tests import tiny
-from tests.test_qemu_arguments import DIRECT
-from tests.test_qemu_launch import called, driver, paths, saved
+from tests.support import tiny_guest
+from tests.unit.drivers.qemu.test_command_line import DIRECT
+from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
 
 __all__ = ["paths"]  # the fixture
 WITHOUT = "There is no option group 'sandbox'"
@@ -29,7 +29,7 @@ def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
     """How a QEMU is called that does that where it is to have a sandbox; and what is said of its end."""
     folder = paths.folder.parent
     (folder / "bin" / "qemu-system-x86_64").write_text(SCRIPT.format(folder=folder, with_sandbox=with_sandbox))
-    machine = driver(paths, tiny.spec())
+    machine = driver(paths, tiny_guest.spec())
     machine.create(b"payload")
     with pytest.raises(HypervisorUnusable) as caught:
         machine.start()
@@ -37,8 +37,8 @@ def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
 
 
 def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) -> None:
-    driver(paths, tiny.spec()).create(b"payload")
-    words = called(paths, tiny.spec())
+    driver(paths, tiny_guest.spec()).create(b"payload")
+    words = called(paths, tiny_guest.spec())
     assert words[:2] == ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     assert "-daemonize" not in words  # which spawn=deny kills
 
@@ -68,7 +68,7 @@ def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, said: str)
 
 
 def test_a_state_that_was_saved_before_there_was_a_sandbox_still_fits(paths: MachinePaths) -> None:
-    spec = tiny.spec()
+    spec = tiny_guest.spec()
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
     saved(paths, spec, hardware=[*hardware[:2], "-daemonize", *hardware[2:]])
     assert called(paths, spec)[-1] == "-S"

@@ -14,11 +14,11 @@ from b2d.guest import share_overlaps, share_policy
 from b2d.machine import boot_preparation, reconfigure
 from b2d.models import HARDWARE, MachineSpec, MachineState
 from b2d.paths import Home, MachinePaths
-from tests.boxes import Box
-from tests.fakes import FakeReporter, a_spec
-from tests.prompt import Prompt
-from tests.test_cli_host import a_stopped_machine
-from tests.test_qemu_arguments import DIRECT
+from tests.cli.test_images import a_stopped_machine
+from tests.support.cli import Prompt
+from tests.support.fake_machine import Box
+from tests.support.fakes import FakeReporter, a_spec
+from tests.unit.drivers.qemu.test_command_line import DIRECT
 
 HIDDEN = (".ssh", ".gnupg", ".aws", ".config/gcloud", ".docker", ".mozilla", ".b2d")
 OF_BOX = ("box", "box/disk.qcow2", "box/certs")

@@ -13,7 +13,7 @@ from b2d.errors import B2dError
 from b2d.guest.ssh import connection
 from b2d.guest.ssh.client import SshGuest
 from b2d.models import Endpoint
-from tests import sshd
+from tests.support import ssh_server
 
 PIECE = b"x" * 30_000
 
@@ -22,7 +22,7 @@ PIECE = b"x" * 30_000
 def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    paths, sent = sshd.machine(tmp_path), [0]
+    paths, sent = ssh_server.machine(tmp_path), [0]
 
     def begin(_: object, channel: paramiko.Channel, __: object) -> bool:
         def flood() -> None:
@@ -40,8 +40,8 @@ def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
         threading.Thread(target=flood, daemon=True).start()
         return True
 
-    monkeypatch.setattr(sshd._Session, "_begin", begin)
-    with sshd.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
+    monkeypatch.setattr(ssh_server._Session, "_begin", begin)
+    with ssh_server.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
         channel = guest._channel()
         channel.exec_command("cat")
         end = time.monotonic() + 20
@@ -57,8 +57,8 @@ MOST = 1 << 25
 
 
 def test_a_command_that_is_read_may_write_any_amount(tmp_path: Path) -> None:
-    paths = sshd.machine(tmp_path)
-    with sshd.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
+    paths = ssh_server.machine(tmp_path)
+    with ssh_server.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
         assert len(guest.run("head -c 20000000 /dev/zero", 60, MOST).stdout) == 20_000_000
         with suppress(B2dError):
             guest.run("head -c 20000000 /dev/zero >&2", 60, MOST)

@@ -17,10 +17,10 @@ from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv, Snapshot
 from b2d.paths import Home
-from tests.fakes import a_spec
-from tests.iso_servers import says, serving
-from tests.prompt import Prompt
 from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
+from tests.support.http_server import says, serving
 
 
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])

@@ -10,8 +10,8 @@ from b2d.cli.unexpected_errors import unforeseen
 from b2d.guest import seed
 from b2d.machine_store.store import MachineStore
 from b2d.models import Access
-from tests.fakes import a_spec
-from tests.prompt import B2D, Prompt
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import a_spec
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from b2d.image.image_store import Images
 from b2d.image.source import named, pinned
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
-from tests.fakes import FakeReporter, a_spec
-from tests.iso_servers import WebServer, serving
-from tests.kernels import an_iso
-from tests.prompt import Answer, Prompt
+from tests.support.cli import Answer, Prompt
+from tests.support.fakes import FakeReporter, a_spec
+from tests.support.http_server import WebServer, serving
+from tests.support.kernel_images import an_iso
 
 ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 100})
 OTHER = an_iso("b2d-v19.03.11", {"/version": bytes(range(255, -1, -1)) * 100})

@@ -7,7 +7,7 @@ import pytest
 
 from b2d.formats import iso_files, suites
 from b2d.models import Suite, SuiteState
-from tests.kernels import an_iso
+from tests.support.kernel_images import an_iso
 
 GOOD = {"name": "trixie", "date": "2025-11-29T08:00:00Z", "state": "current"}
 

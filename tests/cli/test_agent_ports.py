@@ -1,0 +1,111 @@
+"""Where the agent of a machine could not listen is told by it, to whoever asks where the machine is reached."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.guest import tls_certificates
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.host_agent import control, report
+from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import HARDWARE, DockerEnv
+from b2d.network import port_allocation
+from b2d.paths import Home, MachinePaths
+from tests.support.fakes import a_spec
+
+HERE = "127.0.59.248"
+
+
+class Beside:
+    """A machine that is up, as its files say, with a real agent and no hypervisor."""
+
+    def __init__(self, folder: Path, machine: int) -> None:
+        self.store = MachineStore(Home(folder / "home"))
+        self.ssh = port_allocation.lease(HERE, 20000 + os.getpid() % 20000)
+        self.docker = port_allocation.lease(HERE, self.ssh + 1)
+        ports = {"ssh_port": self.ssh, "docker_port": self.docker, "engine_port": self.docker + 1}
+        self.store.write(a_spec("box", address=HERE, tls=False, hardware=HARDWARE, **ports))
+        tls_certificates.ensure(self.paths, [HERE], datetime.now(UTC))
+        docker = DockerEnv(f"unix://{self.paths.docker_socket}")
+        facts = RunningFacts(HERE, self.ssh, self.docker, docker, identify(machine), self.docker + 1)
+        self.store.write_env("box", facts)
+
+    @property
+    def paths(self) -> MachinePaths:
+        return self.store.home.machine("box")
+
+
+@pytest.fixture
+def beside(tmp_path: Path, program: "subprocess.Popen[bytes]") -> Iterator[Beside]:
+    made = Beside(tmp_path, program.pid)
+    yield made
+    control.end(made.paths)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HERE, port)) == 0
+
+
+def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
+    assert control.ready(beside.store, "box") == ()
+    assert is_open(beside.ssh) and is_open(beside.docker)
+    assert control.refusals(beside.paths) == ()
+    assert control.ready(beside.store, "box") == ()  # at once, of the one that is there
+
+
+@pytest.mark.parametrize("taken", [("ssh",), ("docker",), ("ssh", "docker")])
+def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, taken: tuple[str, ...]) -> None:
+    services = {"ssh": SSH, "docker": DOCKER}
+    others = [socket.create_server((HERE, getattr(beside, name))) for name in taken]
+    try:
+        refused = control.ready(beside.store, "box")
+    finally:
+        for other in others:
+            other.close()
+    assert refused is not None
+    assert {(one.service, one.place) for one in refused} == {
+        (services[name], f"{HERE}:{getattr(beside, name)}") for name in taken
+    }
+    assert all(one.reason.endswith(f"pid {os.getpid()} has that port") for one in refused)
+    log = beside.paths.companion_log.read_text()
+    assert all(one.sentence("box") in log for one in refused)
+    assert control.refusals(beside.paths) == refused
+
+
+def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
+    (beside.paths.folder / "docker.sock.new").mkdir()  # in its way
+    refused = control.ready(beside.store, "box") or ()
+    assert [(one.service, one.place) for one in refused] == [(DOCKER_SOCKET, str(beside.paths.docker_socket))]
+    assert is_open(beside.ssh)
+    (beside.paths.folder / "docker.sock.new").rmdir()
+
+
+def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
+    assert control.ready(beside.store, "box") == ()
+    recorded = control._recorded(beside.paths)
+    assert recorded is not None
+    os.kill(recorded[0].pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(recorded[0]), what="its end", timeout_s=5)
+    assert control.refusals(beside.paths) is None
+
+
+def test_an_agent_that_ends_without_a_word_is_not_waited_for(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MODULE", "b2d.no_such_module")
+    assert control.ready(beside.store, "box") is None
+
+
+def test_the_report_of_an_earlier_agent_is_not_believed(beside: Beside) -> None:
+    earlier = identify(os.getpid())
+    assert earlier is not None
+    report.write(beside.paths.agent, earlier, [Refusal(SSH, "x", "y")])
+    assert control.refusals(beside.paths) is None
+    assert control.ready(beside.store, "box") == ()

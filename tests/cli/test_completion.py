@@ -1,0 +1,182 @@
+"""TAB in real shells: what is typed half is whole when Enter is pressed."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from b2d.cli.completion_values import SHELLS, whole
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import a_spec
+
+LIMIT_S = 60
+SHOWS = f"""#!/bin/sh
+[ "$1 $3" = "completion --" ] && exec {B2D} "$@"
+printf 'GOT'; printf '[%s]' "$@"; echo .
+"""
+START = {
+    "bash": ["bash", "--norc", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+EVALUATE = {"bash": 'eval "$({})"', "zsh": 'eval "$({})"', "fish": "{} | source"}
+
+
+@dataclass
+class Terminal:
+    """A shell on a terminal; in it b2d completes as ever, and shows what it was called with."""
+
+    leader: int
+    said: str = ""
+
+    def types(self, keys: str) -> None:
+        os.write(self.leader, keys.encode())
+
+    def reads(self, wanted: str) -> str:
+        """All until that is said."""
+        end = time.monotonic() + LIMIT_S
+        while wanted not in self.said:
+            ready, _, _ = select.select([self.leader], [], [], max(0, end - time.monotonic()))
+            assert ready, self.said
+            self.said += os.read(self.leader, 65536).decode(errors="replace")
+        before, _, self.said = self.said.partition(wanted)
+        return before
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
+    """Somebody with three machines, and a file."""
+    made = Prompt(tmp_path_factory.mktemp("person"))
+    for name in ("devel", "test-1", "test-2"):
+        MachineStore(made.home).write(a_spec(name))
+    (made.home.machines / "$(touch x)").mkdir()
+    (made.folder / "an image.iso").touch()
+    return made
+
+
+@pytest.fixture(scope="module")
+def terminal(shell: str, prompt: Prompt) -> Iterator[Terminal]:
+    programs = prompt.folder / "bin"
+    programs.mkdir(exist_ok=True)
+    for name in ("b2d", "boot2docker"):
+        (programs / name).write_text(SHOWS)
+        (programs / name).chmod(0o755)
+    leader, follower = pty.openpty()
+    known = prompt.known(PATH=f"{programs}:{os.environ['PATH']}", TERM="dumb", PS1="> ", ZDOTDIR=str(prompt.folder))
+    command = ["setsid", "--ctty", *START[shell]]  # fish wants a terminal of its own
+    child = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=known, cwd=prompt.folder)
+    os.close(follower)
+    made = Terminal(leader)
+    made.types(EVALUATE[shell].format(f"{B2D} completion {shell}") + "; echo REA''DY\n")
+    made.reads("READY")
+    yield made
+    child.kill()
+    child.wait()
+    os.close(leader)
+
+
+@pytest.mark.parametrize(
+    ("typed", "became"),
+    [
+        ("b2d vers\t", "[version]"),
+        ("b2d boo\t", "[boot]"),
+        ("boot2docker shelli\t", "[shellinit]"),
+        ("b2d iso li\t", "[iso][list]"),
+        ("b2d up --mem\t 640", "[up][--memory][640]"),
+        ("b2d --verb\tstop", "[--verbose][stop]"),
+        ("b2d up --stop\t5", "[up][--stop-wait][5]"),
+        ("b2d --vm de\tstatus", "[--vm][devel][status]"),
+        ("b2d --vm=de\tstatus", "[--vm=devel][status]"),
+        ("b2d stop --driver vi\t", "[stop][--driver][virtualbox]"),
+        ("b2d config set ssh_pa\tyes", "[config][set][ssh_password=yes]"),
+        ("b2d config set driver=qe\tcpus=2", "[config][set][driver=qemu][cpus=2]"),
+        ("b2d config set accelerator=k\tme\t9", "[config][set][accelerator=kvm][memory=9]"),
+        ("b2d config get mem\t", "[config][get][memory]"),
+        ("b2d config mem\t", "[config][memory]"),
+        ("b2d set dis\t9000", "[set][disk=9000]"),
+        ("b2d shellinit --shell fi\t", "[shellinit][--shell][fish]"),
+        ("b2d download an\t", "[download][an image.iso]"),
+        ("b2d download deb\t", "[download][debian]"),
+        ("b2d screenshot an\t", "[screenshot][an image.iso]"),
+        ("b2d completion z\t", "[completion][zsh]"),
+        ("b2d stop an\t", "[stop][an]"),
+        ("b2d frobnicate x\t", "[frobnicate][x]"),
+    ],
+)
+def test_tab_completes(terminal: Terminal, typed: str, became: str) -> None:
+    terminal.types(f"{typed}\n")
+    terminal.reads("GOT")
+    assert terminal.reads(".\r") == became
+
+
+def offered(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -> list[str]:
+    told = prompt.b2d("completion", shell, "--", *words, **more)
+    assert (told.code, told.err) == (0, "")
+    return [line.split("\t")[0] for line in told.out.splitlines()]
+
+
+def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
+    assert offered(prompt, "--vm", "") == ["devel", "test-1", "test-2"]
+    assert offered(prompt, "status", "--vm", "te") == ["test-1", "test-2"]
+    assert offered(prompt, "--dir", "/nowhere", "--vm", "") == []
+    assert offered(prompt, "set", "") == ["memory=", "cpus=", "disk=", "ssh_port=", "docker_port=", "share="]
+    assert offered(prompt, "config", "set", "tls=") == ["tls=yes", "tls=no"]
+    assert offered(prompt, "download", "") == ["debian", "boot2docker", ":files"]
+    assert "up" in offered(prompt, "help", "")
+    assert {"get", "set", "edit", "memory"} <= {*offered(prompt, "config", "")}
+    assert offered(prompt, "ssh", "ls", "") == []
+    assert offered(prompt, "--json", "status", "--json", "--verb") == ["--verbose"]
+    assert offered(prompt, "up", "--memory", "") == []
+
+
+@pytest.mark.parametrize("words", [("frobnicate", ""), ("iso", "frob", ""), ("up", "--memory", "x", "--vm", "x")])
+def test_where_the_line_makes_no_sense_nothing_is_offered(prompt: Prompt, words: tuple[str, ...]) -> None:
+    assert offered(prompt, *words) == []
+
+
+def test_a_broken_home_breaks_no_tab(prompt: Prompt) -> None:
+    prompt.home.config.write_text("memry = = 3")
+    assert offered(prompt, "--vm", "de") == ["devel"]
+    prompt.home.config.unlink()
+    assert offered(prompt, "--vm", "", B2D_HOME="~nobody-of-that-name/x") == []
+    assert offered(prompt, "vers", B2D_HOME="/proc/1/mem") == ["version"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "joined", "left"),
+    [
+        (["set", "driver", "=", "q"], ["set", "driver=q"], "driver="),
+        (["set", "driver", "="], ["set", "driver="], "driver="),
+        (["set", "a", "=", "1", "b"], ["set", "a=1", "b"], ""),
+        (["set", "a=1"], ["set", "a=1"], ""),
+        (["--vm", "=", "x", "up", ""], ["--vm=x", "up", ""], ""),
+        ([""], [""], ""),
+    ],
+)
+def test_what_bash_cut_is_put_together(cut: list[str], joined: list[str], left: str) -> None:
+    assert whole(cut) == (joined, left)
+
+
+def test_the_script_is_the_answer_and_a_shell_without_one_is_told(prompt: Prompt) -> None:
+    told = prompt.b2d("completion", "bash", "--json", "--", "config", "me")
+    assert json.loads(told.out) == {"memory": ""}
+    for name in SHELLS:
+        told = prompt.b2d("completion", name)
+        assert (told.code, told.err) == (0, "")
+        assert "boot2docker" in told.out
+    told = prompt.b2d("completion", "tcsh")
+    assert (told.code, told.out) == (2, "")
+    assert "'bash', 'zsh', 'fish'" in told.err

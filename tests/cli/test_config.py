@@ -1,0 +1,363 @@
+"""Settings are seen and changed by commands: nothing that a person wrote is lost, and nothing unsound takes effect."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d import machine_names
+from b2d.config import editor as rewrite
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.drivers.qemu import qemu_img
+from b2d.errors import ConfigError
+from b2d.machine_store.store import MachineStore
+from b2d.network import endpoints
+from b2d.paths import Home
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import a_spec
+
+MINE = "# mine\nmemory = 1000  # enough\n\ncpus=2\n"
+KEYS = sorted(Settings.__slots__)
+LISTED = {  # what lists that are no folders may hold
+    "registry_mirrors": ("https://one.example", "http://two.example:5000"),
+    "insecure_registries": ("one.example:5000", "192.168.0.0/24"),
+    "dns": ("192.168.0.1", "fd00::53"),
+}
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+def with_config(prompt: Prompt, text: str) -> Path:
+    prompt.home.root.mkdir(exist_ok=True)
+    prompt.home.config.write_text(text)
+    return prompt.home.config
+
+
+def editor(prompt: Prompt, script: str) -> dict[str, str]:
+    """An editor that does that to the file $1."""
+    path = prompt.folder / "an editor"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"VISUAL": f"'{path}'"}
+
+
+@pytest.mark.parametrize("typed", ["config", "config get memory", "config unset cpus", "list", "status", "-v status"])
+def test_a_shell_that_evaluated_shellinit_is_answered_as_any_other(prompt: Prompt, typed: str) -> None:
+    told = prompt.b2d(*typed.split(), B2D_BEFORE="tcp://127.0.59.103:2376,,,,127.0.59.103")
+    assert told == prompt.b2d(*typed.split())
+    assert "BEFORE" not in told.out + told.err
+
+
+def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == f"memory, tls, image: said in {prompt.home.config}\n"
+    assert prompt.home.config.read_text() == 'memory = 4096\ntls = false\nimage = "/a b.iso"\n'
+    assert stat.S_IMODE(prompt.home.config.stat().st_mode) == 0o600
+    assert prompt.b2d("config", "get", "memory") == prompt.b2d("config", "memory")
+    assert prompt.b2d("config", "memory").out == "4096\n"
+    assert prompt.b2d("-q", "config", "set", "cpus", "3").err == ""
+    assert json.loads(prompt.b2d("config", "cpus", "--json").out) == {
+        "cpus": {"value": 3, "origin": str(prompt.home.config)}
+    }
+
+
+def test_a_setting_may_be_written_as_its_option_is(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "set", "stop-wait=7").code == 0
+    assert prompt.home.config.read_text() == "stop_wait = 7\n"
+    assert prompt.b2d("config", "stop-wait").out == prompt.b2d("config", "get", "stop-wait").out == "7\n"
+    assert prompt.b2d("config", "unset", "stop-wait").code == 0
+
+
+def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    prompt.b2d("config", "set", "memory=2000")
+    assert mine.read_text() == MINE.replace("1000", "2000")
+    prompt.b2d("config", "unset", "memory", "disk")
+    assert mine.read_text() == "# mine\n\ncpus=2\n"
+    assert prompt.b2d("config", "memory").out == "2048\n"
+
+
+def test_several_are_set_all_or_none(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "set", "memory=2000", "cpus=-1")
+    assert (told.code, told.err) == (2, "b2d: cpus cannot be '-1'\n     try: from 0 to 256\n")
+    assert mine.read_text() == MINE
+
+
+@pytest.mark.parametrize(("text", "said"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not TOML")])
+def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, said: str) -> None:
+    mine = with_config(prompt, text)
+    for typed in ("set cpus=2", "unset cpus"):
+        told = prompt.b2d("config", *typed.split())
+        assert (told.code, told.out) == (2, "")
+        assert told.err.startswith(f"b2d: {mine}{said}")
+    assert mine.read_text() == text
+
+
+def test_a_variable_that_wins_is_told(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
+    assert told.err.endswith("warning: B2D_MEMORY is set, and wins over it\n")
+
+
+def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> None:
+    kept = prompt.folder / "dotfiles.toml"
+    kept.write_text(MINE)
+    prompt.home.root.mkdir()
+    prompt.home.config.symlink_to(kept)
+    prompt.b2d("config", "set", "memory=2000")
+    assert prompt.home.config.is_symlink()
+    assert kept.read_text() == MINE.replace("1000", "2000")
+
+
+def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(prompt: Prompt) -> None:
+    profile = prompt.folder / ".boot2docker" / "profile"
+    profile.parent.mkdir()
+    profile.write_text('VM = "dev"\nMemory = 1024\nHostIP = "10.0.0.1"\n')
+    told = prompt.b2d("config", "set", "memory=4096")
+    assert told.code == 0
+    assert prompt.home.config.read_text() == f'# taken over from {profile}\nvm = "dev"\nmemory = 4096\n'
+    assert prompt.b2d("config", "vm").out == "dev\n"
+    assert prompt.b2d("config", "vm").err == ""
+    assert profile.read_text().startswith('VM = "dev"\nMemory = 1024\n')
+
+
+def test_the_path_is_told_whether_it_is_there_or_broken(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
+    with_config(prompt, "memory =\n")
+    assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
+    assert prompt.b2d("config", "path", "--dir", "/x").out == "/x/config.toml\n"
+
+
+def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
+    wishes = ["memory=1000", "cpus=3", "disk=5000", "wait=77"]
+    started = [
+        subprocess.Popen([B2D, "config", "set", wish], env=prompt.known(), stderr=subprocess.DEVNULL) for wish in wishes
+    ]
+    assert [one.wait(60) for one in started] == [0] * len(wishes)
+    assert sorted(prompt.home.config.read_text().split("\n")[:-1]) == sorted(
+        wish.replace("=", " = ") for wish in wishes
+    )
+
+
+def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
+    prompt.home.root.mkdir()
+    with FileLock(prompt.home.config_lock):
+        told = prompt.b2d("config", "set", "memory=1000")
+    assert told.code == 8
+    assert told.err.startswith(f"b2d: {prompt.home.config} is changed by another b2d\n")
+
+
+def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "edit", **editor(prompt, f'cp "$1" {prompt.folder}/seen; echo "memory = 700" >>"$1"'))
+    assert (told.code, told.out, told.err) == (0, "", f"{prompt.home.config} is changed\n")
+    seen = (prompt.folder / "seen").read_text()
+    assert "# memory = 2048\n" in seen
+    assert loader.of_text("", seen) == []
+    assert prompt.b2d("config", "memory").out == "700\n"
+    mine = with_config(prompt, MINE)
+    prompt.b2d("config", "edit", **editor(prompt, 'sed -i s/1000/2000/ "$1"'))
+    assert mine.read_text() == MINE.replace("1000", "2000")
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o600
+    assert not prompt.home.config_draft.exists()
+
+
+def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "edit", **editor(prompt, "true"))
+    assert (told.code, told.err) == (0, f"{prompt.home.config} stays as it was\n")
+    assert [path.name for path in prompt.home.root.iterdir()] == [".config.lock"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("memry = 1", "config.draft.toml:5: there is no setting 'memry': did you mean 'memory'?"),
+        ("disk = 1", "config.draft.toml:5: disk cannot be 1"),
+        ("disk = ", "config.draft.toml is not TOML: Invalid value (at line 5, column 8)"),
+    ],
+)
+def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, said: str) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "edit", **editor(prompt, f'echo "{line}" >>"$1"'))
+    assert (told.code, told.out) == (2, "")
+    assert told.err.splitlines()[0] == f"b2d: {said}"
+    assert told.err.rstrip().endswith("b2d config edit")
+    assert mine.read_text() == MINE
+    assert prompt.b2d("config", "memory").out == "1000\n"
+    told = prompt.b2d("config", "edit", **editor(prompt, f'sed -i "s/^{line}$/disk = 5000/" "$1"'))
+    first, last = told.err.splitlines()
+    assert first == f"this goes on with what could not be taken last time: {prompt.home.config_draft}"
+    assert (told.code, last) == (0, f"{mine} is changed")
+    assert mine.read_text() == f"{MINE}disk = 5000\n"
+    assert not prompt.home.config_draft.exists()
+
+
+@pytest.mark.parametrize("content", [b"memory =\n", b"vm = '\xff'\n"])
+def test_a_broken_file_is_mended_by_editing_it(prompt: Prompt, content: bytes) -> None:
+    prompt.home.root.mkdir()
+    prompt.home.config.write_bytes(content)
+    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "memory = 700" >"$1"'))
+    assert (told.code, told.err) == (0, f"{prompt.home.config} is changed\n")
+    assert prompt.b2d("config", "memory").out == "700\n"
+
+
+def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
+    mine = with_config(prompt, MINE)
+    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
+    assert told.code == 1
+    assert f"ended with 3: {mine} stays as it was" in told.err
+    assert mine.read_text() == MINE
+    assert prompt.home.config_draft.read_text() == "cpus = 9\n"
+    for nobody in ("no-such-editor -x", "'"):
+        told = prompt.b2d("config", "edit", EDITOR=nobody)
+        assert told.code == 1
+        assert told.err.endswith("     try: EDITOR=nano b2d config edit\n")
+
+
+def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
+    """The terminal gives it to both."""
+    script = (
+        f'trap \'echo "memory = 700" >>"$1"; exit 0\' INT; touch {prompt.folder}/open; while :; do sleep 0.05; done'
+    )
+    environment = prompt.known(**editor(prompt, script))
+    with subprocess.Popen([B2D, "config", "edit"], env=environment, start_new_session=True) as started:
+        end = time.monotonic() + 30
+        while not (prompt.folder / "open").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(30) == 0
+    assert prompt.b2d("config", "memory").out == "700\n"
+
+
+def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec())
+    qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
+    told = prompt.b2d("set", "memory=640", "disk=1000")
+    assert (told.code, told.out) == (0, "")
+    assert told.err.splitlines() == [
+        "memory of boot2docker-vm: 640 in place of 512, from its next start on",
+        "disk of boot2docker-vm: 1000 in place of 256, from its next start on",
+    ]
+    known = json.loads(prompt.b2d("info").out)
+    assert (known["memory_mib"], known["disk_mib"], known["has"]) == (640, 1000, {"disk_mib": 1000})
+    assert prompt.b2d("set", "memory", "640").err == "boot2docker-vm is so already\n"
+    told = prompt.b2d("set", "--json", "cpus=2")
+    assert json.loads(told.out) == {"cpus": {"key": "cpus", "before": 1, "after": 2, "counts": "start"}}
+    prompt.b2d("set", "disk=1500")
+    told = prompt.b2d("set", "disk=1499")
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
+
+
+def text_of(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> dict[str, object]:
+    """Settings as they can be."""
+    found: dict[str, object] = {}
+    for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
+        usual = getattr(Settings(), key)
+        if key in loader.CHOICES:
+            found[key] = draw(st.sampled_from(loader.CHOICES[key]))
+        elif key in loader.RANGES:
+            found[key] = draw(st.integers(*loader.RANGES[key]))
+        elif key == "address":
+            found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
+        elif key == "vm":
+            found[key] = draw(
+                st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(machine_names.is_sound)
+            )
+        elif isinstance(usual, bool):
+            found[key] = draw(st.booleans())
+        elif isinstance(usual, tuple):
+            found[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
+        elif key in endpoints.HINTS:
+            found[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
+        elif key == "password":
+            found[key] = draw(st.from_regex(loader.PASSWORD, fullmatch=True))
+        else:
+            found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
+    return found
+
+
+@given(wishes(), wishes(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
+def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
+    tmp_path_factory: pytest.TempPathFactory, first: dict[str, object], second: dict[str, object], text: str
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.config.write_bytes(text.encode())
+    before = loader.load(home, {}, {})
+    for wanted in (first, second):
+        rewrite.put(home, {}, {key: text_of(value) for key, value in wanted.items()})
+    effective = loader.load(home, {}, {})
+    wanted = first | second
+    for key in KEYS:
+        assert getattr(effective.settings, key) == wanted.get(key, getattr(before.settings, key))
+        assert effective.origins[key] == (str(home.config) if key in wanted else before.origins[key])
+    rewrite.take_out(home, {}, tuple(KEYS))
+    assert loader.load(home, {}, {}).settings == Settings()
+    assert home.config.read_text().count("# ") == text.count("# nothing") + text.count("# mine")
+
+
+def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="TOML is UTF-8"):
+        rewrite.put(Home(tmp_path), {}, {"image": "/\udcff"})
+    assert not Home(tmp_path).config.exists()
+
+
+def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec(disk_mib=1000))
+    qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
+    there = "boot2docker-vm is there already\n"
+    other = "boot2docker-vm was made otherwise, and stays so: b2d set"
+    assert prompt.b2d("init").err == there
+    assert prompt.b2d("init", "--memory=512", B2D_CPUS="1").err == there
+    assert prompt.b2d("init", "-m", "640", "--disksize=2000").err == f"{there}{other} memory=640 disk=2000\n"
+    assert prompt.b2d("init", B2D_CPUS="2").err == f"{there}{other} cpus=2\n"
+    with_config(prompt, "memory = 640\n")
+    assert prompt.b2d("init").err == f"{there}{other} memory=640\n"
+    assert prompt.b2d("set", "memory=640").code == 0
+    assert prompt.b2d("init").err == there
+    told = prompt.b2d("init", "--no-tls", "--image=debian")
+    assert told.err == f"{there}--image, --no-tls: only a new machine gets that, and boot2docker-vm stays as it is\n"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
+    kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
+    number, text = ("7" if key == "cpus" else "1000"), loader.CHOICES.get(key, ("127.0.0.9",))[-1]
+    one, other = LISTED.get(key, ("/a", "/b:ro"))
+    for typed, value in {
+        bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
+        int: [([flag, number], number), ([f"{flag}={number}"], number)],
+        str: [([flag, text], endpoints.GONE if key == "password" else text)],
+        tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
+    }[kind]:
+        for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):
+            assert (told.code, told.out, told.err) == (0, f"{value}\n", "")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(prompt: Prompt) -> None:
+    with_config(prompt, "stop_wait = 1\nrestrict = true\n")
+    assert prompt.b2d("config", "stop_wait", B2D_STOP_WAIT="2").out == "2\n"
+    assert prompt.b2d("config", "stop_wait", "--stop-wait=3", B2D_STOP_WAIT="2").out == "3\n"
+    assert prompt.b2d("--no-restrict", "config", "restrict").out == "false\n"
+    told = prompt.b2d("config", "--stop-wait=0")
+    assert (told.code, told.err) == (2, "b2d: --stop-wait: stop_wait cannot be '0'\n     try: from 1 to 3600\n")

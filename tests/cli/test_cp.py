@@ -1,0 +1,45 @@
+"""What is typed at cp: what cannot be meant is told before anything is begun."""
+
+from pathlib import Path
+
+import pytest
+
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody whose machine is off."""
+    found = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    MachineStore(found.home).write(a_spec())
+    found.home.machine("boot2docker-vm").disk_qcow2.touch()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        ("", 2, "missing argument"),
+        ("file", 2, "it takes a source and a target"),
+        ("file other", 2, "both sides are this host's"),
+        (":a :b", 2, "both sides are a machine's"),
+        (":a file :b", 2, "all of one machine, or all of this host"),
+        ("a:x b:x .", 2, "all of one machine, or all of this host"),
+        ("- file :x", 2, "alone"),
+        (":x :y -", 2, "alone"),
+        ("--json :x -", 2, "an archive goes into a file or a pipe"),
+        ("a@b:x .", 2, "'a@b' is no name of a machine"),
+        ("'' :x", 2, "a path cannot be empty"),
+        ("file :x", 4, "boot2docker-vm is stopped, not running"),
+        ("other:x .", 3, "there is no machine other"),
+        ("--vm other :x .", 3, "there is no machine other"),
+        ("boot2docker-vm:x . --vm other", 4, "boot2docker-vm is stopped"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_exit_code(prompt: Prompt, typed: str, code: int, said: str) -> None:
+    told = prompt.sh(f"b2d cp {typed}")
+    assert (told.code, told.out if "--json" not in typed else "") == (code, "")
+    assert said in told.err
+    assert "     try: " in told.err

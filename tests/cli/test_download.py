@@ -1,0 +1,402 @@
+"""`b2d download` as it is typed, at servers that misbehave: what is new comes whole, and nothing comes twice."""
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from b2d.image import boot_files
+from b2d.image.image_store import Images
+from b2d.machine_store.store import MachineStore
+from b2d.paths import MachinePaths
+from tests.support.cli import B2D, Answer, Prompt
+from tests.support.fakes import a_spec
+from tests.support.http_server import PORTAL, WebServer, says, serving
+from tests.support.kernel_images import a_b2d_iso, an_iso
+
+OLD = an_iso("b2d-v19.03.11", {"/version": bytes(range(256)) * 8000})
+NEW = an_iso("b2d-v19.03.12", {"/version": bytes(range(255, -1, -1)) * 8000})
+API = "/api/v3/repos/o/r/releases"
+OFFICIAL = "/repos/boot2docker/boot2docker/releases"
+LAST = "/boot2docker/boot2docker/releases/download/v19.03.12/boot2docker.iso"
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[WebServer]:
+    """A server with TLS, whose authority `prompt` trusts."""
+    with serving(tmp_path, tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[WebServer]:
+    """A server, or proxy, without TLS."""
+    with serving(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    (tmp_path / "home").mkdir()
+    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # as iso_servers.py has it
+    return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": str(trusted)})
+
+
+def a_release(url: str, tag: str = "v19.03.12", body: str = "", **changes: object) -> dict[str, object]:
+    asset = {"name": "boot2docker.iso", "browser_download_url": url}
+    return {"tag_name": tag, "prerelease": False, "draft": False, "assets": [asset], "body": body, **changes}
+
+
+def kept(prompt: Prompt) -> list[bytes]:
+    """The newest first."""
+    return [image.iso.read_bytes() for image in Images(prompt.home).all()]
+
+
+def is_kept(told: Answer, version: str) -> None:
+    assert (told.code, told.out) == (0, ""), told.err
+    assert f"\n{version} is kept: " in f"\n{told.err}"
+
+
+def is_the_newest(told: Answer, version: str) -> None:
+    assert (told.code, told.out) == (0, ""), told.err
+    assert told.err.startswith(f"{version} is the newest already: ")
+    assert len(told.err.splitlines()) == 1
+
+
+def is_refused(told: Answer, *said: str) -> None:
+    assert (told.code, told.out) == (7, ""), told.err
+    assert "try: " in told.err and "Traceback" not in told.err
+    for text in said:
+        assert text in told.err
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_what_is_the_newest_already_is_not_transferred(web: WebServer, prompt: Prompt, etags: bool) -> None:
+    web.etags = etags
+    url = web.put("/b2d.iso", OLD)
+    is_kept(prompt.b2d("download", url), "19.03.11")
+    assert web.sent == len(OLD)
+    is_the_newest(prompt.b2d("download", url), "19.03.11")
+    assert (web.sent, len(web.asked)) == (len(OLD), 2)
+    web.put("/b2d.iso", NEW)
+    is_kept(prompt.b2d("download", url), "19.03.12")
+    assert web.sent == len(OLD) + len(NEW)
+    assert kept(prompt) == [NEW, OLD]
+
+
+def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", OLD)
+    prompt.b2d("download", url)
+    (image,) = Images(prompt.home).all()
+    image.iso.write_bytes(OLD[:-1] + b"?")
+    assert prompt.b2d("download", url).code == 0
+    assert web.sent == 2 * len(OLD)
+    assert kept(prompt) == [OLD]
+
+
+def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", OLD)
+    prompt.b2d("download", url)
+    (image,) = Images(prompt.home).all()
+    spec = a_spec(source=url, image=image.sha256)
+    MachineStore(prompt.home).write(spec)
+    before = boot_files.stamp(image.iso)
+    web.put("/b2d.iso", NEW)
+    is_kept(prompt.b2d("download"), "19.03.12")  # what the machine follows
+    assert boot_files.stamp(image.iso) == before
+    assert MachineStore(prompt.home).read(spec.name) == spec
+    web.put("/b2d.iso", OLD)
+    assert prompt.b2d("download").code == 0
+    assert boot_files.stamp(image.iso) == before
+
+
+@pytest.mark.parametrize("how", [("download", "{}"), ("--image", "{}", "download"), ("download", "--iso-url={}")])
+def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, how: tuple[str, ...]) -> None:
+    url = web.put("/o/r/releases/download/v19.03.12/boot2docker.iso", NEW)
+    listed = [a_release(url, "v20-rc1", prerelease=True), a_release(url)]
+    api = web.put(API, json.dumps(listed).encode())
+    typed = [word.format(api) for word in how]
+    is_kept(prompt.b2d(*typed), "19.03.12")
+    sent = web.sent
+    is_the_newest(prompt.b2d(*typed), "19.03.12")
+    assert web.sent == sent
+    image = Images(prompt.home).find(api)
+    assert image is not None and image.iso.read_bytes() == NEW
+    prompt.b2d("config", "set", f"image={api}")
+    is_the_newest(prompt.b2d("download"), "19.03.12")
+
+
+def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/a.iso", NEW)
+    prompt.b2d("download", url)
+    (image,) = Images(prompt.home).all()
+    api = web.put(API, json.dumps([a_release(url, body=f"{image.sha256}  boot2docker.iso")]).encode())
+    web.asked.clear()
+    is_the_newest(prompt.b2d("download", api), "19.03.12")
+    assert web.paths() == [API]
+    web.put("/a.iso", OLD)
+    Images(prompt.home).remove(image.sha256)
+    is_refused(prompt.b2d("download", api), image.sha256, "not what was published")
+    assert kept(prompt) == []
+
+
+def test_one_release_can_be_named(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/a.iso", OLD)
+    api = web.put(f"{API}/tags/v19.03.11-rc1", json.dumps(a_release(url, "v19.03.11-rc1", prerelease=True)).encode())
+    is_kept(prompt.b2d("download", api), "19.03.11-rc1")
+
+
+@pytest.mark.parametrize("code", [403, 429, 500, 503])
+def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, prompt: Prompt, code: int) -> None:
+    url = web.put("/a.iso", NEW)
+    api = web.put(API, json.dumps([a_release(url)]).encode())
+    refusal = says(code, b'{"message": "API rate limit exceeded"}', X_RateLimit_Remaining="0")
+    web.odd[API] = refusal
+    is_refused(prompt.b2d("download", api), f"({code})")
+    del web.odd[API]
+    prompt.b2d("download", api)
+    prompt.b2d("download", url)
+    web.odd = {API: refusal, "/a.iso": refusal}
+    for source in (api, url):
+        told = prompt.b2d("download", source)
+        assert (told.code, len(told.err.splitlines())) == (0, 1)
+        assert told.err.startswith("19.03.12 is what is kept, as no newer one could be asked for (127.0.0.1:")
+        assert f"({code})" in told.err
+
+
+def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: Path) -> None:
+    with serving(tmp_path, tls=True) as web:
+        url = web.put("/a.iso", NEW)
+        prompt.b2d("download", url)
+    told = prompt.b2d("download", url)
+    assert (told.code, len(told.err.splitlines())) == (0, 1)
+    assert "cannot be reached" in told.err
+    is_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
+
+
+def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Prompt, tmp_path: Path) -> None:
+    (tmp_path / "a.iso").write_bytes(a_b2d_iso())
+    nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
+    is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
+    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    told = prompt.b2d("-q", "download", **nowhere)
+    assert (told.code, told.out, told.err) == (0, "", "")
+    told = prompt.b2d("download", **nowhere)
+    assert told.code == 0
+    assert told.err.splitlines()[-1].startswith("26.1.5-6.12.117 is what is kept, as no newer one could be asked for (")
+
+
+def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
+    web: WebServer, prompt: Prompt, tmp_path: Path
+) -> None:
+    (tmp_path / "a.iso").write_bytes(a_b2d_iso())
+    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    web.put("/debian/dists/trixie/InRelease", b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n")
+    is_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
+
+
+def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt) -> None:
+    for answer in (says(404), says(200, PORTAL), says(200, b"what", ETag='"x"'), says(200, NEW[:-5000], ETag='"x"')):
+        web.odd["/a.iso?token=verysecret"] = answer
+        address = web.url.replace("//", "//user:verysecret@")
+        told = prompt.b2d("download", f"{address}/a.iso?token=verysecret")
+        is_refused(told, f"{web.url}/a.iso")
+        assert "verysecret" not in told.err
+
+
+def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/a.iso", NEW)
+    prompt.b2d("download", url)
+    web.files.clear()
+    is_refused(prompt.b2d("download", url), "has nothing there (404)")
+
+
+def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
+    iso = prompt.folder / "an image ü.iso"
+    iso.write_bytes(OLD)
+    is_kept(prompt.b2d("download", iso.as_uri()), "19.03.11")
+    is_the_newest(prompt.b2d("download", str(iso)), "19.03.11")
+    is_the_newest(prompt.b2d("download", f"file://localhost{iso.as_uri().removeprefix('file://')}"), "19.03.11")
+    for wrong in ("file:///no/such.iso", f"file://host{iso}", "file://"):
+        told = prompt.b2d("download", wrong)
+        assert told.code == 2, told.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: Prompt, number: signal.Signals) -> None:
+    url = web.put("/b2d.iso", NEW)
+    web.holds_after = len(NEW) // 2
+    running = subprocess.Popen([B2D, "download", url], env=prompt.known(), stderr=subprocess.PIPE, text=True)
+    assert web.held.wait(20)
+    while not (part := next(prompt.home.cache.glob("*.part"), None)) or part.stat().st_size < len(NEW) // 3:
+        assert running.poll() is None
+    running.send_signal(number)
+    said = running.communicate(timeout=20)[1]
+    assert running.returncode in (128 + number, -number)
+    assert "Traceback" not in said
+    had = part.stat().st_size
+    web.goes_on.set()
+    web.holds_after = 0
+    is_kept(prompt.b2d("download", url), "19.03.12")
+    assert web.asked[-1][2]["Range"] == f"bytes={had}-"
+    assert web.given[-1] == len(NEW) - had
+    assert kept(prompt) == [NEW]
+
+
+def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", NEW)
+    web.holds_after = len(NEW) // 2
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(prompt.b2d, "download", url) for _ in range(2)]
+        assert web.held.wait(20)
+        threading.Timer(1.0, web.goes_on.set).start()
+        told = [one.result() for one in both]
+    for one in told:
+        assert one.code == 0
+        assert re.search("^19.03.12 is (kept|the newest already): ", one.err, re.MULTILINE)
+    assert (web.sent, kept(prompt)) == (len(NEW), [NEW])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a small disk of one's own is made with Linux's namespaces")
+def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", NEW)
+    disk = prompt.home.root
+    disk.mkdir()
+
+    def on_a_disk_of(kilobytes: int, source: str) -> Answer:
+        script = f"mount -t tmpfs -o size={kilobytes}k none '{disk}' && exec b2d download '{source}'"
+        return prompt.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script])
+
+    is_refused(on_a_disk_of(1000, url), f"({len(NEW)} bytes) are needed", str(disk), "make room")
+    iso = prompt.folder / "a.iso"
+    iso.write_bytes(NEW)
+    is_refused(on_a_disk_of(1000, str(iso)), f"({len(NEW)} bytes) are needed", str(disk), "make room")
+    is_kept(on_a_disk_of(len(NEW) // 1024 + 100, url), "19.03.12")  # no second one, while it is put in its place
+
+    web.odd["/b2d.iso"] = says(200, NEW, Content_Length="")  # nobody knows how much is to come
+    is_refused(on_a_disk_of(1000, url), "more are needed", str(disk), "make room")
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
+    web: WebServer, prompt: Prompt, name: str
+) -> None:
+    url = web.put("/b2d.iso", NEW)
+    prompt.environment["SSL_CERT_FILE"] = ""
+    is_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
+    is_refused(prompt.b2d("download", url, **{name: "/no/such.pem"}), f"there is no /no/such.pem, which {name} names")
+    is_kept(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
+
+
+def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
+    target = plain.put("/b2d.iso", NEW)
+    web.odd["/b2d.iso"] = says(302, Location=target)
+    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"sends from https to {target}")
+    api = web.put(API, json.dumps([a_release(target)]).encode())
+    is_refused(prompt.b2d("download", api), f"sends from https to {target}")
+    assert plain.asked == []
+
+
+def through(proxy: WebServer) -> dict[str, str]:
+    """The environment of a company: a proxy, which is trusted by its own authority."""
+    return {
+        "https_proxy": proxy.url,
+        "http_proxy": proxy.url,
+        "NO_PROXY": "",
+        "REQUESTS_CA_BUNDLE": str(proxy.authority),
+    }
+
+
+def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plain: WebServer, prompt: Prompt) -> None:
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, NEW)
+    is_kept(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert [(host, path) for host, path, _ in plain.asked] == [
+        ("api.github.com:443", OFFICIAL),
+        ("github.com:443", LAST),
+    ]
+    sent = plain.sent
+    is_the_newest(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert plain.sent == sent
+    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
+    told = prompt.b2d("download", "boot2docker", **through(plain))
+    assert (told.code, len(told.err.splitlines())) == (0, 1)
+    assert "api.github.com was asked too often" in told.err
+
+
+def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
+    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
+    plain.put(LAST, NEW)
+    told = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(told, "19.03.12")
+    assert "warning: the releases could not be listed, so 19.03.12 it is" in told.err
+
+
+@pytest.mark.parametrize("label", ["b2d-v19.03.12", "Boot2Docker-v19.03.12", "Boot2Bocker-v19.03.12", "Boot2Docker"])
+def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, prompt: Prompt, label: str) -> None:
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, an_iso(label))
+    told = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(told, "19.03.12")
+    assert "warning" not in told.err
+
+
+def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_told(
+    plain: WebServer, prompt: Prompt
+) -> None:
+    plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
+    plain.put(LAST, an_iso("SOME_LINUX"))
+    is_refused(prompt.b2d("download", "boot2docker", **through(plain)), "'SOME_LINUX'")
+    assert kept(prompt) == []
+    plain.put(LAST, OLD)
+    told = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(told, "19.03.12")
+    assert "warning: the ISO of release 19.03.12 says that it is 19.03.11" in told.err
+
+
+def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
+    pin = f"#sha256={hashlib.sha256(NEW).hexdigest()}"
+    plain.put("http://mirror.example/b2d.iso", NEW)
+    is_kept(prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **through(plain)), "19.03.12")
+    away = {"http_proxy": "http://127.0.0.1:1", "NO_PROXY": ""}
+    is_refused(
+        prompt.b2d("download", f"http://mirror.example/other.iso#sha256={'0' * 64}", **away), "the proxy cannot be used"
+    )
+    told = prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **away)
+    assert (told.code, len(told.err.splitlines())) == (0, 1)
+
+
+def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prompt: Prompt) -> None:
+    url, api = web.put("/b2d.iso", NEW), web.put(API, b"[]")
+    prompt.b2d("download", url)
+    web.put("/login", PORTAL)
+    web.odd = {"/b2d.iso": says(302, Location="/login"), API: says(302, Location="/login")}
+    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may want a login")
+    is_refused(prompt.b2d("download", api), "is a web page", "may want a login")
+    web.odd = {"/b2d.iso": says(511, PORTAL)}
+    is_refused(prompt.b2d("download", url), "login", "(511)")
+    assert kept(prompt) == [NEW]
+
+
+def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", NEW)
+    for changed in (True, False):
+        told = json.loads(prompt.b2d("download", url, "--json").out)
+        assert (told["version"], told["source"], told["changed"]) == ("19.03.12", url, changed)
+    web.odd["/b2d.iso"] = says(503)
+    assert json.loads(prompt.b2d("download", url, "--json").out)["changed"] is False
+
+
+def test_all_that_is_said_fits_its_stream(web: WebServer, prompt: Prompt) -> None:
+    url = web.put("/b2d.iso", NEW)
+    assert prompt.b2d("-q", "download", url) == Answer(0, "", "")
+    assert prompt.b2d("-q", "download", url) == Answer(0, "", "")
+    assert re.fullmatch(r".*\n +try: .*\n", prompt.b2d("-q", "download", f"{web.url}/none").err)

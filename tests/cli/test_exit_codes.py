@@ -1,0 +1,276 @@
+"""What holds for every verb, also for one that is yet to come: all of them are found by themselves."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import click
+import pytest
+
+from b2d import errors
+from b2d.cli.main import VERBS, Verbs
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore
+from b2d.models import Endpoint
+from tests.support.cli import B2D, Answer, Prompt
+from tests.support.fakes import a_spec
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+ARGUMENTS = {  # what a verb cannot do without, and what keeps it from the network
+    "set": ["memory=640"],
+    "delete": ["--yes"],
+    "screenshot": ["screen.png"],
+    "support": ["support.tar.gz"],
+    "config set": ["memory=640"],
+    "config unset": ["memory"],
+    "completion": ["bash"],
+    "run": ["true"],
+    "cp": [":/etc/hostname", "copied"],
+    "disk grow": ["1000"],
+    "snapshot create": ["before"],
+    "snapshot restore": ["before"],
+    "snapshot delete": ["before"],
+    "iso build": ["--arch", "m68k"],
+    "download": ["/nowhere.iso"],
+}
+TELLS_BY_ITS_CODE = ("status", "doctor")  # these have an answer, whatever they end with
+CAPITALS = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def leaves() -> Iterator[str]:
+    group = Verbs("b2d", example="")
+    with click.Context(group) as context:
+        for verb in VERBS:
+            command = group.get_command(context, verb)
+            yield from (f"{verb} {one}" for one in command.commands) if isinstance(command, click.Group) else [verb]
+
+
+EVERY_VERB = list(leaves())
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody at a computer without any hypervisor."""
+    nothing = {"PATH": str(Path(B2D).parent), "VISUAL": "/bin/true", "B2D_DRIVER": "qemu"}
+    return Prompt(tmp_path, nothing)
+
+
+def fresh(prompt: Prompt, home: str) -> None:
+    """Nothing, a machine that is off, one whose file is broken, or settings that are."""
+    shutil.rmtree(prompt.home.root, ignore_errors=True)
+    if home in ("off", "broken"):
+        MachineStore(prompt.home).write(a_spec())
+        prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+    if home == "broken":
+        prompt.home.machine("boot2docker-vm").spec.write_text("{")
+    if home == "misconfigured":
+        prompt.home.root.mkdir()
+        prompt.home.config.write_text("memry = 3\n")
+
+
+def typed(prompt: Prompt, home: str, verb: str, *options: str, **environment: str) -> Answer:
+    fresh(prompt, home)
+    return prompt.b2d(*verb.split(), *options, *ARGUMENTS.get(verb, []), **environment)
+
+
+def check_document(told: Answer, verb: str) -> None:
+    """That it is one, and of the documented shape."""
+    document = json.loads(told.out)
+    if "error" not in document:
+        assert told.code == 0 or verb in TELLS_BY_ITS_CODE
+        return
+    assert list(document) == ["error"]
+    assert list(document["error"]) == ["message", "hint", "exit_code"]
+    assert document["error"]["exit_code"] == told.code != 0
+    assert told.err.startswith(f"b2d: {document['error']['message']}\n") or "\nb2d: " in told.err
+
+
+@pytest.mark.parametrize("home", ["nothing", "off", "broken", "misconfigured"])
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, verb: str, home: str) -> None:
+    told = typed(prompt, home, verb, "--json")
+    check_document(told, verb)
+    if verb in ("ssh", "run"):  # they say what another says
+        assert told.code == 2
+    fresh(prompt, home)
+    before = prompt.b2d("--json", *verb.split(), *ARGUMENTS.get(verb, []))
+    assert (before.code, still(before.out)) == (told.code, still(told.out))
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_a_bug_and_a_mistake_are_documents_too(prompt: Prompt, verb: str) -> None:
+    broken = prompt.folder / "broken"
+    broken.mkdir()
+    for library in ("filelock", "shutil", "subprocess"):
+        (broken / f"{library}.py").write_text("raise RuntimeError('it broke')")
+    check_document(typed(prompt, "off", verb, "--json", PYTHONPATH=str(broken)), verb)
+    told = typed(prompt, "off", verb, "--json", "--foo")
+    assert told.code == 2
+    check_document(told, verb)
+
+
+def still(said: str) -> str:
+    """Without what changes from moment to moment: how long something took, and how much room there is."""
+    return re.sub(r"[0-9.]+ (s|GiB free)\b", r"\1", said)
+
+
+@pytest.mark.parametrize("home", ["nothing", "off"])
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt: Prompt, verb: str, home: str) -> None:
+    plain = typed(prompt, home, verb)
+    for option in ("-v", "-q"):
+        told = typed(prompt, home, verb, option)
+        assert (told.code, still(told.out)) == (plain.code, still(plain.out))
+        assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
+    fresh(prompt, "off")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
+        done = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False, cwd=prompt.folder
+        )
+    said = done.stderr.decode().splitlines()
+    assert done.returncode != 0
+    assert all(line.startswith(("b2d: ", "     try: ", "     more: ")) for line in said)
+    assert not [line for line in said if "ipe" in line or "bug" in line]
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
+    fresh(prompt, "off")
+    with Path("/dev/full").open("wb") as full:
+        command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=prompt.known(), check=False, cwd=prompt.folder
+        )
+    assert done.returncode != 0
+    assert done.stderr.startswith(b"b2d: ")
+    assert b"bug" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_ascii_and_names_in_other_letters_go_together(prompt: Prompt, verb: str) -> None:
+    folder = prompt.folder / "grüße 🐳"
+    folder.mkdir()
+    theirs = Prompt(folder, prompt.environment)
+    plain, bare = typed(theirs, "off", verb, "--json"), typed(theirs, "off", verb, "--json", **CAPITALS)
+    check_document(plain, verb)
+    assert (bare.code, still(bare.out)) == (plain.code, still(plain.out))
+    assert bare.err.isascii()
+
+
+@pytest.mark.parametrize("verb", ["", "iso", "config", "disk", "snapshot", *EVERY_VERB])
+def test_help_fits_80_columns_and_20_with_every_word(prompt: Prompt, verb: str) -> None:
+    wide = prompt.b2d(*verb.split(), "--help", COLUMNS="80")
+    narrow = prompt.b2d(*verb.split(), "--help", COLUMNS="20")
+    assert (wide.code, narrow.code, wide.err, narrow.err) == (0, 0, "", "")
+    assert max(map(len, wide.out.splitlines())) <= 80
+    assert max(map(len, narrow.out.splitlines())) <= 20
+    assert "".join(narrow.out.split()) == "".join(wide.out.split())
+    assert "Example:\n" in narrow.out
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+def test_an_option_that_is_nearly_right_is_told(prompt: Prompt, verb: str) -> None:
+    for wrong, right in (("--verbos", "--verbose"), ("--stop-wiat", "--stop-wait")):
+        told = typed(prompt, "nothing", verb, wrong)
+        assert told.code == 2
+        assert told.err.splitlines()[0] == f"b2d: no such option '{wrong}': did you mean '{right}'?"
+
+
+@pytest.mark.parametrize("verb", ["status", "stop", "list", "iso build", "config", "init"])
+def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
+    told = prompt.run(
+        ["/bin/sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {B2D} {verb}"], PATH="/bin", B2D_HOME="relative"
+    )
+    assert (told.code, told.out) == (1, "")
+    assert told.err == "b2d: the folder that this shell is in is no more\n     try: cd\n"
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "this is not Python"])
+def test_a_library_that_cannot_be_loaded_is_told(prompt: Prompt, fault: str) -> None:
+    (prompt.folder / "click.py").write_text(fault)
+    told = prompt.b2d("list", PYTHONPATH=str(prompt.folder))
+    assert (told.code, told.out, told.err.count("\n")) == (1, "", 1)
+    assert told.err.startswith("b2d: a library cannot be loaded: ")
+
+
+def test_every_verb_and_every_exit_code_is_documented() -> None:
+    verbs, codes = ((DOCS / f"{page}.md").read_text() for page in ("commands", "exit-codes"))
+    named = [verb.removesuffix(" get") for verb in EVERY_VERB]
+    assert [verb for verb in named if not re.search(rf"`{verb}[ `]", verbs)] == []
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.B2dError)]
+    assert [kind for kind in kinds if f"\n| {kind.exit_code} |" not in codes] == []
+
+
+class Docker(BaseHTTPRequestHandler):
+    """Says that it is one."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("API-Version", "1.44")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def running(prompt: Prompt) -> Iterator[Prompt]:
+    """Somebody whose machine runs: a process that sleeps, and a Docker without TLS."""
+    server = HTTPServer(("127.0.0.1", 0), Docker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asleep = subprocess.Popen(["sleep", "600"])
+    fresh(prompt, "off")
+    port = server.server_port
+    MachineStore(prompt.home).write(a_spec(address="127.0.0.1", docker_port=port, tls=False))
+    paths = prompt.home.machine("boot2docker-vm")
+    paths.qemu_pid.write_text(str(asleep.pid))
+    QemuProcess(paths).record(Launch(Endpoint("127.0.0.1", 2022, port), [], "", identify(asleep.pid)))
+    yield prompt
+    asleep.kill()
+    asleep.wait()
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_up_found_out_is_its_answer(running: Prompt) -> None:
+    told = running.b2d("up", "--json")
+    document = json.loads(told.out)
+    assert (told.code, document["name"], document["address"]) == (0, "boot2docker-vm", "127.0.0.1")
+    assert document["docker"]["host"] == f"tcp://127.0.0.1:{document['docker_port']}"
+    assert still(told.err) == still(running.b2d("up").err)
+    assert running.b2d("up").out == ""
+
+
+def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) -> None:
+    for verb in ("init", "stop", "poweroff"):
+        told = typed(prompt, "off", verb, "--json")
+        assert (told.code, json.loads(told.out)) == (0, {"name": "boot2docker-vm", "changed": False})
+    told = typed(prompt, "off", "delete", "--json")
+    assert (told.code, json.loads(told.out)) == (0, {"name": "boot2docker-vm", "changed": True})
+    told = typed(prompt, "off", "config set", "--json")
+    assert json.loads(told.out) == {"path": str(prompt.home.config), "keys": ["memory"]}
+    assert json.loads(typed(prompt, "off", "logs", "--json").out) == {"log": ""}
+
+
+def test_a_log_comes_out_byte_by_byte(prompt: Prompt) -> None:
+    fresh(prompt, "off")
+    prompt.home.machine("boot2docker-vm").serial_log.write_bytes(b"\xffa\r\n\x00z")
+    done = subprocess.run([B2D, "logs"], env=prompt.known(LC_ALL="C"), capture_output=True, check=True)
+    assert done.stdout == b"\xffa\r\n\x00z"
+    assert json.loads(prompt.b2d("logs", "--json").out) == {"log": "\ufffda\r\n\x00z"}

@@ -1,0 +1,295 @@
+"""The door: shellinit and ip with nothing imported, and only while the very process runs that `up` saw.
+
+A plain status without click; whatever is not as plain as that goes to click.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.guest import tls_certificates
+from b2d.host.process_identity import identify
+from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.models import DockerEnv, Endpoint, ProcessIdentity
+from b2d.paths import Home
+from tests.support.fakes import a_spec
+from tests.support.paths import ROOT
+from tests.unit.config.test_boot2docker_profile import UNASKED
+
+HEAVY = {"click", "json", "re", "subprocess", "pathlib", "dataclasses", "enum", "typing", "contextlib", "shutil"}
+LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1"
+LINE += " B2D_BEFORE=tcp://127.0.59.103:2376,,,,\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home whose machine's process is this one, so that it runs."""
+    made = Home(tmp_path)
+    store = MachineStore(made)
+    store.write(a_spec())
+    keep(made, identify(os.getpid()))
+    return made
+
+
+def keep(home: Home, process: ProcessIdentity | None) -> None:
+    docker = DockerEnv("tcp://127.0.59.103:2376", "/certs")
+    MachineStore(home).write_env("boot2docker-vm", RunningFacts("127.0.59.103", 2022, 2376, docker, process))
+
+
+def run(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run b2d from a shell, which is not the one that runs the tests."""
+    known = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root)}
+    command = ["sh", "-c", '"$@"; exit', "sh", sys.executable, "-m", "b2d", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=known | environment)
+
+
+def test_the_answers_are_what_up_found_out(home: Home) -> None:
+    assert run(home, "shellinit").stdout == LINE
+    assert run(home, "env").stdout == LINE
+    assert run(home, "ip").stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("verb", ["shellinit", "ip"])
+@pytest.mark.parametrize("said", [None, "memory = 4096\n"])
+def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, said: str | None) -> None:
+    if said:
+        home.config.write_text(said)
+    script = (
+        "import sys, os; before = set(sys.modules); sys.argv = ['b2d', sys.argv[1]]\n"
+        "os._exit = lambda code: (print(*(set(sys.modules) - before), file=sys.stderr), sys.exit(code))\n"
+        "from b2d.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script, verb],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"B2D_HOME": str(home.root), "PYTHONPATH": str(ROOT)},
+    )
+    loaded = set(done.stderr.split())
+    assert loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("order", [("--vm", "boot2docker-vm", "ip"), ("ip", "--vm=boot2docker-vm")])
+def test_the_machine_may_be_named_before_and_after(home: Home, order: tuple[str, ...]) -> None:
+    assert run(home, *order).stdout == "127.0.59.103\n"
+    assert run(home, "ip", B2D_VM="other").returncode == 3
+
+
+@pytest.mark.parametrize("verb", ["shellinit", "ip"])
+@pytest.mark.parametrize("field", ["pid", "start_time", "boot_id"])
+def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: str) -> None:
+    here = identify(os.getpid())
+    assert here is not None
+    values = {"pid": here.pid, "start_time": here.start_time, "boot_id": here.boot_id}
+    values[field] = 2**22 if field == "pid" else "other"
+    keep(home, ProcessIdentity(**values))  # type: ignore[arg-type]
+    done = run(home, verb)
+    assert done.stdout == ""
+    assert done.returncode in (3, 4)
+    assert done.stderr.startswith("b2d: ")
+
+
+@pytest.fixture
+def no_click(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH that takes click away."""
+    folder = tmp_path / "no click"
+    folder.mkdir()
+    (folder / "click.py").write_text("raise ImportError('no click')")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"memory = 4096  # vm\ncpus = 2\n",
+        b"\xef\xbb\xbf# vm = 'a'\r\n\r\nvboxapi = 'vm'\r\n",
+        b'# as it is unasked\n# vm = "boot2docker-vm"\n',
+        b'vm = "boot2docker-vm"\n',
+    ],
+)
+@pytest.mark.parametrize("file", ["config.toml", "profile"])
+def test_a_file_that_names_no_other_machine_needs_no_click(home: Home, no_click: str, file: str, said: bytes) -> None:
+    (home.root / file).write_bytes(said)
+    known = {"PYTHONPATH": no_click, "BOOT2DOCKER_DIR": str(home.root)}
+    assert run(home, "shellinit", **known).stdout == LINE
+    assert run(home, "ip", **known).stdout == "127.0.59.103\n"
+
+
+def test_nor_does_what_boot2docker_wrote_by_itself(home: Home, no_click: str) -> None:
+    folder = home.root / ".boot2docker"
+    folder.mkdir()
+    (folder / "profile").write_text(UNASKED.format(folder))
+    assert run(home, "ip", PYTHONPATH=no_click, HOME=str(home.root)).stdout == "127.0.59.103\n"
+
+
+NAMING = [
+    'memory = 1024\nvm = "other"',
+    "\ufeff  \t\"vm\"='other'\r\n",
+    "'vm' = \"other\"  # mine",
+    '"\\u0076m" = "other"',
+    'vm = "boot2docker-vm2"',
+    'vm = """\nother"""',
+]
+
+
+@pytest.mark.parametrize("said", NAMING)
+@pytest.mark.parametrize("file", ["config.toml", "profile"])
+def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, said: str) -> None:
+    (home.root / file).write_text(said)
+    known = {"BOOT2DOCKER_PROFILE": str(home.root / "profile")}
+    done = run(home, "ip", **known)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert run(home, "ip", "--vm=boot2docker-vm", PYTHONPATH=no_click, **known).stdout == "127.0.59.103\n"
+    assert run(home, "ip", PYTHONPATH=no_click, B2D_VM="boot2docker-vm", **known).stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("said", ['VM = "other"', 'Init=false\nvM="other"', '"V-M" = "other"', '_v_m = "other"'])
+def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_toml(home: Home, said: str) -> None:
+    mine = home.root / ".boot2docker"
+    mine.mkdir()
+    (mine / "profile").write_text(said)
+    assert run(home, "ip", HOME=str(home.root)).returncode == 3
+    assert run(home, "ip", HOME="", USERPROFILE=str(home.root)).returncode == 3
+    home.config.touch()
+    assert run(home, "ip", HOME=str(home.root)).stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize("said", [b"vm = other\n", b"[vm]\n", b'VM = "a"\n', b"memory = 1024 # \xff\n", None])
+def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, said: bytes | None) -> None:
+    if said is None:
+        home.config.mkdir()
+    else:
+        home.config.write_bytes(said)
+    done = run(home, "ip")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(home.config) in done.stderr
+
+
+def test_what_is_too_long_to_be_read_at_once_is_a_matter_of_click(home: Home) -> None:
+    home.config.write_text("# long\n" * 20_000 + 'vm = "other"\n')
+    assert run(home, "ip").returncode == 3
+
+
+def test_a_home_behind_a_tilde_is_the_person_s(home: Home, no_click: str) -> None:
+    home.root.joinpath("b2d").symlink_to(home.root)
+    assert run(home, "ip", PYTHONPATH=no_click, HOME=str(home.root), B2D_HOME="~/b2d").stdout == "127.0.59.103\n"
+    assert run(home, "shellinit", "-q", B2D_HOME="~nobody-has-this-name/b2d").returncode == 2
+
+
+def test_other_shells_are_written_for(home: Home) -> None:
+    assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
+    assert run(home, "shellinit", "--shell=nushell").stdout.startswith('{"DOCKER_HOST": ')
+    assert run(home, "shellinit", "--shell", "abacus").returncode == 2
+
+
+def boot(home: Home) -> None:
+    """Let a machine of QEMU's, whose process is this one, run."""
+    paths = home.machine("boot2docker-vm")
+    paths.qemu_pid.write_text(str(os.getpid()))
+    QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "", identify(os.getpid())))
+
+
+def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home: Home, no_click: str) -> None:
+    def status() -> tuple[str, int, str]:
+        done = run(home, "status", PYTHONPATH=no_click)
+        return done.stdout, done.returncode, done.stderr
+
+    # before the first: `env` has a process that lives, so each of these may start the agent, which serves it with them
+    tls_certificates.ensure(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
+    assert status() == ("absent\n", 3, "")
+    home.machine("boot2docker-vm").disk_qcow2.touch()
+    assert status() == ("stopped\n", 4, "")
+    boot(home)
+    assert status() == ("running\n", 0, "")
+
+
+@pytest.mark.parametrize("order", [("--vm", "other", "status"), ("status", "--vm=other"), ("status",)])
+def test_it_is_that_of_the_machine_that_was_named(home: Home, no_click: str, order: tuple[str, ...]) -> None:
+    home.machine("boot2docker-vm").disk_qcow2.touch()
+    assert run(home, *order, PYTHONPATH=no_click, B2D_VM="other").stdout == "absent\n"
+    assert run(home, "status", "--vm", "boot2docker-vm", PYTHONPATH=no_click, B2D_VM="other").stdout == "stopped\n"
+    home.config.write_text('vm = "other"\n')
+    assert run(home, *order, PYTHONPATH=no_click).stdout == "absent\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "status --json",
+        "-q status",
+        "status -v",
+        "status --driver qemu",
+        "status --vm=",
+        "status --shell sh",
+        "status now",
+        "status status",
+        "status --help",
+        "--vm ../x status",
+    ],
+)
+def test_what_is_asked_otherwise_is_a_matter_of_click(home: Home, no_click: str, typed: str) -> None:
+    assert "no click" in run(home, *typed.split(), PYTHONPATH=no_click).stderr
+    assert "Traceback" not in run(home, *typed.split()).stderr
+
+
+def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
+    spec = home.machine("boot2docker-vm").spec
+    spec.write_text("{")
+    assert "no click" in run(home, "status", PYTHONPATH=no_click).stderr
+    done = run(home, "status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"b2d: {spec} is not JSON: ")
+    assert done.stderr.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+
+
+def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise RuntimeError('it broke')")
+    done = run(home, "status", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("b2d: this is a bug in b2d")
+    assert home.log.read_text().count("Traceback") == 1
+
+
+def test_what_is_undone_needs_no_machine(home: Home) -> None:
+    MachineStore(home).remove_env("boot2docker-vm")
+    undone = run(home, "shellinit", "-q", "--unset", B2D_BEFORE="tcp://127.0.59.103:2376,there,,,")
+    assert undone.stdout.startswith("export DOCKER_HOST=there DOCKER_CERT_PATH= ")
+    nothing = run(home, "shellinit", "--unset")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "b2d: there is nothing to undo: this shell has evaluated no shellinit\n"
+    assert run(home, "shellinit", "--unset", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize("state", [3, 4])
+def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home, state: int) -> None:
+    keep(home, None)
+    if state == 4:
+        home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+    told, quiet = run(home, "shellinit"), run(home, "shellinit", "--quiet")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (state, "", 1)
+    assert told.stderr.startswith("b2d: ")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (state, "", "")
+
+
+def test_quietly_that_needs_no_click(home: Home, no_click: str) -> None:
+    MachineStore(home).remove_env("boot2docker-vm")
+    assert run(home, "shellinit", "-q", PYTHONPATH=no_click).returncode == 4
+    assert run(home, "shellinit", "--quiet", "--vm=other", PYTHONPATH=no_click).returncode == 3
+    assert run(home, "shellinit", "-q", "--json", "--vm=other").stdout.startswith("{")
+
+
+def test_in_json_it_is_a_document_with_all_that_changes(home: Home) -> None:
+    known = json.loads(run(home, "shellinit", "--json").stdout)
+    assert known["DOCKER_CERT_PATH"] == "/certs"
+    undone = run(home, "shellinit", "--unset", "--json", B2D_BEFORE=known["B2D_BEFORE"])
+    assert json.loads(undone.stdout) == dict.fromkeys(known)
+    assert json.loads(run(home, "shellinit", "--unset", "--json").stdout) == {}

@@ -1,0 +1,222 @@
+"""Homes that are not as they should be, asked and written to by real processes: one sentence, and nothing half done."""
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
+from tests.support.cli import B2D, LIMIT_S, Prompt
+from tests.support.fakes import a_spec
+from tests.support.other_user import Stranger, reachable_folder
+
+SOMEBODY = 61234  # a number that no user of a usual host has
+READERS = ["status", "list", "config", "iso list", "config path", "shellinit -q", "info", "version", "completion bash"]
+WRITERS = ["stop", "init", "delete --yes", "poweroff", "set memory=640", "config set memory=640", "download debian"]
+as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+
+
+@pytest.fixture(name="folder")
+def a_folder() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
+
+
+def a_home(folder: Path, owner: int, mode: int) -> Home:
+    """A home with a machine that is off."""
+    home = Home(folder / ".b2d")
+    MachineStore(home).write(a_spec())
+    home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"")
+    for path in (home.root, *home.root.rglob("*")):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
+        os.chown(path, owner, owner)
+    return home
+
+
+def files_of(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r"])
+@pytest.mark.parametrize("verb", ["status", "shellinit -q", "ip", "list", "init", "config path", "doctor"])
+def test_a_home_with_a_line_break_in_its_path_is_refused(prompt: Prompt, verb: str, line_break: str) -> None:
+    home = f"{prompt.folder}/a{line_break}b"
+    told = prompt.b2d(*verb.split(), B2D_HOME=home)
+    assert (told.code, told.out) == (2, "")
+    said = f"b2d: {home!r} cannot be a home: it holds a line break\n     try: set B2D_HOME to a folder\n"
+    assert told.err == said
+    assert not list(prompt.folder.iterdir())
+
+
+@pytest.mark.parametrize("given", ["relative", "./relative", "~/relative"])
+def test_a_home_may_be_given_from_here_or_from_the_person_s(prompt: Prompt, given: str) -> None:
+    assert prompt.b2d("config", "path", B2D_HOME=given).out == f"{prompt.folder}/relative/config.toml\n"
+    assert prompt.b2d("shellinit", "-q", B2D_HOME=given).code == 3
+    MachineStore(Home(prompt.folder / "relative")).write(a_spec())
+    assert prompt.b2d("shellinit", "-q", B2D_HOME=given).code == 4
+    assert len(prompt.b2d("list", B2D_HOME=given).out.splitlines()) == 2
+
+
+def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
+    MachineStore(Home(prompt.folder / "elsewhere")).write(a_spec())
+    prompt.home.root.symlink_to("elsewhere")
+    assert "boot2docker-vm" in prompt.b2d("list").out
+    assert prompt.b2d("delete", "--yes").code == 0
+    assert prompt.home.root.is_symlink()
+
+
+@as_root
+@pytest.mark.parametrize("verb", ["status", "init"])
+def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: str) -> None:
+    told = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("b2d: ~/.b2d is nowhere: ")
+    assert told.err.endswith("\n     try: set B2D_HOME to a folder\n")
+
+
+@as_root
+def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder: Path) -> None:
+    stranger = Stranger(SOMEBODY, folder)  # the folder is root's
+    assert stranger.b2d("status").out == "absent\n"
+    assert stranger.b2d("list").code == 0
+    for verb in ("init", "config set memory=640"):
+        told = stranger.b2d(*verb.split())
+        assert (told.code, told.out, told.err) == (1, "", f"b2d: {folder}/.b2d: Permission denied\n")
+
+
+@as_root
+@pytest.mark.parametrize("verb", READERS)
+@pytest.mark.parametrize("owner", [0, SOMEBODY + 1])
+def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: int) -> None:
+    a_home(folder, owner, 0o755)
+    before = files_of(folder)
+    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert told.code == (4 if verb in ("status", "shellinit -q") else 0)
+    assert told.err == ""
+    assert files_of(folder) == before
+
+
+@as_root
+@pytest.mark.parametrize("verb", WRITERS)
+@pytest.mark.parametrize(("who", "owner"), [(SOMEBODY, 0), (SOMEBODY, SOMEBODY + 1), (0, SOMEBODY)])
+def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, verb: str, who: int, owner: int) -> None:
+    home = a_home(folder, owner, 0o755)
+    before = files_of(folder)
+    told = Stranger(who, folder).b2d(*verb.split())
+    assert (told.code, told.out) == (2, "")
+    said = f"b2d: {home.root} belongs to another user (uid {owner}), and can only be looked at"
+    assert told.err.splitlines()[0] == said
+    assert len(told.err.splitlines()) == 2
+    assert files_of(folder) == before
+
+
+@as_root
+@pytest.mark.parametrize("verb", ["status", "list", "shellinit -q", "stop", "init", "config", "completion bash -- st"])
+def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) -> None:
+    home = a_home(folder, 0, 0o700)
+    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    if verb.startswith("completion"):
+        assert (told.code, told.err) == (0, "")
+    else:
+        assert (told.code, told.out) == (2, "")
+        assert told.err == f"b2d: {home.config} cannot be read: Permission denied\n"
+
+
+@as_root
+@pytest.mark.parametrize("verb", READERS)
+def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str) -> None:
+    a_home(folder, SOMEBODY, 0o555)
+    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert told.code == (4 if verb in ("status", "shellinit -q") else 0)
+    assert told.err == ""
+
+
+@as_root
+@pytest.mark.parametrize("verb", [verb for verb in WRITERS if "debian" not in verb])
+def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb: str) -> None:
+    home = a_home(folder, SOMEBODY, 0o555)
+    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert (told.code, told.out) == (1, "")
+    assert told.err.startswith(f"b2d: {home.root}/")
+    assert told.err.endswith(": Permission denied\n")
+    assert len(told.err.splitlines()) == 1
+
+
+@as_root
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+def test_whatever_the_umask_what_is_made_can_be_used_by_its_owner_alone(folder: Path, umask: int) -> None:
+    os.chown(folder, SOMEBODY, SOMEBODY)
+    stranger = Stranger(SOMEBODY, folder, umask)
+    assert stranger.b2d("config", "set", "memory=640").code == 0
+    assert stranger.b2d("config", "set", "cpus=1").code == 0
+    for _ in range(2):
+        told = stranger.b2d("stop")
+        assert (told.code, told.err.splitlines()[0]) == (3, "b2d: there is no machine boot2docker-vm")
+    made = [folder / ".b2d", *(folder / ".b2d").rglob("*")]
+    assert len(made) > 3
+    for path in made:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.parametrize("verb", ["init", "config set memory=640", "set memory=640"])
+def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb: str, tmp_path: Path) -> None:
+    MachineStore(prompt.home).write(a_spec())
+    prompt.home.config.write_text("cpus = 1\n")
+    iso = tmp_path / "none.iso"
+    iso.write_bytes(b"")
+    before = files_of(prompt.home.machines) | {"config": prompt.home.config.read_bytes()}
+    done = subprocess.run(
+        [B2D, *verb.split()],
+        env=prompt.known(B2D_IMAGE=str(iso)),
+        cwd=prompt.folder,
+        capture_output=True,
+        timeout=LIMIT_S,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        check=False,
+    )
+    assert (done.returncode in (1, 7), done.stdout) == (True, b"")
+    assert done.stderr.startswith(b"b2d: ")
+    assert b"bug" not in done.stderr
+    after = files_of(prompt.home.machines) | {"config": prompt.home.config.read_bytes()}
+    left = {path: content for path, content in after.items() if not path.endswith((".lock", ".holder"))}
+    assert left == before
+
+
+@as_root
+@pytest.mark.parametrize("closed", ["", "machine.json"])
+def test_a_machine_that_nobody_may_look_at_hides_no_other_and_can_be_opened_or_removed(
+    folder: Path, closed: str
+) -> None:
+    home = a_home(folder, SOMEBODY, 0o700)
+    near = home.machine("near").folder
+    shutil.copytree(home.machine("boot2docker-vm").folder, near)
+    for path in (near, *near.rglob("*")):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    path = home.machine("boot2docker-vm").folder / closed
+    path.chmod(0)
+    stranger = Stranger(SOMEBODY, folder)
+    told = stranger.b2d("list")
+    assert told.code == 0
+    assert sorted(line.split()[0] for line in told.out.splitlines()[1:]) == ["boot2docker-vm", "near"]
+    assert "is a bug" not in stranger.b2d("doctor").err
+    told = stranger.b2d("status")
+    assert told.code == 1
+    assert "Permission denied" in told.err
+    hint = told.err.splitlines()[-1].removeprefix("     try: ")
+    subprocess.run(["sh", "-c", hint], check=True)
+    assert stranger.b2d("status").out == "stopped\n"
+    path.chmod(0)
+    told = stranger.b2d("delete", "--yes")
+    assert told.code == (0 if closed else 1)
+    assert home.machine("boot2docker-vm").folder.exists() is not bool(closed)
+    assert closed or told.err.endswith(": Permission denied\n")

@@ -1,0 +1,222 @@
+"""What b2d answers without asking a hypervisor: its machines, images, settings and version, for people and in JSON."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from b2d import __version__
+from b2d.config.settings import Settings
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import a_spec
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+def a_stopped_machine(prompt: Prompt, name: str, address: str = "127.0.59.103") -> None:
+    """What `init` leaves, as far as the state tells."""
+    MachineStore(prompt.home).write(a_spec(name, address=address))
+    prompt.home.machine(name).disk_qcow2.write_bytes(b"QFI\xfb")
+
+
+def two_machines(folder: Path) -> Prompt:
+    """Somebody with two machines: box and near."""
+    prompt = Prompt(folder)
+    a_stopped_machine(prompt, "box")
+    a_stopped_machine(prompt, "near", "127.0.59.104")
+    return prompt
+
+
+def error(told: str) -> dict[str, object]:
+    """The error in an answer that is one."""
+    document = json.loads(told)
+    assert list(document) == ["error"]
+    assert set(document["error"]) == {"message", "hint", "exit_code"}
+    found: dict[str, object] = document["error"]
+    return found
+
+
+def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
+    told = prompt.b2d("list")
+    assert (told.code, told.out, told.err) == (0, "", "there is no machine yet; make one: b2d up\n")
+    assert prompt.b2d("-q", "list").err == ""
+    assert json.loads(prompt.b2d("list", "--json").out) == []
+    assert json.loads(prompt.b2d("iso", "list", "--json").out) == []
+
+
+def test_machines_are_a_table_and_a_list(prompt: Prompt) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    a_stopped_machine(prompt, "b", "127.0.59.104")
+    told = prompt.b2d("list")
+    assert (told.code, told.err) == (0, "")
+    assert [line.split() for line in told.out.splitlines()] == [
+        ["NAME", "STATE", "DRIVER", "ADDRESS"],
+        ["b", "stopped", "qemu", "127.0.59.104"],
+        ["boot2docker-vm", "stopped", "qemu", "127.0.59.103"],
+    ]
+    assert json.loads(prompt.b2d("ls", "--json").out)[0] == {
+        "name": "b",
+        "state": "stopped",
+        "driver": "qemu",
+        "address": "127.0.59.104",
+    }
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', '{"schema": 1, "odd": 2}'])
+def test_a_machine_that_is_broken_hides_no_other(prompt: Prompt, content: str) -> None:
+    a_stopped_machine(prompt, "a")
+    a_stopped_machine(prompt, "b")
+    spec = prompt.home.machine("a").spec
+    spec.write_text(content)
+    told = prompt.b2d("list")
+    assert told.code == 0
+    assert told.err.startswith(f"warning: {spec}")
+    assert len(told.err.splitlines()) == 1
+    assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [["a", "unknown"], ["b", "stopped"]]
+    first, second = json.loads(prompt.b2d("list", "--json").out)
+    assert (first["state"], second["state"]) == ("unknown", "stopped")
+    assert str(spec) in first["error"]
+
+
+@pytest.mark.parametrize("verb", ["status", "ip", "info", "stop", "ssh"])
+def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb: str) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    spec = prompt.home.machine("boot2docker-vm").spec
+    spec.write_text("{")
+    told = prompt.b2d(verb)
+    assert (told.code, told.out) == (255 if verb == "ssh" else 1, "")
+    assert told.err.startswith(f"b2d: {spec} is not JSON: ")
+    assert told.err.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+
+
+def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(prompt: Prompt) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    assert prompt.b2d("status").out == "stopped\n"
+    assert prompt.b2d("status").code == 4
+    for verb in ("ip", "logs --docker"):
+        told = prompt.b2d(*verb.split())
+        assert (told.code, told.out) == (4, "")
+        assert told.err == "b2d: boot2docker-vm is stopped, not running\n     try: b2d up\n"
+    told = prompt.b2d("shellinit")  # a line, since every new shell may say it
+    assert (told.code, told.out, told.err) == (4, "", "b2d: boot2docker-vm is stopped, not running; try: b2d up\n")
+    assert prompt.b2d("ssh", "ls").code == 255
+    assert prompt.b2d("stop").code == 0
+
+
+def test_the_settings_are_a_file_that_can_be_taken_as_it_is(prompt: Prompt) -> None:
+    told = prompt.b2d("config", B2D_MEMORY="1024")
+    assert (told.code, told.err) == (0, "")
+    assert len(told.out.splitlines()) == len(Settings.__slots__)
+    assert "memory = 1024" in told.out
+    assert "# B2D_MEMORY" in told.out
+    prompt.home.root.mkdir()
+    prompt.home.config.write_text(told.out)
+    assert prompt.b2d("config", "memory").out == "1024\n"
+    assert f"# {prompt.home.config}" in prompt.b2d("config").out
+
+
+def test_one_setting_is_its_bare_value(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "vm").out == "boot2docker-vm\n"
+    assert prompt.b2d("cfg", "memory", B2D_MEMORY="1024").out == "1024\n"
+    assert prompt.b2d("--memory", "512", "config", "memory").out == "512\n"
+    assert prompt.b2d("--no-tls", "config", "tls").out == "false\n"
+
+
+def test_settings_in_json_tell_where_each_comes_from(prompt: Prompt) -> None:
+    settings = json.loads(prompt.b2d("config", "--json", "--vm", "other").out)
+    assert settings["vm"] == {"value": "other", "origin": "--vm"}
+    assert settings["restrict"] == {"value": True, "origin": "B2D_RESTRICT"}
+    assert settings["memory"] == {"value": 2048, "origin": "default"}
+    assert json.loads(prompt.b2d("config", "cpus", "--json").out) == {"cpus": {"value": 0, "origin": "default"}}
+
+
+def test_the_version_is_one_line(prompt: Prompt) -> None:
+    assert prompt.b2d("version").out == f"b2d version: v{__version__}\n" == prompt.b2d("--version").out
+    assert json.loads(prompt.b2d("version", "--json").out) == {"b2d": __version__}
+
+
+def test_states_in_json(prompt: Prompt) -> None:
+    told = prompt.b2d("status", "--json")
+    assert (told.code, json.loads(told.out)) == (3, {"name": "boot2docker-vm", "state": "absent"})
+    a_stopped_machine(prompt, "boot2docker-vm")
+    told = prompt.b2d("--vm", "boot2docker-vm", "status", "--json")
+    assert (told.code, json.loads(told.out)["state"]) == (4, "stopped")
+    known = json.loads(prompt.b2d("info").out)
+    assert (known["name"], known["state"], known["running"]) == ("boot2docker-vm", "stopped", None)
+    assert prompt.b2d("info", "--json").out == prompt.b2d("info").out
+
+
+@pytest.mark.parametrize("typed", ["ip --json", "shellinit --json", "info --json", "--vm x ip --json"])
+def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: str) -> None:
+    told = prompt.b2d(*typed.split())
+    name = "x" if "x" in typed.split() else "boot2docker-vm"
+    assert told.code == 3
+    assert error(told.out) == {"message": f"there is no machine {name}", "hint": "b2d init", "exit_code": 3}
+    assert told.err == f"b2d: there is no machine {name}\n     try: b2d init\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "status --json --foo",
+        "status --foo --json",
+        "ls --json x",
+        "config --json memry",
+        "stat --json",
+        "stop now --json",
+    ],
+)
+def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, typed: str) -> None:
+    told = prompt.b2d(*typed.split())
+    assert told.code == 2
+    assert error(told.out)["exit_code"] == 2
+
+
+def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
+    assert prompt.b2d("ssh", "docker", "info", "--json").out == ""
+    assert prompt.b2d("ssh", "--vm", "../x", "--", "docker", "info", "--json").out == ""
+
+
+def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: Prompt) -> None:
+    nothing = str(Path(B2D).parent)  # no QEMU there
+    told = prompt.b2d("doctor", "--json", PATH=nothing)
+    found = {one["name"]: one for one in json.loads(told.out)}
+    assert (told.code, found["qemu"]["verdict"]) == (6, "bad")
+    told = prompt.b2d("doctor", PATH=nothing)
+    assert told.code == 6
+    assert "bad       qemu: " in told.out
+    assert told.err.startswith("b2d: b2d cannot work here: qemu")
+
+
+def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prompt) -> None:
+    prompt.home.root.mkdir(mode=0o700)
+    prompt.home.config.write_text("memry = 4\n")
+    told = prompt.b2d("doctor")
+    assert told.code == 2
+    assert told.out.startswith("bad       settings: ")
+    assert "python: " in told.out
+    assert "'memry': did you mean 'memory'?" in told.err
+    as_document = prompt.b2d("doctor", "--json")
+    assert as_document.code == 2
+    assert json.loads(as_document.out)[0]["name"] == "settings"
+
+
+def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(prompt: Prompt) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    part, env = prompt.home.cache / f"{'0' * 32}.part", prompt.home.machine("boot2docker-vm").env
+    prompt.home.cache.mkdir()
+    part.touch()
+    os.utime(part, (1, 1))
+    env.write_text("address=127.0.59.103\n")
+    found = {one["name"]: one for one in json.loads(prompt.b2d("doctor", "--json").out)}
+    assert (found["stale files"]["left_files"], found["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
+    told = prompt.b2d("doctor", "--fix")
+    assert told.err.splitlines()[:2] == [f"removed: {part}", "no shell is sent to boot2docker-vm any more"]
+    assert "stale files: none" in told.out
+    assert not part.exists() and not env.exists()

@@ -1,0 +1,407 @@
+"""Old machines are taken in by a copy of their disk, made by the real qemu-img; they themselves stay as they are."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import WrongState
+from b2d.importing.candidates import Original, chosen, refuse_unless_off
+from b2d.machine_store.store import MachineStore
+from b2d.models import OFF, MachineState
+from b2d.paths import MachinePaths
+from tests.support import raw_disks
+from tests.support.cli import B2D, LIMIT_S, Answer, Prompt
+from tests.support.foreign_machines import a_disk, an_owner, converted, of_boot2docker, of_docker_machine
+
+HALF = """#!/bin/sh
+[ "$1" = convert ] || exec {real} "$@"
+for target; do :; done
+echo half >"$target"
+echo "    (50.00/100%)"
+exec sleep 60
+"""
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return an_owner(tmp_path)
+
+
+def taken_in(prompt: Prompt, told: Answer, name: str, disk: Path) -> None:
+    """It is there, with what is on that disk, in a file of its own."""
+    assert (told.code, told.out) == (0, ""), told.err
+    assert told.err.splitlines()[-1] == f"{name} is made of {disk}; start it: b2d up --vm {name}"
+    copy = prompt.home.machine(name).disk_qcow2
+    compared = subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False)
+    assert compared.returncode == 0
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert prompt.b2d("status", "--vm", name).out == "stopped\n"
+
+
+def nothing_is_made(prompt: Prompt) -> None:
+    machines = prompt.home.machines
+    assert not machines.exists() or [path.name for path in machines.iterdir() if path.is_dir()] == []
+
+
+def info(prompt: Prompt, name: str) -> dict[str, object]:
+    found = json.loads(prompt.b2d("info", "--vm", name).out)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("given", ["boot2docker-vm", "{home}/VirtualBox VMs/boot2docker-vm", "{disk}", "{settings}"])
+def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_its_disk(
+    prompt: Prompt, given: str
+) -> None:
+    disk = of_boot2docker(prompt.folder)
+    before = raw_disks.hash_of(disk)
+    word = given.format(home=prompt.folder, disk=disk, settings=disk.with_suffix(".vbox"))
+    taken_in(prompt, prompt.b2d("import", word), "boot2docker-vm", disk)
+    found = info(prompt, "boot2docker-vm")
+    assert (found["memory_mib"], found["cpus"], found["disk_mib"]) == (1024, 2, 64)
+    assert raw_disks.hash_of(disk) == before
+
+
+@pytest.mark.parametrize("with_settings", [True, False])
+def test_a_machine_of_docker_machine_comes_by_its_name(prompt: Prompt, with_settings: bool) -> None:
+    disk = of_docker_machine(prompt.folder, with_settings=with_settings)
+    taken_in(prompt, prompt.b2d("import", "default"), "default", disk)
+    found = info(prompt, "default")
+    assert (found["memory_mib"], found["cpus"]) == (1024, 2 if with_settings else 1)
+
+
+def test_docker_machine_s_store_may_lie_elsewhere(prompt: Prompt, tmp_path: Path) -> None:
+    disk = of_docker_machine(tmp_path / "else")
+    told = prompt.b2d("import", "default", MACHINE_STORAGE_PATH=str(tmp_path / "else/.docker/machine"))
+    taken_in(prompt, told, "default", disk)
+
+
+@pytest.mark.parametrize("ending", ["vmdk", "vdi", "qcow2", "raw", "vhdx"])
+def test_a_disk_comes_as_a_file_of_any_hypervisor_s(prompt: Prompt, tmp_path: Path, ending: str) -> None:
+    disk = a_disk(tmp_path / f"my: disk,{ending}.{ending}")
+    before = raw_disks.hash_of(disk)
+    taken_in(prompt, prompt.b2d("import", str(disk), "--vm", "box"), "box", disk)
+    found = info(prompt, "box")
+    assert (found["memory_mib"], found["disk_mib"]) == (640, 64)
+    assert raw_disks.hash_of(disk) == before
+
+
+def test_what_is_asked_for_on_the_command_line_wins_over_the_original(prompt: Prompt) -> None:
+    of_boot2docker(prompt.folder)
+    assert prompt.b2d("import", "boot2docker-vm", "--vm", "box", "--memory", "768", "--cpus=1").code == 0
+    found = info(prompt, "box")
+    assert (found["name"], found["memory_mib"], found["cpus"]) == ("box", 768, 1)
+
+
+def test_a_disk_that_was_never_used_is_one_too(prompt: Prompt, tmp_path: Path) -> None:
+    disk = converted(raw_disks.fresh(tmp_path / "raw", 32), tmp_path / "new.vmdk")
+    taken_in(prompt, prompt.b2d("import", str(disk)), "new", disk)
+
+
+def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt, tmp_path: Path) -> None:
+    of_boot2docker(prompt.folder)
+    assert prompt.b2d("import", "boot2docker-vm").code == 0
+    again = prompt.b2d("import", "boot2docker-vm")
+    assert (again.code, again.err) == (0, "boot2docker-vm is there already\n")
+    assert json.loads(prompt.b2d("import", "boot2docker-vm", "--json").out)["changed"] is False
+    other = prompt.b2d("import", str(a_disk(tmp_path / "boot2docker-vm.vdi")))
+    assert (other.code, other.out) == (2, "")
+    assert other.err == "b2d: there is a machine boot2docker-vm already\n     try: b2d import ... --vm NAME\n"
+
+
+def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
+    assert prompt.b2d("import").err.startswith("no machine of boot2docker or docker-machine was found")
+    assert json.loads(prompt.b2d("import", "--json").out) == []
+    one, two = of_boot2docker(prompt.folder), of_docker_machine(prompt.folder)
+    of_boot2docker(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
+    (prompt.folder / "VirtualBox VMs" / "broken").mkdir()
+    (prompt.folder / "VirtualBox VMs" / "broken" / "broken.vbox").write_text("<")
+    lines = prompt.b2d("import").out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["NAME", "STATE"],
+        ["boot2docker-vm", "stopped"],
+        ["default", "stopped"],
+    ]
+    listed = json.loads(prompt.b2d("import", "--json").out)
+    assert listed[0] == {
+        "name": "boot2docker-vm",
+        "state": "stopped",
+        "memory_mib": 1024,
+        "cpus": 2,
+        "disk": str(one),
+        "version": "19.03.12",
+    }
+    assert listed[1]["disk"] == str(two)
+    assert not prompt.home.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "warned"), [("Boot2Docker-v1.8.0", True), ("b2d-v18.06.1-ce", True), ("b2d-v18.09.1", False)]
+)
+def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warned: bool) -> None:
+    of_boot2docker(prompt.folder, label=label)
+    told = prompt.b2d("import", "boot2docker-vm")
+    assert told.code == 0
+    assert ("what it kept on AUFS, no Docker of today can read" in told.err) == warned
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("saved", 4, "old is saved, and what it had in memory would be lost"),
+        ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
+    ],
+)
+def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(prompt: Prompt, how: str, code: int, said: str) -> None:
+    disk = of_boot2docker(prompt.folder, "old", saved=how == "saved", layers=how == "layers")
+    if how == "layers":
+        (disk.parent / "Snapshots").mkdir()
+        child = disk.parent / "Snapshots" / "{00000000-0000-0000-0000-000000000002}.vmdk"
+        child.write_bytes(b"")
+    told = prompt.b2d("import", "old")
+    assert (told.code, told.out) == (code, "")
+    assert told.err.splitlines()[0] == f"b2d: {said}"
+    assert "try: " in told.err
+    nothing_is_made(prompt)
+
+
+@pytest.mark.parametrize("state", [state for state in MachineState if state not in OFF])
+def test_only_a_machine_that_is_off_is_imported(state: MachineState) -> None:
+    with pytest.raises(WrongState) as caught:
+        refuse_unless_off(Original("old", Path("old.vmdk"), state=state))
+    assert str(state) in caught.value.message
+    assert "VBoxManage" in caught.value.hint
+
+
+def a_layer(folder: Path) -> Path:
+    base, child = a_disk(folder / "base.vmdk"), folder / "child.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", str(base), str(child)], check=True)
+    return child
+
+
+def a_foreign_one(folder: Path) -> Path:
+    tree = folder / "tree"
+    tree.mkdir()
+    return raw_disks.ext4(folder / "mine.raw", 16, "my-own-data", tree)
+
+
+def a_cut_off_one(folder: Path) -> Path:
+    disk = a_disk(folder / "cut.vmdk")
+    os.truncate(disk, 300)
+    return disk
+
+
+def a_text(folder: Path) -> Path:
+    (folder / "text").write_text("hello")
+    return folder / "text"
+
+
+def an_empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (a_layer, "holds only what is otherwise than in"),
+        (a_foreign_one, "holds no data of boot2docker's"),
+        (a_cut_off_one, ""),
+        (a_text, "holds no data of boot2docker's"),
+        (an_empty_folder, "there is no machine's disk in"),
+    ],
+)
+def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, made: object, said: str) -> None:
+    assert callable(made)
+    told = prompt.b2d("import", str(made(prompt.folder)), "--vm", "box")
+    assert (told.code, told.out) == (1, "")
+    assert said in told.err.splitlines()[0]
+    assert "bug" not in told.err
+    assert len([line for line in told.err.splitlines() if line.startswith("b2d: ")]) == 1
+    nothing_is_made(prompt)
+
+
+def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
+    of_docker_machine(prompt.folder)
+    told = prompt.b2d("import", "defualt")
+    assert (told.code, told.out) == (2, "")
+    said = "there is no machine and no file 'defualt' to import: did you mean 'default'?"
+    assert told.err == f"b2d: {said}\n     try: b2d import\n"
+
+
+def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
+    of_boot2docker(prompt.folder, "my old box")
+    told = prompt.b2d("import", "my old box")
+    assert (told.code, told.err) == (
+        2,
+        "b2d: 'my old box' cannot be a machine's name here\n     try: b2d import ... --vm NAME\n",
+    )
+    assert prompt.b2d("import", "my old box", "--vm", "box").code == 0
+
+
+def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
+    known = [Original("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
+    with pytest.raises(Exception, match=r"several old: /a/old\.vmdk, /b/old\.vmdk"):
+        chosen("old", known)
+
+
+def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
+    disk = of_boot2docker(prompt.folder)
+    disk.unlink()
+    told = prompt.b2d("import", "boot2docker-vm")
+    assert (told.code, told.err) == (1, f"b2d: the disk of boot2docker-vm is gone: {disk}\n")
+    nothing_is_made(prompt)
+
+
+def slowly(prompt: Prompt, folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Import with a qemu-img that stops halfway through the copy."""
+    programs = folder / "slow"
+    programs.mkdir()
+    (programs / "qemu-img").write_text(HALF.format(real=shutil.which("qemu-img")))
+    (programs / "qemu-img").chmod(0o755)
+    known = prompt.known(PATH=f"{programs}:{prompt.known()['PATH']}")
+    return subprocess.Popen([B2D, "import", *words], env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_cancelled_it_leaves_nothing(prompt: Prompt, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    before = raw_disks.hash_of(disk)
+    child = slowly(prompt, tmp_path, [str(disk)])
+    unfinished = prompt.home.machine("old").folder / ".disk.qcow2.unfinished"
+    end = time.monotonic() + LIMIT_S
+    while not unfinished.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=LIMIT_S)
+    assert child.returncode == code, err
+    nothing_is_made(prompt)
+    assert raw_disks.hash_of(disk) == before
+
+
+def test_killed_it_leaves_what_the_next_import_makes_good(prompt: Prompt, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    child = slowly(prompt, tmp_path, [str(disk)])
+    unfinished = prompt.home.machine("old").folder / ".disk.qcow2.unfinished"
+    end = time.monotonic() + LIMIT_S
+    while not unfinished.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    child.kill()
+    child.communicate(timeout=LIMIT_S)
+    assert prompt.b2d("status", "--vm", "old").out == "absent\n"
+    taken_in(prompt, prompt.b2d("import", str(disk)), "old", disk)
+    assert not unfinished.exists()
+
+
+def test_a_copy_that_has_no_machine_yet_is_taken_up_without_copying_again(prompt: Prompt, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    assert prompt.b2d("import", str(disk)).code == 0
+    paths = prompt.home.machine("old")
+    lose_description(paths)  # as when the power went just before it was written
+    stamp = paths.disk_qcow2.stat().st_mtime_ns
+    taken_in(prompt, prompt.b2d("import", str(disk)), "old", disk)
+    assert paths.disk_qcow2.stat().st_mtime_ns == stamp
+    lose_description(paths)
+    other = prompt.b2d("import", str(a_disk(tmp_path / "other.vmdk")), "--vm", "old")
+    assert other.code == 4
+    assert other.err.startswith(f"b2d: there is a data disk already: {paths.disk_qcow2}\n")
+    assert paths.disk_qcow2.stat().st_mtime_ns == stamp
+
+
+def test_what_lost_its_description_is_not_taken_for_a_new_one(prompt: Prompt, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    assert prompt.b2d("import", str(disk)).code == 0
+    paths = prompt.home.machine("old")
+    paths.spec.unlink()
+    stamp = paths.disk_qcow2.stat().st_mtime_ns
+    other = prompt.b2d("import", str(a_disk(tmp_path / "other.vmdk")), "--vm", "old")
+    assert (other.code, paths.disk_qcow2.stat().st_mtime_ns) == (2, stamp)
+    assert "b2d: there is a machine old already\n" in other.err
+    assert prompt.b2d("status", "--vm", "old").out == "stopped\n"
+
+
+def lose_description(paths: MachinePaths) -> None:
+    for path in (paths.spec, paths.spec_copy):
+        path.unlink()
+
+
+def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(prompt: Prompt, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    assert prompt.b2d("download", prompt.environment["B2D_IMAGE"]).code == 0
+    done = subprocess.run(
+        [B2D, "import", str(disk)],
+        env=prompt.known(),
+        capture_output=True,
+        timeout=LIMIT_S,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"b2d: qemu-img failed" in done.stderr
+    nothing_is_made(prompt)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root can mount a small disk")
+def test_a_small_disk_is_told_with_what_is_free_and_needed_before_anything_is_copied(
+    prompt: Prompt, tmp_path: Path
+) -> None:
+    disk = a_disk(tmp_path / "old.vmdk")
+    assert prompt.b2d("download", prompt.environment["B2D_IMAGE"]).code == 0
+    machines = prompt.home.machines
+    machines.mkdir()
+    line = f"mount -t tmpfs -o size=200k small {machines} && b2d import {disk}; ls -A {machines} >&3; exit"
+    told = prompt.run(["unshare", "--mount", "sh", "-c", f"exec 3>&1; {line}"])
+    assert told.err.startswith(f"b2d: {machines}/old has 0.")
+    assert " MiB free, and 1." in told.err
+    assert [name for name in told.out.split() if not name.startswith(".")] == []
+
+
+def test_without_qemu_it_is_told_what_to_install(prompt: Prompt, tmp_path: Path) -> None:
+    told = prompt.b2d("import", str(a_disk(tmp_path / "old.vmdk")), PATH=str(Path(B2D).parent))
+    assert (told.code, told.out) == (6, "")
+    assert told.err == "b2d: qemu-img is not installed\n     try: b2d doctor --fix\n"
+    nothing_is_made(prompt)
+
+
+def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path / "base.vmdk")
+    told = prompt.b2d("--basevmdk", str(disk), "init")
+    assert (told.code, told.out) == (0, "")
+    assert told.err.splitlines()[-1] == "boot2docker-vm is made; start it: b2d up"
+    assert info(prompt, "boot2docker-vm")["memory_mib"] == 640
+    copy = prompt.home.machine("boot2docker-vm").disk_qcow2
+    assert subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False).returncode == 0
+    again = prompt.b2d("init", "--basevmdk", str(disk))
+    assert (again.code, again.err.splitlines()[0]) == (0, "boot2docker-vm is there already")
+    gone = prompt.b2d("init", "--vm", "other", "--basevmdk", "/nowhere.vmdk")
+    assert (gone.code, gone.err) == (
+        2,
+        "b2d: there is no disk /nowhere.vmdk to begin with\n     try: --basevmdk FILE\n",
+    )
+    assert MachineStore(prompt.home).names() == ["boot2docker-vm"]
+
+
+def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(prompt: Prompt, tmp_path: Path) -> None:
+    (prompt.folder / "src").mkdir()
+    first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
+    done = prompt.b2d("import", str(first), "--vm", "first")
+    assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in done.err
+    asked = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
+    assert "no folders" not in asked.err
+    specs = [MachineStore(prompt.home).read(name) for name in ("first", "second")]
+    assert [(spec.share, spec.folders) for spec in specs if spec] == [
+        ((), ()),
+        ((f"{prompt.folder}/src",), (f"{prompt.folder}/src",)),
+    ]
+    assert prompt.b2d("set", "share=~/*", "--vm", "first").code == 0
+    spec = MachineStore(prompt.home).read("first")
+    assert spec is not None
+    assert spec.share == (f"{prompt.folder}/*",)

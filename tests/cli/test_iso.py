@@ -1,0 +1,65 @@
+"""`b2d iso build`, as it is typed. (That it builds is in test_image_build.py and e2e/test_iso_boot.py.)"""
+
+import os
+import subprocess
+import sysconfig
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+
+from tests.support.debian_mirror import PORTAL, LocalDebian, says
+from tests.support.small_image import publish
+
+B2D = Path(sysconfig.get_path("scripts")) / "b2d"
+
+
+def b2d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "B2D_HOME": str(folder / "home"), "NO_PROXY": "*"}
+    return subprocess.run(
+        [B2D, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The sentence with which it failed; stdout is for programs, and they get nothing."""
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("b2d: ")]
+    assert len([line for line in done.stderr.splitlines() if line.startswith("     try: ")]) == 1
+    return sentence
+
+
+def test_a_processor_without_an_image_is_a_usage_error(tmp_path: Path) -> None:
+    said = failed(b2d(tmp_path, "iso", "build", "--arch", "m68k"), 2)
+    assert said == "b2d: there is no image for m68k yet"
+
+
+@pytest.mark.parametrize(
+    ("mirror", "code", "sentence"),
+    [
+        ("http://127.0.0.1:1/debian", 7, "b2d: 127.0.0.1:1 cannot be reached"),
+        ("ftp.de.debian.org", 2, "b2d: 'ftp.de.debian.org' cannot be a mirror"),
+    ],
+)
+def test_a_mirror_that_is_not_there_is_told_in_one_sentence(
+    tmp_path: Path, mirror: str, code: int, sentence: str
+) -> None:
+    output = tmp_path / "b2d.iso"
+    output.write_bytes(b"the one of before")
+    assert failed(b2d(tmp_path, "iso", "build", "-o", "b2d.iso", "--mirror", mirror), code) == sentence
+    assert output.read_bytes() == b"the one of before"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["b2d.iso"]
+
+
+def test_a_mirror_that_debian_did_not_sign_is_refused(debian: LocalDebian, tmp_path: Path) -> None:
+    publish(debian)
+    said = failed(b2d(tmp_path, "iso", "build", "--mirror", debian.url), 7)
+    assert "is not signed by Debian" in said
+
+
+def test_a_network_that_wants_a_login_is_told_so(debian: LocalDebian, tmp_path: Path) -> None:
+    debian.wrong["/"] = repeat(says(200, PORTAL))
+    done = b2d(tmp_path, "iso", "build", "--mirror", debian.url)
+    assert "is a web page" in failed(done, 7)
+    assert "login" in done.stderr

@@ -1,0 +1,13 @@
+"""A console loses lines: the login prompt drops what the serial port had not sent yet."""
+
+from b2d.guest.readiness import Ping
+from b2d.machine.boot_monitor import await_docker
+from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
+
+
+def test_docker_is_asked_although_the_line_that_told_of_it_was_lost() -> None:
+    driver = FakeDriver(a_spec(), FakeHypervisor(script=["b2d: 2.0 kernel", "b2d: 3.0 disk", "b2d: 20.0 ready"]))
+    driver.create(b"")
+    driver.start()
+    answer = Ping("1.45", None)
+    assert await_docker("box", driver, lambda timeout_s: answer, FakeReporter(), 2) == answer

@@ -1,0 +1,137 @@
+"""What a machine may be called: the same everywhere that a name comes in, and nothing is begun for another."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from b2d.machine_names import HINT
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
+
+BAD = [
+    *(
+        "..",
+        ".",
+        ".a",
+        "-a",
+        "_a",
+        "a.",
+        "a...",
+        "a b",
+        "a ",
+        "a/b",
+        "/etc",
+        "../../etc",
+        "a\\b",
+        "C:",
+        "a\nb",
+        "ä",
+        "²",
+    ),
+    *("²", "CON", "nul", "Aux", "prn.txt", "com1", "LPT9.a.b", "x" * 64),
+]
+GOOD = ["a", "9", "A.b_c-d", "x" * 63, "con1", "console", "com", "com10", "nul-", "a-"]
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt, name: str) -> None:
+    quoted = json.dumps(name)
+    profile = prompt.folder / "profile"
+    profile.write_text(f"VM = {quoted}\n")
+    for typed in ("status", "shellinit", "shellinit -q", "ip"):
+        told = {
+            "--vm": prompt.b2d(*typed.split(), f"--vm={name}"),
+            "B2D_VM": prompt.b2d(*typed.split(), B2D_VM=name),
+            f"{profile}:1": prompt.b2d(*typed.split(), BOOT2DOCKER_PROFILE=str(profile)),
+        }
+        for place, answer in told.items():
+            assert (answer.code, answer.out) == (2, "")
+            assert answer.err == f"b2d: {place}: {name!r} cannot be a machine's name\n     try: {HINT}\n"
+    assert not prompt.home.root.exists()
+
+
+@pytest.mark.parametrize("verb", ["init", "up", "stop", "delete --yes", "info", "download", "set memory=640", "logs"])
+def test_every_verb_refuses_it_and_begins_nothing(prompt: Prompt, verb: str) -> None:
+    prompt.home.root.mkdir()
+    prompt.home.config.write_text('\nvm = "../.."\n')
+    told = prompt.b2d(*verb.split())
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith(f"b2d: {prompt.home.config}:2: '../..' cannot be a machine's name\n")
+    assert [path.name for path in prompt.home.root.iterdir()] == ["config.toml"]
+
+
+def test_it_is_not_taken_into_the_settings_either(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "vm=nul")
+    assert told.code == 2
+    assert not prompt.home.config.exists()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_name_that_can_be_is_asked_for(prompt: Prompt, name: str) -> None:
+    assert prompt.b2d("status", f"--vm={name}").out == "absent\n"
+    assert prompt.b2d("shellinit", "-q", B2D_VM=name).code == 3
+
+
+def test_tab_offers_only_machines_that_are_there(prompt: Prompt) -> None:
+    store = MachineStore(prompt.home)
+    for name in ("box", "Box2"):
+        store.write(a_spec(name))
+    for odd in ("half-made", "con", "a.", ".hidden", "a b"):
+        (prompt.home.machines / odd).mkdir()
+    for odd in ("con", "a.", ".hidden", "a b"):
+        shutil.copy(prompt.home.machine("box").spec, prompt.home.machine(odd).spec)
+    assert prompt.b2d("completion", "bash", "--", "--vm", "").out.split() == ["Box2", "box"]
+    assert prompt.b2d("list").out.split()[0::1].count("con") == 0
+
+
+def test_a_name_that_differs_in_case_alone_is_another_only_where_there_is_none_yet(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec("box"))
+    told = prompt.b2d("init", "--vm", "BOX")
+    assert (told.code, told.out) == (2, "")
+    assert told.err == "b2d: BOX is box but for the case, and that one is there\n     try: --vm box\n"
+    assert not prompt.home.machine("BOX").folder.exists()
+    assert prompt.b2d("status", "--vm", "BOX").out == "absent\n"
+
+
+@pytest.mark.parametrize("verb", ["status", "stop", "ip", "shellinit", "info", "delete --yes"])
+def test_where_the_file_system_takes_one_case_for_the_other_the_machine_is_told_by_its_name(
+    prompt: Prompt, verb: str
+) -> None:
+    MachineStore(prompt.home).write(a_spec("box"))
+    (prompt.home.machines / "BOX").symlink_to("box")  # as macOS and Windows would find it
+    told = prompt.b2d(*verb.split(), "--vm", "BOX")
+    assert (told.code, told.out) == (2, "")
+    assert told.err == "b2d: the machine is called box, not BOX\n     try: --vm box\n"
+    assert prompt.home.machine("box").spec.exists()
+
+
+def test_the_option_wins_over_the_variable_and_that_over_the_file(prompt: Prompt) -> None:
+    store = MachineStore(prompt.home)
+    for number, name in enumerate(("of-file", "of-variable", "of-option")):
+        store.write(a_spec(name, memory_mib=640 + number))
+    prompt.home.config.write_text('vm = "of-file"\n')
+
+    def named(*words: str, **more: str) -> str:
+        name = json.loads(prompt.b2d("info", *words, **more).out)["name"]
+        assert isinstance(name, str)
+        return name
+
+    assert named() == "of-file"
+    assert named(B2D_VM="of-variable") == "of-variable"
+    assert named("--vm", "of-option", B2D_VM="of-variable") == "of-option"
+
+
+def test_a_hundred_machines_are_listed(prompt: Prompt) -> None:
+    store = MachineStore(prompt.home)
+    names = sorted(f"box{number}" for number in range(100))
+    for name in names:
+        store.write(a_spec(name))
+    assert [line.split()[0] for line in prompt.b2d("list").out.splitlines()[1:]] == names

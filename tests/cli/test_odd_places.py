@@ -1,0 +1,226 @@
+"""Where nothing is as it should be: one sentence and an exit code, and never a traceback."""
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from b2d.host import unix_sockets
+from b2d.host.process_identity import identify
+from tests.cli.test_images import a_stopped_machine
+from tests.support.cli import B2D, LIMIT_S, Prompt
+from tests.unit.machine.test_recovery import runs
+
+CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII, and Python does not help itself
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["stop", "init", "up", "list", "iso list", "status", "config", "delete"])
+def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
+    file = prompt.folder / "file"
+    file.write_text("mine")
+    told = prompt.b2d(*verb.split(), B2D_HOME=str(file))
+    assert (told.code, told.out) == (2, "")
+    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    assert file.read_text() == "mine"
+
+
+def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> None:
+    file = prompt.folder / "file"
+    file.write_text("mine")
+    told = prompt.b2d("doctor", B2D_HOME=str(file))
+    assert told.code == 2
+    assert told.out.startswith(
+        f"bad       settings: {file}/config.toml cannot be read: Not a directory\ngood      python"
+    )
+    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # where nobody may make anything, not even root
+def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> None:
+    told = prompt.b2d("stop", B2D_HOME=home)
+    assert (told.code, told.out) == (1, "")
+    assert told.err.startswith(f"b2d: {home}")
+    assert len(told.err.splitlines()) == 1
+    assert prompt.b2d("status", B2D_HOME=home).out == "absent\n"
+
+
+def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> None:
+    prompt.home.root.mkdir()
+    prompt.home.config.write_text('vm = "a"\nmemory = = 3\n')
+    for typed in ("status", "ip", "shellinit", "config", "list", "up"):
+        told = prompt.b2d(typed)
+        assert (told.code, told.out) == (2, "")
+        assert told.err.startswith(f"b2d: {prompt.home.config} is not TOML: ")
+        assert "line 2" in told.err
+    prompt.home.config.write_bytes(b'vm = "\xff"\n')
+    assert "is not UTF-8" in prompt.b2d("status").err
+    prompt.home.config.write_text("memry = 3\n")
+    told = prompt.b2d("status")
+    assert told.err.startswith(f"b2d: {prompt.home.config}:1: there is no setting 'memry': did you mean 'memory'?\n")
+    assert prompt.b2d("version").code == 0
+    assert prompt.b2d("--help").code == 0
+
+
+@pytest.mark.parametrize("verb", ["config", "--help", "config --json", "list --json", "version"])
+def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [B2D, "-q", *verb.split()], stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("verb", ["status", "stop", "delete", "list --json", "ssh", "--foo", "ip"])
+def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed: str) -> None:
+    expected = prompt.b2d(*verb.split())
+    told = prompt.sh(f"{B2D} {verb} {closed}")
+    assert told.code == expected.code
+    assert told.out == ("" if ">&-" in closed.split() else expected.out)
+    assert told.err == ("" if "2>&-" in closed else expected.err)
+
+
+@pytest.mark.parametrize("verb", ["status", "config", "list --json"])
+def test_a_full_disk_is_told(prompt: Prompt, verb: str) -> None:
+    told = prompt.sh(f"{B2D} {verb} >/dev/full")
+    assert (told.code, told.err) == (1, "b2d: the answer cannot be written: No space left on device\n")
+    assert prompt.sh(f"{B2D} stop 2>/dev/full").code == 3
+
+
+@pytest.mark.parametrize("locale", [{}, CAPITALS], ids=["UTF-8", "ASCII"])
+def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[str, str]) -> None:
+    for name in ("grüße 🐳", os.fsdecode(b"\xff")):
+        folder = prompt.folder / name
+        folder.mkdir()
+        (folder / "config.toml").write_text('image = "/tmp/grün"\n', encoding="utf-8")
+        environment = {"B2D_HOME": str(folder)} | locale
+        told = prompt.b2d("config", **environment)
+        assert told.code == 0
+        assert f"# {folder}/config.toml" in told.out
+        assert 'image = "/tmp/grün"' in told.out
+        assert prompt.b2d("config", "image", **environment).out == "/tmp/grün\n"
+        assert prompt.b2d("config", "--json", **environment).code == 0
+        assert prompt.b2d("stop", **environment).code == 3
+
+
+def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: Prompt) -> None:
+    assert prompt.b2d("config", "set", "image=/tmp/grün", **CAPITALS).code == 0
+    assert prompt.home.config.read_text(encoding="utf-8") == 'image = "/tmp/grün"\n'
+    told = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
+    assert (told.code, told.err) == (2, "b2d: TOML is UTF-8, and cannot hold b'\\xfc'\n")
+
+
+def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
+    file = prompt.folder / "a\x1b[2Jbc\x9b"
+    file.touch()
+    told = prompt.b2d("list", B2D_HOME=str(file))
+    assert told.err == f"b2d: {prompt.folder}/a\ufffd[2Jbc\ufffd/config.toml cannot be read: Not a directory\n"
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
+def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [B2D, "stop"], stdin=follower, stdout=follower, stderr=follower, env=prompt.known(COLUMNS="20", **environment)
+    )
+    os.close(follower)
+    assert child.wait(LIMIT_S) == 3
+    said = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert said == "b2d: there is no machine boot2docker-vm\r\n     try: b2d init\r\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("typed", ["status", "status --json"])
+def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
+    prompt: Prompt, program: "subprocess.Popen[bytes]", typed: str, number: signal.Signals, code: int
+) -> None:
+    a_stopped_machine(prompt, "boot2docker-vm")
+    paths = prompt.home.machine("boot2docker-vm")
+    runs(paths, identify(program.pid))
+    with unix_sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
+        silent.settimeout(LIMIT_S)
+        command = [B2D, *typed.split()]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
+        with silent.accept()[0]:
+            child.send_signal(number)
+            out, err = child.communicate(timeout=LIMIT_S)
+    assert (child.returncode, out, err) == (code, b"", b"\nb2d: interrupted\n")
+
+
+def broken_library(prompt: Prompt, name: str, content: str) -> str:
+    """A folder for PYTHONPATH with a library that is not what it should be."""
+    folder = prompt.folder / "broken"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(content)
+    return str(folder)
+
+
+def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    log = prompt.home.log
+    assert (told.code, told.out) == (1, "")
+    assert told.err == f"b2d: this is a bug in b2d (all of it is in {log}): RuntimeError: it broke\n     more: -v\n"
+    assert "Traceback" in log.read_text()
+    assert ": stop\n" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    before = log.stat().st_size
+    told = prompt.b2d("-v", "stop", PYTHONPATH=path)
+    assert "Traceback" in told.err
+    assert log.stat().st_size > before
+
+
+def test_what_fails_where_nobody_waits_is_in_the_log_alone(prompt: Prompt) -> None:
+    thread = "import threading\nthread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\n"
+    leaving = "class Leaves:\n    def __del__(self):\n        [][1]\nLeaves()\n"
+    told = prompt.b2d(
+        "stop", PYTHONPATH=broken_library(prompt, "filelock", f"{thread}{leaving}raise OSError(28, 'No')")
+    )
+    assert (told.code, told.out, told.err) == (1, "", "b2d: No\n     more: -v\n")
+    assert "ZeroDivisionError" in prompt.home.log.read_text()
+    assert "IndexError" in prompt.home.log.read_text()
+
+
+def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
+    (prompt.folder / ".b2d").mkdir()
+    prompt.home.log.mkdir()
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    assert (told.code, told.err) == (1, "b2d: this is a bug in b2d: RuntimeError: it broke\n     more: -v\n")
+
+
+def test_what_the_system_refuses_is_no_bug(prompt: Prompt) -> None:
+    path = broken_library(prompt, "filelock", "open('/nowhere/at/all')")
+    told = prompt.b2d("stop", PYTHONPATH=path)
+    assert (told.code, told.err) == (1, "b2d: /nowhere/at/all: No such file or directory\n     more: -v\n")
+
+
+def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
+    path = broken_library(prompt, "click", "raise ImportError('no click')")
+    told = prompt.b2d("list", PYTHONPATH=path)
+    assert (told.code, told.out) == (1, "")
+    assert told.err.splitlines()[0] == "b2d: this installation is not whole: no click"
+
+
+def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
+    told = prompt.b2d("status", HOME="/nowhere")
+    assert (told.code, told.out) == (3, "absent\n")
+
+
+def test_a_home_of_nobody_is_told(prompt: Prompt) -> None:
+    told = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d is nowhere: ")

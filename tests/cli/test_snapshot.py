@@ -1,0 +1,101 @@
+"""Snapshots as they are typed, of a machine of QEMU's that is off, with its real disk."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu import qemu_img
+from b2d.machine_store.store import MachineStore
+from b2d.paths import MachinePaths
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
+from tests.unit.drivers.qemu.test_qemu_img import content
+
+NAME = "boot2docker-vm"
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    made = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    MachineStore(made.home).write(a_spec(disk_mib=8))
+    qemu_img.create(paths(made).disk_qcow2, 8, b"payload")
+    return made
+
+
+def paths(prompt: Prompt) -> MachinePaths:
+    return prompt.home.machine(NAME)
+
+
+def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp_path: Path) -> None:
+    assert prompt.b2d("snapshot", "list").out == ""
+    assert prompt.b2d("snapshot", "list", "--json").out == "[]\n"
+    told = prompt.b2d("snapshot", "create", "before")
+    assert (told.code, told.out) == (0, "")
+    assert told.err.splitlines()[-1] == "the snapshot before is taken"
+    made = json.loads(prompt.b2d("snapshot", "create", "after", "--json").out)
+    assert list(made) == ["name", "taken", "size"]
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(made["taken"])).total_seconds()) < 60
+    assert [one["name"] for one in json.loads(prompt.b2d("snapshot", "list", "--json").out)] == ["before", "after"]
+    lines = prompt.b2d("snapshot", "list").out.splitlines()
+    assert lines[0].split() == ["NAME", "TAKEN", "SIZE"]
+    assert [line.split()[0] for line in lines[1:]] == ["before", "after"]
+    prompt.b2d("set", "disk=1000")
+    told = prompt.b2d("snapshot", "restore", "before", "--yes")
+    assert (told.code, told.out) == (0, "")
+    assert "the disk has 8 MiB, as it had then" in told.err
+    assert content(paths(prompt).disk_qcow2, tmp_path) == b"payload".ljust(8 << 20, b"\0")
+    assert json.loads(prompt.b2d("info").out)["disk_mib"] == 8
+    assert prompt.b2d("snapshot", "delete", "before").code == 0
+    assert [line.split()[0] for line in prompt.b2d("snapshot", "list").out.splitlines()[1:]] == ["after"]
+
+
+def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
+    prompt.b2d("snapshot", "create", "before")
+    paths(prompt).qemu_saved.write_text("{}")
+    before = paths(prompt).disk_qcow2.read_bytes()
+    told = prompt.b2d("snapshot", "restore", "before")
+    lost = "what was written since and its saved state would be lost"
+    said = f"b2d: the disk of {NAME} goes back to before: {lost}, and nobody can be asked\n     try: --yes\n"
+    assert (told.code, told.out, told.err) == (2, "", said)
+    assert paths(prompt).disk_qcow2.read_bytes() == before
+    assert prompt.b2d("snapshot", "create", "another").code == 4
+
+
+@pytest.mark.parametrize(("verb", "code"), [("create", 1), ("restore", 1), ("delete", 1)])
+def test_a_name_that_is_wrong_is_told_and_nothing_is_changed(prompt: Prompt, verb: str, code: int) -> None:
+    prompt.b2d("snapshot", "create", "before")
+    before = paths(prompt).disk_qcow2.read_bytes()
+    told = prompt.b2d("snapshot", verb, "before" if verb == "create" else "befor")
+    assert told.code == code
+    assert ("has a snapshot before already" if verb == "create" else "did you mean 'before'?") in told.err
+    assert prompt.b2d("snapshot", "create", "../x").code == 2
+    assert paths(prompt).disk_qcow2.read_bytes() == before
+
+
+def test_the_machine_takes_them_along_when_it_is_deleted(prompt: Prompt) -> None:
+    prompt.b2d("snapshot", "create", "before")
+    assert prompt.b2d("delete", "--yes").code == 0
+    assert not paths(prompt).folder.exists()
+    assert prompt.b2d("snapshot", "list").code == 3
+
+
+def test_what_the_disk_takes_is_told_and_it_grows_and_is_compacted(prompt: Prompt) -> None:
+    shown = json.loads(prompt.b2d("disk", "--json").out)
+    room = shown["room"]
+    assert shown == {"name": NAME, "size": 8 << 20, "room": room, "files": None}
+    assert 0 < room < 1 << 20
+    assert prompt.b2d("disk").out == prompt.b2d("disk", "show").out
+    assert prompt.b2d("disk").out.splitlines()[1].split()[-2:] == ["8.0", "MiB"]
+    grown = json.loads(prompt.b2d("disk", "grow", "1000", "--json").out)
+    assert grown == {"disk": {"key": "disk", "before": 8, "after": 1000, "counts": "start"}}
+    assert json.loads(prompt.b2d("disk", "--json").out)["size"] == 1000 << 20
+    assert prompt.b2d("disk", "grow", "1000").err == "it has 1000 MiB already\n"
+    for wrong in ("7", "999", "40G"):
+        assert prompt.b2d("disk", "grow", wrong).code == 2
+    told = prompt.b2d("disk", "compact", "--json")
+    assert (told.code, list(json.loads(told.out))) == (0, ["name", "before", "after", "done"])
+    prompt.b2d("snapshot", "create", "one")
+    refused = prompt.b2d("disk", "compact")
+    assert (refused.code, refused.err.splitlines()[-1]) == (4, "     try: b2d up && b2d disk compact")

@@ -1,0 +1,94 @@
+"""Verbs that ask no hypervisor load no library that only others need: start-up time is felt in every script."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import Prompt
+from tests.support.fakes import a_spec
+from tests.support.paths import ROOT
+
+HEAVY = {"rich", "requests", "paramiko", "cryptography", "psutil", "pycdlib", "virtualbox", "filelock", "asyncio"}
+HEAVY |= {"tomlkit"}
+SLOW = {"ssl", "subprocess", "tempfile", "shutil", "importlib.metadata", "tomllib", "difflib", "logging", "http"}
+MACHINES = {"b2d.machine.lifecycle", "b2d.drivers.qemu", "b2d.drivers.virtualbox", "b2d.image.image_store"}
+NOUNS = {"b2d.models", "json"}
+SHOW = """
+import os, sys
+os._exit = lambda code: (print(*sys.modules, file=sys.stderr), sys.exit(code))
+from b2d.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody who never used b2d."""
+    return Prompt(tmp_path)
+
+
+def loaded(prompt: Prompt, *arguments: str) -> set[str]:
+    """The modules that are there when the command has ended."""
+    root = str(ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=prompt.known(PYTHONPATH=root),
+    )
+    found = set(done.stderr.splitlines()[-1].split())
+    assert ("click" in found) == (arguments != ("status",))
+    return found
+
+
+@pytest.mark.parametrize("typed", ["version", "--version", "config", "list", "--quiet list", "config memory"])
+def test_what_asks_no_machine_loads_nothing_of_machines(prompt: Prompt, typed: str) -> None:
+    found = loaded(prompt, *typed.split())
+    assert found & (HEAVY | SLOW | MACHINES | NOUNS) == set()
+
+
+@pytest.mark.parametrize("typed", ["status", "ip", "shellinit", "info", "status --json", "list --json"])
+def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) -> None:
+    assert loaded(prompt, *typed.split()) & (HEAVY | SLOW) == set()
+    MachineStore(prompt.home).write(a_spec())
+    prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+    found = loaded(prompt, *typed.split())
+    assert "b2d.drivers.qemu.driver" in found
+    assert found & (HEAVY | SLOW) == set()
+
+
+@pytest.mark.parametrize("driver", ["qemu", "virtualbox"])
+def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
+    MachineStore(prompt.home).write(a_spec(driver=driver))
+    prompt.environment["B2D_VBOXAPI"] = "/nowhere"
+    found = loaded(prompt, "status")
+    assert f"b2d.drivers.{driver}" in found
+    assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
+
+
+@pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])
+def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
+    assert loaded(prompt, *typed.split()) & ((HEAVY | SLOW | MACHINES | NOUNS) - {"shutil"}) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [""],
+        ["st"],
+        ["up", "--me"],
+        ["--vm", ""],
+        ["config", "set", "dri"],
+        ["set", ""],
+        ["screenshot", ""],
+        ["frob", ""],
+    ],
+)
+def test_tab_loads_nothing_that_takes_time(prompt: Prompt, words: list[str]) -> None:
+    for name in ("one", "two"):
+        MachineStore(prompt.home).write(a_spec(name))
+    assert loaded(prompt, "completion", "bash", "--", *words) & (HEAVY | (SLOW - {"difflib"}) | MACHINES) == set()

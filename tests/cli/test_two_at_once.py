@@ -1,0 +1,90 @@
+"""Two commands at once on one machine end in one of the two orders, or one says who holds it; who reads never waits."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from b2d.machine_store.store import MachineStore
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import a_spec
+
+WRITERS = ["init", "stop", "save", "delete --yes", "restart", "set memory=640"]
+READERS = ["status", "list", "shellinit", "ip", "info", "config", "logs", "iso list"]
+CODES = {0, 1, 3, 4, 6, 7, 8}
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody with a machine that is off, and an image that is not there any more."""
+    prompt = Prompt(tmp_path)
+    prompt.environment["B2D_MIRROR"] = "http://127.0.0.1:9/debian"  # an init that comes after a delete gets no image
+    again(prompt)
+    return prompt
+
+
+def again(prompt: Prompt) -> None:
+    shutil.rmtree(prompt.home.root, ignore_errors=True)
+    MachineStore(prompt.home).write(a_spec("boot2docker-vm"))
+    prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+
+
+def begins(prompt: Prompt, line: str) -> "subprocess.Popen[str]":
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [B2D, *line.split()]
+    return subprocess.Popen(command, **streams, env=prompt.known(), cwd=prompt.folder, text=True)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations_with_replacement(WRITERS, 2)))
+def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
+    pair = [begins(prompt, first), begins(prompt, second)]
+    for process in pair:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in CODES, said
+        assert "Traceback" not in said
+        assert "bug" not in said
+    assert not prompt.home.machine("boot2docker-vm").holder.exists()
+    told = prompt.b2d("status")
+    assert told.out in ("stopped\n", "absent\n")
+    gone = "delete --yes" in (first, second)
+    assert (told.out == "absent\n") is gone or {first, second} == {"delete --yes", "init"}  # whichever was last
+    assert prompt.b2d("delete", "--yes").code == 0
+    assert not prompt.home.machine("boot2docker-vm").folder.exists()
+
+
+def test_who_reads_does_not_wait_for_who_writes(prompt: Prompt) -> None:
+    store = MachineStore(prompt.home)
+    plain = {}
+    for verb in READERS:
+        begin = time.monotonic()
+        plain[verb] = prompt.b2d(*verb.split()), time.monotonic() - begin
+    with store.lock("boot2docker-vm", "up"):
+        for verb in READERS:
+            begin = time.monotonic()
+            told = prompt.b2d(*verb.split())
+            assert time.monotonic() - begin < plain[verb][1] + 2, verb  # a writer waits for 5 s
+            assert told == plain[verb][0], verb
+        busy = prompt.b2d("stop")
+        assert busy.code == 8
+        assert f"`b2d up` (pid {os.getpid()})" in busy.err
+
+
+def test_a_lock_file_that_was_left_is_no_lock(prompt: Prompt) -> None:
+    paths = prompt.home.machine("boot2docker-vm")
+    paths.lock.write_text("123\n")
+    paths.holder.write_text("123 up\n")
+    assert prompt.b2d("stop").code == 0
+    assert not paths.holder.exists()
+
+
+def test_a_machine_that_is_deleted_while_another_waits_for_it_is_absent_to_that_one(prompt: Prompt) -> None:
+    with MachineStore(prompt.home).lock("boot2docker-vm", "delete"):
+        waiting = begins(prompt, "stop")
+        time.sleep(1)
+        MachineStore(prompt.home).remove("boot2docker-vm")
+    _, said = waiting.communicate(timeout=60)
+    assert (waiting.returncode, "b2d init" in said) == (3, True)

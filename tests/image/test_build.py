@@ -1,0 +1,186 @@
+"""b2d's own image, built for real from a Debian mirror: small, whole, always the same, and without root."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import zstandard
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from pycdlib import PyCdlib
+
+from b2d.image.build import recipe
+from b2d.image.build.builder import manifest_path
+from tests.support.cpio_reader import entries
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.network
+
+SIZE_LIMIT = 90_000_000  # bytes
+WARM_LIMIT_S = 300  # alone on two cores it takes a fifth of that
+NOBODY = 65534
+BUILD_AS_NOBODY = f"""
+import os, sys
+from pathlib import Path
+# all that is loaded on the way: Python's own folders may be closed to others
+import debian.arfile, debian.deb822, debian.debian_support, elftools.elf.elffile, elftools.elf.sections
+import encodings.idna, filelock, pycdlib.pycdlib, pysequoia, requests, zstandard
+from b2d.image.build.builder import BuildRequest, build
+from tests.support.fakes import FakeReporter
+
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+assert os.geteuid() != 0
+recipe, cache, output = map(Path, sys.argv[1:])
+build(BuildRequest("amd64", "", cache, output, recipe), FakeReporter())
+"""
+
+
+def content(iso: Path, path: str) -> bytes:
+    """A file of an ISO."""
+    opened = PyCdlib()
+    opened.open(str(iso))
+    with opened.open_file_from_iso(rr_path=path) as found:
+        read: bytes = found.read()
+    opened.close()
+    return read
+
+
+@pytest.fixture(scope="module")
+def root(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's root file system, as squashfs."""
+    path = tmp_path_factory.mktemp("root") / "root.squashfs"
+    path.write_bytes(content(iso, "/b2d/root.squashfs"))
+    return path
+
+
+def in_root(root: Path, *paths: str) -> dict[str, str]:
+    """How unsquashfs shows some paths of the root: mode and owner."""
+    done = subprocess.run(
+        ["unsquashfs", "-lln", "-d", "", str(root), *paths], capture_output=True, text=True, check=True
+    )
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {words[5].lstrip("/"): f"{words[0]} {words[1]}" for words in lines if len(words) > 5}
+
+
+def test_it_is_small(iso: Path) -> None:
+    assert iso.stat().st_size <= SIZE_LIMIT
+
+
+def test_a_second_build_has_the_same_bytes_and_needs_no_root(iso: Path, test_cache: Path) -> None:
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        shutil.copytree(test_cache / "packages", work / "cache" / "packages")
+        shutil.copytree(ROOT / "iso", work / "iso")
+        if os.geteuid() == 0:
+            for path in (work, *work.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        begin = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", BUILD_AS_NOBODY, work / "iso", work / "cache", work / "b2d.iso"],
+            cwd=ROOT,
+            check=True,
+        )
+        took_s = time.monotonic() - begin
+        print(f"a warm build took {took_s:.0f} s")
+        assert took_s < WARM_LIMIT_S
+        assert (work / "b2d.iso").read_bytes() == iso.read_bytes()
+        assert manifest_path(work / "b2d.iso").read_bytes() == manifest_path(iso).read_bytes()
+
+
+def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
+    manifest = json.loads(manifest_path(iso).read_text())
+    assert content(iso, "/b2d/manifest.json") == manifest_path(iso).read_bytes()
+    ours = recipe.read(recipe.find())
+    found = {package["name"]: package for package in manifest["packages"]}
+    assert set(found) >= {*ours.root_packages, *ours.medium_packages}
+    assert len(found) == len(ours.root_packages) + len(ours.medium_packages) + 1  # the kernel
+    for package in found.values():
+        assert package["version"] and len(package["sha256"]) == 64
+        assert package["licence"] and all(package["licence"])
+    unknown = {name for name, package in found.items() if any(one.startswith("see") for one in package["licence"])}
+    assert unknown == {
+        "libcrypt1",
+        "libgcc-s1",
+        "openssh-sftp-server",
+    }  # prose, or in another package of the same source
+
+
+def test_a_bios_finds_its_boot_loader(iso: Path) -> None:
+    opened = PyCdlib()
+    opened.open(str(iso))
+    assert opened.eltorito_boot_catalog is not None
+    entry = opened.eltorito_boot_catalog.initial_entry
+    loader = opened.get_record(rr_path="/isolinux/isolinux.bin").extent_location()
+    opened.close()
+    assert (entry.boot_indicator, entry.get_rba()) == (0x88, loader)
+    configuration = content(iso, "/isolinux/isolinux.cfg").decode()
+    assert "kernel /boot/vmlinuz" in configuration and "console=ttyS0" in configuration
+    assert content(iso, "/boot/vmlinuz")[0x202:0x206] == b"HdrS"
+
+
+def test_the_root_holds_what_the_recipe_says_with_its_modes(root: Path) -> None:
+    found = in_root(root)
+    assert found["etc/shadow"] == "-rw------- 0/0"
+    assert found["usr/lib/cargo/bin/sudo"] == "-rwsr-xr-x 0/0"
+    assert {path for path, shown in found.items() if not shown.endswith(" 0/0")} == set()
+    assert found["tmp"] == "drwxrwxrwt 0/0"
+    for program in ("dockerd", "containerd", "crun", "docker", "iptables", "mkfs.ext4", "dropbear", "runc", "mount"):
+        assert {f"usr/bin/{program}", f"usr/sbin/{program}"} & set(found), program
+    assert not [path for path in found if path.startswith(("usr/share/doc/", "usr/share/man/", "boot/"))]
+
+
+def test_no_program_of_the_root_lacks_a_library(root: Path, tmp_path: Path) -> None:
+    """The recipe lists libraries by hand: a new version of a program may need another one."""
+    subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / "root"), str(root)], check=True)
+    files = [path for path in (tmp_path / "root/usr").rglob("*") if path.is_file() and not path.is_symlink()]
+    present = {path.name for path in (tmp_path / "root/usr/lib").rglob("*.so*")}
+    missing: dict[str, set[str]] = {}
+    for path in files:
+        with path.open("rb") as opened:
+            if opened.read(4) != b"\x7fELF":
+                continue
+            dynamic = [one for one in ELFFile(opened).iter_sections() if isinstance(one, DynamicSection)]
+            needed = {tag.needed for section in dynamic for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]
+        if needed - present:
+            missing[path.name] = needed - present
+    assert missing == {}
+
+
+def test_links_of_the_root_lead_somewhere(root: Path, tmp_path: Path) -> None:
+    subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / "root"), str(root)], check=True)
+    top = tmp_path / "root"
+    at_run_time = ("/run", "/proc", "/dev")
+    dangling = []
+    for path in top.rglob("*"):
+        if path.is_symlink():
+            target = str(path.readlink())
+            goal = top / target.lstrip("/") if target.startswith("/") else path.parent / target
+            if not target.startswith(at_run_time) and not goal.exists():
+                dangling.append(f"{path.relative_to(top)} -> {target}")
+    assert dangling == []
+
+
+def test_the_first_file_system_is_unpacked_by_the_program_that_is_in_it(iso: Path, tmp_path: Path) -> None:
+    packed = zstandard.ZstdDecompressor().decompressobj().decompress(content(iso, "/boot/initrd"))
+    found = {entry.path: entry for entry in entries(packed)}
+    busybox = tmp_path / "busybox"
+    busybox.write_bytes(found["bin/busybox"].content)
+    busybox.chmod(0o755)
+    (tmp_path / "out").mkdir()
+    subprocess.run([busybox, "cpio", "-idm"], input=packed, cwd=tmp_path / "out", check=True, capture_output=True)
+    for entry in found.values():
+        path = tmp_path / "out" / entry.path
+        assert path.lstat().st_mode == entry.mode
+        if stat.S_ISREG(entry.mode):
+            assert path.read_bytes() == entry.content
+    assert "modules/virtio_blk.ko" in found and "init" in found

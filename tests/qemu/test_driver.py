@@ -1,0 +1,313 @@
+"""What QEMU's machines do beyond the contract: sleep, wake, and come through everything that goes wrong."""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.errors import B2dError, HypervisorUnusable
+from b2d.host import processes
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+
+pytestmark = pytest.mark.qemu
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return tiny_guest.folder(tmp_path / "m")
+
+
+@pytest.fixture
+def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[..., QemuDriver]]:
+    """Drivers of one machine; `changes` are fields of its spec."""
+    spec = tiny_guest.spec()
+
+    def driver(image: Image = tiny_image, **changes: object) -> QemuDriver:
+        return QemuDriver(replace(spec, **changes), paths, lambda: image, "tcg")  # type: ignore[arg-type]
+
+    driver().create(b"payload")
+    yield driver
+    driver().delete()
+
+
+def wait_for_count(driver: QemuDriver, number: int) -> None:
+    wait_until(
+        lambda: max(tiny_guest.counts(driver.console()), default=0) >= number,
+        what=f"the count of {number}",
+        timeout_s=tiny_guest.BOOT_TIMEOUT_S,
+    )
+
+
+def snapshots(paths: MachinePaths) -> list[object]:
+    facts = json.loads(
+        processes.check(["qemu-img", "info", "-U", "--output=json", str(paths.disk_qcow2)], timeout_s=60)
+    )
+    return list(facts.get("snapshots", []))
+
+
+def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    driver = make()
+    driver.start()
+    wait_for_count(driver, 3)
+    driver.save()
+    before = max(tiny_guest.counts(driver.console()))
+    assert len(snapshots(paths)) == 1
+
+    driver.start()
+    assert snapshots(paths) == []  # before the guest has done anything
+    wait_for_count(driver, before + 3)
+    assert tiny_guest.counts(driver.console())[0] == before + 1
+    assert tiny_guest.found(driver.console()) == []  # it has not booted
+    driver.kill()
+    after = max(tiny_guest.counts(driver.console()))
+
+    driver.start()
+    wait_until(lambda: tiny_guest.found(driver.console()) != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    assert tiny_guest.found(driver.console())[0] >= after
+
+
+def saved(driver: QemuDriver) -> None:
+    driver.start()
+    wait_for_count(driver, 1)
+    driver.save()
+
+
+def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
+    """It comes up by a boot, with its disk as it was, and nothing is left of the state."""
+    driver.start()
+    wait_until(lambda: tiny_guest.found(driver.console()) != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    assert tiny_guest.found(driver.console())[0] >= 1
+    assert not paths.qemu_saved.exists()
+    assert snapshots(paths) == []
+
+
+def test_a_state_of_another_qemu_is_discarded_and_the_machine_boots(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    saved(make(hardware=HARDWARE))
+    kept = json.loads(paths.qemu_saved.read_text())
+    paths.qemu_saved.write_text(json.dumps(kept | {"qemu": "0.0.1"}))
+    assert_boots(make(hardware=HARDWARE), paths)
+
+
+def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    saved(make(hardware=HARDWARE))
+    assert_boots(make(hardware=HARDWARE, restrict=True), paths)
+
+
+def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callable[..., QemuDriver]) -> None:
+    saved(make())
+    woken = make(memory_mib=640)
+    woken.start()
+    wait_until(lambda: tiny_guest.counts(woken.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    assert tiny_guest.found(woken.console()) == []
+    measured = woken.measured()
+    assert measured is not None
+    assert measured.memory_mib == tiny_guest.spec().memory_mib
+    woken.save()
+    woken.start()  # once more
+    assert woken.measured() == measured
+    woken.kill()
+    woken.start()
+    assert woken.measured() == replace(measured, memory_mib=640)
+
+
+def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
+    saved(make(hardware=HARDWARE))
+    processes.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
+    assert_boots(make(hardware=HARDWARE), paths)
+
+
+def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:
+    saved(make())
+    spec = tiny_guest.spec()
+    woken = make(ssh_port=spec.ssh_port + 2, docker_port=spec.docker_port + 2)
+    woken.start()
+    assert woken.endpoint().ssh_port == spec.ssh_port + 2
+    wait_until(lambda: tiny_guest.counts(woken.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    assert tiny_guest.found(woken.console()) == []
+
+
+def test_a_state_that_cannot_be_written_leaves_the_machine_running(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    driver = make()
+    driver.start()
+    wait_for_count(driver, 1)
+    paths.qemu_saved.mkdir()  # where the last file of a save would go
+    (paths.qemu_saved / "obstacle").touch()
+    with pytest.raises(B2dError, match="runs on"):
+        driver.save()
+    assert driver.state() == MachineState.RUNNING
+    assert snapshots(paths) == []
+    (paths.qemu_saved / "obstacle").unlink()
+    paths.qemu_saved.rmdir()
+    wait_for_count(driver, max(tiny_guest.counts(driver.console())) + 2)
+
+
+def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    driver = make()
+    saved(driver)
+    kept = paths.qemu_saved.read_bytes()
+    driver.start()
+    with Qmp(paths.qmp_socket) as qmp:  # as it is when b2d was killed between the state and QEMU's end
+        qmp.execute("stop")
+        qmp.run_job("snapshot-save", 60, tag="b2d-saved", vmstate="data", devices=["data"])
+    paths.qemu_saved.write_bytes(kept)
+    assert driver.state() == MachineState.PAUSED
+    driver.start()
+    assert driver.state() == MachineState.RUNNING
+    assert not paths.qemu_saved.exists()
+    assert snapshots(paths) == []
+
+
+def test_a_start_that_was_cut_off_is_found(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
+    driver = make()
+    driver.start()
+    process = driver.process()
+    kept = json.loads(paths.qemu_record.read_text())
+    paths.qemu_record.write_text(json.dumps(kept | {"process": None}))
+    assert driver.process() == process
+    assert driver.state() == MachineState.RUNNING
+    driver.kill()
+    assert process is not None
+    assert identify(process.pid) != process
+
+
+def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver]) -> None:
+    driver = make()
+    with socket.socket() as other:
+        spec = tiny_guest.spec()
+        other.bind((spec.address, spec.docker_port))
+        other.listen(1)
+        driver = make(docker_port=spec.docker_port)
+        with pytest.raises(HypervisorUnusable, match=f"port {spec.docker_port} of {spec.address} is taken"):
+            driver.start()
+    assert driver.state() == MachineState.STOPPED
+
+
+def test_what_qemu_says_is_the_details_of_a_start_that_failed(
+    make: Callable[..., QemuDriver], tiny_image: Image, paths: MachinePaths
+) -> None:
+    driver = make(image=replace(tiny_image, stored=paths.folder / "absent.iso"))
+    with pytest.raises(HypervisorUnusable, match=r"absent\.iso") as caught:
+        driver.start()
+    assert "absent.iso" in caught.value.details
+    assert driver.state() == MachineState.STOPPED
+    assert not paths.qemu_record.exists()
+
+
+def test_the_machine_listens_on_its_own_address_alone(make: Callable[..., QemuDriver]) -> None:
+    driver = make()
+    driver.start()
+    endpoint = driver.endpoint()
+    for port in (endpoint.ssh_port, endpoint.docker_port):
+        socket.create_connection((endpoint.address, port), 2).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 2)
+
+
+def test_what_a_guest_says_and_its_control_are_for_its_owner_alone(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    before = os.umask(0)
+    try:
+        make().start()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(paths.serial_log.stat().st_mode) == 0o600
+    assert stat.S_IMODE(paths.qmp_socket.parent.stat().st_mode) == 0o700
+
+
+def test_the_control_socket_is_not_put_where_others_may_come(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    paths.folder.chmod(0o755)
+    with pytest.raises(HypervisorUnusable, match="0700"):
+        make().start()
+
+
+def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path / ("deep" * 30))
+    paths.folder.mkdir(mode=0o700)
+    paths.seed.write_bytes(bytes(2048))
+    driver = QemuDriver(tiny_guest.spec(), paths, lambda: tiny_image, "tcg")
+    driver.create(b"payload")
+    here = Path.cwd()
+    try:
+        driver.start()
+        assert paths.qmp_socket.is_socket()
+        assert driver.state() == MachineState.RUNNING
+        driver.save()
+        assert driver.state() == MachineState.SAVED
+        driver.start()
+        assert driver.state() == MachineState.RUNNING
+    finally:
+        driver.delete()
+    assert Path.cwd() == here
+    assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
+
+
+def test_after_delete_only_what_the_driver_did_not_make_is_left(
+    make: Callable[..., QemuDriver], paths: MachinePaths
+) -> None:
+    driver = make()
+    driver.start()
+    driver.delete()
+    assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
+
+
+@pytest.mark.parametrize(("asked", "said"), [(1, 0), (0, 0), (2, 1)])
+def test_one_cpu_instead_of_several_is_said_when_several_were_asked_for(
+    paths: MachinePaths,
+    tiny_image: Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int,
+    said: int,
+) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\necho QEMU emulator version 7.2.22\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    launcher = Launcher(spec_with(asked), paths, lambda: tiny_image, "tcg")
+    lines = launcher.compromises()
+    assert len(lines) == said
+    assert all(f"instead of {asked}" in line for line in lines)
+    hardware = launcher.plan().hardware
+    assert hardware[hardware.index("-smp") + 1] == "1"
+
+
+def test_a_qemu_that_emulates_several_cpus_soundly_gets_them(
+    paths: MachinePaths, tiny_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\necho 'QEMU emulator version 10.0.2 (Debian 1:10.0.2)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    launcher = Launcher(spec_with(2), paths, lambda: tiny_image, "tcg")
+    assert launcher.compromises() == []
+    hardware = launcher.plan().hardware
+    assert hardware[hardware.index("-smp") + 1] == "2"
+
+
+def spec_with(cpus: int) -> MachineSpec:
+    return replace(tiny_guest.spec(), cpus=cpus)

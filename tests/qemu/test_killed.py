@@ -1,0 +1,268 @@
+"""b2d is killed at every change that it makes to a QEMU machine's files, and QEMU itself: the next command goes on."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.errors import B2dError, HypervisorUnusable
+from b2d.host import processes
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import COMING_UP, Image, MachineState
+from b2d.paths import MachinePaths
+from tests.support import fault_injection, tiny_guest
+
+pytestmark = pytest.mark.qemu
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return tiny_guest.folder(tmp_path / "m")
+
+
+@pytest.fixture
+def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[[], QemuDriver]]:
+    """Drivers of one machine."""
+    spec = tiny_guest.spec()
+
+    def driver() -> QemuDriver:
+        return QemuDriver(spec, paths, lambda: tiny_image, "tcg")
+
+    yield driver
+    driver().delete()
+
+
+def counts(driver: QemuDriver) -> list[int]:
+    return tiny_guest.counts(driver.console())
+
+
+def wait_for(driver: QemuDriver, number: int) -> None:
+    what = f"the count of {number}"
+    wait_until(lambda: max(counts(driver), default=0) >= number, what=what, timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+
+
+def on(driver: QemuDriver) -> int:
+    """As `up` does: bring it to where it counts, from whatever state it is in; how far it is."""
+    if driver.state() == MachineState.CRASHED:
+        driver.kill()
+    if driver.state() not in COMING_UP:
+        driver.start()
+    before = max(counts(driver), default=0)
+    wait_for(driver, before + 2)
+    return max(counts(driver))
+
+
+def sound(paths: MachinePaths) -> None:
+    """Nobody has the disk: nothing is wrong with it."""
+    processes.check(["qemu-img", "check", "-q", str(paths.disk_qcow2)], timeout_s=60)
+
+
+def killed_at_each(
+    paths: MachinePaths, act: Callable[[], object], before: Callable[[], object], after: Callable[[int], None]
+) -> int:
+    """Do it again and again, each time with a b2d that is gone at its next change; how many there were."""
+    for at in range(1, 60):
+        before()
+        died = fault_injection.dying(paths.folder, at, act, lambda: None)
+        after(at)
+        if not died:
+            return at - 1
+    raise AssertionError("it does not end")
+
+
+def test_create_and_delete(make: Callable[[], QemuDriver], paths: MachinePaths) -> None:
+    def none() -> None:
+        make().delete()
+
+    def anew() -> None:
+        none()
+        whole(0)
+
+    def whole(_: int) -> None:
+        driver = make()
+        if driver.state() == MachineState.ABSENT:
+            driver.create(b"payload")
+        assert driver.state() == MachineState.STOPPED
+        assert driver.disk_mib() == tiny_guest.spec().disk_mib
+        sound(paths)
+
+    assert killed_at_each(paths, lambda: make().create(b"payload"), none, whole) >= 4
+    assert killed_at_each(paths, lambda: make().delete(), lambda: whole(0), lambda _: whole(0)) >= 1
+    assert killed_at_each(paths, lambda: make().grow_disk(400), anew, lambda _: sound(paths)) >= 1
+    make().grow_disk(400)
+    assert make().disk_mib() == 400
+
+
+def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> None:
+    make().create(b"payload")
+    first = on(make())
+    make().kill()
+
+    def starts() -> None:
+        if make().state() == MachineState.CRASHED:
+            make().kill()
+        if make().state() not in COMING_UP:
+            make().start()
+        assert make().state() in COMING_UP
+
+    def goes_on(at: int) -> None:
+        starts()
+        make().kill()
+        assert make().state() == MachineState.STOPPED, at
+        sound(paths)  # which it cannot say while another QEMU has the disk
+
+    assert killed_at_each(paths, lambda: make().start(), lambda: None, goes_on) >= 4
+    assert killed_at_each(paths, lambda: make().kill(), starts, goes_on) >= 2
+    assert on(make()) > first
+
+
+@pytest.fixture
+def slept(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -> Callable[[], None]:
+    """Makes the machine what it was when it was saved for the first time."""
+    make().create(b"payload")
+    on(make())
+    make().save()
+    shutil.copytree(paths.folder, tmp_path / "slept")
+
+    def again() -> None:
+        make().delete()
+        shutil.copytree(tmp_path / "slept", paths.folder, dirs_exist_ok=True)
+
+    return again
+
+
+def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, slept: Callable[[], None]) -> None:
+    """The guest wakes where it slept, or boots; what its disk had stays, and no state is left from which to go back."""
+    reached = 0
+
+    def running() -> None:
+        nonlocal reached
+        slept()
+        reached = on(make())
+
+    def asleep() -> None:
+        nonlocal reached
+        slept()
+        reached = max(counts(make()))
+
+    def goes_on(at: int) -> None:
+        assert on(make()) > reached, at
+        make().kill()
+        assert make().state() == MachineState.STOPPED, at
+        sound(paths)
+        listed = json.loads(processes.check(["qemu-img", "info", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
+        assert listed.get("snapshots", []) == [], at
+
+    assert killed_at_each(paths, lambda: make().save(), running, goes_on) >= 4
+    assert killed_at_each(paths, lambda: make().start(), asleep, goes_on) >= 4
+
+
+def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[[], QemuDriver]) -> None:
+    make().create(b"payload")
+    on(make())
+
+    def saves() -> None:
+        Qmp.execute = execute  # type: ignore[method-assign]  # in this process alone
+        make().save()
+
+    real = Qmp.execute
+
+    def execute(self: Qmp, command: str, *arguments: object, **more: object) -> object:
+        if command == "job-dismiss":
+            os._exit(fault_injection.KILLED)
+        return real(self, command, *arguments, **more)  # type: ignore[arg-type]
+
+    assert fault_injection.dying(Path("/nowhere"), -1, saves, lambda: None)
+    on(make())
+    make().save()
+    assert make().state() == MachineState.SAVED
+
+
+def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
+    make: Callable[[], QemuDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make().create(b"payload")
+    slept = on(make())
+    make().save()
+
+    def wakes() -> None:
+        monkeypatch.setattr("b2d.drivers.qemu.saved_state.SavedState.load", lambda *_: os._exit(fault_injection.KILLED))
+        make().start()
+
+    assert fault_injection.dying(Path("/nowhere"), -1, wakes, lambda: None)
+    assert make().state() == MachineState.CRASHED
+    make().kill()
+    assert make().state() == MachineState.SAVED
+    make().start()
+    wait_for(make(), slept + 2)
+    assert tiny_guest.found(make().console()) == []  # it has not booted
+
+
+@pytest.mark.parametrize("verb", ["save", "start", "stop"])
+def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: MachinePaths, verb: str) -> None:
+    make().create(b"payload")
+    reached = on(make())
+    if verb == "start":
+        make().save()
+    execute = Qmp.execute
+    asked = [0]
+
+    def killing(at: int) -> Callable[..., object]:
+        def ask(self: Qmp, command: str, *arguments: object, **more: object) -> object:
+            asked[0] += 1
+            if asked[0] == at:
+                process = identify(int(paths.qemu_pid.read_text()))
+                assert process is not None
+                os.kill(process.pid, signal.SIGKILL)
+                wait_until(lambda: not is_alive(process), what="QEMU's death", timeout_s=10)
+            return execute(self, command, *arguments, **more)  # type: ignore[arg-type]
+
+        return ask
+
+    for at in {"save": (2, 4, 6), "start": (1, 3), "stop": (2,)}[verb]:
+        asked[0] = 0
+        with pytest.MonkeyPatch.context() as patches, suppress(B2dError):
+            patches.setattr(Qmp, "execute", killing(at))
+            getattr(make(), verb)()
+        now = on(make())
+        assert now > reached, at
+        reached = now
+        if verb == "start":
+            make().save()
+
+
+def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
+    make: Callable[[], QemuDriver], paths: MachinePaths
+) -> None:
+    make().create(b"payload")
+    reached = on(make())
+    process = make().process()
+    assert process is not None
+    paths.qmp_socket.unlink()
+    assert make().state() == MachineState.RUNNING
+    with pytest.raises(HypervisorUnusable, match="gone") as caught:
+        make().stop()
+    assert caught.value.hint == "b2d ssh sudo poweroff, or b2d poweroff"
+    make().kill()
+    assert identify(process.pid) != process
+    assert make().state() == MachineState.STOPPED
+    assert on(make()) > reached
+
+
+def test_a_machine_whose_disk_was_deleted_runs_until_it_is_ended(
+    make: Callable[[], QemuDriver], paths: MachinePaths
+) -> None:
+    make().create(b"payload")
+    on(make())
+    paths.disk_qcow2.unlink()
+    assert make().state() == MachineState.RUNNING
+    make().kill()
+    assert make().state() == MachineState.ABSENT

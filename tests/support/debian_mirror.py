@@ -1,0 +1,179 @@
+"""A Debian archive on this host, signed with a key of its own; path by path it can be as wrong as a test wants."""
+
+import hashlib
+import lzma
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from pysequoia import SignatureMode, Tsk, sign
+
+from tests.support.deb_builder import Deb
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+SUITES = ("trixie", "trixie-updates", "trixie-security")
+PORTAL = b"<!DOCTYPE html>\n<html><body>Welcome to the Grand Hotel. Please log in.</body></html>\n"
+
+
+class LocalDebian:
+    """What is in `files` is served by its path; `wrong` answers come first, by what is in the path."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.wrong: dict[str, Iterator[Answer]] = {}
+        self.asked: list[tuple[str, str]] = []  # path, range
+        self.key = Tsk.generate("Archive <archive@example.org>")
+        self.made = datetime.now(UTC).replace(microsecond=0)
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/debian"
+
+    def trusted(self, folder: Path) -> Path:
+        """The file with the public key."""
+        path = folder / "archive.gpg"
+        path.write_bytes(bytes(self.key.extract_certificate()))
+        return path
+
+    def publish(
+        self,
+        suite: str,
+        *debs: Deb,
+        codename: str = "",
+        date: datetime | None = None,
+        valid_until: datetime | None = None,
+        key: Tsk | None = None,
+    ) -> None:
+        """Put packages and a signed index into the archive; whatever the suite had is no longer in its index.
+
+        `date`: of the index, by default when this archive was made.
+        """
+        base = "debian-security" if suite.endswith("-security") else "debian"
+        self.files |= {f"/{base}/{deb.path}": deb.content for deb in debs}
+        index = lzma.compress("\n".join(_stanza(deb) for deb in debs).encode())
+        here = f"/{base}/dists/{suite}"
+        sha256 = hashlib.sha256(index).hexdigest()
+        self.files[f"{here}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
+        expires = f"Valid-Until: {format_datetime(valid_until)}\n" if valid_until else ""
+        text = (
+            f"Origin: Debian\nSuite: some\nCodename: {codename or suite}\n"
+            f"Date: {format_datetime(date or self.made)}\n{expires}SHA256:\n"
+            f" {sha256} {len(index)} main/binary-amd64/Packages.xz\n"
+        )
+        self.files[f"{here}/InRelease"] = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)
+
+    def paths(self) -> list[str]:
+        """What was asked for so far."""
+        return [path for path, _ in self.asked]
+
+    def answer(self, to: BaseHTTPRequestHandler) -> None:
+        """The next wrong answer for that path, else the right one."""
+        self.asked.append((to.path, to.headers.get("Range", "")))
+        content = self.files.get(to.path)
+        for part, answers in self.wrong.items():
+            if part in to.path:
+                wrong = next(answers, None)
+                if wrong is not None:
+                    wrong(to, content or b"")
+                    return
+        if content is None:
+            says(404)(to, b"")
+        else:
+            soundly(to, content)
+
+
+def soundly(to: BaseHTTPRequestHandler, content: bytes) -> None:
+    """As a good server answers, ranges included."""
+    begin = int(to.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    if begin >= len(content):
+        says(416)(to, b"")
+        return
+    span = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
+    _send(to, 206 if begin else 200, content[begin:], len(content) - begin, span)
+
+
+def says(code: int, content: bytes = b"") -> Answer:
+    """Always this, whatever was asked."""
+    return lambda to, _content: _send(to, code, content, len(content))
+
+
+def breaks_off(after: int) -> Answer:
+    """The connection ends after so many bytes of what was announced."""
+    return lambda to, content: _send(to, 200, content[:after], len(content))
+
+
+def gives(change: Callable[[bytes], bytes]) -> Answer:
+    """Something else than what is there."""
+    return lambda to, content: soundly(to, change(content))
+
+
+def slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
+    """All of it, in half a minute."""
+    to.send_response(200)
+    to.send_header("Content-Length", str(len(content)))
+    to.end_headers()
+    for begin in range(0, len(content), 1 + len(content) // 300):
+        to.wfile.write(content[begin : begin + 1 + len(content) // 300])
+        time.sleep(0.1)
+
+
+def spoilt(content: bytes) -> bytes:
+    """The same length, one bit wrong in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@contextmanager
+def served(debian: LocalDebian) -> Iterator[LocalDebian]:
+    """Listen on a free port of 127.0.0.1 as long as the block runs."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.close_connection = True
+            with suppress(BrokenPipeError, ConnectionResetError):
+                debian.answer(self)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        debian.port = listening.server_port
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield debian
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def _send(
+    to: BaseHTTPRequestHandler, code: int, content: bytes, announced: int, headers: dict[str, str] | None = None
+) -> None:
+    to.send_response(code)
+    for name, value in {"Content-Length": str(announced), **(headers or {})}.items():
+        to.send_header(name, value)
+    to.end_headers()
+    to.wfile.write(content)
+
+
+def _stanza(deb: Deb) -> str:
+    facts = {
+        "Package": deb.name,
+        "Version": deb.version,
+        "Architecture": "amd64",
+        "Filename": deb.path,
+        "Size": str(len(deb.content)),
+        "SHA256": hashlib.sha256(deb.content).hexdigest(),
+    }
+    if deb.depends:
+        facts["Depends"] = deb.depends
+    return "".join(f"{key}: {value}\n" for key, value in facts.items())

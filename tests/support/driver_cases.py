@@ -1,0 +1,109 @@
+"""The hypervisors of the contract suite: one machine each, and what can befall it from outside."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from b2d.drivers.base import Driver
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.qmp import Qmp
+from b2d.errors import HypervisorUnusable
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import Image, MachineSpec, ProcessIdentity
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+from tests.support.fakes import FakeDriver, FakeHypervisor
+
+
+class Case(Protocol):
+    """One hypervisor with one machine, and what can befall it from outside."""
+
+    spec: MachineSpec
+
+    def driver(self) -> Driver:
+        """A driver of the machine, each time a new one: nothing may live in the driver itself."""
+
+    def boot(self) -> None:
+        """Start the machine and return when the guest listens to its power button."""
+
+    def crash(self) -> None:
+        """End the hypervisor's process as the kernel does when memory is short."""
+
+    def pause(self) -> None:
+        """Halt the guest, as somebody who speaks to the hypervisor himself."""
+
+    def hang(self) -> None:
+        """Let the hypervisor's process live, but answer nothing."""
+
+    def uninstall(self) -> None:
+        """Take the hypervisor away."""
+
+
+class FakeCase:
+    def __init__(self) -> None:
+        self.spec = tiny_guest.spec()
+        self.hypervisor = FakeHypervisor(script=["first line", "last line"])
+
+    def driver(self) -> FakeDriver:
+        return FakeDriver(self.spec, self.hypervisor)
+
+    def boot(self) -> None:
+        driver = self.driver()
+        driver.start()
+        wait_until(lambda: "last line" in driver.console(), what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+
+    def crash(self) -> None:
+        self.driver().crash()
+
+    def pause(self) -> None:
+        self.driver().pause()
+
+    def hang(self) -> None:
+        self.hypervisor.hang = True
+
+    def uninstall(self) -> None:
+        self.hypervisor.unusable = HypervisorUnusable("the fake hypervisor is not installed", hint="install it")
+
+
+class QemuCase:
+    def __init__(self, image: Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.image = image
+        self.paths = MachinePaths(folder)
+        self.paths.folder.mkdir(mode=0o700)
+        self.paths.seed.write_bytes(bytes(2048))
+        self.spec = tiny_guest.spec()
+        self._monkeypatch = monkeypatch
+
+    def driver(self) -> QemuDriver:
+        return QemuDriver(self.spec, self.paths, lambda: self.image, "tcg")
+
+    def boot(self) -> None:
+        driver = self.driver()
+        driver.start()
+        wait_until(
+            lambda: tiny_guest.counts(driver.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+        )
+
+    def crash(self) -> None:
+        process = self.process()
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(process), what="QEMU's death", timeout_s=10)
+
+    def pause(self) -> None:
+        with Qmp(self.paths.qmp_socket) as qmp:
+            qmp.execute("stop")
+
+    def hang(self) -> None:
+        os.kill(self.process().pid, signal.SIGSTOP)
+
+    def uninstall(self) -> None:
+        self._monkeypatch.setenv("PATH", "/nonexistent")
+
+    def process(self) -> ProcessIdentity:
+        process = self.driver().process()
+        assert process is not None
+        return process

@@ -1,0 +1,69 @@
+"""Another user of this host at a prompt: processes that are really theirs, though Python may lie in root's home."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.cli import LIMIT_S, Answer
+from tests.support.paths import ROOT
+
+START = "import sys; sys.argv[0] = 'b2d'; from b2d.__main__ import main; main()"
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that others can reach, which they cannot where pytest's own are."""
+    made = Path(tempfile.mkdtemp(prefix="b2d-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Somebody with this number, whose home directory is `folder`."""
+
+    uid: int
+    folder: Path
+    umask: int = 0o022
+
+    def b2d(self, *arguments: str, without: Collection[str] = ()) -> Answer:
+        """Run b2d, without some variables. Folders that only root can reach are handed over open."""
+        places = [Path(sys.base_prefix), Path(sysconfig.get_path("purelib")), ROOT]
+        opened = [os.open(place, os.O_PATH) for place in places]
+        python, *libraries = [f"/proc/self/fd/{number}" for number in opened]
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        known = {
+            "HOME": str(self.folder),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "SHELL": "/bin/sh",
+            "B2D_DRIVER": "qemu",
+        }
+        known |= {"PYTHONHOME": python, "PYTHONPATH": os.pathsep.join(libraries), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(
+                [f"{python}/bin/python{version}", "-c", START, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LIMIT_S,
+                cwd="/",
+                env={name: value for name, value in known.items() if name not in without},
+                user=self.uid,
+                group=self.uid,
+                extra_groups=[],
+                umask=self.umask,
+                pass_fds=opened,
+                check=False,
+            )
+        finally:
+            for number in opened:
+                os.close(number)
+        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -1,0 +1,105 @@
+"""VirtualBox as a hypervisor of the contract suite: only where a machine can start, which is so in the lab."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+from b2d.drivers.virtualbox.locate import Places
+from b2d.formats import iso_writer
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.network import port_allocation
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+from tests.support.fakes import a_spec
+
+HERE = Path(__file__).resolve().parent
+IN_LAB = "B2D_TEST_LAB"  # set inside the lab, where machines start without a driver
+USABLE = Places().can_start() or (IN_LAB in os.environ and Places().installed())
+VIRTUALBOX = [pytest.param("virtualbox", marks=pytest.mark.virtualbox)] if USABLE else []
+PROGRAMS = "/usr/lib/virtualbox"  # Debian's wrapper of VBoxManage complains on stdout
+BOOT_TIMEOUT_S = 60.0
+
+
+class VirtualBoxCase:
+    def __init__(self, iso: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.paths = MachinePaths(folder)
+        self.paths.folder.mkdir(mode=0o700)
+        self.paths.seed.write_bytes(bytes(2048))
+        first = port_allocation.lease("127.0.59.249", 20000 + os.getpid() % 20000)
+        self.spec: MachineSpec = a_spec(
+            driver="virtualbox",
+            hardware=HARDWARE,
+            memory_mib=64,
+            address="127.0.59.249",
+            ssh_port=first,
+            docker_port=port_allocation.lease("127.0.59.249", first + 1),
+        )
+        self.image = Image(sha256="0" * 64, iso=iso, source="tiny", version="1", size=iso.stat().st_size)
+        self.vboxapi = ""
+        self._monkeypatch = monkeypatch
+
+    def driver(self) -> VirtualBoxDriver:
+        return VirtualBoxDriver(self.spec, self.paths, lambda: self.image, self.vboxapi)
+
+    def boot(self) -> None:
+        driver = self.driver()
+        driver.start()
+        wait_until(lambda: tiny_guest.counts(driver.console()) != [], what="the guest", timeout_s=BOOT_TIMEOUT_S)
+
+    def crash(self) -> None:
+        process = self.process()
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(process), what="VirtualBox's death", timeout_s=10)
+        wait_until(lambda: self.driver().state() != MachineState.RUNNING, what="its being seen", timeout_s=10)
+
+    def pause(self) -> None:
+        manage("controlvm", self.spec.name, "pause")
+
+    def hang(self) -> None:
+        os.kill(self.process().pid, signal.SIGSTOP)
+
+    def uninstall(self) -> None:
+        self._monkeypatch.setattr(self, "vboxapi", "/nonexistent")
+
+    def process(self) -> ProcessIdentity:
+        process = self.driver().process()
+        assert process is not None
+        return process
+
+
+def manage(*arguments: str) -> str:
+    """Speak to VirtualBox as somebody who knows nothing of b2d; what it said."""
+    done = _manage(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def save_by_hand(name: str) -> None:
+    """Save a machine so. At times VirtualBox calls it a failure that was none, and does not write it down (7.2.22)."""
+    _manage("controlvm", name, "savestate")
+    manage("setextradata", name, "saved", "by hand")
+
+
+def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["VBoxManage", *arguments], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+def tiny_iso(folder: Path) -> Path:
+    """A CD with the guest of tiny.s, which counts on its serial port; made in `folder`."""
+    made, program, iso = folder / "tiny.o", folder / "tiny.bin", folder / "tiny.iso"
+    for command in (
+        ["as", "--32", "-o", str(made), str(HERE / "tiny.s")],
+        ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", str(program), str(made)],
+    ):
+        subprocess.run(command, check=True)
+    iso_writer.write({iso_writer.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)
+    return iso

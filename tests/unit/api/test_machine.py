@@ -1,0 +1,291 @@
+"""The verbs from Python: what they answer and raise, what `with` leaves behind, and that nothing is said or ended."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+import b2d
+from b2d.api.options import Changes, Wishes
+from b2d.app.wiring import App
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.diagnostics.logs import LIMIT
+from b2d.drivers.base import Driver
+from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
+from b2d.machine.lifecycle import Machine as Verbs
+from b2d.machine.reconfigure import FIELDS
+from b2d.machine_store.store import MachineStore
+from b2d.models import CommandResult, MachineSpec, MachineState
+from b2d.reporting.log import Journal
+from tests.support.fake_machine import ADDRESS, DOCKER, Box, host_of
+from tests.support.fakes import a_spec
+
+
+@dataclass(frozen=True)
+class BoxApp(App):
+    """Everything of a home whose hypervisor is the fake one."""
+
+    box: Box
+
+    @property
+    def store(self) -> MachineStore:
+        return self.box.store
+
+    def machine(self, name: str = "") -> Verbs:
+        return self.box.machine()
+
+    def driver(self, spec: MachineSpec) -> Driver:
+        return self.box.driver(spec)
+
+    def wished(self) -> MachineSpec:
+        return self.box.spec()
+
+
+@pytest.fixture
+def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:
+    """Of the box, on a host without a docker client."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), Journal(), box))
+
+
+def test_a_life(machine: b2d.Machine, box: Box) -> None:
+    assert machine.state() == "absent"
+    facts = machine.up()
+    assert (machine.state(), machine.ip(), facts.docker_port) == ("running", ADDRESS, DOCKER)
+    assert machine.docker_env() == {"DOCKER_HOST": host_of(box)}
+    assert (machine.save(), machine.save(), machine.state()) == (True, False, "saved")
+    machine.restart()
+    machine.reset()
+    assert (machine.poweroff(), machine.poweroff()) == (True, False)
+    machine.set(memory=640)
+    assert box.store.read("box") == box.spec(memory_mib=640, image="0" * 64)
+    assert (machine.delete(), machine.delete(), machine.state()) == (True, False, "absent")
+
+
+def test_a_command_s_end_is_its_own(machine: b2d.Machine, box: Box) -> None:
+    box.guest.answers = {"echo 'a b'": CommandResult(3, b"out", b"err")}
+    machine.up()
+    assert machine.ssh("echo", "a b") == CommandResult(3, b"out", b"err")
+    with pytest.raises(ConfigError):
+        machine.ssh()
+
+
+def test_snapshots(machine: b2d.Machine) -> None:
+    machine.init()
+    assert machine.snapshot("clean").name == "clean"
+    assert [one.name for one in machine.snapshots()] == ["clean"]
+    assert machine.restore("clean").name == machine.forget("clean").name == "clean"
+    assert machine.snapshots() == []
+
+
+def test_its_disk_and_the_way_in(machine: b2d.Machine) -> None:
+    machine.init()
+    assert (machine.disk().size, machine.disk().files) == (a_spec().disk_mib << 20, None)
+    assert machine.compact().done
+    with pytest.raises(WrongState):
+        machine.ssh_config()
+    machine.up()
+    assert machine.ssh_config().startswith(f"Host box\n    HostName {ADDRESS}\n")
+
+
+def test_logs(machine: b2d.Machine, box: Box) -> None:
+    machine.up()
+    box.paths.serial_log.write_bytes(b"one\ntwo\xff\n")
+    box.guest.answers = {
+        f"tail -c {LIMIT} /var/log/docker.log": CommandResult(0, b"of docker\n", b""),
+        "tail -n 5 /var/log/docker.log": CommandResult(1, b"", b"tail: no such file\n"),
+    }
+    assert machine.logs(lines=1) == "two\N{REPLACEMENT CHARACTER}\n"
+    assert machine.logs("docker") == "of docker\n"
+    with pytest.raises(B2dError, match=r"docker\.log in the guest cannot be read"):
+        machine.logs("docker", 5)
+    with pytest.raises(ConfigError, match="no log 'x'"):
+        machine.logs("x")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (MachineState.ABSENT, "stopped"),
+        (MachineState.STOPPED, "stopped"),
+        (MachineState.CRASHED, "stopped"),
+        (MachineState.SAVED, "saved"),
+        (MachineState.RUNNING, "running"),
+    ],
+)
+def test_with_leaves_it_as_it_was_and_deletes_nothing(
+    machine: b2d.Machine, box: Box, before: MachineState, after: str
+) -> None:
+    box.in_state(before)
+    box.looks_until_off = 0
+    with pytest.raises(ZeroDivisionError), machine as same:
+        assert (same, same.state()) == (machine, "running")
+        with machine:
+            pass
+        assert machine.state() == "running"
+        raise ZeroDivisionError
+    assert machine.state() == after
+
+
+def test_with_leaves_nothing_on_that_did_not_come_up(machine: b2d.Machine, box: Box) -> None:
+    box.made()
+    box.crashing.add("0" * 64)
+    with pytest.raises(B2dError), machine:
+        pytest.fail("it came up")
+    assert machine.state() in ("stopped", "crashed")
+
+
+def test_a_temporary_one_is_deleted_only_where_there_was_none(machine: b2d.Machine, box: Box) -> None:
+    box.looks_until_off = 0
+    with pytest.raises(ZeroDivisionError), machine.temporary():
+        raise ZeroDivisionError
+    assert machine.state() == "absent"
+    box.made()
+    with machine.temporary() as same:
+        assert same.state() == "running"
+    assert machine.state() == "stopped"
+
+
+def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) -> None:
+    for verb, kind, code in ((machine.ip, MachineAbsent, 3), (machine.stop, MachineAbsent, 3)):
+        with pytest.raises(kind) as caught:
+            verb()
+        assert caught.value.exit_code == code and isinstance(caught.value, b2d.B2dError)
+    machine.init()
+    for ask in (machine.ip, machine.docker_env, machine.ports, machine.screenshot):
+        with pytest.raises(WrongState) as off:
+            ask()
+        assert (off.value.exit_code, off.value.hint) == (4, "b2d up")
+    with box.store.lock("box", "up"), pytest.raises(Busy):
+        machine.up()
+
+
+def test_threads_of_which_each_has_its_own_command(machine: b2d.Machine, box: Box) -> None:
+    machine.up()
+    found: list[object] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            found.append((machine.state(), machine.ip(), machine.ssh("x").exit_code))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [("running", ADDRESS, 0)] * 160
+
+
+def test_settings_count_as_options_do_and_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("B2D_VM", "of-the-environment")
+    assert b2d.Machine(home=tmp_path).name == "of-the-environment"
+    made = b2d.Machine("ci", home=tmp_path, memory=700, tls=False, share=[])
+    assert (made.name, made.folder) == ("ci", tmp_path / "machines" / "ci")
+    assert made.socket == made.folder / "docker.sock"
+    assert (made._app.settings.memory, made._app.settings.tls, made._app.settings.share) == (700, False, ())
+    MachineStore(made._app.home).write(a_spec("other"))
+    assert repr(b2d.Machine.all(tmp_path)) == f"[Machine('other', home='{tmp_path}')]"
+
+
+def test_what_cannot_be_set_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("B2D_HOME", str(tmp_path))
+    for wrong in ({"memory": 1}, {"memory": "much"}, {"memroy": 1000}, {"driver": "xen"}):
+        with pytest.raises(ConfigError) as caught:
+            b2d.Machine(**wrong)
+        assert caught.value.exit_code == 2
+    for name in ("../x", "-x", "con"):
+        with pytest.raises(ConfigError):
+            b2d.Machine(name)
+    with pytest.raises(ConfigError, match="stays as it was made with"):
+        b2d.Machine("x").set(tls=False)  # type: ignore[call-arg]
+
+
+def test_every_setting_has_its_type() -> None:
+    assert set(Wishes.__annotations__) == {field.name for field in fields(Settings)} - {"vm"}
+    assert set(Changes.__annotations__) == set(FIELDS)
+
+
+def test_nothing_is_printed_and_who_wants_to_hear_has_a_log(
+    machine: b2d.Machine, box: Box, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal()
+    with caplog.at_level(logging.INFO, "b2d"):
+        journal.warn("look")
+        with journal.step("a while"), journal.progress("bytes", 3) as bar:
+            bar.advance(3)
+        with pytest.raises(ZeroDivisionError), journal.step("in vain"):
+            raise ZeroDivisionError
+    assert [(one.levelname, one.getMessage().partition("  ")[0]) for one in caplog.records] == [
+        ("WARNING", "look"),
+        ("INFO", "bytes"),
+        ("INFO", "a while"),
+        ("INFO", "in vain"),
+    ]
+    machine.up()
+    assert capfd.readouterr() == ("", "")
+
+
+def run(code: str) -> "subprocess.CompletedProcess[str]":
+    known = {"PATH": os.environ["PATH"], "HOME": "/nowhere"}
+    return subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=False)
+
+
+def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
+    done = run("from b2d.reporting.log import Journal; Journal().warn('look')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        ("import b2d", {"b2d"}),
+        ("from b2d import B2dError", {"b2d", "b2d.errors"}),
+    ],
+)
+def test_importing_b2d_loads_nothing(code: str, more: set[str]) -> None:
+    done = run(f"import sys; before = set(sys.modules)\n{code}\nprint(*(set(sys.modules) - before))")
+    assert set(done.stdout.split()) == more
+
+
+def test_importing_the_machine_loads_no_library() -> None:
+    done = run("import sys\nfrom b2d import Machine\nMachine('x', home='/nowhere/x')\nprint(*sys.modules)")
+    heavy = {
+        "click",
+        "rich",
+        "requests",
+        "paramiko",
+        "cryptography",
+        "psutil",
+        "ssl",
+        "subprocess",
+        "logging",
+        "pytest",
+    }
+    assert set(done.stdout.split()) & heavy == set(), done.stderr
+    assert done.returncode == 0
+
+
+def test_what_is_not_there_is_told_as_python_tells_it() -> None:
+    with pytest.raises(ImportError):
+        exec("from b2d import Machinery")
+    with pytest.raises(AttributeError, match="Machinery"):
+        getattr(b2d, "Machinery")  # noqa: B009
+
+
+def test_type_checkers_know_it(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from b2d import Machine\nwith Machine('ci', memory=1000) as m:\n    reveal_type(m.ip())\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'Revealed type is "str"' in done.stdout and "Success" in done.stdout, done.stdout

@@ -1,0 +1,210 @@
+"""What the wiring makes of the settings: a new machine, its image, and who drives it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from b2d.app import wiring
+from b2d.app.wiring import App
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
+from b2d.host.files import private_folder
+from b2d.image.build.builder import BuildRequest, gather
+from b2d.image.source import named
+from b2d.models import MachineSpec, MachineState
+from tests.support.fakes import FakeReporter, a_spec
+from tests.support.kernel_images import a_b2d_iso
+
+VERSION = "26.1.5-6.12.117"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def iso(tmp_path: Path) -> Path:
+    path = tmp_path / "an image.iso"
+    path.write_bytes(a_b2d_iso())
+    return path
+
+
+def an_app(folder: Path, **flags: object) -> App:
+    return wiring.make({"B2D_HOME": str(folder)}, flags, FakeReporter())
+
+
+def wished(folder: Path, **flags: object) -> MachineSpec:
+    return an_app(folder, **flags).wished()
+
+
+def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
+    spec = wished(folder, vm="box", image=str(iso), memory=700, cpus=2, disk=5000, ssh_port=3022, restrict=True)
+    image = an_app(folder).images.find(str(iso))
+    assert image is not None
+    assert image.version == VERSION
+    assert (spec.name, spec.source, spec.image) == ("box", str(iso), image.sha256)
+    assert (spec.memory_mib, spec.cpus, spec.disk_mib) == (700, 2, 5000)
+    assert (spec.ssh_port, spec.docker_port) == (3022, 2376)
+    assert (spec.driver, spec.tls, spec.restrict) == ("qemu", True, True)
+    assert spec.address == ""  # chosen when it is made
+
+
+def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp_path: Path) -> None:
+    for name in ("src", "work", ".ssh", "snap"):
+        (tmp_path / "me" / name).mkdir(parents=True)
+    me = tmp_path / "me"
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(VirtualBoxDriver, "check", lambda _: None)
+        patches.setenv("HOME", str(me))
+        spec = wished(folder, image=str(iso))
+        assert (spec.share, spec.folders) == ((f"{me}/*",), (f"{me}/src", f"{me}/work"))
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == (f"{me}/src", f"{me}/work")
+        shared = wished(folder, image=str(iso), driver="virtualbox", share=("~/src:ro", "/data/"))
+        assert shared.folders == (f"{me}/src:ro", "/data")
+        patches.setenv("HOME", "/home/docker")
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # it is the guest's own user's
+        with pytest.raises(ConfigError, match="of its own"):
+            wished(folder, image=str(iso), driver="virtualbox", share=("~",))
+
+
+@pytest.mark.parametrize(("flags", "port"), [({}, 2376), ({"tls": False}, 2375), ({"tls": False, "docker_port": 9}, 9)])
+def test_docker_s_port_follows_tls_unless_it_was_named(
+    folder: Path, iso: Path, flags: dict[str, object], port: int
+) -> None:
+    spec = wished(folder, image=str(iso), **flags)
+    assert (spec.docker_port, spec.guest_docker_port) == (port, 2376)
+
+
+def test_a_machine_has_the_address_that_was_asked_for(folder: Path, iso: Path) -> None:
+    assert wished(folder, vm="third", image=str(iso), address="127.0.0.1").address == "127.0.0.1"
+
+
+def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
+    folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def host_has(mib: int) -> None:
+        memory = psutil.virtual_memory()._replace(total=mib << 20)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+    host_has(16384)
+    assert wished(folder, image=str(iso)).memory_mib == 2048
+    host_has(3000)
+    assert wished(folder, image=str(iso)).memory_mib == 1500
+    host_has(600)
+    assert wished(folder, image=str(iso)).memory_mib == 512
+    assert wished(folder, image=str(iso), memory=2048).memory_mib == 2048
+
+
+def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
+    """There is no network here: one that were fetched would fail."""
+    kept = an_app(folder).images.adopt(iso, "debian")
+    assert wished(folder).image == kept.sha256
+    kept = an_app(folder).images.adopt(iso, "http://127.0.0.1:1/b2d.iso")
+    assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == kept.sha256
+
+
+def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, test_cache: Path) -> None:
+    it = an_app(folder)
+    private_folder(it.home.cache)
+    (it.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
+    kept = it.images.adopt(iso, "debian")
+    request = BuildRequest("amd64", "", it.home.cache, folder / "b2d.iso")
+    made_of = gather(request, FakeReporter()).ingredients
+    it.home.last_build.write_text(f"{made_of} {kept.sha256}")
+    reporter = FakeReporter()
+    assert wiring.make({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == kept
+    assert "writing the ISO" not in reporter.texts("step")
+
+
+def test_a_file_is_taken_as_it_is_now(folder: Path, iso: Path) -> None:
+    before = wished(folder, image=str(iso)).image
+    iso.write_bytes(a_b2d_iso() + bytes(2048))
+    after = wished(folder, image=str(iso)).image
+    assert after != before
+    assert an_app(folder).images.get(after).size == iso.stat().st_size
+
+
+def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.iso"
+    text.write_text("no image")
+    with pytest.raises(DownloadFailed):
+        wished(folder, image=str(text))
+    assert an_app(folder).images.all() == []
+
+
+def test_an_address_where_nobody_is_is_told(folder: Path) -> None:
+    with pytest.raises(DownloadFailed) as caught:
+        wished(folder, image="https://127.0.0.1:1/b2d.iso")
+    assert caught.value.exit_code == 7
+    assert an_app(folder).images.all() == []
+
+
+def test_a_file_that_went_away_before_it_was_taken_in_is_told(folder: Path, iso: Path) -> None:
+    iso.unlink()
+    with pytest.raises(B2dError, match="an image"):
+        an_app(folder).supply.obtain(str(iso))
+
+
+def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
+    folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(HypervisorUnusable):
+        wished(folder, image=str(iso))
+    assert an_app(folder).images.all() == []
+
+
+@pytest.mark.parametrize("source", ["debian", "boot2docker", "https://example.com/an.iso", "http://x/"])
+def test_what_is_no_file_is_named_as_it_is(source: str) -> None:
+    assert named(source) == source
+
+
+def test_a_file_is_named_by_its_whole_path(iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(iso.parent)
+    monkeypatch.setenv("HOME", str(iso.parent))
+    for source in (iso.name, f"./{iso.name}", f"~/{iso.name}", str(iso)):
+        assert named(source) == str(iso)
+
+
+@pytest.mark.parametrize("source", ["", ".", "debain", "no/such.iso", "~nobody-of-that-name/x.iso"])
+def test_what_is_neither_is_refused(source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        named(source)
+    assert caught.value.exit_code == 2
+    assert "debian" in caught.value.hint
+
+
+def test_a_machine_is_the_named_one_or_the_one_of_the_settings(folder: Path) -> None:
+    assert an_app(folder).machine().name == "boot2docker-vm"
+    assert an_app(folder, vm="box").machine().name == "box"
+    assert an_app(folder, vm="box").machine("other").name == "other"
+    assert an_app(folder).machine().state() == MachineState.ABSENT
+    assert not folder.exists()
+
+
+def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError):
+        an_app(folder).driver(a_spec(driver="abacus"))
+
+
+def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
+    assert shutil.which("qemu-img")
+    it = an_app(folder, vm="box", image=str(iso))
+    assert it.machine().init(it.wished) is True
+    paths = it.home.machine("box")
+    assert it.machine().state() == MachineState.STOPPED
+    raw = subprocess.run(
+        ["qemu-img", "dd", "-O", "raw", "bs=4096", "count=1", f"if={paths.disk_qcow2}", f"of={folder}/start"],
+        check=True,
+        capture_output=True,
+    )
+    assert raw.returncode == 0
+    start = (folder / "start").read_bytes()
+    assert start.startswith(b"boot2docker, please format-me")
+    assert paths.ssh_public_key.read_bytes() in start
+    it.machine().delete()
+    assert not paths.folder.exists()

@@ -1,0 +1,194 @@
+"""Logs: all or their end, and what comes; bytes in a pipe, and nothing that a terminal obeys on one."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from b2d.cli import diagnostics
+from b2d.cli.unexpected_errors import LOG_LIMIT, unforeseen
+from b2d.diagnostics import logs
+from b2d.errors import WrongState
+from b2d.host.files import write_whole
+from b2d.machine_store.store import MachineStore
+from b2d.models import MachineState
+from tests.support.cli import B2D, Prompt
+from tests.support.fakes import FakeGuest, a_spec
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    """Somebody whose machine is off."""
+    prompt = Prompt(tmp_path)
+    MachineStore(prompt.home).write(a_spec())
+    prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
+    return prompt
+
+
+def console(prompt: Prompt) -> Path:
+    return prompt.home.machine("boot2docker-vm").serial_log
+
+
+@contextmanager
+def following(prompt: Prompt, *options: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    """`b2d logs -f`, which goes on until it is ended."""
+    running = subprocess.Popen(
+        [B2D, "logs", "-f", *options], stdout=stdout, stderr=subprocess.PIPE, env=prompt.known(), cwd=prompt.folder
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+        for stream in (running.stdout, running.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def reads(running: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    """All that comes up to `wanted`."""
+    assert running.stdout is not None
+    return read_from(running.stdout.fileno(), wanted)
+
+
+def read_from(descriptor: int, wanted: bytes) -> bytes:
+    came = b""
+    while wanted not in came:
+        assert select.select([descriptor], [], [], 20)[0], came
+        came += os.read(descriptor, 4096)
+    return came
+
+
+def test_the_last_lines_are_counted_by_line_feeds() -> None:
+    assert logs.tail(b"a\r\nb\rc\nd", 2) == b"b\rc\nd"
+    assert (logs.tail(b"a\nb\n", 0), logs.tail(b"a\nb\n", 9), logs.tail(b"a\nb\n", None)) == (b"", b"a\nb\n", b"a\nb\n")
+
+
+def test_what_a_terminal_would_obey_is_taken_out() -> None:
+    said = b"\x1b[2J\x1b[0;32mOK\x1b[0m \x1b]0;title\x07a\tb\r\nc\x07\x00\xff\x1b]52;c;cm0=\x1b\\d\xc2\x9b6n\x1b"
+    assert logs.plain(said) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
+    assert logs.plain(b"gr\xc3\xbc\xc3\x9fe") == "grüße"
+
+
+@pytest.mark.parametrize(("options", "name"), [([], "serial_log"), (["--hypervisor"], "qemu_log"), (["--b2d"], "")])
+def test_each_log_comes_out_byte_by_byte_and_its_end_on_demand(prompt: Prompt, options: list[str], name: str) -> None:
+    path = getattr(prompt.home.machine("boot2docker-vm"), name) if name else prompt.home.log
+    assert prompt.b2d("logs", *options).out == ""
+    path.write_bytes(b"one\r\ntwo\x1b[1m\n\xffthree\n")
+    assert prompt.b2d("logs", *options).out.encode("utf-8", "surrogateescape") == path.read_bytes()
+    assert prompt.b2d("logs", *options, "-n", "2").out == "two\x1b[1m\n\udcffthree\n"
+    assert json.loads(prompt.b2d("logs", *options, "--tail", "1", "--json").out) == {"log": "\ufffdthree\n"}
+
+
+def test_virtualboxs_own_log_is_shown_of_its_machines(prompt: Prompt) -> None:
+    MachineStore(prompt.home).write(a_spec(driver="virtualbox"))
+    path = prompt.home.machine("boot2docker-vm").virtualbox_log
+    path.parent.mkdir(parents=True)
+    path.write_text("VirtualBox VM 7.2\n")
+    assert prompt.b2d("logs", "--hypervisor").out == "VirtualBox VM 7.2\n"
+
+
+def test_the_log_of_b2d_needs_no_machine(tmp_path: Path) -> None:
+    prompt = Prompt(tmp_path)
+    assert (prompt.b2d("logs", "--b2d").code, prompt.b2d("logs", "--hypervisor").code) == (0, 3)
+
+
+def test_dockers_log_of_a_machine_that_is_off_cannot_be_followed(prompt: Prompt) -> None:
+    told = prompt.b2d("logs", "--docker", "-f")
+    assert (told.code, told.out) == (4, "")
+
+
+def test_what_goes_on_is_no_json_and_a_number_is_one(prompt: Prompt) -> None:
+    assert prompt.b2d("logs", "-f", "--json").code == 2
+    assert prompt.b2d("logs", "-n", "-1").code == 2
+
+
+def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Prompt) -> None:
+    console(prompt).write_bytes(b"old\nlast\n")
+    with following(prompt, "-n", "1") as running:
+        assert reads(running, b"last\n") == b"last\n"
+        with console(prompt).open("ab") as file:
+            file.write(b"\xffmore\r\n")
+        assert reads(running, b"more\r\n") == b"\xffmore\r\n"
+        write_whole(console(prompt), b"")  # as each start does
+        with console(prompt).open("ab") as file:
+            file.write(b"a new boot\n")
+        assert reads(running, b"boot\n") == b"a new boot\n"
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=20)
+        assert (running.returncode, said) == (130, b"\nb2d: interrupted\n")
+
+
+def test_a_log_that_is_not_there_yet_is_waited_for(prompt: Prompt) -> None:
+    with following(prompt) as running:
+        write_whole(console(prompt), b"begun\n")
+        assert reads(running, b"begun\n") == b"begun\n"
+
+
+def test_nobody_reading_ends_it_quietly_although_nothing_comes(prompt: Prompt) -> None:
+    console(prompt).write_bytes(b"line\n")
+    with following(prompt) as running:
+        reads(running, b"line\n")
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        running.wait(timeout=20)
+        assert running.stderr.read() == b""
+        running.stdout = None
+
+
+def test_on_a_terminal_a_followed_log_moves_nothing(prompt: Prompt) -> None:
+    console(prompt).write_bytes(b"\x1b[2Jclean\n")
+    ours, theirs = pty.openpty()
+    with following(prompt, stdout=theirs):
+        os.close(theirs)
+        assert read_from(ours, b"clean") in (b"clean", b"clean\r\n")
+    os.close(ours)
+
+
+class Asked:
+    """A machine whose guest's log is followed, as far as the command asks it."""
+
+    def __init__(self, guest: FakeGuest, state: MachineState) -> None:
+        self.name = "boot2docker-vm"
+        self._guest = guest
+        self._state = state
+
+    def guest(self) -> FakeGuest:
+        return self._guest
+
+    def state(self) -> MachineState:
+        return self._state
+
+
+def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(diagnostics, "say", said.append)
+    monkeypatch.setattr(diagnostics, "END_S", 0.1)
+    guest = FakeGuest()
+    diagnostics._follow_docker(Asked(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
+    assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
+    assert said == ["boot2docker-vm has ended, and its log with it"]
+    guest.reachable = False
+    with pytest.raises(WrongState, match="cannot be reached"):
+        diagnostics._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
+
+
+def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("B2D_HOME", str(tmp_path))
+    (tmp_path / "b2d.log").write_bytes(b"x" * (LOG_LIMIT + 1))
+    threads = [threading.Thread(target=unforeseen, args=(ValueError("odd"), ["up"])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    logs = [tmp_path / "b2d.log", tmp_path / "b2d.log.1"]  # which of them has both is their race
+    assert sum(log.read_text().count("ValueError: odd") for log in logs) == 2
+    assert logs[0].stat().st_size < LOG_LIMIT

@@ -1,0 +1,97 @@
+"""The real docker client knows a machine by its context, and nothing else of its contexts is changed."""
+
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.docker.context import ContextTaken, DockerContext, forgotten, known
+from b2d.guest import tls_certificates
+from b2d.models import DockerEnv
+from b2d.paths import MachinePaths
+from tests.support.fakes import FakeReporter
+
+DOCKER = DockerEnv("tcp://127.0.59.103:2376")
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerContext:
+    """One of a machine `box`, for a person whose client is new."""
+    folder = tmp_path / "it's, a home" / "machines" / "box"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    return DockerContext(
+        MachinePaths(folder), {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_CONFIG": str(tmp_path / "docker")}
+    )
+
+
+def client(context: DockerContext, *arguments: str) -> str:
+    done = subprocess.run(
+        ["docker", "context", *arguments], env=context.environ, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def names(context: DockerContext) -> list[str]:
+    return client(context, "ls", "--format", "{{.Name}}").split()
+
+
+def with_certificates(context: DockerContext) -> DockerEnv:
+    tls_certificates.ensure(context.paths, ["127.0.59.103"], datetime.now(UTC))
+    return replace(DOCKER, cert_path=str(context.paths.certs))
+
+
+def test_it_is_made_once_and_never_selected_unasked(context: DockerContext) -> None:
+    assert context.put(DOCKER)
+    assert not context.put(DOCKER)
+    assert names(context) == ["box", "default"]
+    assert client(context, "show") == "default"
+    assert client(context, "inspect", "box", "--format", "{{.Endpoints.docker.Host}}") == DOCKER.host
+    context.use()
+    assert client(context, "show") == "box"
+
+
+def test_it_follows_the_machine_s_place_and_certificates(context: DockerContext) -> None:
+    context.put(DOCKER)
+    assert context.put(replace(DOCKER, host="tcp://127.0.59.104:2376"))
+    secure = with_certificates(context)
+    assert context.put(secure)
+    assert not context.put(secure)
+    for path in (context.paths.certs / "cert.pem", context.paths.certs / "key.pem"):
+        path.unlink()
+    with_certificates(context)
+    assert context.put(secure)
+    assert "cert.pem" in client(context, "inspect", "box", "--format", "{{.TLSMaterial}}")
+
+
+def test_somebody_s_own_of_that_name_is_left_alone(context: DockerContext) -> None:
+    client(context, "create", "box", "--description", "mine", "--docker", "host=tcp://192.0.2.1:2376")
+    with pytest.raises(ContextTaken, match="not this machine's"):
+        context.put(DOCKER)
+    assert not context.remove()
+    assert client(context, "inspect", "box", "--format", "{{.Endpoints.docker.Host}}") == "tcp://192.0.2.1:2376"
+
+
+def test_it_goes_also_when_it_is_selected(context: DockerContext) -> None:
+    context.put(DOCKER)
+    context.use()
+    assert context.remove()
+    assert not context.remove()
+    assert (names(context), client(context, "show")) == (["default"], "default")
+
+
+def test_up_and_delete_do_it_by_themselves_and_never_fail(
+    context: DockerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = FakeReporter()
+    known(context.paths, DOCKER, reporter)
+    assert names(context) == ["box", "default"]
+    forgotten(context.paths)
+    assert names(context) == ["default"]
+    monkeypatch.setenv("PATH", "/nonexistent")
+    known(context.paths, DOCKER, reporter)
+    forgotten(context.paths)
+    assert reporter.said == []

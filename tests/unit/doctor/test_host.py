@@ -1,0 +1,180 @@
+"""What the doctor finds of this host and of the shell that asks, each with what helps."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from b2d.doctor import docker_environment, home_folder, hypervisors, network
+from b2d.doctor.examination import Verdict
+from b2d.doctor.hypervisors import Hardware
+from b2d.errors import B2dError, HypervisorUnusable
+from b2d.host.package_managers import Installer
+from b2d.paths import Home
+from tests.unit.doctor.test_examination import FakeHost, a_program, an_examination, finding
+
+
+def hardware(tmp_path: Path, flags: str, *, kvm: bool = True) -> Hardware:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    if kvm:
+        (tmp_path / "kvm").touch()
+    return Hardware(tmp_path / "kvm", cpuinfo)
+
+
+@pytest.mark.parametrize(
+    ("flags", "kvm", "remedy"),
+    [
+        ("vmx", False, "sudo modprobe kvm_intel"),
+        ("svm", False, "sudo modprobe kvm_amd"),
+        ("sse", True, "turn on VT-x (Intel) or AMD-V (AMD) in this computer's firmware"),
+        ("hypervisor", True, "turn on nested virtualisation for this machine, where it runs"),
+        ("vmx", True, ""),
+    ],
+)
+def test_what_keeps_kvm_from_working_comes_with_what_helps(tmp_path: Path, flags: str, kvm: bool, remedy: str) -> None:
+    here = hardware(tmp_path, flags, kvm=kvm)
+    slow = an_examination(tmp_path, accelerator=lambda: ("tcg", "slow"), hardware=here, platform="linux")
+    assert finding(slow, "acceleration").fix == remedy
+
+
+def test_who_has_no_right_to_kvm_is_told_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = hardware(tmp_path, "vmx")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert here.remedy() == f"sudo usermod -aG {here.kvm.group()} $USER, then log in anew"
+
+
+def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own() -> None:
+    def broken() -> str:
+        raise HypervisorUnusable("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
+
+    assert hypervisors.virtualbox(broken, wanted=True).verdict == Verdict.BAD
+    found = hypervisors.virtualbox(broken, wanted=False)
+    assert (found.verdict, found.fix) == (Verdict.GOOD, "sudo modprobe vboxdrv")
+
+
+def test_virtualbox_without_its_network_driver_is_doubtful(tmp_path: Path) -> None:
+    sound = an_examination(tmp_path, virtualbox=lambda: "7.2", platform="linux", network_driver=tmp_path / "ctl")
+    assert finding(sound, "virtualbox network").fix == "sudo modprobe vboxnetadp"
+    (tmp_path / "ctl").touch()
+    assert [one for one in sound.findings() if one.name == "virtualbox network"] == []
+
+
+@pytest.mark.parametrize(("present", "verdict"), [(True, Verdict.DOUBTFUL), (False, Verdict.GOOD)])
+def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present: bool, verdict: Verdict) -> None:
+    found = finding(an_examination(tmp_path, platform="win32", hyper_v=lambda: present), "hyper-v")
+    assert found.verdict == verdict
+    assert ("bcdedit" in found.fix) is present
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "told"),
+    [
+        ({}, Verdict.GOOD, "none"),
+        ({"HTTPS_PROXY": "proxy:3128", "NO_PROXY": "a, 127.0.59.103"}, Verdict.GOOD, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "*"}, Verdict.GOOD, "proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, Verdict.DOUBTFUL, "NO_PROXY lacks 127.0.59.103"),
+        ({"http_proxy": "http://proxy:port"}, Verdict.DOUBTFUL, "http_proxy is no address"),
+        ({"http_proxy": "http://"}, Verdict.DOUBTFUL, "http_proxy is no address"),
+        ({"ALL_PROXY": "socks5://proxy:1080"}, Verdict.DOUBTFUL, "is not for HTTP"),
+    ],
+)
+def test_proxies_are_looked_at_as_requests_takes_them(said: dict[str, str], verdict: Verdict, told: str) -> None:
+    found = network.proxies(said, ["127.0.59.103"])
+    assert (found.verdict, told in found.message) == (verdict, True)
+    assert bool(found.fix) is (verdict != Verdict.GOOD)
+
+
+@pytest.mark.parametrize("proxy", ["http://me:geheim@proxy:port", "me:geheim@proxy:3128", "socks5://me:geheim@proxy"])
+def test_a_proxys_password_is_not_said(proxy: str) -> None:
+    assert "geheim" not in network.proxies({"HTTP_PROXY": proxy}, []).message
+
+
+def test_authorities_that_are_none_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    found = network.authorities({"REQUESTS_CA_BUNDLE": str(file)})
+    assert (found.verdict, found.fix) == (Verdict.DOUBTFUL, "unset REQUESTS_CA_BUNDLE")
+    file.write_text("nothing of the kind")
+    assert "there is no certificate" in network.authorities({"SSL_CERT_FILE": str(file)}).message
+    file.write_text("-----BEGIN CERTIFICATE-----\n")
+    assert network.authorities({"SSL_CERT_FILE": str(file)}).verdict == Verdict.GOOD
+    assert network.authorities({"SSL_CERT_DIR": str(tmp_path)}).verdict == Verdict.GOOD
+    assert network.authorities({}).verdict == Verdict.GOOD
+
+
+HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": "other"}
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "fix"),
+    [
+        ({}, Verdict.GOOD, ""),
+        ({"DOCKER_HOST": "tcp://127.0.59.103:2376"}, Verdict.GOOD, ""),
+        ({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, Verdict.DOUBTFUL, "b2d up --vm other"),
+        (
+            {"DOCKER_HOST": "unix:///var/run/docker.sock"},
+            Verdict.DOUBTFUL,
+            'eval "$(b2d shellinit)", or: unset DOCKER_HOST',
+        ),
+        ({"DOCKER_CONTEXT": "default"}, Verdict.DOUBTFUL, "unset DOCKER_CONTEXT"),
+        ({"DOCKER_CERT_PATH": "/nowhere"}, Verdict.DOUBTFUL, 'eval "$(b2d shellinit)"'),
+        ({"DOCKER_API_VERSION": "1.30"}, Verdict.DOUBTFUL, "unset DOCKER_API_VERSION"),
+    ],
+)
+def test_it_is_told_where_the_variables_of_this_shell_lead(said: dict[str, str], verdict: Verdict, fix: str) -> None:
+    found = docker_environment.docker_variables(said, HERE, ["boot2docker-vm"])
+    assert (found.verdict, found.fix) == (verdict, fix)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
+def test_a_home_on_another_computer_is_doubtful(tmp_path: Path, kind: str) -> None:
+    found = home_folder.file_system(Home(tmp_path), lambda _: kind)
+    assert (found.verdict, kind in found.message) == (Verdict.DOUBTFUL, True)
+    assert home_folder.file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
+
+
+def test_the_file_system_of_this_home_is_known(tmp_path: Path) -> None:
+    assert home_folder.kind_of(tmp_path) != ""
+
+
+def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert "0 MiB free" in home_folder.temporary().message
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    assert "set TMPDIR" in home_folder.temporary().fix
+
+
+@pytest.mark.parametrize(
+    ("qemu", "virtiofsd", "message", "needs"),
+    [
+        ("7.2.22", ((1, 13), "/v"), "by 9p, as virtiofs wants QEMU 8.2 or newer", ()),
+        ("10.0.13", ((1, 13), "/v"), "by virtiofs, /v", ()),
+        ("8.2.2", ((1, 10), "/v"), "by 9p, as virtiofs wants virtiofsd 1.11 or newer, and /v is not", ()),
+        ("8.2.2", ((0, 0), ""), "by 9p, which is slow with large files: virtiofsd is not installed", ("virtiofsd",)),
+    ],
+)
+def test_how_folders_are_had_is_told_with_what_would_be_quicker(
+    tmp_path: Path, qemu: str, virtiofsd: tuple[tuple[int, int], str], message: str, needs: tuple[str, ...]
+) -> None:
+    programs = {"qemu-system-x86_64": a_program(tmp_path, "qemu", f"echo QEMU emulator version {qemu}")}
+    programs["apt-get"] = a_program(tmp_path, "apt-get", "exit")
+    host = Installer(programs.get, FakeHost().run, True)
+    here = an_examination(tmp_path, installer=host, virtiofsd=lambda: virtiofsd, platform="linux")
+    found = finding(here, "folders")
+    assert (found.message, found.needs, bool(found.fix)) == (message, needs, bool(needs))
+
+
+def test_who_cannot_say_anything_does_not_end_the_examination(tmp_path: Path) -> None:
+    def broken(*_: object) -> str:
+        raise B2dError("it broke")
+
+    names = ("mirror", "accelerator", "virtualbox", "spare_images")
+    everything: dict[str, Callable[..., object]] = dict.fromkeys(names, broken)
+    found = list(an_examination(tmp_path, **everything).findings())
+    assert [one.message for one in found].count("it broke") == 3

@@ -1,0 +1,129 @@
+"""What QEMU is started with, seen by a program in its place: nothing boots."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.drivers.qemu.process import QemuProcess
+from b2d.drivers.qemu.saved_state import Dependencies
+from b2d.errors import HypervisorUnusable, MachineAbsent, StateLost, WrongState
+from b2d.host.process_identity import identify
+from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+from tests.unit.drivers.qemu.test_command_line import DIRECT
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePaths:
+    """A machine's folder, on a host whose QEMU writes down how it was called, and ends."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    program = programs / "qemu-system-x86_64"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{tmp_path}/called"\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    paths = MachinePaths(tmp_path / "m")
+    paths.folder.mkdir(mode=0o700)
+    return paths
+
+
+def driver(paths: MachinePaths, spec: MachineSpec, image: Image = DIRECT) -> QemuDriver:
+    return QemuDriver(spec, paths, lambda: image, "tcg")
+
+
+def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
+    """A machine of that spec was saved, as far as its files tell."""
+    driver(paths, spec).create(b"payload")
+    hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
+    kept = asdict(Dependencies("7.2", hardware, DIRECT.sha256)) | changes
+    paths.qemu_saved.write_text(json.dumps(kept))
+
+
+def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:
+    """How QEMU is called by a start."""
+    with pytest.raises(HypervisorUnusable):
+        driver(paths, spec).start()
+    return (paths.folder.parent / "called").read_text().splitlines()
+
+
+def test_a_saved_machine_goes_on_with_the_memory_and_cpus_that_it_had(paths: MachinePaths) -> None:
+    spec = tiny_guest.spec()
+    saved(paths, spec)
+    words = called(paths, replace(spec, memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
+    assert words[words.index("-m") + 1] == f"{spec.memory_mib}M"
+    assert words[words.index("-smp") + 1] == str(spec.cpus)
+    assert words[-1] == "-S"
+    assert f":{spec.ssh_port + 2}-:22" in words[words.index("-netdev") + 1]
+    assert paths.qemu_saved.exists()
+
+
+@pytest.mark.parametrize("hardware", [[], ["-m"], ["-m", "lots", "-smp", "1"], ["-m", "512M", "-smp", "1"]])
+def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_says(
+    paths: MachinePaths, hardware: list[str]
+) -> None:
+    spec = replace(tiny_guest.spec(), hardware=HARDWARE)
+    saved(paths, spec, hardware=hardware)
+    words = called(paths, replace(spec, memory_mib=640))
+    assert words[words.index("-m") + 1] == "640M"
+    assert "-S" not in words
+    assert not paths.qemu_saved.exists()
+
+
+def test_older_hardware_is_for_a_state_alone_and_boots_no_more(paths: MachinePaths) -> None:
+    spec = tiny_guest.spec()
+    saved(paths, spec, hardware=[])
+    with pytest.raises(StateLost):
+        driver(paths, spec).start()
+    assert not (paths.folder.parent / "called").exists()
+    assert driver(paths, spec).state() == MachineState.STOPPED
+
+
+def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) -> None:
+    program = paths.folder.parent / "bin" / "qemu-system-x86_64"
+    program.write_text('#!/bin/sh\necho "qemu: no luck" >&2\nexit 1\n')
+    machine = driver(paths, tiny_guest.spec())
+    machine.create(b"payload")
+    with pytest.raises(HypervisorUnusable, match="no luck"):
+        machine.start()
+    assert paths.qemu_log.read_text() == "qemu: no luck\n"
+    assert paths.qemu_log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> None:
+    machine = driver(paths, tiny_guest.spec())
+    assert machine.disk_mib() == 0
+    with pytest.raises(MachineAbsent):
+        machine.grow_disk(1000)
+    machine.create(b"payload")
+    assert machine.measured() is None
+    assert machine.disk_mib() == tiny_guest.spec().disk_mib
+    machine.grow_disk(1000)
+    assert machine.disk_mib() == 1000
+    assert machine.state() == MachineState.STOPPED
+
+
+def test_the_disk_of_a_saved_machine_stays_as_its_state_knows_it(paths: MachinePaths) -> None:
+    spec = tiny_guest.spec()
+    saved(paths, spec)
+    with pytest.raises(WrongState) as caught:
+        driver(paths, spec).grow_disk(1000)
+    assert caught.value.hint == "b2d up && b2d stop"
+    assert driver(paths, spec).disk_mib() == spec.disk_mib
+
+
+def test_what_a_machine_has_is_what_it_was_started_with(paths: MachinePaths) -> None:
+    spec = tiny_guest.spec()
+    machine = driver(paths, spec)
+    machine.create(b"payload")
+    plan = Launcher(spec, paths, lambda: DIRECT, "tcg").plan()
+    paths.qemu_pid.write_text(f"{os.getpid()}\n")
+    QemuProcess(paths).record(replace(plan, process=identify(os.getpid())))
+    assert driver(paths, replace(spec, memory_mib=640)).measured() == spec
+    QemuProcess(paths).record(replace(plan, process=ProcessIdentity(os.getpid(), "an earlier one", "")))
+    assert machine.measured() is None

@@ -1,0 +1,135 @@
+"""Folders of this host in a machine of QEMU: its devices, and what is said with the guest about them."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu import shared_folders
+from b2d.drivers.qemu.launcher import Launcher
+from b2d.errors import B2dError, WrongState
+from b2d.guest import seed
+from b2d.models import MachineSpec
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+from tests.support.serial_peer import guest
+from tests.unit.drivers.qemu.test_command_line import DIRECT
+from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
+
+__all__ = ["paths"]  # the fixture
+
+
+def shared(paths: MachinePaths) -> Path:
+    """A folder of this host, beside the machine's own, which is never shared."""
+    folder = paths.folder.parent / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def sharing(*shared: str) -> MachineSpec:
+    return replace(tiny_guest.spec(), folders=shared)
+
+
+def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path: Path) -> None:
+    given = shared_folders.arguments(sharing("/home/me", "/data, of mine:ro"), MachinePaths(tmp_path))
+    first = "local,id=b2d-0,path=/home/me,security_model=none,multidevs=remap"
+    second = "local,id=b2d-1,path=/data,, of mine,security_model=none,multidevs=remap,readonly=on"
+    assert [word for option, word in pairwise(given) if option == "-fsdev"] == [first, second]
+    assert "virtio-9p-pci,fsdev=b2d-1,mount_tag=b2d-1" in given
+    assert given[-1] == "chardev:line"
+
+
+def test_a_machine_that_shares_nothing_gets_nothing_more(tmp_path: Path) -> None:
+    assert shared_folders.arguments(sharing(), MachinePaths(tmp_path)) == []
+
+
+def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "also-there").mkdir()
+    shared = [str(tmp_path / name) for name in ("there", "file", "never", "also-there:ro")]
+    assert shared_folders.missing(shared, lambda _: "") == [1, 2]
+    assert shared_folders.missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
+
+
+def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_its_stand_in_for_it(
+    paths: MachinePaths,
+) -> None:
+    spec = replace(tiny_guest.spec(), folders=(str(shared(paths)), "/nowhere/to be found"))
+    driver(paths, spec).create(b"payload")
+    words = called(paths, spec)
+    assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
+    assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in words
+    assert "virtio-9p-pci,fsdev=b2d-1,mount_tag=not-1" in words
+    assert len(shared_folders.ABSENT) == len(seed.SHARE)  # seen on 7.2: else some saved states do not load
+    assert list(paths.nothing.iterdir()) == []
+
+
+def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) -> None:
+    spec = replace(tiny_guest.spec(), folders=(str(shared(paths) / "mine"),))
+    (shared(paths) / "mine").mkdir()
+    saved(paths, spec)
+    paths.taken.touch()
+    (shared(paths) / "mine").rmdir()
+    words = called(paths, spec)
+    assert words[-1] == "-S"
+    assert paths.qemu_saved.exists()
+    assert paths.taken.exists()
+
+
+def test_a_machine_that_boots_has_its_folders_by_itself(paths: MachinePaths) -> None:
+    spec = replace(tiny_guest.spec(), folders=(str(shared(paths)),))
+    driver(paths, spec).create(b"payload")
+    paths.taken.touch()
+    called(paths, spec)
+    assert not paths.taken.exists()
+
+
+def test_a_saved_state_is_of_the_folders_that_the_machine_has(tmp_path: Path) -> None:
+    def hardware(*shared: str) -> list[str]:
+        spec = replace(tiny_guest.spec(), folders=shared, ssh_port=1, docker_port=2)
+        return Launcher(spec, MachinePaths(tmp_path), lambda: DIRECT, "tcg").plan().hardware
+
+    assert hardware("/a", "/b") == hardware("/a", "/b")
+    assert hardware("/a", "/b") != hardware("/a", "/b:ro")
+    assert hardware("/a", "/b") != hardware("/b", "/a")
+
+
+def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    answer = ("held container web", "held container db", "held program 12 my sleep", "stuck ", "folders let-go")
+    with (
+        guest(paths.line_socket, [f"{one}\n".encode() for one in answer]) as heard,
+        pytest.raises(WrongState) as caught,
+    ):
+        shared_folders.take(paths, "box")
+    assert heard == [b"\nfolders let-go\n"]
+    assert caught.value.message.endswith(": the container web, the container db, my sleep (pid 12)")
+    assert caught.value.hint == "docker stop web db && b2d ssh sudo kill 12 && b2d save, or b2d stop"
+
+
+def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(B2dError, match="cannot be taken out: the guest does not answer") as caught:
+        shared_folders.take(MachinePaths(tmp_path), "box")
+    assert caught.value.hint == "b2d stop"
+
+
+def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    with guest(paths.line_socket, [b"without /c d\nfolders have\n"]) as heard:
+        assert shared_folders.give(paths, ["/a", "/b", "/c d"], [1]) == ["/b", "/c d"]
+    assert heard == [b"\nfolders have b2d-0 b2d-2\n"]
+
+
+def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path: Path) -> None:
+    paths = MachinePaths(tmp_path)
+    strange = b"".join(b"without /%d\n" % number for number in range(10_000))
+    with guest(paths.line_socket, [strange, b"without /a\nwithout /a\nfolders have\n"]):
+        assert shared_folders.give(paths, ["/a", "/b"], []) == ["/a"]
+
+
+def test_a_qemu_without_9p_is_told_apart() -> None:
+    assert "B2D_SHARE=none" in shared_folders.hint("-fsdev local,id=b2d-0: There is no option group 'fsdev'")
+    assert "B2D_SHARE=none" in shared_folders.hint("'virtio-9p-pci' is not a valid device model name")
+    assert shared_folders.hint("could not open the disk") == ""

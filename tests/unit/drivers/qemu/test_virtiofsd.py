@@ -1,0 +1,194 @@
+"""virtiofsd: which is taken, how it is started, and that it ends with who has its connection."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers.qemu import shared_folders, virtiofsd
+from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.errors import HypervisorUnusable, WrongState
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import HARDWARE, Endpoint, MachineSpec
+from b2d.paths import MachinePaths
+from tests.support import tiny_guest
+from tests.unit.drivers.qemu.test_command_line import DIRECT
+from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
+
+__all__ = ["paths"]  # the fixture
+ANSWERS = "virtiofsd 1.13.2"
+# takes its connection, writes down how it was called, and ends with the connection
+SERVER = f"""#!{sys.executable}
+import pathlib, socket, sys
+if sys.argv[1] == "--version":
+    sys.exit(print("{{version}}"))
+connection, _ = socket.socket(fileno=int(sys.argv[2])).accept()
+pathlib.Path("{{folder}}", "served").write_text("\\n".join(sys.argv[3:]))
+connection.recv(1)
+"""
+
+
+@pytest.fixture
+def server(paths: MachinePaths) -> Path:
+    """A host with a QEMU and a virtiofsd that are new enough; the folder of its programs."""
+    folder = paths.folder.parent / "bin"
+    program(folder / "virtiofsd", ANSWERS)
+    qemu = folder / "qemu-system-x86_64"
+    answers = '[ "$1" != --version ] || exec echo QEMU emulator version 10.0.13\n'
+    qemu.write_text(qemu.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{answers}"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtiofsd, "PLACES", ())
+
+
+def program(path: Path, version: str) -> None:
+    path.write_text(SERVER.format(version=version, folder=path.parent.parent))
+    path.chmod(0o755)
+
+
+def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
+    shared = paths.folder.parent / "shared"  # not the machine's own folder, which is never shared
+    shared.mkdir(exist_ok=True)
+    return replace(tiny_guest.spec(), folders=(str(shared), *more))
+
+
+@pytest.mark.parametrize(
+    ("version", "will_do"),
+    [
+        ("virtiofsd 1.13.2", True),
+        ("virtiofsd 1.11.0", True),
+        ("virtiofsd 1.10.1", False),
+        ("virtiofsd version 7.2.22 (Debian 1:7.2)", False),  # QEMU's own, until 8.0
+        ("", False),
+    ],
+)
+def test_one_that_a_machine_cannot_be_saved_with_is_none(server: Path, version: str, will_do: bool) -> None:
+    program(server / "virtiofsd", version)
+    assert virtiofsd.find() == (str(server / "virtiofsd") if will_do else "")
+
+
+def test_without_one_folders_are_had_by_9p(paths: MachinePaths, server: Path) -> None:
+    (server / "virtiofsd").unlink()
+    driver(paths, sharing(paths)).create(b"payload")
+    assert "-fsdev" in called(paths, sharing(paths))
+
+
+def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) -> None:
+    one = virtiofsd.start(str(server / "virtiofsd"), Path("/some where"), paths, read_only=True)
+    wrote = paths.folder.parent / "served"
+    wait_until(lambda: wrote.exists() and wrote.read_text() != "", what="it", timeout_s=20)
+    words = wrote.read_text().splitlines()
+    assert words[:2] == ["--shared-dir", "/some where"]
+    assert f"squash-guest:0:{os.getuid()}:4294967295" in words
+    assert words[-1] == "--readonly"
+    assert not paths.virtiofsd_socket.exists()
+    assert paths.virtiofsd_log.stat().st_mode & 0o777 == 0o600
+    assert one.process is not None
+    assert is_alive(one.process)
+    one.connection.close()
+    wait_until(lambda: one.process is not None and not is_alive(one.process), what="its end", timeout_s=20)
+
+
+def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: MachinePaths, server: Path) -> None:
+    spec = sharing(paths, "/nowhere/to be found")
+    driver(paths, spec).create(b"payload")
+    words = called(paths, spec)
+    assert f"memory-backend-memfd,id=memory,size={spec.memory_mib}M,share=on" in words
+    assert "vhost-user-fs-pci,chardev=b2d-0,tag=b2d-0" in words
+    assert "vhost-user-fs-pci,chardev=b2d-1,tag=not-1" in words
+    assert "-fsdev" not in words
+
+
+def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> None:
+    spec = sharing(paths)
+    one = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
+    one.create(b"payload")
+    with pytest.raises(HypervisorUnusable):
+        one.start()
+    assert "-fsdev" in (paths.folder.parent / "called").read_text().splitlines()
+    assert one.compromises() == []
+
+
+def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePaths, server: Path) -> None:
+    (server / "virtiofsd").unlink()
+    (said,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").compromises()
+    assert said.startswith("folders of this host are had by 9p: virtiofs wants ")
+
+
+def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, server: Path) -> None:
+    spec = sharing(paths)
+    program(server / "virtiofsd", "")
+    saved(paths, spec)
+    program(server / "virtiofsd", ANSWERS)
+    words = called(paths, spec)
+    assert words[-1] == "-S"
+    assert "-fsdev" in words
+    assert paths.qemu_saved.exists()
+
+
+def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is_told_of(
+    paths: MachinePaths, server: Path
+) -> None:
+    spec = sharing(paths, str(paths.folder.parent / "mine"))
+    (paths.folder.parent / "mine").mkdir()
+    saved(paths, spec)
+    assert called(paths, spec)[-1] == "-S"
+    assert not paths.taken.exists()
+    (paths.folder.parent / "mine").rmdir()
+    assert called(paths, spec)[-1] == "-S"
+    assert paths.taken.exists()
+
+
+def test_a_machine_that_was_saved_with_virtiofs_boots_where_there_is_none_any_more(
+    paths: MachinePaths, server: Path
+) -> None:
+    spec = replace(sharing(paths), hardware=HARDWARE)
+    saved(paths, spec)
+    (server / "virtiofsd").unlink()
+    words = called(paths, spec)
+    assert words[-1] != "-S"
+    assert "-fsdev" in words
+    assert not paths.qemu_saved.exists()
+
+
+def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
+    alive = identify(os.getpid())
+    assert alive is not None
+    record = Launch(Endpoint("127.0.0.1", 1, 2), [], "", process=alive, servers=(alive,))
+    machine = driver(paths, sharing(paths))
+    QemuProcess(paths).record(record)
+    assert machine.give_folders() == []
+    QemuProcess(paths).record(replace(record, servers=(alive, replace(alive, start_time="0"))))
+    with pytest.raises(WrongState, match="b2d restart"):
+        machine.give_folders()
+
+
+def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("'vhost-user-fs-pci' is not a valid device model name")
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("invalid object type: memory-backend-memfd")
+
+
+@pytest.mark.parametrize(
+    ("user", "namespaces", "sandbox"),
+    [(0, False, "chroot"), (1000, True, "namespace"), (1000, False, "none")],
+)
+def test_it_has_the_narrowest_sandbox_that_works_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, namespaces: bool, sandbox: str
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    unshare = tmp_path / "unshare"
+    unshare.write_text(f"#!/bin/sh\nexit {0 if namespaces else 1}\n")
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = list(virtiofsd.arguments(Path("/data"), read_only=False))
+    assert words[words.index("--sandbox") + 1] == sandbox
+    assert ("--modcaps=-mknod:-setfcap" in words) == (user == 0)
+    unshare.unlink()
+    assert virtiofsd.has_namespaces() is False

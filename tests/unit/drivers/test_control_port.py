@@ -1,0 +1,81 @@
+"""The line to a guest, whatever is at its other end."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers import control_port
+from b2d.errors import B2dError
+from tests.support.serial_peer import guest
+
+
+def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"noise mo", b"ved\n"]) as heard:
+        control_port.move_clock(path, -3600)
+    assert heard == [b"\nmove -3600\n"]
+
+
+def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with guest(path, [b"mov"]), pytest.raises(B2dError, match="does not answer on its line: it was cut"):
+        control_port.move_clock(path, 1)
+
+
+def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_port, "ANSWER_S", 0.1)
+    path = tmp_path / "line.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        with pytest.raises(B2dError, match="does not answer on its line"):
+            control_port.move_clock(path, 1)
+
+
+@contextmanager
+def endless_guest(path: Path, said: bytes, pause_s: float) -> Iterator[None]:
+    """One that says the same over and over, for five seconds at the most; the block has two."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def talk() -> None:
+            line, _ = server.accept()
+            end = time.monotonic() + 5
+            with line, suppress(OSError):
+                while time.monotonic() < end:
+                    line.sendall(said)
+                    time.sleep(pause_s)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        begin = time.monotonic()
+        yield
+        assert time.monotonic() - begin < 2
+        thread.join()
+
+
+def test_a_guest_that_says_one_byte_after_another_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "line.sock"
+    with endless_guest(path, b"x", 0), pytest.raises(B2dError, match="timed out"):
+        control_port.ask(path, "x", "done", 0.3)
+
+
+def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_port, "ANSWER_S", 0.3)
+    path = tmp_path / "line.sock"
+    with (
+        endless_guest(path, b"login: ", 0.05),
+        pytest.raises(B2dError, match="does not answer on its line: timed out"),
+    ):
+        control_port.move_clock(path, 1)
+
+
+def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(B2dError, match="does not answer on its line"):
+        control_port.move_clock(tmp_path / "line.sock", 1)

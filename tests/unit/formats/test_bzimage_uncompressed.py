@@ -1,0 +1,63 @@
+"""A kernel laid out as it lies in memory: what a boot loader finds in its header, and behind it."""
+
+import struct
+
+import pytest
+
+from b2d.formats import bzimage_uncompressed
+from tests.support.kernel_images import a_bzimage, an_elf, pack
+
+SECTOR = 512
+LINKED = 0x1000000  # where Linux is linked to lie
+
+
+def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memory: int = 1 << 20) -> bytes:
+    """An ELF file for x86-64 with two segments that are loaded, the second behind a gap."""
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, address, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    data = 64 + 2 * 56
+    first = struct.pack("<IIQQQQQQ", 1, 5, data, 0, address, len(content), len(content), 4096)
+    second = struct.pack("<IIQQQQQQ", 1, 6, data, 0, address + 0x10000, 8, in_memory, 4096)
+    return header + first + second + content
+
+
+def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
+    bzimage = a_bzimage(pack(an_elf(), "zstd"))
+    image = bzimage_uncompressed.flat(bzimage, an_x86_elf())
+    setup = (bzimage[0x1F1] + 1) * SECTOR
+    memory = image[setup:]
+    there = LINKED - bzimage_uncompressed.BEGIN
+    assert memory[there:].startswith(b"kernel kernel ")
+    assert memory[there + 0x10000 :].startswith(b"kernel k")
+    assert not any(memory[there - 4096 : there])
+
+
+def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_there() -> None:
+    image = bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
+    setup = (image[0x1F1] + 1) * SECTOR
+    assert struct.unpack_from("<I", image, 0x1F4)[0] * 16 == len(image) - setup
+    assert struct.unpack_from("<I", image, 0x214)[0] == bzimage_uncompressed.BEGIN
+    assert image[0x234] == 0  # it may not be moved
+    assert struct.unpack_from("<I", image, 0x260)[0] == LINKED + 0x10000 + (1 << 20) - bzimage_uncompressed.BEGIN
+
+
+def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
+    image = bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
+    memory = image[(image[0x1F1] + 1) * SECTOR :]
+
+    def entry(table: int, index: int) -> int:
+        found: int = struct.unpack_from("<Q", memory, table - bzimage_uncompressed.BEGIN + 8 * index)[0]
+        assert found & 1
+        return found & ~0xFFF
+
+    for address in (0, LINKED, 3 << 30 | 5 << 21):
+        pointers = entry(bzimage_uncompressed.BEGIN + 4096, 0)
+        directory = entry(pointers, address >> 30)
+        assert entry(directory, address >> 21 & 511) == address & ~((1 << 21) - 1)
+
+
+@pytest.mark.parametrize(
+    "vmlinux", [b"", b"no ELF file", an_x86_elf(address=0x100000), an_elf()[:64], an_x86_elf(in_memory=4 << 30)]
+)
+def test_what_cannot_be_laid_out_so_is_refused(vmlinux: bytes) -> None:
+    with pytest.raises(bzimage_uncompressed.UnfitKernelError):
+        bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), vmlinux)

@@ -1,0 +1,67 @@
+"""VirtualBox's settings files of all times are read, and what is none is told."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.errors import B2dError
+from b2d.formats import vbox_settings
+from tests.support.foreign_machines import CHILD_UUID, settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "box.vbox"
+
+
+@pytest.mark.parametrize("seven", [False, True])
+def test_name_size_and_media_are_read(file: Path, seven: bool) -> None:
+    file.write_text(settings("box", "box.vmdk", "/isos/b2d.iso", seven=seven))
+    found = vbox_settings.read(file)
+    assert (found.name, found.memory_mib, found.cpus) == ("box", 1024, 2)
+    assert found.disks == (file.parent / "box.vmdk",)
+    assert found.isos == (Path("/isos/b2d.iso"),)
+    assert not found.saved and not found.layered
+
+
+def test_a_saved_state_and_layers_are_seen(file: Path) -> None:
+    file.write_text(settings("box", "box.vmdk", layers=True, saved=True))
+    found = vbox_settings.read(file)
+    assert found.saved and found.layered
+    assert found.disks == (file.parent / "Snapshots" / f"{CHILD_UUID}.vmdk",)
+
+
+def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) -> None:
+    text = settings("box", "box.vmdk")
+    file.write_text(text[: text.index("<HardDisks>")] + text[text.index("<DVDImages>") :])
+    assert vbox_settings.read(file).disks == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no settings file of VirtualBox"),
+        (b"<a/>", "no settings file of a VirtualBox machine"),
+        (b"<VirtualBox><Machine/></VirtualBox>", "no settings file of a VirtualBox machine"),
+        (settings("box", "x").replace('RAMSize="1024"', 'RAMSize="much"').encode(), "cannot be understood"),
+    ],
+)
+def test_what_is_none_is_told(file: Path, content: bytes, said: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(B2dError, match=said):
+        vbox_settings.read(file)
+
+
+def test_one_that_cannot_be_opened_is_told(file: Path) -> None:
+    with pytest.raises(B2dError, match="No such file"):
+        vbox_settings.read(file)
+
+
+@given(st.binary())
+def test_no_content_is_too_odd(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    odd = tmp_path_factory.getbasetemp() / "odd.vbox"
+    odd.write_bytes(content)
+    with pytest.raises(B2dError):
+        vbox_settings.read(odd)

@@ -1,0 +1,110 @@
+"""What comes out of this process, and goes in, when its streams are joined to a command's in the guest."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.paths import MachinePaths
+from tests.support.ssh_server import Sshd, guest_of, machine
+
+TEN_MB = 10_000_000
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from b2d.errors import B2dError
+from b2d.paths import MachinePaths
+from b2d.models import Endpoint
+from b2d.guest.ssh.client import SshGuest
+folder, port, *command = sys.argv[1:]
+try:
+    os._exit(SshGuest(Endpoint("127.0.0.1", int(port), 0), MachinePaths(Path(folder))).shell(*command or [None]))
+except B2dError as error:
+    os.write(2, error.message.encode())
+    os._exit(99)
+except BrokenPipeError:
+    os._exit(98)
+"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return machine(tmp_path)
+
+
+@pytest.fixture
+def sshd(paths: MachinePaths) -> Iterator[Sshd]:
+    """The guest of that machine."""
+    with guest_of(paths).running() as server:
+        yield server
+
+
+def joined(sshd: Sshd, paths: MachinePaths, *command: str) -> list[str]:
+    """A process whose streams are a command's in the guest."""
+    return [sys.executable, "-c", SCRIPT, str(paths.folder), str(sshd.port), *command]
+
+
+def test_streams_go_through_byte_by_byte(sshd: Sshd, paths: MachinePaths) -> None:
+    content = os.urandom(TEN_MB)
+    done = subprocess.run(
+        joined(sshd, paths, "tee /dev/stderr; exit 3"), input=content, capture_output=True, check=False
+    )
+    assert done.returncode == 3
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(content).digest()
+    assert hashlib.sha256(done.stderr).digest() == hashlib.sha256(content).digest()
+
+
+def test_without_a_command_stdin_is_a_script(sshd: Sshd, paths: MachinePaths) -> None:
+    done = subprocess.run(joined(sshd, paths), input=b"echo $((6*7))\nexit 4\n", capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (4, b"42\n")
+    assert sshd.terminals == []
+
+
+def test_it_ends_with_the_command_though_stdin_is_open(sshd: Sshd, paths: MachinePaths) -> None:
+    with subprocess.Popen(joined(sshd, paths, "exit 5"), stdin=subprocess.PIPE) as process:
+        assert process.wait(20) == 5
+
+
+def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, paths: MachinePaths) -> None:
+    done = subprocess.run(
+        joined(sshd, paths, "head -c 1; exit 6"), input=bytes(TEN_MB), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (6, b"\0", b"")
+
+
+@pytest.mark.parametrize("line", ["yes", "yes >&2"])
+def test_it_ends_when_nobody_reads_any_more(sshd: Sshd, paths: MachinePaths, line: str) -> None:
+    command = joined(sshd, paths, line)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        read = process.stderr if line.endswith("2") else process.stdout
+        assert read.read(2) == b"y\n"
+        read.close()
+        assert process.wait(20) == 98
+
+
+def test_a_full_disk_is_named(sshd: Sshd, paths: MachinePaths) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(joined(sshd, paths, "echo x"), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (99, b"stdout cannot be written: No space left on device")
+
+
+def test_a_guest_that_vanishes_is_told_in_one_sentence(sshd: Sshd, paths: MachinePaths) -> None:
+    sshd.hangs_up = "output"
+    done = subprocess.run(joined(sshd, paths, "echo some; sleep 9"), capture_output=True, check=False)
+    assert done.stdout == b"some\n"
+    assert (done.returncode, done.stderr.count(b"\n")) == (99, 0)
+    assert done.stderr.startswith(b"the connection to the guest broke")
+
+
+def test_what_a_library_thinks_of_a_slow_guest_is_not_said(sshd: Sshd, paths: MachinePaths) -> None:
+    sshd.hangs_up = "banner"
+    threading.Timer(2, lambda: setattr(sshd, "hangs_up", "")).start()
+    done = subprocess.run(joined(sshd, paths, "echo there"), capture_output=True, check=False)
+    assert sshd.connections > 1
+    assert (done.stdout, done.stderr) == (b"there\n", b"")

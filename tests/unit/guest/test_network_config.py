@@ -1,0 +1,177 @@
+"""What a guest is told of the networks around it: by settings and variables, in files that a shell reads."""
+
+import json
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from b2d.config import loader
+from b2d.config.settings import Settings
+from b2d.guest import network_config, seed, tls_certificates
+from b2d.models import MachineState
+from b2d.paths import Home, MachinePaths
+from tests.support.cli import Prompt
+from tests.support.fake_machine import Box
+from tests.support.fakes import a_spec
+from tests.unit.guest.test_seed import files as files_of
+
+SPEC = a_spec(address="127.0.59.7")
+PROXIED = Settings(http_proxy="http://me:it's@localhost:3128", no_proxy="corp, 10.0.0.0/8")
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return Prompt(tmp_path)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """A company's own, in a file with the key that belongs to it."""
+    paths = MachinePaths(tmp_path / "company")
+    paths.folder.mkdir()
+    tls_certificates.ensure(paths, [], datetime.now(UTC))
+    file = tmp_path / "company.pem"
+    file.write_bytes((paths.certs / "ca.pem").read_bytes() + (paths.authority / "ca-key.pem").read_bytes())
+    return file
+
+
+def test_where_nothing_is_set_nothing_is_told() -> None:
+    assert network_config.files(network_config.of(Settings(), SPEC)) == {}
+    assert network_config.files(network_config.of(replace(PROXIED, proxies=False), SPEC)) == {}
+
+
+def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
+    told = network_config.files(network_config.of(PROXIED, SPEC))
+    script = told["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
+    said = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
+    assert said[:2] == ["http://me:it%27s@10.0.2.2:3128", "none"]
+    assert said[2].split(",") == [
+        "corp",
+        "10.0.0.0/8",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "10.0.2.15",
+        "10.0.2.2",
+        "127.0.59.7",
+    ]
+    assert json.loads(told[network_config.TOLD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
+
+
+def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
+    assert seed.LOOPBACK in network_config.files(network_config.of(PROXIED, SPEC))
+    assert seed.LOOPBACK not in network_config.files(network_config.of(replace(PROXIED, http_proxy="proxy:3128"), SPEC))
+
+
+def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
+    settings = Settings(registry_mirrors=("https://one", "http://localhost:5000"), insecure_registries=("two:5000",))
+    assert network_config.files(network_config.of(settings, SPEC))["registries"].decode().splitlines() == [
+        "registry-mirrors --registry-mirror=https://one",
+        "registry-mirrors --registry-mirror=http://10.0.2.2:5000",
+        "insecure-registries --insecure-registry=two:5000",
+    ]
+
+
+def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
+    told = network_config.files(network_config.of(Settings(ca=(str(authority),)), SPEC))
+    assert told["authorities"].decode() + certs_key(authority) == authority.read_text()
+    assert json.loads(told[network_config.TOLD])["ca"] == [str(authority)]
+
+
+def certs_key(authority: Path) -> str:
+    text = authority.read_text()
+    return text[text.index("-----BEGIN PRIVATE") :]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\x30\x82", "holds no certificates as PEM"),
+        (b"", "holds no certificates"),
+    ],
+)
+def test_an_authority_that_is_none_ends_up_before_anything_is_made(
+    prompt: Prompt, content: bytes | None, message: str
+) -> None:
+    file = prompt.folder / "ca.crt"
+    if content is not None:
+        file.write_bytes(content)
+    told = prompt.b2d("up", "--ca", str(file))
+    assert told.code == 2
+    assert told.err.startswith(f"b2d: ca: {file} {message}")
+    assert not prompt.home.machine("boot2docker-vm").folder.exists()
+    for verb in ("restart", "reset", "upgrade", "rollback"):
+        assert prompt.b2d(verb, "--ca", str(file)).err == told.err
+
+
+def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
+    told = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
+    assert told.err == (
+        "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n     try: whole paths of files, as /etc/ssl/company.pem\n"
+    )
+    assert told.code == 2
+
+
+def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    environ = {"HTTPS_PROXY": "http://host:1", "NO_PROXY": "corp"}
+    found = loader.load(home, environ, {})
+    assert (found.settings.https_proxy, found.origins["https_proxy"]) == ("http://host:1", "HTTPS_PROXY")
+    assert found.settings.no_proxy == "corp"
+    home.config.write_text('https_proxy = "http://file:1"\n')
+    assert loader.load(home, environ, {}).settings.https_proxy == "http://file:1"
+    assert loader.load(home, environ | {"B2D_HTTPS_PROXY": "http://b2d:1"}, {}).settings.https_proxy == "http://b2d:1"
+
+
+def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) -> None:
+    told = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
+    assert told.code == 2
+    assert told.err == (
+        "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: as http://user:password@proxy:3128\n"
+    )
+    told = prompt.b2d("config", "https_proxy", B2D_HTTPS_PROXY="http://me:geheim@proxy:3128")
+    assert (told.code, told.out) == (0, "http://me:***@proxy:3128\n")
+
+
+def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
+    found = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
+    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == [
+        "http_proxy: the guest has no use for this proxy: ftp://me:***@x",
+        "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it has 127.0.0.1",
+    ]
+    found = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
+    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, restrict=True))) == [
+        f"{SPEC.name} is restricted, and reaches nothing: dns cannot help there"
+    ]
+    found = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
+    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == []
+    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, driver="virtualbox"))) == [
+        "dns: a guest of VirtualBox's reaches no name server on 127.0.0.1; without dns it asks this host's own"
+    ]
+
+
+def remarked(box: Box) -> bool:
+    """Whether it was said that a saved machine keeps what it knows."""
+    return any("saved with; for today's: b2d restart" in text for _, text in box.reporter.said)
+
+
+def test_a_machine_is_told_at_each_start_and_a_saved_one_when_it_boots(box: Box) -> None:
+    box.network = {"dns": b"1"}
+    machine = box.in_state(MachineState.STOPPED)
+    machine.up()
+    assert files_of(box.paths.seed.read_bytes())["network/dns"] == b"1"
+    machine.save()
+    machine.up()
+    assert not remarked(box)
+    machine.save()
+    box.network = {"dns": b"2"}
+    machine.up()
+    assert remarked(box)
+    assert files_of(box.paths.seed.read_bytes())["network/dns"] == b"1"
+    box.network = {}
+    machine.restart()
+    assert [name for name in files_of(box.paths.seed.read_bytes()) if name.startswith("network")] == []

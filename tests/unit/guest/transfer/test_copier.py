@@ -1,0 +1,378 @@
+"""Copies between this host and a guest: as cp -a does it, whole or not at all, and nothing goes through a link."""
+
+import io
+import os
+import resource
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.guest.ssh import client
+from b2d.guest.ssh.client import SshGuest
+from b2d.guest.transfer.copier import Copying
+from b2d.guest.transfer.tar_extract import Unpacker, put, unfinished
+from b2d.host.polling import wait_until
+from b2d.models import Endpoint
+from b2d.paths import MachinePaths
+from tests.support.fakes import FakeReporter
+from tests.support.ssh_server import Sshd, guest_of, machine
+
+NOBODY = 65534
+ODD = "grüße 🐳 'n\"$x"
+
+
+@pytest.fixture(params=["gnu", "busybox"])
+def tools(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest's programs: this host's, or those that b2d's image has."""
+    if request.param == "busybox":
+        (tmp_path / "bin").mkdir()
+        subprocess.run(["busybox", "--install", "-s", str(tmp_path / "bin")], check=True)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return machine(tmp_path)
+
+
+@pytest.fixture
+def sshd(paths: MachinePaths, tools: None) -> Iterator[Sshd]:
+    with guest_of(paths).running() as server:
+        yield server
+
+
+@pytest.fixture
+def reporter() -> FakeReporter:
+    return FakeReporter()
+
+
+@pytest.fixture
+def copying(sshd: Sshd, paths: MachinePaths, reporter: FakeReporter) -> Iterator[Copying]:
+    with SshGuest(Endpoint("127.0.0.1", sshd.port, 2376), paths) as guest:
+        yield Copying("box", guest, reporter)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """What is the guest's."""
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    return folder
+
+
+def a_tree(root: Path) -> Path:
+    """Files, folders and links of every kind that is copied, with their modes and times."""
+    (root / "sub" / ODD).mkdir(parents=True)
+    (root / "locked").mkdir()
+    (root / ("long" * 40)).write_bytes(b"long")
+    (root / "sub" / ODD / "data").write_bytes(os.urandom(700_001))
+    (root / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (root / "run.sh").chmod(0o755)
+    (root / "open").write_bytes(b"")
+    (root / "open").chmod(0o666)
+    (root / "again").hardlink_to(root / "run.sh")
+    (root / "-c").write_bytes(b"no option")
+    (root / "relative").symlink_to("sub/./x")
+    (root / "outward").symlink_to("/etc/passwd")
+    (root / "locked" / "inside").write_bytes(b"in")
+    os.utime(root / "run.sh", (1_000_000_000, 1_000_000_000))
+    (root / "locked").chmod(0o500)
+    root.chmod(0o750)
+    return root
+
+
+def seen(root: Path) -> dict[str, tuple[object, ...]]:
+    """All that is there, as it is."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [root, *sorted(root.rglob("*"))]:
+        facts, name = path.lstat(), str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = ("link", os.readlink(path))  # noqa: PTH115
+        elif path.is_dir():
+            found[name] = ("folder", stat.S_IMODE(facts.st_mode), int(facts.st_mtime))
+        else:
+            found[name] = (path.read_bytes(), stat.S_IMODE(facts.st_mode), int(facts.st_mtime), facts.st_nlink)
+    return found
+
+
+def nothing_is_left(*folders: Path) -> bool:
+    """True when no unfinished copy is left in them."""
+    return not [path for folder in folders for path in folder.rglob(".b2d-*")]
+
+
+def test_a_folder_goes_there_and_back_as_it_is(copying: Copying, here: Path, there: Path) -> None:
+    tree = a_tree(here / "tree")
+    sent = copying.send(str(tree), f"{there}/new")
+    assert (sent.path, sent.files) == (f"{there}/new", 9)
+    assert seen(there / "new") == seen(tree)
+    fetched = copying.fetch(f"{there}/new", str(here / "back"))
+    assert (fetched.path, fetched.files) == (str(here / "back"), 9)
+    assert seen(here / "back") == seen(tree)
+    assert nothing_is_left(here, there)
+
+
+@pytest.mark.parametrize("way", ["send", "fetch"])
+def test_where_it_comes_to_lie_is_as_with_cp(copying: Copying, here: Path, there: Path, way: str) -> None:
+    """As `cp -a` on this host does it, for every form of the two paths."""
+    source, target = (here, there) if way == "send" else (there, here)
+    cases = ["file to", "file to/", "file new", "tree to", "tree to/", "tree new", "tree new/", "tree/. to"]
+    cases += ["tree/. new", "tree/ to", "link to", "link new", "tolink to", "file linked", "file old", "tree linked/"]
+    for number, case in enumerate(cases):
+        first, second = case.split()
+        ours, theirs = target / f"ours{number}", target / f"theirs{number}"
+        for end in (ours, theirs):
+            (end / "to" / "tree").mkdir(parents=True)
+            (end / "to" / "tree" / "kept").write_text("kept")
+            (end / "old").write_text("old")
+            (end / "linked").symlink_to("to")
+        begin = source / f"from{number}"
+        (begin / "tree" / "sub").mkdir(parents=True)
+        (begin / "tree" / "sub" / "a").write_text("a")
+        (begin / "file").write_text("new")
+        (begin / "link").symlink_to("file")
+        (begin / "tolink").symlink_to("tree")
+        getattr(copying, way)(f"{begin}/{first}", f"{ours}/{second}")
+        subprocess.run(["/bin/cp", "-a", f"{begin}/{first}", f"{theirs}/{second}"], check=True)
+        assert names(ours) == names(theirs), case
+    assert nothing_is_left(here, there)
+
+
+def names(root: Path) -> dict[str, object]:
+    kinds = {str(path.relative_to(root)): path for path in sorted(root.rglob("*"))}
+    return {
+        name: os.readlink(path) if path.is_symlink() else path.is_dir() or path.read_bytes()  # noqa: PTH115
+        for name, path in kinds.items()
+    }
+
+
+@pytest.mark.parametrize("way", ["send", "fetch"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("none", "new", "No such file or directory"),
+        ("none/none", "new", "No such file or directory"),
+        ("file/", "new", "folder|directory"),
+        ("file", "none/", "folder"),
+        ("file", "none/new", "folder"),
+        ("tree", "none/new", "folder"),
+        ("tree", "file", "no folder"),
+        ("tree/.", "file", "no folder"),
+        ("tree", "to", "link|no folder"),
+        ("file", "full", "folder"),
+    ],
+)
+def test_what_cannot_be_is_told_and_changes_nothing(
+    copying: Copying, here: Path, there: Path, way: str, case: tuple[str, str, str]
+) -> None:
+    source, to, said = case
+    begin, end = (here, there) if way == "send" else (there, here)
+    for side in (begin, end):
+        (side / "tree").mkdir()
+        (side / "file").write_text("file")
+    (end / "to").mkdir()
+    (end / "to" / "tree").symlink_to("..")  # a folder does not go through a link that nobody typed
+    (end / "full" / "file").mkdir(parents=True)
+    before = seen(end)
+    with pytest.raises(B2dError, match=said) as caught:
+        getattr(copying, way)(f"{begin}/{source}", f"{end}/{to}")
+    assert caught.value.exit_code == 1
+    assert names(end) == {name: kind for name, kind in names(end).items() if name in before}
+    assert {name: one[0] for name, one in seen(end).items()} == {name: one[0] for name, one in before.items()}
+
+
+def test_what_is_no_file_is_left_out_and_told(
+    copying: Copying, reporter: FakeReporter, here: Path, there: Path
+) -> None:
+    for side in (here, there):
+        (side / "tree").mkdir()
+        os.mkfifo(side / "tree" / "fifo")
+        (side / "tree" / "file").write_text("file")
+    assert copying.send(f"{here}/tree", f"{there}/new").files == 1
+    assert names(there / "new") == {"file": b"file"}
+    copying.fetch(f"{there}/tree", f"{here}/new")
+    assert names(here / "new") == {"file": b"file"}
+    assert len([line for line in reporter.texts("warn") if "fifo" in line and "left out" in line]) == 2
+
+
+def test_archives_go_in_and_out(copying: Copying, here: Path, there: Path) -> None:
+    tree = a_tree(here / "tree")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(tree, "/tree")
+    (there / "to" / "tree").mkdir(parents=True)
+    assert copying.send_stream(io.BytesIO(packed.getvalue()), f"{there}/to").files == 9
+    assert set(seen(there / "to" / "tree")) == set(seen(tree))
+    assert names(there / "to" / "tree") == names(tree)
+    came = bytearray()
+    copying.fetch_stream(f"{there}/to/tree", came.extend)
+    with tarfile.open(fileobj=io.BytesIO(bytes(came))) as archive:
+        assert len(archive.getmembers()) == 13
+        assert {name.partition("/")[0] for name in archive.getnames()} == {"tree"}
+    for content, to, said in (
+        (packed.getvalue()[:-400], "to", "no whole archive"),
+        (b"no archive" * 1000, "to", "no whole archive"),
+        (packed.getvalue(), "none", "no such folder"),
+    ):
+        with pytest.raises(B2dError, match=said):
+            copying.send_stream(io.BytesIO(content), f"{there}/{to}")
+    wait_until(lambda: nothing_is_left(there), what="the guest to tidy up", timeout_s=10)
+    assert names(there / "to" / "tree") == names(tree)
+
+
+def an_archive(*entries: tarfile.TarInfo) -> tarfile.TarFile:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for entry in entries:
+            archive.addfile(entry, io.BytesIO(b"evil") if entry.isreg() else None)
+    return tarfile.open(fileobj=io.BytesIO(made.getvalue()), mode="r|")
+
+
+def an_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname, entry.mode = kind, target, 0o6777
+    entry.size = 4 if kind == tarfile.REGTYPE else 0
+    return entry
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [an_entry("it/../../evil")],
+        [an_entry("/evil")],
+        [an_entry("itevil")],
+        [an_entry("it/l", tarfile.SYMTYPE, ".."), an_entry("it/l/evil")],
+        [an_entry("it/l", tarfile.SYMTYPE, "../secret"), an_entry("it/l")],
+        [an_entry("it/l", tarfile.LNKTYPE, "it/../secret")],
+        [an_entry("it/l", tarfile.LNKTYPE, "/secret")],
+        [an_entry("it/l", tarfile.SYMTYPE, "../secret"), an_entry("it/h", tarfile.LNKTYPE, "it/l")],
+    ],
+)
+def test_a_guest_that_lies_writes_nothing_outside(tmp_path: Path, entries: list[tarfile.TarInfo]) -> None:
+    (tmp_path / "secret").write_text("secret")
+    root = tmp_path / "it"
+    unpacker = Unpacker(root, "it", lambda _: None, lambda _: None)
+    with pytest.raises((B2dError, OSError)):
+        unpacker.take(an_archive(an_entry("it", tarfile.DIRTYPE), *entries))
+    assert {path.name for path in tmp_path.iterdir()} <= {"secret", "it"}
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert (tmp_path / "secret").stat().st_nlink == 1
+
+
+def test_nothing_of_a_guest_s_runs_as_its_owner(tmp_path: Path) -> None:
+    unpacker = Unpacker(tmp_path / "it", "it", lambda _: None, lambda _: None)
+    unpacker.take(an_archive(an_entry("it")))
+    assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o777
+
+
+def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too() -> None:
+    """Root may all; others may not move such a folder, nor remove what is in it."""
+    with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)) as folder:
+        (folder / "to" / "tree").mkdir(parents=True)
+        for final, mode in ((folder / "new", 0o500), (folder / "to", 0o555)):
+            with unfinished(folder) as made:
+                tree = made / "it"
+                for path in (tree / "tree", tree / "shut", tree / "left" / "shut"):
+                    path.mkdir(parents=True)
+                    (path / "file").touch()
+                for path, one in ((tree / "shut", 0o500), (tree / "tree", 0o500), (tree, mode)):
+                    path.chmod(one)
+                put(tree, final)
+            assert (final / "tree" / "file").exists() and (final / "shut").stat().st_mode & 0o777 == 0o500
+        with unfinished(folder) as made:
+            (made / "a" / "b").mkdir(parents=True)
+            (made / "a" / "b").chmod(0)
+            (made / "a").chmod(0o500)
+        assert nothing_is_left(folder)
+        assert (folder / "new").stat().st_mode & 0o777 == 0o500
+        (folder / "new").chmod(0o700)
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[Path]:
+    """Be somebody who may not all, in a folder of their own."""
+    if os.geteuid() != 0:
+        yield folder
+        return
+    os.chown(folder, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield folder
+    finally:
+        os.seteuid(0)
+
+
+# what goes wrong under way
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_connection_that_breaks_leaves_no_half_file(
+    copying: Copying, sshd: Sshd, here: Path, there: Path, old: bool
+) -> None:
+    (there / "big").write_bytes(bytes(5_000_000))
+    if old:
+        (here / "big").write_text("old")
+    sshd.hangs_up = "output"
+    with pytest.raises(WrongState, match="the connection to the guest broke"):
+        copying.fetch(f"{there}/big", str(here))
+    assert names(here) == ({"big": b"old"} if old else {})
+
+
+def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copying, here: Path, there: Path) -> None:
+    (there / "big").write_bytes(bytes(3_000_000))
+    (here / "big").write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(B2dError, match=r"/big: File too large") as caught:
+            copying.fetch(f"{there}/big", str(here))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.exit_code == 1
+    assert names(here) == {"big": b"old"}
+
+
+@pytest.mark.parametrize("way", ["send", "fetch"])
+def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copying, here: Path, there: Path, way: str) -> None:
+    """Ctrl-C, while a fifo keeps the other side waiting in the middle of a file."""
+    begin, end = (here, there) if way == "send" else (there, here)
+    (begin / "big").write_bytes(bytes(50_000_000))
+    (end / "big").write_text("old")
+
+    def strike() -> None:
+        wait_until(lambda: any(end.glob(".b2d-*/*")), what="the copy", timeout_s=30, interval_s=0.001)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=strike, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(100):
+            getattr(copying, way)(f"{begin}/big", str(end))
+            (end / "big").write_text("old")
+    wait_until(lambda: nothing_is_left(end), what="the guest to tidy up", timeout_s=10)
+    assert (end / "big").read_text() == "old"
+
+
+def test_a_guest_that_says_nothing_is_given_up(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FILE_S", 0.5)
+    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+        pipe.read(1)
+    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+        for _ in range(1000):
+            pipe.write(bytes(100_000))
+    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+        pipe.end()

@@ -1,0 +1,107 @@
+"""Who a process is, asked of real ones."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from b2d.host import process_identity
+from b2d.host.polling import wait_until
+from b2d.host.process_identity import identify, is_alive
+from b2d.models import ProcessIdentity
+from tests.support.fakes import BEYOND_ANY_PID
+
+ODD_NAME = "a) Z (b 1 2"
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of an odd name."""
+    program = tmp_path / ODD_NAME
+    program.symlink_to("/bin/sleep")
+    process = subprocess.Popen([str(program), "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_is_itself_however_often_it_is_asked(sleeper: "subprocess.Popen[bytes]") -> None:
+    first = identify(sleeper.pid)
+    assert first is not None
+    assert first.pid == sleeper.pid
+    assert first.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # as the door reads it
+    assert identify(sleeper.pid) == first
+    assert is_alive(first)
+    assert identify(os.getpid()) != first
+
+
+def test_a_pid_of_nobody_is_nobody() -> None:
+    assert identify(BEYOND_ANY_PID) is None
+    assert not is_alive(ProcessIdentity(BEYOND_ANY_PID, "1", "1"))
+
+
+def test_the_same_pid_with_another_start_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
+    now = identify(sleeper.pid)
+    assert now is not None
+    assert not is_alive(replace(now, start_time=str(int(now.start_time) - 1)))
+
+
+def test_the_same_pid_and_start_after_another_boot_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
+    now = identify(sleeper.pid)
+    assert now is not None
+    assert not is_alive(replace(now, boot_id="11111111-2222-3333-4444-555555555555"))
+
+
+@pytest.mark.parametrize("look", [identify, process_identity._from_psutil], ids=["proc", "psutil"])
+def test_a_process_that_has_ended_is_nobody_before_and_after_its_parent_asks(
+    sleeper: "subprocess.Popen[bytes]", look: Callable[[int], ProcessIdentity | None]
+) -> None:
+    before = look(sleeper.pid)
+    assert before is not None
+    sleeper.kill()
+    wait_until(lambda: is_zombie(sleeper.pid), what="the zombie", timeout_s=10)
+    assert look(sleeper.pid) is None
+    sleeper.wait()
+    assert look(sleeper.pid) is None
+
+
+LAST_THREAD = """
+import ctypes, threading, time
+threading.Thread(target=lambda: time.sleep(60)).start()
+print("ready", flush=True)
+libc = ctypes.CDLL(None)
+libc.pthread_exit.argtypes = [ctypes.c_void_p]
+libc.pthread_exit(None)  # the main thread alone
+"""
+
+
+def test_a_process_has_ended_when_its_last_thread_has() -> None:
+    with subprocess.Popen([sys.executable, "-c", LAST_THREAD], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        wait_until(lambda: is_zombie(process.pid), what="the main thread's end", timeout_s=10)
+        found = identify(process.pid)
+        process.kill()
+    assert found is not None
+
+
+def test_where_there_is_no_proc_the_identity_does_not_move_with_the_clock(
+    sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """macOS moves the time of its boot when its clock is set, Windows reckons it anew at each question."""
+    monkeypatch.setattr(process_identity, "BOOT_ID", tmp_path / "none")
+    first = identify(sleeper.pid)
+    assert first is not None
+    monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)
+    assert identify(sleeper.pid) == first
+    assert is_alive(first)
+    assert not is_alive(replace(first, start_time="1.00"))

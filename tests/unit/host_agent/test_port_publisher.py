@@ -1,0 +1,185 @@
+"""Forwards follow Docker's events, whatever becomes of Docker, of a port, or of the machine."""
+
+import json
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from b2d.docker.client import DockerApi
+from b2d.errors import HypervisorUnusable
+from b2d.host.polling import wait_until
+from b2d.host_agent.port_publisher import ROUNDS_A_S, Lead, Publisher, Rounds
+from b2d.models import Forward
+from tests.unit.docker.test_published_ports import container, port
+
+HERE = "127.0.0.1"
+NEVER = 666
+SOON_S = 0.5  # as people are promised
+
+
+class Hypervisor:
+    """One that leads ports into a machine; those in `taken` cannot be had."""
+
+    def __init__(self) -> None:
+        self.has: set[Forward] = set()
+        self.taken: set[Forward] = set()
+
+    def forwarded(self) -> list[Forward]:
+        return sorted(self.has)
+
+    def hindrance(self, one: Forward) -> str:
+        return "never" if one.port == NEVER else ""
+
+    def forward(self, one: Forward) -> None:
+        if one in self.taken:
+            raise HypervisorUnusable(f"port {one.port} is taken")
+        self.has.add(one)
+
+    def unforward(self, one: Forward) -> None:
+        self.has.remove(one)
+
+
+class Docker:
+    """One whose containers are what a test says; who listens to its events is told when they change."""
+
+    def __init__(self) -> None:
+        self.listed: list[dict[str, Any]] = []
+        self.listeners: list[queue.Queue[bytes]] = []
+        self._server = ThreadingHTTPServer((HERE, 0), self._handler())
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def runs(self, *containers: dict[str, Any]) -> None:
+        self.listed = list(containers)
+        for listener in self.listeners:
+            listener.put(b'{"status":"start"}\n')
+
+    def hangs_up(self) -> None:
+        for listener in self.listeners:
+            listener.put(b"")
+
+    def close(self) -> None:
+        self.hangs_up()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(docker) -> type[BaseHTTPRequestHandler]:  # noqa: N805  it is the other object in there
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                if not self.path.startswith("/events"):
+                    self.wfile.write(json.dumps(docker.listed).encode())
+                    return
+                self.wfile.flush()
+                mine: queue.Queue[bytes] = queue.Queue()
+                docker.listeners.append(mine)
+                while event := mine.get():
+                    self.wfile.write(event)
+                docker.listeners.remove(mine)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def docker() -> Iterator[Docker]:
+    made = Docker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
+    """One whose machine has a publisher until the test ends."""
+    made, ended = Hypervisor(), threading.Event()
+    engine = DockerApi(HERE, docker.port, None)
+    publisher = Publisher(engine, Lead(made, engine).put_right, lambda: not ended.is_set())
+    thread = threading.Thread(target=publisher.run)
+    made.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
+    thread.start()
+    wait_until(lambda: bool(docker.listeners) and not made.has, what="the publisher to listen", timeout_s=5)
+    yield made
+    ended.set()
+    docker.hangs_up()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def comes_to(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = SOON_S) -> None:
+    wait_until(lambda: hypervisor.has == set(wanted), what=f"{wanted}", timeout_s=soon_s, interval_s=0.01)
+
+
+WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 23053)
+
+
+def test_what_is_published_appears_and_goes(docker: Docker, hypervisor: Hypervisor) -> None:
+    docker.runs(container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 23053, protocol="udp")))
+    comes_to(hypervisor, WEB, DNS)
+    docker.runs(container("dns", port(53, 23053, protocol="udp")))
+    comes_to(hypervisor, DNS)
+    docker.runs()
+    comes_to(hypervisor)
+
+
+def test_what_is_published_for_this_host_alone_comes_in_by_the_guest_s_loopback(
+    docker: Docker, hypervisor: Hypervisor
+) -> None:
+    docker.runs(container("db", port(5432, 5432, HERE)))
+    comes_to(hypervisor, Forward("tcp", HERE, 5432, inward=True))
+
+
+def test_a_port_that_is_taken_keeps_no_other_waiting_and_is_had_when_it_frees(
+    docker: Docker, hypervisor: Hypervisor
+) -> None:
+    hypervisor.taken.add(WEB)
+    docker.runs(container("web", port(80, 8080)), container("dns", port(53, 23053, protocol="udp")))
+    comes_to(hypervisor, DNS)
+    hypervisor.taken.clear()
+    comes_to(hypervisor, DNS, WEB, soon_s=3)
+
+
+def test_a_docker_that_was_started_anew_is_listened_to_again(docker: Docker, hypervisor: Hypervisor) -> None:
+    docker.runs(container("web", port(80, 8080)))
+    comes_to(hypervisor, WEB)
+    docker.listed = []
+    docker.hangs_up()
+    comes_to(hypervisor, soon_s=5)
+    docker.runs(container("web", port(80, 8080)))
+    comes_to(hypervisor, WEB)
+
+
+def test_many_ports_in_a_row_leave_nothing(docker: Docker, hypervisor: Hypervisor) -> None:
+    for number in range(200):
+        docker.runs(container("web", port(80, 10000 + number)))
+    comes_to(hypervisor, Forward("tcp", HERE, 10199), soon_s=5)
+    docker.runs()
+    comes_to(hypervisor)
+
+
+def test_without_docker_it_ends_with_the_machine() -> None:
+    with socket.create_server((HERE, 0)) as nobody:
+        free = nobody.getsockname()[1]
+    left = [True, True, False]
+    engine = DockerApi(HERE, free, None)
+    Publisher(engine, Lead(Hypervisor(), engine).put_right, lambda: bool(left) and left.pop(0)).run()
+    assert not left
+
+
+def test_a_guest_that_tells_of_changes_without_a_pause_is_looked_at_now_and_then() -> None:
+    """A burst is looked at at once."""
+    now, rounds = 0.0, Rounds(0.0)
+    waits = []
+    for _ in range(100):
+        waits.append(rounds.wait_s(now))
+        now += waits[-1] + 0.01
+    assert set(waits[:20]) == {0.0}
+    assert 75 / ROUNDS_A_S < now < 85 / ROUNDS_A_S
+    assert rounds.wait_s(now + 60) == 0

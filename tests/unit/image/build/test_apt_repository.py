@@ -1,0 +1,278 @@
+"""What comes from a Debian archive is what Debian signed, or it is refused in a sentence."""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from pysequoia import SignatureMode, Tsk, sign
+
+from b2d.errors import Busy, DownloadFailed
+from b2d.image.build import apt_repository, package_cache, recipe
+from b2d.image.build.apt_repository import Package
+from b2d.image.build.freshness import Freshness, StaleIndex
+from b2d.image.build.mirror import Mirror, choose
+from b2d.image.build.package_cache import Cache, get_all
+from b2d.image.build.signature import BadSignature, NotAnIndex, verify
+from tests.support.deb_builder import Deb
+from tests.support.debian_mirror import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
+from tests.support.fakes import FakeReporter
+
+BUSYBOX = Deb("busybox-static", "1.37-6", b"!<arch>\n" + bytes(range(256)) * 1000)
+TINI = Deb("tini", "0.19-3", b"!<arch>\n" + b"tini" * 50_000)
+PAST, FUTURE = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 30))
+INDEX, PACKAGE = "dists/trixie/main/binary-amd64/by-hash/", "pool/main/busybox"
+
+
+class Host:
+    """One that knows a recipe and keeps what it fetched."""
+
+    def __init__(self, debian: LocalDebian, folder: Path) -> None:
+        self.cache = Cache(folder / "cache")
+        self.reporter = FakeReporter()
+        self.mirrors = choose(debian.url, ())
+        self.recipe = replace(
+            recipe.read(recipe.find()),
+            keys=(debian.trusted(folder),),
+            root_packages=("busybox-static", "tini"),
+            medium_packages=(),
+        )
+
+    @property
+    def mirror(self) -> Mirror:
+        return self.mirrors[0]
+
+    def reads(self) -> dict[str, list[Package]]:
+        arguments = (self.recipe, self.mirror, "amd64", self.cache, self.reporter, Freshness())
+        return apt_repository.packages(*arguments).packages
+
+    def fetches(self) -> list[Package]:
+        """The newest of all that the recipe wants."""
+        chosen = apt_repository.choose(self.recipe.root_packages, self.reads())
+        get_all([package.file for package in chosen], self.cache, self.reporter, "packages")
+        return chosen
+
+    def kept(self) -> list[str]:
+        """What is in the cache under a hash; it must be what the name says."""
+        names = [path.name for path in self.cache.folder.glob("*") if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+        assert names == [hashlib.sha256(self.cache.path(name).read_bytes()).hexdigest() for name in names]
+        return names
+
+    def has(self, deb: Deb) -> bool:
+        return hashlib.sha256(deb.content).hexdigest() in self.kept()
+
+
+@pytest.fixture
+def host(debian: LocalDebian, tmp_path: Path) -> Host:
+    debian.publish("trixie", BUSYBOX, TINI)
+    debian.publish("trixie-updates")
+    debian.publish("trixie-security")
+    return Host(debian, tmp_path)
+
+
+def refused(act: Callable[[], object], kind: type[DownloadFailed] = DownloadFailed) -> DownloadFailed:
+    """What `act` is refused with: exit code 7, one line, and something to try."""
+    with pytest.raises(kind) as failure:
+        act()
+    assert failure.value.exit_code == 7
+    assert "\n" not in failure.value.message and failure.value.hint
+    assert not re.search(r"HTTPConnection|Errno|object at|Error\(", failure.value.message)
+    return failure.value
+
+
+def ranges(debian: LocalDebian) -> Sequence[str]:
+    return [asked for path, asked in debian.asked if PACKAGE in path]
+
+
+def test_a_good_archive_is_read_and_its_packages_are_kept_by_their_hash(host: Host) -> None:
+    chosen = host.fetches()
+    assert [(package.name, package.version) for package in chosen] == [("busybox-static", "1.37-6"), ("tini", "0.19-3")]
+    assert host.cache.path(chosen[0].file.sha256).read_bytes() == BUSYBOX.content
+    assert host.has(BUSYBOX) and host.has(TINI)
+    assert not list(host.cache.folder.glob("*.part"))
+    assert [(bar.done, bar.total) for bar in host.reporter.bars][-1] == (len(BUSYBOX.content) + len(TINI.content),) * 2
+
+
+def test_an_index_that_another_key_signed_is_refused(host: Host, debian: LocalDebian) -> None:
+    debian.publish("trixie", BUSYBOX, TINI, key=Tsk.generate("Mallory <m@example.org>"))
+    assert "not signed by Debian" in refused(host.reads, BadSignature).message
+
+
+@pytest.mark.parametrize("old", [b"Codename: trixie", b"SHA256:\n ", b"Origin"])
+def test_an_index_that_was_changed_after_it_was_signed_is_refused(host: Host, debian: LocalDebian, old: bytes) -> None:
+    debian.wrong["trixie/InRelease"] = repeat(gives(lambda content: content.replace(old, old + b"0", 1)))
+    refused(host.reads, BadSignature)
+
+
+def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
+    stranger = Tsk.generate("Mallory <m@example.org>")
+    good, evil = (
+        sign(key.signer(), b"Codename: %s\n" % name, mode=SignatureMode.CLEAR)
+        for key, name in ((debian.key, b"good"), (stranger, b"evil"))
+    )
+    header = good.replace(b"Hash: SHA512\n", b"Hash: SHA512\nCodename: evil\n")
+    for content in (good, good + b"\nCodename: evil\n", header):
+        assert verify(content, host.recipe.keys, "url") == b"Codename: good\n"
+    for content in (evil, evil + good, good + evil):
+        refused(lambda said=content: verify(said, host.recipe.keys, "url"), BadSignature)  # type: ignore[misc]
+    refused(lambda: verify(b"Codename: evil\n\n" + good, host.recipe.keys, "url"), NotAnIndex)
+
+
+@pytest.mark.parametrize("content", [b"Origin: Debian\nCodename: trixie\n", b"", b"\0" * 500])
+def test_an_index_without_a_signature_is_refused(host: Host, debian: LocalDebian, content: bytes) -> None:
+    debian.wrong["trixie/InRelease"] = repeat(says(200, content))
+    assert "not an index" in refused(host.reads, NotAnIndex).message
+    assert host.kept() == []
+
+
+def test_an_index_that_is_signed_but_says_nothing_is_refused(host: Host, debian: LocalDebian) -> None:
+    signed = sign(debian.key.signer(), b"Codename: trixie\n", mode=SignatureMode.CLEAR)
+    debian.wrong["trixie/InRelease"] = repeat(says(200, signed))
+    refused(host.reads, NotAnIndex)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_signed_index_of_another_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
+    for name in ("bookworm", "trixie-backports", "trixie-updates-proposed"):
+        debian.publish(suite, BUSYBOX, TINI, codename=name)
+        assert name in refused(host.reads).message
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_expired_index_of_any_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
+    newer = replace(TINI, version="0.20-1")
+    debian.publish(suite, BUSYBOX, newer, valid_until=PAST)
+    said = refused(host.reads, StaleIndex)
+    assert f"the index of {suite} expired on {PAST:%Y-%m-%d}" in said.message and "--allow-expired" in said.hint
+    debian.publish(suite, BUSYBOX, newer, valid_until=FUTURE)
+    assert host.reads()["tini"][0].version == "0.20-1"
+
+
+def test_the_newest_version_wins_wherever_it_lies(host: Host, debian: LocalDebian) -> None:
+    debian.publish("trixie", BUSYBOX, replace(TINI, version="0.9-1"))
+    debian.publish("trixie-security", replace(TINI, version="0.19-3+deb13u1", content=b"!<arch>\nmended"))
+    debian.publish("trixie-updates", replace(TINI, version="0.19-3~bpo1"))
+    tini = host.fetches()[1]
+    assert tini.version == "0.19-3+deb13u1"
+    assert "/debian-security/" in tini.file.url
+    assert host.cache.path(tini.file.sha256).read_bytes() == b"!<arch>\nmended"
+
+
+def test_a_package_that_the_archive_lacks_is_named(host: Host, debian: LocalDebian) -> None:
+    debian.publish("trixie", BUSYBOX)
+    assert "no package tini" in refused(host.fetches).message
+
+
+@pytest.mark.parametrize("path", ["trixie/InRelease", "trixie-security/InRelease", INDEX, PACKAGE])
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (says(200, PORTAL), "is a web page"),
+        (says(404), "has nothing there"),
+        (says(403), "refuses"),
+        (says(500), "has trouble itself"),
+        (breaks_off(0), "broke off|ended after|cut off"),
+        (breaks_off(100), "broke off|ended after|cut off"),
+    ],
+    ids=["portal", "404", "403", "500", "nothing", "cut"],
+)
+def test_a_mirror_that_misbehaves_is_told_by_what_it_does(
+    host: Host, debian: LocalDebian, path: str, answer: Answer, named: str
+) -> None:
+    debian.wrong[path] = repeat(answer)
+    failure = refused(host.fetches)
+    assert re.search(named, failure.message)
+    assert not host.has(BUSYBOX)
+    del debian.wrong[path]
+    host.fetches()  # it has recovered, and nothing of what came is in the way
+    assert host.has(BUSYBOX)
+
+
+@pytest.mark.parametrize("path", [INDEX, PACKAGE])
+@pytest.mark.parametrize(
+    "change",
+    [spoilt, lambda content: content[:-1], lambda content: content + b"\0", lambda content: b""],
+    ids=["bit", "shorter", "longer", "empty"],
+)
+def test_a_file_that_is_not_what_was_signed_is_refused_and_not_kept(
+    host: Host, debian: LocalDebian, path: str, change: Callable[[bytes], bytes]
+) -> None:
+    debian.wrong[path] = repeat(gives(change))
+    assert "busybox-static" in refused(host.fetches).message or path == INDEX
+    assert not host.has(BUSYBOX)
+    del debian.wrong[path]
+    host.fetches()
+    assert host.has(BUSYBOX)
+
+
+def test_a_download_that_was_cut_goes_on_where_it_was(host: Host, debian: LocalDebian) -> None:
+    debian.wrong[PACKAGE] = iter([breaks_off(1000)])
+    host.fetches()
+    assert ranges(debian) == ["", "bytes=1000-"]
+    bar = host.reporter.bars[-1]
+    assert bar.done == bar.total
+
+
+def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
+    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(500), says(500)])
+    refused(host.fetches)
+    host.fetches()
+    assert ranges(debian)[-1] == "bytes=1000-"
+    assert host.has(BUSYBOX)
+
+
+def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian: LocalDebian) -> None:
+    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(200, BUSYBOX.content)])
+    host.fetches()
+    assert ranges(debian) == ["", "bytes=1000-"]
+    assert host.has(BUSYBOX)
+
+
+@pytest.mark.parametrize("part", [b"<html>" * 10, bytes(len(BUSYBOX.content)), bytes(10**6)])
+def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDebian, part: bytes) -> None:
+    sha256 = hashlib.sha256(BUSYBOX.content).hexdigest()
+    host.cache.folder.mkdir()
+    host.cache.part(sha256).write_bytes(part)
+    host.fetches()
+    assert host.has(BUSYBOX)
+    assert not host.cache.part(sha256).exists()
+
+
+def test_what_is_there_is_transferred_once(host: Host, debian: LocalDebian) -> None:
+    host.fetches()
+    debian.asked.clear()
+    host.fetches()
+    assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
+
+
+def test_a_kept_file_with_a_wrong_bit_is_fetched_again(host: Host, debian: LocalDebian) -> None:
+    host.fetches()
+    path = host.cache.path(hashlib.sha256(BUSYBOX.content).hexdigest())
+    path.write_bytes(spoilt(BUSYBOX.content))
+    host.fetches()
+    assert host.has(BUSYBOX)
+    assert len(ranges(debian)) == 2
+
+
+def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> None:
+    """At the piece that they are at: a kernel takes minutes where the network is slow."""
+    debian.wrong["pool/main/tini"] = repeat(slowly)
+    debian.wrong[PACKAGE] = repeat(says(404))
+    begin = time.monotonic()
+    assert "busybox" in refused(host.fetches).message
+    assert time.monotonic() - begin < 5
+
+
+def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_cache, "LOCK_WAIT_S", 0.1)
+    host.cache.folder.mkdir()
+    with FileLock(host.cache.folder / "lock"), pytest.raises(Busy, match="another b2d fetches packages"):
+        host.fetches()
+    assert host.reporter.texts("step") == ["waiting for another b2d that fetches packages"]
+    host.fetches()

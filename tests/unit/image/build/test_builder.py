@@ -1,0 +1,197 @@
+"""From a Debian archive to an ISO: a small one, made of small packages."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycdlib import PyCdlib
+
+from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.image.build.builder import BuildRequest, BuiltImage, build, gather, manifest_path
+from b2d.image.image_store import Images
+from b2d.paths import Home
+from tests.support.debian_mirror import LocalDebian
+from tests.support.fakes import FakeReporter
+from tests.support.small_image import RECIPE, a_recipe, packages, publish
+
+
+@pytest.fixture
+def request_(debian: LocalDebian, tmp_path: Path) -> BuildRequest:
+    """A small image of a sound archive."""
+    publish(debian)
+    folder = a_recipe(tmp_path / "iso", debian)
+    return BuildRequest("amd64", debian.url, tmp_path / "cache", tmp_path / "out" / "small.iso", folder)
+
+
+def with_recipe(request: BuildRequest, old: str, new: str) -> BuildRequest:
+    assert old in RECIPE
+    (request.recipe / "image.toml").write_text(RECIPE.replace(old, new))
+    return request
+
+
+def without_mksquashfs(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def opened(path: Path) -> PyCdlib:
+    iso = PyCdlib()
+    iso.open(str(path))
+    return iso
+
+
+def files(iso: PyCdlib) -> set[str]:
+    return {f"{folder.rstrip('/')}/{name}" for folder, _, names in iso.walk(rr_path="/") for name in names}
+
+
+def manifest(built: BuiltImage) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(manifest_path(built.path).read_text())
+    return read
+
+
+def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest, tmp_path: Path) -> None:
+    built = build(request_, FakeReporter())
+    assert built.version == "26.1.5-6.12.1"
+    assert built.sha256 == hashlib.sha256(built.path.read_bytes()).hexdigest()
+    iso = opened(built.path)
+    assert files(iso) == {
+        "/b2d/image.json",
+        "/b2d/manifest.json",
+        "/b2d/root.squashfs",
+        "/boot/initrd",
+        "/boot/vmlinuz",
+        "/isolinux/boot.cat",
+        "/isolinux/isolinux.bin",
+        "/isolinux/isolinux.cfg",
+        "/isolinux/ldlinux.c32",
+    }
+    assert iso.eltorito_boot_catalog is not None
+    loader = iso.get_record(rr_path="/isolinux/isolinux.bin").extent_location()
+    assert iso.eltorito_boot_catalog.initial_entry.get_rba() == loader
+    assert built.path.read_bytes()[loader * 2048 + 12 : loader * 2048 + 16] == loader.to_bytes(4, "little")
+    iso.close()
+
+    kept = Images(Home(tmp_path / "home")).adopt(built.path, "debian")
+    assert (kept.version, kept.kernel_arguments, kept.boots_directly) == (built.version, "console=ttyS0 quiet", True)
+
+
+def test_the_same_packages_give_the_same_bytes(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = build(request_, FakeReporter())
+    content = one.path.read_bytes()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
+    time.sleep(1.1)  # mksquashfs has a clock of its own, of seconds
+    assert build(request_, FakeReporter()).sha256 == one.sha256
+    assert one.path.read_bytes() == content
+
+
+def test_the_manifest_names_every_package_with_version_hash_and_licence(request_: BuildRequest) -> None:
+    built = build(request_, FakeReporter())
+    found = {package["name"]: package for package in manifest(built)["packages"]}
+    wanted = [package for package in packages() if package.name != "linux-image-amd64"]
+    assert {name: (one["version"], one["sha256"]) for name, one in found.items()} == {
+        package.name: (package.version, hashlib.sha256(package.content).hexdigest()) for package in wanted
+    }
+    assert found["docker.io"]["licence"] == ["Apache-2.0"]
+    assert found["isolinux"]["licence"] == ["GPL-2"]
+    assert found["busybox-static"]["licence"] == ["see its source package"]
+
+
+def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
+    request_: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_mksquashfs(monkeypatch, tmp_path / "bin")
+    reporter = FakeReporter()
+    built = build(request_, reporter)
+    assert "/b2d/root.cpio.gz" in files(opened(built.path))
+    (said,) = reporter.texts("warn")
+    assert "mksquashfs" in said and "b2d doctor --fix" in said
+    monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
+    again = build(request_, FakeReporter())
+    assert again.sha256 == built.sha256
+
+
+def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: LocalDebian) -> None:
+    build(request_, FakeReporter())
+    debian.asked.clear()
+    reporter = FakeReporter()
+    build(request_, reporter)
+    assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
+    assert reporter.texts("progress") == []
+
+
+def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildRequest) -> None:
+    build(request_, FakeReporter())
+    folder = request_.cache / "packages"
+    in_use = {path.name for path in folder.iterdir()}
+    for number, name in enumerate(["ab" * 32, f"{'cd' * 32}.part", "ef" * 32, *in_use]):
+        (folder / name).open("a").close()
+        before = time.time() - (29 if number == 2 else 31) * 86400
+        os.utime(folder / name, (before, before))
+    build(request_, FakeReporter())
+    assert {path.name for path in folder.iterdir()} == {*in_use, "ef" * 32}
+
+
+@pytest.mark.parametrize("at", ["InRelease", "isolinux"])
+def test_a_build_that_fails_leaves_the_iso_of_before_untouched(
+    request_: BuildRequest, debian: LocalDebian, at: str
+) -> None:
+    build(request_, FakeReporter())
+    before = {path.name: path.read_bytes() for path in request_.output.parent.iterdir()}
+    debian.publish("trixie", *packages("27.0"))
+    for path in [path for path in debian.files if at in path]:
+        del debian.files[path]
+    for kept in (request_.cache / "packages").iterdir():
+        kept.unlink()
+    with pytest.raises(DownloadFailed):
+        build(request_, FakeReporter())
+    assert {path.name: path.read_bytes() for path in request_.output.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"usr/bin/busybox"', '"usr/bin/ash"', "usr/bin/ash"),
+        ('"etc/shadow" = ', '"etc/gshadow" = ', "etc/gshadow"),
+        ('"overlay"', '"overlook"', "no module overlook"),
+        ('"docker.io"]', '"docker.io", "moby"]', "no package moby"),
+    ],
+)
+def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
+    request_: BuildRequest, old: str, new: str, named: str
+) -> None:
+    with pytest.raises(B2dError, match=named):
+        build(with_recipe(request_, old, new), FakeReporter())
+    assert not request_.output.exists()
+
+
+def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRequest, debian: LocalDebian) -> None:
+    before = gather(request_, FakeReporter()).ingredients
+    assert gather(request_, FakeReporter()).ingredients == before
+    init = request_.recipe / "stage1" / "init"
+    kept = init.read_bytes()
+    init.write_bytes(kept + b"\n")
+    assert gather(request_, FakeReporter()).ingredients != before
+    init.write_bytes(kept)
+    assert gather(request_, FakeReporter()).ingredients == before
+    debian.publish("trixie", *packages("26.1.6+dfsg1-1"))
+    assert gather(request_, FakeReporter()).ingredients != before
+
+
+def test_a_processor_without_an_image_is_refused_before_anything_is_asked(
+    request_: BuildRequest, debian: LocalDebian
+) -> None:
+    asked = BuildRequest("m68k", request_.mirror, request_.cache, request_.output, request_.recipe)
+    with pytest.raises(ConfigError, match="m68k"):
+        build(asked, FakeReporter())
+    assert debian.asked == []
+
+
+def test_where_nothing_can_be_written_that_is_said(request_: BuildRequest) -> None:
+    request_.output.mkdir(parents=True)
+    with pytest.raises(B2dError, match=r"small\.iso"):
+        build(request_, FakeReporter())

@@ -1,0 +1,37 @@
+"""What is packed as cpio comes out as it was. (The real programs unpack it in test_image_build.py.)"""
+
+import stat
+
+from b2d.image.build.cpio import pack
+from b2d.image.build.fs_tree import Tree, file, folder, link
+from tests.support.cpio_reader import entries
+
+MTIME = 1_700_000_000
+
+
+def a_tree() -> Tree:
+    tree = Tree()
+    tree.put("empty", folder(0o1777))
+    tree.put("bin/busybox", file(bytes(range(256)) * 33, 0o4755))
+    tree.put("bin/sh", link("busybox"))
+    for length in range(1, 6):  # every way to be padded, name and content
+        tree.put(f"grüße/{'n' * length}", file(b"x" * (length - 1)))
+    return tree
+
+
+def test_an_archive_holds_the_tree() -> None:
+    found = {entry.path: entry for entry in entries(pack(a_tree(), MTIME))}
+    assert list(found) == [path for path, _ in a_tree()]
+    for path, node in a_tree():
+        entry = found[path]
+        assert entry.content == (node.target.encode() or node.content)
+        assert (stat.S_IMODE(entry.mode), entry.owner) == (node.mode, (0, 0))
+        assert entry.mtime == MTIME
+    kinds = {path: stat.S_IFMT(found[path].mode) for path in ("empty", "bin/busybox", "bin/sh")}
+    assert kinds == {"empty": stat.S_IFDIR, "bin/busybox": stat.S_IFREG, "bin/sh": stat.S_IFLNK}
+    assert len({entry.inode for entry in found.values()}) == len(found)  # equal ones would be hard links
+
+
+def test_the_same_tree_gives_the_same_bytes() -> None:
+    turned = Tree(dict(reversed(a_tree().nodes.items())))
+    assert pack(turned, MTIME) == pack(a_tree(), MTIME)

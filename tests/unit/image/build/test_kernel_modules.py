@@ -1,0 +1,81 @@
+"""Kernel modules come with what they depend on, in an order in which they can be loaded."""
+
+import lzma
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.image.build.fs_tree import Tree, file
+from b2d.image.build.kernel_modules import Modules, install, module_name, unsigned
+from tests.support.kernel_images import a_module
+
+HERE = "usr/lib/modules/6.12"
+NEEDS = {  # as modinfo says it: the names have no order that one could rely on
+    "ext4": "mbcache,jbd2,crc16",
+    "jbd2": "crc32c-generic",
+    "mbcache": "",
+    "crc16": "",
+    "crc32c-generic": "",
+    "overlay": "",
+    "vxlan": "udp_tunnel,fuse",
+    "udp_tunnel": "",
+}
+
+
+@pytest.fixture
+def modules() -> Modules:
+    tree = Tree()
+    tree.put(f"{HERE}/modules.builtin", file(b"kernel/fs/fuse/fuse.ko\n"))
+    tree.put(f"{HERE}/modules.order", file(b"kernel/ext4.ko\n"))
+    for name, needs in NEEDS.items():
+        content = a_module(needs, (f"fs-{name}", f"pci:v*{name}*"), signature=b"signature")
+        packed = name.startswith("c")
+        path = f"{HERE}/kernel/{name}.ko{'.xz' if packed else ''}"
+        tree.put(path, file(lzma.compress(content) if packed else content))
+    return Modules(tree, "6.12")
+
+
+def names(modules: Modules, *wanted: str) -> list[str]:
+    return [module.name for module in modules.with_dependencies(wanted)]
+
+
+def test_each_module_comes_once_and_after_what_it_depends_on(modules: Modules) -> None:
+    found = names(modules, "ext4", "jbd2", "vxlan", "ext4")
+    assert sorted(found) == ["crc16", "crc32c_generic", "ext4", "jbd2", "mbcache", "udp_tunnel", "vxlan"]
+    for name in found:
+        for needed in NEEDS[name.replace("_generic", "-generic")].replace("-", "_").split(","):
+            assert not needed or needed == "fuse" or found.index(needed) < found.index(name)
+
+
+def test_what_the_kernel_has_built_in_is_passed_over(modules: Modules) -> None:
+    assert names(modules, "fuse") == []
+
+
+def test_a_dash_in_a_name_is_as_good_as_an_underscore(modules: Modules) -> None:
+    assert names(modules, "crc32c-generic") == names(modules, "crc32c_generic") == ["crc32c_generic"]
+    assert module_name("kernel/arch/x86/crypto/crc32c-intel.ko.xz") == "crc32c_intel"
+
+
+def test_a_module_that_the_kernel_lacks_is_named(modules: Modules) -> None:
+    with pytest.raises(B2dError, match=r"6\.12 has no module aufs"):
+        names(modules, "overlay", "aufs")
+
+
+def test_signatures_are_taken_off_and_nothing_else() -> None:
+    plain = a_module("x")
+    assert unsigned(a_module("x", signature=b"s" * 700)) == plain
+    assert unsigned(plain) == plain
+
+
+def test_modprobe_finds_what_was_installed(modules: Modules) -> None:
+    tree = Tree()
+    install(modules, modules.with_dependencies(["ext4", "vxlan"]), tree)
+    written = dict(line.split(":") for line in tree[f"{HERE}/modules.dep"].content.decode().splitlines())
+    order = written["kernel/ext4.ko"].split()  # modprobe loads the last one first
+    assert sorted(order) == [f"kernel/{name}.ko" for name in ("crc16", "crc32c-generic", "jbd2", "mbcache")]
+    assert order.index("kernel/jbd2.ko") < order.index("kernel/crc32c-generic.ko")
+    assert written["kernel/crc16.ko"] == ""
+    assert f"{HERE}/kernel/crc16.ko" in tree and f"{HERE}/kernel/overlay.ko" not in tree
+    aliases = tree[f"{HERE}/modules.alias"].content.decode().splitlines()
+    assert "alias fs-ext4 ext4" in aliases and "alias fs-crc32c-generic crc32c_generic" in aliases
+    assert tree[f"{HERE}/modules.builtin"].content == b"kernel/fs/fuse/fuse.ko\n"

@@ -1,0 +1,70 @@
+"""The recipe is data that can be read, and what cannot be is told by its place."""
+
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import ConfigError, DownloadFailed
+from b2d.image.build import recipe
+from b2d.image.build.signature import verify
+from tests.support.debian_mirror import LocalDebian
+from tests.support.small_image import RECIPE, a_recipe
+
+OURS = recipe.find()
+
+
+def test_our_recipe_is_read() -> None:
+    ours = recipe.read(OURS)
+    assert {"docker.io", "containerd", "busybox-static"} <= set(ours.root_packages)
+    assert [(one.name, one.required) for one in ours.archives] == [
+        ("main", True),
+        ("updates", False),
+        ("security", False),
+    ]
+    assert ours.files.modes["etc/shadow"] == 0o600
+    assert "console=ttyS0" in ours.kernel_arguments
+    assert ours.stage1_init.read_bytes().startswith(b"#!/bin/sh\n")
+    assert [path.name for path in ours.keys if not path.is_file()] == []
+
+
+@pytest.mark.parametrize("item", ["packages", "modules", "applets", "stage1"])
+def test_our_recipe_says_nothing_twice(item: str) -> None:
+    ours = recipe.read(OURS)
+    said = {
+        "packages": (*ours.root_packages, *ours.medium_packages),
+        "modules": ours.modules,
+        "applets": (*ours.applets["usr/bin"], *ours.applets["usr/sbin"]),
+        "stage1": (*ours.stage1.first, *ours.stage1.more),
+    }[item]
+    assert sorted(said) == sorted(set(said))
+
+
+def test_our_keys_are_certificates_that_trust_nobody_else() -> None:
+    debian = LocalDebian()
+    debian.publish("trixie")
+    content = debian.files["/debian/dists/trixie/InRelease"]
+    with pytest.raises(DownloadFailed, match="not signed by Debian"):
+        verify(content, recipe.read(OURS).keys, "url")
+
+
+def test_every_script_of_the_recipe_says_what_runs_it() -> None:
+    scripts = [path for path in (OURS / "rootfs").rglob("*") if path.is_file() and path.parent.name in ("bin", "sbin")]
+    assert scripts
+    assert [path.name for path in scripts if not path.read_bytes().startswith(b"#!/bin/sh\n")] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('component = "main"\n', ""),
+        ('"etc/shadow" = "600"', '"etc/shadow" = "rw"'),
+        ("required = true", "needed = true"),
+        ("[packages]", "[packages"),
+        ("root = [", "root = 5 #"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_told_with_its_file(tmp_path: Path, old: str, new: str) -> None:
+    assert old in RECIPE
+    folder = a_recipe(tmp_path / "iso", LocalDebian(), RECIPE.replace(old, new))
+    with pytest.raises(ConfigError, match=r"image\.toml cannot be used"):
+        recipe.read(folder)

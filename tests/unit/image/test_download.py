@@ -1,0 +1,459 @@
+"""A download is whole and as it was announced, or it is not there; tried on servers that misbehave."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2d.errors import Busy, DownloadFailed
+from b2d.image.download import alone, fetch
+from b2d.network import http_client
+from b2d.network.http_watch import Patience
+from tests.support.fakes import FakeProgress, FakeReporter
+from tests.support.kernel_images import an_iso
+
+ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 4000})
+SHA256 = hashlib.sha256(ISO).hexdigest()
+HASTY = Patience(connect_s=0.3, read_s=0.3, window_s=0.3, window_bytes=1000)
+
+
+@dataclass
+class Server:
+    """A web server on loopback: each question gets the next of `answers`, and then the last for ever."""
+
+    url: str = ""
+    answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def ranges(self) -> list[str | None]:
+        return [headers.get("Range") for headers in self.asked]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    playing = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            playing.asked.append(dict(self.headers))
+            answer = playing.answers.pop(0) if len(playing.answers) > 1 else playing.answers[0]
+            self.close_connection = True
+            with suppress(BrokenPipeError, ConnectionResetError):
+                answer(self)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        playing.url = f"http://127.0.0.1:{listening.server_port}/boot2docker.iso"
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield playing
+        playing.ended.set()
+        listening.shutdown()
+        thread.join()
+
+
+@contextmanager
+def head(to: BaseHTTPRequestHandler, code: int = 200, **headers: Any) -> Iterator[None]:
+    to.send_response(code)
+    for name, value in headers.items():
+        to.send_header(name.replace("_", "-"), str(value))
+    to.end_headers()
+    yield
+
+
+def serve(content: bytes = ISO, code: int = 200, **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An answer as a sound server gives it, whatever was asked."""
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        with head(to, code, Content_Length=len(content), **headers):
+            to.wfile.write(content)
+
+    return answer
+
+
+def break_off(after: int, **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    """The connection ends before what was announced has come."""
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        with head(to, Content_Length=len(ISO), **headers):
+            to.wfile.write(ISO[:after])
+
+    return answer
+
+
+def go_on(**headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    """The part that was asked for."""
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        begin = int(to.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        span = f"bytes {begin}-{len(ISO) - 1}/{len(ISO)}"
+        with head(to, 206, Content_Length=len(ISO) - begin, Content_Range=span, **headers):
+            to.wfile.write(ISO[begin:])
+
+    return answer
+
+
+def redirect(target: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    return serve(b"", 302, Location=target)
+
+
+def void(_: object) -> None:
+    """For a lambda that answers nothing."""
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def refused(server: Server, folder: Path, **how: object) -> DownloadFailed:
+    with pytest.raises(DownloadFailed) as failure:
+        fetch(server.url, folder, FakeReporter(), **{"patience": HASTY, **how})  # type: ignore[arg-type]
+    assert failure.value.hint
+    return failure.value
+
+
+def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path) -> None:
+    server.answers = [serve()]
+    reporter = FakeReporter()
+    path = fetch(server.url, tmp_path / "cache", reporter, sha256=SHA256.upper())
+    assert path.read_bytes() == ISO
+    assert kept(tmp_path / "cache") == [".iso", ".last"]
+    assert reporter.texts("progress") == ["download boot2docker.iso"]
+    assert [(bar.done, bar.total) for bar in reporter.bars] == [(len(ISO), len(ISO))]
+
+
+def test_a_download_that_names_no_size_is_checked_by_the_iso_itself(server: Server, tmp_path: Path) -> None:
+    def endless(content: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            with head(to, Connection="close"):
+                to.wfile.write(content)
+
+        return answer
+
+    server.answers = [endless(ISO)]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    server.answers = [endless(ISO[:-4096])]
+    assert "cut off" in refused(server, tmp_path).message
+
+
+def test_redirects_are_followed_and_relative_ones_too(server: Server, tmp_path: Path) -> None:
+    server.answers = [redirect("/elsewhere?token=x"), serve()]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+
+
+def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> None:
+    server.answers = [redirect("/boot2docker.iso")]
+    with pytest.raises(DownloadFailed, match="without end"):
+        fetch(server.url, tmp_path, FakeReporter())
+    assert len(server.asked) == http_client.REDIRECT_LIMIT
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://[::1"])
+def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path: Path, target: str) -> None:
+    server.answers = [redirect(target)]
+    assert "no address of a web server" in refused(server, tmp_path).message
+
+
+def test_a_redirect_from_https_to_http_is_refused() -> None:
+    with pytest.raises(DownloadFailed, match="from https to http://host/x"):
+        http_client.onward("https://host/x", "http://host/x")
+    assert http_client.onward("http://host/x", "https://host/x") == "https://host/x"
+
+
+@pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
+def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="no address of a web server"):
+        fetch(url, tmp_path, FakeReporter())
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        (401, "password"),
+        (403, "refuses"),
+        (404, "nothing there"),
+        (410, "no more"),
+        (429, "too often"),
+        (418, "says no"),
+    ],
+)
+def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code: int, named: str) -> None:
+    server.answers = [serve(b"Because.", code)]
+    error = refused(server, tmp_path)
+    assert named in error.message and str(code) in error.message and server.url in error.message
+    assert error.details == "Because."
+    assert kept(tmp_path) == []
+
+
+def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
+    server.answers = [serve(b"", 503)]
+    assert isinstance(refused(server, tmp_path), http_client.Interrupted)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content_Type": "application/octet-stream", "ETag": '"x"'}])
+def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
+    server.answers = [serve(b"\n<!doctype html><title>Welcome to our Wi-Fi", **headers)]
+    error = refused(server, tmp_path)
+    assert "web page" in error.message and "login" in error.hint
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", bytes(50_000)])
+def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: bytes) -> None:
+    server.answers = [serve(content, ETag='"x"')]
+    assert "no ISO image" in refused(server, tmp_path).message
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n12345",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + ISO,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(ISO) + ISO[:-5000],
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-9/10\r\n\r\n" + ISO,
+        b"HTTP/1.1 302 Found\r\nLocation: \r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\xff\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\n\r\n",
+        b"HTTP/1.1 999 Odd\r\n\r\n",
+    ],
+    ids=lambda said: repr(said[:60]),
+)
+def test_nonsense_ends_in_a_sentence_and_leaves_nothing(server: Server, tmp_path: Path, said: bytes) -> None:
+    server.answers = [lambda to: void(to.wfile.write(said))]
+    refused(server, tmp_path)
+    assert kept(tmp_path) == []
+
+
+def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def endless(to: BaseHTTPRequestHandler) -> None:
+        with head(to, ETag='"x"'):
+            while len(sent) < 1000:
+                to.wfile.write(bytes(1 << 16))
+                sent.append(1 << 16)
+
+    server.answers = [endless]
+    assert "no ISO image" in refused(server, tmp_path).message
+    assert sum(sent) < 30 << 20  # what is under way at loopback's pace
+    assert kept(tmp_path) == []
+
+
+def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) -> None:
+    def endless(to: BaseHTTPRequestHandler) -> None:
+        with head(to, ETag='"x"'):
+            to.wfile.write(ISO)
+            while True:
+                to.wfile.write(bytes(1 << 16))
+
+    server.answers = [endless]
+    assert "does not end" in refused(server, tmp_path).message
+    assert kept(tmp_path) == []
+
+
+def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
+    server.answers = [serve(ETag='"x"')]
+    error = refused(server, tmp_path, sha256="ab" * 32)
+    assert SHA256 in error.message and "ab" * 32 in error.message
+    assert kept(tmp_path) == []
+
+
+def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_path: Path) -> None:
+    server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"one"')]
+    reporter = FakeReporter()
+    assert fetch(server.url, tmp_path, reporter).read_bytes() == ISO
+    assert server.ranges() == [None, "bytes=300000-"]
+    assert server.asked[1]["If-Range"] == '"one"'
+    assert reporter.bars[1].done == reporter.bars[1].total == len(ISO)
+    assert len(reporter.texts("note")) == 1
+
+
+def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -> None:
+    server.answers = [break_off(300_000, Last_Modified="Mon, 29 Jun 2020 17:00:00 GMT"), serve(b"", 503)]
+    refused(server, tmp_path)
+    assert kept(tmp_path) == [".mark", ".part"]
+    server.answers = [go_on()]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert server.asked[-1]["If-Range"] == "Mon, 29 Jun 2020 17:00:00 GMT"
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
+def test_what_cannot_be_gone_on_from_is_not_kept(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
+    server.answers = [break_off(300_000, **headers)]
+    refused(server, tmp_path)
+    assert kept(tmp_path) == []
+    assert set(server.ranges()) == {None}
+
+
+def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+    other = an_iso("b2d-v2", {"/version": bytes(900_000)})
+    server.answers = [break_off(300_000, ETag='"one"'), serve(other, ETag='"two"')]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == other
+
+
+def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Server, tmp_path: Path) -> None:
+    def part(begin: int, end: int) -> Callable[[BaseHTTPRequestHandler], None]:
+        return serve(ISO[begin:end], 206, Content_Range=f"bytes {begin}-{end - 1}/{len(ISO)}", ETag='"one"')
+
+    rest = part(900_000, len(ISO))
+    server.answers = [break_off(300_000, ETag='"one"'), part(300_000, 600_000), part(600_000, 900_000), rest]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+
+
+def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
+    """Some servers pay no heed to If-Range."""
+    server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"two"'), serve(ETag='"two"')]
+    assert "another file" in refused(server, tmp_path).message
+    assert kept(tmp_path) == []
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+
+
+def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
+    wrong = serve(ISO[5:], 206, Content_Range=f"bytes 5-{len(ISO) - 1}/{len(ISO)}", ETag='"one"')
+    server.answers = [break_off(300_000, ETag='"one"'), wrong]
+    assert "another part" in refused(server, tmp_path).message
+    server.answers = [serve()]
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert server.ranges()[-1] is None  # it would answer so for ever
+
+
+def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
+    server.answers = [break_off(300_000, ETag='"one"'), serve(b"", 503)]
+    refused(server, tmp_path)
+    next(tmp_path.glob("*.part")).write_bytes(ISO)
+    server.answers = [serve(b"", 416, Content_Range=f"bytes */{len(ISO)}")]
+    assert fetch(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    server.answers = [break_off(300_000, ETag='"one"'), serve(b"", 503)]
+    refused(server, tmp_path)
+    next(tmp_path.glob("*.part")).write_bytes(ISO + ISO)
+    server.answers = [serve(b"", 416, Content_Range=f"bytes */{len(ISO)}"), serve()]
+    refused(server, tmp_path)
+    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+
+
+def test_a_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path) -> None:
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        with head(to, Content_Length=len(ISO), ETag='"one"'):
+            to.wfile.write(ISO[:1000])
+            to.wfile.flush()
+            server.ended.wait(10)
+
+    server.answers = [answer]
+    begin = time.monotonic()
+    assert "silent" in refused(server, tmp_path).message
+    assert time.monotonic() - begin < 5
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server: Server, tmp_path: Path) -> None:
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        with head(to, Content_Length=len(ISO)):
+            while not server.ended.wait(0.02):
+                to.wfile.write(b"x")
+                to.wfile.flush()
+
+    server.answers = [answer]
+    assert "too slowly" in refused(server, tmp_path).message
+
+
+def test_a_server_that_never_answers_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.answers = [lambda to: void(server.ended.wait(10))]
+    assert "silent" in refused(server, tmp_path).message
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1:1 cannot be reached"):
+        fetch("http://127.0.0.1:1/x.iso", tmp_path, FakeReporter())
+
+
+def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
+        fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
+    assert "http_proxy" in failure.value.hint
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5h://127.0.0.1:1", "socks://127.0.0.1:1", "http://", "http://[", "nonsense://x"]
+)
+def test_a_proxy_that_is_none_that_can_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
+        fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
+    assert "all_proxy" in failure.value.hint
+
+
+def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_path: Path) -> None:
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        with head(to, Content_Length=1 << 60):
+            to.wfile.write(ISO)
+
+    server.answers = [answer]
+    assert str(1 << 60) in refused(server, tmp_path).message
+
+
+def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
+    server.answers = [serve()]
+    reporter = FakeReporter()
+    with alone(server.url, tmp_path, reporter), pytest.raises(Busy), alone(server.url, tmp_path, reporter, wait_s=0.2):
+        fetch(server.url, tmp_path, reporter)
+    assert server.asked == []
+    assert reporter.texts("failed") == ["waiting for another b2d that downloads the same"]
+    with alone(server.url, tmp_path, reporter):
+        assert fetch(server.url, tmp_path, reporter).read_bytes() == ISO
+
+
+def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    server.answers = [serve()]
+    with pytest.raises(DownloadFailed, match="file"):
+        fetch(server.url, tmp_path / "file" / "cache", FakeReporter())
+
+
+def test_a_ctrl_c_leaves_what_the_next_try_goes_on_from(server: Server, tmp_path: Path) -> None:
+    class Impatient(FakeProgress):
+        def advance(self, amount: int) -> None:
+            super().advance(amount)
+            if self.done > 300_000:
+                raise KeyboardInterrupt
+
+    class Watched(FakeReporter):
+        @contextmanager
+        def progress(self, text: str, total: int) -> Iterator[FakeProgress]:
+            yield Impatient(total)
+
+    server.answers = [serve(ETag='"one"')]
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server.url, tmp_path, Watched())
+    had = next(tmp_path.glob("*.part")).stat().st_size
+    assert had > 300_000
+    server.answers = [go_on()]
+    assert fetch(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
+    assert server.ranges()[-1] == f"bytes={had}-"

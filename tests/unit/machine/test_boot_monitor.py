@@ -1,0 +1,243 @@
+"""A machine that comes up, or does not: what is asked of it, what is said, and when it is given up."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
+from b2d.guest.readiness import Ping
+from b2d.machine import boot_monitor as boot_module
+from b2d.machine.boot_monitor import BOOTS, GOES_ON, RUNS, Patience, await_docker
+from b2d.models import MachineState
+from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
+
+ANSWER = Ping("1.45", None)
+STAGES = [f"b2d: {second}.0 {name}" for second, name in enumerate(("kernel", "root", "disk", "network", "ssh"))]
+ALL = [*STAGES, "b2d: 9.0 docker"]
+
+
+class Boot:
+    """One boot: a guest that writes `script`, and a Docker that answers when the console has `answers_after`."""
+
+    def __init__(self, script: Sequence[str] = (), answers_after: str | None = "") -> None:
+        self.hypervisor = FakeHypervisor(script=script)
+        self.driver = FakeDriver(a_spec("box"), self.hypervisor)
+        self.driver.create(b"")
+        self.driver.start()
+        self.reporter = FakeReporter()
+        self.answers_after = answers_after
+        self.takes_s = 0.0  # an attempt, unless its time is up before
+        self.attempts: list[tuple[float, str]] = []  # its time, and the last line of the console
+
+    def ping(self, timeout_s: float) -> Ping | None:
+        console = self.driver.machine.console if self.driver.machine else ""
+        self.attempts.append((timeout_s, console.rstrip().split("\n")[-1]))
+        time.sleep(min(self.takes_s, timeout_s))
+        in_time = self.takes_s < timeout_s
+        return ANSWER if in_time and self.answers_after is not None and self.answers_after in console else None
+
+    def awaited(self, timeout_s: float = 20, patience: Patience = RUNS) -> Ping:
+        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, patience)
+
+    def failed(self, timeout_s: float = 20) -> B2dError:
+        begin = time.monotonic()
+        with pytest.raises(B2dError) as caught:
+            self.awaited(timeout_s)
+        assert time.monotonic() - begin < 5
+        assert caught.value.hint == "b2d logs"
+        return caught.value
+
+
+def test_it_ends_with_docker_s_first_answer() -> None:
+    boot = Boot(ALL)
+    assert boot.awaited() == ANSWER
+    assert len(boot.attempts) == 1
+
+
+def test_nobody_is_asked_between_the_first_stage_and_the_last() -> None:
+    boot = Boot(["noise", *ALL], answers_after="docker")
+    boot.awaited()
+    assert {line for _, line in boot.attempts} == {"noise", ALL[-1]}
+
+
+def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent_for_long() -> None:
+    boot = Boot(["noise", *ALL], answers_after="docker")
+    boot.awaited(patience=replace(BOOTS, silence_s=10))
+    assert {line for _, line in boot.attempts} == {ALL[-1]}
+    silent = Boot(["the console of another image"])
+    begin = time.monotonic()
+    silent.awaited(patience=replace(BOOTS, silence_s=0.3))
+    assert time.monotonic() - begin >= 0.3
+
+
+def test_attempts_are_short_while_nobody_knows_and_patient_once_dockerd_runs() -> None:
+    boot = Boot(["noise", *ALL], answers_after="docker")
+    boot.awaited()
+    assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNS.attempt_s]
+    assert boot.attempts[-1][0] >= 5
+
+
+def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> None:
+    boot = Boot(["the console of another image"])
+    boot.takes_s = 0.4
+    assert boot.awaited() == ANSWER
+    times = [timeout_s for timeout_s, _ in boot.attempts]
+    assert times[0] == RUNS.attempt_s
+    assert times == sorted(times)
+    assert times[-1] > 0.4
+
+
+def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boot_module, "ATTEMPT_S", 0.1)
+    monkeypatch.setattr(boot_module, "LONGEST_S", 0.2)
+    boot = Boot(ALL, answers_after="docker")
+    boot.takes_s = 0.198
+    boot.awaited(patience=replace(BOOTS, silence_s=10, attempt_s=0.01))
+    times = [timeout_s for timeout_s, line in boot.attempts if line == ALL[-1]]
+    assert times == pytest.approx([0.1, 0.125, 0.156, 0.195, 0.2], abs=0.001)
+
+
+def test_a_guest_that_goes_on_is_not_hurried() -> None:
+    boot = Boot()
+    boot.takes_s = 0.6
+    assert boot.awaited(patience=GOES_ON) == ANSWER
+    assert len(boot.attempts) == 1
+    assert boot.reporter.texts("step") == ["Docker API"]
+
+
+def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> None:
+    boot = Boot([f"line {number}" for number in range(5)], answers_after="line 4")
+    boot.awaited()
+    assert {timeout_s for timeout_s, _ in boot.attempts} == {RUNS.attempt_s}
+
+
+def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
+    boot = Boot(["\n".join(ALL)])
+    boot.awaited()
+    assert [text for kind, text in boot.reporter.said if kind == "step"][0::6] == ["kernel", "Docker API"]
+    assert boot.reporter.texts("failed") == []
+
+
+def test_a_machine_that_dies_is_told_at_once_with_how_far_it_came_and_its_last_words() -> None:
+    boot = Boot([*STAGES[:3], "Kernel panic"], answers_after=None)
+    boot.hypervisor.dies_after = 4
+    error = boot.failed()
+    assert error.message == "box is crashed, before Docker answered; it had reached the stage 'disk'"
+    assert error.details.split("\n")[-1] == "Kernel panic"
+    assert type(error).exit_code == 1
+    assert boot.reporter.texts("failed") == ["network"]
+
+
+def test_what_it_said_between_the_last_look_and_its_end_is_told_too() -> None:
+    class Dying(FakeDriver):
+        def state(self) -> MachineState:
+            if self.machine is not None and self.machine.state == MachineState.RUNNING:
+                self.machine.console += "b2d: fail its last words\n"
+                self.crash()
+            return super().state()
+
+    boot = Boot(answers_after=None)
+    boot.driver.__class__ = Dying
+    assert boot.failed().message == "box could not come up: its last words"
+
+
+def test_a_machine_that_dies_before_it_said_anything_is_told_so() -> None:
+    boot = Boot(answers_after=None)
+    boot.hypervisor.dies_after = 0
+    error = boot.failed()
+    assert error.message == "box is crashed, before Docker answered; it had named no stage yet"
+
+
+@pytest.mark.parametrize("state", [state for state in MachineState if state not in ("starting", "running")])
+def test_a_machine_that_no_longer_comes_up_is_not_waited_for(state: MachineState) -> None:
+    boot = Boot(STAGES[:1], answers_after=None)
+    assert boot.driver.machine is not None
+    boot.driver.machine.state = state
+    assert f"box is {state}, before Docker answered" in boot.failed().message
+
+
+def test_a_machine_that_is_still_starting_is_waited_for() -> None:
+    boot = Boot(ALL, answers_after="docker")
+    assert boot.driver.machine is not None
+    boot.driver.machine.state = MachineState.STARTING
+    assert boot.awaited() == ANSWER
+
+
+def test_a_guest_that_says_it_failed_is_believed() -> None:
+    boot = Boot([*STAGES[:2], "b2d: fail the root is damaged"], answers_after=None)
+    error = boot.failed()
+    assert error.message == "box could not come up: the root is damaged"
+    assert "b2d: fail the root is damaged" in error.details
+
+
+def test_a_guest_that_says_why_and_powers_off_is_told_by_why() -> None:
+    boot = Boot(["b2d: fail no memory"], answers_after=None)
+    boot.hypervisor.dies_after = 1
+    assert boot.failed().message == "box could not come up: no memory"
+
+
+def test_a_docker_that_answers_all_the_same_counts() -> None:
+    boot = Boot([*ALL, "b2d: fail something else"])
+    assert boot.awaited() == ANSWER
+
+
+def test_warnings_are_passed_on_once_each_and_keep_nobody() -> None:
+    boot = Boot(["b2d: warn no disk", *ALL, "b2d: warn no disk", "b2d: warn slow", "end"], answers_after="end")
+    boot.awaited()
+    assert boot.reporter.texts("warn") == ["box: no disk", "box: slow"]
+
+
+def test_what_is_out_of_time_is_told_with_how_far_it_came() -> None:
+    boot = Boot([*STAGES, "waiting for a disk"], answers_after=None)
+    error = boot.failed(timeout_s=0.6)
+    assert isinstance(error, OutOfTime)
+    assert error.message == "Docker in box did not answer within 1 s; it had reached the stage 'ssh'"
+    assert error.details.split("\n")[-1] == "waiting for a disk"
+
+
+def test_the_tail_is_short_and_a_terminal_obeys_nothing_in_it() -> None:
+    odd = "\x1b[2J\x1b]0;title\x07red\x9b31m\u202eabc\tend\r"
+    boot = Boot(["\n".join(f"line {number}" for number in range(100)) + "\n" + odd], answers_after=None)
+    boot.hypervisor.dies_after = 101
+    tail = boot.failed(timeout_s=20).details
+    assert len(tail.split("\n")) == 20
+    assert tail.split("\n")[-1] == "red31mabc\tend"
+
+
+def test_a_driver_without_a_console_is_waited_for_too() -> None:
+    class Bare(FakeDriver):
+        console = None  # type: ignore[assignment]
+
+    boot = Boot()
+    boot.driver.__class__ = Bare
+    boot.answers_after = None
+    boot.driver.crash()
+    with pytest.raises(B2dError, match="named no stage"):
+        boot.awaited()
+
+
+def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> None:
+    boot = Boot(STAGES[:1], answers_after=None)
+
+    def refuse(_: float) -> Ping | None:
+        raise HypervisorUnusable("gone")
+
+    with pytest.raises(HypervisorUnusable):
+        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, RUNS)
+    assert boot.reporter.texts("failed") == ["kernel"]
+
+
+def test_ctrl_c_ends_the_wait_and_the_machine_runs_on() -> None:
+    boot = Boot(STAGES[:2])
+
+    def interrupted(_: float) -> Ping | None:
+        raise KeyboardInterrupt
+
+    boot.hypervisor.script = ()
+    with pytest.raises(KeyboardInterrupt):
+        await_docker("box", boot.driver, interrupted, boot.reporter, 5, RUNS)
+    assert boot.driver.state() == MachineState.RUNNING

@@ -1,0 +1,157 @@
+"""What a machine is given before it boots."""
+
+import socket
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError, Busy
+from b2d.host.files import private_folder
+from b2d.machine.boot_preparation import (
+    credentials,
+    first_keys,
+    first_written,
+    free_ports,
+    hostname,
+    taken_up,
+    waiting_image,
+)
+from b2d.machine_store.store import MachineStore
+from b2d.models import Access
+from b2d.paths import Home, MachinePaths
+from tests.support.fake_machine import ADDRESS, DOCKER, SSH
+from tests.support.fakes import FakeImages, FakeReporter, a_spec
+
+SPEC = a_spec("box", address=ADDRESS, ssh_port=SSH, docker_port=DOCKER)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return MachinePaths(tmp_path / "machines" / "box")
+
+
+def seed_of(paths: MachinePaths) -> dict[str, bytes]:
+    with tarfile.open(paths.seed) as seed:
+        return {member.name: file.read() for member in seed if (file := seed.extractfile(member)) is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("boot2docker-vm", "boot2docker"), ("box", "box"), ("My_Box.2", "my-box-2"), ("a-vm", "a"), ("1.", "1")],
+)
+def test_the_guest_is_named_after_its_machine(name: str, expected: str) -> None:
+    assert hostname(name) == expected
+
+
+def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> None:
+    store = MachineStore(Home(tmp_path))
+    first = first_written(a_spec("first", address=""), store)
+    assert first.address.startswith("127.0.59.")
+    assert store.read("first") == first
+    assert first_written(a_spec("second", address=""), store).address not in (first.address, "")
+    assert first_written(a_spec("first", address=""), store).address == first.address
+    assert first_written(a_spec("third", address="127.0.0.1"), store).address == "127.0.0.1"
+
+
+def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2d.machine_store.store.LOCK_WAIT_S", 0.1)
+    store = MachineStore(Home(tmp_path))
+    with store.choosing(), pytest.raises(Busy, match="another b2d is making a machine"):
+        first_written(a_spec("second", address=""), store)
+    assert store.names() == []
+
+
+def test_ports_that_are_free_stay(paths: MachinePaths) -> None:
+    reporter = FakeReporter()
+    assert free_ports(SPEC, [], reporter) == SPEC
+    assert reporter.said == []
+
+
+def test_a_port_that_is_taken_is_replaced_and_that_is_noted() -> None:
+    reporter = FakeReporter()
+    with socket.create_server((ADDRESS, SSH)):
+        spec = free_ports(SPEC, [], reporter)
+    assert (spec.ssh_port, spec.docker_port) == (SSH + 1, DOCKER)
+    assert reporter.texts("note") == [f"port {SSH} of {ADDRESS} is taken: {SSH + 1} is the ssh port of box now"]
+
+
+def test_a_new_ssh_port_is_not_the_one_that_docker_is_to_have() -> None:
+    spec = a_spec("box", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1)
+    with socket.create_server((ADDRESS, SSH)):
+        spec = free_ports(spec, [], FakeReporter())
+    assert (spec.ssh_port, spec.docker_port) == (SSH + 2, SSH + 1)
+
+
+def test_one_port_for_both_becomes_two() -> None:
+    spec = free_ports(a_spec("box", address=ADDRESS, ssh_port=SSH, docker_port=SSH), [], FakeReporter())
+    assert spec.ssh_port != spec.docker_port
+
+
+def test_only_neighbours_at_the_same_address_are_in_the_way() -> None:
+    near = a_spec("near", address=ADDRESS, ssh_port=SSH, docker_port=DOCKER)
+    far = a_spec("far", address="127.0.59.200", ssh_port=SSH + 1, docker_port=DOCKER + 1)
+    spec = free_ports(SPEC, [near, far], FakeReporter())
+    assert (spec.ssh_port, spec.docker_port) == (SSH + 1, DOCKER + 1)
+
+
+def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
+    credentials(SPEC, paths, Access())
+    seed = seed_of(paths)
+    assert seed["hostname"] == b"box\n"
+    assert seed["authorized_keys"] == paths.ssh_public_key.read_bytes()
+    assert seed["host_ed25519"] == paths.host_key.read_bytes()
+    assert seed["tls/ca.pem"] == (paths.certs / "ca.pem").read_bytes()
+    assert seed["settings"] == b"B2D_TLS=yes\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
+    assert paths.seed.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_tls_no_certificate_is_made(paths: MachinePaths) -> None:
+    credentials(a_spec("box", tls=False), paths, Access())
+    assert not paths.certs.exists()
+    assert [name for name in seed_of(paths) if name.startswith("tls")] == []
+
+
+def test_what_is_there_stays_and_what_is_missing_comes_back(paths: MachinePaths) -> None:
+    credentials(SPEC, paths, Access())
+    key, public = paths.ssh_key.read_bytes(), paths.ssh_public_key.read_bytes()
+    host = paths.host_key.read_bytes()
+    for path in (paths.ssh_public_key, paths.known_hosts, paths.seed, paths.certs / "cert.pem"):
+        path.unlink()
+    credentials(SPEC, paths, Access())
+    assert (paths.ssh_key.read_bytes(), paths.ssh_public_key.read_bytes()) == (key, public)
+    assert paths.host_key.read_bytes() == host
+    assert all(path.exists() for path in (paths.known_hosts, paths.seed, paths.certs / "cert.pem"))
+
+
+def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> None:
+    private_folder(paths.folder)
+    (paths.folder / "authority").write_text("a file in the way")
+    with pytest.raises(B2dError, match="authority"):
+        credentials(SPEC, paths, Access())
+    private_folder(paths.folder.parent / "other")
+    (paths.folder.parent / "other" / "id_ed25519.pub").mkdir()
+    with pytest.raises(B2dError, match=r"id_ed25519\.pub"):
+        first_keys(MachinePaths(paths.folder.parent / "other"))
+
+
+def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None:
+    images = FakeImages({"0" * 64: "debian", "2" * 64: "boot2docker"})
+    assert waiting_image(SPEC, images) is None
+    images.kept["1" * 64] = "debian"
+    assert waiting_image(SPEC, images) == images.get("1" * 64)
+    assert waiting_image(a_spec("box", refused="1" * 64), images) is None
+    images.kept["3" * 64] = "debian"
+    assert waiting_image(a_spec("box", refused="1" * 64), images) == images.get("3" * 64)
+    images.kept.clear()
+    assert waiting_image(SPEC, images) is None
+
+
+def test_an_image_that_comes_back_after_another_failed_is_its_own_way_back() -> None:
+    images = FakeImages({"0" * 64: "debian", "1" * 64: "debian"})
+    failed = taken_up(SPEC, images.get("1" * 64))
+    assert (failed.image, failed.previous, failed.trial) == ("1" * 64, "0" * 64, True)
+    again = taken_up(failed, images.get("0" * 64))
+    assert (again.image, again.previous) == ("0" * 64, "")

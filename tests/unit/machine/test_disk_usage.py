@@ -1,0 +1,118 @@
+"""The verbs of `disk`: what is measured, and what is given back in each state; data never changes."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError, MachineAbsent, WrongState
+from b2d.machine import disk_usage
+from b2d.machine.disk_usage import Compacted, Disk, Files, Use
+from b2d.models import CommandResult, MachineState
+from tests.support.fake_machine import Box
+from tests.unit.machine.test_reconfigure import NoGrowth
+
+THERE = [state for state in MachineState if state != MachineState.ABSENT]
+OFF = [MachineState.STOPPED, MachineState.CRASHED]
+ROOM = 1 << 20
+TOLD = b"""\
+Filesystem           1024-blocks    Used Available Capacity Mounted on
+/dev/vda1             18668964      2424  17677408   0% /mnt/vda1
+"""
+
+
+def of(box: Box) -> Disk:
+    return Disk("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+
+
+@pytest.mark.parametrize("state", THERE)
+def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    box.guest.answers[disk_usage.MEASURE] = CommandResult(0, TOLD, b"")
+    files = Files(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
+    assert of(box).use() == Use(256 << 20, ROOM, files)
+    assert box.reporter.said == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"df: no such file\n", b"one two\nthree\n", b"a b c d\n", TOLD[:80]])
+def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes) -> None:
+    box.in_state(MachineState.RUNNING)
+    box.guest.answers[disk_usage.MEASURE] = CommandResult(1, answer, b"")
+    assert of(box).use() == Use(256 << 20, ROOM, None)
+    box.guest.reachable = False
+    assert of(box).use().files is None
+    assert box.reporter.texts("warn") == ["the guest does not tell what is on its disk"] * 2
+
+
+@pytest.mark.parametrize("state", OFF)
+def test_the_file_of_a_machine_that_is_off_is_compacted(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    assert of(box).compact() == Compacted(ROOM, ROOM // 2, done=True)
+    assert (box.calls, box.guest.commands) == (["compact_disk"], [])
+
+
+@pytest.mark.parametrize("trims", [True, False])
+def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    box.hypervisor.trims = trims
+    assert of(box).compact() == Compacted(ROOM, ROOM, done=trims)
+    assert box.guest.commands == [disk_usage.TRIM if trims else disk_usage.zeros(disk_usage.HERE)]
+    assert box.calls == []
+    assert machine.state() == MachineState.RUNNING
+
+
+@pytest.mark.parametrize("dash", ["sh", "/usr/bin/busybox sh"])
+@pytest.mark.parametrize(("end", "left", "exit_code"), [(0, 600_000, 0), (1, 20_000, 0), (1, 600_000, 1)])
+def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_it_is_no_error(
+    tmp_path: Path, dash: str, end: int, left: int, exit_code: int
+) -> None:
+    """Of 1000000 KiB 200000 are used, and what df calls available is less by ext4's room for root."""
+    (tmp_path / "used").write_text("200000")
+    programs = {
+        "sudo": 'exec "$@"',
+        "df": f"echo header; echo /dev/vda1 1000000 $(cat {tmp_path}/used) 750000 20% /mnt",
+        "dd": f'echo "$@" >>{tmp_path}/said; echo {1_000_000 - left} >{tmp_path}/used; exit {end}',
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([*dash.split(), "-c", disk_usage.zeros(str(tmp_path))], env=environment, check=False)
+    assert done.returncode == exit_code
+    assert (tmp_path / "said").read_text() == f"if=/dev/zero bs=1M count={800_000 // 1024 * 9 // 10}\n"
+    assert not (tmp_path / ".b2d-zeros").exists()
+
+
+def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
+    box.in_state(MachineState.RUNNING)
+    box.guest.answers[disk_usage.TRIM] = CommandResult(1, b"", b"fstrim: FITRIM: Operation not supported\n")
+    with pytest.raises(B2dError, match="the guest could not do that: fstrim: FITRIM: Operation not supported"):
+        of(box).compact()
+
+
+@pytest.mark.parametrize("state", [state for state in THERE if state not in [*OFF, MachineState.RUNNING]])
+def test_nothing_is_compacted_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    with pytest.raises(WrongState, match=f"box is {state}"):
+        of(box).compact()
+    assert (box.calls, box.guest.commands, machine.state()) == ([], [], state)
+
+
+def test_a_machine_that_is_not_there_takes_nothing(box: Box) -> None:
+    verbs: list[Callable[[], object]] = [of(box).use, of(box).compact]
+    for verb in verbs:
+        with pytest.raises(MachineAbsent):
+            verb()
+    box.made()
+    box.hypervisor.machines.clear()
+    for verb in verbs:
+        with pytest.raises(MachineAbsent):
+            verb()
+
+
+def test_a_driver_without_the_ability_is_told(box: Box) -> None:
+    box.made()
+    there = Disk("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
+    with pytest.raises(B2dError, match="cannot measure the disk of machines of qemu yet"):
+        there.use()

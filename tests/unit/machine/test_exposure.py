@@ -1,0 +1,158 @@
+"""What cannot be closed of a machine is told in one sentence for each thing, and nothing where all is closed."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from b2d.drivers.base import Driver
+from b2d.machine.exposure import Exposure, Surroundings, Weight, exposures
+from b2d.models import HARDWARE, Access, MachineSpec
+from tests.support.fakes import FakeDriver, a_spec
+
+PASSWORD = Access(ssh_password=True)
+OWN = Access(ssh_password=True, password="mine")
+LEADS = "VirtualBox itself leads 127.0.59.103:2022 to the SSH server of box"
+BUSY = f"{LEADS}: every user of this host can keep it busy, but needs the machine's key to get in"
+
+
+class Dialing(FakeDriver):
+    """As QEMU's: no forward leads to the guest's SSH server."""
+
+    def dial(self, port: int, timeout_s: float) -> socket.socket:
+        raise OSError
+
+
+def of(driver: str, **changes: object) -> MachineSpec:
+    return a_spec("box", driver=driver, **{"hardware": HARDWARE, **changes})
+
+
+def told(spec: MachineSpec, access: Access | None = None, **facts: object) -> list[Exposure]:
+    driver: Driver = Dialing(spec) if spec.driver == "qemu" else FakeDriver(spec)
+    around = Surroundings(driver, access or Access(), platform="linux")
+    return exposures(spec, replace(around, **facts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("folders", [(), ("/data",)])
+def test_of_qemu_s_machines_on_linux_all_is_closed(tls: bool, folders: tuple[str, ...]) -> None:
+    assert told(of("qemu", tls=tls, folders=folders)) == []
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls: bool) -> None:
+    assert told(of("virtualbox", tls=tls)) == [Exposure(BUSY, Weight.KNOWN)]
+
+
+@pytest.mark.parametrize(
+    ("driver", "access", "weight", "sentence", "remedy"),
+    [
+        (
+            "virtualbox",
+            PASSWORD,
+            Weight.SERIOUS,
+            f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in",
+            "b2d config set password",
+        ),
+        (
+            "virtualbox",
+            OWN,
+            Weight.SERIOUS,
+            f"{LEADS}, which takes docker's password too: every user of this host can try passwords",
+            "b2d config set ssh_password=no",
+        ),
+        (
+            "qemu",
+            PASSWORD,
+            Weight.KNOWN,
+            "over SSH box takes the password tcuser too, from programs of yours alone: everybody knows it",
+            "b2d config set password",
+        ),
+        (
+            "qemu",
+            OWN,
+            Weight.ASKED,
+            "over SSH box takes docker's password too, from programs of yours alone",
+            "b2d config set ssh_password=no",
+        ),
+    ],
+)
+def test_a_password_is_one_sentence_on_every_driver(
+    driver: str, access: Access, weight: Weight, sentence: str, remedy: str
+) -> None:
+    assert told(of(driver), access) == [Exposure(sentence, weight, remedy)]
+    then = f"{remedy} && b2d restart --vm box"  # the machine that runs has it until it boots again
+    assert [one.line for one in told(of(driver), access, booted=True)] == [f"{sentence}; try: {then}"]
+
+
+def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
+    found = told(of("qemu", hardware=1, tls=False), booted=True)
+    assert [(one.message, one.weight, one.remedy) for one in found] == [
+        (
+            "box goes on as an older b2d saved it: every user of this host can use its Docker",
+            Weight.SERIOUS,
+            "b2d restart --vm box",
+        ),
+        (BUSY.replace("VirtualBox", "QEMU"), Weight.KNOWN, "b2d restart --vm box"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("driver", "tls", "places"),
+    [
+        ("qemu", True, "SSH at 127.0.59.103:2022"),
+        ("qemu", False, "SSH at 127.0.59.103:2022 and Docker at 127.0.59.103:2376"),
+        ("virtualbox", False, "Docker at 127.0.59.103:2376"),
+        ("virtualbox", True, ""),
+    ],
+)
+def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver: str, tls: bool, places: str) -> None:
+    found = [one for one in told(of(driver, tls=tls), tells_users=lambda: False) if one.weight == Weight.SERIOUS]
+    sentence = f"this host does not tell whose connections are: {places} of box refuse all"
+    assert [one.message for one in found] == [f"{sentence}, while b2d ssh and docker.sock work"] * bool(places)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
+    found = told(of("virtualbox", tls=False), platform=platform)
+    assert [one.message for one in found] == [
+        "who may use Docker without TLS at 127.0.59.103:2376 of box is told by psutil, which was not tried on "
+        + platform,
+        BUSY,
+    ]
+    assert told(of("qemu"), platform=platform) == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "platform", "folders", "said"),
+    [
+        ("virtualbox", "linux", ("/data",), True),
+        ("virtualbox", "linux", ("/data:ro",), False),
+        ("qemu", "darwin", ("/data", "/x:ro"), True),
+        ("qemu", "linux", ("/data",), False),
+    ],
+)
+def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: tuple[str, ...], said: bool) -> None:
+    messages = [one.message for one in told(of(driver, folders=folders), platform=platform)]
+    sentence = "nothing on this host refuses setuid files that containers make in the folders of box"
+    assert (sentence in messages) == said
+
+
+@pytest.mark.parametrize(
+    ("driver", "restrict", "said"), [("qemu", False, True), ("qemu", True, False), ("virtualbox", False, False)]
+)
+def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, said: bool) -> None:
+    messages = [one.message for one in told(of(driver, restrict=restrict), Access(host_loopback=False))]
+    sentence = "host_loopback=no is kept by the firewall in box: its root can undo it"
+    sentence += ", and raw frames of containers with --network host pass by"
+    assert (sentence in messages) == said
+
+
+def test_the_most_serious_comes_first() -> None:
+    found = told(of("virtualbox", tls=False, folders=("/data",)), PASSWORD, platform="darwin")
+    assert [one.weight for one in found] == [Weight.SERIOUS, Weight.KNOWN, Weight.KNOWN]
+
+
+def test_the_usual_machine_is_named_without_its_name() -> None:
+    spec = a_spec(driver="qemu", hardware=HARDWARE)
+    assert [one.remedy for one in told(spec, PASSWORD, booted=True)] == ["b2d config set password && b2d restart"]

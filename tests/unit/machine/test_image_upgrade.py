@@ -1,0 +1,503 @@
+"""Upgrade and rollback in whatever state: the newest image or the old one, never half, and never the data."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from b2d.drivers.base import Driver
+from b2d.errors import B2dError, Busy, ConfigError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.machine.image_upgrade import Exchange, Outcome
+from b2d.models import OFF, Image, MachineSpec, MachineState
+from tests.support.fake_machine import Box, Strikes
+
+OLD, NEW, NEWER, FIRST = (sign * 64 for sign in "0129")
+RUNS = {
+    OLD: ("26.1.5", "6.12.57"),
+    NEW: ("26.1.5", "6.12.63"),
+    NEWER: ("26.1.6", "6.12.63"),
+    FIRST: ("26.1.4", "6.12.1"),
+}
+DOCKER_OF_2018 = ("18.06.1-ce", "4.9.93")
+STOPPED, SAVED, RUNNING = MachineState.STOPPED, MachineState.SAVED, MachineState.RUNNING
+AFTERWARDS = {
+    MachineState.STOPPED: STOPPED,
+    MachineState.CRASHED: STOPPED,
+    MachineState.STOPPING: STOPPED,
+    MachineState.STARTING: RUNNING,
+    MachineState.RUNNING: RUNNING,
+    MachineState.PAUSED: RUNNING,
+    MachineState.SAVED: RUNNING,
+}
+PLENTY = 300  # moments: more than any command has
+
+
+@pytest.fixture
+def box(box: Box) -> Box:
+    """Images that say what is in them, and guests that run just that."""
+    box.images.versions = {sha256: "-".join(versions) for sha256, versions in RUNS.items()}
+    box.runs = {sha256: (f"{docker}+dfsg1", f"{linux}+deb13-amd64") for sha256, (docker, linux) in RUNS.items()}
+    box.looks_until_off = 1
+    return box
+
+
+def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], None] = lambda _: None) -> Exchange:
+    watch = (strikes or Strikes()).watch
+    driver: Callable[[MachineSpec], Driver] = lambda spec: watch(box.driver(spec))  # noqa: E731
+    return Exchange(box.machine(strikes), watch(box.store), watch(box.images), driver, agree)
+
+
+def upgraded(box: Box, strikes: Strikes | None = None) -> Outcome:
+    def newest(source: str) -> Image:
+        found = box.images.find(source)
+        assert found is not None
+        return found
+
+    return exchange(box, strikes).upgrade(newest)
+
+
+def refuses(_: str) -> None:
+    raise ConfigError("nobody can be asked", hint="--yes")
+
+
+def with_an_earlier_one(box: Box, state: MachineState) -> None:
+    """A machine of that state that had another image before."""
+    box.in_state(state)
+    box.images.kept = {FIRST: "debian", OLD: "debian"}
+    box.store.write(replace(box.machine().spec(), previous=FIRST))
+
+
+@pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())
+def test_in_every_state_the_newest_image_is_booted_and_on_or_off_is_as_before(
+    box: Box, before: MachineState, after: MachineState
+) -> None:
+    machine = box.in_state(before)
+    disk = box.hypervisor.machines["box"]
+    box.next_image()
+    done = upgraded(box)
+    assert (done.changed, done.image.sha256, done.before, done.state) == (True, NEW, "26.1.5-6.12.57", after)
+    assert machine.state() == after
+    assert box.booted() == NEW
+    assert machine.spec() == box.spec(image=NEW, previous=OLD)
+    assert box.hypervisor.machines["box"] is disk
+    assert box.paths.env.exists() == (after == RUNNING)
+
+
+@pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())
+def test_in_every_state_the_way_back_is_open_and_on_or_off_is_as_before(
+    box: Box, before: MachineState, after: MachineState
+) -> None:
+    with_an_earlier_one(box, before)
+    disk = box.hypervisor.machines["box"]
+    done = exchange(box).rollback()
+    assert (done.changed, done.image.sha256, done.before, done.state) == (True, FIRST, "26.1.5-6.12.57", after)
+    machine = box.machine()
+    assert machine.state() == after
+    assert machine.spec() == box.spec(image=FIRST, refused=OLD)
+    assert box.hypervisor.machines["box"] is disk
+    machine.restart()
+    assert box.booted() == FIRST
+
+
+@pytest.mark.parametrize("spec_there", [True, False])
+def test_a_machine_that_is_not_there_is_told(box: Box, spec_there: bool) -> None:
+    if spec_there:
+        box.in_state(STOPPED)
+        box.hypervisor.machines.clear()
+    with pytest.raises(MachineAbsent):
+        upgraded(box)
+    with pytest.raises(MachineAbsent):
+        exchange(box).rollback()
+
+
+@pytest.mark.parametrize("state", [STOPPED, MachineState.CRASHED, SAVED, MachineState.PAUSED, RUNNING])
+def test_what_has_the_newest_and_runs_it_is_left_alone(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    done = upgraded(box)
+    assert (done.changed, done.image.sha256, done.state) == (False, OLD, state)
+    assert box.calls == ["check"]
+
+
+def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> None:
+    """Somebody gave it another medium in the hypervisor's own window."""
+    box.in_state(RUNNING)
+    machine = box.hypervisor.machines["box"]
+    machine.booted = box.spec(image=FIRST)
+    done = upgraded(box)
+    assert (done.changed, done.before, box.booted()) == (True, "", OLD)
+    assert box.machine().spec() == box.spec()
+
+
+def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box: Box) -> None:
+    for verb in ("upgrade", "rollback"):
+        with_an_earlier_one(box, SAVED)
+        newer = box.next_image()
+        spec = box.machine().spec()
+        asked = exchange(box, agree=refuses)
+        with pytest.raises(ConfigError):
+            asked.rollback() if verb == "rollback" else asked.upgrade(lambda _, newer=newer: newer)  # type: ignore[misc]
+        assert box.machine().state() == SAVED
+        assert box.machine().spec() == spec
+        assert set(box.calls) <= {"check"}
+        box.machine().delete()
+        del box.images.kept[NEW]
+
+
+def test_a_saved_machine_goes_on_is_stopped_cleanly_and_boots(box: Box) -> None:
+    box.in_state(SAVED)
+    box.next_image()
+    upgraded(box)
+    machine = box.hypervisor.machines["box"]
+    assert (machine.resumes, machine.boots) == (1, 2)
+    assert [call for call in box.calls if call != "check"] == ["start", "stop", "kill", "start"]
+
+
+def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
+    box.in_state(RUNNING)
+
+    def newest(_: str) -> Image:
+        raise DownloadFailed("the disk is full")
+
+    with pytest.raises(DownloadFailed):
+        exchange(box).upgrade(newest)
+    box.images.damaged.add(box.next_image().sha256)
+    with pytest.raises(DownloadFailed):
+        upgraded(box)
+    assert box.machine().state() == RUNNING
+    assert box.machine().spec() == box.spec()
+    assert set(box.calls) == {"check"}
+
+
+def test_no_image_is_fetched_for_a_hypervisor_that_is_gone(box: Box) -> None:
+    box.in_state(RUNNING)
+    box.hypervisor.unusable = HypervisorUnusable("there is none")
+    with pytest.raises(HypervisorUnusable):
+        exchange(box).upgrade(lambda _: pytest.fail("it was asked for"))
+    assert box.machine().state() == RUNNING
+
+
+def crashes(box: Box) -> str:
+    box.crashing.add(NEW)
+    return "crashed"
+
+
+def keeps_silent(box: Box) -> str:
+    box.silent.add(NEW)
+    box.wait_s = 0.5
+    return "did not answer within"
+
+
+def says_that_it_fails(box: Box) -> str:
+    box.failing[NEW] = "no medium with b2d on it was found"
+    return "no medium with b2d"
+
+
+def is_another_one(box: Box) -> str:
+    box.runs[NEW] = box.runs[OLD]
+    return "it runs Linux 6.12.57"
+
+
+def tells_nothing(box: Box) -> str:
+    del box.runs[NEW]
+    return "does not tell what it runs"
+
+
+FAULTS = [crashes, keeps_silent, says_that_it_fails, is_another_one, tells_nothing]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("state", [RUNNING, STOPPED])
+def test_an_image_that_does_not_come_up_as_promised_is_given_back(
+    box: Box, fault: Callable[[Box], str], state: MachineState
+) -> None:
+    machine = box.in_state(state)
+    disk = box.hypervisor.machines["box"]
+    box.next_image()
+    why = fault(box)
+    with pytest.raises(B2dError) as caught:
+        upgraded(box)
+    assert caught.value.exit_code == 1
+    said = "box did not come up with the image 26.1.5-6.12.63, and is back to 26.1.5-6.12.57: "
+    assert caught.value.message.startswith(said)
+    assert why in caught.value.message
+    assert machine.state() == state
+    assert machine.spec() == box.spec(refused=NEW)
+    assert box.hypervisor.machines["box"] is disk
+    machine.restart()
+    assert box.booted() == OLD
+
+
+def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> None:
+    box.in_state(RUNNING)
+    box.next_image()
+    says_that_it_fails(box)
+    with pytest.raises(B2dError) as caught:
+        upgraded(box)
+    assert "b2d: fail no medium with b2d on it was found" in caught.value.details
+
+
+def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_by_itself(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    box.next_image()
+    crashes(box)
+    for _ in range(2):
+        with pytest.raises(B2dError, match="is back to"):
+            upgraded(box)
+    box.crashing.clear()
+    machine.restart()
+    assert box.booted() == OLD
+    box.next_image("2")
+    machine.restart()
+    assert box.booted() == NEWER
+    assert machine.spec() == box.spec(image=NEWER, previous=OLD)
+
+
+def test_after_a_rollback_the_newer_image_comes_back_when_it_is_asked_for(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    box.next_image()
+    upgraded(box)
+    assert exchange(box).rollback().image.sha256 == OLD
+    machine.restart()
+    assert box.booted() == OLD
+    with pytest.raises(B2dError, match="no other image") as caught:
+        exchange(box).rollback()
+    assert (caught.value.exit_code, caught.value.hint) == (1, "b2d upgrade")
+    assert upgraded(box).image.sha256 == NEW
+    assert machine.spec() == box.spec(image=NEW, previous=OLD)
+
+
+def test_an_earlier_image_survives_a_failed_upgrade_as_the_way_back(box: Box) -> None:
+    with_an_earlier_one(box, RUNNING)
+    box.next_image()
+    crashes(box)
+    with pytest.raises(B2dError, match="is back to"):
+        upgraded(box)
+    assert box.machine().spec() == box.spec(previous=FIRST, refused=NEW)
+
+
+def test_when_the_old_image_comes_up_no_more_either_both_are_told(box: Box) -> None:
+    box.in_state(RUNNING)
+    box.next_image()
+    box.crashing |= {OLD, NEW}
+    with pytest.raises(B2dError, match=r"is back to .*; nor does it come up now: ") as caught:
+        upgraded(box)
+    assert caught.value.exit_code == 1
+    assert box.machine().spec().image == OLD
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "rollback"])
+def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
+    with_an_earlier_one(box, RUNNING)
+    if verb == "rollback":
+        del box.images.kept[FIRST]
+        with pytest.raises(B2dError, match="is not kept any more"):
+            exchange(box).rollback()
+        assert box.calls == []
+    else:
+        box.next_image()
+        del box.images.kept[OLD]
+        crashes(box)
+        with pytest.raises(B2dError, match="no other to go back to"):
+            upgraded(box)
+    assert box.paths.spec.exists()
+
+
+def test_a_plain_up_that_fails_with_a_newer_image_tells_the_way_back(box: Box) -> None:
+    machine = box.in_state(STOPPED)
+    box.next_image()
+    crashes(box)
+    for _ in range(2):
+        with pytest.raises(B2dError) as caught:
+            machine.up()
+        assert caught.value.hint == "b2d rollback"
+    assert exchange(box).rollback().image.sha256 == OLD
+    machine.up()
+    assert box.booted() == OLD
+    box.crashing = {OLD}
+    machine.stop()
+    with pytest.raises(B2dError) as caught:
+        machine.up()
+    assert caught.value.hint == "b2d logs"
+
+
+def test_the_way_back_leads_to_an_image_that_came_up(box: Box) -> None:
+    """Not to one that `up` took up since, in vain."""
+    machine = box.in_state(RUNNING)
+    machine.stop()
+    box.next_image()
+    crashes(box)
+    with pytest.raises(B2dError):
+        machine.up()
+    box.next_image("2")
+    machine.up()
+    assert machine.spec() == box.spec(image=NEWER, previous=OLD)
+
+
+def test_a_failed_upgrade_goes_back_to_an_image_that_came_up(box: Box) -> None:
+    machine = box.in_state(STOPPED)
+    box.next_image()
+    crashes(box)
+    with pytest.raises(B2dError):
+        machine.up()
+    box.next_image("2")
+    box.crashing.add(NEWER)
+    with pytest.raises(B2dError, match=r"is back to 26\.1\.5-6\.12\.57"):
+        upgraded(box)
+    assert machine.spec() == box.spec(refused=NEWER)
+
+
+def test_an_upgrade_that_up_began_in_vain_ends_with_the_old_image(box: Box) -> None:
+    machine = box.in_state(STOPPED)
+    box.next_image()
+    crashes(box)
+    with pytest.raises(B2dError):
+        machine.up()
+    with pytest.raises(B2dError, match=r"is back to 26\.1\.5-6\.12\.57"):
+        upgraded(box)
+    assert machine.spec() == box.spec(refused=NEW)
+
+
+def of_2018(box: Box, storage: str) -> None:
+    """A machine of boot2docker that runs, or ran, with that driver."""
+    box.images.versions[OLD] = DOCKER_OF_2018[0]
+    box.runs[OLD] = DOCKER_OF_2018
+    box.storage = storage
+
+
+@pytest.mark.parametrize("state", [RUNNING, STOPPED, SAVED])
+def test_layers_of_aufs_are_never_left_behind(box: Box, state: MachineState) -> None:
+    of_2018(box, "aufs")
+    box.in_state(state)
+    box.next_image()
+    with pytest.raises(B2dError, match="AUFS") as caught:
+        upgraded(box)
+    assert (caught.value.exit_code, "docker save" in caught.value.hint) == (1, True)
+    assert box.calls == ["check"]
+    assert (box.machine().state(), box.machine().spec()) == (state, box.spec())
+
+
+def test_what_the_engine_says_of_its_layers_counts_more_than_its_version(box: Box) -> None:
+    box.in_state(RUNNING)
+    box.storage = "aufs"
+    box.next_image()
+    with pytest.raises(B2dError, match="AUFS"):
+        upgraded(box)
+    of_2018(box, "overlay2")
+    assert upgraded(box).image.sha256 == NEW
+
+
+def test_a_saved_machine_whose_layers_are_seen_only_when_it_goes_on_is_left_running(box: Box) -> None:
+    box.in_state(SAVED)
+    box.storage = "aufs"
+    box.next_image()
+    with pytest.raises(B2dError, match="AUFS"):
+        upgraded(box)
+    assert (box.machine().state(), box.machine().spec()) == (RUNNING, box.spec())
+
+
+def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
+    of_2018(box, "aufs")
+    machine = box.in_state(STOPPED)
+    box.next_image()
+    machine.up()
+    assert box.booted() == OLD
+    assert ["AUFS" in said for said in box.reporter.texts("warn")] == [True]
+
+
+def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> None:
+    with_an_earlier_one(box, RUNNING)
+    newer = box.next_image()
+    with box.store.lock("box", "up"):
+        with pytest.raises(Busy):
+            exchange(box).upgrade(lambda _: newer)
+        with pytest.raises(Busy):
+            exchange(box).rollback()
+    assert box.machine().spec() == box.spec(previous=FIRST)
+    assert box.machine().state() == RUNNING
+
+
+def test_a_machine_that_somebody_else_starts_meanwhile_keeps_its_image(box: Box) -> None:
+    with_an_earlier_one(box, RUNNING)
+    going = exchange(box)
+    ended = going.machine.stop
+
+    def stop() -> bool:
+        ended()
+        box.machine().up()
+        return True
+
+    going.machine.stop = stop  # type: ignore[method-assign]
+    with pytest.raises(WrongState, match="somebody else"):
+        going.rollback()
+    assert box.machine().spec().image == OLD
+
+
+def prepared(box: Box, state: MachineState) -> None:
+    box.images.kept = {OLD: "debian"}
+    box.in_state(state)
+    box.next_image()
+
+
+@pytest.mark.parametrize("state", [RUNNING, SAVED, STOPPED])
+def test_an_upgrade_can_be_cut_off_at_every_moment_and_the_next_one_goes_on(box: Box, state: MachineState) -> None:
+    for at in range(1, PLENTY):
+        prepared(box, state)
+        strikes = Strikes(at)
+        with suppress(KeyboardInterrupt):
+            upgraded(box, strikes)
+        spec = box.machine().spec()
+        assert (spec.image, spec.previous) in ((OLD, ""), (NEW, OLD)), at
+        upgraded(box)
+        assert box.machine().spec() == box.spec(image=NEW, previous=OLD), at
+        box.machine().up()
+        assert box.booted() == NEW, at
+        box.machine().delete()
+        if strikes.passed < at:
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_the_way_back_can_be_cut_off_at_every_moment_too(box: Box) -> None:
+    crashes(box)
+    for at in range(1, PLENTY):
+        prepared(box, RUNNING)
+        strikes = Strikes(at)
+        with suppress(KeyboardInterrupt, B2dError):
+            upgraded(box, strikes)
+        spec = box.machine().spec()
+        assert (spec.image, spec.previous) in ((OLD, ""), (NEW, OLD)), at
+        with pytest.raises(B2dError, match="is back to"):
+            upgraded(box)
+        assert box.machine().spec() == box.spec(refused=NEW), at
+        box.machine().up()
+        assert box.booted() == OLD, at
+        box.machine().delete()
+        if strikes.passed < at:
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
+    for at in range(1, PLENTY):
+        box.images.kept = {OLD: "debian"}
+        with_an_earlier_one(box, RUNNING)
+        strikes = Strikes(at)
+        with suppress(KeyboardInterrupt):
+            exchange(box, strikes).rollback()
+        if box.machine().spec().image == OLD:
+            exchange(box).rollback()
+        assert box.machine().spec() == box.spec(image=FIRST, refused=OLD), at
+        box.machine().up()
+        assert box.booted() == FIRST, at
+        box.machine().delete()
+        if strikes.passed < at:
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_all_that_is_off_is_told_apart_from_what_is_on() -> None:
+    assert set(AFTERWARDS) == set(MachineState) - {MachineState.ABSENT}
+    assert {state for state, after in AFTERWARDS.items() if after == STOPPED} == OFF - {MachineState.ABSENT} | {
+        MachineState.STOPPING
+    }

@@ -1,0 +1,161 @@
+"""A command that is cut off at any moment leaves a machine that the next command goes on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from b2d.errors import Busy
+from b2d.host.polling import wait_until
+from b2d.machine.lifecycle import Machine
+from b2d.models import MachineState
+from tests.support.fake_machine import Box, Strikes
+from tests.support.paths import ROOT
+
+PLENTY = 300  # moments: more than any command has
+
+
+def made_and_up(box: Box, machine: Machine) -> None:
+    machine.init(box.spec)
+    machine.up()
+
+
+def moments(box: Box, verb: Callable[[Box, Machine], object], before: MachineState) -> int:
+    """How many moments there are at which a verb can be cut off."""
+    strikes = Strikes(at=PLENTY)
+    box.in_state(before)
+    verb(box, box.machine(strikes))
+    box.machine().delete()
+    return strikes.passed
+
+
+@pytest.mark.parametrize("before", [MachineState.ABSENT, MachineState.SAVED])
+def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineState) -> None:
+    box.hypervisor.script = ["b2d: 1.0 kernel", "b2d: 2.0 docker"]
+    total = moments(box, made_and_up, before)
+    assert 20 < total < PLENTY
+    for at in range(1, total + 1):
+        box.in_state(before)
+        with suppress(KeyboardInterrupt):
+            made_and_up(box, box.machine(Strikes(at)))
+        kept = box.hypervisor.machines.get("box")
+        if box.paths.env.exists() and before == MachineState.ABSENT:
+            assert box.machine().facts() == box.store.read_env("box")
+        made_and_up(box, box.machine())
+        assert box.machine().answers(2) is not None, at
+        assert kept is None or box.hypervisor.machines["box"] is kept, at  # the disk was not made anew
+        box.machine().delete()
+        assert not box.paths.folder.exists()
+
+
+@pytest.mark.parametrize("verb", ["stop", "save", "poweroff", "delete"])
+def test_what_ends_a_machine_can_be_cut_off_at_every_moment(box: Box, verb: str) -> None:
+    def ended(_box: Box, machine: Machine) -> None:
+        getattr(machine, verb)()
+
+    total = moments(box, ended, MachineState.RUNNING)
+    assert 5 < total < PLENTY
+    for at in range(1, total + 1):
+        box.in_state(MachineState.RUNNING)
+        with suppress(KeyboardInterrupt):
+            ended(box, box.machine(Strikes(at)))
+        if box.paths.env.exists():
+            assert box.machine().state() == MachineState.RUNNING, at
+        if box.machine().state() != MachineState.ABSENT:
+            getattr(box.machine(), verb)()
+        box.machine().delete()
+        assert not box.paths.folder.exists()
+        assert box.engines == {}
+
+
+def test_a_disk_that_lost_its_spec_is_taken_up_with_its_data(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    kept = box.hypervisor.machines["box"]
+    box.paths.spec.unlink()
+    assert machine.init(box.spec) is True
+    assert box.hypervisor.machines["box"] is kept
+    machine.up()
+
+
+def test_two_at_once_are_one_after_the_other(box: Box) -> None:
+    box.lock_wait_s = 10
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append((box.machine().init(box.spec), box.machine().up())))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made for made, _ in results) == [False, True]
+    assert results[0][1] == results[1][1]
+    assert box.calls.count("create") == box.calls.count("start") == 1
+
+
+@pytest.mark.parametrize("verb", ["up", "stop", "poweroff", "save", "delete", "restart", "reset"])
+def test_a_machine_that_another_holds_is_busy_and_named_is_the_holder(box: Box, verb: str) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    with box.store.lock("box", "up"), pytest.raises(Busy) as caught:
+        getattr(machine, verb)()
+    assert caught.value.exit_code == 8
+    assert "`b2d up`" in caught.value.message
+    assert f"pid {os.getpid()}" in caught.value.message
+    assert box.calls == []
+    assert machine.facts() is not None
+
+
+def test_reading_waits_for_nobody(box: Box) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    with box.store.lock("box", "stop"):
+        assert machine.state() == MachineState.RUNNING
+        assert machine.facts() is not None
+        assert machine.guest() is not None
+        assert machine.answers(2) is not None
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from b2d.paths import Home
+from b2d.machine_store.store import MachineStore
+with MachineStore(Home(Path(sys.argv[1]))).lock("box", "up"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(box: Box) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(box.home.root)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_holder_that_was_killed_holds_nothing(box: Box, number: signal.Signals) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    process = holder(box)
+    with pytest.raises(Busy, match=f"pid {process.pid}"):
+        machine.stop()
+    process.send_signal(number)
+    process.communicate()
+    assert machine.stop() is True
+
+
+def test_who_waits_goes_on_as_soon_as_the_holder_has_ended(box: Box) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    process = holder(box)
+    box.lock_wait_s = 20
+    threading.Timer(0.3, process.kill).start()
+    begin = time.monotonic()
+    assert box.machine().stop() is True
+    assert time.monotonic() - begin < 10
+    process.communicate()
+    wait_until(lambda: machine.state() == MachineState.STOPPED, what="the end", timeout_s=1)

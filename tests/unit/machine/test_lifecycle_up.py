@@ -1,0 +1,275 @@
+"""What up does on the way to a Docker that answers, and what it leaves for shellinit and ip."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, OutOfTime
+from b2d.machine.lifecycle import Machine
+from b2d.models import DockerEnv, MachineState
+from tests.support.fake_machine import ADDRESS, DOCKER, SSH, Box, host_of
+from tests.support.fakes import a_spec
+
+STAGES = [f"b2d: {second}.0 {name}" for second, name in enumerate(("kernel", "root", "disk", "network", "ssh"))]
+LAST = "b2d: 9.0 docker"
+
+
+def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) -> None:
+    facts = box.made().up()
+    assert (facts.address, facts.ssh_port, facts.docker_port) == (ADDRESS, SSH, DOCKER)
+    assert facts.docker == DockerEnv(host_of(box))
+    assert facts.process == box.driver().process()
+    assert box.store.read_env("box") == facts
+
+
+def test_with_tls_the_docker_that_counts_is_the_one_that_got_the_machine_s_seed(box: Box) -> None:
+    facts = box.made(tls=True).up()
+    assert facts.docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}", str(box.paths.certs))
+    assert box.machine().answers(2) is not None
+    (box.paths.certs / "ca.pem").unlink()
+    assert box.machine().answers(2) is None
+
+
+def test_each_stage_of_the_boot_is_a_step(box: Box) -> None:
+    box.hypervisor.script = [*STAGES, LAST]
+    box.made().up()
+    assert box.reporter.texts("step") == [
+        "kernel",
+        "root file system",
+        "data disk",
+        "network",
+        "ssh server",
+        "Docker daemon",
+        "Docker API",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"), [("stop", "stop"), ("save", "save"), ("poweroff", "kill"), ("delete", "delete")]
+)
+def test_what_ends_the_machine_takes_its_env_first(box: Box, verb: str, told: str) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    assert box.paths.env.exists()
+    getattr(machine, verb)()
+    assert box.pointed_at[0] == (told, False)
+
+
+def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
+    machine = box.in_state(MachineState.CRASHED)
+    assert box.paths.env.exists()
+    box.docker_answers = False
+    box.wait_s = 0.2
+    with pytest.raises(OutOfTime):
+        box.machine().up()
+    assert not box.paths.env.exists()
+    box.docker_answers = True
+    machine.up()
+    assert box.paths.env.exists()
+
+
+def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box: Box) -> None:
+    box.docker_answers = False
+    box.wait_s = 0.2
+    box.made()
+    with pytest.raises(OutOfTime) as caught:
+        box.machine().up()
+    assert caught.value.exit_code == 5
+    box.docker_answers = True
+    assert box.machine().up().address == ADDRESS
+    assert box.hypervisor.machines["box"].boots == 1
+
+
+def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box) -> None:
+    box.docker_answers, box.wait_s = False, 0.2
+    with pytest.raises(OutOfTime) as failure:
+        box.made().up()
+    assert failure.value.message.endswith(f"its screen: {box.paths.screen}")
+    assert box.paths.screen.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next_time(box: Box) -> None:
+    box.hypervisor.script, box.hypervisor.dies_after = [*STAGES, "Kernel panic - not syncing"], 6
+    box.docker_answers = False
+    box.made()
+    begin = time.monotonic()
+    with pytest.raises(B2dError, match="crashed") as caught:
+        box.machine().up()
+    assert time.monotonic() - begin < 2
+    assert caught.value.exit_code == 1
+    assert "Kernel panic" in caught.value.details
+    box.hypervisor.dies_after, box.docker_answers = None, True
+    box.hypervisor.script = [*STAGES, LAST]
+    box.machine().up()
+    assert box.machine().state() == MachineState.RUNNING
+
+
+def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    kept = box.hypervisor.machines["box"]
+    newer = box.next_image()
+    machine.up()
+    assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
+    assert box.images.verified == [newer.sha256]
+    assert box.hypervisor.machines["box"] is kept
+    assert any(newer.version in note for note in box.reporter.texts("note"))
+
+
+@pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
+def test_a_newer_image_waits_while_the_machine_only_goes_on(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    newer = box.next_image()
+    machine.up()
+    assert machine.spec().image == "0" * 64
+    machine.restart()
+    assert machine.spec().image == newer.sha256
+
+
+def as_an_older_b2d_saved_it(box: Box) -> Machine:
+    machine = box.in_state(MachineState.SAVED)
+    box.store.write(box.spec(engine_port=0, hardware=1))
+    return machine
+
+
+def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box: Box) -> None:
+    machine = as_an_older_b2d_saved_it(box)
+    assert machine.up().docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}")
+    assert machine.spec() == box.spec(engine_port=0, hardware=1)
+    assert box.hypervisor.machines["box"].resumes == 1
+    assert machine.restart().docker == DockerEnv(host_of(box))
+    assert machine.spec() == box.spec()
+
+
+def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(box: Box) -> None:
+    machine = as_an_older_b2d_saved_it(box)
+    newer = box.next_image()
+    box.hypervisor.state_fits = False
+    assert machine.up().docker == DockerEnv(host_of(box))
+    assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
+    assert box.reporter.texts("warn") == []
+
+
+def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    box.images.kept["2" * 64] = "boot2docker"
+    machine.up()
+    assert machine.spec().image == "0" * 64
+
+
+def test_a_damaged_image_is_not_booted(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    box.images.damaged.add("0" * 64)
+    with pytest.raises(DownloadFailed) as caught:
+        machine.up()
+    assert caught.value.exit_code == 7
+    assert machine.state() == MachineState.STOPPED
+
+
+def test_an_image_that_is_not_kept_any_more_is_told_with_what_to_type(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    box.images.kept.clear()
+    with pytest.raises(B2dError) as caught:
+        machine.up()
+    assert caught.value.hint == "b2d download"
+
+
+@pytest.mark.parametrize("state", [MachineState.STOPPED, MachineState.SAVED, MachineState.CRASHED])
+def test_ports_that_were_taken_meanwhile_are_leased_anew_and_kept(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    with socket.create_server((ADDRESS, DOCKER)):
+        facts = machine.up()
+        assert facts.docker_port == DOCKER + 1
+        assert machine.spec().docker_port == DOCKER + 1
+        assert any(f"port {DOCKER}" in note for note in box.reporter.texts("note"))
+        machine.stop()
+    assert machine.up().docker_port == DOCKER + 1
+
+
+def test_a_guest_that_panicked_keeps_its_ports_to_itself_and_gets_them_back(box: Box) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    box.driver().panic()
+    assert machine.up().docker_port == DOCKER
+    assert box.reporter.texts("note") == []
+
+
+def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -> None:
+    box.store.write(a_spec("other", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1))
+    assert box.made().up().ssh_port == SSH + 2
+
+
+def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Box) -> None:
+    """QEMU says that it runs until its guest has powered it off."""
+    machine = box.in_state(MachineState.RUNNING)
+    box.docker_answers = False
+
+    def goes_off() -> None:
+        time.sleep(0.3)
+        box.driver().stop()
+        box.docker_answers = True
+
+    thread = threading.Thread(target=goes_off)
+    thread.start()
+    machine.up()
+    thread.join()
+    assert box.hypervisor.machines["box"].boots == 2
+
+
+def test_a_machine_that_ends_by_itself_while_up_waits_is_started_again(box: Box) -> None:
+    box.in_state(MachineState.STOPPING)
+    box.looks_until_off = 2
+    box.stop_wait_s = 5
+    box.machine().up()
+    assert box.reporter.texts("warn") == []
+    assert box.hypervisor.machines["box"].boots == 2
+
+
+@pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED])
+def test_a_clock_that_slept_is_put_right(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    box.clock_ahead_s = -3600
+    machine.up()
+    assert abs(box.clock_ahead_s) <= 2
+    assert any("clock" in note for note in box.reporter.texts("note"))
+
+
+def test_a_clock_that_did_not_sleep_is_its_own_matter(box: Box) -> None:
+    box.clock_ahead_s = -3600
+    box.made().up()
+    assert box.guest.commands == []
+
+
+@pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
+def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_empty(
+    box: Box, state: MachineState
+) -> None:
+    """A resumed guest names no stage, at this up nor at the next."""
+    machine = box.in_state(state)
+    box.hypervisor.script = []
+    box.hypervisor.machines["box"].console = ""
+    begin = time.monotonic()
+    machine.up()
+    assert time.monotonic() - begin < 3
+
+
+def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    box.hypervisor.unusable = HypervisorUnusable("there is none", hint="b2d doctor --fix")
+    with pytest.raises(HypervisorUnusable):
+        machine.up()
+    assert box.calls == ["check"]
+
+
+def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_runs(box: Box) -> None:
+    box.hypervisor.compromises = ["one CPU only"]
+    machine = box.made()
+    machine.up()
+    machine.up()
+    assert box.reporter.texts("note") == ["one CPU only"]
+
+
+def test_a_file_that_the_home_cannot_take_is_named(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    box.paths.seed.mkdir()
+    with pytest.raises(B2dError, match=r"seed\.img"):
+        machine.up()

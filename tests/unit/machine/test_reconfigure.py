@@ -1,0 +1,181 @@
+"""What `set` changes of a machine, in whatever state: nothing that runs or was saved, and never its data."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from b2d.drivers.base import Driver
+from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
+from b2d.machine.reconfigure import FIELDS, Change, Changes, change
+from b2d.models import MachineSpec, MachineState
+from tests.support.fake_machine import DOCKER, SSH, Box, Strikes
+
+OFF = (MachineState.STOPPED, MachineState.CRASHED)
+THERE = [state for state in MachineState if state != MachineState.ABSENT]
+WISHES = {
+    "memory": st.integers(256, 4096),
+    "cpus": st.integers(0, 8),
+    "disk": st.integers(200, 400),
+    "ssh_port": st.integers(2000, 2004),
+    "docker_port": st.integers(2000, 2004),
+}
+
+
+class NoGrowth:
+    """A driver without the ability: only what `set` asks of every one."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def state(self) -> MachineState:
+        return self._driver.state()
+
+
+def wish(box: Box, **wanted: int) -> Changes:
+    return change(box.store, box.driver, "box", wanted)
+
+
+@pytest.mark.parametrize("state", THERE)
+def test_in_every_state_what_is_asked_is_kept_and_what_is_there_goes_on(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    spec = box.machine().spec()
+    done = wish(box, memory=640, cpus=1, ssh_port=SSH + 5)
+    assert done == Changes([Change("memory", 512, 640), Change("ssh_port", SSH, SSH + 5)], state)
+    now = box.machine().spec()
+    assert (now.memory_mib, now.cpus, now.ssh_port) == (640, 1, SSH + 5)
+    assert (now.disk_mib, now.address, now.docker_port, now.image) == (256, spec.address, DOCKER, spec.image)
+    assert box.machine().state() == state
+    assert box.calls == []
+
+
+@pytest.mark.parametrize("state", OFF)
+def test_a_machine_that_is_off_gets_the_larger_disk_at_once(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    payload = box.hypervisor.machines["box"].payload
+    done = wish(box, disk=1000)
+    assert done.made == [Change("disk", 256, 1000)]
+    assert box.machine().spec().disk_mib == 1000
+    assert box.hypervisor.machines["box"].disk_mib == 1000
+    assert box.hypervisor.machines["box"].payload == payload
+
+
+@pytest.mark.parametrize("state", [state for state in THERE if state not in OFF])
+def test_a_disk_in_use_stays_as_it_is_and_so_does_all_else_that_was_asked_for(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    spec = box.machine().spec()
+    with pytest.raises(WrongState):
+        wish(box, memory=640, disk=1000)
+    assert box.machine().spec() == spec
+    assert box.hypervisor.machines["box"].disk_mib == 256
+
+
+@pytest.mark.parametrize("state", THERE)
+def test_no_disk_is_ever_made_smaller(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    spec = box.machine().spec()
+    with pytest.raises(ConfigError, match="has 256 MiB, and is never made smaller") as caught:
+        wish(box, memory=640, disk=255)
+    assert caught.value.exit_code == 2
+    assert box.machine().spec() == spec
+    assert box.hypervisor.machines["box"].disk_mib == 256
+
+
+def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
+    """It was taken up with its data, or a growth was cut off before it was kept."""
+    box.in_state(MachineState.STOPPED)
+    box.hypervisor.machines["box"].disk_mib = 1000
+    with pytest.raises(ConfigError):
+        wish(box, disk=999)
+    assert wish(box, disk=1000).made == [Change("disk", 256, 1000)]
+    assert box.calls == []
+
+
+def test_a_driver_that_cannot_grow_a_disk_says_so(box: Box) -> None:
+    box.in_state(MachineState.STOPPED)
+
+    def driver(spec: MachineSpec) -> Driver:
+        return NoGrowth(box.driver(spec))  # type: ignore[return-value]
+
+    with pytest.raises(B2dError, match="cannot make a disk of qemu larger yet") as caught:
+        change(box.store, driver, "box", {"memory": 640, "disk": 1000})
+    assert caught.value.hint
+    assert box.machine().spec() == box.spec()
+    assert change(box.store, driver, "box", {"memory": 640, "disk": 256}).made == [Change("memory", 512, 640)]
+
+
+def test_a_machine_that_is_not_there_is_told(box: Box) -> None:
+    with pytest.raises(MachineAbsent):
+        wish(box, memory=640)
+    box.in_state(MachineState.STOPPED)
+    box.hypervisor.machines.clear()
+    with pytest.raises(MachineAbsent):
+        wish(box, disk=1000)
+
+
+def test_ssh_and_docker_cannot_share_a_port(box: Box) -> None:
+    box.in_state(MachineState.STOPPED)
+    with pytest.raises(ConfigError):
+        wish(box, ssh_port=DOCKER)
+    assert wish(box, ssh_port=DOCKER, docker_port=SSH).made != []
+
+
+def test_what_is_so_already_changes_nothing(box: Box) -> None:
+    box.in_state(MachineState.RUNNING)
+    written = box.paths.spec.stat().st_mtime_ns
+    assert wish(box, memory=512, disk=256).made == []
+    assert box.paths.spec.stat().st_mtime_ns == written
+
+
+def test_a_machine_that_another_holds_is_busy(box: Box) -> None:
+    box.in_state(MachineState.STOPPED)
+    with box.store.lock("box", "up"), pytest.raises(Busy):
+        wish(box, memory=640)
+
+
+def test_a_changed_machine_runs_with_what_was_asked_after_its_next_start(box: Box) -> None:
+    machine = box.in_state(MachineState.RUNNING)
+    wish(box, memory=640)
+    had = box.driver().measured()
+    assert had is not None
+    assert had.memory_mib == 512
+    machine.restart()
+    has = box.driver().measured()
+    assert has is not None
+    assert has.memory_mib == 640
+
+
+def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
+    for at in range(1, 40):
+        machine = box.in_state(MachineState.STOPPED)
+        strikes = Strikes(at)
+        store, door = strikes.watch(box.store), strikes.watch(box.driver())
+        with suppress(KeyboardInterrupt):
+            change(store, lambda _spec, door=door: door, "box", {"memory": 640, "disk": 1000})  # type: ignore[misc]
+        spec = machine.spec()
+        assert (spec.memory_mib, spec.disk_mib) in ((512, 256), (640, 1000)), at
+        wish(box, memory=640, disk=1000)
+        assert (machine.spec().memory_mib, machine.spec().disk_mib) == (640, 1000)
+        assert box.hypervisor.machines["box"].disk_mib == 1000
+        machine.delete()
+        if strikes.passed < at:
+            return
+    pytest.fail("it never came to its end")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.fixed_dictionaries({}, optional=WISHES), max_size=4))
+def test_whatever_is_asked_is_kept_or_refused_whole_and_the_disk_only_grows(
+    box: Box, asked: list[dict[str, int]]
+) -> None:
+    box.in_state(MachineState.STOPPED)
+    for wanted in asked:
+        before, disk = box.machine().spec(), box.hypervisor.machines["box"].disk_mib
+        try:
+            wish(box, **wanted)
+            assert all(getattr(box.machine().spec(), FIELDS[key]) == value for key, value in wanted.items())
+        except ConfigError:
+            assert box.machine().spec() == before
+        assert box.hypervisor.machines["box"].disk_mib == max(disk, box.machine().spec().disk_mib)
+    box.machine().delete()

@@ -1,0 +1,272 @@
+"""A machine whose files are damaged hides no other, is mended where it can be, and can always be removed."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from b2d.app import wiring
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.errors import B2dError
+from b2d.host.process_identity import identify
+from b2d.machine.recovery import remains
+from b2d.machine_store.spec_json import Broken
+from b2d.models import Endpoint, MachineState, ProcessIdentity
+from b2d.paths import MachinePaths
+from tests.cli.test_images import two_machines
+from tests.support.cli import Prompt
+from tests.support.fake_machine import Box
+from tests.support.fakes import FakeReporter, a_spec
+
+RUNNING, STOPPED = MachineState.RUNNING, MachineState.STOPPED
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "garbage": lambda path: path.write_bytes(os.urandom(300)),
+    "of zeros": lambda path: path.write_bytes(bytes(300)),
+    "another's": lambda path: path.write_text('["a list"]'),
+    "a folder": a_folder,
+    "missing": Path.unlink,
+}
+IN_THE_FUTURE = {"schema": 2, "name": "box", "colour": "red"}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, damage: str) -> None:
+    machine = box.made(memory_mib=700)
+    data = box.hypervisor.machines["box"]
+    box.paths.disk_qcow2.touch()
+    DAMAGE[damage](box.paths.spec)
+    if damage != "missing":
+        with pytest.raises(Broken) as caught:
+            machine.spec()
+        assert caught.value.hint == "b2d up --vm box"
+    assert machine.init(lambda: pytest.fail("it is described")) is True
+    assert machine.spec() == box.spec(memory_mib=700)
+    machine.up()
+    assert box.hypervisor.machines["box"] is data
+    assert len(box.reporter.texts("warn")) == 1
+    assert "as it was described last" in box.reporter.texts("warn")[0]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(box: Box, damage: str) -> None:
+    machine = box.made(memory_mib=700)
+    data = box.hypervisor.machines["box"]
+    for path in (box.paths.spec, box.paths.spec_copy):
+        DAMAGE[damage](path)
+    assert machine.init(lambda: box.spec(memory_mib=800)) is True
+    assert machine.spec().memory_mib == 800
+    machine.up()
+    assert box.hypervisor.machines["box"] is data
+    assert box.paths.spec_broken.exists() is (damage != "missing")
+    machine.delete()
+    assert not box.paths.folder.exists()
+
+
+def test_a_running_machine_is_mended_as_it_runs(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    box.paths.spec.write_bytes(b"")
+    assert machine.init(box.spec) is True
+    assert machine.up() == machine.facts()
+    assert box.hypervisor.machines["box"].boots == 1
+    assert machine.stop() is True
+
+
+def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> None:
+    box.made(memory_mib=700)
+    new = box.home.machines / "new"
+    box.paths.folder.rename(new)
+    with pytest.raises(Broken, match="moved or copied"):
+        box.store.read("new")
+    from b2d.machine.recovery import mend
+
+    assert mend(box.store, "new", box.reporter) is True
+    renamed = box.store.read("new")
+    assert renamed is not None
+    assert (renamed.name, renamed.memory_mib) == ("new", 700)
+
+
+def test_what_a_newer_b2d_wrote_is_not_mended_and_goes_only_when_it_is_told_to(box: Box) -> None:
+    machine = box.made()
+    for path in (box.paths.spec, box.paths.spec_copy):
+        path.write_text(json.dumps(IN_THE_FUTURE))
+    for verb in (machine.up, machine.stop, machine.state, lambda: machine.init(box.spec)):
+        with pytest.raises(B2dError, match="newer b2d") as caught:
+            verb()
+        assert "upgrade" in caught.value.hint
+    assert json.loads(box.paths.spec.read_text()) == IN_THE_FUTURE
+    machine.delete()
+    assert not box.paths.folder.exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["env", "known_hosts", "id_ed25519.pub", "seed.img", "serial.log", "screen.png"])
+def test_what_can_be_made_anew_is(box: Box, name: str, damage: str) -> None:
+    machine = box.in_state(RUNNING)
+    path = box.paths.folder / name
+    path.touch()
+    DAMAGE[damage](path)
+    assert machine.state() == RUNNING
+    if damage == "a folder" and name != "env":
+        return  # a file that is no file is told by its name: test_machine_up.py
+    machine.stop()
+    machine.up()
+    assert machine.facts() == box.store.read_env("box")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "missing"])
+def test_certificates_that_are_damaged_are_made_anew(box: Box, damage: str) -> None:
+    machine = box.made(tls=True)
+    machine.up()
+    names = [path.relative_to(box.paths.folder) for path in box.paths.folder.glob("*/*.pem")]
+    assert len(names) == 6
+    for name in names:
+        machine.stop()
+        DAMAGE[damage](box.paths.folder / name)
+        machine.up()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
+@pytest.mark.parametrize("name", ["id_ed25519", "host_ed25519"])
+def test_a_damaged_key_is_told_with_what_to_type_and_that_works(box: Box, name: str, damage: str) -> None:
+    machine = box.made()
+    DAMAGE[damage](box.paths.folder / name)
+    with pytest.raises(B2dError, match=name) as caught:
+        machine.up()
+    away, restart = caught.value.hint.split(" && ")
+    assert restart == "b2d restart --vm box"
+    subprocess.run(["sh", "-c", away], check=True)
+    machine.restart()
+
+
+def test_a_holder_of_garbage_is_another_b2d_and_no_obstacle(box: Box) -> None:
+    machine = box.made()
+    for damage in ("empty", "garbage", "of zeros"):
+        box.paths.holder.touch()
+        DAMAGE[damage](box.paths.holder)
+        machine.up()
+    box.paths.holder.mkdir()
+    assert machine.stop() is True
+    box.paths.holder.rmdir()
+
+
+# the command itself, with QEMU's driver
+
+
+@pytest.fixture
+def prompt(tmp_path: Path) -> Prompt:
+    return two_machines(tmp_path)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: str) -> None:
+    DAMAGE[damage](prompt.home.machine("box").spec)
+    told = prompt.b2d("list", "--json")
+    assert told.code == 0
+    assert [(row["name"], row["state"]) for row in json.loads(told.out)] == [("near", "stopped"), ("box", "unknown")][
+        :: 1 if damage in ("missing", "a folder") else -1
+    ]
+    assert "b2d up --vm box" in told.err
+    assert prompt.b2d("status", "--vm", "near").out == "stopped\n"
+    refused = prompt.b2d("delete", "--vm", "box")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    told = prompt.b2d("delete", "--yes", "--vm", "box")
+    assert (told.code, told.err.splitlines()[-1]) == (0, "box is deleted")
+    assert ("which is kept" in told.err) is (damage == "a folder")
+    assert not prompt.home.machine("box").folder.exists()
+    assert [row["name"] for row in json.loads(prompt.b2d("list", "--json").out)] == ["near"]
+
+
+def runs(paths: MachinePaths, process: ProcessIdentity | None) -> None:
+    assert process is not None
+    paths.qemu_pid.write_text(f"{process.pid}\n")
+    found = QemuProcess(paths)
+    found.record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "0" * 64, process, disk=found.disk()))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_runs_without_a_description_is_ended_before_its_disk_goes(
+    prompt: Prompt, program: "subprocess.Popen[bytes]", damage: str
+) -> None:
+    paths = prompt.home.machine("box")
+    runs(paths, identify(program.pid))
+    for path in (paths.spec, paths.spec_copy):
+        DAMAGE[damage](path)
+    assert prompt.b2d("delete", "--yes", "--vm", "box").code == 0
+    assert program.wait(5) != 0
+    assert not paths.folder.exists()
+
+
+def test_what_another_machine_runs_is_left_alone_by_a_copy_of_its_folder(
+    prompt: Prompt, program: "subprocess.Popen[bytes]"
+) -> None:
+    runs(prompt.home.machine("box"), identify(program.pid))
+    shutil.copytree(prompt.home.machine("box").folder, prompt.home.machine("twin").folder)
+    assert prompt.b2d("delete", "--yes", "--vm", "twin").code == 0
+    assert program.poll() is None
+    assert prompt.b2d("status", "--vm", "box").out == "running\n"
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGE if damage != "another's"])
+@pytest.mark.parametrize("name", ["qemu.pid", "qemu.json"])
+def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
+    prompt: Prompt, program: "subprocess.Popen[bytes]", name: str, damage: str
+) -> None:
+    """Its pid alone proves nothing, the record alone does."""
+    paths = prompt.home.machine("box")
+    runs(paths, identify(program.pid))
+    DAMAGE[damage](paths.folder / name)
+    told = prompt.b2d("status", "--vm", "box")
+    assert told.out == ("running\n" if name == "qemu.pid" else "crashed\n")
+    assert prompt.b2d("poweroff", "--vm", "box").code == 0
+    assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
+    assert (program.poll() is None) is (name == "qemu.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_settings_that_are_damaged_are_told_by_their_file_and_a_draft_is_no_obstacle(
+    prompt: Prompt, damage: str
+) -> None:
+    prompt.home.config.write_text("memory = 1024\ncpus = 2 # of four\n")
+    prompt.home.config_draft.write_text("memory = 2048\n")
+    DAMAGE[damage](prompt.home.config_draft)
+    assert prompt.b2d("list").code == 0
+    DAMAGE[damage](prompt.home.config)
+    told = prompt.b2d("list")
+    assert (told.code, told.err == "") in ((0, True), (2, False))
+    assert told.code == 0 or "config.toml" in told.err
+
+
+def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:
+    box.store.write(a_spec("box", driver="virtualbox"))
+    assert [spec.driver for spec in remains(box.store, "box")] == ["virtualbox"]
+    for path in (box.paths.spec, box.paths.spec_copy):
+        path.write_bytes(b"")
+    assert remains(box.store, "box") == []
+    box.paths.disk_qcow2.touch()
+    box.paths.virtualbox.mkdir()
+    assert [(spec.name, spec.driver) for spec in remains(box.store, "box")] == [("box", "qemu"), ("box", "virtualbox")]
+
+
+@pytest.mark.parametrize(("disk", "driver"), [("disk.qcow2", "qemu"), ("disk.vdi", "virtualbox")])
+def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
+) -> None:
+    monkeypatch.setattr("b2d.drivers.virtualbox.locate.Places.can_start", lambda _: driver == "qemu")
+    it = wiring.make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
+    it.home.machine("box").folder.mkdir(parents=True)
+    (it.home.machine("box").folder / disk).touch()
+    assert it.hypervisor() == driver

@@ -1,0 +1,213 @@
+"""The verbs of `snapshot`, in whatever state the machine is: what is on the disk comes back, and nothing else does."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+
+from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
+from b2d.machine.snapshots import Snapshots
+from b2d.models import OFF, MachineState
+from tests.support.fake_machine import Box
+from tests.unit.machine.test_reconfigure import NoGrowth
+
+THERE = [state for state in MachineState if state != MachineState.ABSENT]
+TAKEN_OF = [MachineState.RUNNING, MachineState.STOPPED, MachineState.CRASHED]
+GOES_BACK = [MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED]
+
+
+def snapshots(box: Box) -> Snapshots:
+    return Snapshots("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+
+
+def yes(_: str) -> None:
+    """Nobody objects."""
+
+
+def no(what: str) -> NoReturn:
+    raise B2dError(what)
+
+
+def names(box: Box) -> list[str]:
+    return [one.name for one in snapshots(box).all()]
+
+
+def put(box: Box, data: bytes) -> None:
+    box.hypervisor.machines["box"].payload = data
+
+
+def data(box: Box) -> bytes:
+    return box.hypervisor.machines["box"].payload
+
+
+@pytest.mark.parametrize("state", TAKEN_OF)
+def test_a_snapshot_is_taken_of_what_runs_or_is_off_and_the_machine_stays_so(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    made = snapshots(box).create("one")
+    assert snapshots(box).all() == [made]
+    assert machine.state() == state
+    assert box.calls == ["take_snapshot"]
+    assert box.guest.commands == (["sync"] if state == MachineState.RUNNING else [])
+    assert box.reporter.texts("step") == ["taking the snapshot one"]
+
+
+@pytest.mark.parametrize("state", [state for state in THERE if state not in TAKEN_OF])
+def test_none_is_taken_of_a_machine_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
+    box.in_state(state)
+    with pytest.raises(WrongState, match=f"box is {state}"):
+        snapshots(box).create("one")
+    assert box.calls == []
+
+
+def test_a_guest_that_cannot_write_out_is_told_and_the_snapshot_is_taken(box: Box) -> None:
+    box.in_state(MachineState.RUNNING)
+    box.guest.reachable = False
+    snapshots(box).create("one")
+    assert names(box) == ["one"]
+    assert box.reporter.texts("warn")[0].startswith("the guest did not write out what it holds")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "a\n", "ü", "nul", "x" * 64])
+def test_a_snapshot_is_named_as_machines_are(box: Box, name: str) -> None:
+    box.in_state(MachineState.STOPPED)
+    with pytest.raises(ConfigError, match="cannot be a snapshot's name"):
+        snapshots(box).create(name)
+    assert box.calls == []
+
+
+@pytest.mark.parametrize("name", ["one", "ONE"])
+def test_no_snapshot_takes_anothers_name(box: Box, name: str) -> None:
+    box.in_state(MachineState.STOPPED)
+    put(box, b"first")
+    snapshots(box).create("one")
+    put(box, b"second")
+    with pytest.raises(B2dError, match=f"box has a snapshot {name} already"):
+        snapshots(box).create(name)
+    snapshots(box).restore("one", yes)
+    assert data(box) == b"first"
+
+
+@pytest.mark.parametrize("state", GOES_BACK)
+def test_the_disk_goes_back_and_a_saved_state_is_no_more(box: Box, state: MachineState) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    put(box, b"then")
+    snapshots(box).create("one")
+    machine.delete()
+    box.in_state(state)
+    put(box, b"then")
+    box.driver().take_snapshot("one")
+    put(box, b"now")
+    asked: list[str] = []
+    snapshots(box).restore("one", asked.append)
+    assert data(box) == b"then"
+    assert machine.state() == MachineState.STOPPED
+    assert ("saved state" in asked[0]) == (state == MachineState.SAVED)
+    assert names(box) == ["one"]
+
+
+@pytest.mark.parametrize("state", GOES_BACK)
+def test_who_does_not_agree_keeps_disk_and_state(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    box.driver().take_snapshot("one")
+    put(box, b"now")
+    with pytest.raises(B2dError, match="what was written since"):
+        snapshots(box).restore("one", no)
+    assert (data(box), machine.state()) == (b"now", state)
+
+
+@pytest.mark.parametrize("state", [state for state in THERE if state not in GOES_BACK])
+def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    box.driver().take_snapshot("one")
+    put(box, b"now")
+    with pytest.raises(WrongState) as caught:
+        snapshots(box).restore("one", yes)
+    assert caught.value.hint == "b2d stop"
+    assert (data(box), machine.state()) == (b"now", state)
+
+
+def test_a_machine_that_is_started_while_somebody_thinks_keeps_its_disk(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    snapshots(box).create("one")
+    put(box, b"now")
+    with pytest.raises(WrongState):
+        snapshots(box).restore("one", lambda _: (machine.up(), None)[1])
+    assert data(box) == b"now"
+
+
+def test_a_disk_that_grew_since_has_its_old_size_again_and_the_spec_says_so(box: Box) -> None:
+    machine = box.in_state(MachineState.STOPPED)
+    snapshots(box).create("one")
+    box.driver().grow_disk(1000)
+    snapshots(box).restore("one", yes)
+    assert machine.spec().disk_mib == box.hypervisor.machines["box"].disk_mib == 256
+    assert box.reporter.texts("note") == []
+    box.driver().grow_disk(1000)
+    box.store.write(box.spec(disk_mib=1000))
+    snapshots(box).restore("one", yes)
+    assert machine.spec().disk_mib == 256
+    assert box.reporter.texts("note") == ["the disk has 256 MiB, as it had then"]
+
+
+@pytest.mark.parametrize("state", THERE)
+def test_deleted_in_whatever_state_it_is_gone_and_nothing_else(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    for name in ("one", "two"):
+        box.driver().take_snapshot(name)
+    put(box, b"now")
+    snapshots(box).delete("one")
+    assert names(box) == ["two"]
+    assert (data(box), machine.state()) == (b"now", state)
+
+
+def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> None:
+    box.in_state(MachineState.STOPPED)
+    with pytest.raises(B2dError, match=r"^box has no snapshot 'befor'\. It has none$"):
+        snapshots(box).delete("befor")
+    for name in ("before", "x"):
+        snapshots(box).create(name)
+    said = r"^box has no snapshot 'befor': did you mean 'before'\? It has before, x$"
+    with pytest.raises(B2dError, match=said) as caught:
+        snapshots(box).restore("befor", yes)
+    assert caught.value.hint == "b2d snapshot list"
+    with pytest.raises(B2dError, match=said):
+        snapshots(box).delete("befor")
+
+
+def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
+    verbs: list[Callable[[], object]] = [
+        snapshots(box).all,
+        lambda: snapshots(box).create("one"),
+        lambda: snapshots(box).delete("one"),
+    ]
+    for verb in verbs:
+        with pytest.raises(MachineAbsent):
+            verb()
+    box.made()
+    box.hypervisor.machines.clear()
+    with pytest.raises(MachineAbsent):
+        snapshots(box).create("one")
+
+
+def test_a_driver_without_the_ability_is_told(box: Box) -> None:
+    box.made()
+    there = Snapshots("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
+    with pytest.raises(B2dError, match="b2d takes no snapshots of machines of qemu yet"):
+        there.create("one")
+
+
+@pytest.mark.parametrize("state", sorted(OFF - {MachineState.ABSENT}))
+def test_what_fails_changes_nothing(box: Box, state: MachineState) -> None:
+    machine = box.in_state(state)
+    box.driver().take_snapshot("one")
+    put(box, b"now")
+    box.hypervisor.snapshot_fails = B2dError("the disk of this host is full")
+    verbs: list[Callable[[], object]] = [
+        lambda: snapshots(box).create("two"),
+        lambda: snapshots(box).restore("one", yes),
+        lambda: snapshots(box).delete("one"),
+    ]
+    for verb in verbs:
+        with pytest.raises(B2dError, match="is full"):
+            verb()
+    assert (names(box), data(box), machine.state()) == (["one"], b"now", state)

@@ -1,0 +1,275 @@
+"""What is kept of machines: whole, closed to others, and told by name where it cannot be read."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2d.errors import B2dError, Busy, ConfigError
+from b2d.machine_store.store import MachineStore, RunningFacts, check_name
+from b2d.models import DockerEnv, ProcessIdentity
+from b2d.paths import Home
+from tests.support.fakes import a_spec
+from tests.support.paths import ROOT
+
+FACTS = RunningFacts(
+    "127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376", "/certs"), ProcessIdentity(7, "8", "9")
+)
+GOOD = {"schema": 1, **{key: getattr(a_spec("box"), key) for key in a_spec("box").__dataclass_fields__}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MachineStore:
+    return MachineStore(Home(tmp_path / "home with ünicode"), lock_wait_s=0.1)
+
+
+def put(store: MachineStore, content: bytes, name: str = "box") -> Path:
+    path = store.home.machine(name).spec
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_spec_is_read_as_it_was_written(store: MachineStore) -> None:
+    spec = a_spec("box", tls=False, restrict=True, address="127.0.59.200", source="/über/my image.iso")
+    store.write(spec)
+    assert store.read("box") == spec
+    store.write(replace(spec, memory_mib=1024))
+    assert store.read("box") == replace(spec, memory_mib=1024)
+
+
+def test_a_spec_of_an_earlier_b2d_knows_of_no_other_image(store: MachineStore) -> None:
+    later = ("previous", "refused", "trial")
+    put(store, json.dumps({key: value for key, value in GOOD.items() if key not in later}).encode())
+    assert store.read("box") == a_spec("box")
+
+
+def test_no_machine_has_no_spec(store: MachineStore) -> None:
+    assert store.read("box") is None
+    assert store.names() == []
+    store.home.machines.mkdir(parents=True)
+    (store.home.machines / "box").write_text("a file")
+    assert store.read("box") is None
+    assert store.names() == []
+
+
+def test_machines_are_those_with_a_spec_and_a_name(store: MachineStore) -> None:
+    for name in ("b", "a.1", "C"):
+        store.write(a_spec(name))
+    put(store, b"broken", "broken")
+    (store.home.machines / "half-made").mkdir()
+    put(store, b"{}", ".hidden")
+    put(store, b"{}", "a b")
+    assert store.names() == ["C", "a.1", "b", "broken"]
+
+
+@pytest.mark.parametrize("name", ["boot2docker-vm", "a", "9", "A.b_c-d", "x" * 63])
+def test_a_name_that_can_be_a_folder_and_a_host(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-a", "_a", "a/b", "../a", "a b", "ä", "x" * 64, "a\n", "a\0", "²"])
+def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
+    for ask in (store.read, store.remove, store.remove_env, store.read_env):
+        with pytest.raises(ConfigError) as caught:
+            ask(name)
+        assert caught.value.exit_code == 2
+        assert caught.value.hint
+    with pytest.raises(ConfigError), store.lock(name, "up"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not JSON"),
+        (json.dumps(GOOD).encode()[:-20], "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[]", "not a machine's description"),
+        (b"{}", "not a machine's description"),
+        (json.dumps({**GOOD, "schema": True}).encode(), "not a machine's description"),
+        (json.dumps({**GOOD, "schema": "1"}).encode(), "not a machine's description"),
+        (json.dumps({**GOOD, "schema": 2}).encode(), "newer b2d"),
+        (json.dumps({**GOOD, "memory_mib": "512"}).encode(), "'memory_mib' cannot be '512'"),
+        (json.dumps({**GOOD, "memory_mib": True}).encode(), "'memory_mib' cannot be True"),
+        (json.dumps({**GOOD, "tls": 1}).encode(), "'tls' cannot be 1"),
+        (json.dumps({**GOOD, "colour": "red"}).encode(), "'colour' is not known"),
+        (json.dumps({key: value for key, value in GOOD.items() if key != "image"}).encode(), "'image' is missing"),
+        (json.dumps({**GOOD, "name": "other"}).encode(), "moved or copied"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_is_told_by_its_file(store: MachineStore, content: bytes, said: str) -> None:
+    path = put(store, content)
+    with pytest.raises(B2dError) as caught:
+        store.read("box")
+    assert caught.value.exit_code == 1
+    assert str(path) in caught.value.message
+    assert said in caught.value.message
+
+
+def test_a_spec_that_the_system_refuses_to_read_is_told_by_its_file(store: MachineStore) -> None:
+    path = store.home.machine("box").spec
+    path.mkdir(parents=True)
+    with pytest.raises(B2dError, match=r"machine\.json"):
+        store.read("box")
+
+
+@given(st.binary())
+def test_no_content_is_too_odd_to_be_told(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    odd = MachineStore(Home(tmp_path_factory.getbasetemp() / "odd"))
+    put(odd, content)
+    with pytest.raises(B2dError):
+        odd.read("box")
+
+
+def test_what_may_be_left_out_is_as_it_was_before_there_was_such_a_thing(store: MachineStore) -> None:
+    put(store, json.dumps({key: value for key, value in GOOD.items() if key not in ("tls", "restrict")}).encode())
+    assert store.read("box") == a_spec("box")
+
+
+def test_neighbours_are_the_others_that_can_be_read(store: MachineStore) -> None:
+    for name in ("box", "near", "far"):
+        store.write(a_spec(name))
+    put(store, b"broken", "broken")
+    put(store, json.dumps({**GOOD, "schema": 9}).encode(), "newer")
+    assert store.neighbours("box") == [a_spec("far"), a_spec("near")]
+
+
+def test_what_is_removed_is_gone_and_twice_is_fine(store: MachineStore) -> None:
+    store.write(a_spec("box"))
+    store.write(a_spec("near"))
+    (store.home.machine("box").folder / "certs").mkdir()
+    store.remove("box")
+    store.remove("box")
+    assert store.names() == ["near"]
+    assert not store.home.machine("box").folder.exists()
+
+
+def test_all_that_is_kept_is_closed_to_others_whatever_the_umask(store: MachineStore) -> None:
+    before = os.umask(0)
+    try:
+        with store.lock("box", "up"):
+            store.write(a_spec("box"))
+            store.write_env("box", FACTS)
+    finally:
+        os.umask(before)
+    paths = store.home.machine("box")
+    folders = (store.home.root, store.home.machines, paths.folder)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 3
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (paths.spec, paths.env)] == [0o600] * 2
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        FACTS,
+        replace(FACTS, docker=DockerEnv("tcp://127.0.59.103:2375")),
+        replace(FACTS, process=None),
+        replace(FACTS, docker=DockerEnv("tcp://h:1", "/with = and ünicode \udcff/certs ")),
+        replace(FACTS, process=ProcessIdentity(7, "8", "")),
+    ],
+    ids=["tls", "plain", "no process", "odd path", "no boot id"],
+)
+def test_facts_are_read_as_they_were_written(store: MachineStore, facts: RunningFacts) -> None:
+    store.write(a_spec("box"))
+    store.write_env("box", facts)
+    assert store.read_env("box") == facts
+
+
+@given(path=st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1))
+def test_facts_hold_any_path_of_one_line(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+    store = MachineStore(Home(tmp_path_factory.getbasetemp() / "any"))
+    store.write(a_spec("box"))
+    facts = replace(FACTS, docker=DockerEnv("tcp://h:1", path))
+    store.write_env("box", facts)
+    assert store.read_env("box") == facts
+
+
+@pytest.mark.parametrize("path", ["/two\nlines", "/two\rlines"])
+def test_a_line_break_is_refused_and_the_file_is_not_touched(store: MachineStore, path: str) -> None:
+    store.write(a_spec("box"))
+    store.write_env("box", FACTS)
+    with pytest.raises(B2dError, match="DOCKER_CERT_PATH holds a line break"):
+        store.write_env("box", replace(FACTS, docker=DockerEnv("tcp://h:1", path)))
+    assert store.read_env("box") == FACTS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"address",
+        b"address=1\n",
+        b"address=a\nssh_port=x\ndocker_port=1\nDOCKER_HOST=h\n",
+        b"address=a\nssh_port=1\ndocker_port=1\nDOCKER_HOST=h\npid=1\n",
+    ],
+)
+def test_facts_that_are_not_whole_are_none(store: MachineStore, content: bytes) -> None:
+    store.write(a_spec("box"))
+    store.home.machine("box").env.write_bytes(content)
+    assert store.read_env("box") is None
+
+
+def test_facts_are_forgotten_and_twice_is_fine(store: MachineStore) -> None:
+    store.remove_env("box")
+    store.write(a_spec("box"))
+    store.write_env("box", FACTS)
+    store.remove_env("box")
+    store.remove_env("box")
+    assert store.read_env("box") is None
+
+
+def test_facts_of_a_machine_without_a_folder_are_told_by_their_file(store: MachineStore) -> None:
+    with pytest.raises(B2dError, match="env"):
+        store.write_env("box", FACTS)
+
+
+def test_a_lock_is_held_by_one_and_left_also_after_a_failure(store: MachineStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.lock("box", "up"):
+        with pytest.raises(Busy, match="`b2d up`"), store.lock("box", "stop"):
+            pass
+        with store.lock("other", "up"):
+            raise ZeroDivisionError
+    with store.lock("box", "stop"):
+        assert store.home.machine("box").holder.read_text() == f"{os.getpid()} stop\n"
+    assert not store.home.machine("box").holder.exists()
+
+
+def test_a_holder_that_cannot_be_named_is_another_b2d(store: MachineStore) -> None:
+    with store.lock("box", "up"):
+        store.home.machine("box").holder.write_text("odd")
+        with pytest.raises(Busy, match="another b2d"), store.lock("box", "stop"):
+            pass
+
+
+READER = """
+import sys
+from pathlib import Path
+from b2d.paths import Home
+from b2d.machine_store.store import MachineStore
+store = MachineStore(Home(Path(sys.argv[1])))
+print("ready", flush=True)
+for _ in range(2000):
+    store.read("box")
+"""
+
+
+def test_who_reads_while_another_writes_sees_a_whole_spec(store: MachineStore) -> None:
+    store.write(a_spec("box"))
+    command = [sys.executable, "-c", READER, str(store.home.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"ready\n"
+        writes = 0
+        while reader.poll() is None:
+            store.write(a_spec("box", memory_mib=512 + writes))
+            writes += 1
+    assert reader.returncode == 0
+    assert writes > 5

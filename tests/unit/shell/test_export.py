@@ -1,0 +1,137 @@
+"""What shellinit prints, evaluated by every real shell that can be had here."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from b2d.shell import export
+from tests.support.shells import SH, RealShell
+
+Get = Callable[[str], RealShell]
+TLS = {"DOCKER_HOST": "tcp://127.0.59.103:2376", "DOCKER_CERT_PATH": "/home/me/.b2d/certs", "DOCKER_TLS_VERIFY": "1"}
+OLD = {"DOCKER_HOST": "old", "DOCKER_CERT_PATH": "old", "DOCKER_TLS_VERIFY": "old", "B2D_BEFORE": "old"}
+MEMORY = {"B2D_BEFORE": "tcp://127.0.59.103:2376,,,,"}
+ODD = [
+    '/home/José Ångström/it\'s $HOME `id` "x"',
+    "/a\\b\\\\c\\",
+    "/!x !! ^a^b #no ~root *?[a-z]{1,2}",
+    "/;id|id&id<x>(y)",
+    "=ls:=ls:~",
+    "  two  blanks\tand a tab ",
+    "漢字 🐳 \u2018x\u2019 \u201ey\u201c \u00a0.",
+    "%s %41 $$ ${HOME} $(id)",
+    "-n",
+    "'",
+    "\"'\"'",
+]
+SIGNS = st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.characters(
+    min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"]
+)  # any bytes
+
+
+@pytest.fixture(params=list(SH))
+def posix(request: pytest.FixtureRequest, real_shell: Get) -> RealShell:
+    return real_shell(request.param)
+
+
+def seen(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name in OLD}
+
+
+def with_path(path: str, shell: RealShell) -> str:
+    return export.render(TLS | {"DOCKER_CERT_PATH": path} | MEMORY, shell.family)
+
+
+def test_every_shell_gets_what_docker_needs(shell: RealShell) -> None:
+    text = export.render(TLS | MEMORY, shell.family)
+    assert list(map(seen, shell.evaluated([text, text], OLD))) == [TLS | MEMORY] * 2
+
+
+def test_what_must_go_is_gone(shell: RealShell) -> None:
+    some = {"DOCKER_HOST": "ssh://me@there", "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": ""}
+    every = dict.fromkeys(OLD, "")
+    texts = [export.render(changes, shell.family) for changes in (some, every, every)]
+    assert list(map(seen, shell.evaluated(texts, OLD))) == [{"DOCKER_HOST": "ssh://me@there"}, {}, {}]
+
+
+def test_no_answer_is_nothing_to_evaluate(shell: RealShell) -> None:
+    assert export.render({}, shell.family) == ""
+    assert list(map(seen, shell.evaluated([""], OLD))) == [OLD]
+
+
+def test_odd_paths_arrive_as_they_are(shell: RealShell) -> None:
+    found = shell.evaluated([with_path(path, shell) for path in ODD], {})
+    assert [environ["DOCKER_CERT_PATH"] for environ in found] == ODD
+
+
+def bytes_of(paths: list[str]) -> list[bytes]:
+    return [path.encode("utf-8", "surrogateescape") for path in paths]
+
+
+def paths_that_arrive(shell: RealShell, paths: list[str], form: str = "") -> list[bytes]:
+    found = shell.evaluated([with_path(path, shell) for path in paths], {}, form)
+    return bytes_of([environ["DOCKER_CERT_PATH"] for environ in found])
+
+
+@settings(max_examples=25, deadline=None)
+@given(paths=st.lists(st.text(SIGNS, min_size=1), min_size=1, max_size=40))
+@pytest.mark.parametrize("name", [*SH, "fish"])
+def test_no_path_is_too_odd(real_shell: Get, name: str, paths: list[str]) -> None:
+    assert paths_that_arrive(real_shell(name), paths) == bytes_of(paths)
+
+
+@settings(max_examples=25, deadline=None)
+@given(paths=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1), min_size=1))
+@pytest.mark.parametrize("name", ["tcsh", "bsd-csh", "nu"])
+def test_no_path_of_one_line_of_unicode_is(real_shell: Get, name: str, paths: list[str]) -> None:
+    assert paths_that_arrive(real_shell(name), paths) == bytes_of(paths)
+
+
+@settings(max_examples=25, deadline=None)
+@given(paths=st.lists(st.text(SIGNS.filter(lambda sign: sign not in " \t\n"), min_size=1), min_size=1, max_size=40))
+@pytest.mark.parametrize("name", list(SH))
+def test_the_bare_form_of_2014_takes_every_path_without_blanks(real_shell: Get, name: str, paths: list[str]) -> None:
+    if name == "ksh":  # it makes two words of {a,b}, even of what a command printed
+        paths = [path.replace("{", "-") for path in paths]
+    assert paths_that_arrive(real_shell(name), paths, "$({})") == bytes_of(paths)
+
+
+@pytest.mark.parametrize("form", ["$({})", "eval $({})"])
+def test_eval_without_quotes_and_the_bare_form_do_too(posix: RealShell, form: str) -> None:
+    odd = ["".join(path.split()).replace("{", "-" if posix.name == "ksh" else "{") for path in ODD]
+    assert paths_that_arrive(posix, odd, form) == bytes_of(odd)
+    assert list(map(seen, posix.evaluated([posix_text(TLS | MEMORY)] * 2, OLD, form))) == [TLS | MEMORY] * 2
+
+
+@pytest.mark.parametrize("path", ["ssh://me@there", "it's"])
+def test_what_must_go_is_emptied_at_least_in_the_bare_form(posix: RealShell, path: str) -> None:
+    changes = {"DOCKER_HOST": path, "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": "memory"}
+    (found,) = posix.evaluated([posix_text(changes)], OLD, "$({})")
+    assert seen(found) | {"B2D_BEFORE": found["B2D_BEFORE"].partition(";")[0]} == changes
+
+
+def posix_text(changes: dict[str, str]) -> str:
+    text = export.render(changes, "sh")
+    assert text.count("\n") == 1
+    return text
+
+
+@pytest.mark.parametrize(  # neither can be had here
+    ("family", "path", "line"),
+    [
+        ("powershell", r"C:\it's", r"$Env:DOCKER_CERT_PATH = 'C:\it''s'"),
+        (
+            "powershell",
+            "ü\n🐳\u2018",
+            "$Env:DOCKER_CERT_PATH = ''+[char]252+''+[char]10+''+[char]55357+[char]56371+''+[char]8216+''",
+        ),
+        ("powershell", "", "Remove-Item Env:DOCKER_CERT_PATH -ErrorAction Ignore"),
+        ("cmd", "/a/b", "SET DOCKER_CERT_PATH=/a/b"),
+        ("cmd", r"C:\a b&c", r'SET "DOCKER_CERT_PATH=C:\a b&c"'),
+        ("cmd", "", 'SET "DOCKER_CERT_PATH="'),
+    ],
+)
+def test_powershell_and_cmd_get_their_own_words(family: str, path: str, line: str) -> None:
+    assert export.render(TLS | {"DOCKER_CERT_PATH": path}, family).splitlines()[1] == line

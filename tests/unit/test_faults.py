@@ -1,0 +1,270 @@
+"""Whatever change to the home is refused, or is the last one that b2d makes: the next command goes on with all data."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from b2d.config import editor
+from b2d.errors import B2dError, WrongState
+from b2d.guest.readiness import Ping
+from b2d.host.files import write_whole
+from b2d.image.image_store import Images
+from b2d.machine.reconfigure import change
+from b2d.machine.snapshots import Snapshots
+from b2d.models import COMING_UP, MachineState
+from b2d.paths import Home
+from tests.support import fault_injection
+from tests.support.fake_machine import Box
+from tests.support.fakes import ALIVE
+from tests.support.kernel_images import a_b2d_iso
+
+ABSENT, STOPPED, STARTING, RUNNING, PAUSED, SAVED, STOPPING, CRASHED = MachineState
+DATA = b"what a person has on their disk"
+
+
+@pytest.fixture
+def quiet(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """A box whose Docker answers while its machine is on, and that nothing but the home is open of."""
+    box.listens = False
+
+    def ping(*_: object) -> Ping | None:
+        machine = box.hypervisor.machines.get("box")
+        return Ping("1.45", None) if machine is not None and machine.state in ALIVE else None
+
+    monkeypatch.setattr("b2d.machine.boot_monitor.ping", ping)
+    return box
+
+
+@dataclass
+class Before:
+    """A home with its machine as it was, to begin with again and again."""
+
+    box: Box
+    folder: Path
+
+    def keep(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.write_hypervisor()
+        if self.box.home.root.exists():
+            shutil.copytree(self.box.home.root, self.folder / "home")
+
+    def restore(self) -> None:
+        shutil.rmtree(self.box.home.root, ignore_errors=True)
+        if (self.folder / "home").exists():
+            shutil.copytree(self.folder / "home", self.box.home.root)
+        self.read_hypervisor("hypervisor")
+
+    def write_hypervisor(self, name: str = "hypervisor") -> None:
+        (self.folder / name).write_bytes(pickle.dumps(self.box.hypervisor.machines))
+
+    def read_hypervisor(self, name: str) -> None:
+        self.box.hypervisor.machines = pickle.loads((self.folder / name).read_bytes())
+
+
+def changed(box: Box) -> object:
+    return change(box.store, box.driver, "box", {"memory": 640, "disk": 512})
+
+
+def snapshots(box: Box) -> Snapshots:
+    return Snapshots("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+
+
+def kept_once(box: Box) -> object:
+    """A second time there is one of the name already."""
+    return [one.name for one in snapshots(box).all()] == ["one"] or snapshots(box).create("one")
+
+
+def brought_back(box: Box) -> object:
+    """The first time there is none to go back to yet, and the data that was there is there again."""
+    if not snapshots(box).all():
+        box.driver().take_snapshot("one")
+    return snapshots(box).restore("one", lambda _: None)
+
+
+def reset(box: Box) -> object:
+    """A second time it may find nothing to reset."""
+    with suppress(WrongState):
+        return box.machine().reset()
+    return None
+
+
+VERBS: dict[str, tuple[MachineState, Callable[[Box], object]]] = {
+    "init": (ABSENT, lambda box: box.machine().init(lambda: box.spec(tls=True))),
+    "up": (STOPPED, lambda box: box.machine().up()),
+    "up again": (RUNNING, lambda box: box.machine().up()),
+    "up from saved": (SAVED, lambda box: box.machine().up()),
+    "up after a crash": (CRASHED, lambda box: box.machine().up()),
+    "stop": (RUNNING, lambda box: box.machine().stop()),
+    "poweroff": (RUNNING, lambda box: box.machine().poweroff()),
+    "restart": (RUNNING, lambda box: box.machine().restart()),
+    "reset": (RUNNING, reset),
+    "save": (RUNNING, lambda box: box.machine().save()),
+    "set": (STOPPED, changed),
+    "snapshot create": (RUNNING, kept_once),
+    "snapshot restore": (SAVED, brought_back),
+    "delete": (RUNNING, lambda box: box.machine().delete()),
+}
+
+
+def goes_on(box: Box, verb: str, act: Callable[[Box], object]) -> None:
+    """A person types on: the same again, then what they do every day."""
+    machine = box.machine()
+    before = machine.state()
+    assert {box.store.read(name) is not None for name in box.store.names()} <= {True}
+    if machine.paths.env.exists() and box.store.read_env("box") is None:
+        pytest.fail("half of env was written")
+    act(box)
+    if verb == "delete":
+        assert not box.paths.folder.exists()
+    machine.init(lambda: box.spec(tls=True))
+    assert machine.up() == machine.facts()
+    assert machine.state() in COMING_UP
+    data = box.hypervisor.machines["box"].payload
+    assert data == DATA or verb == "delete" or (verb == "init" and before in (ABSENT, STOPPED))
+    assert machine.stop() is True
+    assert not machine.paths.env.exists()
+    machine.delete()
+    assert not box.paths.folder.exists()
+    assert box.hypervisor.machines == {}
+    assert [path.name for path in box.home.machines.iterdir()] == [".box.lock"]
+
+
+def begun(box: Box, folder: Path, verb: str) -> Before:
+    state, _ = VERBS[verb]
+    if state != ABSENT:
+        box.made(tls=verb != "set")
+    if state not in (ABSENT, STOPPED):
+        box.in_state(state)
+    for machine in box.hypervisor.machines.values():
+        machine.payload = DATA
+    before = Before(box, folder / "before")
+    before.keep()
+    return before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Box, tmp_path: Path, verb: str) -> None:
+    _, act = VERBS[verb]
+    before = begun(quiet, tmp_path, verb)
+    total = fault_injection.count(quiet.home.root, lambda: act(quiet))
+    assert total >= 3
+    for at in range(1, total + 1):
+        before.restore()
+        with suppress(B2dError):
+            fault_injection.failing(quiet.home.root, at, lambda: act(quiet))
+        goes_on(quiet, verb, act)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_change_that_is_the_last_leaves_a_home_to_go_on_with(quiet: Box, tmp_path: Path, verb: str) -> None:
+    _, act = VERBS[verb]
+    before = begun(quiet, tmp_path, verb)
+    total = fault_injection.count(quiet.home.root, lambda: act(quiet))
+    for at in range(1, total + 1):
+        before.restore()
+        assert fault_injection.dying(
+            quiet.home.root, at, lambda: act(quiet), lambda: before.write_hypervisor("left")
+        ), at
+        before.read_hypervisor("left")
+        goes_on(quiet, verb, act)
+
+
+def test_who_only_reads_needs_no_room(quiet: Box) -> None:
+    machine = quiet.in_state(RUNNING)
+
+    def read() -> None:
+        assert machine.state() == RUNNING
+        assert machine.facts().address
+        assert machine.spec().name == "box"
+        assert machine.answers(1) is not None
+        assert quiet.store.names() == ["box"]
+
+    fault_injection.failing(quiet.home.root, 0, read)
+    assert fault_injection.count(quiet.home.root, read) == 0
+
+
+def kept(home: Home, source: Path) -> object:
+    iso = source.with_name("brought.iso")
+    if not iso.exists():
+        shutil.copy(source, iso)
+    return Images(home).take(iso, "debian")
+
+
+IMAGES: dict[str, Callable[[Home, Path], object]] = {
+    "adopt": lambda home, source: Images(home).adopt(source, "debian"),
+    "take": kept,
+    "remove": lambda home, _: list(map(Images(home).remove, [image.sha256 for image in Images(home).all()])),
+    "verify": lambda home, _: list(map(Images(home).verify, Images(home).all())),
+}
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["refused", "the last"])
+@pytest.mark.parametrize("verb", IMAGES)
+def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) -> None:
+    source, home, act = tmp_path / "some.iso", Home(tmp_path / "home"), IMAGES[verb]
+    source.write_bytes(a_b2d_iso())
+
+    def begin() -> None:
+        shutil.rmtree(home.root, ignore_errors=True)
+        (tmp_path / "brought.iso").unlink(missing_ok=True)
+        if verb in ("remove", "verify"):
+            image = Images(home).adopt(source, "debian")
+            home.image(image.sha256).checked.unlink()  # so that there is something to note
+
+    begin()
+    total = fault_injection.count(home.root, lambda: act(home, source))
+    assert total >= 1
+    for at in range(1, total + 1):
+        begin()
+        if dies:
+            assert fault_injection.dying(home.root, at, lambda: act(home, source), lambda: None)
+        else:
+            with suppress(B2dError):
+                fault_injection.failing(home.root, at, lambda: act(home, source))
+        for image in Images(home).all():
+            Images(home).verify(image)
+        act(home, source)
+        assert Images(home).all() == [] if verb == "remove" else Images(home).all()
+        image = Images(home).adopt(source, "debian")
+        Images(home).verify(image)
+        Images(home).remove(image.sha256)
+        assert [path.name for path in home.images.iterdir()] == [".lock"], at
+
+
+CONFIG: dict[str, Callable[[Home], object]] = {
+    "set": lambda home: editor.put(home, {}, {"memory": "4096"}),
+    "unset": lambda home: editor.take_out(home, {}, ("cpus",)),
+    "edit": lambda home: editor.edit(home, {}, partial(write_whole, home.config_draft, b"memory = 4096\n")),
+}
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["refused", "the last"])
+@pytest.mark.parametrize("verb", CONFIG)
+def test_settings_are_the_old_ones_or_the_new_ones(tmp_path: Path, verb: str, dies: bool) -> None:
+    home, act, mine = Home(tmp_path / "home"), CONFIG[verb], "# mine\ncpus = 2\n"
+
+    def begin() -> None:
+        shutil.rmtree(home.root, ignore_errors=True)
+        home.root.mkdir()
+        home.config.write_text(mine)
+
+    begin()
+    total = fault_injection.count(home.root, lambda: act(home))
+    new = home.config.read_text()
+    for at in range(1, total + 1):
+        begin()
+        if dies:
+            assert fault_injection.dying(home.root, at, lambda: act(home), lambda: None)
+        else:
+            with suppress(B2dError):
+                fault_injection.failing(home.root, at, lambda: act(home))
+        assert home.config.read_text() in (mine, new)
+        act(home)
+        assert home.config.read_text() == new

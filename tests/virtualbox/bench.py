@@ -1,0 +1,43 @@
+"""What b2d takes on VirtualBox, beside its own client: `pytest -s -m virtualbox tests/virtualbox/bench.py`, in the lab.
+
+No part of a plain `pytest`: it measures, and judges nothing. docs/virtualbox.md has what it wrote.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from b2d.paths import Home
+from tests.bench import report
+from tests.bench.rounds import Figure, seconds, table
+from tests.e2e.conftest import B2D
+from tests.virtualbox.saved_machine import saved_person
+
+ROUNDS, QUESTIONS = 3, 30
+CLIENT = "VBoxManage showvminfo --machinereadable"
+
+
+@pytest.mark.virtualbox
+@pytest.mark.timeout(5000)
+def test_how_long_it_takes(iso: Path, image_home: Home) -> None:
+    found = table(
+        Figure(CLIENT),
+        Figure("b2d status", CLIENT, 1.3),
+        Figure("b2d up, from saved", asked=10.0),
+        Figure("b2d save"),
+        Figure("b2d ssh true"),
+    )
+    with saved_person(iso, image_home) as person:
+        for number in range(QUESTIONS + 2):
+            client = ["VBoxManage", "showvminfo", "boot2docker-vm", "--machinereadable"]
+            taken = seconds(client, person.environment), seconds([str(B2D), "status"], person.environment, 4)
+            if number >= 2:  # the first ones start VirtualBox's service, and fill the caches
+                found.add(CLIENT, taken[0])
+                found.add("b2d status", taken[1])
+        for _ in range(ROUNDS):
+            found.add("b2d up, from saved", seconds([str(B2D), "up"], person.environment))
+            found.add("b2d ssh true", seconds([str(B2D), "ssh", "true"], person.environment))
+            found.add("b2d save", seconds([str(B2D), "save"], person.environment))
+    sys.stdout.write(f"{os.linesep}{report.markdown(found)}")

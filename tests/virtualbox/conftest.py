@@ -1,0 +1,27 @@
+"""What needs a real VirtualBox runs where one is; elsewhere one test runs all of that in a lab."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.virtualbox_case import USABLE, VirtualBoxCase
+
+HERE = [path.name for path in Path(__file__).parent.glob("test_*.py")]
+collect_ignore = ["test_in_lab.py"] if USABLE else [name for name in HERE if name != "test_in_lab.py"]
+
+
+@pytest.fixture
+def case(own_virtualbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBoxCase]:
+    """A place for one machine."""
+    with monkeypatch.context() as patches:
+        made = VirtualBoxCase(own_virtualbox, tmp_path / "machine", patches)
+        yield made
+    made.driver().delete()
+
+
+@pytest.fixture
+def machine(case: VirtualBoxCase) -> VirtualBoxCase:
+    """One that has been created."""
+    case.driver().create(b"payload")
+    return case

@@ -1,0 +1,104 @@
+"""A machine with the image, booted once, for minutes where the CPU is emulated, saved, and kept for the next runs.
+
+It is kept as long as image, VirtualBox and the driver stay what they are. It has booted in the office of tests/e2e, as
+guests are told of the networks around this host at their boot alone.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from b2d.paths import Home
+from tests.e2e.conftest import B2D, Person
+from tests.e2e.office import PLAIN, PROXY_PORT, USER
+from tests.support.paths import ROOT
+from tests.support.virtualbox_case import PROGRAMS, manage
+
+FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
+FIRST_BOOT_S = 4000
+DISK_MIB = 1500  # small, as all that is free there is written over in one of the tests
+SHARED = "of both"  # a folder in the home, with a blank in its name
+PASSWORD = "secret"  # of the office's proxy
+MADE_BY = [
+    Path(__file__),
+    ROOT / "tests/e2e/office.py",
+    *sorted((ROOT / "b2d/drivers/virtualbox").glob("*.py")),
+    ROOT / "b2d/image/uncompressed_iso.py",
+    ROOT / "b2d/formats/bzimage_uncompressed.py",
+]
+
+
+@contextmanager
+def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
+    """Someone who has saved a machine, whose Docker has the image `hello`; all ends with the block."""
+    here, kept, mark = FOLDER / "person", FOLDER / "kept", FOLDER / "kept.key"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        shutil.rmtree(here, ignore_errors=True)
+        someone = _person(here)
+        if mark.exists() and mark.read_text() == key(iso):
+            _copy(kept, here)
+        else:
+            mark.unlink(missing_ok=True)
+            shutil.rmtree(kept, ignore_errors=True)
+            here.mkdir()
+            shutil.copytree(image_home.images, someone.home.images)
+            _first_boot(someone)
+            _copy(here, kept)
+            mark.write_text(key(iso))
+        try:
+            yield someone
+        finally:
+            someone.b2d("delete", "--yes")
+
+
+def key(iso: Path) -> str:
+    """Another one whenever what was kept may not be what a new machine would be."""
+    digest = hashlib.sha256(f"{iso.name} {manage('--version')}".encode())
+    for path in MADE_BY:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _person(here: Path) -> Person:
+    os.environ |= {"VBOX_USER_HOME": str(here / "virtualbox"), "VBOX_IPC_SOCKETID": "b2d-person"}
+    environment = {
+        "HOME": str(here),
+        "PATH": os.pathsep.join([str(B2D.parent), PROGRAMS, os.environ["PATH"]]),
+        "B2D_DRIVER": "virtualbox",
+        "B2D_MEMORY": "1024",
+        "B2D_DISK": str(DISK_MIB),
+        "B2D_CPUS": "1",  # an emulated one that waits for another burns both
+        "B2D_WAIT": str(FIRST_BOOT_S),
+        "B2D_HTTP_PROXY": (proxy := f"http://{USER}:{PASSWORD}@127.0.0.1:{PROXY_PORT}"),
+        "B2D_HTTPS_PROXY": proxy,
+        "B2D_INSECURE_REGISTRIES": PLAIN,
+        "LANG": "C.UTF-8",
+        **{name: os.environ[name] for name in ("VBOX_USER_HOME", "VBOX_IPC_SOCKETID")},
+    }
+    return Person(Home(here / ".b2d"), here, environment)
+
+
+def _first_boot(someone: Person) -> None:
+    """init, up, and the image `hello`: busybox, out of the machine itself; then save.
+
+    Which folders a machine has is found out at its boot, so the one of the tests is there before.
+    """
+    (someone.folder / SHARED).mkdir(exist_ok=True)
+    for verb in ("init", "up"):
+        done = someone.b2d("-v", verb, limit_s=FIRST_BOOT_S)
+        assert done.returncode == 0, done.stderr.decode()
+    tree = someone.b2d("ssh", "--", "tar -cC / usr/bin/busybox")
+    assert tree.returncode == 0, tree.stderr.decode()
+    someone.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree.stdout)
+    someone.does("save")
+
+
+def _copy(folder: Path, to: Path) -> None:
+    subprocess.run(["cp", "-a", "--sparse=always", str(folder), str(to)], check=True)

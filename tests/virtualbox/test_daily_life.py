@@ -1,0 +1,155 @@
+"""Daily life with a real VirtualBox: the socket, copies, an office's networks, snapshots, the disk's room.
+
+In this order: an emulated guest goes on from saved in seconds, and boots for minutes, which it does not here.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from b2d.host.files import allocated
+from b2d.host.polling import wait_until
+from b2d.network.endpoints import GATEWAY
+from b2d.paths import Home
+from tests.e2e.conftest import Person
+from tests.e2e.office import PLAIN, PROXY_PORT, USER
+from tests.support import docker_registry
+from tests.virtualbox.saved_machine import DISK_MIB, PASSWORD, saved_person
+
+pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
+MIB = 1 << 20
+IMAGE = f"{PLAIN}/library/small"
+FULL_MIB, FREE_MIB = 12, 20  # an emulated guest writes 15 MiB in a minute
+RESERVE = (  # so that little is left to be written over: what only root gets, and what nobody does, are free as well
+    "echo 0 | sudo tee /sys/fs/ext4/sda1/reserved_clusters >/dev/null && "
+    "free=$(df -kP /mnt/sda1 | tail -n 1 | (read -r _ size used _ && echo $((size - used)))) && "
+    f"sudo fallocate -l $(((free - {FREE_MIB << 10}) * 1024)) /mnt/sda1/reserved"
+)
+FILL = (
+    "dd if=/dev/urandom of=/dev/shm/part bs=1M count=1 && "
+    f"cat $(yes /dev/shm/part | head -n {FULL_MIB}) | sudo tee /mnt/sda1/full >/dev/null && sync"
+)
+
+
+@pytest.fixture(scope="module")
+def person(iso: Path, image_home: Home) -> Iterator[Person]:
+    """Someone whose machine has gone on from saved."""
+    with saved_person(iso, image_home) as someone:
+        someone.does("up")
+        yield someone
+
+
+@pytest.fixture(scope="module")
+def proxy(person: Person, registry: str) -> Iterator[Path]:
+    """What the proxy of the office writes; a registry is behind it, on this host's loopback too."""
+    log, port = person.folder / "proxy.log", PLAIN.partition(":")[2]
+    commands = {
+        log: [sys.executable, "-m", "tests.e2e.office", PASSWORD],
+        person.folder / "registry.log": [registry, "serve", str(docker_registry.configured(person.folder, port))],
+    }
+    with ExitStack() as stack:
+        for output, command in commands.items():
+            with output.open("w") as file:
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        wait_until(lambda: log.read_text() == "ready\n", what="the proxy", timeout_s=20)
+        wait_until(
+            lambda: "listening on" in (person.folder / "registry.log").read_text(), what="the registry", timeout_s=20
+        )
+        docker_registry.fill(port, "library/small", b"from the registry\n")
+        yield log
+
+
+def mark(name: str) -> str:
+    """What nothing else on the disk says, commands neither."""
+    return f"this was written {name}"
+
+
+def put(name: str) -> str:
+    """A command that writes that into Docker's volume."""
+    said, last = mark(name)[:-1], mark(name)[-1]
+    return f"echo '{said}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
+
+
+def test_docker_is_behind_a_socket_of_this_host_and_a_command_s_environment(person: Person) -> None:
+    asked = "docker images --format '{{.Repository}}'"
+    at_the_socket = person.sh(f"DOCKER_HOST='unix://{person.paths.docker_socket}' {asked}")
+    assert (at_the_socket.returncode, at_the_socket.stdout) == (0, b"hello\n"), at_the_socket.stderr
+    assert person.does("run", "--", "sh", "-c", asked) == "hello\n"
+    assert person.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
+
+
+def test_a_file_is_copied_each_way(person: Person) -> None:
+    here, back = person.folder / "here", person.folder / "back"
+    here.write_bytes(bytes(range(256)) * 1024)
+    here.chmod(0o750)
+    person.does("cp", str(here), ":/tmp/there")
+    person.does("cp", ":/tmp/there", str(back))
+    assert back.read_bytes() == here.read_bytes()
+    assert back.stat().st_mode == here.stat().st_mode
+
+
+def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy: Path) -> None:
+    person.docker("pull", IMAGE)
+    asked = proxy.read_text().splitlines()
+    assert f"GET {PLAIN} 200" in asked
+    assert {line.split()[2] for line in asked if PLAIN in line} == {"200"}
+    said = person.does("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
+    assert said == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
+
+
+def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:
+    """Here the first one, while it runs; the second is at the end."""
+    before = allocated(person.paths.disk_vdi)
+    person.does("ssh", f"{RESERVE} && {FILL}")
+    full = json.loads(person.does("disk", "--json"))
+    assert full["size"] == DISK_MIB * MIB
+    assert full["room"] - before > (FULL_MIB - 2) * MIB
+    files = full["files"]
+    assert FULL_MIB * MIB < files["used"] <= files["used"] + files["free"] < files["size"] < full["size"]
+    person.does("ssh", "sudo rm /mnt/sda1/full")
+    assert not json.loads(person.does("disk", "compact", "--json"))["done"]
+
+
+def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
+    """What is seen is the disk's file: the boot after it would take an emulated guest ten minutes."""
+
+    def is_in(mark: str, name: str) -> bool:
+        return any(mark.encode() in path.read_bytes() for path in person.paths.folder.rglob(name))
+
+    person.docker("volume", "create", "kept")
+    person.does("ssh", put("then"))
+    person.does("snapshot", "create", "then")
+    person.docker("tag", "hello", "image-of-later")
+    person.does("ssh", put("later") + " && sync")
+    refused = person.b2d("snapshot", "restore", "then", "--yes")
+    assert (refused.returncode, refused.stdout) == (4, b"")
+    person.does("save")
+    assert [line.split()[0] for line in person.does("snapshot", "list").splitlines()] == ["NAME", "then"]
+    assert is_in(mark("then"), "disk.vdi")
+    assert is_in(mark("later"), "*.vdi")
+    assert is_in("image-of-later", "*.vdi")
+    person.does("snapshot", "restore", "then", "--yes")
+    assert person.b2d("status").stdout == b"stopped\n"
+    person.does("snapshot", "delete", "then")
+    assert [path.name for path in person.paths.folder.rglob("*.vdi")] == ["disk.vdi"]
+    assert is_in(mark("then"), "*.vdi")
+    assert not is_in(mark("later"), "*.vdi")
+    assert not is_in("image-of-later", "*.vdi")
+
+
+def test_what_was_deleted_goes_back_when_it_is_off(person: Person) -> None:
+    before = allocated(person.paths.disk_vdi)
+    told = json.loads(person.does("disk", "compact", "--json"))
+    assert (told["before"], told["done"]) == (before, True)
+    given_back = before - allocated(person.paths.disk_vdi)
+    assert given_back > FULL_MIB * MIB / 2  # a tenth may lie anywhere, and blocks are whole MiB
+    assert mark("then").encode() in person.paths.disk_vdi.read_bytes()
+    person.does("disk", "grow", str(DISK_MIB + 500))
+    assert json.loads(person.does("disk", "--json"))["size"] == (DISK_MIB + 500) * MIB

@@ -1,0 +1,151 @@
+"""The main job on a real VirtualBox."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from b2d.docker.client import DockerApi
+from b2d.guest.readiness import ping
+from b2d.host.polling import wait_until
+from b2d.machine.clock_sync import TOLERANCE_S
+from b2d.machine_store.store import MachineStore
+from b2d.paths import Home
+from tests.e2e.conftest import NAME, Person
+from tests.e2e.web import refused, says, serves
+from tests.support.virtualbox_case import manage
+from tests.virtualbox.saved_machine import SHARED, saved_person
+
+pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
+SLEPT_S = 70.0  # VirtualBox itself makes up for a minute, as TM/CatchUpGiveUpThreshold has it
+RIGHT_S, RESUME_S = 5.0, 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
+QUESTIONS, QUESTION_S = 4, 30.0
+
+
+@pytest.fixture(scope="module")
+def person(iso: Path, image_home: Home) -> Iterator[Person]:
+    """Someone whose machine is saved."""
+    with saved_person(iso, image_home) as someone:
+        yield someone
+
+
+def test_a_saved_machine_is_up_in_seconds_and_runs_a_container(person: Person) -> None:
+    assert person.b2d("status").stdout == b"saved\n"
+    begin = time.monotonic()
+    person.does("up")
+    took = time.monotonic() - begin
+    assert took < RESUME_S + QUESTIONS * question_s(person)
+    assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
+    assert person.does("status") == "running\n"
+
+
+def test_where_it_is_is_told_as_with_any_hypervisor(person: Person) -> None:
+    assert person.does("ip") == f"{person.address}\n"
+    assert f"tcp://{person.address}:2376" in person.does("shellinit")
+
+
+def test_ssh_ends_as_its_command_does(person: Person) -> None:
+    assert person.b2d("ssh", "--", "exit 7").returncode == 7
+    assert person.does("ssh", "hostname") == "boot2docker\n"
+
+
+def test_the_data_is_on_the_disk(person: Person) -> None:
+    assert person.does("ssh", "grep -c ' /mnt/sda1 ext4' /proc/mounts") == "1\n"
+
+
+def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
+    begin = time.time()
+    inside = int(person.does("ssh", "date +%s"))
+    assert begin - 3 < inside < time.time() + 3
+
+
+def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
+    here = person.folder / SHARED
+    (here / "host's").write_text("from the host\n")
+    inside = f"cd '{here}' && cat *s && echo from the guest >guest && stat -c %U guest"
+    assert person.does("ssh", inside) == "from the host\ndocker\n"
+    assert (here / "guest").read_text() == "from the guest\n"
+
+
+def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person) -> None:
+    ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
+    person.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
+    for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
+        wait_until(lambda at=(address, port): says(*at) == "hey", what=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
+    assert person.does("ports").count("open\n") == 3
+    person.docker("rm", "-f", "web")
+    wait_until(lambda: refused("127.0.0.1", 20080), what="its end", timeout_s=60)
+
+
+def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
+    """Where a host sleeps all stands still; the machine and its companion are what matters.
+
+    The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
+    """
+    engine, before, asked_s = docker(person), put_right(person), question_s(person)
+    for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(SLEPT_S)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    begin = time.monotonic()
+    wait_until(lambda: put_right(person) > before, what="the companion's word", timeout_s=120)
+    took = time.monotonic() - begin
+    assert is_right(engine)
+    assert took < RIGHT_S + QUESTIONS * max(asked_s, question_s(person))
+
+
+def put_right(person: Person) -> int:
+    """How many times the companion has put its clock right."""
+    return person.paths.companion_log.read_text().count(" s behind; it ")
+
+
+def is_right(engine: DockerApi) -> bool:
+    """Its date, which is cut to seconds, is of some moment of the question, which may take a while."""
+    begin = time.time()
+    answer = ping(engine, QUESTION_S)
+    assert answer is not None and answer.date is not None
+    return begin - TOLERANCE_S - 1 <= answer.date <= time.time() + TOLERANCE_S
+
+
+def docker(person: Person) -> DockerApi:
+    facts = MachineStore(person.home).read_env(NAME)
+    assert facts is not None
+    return facts.engine(person.paths.certs)
+
+
+def question_s(person: Person) -> float:
+    """What a question to its Docker takes now, in seconds."""
+    begin = time.monotonic()
+    assert ping(docker(person), QUESTION_S) is not None
+    return time.monotonic() - begin
+
+
+def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
+    person.does("ssh", "echo here >/tmp/kept")
+    person.does("save")
+    assert person.b2d("status").stdout == b"saved\n"
+    assert person.b2d("shellinit").stdout == b""
+    person.does("up")
+    seen = f"cat /tmp/kept '{person.folder}/of both/guest'"
+    assert person.does("ssh", seen) == "here\nfrom the guest\n"
+
+
+def test_its_power_button_ends_it(person: Person) -> None:
+    person.environment["B2D_STOP_WAIT"] = "300"
+    done = person.b2d("stop")
+    assert done.returncode == 0
+    assert b"its power was cut" not in done.stderr
+    assert person.b2d("status").stdout == b"stopped\n"
+
+
+def test_delete_leaves_nothing_in_virtualbox_and_the_image_stays(person: Person) -> None:
+    person.does("delete", "--yes")
+    assert person.b2d("status").returncode == 3
+    assert not person.paths.folder.exists()
+    assert [manage("list", kind) for kind in ("vms", "hdds", "dvds")] == ["", "", ""]
+    assert list(person.home.images.glob("*.iso"))

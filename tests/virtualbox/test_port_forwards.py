@@ -1,0 +1,71 @@
+"""Ports are led into a machine that runs, and out of it again, by a real VirtualBox."""
+
+import socket
+from contextlib import suppress
+
+import pytest
+
+from b2d.errors import HypervisorUnusable, WrongState
+from b2d.host.polling import wait_until
+from b2d.models import Forward
+from b2d.network import port_allocation
+from tests.support.virtualbox_case import VirtualBoxCase, manage
+
+pytestmark = pytest.mark.virtualbox
+
+
+def a_port(machine: VirtualBoxCase, protocol: str = "tcp") -> Forward:
+    """A free one."""
+    return Forward(protocol, machine.spec.address, port_allocation.lease(machine.spec.address, 30000))
+
+
+def is_open(one: Forward) -> bool:
+    """Whether somebody listens there. The guest is too small to answer: the hypervisor does."""
+    with suppress(OSError), socket.create_connection((one.address, one.port), 2):
+        return True
+    return False
+
+
+def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase) -> None:
+    web = a_port(machine)
+    with pytest.raises(WrongState):
+        machine.driver().forward(web)
+    machine.driver().start()
+    machine.driver().forward(web)
+    assert machine.driver().forwarded() == [web]
+    wait_until(lambda: is_open(web), what="the port", timeout_s=5)
+    machine.driver().unforward(web)
+    assert machine.driver().forwarded() == []
+    wait_until(lambda: not is_open(web), what="the port to be shut", timeout_s=5)
+
+
+def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxCase) -> None:
+    machine.driver().start()
+    before = machine.driver().endpoint()
+    web = a_port(machine)
+    kinds = [web, Forward("tcp", "127.0.0.1", web.port, inward=True), Forward("udp", "127.0.0.1", web.port)]
+    for one in kinds:
+        machine.driver().forward(one)
+    assert set(machine.driver().forwarded()) == set(kinds)
+    said = manage("showvminfo", machine.spec.name, "--machinereadable")
+    assert f",tcp,127.0.0.1,{web.port},10.0.2.127,{web.port}" in said
+    assert f",udp,127.0.0.1,{web.port},10.0.2.128,{web.port}" in said
+    assert machine.driver().endpoint() == before
+
+
+def test_a_port_that_is_taken_is_refused_with_who_has_it(machine: VirtualBoxCase) -> None:
+    machine.driver().start()
+    web = a_port(machine)
+    with socket.create_server((web.address, web.port)), pytest.raises(HypervisorUnusable, match=f"port {web.port}"):
+        machine.driver().forward(web)
+    assert machine.driver().forwarded() == []
+
+
+def test_what_a_machine_that_was_killed_had_is_not_had_by_the_next(machine: VirtualBoxCase) -> None:
+    web = a_port(machine)
+    machine.driver().start()
+    machine.driver().forward(web)
+    machine.driver().kill()
+    machine.driver().start()
+    assert machine.driver().forwarded() == []
+    assert not is_open(web)

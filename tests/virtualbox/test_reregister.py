@@ -1,0 +1,93 @@
+"""A machine that VirtualBox lost sight of, in whole or in part, is taken up again with its data."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import WrongState
+from b2d.models import MachineState
+from b2d.paths import MachinePaths
+from tests.support.virtualbox_case import VirtualBoxCase, manage
+
+pytestmark = pytest.mark.virtualbox
+
+
+def taken_from_the_list(machine: VirtualBoxCase) -> None:
+    manage("unregistervm", machine.spec.name)
+    manage("closemedium", "disk", str(machine.paths.disk_vdi))
+
+
+def beginning(disk: Path, tmp_path: Path) -> bytes:
+    """The first sector of a disk."""
+    raw = tmp_path / "raw"
+    manage("clonemedium", "disk", str(disk), str(raw), "--format", "RAW")
+    try:
+        with raw.open("rb") as content:
+            return content.read(512)
+    finally:
+        manage("closemedium", "disk", str(raw), "--delete")
+
+
+def moved(machine: VirtualBoxCase, there: Path) -> None:
+    """The machine's folder lies somewhere else from now on."""
+    shutil.move(machine.paths.folder, there)
+    machine.paths = MachinePaths(there)
+
+
+def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
+    machine: VirtualBoxCase, tmp_path: Path
+) -> None:
+    taken_from_the_list(machine)
+    assert machine.driver().state() == MachineState.STOPPED
+    with pytest.raises(WrongState, match="already"):
+        machine.driver().create(b"another payload")
+    machine.boot()
+    machine.driver().kill()
+    assert beginning(machine.paths.disk_vdi, tmp_path).startswith(b"payload")
+
+
+def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: VirtualBoxCase) -> None:
+    manage("unregistervm", machine.spec.name)
+    machine.driver().delete()
+    assert machine.driver().state() == MachineState.ABSENT
+    assert not machine.paths.disk_vdi.exists() and not machine.paths.virtualbox.exists()
+    machine.driver().create(b"payload")
+
+
+def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    before = str(machine.paths.folder)
+    machine.boot()
+    machine.driver().kill()
+    moved(machine, tmp_path / "another home")
+    assert machine.driver().state() == MachineState.STOPPED
+    machine.boot()
+    assert before not in manage("showvminfo", machine.spec.name, "--machinereadable") + manage("list", "hdds")
+
+
+def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    """Its state is of serial ports that were files where it lay before."""
+    machine.boot()
+    machine.driver().save()
+    moved(machine, tmp_path / "another home")
+    assert machine.driver().state() == MachineState.SAVED
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_a_machine_that_was_only_begun_is_made_whole(machine: VirtualBoxCase) -> None:
+    manage("storageattach", machine.spec.name, "--storagectl", "SATA", "--port", "0", "--medium", "none")
+    manage("closemedium", "disk", str(machine.paths.disk_vdi), "--delete")
+    assert machine.driver().state() == MachineState.ABSENT
+    machine.driver().create(b"payload")
+    machine.boot()
+
+
+def test_a_disk_that_lost_its_machine_is_taken_up(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    taken_from_the_list(machine)
+    shutil.rmtree(machine.paths.virtualbox)
+    assert machine.driver().state() == MachineState.ABSENT
+    machine.driver().create(b"another payload")
+    machine.boot()
+    machine.driver().kill()
+    assert beginning(machine.paths.disk_vdi, tmp_path).startswith(b"payload")

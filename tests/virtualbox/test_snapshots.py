@@ -1,0 +1,138 @@
+"""Snapshots of VirtualBox's machines: its own, whose further disk files b2d follows."""
+
+import os
+from typing import Any
+
+import pytest
+
+from b2d.errors import B2dError, WrongState
+from b2d.models import MachineState
+from b2d.paths import MachinePaths
+from tests.support.virtualbox_case import VirtualBoxCase, manage
+from tests.virtualbox.test_reregister import moved
+
+MIB = 1 << 20
+pytestmark = pytest.mark.virtualbox
+
+
+def names(machine: VirtualBoxCase) -> list[str]:
+    return [one.name for one in machine.driver().snapshots()]
+
+
+def data_disk(machine: VirtualBoxCase) -> str:
+    """Which file the guest writes to now."""
+    lines = manage("showvminfo", machine.spec.name, "--machinereadable").splitlines()
+    return next(line for line in lines if line.startswith('"SATA-0-0"=')).split('"')[3]
+
+
+def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
+    """The content of that file."""
+    box = machine.driver()._box()
+    library = box.pyvbox.library
+    kinds = (library.DeviceType.hard_disk, library.AccessMode.read_write)
+    return box.root.open_medium(data_disk(machine), *kinds, False).open_for_io(writable, "")
+
+
+def write(machine: VirtualBoxCase, content: bytes) -> None:
+    """As a guest would, at the disk's begin."""
+    there = opened(machine, writable=True)
+    there._i.write(0, content.ljust(512, b"\0"))
+    there.close()
+
+
+def read(machine: VirtualBoxCase) -> bytes:
+    there = opened(machine, writable=False)
+    try:
+        return bytes(there._i.read(0, 512)).rstrip(b"\0")
+    finally:
+        there.close()
+
+
+def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted(machine: VirtualBoxCase) -> None:
+    driver = machine.driver()
+    driver.take_snapshot("made")
+    write(machine, b"later")
+    driver.take_snapshot("later")
+    write(machine, b"latest")
+    assert data_disk(machine) != str(machine.paths.disk_vdi)
+    driver.restore_snapshot("made")
+    assert read(machine) == b"payload"
+    with pytest.raises(WrongState, match="VirtualBox keeps made while others"):
+        driver.delete_snapshot("made")
+    driver.restore_snapshot("later")
+    assert read(machine) == b"later"
+    driver.delete_snapshot("made")
+    driver.delete_snapshot("later")
+    assert read(machine) == b"later"
+    assert data_disk(machine) == str(machine.paths.disk_vdi)
+
+
+def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
+    before = machine.driver().disk_mib()
+    machine.driver().take_snapshot("one")
+    with pytest.raises(WrongState, match="to no disk that has snapshots"):
+        machine.driver().grow_disk(before + 100)
+    assert machine.driver().disk_mib() == before
+    machine.driver().delete_snapshot("one")
+    machine.driver().grow_disk(before + 100)
+    assert machine.driver().disk_mib() == before + 100
+
+
+def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_none(machine: VirtualBoxCase) -> None:
+    def put(content: bytes, at_mib: int) -> int:
+        there = opened(machine, writable=True)
+        there._i.write(at_mib * MIB, content)
+        there.close()
+        return machine.driver().disk_room()
+
+    full = put(os.urandom(4 * MIB), 40)
+    assert put(bytes(4 * MIB), 60) == full
+    assert put(bytes(4 * MIB), 40) == full
+    machine.driver().compact_disk()
+    assert full - machine.driver().disk_room() >= 4 * MIB
+    assert read(machine) == b"payload"
+    machine.driver().take_snapshot("one")
+    with pytest.raises(WrongState):
+        machine.driver().compact_disk()
+
+
+def test_what_was_kept_of_a_running_machine_comes_back_without_its_memory(machine: VirtualBoxCase) -> None:
+    machine.boot()
+    machine.driver().take_snapshot("live")
+    machine.driver().kill()
+    machine.driver().restore_snapshot("live")
+    assert machine.driver().state() == MachineState.STOPPED
+    machine.boot()
+
+
+def test_a_snapshot_that_fails_changes_nothing(machine: VirtualBoxCase) -> None:
+    folder = machine.paths.virtualbox / "Snapshots"
+    folder.write_bytes(b"where the further disk would lie")
+    there = data_disk(machine)
+    for _ in range(2):
+        with pytest.raises(B2dError):
+            machine.driver().take_snapshot("one")
+        assert machine.driver().state() == MachineState.STOPPED
+        machine.boot()
+        with pytest.raises(B2dError):
+            machine.driver().take_snapshot("one")
+        assert machine.driver().state() == MachineState.RUNNING
+        machine.driver().kill()
+        assert (names(machine), data_disk(machine)) == ([], there)
+    folder.unlink()
+    assert read(machine) == b"payload"
+    machine.driver().take_snapshot("one")
+    assert names(machine) == ["one"]
+
+
+def test_a_machine_with_snapshots_that_lies_somewhere_else_now_has_them_there(machine: VirtualBoxCase) -> None:
+    machine.driver().take_snapshot("made")
+    write(machine, b"later")
+    moved(machine, machine.paths.folder.with_name("another home"))
+    assert names(machine) == ["made"]
+    assert read(machine) == b"later"
+    machine.driver().restore_snapshot("made")
+    assert read(machine) == b"payload"
+    paths: MachinePaths = machine.paths
+    machine.driver().delete()
+    assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]

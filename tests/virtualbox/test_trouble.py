@@ -1,0 +1,233 @@
+"""What can happen behind b2d's back with a real VirtualBox, and what b2d makes of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent, StateLost
+from b2d.host.polling import wait_until
+from b2d.models import HARDWARE, MachineState
+from tests.support import tiny_guest
+from tests.support.paths import ROOT
+from tests.support.virtualbox_case import VirtualBoxCase, manage, save_by_hand
+
+pytestmark = pytest.mark.virtualbox
+HOLD = """
+import sys, time
+from pathlib import Path
+from b2d.drivers.virtualbox.client import VirtualBox
+from b2d.drivers.virtualbox.locate import Places
+machine = VirtualBox(Places().vboxapi()).machine(Path(sys.argv[1]))
+with machine._session(machine._library.LockType.write):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+# one process that sees the service end, as a b2d that runs meanwhile
+SEE_THE_END = """
+import os, signal, sys
+from pathlib import Path
+from b2d.errors import HypervisorUnusable
+from tests.virtualbox.elsewhere import driver, service
+one = driver(Path(sys.argv[1]))
+print(one.state(), flush=True)
+os.kill(service(), signal.SIGKILL)
+try:
+    print(one.state())
+except HypervisorUnusable as error:
+    print(error.message, flush=True)
+    os._exit(6)
+"""
+
+
+@contextmanager
+def held(machine: VirtualBoxCase, seconds: float) -> Iterator[int]:
+    """Another program has the machine for so long; its process id."""
+    command = [sys.executable, "-c", HOLD, str(machine.paths.virtualbox_settings), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        try:
+            yield other.pid
+        finally:
+            other.kill()
+
+
+def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None:
+    taken = machine.spec.docker_port
+    with (
+        socket.create_server((machine.spec.address, taken)),
+        pytest.raises(HypervisorUnusable, match=f"port {taken} .*taken"),
+    ):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxCase) -> None:
+    with held(machine, 1.5):
+        begin = time.monotonic()
+        machine.driver().start()
+        assert time.monotonic() - begin > 1
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
+    with held(machine, 60) as pid:
+        with pytest.raises(Busy, match=f"locked .*process {pid}"):
+            machine.driver().start()
+        with pytest.raises(Busy, match=f"process {pid}"):
+            machine.driver().delete()
+    machine.driver().start()
+
+
+def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> None:
+    machine.boot()
+    save_by_hand(machine.spec.name)
+    assert machine.driver().state() == MachineState.SAVED
+    before = tiny_guest.counts(machine.driver().console())[-1]
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+    wait_until(lambda: tiny_guest.counts(machine.driver().console()) != [], what="the guest", timeout_s=30)
+    assert tiny_guest.counts(machine.driver().console())[0] > before
+
+
+def saved_and_broken(machine: VirtualBoxCase) -> Path:
+    machine.boot()
+    machine.driver().save()
+    (state,) = machine.paths.virtualbox.rglob("*.sav")
+    state.write_bytes(b"nothing" * 1000)
+    return state
+
+
+def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
+    state = saved_and_broken(machine)
+    machine.driver().start()
+    assert machine.driver().state() == MachineState.RUNNING
+    assert not state.exists()
+
+
+def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: VirtualBoxCase) -> None:
+    """It boots with the hardware of today, which its caller chooses."""
+    machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
+    state = saved_and_broken(machine)
+    with pytest.raises(StateLost, match="does not fit any more"):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
+    assert not state.exists()
+
+
+def test_what_was_changed_in_the_window_is_put_right_at_the_next_start(machine: VirtualBoxCase) -> None:
+    manage("modifyvm", machine.spec.name, "--memory", "100", "--name", "another", "--uart1", "off")
+    machine.boot()
+    assert "memory=64\n" in manage("showvminfo", machine.spec.name, "--machinereadable")
+
+
+def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine: VirtualBoxCase) -> None:
+    manage("unregistervm", machine.spec.name, "--delete")
+    assert machine.driver().state() == MachineState.ABSENT
+    machine.driver().delete()
+    machine.driver().create(b"payload")
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.vdi"
+    manage("createmedium", "disk", "--filename", str(theirs), "--size", "8")
+    manage("storagectl", machine.spec.name, "--name", "SATA", "--portcount", "4")
+    attach = ("storageattach", machine.spec.name, "--storagectl", "SATA", "--type", "hdd")
+    manage(*attach, "--port", "3", "--medium", str(theirs), "--mtype", "writethrough")
+    manage("snapshot", machine.spec.name, "take", "one")
+    machine.driver().delete()
+    assert not machine.paths.virtualbox.exists() and not machine.paths.disk_vdi.exists()
+    assert theirs.exists() and str(theirs) in manage("list", "hdds")
+    manage("closemedium", "disk", str(theirs), "--delete")
+    assert str(machine.paths.folder) not in manage("list", "hdds")
+
+
+def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase) -> None:
+    manage("modifyvm", machine.spec.name, "--nic3", "hostonly", "--host-only-adapter3", "vboxnet77")
+    with pytest.raises(HypervisorUnusable) as caught:
+        machine.driver().start()
+    assert "vboxnet77" in caught.value.message and "\n" not in caught.value.message
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    iso = tmp_path / "mine.iso"
+    shutil.copy(machine.image.iso, iso)
+    machine.image = replace(machine.image, iso=iso)
+    iso.unlink()
+    with pytest.raises(B2dError, match=r"mine\.iso is gone"):
+        machine.driver().start()
+    assert machine.driver().state() == MachineState.STOPPED
+
+
+def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
+    machine.paths.disk_vdi.unlink()
+    assert machine.driver().state() == MachineState.ABSENT
+    with pytest.raises(MachineAbsent):
+        machine.driver().start()
+
+
+def elsewhere(home: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process, with a service, of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        env=os.environ | {"VBOX_USER_HOME": str(home / "vbox"), "VBOX_IPC_SOCKETID": home.name},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+MAKE = "import pathlib, sys; from tests.virtualbox.elsewhere import driver\nit = driver(pathlib.Path(sys.argv[1]))\n"
+
+# left as b2d's command leaves: VirtualBox's thread that loses the service in this moment may turn round for ever
+END = """
+import os, signal
+from tests.virtualbox.elsewhere import service
+it.state()
+os.kill(service(), signal.SIGKILL)
+os._exit(0)
+"""
+ASK = """
+from b2d.errors import HypervisorUnusable
+try:
+    print(it.state())
+except HypervisorUnusable as error:
+    print(error.message, error.hint)
+"""
+
+
+def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
+    own_virtualbox: Path, tmp_path: Path
+) -> None:
+    made = elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
+    assert made.returncode == 0, made.stderr
+    killed = elsewhere(tmp_path, SEE_THE_END, tmp_path)
+    assert (killed.returncode, killed.stderr) == (6, "")
+    state, message = killed.stdout.splitlines()
+    assert state == "stopped" and "VBoxSVC" in message
+    assert elsewhere(tmp_path, MAKE + "print(it.state())", tmp_path).stdout == "stopped\n"
+    assert elsewhere(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path).stdout == "absent\n"
+
+
+def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbox: Path, tmp_path: Path) -> None:
+    assert elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path).returncode == 0
+    ended = elsewhere(tmp_path, MAKE + END, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
+    told = elsewhere(tmp_path, MAKE + ASK, tmp_path).stdout
+    assert "cannot read the settings" in told and "b2d delete" in told
+    done = elsewhere(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
+    assert (done.stdout, done.stderr) == ("absent\n", "")
+    assert not (tmp_path / "machine" / "disk.vdi").exists()

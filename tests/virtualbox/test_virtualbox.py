@@ -1,0 +1,278 @@
+"""What is VirtualBox's own of the driver, on a real one: what lies where, and what of it is anybody else's."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from b2d.drivers import control_port
+from b2d.drivers.virtualbox import client
+from b2d.drivers.virtualbox.client import VirtualBox
+from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
+from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
+from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.machine_state import of_file
+from b2d.errors import B2dError, WrongState
+from b2d.guest import seed
+from b2d.models import MachineState
+from tests.support.virtualbox_case import VirtualBoxCase, manage
+
+pytestmark = pytest.mark.virtualbox
+
+
+def facts(case: VirtualBoxCase) -> dict[str, str]:
+    """What VirtualBox says of the machine."""
+    lines = manage("showvminfo", case.spec.name, "--machinereadable").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    return {key.strip('"'): value.strip('"') for key, _, value in pairs}
+
+
+def everything() -> tuple[str, str, str]:
+    """All that VirtualBox knows of: machines, disks, CDs."""
+    return manage("list", "vms"), manage("list", "hdds"), manage("list", "dvds")
+
+
+def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
+    found = facts(machine)
+    assert (found["memory"], found["cpus"]) == ("64", "1")
+    assert found["ostype"].startswith("Linux 2.6 / 3.x") and found["ostype"].endswith("(64-bit)")
+    assert (found["rtcuseutc"], found["ioapic"], found["pae"]) == ("on", "on", "on")
+    assert (found["boot1"], found["boot2"], found["audio"], found["vram"]) == ("dvd", "none", "none", "9")
+    assert (found["nic1"], found["nictype1"]) == ("nat", "82540EM")
+    delay = manage("getextradata", machine.spec.name, LINK_UP_DELAY.format(0))
+    assert delay == "Value: 0\n"
+    assert found["SATA-0-0"] == str(machine.paths.disk_vdi)
+    assert found["uart1"] and found["uartmode1"] == f"file,{machine.paths.serial_log}"
+
+
+def test_all_of_a_machine_lies_in_its_own_folder(machine: VirtualBoxCase) -> None:
+    machine.driver().start()
+    machine.driver().save()
+    home = Path(os.environ["VBOX_USER_HOME"])
+    assert facts(machine)["CfgFile"] == str(machine.paths.virtualbox_settings)
+    assert list(machine.paths.virtualbox.rglob("*.sav"))
+    assert not [path for path in home.rglob("*") if path.suffix in (".sav", ".vdi", ".vbox")]
+
+
+def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: VirtualBoxCase, tmp_path: Path) -> None:
+    payload = seed.payload("ssh-ed25519 AAAA docker")
+    case.driver().create(payload)
+    raw = tmp_path / "raw"
+    manage("clonemedium", "disk", str(case.paths.disk_vdi), str(raw), "--format", "RAW")
+    try:
+        content = raw.read_bytes()
+    finally:
+        manage("closemedium", "disk", str(raw), "--delete")
+    assert len(content) == case.spec.disk_mib << 20
+    assert content.startswith(payload) and not content[len(payload) :].strip(b"\0")
+    with tarfile.open(fileobj=BytesIO(content[: seed.PAYLOAD_LIMIT + 1024])) as archive:
+        assert archive.getnames()[0] == seed.MAGIC
+    assert case.paths.disk_vdi.stat().st_mode & 0o077 == 0
+
+
+def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules_stay(machine: VirtualBoxCase) -> None:
+    manage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
+    machine.driver().start()
+    machine.driver().kill()
+    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.driver().start()
+    found = facts(machine)
+    rules = sorted(value for key, value in found.items() if key.startswith("Forwarding("))
+    spec = machine.spec
+    assert rules == [
+        f"b2d-docker,tcp,{spec.address},{spec.docker_port},,2376",
+        f"b2d-ssh,tcp,{spec.address},{spec.ssh_port},,22",
+        "web,tcp,127.0.59.249,18080,,80",
+    ]
+    assert machine.driver().endpoint().ssh_port == spec.ssh_port
+
+
+def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    manage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
+    there, gone = tmp_path / "the re", tmp_path / "gone"
+    there.mkdir()
+    machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(gone), str(there)))
+    machine.driver().start()
+    machine.driver().kill()
+    machine.spec = replace(machine.spec, folders=(str(gone), str(there)))
+    machine.driver().start()
+    found = facts(machine)
+    shared = {value: found[key.replace("Name", "Path")] for key, value in found.items() if "FolderNameMachine" in key}
+    assert shared == {"theirs": str(tmp_path), "b2d-1": str(there)}
+
+
+def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there(machine: VirtualBoxCase) -> None:
+    empty = seed.Seed("box", "", b"", None)
+    for told, is_open in ({seed.LOOPBACK: b"yes\n"}, True), ({}, False):
+        machine.paths.seed.write_bytes(seed.image(replace(empty, network=told)))
+        machine.driver().start()
+        assert ('localhost-reachable="true"' in machine.paths.virtualbox_settings.read_text()) is is_open
+        machine.driver().kill()
+
+
+def test_a_guest_that_does_not_know_the_line_is_no_hang(
+    machine: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_port, "ANSWER_S", 0.5)
+    machine.boot()
+    assert machine.paths.line_socket.is_socket()
+    with pytest.raises(B2dError, match="does not answer on its line: timed out"):
+        machine.driver().move_clock(60)
+    assert machine.driver().state() == MachineState.RUNNING
+
+
+def test_a_machine_is_saved_again_and_again(machine: VirtualBoxCase) -> None:
+    for _ in range(5):
+        machine.boot()
+        machine.driver().save()
+        assert of_file(machine.paths.virtualbox_settings) == machine.driver().state() == MachineState.SAVED
+
+
+def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machine: VirtualBoxCase) -> None:
+    machine.boot()
+    machine.driver().save()
+    settings = machine.paths.virtualbox_settings
+    settings.write_text(re.sub(r' stateFile="[^"]*"', "", settings.read_text()))
+    assert of_file(settings) == MachineState.STOPPED
+    known = machine.driver()._box().machine(settings)
+    assert known is not None
+    known.have_saved_written()
+    assert of_file(settings) == MachineState.SAVED
+
+
+def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:
+    machine.boot()
+    machine.driver().save()
+    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.driver().start()
+    assert machine.driver().endpoint().ssh_port == machine.spec.ssh_port
+
+
+def test_the_guest_is_given_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
+    machine.paths.seed.write_bytes(b"b2d-seed" * 256)
+    machine.driver().start()
+    assert facts(machine)["IDE-1-0"] == str(machine.paths.virtualbox_seed)
+    assert machine.paths.virtualbox_seed.read_bytes().startswith(b"b2d-seed")
+    assert machine.paths.virtualbox_seed.stat().st_mode & 0o077 == 0
+
+
+def test_a_machine_boots_the_image_that_it_is_given_now(machine: VirtualBoxCase, tmp_path: Path) -> None:
+    machine.boot()
+    machine.driver().kill()
+    newer = tmp_path / "images" / "newer.iso"
+    newer.parent.mkdir()
+    newer.write_bytes(machine.image.iso.read_bytes())
+    machine.image = replace(machine.image, iso=newer)
+    machine.boot()
+    assert facts(machine)["IDE-0-0"] == str(newer)
+
+
+def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase, tmp_path: Path) -> None:
+    before, files = everything(), sorted(case.paths.folder.rglob("*"))
+    iso = tmp_path / "images" / "only.iso"
+    iso.parent.mkdir()
+    iso.write_bytes(case.image.iso.read_bytes())
+    case.image = replace(case.image, iso=iso)
+    case.driver().create(b"payload")
+    case.driver().start()
+    case.driver().delete()
+    assert everything() == before
+    assert sorted(case.paths.folder.rglob("*")) == files
+    assert case.image.iso.exists()
+
+
+@pytest.mark.parametrize("step", ["VirtualBox.create", "VirtualBox.create_disk", "BoxMachine.edit", "VirtualBox.apply"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, B2dError])
+def test_what_breaks_while_a_machine_is_made_leaves_nothing(
+    case: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+) -> None:
+    before, files = everything(), sorted(case.paths.folder.rglob("*"))
+    owner = getattr(client, step.partition(".")[0])
+    really = getattr(owner, step.partition(".")[2])
+
+    def breaks(*arguments: object) -> None:
+        really(*arguments)
+        raise error("in the middle")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(owner, step.partition(".")[2], breaks)
+        with pytest.raises(error):
+            case.driver().create(b"payload")
+    assert everything() == before
+    assert sorted(case.paths.folder.rglob("*")) == files
+    assert case.driver().state() == MachineState.ABSENT
+
+
+def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
+    case: VirtualBoxCase, tmp_path: Path
+) -> None:
+    manage("createvm", "--name", case.spec.name, "--register", "--basefolder", str(tmp_path / "theirs"))
+    try:
+        before = everything()
+        assert case.driver().state() == MachineState.ABSENT
+        with pytest.raises(WrongState, match=r"not b2d's: .*theirs"):
+            case.driver().create(b"payload")
+        case.driver().delete()
+        case.driver().kill()
+        assert everything() == before
+    finally:
+        manage("unregistervm", case.spec.name, "--delete")
+
+
+def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
+    noisy = tmp_path / "vboxapi"
+    noisy.mkdir()
+    (noisy / "__init__.py").write_text(
+        "import os, sys, subprocess\nprint('noise')\nprint('noise', file=sys.stderr)\nos.write(1, b'noise')\n"
+        "subprocess.run(['sh', '-c', 'echo noise; echo noise >&2'])\nraise ImportError('no VBoxPython')\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "b2d", "doctor"],
+        env=os.environ | {"B2D_VBOXAPI": str(noisy), "B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "virtualbox" in said.stdout
+    assert "noise" not in said.stdout + said.stderr
+
+
+def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "b2d", "doctor"],
+        env=os.environ | {"B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = next(line for line in said.stdout.splitlines() if "virtualbox" in line)
+    assert str(Places().vboxapi()) in line
+    assert manage("--version").strip().partition("r")[0] in line
+
+
+def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_machine_starts(
+    machine: VirtualBoxCase,
+) -> None:
+    lines = machine.driver().compromises()
+    machine.driver().start()
+    found = facts(machine)
+    if found["nic2"] == "none":
+        assert len(lines) == 1 and "no network with this host alone" in lines[0]
+    else:  # a VirtualBox with its network driver
+        assert (found["nic2"], lines) == ("hostonly", [])
+
+
+if not DEVICE.exists():  # else there would be one more network on this host
+
+    def test_a_network_that_cannot_be_made_after_all_is_a_reason(own_virtualbox: Path, tmp_path: Path) -> None:
+        device = tmp_path / "vboxnetctl"
+        device.touch()  # VirtualBox itself does not find one
+        card = second_card(VirtualBox(Places().vboxapi()), device=device)
+        assert card.reason.startswith("VirtualBox: ") and "\n" not in card.reason
+        assert card.steps() == no_network_card(1)
