@@ -66,7 +66,7 @@ def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets
     MachineStore(prompt.home).write(a_spec(driver=driver))
     prompt.environment["B2D_VBOXAPI"] = "/nowhere"
     found = loaded(prompt, "status")
-    assert f"b2d.drivers.{driver}" in found
+    assert f"b2d.drivers.{driver}.driver" in found
     assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
 
 
