@@ -27,38 +27,38 @@ LONGEST = 65536  # bytes, of a file that is looked into here
 
 def main() -> "NoReturn":
     """Run the command line of this process, and end it with the exit code."""
-    _open_what_is_closed()
+    _reopen_standard_streams()
     try:
-        answer = _at_once(sys.argv[1:])
+        answer = _fast_answer(sys.argv[1:])
         if answer is not None:
             text, code = answer
             _write(text)
-            _leave(code)
-        _leave(_click())
+            _exit(code)
+        _exit(_click())
     except KeyboardInterrupt as end:
         _interrupted(getattr(end, "number", CTRL_C))
 
 
 def _click() -> int:
-    _collect_seldom()
+    _relax_garbage_collection()
     try:
         from b2d.cli.main import main as click_main
     except ImportError as error:
         again = "in the checkout of this program: pip install --force-reinstall ."
-        sys.stderr.write(f"b2d: this installation is not whole: {_one_line(error)}\n     try: {again}\n")
+        sys.stderr.write(f"b2d: this installation is not whole: {_print_error(error)}\n     try: {again}\n")
         return 1
     except Exception as error:  # noqa: BLE001  a library that is another than it should be may raise anything
-        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {_one_line(error)}\n")
+        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {_print_error(error)}\n")
         return 1
     return click_main()
 
 
-def _one_line(error: Exception) -> str:
+def _print_error(error: Exception) -> str:
     """What it says, for a terminal: with nothing of b2d loaded, some of which is what is missing."""
     return ascii(str(error))[1:-1]
 
 
-def _collect_seldom() -> None:
+def _relax_garbage_collection() -> None:
     """What is loaded now stays: looking through it again and again is a twentieth of the time."""
     import gc
 
@@ -71,10 +71,10 @@ def _interrupted(number: int) -> "NoReturn":
 
     with suppress(OSError):  # the terminal may be what has gone
         sys.stderr.write("\nb2d: interrupted\n")
-    _leave(128 + number)
+    _exit(128 + number)
 
 
-def _open_what_is_closed() -> None:
+def _reopen_standard_streams() -> None:
     """A stream that the caller closed leads nowhere, else the next file that is opened would get its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -85,7 +85,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
-def _leave(code: int) -> "NoReturn":
+def _exit(code: int) -> "NoReturn":
     """End the process: what Python would tidy up now takes it milliseconds, and the kernel none."""
     try:
         sys.stdout.flush()
@@ -95,7 +95,7 @@ def _leave(code: int) -> "NoReturn":
     os._exit(code)
 
 
-def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
+def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
     """The answer with its exit code, where the question is a usual one and has a plain answer, else None."""
     asked = _parse(arguments)
     if asked is None:
@@ -104,29 +104,29 @@ def _at_once(arguments: "list[str]") -> "tuple[str, int] | None":
     if verb == "status":
         return _status(name)
     if "--unset" in flags:
-        changes = variables.undoing(os.environ)
+        changes = variables.unset_changes(os.environ)
     else:
         folder = _folder(name or os.environ.get("B2D_VM", ""))
         if folder is None:
             return None
         facts = _facts(folder)
         if facts is None or not _runs(facts):
-            return _quietly_down(folder, flags)
+            return _is_quietly_stopped(folder, flags)
         if verb == "ip":
             return facts["address"] + "\n", 0
         docker = {key: facts[key] for key in variables.DOCKER if key in facts}
-        changes = variables.pointing(docker, os.environ)
-    family = "nu" if "--json" in flags else detect.FAMILIES.get(shell) or detect.asking(os.environ)
+        changes = variables.set_changes(docker, os.environ)
+    family = "nu" if "--json" in flags else detect.FAMILIES.get(shell) or detect.detect(os.environ)
     return (export.render(changes, family), 0) if changes else None
 
 
 def _status(name: str) -> "tuple[str, int] | None":
     """How the machine is. Whatever goes wrong, click does it again, and explains it."""
-    _collect_seldom()
+    _relax_garbage_collection()
     try:
-        from b2d.cli.fast_status import answer
+        from b2d.cli.fast_status import answer_status
 
-        return answer(name)
+        return answer_status(name)
     except Exception:  # noqa: BLE001
         return None
 
@@ -160,16 +160,16 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
 def _folder(name: str) -> "str | None":
     """The folder of the machine of that name, or where none was given, of the usual one; None when in doubt."""
     home = os.path.expanduser(os.environ.get("B2D_HOME") or "~/.b2d")  # noqa: PTH111  pathlib is slow
-    if not name and no_file_names_one(home, os.environ):
+    if not name and no_settings_file(home, os.environ):
         name = DEFAULT_NAME
-    if not machine_names.is_sound(name) or home[0] == "~" or "\n" in home or "\r" in home:
+    if not machine_names.is_valid(name) or home[0] == "~" or "\n" in home or "\r" in home:
         return None
     return f"{home}/machines/{name}"
 
 
-def no_file_names_one(home: str, environ: "Mapping[str, str]") -> bool:
+def no_settings_file(home: str, environ: "Mapping[str, str]") -> bool:
     """True where no file of settings names another machine than the usual one; False when in doubt."""
-    for path in (home + "/config.toml", old_profile(environ)):  # the first that is there counts
+    for path in (home + "/config.toml", _profile_path(environ)):  # the first that is there counts
         try:
             content = _content(path)
             lines = content.decode().split("\n")
@@ -177,11 +177,11 @@ def no_file_names_one(home: str, environ: "Mapping[str, str]") -> bool:
             continue
         except (OSError, UnicodeDecodeError):
             return False
-        return len(content) < LONGEST and not any(map(_may_name_one, lines))
+        return len(content) < LONGEST and not any(map(_may_have_settings, lines))
     return True
 
 
-def _may_name_one(line: str) -> bool:
+def _may_have_settings(line: str) -> bool:
     """True for a line of TOML whose key may be vm, in any of the spellings that profile.py takes for it."""
     key, _, value = line.partition("=")
     if value.strip() == f'"{DEFAULT_NAME}"':  # as `boot2docker config` wrote it unasked
@@ -190,7 +190,7 @@ def _may_name_one(line: str) -> bool:
     return plain.startswith("vm") or "\\" in key  # a sign may be written as its number
 
 
-def old_profile(environ: "Mapping[str, str]") -> str:
+def _profile_path(environ: "Mapping[str, str]") -> str:
     """Where boot2docker's profile would be (profile.py); "" for a person without a home."""
     home = environ.get("HOME") or environ.get("USERPROFILE")
     folder = environ.get("BOOT2DOCKER_DIR") or (home and home + "/.boot2docker")
@@ -206,7 +206,7 @@ def _facts(folder: str) -> "dict[str, str] | None":
     return facts if "address" in facts and "DOCKER_HOST" in facts else None
 
 
-def _quietly_down(folder: str, flags: "set[str]") -> "tuple[str, int] | None":
+def _is_quietly_stopped(folder: str, flags: "set[str]") -> "tuple[str, int] | None":
     """The exit code, where nothing else is wanted, of a machine that is not up: without `env` none is."""
     if not flags & QUIET or "--json" in flags or os.path.exists(folder + "/env"):  # noqa: PTH110
         return None
@@ -249,7 +249,7 @@ def _write(text: str) -> None:
         os._exit(1)
     except OSError as error:
         sys.stderr.write(f"b2d: the answer cannot be written: {error.strerror}\n")
-        _leave(1)
+        _exit(1)
 
 
 if __name__ == "__main__":

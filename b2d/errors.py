@@ -19,42 +19,42 @@ class ConfigError(B2dError):
     exit_code = 2
 
 
-class MachineAbsent(B2dError):
+class MachineNotFoundError(B2dError):
     """There is no machine of that name."""
 
     exit_code = 3
 
 
-class WrongState(B2dError):
+class InvalidStateError(B2dError):
     """The machine exists, but is not in a state in which this can be done."""
 
     exit_code = 4
 
 
-class StateLost(WrongState):
+class SavedStateError(InvalidStateError):
     """The state of a machine of older hardware does not fit any more. It is off, and has not booted: that hardware
     was kept for that state alone."""
 
 
-class OutOfTime(B2dError):
+class WaitTimeoutError(B2dError):
     """A bounded wait came to its end."""
 
     exit_code = 5
 
 
-class HypervisorUnusable(B2dError):
+class HypervisorError(B2dError):
     """The hypervisor is missing, or cannot start a machine here."""
 
     exit_code = 6
 
 
-class DownloadFailed(B2dError):
+class DownloadError(B2dError):
     """Something could not be fetched, or what was fetched is not what it should be: nothing was kept."""
 
     exit_code = 7
 
 
-class Busy(B2dError):
+class MachineLockedError(B2dError):
     """Another b2d holds the machine."""
 
     exit_code = 8

@@ -2,17 +2,17 @@
 
 DEFAULT_NAME = "boot2docker-vm"
 LIMIT = 63  # a host name's; VirtualBox and file systems allow more
-SIGNS = "-_."
+PUNCTUATION = "-_."
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 NUMBERED = ("com", "lpt")
 DEVICES = frozenset(("con", "prn", "aux", "nul"))  # no file can be called so on Windows, whatever its ending
-HINT = f"use letters, digits and {' '.join(SIGNS)}, no sign first, no dot last, {LIMIT} at most"
+HINT = f"use letters, digits and {' '.join(PUNCTUATION)}, no sign first, no dot last, {LIMIT} at most"
 
 
-def is_sound(name: str) -> bool:
+def is_valid(name: str) -> bool:
     """True where it can be a machine's name, and so a folder's."""
     return (
-        LETTERS.union(SIGNS).issuperset(name)
+        LETTERS.union(PUNCTUATION).issuperset(name)
         and name[:1] in LETTERS
         and not name.endswith(".")  # Windows drops it
         and len(name) <= LIMIT
@@ -20,7 +20,7 @@ def is_sound(name: str) -> bool:
     )
 
 
-def typed(verb: str, machine: str) -> str:
+def command_for(verb: str, machine: str) -> str:
     """Return the command for that machine."""
     return f"b2d {verb}" if machine == DEFAULT_NAME else f"b2d {verb} --vm {machine}"
 

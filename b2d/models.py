@@ -24,10 +24,10 @@ class MachineState(StrEnum):
     CRASHED = "crashed"
 
 
-COMING_UP = frozenset({MachineState.STARTING, MachineState.RUNNING})
-ON = COMING_UP | {MachineState.PAUSED, MachineState.STOPPING}
-OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState.ABSENT})
-ASLEEP = frozenset({MachineState.SAVED, MachineState.PAUSED})
+STARTED_STATES = frozenset({MachineState.STARTING, MachineState.RUNNING})
+ON_STATES = STARTED_STATES | {MachineState.PAUSED, MachineState.STOPPING}
+OFF_STATES = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState.ABSENT})
+SUSPENDED_STATES = frozenset({MachineState.SAVED, MachineState.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,11 @@ def _shared(machine: "Machine", folder: Path, me: str, after: str) -> Iterator[N
         with lock:
             (users / me).unlink()
             if not any(users.iterdir()) and before.exists():
-                _leave(machine, before.read_text(), after)
+                _clean_up(machine, before.read_text(), after)
                 before.unlink()
 
 
-def _leave(machine: "Machine", before: str, after: str) -> None:
+def _clean_up(machine: "Machine", before: str, after: str) -> None:
     if after == "delete" and before == "absent":
         machine.delete()
     elif after != "keep":

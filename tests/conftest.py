@@ -20,8 +20,8 @@ import pytest
 from hypothesis import settings
 
 from b2d.host.files import private_folder
-from b2d.image.build.builder import BuildRequest, build
-from b2d.image.image_store import Images
+from b2d.image.build.builder import BuildRequest, build_image
+from b2d.image.image_store import ImageStore
 from b2d.models import Image
 from b2d.network import endpoints
 from b2d.paths import Home
@@ -143,7 +143,7 @@ def iso(test_cache: Path) -> Path:
             for old in test_cache.glob("*.iso*"):
                 if time.time() - old.stat().st_mtime > KEPT_S:  # a younger one may be in use by another checkout
                     old.unlink()
-            build(BuildRequest("amd64", "", test_cache, path), FakeReporter())
+            build_image(BuildRequest("amd64", "", test_cache, path), FakeReporter())
     return path
 
 
@@ -151,14 +151,14 @@ def iso(test_cache: Path) -> Path:
 def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home that keeps that image."""
     home = Home(private_folder(tmp_path_factory.mktemp("home")))
-    Images(home).adopt(iso, "debian")
+    ImageStore(home).adopt(iso, "debian")
     return home
 
 
 @pytest.fixture(scope="session")
 def image(image_home: Home) -> Image:
     """The image as it is kept."""
-    found = Images(image_home).find("debian")
+    found = ImageStore(image_home).find("debian")
     assert found is not None
     return found
 

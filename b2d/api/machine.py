@@ -7,19 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from b2d.api.storage import Data
+from b2d.api.storage import MachineStorage
 from b2d.app import wiring
 from b2d.app.wiring import App
 from b2d.config import loader
 from b2d.errors import ConfigError
-from b2d.reporting.log import Journal
+from b2d.reporting.log import LogReporter
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from b2d.api.options import Changes, Wishes
-    from b2d.docker.published_ports import Place
-    from b2d.machine.image_upgrade import Exchange, Outcome
+    from b2d.api.options import MachineChanges, MachineOptions
+    from b2d.docker.published_ports import PublishedPort
+    from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
     from b2d.machine.reconfigure import Change
     from b2d.machine_store.store import RunningFacts
     from b2d.models import CommandResult, Image, MachineState
@@ -28,19 +28,21 @@ COMMAND_S = 600.0
 OUTPUT_LIMIT = 64 << 20  # bytes of a command's output that are kept in memory
 
 
-class Machine(Data):
+class Machine(MachineStorage):
     """One machine by its name, which need not exist. A verb that is fulfilled already is fine.
 
     Settings count as options of the command line do. Threads may share it: two that change one machine at once are
-    as two commands, of which the second raises Busy after five seconds.
+    as two commands, of which the second raises MachineLockedError after five seconds.
     """
 
-    def __init__(self, name: str = "", *, home: str | os.PathLike[str] | None = None, **settings: "Unpack[Wishes]"):
+    def __init__(
+        self, name: str = "", *, home: str | os.PathLike[str] | None = None, **settings: "Unpack[MachineOptions]"
+    ):
         """Raises ConfigError. Without a name it is the one that the settings name; without a home, $B2D_HOME's."""
         for key in settings:
             loader.check_key(key)
         environ = dict(os.environ) | ({} if home is None else {"B2D_HOME": os.fspath(home)})
-        self._app = wiring.make(environ, {**settings, "vm": name or None}, Journal())
+        self._app = wiring.make_app(environ, {**settings, "vm": name or None}, LogReporter())
         self._before: list[MachineState] = []  # of each `with`
 
     @classmethod
@@ -78,10 +80,10 @@ class Machine(Data):
         return self._verbs.state()
 
     def info(self) -> dict[str, object]:
-        """All that is known of it. Raises MachineAbsent."""
+        """All that is known of it. Raises MachineNotFoundError."""
         from b2d.app import inspect
 
-        return inspect.machine(self._app, self.name)
+        return inspect.describe_machine(self._app, self.name)
 
     def init(self) -> bool:
         """Make it, and its image first where there is none; False when it is there."""
@@ -89,7 +91,7 @@ class Machine(Data):
 
         made = self._made()
         if made:
-            hooks.described(self._app)
+            hooks.context_description(self._app)
         return made
 
     def up(self) -> "RunningFacts":
@@ -123,11 +125,11 @@ class Machine(Data):
 
         there = self.folder.exists()
         self._verbs.delete()
-        hooks.gone(self._app)
+        hooks.after_delete(self._app)
         return there
 
     def facts(self) -> "RunningFacts":
-        """Where it is reached. Raises WrongState when it does not run; the others below too."""
+        """Where it is reached. Raises InvalidStateError when it does not run; the others below too."""
         return self._verbs.facts()
 
     def ip(self) -> str:
@@ -138,7 +140,7 @@ class Machine(Data):
         """The variables that a Docker client needs."""
         return self.facts().docker.variables()
 
-    def ports(self) -> "list[Place]":
+    def ports(self) -> "list[PublishedPort]":
         """What containers publish, and where that is on this host."""
         from b2d.app import inspect
 
@@ -147,7 +149,7 @@ class Machine(Data):
     def ssh(self, *command: str, timeout_s: float = COMMAND_S) -> "CommandResult":
         """Run a command in it, whatever its exit code: one argument is a shell's line, several arrive as they are.
 
-        Raises OutOfTime.
+        Raises WaitTimeoutError.
         """
         from b2d.guest.ssh.client import command_line
 
@@ -158,39 +160,39 @@ class Machine(Data):
 
     def ssh_config(self) -> str:
         """A block for OpenSSH's configuration, in which the machine has its own name."""
-        from b2d.guest.ssh.openssh_config import block
+        from b2d.guest.ssh.openssh_config import config_block
 
         facts = self.facts()
-        return block(self.name, facts.address, facts.ssh_port, self._verbs.paths)
+        return config_block(self.name, facts.address, facts.ssh_port, self._verbs.paths)
 
     def logs(self, which: str = "console", lines: int | None = None) -> str:
         """What was written down: `console`, `docker`, `hypervisor` or `b2d`; the last lines, or all."""
         from b2d.app import inspect
 
-        return inspect.log(self._app, which, lines).decode("utf-8", "replace")
+        return inspect.read_log(self._app, which, lines).decode("utf-8", "replace")
 
     def screenshot(self) -> bytes:
         """Its screen, as a PNG."""
         return self._verbs.screenshot()
 
-    def set(self, **changes: "Unpack[Changes]") -> "list[Change]":
+    def set(self, **changes: "Unpack[MachineChanges]") -> "list[Change]":
         """Change one that is there; what is otherwise now. Its data stays."""
-        from b2d.machine.reconfigure import change, wanted
+        from b2d.machine.reconfigure import apply_changes, requested_changes
 
-        return change(self._app.store, self._app.driver, self.name, wanted(changes)).made
+        return apply_changes(self._app.store, self._app.driver, self.name, requested_changes(changes)).made
 
-    def upgrade(self, *, saved_too: bool = False) -> "Outcome":
+    def upgrade(self, *, saved_too: bool = False) -> "UpgradeResult":
         """Boot the newest image; where it does not come up, go back and raise B2dError.
 
         One that is saved would be started and stopped for that: only with `saved_too`, else ConfigError.
         """
 
         def newest(source: str) -> "Image":
-            return self._app.supply.renew(source)[0]
+            return self._app.supply.update(source)[0]
 
         return self._exchange(saved_too).upgrade(newest)
 
-    def rollback(self, *, saved_too: bool = False) -> "Outcome":
+    def rollback(self, *, saved_too: bool = False) -> "UpgradeResult":
         """Go back to the image that it had before."""
         return self._exchange(saved_too).rollback()
 
@@ -236,23 +238,23 @@ class Machine(Data):
     def _made(self) -> bool:
         from b2d.app import hooks
 
-        made = self._verbs.init(self._app.wished)
+        made = self._verbs.init(self._app.new_machine_spec)
         if made:
-            hooks.made(self._app)
+            hooks.after_init(self._app)
         return made
 
     def _came_up(self, facts: "RunningFacts") -> "RunningFacts":
         from b2d.app import hooks
 
-        hooks.came_up(self._app, facts)
+        hooks.after_up(self._app, facts)
         return facts
 
-    def _exchange(self, saved_too: bool) -> "Exchange":
-        from b2d.machine.image_upgrade import Exchange
+    def _exchange(self, saved_too: bool) -> "ImageUpgrade":
+        from b2d.machine.image_upgrade import ImageUpgrade
 
         def agree(what: str) -> None:
             if not saved_too:
                 raise ConfigError(what, hint="saved_too=True")
 
         it = self._app
-        return Exchange(self._verbs, it.store, it.images, it.driver, agree)
+        return ImageUpgrade(self._verbs, it.store, it.images, it.driver, agree)

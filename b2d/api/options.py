@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 
-class Wishes(TypedDict, total=False):
+class MachineOptions(TypedDict, total=False):
     """The settings of docs/commands.md."""
 
     driver: str
@@ -37,7 +37,7 @@ class Wishes(TypedDict, total=False):
     vboxapi: str
 
 
-class Changes(TypedDict, total=False):
+class MachineChanges(TypedDict, total=False):
     """What a machine that is there can be given."""
 
     memory: int

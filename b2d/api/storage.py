@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from b2d.app.wiring import App
 
 if TYPE_CHECKING:
-    from b2d.guest.transfer.copier import Copied, Copying
-    from b2d.machine.disk_usage import Compacted, Disk, Use
+    from b2d.guest.transfer.copier import Copied, Copier
+    from b2d.machine.disk_usage import Compacted, DataDisk, DiskUsage
     from b2d.machine.lifecycle import Machine as Verbs
-    from b2d.machine.snapshots import Snapshots
+    from b2d.machine.snapshots import SnapshotCommands
     from b2d.models import Snapshot
 
 
-class Data:
+class MachineStorage:
     """The verbs of `from b2d import Machine` that are about its data."""
 
     _app: App
@@ -30,7 +30,7 @@ class Data:
         with self._copying() as copying:
             return copying.fetch(source, os.fspath(to))
 
-    def disk(self) -> "Use":
+    def disk(self) -> "DiskUsage":
         """What its data takes, in bytes; `set(disk=MIB)` makes it larger."""
         return self._disk.use()
 
@@ -59,24 +59,24 @@ class Data:
         return self._app.machine()
 
     @property
-    def _disk(self) -> "Disk":
-        from b2d.machine.disk_usage import Disk
+    def _disk(self) -> "DataDisk":
+        from b2d.machine.disk_usage import DataDisk
 
         it = self._app
-        return Disk(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
+        return DataDisk(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
 
     @property
-    def _snapshots(self) -> "Snapshots":
-        from b2d.machine.snapshots import Snapshots
+    def _snapshots(self) -> "SnapshotCommands":
+        from b2d.machine.snapshots import SnapshotCommands
 
         it = self._app
-        return Snapshots(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
+        return SnapshotCommands(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
 
     @contextmanager
-    def _copying(self) -> "Iterator[Copying]":
-        from b2d.guest.base import PipesCommands
-        from b2d.guest.transfer.copier import Copying
+    def _copying(self) -> "Iterator[Copier]":
+        from b2d.guest.base import StreamsCommands
+        from b2d.guest.transfer.copier import Copier
 
         with closing(self._verbs.guest()) as guest:
-            assert isinstance(guest, PipesCommands)
-            yield Copying(self._app.settings.vm, guest, self._app.reporter)
+            assert isinstance(guest, StreamsCommands)
+            yield Copier(self._app.settings.vm, guest, self._app.reporter)

@@ -20,21 +20,21 @@ from b2d.host import processes, unix_sockets
 from b2d.host.process_identity import identify, is_alive
 from b2d.host.sleep_watch import after_sleep
 from b2d.host_agent import docker_socket, http_guard, report
-from b2d.host_agent.docker_socket import Entrance
+from b2d.host_agent.docker_socket import ListeningSocket
 from b2d.host_agent.http_guard import HttpGuard
 from b2d.host_agent.log_rotation import rotate_while
 from b2d.host_agent.peer import is_owner
-from b2d.host_agent.port_publisher import Lead, Publisher
+from b2d.host_agent.port_publisher import EventLoop, PortForwarder
 from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
 from b2d.host_agent.stream_end import to_docker, to_guest
-from b2d.host_agent.tls_stream import Guarded
-from b2d.machine.clock_sync import put_right
+from b2d.host_agent.tls_stream import GuardedPlainText
+from b2d.machine.clock_sync import sync_guest_clock
 from b2d.models import GUEST_SSH_PORT, MachineSpec
 from b2d.network import port_allocation
 from b2d.reporting import terminal
 
 LOCK_WAIT_S = 10.0  # for the companion of the machine's process before to see that this has ended
-ONCE = "once"  # put the forwards right, and end: 0 where all could be had
+RECONCILE_ONCE = "once"  # put the forwards right, and end: 0 where all could be had
 ONCE_S = 60.0
 DIAL_S = 10.0  # for a busy QEMU to take a connection
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -44,68 +44,68 @@ ANSWER_S = 10.0  # for a Docker that has just woken
 def main(name: str, how: str = "") -> int:
     """Until the machine ends; at once where there is nothing to do, or another does it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and what it serves goes with it
-    it = wiring.make(os.environ, {"vm": name}, terminal.choose(sys.stderr, False, os.environ))
+    it = wiring.make_app(os.environ, {"vm": name}, terminal.choose_reporter(sys.stderr, False, os.environ))
     spec, facts = it.store.read(name), it.store.read_env(name)
     if spec is None or facts is None or facts.process is None:
         return 1
     driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
     engine = facts.engine(paths.certs)
     lead = (
-        Lead(driver, engine, it.settings.privileged_ports).put_right
+        PortForwarder(driver, engine, it.settings.privileged_ports).put_right
         if isinstance(driver, ForwardsPorts)
         else lambda: True
     )
-    if how == ONCE:
+    if how == RECONCILE_ONCE:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout
 
     # VirtualBox's libraries are large, and they are needed for moments: they come and go with a process of their own
-    put_right = lead if spec.driver == QEMU else lambda: _by_another(name)
+    put_right = lead if spec.driver == QEMU else lambda: _reconcile_in_subprocess(name)
     try:
-        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _served(it, spec, engine):
+        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
             if spec.driver != QEMU and isinstance(driver, MovesClock):  # QEMU's guest has a chip that does not sleep
-                watch = (lambda: _tell_the_time(it, driver, engine, name), lambda: is_alive(process), _clocks)
+                watch = (lambda: _sync_guest_clock(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
             if spec.driver == QEMU:  # VirtualBox's process does not append to its logs
                 logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.companion_log)
                 watch_logs = (lambda: is_alive(process), logs)
                 threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
-            Publisher(engine, put_right, lambda: is_alive(process)).run()
+            EventLoop(engine, put_right, lambda: is_alive(process)).run()
     except Timeout:
         return 1
     return 0
 
 
 @contextmanager
-def _served(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
+def _serving(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
     """Lead the machine's socket and ports into it in the block; what cannot be listened on is told, and left out."""
     paths = it.home.machine(spec.name)
-    entrances: list[Entrance] = []
+    entrances: list[ListeningSocket] = []
     refusals: list[Refusal] = []
     with ExitStack() as opened:
         if hasattr(socket, "AF_UNIX"):
             try:
                 listener = opened.enter_context(unix_sockets.listening(paths.docker_socket))
-                entrances.append(Entrance(listener, to_docker(engine)))
+                entrances.append(ListeningSocket(listener, to_docker(engine)))
             except OSError as error:
                 refusals.append(Refusal(DOCKER_SOCKET, str(paths.docker_socket), error.strerror or str(error)))
-        for port, (service, make) in _ports(it, spec, engine).items():
+        for port, (service, make) in _agent_ports(it, spec, engine).items():
             try:
                 entrances.append(make(socket.create_server((spec.address, port))))
             except OSError as error:
                 refusals.append(_refusal(service, (spec.address, port), error))
-        opened.enter_context(docker_socket.carried(entrances))
-        _tell_refusals(it, spec, refusals)
+        opened.enter_context(docker_socket.relaying(entrances))
+        _report_refusals(it, spec, refusals)
         yield
 
 
 def _refusal(service: str, place: tuple[str, int], error: OSError) -> Refusal:
     taken = error.errno == errno.EADDRINUSE
-    reason = f"{port_allocation.holder(*place)} has that port" if taken else error.strerror or str(error)
+    reason = f"{port_allocation.port_holder(*place)} has that port" if taken else error.strerror or str(error)
     return Refusal(service, f"{place[0]}:{place[1]}", reason)
 
 
-def _tell_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
+def _report_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
     """Write down what is served, for whoever waits for that, and what is not, in the agent's log too."""
     for one in refusals:
         it.reporter.warn(one.sentence(spec.name))
@@ -115,34 +115,36 @@ def _tell_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
             report.write(it.home.machine(spec.name).agent, itself, refusals)
 
 
-def _ports(it: App, spec: MachineSpec, engine: DockerApi) -> dict[int, tuple[str, Callable[[socket.socket], Entrance]]]:
+def _agent_ports(
+    it: App, spec: MachineSpec, engine: DockerApi
+) -> dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]]:
     """The ports of this host that are the agent's, each with what makes an entrance of it: for this person alone."""
-    found: dict[int, tuple[str, Callable[[socket.socket], Entrance]]] = {}
+    found: dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]] = {}
     if not spec.guarded:  # an older b2d booted it, and the hypervisor has them
         return found
     if not spec.tls:
         hosts = (spec.address, *LOOPBACK_NAMES)
 
-        def guarded() -> Guarded:
-            return Guarded(HttpGuard(hosts).check, http_guard.refusal())
+        def guarded() -> GuardedPlainText:
+            return GuardedPlainText(HttpGuard(hosts).check, http_guard.forbidden_response())
 
         found[spec.docker_port] = (
             DOCKER,
-            lambda listener: Entrance(listener, to_docker(engine), is_owner, guarded),
+            lambda listener: ListeningSocket(listener, to_docker(engine), is_owner, guarded),
         )
     driver = it.driver(spec)
     if isinstance(driver, DialsGuest):
         dial = driver.dial
         reach = to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
-        found[spec.ssh_port] = (SSH, lambda listener: Entrance(listener, reach, is_owner, dials=True))
+        found[spec.ssh_port] = (SSH, lambda listener: ListeningSocket(listener, reach, is_owner, dials=True))
     return found
 
 
-def _tell_the_time(it: App, driver: Driver, engine: DockerApi, name: str) -> bool:
+def _sync_guest_clock(it: App, driver: Driver, engine: DockerApi, name: str) -> bool:
     answer = ping(engine, ANSWER_S)
     if answer is None:
         return False
-    put_right(answer, lambda: ping(engine, ANSWER_S), driver, it.machine(name).guest, it.reporter, time.time)
+    sync_guest_clock(answer, lambda: ping(engine, ANSWER_S), driver, it.machine(name).guest, it.reporter, time.time)
     return True
 
 
@@ -150,10 +152,12 @@ def _clocks() -> tuple[float, float]:
     return time.time(), time.monotonic()
 
 
-def _by_another(name: str) -> bool:
+def _reconcile_in_subprocess(name: str) -> bool:
     try:
         return (
-            processes.run([sys.executable, "-P", "-m", "b2d.app.agent_process", name, ONCE], timeout_s=ONCE_S).exit_code
+            processes.run(
+                [sys.executable, "-P", "-m", "b2d.app.agent_process", name, RECONCILE_ONCE], timeout_s=ONCE_S
+            ).exit_code
             == 0
         )
     except B2dError:

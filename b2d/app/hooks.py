@@ -9,12 +9,12 @@ from b2d.host.autostart import items
 from b2d.host.process_identity import is_alive
 from b2d.host_agent import control
 from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, Refusal
-from b2d.machine.exposure import Exposure, Weight
-from b2d.machine_names import typed
+from b2d.machine.exposure import Exposure, Severity
+from b2d.machine_names import command_for
 from b2d.machine_store.store import RunningFacts
 
 
-def made(it: App) -> None:
+def after_init(it: App) -> None:
     """After init: say, once for each machine, when b2d runs as root. What breaks out of the guest is root here then."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return
@@ -25,32 +25,32 @@ def made(it: App) -> None:
     it.reporter.note(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
-def described(it: App) -> None:
+def context_description(it: App) -> None:
     """After an init that is not part of an up: say what cannot be closed of the machine."""
     spec = it.machine().spec()
-    _say(it, it.exposures(spec, booted=False))
+    _warn_exposures(it, it.exposures(spec, booted=False))
 
 
-def came_up(it: App, facts: RunningFacts) -> tuple[Refusal, ...]:
+def after_up(it: App, facts: RunningFacts) -> tuple[Refusal, ...]:
     """After up, restart and reset: the agent serves, docker's client knows the machine, and what is open is said.
 
     Return what the agent was refused, which is said too.
     """
     name = it.settings.vm
-    refused = control.ready(it.store, name)
-    context.known(it.home.machine(name), facts.docker, it.reporter)
+    refused = control.wait_until_serving(it.store, name)
+    context.context_names(it.home.machine(name), facts.docker, it.reporter)
     for one in refused or ():
-        it.reporter.warn(f"{one.sentence(name)}; try: {typed('restart', name)}")
+        it.reporter.warn(f"{one.sentence(name)}; try: {command_for('restart', name)}")
     if refused is None and facts.process is not None and is_alive(facts.process):
         what = f"the agent of {name} does not serve yet: its socket and SSH may not answer"
-        it.reporter.warn(f"{what}; try: {typed('status', name)}")
-    _say(it, it.exposures(it.machine().spec(), booted=True))
+        it.reporter.warn(f"{what}; try: {command_for('status', name)}")
+    _warn_exposures(it, it.exposures(it.machine().spec(), booted=True))
     return refused or ()
 
 
-def _say(it: App, exposures: Sequence[Exposure]) -> None:
+def _warn_exposures(it: App, exposures: Sequence[Exposure]) -> None:
     for one in exposures:
-        (it.reporter.warn if one.weight == Weight.SERIOUS else it.reporter.note)(one.line)
+        (it.reporter.warn if one.weight == Severity.SERIOUS else it.reporter.note)(one.line)
 
 
 def greeting(name: str, facts: RunningFacts, refused: Sequence[Refusal]) -> str:
@@ -65,8 +65,8 @@ def greeting(name: str, facts: RunningFacts, refused: Sequence[Refusal]) -> str:
     return f"{name} is up: {'; '.join(hosts)}" if hosts else f"{name} is up"
 
 
-def gone(it: App) -> None:
+def after_delete(it: App) -> None:
     """After delete."""
     paths = it.home.machine(it.settings.vm)
-    context.forgotten(paths)
-    items.forgotten(paths, it.home)
+    context.stale_contexts(paths)
+    items.stale_items(paths, it.home)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from b2d.app.wiring import QEMU, VIRTUALBOX, App
 from b2d.config import loader
-from b2d.errors import B2dError, ConfigError, HypervisorUnusable
+from b2d.errors import B2dError, ConfigError, HypervisorError
 from b2d.importing import candidates
-from b2d.importing.candidates import Original
-from b2d.importing.disk_copy import Adoption, Stamp, came_from, stamps
+from b2d.importing.candidates import ImportCandidate
+from b2d.importing.disk_copy import DiskImport, Stamp, imported_from, stamps
 from b2d.machine_names import DEFAULT_NAME
 from b2d.models import MachineSpec
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 VIRTUALBOX_FORMATS = {".vmdk": "vmdk", ".vdi": "vdi", ".vhd": "vpc"}  # what it can copy itself, as qemu-img names it
 
 
-def known(it: App) -> list[Original]:
+def find_candidates(it: App) -> list[ImportCandidate]:
     """The machines that could be imported; those that cannot be understood are passed over."""
-    found = _of_virtualbox(it)
+    found = _virtualbox_disk(it)
     listed = {one.settings for one in found}
-    folders = [*candidates.kept_by_docker_machine(os.environ), *candidates.kept_by_virtualbox(os.environ)]
+    folders = [*candidates.docker_machine_candidates(os.environ), *candidates.virtualbox_candidates(os.environ)]
     for folder in folders:
         try:
-            one = candidates.of_folder(folder)
+            one = candidates.from_folder(folder)
         except B2dError:
             continue
         if one.settings is None or one.settings not in listed:
@@ -37,28 +37,28 @@ def known(it: App) -> list[Original]:
     return sorted(found, key=lambda one: one.name)
 
 
-def bring_in(it: App, original: Original) -> bool:
+def import_machine(it: App, original: ImportCandidate) -> bool:
     """Make a machine of it; False when that was done already. Raises B2dError; nothing is left then."""
     machine = it.machine()
     taken = ConfigError(f"there is a machine {machine.name} already", hint="b2d import ... --vm NAME")
     if machine.exists():
-        if came_from(machine.paths, original):
+        if imported_from(machine.paths, original):
             return False
         raise taken
-    candidates.refuse_unless_off(original)
+    candidates.require_off(original)
 
     def wished() -> MachineSpec:
         driver = it.hypervisor()
         target = machine.paths.disk_vdi if driver == VIRTUALBOX else machine.paths.disk_qcow2
         before = _stamps(original)
-        adoption = Adoption(original, _disk(it, original, driver), machine.paths, target, before)
+        adoption = DiskImport(original, _disk_to_copy(it, original, driver), machine.paths, target, before)
         adoption.check()
-        spec = _like(it, original, it.wished())
-        adoption.bring(it.reporter)
+        spec = _spec_like(it, original, it.new_machine_spec())
+        adoption.run(it.reporter)
         return replace(spec, disk_mib=adoption.disk_mib)
 
     made = machine.init(wished)
-    if not came_from(machine.paths, original):  # what was there was another that had lost its description
+    if not imported_from(machine.paths, original):  # what was there was another that had lost its description
         raise taken
     if made and not machine.spec().share and it.settings.share:
         vm = "" if machine.name == DEFAULT_NAME else f" --vm {machine.name}"
@@ -66,17 +66,17 @@ def bring_in(it: App, original: Original) -> bool:
     return made
 
 
-def begin_with(it: App, disk: Path) -> bool:
+def create_from_disk(it: App, disk: Path) -> bool:
     """Make a machine of the settings, whose disk begins as a copy of that one; False when there is a machine."""
     if it.machine().exists():
         return False
     if not disk.is_file():
         raise ConfigError(f"there is no disk {disk} to begin with", hint="--basevmdk FILE")
-    original = candidates.of_file(disk, known(it))
-    return bring_in(it, replace(original, memory_mib=0, cpus=0))
+    original = candidates.from_file(disk, find_candidates(it))
+    return import_machine(it, replace(original, memory_mib=0, cpus=0))
 
 
-def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
+def _spec_like(it: App, original: ImportCandidate, spec: MachineSpec) -> MachineSpec:
     """The spec with the original's memory and CPUs, where nobody asked for others on this command line."""
     asked = {key for key, origin in it.effective.origins.items() if origin.startswith("--")}
     least = loader.RANGES["memory"][0]
@@ -89,7 +89,7 @@ def _like(it: App, original: Original, spec: MachineSpec) -> MachineSpec:
     return spec
 
 
-def _stamps(original: Original) -> list[Stamp]:
+def _stamps(original: ImportCandidate) -> list[Stamp]:
     """Take the stamps of its disk's files. Raises B2dError for what is no file, or a link that nobody typed."""
     try:
         if not original.typed and original.disk.is_symlink():
@@ -102,16 +102,16 @@ def _stamps(original: Original) -> list[Stamp]:
         raise B2dError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _disk(it: App, original: Original, driver: str) -> "DiskToCopy":
+def _disk_to_copy(it: App, original: ImportCandidate, driver: str) -> "DiskToCopy":
     from b2d.drivers.qemu.disk_import import ImageCopy, check_disk
 
-    if original.layered:
-        from b2d.drivers.virtualbox.disk_import import MediumCopy, PutTogether
+    if original.has_snapshots:
+        from b2d.drivers.virtualbox.disk_import import FlattenedDisk, MediumCopy
 
-        kind = MediumCopy if driver == VIRTUALBOX else PutTogether
+        kind = MediumCopy if driver == VIRTUALBOX else FlattenedDisk
         try:
             return kind(_virtualbox(it), (original.disk, *original.parents))
-        except HypervisorUnusable as error:
+        except HypervisorError as error:
             said = f"{original.name} has snapshots, and only VirtualBox can put its disk together"
             raise B2dError(said, hint="b2d doctor", details=error.message) from error
     if driver == VIRTUALBOX and check_disk(original.disk) == VIRTUALBOX_FORMATS.get(original.disk.suffix.lower()):
@@ -121,18 +121,18 @@ def _disk(it: App, original: Original, driver: str) -> "DiskToCopy":
     return ImageCopy(original.disk, "qcow2" if driver == QEMU else "vdi")
 
 
-def _of_virtualbox(it: App) -> list[Original]:
+def _virtualbox_disk(it: App) -> list[ImportCandidate]:
     """None where VirtualBox is not there, or not well: files can be imported all the same."""
     from b2d.drivers.virtualbox import disk_import
 
     try:
-        return disk_import.known(_virtualbox(it), it.home.machines)
-    except HypervisorUnusable:
+        return disk_import.is_known(_virtualbox(it), it.home.machines)
+    except HypervisorError:
         return []
 
 
 def _virtualbox(it: App) -> "VirtualBox":
     from b2d.drivers.virtualbox.client import VirtualBox
-    from b2d.drivers.virtualbox.locate import Places
+    from b2d.drivers.virtualbox.locate import SearchPaths
 
-    return VirtualBox(Places().vboxapi(it.settings.vboxapi))
+    return VirtualBox(SearchPaths().vboxapi(it.settings.vboxapi))

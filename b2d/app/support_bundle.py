@@ -18,10 +18,10 @@ from b2d._version import __version__
 from b2d.app import inspect
 from b2d.app.wiring import App
 from b2d.diagnostics.logs import DOCKER_LOG
-from b2d.diagnostics.redaction import GONE, NAME, Redaction, passwords, values_of
+from b2d.diagnostics.redaction import NAME, REDACTED, Redaction, passwords, values_of
 from b2d.errors import B2dError
 from b2d.formats import json_text
-from b2d.host.files import open_regular, refusals_told, text_of, write_whole
+from b2d.host.files import open_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.models import MachineState
 from b2d.network import endpoints
 from b2d.network.http_client import AUTHORITIES
@@ -29,10 +29,10 @@ from b2d.paths import Home, MachinePaths
 from b2d.shell.variables import NO_PROXY, PROXIES
 
 TAIL = 256 << 10  # bytes of each log
-CUT = "-----BEGIN CUT-----\n"  # what was cut off may end inside a key, and is taken for one
+CUT_MARK = "-----BEGIN CUT-----\n"  # what was cut off may end inside a key, and is taken for one
 FILES = 5000
 GUEST_S = 10.0
-OURS = ("B2D_", "DOCKER_", "BOOT2DOCKER_", "VBOX_", "LC_", "WSL_")
+OWN_VARIABLES = ("B2D_", "DOCKER_", "BOOT2DOCKER_", "VBOX_", "LC_", "WSL_")
 VARIABLES = {*PROXIES, *NO_PROXY, *AUTHORITIES, "PATH", "SHELL", "TERM", "LANG", "NO_COLOR", "COLUMNS", "TMPDIR"}
 LIBRARIES = ("click", "cryptography", "filelock", "paramiko", "psutil", "requests", "rich", "urllib3", "virtualbox")
 
@@ -45,7 +45,7 @@ class Part:
     ask: Callable[[], str]
 
 
-def write(path: Path, parts: Iterator[Part], redaction: Redaction) -> list[str]:
+def write_bundle(path: Path, parts: Iterator[Part], redaction: Redaction) -> list[str]:
     """Put all parts, cleaned, into `path`, for its owner alone; their names. One that cannot be had says why."""
     names = []
     packed = io.BytesIO()
@@ -55,17 +55,17 @@ def write(path: Path, parts: Iterator[Part], redaction: Redaction) -> list[str]:
     ):
         for part in parts:
             name = redaction.clean(part.name)
-            content = redaction.clean(_said(part))[-TAIL:].encode()
+            content = redaction.clean(_command_output(part))[-TAIL:].encode()
             entry = tarfile.TarInfo(f"b2d-support/{name}")
             entry.size, entry.mode, entry.mtime = len(content), 0o600, int(datetime.now().timestamp())
             tar.addfile(entry, io.BytesIO(content))
             names.append(name)
-    with refusals_told(path):
-        write_whole(path, packed.getvalue())
+    with os_errors_as_b2d_errors(path):
+        write_atomic(path, packed.getvalue())
     return names
 
 
-def _said(part: Part) -> str:
+def _command_output(part: Part) -> str:
     try:
         return part.ask()
     except B2dError as error:
@@ -74,7 +74,7 @@ def _said(part: Part) -> str:
         return f"it cannot be had: {error!r}\n"
 
 
-def parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
+def bundle_parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
     """All that is known; `trouble` is why the settings could not be read, "" where they could."""
     yield Part("versions.txt", _versions)
     yield Part("environment.txt", lambda: _environment(environ))
@@ -83,12 +83,12 @@ def parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
     yield Part("files.txt", lambda: "".join(_files(it.home.root)))
     yield from (_log(path.name, path) for path in (it.home.older_log, it.home.log) if os.path.exists(path))  # noqa: PTH110  pathlib's raises where nothing may be looked at
     for name in _machines(it.home):
-        yield from _of_machine(it, name, it.home.machine(name))
+        yield from _machine_parts(it, name, it.home.machine(name))
 
 
-def _of_machine(it: App, name: str, paths: MachinePaths) -> Iterator[Part]:
+def _machine_parts(it: App, name: str, paths: MachinePaths) -> Iterator[Part]:
     folder = f"machines/{name}"
-    yield Part(f"{folder}/info.json", lambda: _json(inspect.machine(it, name)))
+    yield Part(f"{folder}/info.json", lambda: _json(inspect.describe_machine(it, name)))
     logs = (paths.spec, paths.qemu_record, paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.virtualbox_log)
     yield from (_log(f"{folder}/{path.name}", path) for path in logs if os.path.exists(path))  # noqa: PTH110  as above
     yield Part(f"{folder}/docker.log", lambda: _docker_log(it, name))
@@ -100,7 +100,7 @@ def _docker_log(it: App, name: str) -> str:
     if machine.state() != MachineState.RUNNING:
         return "it does not run\n"
     said = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
-    return CUT + said[-TAIL:].decode(errors="replace")
+    return CUT_MARK + said[-TAIL:].decode(errors="replace")
 
 
 def _log(name: str, path: Path) -> Part:
@@ -108,7 +108,7 @@ def _log(name: str, path: Path) -> Part:
         with open_regular(path) as file:
             begin = max(0, os.fstat(file.fileno()).st_size - TAIL)
             file.seek(begin)
-            return (CUT if begin else "") + file.read(TAIL).decode(errors="replace")
+            return (CUT_MARK if begin else "") + file.read(TAIL).decode(errors="replace")
 
     return Part(name, ask)
 
@@ -131,18 +131,20 @@ def _versions() -> str:
 
 
 def _environment(environ: Mapping[str, str]) -> str:
-    named = {name: environ[name] for name in sorted(environ) if name.startswith(OURS) or name in VARIABLES}
+    named = {name: environ[name] for name in sorted(environ) if name.startswith(OWN_VARIABLES) or name in VARIABLES}
     named |= {
-        name: endpoints.hidden(value) for name, value in named.items() if name.lower().endswith(endpoints.PROXIES)
+        name: endpoints.without_password(value)
+        for name, value in named.items()
+        if name.lower().endswith(endpoints.PROXIES)
     }
-    return "".join(f"{name}={GONE if NAME.search(name) else value}\n" for name, value in named.items())
+    return "".join(f"{name}={REDACTED if NAME.search(name) else value}\n" for name, value in named.items())
 
 
 def _settings(it: App) -> str:
     origins = it.effective.origins
     said = asdict(it.settings)
-    said |= {key: endpoints.hidden(said[key]) for key in endpoints.PROXIES}
-    said |= {"password": GONE} if said["password"] else {}
+    said |= {key: endpoints.without_password(said[key]) for key in endpoints.PROXIES}
+    said |= {"password": REDACTED} if said["password"] else {}
     return _json({key: {"value": value, "origin": origins[key]} for key, value in said.items()})
 
 
@@ -227,7 +229,7 @@ def _key_files(home: Home) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    return text_of(path)
+    return read_text_tail(path)
 
 
 def _json(document: object) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from b2d.config import loader
-from b2d.config.loader import Effective
+from b2d.config.loader import ResolvedSettings
 from b2d.config.settings import Settings
-from b2d.errors import ConfigError, HypervisorUnusable
-from b2d.image.source import named
+from b2d.errors import ConfigError, HypervisorError
+from b2d.image.source import describe_source
 from b2d.paths import Home, MachinePaths
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from b2d.drivers.base import Driver
     from b2d.guest.base import Dial, Guest
     from b2d.guest.readiness import Ping
-    from b2d.image.acquire import Supply
-    from b2d.image.image_store import Images
+    from b2d.image.acquire import ImageAcquirer
+    from b2d.image.image_store import ImageStore
     from b2d.machine.exposure import Exposure
     from b2d.machine.lifecycle import Machine
     from b2d.machine_store.store import MachineStore
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from b2d.reporting.base import Reporter
 
 QEMU, VIRTUALBOX = "qemu", "virtualbox"
-LEAST_MEMORY_MIB = 512
+MIN_MEMORY_MIB = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class App:
     """Everything of one home, put together from its settings."""
 
     home: Home
-    effective: Effective
+    effective: ResolvedSettings
     reporter: "Reporter"
 
     @property
@@ -51,21 +51,21 @@ class App:
         return MachineStore(self.home)
 
     @property
-    def images(self) -> "Images":
-        from b2d.image.image_store import Images
+    def images(self) -> "ImageStore":
+        from b2d.image.image_store import ImageStore
 
-        return Images(self.home)
+        return ImageStore(self.home)
 
     @property
-    def supply(self) -> "Supply":
+    def supply(self) -> "ImageAcquirer":
         """Where its images come from."""
         return self.supplies()
 
-    def supplies(self, *, allow_expired: bool = False) -> "Supply":
+    def supplies(self, *, allow_expired: bool = False) -> "ImageAcquirer":
         """Where its images come from; `allow_expired` takes indexes of Debian's archive that are not fresh."""
-        from b2d.image.acquire import Supply
+        from b2d.image.acquire import ImageAcquirer
 
-        return Supply(self.home, self.settings.mirror, self.reporter, allow_expired)
+        return ImageAcquirer(self.home, self.settings.mirror, self.reporter, allow_expired)
 
     @property
     def access(self) -> "Access":
@@ -78,18 +78,18 @@ class App:
         """What cannot be closed of that machine: of one that is `booted` as it is, else as it will be."""
         from b2d.host_agent import peer
         from b2d.machine import exposure
-        from b2d.machine.boot_preparation import access_of, newest_hardware
+        from b2d.machine.boot_preparation import access_of, with_current_hardware
 
         access = access_of(self.home.machine(spec.name), self.access) if booted else self.access
-        around = exposure.Surroundings(self.driver(spec), access, booted, tells_users=peer.tells)
-        return exposure.exposures(spec if booted else newest_hardware(spec), around)
+        around = exposure.Environment(self.driver(spec), access, booted, tells_users=peer.can_identify)
+        return exposure.find_exposures(spec if booted else with_current_hardware(spec), around)
 
     def machine(self, name: str = "") -> "Machine":
         """The machine of that name, by default the one that the settings name. It need not exist."""
         from b2d.host_agent import control
-        from b2d.machine.lifecycle import Machine, Parts
+        from b2d.machine.lifecycle import Machine, MachineDependencies
 
-        parts = Parts(
+        parts = MachineDependencies(
             store=self.store,
             images=lambda: self.images,
             driver=self.driver,
@@ -98,9 +98,9 @@ class App:
             wait_s=self.settings.wait,
             stop_wait_s=self.settings.stop_wait,
             access=self.access,
-            network=self._told_of_network,
+            network=self._guest_network_files,
         )
-        control.ensure(self.store, name or self.settings.vm)
+        control.ensure_running(self.store, name or self.settings.vm)
         return Machine(name or self.settings.vm, parts)
 
     def driver(self, spec: "MachineSpec") -> "Driver":
@@ -117,16 +117,16 @@ class App:
             return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
         raise ConfigError(f"this b2d cannot drive {spec.driver}", hint=f"--driver {QEMU}")
 
-    def wished(self) -> "MachineSpec":
+    def new_machine_spec(self) -> "MachineSpec":
         """What a new machine should look like, with an image, which is obtained first where there is none."""
         from b2d.models import GUEST_DOCKER_PORT_NO_TLS, HARDWARE, MachineSpec
 
         settings = self.settings
         self.check_network()
-        self.store.refuse_twin(settings.vm)
+        self.store.check_case_conflict(settings.vm)
         default_port = self.effective.origins["docker_port"] == loader.DEFAULT
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
-        source, driver = named(settings.image), self.hypervisor()
+        source, driver = describe_source(settings.image), self.hypervisor()
         share, folders = self._folders()
         spec = MachineSpec(
             name=settings.vm,
@@ -155,7 +155,7 @@ class App:
         from b2d.doctor import examination as doctor
         from b2d.drivers.qemu import accelerator, virtiofsd
         from b2d.host_agent import control
-        from b2d.models import ON, MachineState
+        from b2d.models import ON_STATES, MachineState
 
         def chosen() -> tuple[str, str]:
             found = accelerator.choose(self.settings.accelerator)
@@ -165,9 +165,9 @@ class App:
             return self.machine(spec.name).answers(timeout_s)
 
         def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
-            return self.exposures(spec, booted=state in ON or state == MachineState.SAVED)
+            return self.exposures(spec, booted=state in ON_STATES or state == MachineState.SAVED)
 
-        ward = doctor.Ward(
+        ward = doctor.MachineChecks(
             self.home,
             lambda spec: self.driver(spec).state(),
             ping,
@@ -181,16 +181,16 @@ class App:
         return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 
     def _virtualbox(self) -> str:
-        """Version and place of the VirtualBox that works here. Raises HypervisorUnusable."""
-        from b2d.drivers.virtualbox.locate import Places
+        """Version and place of the VirtualBox that works here. Raises HypervisorError."""
+        from b2d.drivers.virtualbox.locate import SearchPaths
 
-        places = Places()
+        places = SearchPaths()
         folder = places.vboxapi(self.settings.vboxapi)
         from b2d.drivers.virtualbox.client import VirtualBox
 
         found = f"{VirtualBox(folder).version}, through {folder}"
         if not places.can_start():
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 f"{found}, but its driver is not in the kernel",
                 hint="sudo modprobe vboxdrv, or where there is none: sudo /sbin/vboxconfig",
             )
@@ -202,13 +202,13 @@ class App:
 
         network_config.check(self.settings)
 
-    def _told_of_network(self, spec: "MachineSpec") -> Mapping[str, bytes]:
+    def _guest_network_files(self, spec: "MachineSpec") -> Mapping[str, bytes]:
         """What a guest that boots now is told of the networks around it. Raises ConfigError."""
         from b2d.guest import network_config
 
         for remark in network_config.remarks(self.settings, self.effective.origins, spec):
             self.reporter.warn(remark)
-        return network_config.files(network_config.of(self.settings, spec))
+        return network_config.files(network_config.from_settings(self.settings, spec))
 
     def _mirror(self) -> str:
         from b2d.image.build import mirror, recipe
@@ -217,13 +217,13 @@ class App:
 
     def hypervisor(self) -> str:
         """What was asked for; for "auto" whose disk is there, or VirtualBox where it can start a machine, or QEMU."""
-        from b2d.drivers.virtualbox.locate import Places
+        from b2d.drivers.virtualbox.locate import SearchPaths
 
         if self.settings.driver != "auto":
             return self.settings.driver
         paths = self.home.machine(self.settings.vm)  # of a machine that lost its description the disk is there
         vdi, qcow2 = map(os.path.exists, (paths.disk_vdi, paths.disk_qcow2))  # no error where nobody may look
-        return VIRTUALBOX if vdi or (not qcow2 and Places().can_start()) else QEMU
+        return VIRTUALBOX if vdi or (not qcow2 and SearchPaths().can_start()) else QEMU
 
     def _folders(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is to be shared with the guest, and which folders that is now. Raises ConfigError for what cannot be."""
@@ -249,10 +249,10 @@ class App:
         import psutil
 
         half = psutil.virtual_memory().total // 2 // (1 << 20)
-        return max(LEAST_MEMORY_MIB, min(wanted, half))
+        return max(MIN_MEMORY_MIB, min(wanted, half))
 
 
-def make(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
+def make_app(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
     """The app of this process's home. Raises ConfigError."""
     home = loader.home(environ)
     effective = loader.load(home, environ, flags)

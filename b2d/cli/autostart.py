@@ -2,7 +2,7 @@
 
 import click
 
-from b2d.cli.base import Command, answer, app, environment, say
+from b2d.cli.base import Command, app, environment, print_line, print_result
 
 ENABLE, DISABLE = "enable", "disable"
 
@@ -15,7 +15,7 @@ def autostart(what: str | None) -> None:
 
     it = app()
     name = it.settings.vm
-    item = starting.of(it.home.machine(name), it.home, environment())
+    item = starting.login_item(it.home.machine(name), it.home, environment())
     changed = False
     if what == ENABLE:
         it.machine().spec()
@@ -27,8 +27,8 @@ def autostart(what: str | None) -> None:
     on = item.is_on()
     document: dict[str, object] = {"name": name, "enabled": on, "where": item.where if on else None}
     if what is None:
-        answer(document, "enabled" if on else "disabled")
+        print_result(document, "enabled" if on else "disabled")
         return
     how = f"comes up at login{'' if changed else ' already'}: {item.where}" if on else "does not come up at login"
-    say(f"{name} {how}")
-    answer(document | {"changed": changed})
+    print_line(f"{name} {how}")
+    print_result(document | {"changed": changed})

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.help_format import Narrow
+from b2d.cli.help_format import NarrowFormatter
 from b2d.config.boot2docker_profile import SWITCHES, VALUED
 from b2d.errors import B2dError, ConfigError
 from b2d.reporting.safe_text import json_text, many_lines
-from b2d.reporting.stderr import complain
+from b2d.reporting.stderr import print_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,81 +23,93 @@ SETTINGS = "settings"  # in the context's meta: what was given, before the verb 
 NO_SETTINGS = frozenset({"quiet", "verbose", "as_json", "no_tls", "dir"})
 
 
-def _keep(context: click.Context, parameter: click.Parameter, value: object) -> object:
+def _record_option(context: click.Context, parameter: click.Parameter, value: object) -> object:
     if value is not None and value is not False:
         context.meta.setdefault(SETTINGS, {})[parameter.name] = value
     return value
 
 
-def _kept(*names: str, **facts: Any) -> click.Option:
-    return click.Option(names, callback=_keep, expose_value=False, **facts)
+def _recorded_options(*names: str, **facts: Any) -> click.Option:
+    return click.Option(names, callback=_record_option, expose_value=False, **facts)
 
 
-def common() -> list[click.Parameter]:
+def common_options() -> list[click.Parameter]:
     """The options that may stand before the verb and after it."""
     return [
-        _kept("--vm", metavar="NAME", shell_complete=_machines, help="The machine.  [boot2docker-vm]"),
-        _kept("--driver", metavar="NAME", shell_complete=values, help="The hypervisor: auto, qemu, virtualbox."),
-        _kept("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
-        _kept("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
-        _kept("--json", "as_json", is_flag=True, help="Answer in JSON."),
+        _recorded_options(
+            "--vm", metavar="NAME", shell_complete=_complete_machines, help="The machine.  [boot2docker-vm]"
+        ),
+        _recorded_options(
+            "--driver", metavar="NAME", shell_complete=complete_values, help="The hypervisor: auto, qemu, virtualbox."
+        ),
+        _recorded_options("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
+        _recorded_options("-v", "--verbose", is_flag=True, help="Say all that is known of what went wrong."),
+        _recorded_options("--json", "as_json", is_flag=True, help="Answer in JSON."),
     ]
 
 
-def of_a_new_machine(*, hidden: bool = False) -> list[click.Parameter]:
+def new_machine_options(*, hidden: bool = False) -> list[click.Parameter]:
     """The options of the verbs that make one. Before the verb they are heard too, as in 2014."""
     return [
-        _kept("-m", "--memory", type=int, metavar="MIB", hidden=hidden, help="Memory of a new machine.  [2048]"),
-        _kept("-c", "--cpus", type=int, metavar="N", hidden=hidden, help="CPUs of a new machine.  [all of this host]"),
-        _kept("-s", "--disk", type=int, metavar="MIB", hidden=hidden, help="Data disk; it grows as it fills.  [20000]"),
-        _kept("disk", "--disksize", type=int, hidden=True),  # its name in 2014
-        _kept(
+        _recorded_options(
+            "-m", "--memory", type=int, metavar="MIB", hidden=hidden, help="Memory of a new machine.  [2048]"
+        ),
+        _recorded_options(
+            "-c", "--cpus", type=int, metavar="N", hidden=hidden, help="CPUs of a new machine.  [all of this host]"
+        ),
+        _recorded_options(
+            "-s", "--disk", type=int, metavar="MIB", hidden=hidden, help="Data disk; it grows as it fills.  [20000]"
+        ),
+        _recorded_options("disk", "--disksize", type=int, hidden=True),  # its name in 2014
+        _recorded_options(
             "--image",
             metavar="SOURCE",
             hidden=hidden,
-            shell_complete=values,
+            shell_complete=complete_values,
             help="debian, boot2docker, an address or a file.  [debian]",
         ),
-        _kept("--no-tls", is_flag=True, hidden=hidden, help="Docker without TLS on port 2375, for this host alone."),
+        _recorded_options(
+            "--no-tls", is_flag=True, hidden=hidden, help="Docker without TLS on port 2375, for this host alone."
+        ),
     ]
 
 
-def unlisted(arguments: list[str], listed: list[click.Parameter]) -> list[click.Parameter]:
+def hidden_options(arguments: list[str], listed: list[click.Parameter]) -> list[click.Parameter]:
     """Options for what is among the arguments and in no help: any setting by its name, and boot2docker's flags."""
     spelled = {spelling for one in listed for spelling in one.opts}
     said = dict.fromkeys(word.partition("=")[0] for word in arguments if word.startswith("--"))
-    return [option for word in said if word not in spelled and (option := _unlisted(word)) is not None]
+    return [option for word in said if word not in spelled and (option := _hidden_option(word)) is not None]
 
 
-def _unlisted(word: str) -> click.Option | None:
+def _hidden_option(word: str) -> click.Option | None:
     if word in VALUED or word in SWITCHES:
-        return _kept(word, hidden=True, is_flag=word in SWITCHES, multiple=word == "--vbox-share")
+        return _recorded_options(word, hidden=True, is_flag=word in SWITCHES, multiple=word == "--vbox-share")
     from b2d.config.settings import Settings
 
     key = word[2:].replace("-", "_")
     kinds = {field: type(getattr(Settings(), field)) for field in Settings.__slots__}
     if kinds.get(switch := key.removeprefix("no_")) is bool:
-        return _kept(switch, word, hidden=True, flag_value="yes" if key == switch else "no")
-    return _kept(word, hidden=True, multiple=kinds[key] is tuple) if key in kinds else None
+        return _recorded_options(switch, word, hidden=True, flag_value="yes" if key == switch else "no")
+    return _recorded_options(word, hidden=True, multiple=kinds[key] is tuple) if key in kinds else None
 
 
-def _machines(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
+def _complete_machines(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
     from b2d.cli import completion_values
 
-    return completion_values.machines(environment(context), typed)
+    return completion_values.machine_names(environment(context), typed)
 
 
-def values(_: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+def complete_values(_: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """What an option or argument of that name may be, for who presses TAB."""
     from b2d.cli import completion_values
 
-    return completion_values.values(parameter.name or "", typed)
+    return completion_values.setting_values(parameter.name or "", typed)
 
 
 class Context(click.Context):
     """The context of every command here."""
 
-    formatter_class = Narrow
+    formatter_class = NarrowFormatter
 
 
 class Command(click.Command):
@@ -110,7 +122,7 @@ class Command(click.Command):
 
     def __init__(self, *arguments: Any, example: str, makes: bool = False, looks: bool = False, **facts: Any) -> None:
         super().__init__(*arguments, **facts)
-        self.params += [*(of_a_new_machine() if makes else []), *common()]
+        self.params += [*(new_machine_options() if makes else []), *common_options()]
         self.example = example
         self.looks = looks
 
@@ -120,13 +132,13 @@ class Command(click.Command):
         return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        self.params += unlisted(args, self.params)
-        with _meant(self.params):
+        self.params += hidden_options(args, self.params)
+        with _suggest_option(self.params):
             return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
         """What its help lists, else settings."""
-        return super().shell_complete(ctx, incomplete) or settings_too(incomplete)
+        return super().shell_complete(ctx, incomplete) or _complete_settings(incomplete)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Example"):
@@ -143,17 +155,17 @@ class Commands(click.Group):
         self.example = example
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _meant(self.params):
+        with _suggest_option(self.params):
             return super().parse_args(ctx, args or self._alone(ctx))
 
     def _alone(self, ctx: click.Context) -> list[str]:
-        if given(ctx).get("as_json"):
+        if command_line_settings(ctx).get("as_json"):
             raise click.UsageError("missing command", ctx)
         return [] if ctx.resilient_parsing else ["--help"]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"there is no command {args[0]!r}{near(args[0], self.spellings(ctx))}", ctx)
+            raise click.UsageError(f"there is no command {args[0]!r}{suggestion(args[0], self.spellings(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
     def spellings(self, ctx: click.Context) -> list[str]:
@@ -176,17 +188,17 @@ class Commands(click.Group):
 
 
 @contextmanager
-def _meant(options: list[click.Parameter]) -> Iterator[None]:
+def _suggest_option(options: list[click.Parameter]) -> Iterator[None]:
     """Tell what was meant by an option that is not there: click does not know those that no help lists."""
     try:
         yield
     except click.NoSuchOption as error:
         word = error.option_name.partition("=")[0]
         known = [spelling for one in options for spelling in one.opts]
-        raise click.UsageError(f"no such option {word!r}{near(word, [*known, *_flags()])}", error.ctx) from error
+        raise click.UsageError(f"no such option {word!r}{suggestion(word, [*known, *_flags()])}", error.ctx) from error
 
 
-def settings_too(typed: str) -> list["CompletionItem"]:
+def _complete_settings(typed: str) -> list["CompletionItem"]:
     """The options that no help lists, for who presses TAB."""
     from click.shell_completion import CompletionItem
 
@@ -200,7 +212,7 @@ def _flags() -> list[str]:
     return ["--" + key.replace("_", "-") for key in Settings.__slots__]
 
 
-def near(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: list[str]) -> str:
     """A question for the end of a sentence, where `word` is nearly a known one."""
     import difflib
 
@@ -208,7 +220,7 @@ def near(word: str, known: list[str]) -> str:
     return f": did you mean {found[0]!r}?" if found else ""
 
 
-def given(context: click.Context) -> dict[str, object]:
+def command_line_settings(context: click.Context) -> dict[str, object]:
     """The common options of this command line."""
     found: dict[str, object] = context.find_root().meta.get(SETTINGS, {})
     return found
@@ -218,25 +230,27 @@ def app(**flags: object) -> "App":
     """The app of this command line; `flags` are settings that the command has options of its own for."""
     from b2d.app import wiring
 
-    said = given(click.get_current_context())
+    said = command_line_settings(click.get_current_context())
     chosen = {key: value for key, value in said.items() if key not in NO_SETTINGS}
     if said.get("no_tls"):
         chosen["tls"] = False
-    return wiring.make(environment(), chosen | flags, reporter())
+    return wiring.make_app(environment(), chosen | flags, reporter())
 
 
 def reporter() -> "Reporter":
     """The voice of this command line."""
     from b2d.reporting import terminal
 
-    return terminal.choose(sys.stderr, bool(given(click.get_current_context()).get("quiet")), environment())
+    return terminal.choose_reporter(
+        sys.stderr, bool(command_line_settings(click.get_current_context()).get("quiet")), environment()
+    )
 
 
 def environment(context: click.Context | None = None) -> dict[str, str]:
     """This process's, with the home that --dir names."""
     import os
 
-    folder = given(context or click.get_current_context()).get("dir")
+    folder = command_line_settings(context or click.get_current_context()).get("dir")
     return dict(os.environ) | ({"B2D_HOME": str(folder)} if folder else {})
 
 
@@ -245,27 +259,27 @@ def check_writable_home(context: click.Context | None = None) -> None:
     import os
 
     from b2d.config import loader
-    from b2d.host.files import refuse_anothers
+    from b2d.host.files import check_owner
 
     root = loader.home(environment(context)).root
     if os.access(root, os.R_OK | os.X_OK):
-        refuse_anothers(root)
+        check_owner(root)
 
 
-def in_json() -> bool:
+def as_json() -> bool:
     """True when this command line asks for JSON."""
-    return bool(given(click.get_current_context()).get("as_json"))
+    return bool(command_line_settings(click.get_current_context()).get("as_json"))
 
 
-def answer(document: object, text: str = "") -> None:
+def print_result(document: object, text: str = "") -> None:
     """The answer of a verb, once: the document where JSON was asked for, else the text, which may be none."""
-    if in_json():
-        answer_json(document)
+    if as_json():
+        print_json(document)
     elif text:
         write(text + "\n")
 
 
-def answer_json(document: object) -> None:
+def print_json(document: object) -> None:
     """Answer in JSON, in which no character is one that a terminal obeys."""
     import json
 
@@ -283,16 +297,16 @@ def write(text: str) -> None:
         raise B2dError(f"the answer cannot be written: {error.strerror}") from error
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Say something for eyes: on stderr, unless --quiet."""
-    if not given(click.get_current_context()).get("quiet"):
-        complain(text)
+    if not command_line_settings(click.get_current_context()).get("quiet"):
+        print_error(text)
 
 
 def ask(what: str) -> None:
     """Let a person agree to what would become of something. Raises B2dError where they do not, or cannot be asked."""
     if not sys.stdin.isatty():
         raise ConfigError(f"{what}, and nobody can be asked", hint="--yes")
-    say(what)
+    print_line(what)
     if not click.confirm("go on?", err=True):
         raise B2dError("nothing was done")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, answer
-from b2d.cli.completion_values import FILES, SCRIPTS, SHELLS, whole
+from b2d.cli.base import Command, print_result
+from b2d.cli.completion_values import FILES, SCRIPTS, SHELLS, completion_script
 from b2d.errors import B2dError
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def completion(shell: str, words: tuple[str, ...]) -> None:
     """What bash, zsh or fish evaluates to complete at TAB."""
     if not words:
-        answer({"shell": shell, "script": SCRIPTS[shell]}, SCRIPTS[shell].rstrip("\n"))
+        print_result({"shell": shell, "script": SCRIPTS[shell]}, SCRIPTS[shell].rstrip("\n"))
         return
-    typed, cut = whole(list(words)) if shell == "bash" else (list(words), "")
+    typed, cut = completion_script(list(words)) if shell == "bash" else (list(words), "")
     option = typed[-1].partition("=")[0] + "=" if typed[-1].startswith("--") and "=" in typed[-1] else ""
     found = {one if one == FILES else (option + one).removeprefix(cut): meaning for one, meaning in _found(typed)}
-    answer(found, "\n".join(f"{one}\t{meaning}" if meaning else one for one, meaning in found.items()))
+    print_result(found, "\n".join(f"{one}\t{meaning}" if meaning else one for one, meaning in found.items()))
 
 
 def _found(words: list[str]) -> list[tuple[str, str]]:

@@ -60,21 +60,21 @@ complete -c boot2docker -f -a '(__b2d_complete)'
 SCRIPTS = dict(zip(SHELLS, (BASH, ZSH, FISH), strict=True))
 
 
-def machines(environ: Mapping[str, str], typed: str) -> list[str]:
+def machine_names(environ: Mapping[str, str], typed: str) -> list[str]:
     """The machines of this home whose names begin so."""
     from b2d.machine_store.store import MachineStore
 
     return [name for name in MachineStore(loader.home(environ)).names() if name.startswith(typed)]
 
 
-def values(parameter: str, typed: str) -> list[str]:
+def setting_values(parameter: str, typed: str) -> list[str]:
     """What may stand for a parameter of that name, beginning with what is typed."""
     if parameter == "wishes":
-        found = _wishes(typed, Settings.__slots__)
+        found = _setting_names(typed, Settings.__slots__)
     elif parameter == "changes":
         from b2d.machine.reconfigure import FIELDS
 
-        found = _wishes(typed, FIELDS)
+        found = _setting_names(typed, FIELDS)
     elif parameter in ("key", "keys"):
         found = list(Settings.__slots__)
     elif parameter in ("image", "source"):
@@ -84,23 +84,23 @@ def values(parameter: str, typed: str) -> list[str]:
     elif parameter == "shell":
         found = list(detect.FAMILIES)
     else:
-        found = _of_a_setting(parameter)
+        found = _one_setting_values(parameter)
     return [one for one in found if one.startswith(typed) or one == FILES]
 
 
-def _wishes(typed: str, keys: Iterable[str]) -> list[str]:
+def _setting_names(typed: str, keys: Iterable[str]) -> list[str]:
     """KEY=, or behind it what KEY may be."""
     key, equals, _ = typed.partition("=")
-    return [f"{key}={value}" for value in _of_a_setting(key)] if equals else [f"{key}=" for key in keys]
+    return [f"{key}={value}" for value in _one_setting_values(key)] if equals else [f"{key}=" for key in keys]
 
 
-def _of_a_setting(key: str) -> list[str]:
+def _one_setting_values(key: str) -> list[str]:
     if isinstance(getattr(Settings(), key, None), bool):
         return ["yes", "no"]
     return list(SOURCES) if key == "image" else list(loader.CHOICES.get(key, ()))
 
 
-def whole(words: list[str]) -> tuple[list[str], str]:
+def completion_script(words: list[str]) -> tuple[list[str], str]:
     """The words with what bash cut at `=` in one piece again, and the part of the last one that bash leaves alone."""
     joined: list[str] = []
     cut = ""

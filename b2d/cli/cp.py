@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, answer, app, in_json, say
+from b2d.cli.base import Command, app, as_json, print_line, print_result
 from b2d.errors import B2dError, ConfigError
 
 if TYPE_CHECKING:
-    from b2d.guest.transfer.copier import Copied, Copying
-    from b2d.guest.transfer.copy_endpoints import Place
+    from b2d.guest.transfer.copier import Copied, Copier
+    from b2d.guest.transfer.copy_endpoints import CopyEndpoint
 
 STDOUT = 1
 USAGE = "b2d cp FILE :PATH, or b2d cp :PATH FILE"
@@ -21,26 +21,26 @@ USAGE = "b2d cp FILE :PATH, or b2d cp :PATH FILE"
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE... TARGET", type=click.Path())
 def cp(places: tuple[str, ...]) -> None:
     """Copy files, folders; `[VM]:PATH` is in a machine, `-` an archive."""
-    from b2d.guest.base import PipesCommands
-    from b2d.guest.transfer.copier import Copying
-    from b2d.guest.transfer.copy_endpoints import parse
+    from b2d.guest.base import StreamsCommands
+    from b2d.guest.transfer.copier import Copier
+    from b2d.guest.transfer.copy_endpoints import parse_endpoint
 
-    *sources, target = map(parse, places)
+    *sources, target = map(parse_endpoint, places)
     there = _machine(sources, target)
-    if target.is_stream and (in_json() or os.isatty(STDOUT)):
+    if target.is_stream and (as_json() or os.isatty(STDOUT)):
         raise ConfigError("an archive goes into a file or a pipe", hint="b2d cp :PATH - >FILE.tar")
     it = app()
     name = there or it.settings.vm
     guest = it.machine(name).guest()
-    assert isinstance(guest, PipesCommands)
-    copied = _copied(Copying(name, guest, it.reporter), sources, target)
+    assert isinstance(guest, StreamsCommands)
+    copied = _report_copied(Copier(name, guest, it.reporter), sources, target)
     files = sum(one.files for one in copied)
     if copied:
-        say(f"{files} file{'' if files == 1 else 's'}: {', '.join(one.path for one in copied)}")
-        answer({"name": name, "files": files, "paths": [one.path for one in copied]})
+        print_line(f"{files} file{'' if files == 1 else 's'}: {', '.join(one.path for one in copied)}")
+        print_result({"name": name, "files": files, "paths": [one.path for one in copied]})
 
 
-def _machine(sources: "list[Place]", target: "Place") -> str:
+def _machine(sources: "list[CopyEndpoint]", target: "CopyEndpoint") -> str:
     """Of which machine one side is, the other being this host's. Raises ConfigError."""
     if not sources:
         raise ConfigError("it takes a source and a target", hint=USAGE)
@@ -54,10 +54,10 @@ def _machine(sources: "list[Place]", target: "Place") -> str:
     return target.machine or sources[0].machine or ""
 
 
-def _copied(copying: "Copying", sources: "list[Place]", target: "Place") -> "list[Copied]":
+def _report_copied(copying: "Copier", sources: "list[CopyEndpoint]", target: "CopyEndpoint") -> "list[Copied]":
     many = len(sources) > 1
     if target.is_stream:
-        copying.fetch_stream(sources[0].path, _give)
+        copying.fetch_stream(sources[0].path, _send_or_fetch)
         return []
     if sources[0].is_stream:
         return [copying.send_stream(sys.stdin.buffer, target.path)]
@@ -65,7 +65,7 @@ def _copied(copying: "Copying", sources: "list[Place]", target: "Place") -> "lis
     return [copy(one.path, target.path, many=many) for one in sources]
 
 
-def _give(piece: bytes) -> None:
+def _send_or_fetch(piece: bytes) -> None:
     from b2d.guest.ssh import streams
 
     try:

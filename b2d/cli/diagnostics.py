@@ -9,17 +9,17 @@ import click
 
 from b2d.cli.base import (
     Command,
-    answer,
-    answer_json,
     app,
+    as_json,
     check_writable_home,
     environment,
-    in_json,
+    print_json,
+    print_line,
+    print_result,
     reporter,
-    say,
     write,
 )
-from b2d.errors import B2dError, ConfigError, HypervisorUnusable, OutOfTime, WrongState
+from b2d.errors import B2dError, ConfigError, HypervisorError, InvalidStateError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
@@ -38,19 +38,19 @@ def doctor(fix: bool) -> int:
 
     if fix:
         check_writable_home()
-    it, unread = _any_app()
+    it, unread = _app_or_none()
     found = list(it.examination(unread).findings())
     if fix:
         from b2d.doctor import fixes
         from b2d.host.package_managers import Installer
 
-        fixes.Broom(it.home, lambda spec: it.driver(spec).state(), it.images.remove, it.reporter).sweep(found)
-        fixes.fix(found, it.home, Installer(), it.reporter)
+        fixes.Cleaner(it.home, lambda spec: it.driver(spec).state(), it.images.remove, it.reporter).clean(found)
+        fixes.apply_fixes(found, it.home, Installer(), it.reporter)
         found = list(it.examination(unread).findings())
-    answer([asdict(one) for one in found], "\n".join(one.line for one in found))
+    print_result([asdict(one) for one in found], "\n".join(one.line for one in found))
     bad = [one.name for one in found if one.verdict is Verdict.BAD]
-    error = unread or HypervisorUnusable(f"b2d cannot work here: {', '.join(bad)}", hint="b2d doctor --fix")
-    if bad and not in_json():
+    error = unread or HypervisorError(f"b2d cannot work here: {', '.join(bad)}", hint="b2d doctor --fix")
+    if bad and not as_json():
         raise error
     return error.exit_code if bad else 0  # in JSON the findings say it
 
@@ -65,22 +65,22 @@ def logs(which: str | None, follow: bool, tail: int | None) -> None:
     """The console since the start of the machine, or another log."""
     from b2d.app import inspect
     from b2d.diagnostics import logs as kept
-    from b2d.guest.ssh.streams import unread
+    from b2d.guest.ssh.streams import has_unread
 
-    if follow and in_json():
+    if follow and as_json():
         raise ConfigError("a log that goes on is no JSON document", hint="b2d logs --json")
     it = app()
     if which == "docker" and follow:
         _follow_docker(it.machine(), tail)
     elif follow:
-        kept.follow(inspect.log_file(it, which or "console"), tail, _show(), lambda: unread(1))
+        kept.follow(inspect.log_file(it, which or "console"), tail, _show(), lambda: has_unread(1))
     else:
-        _shown(inspect.log(it, which or "console", tail))
+        _printable(inspect.read_log(it, which or "console", tail))
 
 
-def _shown(content: bytes) -> None:
-    if in_json():
-        answer_json({"log": content.decode("utf-8", "replace")})
+def _printable(content: bytes) -> None:
+    if as_json():
+        print_json({"log": content.decode("utf-8", "replace")})
     else:
         _show()(content)
 
@@ -90,7 +90,7 @@ def _show() -> Callable[[bytes], None]:
     from b2d.diagnostics import logs as kept
 
     if os.isatty(1):
-        return lambda content: write(kept.plain(content))
+        return lambda content: write(kept.strip_timestamps(content))
     return lambda content: write(content.decode("utf-8", "surrogateescape"))
 
 
@@ -98,17 +98,17 @@ def _follow_docker(machine: "Machine", lines: int | None) -> None:
     """Ends with the machine, as `docker logs -f` with its container."""
     from b2d.diagnostics import logs as kept
     from b2d.host.polling import wait_until
-    from b2d.models import COMING_UP
+    from b2d.models import STARTED_STATES
 
     guest = machine.guest()
-    broken: B2dError = WrongState(f"the log of {machine.name} ended", hint="b2d status")
+    broken: B2dError = InvalidStateError(f"the log of {machine.name} ended", hint="b2d status")
     try:
         guest.follow(f"exec tail -n {'+1' if lines is None else lines} -F {kept.DOCKER_LOG}", _show())
-    except WrongState as error:
+    except InvalidStateError as error:
         broken = error
-    with suppress(OutOfTime):
-        wait_until(lambda: machine.state() not in COMING_UP, what="its end", timeout_s=END_S)
-        say(f"{machine.name} has ended, and its log with it")
+    with suppress(WaitTimeoutError):
+        wait_until(lambda: machine.state() not in STARTED_STATES, what="its end", timeout_s=END_S)
+        print_line(f"{machine.name} has ended, and its log with it")
         return
     raise broken
 
@@ -126,19 +126,19 @@ def support(file: str | None) -> None:
     from b2d.app import support_bundle as gathered
     from b2d.config import boot2docker_profile
 
-    it, unread = _any_app()
+    it, unread = _app_or_none()
     known = environment()
     path = Path(file or f"b2d-support-{datetime.now().astimezone():%Y%m%d-%H%M%S}.tar.gz").absolute()
     settings = [one for one in (it.home.config, it.home.config_draft, boot2docker_profile.path(known)) if one]
     with it.reporter.step("gathering"):
-        parts = gathered.parts(it, known, unread.message if unread else "")
-        names = gathered.write(path, parts, gathered.redactor(it, known, settings))
-    say(f"in it, without secrets: {', '.join(names)}")
-    say("look through it before you give it away")
-    answer({"path": path, "files": names}, str(path))
+        parts = gathered.bundle_parts(it, known, unread.message if unread else "")
+        names = gathered.write_bundle(path, parts, gathered.redactor(it, known, settings))
+    print_line(f"in it, without secrets: {', '.join(names)}")
+    print_line("look through it before you give it away")
+    print_result({"path": path, "files": names}, str(path))
 
 
-def _any_app() -> tuple["App", ConfigError | None]:
+def _app_or_none() -> tuple["App", ConfigError | None]:
     """The app of this command line; where its settings cannot be read, that of none, and why."""
     from b2d.app import wiring
     from b2d.config import loader
@@ -148,5 +148,5 @@ def _any_app() -> tuple["App", ConfigError | None]:
         return app(), None
     except ConfigError as error:
         origins = dict.fromkeys(Settings.__slots__, loader.DEFAULT)
-        effective = loader.Effective(Settings(), origins)
+        effective = loader.ResolvedSettings(Settings(), origins)
         return wiring.App(loader.home(environment()), effective, reporter()), error

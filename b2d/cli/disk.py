@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, Commands, answer, app, say
-from b2d.reporting.table import table
+from b2d.cli.base import Command, Commands, app, print_line, print_result
+from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
-    from b2d.machine.disk_usage import Disk
+    from b2d.machine.disk_usage import DataDisk
 
 
-class Alone(Commands):
+class StandaloneGroup(Commands):
     """Without a command it answers as `show` does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -21,7 +21,7 @@ class Alone(Commands):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=Alone, example="b2d disk")
+@click.group(cls=StandaloneGroup, example="b2d disk")
 def disk() -> None:
     """What the machine's data takes; make it larger, or give room back."""
 
@@ -36,7 +36,7 @@ def show() -> None:
     if use.files is not None:
         told = (("files in the guest", use.files.used), ("free in the guest", use.files.free))
         rows += [(what, _size(size)) for what, size in told]
-    answer({"name": app().settings.vm, **asdict(use)}, table(rows))
+    print_result({"name": app().settings.vm, **asdict(use)}, render_table(rows))
 
 
 @disk.command(cls=Command, example="b2d stop && b2d disk grow 40000 && b2d up")
@@ -46,18 +46,18 @@ def grow(size: str) -> None:
     from dataclasses import asdict
 
     from b2d.config import loader
-    from b2d.machine.reconfigure import change
+    from b2d.machine.reconfigure import apply_changes
 
     it = app()
-    wanted = loader.value(loader.Said("", "disk", size, "disk"))
-    made = change(it.store, it.driver, it.settings.vm, {"disk": wanted}).made
+    wanted = loader.value(loader.RawSetting("", "disk", size, "disk"))
+    made = apply_changes(it.store, it.driver, it.settings.vm, {"disk": wanted}).made
     for one in made:
-        say(
+        print_line(
             f"the disk of {it.settings.vm} has {one.after} MiB in place of {one.before}; the files have it after b2d up"
         )
     if not made:
-        say(f"it has {wanted} MiB already")
-    answer({one.key: asdict(one) | {"counts": "start"} for one in made})
+        print_line(f"it has {wanted} MiB already")
+    print_result({one.key: asdict(one) | {"counts": "start"} for one in made})
 
 
 @disk.command(cls=Command, example="b2d disk compact")
@@ -66,17 +66,17 @@ def compact() -> None:
     from dataclasses import asdict
 
     done = _disk().compact()
-    say(f"the disk takes {_size(done.after)} of this host, {_size(done.before)} before")
+    print_line(f"the disk takes {_size(done.after)} of this host, {_size(done.before)} before")
     if not done.done:
-        say("what is free is zeros now; to give that back: b2d stop && b2d disk compact")
-    answer({"name": app().settings.vm, **asdict(done)})
+        print_line("what is free is zeros now; to give that back: b2d stop && b2d disk compact")
+    print_result({"name": app().settings.vm, **asdict(done)})
 
 
-def _disk() -> "Disk":
-    from b2d.machine.disk_usage import Disk
+def _disk() -> "DataDisk":
+    from b2d.machine.disk_usage import DataDisk
 
     it = app()
-    return Disk(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
+    return DataDisk(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
 
 
 def _size(size: int) -> str:

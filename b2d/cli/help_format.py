@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 
-class Narrow(click.HelpFormatter):
+class NarrowFormatter(click.HelpFormatter):
     """Help as wide as the terminal up to 80 columns; click knows none below 50."""
 
     def __init__(self, **_: Any) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, Commands, answer, app, say, values
+from b2d.cli.base import Command, Commands, app, complete_values, print_line, print_result
 from b2d.errors import B2dError
-from b2d.reporting.table import table
+from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
     from b2d.models import Image
@@ -34,9 +34,9 @@ def list_machines() -> None:
         it.reporter.warn(said)
         rows.append(_unknown(name, said))
     lines = [("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]
-    answer(rows, table(lines) if rows else "")
+    print_result(rows, render_table(lines) if rows else "")
     if not rows:
-        say("there is no machine yet; make one: b2d up")
+        print_line("there is no machine yet; make one: b2d up")
 
 
 def _unknown(name: str, error: str) -> dict[str, str]:
@@ -51,7 +51,7 @@ ALLOW_EXPIRED = click.option(
 
 
 @click.command(cls=Command, example="b2d download && b2d restart")
-@click.argument("source", required=False, shell_complete=values)
+@click.argument("source", required=False, shell_complete=complete_values)
 @ALLOW_EXPIRED
 def download(source: str | None, allow_expired: bool) -> None:
     """Get the newest image; machines take it up when they start.
@@ -60,13 +60,13 @@ def download(source: str | None, allow_expired: bool) -> None:
     """
     from dataclasses import asdict
 
-    from b2d.image.source import named
+    from b2d.image.source import describe_source
 
     it = app()
     wanted = source or _followed_source(it.settings.vm) or it.settings.image
-    image, changed, word = it.supplies(allow_expired=allow_expired).renew(named(wanted))
-    say(f"{image.version} is {word}: {image.iso}")
-    answer({**asdict(image), "changed": changed})
+    image, changed, word = it.supplies(allow_expired=allow_expired).update(describe_source(wanted))
+    print_line(f"{image.version} is {word}: {image.iso}")
+    print_result({**asdict(image), "changed": changed})
 
 
 def _followed_source(name: str) -> str:
@@ -92,8 +92,8 @@ def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool
     path = Path(output or "b2d.iso").absolute()
     version = app(mirror=mirror).supplies(allow_expired=allow_expired).build_to(arch, path)
     size = path.stat().st_size
-    say(f"{version}, {size / 1e6:.1f} MB")
-    answer({"path": path, "version": version, "size": size}, str(path))
+    print_line(f"{version}, {size / 1e6:.1f} MB")
+    print_result({"path": path, "version": version, "size": size}, str(path))
 
 
 @iso.command("list", cls=Command, looks=True, example="b2d iso list")
@@ -105,8 +105,8 @@ def list_images() -> None:
     rows = [
         (one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12], one.date, _suites(one)) for one in images
     ]
-    lines = table([("VERSION", "SOURCE", "SIZE", "SHA256", "DATE", "SUITES"), *rows])
-    answer([asdict(image) for image in images], lines if images else "")
+    lines = render_table([("VERSION", "SOURCE", "SIZE", "SHA256", "DATE", "SUITES"), *rows])
+    print_result([asdict(image) for image in images], lines if images else "")
 
 
 def _suites(image: "Image") -> str:
@@ -119,4 +119,4 @@ def version() -> None:
     """The version of this program."""
     from b2d import __version__
 
-    answer({"b2d": __version__}, f"b2d version: v{__version__}")
+    print_result({"b2d": __version__}, f"b2d version: v{__version__}")

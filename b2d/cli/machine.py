@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, answer, answer_json, app, given, in_json, say, values, write
+from b2d.cli.base import (
+    Command,
+    app,
+    as_json,
+    command_line_settings,
+    complete_values,
+    print_json,
+    print_line,
+    print_result,
+    write,
+)
 from b2d.config.loader import DEFAULT
-from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
+from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineNotFoundError
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
@@ -22,22 +32,22 @@ def init() -> None:
     """Make a machine, and its image first where there is none."""
     from b2d.app import hooks
 
-    base = given(click.get_current_context()).pop("basevmdk", None)
+    base = command_line_settings(click.get_current_context()).pop("basevmdk", None)
     it = app()
     if base is None:
-        made = it.machine().init(it.wished)
+        made = it.machine().init(it.new_machine_spec)
     else:
-        from b2d.app.import_machine import begin_with
+        from b2d.app.import_machine import create_from_disk
 
-        made = begin_with(it, Path(str(base)))
+        made = create_from_disk(it, Path(str(base)))
     if made:
-        _tell_of_root(it)
-        hooks.described(it)
-        say(f"{it.settings.vm} is made; start it: b2d up")
+        _warn_about_root(it)
+        hooks.context_description(it)
+        print_line(f"{it.settings.vm} is made; start it: b2d up")
     else:
-        say(f"{it.settings.vm} is there already")
-        _tell_what_counts_for_a_new_one(it)
-    answer({"name": it.settings.vm, "changed": made})
+        print_line(f"{it.settings.vm} is there already")
+        _warn_ignored_options(it)
+    print_result({"name": it.settings.vm, "changed": made})
 
 
 @click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
@@ -45,20 +55,20 @@ def up() -> None:
     """Start the machine, or make it first; ends when Docker answers."""
     it = app()
     machine = it.machine()
-    if machine.init(it.wished):
-        _tell_of_root(it)
+    if machine.init(it.new_machine_spec):
+        _warn_about_root(it)
     else:
-        _tell_what_counts_for_a_new_one(it)
-    _greet(it, machine.up())
+        _warn_ignored_options(it)
+    _report_up(it, machine.up())
 
 
-def _tell_of_root(it: "App") -> None:
+def _warn_about_root(it: "App") -> None:
     from b2d.app import hooks
 
-    hooks.made(it)
+    hooks.after_init(it)
 
 
-def _tell_what_counts_for_a_new_one(it: "App") -> None:
+def _warn_ignored_options(it: "App") -> None:
     """What was asked for and has no effect is not passed over in silence, whoever asked."""
     origins, settings, spec = it.effective.origins, it.settings, it.machine().spec()
     sizes = {"memory": spec.memory_mib, "cpus": spec.cpus, "disk": spec.disk_mib}
@@ -73,26 +83,26 @@ def _tell_what_counts_for_a_new_one(it: "App") -> None:
         it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is{later}")
 
 
-def _greet(it: "App", facts: "RunningFacts") -> None:
+def _report_up(it: "App", facts: "RunningFacts") -> None:
     """Where it is and what to type next, unless this shell is there already."""
     from dataclasses import asdict
 
     from b2d.app import hooks
     from b2d.shell import detect, export
 
-    refused = hooks.came_up(it, facts)
-    say(hooks.greeting(it.settings.vm, facts, refused))
+    refused = hooks.after_up(it, facts)
+    print_line(hooks.greeting(it.settings.vm, facts, refused))
     wanted = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
-        how = export.HOW[detect.asking(os.environ)].format(f"b2d shellinit{name}")
-        say(f"to use it in this shell: {how}")
-    answer({"name": it.settings.vm, **asdict(facts)})
+        how = export.HOW[detect.detect(os.environ)].format(f"b2d shellinit{name}")
+        print_line(f"to use it in this shell: {how}")
+    print_result({"name": it.settings.vm, **asdict(facts)})
 
 
-def _tell(it: "App", changed: bool, now: str) -> None:
-    say(f"{it.settings.vm} is {now}" if changed else f"{it.settings.vm} is {now} already")
-    answer({"name": it.settings.vm, "changed": changed})
+def _print_state(it: "App", changed: bool, now: str) -> None:
+    print_line(f"{it.settings.vm} is {now}" if changed else f"{it.settings.vm} is {now} already")
+    print_result({"name": it.settings.vm, "changed": changed})
 
 
 @click.command(cls=Command, example="b2d stop")
@@ -102,7 +112,7 @@ def stop() -> None:
     machine = it.machine()
     changed = machine.stop()
     off = "saved, and so off" if not changed and machine.state() == "saved" else "off"
-    _tell(it, changed, "stopped" if changed else off)
+    _print_state(it, changed, "stopped" if changed else off)
 
 
 @click.command(cls=Command, example="b2d restart")
@@ -110,7 +120,7 @@ def restart() -> None:
     """Stop and start again."""
     it = app()
     it.check_network()
-    _greet(it, it.machine().restart())
+    _report_up(it, it.machine().restart())
 
 
 @click.command(cls=Command, example="b2d reset")
@@ -118,21 +128,21 @@ def reset() -> None:
     """Cut the power and start again."""
     it = app()
     it.check_network()
-    _greet(it, it.machine().reset())
+    _report_up(it, it.machine().reset())
 
 
 @click.command(cls=Command, example="b2d poweroff")
 def poweroff() -> None:
     """Cut the power: what was not written yet is lost."""
     it = app()
-    _tell(it, it.machine().poweroff(), "off")
+    _print_state(it, it.machine().poweroff(), "off")
 
 
 @click.command(cls=Command, example="b2d save")
 def save() -> None:
     """Write the machine's state to disk; `b2d up` goes on there."""
     it = app()
-    _tell(it, it.machine().save(), "saved")
+    _print_state(it, it.machine().save(), "saved")
 
 
 @click.command(cls=Command, example="b2d delete --yes")
@@ -146,16 +156,16 @@ def delete(yes: bool) -> None:
     machine = it.machine()
     if it.settings.vm not in (*it.store.names(), *it.store.lost()):
         stays = f": {folder} holds nothing of b2d's, and stays as it is" if os.path.lexists(folder) else ""
-        say(f"there is no machine {it.settings.vm}{stays}")
-        answer({"name": it.settings.vm, "changed": False})
+        print_line(f"there is no machine {it.settings.vm}{stays}")
+        print_result({"name": it.settings.vm, "changed": False})
         return
     if not yes:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
-        _ask(it.settings.vm, _state(machine), names)
+        _confirm(it.settings.vm, _state(machine), names)
     machine.delete()
-    hooks.gone(it)
-    say(f"{it.settings.vm} is deleted")
-    answer({"name": it.settings.vm, "changed": True})
+    hooks.after_delete(it)
+    print_line(f"{it.settings.vm} is deleted")
+    print_result({"name": it.settings.vm, "changed": True})
 
 
 def _state(machine: "Machine") -> str:
@@ -166,10 +176,10 @@ def _state(machine: "Machine") -> str:
         return error.message
 
 
-def _ask(name: str, state: str, files: list[str]) -> None:
+def _confirm(name: str, state: str, files: list[str]) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(f"{name} would be deleted with all its data, and nobody can be asked", hint="--yes")
-    say(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
+    print_line(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
     if not click.confirm("delete it?", err=True):
         raise B2dError(f"{name} was not deleted")
 
@@ -186,15 +196,15 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
     from b2d.guest.ssh import terminal
     from b2d.guest.ssh.client import NO_EXIT_CODE, command_line
 
-    if in_json():
+    if as_json():
         raise ConfigError("ssh says what the guest says, and not in JSON", hint="b2d ssh COMMAND --json")
     line = command_line(command) if command else None
     try:
         guest = app().machine().guest()
-        if tty and terminal.is_there():
-            return guest.on_terminal(line)
+        if tty and terminal.is_terminal():
+            return guest.run_in_pty(line)
         if tty:
-            say("warning: stdin is not a terminal, so the command gets none")
+            print_line("warning: stdin is not a terminal, so the command gets none")
         return guest.shell(line)
     except ConfigError:
         raise
@@ -205,7 +215,10 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
 
 @click.command(cls=Command, looks=True, example='eval "$(b2d shellinit)"')
 @click.option(
-    "--shell", metavar="NAME", shell_complete=values, help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]"
+    "--shell",
+    metavar="NAME",
+    shell_complete=complete_values,
+    help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]",
 )
 @click.option("--unset", is_flag=True, help="Make the variables what they were before.")
 def shellinit(shell: str | None, unset: bool) -> int:
@@ -217,20 +230,20 @@ def shellinit(shell: str | None, unset: bool) -> int:
     environ = dict(os.environ)
     try:
         if unset:
-            changes = variables.undoing(environ)
+            changes = variables.unset_changes(environ)
         else:
-            changes = variables.pointing(app().machine().facts().docker.variables(), environ)
-    except (MachineAbsent, WrongState) as error:
-        if in_json():
+            changes = variables.set_changes(app().machine().facts().docker.variables(), environ)
+    except (MachineNotFoundError, InvalidStateError) as error:
+        if as_json():
             raise
-        say(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
+        print_line(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
         return error.exit_code
-    if in_json():
+    if as_json():
         write(export.render(changes, "nu") or "{}\n")
     elif changes:
-        write(export.render(changes, detect.FAMILIES[shell] if shell else detect.asking(environ)))
+        write(export.render(changes, detect.FAMILIES[shell] if shell else detect.detect(environ)))
     else:
-        say("b2d: there is nothing to undo: this shell has evaluated no shellinit")
+        print_line("b2d: there is nothing to undo: this shell has evaluated no shellinit")
     return 0
 
 
@@ -238,18 +251,18 @@ def shellinit(shell: str | None, unset: bool) -> int:
 def ip() -> None:
     """The address at which the machine is reached."""
     address = app().machine().facts().address
-    answer({"address": address}, address)
+    print_result({"address": address}, address)
 
 
 @click.command(cls=Command, looks=True, example="b2d status || b2d up")
 def status() -> int:
     """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
-    from b2d.cli.fast_status import exit_code, tell
+    from b2d.cli.fast_status import exit_code, print_state
 
     it = app()
     state = it.machine().state()
-    tell(it, state)
-    answer({"name": it.settings.vm, "state": state}, state)
+    print_state(it, state)
+    print_result({"name": it.settings.vm, "state": state}, state)
     return exit_code(state)
 
 
@@ -259,17 +272,17 @@ def info() -> None:
     from b2d.app import inspect
 
     it = app()
-    answer_json(inspect.machine(it, it.settings.vm))  # it never is anything else
+    print_json(inspect.describe_machine(it, it.settings.vm))  # it never is anything else
 
 
 @click.command(cls=Command, example="b2d screenshot screen.png")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def screenshot(file: Path) -> None:
     """What is on the machine's screen, written to FILE as a PNG."""
-    from b2d.host.files import refusals_told, write_whole
+    from b2d.host.files import os_errors_as_b2d_errors, write_atomic
 
     picture = app().machine().screenshot()
-    with refusals_told(file):
-        write_whole(file.absolute(), picture, 0o644)
-    say(f"the screen is in {file}")
-    answer({"path": file.absolute()})
+    with os_errors_as_b2d_errors(file):
+        write_atomic(file.absolute(), picture, 0o644)
+    print_line(f"the screen is in {file}")
+    print_result({"path": file.absolute()})

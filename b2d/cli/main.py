@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.base import Commands, answer_json, common, given, of_a_new_machine, settings_too, unlisted
+from b2d.cli.base import (
+    Commands,
+    _complete_settings,
+    command_line_settings,
+    common_options,
+    hidden_options,
+    new_machine_options,
+    print_json,
+)
 from b2d.config.boot2docker_profile import SWITCHES
 from b2d.errors import B2dError, ConfigError
-from b2d.host.signals import heed
-from b2d.reporting.stderr import complain, complain_at_length
+from b2d.host.signals import install_handlers
+from b2d.reporting.stderr import print_error, print_long_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -85,9 +93,9 @@ class Verbs(Commands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:
             args = [*args[1:], "--help"]
-        ours = len(_ours(args))
-        args = [*map(_bare, args[:ours]), *args[ours:]]
-        self.params += unlisted(args[:ours], self.params)
+        ours = len(_own_arguments(args))
+        args = [*map(_without_dashes, args[:ours]), *args[ours:]]
+        self.params += hidden_options(args[:ours], self.params)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -105,7 +113,7 @@ class Verbs(Commands):
             for alias, verb in ALIASES.items()
             if incomplete and alias.startswith(incomplete)
         ]
-        return super().shell_complete(ctx, incomplete) + others or settings_too(incomplete)
+        return super().shell_complete(ctx, incomplete) + others or _complete_settings(incomplete)
 
     def sections(self, ctx: click.Context) -> dict[str, list[str]]:  # noqa: ARG002
         return {title: list(verbs) for title, verbs in SECTIONS.items()}
@@ -130,7 +138,7 @@ class Verbs(Commands):
         super().format_epilog(ctx, formatter)
 
 
-def _ours(arguments: list[str]) -> list[str]:
+def _own_arguments(arguments: list[str]) -> list[str]:
     """What is said to b2d: what follows the verbs ssh and run, but for options, is another's."""
     ours, hands_over = 0, False
     for word in arguments:
@@ -141,7 +149,7 @@ def _ours(arguments: list[str]) -> list[str]:
     return arguments[:ours]
 
 
-def _bare(word: str) -> str:
+def _without_dashes(word: str) -> str:
     """In 2014 a switch could be given a value, as --dhcp=false; what those switched is no more."""
     name = word.partition("=")[0]
     return name if name in SWITCHES else word
@@ -154,15 +162,15 @@ def _group() -> Verbs:
     example = 'b2d up && eval "$(b2d shellinit)" && docker ps'
     group = Verbs(name="b2d", help=text, example=example, context_settings={"help_option_names": ["-h", "--help"]})
     version = click.version_option(__version__, message="b2d version: v%(version)s")(lambda: None)
-    group.params += [*common(), *of_a_new_machine(hidden=True), *version.__click_params__]  # type: ignore[attr-defined]
+    group.params += [*common_options(), *new_machine_options(hidden=True), *version.__click_params__]  # type: ignore[attr-defined]
     return group
 
 
 def main() -> int:
     """Run this process's command line; its exit code. Raises KeyboardInterrupt."""
-    heed()
+    install_handlers()
     os.umask(0o077)  # what is made here, by hypervisors too, is for its owner; what is made for others says so
-    threading.excepthook = sys.unraisablehook = _unheard
+    threading.excepthook = sys.unraisablehook = _stdout_is_gone
     # paths are bytes, and come out as they came in; on a stdout of ASCII too, as the door's answers do
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
@@ -174,12 +182,12 @@ def main() -> int:
         return 1
 
 
-def _unheard(failure: Any) -> None:
+def _stdout_is_gone(failure: Any) -> None:
     """What fails in a thread or in leaving is told by whoever waits for it, if anybody does."""
-    from b2d.cli.unexpected_errors import unforeseen
+    from b2d.cli.unexpected_errors import report_unexpected
 
     if isinstance(failure.exc_value, Exception):
-        unforeseen(failure.exc_value, sys.argv[1:])
+        report_unexpected(failure.exc_value, sys.argv[1:])
 
 
 def _run(arguments: list[str]) -> int:
@@ -194,15 +202,15 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         raise
     except click.ClickException as error:
-        return _said(_usage(error), {"as_json": "--json" in _ours(arguments)})
+        return _usage_message(_usage(error), {"as_json": "--json" in _own_arguments(arguments)})
     except B2dError as error:
-        return _said(error, given(context) if context else {})
+        return _usage_message(error, command_line_settings(context) if context else {})
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw ends
-        from b2d.cli.unexpected_errors import unforeseen
+        from b2d.cli.unexpected_errors import report_unexpected
 
-        return _said(unforeseen(error, arguments), given(context) if context else {})
+        return _usage_message(report_unexpected(error, arguments), command_line_settings(context) if context else {})
 
 
 def _usage(error: click.ClickException) -> ConfigError:
@@ -212,17 +220,17 @@ def _usage(error: click.ClickException) -> ConfigError:
     return ConfigError(said[:1].lower() + said[1:], hint=f"{context.command_path if context else 'b2d'} --help")
 
 
-def _said(error: B2dError, options: dict[str, Any]) -> int:
-    complain(f"b2d: {error.message}")
+def _usage_message(error: B2dError, options: dict[str, Any]) -> int:
+    print_error(f"b2d: {error.message}")
     if error.hint:
-        complain(f"     try: {error.hint}")
+        print_error(f"     try: {error.hint}")
     if error.details and options.get("verbose"):
-        complain_at_length(error.details.rstrip())
+        print_long_error(error.details.rstrip())
     elif error.details:
-        complain("     more: -v")
+        print_error("     more: -v")
     if options.get("as_json"):
         with suppress(B2dError):  # that it cannot be written is perhaps what was just said
-            answer_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
+            print_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
     return error.exit_code
 
 

@@ -2,8 +2,8 @@
 
 import click
 
-from b2d.cli.base import Command, answer, app, say
-from b2d.reporting.table import table
+from b2d.cli.base import Command, app, print_line, print_result
+from b2d.reporting.table import render_table
 
 
 @click.command(cls=Command, looks=True, example="b2d ports")
@@ -18,6 +18,6 @@ def ports() -> None:
         ("CONTAINER", "PORT", "HOST", "STATE"),
         *((one.container, f"{one.inside}/{one.protocol}", f"{one.address}:{one.port}", one.state) for one in rows),
     ]
-    answer([asdict(one) for one in rows], table(lines) if rows else "")
+    print_result([asdict(one) for one in rows], render_table(lines) if rows else "")
     if not rows:
-        say("no container publishes a port")
+        print_line("no container publishes a port")

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.base import Command, Commands, answer, app, ask, say
-from b2d.reporting.table import table
+from b2d.cli.base import Command, Commands, app, ask, print_line, print_result
+from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
-    from b2d.machine.snapshots import Snapshots
+    from b2d.machine.snapshots import SnapshotCommands
     from b2d.models import Snapshot
 
 
@@ -22,8 +22,8 @@ def snapshot() -> None:
 def create(name: str) -> None:
     """Keep what is on the disk now, of a machine that runs or is off."""
     made = _snapshots().create(name)
-    say(f"the snapshot {made.name} is taken")
-    answer(_told(made))
+    print_line(f"the snapshot {made.name} is taken")
+    print_result(_report(made))
 
 
 @snapshot.command("list", cls=Command, looks=True, example="b2d snapshot list --json")
@@ -33,9 +33,9 @@ def list_snapshots() -> None:
 
     found = _snapshots().all()
     rows = [(one.name, f"{datetime.fromtimestamp(one.taken_s):%Y-%m-%d %H:%M}", _size(one.size)) for one in found]
-    answer([_told(one) for one in found], table([("NAME", "TAKEN", "SIZE"), *rows]) if found else "")
+    print_result([_report(one) for one in found], render_table([("NAME", "TAKEN", "SIZE"), *rows]) if found else "")
     if not found:
-        say("there is no snapshot; take one: b2d snapshot create NAME")
+        print_line("there is no snapshot; take one: b2d snapshot create NAME")
 
 
 @snapshot.command(cls=Command, example="b2d stop && b2d snapshot restore before-the-update && b2d up")
@@ -44,8 +44,8 @@ def list_snapshots() -> None:
 def restore(name: str, yes: bool) -> None:
     """Make the disk what it was: what was written since is lost."""
     restored = _snapshots().restore(name, (lambda _: None) if yes else ask)
-    say(f"the disk is what it was at {restored.name}; start the machine: b2d up")
-    answer(_told(restored))
+    print_line(f"the disk is what it was at {restored.name}; start the machine: b2d up")
+    print_result(_report(restored))
 
 
 @snapshot.command(cls=Command, example="b2d snapshot delete before-the-update")
@@ -53,18 +53,18 @@ def restore(name: str, yes: bool) -> None:
 def delete(name: str) -> None:
     """Forget one; the disk stays as it is."""
     gone = _snapshots().delete(name)
-    say(f"the snapshot {gone.name} is deleted")
-    answer(_told(gone))
+    print_line(f"the snapshot {gone.name} is deleted")
+    print_result(_report(gone))
 
 
-def _snapshots() -> "Snapshots":
-    from b2d.machine.snapshots import Snapshots
+def _snapshots() -> "SnapshotCommands":
+    from b2d.machine.snapshots import SnapshotCommands
 
     it = app()
-    return Snapshots(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
+    return SnapshotCommands(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
 
 
-def _told(one: "Snapshot") -> dict[str, Any]:
+def _report(one: "Snapshot") -> dict[str, Any]:
     from datetime import UTC, datetime
 
     taken = datetime.fromtimestamp(one.taken_s, UTC)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, answer, app, ask, say
+from b2d.cli.base import Command, app, ask, print_line, print_result
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
-    from b2d.machine.image_upgrade import Exchange, Outcome
+    from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
     from b2d.models import Image
 
 YES = click.option("-y", "--yes", is_flag=True, help="Do not ask about a saved state.")
@@ -22,16 +22,16 @@ def upgrade(yes: bool) -> None:
     it = app()
 
     def newest(source: str) -> "Image":
-        image, _, word = it.supply.renew(source)
-        say(f"the image {image.version} is {word}")
+        image, _, word = it.supply.update(source)
+        print_line(f"the image {image.version} is {word}")
         return image
 
-    done = _exchange(it, yes).upgrade(newest)
+    done = _image_upgrade(it, yes).upgrade(newest)
     if done.changed:
-        _tell(it, done)
+        _report(it, done)
     else:
-        say(f"{it.settings.vm} has the newest image already: {done.image.version}")
-        _answer(it, done)
+        print_line(f"{it.settings.vm} has the newest image already: {done.image.version}")
+        _outcome_json(it, done)
 
 
 @click.command(cls=Command, example="b2d rollback && b2d up")
@@ -39,27 +39,29 @@ def upgrade(yes: bool) -> None:
 def rollback(yes: bool) -> None:
     """Go back to the image that the machine had before."""
     it = app()
-    _tell(it, _exchange(it, yes).rollback())
+    _report(it, _image_upgrade(it, yes).rollback())
 
 
-def _exchange(it: "App", yes: bool) -> "Exchange":
-    from b2d.machine.image_upgrade import Exchange
+def _image_upgrade(it: "App", yes: bool) -> "ImageUpgrade":
+    from b2d.machine.image_upgrade import ImageUpgrade
 
     it.check_network()
-    return Exchange(it.machine(), it.store, it.images, it.driver, _nobody_objects if yes else ask)
+    return ImageUpgrade(it.machine(), it.store, it.images, it.driver, _confirmed if yes else ask)
 
 
-def _nobody_objects(_: str) -> None:
+def _confirmed(_: str) -> None:
     pass
 
 
-def _tell(it: "App", done: "Outcome") -> None:
+def _report(it: "App", done: "UpgradeResult") -> None:
     instead = f", in place of {done.before}" if done.before else ""
-    say(f"{it.settings.vm} is {done.state} with the image {done.image.version}{instead}")
-    _answer(it, done)
+    print_line(f"{it.settings.vm} is {done.state} with the image {done.image.version}{instead}")
+    _outcome_json(it, done)
 
 
-def _answer(it: "App", done: "Outcome") -> None:
+def _outcome_json(it: "App", done: "UpgradeResult") -> None:
     image = asdict(done.image)
     document = {"name": it.settings.vm, "changed": done.changed, "state": done.state}
-    answer(document | {"image": {key: image[key] for key in ("sha256", "version", "source")}, "before": done.before})
+    print_result(
+        document | {"image": {key: image[key] for key in ("sha256", "version", "source")}, "before": done.before}
+    )

@@ -8,7 +8,7 @@ from b2d.formats import numbers
 
 NUMBER_LIMIT = 10**12
 RELEASES = "https://api.github.com/repos/boot2docker/boot2docker/releases"
-PATIENCE = {"waittime": 300, "retries": 75}  # milliseconds, and how often
+WAIT_SETTINGS = {"waittime": 300, "retries": 75}  # milliseconds, and how often
 WAIT_S = 300  # what `up` may take unasked: the patience of 2014 was for a CPU that nobody has to emulate
 
 # in lower case, as boot2docker did not tell cases apart; without the flags' dashes
@@ -26,7 +26,7 @@ SETTINGS = {
     "retries": "wait",
     "vboxshare": "share",
 }
-SILENT = {"init", "dir"}  # what `boot2docker config` wrote for itself
+IGNORED = {"init", "dir"}  # what `boot2docker config` wrote for itself
 NETWORK = "there is no host-only network to set up"
 SSH = "b2d is its own SSH client, and each machine has its own key"
 CONSOLE = "the console is always kept: b2d logs"
@@ -57,7 +57,7 @@ USUAL: dict[str, tuple[object, ...]] = {
     "lowerip": ("192.168.59.103",),
     "upperip": ("192.168.59.254",),
     "serial": (False,),
-    **{word: (usual,) for word, usual in PATIENCE.items()},
+    **{word: (usual,) for word, usual in WAIT_SETTINGS.items()},
 }
 
 # the flags that have gone; those that take no value, and those that do
@@ -80,27 +80,27 @@ def path(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".boot2docker" / "profile" if home else None
 
 
-def asked(said: Mapping[str, object], folder: Path) -> dict[str, object]:
+def profile_settings(said: Mapping[str, object], folder: Path) -> dict[str, object]:
     """What the profile in that folder really asks for: `boot2docker config` writes everything, as it is unasked."""
-    return {word: value for word, value in said.items() if not _is_usual(_plain(word), value, folder)}
+    return {word: value for word, value in said.items() if not _is_default(_is_plain(word), value, folder)}
 
 
-def _is_usual(word: str, value: object, folder: Path) -> bool:
+def _is_default(word: str, value: object, folder: Path) -> bool:
     names = {"serialfile": ".sock", "sshkey": "id_boot2docker", "iso": str(folder / "boot2docker.iso")}
-    return word in SILENT or value in USUAL.get(word, ()) or (word in names and str(value).endswith(names[word]))
+    return word in IGNORED or value in USUAL.get(word, ()) or (word in names and str(value).endswith(names[word]))
 
 
 def settings(said: Mapping[str, object]) -> list[tuple[str, str, object]]:
     """The word, the setting that it is today, and its value there."""
-    words = {_plain(word): word for word in said}
+    words = {_is_plain(word): word for word in said}
     if "iso" in words and "isourl" in words:  # an ISO that was not there was fetched
         there = os.path.exists(str(said[words["iso"]]))  # noqa: PTH110  pathlib's raises for a name that cannot be
         del words["isourl" if there else "iso"]
     found = []
     for plain, word in words.items():
         value = said[word]
-        if plain in PATIENCE and _number(value) is not None:
-            value = _patience({name: said.get(words.get(name, "")) for name in PATIENCE})
+        if plain in WAIT_SETTINGS and _number(value) is not None:
+            value = _wait_seconds({name: said.get(words.get(name, "")) for name in WAIT_SETTINGS})
         elif (plain, value) == ("isourl", RELEASES):
             value = "boot2docker"
         elif plain == "vboxshare":
@@ -110,9 +110,9 @@ def settings(said: Mapping[str, object]) -> list[tuple[str, str, object]]:
     return found
 
 
-def _patience(said: Mapping[str, object]) -> int:
+def _wait_seconds(said: Mapping[str, object]) -> int:
     """Seconds: so many milliseconds, so many times."""
-    milliseconds, times = (_number(said[name]) or usual for name, usual in PATIENCE.items())
+    milliseconds, times = (_number(said[name]) or usual for name, usual in WAIT_SETTINGS.items())
     return max(WAIT_S, -(-milliseconds * times // 1000))
 
 
@@ -131,11 +131,11 @@ def _number(value: object) -> int | None:
         return None
 
 
-def not_heeded(said: Iterable[str]) -> str:
+def unsupported_options(said: Iterable[str]) -> str:
     """One line on the words that are no setting today, each with the reason; "" where all are."""
     reasons: dict[str, list[str]] = {}
     for word in said:
-        plain = _plain(word)
+        plain = _is_plain(word)
         if plain not in SETTINGS:
             reasons.setdefault(REASONS.get(plain) or _unknown(plain), []).append(word)
     return "; ".join(f"{', '.join(words)} ({reason})" for reason, words in reasons.items())
@@ -148,5 +148,5 @@ def _unknown(word: str) -> str:
     return f"not known: {near[0]}?" if near else "not known"
 
 
-def _plain(word: str) -> str:
+def _is_plain(word: str) -> str:
     return word.lower().replace("-", "").replace("_", "")

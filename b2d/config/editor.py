@@ -5,34 +5,34 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from b2d.config import loader
-from b2d.config.loader import Said
+from b2d.config.loader import RawSetting
 from b2d.config.settings import Settings
-from b2d.config.toml_edit import literal, with_value, without
-from b2d.errors import Busy, ConfigError
-from b2d.host.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
+from b2d.config.toml_edit import literal, set_value, unset_value
+from b2d.errors import ConfigError, MachineLockedError
+from b2d.host.files import check_owner, os_errors_as_b2d_errors, private_folder, read_bounded, write_atomic
 from b2d.paths import Home
 
 LOCK_WAIT_S = 5.0
 
 
-def put(home: Home, environ: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def set_values(home: Home, environ: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Say it there. Raises ConfigError for what cannot be, or when nobody can read what is there already."""
-    values = {key: loader.value(Said("", key, value, key)) for key, value in wanted.items()}
-    with _alone(home):
-        text = _sound(home, environ)
+    values = {key: loader.value(RawSetting("", key, value, key)) for key, value in wanted.items()}
+    with _lock(home):
+        text = _require_valid(home, environ)
         for key, value in values.items():
-            text = with_value(text, key, value)
-        _keep(home, text)
+            text = set_value(text, key, value)
+        _save(home, text)
 
 
-def take_out(home: Home, environ: Mapping[str, str], keys: tuple[str, ...]) -> None:
+def unset_values(home: Home, environ: Mapping[str, str], keys: tuple[str, ...]) -> None:
     """Say nothing of these there; not said: nothing. Raises ConfigError."""
-    with _alone(home):
-        before = text = _sound(home, environ)
+    with _lock(home):
+        before = text = _require_valid(home, environ)
         for key in keys:
-            text = without(text, key)
+            text = unset_value(text, key)
         if text != before:
-            _keep(home, text)
+            _save(home, text)
 
 
 def edit(home: Home, environ: Mapping[str, str], editor: Callable[[], None]) -> bool:
@@ -40,11 +40,11 @@ def edit(home: Home, environ: Mapping[str, str], editor: Callable[[], None]) -> 
 
     Raises ConfigError for what cannot be. The draft stays then, and the next one goes on with it.
     """
-    with _alone(home), refusals_told(home.config_draft):
+    with _lock(home), os_errors_as_b2d_errors(home.config_draft):
         draft = home.config_draft
-        before = read_bounded(home.config) if home.config.exists() else _first(environ).encode()
+        before = read_bounded(home.config) if home.config.exists() else _first_line(environ).encode()
         if not draft.exists():
-            write_whole(draft, before)
+            write_atomic(draft, before)
         try:
             editor()
         finally:
@@ -54,59 +54,61 @@ def edit(home: Home, environ: Mapping[str, str], editor: Callable[[], None]) -> 
         if changed:
             text = loader.read(draft) or ""
             _check(draft.name, text)
-            _keep(home, text)
+            _save(home, text)
             draft.unlink()
         return changed
 
 
-def _sound(home: Home, environ: Mapping[str, str]) -> str:
+def _require_valid(home: Home, environ: Mapping[str, str]) -> str:
     """What is in force: config.toml, or where there is none, what boot2docker's profile says."""
     text = loader.read(home.config)
     if text is None:
-        return _taken_over(environ)
+        return _with_profile(environ)
     _check(str(home.config), text)
     return text
 
 
-def _taken_over(environ: Mapping[str, str]) -> str:
+def _with_profile(environ: Mapping[str, str]) -> str:
     """What boot2docker's profile says, in today's words: it is read no more once there is a config.toml."""
-    found, _ = loader.of_profile(environ)
+    found, _ = loader.parse_profile(environ)
     lines = {said.key: f"{said.key} = {literal(loader.value(said))}\n" for said in found}
     return f"# taken over from {found[0].origin}\n{''.join(lines.values())}" if lines else ""
 
 
-def _first(environ: Mapping[str, str]) -> str:
+def _first_line(environ: Mapping[str, str]) -> str:
     """What somebody begins with who has no config.toml."""
     usual = "".join(f"# {field.name} = {literal(field.default)}\n" for field in fields(Settings))
-    return f"{_taken_over(environ)}# as it is unasked; docs/commands.md tells what each means\n{usual}"
+    return f"{_with_profile(environ)}# as it is unasked; docs/commands.md tells what each means\n{usual}"
 
 
 def _check(origin: str, text: str) -> None:
-    for said in loader.of_text(origin, text):
+    for said in loader.parse_toml(origin, text):
         loader.value(said)
 
 
-def _keep(home: Home, text: str) -> None:
+def _save(home: Home, text: str) -> None:
     content = text.encode("utf-8", "surrogateescape")  # where the locale is ASCII, what is typed comes in so
     try:
         content.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"TOML is UTF-8, and cannot hold {content[error.start : error.end]!r}") from error
-    with refusals_told(home.config):
-        write_whole(home.config.resolve(), content)  # it may be a link to where somebody keeps such files
+    with os_errors_as_b2d_errors(home.config):
+        write_atomic(home.config.resolve(), content)  # it may be a link to where somebody keeps such files
 
 
 @contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Hold config.toml. Raises Busy."""
+def _lock(home: Home) -> Iterator[None]:
+    """Hold config.toml. Raises MachineLockedError."""
     from filelock import FileLock, Timeout
 
-    with refusals_told(home.config_lock):
-        refuse_anothers(home.root)
+    with os_errors_as_b2d_errors(home.config_lock):
+        check_owner(home.root)
         private_folder(home.root)
         try:
             lock = FileLock(home.config_lock).acquire(timeout=LOCK_WAIT_S)
         except Timeout:
-            raise Busy(f"{home.config} is changed by another b2d", hint="try again when that has ended") from None
+            raise MachineLockedError(
+                f"{home.config} is changed by another b2d", hint="try again when that has ended"
+            ) from None
     with lock:
         yield

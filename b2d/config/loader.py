@@ -15,7 +15,7 @@ from b2d.paths import Home
 
 PREFIX = "B2D_"
 PASSWORD = re.compile(r"(?=\S)[\x20-\x7e]{1,100}(?<=\S)")
-LONGEST = 1 << 20  # bytes of a file of settings
+MAX_VALUE_LENGTH = 1 << 20  # bytes of a file of settings
 PROGRAM = "vboxapi"  # the setting that names code: b2d runs it itself
 DEFAULT = "default"
 NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
@@ -37,7 +37,7 @@ RANGES = {  # both ends included; units as in settings.py
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class ResolvedSettings:
     """The settings, and for each its origin: "default", a file, a variable or a flag."""
 
     settings: Settings
@@ -45,7 +45,7 @@ class Effective:
     remarks: list[str] = field(default_factory=list)  # what was said in vain, one line each
 
 
-class Said(NamedTuple):  # not a dataclass: to make one of those takes as long as to read the file
+class RawSetting(NamedTuple):  # not a dataclass: to make one of those takes as long as to read the file
     """Somebody's wish; `word` is what they call the setting, `text` the file in which they do."""
 
     origin: str
@@ -65,7 +65,7 @@ class Said(NamedTuple):  # not a dataclass: to make one of those takes as long a
         return f"{self.origin}:{line}" if line else self.origin
 
 
-Heard = tuple[list[Said], list[str]]  # with one line on each thing that was said in vain
+ParsedSettings = tuple[list[RawSetting], list[str]]  # with one line on each thing that was said in vain
 
 
 def home(environ: Mapping[str, str]) -> Home:
@@ -80,34 +80,36 @@ def home(environ: Mapping[str, str]) -> Home:
     return Home(found)
 
 
-def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> Effective:
+def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> ResolvedSettings:
     """Merge all that was said. Raises ConfigError naming the origin of what cannot be. A flag of None was not given."""
-    settings, origins = Settings(), dict.fromkeys(_known(), DEFAULT)
-    for key, (name, said_there) in endpoints.of_host(environ).items():  # it may be meant for others, and is not judged
+    settings, origins = Settings(), dict.fromkeys(_known_key(), DEFAULT)
+    for key, (name, said_there) in endpoints.host_proxies(
+        environ
+    ).items():  # it may be meant for others, and is not judged
         wish: dict[str, Any] = {key: said_there}
         settings, origins[key] = replace(settings, **wish), name
     given = {key: value for key, value in flags.items() if value is not None}
     old = {_flag(key): value for key, value in given.items() if key not in origins}
-    of_files, remarks = _of_files(where, environ)
-    of_flags, more = _of_2014("", old)
+    of_files, remarks = _from_files(where, environ)
+    of_flags, more = _from_boot2docker("", old)
     spoken = [
         *of_files,
-        *(Said(PREFIX + key.upper(), key, value, key) for key, value in _of_environment(environ)),
+        *(RawSetting(PREFIX + key.upper(), key, value, key) for key, value in _from_environment(environ)),
         *of_flags,
-        *(Said(_flag(key), key, value, key) for key, value in given.items() if key in origins),
+        *(RawSetting(_flag(key), key, value, key) for key, value in given.items() if key in origins),
     ]
     for said in spoken:
         settings = replace(settings, **{said.key: value(said)})
         origins[said.key] = said.origin
-    return Effective(settings, origins, remarks + more)
+    return ResolvedSettings(settings, origins, remarks + more)
 
 
-def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
+def _from_files(where: Home, environ: Mapping[str, str]) -> ParsedSettings:
     """What config.toml says, or where there is none, boot2docker's profile."""
     text = read(where.config)
     if text is None:
-        return of_profile(environ)
-    said = of_text(str(where.config), text)
+        return parse_profile(environ)
+    said = parse_toml(str(where.config), text)
     if not any(one.key == PROGRAM for one in said) or not is_of_others(where.config):
         return said, []
     remark = f"{where.config}: not heeded, since others than you can write that file: {PROGRAM}, which is run"
@@ -117,7 +119,7 @@ def _of_files(where: Home, environ: Mapping[str, str]) -> Heard:
 def read(path: Path) -> str | None:
     """The text of a file, None where there is none. Raises ConfigError."""
     try:
-        return read_bounded(path, LONGEST).decode("utf-8-sig")
+        return read_bounded(path, MAX_VALUE_LENGTH).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -126,15 +128,15 @@ def read(path: Path) -> str | None:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start}") from error
 
 
-def of_text(origin: str, text: str) -> list[Said]:
+def parse_toml(origin: str, text: str) -> list[RawSetting]:
     """What a config.toml of this text says. Raises ConfigError for a key that is no setting."""
-    found = [Said(origin, key, value, key, text) for key, value in _table(origin, text).items()]
+    found = [RawSetting(origin, key, value, key, text) for key, value in _profile_table(origin, text).items()]
     for said in found:
         check_key(said.key, said.place)
     return found
 
 
-def of_profile(environ: Mapping[str, str]) -> Heard:
+def parse_profile(environ: Mapping[str, str]) -> ParsedSettings:
     """What boot2docker's profile says, where there is one."""
     from b2d.config import boot2docker_profile
 
@@ -142,23 +144,25 @@ def of_profile(environ: Mapping[str, str]) -> Heard:
     text = read(path) if path is not None else None
     if path is None or text is None:
         return [], []
-    return _of_2014(str(path), boot2docker_profile.asked(_table(str(path), text), path.parent), text)
+    return _from_boot2docker(
+        str(path), boot2docker_profile.profile_settings(_profile_table(str(path), text), path.parent), text
+    )
 
 
-def _of_2014(origin: str, words: Mapping[str, object], text: str = "") -> Heard:
+def _from_boot2docker(origin: str, words: Mapping[str, object], text: str = "") -> ParsedSettings:
     """What boot2docker's words say. Flags are their own origins."""
     if not words:
         return [], []
     from b2d.config import boot2docker_profile
 
-    ignored = boot2docker_profile.not_heeded(words)
+    ignored = boot2docker_profile.unsupported_options(words)
     remarks = [f"{origin}{': ' if origin else ''}not heeded: {ignored}"] if ignored else []
     return [
-        Said(origin or word, key, value, word, text) for word, key, value in boot2docker_profile.settings(words)
+        RawSetting(origin or word, key, value, word, text) for word, key, value in boot2docker_profile.settings(words)
     ], remarks
 
 
-def _table(origin: str, text: str) -> dict[str, object]:
+def _profile_table(origin: str, text: str) -> dict[str, object]:
     if not text:
         return {}
     from b2d.formats import toml_document
@@ -169,12 +173,12 @@ def _table(origin: str, text: str) -> dict[str, object]:
         raise ConfigError(f"{origin} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
 
 
-def _of_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
-    known = {PREFIX + key.upper(): key for key in _known()}
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
+    known = {PREFIX + key.upper(): key for key in _known_key()}
     return [(known[name], value) for name, value in environ.items() if name in known and value != ""]
 
 
-def _known() -> list[str]:
+def _known_key() -> list[str]:
     return [field.name for field in fields(Settings)]
 
 
@@ -184,7 +188,7 @@ def _flag(key: str) -> str:
 
 def check_key(key: str, origin: str = "") -> None:
     """Raise ConfigError unless there is such a setting."""
-    known = _known()
+    known = _known_key()
     if key not in known:
         import difflib
 
@@ -194,37 +198,37 @@ def check_key(key: str, origin: str = "") -> None:
         raise ConfigError(f"{where}there is no setting {key!r}{meant}", hint=f"one of {', '.join(known)}")
 
 
-def value(said: Said) -> Any:
+def value(said: RawSetting) -> Any:
     """What was said, as a setting has it. Raises ConfigError for what it cannot be."""
     key = said.key
     kind = type(getattr(Settings(), key))
     converted = _CONVERT[kind](said.value)
     if converted is None:
         wanted = {bool: "yes or no", int: "a whole number", str: "a text", tuple: "a list of texts, or none"}[kind]
-        raise _refusal(said, f"give {wanted}")
+        raise _invalid_value(said, f"give {wanted}")
     if key in CHOICES and converted not in CHOICES[key]:
-        raise _refusal(said, f"one of {', '.join(CHOICES[key])}")
+        raise _invalid_value(said, f"one of {', '.join(CHOICES[key])}")
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
-        raise _refusal(said, "from {} to {}".format(*RANGES[key]))
-    if key == "vm" and not machine_names.is_sound(converted):
+        raise _invalid_value(said, "from {} to {}".format(*RANGES[key]))
+    if key == "vm" and not machine_names.is_valid(converted):
         raise ConfigError(f"{_where(said)}{converted!r} cannot be a machine's name", hint=machine_names.HINT)
     if key == "address" and converted and not _is_loopback(converted):
-        raise _refusal(said, "a loopback address, as 127.0.59.103")
+        raise _invalid_value(said, "a loopback address, as 127.0.59.103")
     if key == "password" and converted and not PASSWORD.fullmatch(converted):
-        raise _refusal(said, "up to 100 letters, digits and signs, without blanks at its ends")
-    if hint := endpoints.refusal(key, converted):
-        raise _refusal(said, hint)
+        raise _invalid_value(said, "up to 100 letters, digits and signs, without blanks at its ends")
+    if hint := endpoints.proxy_refusal(key, converted):
+        raise _invalid_value(said, hint)
     return converted
 
 
-def _where(said: Said) -> str:
+def _where(said: RawSetting) -> str:
     return f"{said.place}: " if said.place else ""
 
 
-def _refusal(said: Said, hint: str) -> ConfigError:
+def _invalid_value(said: RawSetting, hint: str) -> ConfigError:
     value = ",".join(map(str, said.value)) if isinstance(said.value, (list, tuple)) else said.value
     if said.key in endpoints.HINTS:
-        value = endpoints.hidden(str(value))
+        value = endpoints.without_password(str(value))
     if said.key == "password":
         value = endpoints.GONE
     return ConfigError(f"{_where(said)}{said.word.lstrip('-')} cannot be {value!r}", hint=hint)

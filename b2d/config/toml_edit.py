@@ -33,7 +33,7 @@ def line_of(text: str, key: str) -> int:
     return 0
 
 
-def with_value(text: str, key: str, value: object) -> str:
+def set_value(text: str, key: str, value: object) -> str:
     """A sound text, with `key` said to be `value`: where it was said before, with its comment, else at the end."""
     import tomlkit
 
@@ -42,7 +42,7 @@ def with_value(text: str, key: str, value: object) -> str:
     return tomlkit.dumps(document)
 
 
-def without(text: str, key: str) -> str:
+def unset_value(text: str, key: str) -> str:
     """A sound text that says nothing of `key`."""
     import tomlkit
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from b2d.errors import B2dError, OutOfTime
+from b2d.errors import B2dError, WaitTimeoutError
 from b2d.guest.base import Guest
-from b2d.host.files import open_regular, refusals_told
+from b2d.host.files import open_regular, os_errors_as_b2d_errors
 from b2d.host.polling import wait_until
 from b2d.reporting.safe_text import many_lines
 
@@ -32,10 +32,10 @@ def tail(content: bytes, lines: int | None) -> bytes:
 
 def read(path: Path, lines: int | None) -> bytes:
     """The end of a file, nothing where there is none. Raises B2dError for one that cannot be read."""
-    return tail(_Growing(path).more(), lines)
+    return tail(_GrowingFile(path).more(), lines)
 
 
-def of_docker(guest: Guest, lines: int | None) -> bytes:
+def docker_log_command(guest: Guest, lines: int | None) -> bytes:
     """The end of Docker's log in a guest, all of it at most. Raises B2dError for one that cannot be read."""
     result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S, LIMIT)
     if result.exit_code != 0:
@@ -43,14 +43,14 @@ def of_docker(guest: Guest, lines: int | None) -> bytes:
     return result.stdout
 
 
-def plain(content: bytes) -> str:
+def strip_timestamps(content: bytes) -> str:
     """Text as a terminal may have it: it moves nothing, colours nothing, and answers nothing."""
     return many_lines(content.decode("utf-8", "replace"))
 
 
 def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_up: Callable[[], bool]) -> None:
     """Show the end of a file and what comes, also when the file is begun anew, until nobody wants it any more."""
-    file = _Growing(path)
+    file = _GrowingFile(path)
     show(tail(file.more(), lines))
     over = False
 
@@ -62,11 +62,11 @@ def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_u
         return over
 
     while not over:
-        with suppress(OutOfTime):
+        with suppress(WaitTimeoutError):
             wait_until(look, what=str(path), timeout_s=LOOK_S, interval_s=INTERVAL_S)
 
 
-class _Growing:
+class _GrowingFile:
     """A file that others write, and put another in the place of."""
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class _Growing:
 
     def more(self) -> bytes:
         """What was written since; of a new file all."""
-        with refusals_told(self._path):
+        with os_errors_as_b2d_errors(self._path):
             try:
                 file = open_regular(self._path)
             except (FileNotFoundError, NotADirectoryError):

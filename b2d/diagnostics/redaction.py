@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote, unquote
 
-GONE = "***"
-SHORTEST = 4  # signs of a secret that is looked for as it is: shorter ones are everywhere
+REDACTED = "***"
+MIN_SECRET_LENGTH = 4  # signs of a secret that is looked for as it is: shorter ones are everywhere
 NO_NAMES = frozenset(
     ["root", "docker", "user", "admin", "test", "dev", "home", "debian", "ubuntu", "boot2docker", "b2d"]
 )  # they tell nothing of anybody
@@ -92,18 +92,18 @@ class Redaction:
         known = {form for secret in secrets for form in _forms(secret.strip())}
         self._secrets = _any_of(known)
         self._folders = _any_of({form for folder in folders if len(folder) > 1 for form in _forms(folder)})
-        told = {re.escape(_whole(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
+        told = {re.escape(_is_whole_word(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
         self._names = re.compile(rf"(?<!\w)(?:{'|'.join(told)})(?!\w)") if told else None
 
     def clean(self, text: str) -> str:
         """The text as it may be shown."""
-        text = _without_keys(_whole(text))
-        text = self._secrets.sub(GONE, text) if self._secrets else text
-        text = QUERY.sub(rf"\1{GONE}", USER.sub(f"://{GONE}@", text))
-        text = BARE_USER.sub(f"{GONE}@", text)
+        text = _without_keys(_is_whole_word(text))
+        text = self._secrets.sub(REDACTED, text) if self._secrets else text
+        text = QUERY.sub(rf"\1{REDACTED}", USER.sub(f"://{REDACTED}@", text))
+        text = BARE_USER.sub(f"{REDACTED}@", text)
         for pattern in (*ARGUMENTS, HEADER, OPTION, TYPED, SAID):
             text = pattern.sub(_without_value, text)
-        text = TOKEN.sub(GONE, text)
+        text = TOKEN.sub(REDACTED, text)
         text = self._folders.sub("~", text) if self._folders else text
         return self._names.sub("~", text) if self._names else text
 
@@ -120,7 +120,7 @@ def _without_keys(text: str) -> str:
         whole = end is not None and end.start() - begin.end() <= PEM_LIMIT
         rest = end if whole else PEM_CUT.match(text, begin.end())
         assert rest is not None  # it matches nothing too
-        kept += [text[at : begin.start()], GONE]
+        kept += [text[at : begin.start()], REDACTED]
         at = rest.end()
     return "".join([*kept, text[at:]])
 
@@ -130,7 +130,7 @@ def passwords(text: str) -> Iterator[str]:
     for user, password in (found for pattern in LOGINS for found in pattern.findall(text)):
         yield password
         yield unquote(password)
-        if len(user) >= 2 * SHORTEST:  # a token may be there
+        if len(user) >= 2 * MIN_SECRET_LENGTH:  # a token may be there
             yield user
 
 
@@ -151,19 +151,19 @@ def _without_value(found: re.Match[str]) -> str:
     name = found["name"]
     of_json = '"' if '"' in name and "\\" not in name else ""  # a number there, which *** is not
     mark = found["quote"] or of_json
-    return f"{name}{mark}{GONE}{mark}"
+    return f"{name}{mark}{REDACTED}{mark}"
 
 
 def _forms(secret: str) -> Iterator[str]:
     import json  # here: a bug is written down without it too
 
-    whole = _whole(secret)
-    if len(whole) >= SHORTEST:
+    whole = _is_whole_word(secret)
+    if len(whole) >= MIN_SECRET_LENGTH:
         yield from (whole, json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1], repr(whole)[1:-1])
         yield from (quote(whole, safe=""), quote(whole))
 
 
-def _whole(text: str) -> str:
+def _is_whole_word(text: str) -> str:
     """Text as a file holds it: where Python takes paths for ASCII, their other letters are half bytes."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

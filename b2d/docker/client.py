@@ -21,11 +21,11 @@ Answer = TypeVar("Answer")
 
 ANSWER_LIMIT = 4 << 20  # bytes; a container takes about two kilobytes of a list
 EVENT_LIMIT = 1 << 20  # bytes of a line; it holds the container's labels
-NONSENSE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what reading it raises
-ANSWER_TIMES = 3  # of the wait that a caller names: connecting, greeting, answering
+UNPARSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what reading it raises
+TIMEOUT_FACTOR = 3  # of the wait that a caller names: connecting, greeting, answering
 
 
-class DockerSilent(Exception):
+class DockerUnavailableError(Exception):
     """Nobody answers, or not as Docker does."""
 
 
@@ -38,7 +38,7 @@ class DockerApi:
     certs: Path | None
 
     def ask(self, path: str, timeout_s: float, read: "Callable[[HTTPResponse], Answer]") -> "Answer":
-        """What `read` makes of the answer. Raises DockerSilent where there is none, or it cannot be read.
+        """What `read` makes of the answer. Raises DockerUnavailableError where there is none, or it cannot be read.
 
         Never takes longer than `timeout_s` for each of connecting, greeting and answering, however the bytes trickle.
         """
@@ -47,27 +47,30 @@ class DockerApi:
         try:
             connection = self._connection(timeout_s)
             try:
-                with _connected(connection, ANSWER_TIMES * timeout_s):
+                with _connected(connection, TIMEOUT_FACTOR * timeout_s):
                     connection.request("GET", path)
                     answer = connection.getresponse()
                     if answer.status != 200:
-                        raise DockerSilent(f"Docker answers {answer.status}")
+                        raise DockerUnavailableError(f"Docker answers {answer.status}")
                     return read(answer)
             finally:
                 connection.close()
         # TLS errors are OSErrors; the others: it is not Docker's
-        except (OSError, HTTPException, *NONSENSE) as error:
-            raise DockerSilent(str(error)) from error
+        except (OSError, HTTPException, *UNPARSABLE) as error:
+            raise DockerUnavailableError(str(error)) from error
 
     def containers(self, timeout_s: float) -> list[dict[str, Any]]:
-        """Those that run, as /containers/json has them. Raises DockerSilent."""
+        """Those that run, as /containers/json has them. Raises DockerUnavailableError."""
         found = self.ask("/containers/json", timeout_s, document)
         if not isinstance(found, list):
-            raise DockerSilent("Docker answers with no list of containers")
+            raise DockerUnavailableError("Docker answers with no list of containers")
         return [one for one in found if isinstance(one, dict)]
 
     def changes(self, connect_s: float) -> Iterator[None]:
-        """Once when it listens, then each time when a container starts or ends. Raises DockerSilent at the end."""
+        """Once when it listens, then each time when a container starts or ends.
+
+        Raises DockerUnavailableError at the end.
+        """
         from http.client import HTTPException
         from urllib.parse import quote
 
@@ -75,22 +78,22 @@ class DockerApi:
         try:
             connection = self._connection(connect_s)
             try:
-                with _connected(connection, ANSWER_TIMES * connect_s) as line:
+                with _connected(connection, TIMEOUT_FACTOR * connect_s) as line:
                     connection.request("GET", f"/events?filters={quote(wanted)}")
                     answer = connection.getresponse()
                 if answer.status != 200:
-                    raise DockerSilent(f"Docker answers {answer.status}")
+                    raise DockerUnavailableError(f"Docker answers {answer.status}")
                 line.settimeout(None)  # an idle Docker says nothing for days
                 yield
                 while event := answer.readline(EVENT_LIMIT):
                     if len(event) == EVENT_LIMIT:
-                        raise DockerSilent("Docker tells of an event without an end")
+                        raise DockerUnavailableError("Docker tells of an event without an end")
                     yield
             finally:
                 connection.close()
-        except (OSError, HTTPException, *NONSENSE) as error:
-            raise DockerSilent(str(error)) from error
-        raise DockerSilent("Docker hung up")
+        except (OSError, HTTPException, *UNPARSABLE) as error:
+            raise DockerUnavailableError(str(error)) from error
+        raise DockerUnavailableError("Docker hung up")
 
     def _connection(self, timeout_s: float | None) -> "HTTPConnection":
         """One that is made with the first question. Raises OSError for certificates that cannot be read."""
@@ -124,15 +127,15 @@ class DockerApi:
 
 
 def body(answer: "HTTPResponse", limit: int = ANSWER_LIMIT) -> bytes:
-    """Return the whole body of an answer. Raises DockerSilent where it has more than `limit` bytes."""
+    """Return the whole body of an answer. Raises DockerUnavailableError where it has more than `limit` bytes."""
     content = answer.read(limit + 1)
     if len(content) > limit:
-        raise DockerSilent(f"Docker's answer is larger than {limit} bytes")
+        raise DockerUnavailableError(f"Docker's answer is larger than {limit} bytes")
     return content
 
 
 def document(answer: "HTTPResponse") -> Any:
-    """Return the JSON that an answer holds. Raises DockerSilent where it is too large, and ValueError."""
+    """Return the JSON that an answer holds. Raises DockerUnavailableError where it is too large, and ValueError."""
     return json_text.parse(body(answer))
 
 
@@ -140,7 +143,7 @@ def document(answer: "HTTPResponse") -> Any:
 def _connected(connection: "HTTPConnection", limit_s: float) -> "Iterator[socket.socket]":
     """Connect, and shut the connection down when that and the block take longer than `limit_s` together.
 
-    Whoever reads from it then finds its end. Raises OSError, and DockerSilent where it was so.
+    Whoever reads from it then finds its end. Raises OSError, and DockerUnavailableError where it was so.
     """
     late = threading.Event()
     line: socket.socket | None = None
@@ -162,4 +165,4 @@ def _connected(connection: "HTTPConnection", limit_s: float) -> "Iterator[socket
     finally:
         timer.cancel()
     if late.is_set():
-        raise DockerSilent(f"Docker did not answer within {limit_s:.0f} s")
+        raise DockerUnavailableError(f"Docker did not answer within {limit_s:.0f} s")

@@ -21,34 +21,37 @@ from b2d.reporting.base import Reporter
 CLIENT = "docker"
 ANSWER_S = 20.0
 MATERIAL = ("ca.pem", "cert.pem", "key.pem")
-ELSEWHERE = ("DOCKER_HOST", "DOCKER_CONTEXT")  # with these the client speaks of another context than it is asked for
+OTHER_ENDPOINT = (
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+)  # with these the client speaks of another context than it is asked for
 
 
-class ContextTaken(B2dError):
+class ContextExistsError(B2dError):
     """The client has a context of that name which is not this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredContext:
     """What the client knows of a context."""
 
     description: str
     host: str
 
 
-def known(paths: MachinePaths, docker: DockerEnv, reporter: Reporter) -> None:
+def context_names(paths: MachinePaths, docker: DockerEnv, reporter: Reporter) -> None:
     """What `up` does for docker's client, where there is one. That it cannot be is no reason to fail."""
     one = DockerContext(paths, os.environ)
     if one.client() is None:
         return
     try:
-        with suppress(ContextTaken):  # somebody called theirs so; `b2d context` would say it
+        with suppress(ContextExistsError):  # somebody called theirs so; `b2d context` would say it
             one.put(docker)
     except B2dError as error:
         reporter.warn(error.message)
 
 
-def forgotten(paths: MachinePaths) -> None:
+def stale_contexts(paths: MachinePaths) -> None:
     """What `delete` does for docker's client."""
     one = DockerContext(paths, os.environ)
     if one.client() is not None:
@@ -78,11 +81,11 @@ class DockerContext:
         return shutil.which(CLIENT, path=self.environ.get("PATH"))
 
     def put(self, docker: DockerEnv) -> bool:
-        """Make it as `docker` says; False when it is so already. Raises ContextTaken, and B2dError."""
+        """Make it as `docker` says; False when it is so already. Raises ContextExistsError, and B2dError."""
         kept = self._kept()
         if kept is not None and kept.description != self.description:
             said = f"docker has a context {self.name} that is not this machine's"
-            raise ContextTaken(said, hint=f"docker context rm {self.name}")
+            raise ContextExistsError(said, hint=f"docker context rm {self.name}")
         if kept is not None and kept.host == docker.host and self._has_material(docker):
             return False
         fields = {"host": docker.host}
@@ -111,11 +114,13 @@ class DockerContext:
         home = self.environ.get("DOCKER_CONFIG") or Path(self.environ.get("HOME") or Path.home()) / ".docker"
         return Path(home) / "contexts"
 
-    def _kept(self) -> Kept | None:
+    def _kept(self) -> StoredContext | None:
         """What the client keeps of it: its file is read, as starting the client for nothing would slow every `up`."""
         try:
             found = json_text.parse(read_bounded(self._store / "meta" / self._digest / "meta.json"))
-            return Kept(str(found["Metadata"].get("Description", "")), str(found["Endpoints"]["docker"]["Host"]))
+            return StoredContext(
+                str(found["Metadata"].get("Description", "")), str(found["Endpoints"]["docker"]["Host"])
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -132,7 +137,7 @@ class DockerContext:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     def _run(self, *arguments: str) -> CommandResult:
-        environment = {name: value for name, value in self.environ.items() if name not in ELSEWHERE}
+        environment = {name: value for name, value in self.environ.items() if name not in OTHER_ENDPOINT}
         return processes.run(
             [self.client() or CLIENT, "context", *arguments], timeout_s=ANSWER_S, environment=environment
         )

@@ -11,7 +11,7 @@ from b2d.models import Forward
 PORT_LIMIT = 250  # publications of one machine: each takes two of the hypervisor's files, of which it may have 1024
 NAME_LIMIT = 255  # characters of a container's name
 PROTOCOLS = ("tcp", "udp", "sctp")
-BEYOND = f"not led: beyond the first {PORT_LIMIT} ports"
+HOST_PREFIX = f"not led: beyond the first {PORT_LIMIT} ports"
 OPEN, COMING = "open", "on its way"
 EVERYWHERE = ("0.0.0.0", "::", "")
 LOOPBACK = "127.0.0.1"
@@ -29,7 +29,7 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PublishedPort:
     """Where a publication is on this host, and whether it is there: the word OPEN, else why not."""
 
     container: str
@@ -74,7 +74,7 @@ def _publication(name: str, port: dict[str, Any]) -> Publication | None:
         return None
 
 
-def led(found: Sequence[Publication]) -> Sequence[Publication]:
+def is_forwarded(found: Sequence[Publication]) -> Sequence[Publication]:
     """Return those that lead out of the machine: no more than the hypervisor has room for."""
     return found[:PORT_LIMIT]
 
@@ -90,19 +90,23 @@ def forwards(one: Publication, machine: str) -> list[Forward]:
     return []
 
 
-def places(
+def list_ports(
     found: Sequence[Publication], machine: str, has: Collection[Forward], obstacle: Callable[[Forward], str]
-) -> list[Place]:
+) -> list[PublishedPort]:
     """Where each of them is, `has` being what leads into the machine now; `obstacle` tells what has a port instead."""
     rows = []
     for number, one in enumerate(found):
         wanted = forwards(one, machine)
         if wanted and number >= PORT_LIMIT:
-            rows.append(Place(one.container, one.protocol, one.inside, wanted[0].address, one.port, BEYOND))
+            rows.append(
+                PublishedPort(one.container, one.protocol, one.inside, wanted[0].address, one.port, HOST_PREFIX)
+            )
             continue
         states = {forward: OPEN if forward in has else obstacle(forward) or COMING for forward in wanted}
         for forward, state in states.items():
-            rows.append(Place(one.container, one.protocol, one.inside, forward.address, one.port, state))
+            rows.append(PublishedPort(one.container, one.protocol, one.inside, forward.address, one.port, state))
         if not wanted:
-            rows.append(Place(one.container, one.protocol, one.inside, one.address, one.port, "in the guest alone"))
+            rows.append(
+                PublishedPort(one.container, one.protocol, one.inside, one.address, one.port, "in the guest alone")
+            )
     return rows

@@ -3,28 +3,30 @@
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from b2d.doctor.finding import Finding, doubtful, good
-from b2d.machine_names import typed
-from b2d.network.http_client import shown
+from b2d.doctor.finding import Finding, ok, warning
+from b2d.machine_names import command_for
+from b2d.network.http_client import display_url
 
 SHELLINIT = 'eval "$(b2d shellinit)"'
 
 
-def docker_variables(environment: Mapping[str, str], hosts: Mapping[str, str], running: Collection[str]) -> Finding:
+def check_docker_variables(
+    environment: Mapping[str, str], hosts: Mapping[str, str], running: Collection[str]
+) -> Finding:
     """Whether they lead to a machine of this home that runs; `hosts`: the DOCKER_HOST of each machine, and its name."""
     name = "docker variables"
     for fault, fix in _faults(environment):
-        return doubtful(name, fault, fix)
+        return warning(name, fault, fix)
     host = environment.get("DOCKER_HOST", "")
     if not host:
-        return good(name, "none: this shell uses no machine")
+        return ok(name, "none: this shell uses no machine")
     if host not in hosts:
         fix = f"{SHELLINIT}, or: unset DOCKER_HOST"
-        return doubtful(name, f"DOCKER_HOST={shown(host)} is no machine of this home", fix)
+        return warning(name, f"DOCKER_HOST={display_url(host)} is no machine of this home", fix)
     machine = hosts[host]
     if machine not in running:
-        return doubtful(name, f"DOCKER_HOST is {machine}, which does not run", typed("up", machine))
-    return good(name, f"DOCKER_HOST is {machine}")
+        return warning(name, f"DOCKER_HOST is {machine}, which does not run", command_for("up", machine))
+    return ok(name, f"DOCKER_HOST is {machine}")
 
 
 def _faults(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from b2d.doctor import docker_environment, home_folder, hypervisors, leftovers, network, programs
-from b2d.doctor.finding import Finding, Verdict, doubtful
+from b2d.doctor.finding import Finding, Verdict, warning
 from b2d.doctor.hypervisors import Hardware
-from b2d.doctor.machines import Seen, Ward
-from b2d.doctor.programs import Needed
+from b2d.doctor.machines import MachineChecks, MachineReport
+from b2d.doctor.programs import Requirement
 from b2d.errors import B2dError, ConfigError
 from b2d.host import seccomp
 from b2d.host.package_managers import QEMU_IMG, SQUASHFS, Installer
@@ -19,7 +19,7 @@ from b2d.machine_store.store import MachineStore
 from b2d.models import Image, MachineSpec
 from b2d.paths import Home
 
-__all__ = ["Examination", "Finding", "Verdict", "Ward"]
+__all__ = ["Examination", "Finding", "MachineChecks", "Verdict"]
 
 NETWORK_DRIVER = Path("/dev/vboxnetctl")
 
@@ -33,7 +33,7 @@ class Examination:
     mirror: Callable[[], str]
     accelerator: Callable[[], tuple[str, str]]
     virtualbox: Callable[[], str]
-    ward: Ward
+    ward: MachineChecks
     spare_images: Callable[[Collection[str]], list[Image]]  # but for those that are used
     virtiofsd: Callable[[], tuple[tuple[int, int], str]]  # version and path
     hypervisor: str = "qemu"  # that a new machine would get
@@ -62,18 +62,16 @@ class Examination:
         yield network.proxies(self.environment, addresses)
         yield network.authorities(self.environment)
         yield network.mirror(self.mirror)
-        yield docker_environment.docker_variables(
+        yield docker_environment.check_docker_variables(
             self.environment, self._hosts(seen), [one.name for one in seen if one.ping]
         )
         if trouble is not None:
-            yield doubtful(
-                "machines", trouble.message, trouble.hint or f"ls -ld {shlex.quote(str(self.home.machines))}"
-            )
+            yield warning("machines", trouble.message, trouble.hint or f"ls -ld {shlex.quote(str(self.home.machines))}")
         for one in seen:
             yield from self.ward.findings(one)
-        yield from leftovers.homeless(self.home)
+        yield from leftovers.incomplete_machines(self.home)
 
-    def _seen(self) -> tuple[list[Seen], B2dError | None]:
+    def _seen(self) -> tuple[list[MachineReport], B2dError | None]:
         try:
             return self.ward.seen(), None
         except B2dError as error:
@@ -88,7 +86,7 @@ class Examination:
             yield programs.confinement(self.installer, seccomp.is_supported)
         no_disk = "no disk can be made without it"
         yield programs.program(
-            self.installer, Needed("qemu-img", QEMU_IMG, "--version", self._without("qemu"), no_disk)
+            self.installer, Requirement("qemu-img", QEMU_IMG, "--version", self._without("qemu"), no_disk)
         )
         virtualbox = hypervisors.virtualbox(self.virtualbox, self.hypervisor == "virtualbox")
         yield virtualbox
@@ -98,7 +96,7 @@ class Examination:
             yield from [found] if found else []
         more_memory = "an image made without it needs more memory"
         yield programs.program(
-            self.installer, Needed("mksquashfs", SQUASHFS, "-version", Verdict.DOUBTFUL, more_memory)
+            self.installer, Requirement("mksquashfs", SQUASHFS, "-version", Verdict.DOUBTFUL, more_memory)
         )
         remedy = self.hardware.remedy if self.platform == "linux" else lambda: ""
         yield hypervisors.acceleration(self.accelerator, remedy)
@@ -116,13 +114,13 @@ class Examination:
             yield leftovers.images(specs, self.spare_images)
             yield from leftovers.debian_image(self.ward.images.find)
         except B2dError as error:
-            yield doubtful("images", error.message, error.hint)
+            yield warning("images", error.message, error.hint)
 
     def _without(self, hypervisor: str) -> Verdict:
         """How bad it is when one is missing."""
         return Verdict.BAD if hypervisor == self.hypervisor else Verdict.DOUBTFUL
 
-    def _hosts(self, seen: Sequence[Seen]) -> dict[str, str]:
+    def _hosts(self, seen: Sequence[MachineReport]) -> dict[str, str]:
         """Each machine's DOCKER_HOST, as it is, or was when it ran last, or will be."""
         hosts = {}
         for one in seen:

@@ -38,11 +38,11 @@ class Finding:
         return f"{self.verdict:8}  {one_line(f'{of}{self.name}: {self.message}')}{help_line}"
 
 
-def good(name: str, message: str, machine: str = "") -> Finding:
+def ok(name: str, message: str, machine: str = "") -> Finding:
     """Nothing is to be done."""
     return Finding(name, Verdict.GOOD, message, machine=machine)
 
 
-def doubtful(name: str, message: str, fix: str = "", machine: str = "") -> Finding:
+def warning(name: str, message: str, fix: str = "", machine: str = "") -> Finding:
     """Something could be better."""
     return Finding(name, Verdict.DOUBTFUL, message, fix, machine=machine)

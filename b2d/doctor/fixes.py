@@ -10,15 +10,15 @@ from pathlib import Path
 from b2d.doctor.finding import Finding
 from b2d.errors import B2dError
 from b2d.host.file_removal import OwnNames, remove_own
-from b2d.host.files import is_own, refusals_told
+from b2d.host.files import is_own, os_errors_as_b2d_errors
 from b2d.host.package_managers import Installer
 from b2d.machine_store.store import MachineStore
-from b2d.models import ON, MachineSpec, MachineState
+from b2d.models import ON_STATES, MachineSpec, MachineState
 from b2d.paths import Home
 from b2d.reporting.base import Reporter
 
 
-def fix(findings: Iterable[Finding], home: Home, installer: Installer, reporter: Reporter) -> None:
+def apply_fixes(findings: Iterable[Finding], home: Home, installer: Installer, reporter: Reporter) -> None:
     """Install what is missing, in one go, and close what is open. Raises B2dError, with the line to type.
 
     Only files and folders of this user's in `home` are closed: a link there may lead to anybody's.
@@ -29,7 +29,7 @@ def fix(findings: Iterable[Finding], home: Home, installer: Installer, reporter:
             reporter.warn(f"left as it is, since it is no file of yours in {home.root}: {path}")
             continue
         try:
-            _close_to_others(path)
+            _tighten_permissions(path)
         except OSError as error:
             raise B2dError(f"{path} cannot be closed to others: {error.strerror}") from error
         reporter.note(f"closed to others: {path}")
@@ -39,7 +39,7 @@ def fix(findings: Iterable[Finding], home: Home, installer: Installer, reporter:
             installer.install(needs)
 
 
-def _close_to_others(path: Path) -> None:
+def _tighten_permissions(path: Path) -> None:
     """Take the rights of others from a file or folder, and not from what a link, put there meanwhile, leads to."""
     mode = 0o700 if stat.S_ISDIR(path.lstat().st_mode) else 0o600
     if os.chmod not in os.supports_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows
@@ -53,7 +53,7 @@ def _close_to_others(path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Broom:
+class Cleaner:
     """Who takes away what was left."""
 
     home: Home
@@ -61,7 +61,7 @@ class Broom:
     remove_image: Callable[[str], None]
     reporter: Reporter
 
-    def sweep(self, findings: Iterable[Finding]) -> None:
+    def clean(self, findings: Iterable[Finding]) -> None:
         """Remove what was found to be left. What cannot be removed is told, and the rest goes all the same."""
         for finding in findings:
             for path in finding.left_files:
@@ -84,14 +84,14 @@ class Broom:
         store = MachineStore(self.home)
         with store.lock(name, "doctor"):
             spec = store.read(name)
-            if spec is not None and self.state(spec) in ON:
+            if spec is not None and self.state(spec) in ON_STATES:
                 raise B2dError(f"{name} runs by now")
             store.remove_env(name)
 
 
 def _remove(path: Path) -> None:
     """A file, or a temporary folder of b2d's with the files in it."""
-    with refusals_told(path):
+    with os_errors_as_b2d_errors(path):
         if path.is_dir() and not path.is_symlink():
             if left := remove_own(path, OwnNames(("*",))):
                 raise B2dError(f"{path} stays, since there are folders in it: {', '.join(left)}")

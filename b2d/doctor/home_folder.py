@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import ConfigError
-from b2d.host.files import refuse_anothers
+from b2d.host.files import check_owner
 from b2d.paths import Home
 
 SPACE_NEEDED = 1 << 30  # bytes: packages, an image, and a first disk
@@ -23,12 +23,12 @@ def home(where: Home) -> Finding:
     root = where.root
     folder = existing(root)
     try:
-        refuse_anothers(root)  # before a file is made there to see that it can be
+        check_owner(root)  # before a file is made there to see that it can be
     except ConfigError as error:
-        return doubtful("home", error.message, error.hint)
+        return warning("home", error.message, error.hint)
     if problem := _refused(folder):
         return Finding("home", Verdict.BAD, f"{folder} cannot be written: {problem}", "set B2D_HOME")
-    return good("home", str(root))
+    return ok("home", str(root))
 
 
 def file_system(where: Home, kind_of: Callable[[Path], str]) -> Finding:
@@ -36,8 +36,8 @@ def file_system(where: Home, kind_of: Callable[[Path], str]) -> Finding:
     kind = kind_of(existing(where.root))
     if kind.startswith(REMOTE):
         message = f"{where.root} is on {kind}, where sockets and locks may fail"
-        return doubtful("file system", message, "set B2D_HOME to a folder on a disk of this computer")
-    return good("file system", kind or "not known")
+        return warning("file system", message, "set B2D_HOME to a folder on a disk of this computer")
+    return ok("file system", kind or "not known")
 
 
 def kind_of(path: Path) -> str:
@@ -63,7 +63,7 @@ def space(where: Home) -> Finding:
     if free < SPACE_WANTED:
         verdict = Verdict.BAD if free < SPACE_NEEDED else Verdict.DOUBTFUL
         return Finding("disk space", verdict, message, f"make room at {where.root}, or set B2D_HOME")
-    return good("disk space", message)
+    return ok("disk space", message)
 
 
 def temporary() -> Finding:
@@ -72,20 +72,20 @@ def temporary() -> Finding:
         folder = Path(tempfile.gettempdir())
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return doubtful("temporary folder", f"there is none: {error.strerror}", "set TMPDIR to a folder of yours")
+        return warning("temporary folder", f"there is none: {error.strerror}", "set TMPDIR to a folder of yours")
     if free < TEMPORARY_NEEDED:
         message = f"{folder} has only {free >> 20} MiB free"
-        return doubtful("temporary folder", message, f"make room at {folder}, or set TMPDIR")
-    return good("temporary folder", str(folder))
+        return warning("temporary folder", message, f"make room at {folder}, or set TMPDIR")
+    return ok("temporary folder", str(folder))
 
 
 def secrets(where: Home) -> Finding:
     """That nobody else can read the keys."""
     if os.name == "nt":
-        return good("secrets", "kept by the rights of your own folder")
+        return ok("secrets", "kept by the rights of your own folder")
     open_files = tuple(path for path in _secret_files(where) if _is_open(path))
     if not open_files:
-        return good("secrets", "closed to others")
+        return ok("secrets", "closed to others")
     names = ", ".join(str(path) for path in open_files)
     return Finding("secrets", Verdict.BAD, f"others may read {names}", "b2d doctor --fix", open_files=open_files)
 

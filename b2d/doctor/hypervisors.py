@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import B2dError
 from b2d.host import processes
 
@@ -51,7 +51,7 @@ class Hardware:
 def virtualbox(ask: Callable[[], str], wanted: bool) -> Finding:
     """VirtualBox, its version and its driver; bad where machines are to be its own."""
     try:
-        return good("virtualbox", ask())
+        return ok("virtualbox", ask())
     except B2dError as error:
         if wanted:
             return Finding("virtualbox", Verdict.BAD, error.message, error.hint)
@@ -63,7 +63,7 @@ def network_driver(device: Path, works: bool) -> Finding | None:
     if not works or device.exists():
         return None
     message = f"there is no {device}: machines have no network with this host alone"
-    return doubtful("virtualbox network", message, "sudo modprobe vboxnetadp")
+    return warning("virtualbox network", message, "sudo modprobe vboxnetadp")
 
 
 def acceleration(ask: Callable[[], tuple[str, str]], remedy: Callable[[], str]) -> Finding:
@@ -71,16 +71,16 @@ def acceleration(ask: Callable[[], tuple[str, str]], remedy: Callable[[], str]) 
     try:
         name, reason = ask()
     except B2dError as error:
-        return doubtful("acceleration", error.message, error.hint)
-    return doubtful("acceleration", f"{name}: {reason}", remedy()) if reason else good("acceleration", name)
+        return warning("acceleration", error.message, error.hint)
+    return warning("acceleration", f"{name}: {reason}", remedy()) if reason else ok("acceleration", name)
 
 
 def hyper_v(present: Callable[[], bool]) -> Finding:
     """On Windows: whether Microsoft's hypervisor has the CPU's virtualisation for itself."""
     if not present():
-        return good("hyper-v", "it is off")
+        return ok("hyper-v", "it is off")
     message = "it has the CPU's virtualisation, and VirtualBox's machines are slow beside it"
-    return doubtful("hyper-v", message, "as administrator: bcdedit /set hypervisorlaunchtype off, then restart Windows")
+    return warning("hyper-v", message, "as administrator: bcdedit /set hypervisorlaunchtype off, then restart Windows")
 
 
 def windows_hypervisor() -> bool:

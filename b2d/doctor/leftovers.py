@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from b2d import machine_names
-from b2d.doctor.finding import Finding, Verdict, doubtful, good
-from b2d.image.boot_files import LEFT
+from b2d.doctor.finding import Finding, Verdict, ok, warning
+from b2d.image.boot_files import LEFTOVER
 from b2d.image.source import DEBIAN
-from b2d.machine_names import typed
+from b2d.machine_names import command_for
 from b2d.machine_store.own_files import MACHINE
 from b2d.models import Image, MachineSpec
 from b2d.paths import Home
@@ -26,7 +26,7 @@ def stale_files(where: Home, now: float) -> Finding:
     """Unfinished files that nobody has touched for a day."""
     found = tuple(path for path in _unfinished(where) if _is_older(path, now - DAY_S))
     if not found:
-        return good("stale files", "none")
+        return ok("stale files", "none")
     size = sum(_size(path) for path in found) / (1 << 20)
     return Finding(
         "stale files", Verdict.DOUBTFUL, f"{_names(found)}: {size:.1f} MiB", "b2d doctor --fix", left_files=found
@@ -35,7 +35,7 @@ def stale_files(where: Home, now: float) -> Finding:
 
 def _unfinished(where: Home) -> Iterator[Path]:
     """Find what b2d itself calls so while it works; other files in the home are their owner's business."""
-    for folder, pattern in ((where.root, SETTINGS), (where.images, LEFT), (where.cache, DOWNLOADS)):
+    for folder, pattern in ((where.root, SETTINGS), (where.images, LEFTOVER), (where.cache, DOWNLOADS)):
         yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
     for machine in _inside(where.machines):
         if not machine.name.startswith(".") and not machine.is_symlink():
@@ -54,11 +54,11 @@ def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Colle
     """Images that no machine has, nor had before, nor would get; None: one, or all, that cannot be read."""
     known = [spec for spec in machines or () if spec is not None]
     if machines is None or len(known) < len(machines):
-        return good("images", "kept, as long as a machine cannot be read")
+        return ok("images", "kept, as long as a machine cannot be read")
     used = {spec.image for spec in known} | {spec.previous for spec in known}
     found = spare(used)
     if not found:
-        return good("images", "each is of use")
+        return ok("images", "each is of use")
     size = sum(image.size for image in found) / 1e6
     versions = ", ".join(image.version for image in found)
     message = f"no machine has {versions}, and none would get it: {size:.0f} MB"
@@ -73,12 +73,12 @@ def debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
         return
     if image.lacks:
         message = f"{image.version}, of {image.date}, may lack security updates: {', '.join(image.lacks)}"
-        yield doubtful("debian image", message, "b2d download debian")
+        yield warning("debian image", message, "b2d download debian")
     else:
-        yield good("debian image", f"{image.version}, from all suites as of {image.date}")
+        yield ok("debian image", f"{image.version}, from all suites as of {image.date}")
 
 
-def homeless(where: Home) -> Iterator[Finding]:
+def incomplete_machines(where: Home) -> Iterator[Finding]:
     """Folders of machines without machine.json; they may hold somebody's data, so nothing is removed."""
     try:
         folders = sorted(path for path in where.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -91,15 +91,15 @@ def homeless(where: Home) -> Iterator[Finding]:
                 continue
             disk = paths.disk_qcow2.exists() or paths.disk_vdi.exists()
         except OSError as error:
-            yield doubtful("machine", f"{folder}: {error.strerror}", f"ls -ld {shlex.quote(str(folder))}", name)
+            yield warning("machine", f"{folder}: {error.strerror}", f"ls -ld {shlex.quote(str(folder))}", name)
             continue
         message = f"{folder} has no {paths.spec.name}"
-        if not machine_names.is_sound(name):
-            yield doubtful("machine", f"{folder} is no machine", f"ls -l {shlex.quote(str(folder))}", name)
+        if not machine_names.is_valid(name):
+            yield warning("machine", f"{folder} is no machine", f"ls -l {shlex.quote(str(folder))}", name)
         elif disk:
-            yield doubtful("machine", f"{message}, but a disk, which init takes up", typed("init", name), name)
+            yield warning("machine", f"{message}, but a disk, which init takes up", command_for("init", name), name)
         else:
-            yield doubtful("machine", message, typed("delete", name), name)
+            yield warning("machine", message, command_for("delete", name), name)
 
 
 def _is_older(path: Path, time: float) -> bool:

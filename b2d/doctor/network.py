@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import B2dError
 from b2d.host.files import read_bounded
-from b2d.network.http_client import AUTHORITIES, SCHEMES, shown
+from b2d.network.http_client import AUTHORITIES, SCHEMES, display_url
 from b2d.shell.variables import NO_PROXY, PROXIES
 
 CERTIFICATE = b"-----BEGIN "  # "TRUSTED CERTIFICATE", too
@@ -17,22 +17,22 @@ def proxies(environment: Mapping[str, str], addresses: Sequence[str]) -> Finding
     """The proxies of the environment, as requests takes them; machines at `addresses` are reached without."""
     said = {name: environment[name] for name in PROXIES if environment.get(name)}
     if not said:
-        return good("proxies", "none")
+        return ok("proxies", "none")
     for name, value in said.items():
         if fault := _fault(value):
-            return doubtful("proxies", f"{name} {fault}: {proxy_shown(value)}", f"export {name}=http://HOST:PORT")
+            return warning("proxies", f"{name} {fault}: {proxy_shown(value)}", f"export {name}=http://HOST:PORT")
     named = ", ".join(f"{name}={proxy_shown(value)}" for name, value in said.items())
     passed = {item for name in NO_PROXY for item in environment.get(name, "").replace(",", " ").split()}
     missing = [address for address in dict.fromkeys(addresses) if not passed & {address, "*"}]
     if missing:
         message = f"{named}; NO_PROXY lacks {', '.join(missing)}, so that curl asks the proxy for a machine"
-        return doubtful("proxies", message, 'eval "$(b2d shellinit)"')
-    return good("proxies", named)
+        return warning("proxies", message, 'eval "$(b2d shellinit)"')
+    return ok("proxies", named)
 
 
 def proxy_shown(value: str) -> str:
     """It without a password; a proxy may be written without http://."""
-    return shown(_url(value))
+    return display_url(_url(value))
 
 
 def _url(value: str) -> str:
@@ -53,15 +53,15 @@ def authorities(environment: Mapping[str, str]) -> Finding:
     """The certificates by which downloads are trusted; the first variable that names some counts."""
     name = next((name for name in AUTHORITIES if environment.get(name)), "")
     if not name:
-        return good("authorities", "those that come with Python's requests")
+        return ok("authorities", "those that come with Python's requests")
     path = Path(environment[name])
     try:
         sound = any(path.iterdir()) if path.is_dir() else CERTIFICATE in read_bounded(path)
     except OSError as error:
-        return doubtful("authorities", f"{path}, which {name} names: {error.strerror}", f"unset {name}")
+        return warning("authorities", f"{path}, which {name} names: {error.strerror}", f"unset {name}")
     if not sound:
-        return doubtful("authorities", f"there is no certificate in {path}, which {name} names", f"unset {name}")
-    return good("authorities", f"{name}={path}")
+        return warning("authorities", f"there is no certificate in {path}, which {name} names", f"unset {name}")
+    return ok("authorities", f"{name}={path}")
 
 
 def mirror(ask: Callable[[], str]) -> Finding:
@@ -69,8 +69,10 @@ def mirror(ask: Callable[[], str]) -> Finding:
     try:
         found = ask()
     except B2dError as error:
-        return doubtful("mirror", error.message, error.hint)
+        return warning("mirror", error.message, error.hint)
     parts = urlsplit(found)
     if parts.scheme not in SCHEMES or not parts.hostname:
-        return Finding("mirror", Verdict.BAD, f"{shown(found)!r} is no address", "b2d config set mirror=https://…")
-    return good("mirror", shown(found))
+        return Finding(
+            "mirror", Verdict.BAD, f"{display_url(found)!r} is no address", "b2d config set mirror=https://…"
+        )
+    return ok("mirror", display_url(found))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from b2d.doctor.finding import Finding, Verdict, doubtful, good
+from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import B2dError
 from b2d.guest import folder_paths
 from b2d.host import processes
@@ -20,7 +20,7 @@ VERSION = re.compile(rb"(\d{1,9})\.(\d{1,9})(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
+class Requirement:
     """A program, the question that it answers with its version, and how bad it is without it."""
 
     name: str
@@ -36,15 +36,15 @@ def python(version: tuple[int, int]) -> Finding:
     here = ".".join(map(str, version))
     if version < PYTHON:
         return Finding("python", Verdict.BAD, f"{here} is too old, 3.11 is needed", "install Python 3.11")
-    return good("python", here)
+    return ok("python", here)
 
 
 def qemu(installer: Installer, without: Verdict) -> Finding:
     """QEMU and its version."""
-    needed = Needed("qemu", QEMU, "--version", without, "no machine of QEMU starts", QEMU_PROGRAM)
+    needed = Requirement("qemu", QEMU, "--version", without, "no machine of QEMU starts", QEMU_PROGRAM)
     found = program(installer, needed)
     if found.verdict == Verdict.GOOD and _version(found.message.encode()) < QEMU_TRIED:
-        return doubtful("qemu", f"{found.message}: older than what b2d is tried with", "install a newer QEMU")
+        return warning("qemu", f"{found.message}: older than what b2d is tried with", "install a newer QEMU")
     return found
 
 
@@ -56,15 +56,15 @@ def folders_by(
 ) -> Finding:
     """How machines of QEMU have this host's folders; and whether a virtiofsd sees no more than its own."""
     if _version(qemu.message.encode()) < folder_paths.QEMU:
-        return good("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
+        return ok("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
     version, path = virtiofsd()
     if version >= folder_paths.VIRTIOFSD and not is_kept_apart():
         message = f"by virtiofs, {path}, which could see more than its folder: this host gives it no namespaces"
-        return doubtful("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
+        return warning("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
     if version >= folder_paths.VIRTIOFSD:
-        return good("folders", f"by virtiofs, {path}")
+        return ok("folders", f"by virtiofs, {path}")
     if path:
-        return good("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
+        return ok("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
     message = "by 9p, which is slow with large files: virtiofsd is not installed"
     return Finding("folders", Verdict.DOUBTFUL, message, installer.line([VIRTIOFSD]), needs=(VIRTIOFSD,))
 
@@ -81,11 +81,11 @@ def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding
     except B2dError as error:
         lacking.append(error.message)
     if not lacking:
-        return good("confinement", "QEMU's sandbox, and a filter that lets no setuid files be made")
-    return doubtful("confinement", "; ".join(lacking), "install the distribution's own QEMU" if has_filter() else "")
+        return ok("confinement", "QEMU's sandbox, and a filter that lets no setuid files be made")
+    return warning("confinement", "; ".join(lacking), "install the distribution's own QEMU" if has_filter() else "")
 
 
-def program(installer: Installer, needed: Needed) -> Finding:
+def program(installer: Installer, needed: Requirement) -> Finding:
     """Whether it is there, and really runs."""
     name, verdict = needed.name, needed.verdict
     path = installer.which(needed.program or name)
@@ -100,7 +100,7 @@ def program(installer: Installer, needed: Needed) -> Finding:
     first = (result.stdout or result.stderr).decode(errors="replace").splitlines()[:1]
     if not VERSION.search(result.stdout):
         return Finding(name, verdict, f"{path} does not work: {''.join(first)}", line)
-    return good(name, first[0])
+    return ok(name, first[0])
 
 
 def docker(installer: Installer, environment: Mapping[str, str], machine_api: str) -> Finding:
@@ -117,25 +117,25 @@ def docker(installer: Installer, environment: Mapping[str, str], machine_api: st
     try:
         said = processes.run(question, timeout_s=ASK_TIMEOUT_S, environment=nowhere).stdout
     except B2dError as error:
-        return doubtful("docker", error.message)
+        return warning("docker", error.message)
     return _client(path, _version(said), _version(machine_api.encode()))
 
 
 def _client(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding:
     if not client:
-        return doubtful("docker", f"{path} does not say which API it speaks")
+        return warning("docker", f"{path} does not say which API it speaks")
     message = f"{path}, API {_dotted(client)}"
     if tuple(client) < DOCKER_API:
         return Finding("docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client")
     if not machine:
-        return good("docker", message)
+        return ok("docker", message)
     has = _dotted(machine)
     if tuple(client) >= STRICT_CLIENT and tuple(machine) < STRICT_API:
         told = f"{message}: too new for the machine, which has {has}"
-        return doubtful("docker", told, "b2d upgrade, or install a docker client of before 29")
+        return warning("docker", told, "b2d upgrade, or install a docker client of before 29")
     if tuple(client) < tuple(machine):
-        return good("docker", f"{message}; the machine has {has}, and speaks the older with it")
-    return good("docker", f"{message}; the machine has {has}")
+        return ok("docker", f"{message}; the machine has {has}, and speaks the older with it")
+    return ok("docker", f"{message}; the machine has {has}")
 
 
 def _dotted(version: Sequence[int]) -> str:

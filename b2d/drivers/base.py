@@ -12,11 +12,11 @@ class Driver(Protocol):
     """A hypervisor, bound to one machine's spec, image and directory.
 
     It asks the hypervisor each time, keeps no state of its own, and never waits for the guest, prints or sleeps.
-    Every method may raise HypervisorUnusable; foreign errors never leave it.
+    Every method may raise HypervisorError; foreign errors never leave it.
     """
 
     def check(self) -> None:
-        """Raise HypervisorUnusable, with what to install as its hint, unless a machine could start here."""
+        """Raise HypervisorError, with what to install as its hint, unless a machine could start here."""
 
     def create(self, payload: bytes) -> None:
         """Make the machine and its data disk, which begins with `payload`. All or nothing."""
@@ -31,7 +31,7 @@ class Driver(Protocol):
         """Boot, or go on from paused or saved. Returns once the hypervisor has begun.
 
         A saved state that this hypervisor cannot resume is discarded, and the machine boots; one of older hardware than
-        today's does not: StateLost.
+        today's does not: SavedStateError.
         """
 
     def stop(self) -> None:
@@ -44,7 +44,7 @@ class Driver(Protocol):
         """Write the state to disk and end the machine; on failure it runs on."""
 
     def endpoint(self) -> Endpoint:
-        """Where the running machine's ports really are. Raises WrongState when it is not running."""
+        """Where the running machine's ports really are. Raises InvalidStateError when it is not running."""
 
 
 @runtime_checkable
@@ -56,18 +56,18 @@ class HasProcess(Protocol):
 
 
 @runtime_checkable
-class Compromises(Protocol):
+class ReportsLimitations(Protocol):
     """A driver that cannot always give what was asked for."""
 
-    def compromises(self) -> list[str]:
+    def limitations(self) -> list[str]:
         """One line for each thing that start would do otherwise than the spec says, with its reason."""
 
 
 @runtime_checkable
-class Measured(Protocol):
+class ReportsEffectiveSpec(Protocol):
     """A driver that knows what it gave the machine: the spec may ask for more since, or for what could not be had."""
 
-    def measured(self) -> MachineSpec | None:
+    def effective_spec(self) -> MachineSpec | None:
         """The spec with the memory and CPUs of the machine that is on; None when it is off."""
 
 
@@ -79,7 +79,7 @@ class GrowsDisk(Protocol):
         """How large it is now; 0 when there is none."""
 
     def grow_disk(self, size_mib: int) -> None:
-        """Make it that large, with all that is on it. Raises WrongState unless the machine is off."""
+        """Make it that large, with all that is on it. Raises InvalidStateError unless the machine is off."""
 
 
 @runtime_checkable
@@ -94,7 +94,7 @@ class CompactsDisk(Protocol):
         """How many bytes of this host the disk takes, with its snapshots."""
 
     def compact_disk(self) -> None:
-        """Give back blocks of zeros. Raises WrongState for a machine that is not off, or has snapshots."""
+        """Give back blocks of zeros. Raises InvalidStateError for a machine that is not off, or has snapshots."""
 
 
 @runtime_checkable
@@ -111,7 +111,10 @@ class TakesSnapshots(Protocol):
         """Of a machine that is off, or that runs, and runs on: of that one as after a power cut."""
 
     def restore_snapshot(self, name: str) -> None:
-        """The disk is what it was then, and a saved state is no more. Raises WrongState for a machine that is on."""
+        """The disk is what it was then, and a saved state is no more.
+
+        Raises InvalidStateError for a machine that is on.
+        """
 
     def delete_snapshot(self, name: str) -> None:
         """The disk and all others stay as they are, whatever the machine does."""
@@ -119,19 +122,22 @@ class TakesSnapshots(Protocol):
 
 @runtime_checkable
 class ForwardsPorts(Protocol):
-    """A driver that can lead ports of this host into a machine that runs. Each raises WrongState when it does not."""
+    """A driver that can forward ports of this host into a running machine.
+
+    Each method raises InvalidStateError for a machine that does not run.
+    """
 
     def forwarded(self) -> list[Forward]:
         """Those that lead there now, but the machine's own two."""
 
-    def hindrance(self, one: Forward) -> str:
+    def forward_obstacle(self, one: Forward) -> str:
         """Why it could never lead there; "" where it could."""
 
     def forward(self, one: Forward) -> None:
-        """Raises HypervisorUnusable for a port that cannot be had."""
+        """Raises HypervisorError for a port that cannot be had."""
 
-    def unforward(self, one: Forward) -> None:
-        """Take it away. Not there: HypervisorUnusable."""
+    def remove_forward(self, one: Forward) -> None:
+        """Take it away. Not there: HypervisorError."""
 
 
 @runtime_checkable
@@ -139,7 +145,7 @@ class DialsGuest(Protocol):
     """A driver that connects to ports of the guest that no forward leads to."""
 
     def dial(self, port: int, timeout_s: float) -> "socket.socket":
-        """Return a connection to a TCP port of the running guest. Raises WrongState, B2dError and OSError."""
+        """Return a connection to a TCP port of the running guest. Raises InvalidStateError, B2dError and OSError."""
 
 
 @runtime_checkable
@@ -159,13 +165,16 @@ class MovesClock(Protocol):
 
 
 @runtime_checkable
-class LendsFolders(Protocol):
+class MountsFolders(Protocol):
     """A driver whose machine cannot be saved while its guest has folders of this host."""
 
-    def take_folders(self) -> None:
-        """Have the guest let go of all. Raises WrongState where something in it uses one; none there: nothing."""
+    def unmount_folders(self) -> None:
+        """Have the guest let go of all.
 
-    def give_folders(self) -> list[str]:
+        Raises InvalidStateError where something in it uses one; none there: nothing.
+        """
+
+    def mount_folders(self) -> list[str]:
         """Have the guest take those again that it lacks; the paths of those that it cannot have."""
 
 
@@ -174,4 +183,4 @@ class Screen(Protocol):
     """A driver that can show what is on the machine's screen."""
 
     def screenshot(self) -> bytes:
-        """The screen as a PNG. Raises WrongState when the machine is not running."""
+        """The screen as a PNG. Raises InvalidStateError when the machine is not running."""

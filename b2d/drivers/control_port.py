@@ -10,17 +10,17 @@ from b2d.host import unix_sockets
 
 ANSWER_S = 5.0  # for the guest to do it
 ANSWER_LIMIT = 1 << 20  # bytes
-MOVED = "moved"
+CLOCK_SET = "moved"
 
 
-def can_be(path: Path) -> bool:
+def is_possible(path: Path) -> bool:
     """False where the guest is told over SSH: Python on Windows has no such sockets, and a long path is none."""
     return hasattr(socket, "AF_UNIX") and unix_sockets.fits(path)
 
 
 def move_clock(path: Path, seconds: int) -> None:
     """Let the guest move its clock, and its clock chip. Raises B2dError when it does not say that it did."""
-    ask(path, f"move {seconds}", MOVED, ANSWER_S)
+    ask(path, f"move {seconds}", CLOCK_SET, ANSWER_S)
 
 
 def ask(path: Path, command: str, done: str, timeout_s: float) -> list[str]:

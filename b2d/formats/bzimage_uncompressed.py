@@ -32,7 +32,7 @@ class UnfitKernelError(ValueError):
     """A kernel that cannot be laid out so."""
 
 
-def flat(bzimage: bytes, vmlinux: bytes) -> bytes:
+def uncompressed_kernel(bzimage: bytes, vmlinux: bytes) -> bytes:
     """A bzImage that holds `vmlinux` (the unpacked ELF kernel of `bzimage`) as it lies in memory.
 
     Raises UnfitKernelError for a kernel that lies where the loader puts the rest, or is no ELF file for x86-64.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.host.files import open_regular
 
 SECTOR = 2048
@@ -52,22 +52,22 @@ class Volume:
 
 
 def read_volume(path: Path) -> Volume:
-    """The volume of a whole ISO 9660 image. Raises DownloadFailed, saying what the file is, and OSError."""
+    """The volume of a whole ISO 9660 image. Raises DownloadError, saying what the file is, and OSError."""
     with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
         descriptor = file.read(SECTOR)
         size = file.seek(0, 2)
     if not descriptor.startswith(PRIMARY):
-        raise DownloadFailed(f"this is no ISO image but {_kind(start, size)}")
+        raise DownloadError(f"this is no ISO image but {_kind(start, size)}")
     volume = Volume(_label(descriptor), _size(descriptor))
     if size < volume.size:
-        raise DownloadFailed(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
+        raise DownloadError(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
     return volume
 
 
 def announced_size(path: Path) -> int:
-    """How large the image that begins there is to be, 0 while too little is there. Raises DownloadFailed for no ISO."""
+    """How large the image that begins there is to be, 0 while too little is there. Raises DownloadError for no ISO."""
     with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
@@ -75,7 +75,7 @@ def announced_size(path: Path) -> int:
     if len(descriptor) < SECTOR:
         return 0
     if not descriptor.startswith(PRIMARY):
-        raise DownloadFailed(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
+        raise DownloadError(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
     return _size(descriptor)
 
 

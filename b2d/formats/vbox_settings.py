@@ -16,7 +16,7 @@ MEMORY_LIMIT, CPU_LIMIT = 1 << 24, 1 << 10  # MiB, and how many; more than Virtu
 
 
 @dataclass(frozen=True, slots=True)
-class BoxFile:
+class VBoxSettings:
     """A machine as its file has it. Memory is 0 where the file does not say it."""
 
     name: str
@@ -25,7 +25,7 @@ class BoxFile:
     disks: tuple[Path, ...]
     isos: tuple[Path, ...]
     saved: bool
-    layered: bool  # a disk is several files, of which each holds what is otherwise than in the one before
+    has_snapshots: bool  # a disk is several files, of which each holds what is otherwise than in the one before
     parents: tuple[Path, ...] = ()  # of a layered first disk: the file that it is based on, that one's, and so on
 
 
@@ -50,7 +50,7 @@ class _Builder(ElementTree.TreeBuilder):
         return super().end(tag)
 
 
-def read(path: Path) -> BoxFile:
+def read(path: Path) -> VBoxSettings:
     """The machine whose settings file that is. Raises B2dError."""
     try:
         root = ElementTree.fromstring(read_bounded(path, SIZE_LIMIT), ElementTree.XMLParser(target=_Builder()))
@@ -69,17 +69,17 @@ def read(path: Path) -> BoxFile:
         raise B2dError(f"{path} cannot be understood: {error}") from error
 
 
-def _machine(machine: Element, folder: Path) -> BoxFile:
+def _machine(machine: Element, folder: Path) -> VBoxSettings:
     layers = machine.findall("MediaRegistry/HardDisks//HardDisk/HardDisk")
     attached = _attached(machine, "HardDisk")
-    return BoxFile(
+    return VBoxSettings(
         name=machine.get("name", ""),
         memory_mib=numbers.parse(_said(machine, "Hardware/Memory", "RAMSize") or "0", MEMORY_LIMIT),
         cpus=numbers.parse(_said(machine, "Hardware/CPU", "count") or "1", CPU_LIMIT),
         disks=_places(machine, "MediaRegistry/HardDisks//HardDisk", attached, folder),
         isos=_places(machine, "MediaRegistry/DVDImages/Image", _attached(machine, "DVD"), folder),
         saved=bool(machine.get("stateFile")),
-        layered=not {layer.get("uuid") for layer in layers}.isdisjoint(attached),
+        has_snapshots=not {layer.get("uuid") for layer in layers}.isdisjoint(attached),
         parents=tuple(folder / one for one in _parents(machine, attached)),
     )
 

@@ -16,10 +16,13 @@ ANSWER_LIMIT = 1 << 20  # bytes of a command's output in a guest: answers to b2d
 
 
 class Guest(Protocol):
-    """The Linux inside, over its own control channel. Raises WrongState when it cannot be reached."""
+    """The Linux inside, over its own control channel. Raises InvalidStateError when it cannot be reached."""
 
     def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
-        """Run a shell command line as the user docker. Raises OutOfTime, and WrongState for more than `limit` bytes."""
+        """Run a shell command line as the user docker.
+
+        Raises WaitTimeoutError, and InvalidStateError for more than `limit` bytes.
+        """
 
     def shell(self, command: str | None) -> int:
         """Join this process's streams to `command`; its exit code, 255 when it has none.
@@ -33,29 +36,32 @@ class Guest(Protocol):
     def close(self) -> None:
         """End the connection, if there is one; the next question makes another."""
 
-    def on_terminal(self, command: str | None) -> int:
+    def run_in_pty(self, command: str | None) -> int:
         """The same on a terminal of its own, whose screen and keyboard are this one."""
 
 
-class PipeEnded(Exception):
+class PipeClosedError(Exception):
     """The command at the other end reads no more: `end` tells why."""
 
 
 class Pipe(Protocol):
-    """A command of a guest's that is given something and says something. Raises OutOfTime, and WrongState."""
+    """A command of a guest's that is given something and says something.
+
+    Raises WaitTimeoutError, and InvalidStateError.
+    """
 
     def read(self, size: int) -> bytes:
         """What comes next on its stdout, nothing at the end."""
 
     def write(self, content: bytes) -> None:
-        """All of it. Raises PipeEnded."""
+        """All of it. Raises PipeClosedError."""
 
     def end(self) -> CommandResult:
         """Give it no more, and wait for its end; the rest of what it said."""
 
 
 @runtime_checkable
-class PipesCommands(Protocol):
+class StreamsCommands(Protocol):
     """A guest whose commands can be streamed to and from."""
 
     def piped(self, command: str) -> AbstractContextManager[Pipe]:

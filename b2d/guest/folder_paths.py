@@ -30,7 +30,7 @@ def parse(text: str) -> Folder:
     if not PurePath(path).is_absolute() or "\n" in path or "\r" in path:
         raise ConfigError(f"share: {text!r} is not the whole path of a folder", hint='share = ["~", "/data:ro"]')
     host = os.path.normpath(path)
-    guest = in_guest(host)
+    guest = guest_path(host)
     if _is_the_guest_s(PurePosixPath(guest)):
         raise ConfigError(
             f"share: {host} cannot be shared, the guest has {guest} of its own",
@@ -39,7 +39,7 @@ def parse(text: str) -> Folder:
     return Folder(host, guest, text.endswith(READ_ONLY))
 
 
-def in_guest(path: str) -> str:
+def guest_path(path: str) -> str:
     """Where a folder is in the guest: C:\\Users\\me is /c/Users/me there, as with boot2docker."""
     drive = re.match("([A-Za-z]):", path)
     if drive is None:

@@ -13,7 +13,7 @@ from b2d.models import MachineSpec
 from b2d.network import endpoints
 
 GUEST = ("localhost", "127.0.0.1", "::1", "10.0.2.15", endpoints.GATEWAY)  # what no proxy is asked for
-TOLD = "told.json"  # the same once more, for `b2d info`
+FILES = "told.json"  # the same once more, for `b2d info`
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Network:
 
     def shown(self) -> dict[str, object]:
         """For eyes: without passwords."""
-        hidden = {key: endpoints.hidden(getattr(self, key)) for key in endpoints.PROXIES}
+        hidden = {key: endpoints.without_password(getattr(self, key)) for key in endpoints.PROXIES}
         return {**asdict(self), **hidden}
 
 
-def of(settings: Settings, spec: MachineSpec) -> Network:
+def from_settings(settings: Settings, spec: MachineSpec) -> Network:
     """What the settings say to that machine's guest."""
     http, https = (endpoints.proxy(getattr(settings, key)) if settings.proxies else "" for key in endpoints.PROXIES)
     theirs = [part.strip() for part in settings.no_proxy.split(",")]
@@ -63,7 +63,7 @@ def files(network: Network) -> dict[str, bytes]:
     if any(endpoints.GATEWAY in server for server in _servers(network)):
         found[seed.LOOPBACK] = b"yes\n"
     found = {name: content for name, content in found.items() if content}
-    return found | {TOLD: json.dumps(network.shown()).encode()} if found else {}
+    return found | {FILES: json.dumps(network.shown()).encode()} if found else {}
 
 
 def check(settings: Settings) -> None:
@@ -77,11 +77,12 @@ def remarks(settings: Settings, origins: Mapping[str, str], spec: MachineSpec) -
     if settings.proxies:
         for key in endpoints.PROXIES:
             if (text := getattr(settings, key)) and not endpoints.proxy(text):  # this host's: others are refused before
-                yield f"{origins[key]}: the guest has no use for this proxy: {endpoints.hidden(text)}"
-    network = of(settings, spec)
+                yield f"{origins[key]}: the guest has no use for this proxy: {endpoints.without_password(text)}"
+    network = from_settings(settings, spec)
     for server in dict.fromkeys(_servers(network)):
-        if endpoints.out_of_reach(server):
-            yield f"the guest cannot reach {endpoints.hidden(server)}: of this host's own addresses it has 127.0.0.1"
+        if endpoints.unreachable_hosts(server):
+            shown = endpoints.without_password(server)
+            yield f"the guest cannot reach {shown}: of this host's own addresses it has 127.0.0.1"
     if spec.driver == "virtualbox" and endpoints.GATEWAY in network.dns:  # seen on 7.2: port 53 alone
         yield "dns: a guest of VirtualBox's reaches no name server on 127.0.0.1; without dns it asks this host's own"
     asked = [key for key in (*endpoints.PROXIES, "registry_mirrors", "dns") if getattr(settings, key)]

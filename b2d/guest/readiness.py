@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from b2d.docker.client import DockerApi, DockerSilent, document
+from b2d.docker.client import DockerApi, DockerUnavailableError, document
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 MARK = "b2d: "
 FIRST_STAGE = " kernel"
-LONGEST_S = 1e9  # that a guest may say that it runs
+MAX_UPTIME_S = 1e9  # that a guest may say that it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class BootProblem:
     """Something that the guest warns of; `fatal`: it goes no further."""
 
     text: str
     fatal: bool
 
 
-def stages(console: str) -> list[Stage]:
+def parse_stages(console: str) -> list[Stage]:
     """The stages that the guest named, in its order. Other output may stand before them on the same line."""
     found = []
     for said in _said(console):
@@ -58,10 +58,10 @@ def stages(console: str) -> list[Stage]:
     return found
 
 
-def troubles(console: str) -> list[Trouble]:
+def find_problems(console: str) -> list[BootProblem]:
     """What the guest warned of, in its order."""
     words = [said.partition(" ") for said in _said(console)]
-    return [Trouble(text.strip(), kind == "fail") for kind, _, text in words if kind in ("warn", "fail")]
+    return [BootProblem(text.strip(), kind == "fail") for kind, _, text in words if kind in ("warn", "fail")]
 
 
 def _said(console: str) -> list[str]:
@@ -80,7 +80,7 @@ def _said(console: str) -> list[str]:
 def _uptime(text: str) -> float:
     """Raises ValueError for what is none."""
     found = float(text)
-    if not 0 <= found < LONGEST_S:
+    if not 0 <= found < MAX_UPTIME_S:
         raise ValueError(f"{text!r} is no time since a start")
     return found
 
@@ -94,7 +94,7 @@ def ping(api: DockerApi, timeout_s: float) -> Ping | None:
 
     try:
         return api.ask("/_ping", timeout_s, read)
-    except DockerSilent:
+    except DockerUnavailableError:
         return None
 
 
@@ -107,7 +107,7 @@ def engine(api: DockerApi, timeout_s: float) -> Engine | None:
 
     try:
         return api.ask("/info", timeout_s, read)
-    except DockerSilent:
+    except DockerUnavailableError:
         return None
 
 

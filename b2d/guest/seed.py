@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.formats import boot2docker_disk
 from b2d.guest.folder_paths import Folder
 from b2d.models import Access
@@ -113,9 +113,12 @@ def share(number: int) -> str:
 
 
 def refuse_half_formatted(first_sector: bytes) -> None:
-    """Raise WrongState where a guest was cut off in formatting the disk: it goes on where it finds its own table."""
+    """Raise InvalidStateError where a guest was cut off while it formatted the disk.
+
+    It goes on where it finds its own table.
+    """
     if first_sector.startswith(MAGIC.encode()) and any(first_sector[TABLE:SMALL_SECTOR]):
-        raise WrongState("the guest has begun to format its disk, and goes on only at that size", hint="b2d up")
+        raise InvalidStateError("the guest has begun to format its disk, and goes on only at that size", hint="b2d up")
 
 
 def payload(public_key: str) -> bytes:

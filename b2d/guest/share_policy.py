@@ -14,7 +14,7 @@ from pathlib import Path
 from b2d.errors import ConfigError
 from b2d.guest import folder_paths, share_overlaps
 from b2d.guest.share_overlaps import is_within
-from b2d.host.files import text_of
+from b2d.host.files import read_text_tail
 
 EACH = "/*"  # ends a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
@@ -224,7 +224,7 @@ def _each(folder: Path) -> Iterator[str]:
 
 def _media(home: Path) -> set[str]:
     """Their names in the person's own language, as Linux's desktops write them down."""
-    return {name.casefold() for name in MEDIA_LINE.findall(text_of(home / ".config" / "user-dirs.dirs"))}
+    return {name.casefold() for name in MEDIA_LINE.findall(read_text_tail(home / ".config" / "user-dirs.dirs"))}
 
 
 def _parsed(path: str, read_only: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import ConfigError
-from b2d.host.files import private_folder, read_bounded, write_whole
+from b2d.host.files import private_folder, read_bounded, write_atomic
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SLACK = timedelta(days=1)  # a guest's or a client's clock may be behind
 ALWAYS = ("127.0.0.1", "::1", "localhost", "boot2docker", "10.0.2.15")
 
 
-def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool:
+def ensure_certificates(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool:
     """Make what is missing, broken, ends within 30 days or lacks an address; True: dockerd needs its anew.
 
     `now` with a time zone. A new authority renews all: one certificate of an older one would fit nothing.
@@ -42,7 +42,7 @@ def ensure(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool
     return True
 
 
-def remark(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> str:
+def expiry_warning(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> str:
     """Why `ensure` would make some of them anew, in a few words; "" where it would not."""
     authority, server, client = _pairs(paths)
     return (
@@ -179,13 +179,13 @@ class _Pair:
         from cryptography.hazmat.primitives import hashes, serialization
 
         certificate = builder.sign(signer, hashes.SHA256())
-        write_whole(
+        write_atomic(
             self._key,
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-        write_whole(self._certificate, certificate.public_bytes(serialization.Encoding.PEM))
+        write_atomic(self._certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _lacking(name: str, missing: set[str]) -> str:

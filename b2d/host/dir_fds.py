@@ -14,7 +14,7 @@ BY_DESCRIPTOR = os.unlink in os.supports_dir_fd and os.listdir in os.supports_fd
 
 
 @contextmanager
-def opened(name: str, within: Folder | None = None) -> Iterator[Folder]:
+def open_folder(name: str, within: Folder | None = None) -> Iterator[Folder]:
     """A folder that is no link, by a descriptor where the system can be asked so. Raises OSError."""
     if not BY_DESCRIPTOR:
         path = name if within is None else os.path.join(str(within), name)  # noqa: PTH118  Windows: no descriptors
@@ -30,16 +30,16 @@ def opened(name: str, within: Folder | None = None) -> Iterator[Folder]:
 
 
 @contextmanager
-def above(path: str, within: Folder) -> Iterator[tuple[Folder, str]]:
+def parent_of(path: str, within: Folder) -> Iterator[tuple[Folder, str]]:
     """The folder in which `path`, with slashes between, lies below `within`, and the last name."""
     *parts, last = path.split("/")
     with ExitStack() as folders:
         for part in parts:
-            within = folders.enter_context(opened(part, within))
+            within = folders.enter_context(open_folder(part, within))
         yield within, last
 
 
-def named(name: str, within: Folder, key: str = "dir_fd") -> tuple[str, dict[str, int]]:
+def entry_names(name: str, within: Folder, key: str = "dir_fd") -> tuple[str, dict[str, int]]:
     """How a function of os is told of a name in a folder."""
     if isinstance(within, str):
         return os.path.join(within, name), {}  # noqa: PTH118
@@ -51,20 +51,20 @@ def set_mode(folder: Folder, mode: int) -> None:
     os.chmod(folder, mode)  # noqa: PTH101
 
 
-def open_up(folder: Folder, mode: int) -> None:
+def make_accessible(folder: Folder, mode: int) -> None:
     """Give all that lies below an open folder `mode`, so that it can be removed; links stay as they are.
 
     Raises OSError.
     """
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
-        it, where = named(name, folder)
+        it, where = entry_names(name, folder)
         kind = os.lstat(it, **where).st_mode
         if stat.S_ISLNK(kind) or (BY_DESCRIPTOR and not stat.S_ISDIR(kind)):  # read-only files stay on Windows alone
             continue
         _set_mode_at(it, where, mode)
         if stat.S_ISDIR(kind):
-            with opened(name, folder) as inner:
-                open_up(inner, mode)
+            with open_folder(name, folder) as inner:
+                make_accessible(inner, mode)
 
 
 def remove_all(folder: Folder) -> None:
@@ -72,7 +72,7 @@ def remove_all(folder: Folder) -> None:
     import shutil
 
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
-        it, where = named(name, folder)
+        it, where = entry_names(name, folder)
         if stat.S_ISDIR(os.lstat(it, **where).st_mode):
             shutil.rmtree(it, dir_fd=where.get("dir_fd"))
         else:

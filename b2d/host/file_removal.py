@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from b2d.host.dir_fds import opened
+from b2d.host.dir_fds import open_folder
 
 NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # what unlink says of one: Linux, macOS, Windows
@@ -40,7 +40,7 @@ def remove_own(folder: Path, own: OwnNames) -> list[str]:
     Neither `folder` nor anything in it is followed where it is a link. Not there: nothing. Raises OSError.
     """
     try:
-        with opened(str(folder), None) as inside:
+        with open_folder(str(folder), None) as inside:
             _clear(inside, own)
             left = sorted(os.listdir(inside))  # noqa: PTH208  by its descriptor
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def remove(path: Path) -> bool:
     return _remove(str(path), None)
 
 
-def make_way(path: Path, aside: Path) -> Path | None:
+def move_aside(path: Path, aside: Path) -> Path | None:
     """Remove what lies at `path`; a folder with something in it is moved into the folder `aside` instead.
 
     Return where it is then, else None. Raises OSError.
@@ -79,7 +79,7 @@ def _clear(folder: "int | str", own: OwnNames) -> None:
         if name not in own:
             continue
         if (names := own.within(name)) is not None:
-            with suppress(OSError), opened(name, folder) as inside:  # a file or a link: it goes by its name
+            with suppress(OSError), open_folder(name, folder) as inside:  # a file or a link: it goes by its name
                 _clear(inside, names)
         _remove(name, folder)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FILE_LIMIT = 16 << 20  # bytes of a file that is read whole; machine.json, keys and settings have some kilobytes
@@ -39,7 +39,7 @@ class FileTooLargeError(OSError):
 
 
 @contextmanager
-def refusals_told(path: Path) -> Iterator[None]:
+def os_errors_as_b2d_errors(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into a B2dError that names the file; `path` where the system names none."""
     try:
         yield
@@ -48,18 +48,18 @@ def refusals_told(path: Path) -> Iterator[None]:
         raise B2dError(f"{named}: {error.strerror or error}") from error
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raise DownloadFailed unless so many more bytes fit there."""
+def check_space(folder: Path, needed: int) -> None:
+    """Raise DownloadError unless so many more bytes fit there."""
     if _free(folder) < needed:
-        raise no_room(folder, needed)
+        raise no_space_error(folder, needed)
 
 
-def no_room(folder: Path, needed: int) -> DownloadFailed:
+def no_space_error(folder: Path, needed: int) -> DownloadError:
     """What to raise where they do not, or did not: 0 is a number that nobody knows."""
     free = _free(folder) / (1 << 20)
     wanted = f"{needed / (1 << 20):.1f} MiB ({needed} bytes)" if needed else "more"
     hint = "make room, then go on with the same command"
-    return DownloadFailed(f"{folder} has {free:.1f} MiB free, and {wanted} are needed", hint=hint)
+    return DownloadError(f"{folder} has {free:.1f} MiB free, and {wanted} are needed", hint=hint)
 
 
 def _free(folder: Path) -> int:
@@ -68,7 +68,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def allocated(path: Path) -> int:
+def allocated_bytes(path: Path) -> int:
     """How many bytes of this host a file takes, which are fewer than its size where there are holes; none: 0."""
     try:
         found = path.stat()
@@ -103,7 +103,7 @@ def read_bounded(path: Path, limit: int = FILE_LIMIT) -> bytes:
     return content
 
 
-def text_of(path: Path, limit: int = TEXT_LIMIT) -> str:
+def read_text_tail(path: Path, limit: int = TEXT_LIMIT) -> str:
     """Read the last `limit` bytes that another program wrote, undecodable ones replaced; "" if that fails."""
     try:
         with open_regular(path) as file:
@@ -113,7 +113,7 @@ def text_of(path: Path, limit: int = TEXT_LIMIT) -> str:
         return ""
 
 
-def write_whole(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> None:
+def write_atomic(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> None:
     """Put `content` at `path` so that a reader, or a power cut, sees the old file or the new one, never a part.
 
     The file has `mode`, whatever the umask, and not before it is whole. A guest may have that folder too, and put a
@@ -141,7 +141,7 @@ def write_whole(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> Non
         raise
 
 
-def refuse_anothers(home: Path) -> None:
+def check_owner(home: Path) -> None:
     """Raise ConfigError for a home of somebody else's: what root makes there, its owner could not use any more.
 
     In one's own nobody else may write from now on: who can exchange a file there is its owner.

@@ -10,7 +10,7 @@ from b2d.host import processes
 
 INSTALL_TIMEOUT_S = 1800.0
 LOOK_UP_TIMEOUT_S = 30.0
-RAISERS = ("sudo", "doas")  # what a user who is not root installs with
+PRIVILEGE_PROGRAMS = ("sudo", "doas")  # what a user who is not root installs with
 
 QEMU, QEMU_IMG, SQUASHFS, DOCKER, VIRTIOFSD = "qemu", "qemu-img", "mksquashfs", "docker", "virtiofsd"
 
@@ -165,7 +165,7 @@ class Installer:
     def _raiser(self, manager: PackageManager) -> list[str]:
         if self.is_root or not manager.needs_root:
             return []
-        return next(([raiser] for raiser in RAISERS if self.which(raiser)), [])
+        return next(([raiser] for raiser in PRIVILEGE_PROGRAMS if self.which(raiser)), [])
 
     def _name(self, manager: PackageManager, need: str) -> str:
         name = manager.packages[need]

@@ -3,18 +3,18 @@
 import time
 from collections.abc import Callable
 
-from b2d.errors import OutOfTime
+from b2d.errors import WaitTimeoutError
 
 
 def wait_until(
     predicate: Callable[[], bool], *, what: str, timeout_s: float, interval_s: float = 0.05, hint: str = ""
 ) -> None:
-    """Return as soon as `predicate()` is true; raise OutOfTime naming `what` when it is not within `timeout_s`.
+    """Return as soon as `predicate()` is true; raise WaitTimeoutError naming `what` when it is not within `timeout_s`.
 
     The predicate is asked at least once. An error that it raises goes through.
     """
     end = time.monotonic() + timeout_s
     while not predicate():
         if time.monotonic() >= end:
-            raise OutOfTime(f"waited {timeout_s:.0f} s in vain for {what}", hint=hint)
+            raise WaitTimeoutError(f"waited {timeout_s:.0f} s in vain for {what}", hint=hint)
         time.sleep(interval_s)

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
+from b2d.errors import B2dError, HypervisorError, WaitTimeoutError
 from b2d.host.files import open_to_write
 from b2d.models import CommandResult
 
 PROBLEM_LIMIT = 1 << 16  # bytes of the end of what a program that is followed says on stderr
 
 
-class ProgramMissing(HypervisorUnusable):
+class ProgramNotFoundError(HypervisorError):
     """A program that b2d needs is not installed."""
 
 
@@ -30,7 +30,7 @@ def run(
 ) -> CommandResult:
     """Run a program to its end and return how it ended, whatever its exit code.
 
-    Raises ProgramMissing, and OutOfTime after `timeout_s` seconds (the program is killed then).
+    Raises ProgramNotFoundError, and WaitTimeoutError after `timeout_s` seconds (the program is killed then).
     With `aside_in` it begins in that folder, and a Ctrl-C in this terminal is not sent to it. It has the open files
     `pass_fds`, under their numbers.
     """
@@ -49,7 +49,7 @@ def run(
                 pass_fds=pass_fds,
             )
     except subprocess.TimeoutExpired as error:
-        raise OutOfTime(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
+        raise WaitTimeoutError(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
@@ -84,7 +84,7 @@ def follow(
 
 @contextmanager
 def _ended(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -> Iterator[None]:
-    """Kill it where the block is left by an error, or lasts for `timeout_s` seconds. Raises OutOfTime then."""
+    """Kill it where the block is left by an error, or lasts for `timeout_s` seconds. Raises WaitTimeoutError then."""
     late = threading.Event()
 
     def end() -> None:
@@ -101,28 +101,28 @@ def _ended(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -
     finally:
         timer.cancel()
     if late.is_set():
-        raise OutOfTime(f"{program} did not end within {timeout_s:.0f} s")
+        raise WaitTimeoutError(f"{program} did not end within {timeout_s:.0f} s")
 
 
-def hand_over(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a program that has this terminal, however long it takes; its exit code. Raises ProgramMissing."""
+def replace_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run a program that has this terminal, however long it takes; its exit code. Raises ProgramNotFoundError."""
     with _found(arguments[0]):
         return subprocess.call(list(arguments), env=environment)
 
 
-def start_aside(
+def spawn_detached(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> int:
     """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid. Raises alike."""
-    return watch_aside(arguments, log, environment, pass_fds).pid
+    return watch_in_background(arguments, log, environment, pass_fds).pid
 
 
-def watch_aside(
+def watch_in_background(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> "subprocess.Popen[bytes]":
     """The same, for who looks whether it ends soon.
 
-    Raises ProgramMissing, and OSError for a log that cannot be written.
+    Raises ProgramNotFoundError, and OSError for a log that cannot be written.
     """
     descriptor = open_to_write(log)
     try:
@@ -146,9 +146,9 @@ def _found(program: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ProgramMissing(f"{program} is not installed", hint="b2d doctor --fix") from error
+        raise ProgramNotFoundError(f"{program} is not installed", hint="b2d doctor --fix") from error
     except OSError as error:  # it may not be run, or is for another machine
-        raise ProgramMissing(f"{program} cannot be run here: {error.strerror}") from error
+        raise ProgramNotFoundError(f"{program} cannot be run here: {error.strerror}") from error
 
 
 def check(

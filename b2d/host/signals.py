@@ -5,10 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+TERMINATING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Ended(KeyboardInterrupt):
+class TerminatedError(KeyboardInterrupt):
     """Somebody asked this process to end by another signal than Ctrl-C's: `number`."""
 
     def __init__(self, number: int) -> None:
@@ -16,19 +16,19 @@ class Ended(KeyboardInterrupt):
         self.number = number
 
 
-def heed() -> None:
+def install_handlers() -> None:
     """Take such a signal as a Ctrl-C, so that what is under way is left tidy; one that is ignored stays so."""
-    for number in ENDING:
+    for number in TERMINATING:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
 
 
 def _end(number: int, _frame: object) -> None:
-    raise Ended(number)
+    raise TerminatedError(number)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Let a signal that asks for the end and comes during the block strike when the block has ended.
 
     For short, bounded work only. Python gives signals to the main thread: in others there is nothing to hold.
@@ -38,7 +38,7 @@ def held_back() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    heeded = {number: signal.getsignal(number) for number in ENDING}
+    heeded = {number: signal.getsignal(number) for number in TERMINATING}
     heeded = {number: handler for number, handler in heeded.items() if handler not in (signal.SIG_IGN, None)}
     for number in heeded:
         signal.signal(number, lambda number, _frame: came.append(number))
@@ -52,7 +52,7 @@ def held_back() -> Iterator[None]:
 
 
 @contextmanager
-def left_to_another() -> Iterator[None]:
+def ignored_in_child() -> Iterator[None]:
     """Take no notice of Ctrl-C during the block: the program that has the terminal gets it too, and uses it."""
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:

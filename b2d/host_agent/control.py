@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from b2d._version import __version__
-from b2d.errors import B2dError, OutOfTime
+from b2d.errors import B2dError, WaitTimeoutError
 from b2d.formats import json_text
 from b2d.host import fd_limits
-from b2d.host.files import read_bounded, refuse_anothers, write_whole
+from b2d.host.files import check_owner, read_bounded, write_atomic
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import from_json, identify, is_alive
 from b2d.host_agent import report
@@ -26,25 +26,25 @@ READY_S = 10.0  # for it to begin, after the one before it has ended
 END_S = 3.0
 
 
-def ensure(store: MachineStore, name: str) -> None:
+def ensure_running(store: MachineStore, name: str) -> None:
     """Start it where the machine is up and has none. That it cannot be started keeps nobody from anything else."""
     facts = store.read_env(name)
     if facts is None or facts.process is None or not is_alive(facts.process):
         return
     paths = store.home.machine(name)
     if not _is_there(paths, facts.process):
-        end(paths)  # it serves another process, or another b2d began it, whose modules may be gone
+        stop(paths)  # it serves another process, or another b2d began it, whose modules may be gone
         with suppress(B2dError, OSError):  # nobody may write here, for one
-            refuse_anothers(store.home.root)
+            check_owner(store.home.root)
             _start(store.home, name, facts.process)
 
 
-def ready(store: MachineStore, name: str) -> tuple[Refusal, ...] | None:
+def wait_until_serving(store: MachineStore, name: str) -> tuple[Refusal, ...] | None:
     """The same, and wait until it serves: who has been told that the machine is up may use it.
 
     Return what it was refused; None where it has not told, as one does that ended, or cannot be started.
     """
-    ensure(store, name)
+    ensure_running(store, name)
     facts, paths = store.read_env(name), store.home.machine(name)
     process = facts.process if facts is not None else None
     if process is None:
@@ -53,7 +53,7 @@ def ready(store: MachineStore, name: str) -> tuple[Refusal, ...] | None:
     def settled() -> bool:
         return refusals(paths) is not None or not _is_there(paths, process)
 
-    with suppress(OutOfTime):
+    with suppress(WaitTimeoutError):
         wait_until(settled, what="the machine's agent", timeout_s=READY_S, interval_s=0.01)
     return refusals(paths)
 
@@ -64,13 +64,13 @@ def refusals(paths: MachinePaths) -> tuple[Refusal, ...] | None:
     return report.read(paths.agent, there[0]) if there is not None and is_alive(there[0]) else None
 
 
-def end(paths: MachinePaths) -> None:
+def stop(paths: MachinePaths) -> None:
     """End it before its machine stops or sleeps: dockerd waits five seconds for who listens to its events when it is
     to stop, and one that was saved does so for a companion that is long gone."""
     there = _recorded(paths)
     if there is None or not is_alive(itself := there[0]):
         return
-    with suppress(OSError, OutOfTime):
+    with suppress(OSError, WaitTimeoutError):
         os.kill(itself.pid, signal.SIGTERM)
         wait_until(lambda: not is_alive(itself), what="the companion", timeout_s=END_S, interval_s=0.01)
 
@@ -80,12 +80,12 @@ def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
 
     paths = home.machine(name)
     environment = dict(os.environ) | {"B2D_HOME": str(home.root)}
-    pid = processes.start_aside([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment)
+    pid = processes.spawn_detached([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment)
     fd_limits.raise_limit(pid)
     itself = identify(pid)
     if itself is not None:
         kept = {"companion": asdict(itself), "machine": asdict(machine), "program": PROGRAM}
-        write_whole(paths.companion, json.dumps(kept).encode())
+        write_atomic(paths.companion, json.dumps(kept).encode())
 
 
 def _is_there(paths: MachinePaths, machine: ProcessIdentity) -> bool:

@@ -10,26 +10,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from b2d.errors import B2dError
-from b2d.host_agent.stream_end import End
-from b2d.host_agent.tls_stream import PIECE, Clear, Wire
+from b2d.host_agent.stream_end import StreamEnd
+from b2d.host_agent.tls_stream import PIECE, PlainText, Wire
 
-CROWDED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
+class ListeningSocket:
     """Where connections come in, whose are taken, how their bytes are heard, and what they lead to."""
 
     listener: socket.socket
-    reach: Callable[[], End]
+    reach: Callable[[], StreamEnd]
     admits: Callable[[socket.socket], bool] = lambda _: True
-    wire: Callable[[], Wire] = Clear
+    wire: Callable[[], Wire] = PlainText
     dials: bool = False  # reach() may take a while, and the other side speaks first
 
 
 @contextmanager
-def carried(entrances: Sequence[Entrance]) -> Iterator[None]:
+def relaying(entrances: Sequence[ListeningSocket]) -> Iterator[None]:
     """In the block what comes in at any of them is carried on."""
     over, tell = socket.socketpair()
     with over, tell:
@@ -42,24 +42,24 @@ def carried(entrances: Sequence[Entrance]) -> Iterator[None]:
             thread.join()
 
 
-class _Pair:
+class _Connection:
     """A client with its connection into the machine, which is made when the client first says something."""
 
-    def __init__(self, client: socket.socket, entrance: Entrance) -> None:
+    def __init__(self, client: socket.socket, entrance: ListeningSocket) -> None:
         client.setblocking(False)
-        self.client = End(client, entrance.wire())
-        self.engine: End | None = None
+        self.client = StreamEnd(client, entrance.wire())
+        self.engine: StreamEnd | None = None
         self._entrance = entrance
         self._dialing = entrance.dials
 
-    def ends(self) -> list[End]:
+    def ends(self) -> list[StreamEnd]:
         return [self.client] if self.engine is None else [self.client, self.engine]
 
-    def reached(self, engine: End) -> None:
+    def reached(self, engine: StreamEnd) -> None:
         """Take the connection that was dialed."""
         self.engine, self._dialing = engine, False
 
-    def step(self, end: End, events: int) -> None:
+    def step(self, end: StreamEnd, events: int) -> None:
         """Do what can be done at one end. Raises OSError."""
         if events & WRITE:
             end.connected = True
@@ -75,7 +75,7 @@ class _Pair:
                 if end.silent:
                     other.end()
 
-    def wanted(self, end: End) -> int:
+    def wanted(self, end: StreamEnd) -> int:
         """What it waits for at one end."""
         full = any(other.full() for other in self.ends() if other is not end)
         return (0 if end.silent or full or self._dialing else READ) | (WRITE if end.unsent else 0)
@@ -97,13 +97,13 @@ class Relay:
     `wake` is that other end: what is dialed in other threads is told by a byte.
     """
 
-    def __init__(self, entrances: Sequence[Entrance], over: socket.socket, wake: socket.socket) -> None:
+    def __init__(self, entrances: Sequence[ListeningSocket], over: socket.socket, wake: socket.socket) -> None:
         self._entrances = entrances
         self._over = over
         self._wake = wake
         self._selector = selectors.DefaultSelector()
-        self._pairs: set[_Pair] = set()
-        self._dialed: queue.Queue[tuple[_Pair, End | None]] = queue.Queue()
+        self._pairs: set[_Connection] = set()
+        self._dialed: queue.Queue[tuple[_Connection, StreamEnd | None]] = queue.Queue()
         self._listens = False
 
     def run(self) -> None:
@@ -129,7 +129,7 @@ class Relay:
                 if not self._over.recv(PIECE):
                     return False
                 self._join_dialed()
-            elif isinstance(key.data, Entrance):
+            elif isinstance(key.data, ListeningSocket):
                 self._accept(key.data)
             else:
                 pair, end = key.data
@@ -137,28 +137,28 @@ class Relay:
                     self._serve(pair, end, events)
         return True
 
-    def _accept(self, entrance: Entrance) -> None:
+    def _accept(self, entrance: ListeningSocket) -> None:
         try:
             client, _ = entrance.listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            if error.errno not in CROWDED:
+            if error.errno not in OUT_OF_DESCRIPTORS:
                 raise
             self._listen(False)  # until somebody has gone
             return
         if not entrance.admits(client):
             client.close()
             return
-        pair = _Pair(client, entrance)
+        pair = _Connection(client, entrance)
         self._pairs.add(pair)
         self._watch(pair)
         if entrance.dials:
             threading.Thread(target=self._dial, args=(pair, entrance), daemon=True).start()
 
-    def _dial(self, pair: _Pair, entrance: Entrance) -> None:
+    def _dial(self, pair: _Connection, entrance: ListeningSocket) -> None:
         try:
-            reached: End | None = entrance.reach()
+            reached: StreamEnd | None = entrance.reach()
         except (OSError, B2dError):
             reached = None
         self._dialed.put((pair, reached))
@@ -174,7 +174,7 @@ class Relay:
                 pair.reached(engine)
                 self._watch(pair)
 
-    def _serve(self, pair: _Pair, end: End, events: int) -> None:
+    def _serve(self, pair: _Connection, end: StreamEnd, events: int) -> None:
         try:
             pair.step(end, events)
             over = pair.over()
@@ -185,18 +185,18 @@ class Relay:
         else:
             self._watch(pair)
 
-    def _drop(self, pair: _Pair) -> None:
+    def _drop(self, pair: _Connection) -> None:
         for end in pair.ends():
             self._wait_for(end, 0, None)
         self._pairs.discard(pair)
         pair.close()
         self._listen(True)
 
-    def _watch(self, pair: _Pair) -> None:
+    def _watch(self, pair: _Connection) -> None:
         for end in pair.ends():
             self._wait_for(end, pair.wanted(end), (pair, end))
 
-    def _wait_for(self, end: End, events: int, data: tuple[_Pair, End] | None) -> None:
+    def _wait_for(self, end: StreamEnd, events: int, data: tuple[_Connection, StreamEnd] | None) -> None:
         if events == end.watched:
             return
         if not end.watched:

@@ -14,7 +14,7 @@ HEAD_LIMIT = 1 << 16  # bytes of a request's line and headers
 LINE_LIMIT = 1 << 12  # bytes of the line that begins a chunk
 LENGTH_DIGITS = 18
 END = b"\r\n\r\n"
-OF_BROWSERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user")
+BROWSER_HEADERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user")
 REQUEST = re.compile(rb"[A-Z]{1,20} [/*][\x21-\x7e]* HTTP/1\.[01]")
 HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
 HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d{1,5})?")
@@ -29,7 +29,7 @@ class RefusedRequestError(OSError):
     """A request that is no Docker client's."""
 
 
-def refusal() -> bytes:
+def forbidden_response() -> bytes:
     """Return the answer to a request that is refused."""
     return REFUSAL % (len(MESSAGE), MESSAGE)
 
@@ -108,7 +108,7 @@ class HttpGuard:
         self._expect_body(headers, line.endswith(b"1.1"))
 
     def _check_sender(self, headers: dict[str, list[str]]) -> None:
-        sent = [name for name in OF_BROWSERS if name in headers]
+        sent = [name for name in BROWSER_HEADERS if name in headers]
         if sent:
             raise RefusedRequestError(f"a request with {', '.join(sent)}, as browsers send for web pages")
         hosts = headers.get("host", [])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from b2d.host.files import NotRegularFileError, open_regular, open_to_write, write_whole
+from b2d.host.files import NotRegularFileError, open_regular, open_to_write, write_atomic
 
 LIMIT = 16 << 20  # bytes of one log; a boot writes some kilobytes
 KEPT = 1 << 20  # bytes of its end that stay in the file beside it
@@ -28,7 +28,7 @@ def rotate(path: Path, limit: int = LIMIT, kept: int = KEPT) -> bool:
                 if not os.path.sameopenfile(descriptor, file.fileno()):
                     return False
                 file.seek(size - kept)
-                write_whole(path.with_name(f"{path.name}.1"), file.read(kept))
+                write_atomic(path.with_name(f"{path.name}.1"), file.read(kept))
                 os.ftruncate(descriptor, 0)
             finally:
                 os.close(descriptor)

@@ -17,14 +17,14 @@ from b2d.host_agent import sock_diag
 
 PROC = Path("/proc")
 # programs that carry what a guest or a container sends to this host's loopback: their owner did not ask for it
-CARRIERS = (
+RELAYS = (
     *("qemu-system-", "qemu-kvm", "VBoxHeadless", "VirtualBoxVM", "VBoxNetNAT", "slirp4netns", "rootlessport"),
     *("passt", "pasta", "gvproxy", "vpnkit", "vmnet-helper", "com.docker.", "limactl"),
 )
 MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
 ASK_S = 5.0
 NAME_LIMIT = 15  # signs of a process's name that Linux keeps
-CARRIED = tuple(carrier[:NAME_LIMIT] for carrier in CARRIERS)
+RELAYED = tuple(carrier[:NAME_LIMIT] for carrier in RELAYS)
 Address = tuple[str, int]
 
 
@@ -45,7 +45,7 @@ def is_owner(connection: socket.socket, platform: str = sys.platform) -> bool:
         return False
 
 
-def tells(platform: str = sys.platform) -> bool:
+def can_identify(platform: str = sys.platform) -> bool:
     """Tell whether this host says whose a connection is, by one of this process to itself."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,7 +61,7 @@ def _is_owner_by_proc(peer: Address, here: Address) -> bool:
         row = sock_diag.find(peer, here)
     except OSError:
         row = _row_of_proc(peer, here)
-    return row is not None and row.inode != 0 and row.uid in (os.getuid(), 0) and not _is_carried(row)
+    return row is not None and row.inode != 0 and row.uid in (os.getuid(), 0) and not _is_relayed(row)
 
 
 def _row_of_proc(peer: Address, here: Address) -> sock_diag.Row | None:
@@ -85,7 +85,7 @@ def _in_hexadecimal(address: Address) -> str:
     return f"{number:08X}:{address[1]:04X}"
 
 
-def _is_carried(row: sock_diag.Row) -> bool:
+def _is_relayed(row: sock_diag.Row) -> bool:
     """Tell whether a program of CARRIERS has that socket.
 
     One that cannot be looked into has it, if it is of the socket's user and nobody else is seen to have it.
@@ -93,26 +93,26 @@ def _is_carried(row: sock_diag.Row) -> bool:
     wanted = f"socket:[{row.inode}]"
     hidden = False
     for process in _processes():
-        if not _is_carrier(process):
+        if not _is_relay(process):
             continue
         found = _sockets(process)
         if found is None:
             hidden = hidden or row.uid in _users(process)
         elif wanted in found:
             return True
-    return hidden and not any(wanted in (_sockets(one) or ()) for one in _processes() if not _is_carrier(one))
+    return hidden and not any(wanted in (_sockets(one) or ()) for one in _processes() if not _is_relay(one))
 
 
 def _processes() -> Iterator[Path]:
     return (process for process in PROC.iterdir() if process.name.isdigit())
 
 
-def _is_carrier(process: Path) -> bool:
+def _is_relay(process: Path) -> bool:
     try:
         name = (process / "comm").read_bytes().rstrip(b"\n").decode(errors="replace")
     except OSError:
         return False
-    return name.lstrip(".").startswith(CARRIED)  # a wrapped program's name begins with a dot (NixOS)
+    return name.lstrip(".").startswith(RELAYED)  # a wrapped program's name begins with a dot (NixOS)
 
 
 def _users(process: Path) -> list[int]:
@@ -152,7 +152,7 @@ def _is_owner_by_processes(peer: Address, here: Address) -> bool:
             continue
         if (peer, here) in ends:
             name = process.info["name"] or ""
-            return _is_this_users(process) and not name.lstrip(".").startswith(CARRIERS)
+            return _is_this_users(process) and not name.lstrip(".").startswith(RELAYS)
     return False
 
 

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from b2d.docker.client import DockerApi, DockerSilent
-from b2d.docker.published_ports import PORT_LIMIT, forwards, led, publications
+from b2d.docker.client import DockerApi, DockerUnavailableError
+from b2d.docker.published_ports import PORT_LIMIT, forwards, is_forwarded, publications
 from b2d.drivers.base import ForwardsPorts
-from b2d.errors import B2dError, OutOfTime
+from b2d.errors import B2dError, WaitTimeoutError
 from b2d.host.polling import wait_until
 from b2d.models import Forward
 from b2d.network import port_allocation
 
 ANSWER_S = 20.0  # for Docker's list of containers; an emulated one may be busy
-TOLD_LIMIT = 100  # changes that wait to be looked at; who tells of more waits
+REPORT_LIMIT = 100  # changes that wait to be looked at; who tells of more waits
 ROUNDS, ROUNDS_A_S = 20.0, 2.0
-AGAIN_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
+RETRY_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
 
 
 @dataclass(slots=True)
-class Lead:
+class PortForwarder:
     """One running machine's forwards, and the Docker whose containers they are for."""
 
     driver: ForwardsPorts
@@ -37,20 +37,20 @@ class Lead:
             wanted = self._wanted()
             has = set(self.driver.forwarded())
             for forward in sorted(has - wanted):
-                self.driver.unforward(forward)
+                self.driver.remove_forward(forward)
             return not [forward for forward in sorted(wanted - has) if not self._has(forward)]
-        except (DockerSilent, B2dError):
+        except (DockerUnavailableError, B2dError):
             return False
 
     def _wanted(self) -> set[Forward]:
         found = publications(self.engine.containers(ANSWER_S))
-        self._tell(len(found) - len(led(found)))
-        wanted = {forward for one in led(found) for forward in forwards(one, self.engine.address)}
+        self._tell(len(found) - len(is_forwarded(found)))
+        wanted = {forward for one in is_forwarded(found) for forward in forwards(one, self.engine.address)}
         return {forward for forward in wanted if not self._hindrance(forward)}
 
     def _hindrance(self, one: Forward) -> str:
         reserved = "" if self.privileged_ports else port_allocation.reserved(one.address, one.port)
-        return self.driver.hindrance(one) or reserved
+        return self.driver.forward_obstacle(one) or reserved
 
     def _tell(self, beyond: int) -> None:
         if beyond and not self._beyond:
@@ -59,7 +59,7 @@ class Lead:
         self._beyond = beyond
 
     def _has(self, forward: Forward) -> bool:
-        if not port_allocation.free(forward.address, forward.port, forward.protocol):
+        if not port_allocation.is_free(forward.address, forward.port, forward.protocol):
             return False  # asked here, as a hypervisor takes some that are another's: of UDP, or on IPv6 alone
         try:
             self.driver.forward(forward)
@@ -69,7 +69,7 @@ class Lead:
 
 
 @dataclass(slots=True)
-class Rounds:
+class RetrySchedule:
     """How often one may look: many times in a row, and then ROUNDS_A_S. A guest that tells of changes without a pause
     would have a CPU of this host for itself."""
 
@@ -84,38 +84,38 @@ class Rounds:
         return wait_s
 
 
-class Publisher:
+class EventLoop:
     """Calls `put_right` whenever the containers have changed, while `runs` tells that their machine does."""
 
     def __init__(self, engine: DockerApi, put_right: Callable[[], bool], runs: Callable[[], bool]) -> None:
         self._engine = engine
         self._put_right = put_right
         self._runs = runs
-        self._told: queue.Queue[bool] = queue.Queue(TOLD_LIMIT)  # True: something changed; False: Docker is silent
+        self._told: queue.Queue[bool] = queue.Queue(REPORT_LIMIT)  # True: something changed; False: Docker is silent
 
     def run(self) -> None:
         """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""
         waits = False
         listens = False
-        rounds, pause = Rounds(time.monotonic()), threading.Event()
+        rounds, pause = RetrySchedule(time.monotonic()), threading.Event()
         while self._runs():
             if not listens:
                 threading.Thread(target=self._listen, daemon=True).start()
                 listens = True
             with suppress(queue.Empty):
-                listens = self._told.get(timeout=AGAIN_S if waits else None)
+                listens = self._told.get(timeout=RETRY_S if waits else None)
             while listens and not self._told.empty():
                 listens = self._told.get()
             if listens:
                 pause.wait(rounds.wait_s(time.monotonic()))
                 waits = not self._put_right()
             else:
-                with suppress(OutOfTime):
-                    wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=AGAIN_S)
+                with suppress(WaitTimeoutError):
+                    wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=RETRY_S)
 
     def _listen(self) -> None:
         try:
-            with suppress(DockerSilent):
+            with suppress(DockerUnavailableError):
                 for _ in self._engine.changes(ANSWER_S):
                     self._told.put(True)
         finally:

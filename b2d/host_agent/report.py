@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from b2d.formats import json_text
-from b2d.host.files import read_bounded, write_whole
+from b2d.host.files import read_bounded, write_atomic
 from b2d.host.process_identity import from_json
 from b2d.models import ProcessIdentity
 
@@ -30,7 +30,7 @@ class Refusal:
 def write(path: Path, agent: ProcessIdentity, refusals: Sequence[Refusal]) -> None:
     """Tell that `agent` serves all but `refusals`. Raises OSError."""
     document = {"agent": asdict(agent), "refusals": [asdict(one) for one in refusals]}
-    write_whole(path, json.dumps(document).encode("utf-8", "surrogateescape"))
+    write_atomic(path, json.dumps(document).encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path, agent: ProcessIdentity) -> tuple[Refusal, ...] | None:

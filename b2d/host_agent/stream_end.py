@@ -5,12 +5,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from b2d.docker.client import DockerApi
-from b2d.host_agent.tls_stream import PIECE, Clear, Tls, Wire
+from b2d.host_agent.tls_stream import PIECE, PlainText, TlsClient, Wire
 
-ENOUGH = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
+MAX_BUFFER = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
 
 
-class End:
+class StreamEnd:
     """One side: its socket, and how its bytes are meant."""
 
     def __init__(self, one: socket.socket, wire: Wire, *, connected: bool = True) -> None:
@@ -24,7 +24,7 @@ class End:
 
     def full(self) -> bool:
         """True when enough waits for it."""
-        return len(self.unsent) + self._wire.held() >= ENOUGH
+        return len(self.unsent) + self._wire.held() >= MAX_BUFFER
 
     def hear(self) -> bytes:
         """What it says now. Raises OSError."""
@@ -58,19 +58,21 @@ class End:
                 self.socket.shutdown(socket.SHUT_WR)
 
 
-def to_docker(engine: DockerApi) -> Callable[[], End]:
+def to_docker(engine: DockerApi) -> Callable[[], StreamEnd]:
     """What makes connections to that Docker. Raises OSError for certificates that cannot be read."""
     tls = engine.tls()
-    return lambda: End(_begun(engine), Clear() if tls is None else Tls(tls, engine.address), connected=False)
+    return lambda: StreamEnd(
+        _begun(engine), PlainText() if tls is None else TlsClient(tls, engine.address), connected=False
+    )
 
 
-def to_guest(dial: Callable[[], socket.socket]) -> Callable[[], End]:
+def to_guest(dial: Callable[[], socket.socket]) -> Callable[[], StreamEnd]:
     """What makes connections by `dial`, which may take a while."""
 
-    def reach() -> End:
+    def reach() -> StreamEnd:
         connection = dial()
         connection.setblocking(False)
-        return End(connection, Clear())
+        return StreamEnd(connection, PlainText())
 
     return reach
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 PIECE = 1 << 18
 
 
-class Heard(NamedTuple):
+class Decoded(NamedTuple):
     """What was meant by the bytes that came, whether that was all, and what is to be sent for it."""
 
     meant: bytes
@@ -27,14 +27,14 @@ class Wire(Protocol):
     def tell(self, meant: bytes) -> bytes:
         """What is sent for it."""
 
-    def hear(self, raw: bytes) -> Heard:
+    def hear(self, raw: bytes) -> Decoded:
         """What came; nothing: no more comes."""
 
     def end(self) -> bytes:
         """What is sent when no more is meant to be."""
 
 
-class Clear:
+class PlainText:
     """As they are."""
 
     shuts = True
@@ -45,28 +45,28 @@ class Clear:
     def tell(self, meant: bytes) -> bytes:
         return meant
 
-    def hear(self, raw: bytes) -> Heard:
-        return Heard(raw, not raw)
+    def hear(self, raw: bytes) -> Decoded:
+        return Decoded(raw, not raw)
 
     def end(self) -> bytes:
         return b""
 
 
-class Guarded(Clear):
+class GuardedPlainText(PlainText):
     """As they are, where they are requests that `check` lets pass; its OSError ends them with `refusal`."""
 
     def __init__(self, check: Callable[[bytes], bytes], refusal: bytes) -> None:
         self._check = check
         self._refusal = refusal
 
-    def hear(self, raw: bytes) -> Heard:
+    def hear(self, raw: bytes) -> Decoded:
         try:
-            return Heard(self._check(raw), not raw)
+            return Decoded(self._check(raw), not raw)
         except OSError:
-            return Heard(b"", True, self._refusal)
+            return Decoded(b"", True, self._refusal)
 
 
-class Tls:
+class TlsClient:
     """Within TLS, as a client to `name`. Its end is said in TLS: the connection itself stays open, as Go has it too."""
 
     shuts = False
@@ -86,7 +86,7 @@ class Tls:
             self._put()
         return self._out.read()
 
-    def hear(self, raw: bytes) -> Heard:
+    def hear(self, raw: bytes) -> Decoded:
         if raw:
             self._in.write(raw)
         else:
@@ -101,7 +101,7 @@ class Tls:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # the first where our own end was said already
             over = True
-        return Heard(b"".join(pieces), over, self._out.read())
+        return Decoded(b"".join(pieces), over, self._out.read())
 
     def end(self) -> bytes:
         self._ends = True

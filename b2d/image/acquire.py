@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import ConfigError
-from b2d.host.files import private_folder, refuse_anothers
-from b2d.image.image_store import Images
+from b2d.host.files import check_owner, private_folder
+from b2d.image.image_store import ImageStore
 from b2d.image.source import BOOT2DOCKER, DEBIAN, PIN, is_file, is_releases, pinned
 from b2d.paths import Home
 from b2d.reporting.base import Reporter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class ImageAcquirer:
     """Where images come from, into one home; `mirror` is that setting."""
 
     home: Home
@@ -29,13 +29,13 @@ class Supply:
     allow_expired: bool = False  # take what may lack security updates, this once
 
     @property
-    def images(self) -> Images:
+    def images(self) -> ImageStore:
         """What is kept."""
-        return Images(self.home)
+        return ImageStore(self.home)
 
     def obtain(self, source: str) -> "Image":
-        """Build or fetch the newest image of a source and keep it. Raises DownloadFailed; nothing is kept then."""
-        refuse_anothers(self.home.root)
+        """Build or fetch the newest image of a source and keep it. Raises DownloadError; nothing is kept then."""
+        check_owner(self.home.root)
         if source == DEBIAN:
             return self._build()
         if self.allow_expired:
@@ -44,17 +44,17 @@ class Supply:
             return self.images.adopt(Path(source), source)
         return self._download(self._release(source), source)
 
-    def renew(self, source: str) -> tuple["Image", bool, str]:
+    def update(self, source: str) -> tuple["Image", bool, str]:
         """The newest image of a source, whether it is new, and that in words; where nobody can be asked, what is kept.
 
-        Raises DownloadFailed.
+        Raises DownloadError.
         """
-        from b2d.network.http_client import Unanswered
+        from b2d.network.http_client import ServerUnavailableError
 
         before = {image.sha256 for image in self.images.all()}
         try:
             image = self.obtain(source)
-        except Unanswered as error:
+        except ServerUnavailableError as error:
             kept = self.images.find(source)
             if kept is None:
                 raise
@@ -74,23 +74,23 @@ class Supply:
         """
         from tempfile import TemporaryFile
 
-        from b2d.host.files import refusals_told, write_whole
-        from b2d.image.build.builder import build, manifest_path
-        from b2d.image.build.freshness import StaleIndex
+        from b2d.host.files import os_errors_as_b2d_errors, write_atomic
+        from b2d.image.build.builder import build_image, manifest_path
+        from b2d.image.build.freshness import StaleIndexError
 
-        with refusals_told(output):
+        with os_errors_as_b2d_errors(output):
             output.parent.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=output.parent).close()  # before minutes are spent on it
         with self._request(architecture) as request:
             try:
-                built = build(request, self.reporter)
-            except StaleIndex as error:
+                built = build_image(request, self.reporter)
+            except StaleIndexError as error:
                 error.hint = error.hint.replace("b2d download", "b2d iso build")
                 raise
-            with refusals_told(output):
+            with os_errors_as_b2d_errors(output):
                 for source, target in ((manifest_path(built.path), manifest_path(output)), (built.path, output)):
                     with source.open("rb") as file:
-                        write_whole(target, file, 0o644)
+                        write_atomic(target, file, 0o644)
         return built.version
 
     @contextmanager
@@ -107,28 +107,28 @@ class Supply:
                 self.home.cache,
                 Path(folder) / "b2d.iso",
                 dates=self.home.suite_dates,
-                kept=kept_iso(self.images),
+                kept=stored_iso(self.images),
                 allow_expired=self.allow_expired,
             )
 
     def _build(self) -> "Image":
         """What would come out as it is kept is not built."""
-        from b2d.host.files import text_of, write_whole
-        from b2d.image.build.builder import assemble, gather
+        from b2d.host.files import read_text_tail, write_atomic
+        from b2d.image.build.builder import assemble_image, plan
 
         with self._request("amd64") as request:
-            gathered = gather(request, self.reporter)
-            made_of, _, sha256 = text_of(self.home.last_build).partition(" ")
+            gathered = plan(request, self.reporter)
+            made_of, _, sha256 = read_text_tail(self.home.last_build).partition(" ")
             if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
                 return self._newest_again(kept, DEBIAN)
-            iso = assemble(gathered, self.reporter).path
+            iso = assemble_image(gathered, self.reporter).path
             with self.reporter.step("keeping the image"):
                 image = self.images.take(iso, DEBIAN)
-        write_whole(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
+        write_atomic(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
         return image
 
     def _release(self, source: str) -> "Release":
-        """What is to be had from a source on the network. Raises DownloadFailed for what nothing could verify."""
+        """What is to be had from a source on the network. Raises DownloadError for what nothing could verify."""
         from dataclasses import replace
 
         from b2d.image import releases
@@ -149,14 +149,14 @@ class Supply:
         from b2d.image.releases import check_label
 
         cache = self.home.cache
-        with download.alone(release.url, cache, self.reporter):
-            kept = self.images.sound(release.sha256 or download.last(release.url, cache))
+        with download.download_lock(release.url, cache, self.reporter):
+            kept = self.images.sound(release.sha256 or download.last_download(release.url, cache))
             if kept and release.sha256:
                 return self._newest_again(kept, source)
             known = kept.sha256 if kept else ""
             try:
-                iso = download.fetch(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
-            except download.Unchanged:
+                iso = download.download(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
+            except download.UnchangedError:
                 return self._newest_again(self.images.get(known), source)
             try:
                 if source == BOOT2DOCKER:
@@ -172,21 +172,22 @@ class Supply:
 
 
 def check_verifiable(source: str) -> None:
-    """Raise DownloadFailed for an address by plain http without a hash: anybody on the way could send another image."""
-    from b2d.errors import DownloadFailed
-    from b2d.network.http_client import shown
+    """Raise DownloadError for an address by plain http without a hash: anybody on the way could send another image."""
+    from b2d.errors import DownloadError
+    from b2d.network.http_client import display_url
 
     if is_file(source) or source in (DEBIAN, BOOT2DOCKER):
         return
     address, sha256 = pinned(source)
     if not sha256 and not address.lower().startswith("https://"):
-        raise DownloadFailed(
-            f"{shown(address)} is not https, so nothing tells whether the image that comes is the right one",
-            hint=f"give an address with https://, or the image's hash behind this one: '{shown(address)}{PIN}HASH'",
+        shown = display_url(address)
+        raise DownloadError(
+            f"{shown} is not https, so nothing tells whether the image that comes is the right one",
+            hint=f"give an address with https://, or the image's hash behind this one: '{shown}{PIN}HASH'",
         )
 
 
-def kept_iso(images: Images) -> Path | None:
+def stored_iso(images: ImageStore) -> Path | None:
     """Return the ISO of the newest kept image of Debian's packages."""
     kept = images.find(DEBIAN)
     return kept.iso if kept is not None else None

@@ -5,7 +5,7 @@ from typing import Protocol
 from b2d.models import Image
 
 
-class KeptImages(Protocol):
+class ImageLookup(Protocol):
     """The images of this home."""
 
     def find(self, source: str) -> Image | None:
@@ -15,4 +15,4 @@ class KeptImages(Protocol):
         """The one of that hash. Raises B2dError, with what to type, when it is not kept."""
 
     def verify(self, image: Image) -> None:
-        """Raise DownloadFailed unless the files are what they were when they were kept."""
+        """Raise DownloadError unless the files are what they were when they were kept."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats import bzimage, compression, json_text, numbers
 from b2d.formats.iso9660 import SECTOR, has_few_records
 from b2d.formats.iso_files import DAMAGE
-from b2d.host.files import check_room, open_regular, write_whole
+from b2d.host.files import check_space, open_regular, write_atomic
 from b2d.image import uncompressed_iso
 from b2d.models import Extent
 from b2d.paths import ImagePaths
@@ -31,10 +31,10 @@ BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/iso
 FORMAT = 1
 UNFINISHED = ".unfinished"
 # what b2d calls files among the images while it works on them; other files there are their owner's business
-LEFT = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+\.[a-z0-9_]{{8}}")
+LEFTOVER = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+\.[a-z0-9_]{{8}}")
 CHUNK = 1 << 20
 IMAGE_LIMIT = 8 << 30  # bytes, as of one that is downloaded (download.py)
-LARGEST = 1 << 50  # bytes of a file
+MAX_PART_SIZE = 1 << 50  # bytes of a file
 DESCRIPTION_LIMIT = 1 << 20  # bytes
 FILE_LIMIT = 256 << 20  # bytes of a file of an ISO that is read into memory
 INITRD_LIMIT = 256 << 20  # bytes that it unpacks to; b2d's own has some megabytes
@@ -52,12 +52,12 @@ class Part:
 
 def part_of(kept: Any) -> Part | None:
     """Return the one that a file describes, None for none. Raises ValueError, TypeError and KeyError."""
-    return Part(json_text.text(kept["sha256"]), numbers.whole(kept["size"], 0, LARGEST)) if kept else None
+    return Part(json_text.text(kept["sha256"]), numbers.whole(kept["size"], 0, MAX_PART_SIZE)) if kept else None
 
 
 def extent_of(kept: Any) -> Extent | None:
     """Return the place that a file describes, the same. Its numbers become words of a hypervisor's command."""
-    return Extent(*(numbers.whole(kept[name], 0, LARGEST) for name in ("offset", "size"))) if kept else None
+    return Extent(*(numbers.whole(kept[name], 0, MAX_PART_SIZE) for name in ("offset", "size"))) if kept else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,18 @@ class Content:
 def unpack(paths: ImagePaths) -> Content:
     """Write kernel, initrd and a stored ISO beside the kept one, and say what it is; twice gives the same files.
 
-    An ISO of other origin: nothing is written. Raises DownloadFailed when b2d's own is not what it should be.
+    An ISO of other origin: nothing is written. Raises DownloadError when b2d's own is not what it should be.
     """
     with _opened(paths.iso) as iso:
         if iso is None:
             return Content()
-        with _damage(paths.iso):
+        with _damaged(paths.iso):
             described = _read(iso, DESCRIPTION, DESCRIPTION_LIMIT)
             if described is None:
                 return Content()
             description = json_text.parse(described)
             if description["format"] != FORMAT:
-                raise DownloadFailed(f"this ISO is of format {description['format']}", hint="update b2d")
+                raise DownloadError(f"this ISO is of format {description['format']}", hint="update b2d")
             packed_kernel = _needed(iso, description["kernel"])
             kernel = bzimage.vmlinux(packed_kernel) or packed_kernel
             initrd = _unpacked(_needed(iso, description["initrd"]))
@@ -95,8 +95,8 @@ def unpack(paths: ImagePaths) -> Content:
             kept = _store(paths, iso, (path, root), initrd) if root else None
             return Content(
                 version=str(description["version"]),
-                kernel=_lay(paths.kernel, kernel),
-                initrd=_lay(paths.initrd, initrd),
+                kernel=_write_part(paths.kernel, kernel),
+                initrd=_write_part(paths.initrd, initrd),
                 arguments=str(description["arguments"]),
                 root=_stored_root(paths.stored, path) if kept else root,
                 stored=kept,
@@ -106,18 +106,18 @@ def unpack(paths: ImagePaths) -> Content:
 def copy(source: Path, target: Path) -> str:
     """Copy a file, down to the disk itself, and return its sha256 in hexadecimal.
 
-    Raises DownloadFailed for one that is larger than an image, or becomes so meanwhile.
+    Raises DownloadError for one that is larger than an image, or becomes so meanwhile.
     """
     digest = hashlib.sha256()
     with open_regular(source) as old, target.open("wb") as new:
         size = os.fstat(old.fileno()).st_size
-        check_room(target.parent, min(size, IMAGE_LIMIT))
+        check_space(target.parent, min(size, IMAGE_LIMIT))
         while size <= IMAGE_LIMIT and (chunk := old.read(CHUNK)):
             size = max(size, new.tell() + len(chunk))
             digest.update(chunk)
             new.write(chunk)
         if size > IMAGE_LIMIT:
-            raise DownloadFailed(f"{source} has more than {IMAGE_LIMIT} bytes, as no image has")
+            raise DownloadError(f"{source} has more than {IMAGE_LIMIT} bytes, as no image has")
         new.flush()
         os.fsync(new.fileno())
     target.chmod(0o600)
@@ -169,10 +169,10 @@ def is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
     return True
 
 
-def _lay(path: Path, content: bytes) -> Part:
+def _write_part(path: Path, content: bytes) -> Part:
     part = Part(hashlib.sha256(content).hexdigest(), len(content))
     if not holds(path, part):
-        write_whole(path, content)  # never under a machine that has the same file open
+        write_atomic(path, content)  # never under a machine that has the same file open
     return part
 
 
@@ -184,7 +184,7 @@ def _store(paths: ImagePaths, iso: "PyCdlib", root: tuple[str, Extent], initrd: 
     files = {**loader, uncompressed_iso.KERNEL: _needed(iso, uncompressed_iso.KERNEL), uncompressed_iso.INITRD: initrd}
     with TemporaryDirectory(dir=paths.folder, prefix=".b2d-") as work:
         written = Path(work) / "stored.iso"
-        if not uncompressed_iso.write(paths.iso, root, files, written):
+        if not uncompressed_iso.write_iso(paths.iso, root, files, written):
             return None
         part = Part(hash_of(written), written.stat().st_size)
         if not holds(paths.stored, part):
@@ -219,13 +219,13 @@ def _opened(path: Path) -> Iterator["PyCdlib | None"]:
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def _damaged(path: Path) -> Iterator[None]:
     from pycdlib.pycdlibexception import PyCdlibException
 
     try:
         yield
     except (PyCdlibException, *DAMAGE) as error:
-        raise DownloadFailed(
+        raise DownloadError(
             f"{path.name} says it is an image of b2d's, but is damaged",
             hint=HINT,
             details=repr(error),

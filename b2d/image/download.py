@@ -6,37 +6,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2d.errors import Busy, DownloadFailed
+from b2d.errors import DownloadError, MachineLockedError
 from b2d.formats import numbers
 from b2d.formats.iso9660 import announced_size, is_web_page, read_volume
-from b2d.host.files import FULL, check_room, no_room, private_folder
-from b2d.image.download_state import Place, mark_of
+from b2d.host.files import FULL, check_space, no_space_error, private_folder
+from b2d.image.download_state import PartialDownload, validators_of
 from b2d.network import http_client
-from b2d.network.http_client import Answer, shown
-from b2d.network.http_watch import Patience
+from b2d.network.http_client import Response, display_url
+from b2d.network.http_watch import TransferTimeouts
 from b2d.reporting.base import Progress, Reporter
 
 CHUNK = 1 << 18
 ATTEMPTS = 5  # each must have brought something, and the next goes on from there
 LOCK_WAIT_S = 1800.0
-BEHIND = 64 << 20  # bytes that may follow the image that the ISO's own header announces
+BEHIND_NOTICE = 64 << 20  # bytes that may follow the image that the ISO's own header announces
 ISO_LIMIT = 8 << 30  # bytes; no ISO for a machine of this kind comes near
 
 
-class Unchanged(Exception):
+class UnchangedError(Exception):
     """The server still has what was fetched last: nothing came."""
 
 
 @contextmanager
-def alone(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+def download_lock(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """One at a time fetches `url`, and takes away what came; the kernel holds the lock.
 
-    The next one waits, and raises Busy when that is very long.
+    The next one waits, and raises MachineLockedError when that is very long.
     """
     from filelock import FileLock, Timeout
 
     with _on_disk(folder):
-        lock = FileLock(Place(private_folder(folder), url).lock)
+        lock = FileLock(PartialDownload(private_folder(folder), url).lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -44,91 +44,105 @@ def alone(url: str, folder: Path, reporter: Reporter, *, wait_s: float = LOCK_WA
                 try:
                     lock.acquire(timeout=wait_s)
                 except Timeout:
-                    raise Busy("another b2d downloads the same", hint="try again when that has ended") from None
+                    raise MachineLockedError(
+                        "another b2d downloads the same", hint="try again when that has ended"
+                    ) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def last(url: str, folder: Path) -> str:
+def last_download(url: str, folder: Path) -> str:
     """The hash of what was fetched last, "" when that is not known."""
-    return Place(folder, url).last()[0]
+    return PartialDownload(folder, url).last()[0]
 
 
-def fetch(
-    url: str, folder: Path, reporter: Reporter, *, sha256: str = "", kept: str = "", patience: Patience | None = None
+def download(
+    url: str,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    sha256: str = "",
+    kept: str = "",
+    patience: TransferTimeouts | None = None,
 ) -> Path:
     """The file of `url`, whole, in `folder`, from where it should be taken away; the caller is `alone`.
 
-    Raises Unchanged when it still is what has the hash `kept`, and DownloadFailed: what the next call can go on
+    Raises Unchanged when it still is what has the hash `kept`, and DownloadError: what the next call can go on
     from is kept then, nothing else. A Ctrl-C is as any other interruption.
     """
-    place = Place(folder, url)
+    place = PartialDownload(folder, url)
     with _on_disk(folder), _only_resumable(place):
         private_folder(folder)
         begun = place.size
         for left in reversed(range(ATTEMPTS)):
             had = place.size
             try:
-                _transfer(url, place, reporter, patience or Patience(), kept)
+                _transfer(url, place, reporter, patience or TransferTimeouts(), kept)
                 break
-            except (http_client.Interrupted, http_client.Unanswered) as error:
+            except (http_client.TransferInterruptedError, http_client.ServerUnavailableError) as error:
                 if left and place.size > had:
                     reporter.note(f"{error.message}; going on from {_mebibytes(place.size)}")
                 elif place.size > begun:  # it answered: there is something new
-                    raise http_client.Interrupted(error.message, hint=error.hint, details=error.details) from error
+                    raise http_client.TransferInterruptedError(
+                        error.message, hint=error.hint, details=error.details
+                    ) from error
                 else:
                     raise
         return _accept(url, place, sha256)
 
 
-def _transfer(url: str, place: Place, reporter: Reporter, patience: Patience, kept: str) -> None:
+def _transfer(url: str, place: PartialDownload, reporter: Reporter, patience: TransferTimeouts, kept: str) -> None:
     """Bring the part to its full size."""
     condition, (last_hash, last_mark) = place.mark.condition, place.last()
     had = place.size if condition else 0
     headers = {"Range": f"bytes={had}-", "If-Range": condition} if had else {}
     if not had and kept and kept == last_hash:
-        headers = last_mark.unless_same
-    with http_client.answer(url, headers, patience=patience) as response:
+        headers = last_mark.conditional_headers
+    with http_client.get(url, headers, patience=patience) as response:
         if had and response.status_code == 416:  # nothing behind what is had: it is whole, or not of this file
             if response.headers.get("Content-Range") == f"bytes */{had}":
                 return
             place.forget()
-            raise http_client.Interrupted(f"{shown(url)} has become another file", hint=http_client.HINT_AGAIN)
+            raise http_client.TransferInterruptedError(
+                f"{display_url(url)} has become another file", hint=http_client.HINT_AGAIN
+            )
         if response.status_code == 304 and headers and not had:
-            raise Unchanged
-        http_client.refuse(response)
-        if not had or not _goes_on(response, had, place):
+            raise UnchangedError
+        http_client.raise_for_status(response)
+        if not had or not _is_continuation(response, had, place):
             had = 0
-            place.begin(mark_of(response.headers))
+            place.begin(validators_of(response.headers))
         total = _total(response, place)
-        check_room(place.folder, total - had)
+        check_space(place.folder, total - had)
         with _bar(reporter, url, had, total) as advance, _until_full(place, total):
             _receive(response, place, advance)
     if total and place.size != total:
-        raise http_client.Interrupted(
-            f"{shown(url)} ended after {place.size} of {total} bytes", hint=http_client.HINT_AGAIN
+        raise http_client.TransferInterruptedError(
+            f"{display_url(url)} ended after {place.size} of {total} bytes", hint=http_client.HINT_AGAIN
         )
 
 
-def _goes_on(response: Answer, had: int, place: Place) -> bool:
+def _is_continuation(response: Response, had: int, place: PartialDownload) -> bool:
     """True for what comes behind what is had; not all servers heed If-Range."""
     if response.status_code != 206:
         return False
-    if place.mark.differs(mark_of(response.headers)):
+    if place.mark.differs(validators_of(response.headers)):
         place.forget()
-        raise http_client.Interrupted(f"{shown(response.url)} has become another file", hint=http_client.HINT_AGAIN)
+        raise http_client.TransferInterruptedError(
+            f"{display_url(response.url)} has become another file", hint=http_client.HINT_AGAIN
+        )
     if not response.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
         place.forget()
-        raise DownloadFailed(
-            f"{shown(response.url)} answers with another part than was asked for", hint=http_client.HINT_AGAIN
+        raise DownloadError(
+            f"{display_url(response.url)} answers with another part than was asked for", hint=http_client.HINT_AGAIN
         )
     return True
 
 
-def _total(response: Answer, place: Place) -> int:
-    """The size of the whole file, 0 where it is not told. Raises DownloadFailed for one that no ISO has."""
+def _total(response: Response, place: PartialDownload) -> int:
+    """The size of the whole file, 0 where it is not told. Raises DownloadError for one that no ISO has."""
     told = response.headers.get("Content-Length", "")
     if response.status_code == 206:
         told = response.headers.get("Content-Range", "").rpartition("/")[2]
@@ -138,11 +152,11 @@ def _total(response: Answer, place: Place) -> int:
         return numbers.parse(told, ISO_LIMIT)
     except ValueError as error:
         place.forget()
-        said = f"{shown(response.url)} announces {told[:20]} bytes, which no ISO image has"
-        raise DownloadFailed(said, hint=http_client.HINT_ADDRESS) from error
+        said = f"{display_url(response.url)} announces {told[:20]} bytes, which no ISO image has"
+        raise DownloadError(said, hint=http_client.HINT_ADDRESS) from error
 
 
-def _receive(response: Answer, place: Place, advance: Callable[[int], None]) -> None:
+def _receive(response: Response, place: PartialDownload, advance: Callable[[int], None]) -> None:
     total, size = _total(response, place), 0
     with place.part.open("ab") as file:
         while content := response.more(CHUNK):
@@ -150,42 +164,44 @@ def _receive(response: Answer, place: Place, advance: Callable[[int], None]) -> 
             if not size:
                 file.flush()
                 size = _announced(response.url, place)
-            if max(total, file.tell()) > min(size + BEHIND, ISO_LIMIT) and (size or file.tell() > BEHIND):
+            if max(total, file.tell()) > min(size + BEHIND_NOTICE, ISO_LIMIT) and (size or file.tell() > BEHIND_NOTICE):
                 place.forget()
-                said = f"{shown(response.url)} does not end where the ISO image in it does"
-                raise DownloadFailed(said, hint=http_client.HINT_ADDRESS)
+                said = f"{display_url(response.url)} does not end where the ISO image in it does"
+                raise DownloadError(said, hint=http_client.HINT_ADDRESS)
             advance(len(content))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _announced(url: str, place: Place) -> int:
+def _announced(url: str, place: PartialDownload) -> int:
     """How large the image says that it is, 0 before it does. What is something else is not waited for."""
     with _kept_if_sound(url, place):
         with place.part.open("rb") as file:
             if is_web_page(file.read(CHUNK)):
-                raise DownloadFailed("this is a web page, not an ISO image", hint=http_client.HINT_PORTAL)
+                raise DownloadError("this is a web page, not an ISO image", hint=http_client.HINT_PORTAL)
         return announced_size(place.part)
 
 
-def _accept(url: str, place: Place, sha256: str) -> Path:
+def _accept(url: str, place: PartialDownload, sha256: str) -> Path:
     """Rename the part when it is what it should be; else remove it."""
     with _kept_if_sound(url, place):
         read_volume(place.part)
         found = _hash_of(place.part)
         if sha256 and found != sha256.lower():
-            raise DownloadFailed(f"this is not what was published: sha256 {found}, and {sha256} was promised")
+            raise DownloadError(f"this is not what was published: sha256 {found}, and {sha256} was promised")
     place.end(found)
     return place.whole
 
 
 @contextmanager
-def _kept_if_sound(url: str, place: Place) -> Iterator[None]:
+def _kept_if_sound(url: str, place: PartialDownload) -> Iterator[None]:
     try:
         yield
-    except DownloadFailed as error:
+    except DownloadError as error:
         place.forget()
-        raise DownloadFailed(f"{shown(url)}: {error.message}", hint=error.hint or http_client.HINT_ADDRESS) from error
+        raise DownloadError(
+            f"{display_url(url)}: {error.message}", hint=error.hint or http_client.HINT_ADDRESS
+        ) from error
 
 
 def _hash_of(path: Path) -> str:
@@ -208,7 +224,7 @@ def _bar(reporter: Reporter, url: str, had: int, total: int) -> Iterator[Callabl
 
 
 @contextmanager
-def _only_resumable(place: Place) -> Iterator[None]:
+def _only_resumable(place: PartialDownload) -> Iterator[None]:
     """Keep no part that cannot be gone on from."""
     try:
         yield
@@ -222,18 +238,18 @@ def _on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DownloadFailed(f"{error.filename or folder}: {error.strerror or error}") from error
+        raise DownloadError(f"{error.filename or folder}: {error.strerror or error}") from error
 
 
 @contextmanager
-def _until_full(place: Place, total: int) -> Iterator[None]:
+def _until_full(place: PartialDownload, total: int) -> Iterator[None]:
     """Others write on the disk too: name what is missing when it is full after all."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise no_room(place.folder, max(0, total - place.size)) from error
+        raise no_space_error(place.folder, max(0, total - place.size)) from error
 
 
 def _mebibytes(size: int) -> str:

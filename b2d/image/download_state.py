@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from b2d.formats import json_text
-from b2d.host.files import read_bounded, write_whole
+from b2d.host.files import read_bounded, write_atomic
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class CacheValidators:
     """What tells whether a server still has the same file; both empty: it cannot be told."""
 
     etag: str = ""
@@ -23,25 +23,25 @@ class Mark:
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
     @property
-    def unless_same(self) -> dict[str, str]:
+    def conditional_headers(self) -> dict[str, str]:
         """What to ask for another file only with."""
         asked = {"If-None-Match": self.etag, "If-Modified-Since": "" if self.etag else self.modified}
         return {name: value for name, value in asked.items() if value}
 
-    def differs(self, other: "Mark") -> bool:
+    def differs(self, other: "CacheValidators") -> bool:
         """True when they are certainly of two files."""
         if self.etag and other.etag:
             return self.etag != other.etag
         return bool(self.modified and other.modified) and self.modified != other.modified
 
 
-def mark_of(headers: Mapping[str, str]) -> Mark:
+def validators_of(headers: Mapping[str, str]) -> CacheValidators:
     """What a server says of the file that it sends."""
-    return Mark(headers.get("ETag", ""), headers.get("Last-Modified", ""))
+    return CacheValidators(headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PartialDownload:
     """Where a URL's file grows, and where it lies when it is whole."""
 
     folder: Path
@@ -68,23 +68,23 @@ class Place:
             return 0
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> CacheValidators:
         """Of the part."""
         return _mark(_read(self._file("mark")))
 
-    def last(self) -> tuple[str, Mark]:
+    def last(self) -> tuple[str, CacheValidators]:
         """The hash and the mark of what was whole last; empty where there was nothing."""
         noted = _read(self._file("last"))
         return noted.get("sha256", ""), _mark(noted)
 
-    def begin(self, mark: Mark) -> None:
+    def begin(self, mark: CacheValidators) -> None:
         """Forget what is here: another file comes."""
         self.forget()
-        write_whole(self._file("mark"), json.dumps(asdict(mark)).encode())
+        write_atomic(self._file("mark"), json.dumps(asdict(mark)).encode())
 
     def end(self, sha256: str) -> None:
         """The part is whole, and has that hash."""
-        write_whole(self._file("last"), json.dumps({**asdict(self.mark), "sha256": sha256}).encode())
+        write_atomic(self._file("last"), json.dumps({**asdict(self.mark), "sha256": sha256}).encode())
         self.part.replace(self.whole)
         self._file("mark").unlink(missing_ok=True)
 
@@ -104,5 +104,5 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _mark(noted: dict[str, str]) -> Mark:
-    return Mark(noted.get("etag", ""), noted.get("modified", ""))
+def _mark(noted: dict[str, str]) -> CacheValidators:
+    return CacheValidators(noted.get("etag", ""), noted.get("modified", ""))

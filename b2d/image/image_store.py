@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from b2d.errors import B2dError, Busy, DownloadFailed
+from b2d.errors import B2dError, DownloadError, MachineLockedError
 from b2d.formats import json_text, numbers, suites
 from b2d.formats.iso9660 import read_volume
 from b2d.host import file_removal
-from b2d.host.files import private_folder, read_bounded, refusals_told, refuse_anothers, write_whole
+from b2d.host.files import check_owner, os_errors_as_b2d_errors, private_folder, read_bounded, write_atomic
 from b2d.image import boot_files
-from b2d.image.boot_files import LARGEST, Content, Part, Stamp, extent_of, part_of
+from b2d.image.boot_files import MAX_PART_SIZE, Content, Part, Stamp, extent_of, part_of
 from b2d.models import Extent, Image, Suite
 from b2d.paths import Home, ImagePaths
 
@@ -25,7 +25,7 @@ HINT = "b2d download"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ImageRecord:
     """What <sha256>.json says. `sources` tells when it was taken in under which name (Unix time)."""
 
     version: str
@@ -41,7 +41,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class ImageStore:
     """The folder images/ of one home. Readers never wait; whoever adds or removes holds the folder's lock."""
 
     home: Home
@@ -81,7 +81,7 @@ class Images:
 
         `version` is what it is called where it was published: not every label names one.
 
-        Raises DownloadFailed unless it is a whole ISO image, and B2dError where the home cannot be written:
+        Raises DownloadError unless it is a whole ISO image, and B2dError where the home cannot be written:
         nothing is kept then.
         """
         return self._take_in(iso, source, version, boot_files.copy)
@@ -91,7 +91,7 @@ class Images:
         return self._take_in(iso, source, version, boot_files.move)
 
     def _take_in(self, iso: Path, source: str, version: str, bring: Callable[[Path, Path], str]) -> Image:
-        with refusals_told(self.home.images):
+        with os_errors_as_b2d_errors(self.home.images):
             volume = read_volume(iso)
             with self._lock():
                 sha256 = self._bring_in(iso, bring)
@@ -99,27 +99,27 @@ class Images:
         return self._image(sha256, facts, source)
 
     def verify(self, image: Image) -> None:
-        """Raise DownloadFailed unless the files are what they were when they were kept.
+        """Raise DownloadError unless the files are what they were when they were kept.
 
         A file that looks as it did when it was last hashed (size, time, inode) is not hashed again. What was
         unpacked from a sound ISO is unpacked again where it is damaged.
         """
         paths = self.home.image(image.sha256)
         facts = _read_facts(paths)
-        with refusals_told(self.home.images):
+        with os_errors_as_b2d_errors(self.home.images):
             seen = _read_stamps(paths)
             whole = dict(seen)
             if facts is None or not boot_files.is_sound(paths.iso, image.sha256, whole):
-                raise DownloadFailed(f"the image {image.version} is damaged: {paths.iso}", hint=HINT)
+                raise DownloadError(f"the image {image.version} is damaged: {paths.iso}", hint=HINT)
             if not all(boot_files.is_sound(path, part.sha256, whole) for path, part in _parts(paths, facts)):
                 again = _with_content(facts, boot_files.unpack(paths))
                 for path, part in _parts(paths, again):
                     if not boot_files.is_sound(path, part.sha256, whole):
-                        raise DownloadFailed(f"the image {image.version} is damaged: {path}", hint=HINT)
+                        raise DownloadError(f"the image {image.version} is damaged: {path}", hint=HINT)
                 if again != facts:  # another version of b2d had unpacked it, and lays it out otherwise
                     _write_facts(paths, again)
             if whole != seen:
-                write_whole(paths.checked, json.dumps(whole).encode())
+                write_atomic(paths.checked, json.dumps(whole).encode())
 
     def spare(self, used: Collection[str]) -> list[Image]:
         """Those that are neither `used` (hashes) nor the newest of any source: nobody would be given one."""
@@ -136,10 +136,10 @@ class Images:
         paths = self.home.image(sha256)
         if not self.home.images.is_dir():
             return
-        with refusals_told(self.home.images), self._lock():
+        with os_errors_as_b2d_errors(self.home.images), self._lock():
             _unlink(paths)
 
-    def _describe(self, sha256: str, label: str, source: str) -> Facts:
+    def _describe(self, sha256: str, label: str, source: str) -> ImageRecord:
         """Unpack a kept ISO and write what it is. Where that fails, it is kept only if it was before."""
         paths = self.home.image(sha256)
         known = _read_facts(paths)
@@ -149,7 +149,7 @@ class Images:
             facts = replace(facts, sources=sources, suites=suites.of_iso(paths.iso))
             files = [paths.iso, *(path for path, _ in _parts(paths, facts))]
             stamps = {path.name: boot_files.stamp(path) for path in files}  # all hashed a moment ago
-            write_whole(paths.checked, json.dumps(stamps).encode())
+            write_atomic(paths.checked, json.dumps(stamps).encode())
             _write_facts(paths, facts)
         except BaseException:
             if known is None:
@@ -157,7 +157,7 @@ class Images:
             raise
         return facts
 
-    def _facts(self) -> Iterator[tuple[str, Facts]]:
+    def _facts(self) -> Iterator[tuple[str, ImageRecord]]:
         try:
             names = [path.name for path in self.home.images.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +170,7 @@ class Images:
             if facts is not None:
                 yield sha256, facts
 
-    def _image(self, sha256: str, facts: Facts, source: str = "") -> Image:
+    def _image(self, sha256: str, facts: ImageRecord, source: str = "") -> Image:
         paths = self.home.image(sha256)
         return Image(
             sha256=sha256,
@@ -190,7 +190,7 @@ class Images:
         """Put `iso` where its hash says. What lies there sound stays: a machine may run it."""
         # we hold the lock: what is unfinished is of a b2d that died
         for left in self.home.images.iterdir():
-            if boot_files.LEFT.fullmatch(left.name) and (left.suffix == boot_files.UNFINISHED or _is_old(left)):
+            if boot_files.LEFTOVER.fullmatch(left.name) and (left.suffix == boot_files.UNFINISHED or _is_old(left)):
                 file_removal.remove(left)
         temporary = self.home.images / f".{os.getpid()}{boot_files.UNFINISHED}"
         try:
@@ -207,13 +207,15 @@ class Images:
     def _lock(self) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
-        refuse_anothers(self.home.root)
+        check_owner(self.home.root)
         private_folder(self.home.images)
         lock = FileLock(self.home.images_lock)
         try:
             lock.acquire(timeout=LOCK_WAIT_S)
         except Timeout:
-            raise Busy("another b2d is taking in an image", hint="try again when that has ended") from None
+            raise MachineLockedError(
+                "another b2d is taking in an image", hint="try again when that has ended"
+            ) from None
         try:
             yield
         finally:
@@ -236,22 +238,24 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _parts(paths: ImagePaths, facts: Facts) -> list[tuple[Path, Part]]:
+def _parts(paths: ImagePaths, facts: ImageRecord) -> list[tuple[Path, Part]]:
     parts = ((paths.kernel, facts.kernel), (paths.initrd, facts.initrd), (paths.stored, facts.stored))
     return [(path, part) for path, part in parts if part is not None]
 
 
-def _is_whole(paths: ImagePaths, facts: Facts) -> bool:
+def _is_whole(paths: ImagePaths, facts: ImageRecord) -> bool:
     """True for what is unpacked and sound: a saved machine goes on with these bytes, and another b2d's may differ."""
     return facts.kernel is not None and all(boot_files.holds(path, part) for path, part in _parts(paths, facts))
 
 
-def _unpacked(paths: ImagePaths, label: str) -> Facts:
+def _unpacked(paths: ImagePaths, label: str) -> ImageRecord:
     content = boot_files.unpack(paths)
-    return _with_content(Facts(content.version or label or paths.sha256[:12], paths.iso.stat().st_size, {}), content)
+    return _with_content(
+        ImageRecord(content.version or label or paths.sha256[:12], paths.iso.stat().st_size, {}), content
+    )
 
 
-def _with_content(facts: Facts, content: Content) -> Facts:
+def _with_content(facts: ImageRecord, content: Content) -> ImageRecord:
     """The facts with what was unpacked of the image."""
     return replace(
         facts,
@@ -263,8 +267,8 @@ def _with_content(facts: Facts, content: Content) -> Facts:
     )
 
 
-def _write_facts(paths: ImagePaths, facts: Facts) -> None:
-    write_whole(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
+def _write_facts(paths: ImagePaths, facts: ImageRecord) -> None:
+    write_atomic(paths.facts, (json.dumps(asdict(facts), indent=2) + "\n").encode())
 
 
 def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:
@@ -275,15 +279,15 @@ def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:
     return kept if isinstance(kept, dict) else {}
 
 
-def _read_facts(paths: ImagePaths) -> Facts | None:
+def _read_facts(paths: ImagePaths) -> ImageRecord | None:
     """None where there are none, or none that this b2d can read: then the image is not there."""
     try:
         kept = json_text.parse(read_bounded(paths.facts))
         if kept["format"] != FORMAT or not kept["sources"]:
             return None
-        return Facts(
+        return ImageRecord(
             version=str(kept["version"]),
-            size=numbers.whole(kept["size"], 0, LARGEST),
+            size=numbers.whole(kept["size"], 0, MAX_PART_SIZE),
             sources={str(source): float(when) for source, when in kept["sources"].items()},
             kernel=part_of(kept["kernel"]),
             initrd=part_of(kept["initrd"]),

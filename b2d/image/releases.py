@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats import json_text
 from b2d.formats.iso9660 import read_volume
 from b2d.network import http_cache, http_client
-from b2d.network.http_client import shown
+from b2d.network.http_client import display_url
 from b2d.reporting.base import Reporter
 
 BOOT2DOCKER = "https://api.github.com/repos/boot2docker/boot2docker/releases"
@@ -28,7 +28,7 @@ class Release:
 
 
 # the last there will be: the project was archived after it (2020-06-29)
-LAST_KNOWN = Release(
+LAST_RELEASE = Release(
     "19.03.12", "https://github.com/boot2docker/boot2docker/releases/download/v19.03.12/boot2docker.iso"
 )
 
@@ -37,33 +37,33 @@ def boot2docker_release(folder: Path, reporter: Reporter, api: str = BOOT2DOCKER
     """The newest release of boot2docker; LAST_KNOWN, with a warning, when it cannot be asked for."""
     try:
         return newest_release(folder, api)
-    except DownloadFailed as error:
-        reporter.warn(f"the releases could not be listed, so {LAST_KNOWN.version} it is: {error.message}")
-        return LAST_KNOWN
+    except DownloadError as error:
+        reporter.warn(f"the releases could not be listed, so {LAST_RELEASE.version} it is: {error.message}")
+        return LAST_RELEASE
 
 
 def newest_release(folder: Path, api: str = BOOT2DOCKER) -> Release:
     """The first full release with an ISO that a releases API lists; where it names one release, that one.
 
-    Its answer is kept in `folder`. Raises DownloadFailed.
+    Its answer is kept in `folder`. Raises DownloadError.
     """
-    content = http_cache.ask(api, folder, {"Accept": "application/vnd.github+json"})
+    content = http_cache.get_cached(api, folder, {"Accept": "application/vnd.github+json"})
     try:
         release = next((found for one in _candidates(content) if (found := _release(one))), None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DownloadFailed(f"{api} does not answer as a releases API does", details=repr(error)) from error
+        raise DownloadError(f"{api} does not answer as a releases API does", details=repr(error)) from error
     if release is None:
-        raise DownloadFailed(f"{api} lists no release with an ISO", hint=http_client.HINT_ADDRESS)
-    http_client.onward(api, release.url)
+        raise DownloadError(f"{api} lists no release with an ISO", hint=http_client.HINT_ADDRESS)
+    http_client.redirect_target(api, release.url)
     return release
 
 
 def check_label(release: Release, iso: Path, reporter: Reporter) -> None:
-    """Raise DownloadFailed for what is no ISO of boot2docker's; warn of one of another release. Both have been."""
+    """Raise DownloadError for what is no ISO of boot2docker's; warn of one of another release. Both have been."""
     volume = read_volume(iso)
     if not volume.is_boot2docker:
-        message = f"{shown(release.url)} is another ISO than boot2docker's: its label is {volume.label!r}"
-        raise DownloadFailed(message, hint="give the address of the one that you want")
+        message = f"{display_url(release.url)} is another ISO than boot2docker's: its label is {volume.label!r}"
+        raise DownloadError(message, hint="give the address of the one that you want")
     if volume.version not in (release.version, volume.label):
         reporter.warn(f"the ISO of release {release.version} says that it is {volume.version}")
 

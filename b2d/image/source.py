@@ -13,7 +13,7 @@ PINNED = re.compile(r"[^#]*#sha256=([0-9a-f]{64})", re.IGNORECASE)
 API = re.compile(r"https?://[^/?#]+(/api/v3)?/repos/[^/?#]+/[^/?#]+/releases(/latest|/tags/[^/?#]+)?/?(\?[^#]*)?")
 
 
-def named(source: str) -> str:
+def describe_source(source: str) -> str:
     """Return the name under which images of a source are kept: a file by its whole path, a hash in small letters.
 
     Raises ConfigError for a file that is not there, and for what stands behind a # and is no hash.

@@ -13,7 +13,7 @@ from b2d.models import Extent
 KERNEL, INITRD = "/boot/vmlinuz", "/boot/initrd"  # where the boot loader's configuration looks for them
 
 
-def write(source: Path, root: tuple[str, Extent], files: Mapping[str, bytes], output: Path) -> bool:
+def write_iso(source: Path, root: tuple[str, Extent], files: Mapping[str, bytes], output: Path) -> bool:
     """Write the ISO `source` anew to `output`: its root (path, place) without compression, and `files` as they are.
 
     The kernel among them is laid out so that nobody need unpack it. False, and nothing written, for a root that is
@@ -22,7 +22,7 @@ def write(source: Path, root: tuple[str, Extent], files: Mapping[str, bytes], ou
     path, place = root
     with TemporaryDirectory(dir=output.parent, prefix=".b2d-") as work:
         unpacked, whole = (Path(work) / name for name in ("unpacked", "whole"))
-        if not write_root(source, place, unpacked):
+        if not write_rootfs(source, place, unpacked):
             return False
         contents: dict[str, bytes | Path] = {**files, KERNEL: _kernel(files[KERNEL]), path: unpacked}
         iso_writer.write(contents, read_volume(source).label, 0, whole)
@@ -31,7 +31,7 @@ def write(source: Path, root: tuple[str, Extent], files: Mapping[str, bytes], ou
     return True
 
 
-def write_root(source: Path, place: Extent, output: Path) -> bool:
+def write_rootfs(source: Path, place: Extent, output: Path) -> bool:
     """Write the squashfs at `place` of `source` to `output` without compression; False where that cannot be done.
 
     No other program reads it: what is in a foreign one could become a command there.
@@ -51,6 +51,6 @@ def _kernel(packed: bytes) -> bytes:
     if kernel is None:
         return packed
     try:
-        return bzimage_uncompressed.flat(packed, kernel)
+        return bzimage_uncompressed.uncompressed_kernel(packed, kernel)
     except bzimage_uncompressed.UnfitKernelError:
         return packed

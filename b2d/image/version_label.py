@@ -7,7 +7,7 @@ VERSION = re.compile(r"v?(?P<docker>(\d+)\.(\d+)\.\d+(?:-(?:ce|rc\d+))*)(?:-(?P<
 WITHOUT_AUFS = (18, 9)
 
 
-def broken(version: str, docker: str, linux: str) -> str:
+def version_mismatches(version: str, docker: str, linux: str) -> str:
     """What does not hold where these run, in words; empty where all does, or nothing was promised."""
     promised = VERSION.fullmatch(version)
     if promised is None:
@@ -17,12 +17,12 @@ def broken(version: str, docker: str, linux: str) -> str:
     return " and ".join(wrong)
 
 
-def reads_aufs(version: str) -> bool:
+def supports_aufs(version: str) -> bool:
     """True when it is known that the Docker in it does."""
     promised = VERSION.fullmatch(version)
     return promised is not None and (int(promised[2]), int(promised[3])) < WITHOUT_AUFS
 
 
-def crosses(old: str, new: str) -> bool:
+def loses_aufs_data(old: str, new: str) -> bool:
     """True where layers that `old` made are lost on `new`."""
-    return reads_aufs(old) and not reads_aufs(new)
+    return supports_aufs(old) and not supports_aufs(new)

@@ -9,18 +9,18 @@ from types import TracebackType
 
 from b2d.docker.client import DockerApi
 from b2d.drivers.base import Console, Driver, Screen
-from b2d.errors import B2dError, OutOfTime, WrongState
-from b2d.guest.readiness import Ping, ping, stages, troubles
-from b2d.host.files import write_whole
+from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
+from b2d.guest.readiness import Ping, find_problems, parse_stages, ping
+from b2d.host.files import write_atomic
 from b2d.host.polling import wait_until
 from b2d.machine_store.store import MachineStore
-from b2d.models import COMING_UP, MachineSpec, MachineState
+from b2d.models import STARTED_STATES, MachineSpec, MachineState
 from b2d.reporting.base import Reporter
 from b2d.reporting.safe_text import many_lines
 
 INTERVAL_S = 0.05
 TAIL_LINES = 20
-MOST_WARNINGS = 20  # of a guest that has something new to say without an end; all of it is on its console
+MAX_WARNINGS = 20  # of a guest that has something new to say without an end; all of it is on its console
 
 # What is waited for, by the stage that ends the wait; before the first one nobody knows whether there will be any.
 ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
@@ -40,7 +40,7 @@ LONGEST_S = 60.0  # what the guest says meanwhile is read after it
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class BootTimeouts:
     """How long a guest that has named no stage is left alone, and then has for its first answer."""
 
     silence_s: float
@@ -49,13 +49,15 @@ class Patience:
     ran: bool = False  # already
 
 
-class WentOff(B2dError):
+class UnexpectedPowerOffError(B2dError):
     """A machine that ran already powered itself off: it was told to before, by a `stop` that was cut off, say."""
 
 
-BOOTS = Patience(silence_s=5.0, attempt_s=0.3)
-RUNS = Patience(silence_s=0.0, attempt_s=0.3, ran=True)
-GOES_ON = Patience(silence_s=0.0, attempt_s=ATTEMPT_S, behind=len(ORDER))  # from where it slept, and is on its network
+BOOT_TIMEOUTS = BootTimeouts(silence_s=5.0, attempt_s=0.3)
+RUNNING_TIMEOUTS = BootTimeouts(silence_s=0.0, attempt_s=0.3, ran=True)
+RESUME_TIMEOUTS = BootTimeouts(
+    silence_s=0.0, attempt_s=ATTEMPT_S, behind=len(ORDER)
+)  # from where it slept, and is on its network
 
 
 def await_docker(
@@ -64,19 +66,19 @@ def await_docker(
     ping: Callable[[float], Ping | None],
     reporter: Reporter,
     timeout_s: float,
-    patience: Patience = BOOTS,
+    patience: BootTimeouts = BOOT_TIMEOUTS,
 ) -> Ping:
     """Return Docker's first answer; `ping` is one attempt, given its time-out in seconds.
 
-    Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and OutOfTime: with the
+    Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and WaitTimeoutError: with the
     stage that it had reached, and the end of what it wrote on its console as details.
     """
     with _Steps(reporter, patience.behind) as steps:
         watch = _Watch(name, driver, ping, reporter, steps, patience)
         try:
             wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
-        except OutOfTime:
-            raise OutOfTime(
+        except WaitTimeoutError:
+            raise WaitTimeoutError(
                 f"Docker in {name} did not answer within {timeout_s:.0f} s; {watch.reached()}",
                 hint="b2d logs",
                 details=watch.tail(),
@@ -86,30 +88,30 @@ def await_docker(
     return watch.answer
 
 
-def ask_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping | None:
+def check_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping | None:
     """One attempt at the machine's Docker; None where it does not answer, or the machine does not run."""
     try:
         endpoint = driver.endpoint()
-    except WrongState:
+    except InvalidStateError:
         return None
     return ping(DockerApi(endpoint.address, endpoint.docker_port, certs), timeout_s)
 
 
 @contextmanager
-def pictured(driver: Driver, path: Path) -> Iterator[None]:
+def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
     """When the machine does not come up, its screen is kept at `path`, and the error says so."""
     try:
         yield
     except B2dError as error:
         with suppress(B2dError, OSError):
             if isinstance(driver, Screen):
-                write_whole(path, driver.screenshot())
+                write_atomic(path, driver.screenshot())
                 error.message += f"; its screen: {path}"
         raise
 
 
 @contextmanager
-def on_trial(spec: MachineSpec, store: MachineStore) -> Iterator[None]:
+def confirm_image_on_success(spec: MachineSpec, store: MachineStore) -> Iterator[None]:
     """A machine comes up in the block: its image is on trial no more then. An error tells the way back."""
     try:
         yield
@@ -156,7 +158,7 @@ class _Watch:
         ping: Callable[[float], Ping | None],
         reporter: Reporter,
         steps: _Steps,
-        patience: Patience,
+        patience: BootTimeouts,
     ) -> None:
         self.answer: Ping | None = None
         self._silent_until = time.monotonic() + patience.silence_s
@@ -177,10 +179,10 @@ class _Watch:
         """True once Docker has answered. Raises B2dError when it will not."""
         self._listen()
         self._steps.show(self._reached)
-        if self._worth_asking() and self._ask():
+        if self._docker_may_answer() and self._ask():
             return True
         state = self._driver.state()
-        if state not in COMING_UP:
+        if state not in STARTED_STATES:
             self._listen()  # its last words
             self._end(state)
         if self._failure:
@@ -200,20 +202,20 @@ class _Watch:
         if text == self._text:
             return
         self._text = text
-        for stage in stages(text):
+        for stage in parse_stages(text):
             self._stage = stage.name
             if stage.name == ANSWERED:
                 self._reached = len(ORDER)
             elif stage.name in ORDER:
                 self._reached = max(self._reached, ORDER.index(stage.name) + 1)
-        for trouble in troubles(text):
+        for trouble in find_problems(text):
             if trouble.fatal:
                 self._failure = trouble.text
-            elif trouble.text not in self._warned and len(self._warned) < MOST_WARNINGS:
+            elif trouble.text not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add(trouble.text)
                 self._reporter.warn(f"{self._name}: {trouble.text}")
 
-    def _worth_asking(self) -> bool:
+    def _docker_may_answer(self) -> bool:
         """Before dockerd runs nobody can answer; an image that names no stage may answer at any time."""
         return self._reached == len(ORDER) if self._stage else time.monotonic() >= self._silent_until
 
@@ -229,7 +231,7 @@ class _Watch:
     def _end(self, state: MachineState) -> None:
         if self._failure:
             raise self._error(f"{self._name} could not come up: {self._failure}")
-        kind = WentOff if self._ran and state == MachineState.STOPPED else B2dError
+        kind = UnexpectedPowerOffError if self._ran and state == MachineState.STOPPED else B2dError
         raise self._error(f"{self._name} is {state}, before Docker answered; {self.reached()}", kind)
 
     def _error(self, message: str, kind: type[B2dError] = B2dError) -> B2dError:

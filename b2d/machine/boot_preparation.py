@@ -9,9 +9,9 @@ from types import MappingProxyType
 from b2d.errors import B2dError
 from b2d.guest import folder_paths, seed, tls_certificates
 from b2d.guest.ssh import keys
-from b2d.host.files import is_regular, private_folder, read_bounded, refusals_told, write_whole
+from b2d.host.files import is_regular, os_errors_as_b2d_errors, private_folder, read_bounded, write_atomic
 from b2d.image import version_label
-from b2d.image.base import KeptImages
+from b2d.image.base import ImageLookup
 from b2d.machine_store.store import MachineStore
 from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Access, Image, MachineSpec, MachineState
 from b2d.network import port_allocation
@@ -21,29 +21,29 @@ from b2d.reporting.base import Reporter
 AUFS_HINT = "keep what counts with docker save and docker export; then: b2d up --vm NEW"
 
 
-def first_keys(paths: MachinePaths) -> str:
+def ensure_ssh_keys(paths: MachinePaths) -> str:
     """Make the machine's folder and keys, whichever are missing; return the public key to let in."""
-    with refusals_told(paths.folder):
+    with os_errors_as_b2d_errors(paths.folder):
         private_folder(paths.folder)
         keys.ensure_client(paths)
         keys.ensure_host(paths)
         return read_bounded(paths.ssh_public_key).decode()
 
 
-def first_written(spec: MachineSpec, store: MachineStore) -> MachineSpec:
+def store_new_spec(spec: MachineSpec, store: MachineStore) -> MachineSpec:
     """Keep the spec of a new machine, with an address of its own where it asks for none: two may be made at once."""
-    with store.choosing():
+    with store.allocation_lock():
         if not spec.address:
             taken = {other.address for other in store.neighbours(spec.name)}
-            spec = replace(spec, address=port_allocation.pick(taken, (spec.ssh_port, spec.docker_port)))
+            spec = replace(spec, address=port_allocation.pick_address(taken, (spec.ssh_port, spec.docker_port)))
         store.write(spec)
     return spec
 
 
-def newest_image(spec: MachineSpec, images: KeptImages, reporter: Reporter) -> MachineSpec:
+def current_image(spec: MachineSpec, images: ImageLookup, reporter: Reporter) -> MachineSpec:
     """The spec with the newest kept image of its source, verified. Raises B2dError when none is kept."""
-    image = waiting_image(spec, images)
-    if image is not None and version_label.crosses(_version(spec, images), image.version):
+    image = pending_image(spec, images)
+    if image is not None and version_label.loses_aufs_data(_version(spec, images), image.version):
         reporter.warn(f"{aufs_refusal(spec.name, image.version)}: it is not taken up")
         image = None
     if image is None:
@@ -51,16 +51,16 @@ def newest_image(spec: MachineSpec, images: KeptImages, reporter: Reporter) -> M
         return spec
     images.verify(image)
     reporter.note(f"{spec.name} takes up the newer image {image.version}; its disk stays as it is")
-    return taken_up(spec, image)
+    return with_trial_image(spec, image)
 
 
-def waiting_image(spec: MachineSpec, images: KeptImages) -> Image | None:
+def pending_image(spec: MachineSpec, images: ImageLookup) -> Image | None:
     """The image that the machine would take up at its next boot, None when it has it already, or refuses it."""
     newest = images.find(spec.source)
     return newest if newest is not None and newest.sha256 not in (spec.image, spec.refused) else None
 
 
-def taken_up(spec: MachineSpec, image: Image) -> MachineSpec:
+def with_trial_image(spec: MachineSpec, image: Image) -> MachineSpec:
     """The spec with that image on trial. The way back leads to the last one that the machine came up with."""
     if image.sha256 == spec.image:
         return replace(spec, refused="", trial=True)
@@ -74,14 +74,14 @@ def aufs_refusal(name: str, version: str) -> str:
     return f"{name} has its containers and images in AUFS, which the image {version} cannot read"
 
 
-def _version(spec: MachineSpec, images: KeptImages) -> str:
+def _version(spec: MachineSpec, images: ImageLookup) -> str:
     try:
         return images.get(spec.image).version
     except B2dError:
         return ""  # it is not kept any more
 
 
-def newest_hardware(spec: MachineSpec) -> MachineSpec:
+def with_current_hardware(spec: MachineSpec) -> MachineSpec:
     """Return the spec as it boots now; one that goes on from saved keeps the hardware that it was saved with."""
     return replace(spec, hardware=HARDWARE)
 
@@ -114,15 +114,15 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
     """The spec with ports that can be opened now; another is leased, and a note says so, where one is taken."""
     here = [other for other in neighbours if other.address == spec.address]
     avoid = {port for other in here for port in (other.ssh_port, other.docker_port, other.engine_port)}
-    ssh_port = port_allocation.lease(spec.address, spec.ssh_port, avoid | {spec.docker_port})
-    docker_port = port_allocation.lease(spec.address, spec.docker_port, avoid | {ssh_port})
+    ssh_port = port_allocation.reserve_ports(spec.address, spec.ssh_port, avoid | {spec.docker_port})
+    docker_port = port_allocation.reserve_ports(spec.address, spec.docker_port, avoid | {ssh_port})
     for what, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
         if old != new:
             reporter.note(f"port {old} of {spec.address} is taken: {new} is the {what} port of {spec.name} now")
     if spec.tls or not spec.guarded:
         return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
     wanted = spec.engine_port or GUEST_DOCKER_PORT
-    engine_port = port_allocation.lease(spec.address, wanted, avoid | {ssh_port, docker_port})
+    engine_port = port_allocation.reserve_ports(spec.address, wanted, avoid | {ssh_port, docker_port})
     return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=engine_port)
 
 
@@ -132,7 +132,7 @@ def network(
     """What the guest is told of it: what is wanted now, or to one that goes on from its saved state, what it knows."""
     if state != MachineState.SAVED:
         return wanted
-    known = told_of_network(paths)
+    known = with_guest_network(paths)
     if known != wanted:
         reporter.note(
             f"{spec.name} goes on with the proxies and the like that it was saved with; for today's: b2d restart"
@@ -140,15 +140,15 @@ def network(
     return known
 
 
-def told_of_network(paths: MachinePaths) -> dict[str, bytes]:
+def with_guest_network(paths: MachinePaths) -> dict[str, bytes]:
     """What the guest was told of it last."""
-    with refusals_told(paths.seed):
+    with os_errors_as_b2d_errors(paths.seed):
         return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
 
 
 def access_of(paths: MachinePaths, unknown: Access) -> Access:
     """Return who may come in by what the guest was told last; `unknown` where it was told nothing."""
-    with refusals_told(paths.seed):
+    with os_errors_as_b2d_errors(paths.seed):
         return (seed.access(read_bounded(paths.seed)) if is_regular(paths.seed) else None) or unknown
 
 
@@ -159,8 +159,8 @@ def credentials(
 
     Also for a saved machine: a state that cannot be resumed is booted.
     """
-    public_key = first_keys(paths)
-    with refusals_told(paths.folder):
+    public_key = ensure_ssh_keys(paths)
+    with os_errors_as_b2d_errors(paths.folder):
         content = seed.image(
             seed.Seed(
                 hostname=hostname(spec.name),
@@ -172,11 +172,11 @@ def credentials(
                 network=network,
             )
         )
-        write_whole(paths.seed, content)
+        write_atomic(paths.seed, content)
 
 
 def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
-    tls_certificates.ensure(paths, [spec.address], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [spec.address], datetime.now(UTC))
     return seed.TlsFiles(
         ca=read_bounded(paths.certs / "ca.pem"),
         server=read_bounded(paths.authority / "server.pem"),

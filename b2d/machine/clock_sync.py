@@ -17,7 +17,7 @@ COMMAND_TIMEOUT_S = 15.0
 KEEP = "sudo hwclock -w -u || :"
 
 
-def put_right(
+def sync_guest_clock(
     answer: Ping,
     ask: Callable[[], Ping | None],
     driver: Driver,
@@ -30,7 +30,7 @@ def put_right(
     A clock that is right already costs nothing: `answer` was had anyway, and no connection is made. The guest itself
     is asked where the driver cannot do it: a connection to a guest that is emulated takes ten seconds.
     """
-    first = behind_s(answer, now())
+    first = seconds_behind(answer, now())
     if first is None or abs(first) <= TOLERANCE_S:
         return
     behind = first
@@ -41,20 +41,20 @@ def put_right(
         try:
             _move_by(ways, round(behind))
         except B2dError as error:
-            reporter.warn(f"the guest's clock is {in_words(behind)} and could not be set: {error.message}")
+            reporter.warn(f"the guest's clock is {format_seconds(behind)} and could not be set: {error.message}")
             return
-        left = behind_s(ask(), now())
+        left = seconds_behind(ask(), now())
         if left is None:
-            reporter.note(f"the guest's clock was {in_words(first)}; it was set")
+            reporter.note(f"the guest's clock was {format_seconds(first)}; it was set")
             return
         if abs(left) <= TOLERANCE_S:
-            reporter.note(f"the guest's clock was {in_words(first)}; it is right now")
+            reporter.note(f"the guest's clock was {format_seconds(first)}; it is right now")
             return
         behind = left
-    reporter.warn(f"the guest's clock is {in_words(behind)}, although it was set {ATTEMPTS} times")
+    reporter.warn(f"the guest's clock is {format_seconds(behind)}, although it was set {ATTEMPTS} times")
 
 
-def behind_s(answer: Ping | None, now: float) -> float | None:
+def seconds_behind(answer: Ping | None, now: float) -> float | None:
     """How far the guest is behind the host, in seconds; None where it did not say."""
     if answer is None or answer.date is None:
         return None
@@ -79,5 +79,5 @@ def _move(guest: Guest, seconds: int) -> None:
         raise B2dError(result.stderr.decode(errors="replace").strip() or f"exit code {result.exit_code}")
 
 
-def in_words(behind: float) -> str:
+def format_seconds(behind: float) -> str:
     return f"{abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'}"

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from b2d.drivers.base import CompactsDisk, Driver, GrowsDisk
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.formats import numbers
 from b2d.guest.base import Guest
 from b2d.machine import preconditions
 from b2d.machine_store.store import MachineStore
-from b2d.models import OFF, MachineSpec, MachineState
+from b2d.models import OFF_STATES, MachineSpec, MachineState
 from b2d.reporting.base import Reporter
 
 HERE = "/var/lib/boot2docker/.."  # on the data disk, wherever that is mounted
@@ -22,7 +22,7 @@ TRIM = f"sync && sudo fstrim {HERE}"  # what was deleted a moment ago is free on
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class FileSystemUsage:
     """The guest's file system on the data disk, in bytes."""
 
     size: int
@@ -31,12 +31,12 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class DiskUsage:
     """What a machine's data takes, in bytes."""
 
     size: int  # as the guest sees the disk
     room: int  # on this host, with snapshots
-    files: Files | None  # None: the machine does not run, or its guest does not tell
+    files: FileSystemUsage | None  # None: the machine does not run, or its guest does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Compacted:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class DataDisk:
     """The data disk of one machine."""
 
     name: str
@@ -58,44 +58,46 @@ class Disk:
     guest: Callable[[], Guest]
     reporter: Reporter
 
-    def use(self) -> Use:
+    def use(self) -> DiskUsage:
         """What it takes now."""
         driver, able, state = self._found()
         size = driver.disk_mib() << 20 if isinstance(driver, GrowsDisk) else 0
-        return Use(size, able.disk_room(), self._files() if state == MachineState.RUNNING else None)
+        return DiskUsage(size, able.disk_room(), self._files() if state == MachineState.RUNNING else None)
 
     def compact(self) -> Compacted:
         """Give back to this host what holds no file of the guest's. Raises B2dError; all data stays in any case."""
         with self.store.lock(self.name, "disk compact"):
             _, able, state = self._found()
             before, done = able.disk_room(), True
-            if state in OFF:
+            if state in OFF_STATES:
                 with self.reporter.step("compacting the disk"):
                     able.compact_disk()
             elif state != MachineState.RUNNING:
-                raise WrongState(f"{self.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up")
+                raise InvalidStateError(
+                    f"{self.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up"
+                )
             elif able.trims:
                 with self.reporter.step("the guest tells what is free"):
                     self._run(TRIM)
             else:
                 done = False
                 with self.reporter.step("the guest writes zeros over what is free"):
-                    self._run(zeros(HERE))
+                    self._run(zero_fill_command(HERE))
             return Compacted(before, able.disk_room(), done)
 
     def _found(self) -> tuple[Driver, CompactsDisk, MachineState]:
-        spec = preconditions.described(self.store.read(self.name), self.name)
+        spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
-        state = preconditions.kept(driver.state(), self.name)
+        state = preconditions.require_disk(driver.state(), self.name)
         if not isinstance(driver, CompactsDisk):
             raise B2dError(f"b2d cannot measure the disk of machines of {spec.driver} yet", hint="b2d info")
         return driver, driver, state
 
-    def _files(self) -> Files | None:
+    def _files(self) -> FileSystemUsage | None:
         try:
             said = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
             kibibytes = [numbers.parse(word, KIB_LIMIT) for word in said.splitlines()[-1].split()[1:4]]
-            return Files(*(kib << 10 for kib in kibibytes))
+            return FileSystemUsage(*(kib << 10 for kib in kibibytes))
         except (B2dError, ValueError, TypeError, IndexError):
             self.reporter.warn("the guest does not tell what is on its disk")
             return None
@@ -107,7 +109,7 @@ class Disk:
             raise B2dError(f"the guest could not do that: {said.splitlines()[-1] if said else command}", details=said)
 
 
-def zeros(folder: str) -> str:
+def zero_fill_command(folder: str) -> str:
     """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
 
     Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that

@@ -10,14 +10,14 @@ from enum import StrEnum
 
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.guest.folder_paths import READ_ONLY
-from b2d.machine_names import typed
+from b2d.machine_names import command_for
 from b2d.models import Access, MachineSpec
 
 HYPERVISORS = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
 NEW_PASSWORD, NO_PASSWORD = "b2d config set password", "b2d config set ssh_password=no"
 
 
-class Weight(StrEnum):
+class Severity(StrEnum):
     """How much it matters."""
 
     ASKED = "asked"  # a setting that is in force, and opens nothing to others
@@ -30,7 +30,7 @@ class Exposure:
     """One thing that is open; `remedy` is what to type, "" where nothing helps."""
 
     message: str
-    weight: Weight
+    weight: Severity
     remedy: str = ""
 
     @property
@@ -40,7 +40,7 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Environment:
     """What a machine stands in: its driver, its settings, and this host."""
 
     driver: Driver
@@ -50,68 +50,68 @@ class Surroundings:
     tells_users: Callable[[], bool] = lambda: True  # whether this host says whose a connection is
 
 
-def exposures(spec: MachineSpec, around: Surroundings) -> list[Exposure]:
+def find_exposures(spec: MachineSpec, around: Environment) -> list[Exposure]:
     """Return what cannot be closed of that machine, or is open as its settings say; the most serious comes first."""
     found = [*_docker(spec, around), *_ssh(spec, around), *_strangers(spec, around), *_guest(spec, around)]
-    return sorted(found, key=lambda one: list(Weight).index(one.weight), reverse=True)
+    return sorted(found, key=lambda one: list(Severity).index(one.weight), reverse=True)
 
 
-def _docker(spec: MachineSpec, around: Surroundings) -> Iterator[Exposure]:
+def _docker(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     if spec.tls:
         return
     if not spec.guarded:
         message = f"{spec.name} goes on as an older b2d saved it: every user of this host can use its Docker"
-        yield Exposure(message, Weight.SERIOUS, typed("restart", spec.name))
+        yield Exposure(message, Severity.SERIOUS, command_for("restart", spec.name))
     elif around.platform != "linux":
         message = f"who may use Docker without TLS at {spec.address}:{spec.docker_port} of {spec.name}"
-        yield Exposure(f"{message} is told by psutil, which was not tried on {around.platform}", Weight.KNOWN)
+        yield Exposure(f"{message} is told by psutil, which was not tried on {around.platform}", Severity.KNOWN)
 
 
-def _ssh(spec: MachineSpec, around: Surroundings) -> Iterator[Exposure]:
+def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     """The SSH server's port of this host is the agent's, or the hypervisor leads everybody there."""
     place, name, access = f"{spec.address}:{spec.ssh_port}", spec.name, around.access
     if spec.guarded and isinstance(around.driver, DialsGuest):
         if access.ssh_password and access.password:
             message = f"over SSH {name} takes docker's password too, from programs of yours alone"
-            yield Exposure(message, Weight.ASKED, _after(NO_PASSWORD, spec, around))
+            yield Exposure(message, Severity.ASKED, _after(NO_PASSWORD, spec, around))
         elif access.ssh_password:
             message = f"over SSH {name} takes the password tcuser too, from programs of yours alone: everybody knows it"
-            yield Exposure(message, Weight.KNOWN, _after(NEW_PASSWORD, spec, around))
+            yield Exposure(message, Severity.KNOWN, _after(NEW_PASSWORD, spec, around))
         return
     hypervisor = HYPERVISORS.get(spec.driver, spec.driver)
     leads = f"{hypervisor} itself leads {place} to the SSH server of {name}"
     if access.ssh_password and access.password:
         message = f"{leads}, which takes docker's password too: every user of this host can try passwords"
-        yield Exposure(message, Weight.SERIOUS, _after(NO_PASSWORD, spec, around))
+        yield Exposure(message, Severity.SERIOUS, _after(NO_PASSWORD, spec, around))
     elif access.ssh_password:
         message = f"{leads}, which takes the password tcuser: everybody knows it, and every user of this host gets in"
-        yield Exposure(message, Weight.SERIOUS, _after(NEW_PASSWORD, spec, around))
+        yield Exposure(message, Severity.SERIOUS, _after(NEW_PASSWORD, spec, around))
     else:
         message = f"{leads}: every user of this host can keep it busy, but needs the machine's key to get in"
         restart = isinstance(around.driver, DialsGuest)  # of an older b2d: at its next boot the agent leads there
-        yield Exposure(message, Weight.KNOWN, typed("restart", name) if restart else "")
+        yield Exposure(message, Severity.KNOWN, command_for("restart", name) if restart else "")
 
 
-def _strangers(spec: MachineSpec, around: Surroundings) -> Iterator[Exposure]:
+def _strangers(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     """The agent lets nobody in where this host does not tell whose connection it has."""
     places = [f"SSH at {spec.address}:{spec.ssh_port}"] if isinstance(around.driver, DialsGuest) else []
     places += [] if spec.tls else [f"Docker at {spec.address}:{spec.docker_port}"]
     if spec.guarded and places and not around.tells_users():
         message = f"this host does not tell whose connections are: {' and '.join(places)} of {spec.name} refuse all"
-        yield Exposure(f"{message}, while b2d ssh and docker.sock work", Weight.SERIOUS)
+        yield Exposure(f"{message}, while b2d ssh and docker.sock work", Severity.SERIOUS)
 
 
-def _guest(spec: MachineSpec, around: Surroundings) -> Iterator[Exposure]:
+def _guest(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     """What root in the guest can do, since nothing on this host forbids it."""
     filters = isinstance(around.driver, DialsGuest) and around.platform == "linux"
     if not filters and not all(folder.endswith(READ_ONLY) for folder in spec.folders):
         message = f"nothing on this host refuses setuid files that containers make in the folders of {spec.name}"
-        yield Exposure(message, Weight.KNOWN)
+        yield Exposure(message, Severity.KNOWN)
     if not around.access.host_loopback and not spec.restrict and isinstance(around.driver, DialsGuest):
         message = f"host_loopback=no is kept by the firewall in {spec.name}: its root can undo it"
-        yield Exposure(f"{message}, and raw frames of containers with --network host pass by", Weight.KNOWN)
+        yield Exposure(f"{message}, and raw frames of containers with --network host pass by", Severity.KNOWN)
 
 
-def _after(setting: str, spec: MachineSpec, around: Surroundings) -> str:
+def _after(setting: str, spec: MachineSpec, around: Environment) -> str:
     """The command that changes the setting, and for a machine that has booted already, the one that applies it."""
-    return f"{setting} && {typed('restart', spec.name)}" if around.booted else setting
+    return f"{setting} && {command_for('restart', spec.name)}" if around.booted else setting

@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from b2d.drivers.base import Driver
-from b2d.errors import B2dError, Busy, MachineAbsent, WrongState
+from b2d.errors import B2dError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.image import version_label
-from b2d.image.base import KeptImages
+from b2d.image.base import ImageLookup
 from b2d.machine import preconditions
-from b2d.machine.boot_preparation import AUFS_HINT, aufs_refusal, taken_up
+from b2d.machine.boot_preparation import AUFS_HINT, aufs_refusal, with_trial_image
 from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore, RunningFacts
-from b2d.models import COMING_UP, OFF, Image, MachineSpec, MachineState
+from b2d.models import OFF_STATES, STARTED_STATES, Image, MachineSpec, MachineState
 
 if TYPE_CHECKING:
     from b2d.guest.readiness import Engine
 
 ASK_S = 60.0  # for what Docker tells of itself, also where the CPU is emulated
-STAYS_OFF = OFF | {MachineState.STOPPING}
+KEEP_STOPPED = OFF_STATES | {MachineState.STOPPING}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpgradeResult:
     """Which image the machine has now, and whether anything was done for that; `before`: the one it had, if another."""
 
     image: Image
@@ -33,7 +33,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class ImageUpgrade:
     """One machine whose image is exchanged. Cut off at any moment it has the old one, or the new one and the way back.
 
     `agree` is told what would become of a saved state, and raises B2dError where that is not to be.
@@ -41,11 +41,11 @@ class Exchange:
 
     machine: Machine
     store: MachineStore
-    images: KeptImages
+    images: ImageLookup
     driver: Callable[[MachineSpec], Driver]
     agree: Callable[[str], None]
 
-    def upgrade(self, newest: Callable[[str], Image]) -> Outcome:
+    def upgrade(self, newest: Callable[[str], Image]) -> UpgradeResult:
         """Boot the newest image and see that the guest runs it, else go back. The machine is off afterwards if it was.
 
         Raises B2dError: it has its old image then, and runs if it ran.
@@ -55,20 +55,20 @@ class Exchange:
         image = newest(spec.source)
         spec, state = self._found()
         if image.sha256 == spec.image and not spec.trial and self._has_it(image, state):
-            return Outcome(image, changed=False, state=state)
+            return UpgradeResult(image, changed=False, state=state)
         self._refuse_aufs(spec, image)
         self.images.verify(image)
         self._end(state, image, lambda: self._refuse_aufs(spec, image))
-        self._write(lambda now: taken_up(now, image))
+        self._write(lambda now: with_trial_image(now, image))
         try:
             self._check(image, self.machine.up())
-        except (Busy, MachineAbsent):
+        except (MachineLockedError, MachineNotFoundError):
             raise
         except B2dError as error:
-            raise self._back(spec, image, state, error) from error
+            raise self._roll_back(spec, image, state, error) from error
         return self._exchanged(spec, image, state)
 
-    def rollback(self) -> Outcome:
+    def rollback(self) -> UpgradeResult:
         """Back to the image that the machine had before; `up` takes the other one up no more. Off it stays off."""
         spec, state = self._found()
         if not spec.previous:
@@ -79,37 +79,37 @@ class Exchange:
             raise B2dError(gone, hint="b2d upgrade")
         self.images.verify(image)
         self._end(state, image)
-        self._write(lambda now: _refusing(now, image.sha256, now.image))
-        if state not in STAYS_OFF:
+        self._write(lambda now: _declining(now, image.sha256, now.image))
+        if state not in KEEP_STOPPED:
             self.machine.up()
         return self._exchanged(spec, image, state)
 
     def _found(self) -> tuple[MachineSpec, MachineState]:
         spec = self.machine.spec()
-        return spec, preconditions.kept(self.machine.state(), spec.name)
+        return spec, preconditions.require_disk(self.machine.state(), spec.name)
 
     def _has_it(self, image: Image, state: MachineState) -> bool:
         """Whether a machine that is on runs what is promised; one that is off came up with it before."""
-        if state not in COMING_UP:
+        if state not in STARTED_STATES:
             return True
         engine = self._engine()
-        return engine is not None and not version_label.broken(image.version, engine.docker, engine.linux)
+        return engine is not None and not version_label.version_mismatches(image.version, engine.docker, engine.linux)
 
     def _engine(self, facts: RunningFacts | None = None) -> "Engine | None":
         """What Docker says of itself, None where it cannot be asked."""
         from b2d.guest.readiness import engine
 
-        with suppress(WrongState, MachineAbsent):
+        with suppress(InvalidStateError, MachineNotFoundError):
             return engine((facts or self.machine.facts()).engine(self.machine.paths.certs), ASK_S)
         return None
 
     def _refuse_aufs(self, spec: MachineSpec, image: Image) -> None:
         """Raise B2dError where the machine's layers would be lost, as far as it is known."""
         if engine := self._engine():
-            lost = engine.storage == "aufs" and not version_label.reads_aufs(image.version)
+            lost = engine.storage == "aufs" and not version_label.supports_aufs(image.version)
         else:
             old = self._kept(spec.image)
-            lost = old is not None and version_label.crosses(old.version, image.version)
+            lost = old is not None and version_label.loses_aufs_data(old.version, image.version)
         if lost:
             raise B2dError(aufs_refusal(spec.name, image.version), hint=AUFS_HINT)
 
@@ -125,11 +125,14 @@ class Exchange:
         self.machine.stop()
 
     def _write(self, change: Callable[[MachineSpec], MachineSpec]) -> None:
-        """Keep what becomes of the spec of the machine, which is off. Raises WrongState when somebody started it."""
+        """Keep what becomes of the spec of the machine, which is off.
+
+        Raises InvalidStateError when somebody started it.
+        """
         with self.store.lock(self.machine.name, "upgrade"):
             spec, state = self._found()
-            if state not in OFF:
-                raise WrongState(f"{spec.name} is {state}: somebody else started it meanwhile", hint="try again")
+            if state not in OFF_STATES:
+                raise InvalidStateError(f"{spec.name} is {state}: somebody else started it meanwhile", hint="try again")
             self.store.write(change(spec))
 
     def _check(self, image: Image, facts: RunningFacts) -> None:
@@ -137,10 +140,10 @@ class Exchange:
         engine = self._engine(facts)
         if engine is None:
             raise B2dError("Docker does not tell what it runs")
-        if wrong := version_label.broken(image.version, engine.docker, engine.linux):
+        if wrong := version_label.version_mismatches(image.version, engine.docker, engine.linux):
             raise B2dError(f"it runs {wrong}")
 
-    def _back(self, before: MachineSpec, image: Image, state: MachineState, error: B2dError) -> B2dError:
+    def _roll_back(self, before: MachineSpec, image: Image, state: MachineState, error: B2dError) -> B2dError:
         """Give the machine its old image back, and start it if it was on; the error that tells all of it."""
         failed = f"{before.name} did not come up with the image {image.version}"
         try:
@@ -152,9 +155,9 @@ class Exchange:
             said = f"{failed}, and has no other to go back to: {error.message}"
             return B2dError(said, hint="b2d logs", details=error.details)
         earlier = before.previous if old.sha256 == before.image else ""
-        self._write(lambda now: _refusing(now, old.sha256, image.sha256, earlier))
+        self._write(lambda now: _declining(now, old.sha256, image.sha256, earlier))
         said = f"{failed}, and is back to {old.version}: {error.message}"
-        if state not in STAYS_OFF:
+        if state not in KEEP_STOPPED:
             try:
                 self.machine.up()
             except B2dError as second:
@@ -162,12 +165,12 @@ class Exchange:
                 return B2dError(said, hint="b2d logs", details=error.details)
         return B2dError(said, hint="b2d upgrade -v", details=error.details)
 
-    def _exchanged(self, spec: MachineSpec, image: Image, state: MachineState) -> Outcome:
-        if state in STAYS_OFF:
+    def _exchanged(self, spec: MachineSpec, image: Image, state: MachineState) -> UpgradeResult:
+        if state in KEEP_STOPPED:
             self.machine.stop()
         old = self._kept(spec.image)
         before = "" if spec.image == image.sha256 else old.version if old else spec.image[:12]
-        return Outcome(image, True, before, self.machine.state())
+        return UpgradeResult(image, True, before, self.machine.state())
 
     def _kept(self, sha256: str) -> Image | None:
         try:
@@ -176,6 +179,6 @@ class Exchange:
             return None
 
 
-def _refusing(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
+def _declining(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
     """With that image, and without the one that `up` is not to take up again."""
     return replace(spec, image=image, previous=previous, refused=refused, trial=False)

@@ -10,16 +10,25 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d.drivers.base import Compromises, DialsGuest, Driver, HasProcess, Screen
-from b2d.errors import OutOfTime, StateLost, WrongState
+from b2d.drivers.base import DialsGuest, Driver, HasProcess, ReportsLimitations, Screen
+from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
 from b2d.guest.base import Dial, Guest
 from b2d.host.polling import wait_until
-from b2d.host.signals import held_back
+from b2d.host.signals import signals_deferred
 from b2d.host_agent import control
-from b2d.image.base import KeptImages
+from b2d.image.base import ImageLookup
 from b2d.machine import folder_sharing, preconditions, recovery
 from b2d.machine_store.store import MachineStore, RunningFacts, running_facts
-from b2d.models import ASLEEP, COMING_UP, OFF, ON, Access, Endpoint, MachineSpec, MachineState
+from b2d.models import (
+    OFF_STATES,
+    ON_STATES,
+    STARTED_STATES,
+    SUSPENDED_STATES,
+    Access,
+    Endpoint,
+    MachineSpec,
+    MachineState,
+)
 from b2d.paths import MachinePaths
 from b2d.reporting.base import Reporter
 
@@ -30,11 +39,11 @@ ASK_S = 5.0  # for one question to a Docker that answered a moment ago
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class MachineDependencies:
     """What a machine is made of; app.py puts it together."""
 
     store: MachineStore
-    images: Callable[[], KeptImages]
+    images: Callable[[], ImageLookup]
     driver: Callable[[MachineSpec], Driver]
     guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest]
     reporter: Reporter
@@ -47,7 +56,7 @@ class Parts:
 class Machine:
     """One machine by its name. A verb that is already fulfilled is fine; one that cannot be raises B2dError."""
 
-    def __init__(self, name: str, parts: Parts) -> None:
+    def __init__(self, name: str, parts: MachineDependencies) -> None:
         self.name = name
         self._parts = parts
         self._store = parts.store
@@ -63,8 +72,8 @@ class Machine:
         return self._store.read(self.name) is not None
 
     def spec(self) -> MachineSpec:
-        """What the machine should look like. Raises MachineAbsent."""
-        return preconditions.described(self._store.read(self.name), self.name)
+        """What the machine should look like. Raises MachineNotFoundError."""
+        return preconditions.require_spec(self._store.read(self.name), self.name)
 
     def state(self) -> MachineState:
         """What the hypervisor says now."""
@@ -74,31 +83,31 @@ class Machine:
     def init(self, wished: Callable[[], MachineSpec]) -> bool:
         """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
         from b2d.guest import seed
-        from b2d.machine.boot_preparation import first_keys, first_written
+        from b2d.machine.boot_preparation import ensure_ssh_keys, store_new_spec
 
         with self._lock("init"):
-            mended = recovery.mend(self._store, self.name, self._reporter)
+            mended = recovery.restore_spec(self._store, self.name, self._reporter)
             if self.state() != MachineState.ABSENT:
                 return mended
             spec = wished()
             self._driver(spec).check()
-            with held_back():
-                payload = seed.payload(first_keys(self.paths))
+            with signals_deferred():
+                payload = seed.payload(ensure_ssh_keys(self.paths))
                 # the spec first: a disk without one would be nobody's, and in the way
-                driver = self._driver(first_written(spec, self._store))
+                driver = self._driver(store_new_spec(spec, self._store))
                 if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
                     driver.create(payload)
             return True
 
     def up(self) -> RunningFacts:
         """Bring the machine to the point where Docker answers, from whatever state it is in."""
-        from b2d.machine.boot_monitor import WentOff
+        from b2d.machine.boot_monitor import UnexpectedPowerOffError
 
         with self._lock("up"):
             try:
-                return self._brought_up()
-            except (WentOff, StateLost):
-                return self._brought_up()
+                return self._boot_and_wait()
+            except (UnexpectedPowerOffError, SavedStateError):
+                return self._boot_and_wait()
 
     def stop(self) -> bool:
         """Power off by the button, and by force when the guest does not listen; False when it was off already.
@@ -108,14 +117,14 @@ class Machine:
         with self._lock("stop"):
             driver = self._driver(self.spec())
             state = driver.state()
-            if state in OFF or state == MachineState.SAVED:
+            if state in OFF_STATES or state == MachineState.SAVED:
                 self._store.remove_env(self.name)
                 if state == MachineState.CRASHED:
                     driver.kill()
                 return False
             with self._reporter.step(f"stopping {self.name}"):
-                with self._unpointed(driver):
-                    control.end(self.paths)
+                with self._without_env_file(driver):
+                    control.stop(self.paths)
                     if state != MachineState.STOPPING:
                         driver.stop()
                 self._wait_off(driver)
@@ -125,8 +134,8 @@ class Machine:
         """Cut the power; False when it was off already."""
         with self._lock("poweroff"):
             driver = self._driver(self.spec())
-            was_on = driver.state() in ON
-            with self._unpointed(driver):
+            was_on = driver.state() in ON_STATES
+            with self._without_env_file(driver):
                 driver.kill()
             return was_on
 
@@ -149,16 +158,20 @@ class Machine:
             if state == MachineState.SAVED:
                 return False
             if state not in (MachineState.RUNNING, MachineState.PAUSED):
-                raise WrongState(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
-            with self._reporter.step(f"saving {self.name}"), folder_sharing.taken_back(driver), self._unpointed(driver):
-                control.end(self.paths)
+                raise InvalidStateError(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
+            with (
+                self._reporter.step(f"saving {self.name}"),
+                folder_sharing.folders_unmounted(driver),
+                self._without_env_file(driver),
+            ):
+                control.stop(self.paths)
                 driver.save()
             return True
 
     def delete(self) -> None:
         """Remove the machine with its disk, keys and certificates. Absent: nothing. Images stay."""
-        with self._lock("delete"), held_back():
-            specs = recovery.remains(self._store, self.name)
+        with self._lock("delete"), signals_deferred():
+            specs = recovery.specs_for_removal(self._store, self.name)
             for spec in specs:
                 if self.paths.folder.is_symlink():  # nothing behind a link is removed, but nothing runs on either
                     self._driver(spec).kill()
@@ -169,24 +182,24 @@ class Machine:
                 self._reporter.warn(remark)
 
     def facts(self) -> RunningFacts:
-        """Where the running machine is reached. Raises WrongState when it does not run."""
+        """Where the running machine is reached. Raises InvalidStateError when it does not run."""
         self._running()
         facts = self._store.read_env(self.name)
         if facts is None:
-            raise WrongState(f"{self.name} is not up yet", hint="b2d up")
+            raise InvalidStateError(f"{self.name} is not up yet", hint="b2d up")
         return facts
 
     def guest(self) -> Guest:
-        """The Linux inside. Raises WrongState when it does not run."""
+        """The Linux inside. Raises InvalidStateError when it does not run."""
         driver = self._running()
         dial = driver.dial if isinstance(driver, DialsGuest) else None
         return self._parts.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:
-        """What is on the machine's screen, as a PNG. Raises WrongState when it does not run."""
+        """What is on the machine's screen, as a PNG. Raises InvalidStateError when it does not run."""
         driver = self._running()
         if not isinstance(driver, Screen):
-            raise WrongState(f"{self.name} has no screen", hint="b2d logs")
+            raise InvalidStateError(f"{self.name} has no screen", hint="b2d logs")
         return driver.screenshot()
 
     def answers(self, timeout_s: float) -> "Ping | None":
@@ -194,8 +207,8 @@ class Machine:
         spec = self.spec()
         return self._ping(self._driver(spec), spec, timeout_s)
 
-    def _brought_up(self) -> RunningFacts:
-        from b2d.machine.clock_sync import put_right
+    def _boot_and_wait(self) -> RunningFacts:
+        from b2d.machine.clock_sync import sync_guest_clock
 
         spec = self.spec()
         driver = self._driver(spec)
@@ -205,43 +218,46 @@ class Machine:
         elif before == MachineState.CRASHED:
             driver.kill()  # what is left of it may still have its ports
             before = driver.state()  # it may have been about to go on from a saved state
-        if before not in COMING_UP:
-            spec = self._prepared(spec, before)
+        if before not in STARTED_STATES:
+            spec = self._prepare_boot(spec, before)
             driver = self._driver(spec)
             self._start(driver)
         answer = self._await_docker(driver, spec, before)
-        if before in ASLEEP:  # it has missed what happened since
-            put_right(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
-        folder_sharing.lend_again(driver, self._reporter)
-        return self._written_down(driver, spec)
+        if before in SUSPENDED_STATES:  # it has missed what happened since
+            sync_guest_clock(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
+        folder_sharing.mount_folders(driver, self._reporter)
+        return self._record_running(driver, spec)
 
     def _running(self) -> Driver:
         driver = self._driver(self.spec())
         state = self._state_of(driver)
-        if state not in COMING_UP:
-            raise WrongState(f"{self.name} is {state}, not running", hint="b2d up")
+        if state not in STARTED_STATES:
+            raise InvalidStateError(f"{self.name} is {state}, not running", hint="b2d up")
         return driver
 
     def _state_of(self, driver: Driver) -> MachineState:
-        """What the hypervisor says of a machine that has a spec. Raises MachineAbsent when that is all it has."""
-        return preconditions.kept(driver.state(), self.name)
+        """What the hypervisor says of a machine that has a spec.
+
+        Raises MachineNotFoundError when that is all it has.
+        """
+        return preconditions.require_disk(driver.state(), self.name)
 
     @contextmanager
-    def _unpointed(self, driver: Driver) -> Iterator[None]:
+    def _without_env_file(self, driver: Driver) -> Iterator[None]:
         """Nobody is pointed at a machine that is ended in the block; if it runs on, they are again."""
         facts = self._store.read_env(self.name)
         self._store.remove_env(self.name)
         try:
             yield
         except BaseException:
-            if facts is not None and driver.state() in COMING_UP:
+            if facts is not None and driver.state() in STARTED_STATES:
                 self._store.write_env(self.name, facts)
             raise
 
     def _lock(self, verb: str) -> AbstractContextManager[None]:
         return self._store.lock(self.name, verb)
 
-    def _prepared(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
+    def _prepare_boot(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
         """What the machine must have before it starts; what changed in the spec is kept."""
         from b2d.machine import boot_preparation
 
@@ -250,8 +266,8 @@ class Machine:
             return spec
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
-            wanted = boot_preparation.newest_hardware(
-                boot_preparation.newest_image(wanted, self._parts.images(), self._reporter)
+            wanted = boot_preparation.with_current_hardware(
+                boot_preparation.current_image(wanted, self._parts.images(), self._reporter)
             )
         wanted = boot_preparation.shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = boot_preparation.free_ports(wanted, self._store.neighbours(self.name), self._reporter)
@@ -266,20 +282,33 @@ class Machine:
 
     def _start(self, driver: Driver) -> None:
         driver.check()
-        if isinstance(driver, Compromises):
-            for compromise in driver.compromises():
+        if isinstance(driver, ReportsLimitations):
+            for compromise in driver.limitations():
                 self._reporter.note(compromise)
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
-        from b2d.machine.boot_monitor import BOOTS, GOES_ON, RUNS, await_docker, on_trial, pictured
+        from b2d.machine.boot_monitor import (
+            BOOT_TIMEOUTS,
+            RESUME_TIMEOUTS,
+            RUNNING_TIMEOUTS,
+            await_docker,
+            confirm_image_on_success,
+            screenshot_on_failure,
+        )
 
-        patience = GOES_ON if before in ASLEEP else RUNS if before == MachineState.RUNNING else BOOTS
+        patience = (
+            RESUME_TIMEOUTS
+            if before in SUSPENDED_STATES
+            else RUNNING_TIMEOUTS
+            if before == MachineState.RUNNING
+            else BOOT_TIMEOUTS
+        )
         ask = partial(self._ping, driver, spec)
-        with pictured(driver, self.paths.screen), on_trial(spec, self._store):
+        with screenshot_on_failure(driver, self.paths.screen), confirm_image_on_success(spec, self._store):
             return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, patience)
 
-    def _written_down(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
+    def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""
         process = driver.process() if isinstance(driver, HasProcess) else None
         facts = running_facts(spec, self.paths, driver.endpoint(), process)
@@ -287,15 +316,15 @@ class Machine:
         return facts
 
     def _ping(self, driver: Driver, spec: MachineSpec, timeout_s: float) -> "Ping | None":
-        from b2d.machine.boot_monitor import ask_docker
+        from b2d.machine.boot_monitor import check_docker
 
-        return ask_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
+        return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
 
     def _wait_off(self, driver: Driver) -> None:
         """Wait until the machine is off; cut the power when it does not come to that by itself."""
         patience_s = self._parts.stop_wait_s
         try:
-            wait_until(lambda: driver.state() in OFF, what=f"{self.name} to power off", timeout_s=patience_s)
-        except OutOfTime:
+            wait_until(lambda: driver.state() in OFF_STATES, what=f"{self.name} to power off", timeout_s=patience_s)
+        except WaitTimeoutError:
             self._reporter.warn(f"{self.name} did not power off within {patience_s:.0f} s: its power was cut")
         driver.kill()  # also forgets a process that has ended

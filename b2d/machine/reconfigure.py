@@ -39,28 +39,29 @@ class Changes:
     state: MachineState
 
 
-def wanted(said: Mapping[str, object]) -> dict[str, Any]:
+def requested_changes(said: Mapping[str, object]) -> dict[str, Any]:
     """What can be changed, as settings have it. Raises ConfigError for what cannot be."""
     found = {}
     for key, value in said.items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
-        found[key] = loader.value(loader.Said("", key, value, key))
+        found[key] = loader.value(loader.RawSetting("", key, value, key))
         if key == "share":
             found[key] = share_policy.words(found[key]) or (loader.NOTHING,)
     return found
 
 
-def change(
+def apply_changes(
     store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, Any]
 ) -> Changes:
     """Keep it in the spec, all or nothing; folders change at the next boot.
 
-    Raises ConfigError for a smaller disk and a folder that is never shared, WrongState for a disk that is in use.
+    Raises ConfigError for a smaller disk and a folder that is never shared, InvalidStateError for a disk that is in
+    use.
     """
     share_policy.check(wanted.get("share", ()), store.home.root)
     with store.lock(name, "set"):
-        spec = preconditions.described(store.read(name), name)
+        spec = preconditions.require_spec(store.read(name), name)
         fields: dict[str, Any] = {FIELDS[key]: value for key, value in wanted.items()}
         changed = replace(spec, **fields)
         if changed.ssh_port == changed.docker_port:

@@ -4,15 +4,15 @@ import os
 from dataclasses import replace
 
 from b2d.errors import B2dError, ConfigError
-from b2d.host.files import is_regular, refusals_told
-from b2d.machine_store.spec_json import Broken
+from b2d.host.files import is_regular, os_errors_as_b2d_errors
+from b2d.machine_store.spec_json import CorruptSpecError
 from b2d.machine_store.store import MachineStore
 from b2d.models import MachineSpec
 from b2d.paths import MachinePaths
 from b2d.reporting.base import Reporter
 
 
-def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
+def restore_spec(store: MachineStore, name: str, reporter: Reporter) -> bool:
     """Bring a description back from its copy, or make room for a new one; False when there was nothing to mend.
 
     What was written by a newer b2d, or cannot be looked at, is not broken. Raises B2dError then.
@@ -24,7 +24,7 @@ def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
         kept, said = store.read_copy(name), f"the description of {name} is gone"
         if kept is None or not _drivers(store.home.machine(name)):
             return False
-    except Broken as error:
+    except CorruptSpecError as error:
         kept = error.moved or store.read_copy(name)
         said = f"{error.message}; it is {store.put_aside(name).name} now"
     if kept is None:
@@ -35,7 +35,7 @@ def mend(store: MachineStore, name: str, reporter: Reporter) -> bool:
     return True
 
 
-def remains(store: MachineStore, name: str) -> list[MachineSpec]:
+def specs_for_removal(store: MachineStore, name: str) -> list[MachineSpec]:
     """By what to ask the hypervisors to remove the machine: its spec, or what can be told where that says nothing."""
     try:
         spec = store.read(name) or store.read_copy(name)
@@ -64,5 +64,5 @@ def _drivers(paths: MachinePaths) -> list[str]:
         "qemu": (paths.disk_qcow2, paths.qemu_pid, paths.qemu_record),
         "virtualbox": (paths.disk_vdi, paths.virtualbox),
     }
-    with refusals_told(paths.folder):
+    with os_errors_as_b2d_errors(paths.folder):
         return [driver for driver, found in traces.items() if any(os.path.lexists(path) for path in found)]

@@ -7,18 +7,18 @@ from difflib import get_close_matches
 
 from b2d import machine_names
 from b2d.drivers.base import Driver, GrowsDisk, TakesSnapshots
-from b2d.errors import B2dError, ConfigError, WrongState
+from b2d.errors import B2dError, ConfigError, InvalidStateError
 from b2d.guest.base import Guest
 from b2d.machine import preconditions
 from b2d.machine_store.store import MachineStore
-from b2d.models import OFF, ON, MachineSpec, MachineState, Snapshot
+from b2d.models import OFF_STATES, ON_STATES, MachineSpec, MachineState, Snapshot
 from b2d.reporting.base import Reporter
 
 SYNC_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshots:
+class SnapshotCommands:
     """Those of one machine. Each verb does all or nothing, or raises B2dError."""
 
     name: str
@@ -33,13 +33,13 @@ class Snapshots:
 
     def create(self, name: str) -> Snapshot:
         """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
-        if not machine_names.is_sound(name):
+        if not machine_names.is_valid(name):
             raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
         with self._held() as (_, able, state):
             if any(one.name.lower() == name.lower() for one in able.snapshots()):
                 raise B2dError(f"{self.name} has a snapshot {name} already", hint="give it another name")
-            if state not in OFF | {MachineState.RUNNING}:
-                raise WrongState(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
+            if state not in OFF_STATES | {MachineState.RUNNING}:
+                raise InvalidStateError(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
             with self.reporter.step(f"taking the snapshot {name}"):
                 if state == MachineState.RUNNING:
                     self._write_out()
@@ -56,7 +56,9 @@ class Snapshots:
         with self._held() as (spec, able, state):
             self._refuse_in_use(state)
             if state != before:
-                raise WrongState(f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again")
+                raise InvalidStateError(
+                    f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again"
+                )
             with self.reporter.step(f"going back to {name}"):
                 able.restore_snapshot(self._one(able, name).name)
             if isinstance(able, GrowsDisk) and (size_mib := able.disk_mib()) != spec.disk_mib:
@@ -78,9 +80,9 @@ class Snapshots:
             yield self._found()
 
     def _found(self) -> tuple[MachineSpec, TakesSnapshots, MachineState]:
-        spec = preconditions.described(self.store.read(self.name), self.name)
+        spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
-        state = preconditions.kept(driver.state(), self.name)
+        state = preconditions.require_disk(driver.state(), self.name)
         if not isinstance(driver, TakesSnapshots):
             raise B2dError(f"b2d takes no snapshots of machines of {spec.driver} yet", hint="b2d info")
         return spec, driver, state
@@ -95,8 +97,8 @@ class Snapshots:
         raise B2dError(f"{self.name} has no snapshot {name!r}{meant or '.'}{known}", hint="b2d snapshot list")
 
     def _refuse_in_use(self, state: MachineState) -> None:
-        if state in ON:
-            raise WrongState(f"{self.name} is {state}, and its disk is in use", hint="b2d stop")
+        if state in ON_STATES:
+            raise InvalidStateError(f"{self.name} is {state}, and its disk is in use", hint="b2d stop")
 
     def _write_out(self) -> None:
         """What programs in the guest have written, and Linux has not yet."""

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from b2d.host.file_removal import SET_ASIDE, make_way, remove, remove_own
+from b2d.host.file_removal import SET_ASIDE, move_aside, remove, remove_own
 from b2d.machine_store.own_files import MACHINE
 from b2d.paths import MachinePaths
 
 
-def is_ours(folder: Path) -> bool:
+def is_own_file(folder: Path) -> bool:
     """Tell whether something lies there that `delete` would remove: a file of b2d's, or what is no folder at all."""
     if folder.is_symlink() or not folder.is_dir():
         return True
@@ -41,7 +41,7 @@ def remove_machine(paths: MachinePaths) -> list[str]:
 
 def _moved(path: Path, paths: MachinePaths) -> str:
     """Make way there; a sentence on where a folder is now that had something in it, "" where there was none."""
-    place = make_way(path, paths.home / SET_ASIDE)
+    place = move_aside(path, paths.home / SET_ASIDE)
     return (
         f"{path.name} of {paths.folder.name} was a folder with something in it, which is kept: {place}" if place else ""
     )

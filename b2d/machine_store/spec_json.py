@@ -23,7 +23,7 @@ RANGES = {  # both ends included; wider than what `b2d init` takes: an imported 
     "engine_port": (0, 65535),
     "hardware": (1, 1000),
 }
-LONGEST = 4096  # signs of a text; a path is no longer
+MAX_LENGTH = 4096  # signs of a text; a path is no longer
 LOOPBACK = re.compile(r"127(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}", re.ASCII)
 SHA256 = re.compile("[0-9a-f]{64}")
 FORMS = {  # what texts must be; an empty one says "none"
@@ -41,7 +41,7 @@ def loopback(address: object) -> str:
     return address
 
 
-class Broken(B2dError):
+class CorruptSpecError(B2dError):
     """A machine's description says nothing: `up` mends it (broken.py). `moved` is what it says of another folder's."""
 
     def __init__(self, message: str, name: str, moved: "MachineSpec | None" = None) -> None:
@@ -56,15 +56,15 @@ def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
     try:
         kept = json_text.parse(content)
     except ValueError as error:
-        raise Broken(f"{path} is not JSON: {error}", name) from error
+        raise CorruptSpecError(f"{path} is not JSON: {error}", name) from error
     if not isinstance(kept, dict) or type(kept.get("schema")) is not int:
-        raise Broken(f"{path} is not a machine's description", name)
+        raise CorruptSpecError(f"{path} is not a machine's description", name)
     if kept.pop("schema") > SCHEMA:
         raise B2dError(f"{path} was written by a newer b2d", hint=NEWER_HINT)
     for key in sorted(kept.keys() - MachineSpec.__dataclass_fields__.keys()):
-        raise B2dError(f"{path}: {key[:LONGEST]!r} is not known", hint=NEWER_HINT)
+        raise B2dError(f"{path}: {key[:MAX_LENGTH]!r} is not known", hint=NEWER_HINT)
     for problem in _problems(kept):
-        raise Broken(f"{path}: {problem}", name)
+        raise CorruptSpecError(f"{path}: {problem}", name)
     kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}  # JSON knows no tuple
     spec = MachineSpec(**kept)
     if spec.hardware > HARDWARE:
@@ -72,7 +72,9 @@ def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
     if spec.name.casefold() == name.casefold() and spec.name != name:
         raise ConfigError(f"the machine is called {spec.name}, not {name}", hint=f"--vm {spec.name}")
     if spec.name != name:
-        raise Broken(f"{path} describes the machine {spec.name!r}: the folder was moved or copied", name, spec)
+        raise CorruptSpecError(
+            f"{path} describes the machine {spec.name!r}: the folder was moved or copied", name, spec
+        )
     return spec
 
 
@@ -101,7 +103,7 @@ def _is_possible(key: str, value: Any) -> bool:
     if key in FORMS and value:
         return FORMS[key].fullmatch(value) is not None
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return all(len(text) <= LONGEST and _can_be_said(text) for text in texts)
+    return all(len(text) <= MAX_LENGTH and _can_be_said(text) for text in texts)
 
 
 def _can_be_said(text: str) -> bool:

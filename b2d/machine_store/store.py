@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d import machine_names
-from b2d.errors import B2dError, Busy, ConfigError
+from b2d.errors import B2dError, ConfigError, MachineLockedError
 from b2d.host.files import (
     FileTooLargeError,
     NotRegularFileError,
+    check_owner,
     is_regular,
     open_to_write,
+    os_errors_as_b2d_errors,
     private_folder,
     read_bounded,
-    refusals_told,
-    refuse_anothers,
-    text_of,
-    write_whole,
+    read_text_tail,
+    write_atomic,
 )
 from b2d.machine_store import spec_json
-from b2d.machine_store.spec_json import SCHEMA, Broken
+from b2d.machine_store.spec_json import SCHEMA, CorruptSpecError
 from b2d.paths import Home, MachinePaths
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RunningFacts:
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` can be a machine's name, and so a folder's."""
-    if not machine_names.is_sound(name):
+    if not machine_names.is_valid(name):
         raise ConfigError(f"{name!r} cannot be a machine's name", hint=machine_names.HINT)
 
 
@@ -90,9 +90,9 @@ class MachineStore:
 
     def names(self) -> list[str]:
         """The machines that have a spec, readable or not, sorted."""
-        with refusals_told(self.home.machines):
+        with os_errors_as_b2d_errors(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            sound = [folder.name for folder in folders if machine_names.is_sound(folder.name)]
+            sound = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
             return sorted(name for name in sound if is_regular(self._paths(name).spec))
 
     def lost(self) -> list[str]:
@@ -102,11 +102,11 @@ class MachineStore:
         """
         from b2d.machine_store import folder_removal
 
-        with refusals_told(self.home.machines):
+        with os_errors_as_b2d_errors(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            sound = [folder.name for folder in folders if machine_names.is_sound(folder.name)]
+            sound = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
             without = [name for name in sound if not is_regular(self._paths(name).spec)]
-            return sorted(name for name in without if folder_removal.is_ours(self._paths(name).folder))
+            return sorted(name for name in without if folder_removal.is_own_file(self._paths(name).folder))
 
     def read(self, name: str) -> "MachineSpec | None":
         """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
@@ -116,7 +116,7 @@ class MachineStore:
         """The spec as it was written last, None when that cannot be read."""
         try:
             return _read(self._paths(name).spec_copy, name)
-        except Broken as error:
+        except CorruptSpecError as error:
             return error.moved
         except B2dError:
             return None
@@ -127,16 +127,16 @@ class MachineStore:
 
         paths = self._paths(spec.name)
         content = json.dumps({"schema": SCHEMA, **asdict(spec)}, indent=2) + "\n"
-        with refusals_told(paths.spec):
+        with os_errors_as_b2d_errors(paths.spec):
             private_folder(paths.folder)
-            write_whole(paths.spec, content.encode())
+            write_atomic(paths.spec, content.encode())
             self._make_way(paths.spec_copy)
-            write_whole(paths.spec_copy, content.encode())
+            write_atomic(paths.spec_copy, content.encode())
 
     def put_aside(self, name: str) -> Path:
         """Take away a spec that cannot be read; where it is now."""
         paths = self._paths(name)
-        with refusals_told(paths.spec):
+        with os_errors_as_b2d_errors(paths.spec):
             self._make_way(paths.spec_broken)
             return paths.spec.rename(paths.spec_broken)
 
@@ -147,10 +147,10 @@ class MachineStore:
         """
         from b2d.machine_store import folder_removal
 
-        with refusals_told(self._paths(name).folder):
+        with os_errors_as_b2d_errors(self._paths(name).folder):
             return folder_removal.remove_machine(self._paths(name))
 
-    def refuse_twin(self, name: str) -> None:
+    def check_case_conflict(self, name: str) -> None:
         """Raise ConfigError where a machine is called so but for the case: some file systems would take it for that."""
         for other in self.names():
             if other != name and other.casefold() == name.casefold():
@@ -170,15 +170,15 @@ class MachineStore:
 
     @contextmanager
     def lock(self, name: str, verb: str) -> Iterator[None]:
-        """Hold the machine for `verb`. Raises Busy, naming the holder, when another has it for too long.
+        """Hold the machine for `verb`. Raises MachineLockedError, naming the holder, when another has it for too long.
 
         The kernel holds the lock, so it ends with its process, however that ends. Not to be taken twice.
         """
         from filelock import FileLock, Timeout
 
         paths = self._paths(name)
-        with refusals_told(paths.lock):
-            refuse_anothers(self.home.root)
+        with os_errors_as_b2d_errors(paths.lock):
+            check_owner(self.home.root)
             private_folder(paths.lock.parent)
             lock = FileLock(paths.lock)
             try:
@@ -196,16 +196,19 @@ class MachineStore:
             lock.release()
 
     @contextmanager
-    def choosing(self) -> Iterator[None]:
-        """Keep others of this home from being given an address meanwhile: that takes no time. Raises Busy."""
+    def allocation_lock(self) -> Iterator[None]:
+        """Keep others of this home from being given an address meanwhile: that takes no time.
+
+        Raises MachineLockedError.
+        """
         from filelock import FileLock, Timeout
 
-        with refusals_told(self.home.machines_lock):
+        with os_errors_as_b2d_errors(self.home.machines_lock):
             private_folder(self.home.machines)
             try:
                 lock = FileLock(self.home.machines_lock).acquire(timeout=LOCK_WAIT_S)
             except Timeout:
-                raise Busy("another b2d is making a machine", hint="try again in a moment") from None
+                raise MachineLockedError("another b2d is making a machine", hint="try again in a moment") from None
         with lock:
             yield
 
@@ -217,13 +220,13 @@ class MachineStore:
             if "\n" in value or "\r" in value:
                 raise B2dError(f"{key} holds a line break, and cannot be kept in {path}: {value!r}")
             lines.append(f"{key}={value}\n")
-        with refusals_told(path):
-            write_whole(path, "".join(lines).encode("utf-8", "surrogateescape"))
+        with os_errors_as_b2d_errors(path):
+            write_atomic(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
     def remove_env(self, name: str) -> None:
         """Forget what `up` found out; nothing there: nothing."""
         path = self._paths(name).env
-        with refusals_told(path):
+        with os_errors_as_b2d_errors(path):
             self._make_way(path)
 
     def read_env(self, name: str) -> RunningFacts | None:
@@ -235,9 +238,9 @@ class MachineStore:
             return None
 
     def _make_way(self, path: Path) -> None:
-        from b2d.host.file_removal import SET_ASIDE, make_way
+        from b2d.host.file_removal import SET_ASIDE, move_aside
 
-        make_way(path, self.home.root / SET_ASIDE)
+        move_aside(path, self.home.root / SET_ASIDE)
 
     def _paths(self, name: str) -> MachinePaths:
         check_name(name)
@@ -250,7 +253,7 @@ def _read(path: Path, name: str) -> "MachineSpec | None":
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (NotRegularFileError, FileTooLargeError) as error:
-        raise Broken(f"{path} cannot be read: {error.strerror}", name) from error
+        raise CorruptSpecError(f"{path} cannot be read: {error.strerror}", name) from error
     except OSError as error:
         import shlex
 
@@ -259,13 +262,13 @@ def _read(path: Path, name: str) -> "MachineSpec | None":
     return spec_json.parse(path, name, content)
 
 
-def _busy(name: str, paths: MachinePaths) -> Busy:
+def _busy(name: str, paths: MachinePaths) -> MachineLockedError:
     try:
-        pid, verb = text_of(paths.holder).split()
+        pid, verb = read_text_tail(paths.holder).split()
         pid = str(int(pid))
     except ValueError:
-        return Busy(f"{name} is held by another b2d", hint="try again in a moment")
-    return Busy(f"{name} is held by `b2d {verb}` (pid {pid})", hint="try again when that has ended")
+        return MachineLockedError(f"{name} is held by another b2d", hint="try again in a moment")
+    return MachineLockedError(f"{name} is held by `b2d {verb}` (pid {pid})", hint="try again when that has ended")
 
 
 def _env_values(facts: RunningFacts) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 GATEWAY = "10.0.2.2"  # this host's 127.0.0.1, as the hypervisors' own networks show it to the guest
-HERE = ("localhost", "127.0.0.1", "::1", "[::1]")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 PROXIES = ("http_proxy", "https_proxy")
 VARIABLES = {  # of this host, the first that is there
     "http_proxy": ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
@@ -31,7 +31,7 @@ GONE = "***"
 LONE_PERCENT = re.compile("%(?![0-9a-fA-F]{2})")
 
 
-def of_host(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def host_proxies(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What this host's own variables say: of each setting the variable and its value."""
     found = {}
     for key, names in VARIABLES.items():
@@ -40,7 +40,7 @@ def of_host(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def refusal(key: str, value: object) -> str:
+def proxy_refusal(key: str, value: object) -> str:
     """What can be, where the value of that setting cannot; "" where it can. An empty text says nothing, and can."""
     check = _CHECKS.get(key)
     if check is None or value == "":
@@ -59,7 +59,7 @@ def proxy(text: str) -> str:
     found = SERVER.fullmatch(server)
     if scheme not in SCHEMES or found is None or not text.isprintable() or _port(found[2]) is None:
         return ""
-    host = GATEWAY if found[1].lower() in HERE else found[1]
+    host = GATEWAY if found[1].lower() in LOCAL_NAMES else found[1]
     who = ":".join(_quoted(part) for part in (user, password) if part is not None)
     return f"{scheme}{who}{'@' if user is not None else ''}{host}{found[2] or ''}"
 
@@ -69,7 +69,7 @@ def mirror(text: str) -> str:
     found = MIRROR.fullmatch(text)
     if found is None or _port(found[3]) is None:
         return ""
-    host = GATEWAY if found[2].lower() in HERE else found[2]
+    host = GATEWAY if found[2].lower() in LOCAL_NAMES else found[2]
     return f"{found[1]}{host}{found[3] or ''}{found[4] or ''}"
 
 
@@ -81,16 +81,16 @@ def name_server(text: str) -> str:
         address = str(ip_address(text))
     except ValueError:
         return ""
-    return GATEWAY if address in HERE else address
+    return GATEWAY if address in LOCAL_NAMES else address
 
 
-def out_of_reach(told: str) -> bool:
+def unreachable_hosts(told: str) -> bool:
     """True for what the guest is told in vain: of this host's own addresses it reaches one alone."""
     host = told.partition("://")[2].rpartition("@")[2] or told
     return host.startswith("127.")
 
 
-def hidden(text: str) -> str:
+def without_password(text: str) -> str:
     """A proxy's address for eyes: without the password."""
     scheme, user, password, server = _parts(text)
     return text if password is None else f"{scheme}{user}:{GONE}@{server}"

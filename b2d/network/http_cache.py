@@ -4,35 +4,37 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats import numbers
 from b2d.formats.iso9660 import is_web_page
-from b2d.host.files import private_folder, read_bounded, write_whole
+from b2d.host.files import private_folder, read_bounded, write_atomic
 from b2d.network import http_client
-from b2d.network.http_client import shown
+from b2d.network.http_client import display_url
 
 
-def ask(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> bytes:
-    """All that `url` answers; kept in `folder`. Raises DownloadFailed, also for a web page: none is asked for."""
+def get_cached(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> bytes:
+    """All that `url` answers; kept in `folder`. Raises DownloadError, also for a web page: none is asked for."""
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.answer"
     etag, kept = _read(path)
     conditions = {"If-None-Match": etag} if etag else {}
-    with http_client.answer(url, {**(headers or {}), **conditions}) as response:
+    with http_client.get(url, {**(headers or {}), **conditions}) as response:
         if response.status_code == 304 and etag:
             return kept
-        http_client.refuse(response)
-        content = http_client.content(response, http_client.CONTENT_LIMIT + 1)
+        http_client.raise_for_status(response)
+        content = http_client.read_content(response, http_client.CONTENT_LIMIT + 1)
         announced = response.headers.get("Content-Length", "")
         etag = response.headers.get("ETag", "")
     if _is_cut(announced, len(content)):
-        raise http_client.Interrupted(
-            f"{shown(url)} ended after {len(content)} of {announced} bytes", hint=http_client.HINT_AGAIN
+        raise http_client.TransferInterruptedError(
+            f"{display_url(url)} ended after {len(content)} of {announced} bytes", hint=http_client.HINT_AGAIN
         )
     if len(content) > http_client.CONTENT_LIMIT:
         limit = http_client.CONTENT_LIMIT >> 20
-        raise DownloadFailed(f"{shown(url)} does not end: more than {limit} MiB came", hint=http_client.HINT_ADDRESS)
+        raise DownloadError(
+            f"{display_url(url)} does not end: more than {limit} MiB came", hint=http_client.HINT_ADDRESS
+        )
     if is_web_page(content):
-        raise DownloadFailed(f"{shown(url)} is a web page", hint=http_client.HINT_PORTAL)
+        raise DownloadError(f"{display_url(url)} is a web page", hint=http_client.HINT_PORTAL)
     if etag:
         _write(path, etag, content)
     return content
@@ -62,4 +64,4 @@ def _write(path: Path, etag: str, content: bytes) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     with suppress(OSError):
         private_folder(path.parent)
-        write_whole(path, f"{etag}\n{sha256}\n".encode("latin-1") + content)
+        write_atomic(path, f"{etag}\n{sha256}\n".encode("latin-1") + content)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from b2d.errors import DownloadFailed
-from b2d.network.http_watch import Patience, Watch, session
+from b2d.errors import DownloadError
+from b2d.network.http_watch import TransferTimeouts, TransferWatch, watched_session
 
 REDIRECT_LIMIT = 10
 SCHEMES = ("http", "https")
@@ -43,52 +43,54 @@ HEADERS = {
 }
 
 
-class Interrupted(DownloadFailed):
+class TransferInterruptedError(DownloadError):
     """The network or the server failed half-way: the same question may well succeed now."""
 
 
-class Unanswered(DownloadFailed):
+class ServerUnavailableError(DownloadError):
     """Nobody could be asked: there is no network, or the server has trouble, or wants to be left alone."""
 
 
-class Silent(Interrupted, Unanswered):
+class ServerTimeoutError(TransferInterruptedError, ServerUnavailableError):
     """It did not answer, and the next may well."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A server's answer, its body yet to be read."""
 
     url: str
     status_code: int
     headers: Mapping[str, str]
     _raw: Any
-    _watch: Watch
+    _watch: TransferWatch
 
     def more(self, size: int) -> bytes:
         """The next bytes of the body, at most so many; b"" at its end. Raises Interrupted for one that is too slow."""
         piece: bytes = self._raw.read1(size)  # a read would wait until all of it is there
         if self._watch.late:
-            raise Interrupted(f"{shown(self.url)} {self._watch.late}", hint=HINT_AGAIN)
+            raise TransferInterruptedError(f"{display_url(self.url)} {self._watch.late}", hint=HINT_AGAIN)
         return piece
 
 
 @contextmanager
-def answer(url: str, headers: Mapping[str, str] | None = None, *, patience: Patience | None = None) -> Iterator[Answer]:
+def get(
+    url: str, headers: Mapping[str, str] | None = None, *, patience: TransferTimeouts | None = None
+) -> Iterator[Response]:
     """The server's last answer, whatever its status; redirects are followed.
 
-    Raises DownloadFailed, and Interrupted where to try again is worth it; also for what fails in the block.
+    Raises DownloadError, and Interrupted where to try again is worth it; also for what fails in the block.
     Proxies and authorities are those of the environment: as requests has it, and OpenSSL.
     """
     import requests
 
-    patience = patience or Patience()
+    patience = patience or TransferTimeouts()
     end = time.monotonic() + patience.head_s
     for _ in range(REDIRECT_LIMIT):
         _check_scheme(url)
-        watch = Watch(patience, max(0.0, end - time.monotonic()))
+        watch = TransferWatch(patience, max(0.0, end - time.monotonic()))
         # a session each: a connection that is used again may have been closed by the server meanwhile
-        with _in_time(url, watch), _edge(url), watch.running(), session(watch) as asked:
+        with _in_time(url, watch), _translate_errors(url), watch.running(), watched_session(watch) as asked:
             asked.verify = _authorities(url)
             asked.headers.update({**HEADERS, **(headers or {})})
             timeouts = (patience.connect_s, patience.read_s)
@@ -96,28 +98,28 @@ def answer(url: str, headers: Mapping[str, str] | None = None, *, patience: Pati
                 watch.begin_body(response.raw.tell)
                 target = requests.Session.get_redirect_target(asked, response)
                 if target is None:
-                    yield Answer(response.url, response.status_code, response.headers, response.raw, watch)
+                    yield Response(response.url, response.status_code, response.headers, response.raw, watch)
                     return
                 target = urljoin(url, target)
-        url = onward(url, target)
+        url = redirect_target(url, target)
     message = f"{_host(url)} sends from one address to the next without end"
-    raise DownloadFailed(message, hint=HINT_ADDRESS, details=shown(url))
+    raise DownloadError(message, hint=HINT_ADDRESS, details=display_url(url))
 
 
 @contextmanager
-def _in_time(url: str, watch: Watch) -> Iterator[None]:
+def _in_time(url: str, watch: TransferWatch) -> Iterator[None]:
     """Say of a connection that was shut down why it was."""
     try:
         yield
-    except DownloadFailed as error:
+    except DownloadError as error:
         if watch.late:
-            kind = Interrupted if watch.has_begun() else Silent
-            raise kind(f"{shown(url)} {watch.late}", hint=HINT_AGAIN, details=error.details) from error
+            kind = TransferInterruptedError if watch.has_begun() else ServerTimeoutError
+            raise kind(f"{display_url(url)} {watch.late}", hint=HINT_AGAIN, details=error.details) from error
         raise
 
 
-def refuse(response: Answer) -> None:
-    """Raise DownloadFailed, saying why, for an answer that is not a success."""
+def raise_for_status(response: Response) -> None:
+    """Raise DownloadError, saying why, for an answer that is not a success."""
     code = response.status_code
     if code in (200, 206):
         return
@@ -126,24 +128,26 @@ def refuse(response: Answer) -> None:
     told = 429 if spent else code
     meaning = MEANINGS.get(told, "has trouble itself" if code >= 500 else "says no")
     silent = code == 408 or (code >= 500 and code != 511)
-    kind = Silent if silent else Unanswered if told == 429 else DownloadFailed
+    kind = ServerTimeoutError if silent else ServerUnavailableError if told == 429 else DownloadError
     hint = HINTS.get(told, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
-    raise kind(f"{_host(response.url)} {meaning} ({code}): {shown(response.url)}", hint=hint, details=_said(response))
+    raise kind(
+        f"{_host(response.url)} {meaning} ({code}): {display_url(response.url)}", hint=hint, details=_said(response)
+    )
 
 
-def content(response: Answer, limit: int = CONTENT_LIMIT) -> bytes:
+def read_content(response: Response, limit: int = CONTENT_LIMIT) -> bytes:
     """The first `limit` bytes of a short answer. Raises Interrupted when they do not come in time."""
     end = time.monotonic() + CONTENT_S
     had = b""
     while len(had) < limit and (more := response.more(limit - len(had))):
         had += more
         if time.monotonic() > end:
-            raise Interrupted(f"{_host(response.url)} answers too slowly", hint=HINT_AGAIN)
+            raise TransferInterruptedError(f"{_host(response.url)} answers too slowly", hint=HINT_AGAIN)
     return had
 
 
-def _said(response: Answer) -> str:
-    return content(response, DETAILS_LIMIT).decode(errors="replace").strip()
+def _said(response: Response) -> str:
+    return read_content(response, DETAILS_LIMIT).decode(errors="replace").strip()
 
 
 def _check_scheme(url: str) -> None:
@@ -153,14 +157,14 @@ def _check_scheme(url: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise DownloadFailed(f"{url!r} is no address of a web server", hint="one begins with https://")
+        raise DownloadError(f"{url!r} is no address of a web server", hint="one begins with https://")
 
 
-def onward(url: str, target: str) -> str:
-    """The address that an answer of `url` sends to. Raises DownloadFailed where that one would not be trusted."""
+def redirect_target(url: str, target: str) -> str:
+    """The address that an answer of `url` sends to. Raises DownloadError where that one would not be trusted."""
     if _is_https(url) and not _is_https(target):
-        raise DownloadFailed(
-            f"{_host(url)} sends from https to {shown(target)}, where anybody on the way could change what comes",
+        raise DownloadError(
+            f"{_host(url)} sends from https to {display_url(target)}, where anybody on the way could change what comes",
             hint="give an address that stays on https",
         )
     return target
@@ -180,11 +184,11 @@ def _authorities(url: str) -> str | bool:
         return True
     path = os.environ[name]
     if not Path(path).exists():
-        raise DownloadFailed(f"there is no {path}, which {name} names", hint=HINT_AUTHORITY)
+        raise DownloadError(f"there is no {path}, which {name} names", hint=HINT_AUTHORITY)
     return path
 
 
-def shown(url: str) -> str:
+def display_url(url: str) -> str:
     """An address as it may be said: without a password, or what follows its path, which may be as good as one."""
     try:
         parts = urlsplit(url)
@@ -211,7 +215,7 @@ def _through_proxy(url: str) -> bool:
     return sound and bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
 
 
-def _told(error: Exception, url: str) -> str:
+def _described(error: Exception, url: str) -> str:
     """What a library says, which may quote the address: without what follows its path."""
     said = str(error)
     try:
@@ -222,7 +226,7 @@ def _told(error: Exception, url: str) -> str:
 
 
 @contextmanager
-def _edge(url: str) -> Iterator[None]:
+def _translate_errors(url: str) -> Iterator[None]:
     """Translate what requests, and urllib3 below it, raise. The more special ones come first."""
     import requests
     import urllib3
@@ -231,22 +235,30 @@ def _edge(url: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.ProxyError as error:
-        raise Unanswered("the proxy cannot be used", hint=HINT_PROXY, details=_told(error, url)) from error
+        raise ServerUnavailableError(
+            "the proxy cannot be used", hint=HINT_PROXY, details=_described(error, url)
+        ) from error
     except requests.exceptions.SSLError as error:
         message = f"{host} is not trusted: its certificate does not hold"
-        raise DownloadFailed(message, hint=HINT_AUTHORITY, details=_told(error, url)) from error
+        raise DownloadError(message, hint=HINT_AUTHORITY, details=_described(error, url)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise Silent(f"{host} does not answer", hint=HINT_ADDRESS, details=_told(error, url)) from error
+        raise ServerTimeoutError(
+            f"{host} does not answer", hint=HINT_ADDRESS, details=_described(error, url)
+        ) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise Silent(f"{host} has fallen silent", hint=HINT_AGAIN, details=_told(error, url)) from error
+        raise ServerTimeoutError(
+            f"{host} has fallen silent", hint=HINT_AGAIN, details=_described(error, url)
+        ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
         if _through_proxy(url):
-            raise DownloadFailed("the proxy cannot be used", hint=HINT_PROXY, details=_told(error, url)) from error
+            raise DownloadError("the proxy cannot be used", hint=HINT_PROXY, details=_described(error, url)) from error
         message = f"{url!r} is no address of a web server, or sends to one that is none"
-        raise DownloadFailed(message, hint=HINT_ADDRESS, details=_told(error, url)) from error
+        raise DownloadError(message, hint=HINT_ADDRESS, details=_described(error, url)) from error
     except requests.exceptions.ChunkedEncodingError as error:
-        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=_told(error, url)) from error
+        raise TransferInterruptedError(f"{host} broke off", hint=HINT_AGAIN, details=_described(error, url)) from error
     except requests.exceptions.ConnectionError as error:
-        raise Silent(f"{host} cannot be reached", hint=HINT_ADDRESS, details=_told(error, url)) from error
+        raise ServerTimeoutError(
+            f"{host} cannot be reached", hint=HINT_ADDRESS, details=_described(error, url)
+        ) from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise Interrupted(f"{host} broke off", hint=HINT_AGAIN, details=_told(error, url)) from error
+        raise TransferInterruptedError(f"{host} broke off", hint=HINT_AGAIN, details=_described(error, url)) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class TransferTimeouts:
     """When to give a server up: silent for so long, or slower than this over so long."""
 
     connect_s: float = 10.0
@@ -32,10 +32,10 @@ class Patience:
         return self.connect_s + 2 * self.read_s
 
 
-class Watch:
+class TransferWatch:
     """One question. `late` says why it was ended, "" while it was not."""
 
-    def __init__(self, patience: Patience, head_s: float) -> None:
+    def __init__(self, patience: TransferTimeouts, head_s: float) -> None:
         self.late = ""
         self._patience = patience
         self._head_s = head_s
@@ -94,7 +94,7 @@ class Watch:
                 one.shutdown(socket.SHUT_RDWR)
 
 
-def session(watch: Watch) -> "requests.Session":
+def watched_session(watch: TransferWatch) -> "requests.Session":
     """Return one whose connections are watched, and which does not care for redirects."""
     import requests
     from requests.adapters import HTTPAdapter
@@ -121,7 +121,7 @@ def session(watch: Watch) -> "requests.Session":
     return made
 
 
-def _watched_pools(watch: Watch) -> "dict[str, type[HTTPConnectionPool]]":
+def _watched_pools(watch: TransferWatch) -> "dict[str, type[HTTPConnectionPool]]":
     """What urllib3 makes connections with, by scheme."""
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorError
 
 PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
 FIRST, LAST = 103, 254
@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def free(address: str, port: int, protocol: str = "tcp") -> bool:
+def is_free(address: str, port: int, protocol: str = "tcp") -> bool:
     """True when a hypervisor could listen there now, and would take the place of nobody who listens on IPv6 alone."""
     return _obstacle(address, port, KINDS[protocol]) is None
 
@@ -43,7 +43,7 @@ def _first_unprivileged() -> int:
         return 1024
 
 
-def holder(address: str, port: int) -> str:
+def port_holder(address: str, port: int) -> str:
     """Who listens there, as far as this host tells whoever asks."""
     import psutil
 
@@ -57,24 +57,24 @@ def holder(address: str, port: int) -> str:
     return "another program"
 
 
-def obstacle(address: str, port: int, protocol: str) -> str:
+def port_obstacle(address: str, port: int, protocol: str) -> str:
     """What keeps a hypervisor from listening there now, "" where nothing does."""
     error = _obstacle(address, port, KINDS[protocol])
     if error is None:
         return ""
     if error.errno == errno.EADDRINUSE:
-        return f"{holder(address, port)} has this port"
+        return f"{port_holder(address, port)} has this port"
     return str(error.strerror)
 
 
-def refuse_taken(address: str, ports: Iterable[int]) -> None:
-    """Raise HypervisorUnusable, naming the port, when a hypervisor could not listen on all of them."""
+def require_free(address: str, ports: Iterable[int]) -> None:
+    """Raise HypervisorError, naming the port, when a hypervisor could not listen on all of them."""
     for port in ports:
-        if not free(address, port):
-            raise HypervisorUnusable(f"port {port} of {address} is taken by another program", hint="b2d config")
+        if not is_free(address, port):
+            raise HypervisorError(f"port {port} of {address} is taken by another program", hint="b2d config")
 
 
-def pick(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:
+def pick_address(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:
     """An address for a new machine: the first that no machine in `taken` has and whose `ports` are all free.
 
     Where something listens on one of the ports on every address, the first that is not taken. Raises B2dError
@@ -87,10 +87,10 @@ def pick(taken: Collection[str], ports: Iterable[int], platform: str = sys.platf
     if not candidates:
         raise B2dError("all loopback addresses are taken by machines", hint="b2d list")
     wanted = list(ports)
-    return next((address for address in candidates if all(free(address, port) for port in wanted)), candidates[0])
+    return next((address for address in candidates if all(is_free(address, port) for port in wanted)), candidates[0])
 
 
-def lease(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
+def reserve_ports(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
     """`wanted` where it is free and not to be avoided, else the next port that is. Raises B2dError when none is."""
     obstacle = None
     for port in range(wanted, min(wanted + NEARBY, HIGHEST_PORT) + 1):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from b2d.reporting.base import Progress
 
 
-class Journal:
+class LogReporter:
     """Steps and notes are of the level INFO, warnings of WARNING."""
 
     @contextmanager
@@ -29,7 +29,7 @@ class Journal:
     @contextmanager
     def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
         with self.step(text):
-            yield _Unseen()
+            yield _NoProgress()
 
     def note(self, text: str) -> None:
         _log().info("%s", one_line(text))
@@ -38,7 +38,7 @@ class Journal:
         _log().warning("%s", one_line(text))
 
 
-class _Unseen:
+class _NoProgress:
     """A bar that nobody sees."""
 
     def advance(self, amount: int) -> None:

@@ -9,12 +9,12 @@ from b2d.reporting.safe_text import many_lines, one_line
 MARGIN = "     "
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Say something in one line. That nobody can hear it changes nothing."""
     _write(one_line(text))
 
 
-def complain_at_length(text: str) -> None:
+def print_long_error(text: str) -> None:
     """Say what another program said in its lines, which are set off so that none passes for b2d's."""
     _write(indent(many_lines(text), MARGIN))
 

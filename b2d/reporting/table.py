@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from b2d.reporting.safe_text import CELL_LIMIT, one_line
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
+def render_table(rows: Sequence[tuple[str, ...]]) -> str:
     """Return the rows in columns as wide as their widest cells; the first row is the head.
 
     Each cell is one line of at most CELL_LIMIT characters: what is in it may be anybody's.

@@ -18,7 +18,7 @@ NARROW = 60  # columns; a bar with all its figures needs more
 SPINNER_PER_S = 8
 
 
-def choose(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter":
+def choose_reporter(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter":
     """Quiet when asked for; rich only on a terminal that can move its cursor and may be coloured or not."""
     if quiet:
         return QuietReporter(stderr)
@@ -47,7 +47,7 @@ class PlainReporter:
     @contextmanager
     def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
         with self.step(text):
-            yield _Unseen()
+            yield _NoProgress()
 
     def note(self, text: str) -> None:
         self._line(one_line(text))
@@ -71,7 +71,7 @@ class QuietReporter:
 
     @contextmanager
     def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
-        yield _Unseen()
+        yield _NoProgress()
 
     def note(self, text: str) -> None:
         """Nothing."""
@@ -164,7 +164,7 @@ class RichReporter:
         return self._made
 
 
-class _Unseen:
+class _NoProgress:
     """A bar that nobody sees."""
 
     def advance(self, amount: int) -> None:

@@ -35,7 +35,7 @@ def is_plain(value: str) -> bool:
     return bool(value) and PLAIN.issuperset(value)
 
 
-def asking(environ: "Mapping[str, str]", *, windows: bool = os.name == "nt", processes: str = "/proc") -> str:
+def detect(environ: "Mapping[str, str]", *, windows: bool = os.name == "nt", processes: str = "/proc") -> str:
     """The family of the shell that runs this process; of the login shell where the system does not tell cheaply."""
     for _, name in zip(range(2 * ANCESTORS), _parents(processes), strict=False):
         family = _family(name)

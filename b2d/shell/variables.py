@@ -18,7 +18,7 @@ BEFORE = "B2D_BEFORE"
 NOTHING = ("", "", "", "", "")
 
 
-def pointing(docker: "dict[str, str]", environ: "Mapping[str, str]") -> "dict[str, str]":
+def set_changes(docker: "dict[str, str]", environ: "Mapping[str, str]") -> "dict[str, str]":
     """What points a shell at the machine of `docker`. Twice, or for another machine, what was before stays known."""
     host, *before, added = _remembered(environ)
     if not host or environ.get("DOCKER_HOST", "") not in ("", host):  # somebody else's, also after an earlier shellinit
@@ -30,7 +30,7 @@ def pointing(docker: "dict[str, str]", environ: "Mapping[str, str]") -> "dict[st
     return {name: docker.get(name, "") for name in DOCKER} | lists | {BEFORE: memory}
 
 
-def undoing(environ: "Mapping[str, str]") -> "dict[str, str]":
+def unset_changes(environ: "Mapping[str, str]") -> "dict[str, str]":
     """What makes a shell what it was before shellinit; nothing where none was evaluated, or it is undone."""
     host, *before, added = _remembered(environ)
     if not host:

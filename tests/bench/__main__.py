@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from b2d.host.files import private_folder
-from b2d.image.build.builder import BuildRequest, build
-from b2d.image.image_store import Images
+from b2d.image.build.builder import BuildRequest, build_image
+from b2d.image.image_store import ImageStore
 from b2d.paths import Home
 from tests.bench import clock, commands, copies, folders, machines, ports, report, room, sockets
 from tests.bench.rounds import Figure, Table, table
@@ -71,11 +71,11 @@ def _image(home: Home, iso: Path) -> Table:
     request = BuildRequest("amd64", "", private_folder(CACHE), iso)
     for warm in (False, True):
         begin = time.monotonic()
-        build(request, FakeReporter())
+        build_image(request, FakeReporter())
         if warm:
             found.add(BUILD, time.monotonic() - begin)
     found.add(SIZE, iso.stat().st_size / 1e6)
-    Images(home).adopt(iso, "debian")
+    ImageStore(home).adopt(iso, "debian")
     return found
 
 

@@ -22,7 +22,7 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
     """One row for each way to come up and to go down. `home` keeps an image already; needs root for the yardstick."""
     yardstick = Yardstick(cache / "yardstick")
     identity = MachinePaths(cache / "yardstick-identity")
-    tls_certificates.ensure(identity, ["127.0.0.1"], datetime.now(UTC))
+    tls_certificates.ensure_certificates(identity, ["127.0.0.1"], datetime.now(UTC))
     yardstick.build(identity)
     chosen = accelerator.choose("auto")
     hardware = ["-machine", "pc", "-accel", chosen.name, "-cpu", chosen.cpu, "-m", f"{MEMORY_MIB}M", "-smp", "1"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.host.polling import wait_until
-from b2d.network.port_allocation import lease
+from b2d.network.port_allocation import reserve_ports
 from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, table
@@ -27,7 +27,7 @@ def measure(home: Home, rounds: int) -> Table:
     found = table(Figure(APPEARS, asked=0.5), Figure(GOES, asked=0.5), Figure(STATIC), Figure(PUBLISHED, STATIC, 1.1))
     with a_machine(home) as (docker, address):
         docker("run", "-d", "-p", f"{BIG}:80", "hello", "sh", "-c", f"{FILES}; exec {BOX} httpd -f -h /www")
-        static = lease(HERE, SMALL + 1)
+        static = reserve_ports(HERE, SMALL + 1)
         with Qmp(home.machine("bench").qmp_socket) as qmp:
             qmp.execute("human-monitor-command", command_line=f"hostfwd_add net tcp:{HERE}:{static}-:{BIG}")
         wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", what="the server", timeout_s=60)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from b2d.docker.client import DockerApi
 from b2d.guest.readiness import ping
-from b2d.image.build.mirror import MAIN, of_apt
+from b2d.image.build.mirror import MAIN, from_apt
 from b2d.paths import MachinePaths
 
 PACKAGES = "systemd,systemd-sysv,udev,dbus,linux-image-cloud-amd64,docker.io,openssh-server,iproute2,ca-certificates"
@@ -50,7 +50,7 @@ class Yardstick:
         tree = self.folder / "tree"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        mirror, *_ = of_apt(Path("/etc/apt"))
+        mirror, *_ = from_apt(Path("/etc/apt"))
         _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "trixie", str(tree), mirror.bases[MAIN])
         self._configure(tree, paths)
         for name in ("vmlinuz", "initrd.img"):

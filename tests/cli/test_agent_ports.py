@@ -29,11 +29,11 @@ class Beside:
 
     def __init__(self, folder: Path, machine: int) -> None:
         self.store = MachineStore(Home(folder / "home"))
-        self.ssh = port_allocation.lease(HERE, 20000 + os.getpid() % 20000)
-        self.docker = port_allocation.lease(HERE, self.ssh + 1)
+        self.ssh = port_allocation.reserve_ports(HERE, 20000 + os.getpid() % 20000)
+        self.docker = port_allocation.reserve_ports(HERE, self.ssh + 1)
         ports = {"ssh_port": self.ssh, "docker_port": self.docker, "engine_port": self.docker + 1}
         self.store.write(a_spec("box", address=HERE, tls=False, hardware=HARDWARE, **ports))
-        tls_certificates.ensure(self.paths, [HERE], datetime.now(UTC))
+        tls_certificates.ensure_certificates(self.paths, [HERE], datetime.now(UTC))
         docker = DockerEnv(f"unix://{self.paths.docker_socket}")
         facts = RunningFacts(HERE, self.ssh, self.docker, docker, identify(machine), self.docker + 1)
         self.store.write_env("box", facts)
@@ -47,7 +47,7 @@ class Beside:
 def beside(tmp_path: Path, program: "subprocess.Popen[bytes]") -> Iterator[Beside]:
     made = Beside(tmp_path, program.pid)
     yield made
-    control.end(made.paths)
+    control.stop(made.paths)
 
 
 def is_open(port: int) -> bool:
@@ -56,10 +56,10 @@ def is_open(port: int) -> bool:
 
 
 def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
-    assert control.ready(beside.store, "box") == ()
+    assert control.wait_until_serving(beside.store, "box") == ()
     assert is_open(beside.ssh) and is_open(beside.docker)
     assert control.refusals(beside.paths) == ()
-    assert control.ready(beside.store, "box") == ()  # at once, of the one that is there
+    assert control.wait_until_serving(beside.store, "box") == ()  # at once, of the one that is there
 
 
 @pytest.mark.parametrize("taken", [("ssh",), ("docker",), ("ssh", "docker")])
@@ -67,7 +67,7 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
     services = {"ssh": SSH, "docker": DOCKER}
     others = [socket.create_server((HERE, getattr(beside, name))) for name in taken]
     try:
-        refused = control.ready(beside.store, "box")
+        refused = control.wait_until_serving(beside.store, "box")
     finally:
         for other in others:
             other.close()
@@ -83,14 +83,14 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
 
 def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
     (beside.paths.folder / "docker.sock.new").mkdir()  # in its way
-    refused = control.ready(beside.store, "box") or ()
+    refused = control.wait_until_serving(beside.store, "box") or ()
     assert [(one.service, one.place) for one in refused] == [(DOCKER_SOCKET, str(beside.paths.docker_socket))]
     assert is_open(beside.ssh)
     (beside.paths.folder / "docker.sock.new").rmdir()
 
 
 def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
-    assert control.ready(beside.store, "box") == ()
+    assert control.wait_until_serving(beside.store, "box") == ()
     recorded = control._recorded(beside.paths)
     assert recorded is not None
     os.kill(recorded[0].pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
 
 def test_an_agent_that_ends_without_a_word_is_not_waited_for(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "MODULE", "b2d.no_such_module")
-    assert control.ready(beside.store, "box") is None
+    assert control.wait_until_serving(beside.store, "box") is None
 
 
 def test_the_report_of_an_earlier_agent_is_not_believed(beside: Beside) -> None:
@@ -108,4 +108,4 @@ def test_the_report_of_an_earlier_agent_is_not_believed(beside: Beside) -> None:
     assert earlier is not None
     report.write(beside.paths.agent, earlier, [Refusal(SSH, "x", "y")])
     assert control.refusals(beside.paths) is None
-    assert control.ready(beside.store, "box") == ()
+    assert control.wait_until_serving(beside.store, "box") == ()

@@ -166,7 +166,7 @@ def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt
     assert (told.code, told.out, told.err) == (0, "", f"{prompt.home.config} is changed\n")
     seen = (prompt.folder / "seen").read_text()
     assert "# memory = 2048\n" in seen
-    assert loader.of_text("", seen) == []
+    assert loader.parse_toml("", seen) == []
     assert prompt.b2d("config", "memory").out == "700\n"
     mine = with_config(prompt, MINE)
     prompt.b2d("config", "edit", **editor(prompt, 'sed -i s/1000/2000/ "$1"'))
@@ -282,7 +282,7 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
             found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
         elif key == "vm":
             found[key] = draw(
-                st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(machine_names.is_sound)
+                st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(machine_names.is_valid)
             )
         elif isinstance(usual, bool):
             found[key] = draw(st.booleans())
@@ -305,20 +305,20 @@ def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
     home.config.write_bytes(text.encode())
     before = loader.load(home, {}, {})
     for wanted in (first, second):
-        rewrite.put(home, {}, {key: text_of(value) for key, value in wanted.items()})
+        rewrite.set_values(home, {}, {key: text_of(value) for key, value in wanted.items()})
     effective = loader.load(home, {}, {})
     wanted = first | second
     for key in KEYS:
         assert getattr(effective.settings, key) == wanted.get(key, getattr(before.settings, key))
         assert effective.origins[key] == (str(home.config) if key in wanted else before.origins[key])
-    rewrite.take_out(home, {}, tuple(KEYS))
+    rewrite.unset_values(home, {}, tuple(KEYS))
     assert loader.load(home, {}, {}).settings == Settings()
     assert home.config.read_text().count("# ") == text.count("# nothing") + text.count("# mine")
 
 
 def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="TOML is UTF-8"):
-        rewrite.put(Home(tmp_path), {}, {"image": "/\udcff"})
+        rewrite.set_values(Home(tmp_path), {}, {"image": "/\udcff"})
     assert not Home(tmp_path).config.exists()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from b2d.image import boot_files
-from b2d.image.image_store import Images
+from b2d.image.image_store import ImageStore
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
 from tests.support.cli import B2D, Answer, Prompt
@@ -57,7 +57,7 @@ def a_release(url: str, tag: str = "v19.03.12", body: str = "", **changes: objec
 
 def kept(prompt: Prompt) -> list[bytes]:
     """The newest first."""
-    return [image.iso.read_bytes() for image in Images(prompt.home).all()]
+    return [image.iso.read_bytes() for image in ImageStore(prompt.home).all()]
 
 
 def is_kept(told: Answer, version: str) -> None:
@@ -95,7 +95,7 @@ def test_what_is_the_newest_already_is_not_transferred(web: WebServer, prompt: P
 def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", OLD)
     prompt.b2d("download", url)
-    (image,) = Images(prompt.home).all()
+    (image,) = ImageStore(prompt.home).all()
     image.iso.write_bytes(OLD[:-1] + b"?")
     assert prompt.b2d("download", url).code == 0
     assert web.sent == 2 * len(OLD)
@@ -105,7 +105,7 @@ def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: P
 def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", OLD)
     prompt.b2d("download", url)
-    (image,) = Images(prompt.home).all()
+    (image,) = ImageStore(prompt.home).all()
     spec = a_spec(source=url, image=image.sha256)
     MachineStore(prompt.home).write(spec)
     before = boot_files.stamp(image.iso)
@@ -128,7 +128,7 @@ def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, how: tuple[s
     sent = web.sent
     is_the_newest(prompt.b2d(*typed), "19.03.12")
     assert web.sent == sent
-    image = Images(prompt.home).find(api)
+    image = ImageStore(prompt.home).find(api)
     assert image is not None and image.iso.read_bytes() == NEW
     prompt.b2d("config", "set", f"image={api}")
     is_the_newest(prompt.b2d("download"), "19.03.12")
@@ -137,13 +137,13 @@ def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, how: tuple[s
 def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
-    (image,) = Images(prompt.home).all()
+    (image,) = ImageStore(prompt.home).all()
     api = web.put(API, json.dumps([a_release(url, body=f"{image.sha256}  boot2docker.iso")]).encode())
     web.asked.clear()
     is_the_newest(prompt.b2d("download", api), "19.03.12")
     assert web.paths() == [API]
     web.put("/a.iso", OLD)
-    Images(prompt.home).remove(image.sha256)
+    ImageStore(prompt.home).remove(image.sha256)
     is_refused(prompt.b2d("download", api), image.sha256, "not what was published")
     assert kept(prompt) == []
 
@@ -186,7 +186,7 @@ def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Pr
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
     nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
     is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
-    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    ImageStore(prompt.home).adopt(tmp_path / "a.iso", "debian")
     told = prompt.b2d("-q", "download", **nowhere)
     assert (told.code, told.out, told.err) == (0, "", "")
     told = prompt.b2d("download", **nowhere)
@@ -198,7 +198,7 @@ def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
     web: WebServer, prompt: Prompt, tmp_path: Path
 ) -> None:
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
-    Images(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    ImageStore(prompt.home).adopt(tmp_path / "a.iso", "debian")
     web.put("/debian/dists/trixie/InRelease", b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n")
     is_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
 

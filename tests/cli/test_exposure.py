@@ -43,7 +43,7 @@ class OpenApp(BoxApp):
 class TlsApp(OpenApp):
     """Whose new machines have TLS."""
 
-    def wished(self) -> MachineSpec:
+    def new_machine_spec(self) -> MachineSpec:
         return self.box.spec(tls=True)
 
 
@@ -57,7 +57,7 @@ def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         def app(**_: object) -> BoxApp:
             quiet = "-q" in arguments
             effective = loader.load(box.home, {}, {"vm": "box", **settings})
-            return kind(box.home, effective, terminal.choose(sys.stderr, quiet, {}), box)
+            return kind(box.home, effective, terminal.choose_reporter(sys.stderr, quiet, {}), box)
 
         monkeypatch.setattr("b2d.cli.machine.app", app)
         code = main._run(list(arguments))
@@ -69,7 +69,7 @@ def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
     refused = tuple(TAKEN[service] for service in services)
-    monkeypatch.setattr(control, "ready", lambda *_: refused)
+    monkeypatch.setattr(control, "wait_until_serving", lambda *_: refused)
     monkeypatch.setattr(control, "refusals", lambda *_: refused)
 
 
@@ -159,7 +159,7 @@ def test_what_the_agent_was_refused_is_said_and_not_promised(
 
 
 def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "ready", lambda *_: None)
+    monkeypatch.setattr(control, "wait_until_serving", lambda *_: None)
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
     monkeypatch.setattr("b2d.app.hooks.is_alive", lambda _: True)
     said = "warning: the agent of box does not serve yet: its socket and SSH may not answer; try: b2d status --vm box"
@@ -184,8 +184,8 @@ def test_the_door_s_status_says_it_too(box: Box, monkeypatch: pytest.MonkeyPatch
     refuse(monkeypatch, SSH)
     reporter = FakeReporter()
     monkeypatch.setattr("b2d.cli.fast_status.heed", lambda: None)
-    monkeypatch.setattr("b2d.reporting.terminal.choose", lambda *_: reporter)
+    monkeypatch.setattr("b2d.reporting.terminal.choose_reporter", lambda *_: reporter)
     monkeypatch.setattr("b2d.machine.lifecycle.Machine.state", lambda _: MachineState.RUNNING)
     monkeypatch.setenv("B2D_HOME", str(box.home.root))
-    assert fast_status.answer("box") == ("running\n", 0)
+    assert fast_status.answer_status("box") == ("running\n", 0)
     assert reporter.texts("warn") == [f"{TAKEN[SSH].sentence('box')}; try: b2d restart --vm box"]

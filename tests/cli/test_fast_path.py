@@ -204,7 +204,7 @@ def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home:
         return done.stdout, done.returncode, done.stderr
 
     # before the first: `env` has a process that lives, so each of these may start the agent, which serves it with them
-    tls_certificates.ensure(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
+    tls_certificates.ensure_certificates(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
     assert status() == ("absent\n", 3, "")
     home.machine("boot2docker-vm").disk_qcow2.touch()
     assert status() == ("stopped\n", 4, "")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import WrongState
-from b2d.importing.candidates import Original, chosen, refuse_unless_off
+from b2d.errors import InvalidStateError
+from b2d.importing.candidates import ImportCandidate, choose, require_off
 from b2d.machine_store.store import MachineStore
-from b2d.models import OFF, MachineState
+from b2d.models import OFF_STATES, MachineState
 from b2d.paths import MachinePaths
 from tests.support import raw_disks
 from tests.support.cli import B2D, LIMIT_S, Answer, Prompt
@@ -173,10 +173,10 @@ def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(prompt: Prompt, how
     nothing_is_made(prompt)
 
 
-@pytest.mark.parametrize("state", [state for state in MachineState if state not in OFF])
+@pytest.mark.parametrize("state", [state for state in MachineState if state not in OFF_STATES])
 def test_only_a_machine_that_is_off_is_imported(state: MachineState) -> None:
-    with pytest.raises(WrongState) as caught:
-        refuse_unless_off(Original("old", Path("old.vmdk"), state=state))
+    with pytest.raises(InvalidStateError) as caught:
+        require_off(ImportCandidate("old", Path("old.vmdk"), state=state))
     assert str(state) in caught.value.message
     assert "VBoxManage" in caught.value.hint
 
@@ -248,9 +248,9 @@ def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
 
 
 def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
-    known = [Original("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
+    known = [ImportCandidate("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
     with pytest.raises(Exception, match=r"several old: /a/old\.vmdk, /b/old\.vmdk"):
-        chosen("old", known)
+        choose("old", known)
 
 
 def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:

@@ -74,7 +74,7 @@ def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
     paths.disk_qcow2.write_bytes(b"QFI\xfb")
     keys.ensure_client(paths)
     keys.ensure_host(paths)
-    tls_certificates.ensure(paths, ["127.0.59.103"], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, ["127.0.59.103"], datetime.now(UTC))
     for key in (paths.ssh_key, paths.host_key, paths.certs / "key.pem", paths.authority / "ca-key.pem"):
         planted.all[key.name] = key.read_text().splitlines()[1]
     paths.seed.write_text(one("seed"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.image.image_store import Images
+from b2d.image.image_store import ImageStore
 from b2d.machine_store.store import MachineStore
 from b2d.models import Image
 from tests.support.cli import B2D, Prompt
@@ -28,14 +28,14 @@ def prompt(tmp_path: Path) -> Prompt:
     kept = {}
     for version in (OLD, NEW):
         iso.write_bytes(a_b2d_iso(version))
-        kept[version] = Images(made.home).adopt(iso, str(iso))
+        kept[version] = ImageStore(made.home).adopt(iso, str(iso))
     MachineStore(made.home).write(a_spec(source=str(iso), image=kept[OLD].sha256))
     made.home.machine(NAME).disk_qcow2.write_bytes(b"QFI\xfb")
     return made
 
 
 def kept(prompt: Prompt, version: str) -> Image:
-    return next(image for image in Images(prompt.home).all() if image.version == version)
+    return next(image for image in ImageStore(prompt.home).all() if image.version == version)
 
 
 def set_spec(prompt: Prompt, image: str, previous: str = "") -> None:
@@ -107,7 +107,7 @@ def test_a_rollback_gives_a_machine_that_is_off_its_earlier_image(prompt: Prompt
 def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, gone: bool) -> None:
     set_spec(prompt, NEW, OLD if gone else "")
     if gone:
-        Images(prompt.home).remove(kept(prompt, OLD).sha256)
+        ImageStore(prompt.home).remove(kept(prompt, OLD).sha256)
     told = prompt.b2d("rollback")
     assert (told.code, told.out) == (1, "")
     first, second = told.err.splitlines()

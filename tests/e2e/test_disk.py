@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from b2d.host.polling import wait_until
-from b2d.machine.disk_usage import zeros
+from b2d.machine.disk_usage import zero_fill_command
 from tests.e2e.conftest import Person
 
 pytestmark = pytest.mark.qemu
@@ -73,7 +73,8 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
 def test_what_a_guest_under_virtualbox_writes_over_free_room_ends_with_it(up: Person) -> None:
     room = "mkdir -p /tmp/small && sudo mount -t tmpfs -o size=64M small /tmp/small"
     left = up.does(
-        "ssh", f"{room} && {zeros('/tmp/small')} && find /tmp/small -type f && df -kP /tmp/small | tail -n 1"
+        "ssh",
+        f"{room} && {zero_fill_command('/tmp/small')} && find /tmp/small -type f && df -kP /tmp/small | tail -n 1",
     )
     assert left.split()[2] == "0"
     up.does("ssh", "sudo umount /tmp/small")

@@ -33,7 +33,7 @@ KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
     person.does("init")
-    tls_certificates.ensure(person.paths, [person.address], datetime.now(UTC))
+    tls_certificates.ensure_certificates(person.paths, [person.address], datetime.now(UTC))
     folder = tmp_path_factory.mktemp("disk")
     store = folder / f"tree{STORE}"
     files = {

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.guest.readiness import stages
+from b2d.guest.readiness import parse_stages
 from b2d.host.polling import wait_until
 from b2d.models import Image
 from tests.e2e.conftest import Person
@@ -175,7 +175,7 @@ def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
 def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
     wait_until(lambda: " ready" in alive.does("logs"), what="ready", timeout_s=30, interval_s=1)
     said = alive.does("logs")
-    names = [stage.name for stage in stages(said)]
+    names = [stage.name for stage in parse_stages(said)]
     assert names[:4] == ["kernel", "root", "disk", "network"]
     assert sorted(names[4:]) == ["docker", "ready", "ssh"]
     assert "boot2docker login:" in said

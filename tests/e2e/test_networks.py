@@ -55,7 +55,7 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("office")
     paths = MachinePaths(folder / "registry")
     paths.folder.mkdir()
-    tls_certificates.ensure(paths, [TLS.partition(":")[0]], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [TLS.partition(":")[0]], datetime.now(UTC))
     server = paths.authority / "server.pem"
     tls = f"  tls: {{certificate: {server}, key: {paths.authority / 'server-key.pem'}}}\n"
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ import pytest
 from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorError
 from b2d.host import processes
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
@@ -117,15 +117,15 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
     woken.start()
     wait_until(lambda: tiny_guest.counts(woken.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
     assert tiny_guest.found(woken.console()) == []
-    measured = woken.measured()
+    measured = woken.effective_spec()
     assert measured is not None
     assert measured.memory_mib == tiny_guest.spec().memory_mib
     woken.save()
     woken.start()  # once more
-    assert woken.measured() == measured
+    assert woken.effective_spec() == measured
     woken.kill()
     woken.start()
-    assert woken.measured() == replace(measured, memory_mib=640)
+    assert woken.effective_spec() == replace(measured, memory_mib=640)
 
 
 def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
@@ -199,7 +199,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver])
         other.bind((spec.address, spec.docker_port))
         other.listen(1)
         driver = make(docker_port=spec.docker_port)
-        with pytest.raises(HypervisorUnusable, match=f"port {spec.docker_port} of {spec.address} is taken"):
+        with pytest.raises(HypervisorError, match=f"port {spec.docker_port} of {spec.address} is taken"):
             driver.start()
     assert driver.state() == MachineState.STOPPED
 
@@ -208,7 +208,7 @@ def test_what_qemu_says_is_the_details_of_a_start_that_failed(
     make: Callable[..., QemuDriver], tiny_image: Image, paths: MachinePaths
 ) -> None:
     driver = make(image=replace(tiny_image, stored=paths.folder / "absent.iso"))
-    with pytest.raises(HypervisorUnusable, match=r"absent\.iso") as caught:
+    with pytest.raises(HypervisorError, match=r"absent\.iso") as caught:
         driver.start()
     assert "absent.iso" in caught.value.details
     assert driver.state() == MachineState.STOPPED
@@ -241,7 +241,7 @@ def test_the_control_socket_is_not_put_where_others_may_come(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     paths.folder.chmod(0o755)
-    with pytest.raises(HypervisorUnusable, match="0700"):
+    with pytest.raises(HypervisorError, match="0700"):
         make().start()
 
 
@@ -289,7 +289,7 @@ def test_one_cpu_instead_of_several_is_said_when_several_were_asked_for(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     launcher = Launcher(spec_with(asked), paths, lambda: tiny_image, "tcg")
-    lines = launcher.compromises()
+    lines = launcher.limitations()
     assert len(lines) == said
     assert all(f"instead of {asked}" in line for line in lines)
     hardware = launcher.plan().hardware
@@ -304,7 +304,7 @@ def test_a_qemu_that_emulates_several_cpus_soundly_gets_them(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     launcher = Launcher(spec_with(2), paths, lambda: tiny_image, "tcg")
-    assert launcher.compromises() == []
+    assert launcher.limitations() == []
     hardware = launcher.plan().hardware
     assert hardware[hardware.index("-smp") + 1] == "2"
 

@@ -9,16 +9,16 @@ import pytest
 
 from b2d.drivers.base import (
     CompactsDisk,
-    Compromises,
     Console,
     Driver,
     GrowsDisk,
     HasProcess,
-    Measured,
+    ReportsEffectiveSpec,
+    ReportsLimitations,
     Screen,
     TakesSnapshots,
 )
-from b2d.errors import HypervisorUnusable, MachineAbsent, WrongState
+from b2d.errors import HypervisorError, InvalidStateError, MachineNotFoundError
 from b2d.host.polling import wait_until
 from b2d.models import Image, MachineState, Snapshot
 from b2d.network import port_allocation
@@ -69,7 +69,7 @@ def test_there_is_nothing_to_take_from_an_absent_machine(case: Case, verb: Calla
 
 @pytest.mark.parametrize("verb", ["start", "stop", "save", "endpoint"])
 def test_an_absent_machine_can_do_nothing(case: Case, verb: str) -> None:
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         getattr(case.driver(), verb)()
     assert case.driver().state() == MachineState.ABSENT
 
@@ -79,14 +79,14 @@ def test_a_created_machine_is_stopped_for_every_driver_of_it(machine: Case) -> N
 
 
 def test_a_machine_is_not_created_over_another(machine: Case) -> None:
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().create(b"another payload")
     assert machine.driver().state() == MachineState.STOPPED
 
 
 @pytest.mark.parametrize("verb", ["stop", "save", "endpoint"])
 def test_a_stopped_machine_has_to_be_started_first(machine: Case, verb: str) -> None:
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         getattr(machine.driver(), verb)()
     assert machine.driver().state() == MachineState.STOPPED
 
@@ -113,7 +113,7 @@ def test_a_machine_has_a_process_while_it_runs_and_only_then(machine: Case) -> N
 
 def test_a_running_machine_is_not_started_again(machine: Case) -> None:
     machine.driver().start()
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
 
@@ -137,7 +137,7 @@ def test_a_running_machine_can_be_deleted(machine: Case) -> None:
     machine.driver().start()
     machine.driver().delete()
     assert machine.driver().state() == MachineState.ABSENT
-    assert port_allocation.free(machine.spec.address, machine.spec.docker_port)
+    assert port_allocation.is_free(machine.spec.address, machine.spec.docker_port)
 
 
 def test_a_deleted_machine_can_be_created_anew(machine: Case) -> None:
@@ -159,7 +159,7 @@ def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine
     machine.driver().start()
     machine.crash()
     assert machine.driver().state() == MachineState.CRASHED
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().endpoint()
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
@@ -183,7 +183,7 @@ def test_a_saved_machine_goes_on_and_is_saved_only_once(machine: Case) -> None:
     machine.boot()  # an emulating VirtualBox may die of a state that was saved in its BIOS
     machine.driver().save()
     assert machine.driver().state() == MachineState.SAVED
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().endpoint()
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
@@ -225,9 +225,9 @@ def test_a_hypervisor_that_hangs_counts_as_running_within_two_seconds(machine: C
 def test_a_hypervisor_that_hangs_is_named_and_can_be_killed(machine: Case) -> None:
     machine.driver().start()
     machine.hang()
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         machine.driver().stop()
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         machine.driver().save()
     machine.driver().kill()
     assert machine.driver().state() == MachineState.STOPPED
@@ -235,17 +235,17 @@ def test_a_hypervisor_that_hangs_is_named_and_can_be_killed(machine: Case) -> No
 
 def test_without_the_hypervisor_nothing_starts_and_the_state_is_still_true(machine: Case) -> None:
     machine.uninstall()
-    with pytest.raises(HypervisorUnusable) as caught:
+    with pytest.raises(HypervisorError) as caught:
         machine.driver().check()
     assert caught.value.hint
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
 
 
 def test_without_the_hypervisor_nothing_is_created(case: Case) -> None:
     case.uninstall()
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         case.driver().create(b"payload")
     assert case.driver().state() == MachineState.ABSENT
 
@@ -266,7 +266,7 @@ def test_the_console_is_empty_before_the_first_start_and_begins_anew_with_each_b
 def test_the_screen_of_a_running_machine_is_a_png(machine: Case) -> None:
     driver = machine.driver()
     assert isinstance(driver, Screen)
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         driver.screenshot()
     machine.boot()
     assert driver.screenshot().startswith(b"\x89PNG\r\n\x1a\n")
@@ -274,17 +274,17 @@ def test_the_screen_of_a_running_machine_is_a_png(machine: Case) -> None:
 
 def test_what_a_running_machine_has_is_what_its_spec_said(machine: Case) -> None:
     driver = machine.driver()
-    assert isinstance(driver, Measured)
-    assert driver.measured() is None
+    assert isinstance(driver, ReportsEffectiveSpec)
+    assert driver.effective_spec() is None
     driver.start()
     had = machine.spec
-    assert driver.measured() == had
+    assert driver.effective_spec() == had
     machine.spec = replace(had, memory_mib=had.memory_mib + 64)
     another = machine.driver()
-    assert isinstance(another, Measured)
-    assert another.measured() == had
+    assert isinstance(another, ReportsEffectiveSpec)
+    assert another.effective_spec() == had
     driver.kill()
-    assert driver.measured() is None
+    assert driver.effective_spec() is None
 
 
 def test_a_disk_that_can_grow_does_so_while_its_machine_is_off(machine: Case) -> None:
@@ -292,7 +292,7 @@ def test_a_disk_that_can_grow_does_so_while_its_machine_is_off(machine: Case) ->
     assert isinstance(driver, GrowsDisk)
     assert driver.disk_mib() == machine.spec.disk_mib
     driver.start()
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         driver.grow_disk(machine.spec.disk_mib + 100)
     driver.kill()
     driver.grow_disk(machine.spec.disk_mib + 100)
@@ -308,7 +308,7 @@ def test_a_disk_is_compacted_while_its_machine_is_off(machine: Case) -> None:
     assert driver.disk_room() > 0
     driver.compact_disk()
     machine.boot()
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         driver.compact_disk()
     assert driver.disk_room() > 0
     driver.kill()
@@ -327,7 +327,7 @@ def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
     assert [one.name for one in machine_snapshots(machine)] == ["first", "2"]
     assert driver.snapshots()[0].taken_s <= driver.snapshots()[1].taken_s
     assert all(one.size > 0 for one in driver.snapshots())
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         driver.restore_snapshot("first")
     driver.save()
     driver.restore_snapshot("2")
@@ -353,5 +353,5 @@ def machine_snapshots(machine: Case) -> list[Snapshot]:
 
 def test_compromises_are_lines(case: Case) -> None:
     driver = case.driver()
-    assert isinstance(driver, Compromises)
-    assert all(line and "\n" not in line for line in driver.compromises())
+    assert isinstance(driver, ReportsLimitations)
+    assert all(line and "\n" not in line for line in driver.limitations())

@@ -12,11 +12,11 @@ import pytest
 
 from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorError
 from b2d.host import processes
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
-from b2d.models import COMING_UP, Image, MachineState
+from b2d.models import STARTED_STATES, Image, MachineState
 from b2d.paths import MachinePaths
 from tests.support import fault_injection, tiny_guest
 
@@ -53,7 +53,7 @@ def on(driver: QemuDriver) -> int:
     """As `up` does: bring it to where it counts, from whatever state it is in; how far it is."""
     if driver.state() == MachineState.CRASHED:
         driver.kill()
-    if driver.state() not in COMING_UP:
+    if driver.state() not in STARTED_STATES:
         driver.start()
     before = max(counts(driver), default=0)
     wait_for(driver, before + 2)
@@ -109,9 +109,9 @@ def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> 
     def starts() -> None:
         if make().state() == MachineState.CRASHED:
             make().kill()
-        if make().state() not in COMING_UP:
+        if make().state() not in STARTED_STATES:
             make().start()
-        assert make().state() in COMING_UP
+        assert make().state() in STARTED_STATES
 
     def goes_on(at: int) -> None:
         starts()
@@ -248,7 +248,7 @@ def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
     assert process is not None
     paths.qmp_socket.unlink()
     assert make().state() == MachineState.RUNNING
-    with pytest.raises(HypervisorUnusable, match="gone") as caught:
+    with pytest.raises(HypervisorError, match="gone") as caught:
         make().stop()
     assert caught.value.hint == "b2d ssh sudo poweroff, or b2d poweroff"
     make().kill()

@@ -33,7 +33,7 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
     for name in PLANTED:
         (paths.folder / f"{name}.py").write_text(f"open({str(trace)!r}, 'a').write(__name__)\n")
     monkeypatch.chdir(paths.folder)
-    control.ensure(store, "box")
+    control.ensure_running(store, "box")
     agent = json.loads(paths.companion.read_bytes())["companion"]["pid"]
     try:
         wait_until(lambda: bool(paths.companion_lock.exists()), what="the agent", timeout_s=20)
@@ -45,7 +45,7 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
 def test_nor_does_what_starts_at_login(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for system in ("linux", "darwin", "win32"):
-        item = items.of(home.machine("box"), home, {"HOME": str(tmp_path), "PATH": os.defpath}, system)
+        item = items.login_item(home.machine("box"), home, {"HOME": str(tmp_path), "PATH": os.defpath}, system)
         content = item.content.replace(b"\0", b"")  # type: ignore[attr-defined]
         assert b"-P" in content.split(b"-m", 1)[0].split(os.fsencode(sys.executable))[-1]
 

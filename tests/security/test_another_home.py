@@ -98,24 +98,24 @@ def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
 
 @as_root
 def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from b2d.cli.unexpected_errors import unforeseen
+    from b2d.cli.unexpected_errors import report_unexpected
 
     home = a_home(folder, SOMEBODY)
     monkeypatch.setenv("B2D_HOME", str(home.root))
     before = seen(folder)
-    assert "is in" not in unforeseen(RuntimeError("x"), []).message
+    assert "is in" not in report_unexpected(RuntimeError("x"), []).message
     assert seen(folder) == before
 
 
 def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from b2d.cli.unexpected_errors import unforeseen
+    from b2d.cli.unexpected_errors import report_unexpected
 
     home, other = Home(tmp_path / "home"), tmp_path / "other"
     home.root.mkdir()
     other.write_text("mine")
     home.log.symlink_to(other)
     monkeypatch.setenv("B2D_HOME", str(home.root))
-    unforeseen(RuntimeError("x"), [])
+    report_unexpected(RuntimeError("x"), [])
     assert other.read_text() == "mine"
 
 
@@ -134,7 +134,7 @@ def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: P
     found = home_folder.secrets(home)
     assert paths.host_key not in found.open_files
     reporter = FakeReporter()
-    fixes.fix([found], home, Installer(), reporter)
+    fixes.apply_fixes([found], home, Installer(), reporter)
     assert [oct(path.stat().st_mode & 0o777) for path in (other, elsewhere / "id_ed25519", elsewhere)] == [
         *("0o644", "0o644", "0o755")
     ]

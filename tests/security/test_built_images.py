@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image.acquire import Supply
+from b2d.image.acquire import ImageAcquirer
 from b2d.image.build import builder
 from b2d.image.build.builder import BuildRequest, BuiltImage, manifest_path
 from b2d.paths import Home
@@ -33,12 +33,12 @@ def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "")
             (share / name).symlink_to(guest_does)
         return BuiltImage(request.output, "0" * 64, "1.2.3")
 
-    monkeypatch.setattr(builder, "build", built)
+    monkeypatch.setattr(builder, "build_image", built)
     return seen
 
 
-def supply(folder: Path) -> Supply:
-    return Supply(Home(folder / "home"), "", FakeReporter())
+def supply(folder: Path) -> ImageAcquirer:
+    return ImageAcquirer(Home(folder / "home"), "", FakeReporter())
 
 
 def test_nothing_of_it_is_where_the_guest_is_before_it_is_whole(

@@ -14,17 +14,17 @@ from tarfile import TarInfo
 
 import pytest
 
-from b2d.diagnostics.logs import _Growing
-from b2d.errors import B2dError, WrongState
+from b2d.diagnostics.logs import _GrowingFile
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest.base import Pipe
 from b2d.guest.ssh import pipe
 from b2d.guest.ssh.pipe import SshPipe
 from b2d.guest.ssh.streams import collect
 from b2d.guest.transfer import tar_writer
-from b2d.guest.transfer.copier import Copying
-from b2d.guest.transfer.tar_writer import MOST_TOLD, ForeignEntry, entries
+from b2d.guest.transfer.copier import Copier
+from b2d.guest.transfer.tar_writer import MAX_REPORTED, ForeignEntry, entries
 from b2d.models import CommandResult
-from b2d.reporting.log import Journal
+from b2d.reporting.log import LogReporter
 from tests.support.fakes import FakeReporter
 
 MIB = 1 << 20
@@ -56,7 +56,7 @@ class Said:
 
 
 def fetched(folder: Path, content: bytes) -> None:
-    Copying("box", Said(content), Journal()).fetch("/x", str(folder))
+    Copier("box", Said(content), LogReporter()).fetch("/x", str(folder))
 
 
 def sparse(folder: Path, style: str) -> bytes:
@@ -82,7 +82,7 @@ def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tm
     assert list(to.iterdir()) == []
     guest = Said(b"")
     with pytest.raises(B2dError, match="file with holes"):
-        Copying("box", guest, Journal()).send_stream(io.BytesIO(archive), "/tmp")
+        Copier("box", guest, LogReporter()).send_stream(io.BytesIO(archive), "/tmp")
     assert guest.sent < 10_000
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Pat
         fetched(tmp_path, archive(BAD[bad]))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(B2dError):
-        Copying("box", Said(b""), Journal()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
+        Copier("box", Said(b""), LogReporter()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Pat
 def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: Path, line: bytes) -> None:
     guest = Said(line + b"x" * 100)
     with pytest.raises(B2dError, match="did not say how large"):
-        Copying("box", guest, Journal()).fetch("/x", str(tmp_path))
+        Copier("box", guest, LogReporter()).fetch("/x", str(tmp_path))
     assert guest.taken < 100
     assert list(tmp_path.iterdir()) == []
 
@@ -185,7 +185,7 @@ class Channel:
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
     tracemalloc.start()
-    with pytest.raises(WrongState, match="wrote more than"):
+    with pytest.raises(InvalidStateError, match="wrote more than"):
         collect(Channel(stream, 200 * MIB), 60, "yes", MIB)  # type: ignore[arg-type]
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -195,7 +195,7 @@ def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
 def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
-    with pytest.raises(WrongState, match="did not end"):
+    with pytest.raises(InvalidStateError, match="did not end"):
         SshPipe(channel, 1).end()  # type: ignore[arg-type]
     assert channel.given < 2 * MIB
 
@@ -207,7 +207,7 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
         file.truncate(5 << 30)
         file.seek(-4, os.SEEK_END)
         file.write(b"end\n")
-    growing = _Growing(log)
+    growing = _GrowingFile(log)
     assert growing.more() == bytes(996) + b"end\n"
     assert growing.more() == b""
 
@@ -234,7 +234,7 @@ def test_links_and_folders_without_an_end_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
 ) -> None:
     """They are made when all else is there, so each takes memory until then."""
-    monkeypatch.setattr(tar_writer, "LATER_LIMIT", MIB)
+    monkeypatch.setattr(tar_writer, "DEFERRED_LIMIT", MIB)
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     many = (entry(f"x/{number}", type=kind, linkname="y" * 3000).tobuf(tarfile.GNU_FORMAT) for number in range(2500))
     headers = top + b"".join(many)
@@ -243,7 +243,7 @@ def test_links_and_folders_without_an_end_are_refused(
     assert list(tmp_path.iterdir()) == []
     if kind == tarfile.DIRTYPE:  # a link of the archive is passed on at once
         with pytest.raises(B2dError, match="too many links and folders"):
-            Copying("box", Passed(), Journal()).send_stream(io.BytesIO(headers), "/tmp")
+            Copier("box", Passed(), LogReporter()).send_stream(io.BytesIO(headers), "/tmp")
 
 
 class Passed(Said):
@@ -260,8 +260,8 @@ def test_of_what_is_left_out_the_first_few_are_named(tmp_path: Path) -> None:
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     fifos = b"".join(entry(f"x/{number}", type=tarfile.FIFOTYPE).tobuf() for number in range(100))
     reporter = FakeReporter()
-    Copying("box", Said(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
-    Copying("box", Passed(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
+    Copier("box", Said(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
+    Copier("box", Passed(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
     warned = reporter.texts("warn")
-    named = [f"x/{number} is no file, folder or link, and was left out" for number in range(MOST_TOLD)]
+    named = [f"x/{number} is no file, folder or link, and was left out" for number in range(MAX_REPORTED)]
     assert warned == 2 * [*named, "more that is no file, folder or link is left out"]

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from b2d.docker import client, published_ports
-from b2d.docker.client import DockerApi, DockerSilent
-from b2d.docker.published_ports import BEYOND, PORT_LIMIT, places, publications
+from b2d.docker.client import DockerApi, DockerUnavailableError
+from b2d.docker.published_ports import HOST_PREFIX, PORT_LIMIT, list_ports, publications
 from b2d.guest import tls_certificates
 from b2d.guest.readiness import engine, ping
-from b2d.host_agent.port_publisher import TOLD_LIMIT, Lead, Publisher
+from b2d.host_agent.port_publisher import REPORT_LIMIT, EventLoop, PortForwarder
 from b2d.models import Forward
 from b2d.paths import MachinePaths
 from tests.unit.guest.test_readiness import server
@@ -72,7 +72,7 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
         if question == "info":
             assert engine(DockerApi(HERE, port, None), 5) is None
         else:
-            with pytest.raises(DockerSilent):
+            with pytest.raises(DockerUnavailableError):
                 ASKED[question](DockerApi(HERE, port, None))
 
 
@@ -88,7 +88,7 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
 def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None:
     with server(drowns(head, piece, 0.01)) as port:
         began = time.monotonic()
-        with pytest.raises(DockerSilent):
+        with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(0.3)
         assert ping(DockerApi(HERE, port, None), 0.1) is None or head.startswith(HEAD)
         assert time.monotonic() - began < 10
@@ -96,7 +96,7 @@ def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None
 
 def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
-    tls_certificates.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
     with server(drowns(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
         began = time.monotonic()
         assert ping(DockerApi(HERE, port, paths.certs), 0.3) is None
@@ -115,7 +115,7 @@ def answers(document: str) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize("document", ["[" * 100_000, '{"a":' * 50_000, "7", "{}", '"x"', "9" * 5000])
 def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
     with server(answers(document)) as port:
-        with pytest.raises(DockerSilent):
+        with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(5)
         assert engine(DockerApi(HERE, port, None), 5) is None
 
@@ -152,7 +152,7 @@ def crowd(number: int) -> list[dict[str, Any]]:
 def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: pytest.LogCaptureFixture) -> None:
     driver = Hypervisor()
     with server(answers(json.dumps(crowd(PORT_LIMIT + 5)))) as port:
-        lead = Lead(driver, DockerApi(HERE, port, None))
+        lead = PortForwarder(driver, DockerApi(HERE, port, None))
         assert lead.put_right()
         assert lead.put_right()
     assert {one.port for one in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
@@ -162,9 +162,11 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
 
 def test_ports_beyond_the_limit_are_told_as_such() -> None:
     found = publications(crowd(PORT_LIMIT + 5))
-    has = [forward for one in published_ports.led(found) for forward in published_ports.forwards(one, MACHINE)]
-    rows = places(found, MACHINE, has, lambda _: "")
-    assert [row.port for row in rows if row.state == BEYOND] == list(range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5))
+    has = [forward for one in published_ports.is_forwarded(found) for forward in published_ports.forwards(one, MACHINE)]
+    rows = list_ports(found, MACHINE, has, lambda _: "")
+    assert [row.port for row in rows if row.state == HOST_PREFIX] == list(
+        range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5)
+    )
     assert len([row for row in rows if row.state == "open"]) == 2 * PORT_LIMIT
     assert all(isinstance(one, Forward) for one in has)
 
@@ -180,12 +182,12 @@ def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: py
 
     runs = iter([True, True, False])
     with server(drowns(HEAD + b"\r\n", b"{}\n" * 1000)) as port:
-        publisher = Publisher(DockerApi(HERE, port, None), put_right, lambda: next(runs, False))
+        publisher = EventLoop(DockerApi(HERE, port, None), put_right, lambda: next(runs, False))
         thread = threading.Thread(target=publisher.run, daemon=True)
         thread.start()
         assert looked.wait(20)
         time.sleep(0.5)
-        assert publisher._told.qsize() <= TOLD_LIMIT
+        assert publisher._told.qsize() <= REPORT_LIMIT
         goes_on.set()
         thread.join(20)
         assert not thread.is_alive()

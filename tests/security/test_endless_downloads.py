@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.host.polling import wait_until
 from b2d.image import download
-from b2d.image.build.package_cache import Cache, Wanted, get_all
+from b2d.image.build.package_cache import Cache, RemoteFile, get_all
 from b2d.network import http_cache, http_client
 from tests.support.fakes import FakeReporter
 from tests.support.kernel_images import an_iso
@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "BEHIND", 2 * MIB)
+    monkeypatch.setattr(download, "BEHIND_NOTICE", 2 * MIB)
 
 
 def endless(begin: bytes, sent: list[int], **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -88,7 +88,7 @@ def test_a_size_that_no_iso_has_is_refused_before_anything_comes(server: Server,
 
 def test_an_iso_with_something_behind_it_is_taken(server: Server, tmp_path: Path) -> None:
     server.answers = [test_download.serve(an_iso(padding=MIB), ETag='"x"')]
-    assert download.fetch(server.url, tmp_path, FakeReporter()).stat().st_size > MIB
+    assert download.download(server.url, tmp_path, FakeReporter()).stat().st_size > MIB
 
 
 def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server,
             to.wfile.write(b"{}")
 
     server.answers = [absurd]
-    with pytest.raises(DownloadFailed, match="not what Debian signed"):
-        get_all([Wanted("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
-    assert http_cache.ask(server.url, tmp_path / "answers", {}) == b"{}"
+    with pytest.raises(DownloadError, match="not what Debian signed"):
+        get_all([RemoteFile("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
+    assert http_cache.get_cached(server.url, tmp_path / "answers", {}) == b"{}"
 
 
 @contextmanager
@@ -157,15 +157,15 @@ NEVER_DONE = {
 def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Neither time nor memory: of a redirect's body nothing is read, and no byte now and then makes it go on."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(http_client, "Patience", lambda: HASTY)
+    monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
     with server_that(NEVER_DONE[what]) as url:
         for ask in (
-            lambda: download.fetch(url, tmp_path / "iso", FakeReporter(), patience=HASTY),
-            lambda: http_cache.ask(url, tmp_path / "answers"),
-            lambda: get_all([Wanted("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
+            lambda: download.download(url, tmp_path / "iso", FakeReporter(), patience=HASTY),
+            lambda: http_cache.get_cached(url, tmp_path / "answers"),
+            lambda: get_all([RemoteFile("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
         ):
             begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            with pytest.raises(DownloadFailed):
+            with pytest.raises(DownloadError):
                 ask()
             assert time.monotonic() - begin < 9
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
@@ -186,8 +186,8 @@ def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: 
             monkeypatch.setenv("HTTPS_PROXY", address)
             url = "https://127.0.0.1:9/b2d.iso"
         started = time.monotonic()
-        with pytest.raises(DownloadFailed, match=r"takes too long to answer|has fallen silent"):
-            download.fetch(url, tmp_path, FakeReporter(), patience=HASTY)
+        with pytest.raises(DownloadError, match=r"takes too long to answer|has fallen silent"):
+            download.download(url, tmp_path, FakeReporter(), patience=HASTY)
         assert time.monotonic() - started < 9
 
 
@@ -200,6 +200,6 @@ def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Pat
     server.answers = [serve(ISO, ETag='"x"')]
     threads, descriptors = threading.active_count(), open_files()
     for number in range(5):
-        download.fetch(server.url, tmp_path / str(number), FakeReporter())
+        download.download(server.url, tmp_path / str(number), FakeReporter())
     wait_until(lambda: threading.active_count() <= threads, what="the threads' end", timeout_s=10)
     wait_until(lambda: open_files() <= descriptors, what="the sockets' end", timeout_s=10)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.image import boot_files
 from tests.support.cli import Prompt
 from tests.support.kernel_images import an_iso
@@ -40,6 +40,6 @@ def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, mon
                 file.write(chunk)
 
     monkeypatch.setattr(hashlib, "sha256", Growing)
-    with pytest.raises(DownloadFailed, match="as no image has"):
+    with pytest.raises(DownloadError, match="as no image has"):
         boot_files.copy(source, target)
     assert target.stat().st_size <= 5 << 20

@@ -14,15 +14,15 @@ import pytest
 
 from b2d.cli import main
 from b2d.config import loader
-from b2d.docker.published_ports import Place
-from b2d.doctor.finding import doubtful
+from b2d.docker.published_ports import PublishedPort
+from b2d.doctor.finding import warning
 from b2d.errors import B2dError
 from b2d.formats.iso9660 import Volume
 from b2d.guest.transfer.copier import Copied
 from b2d.host_agent.report import Refusal
-from b2d.importing.candidates import Original
-from b2d.machine.exposure import Exposure, Weight
-from b2d.machine.image_upgrade import Outcome
+from b2d.importing.candidates import ImportCandidate
+from b2d.machine.exposure import Exposure, Severity
+from b2d.machine.image_upgrade import UpgradeResult
 from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, Image, MachineSpec, Snapshot
@@ -114,7 +114,7 @@ class HostileApp(BoxApp):
         return Machine(name or "box", replace(self.box.machine()._parts, reporter=self.reporter))
 
     def exposures(self, spec: MachineSpec, *, booted: bool) -> list[Exposure]:
-        return [Exposure(EVIL, weight, EVIL) for weight in Weight]
+        return [Exposure(EVIL, weight, EVIL) for weight in Severity]
 
     def check_network(self) -> None:
         self.reporter.warn(EVIL)
@@ -151,28 +151,28 @@ def answers() -> dict[str, Callable[..., object]]:
     """What brings foreign text, and what it brings."""
     snapshot = Snapshot(EVIL, 0, 1)
     image, refused = an_image(), (Refusal(EVIL, EVIL, EVIL),)
-    original = Original(EVIL, Path("/x") / EVIL, volume=Volume("Boot2Docker-v1.9.1", 1))
+    original = ImportCandidate(EVIL, Path("/x") / EVIL, volume=Volume("Boot2Docker-v1.9.1", 1))
     values: dict[str, object] = {
-        "b2d.app.inspect.ports": [Place(EVIL, EVIL, 80, EVIL, 80, EVIL)],
-        "b2d.app.inspect.machine": {EVIL: EVIL},
-        "b2d.app.inspect.log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
-        "b2d.guest.transfer.copier.Copying.fetch": Copied(EVIL, 1),
-        "b2d.guest.transfer.copier.Copying.send": Copied(EVIL, 1),
-        "b2d.machine.snapshots.Snapshots.all": [snapshot],
-        "b2d.machine.snapshots.Snapshots.create": snapshot,
-        "b2d.machine.snapshots.Snapshots.restore": snapshot,
-        "b2d.machine.snapshots.Snapshots.delete": snapshot,
-        "b2d.machine.image_upgrade.Exchange.upgrade": Outcome(image, True, EVIL),
-        "b2d.machine.image_upgrade.Exchange.rollback": Outcome(image, True, EVIL),
-        "b2d.image.acquire.Supply.renew": (image, True, EVIL),
-        "b2d.image.image_store.Images.all": [image],
-        "b2d.app.import_machine.known": [original],
-        "b2d.app.import_machine.bring_in": True,
-        "b2d.app.hooks.made": None,
-        "b2d.host.autostart.items.of": Login(),
-        "b2d.host_agent.control.ready": refused,
+        "b2d.app.inspect.ports": [PublishedPort(EVIL, EVIL, 80, EVIL, 80, EVIL)],
+        "b2d.app.inspect.describe_machine": {EVIL: EVIL},
+        "b2d.app.inspect.read_log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
+        "b2d.guest.transfer.copier.Copier.fetch": Copied(EVIL, 1),
+        "b2d.guest.transfer.copier.Copier.send": Copied(EVIL, 1),
+        "b2d.machine.snapshots.SnapshotCommands.all": [snapshot],
+        "b2d.machine.snapshots.SnapshotCommands.create": snapshot,
+        "b2d.machine.snapshots.SnapshotCommands.restore": snapshot,
+        "b2d.machine.snapshots.SnapshotCommands.delete": snapshot,
+        "b2d.machine.image_upgrade.ImageUpgrade.upgrade": UpgradeResult(image, True, EVIL),
+        "b2d.machine.image_upgrade.ImageUpgrade.rollback": UpgradeResult(image, True, EVIL),
+        "b2d.image.acquire.ImageAcquirer.update": (image, True, EVIL),
+        "b2d.image.image_store.ImageStore.all": [image],
+        "b2d.app.import_machine.find_candidates": [original],
+        "b2d.app.import_machine.import_machine": True,
+        "b2d.app.hooks.after_init": None,
+        "b2d.host.autostart.items.login_item": Login(),
+        "b2d.host_agent.control.wait_until_serving": refused,
         "b2d.host_agent.control.refusals": refused,
-        "b2d.app.wiring.App.examination": SimpleNamespace(findings=lambda: iter([doubtful(EVIL, EVIL, EVIL, EVIL)])),
+        "b2d.app.wiring.App.examination": SimpleNamespace(findings=lambda: iter([warning(EVIL, EVIL, EVIL, EVIL)])),
     }
     return {where: lambda *_, _value=value, **__: _value for where, value in values.items()}
 
@@ -181,7 +181,7 @@ def answers() -> dict[str, Callable[..., object]]:
 def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     """A machine that is on; only its own home, and what is typed, are this person's."""
     box.made().up()
-    box.hypervisor.compromises = [EVIL]
+    box.hypervisor.limitations = [EVIL]
     box.images.versions |= {"0" * 64: EVIL, "1" * 64: EVIL}
     box.next_image()
     MachineStore(home).write(a_spec("other", driver=EVIL, source=EVIL))
@@ -197,7 +197,7 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "isatty", lambda _: True)
     for where, answer in answers().items():
         monkeypatch.setattr(where, answer)
-    monkeypatch.setattr("b2d.image.acquire.Supply.build_to", built)
+    monkeypatch.setattr("b2d.image.acquire.ImageAcquirer.build_to", built)
     failing = raising(B2dError(EVIL, hint=EVIL, details=EVIL))
     monkeypatch.setattr("b2d.docker.context.DockerContext.put", failing)
     monkeypatch.setattr(box.guest, "shell", failing)
@@ -207,7 +207,7 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         said = loader.load(box.home, {}, {"vm": "box", "image": EVIL})
         return HostileApp(box.home, said, reporter, box)
 
-    monkeypatch.setattr("b2d.app.wiring.make", make)
+    monkeypatch.setattr("b2d.app.wiring.make_app", make)
     return box
 
 
@@ -238,7 +238,7 @@ def test_nor_does_what_it_fails_with(
     show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, verb: str, text: str
 ) -> None:
     for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):
-        monkeypatch.setattr("b2d.app.wiring.make", raising(error))
+        monkeypatch.setattr("b2d.app.wiring.make_app", raising(error))
         for mode in MODES if text == EVIL else MODES[:1]:
             _, _, err = show(*with_options(TYPED[verb][-1], verb, mode))
             assert "-v" in mode or len(err.splitlines()) <= 4

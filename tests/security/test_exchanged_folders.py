@@ -10,7 +10,7 @@ import pytest
 
 from b2d.errors import B2dError
 from b2d.guest.transfer import tar_extract
-from b2d.guest.transfer.tar_extract import Unpacker, put
+from b2d.guest.transfer.tar_extract import Unpacker, place_file
 from b2d.guest.transfer.tar_writer import ForeignEntry, Packer, listed, pack
 from b2d.host import dir_fds as host_opened
 
@@ -106,7 +106,7 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
     calls: list[str] = []
     monkeypatch.setattr(tar_extract, "_mode", looked)
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        put(new, final)
+        place_file(new, final)
     assert calls == ["sub", "sub"]
     assert list(ssh.iterdir()) == []
 
@@ -164,7 +164,7 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
     (ssh / "key").write_text("secret")
     (ssh / "key").chmod(0o400)
     ssh.chmod(0o500)
-    with pytest.raises(KeyboardInterrupt), tar_extract.unfinished(tmp_path) as made:
+    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(tmp_path) as made:
         (made / "it" / "sub").mkdir(parents=True)
         (made / "it" / "sub" / "inner").mkdir(mode=mode)
         (made / "it" / "linked").symlink_to(ssh)
@@ -182,7 +182,7 @@ def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path
     ssh.chmod(0o755)
     share = tmp_path / "share"
     share.mkdir()
-    with pytest.raises(KeyboardInterrupt), tar_extract.unfinished(share) as made:
+    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(share) as made:
         (made / "it").mkdir()
         made.rename(share / "gone")
         if moved:
@@ -207,8 +207,8 @@ def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
         really(name, where, mode)
 
     monkeypatch.setattr(host_opened, "_set_mode_at", exchanged)
-    with host_opened.opened(str(made)) as folder, pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        host_opened.open_up(folder, 0o700)
+    with host_opened.open_folder(str(made)) as folder, pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        host_opened.make_accessible(folder, 0o700)
     assert ssh.stat().st_mode & 0o777 == 0o500
 
 

@@ -12,12 +12,12 @@ import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
 from b2d.cli import main
-from b2d.errors import B2dError, DownloadFailed
+from b2d.errors import B2dError, DownloadError
 from b2d.host.polling import wait_until
-from b2d.image.acquire import Supply
+from b2d.image.acquire import ImageAcquirer
 from b2d.image.build.builder import BuildRequest
-from b2d.image.build.freshness import StaleIndex
-from b2d.image.build.signature import BadSignature, NotAnIndex, verify
+from b2d.image.build.freshness import StaleIndexError
+from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 from b2d.models import SuiteState
 from b2d.paths import Home
 from tests.support.deb_builder import Deb
@@ -37,14 +37,14 @@ class Person:
         self.home = Home(folder / "home")
         self.reporter = FakeReporter()
 
-    def supply(self, *, allow_expired: bool = False) -> Supply:
-        return Supply(self.home, self.debian.url, self.reporter, allow_expired)
+    def supply(self, *, allow_expired: bool = False) -> ImageAcquirer:
+        return ImageAcquirer(self.home, self.debian.url, self.reporter, allow_expired)
 
-    def is_refused(self, *words: str) -> DownloadFailed:
+    def is_refused(self, *words: str) -> DownloadError:
         """No newer image is to be had, in one sentence with a hint and exit code 7; what is kept is untouched."""
         kept = {path.name for path in self.home.images.glob("*")}
-        for ask in (self.supply().obtain, self.supply().renew):
-            with pytest.raises(DownloadFailed) as failure:
+        for ask in (self.supply().obtain, self.supply().update):
+            with pytest.raises(DownloadError) as failure:
                 ask("debian")
             assert failure.value.exit_code == 7 and failure.value.hint
             assert [word for word in words if word not in failure.value.message] == []
@@ -88,7 +88,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
 
 def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
-    with pytest.raises(StaleIndex, match="trixie-security expired"):
+    with pytest.raises(StaleIndexError, match="trixie-security expired"):
         person.supply().first("debian")
     assert person.supply().images.all() == []
 
@@ -111,7 +111,7 @@ def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires
 def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person: Person) -> None:
     person.debian.publish("trixie-updates", date=NOW + 3 * DAY)
     person.is_refused("trixie-updates", f"{NOW + 3 * DAY:%Y-%m-%d}", "clock")
-    with pytest.raises(StaleIndex, match="clock"):
+    with pytest.raises(StaleIndexError, match="clock"):
         person.supply(allow_expired=True).obtain("debian")
     assert not person.home.suite_dates.exists()
     person.debian.publish("trixie-updates", date=NOW + DAY / 2)  # a clock may be some hours behind
@@ -123,7 +123,7 @@ def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Perso
     person.debian.wrong[f"/{suite}/InRelease"] = repeat(says(404))
     person.is_refused("has nothing there", suite)
     if suite == "trixie":
-        with pytest.raises(DownloadFailed, match="has nothing there"):
+        with pytest.raises(DownloadError, match="has nothing there"):
             person.takes()
     else:
         assert person.takes()[suite] == "missing"
@@ -131,7 +131,7 @@ def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Perso
 
 def test_a_suite_whose_signature_is_wrong_is_never_left_out(person: Person) -> None:
     person.debian.publish("trixie-security", key=Tsk.generate("Mallory <m@example.org>"))
-    with pytest.raises(BadSignature):
+    with pytest.raises(BadSignatureError):
         person.supply(allow_expired=True).obtain("debian")
 
 
@@ -150,12 +150,12 @@ def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, 
         mirrors = RECIPE.replace("mirrors = []", f"mirrors = {[person.debian.url, other.url]}")
         (tmp_path / "iso" / "image.toml").write_text(mirrors)
         with pytest.MonkeyPatch.context() as patches:
-            patches.setattr("b2d.image.build.mirror.of_apt", lambda _apt: [])
-            supply = Supply(person.home, "", person.reporter, allow_expired=True)
+            patches.setattr("b2d.image.build.mirror.from_apt", lambda _apt: [])
+            supply = ImageAcquirer(person.home, "", person.reporter, allow_expired=True)
             assert supply.obtain("debian").lacks == ()
             other.files.clear()
-            with pytest.raises(StaleIndex, match="trixie-security expired"):
-                Supply(person.home, "", person.reporter).obtain("debian")
+            with pytest.raises(StaleIndexError, match="trixie-security expired"):
+                ImageAcquirer(person.home, "", person.reporter).obtain("debian")
 
 
 def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -> None:
@@ -240,7 +240,7 @@ def test_an_index_without_a_date_is_none(
         "tests.support.debian_mirror.sign", lambda signer, text, mode: sign(signer, change(text), mode=mode)
     )
     person.debian.publish("trixie", *packages())
-    with pytest.raises(NotAnIndex):
+    with pytest.raises(NotAnIndexError):
         person.supply(allow_expired=True).obtain("debian")
 
 
@@ -253,7 +253,7 @@ def test_a_signature_does_not_count_once_its_key_has_expired(tmp_path: Path) -> 
     path.write_bytes(bytes(key.extract_certificate()))
     signed = message_of(key)
     assert verify(signed, [path], "url") == b"Codename: some\n"
-    with pytest.raises(BadSignature, match="signed by a key that expired on") as failure:
+    with pytest.raises(BadSignatureError, match="signed by a key that expired on") as failure:
         verify(signed, [path], "url", datetime.now(UTC) + 2 * DAY)
     assert "upgrade b2d" in failure.value.hint
 
@@ -264,7 +264,7 @@ def test_nor_once_its_subkey_has(tmp_path: Path) -> None:
     path.write_bytes(bytes(longer))
     signed = message_of(key)
     assert verify(signed, [path], "url") == b"Codename: some\n"
-    with pytest.raises(BadSignature, match="expired"):
+    with pytest.raises(BadSignatureError, match="expired"):
         verify(signed, [path], "url", datetime.now(UTC) + 2 * DAY)
 
 
@@ -273,7 +273,7 @@ def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
     end = datetime.now(UTC) + timedelta(seconds=2)
     path.write_bytes(bytes(key.extract_certificate().set_expiration(end, key.certifier())))
     wait_until(lambda: datetime.now(UTC) > end, what="the key to expire", timeout_s=10)
-    with pytest.raises(BadSignature):
+    with pytest.raises(BadSignatureError):
         verify(message_of(key), [path], "url")
 
 
@@ -285,11 +285,11 @@ def test_each_key_counts_by_its_own_expiration(tmp_path: Path) -> None:
         if counts:
             assert verify(message_of(key), [path], "url", datetime.now(UTC) + 2 * DAY) == b"Codename: some\n"
         else:
-            with pytest.raises(BadSignature):
+            with pytest.raises(BadSignatureError):
                 verify(message_of(key), [path], "url", datetime.now(UTC) + 2 * DAY)
 
 
 def test_what_is_tampered_with_in_an_index_is_still_found_first(person: Person) -> None:
     person.debian.wrong["trixie/InRelease"] = repeat(gives(lambda text: text.replace(b"Date: ", b"Date:  ", 1)))
-    with pytest.raises(BadSignature):
+    with pytest.raises(BadSignatureError):
         person.supply(allow_expired=True).obtain("debian")

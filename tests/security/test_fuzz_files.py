@@ -25,7 +25,7 @@ from b2d.drivers.qemu import shared_folders
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import SavedState
 from b2d.drivers.virtualbox import machine_state, port_forwards
-from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
@@ -165,7 +165,7 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
         "arguments": "quiet",
     }
     facts |= {"kernel": part, "initrd": part, "stored": part, "root": {"offset": 2048, "size": 5}, "suites": [suite]}
-    kept = image_store.Images(Home(tmp_path))
+    kept = image_store.ImageStore(Home(tmp_path))
 
     def check(made: tuple[bytes, bytes]) -> None:
         paths.facts.write_bytes(made[0])
@@ -197,7 +197,7 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         said[0] = content
         assert len(suites.of_iso(tmp_path)) <= suites.MOST_SUITES
         found = manifest.versions(tmp_path, "trixie")
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
 
     said_so = {"format": 1, "suites": [suite], "packages": packages}
@@ -222,11 +222,11 @@ def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             seen = freshness.read_dates(path)
             for suite in seen:
                 Freshness(seen, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
-                with suppress(DownloadFailed):
+                with suppress(DownloadError):
                     Freshness(seen).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
 
     fuzz(bent({"format": 1, "suites": dates}), check)
@@ -240,7 +240,7 @@ def test_an_index_that_somebody_signed(tmp_path: Path) -> None:
     signed = sign(key.signer(), text, mode=SignatureMode.CLEAR)
 
     def check(content: bytes) -> None:
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             assert signature.verify(content, [trusted], "http://127.0.0.1").rstrip() == text.rstrip()
 
     fuzz(damaged(signed, hot=((0, len(signed)), (len(signed) - 300, len(signed)))), check)
@@ -286,12 +286,12 @@ def test_a_file_of_settings() -> None:
     def check(content: bytes) -> None:
         text = content.decode(errors="replace")
         with suppress(ConfigError):
-            for one in loader.of_text("config.toml", text):
+            for one in loader.parse_toml("config.toml", text):
                 with suppress(ConfigError):
                     loader.value(one)
         with suppress(ConfigError):
-            loader._table("config.toml", text)
-            toml_edit.without(toml_edit.with_value(text, "cpus", 3), "memory")
+            loader._profile_table("config.toml", text)
+            toml_edit.unset_value(toml_edit.set_value(text, "cpus", 3), "memory")
 
     known = [huge, nested, b"vm = [" + huge[9:] + b"]", b'x = """\n' + b"memory = 1\n" * 50_000 + b'"""\nmemory = -1\n']
     fuzz(st.one_of(damaged(sample), damaged(sample + huge, sample + nested)), check, known)
@@ -308,7 +308,7 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
         paths.host_key.write_bytes(made[1])
         paths.ssh_key.write_bytes(made[2])
         with suppress(B2dError):
-            connection._read_hosts(paths.known_hosts).check(keys.alias(paths), key)
+            connection._read_hosts(paths.known_hosts).check(keys.host_alias(paths), key)
         for use in (keys.ensure_known, keys.ensure_client, connection._key):
             with suppress(B2dError):
                 use(paths)
@@ -349,7 +349,7 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
         context._kept()
         (tmp_path / "m" / "config.json").write_bytes(made[1])
         with suppress(B2dError):
-            found = candidates.of_folder(tmp_path / "m")
+            found = candidates.from_folder(tmp_path / "m")
             assert 0 <= found.cpus <= 1024 and 0 <= found.memory_mib <= 1 << 24
 
     fuzz(st.tuples(bent(meta), bent({"Driver": {"Memory": 1024, "CPU": 1}})), check)
@@ -383,8 +383,8 @@ def test_what_shellinit_remembers() -> None:
     def check(content: bytes) -> None:
         text = content.decode("utf-8", "surrogateescape").replace("\0", "")
         environ = {"B2D_BEFORE": text, "DOCKER_HOST": "tcp://127.0.59.103:2376", "no_proxy": "a,127.0.59.103"}
-        variables.undoing(environ)
-        variables.pointing({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
+        variables.unset_changes(environ)
+        variables.set_changes({"DOCKER_HOST": "tcp://127.0.59.104:2376"}, {**environ, "http_proxy": "x"})
 
     fuzz(damaged(sample.encode()), check)
 
@@ -392,7 +392,7 @@ def test_what_shellinit_remembers() -> None:
 def test_certificates_and_their_keys(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     now = datetime.now(UTC)
-    tls_certificates.ensure(paths, ["127.0.59.103"], now)
+    tls_certificates.ensure_certificates(paths, ["127.0.59.103"], now)
     files = [paths.certs / "ca.pem", paths.authority / "ca-key.pem", paths.authority / "server.pem"]
     files += [paths.authority / "server-key.pem", paths.certs / "cert.pem", paths.certs / "key.pem"]
     sound = [path.read_bytes() for path in files]
@@ -403,9 +403,9 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
             path.write_bytes(content)
         which, text, binary = made
         files[which].write_bytes(text if which % 2 else ssl.DER_cert_to_PEM_cert(binary).encode())
-        tls_certificates.remark(paths, ["127.0.59.103"], now)
+        tls_certificates.expiry_warning(paths, ["127.0.59.103"], now)
         with suppress(B2dError):
-            tls_certificates.ensure(paths, ["127.0.59.103"], now)
+            tls_certificates.ensure_certificates(paths, ["127.0.59.103"], now)
         with suppress(B2dError):
             tls_certificates.authorities(files[which])
 
@@ -414,7 +414,7 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
-    told = {"http_proxy": b"http://x", network_config.TOLD: b"{}"}
+    told = {"http_proxy": b"http://x", network_config.FILES: b"{}"}
     disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
 
     def check(content: bytes) -> None:

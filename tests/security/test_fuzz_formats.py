@@ -16,18 +16,18 @@ import pytest
 from hypothesis import strategies as st
 
 from b2d.config import boot2docker_profile, loader
-from b2d.docker.client import DockerApi, DockerSilent
-from b2d.docker.published_ports import forwards, places, publications
+from b2d.docker.client import DockerApi, DockerUnavailableError
+from b2d.docker.published_ports import forwards, list_ports, publications
 from b2d.drivers.qemu import qcow2
 from b2d.drivers.qemu.disk_import import _document, _files
-from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import boot2docker_disk, bzimage_uncompressed, vbox_settings
 from b2d.formats.bzimage import DamagedKernelError, vmlinux
 from b2d.formats.bzimage_uncompressed import UnfitKernelError
 from b2d.formats.disk_image import inspect
 from b2d.formats.disk_reading import DiskImageError
 from b2d.formats.iso9660 import announced_size, has_few_records, read_volume
-from b2d.guest.readiness import engine, ping, stages, troubles
+from b2d.guest.readiness import engine, find_problems, parse_stages, ping
 from b2d.image import boot_files
 from b2d.image.build import apt_repository, deb, signature
 from b2d.image.build.fs_tree import Tree
@@ -51,7 +51,7 @@ def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         for read in (read_volume, announced_size):
-            with suppress(DownloadFailed):
+            with suppress(DownloadError):
                 read(path)
         has_few_records(path)
 
@@ -64,7 +64,7 @@ def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
             paths = Home(made).image("0" * 64)
             paths.folder.mkdir(parents=True)
             paths.iso.write_bytes(content)
-            with suppress(DownloadFailed):
+            with suppress(DownloadError):
                 boot_files.unpack(paths)
             assert {path for path in made.rglob("*") if path.is_file()} <= {paths.iso, paths.kernel, paths.initrd}
 
@@ -225,7 +225,9 @@ def test_docker_s_list_of_containers() -> None:
     def check(containers: list[dict[str, Any]]) -> None:
         found = publications(containers)
         assert all(0 < one.port < 65536 and one.protocol in ("tcp", "udp", "sctp") for one in found)
-        places(found, "127.0.59.103", [one for each in found for one in forwards(each, "127.0.59.103")], lambda _: "")
+        list_ports(
+            found, "127.0.59.103", [one for each in found for one in forwards(each, "127.0.59.103")], lambda _: ""
+        )
 
     fuzz(st.lists(container, max_size=4), check)
 
@@ -252,9 +254,9 @@ def test_what_docker_answers_over_http() -> None:
             said[0] = content
             ping(api, 2)
             engine(api, 2)
-            with suppress(DockerSilent):
+            with suppress(DockerUnavailableError):
                 publications(api.containers(2))
-            with suppress(DockerSilent):
+            with suppress(DockerUnavailableError):
                 for _ in api.changes(2):
                     pass
 
@@ -265,8 +267,8 @@ def test_what_a_guest_writes_on_its_console() -> None:
     sample = b"[    0.1] noise\r\nb2d: 2.50 kernel\r\nb2d: 3.10 root\nb2d: warn no disk\nb2d: fail why\nb2d: 4 net\n"
 
     def check(content: bytes) -> None:
-        stages(content.decode(errors="replace"))
-        troubles(content.decode(errors="replace"))
+        parse_stages(content.decode(errors="replace"))
+        find_problems(content.decode(errors="replace"))
 
     fuzz(damaged(sample), check)
 
@@ -283,11 +285,11 @@ def test_the_indexes_of_debian_s_archive() -> None:
     mirror, one = Mirror({"debian": "http://127.0.0.1"}), Archive("main", "dists/trixie", "debian", True)
 
     def check(content: bytes) -> None:
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             apt_repository._parse_release(content, "http://127.0.0.1")
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             signature.verify(content, [], "http://127.0.0.1")
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             text = content.decode(errors="replace")
             found = list(apt_repository._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))
             sorted(found, key=apt_repository._age)
@@ -303,9 +305,9 @@ def test_a_profile_of_boot2docker_s() -> None:
 
     def check(made: tuple[bytes, dict[str, object]]) -> None:
         with suppress(ConfigError):
-            loader._table("profile", made[0].decode(errors="replace"))
-        boot2docker_profile.settings(boot2docker_profile.asked(made[1], Path("/x")))
-        boot2docker_profile.not_heeded(made[1])
+            loader._profile_table("profile", made[0].decode(errors="replace"))
+        boot2docker_profile.settings(boot2docker_profile.profile_settings(made[1], Path("/x")))
+        boot2docker_profile.unsupported_options(made[1])
 
     fuzz(st.tuples(damaged(sample), words), check)
 
@@ -319,9 +321,9 @@ def test_a_kernel() -> None:
         with suppress(DamagedKernelError):
             vmlinux(a_bzimage(pack(made[1], "gzip")))
         with suppress(UnfitKernelError):
-            bzimage_uncompressed.flat(samples[0], made[1])
+            bzimage_uncompressed.uncompressed_kernel(samples[0], made[1])
         with suppress(UnfitKernelError):
-            bzimage_uncompressed.flat(made[0], an_elf())
+            bzimage_uncompressed.uncompressed_kernel(made[0], an_elf())
 
     elf = an_elf()
     known = [
@@ -347,7 +349,7 @@ def test_a_package_of_debian_s(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path = tmp_path / "fuzzed.deb"
         path.write_bytes(content)
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             deb.unpack(path, "x", Tree(), lambda _: True)
 
     fuzz(damaged(sample, hot=((0, len(begin)), (len(begin), len(begin) + 600))), check)

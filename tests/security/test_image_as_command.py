@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
 from b2d.image import uncompressed_iso
-from b2d.image.image_store import Images
+from b2d.image.image_store import ImageStore
 from b2d.models import Extent
 from b2d.paths import Home
 from tests.support.cli import Prompt
@@ -80,7 +80,7 @@ def listed(path: Path) -> list[str]:
 @pytest.mark.parametrize("packer", PACKERS)
 def test_commands_in_names_and_links_stay_names_and_links(tree: Path, tmp_path: Path, place: Path, packer: str) -> None:
     source = packed(tree, tmp_path / "packed", packer)
-    assert uncompressed_iso.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
+    assert uncompressed_iso.write_rootfs(source, Extent(0, source.stat().st_size), tmp_path / "stored")
     assert not place.exists()
     assert listed(tmp_path / "stored") == listed(source)
 
@@ -92,7 +92,7 @@ def test_whatever_the_layout_all_files_are_the_same(tree: Path, tmp_path: Path, 
     with (tree / "hole").open("wb") as file:
         file.truncate(3 << 20)
     source = packed(tree, tmp_path / "packed", "zstd", *options)
-    assert uncompressed_iso.write_root(source, Extent(0, source.stat().st_size), tmp_path / "stored")
+    assert uncompressed_iso.write_rootfs(source, Extent(0, source.stat().st_size), tmp_path / "stored")
     for name in ("packed", "stored"):
         subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / f"{name}.d"), str(tmp_path / name)], check=True)
     subprocess.run(["diff", "-r", "--no-dereference", tmp_path / "packed.d/usr", tmp_path / "stored.d/usr"], check=True)
@@ -106,7 +106,7 @@ def test_no_way_by_which_an_image_is_taken_in_runs_it(
     path = an_iso(packed(tree, tmp_path / "packed"), tmp_path / "evil.iso", iso)
     prompt = Prompt(tmp_path)
     if way == "verify":
-        images = Images(Home(tmp_path / ".b2d"))
+        images = ImageStore(Home(tmp_path / ".b2d"))
         image = images.adopt(path, "debian")
         assert image.stored is not None
         image.stored.write_bytes(b"damaged")

@@ -22,7 +22,7 @@ CONTROLS = ["\n", "\r", "\x0b", "\x1b", "\x7f", "\x85", "\x01"]
 
 def an_item(person: Path, system: str, **environ: str) -> items.LoginItem:
     home = Home(person / ".b2d")
-    return items.of(home.machine("box"), home, {"HOME": str(person), **environ}, system)
+    return items.login_item(home.machine("box"), home, {"HOME": str(person), **environ}, system)
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])

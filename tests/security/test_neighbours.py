@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from b2d.docker.client import DockerApi
 from b2d.host_agent import docker_socket, peer, sock_diag
-from b2d.host_agent.docker_socket import Entrance
-from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, refusal
+from b2d.host_agent.docker_socket import ListeningSocket
+from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, forbidden_response
 from b2d.host_agent.peer import is_owner
 from b2d.host_agent.stream_end import to_docker, to_guest
-from b2d.host_agent.tls_stream import Guarded
+from b2d.host_agent.tls_stream import GuardedPlainText
 
 HERE = "127.0.0.1"
 HOSTS = ("127.0.59.103", "localhost", "127.0.0.1", "[::1]")
@@ -66,9 +66,14 @@ def port() -> Iterator[int]:
     with ExitStack() as opened:
         engine = opened.enter_context(an_engine())
         listener = socket.create_server((HERE, 0))
-        entrance = Entrance(listener, to_docker(engine), is_owner, lambda: Guarded(HttpGuard(HOSTS).check, refusal()))
+        entrance = ListeningSocket(
+            listener,
+            to_docker(engine),
+            is_owner,
+            lambda: GuardedPlainText(HttpGuard(HOSTS).check, forbidden_response()),
+        )
         number = listener.getsockname()[1]
-        opened.enter_context(docker_socket.carried([entrance]))
+        opened.enter_context(docker_socket.relaying([entrance]))
         yield number
 
 
@@ -262,7 +267,7 @@ def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
     with (
-        docker_socket.carried([Entrance(listener, to_guest(dial), is_owner, dials=True)]),
+        docker_socket.relaying([ListeningSocket(listener, to_guest(dial), is_owner, dials=True)]),
         socket.create_connection(address, SOON_S) as first,
         socket.create_connection(address, SOON_S) as second,
     ):
@@ -281,7 +286,7 @@ def test_a_guest_that_cannot_be_dialed_is_an_end_and_not_a_wait() -> None:
 
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
-    with docker_socket.carried([Entrance(listener, to_guest(dial), is_owner, dials=True)]):
+    with docker_socket.relaying([ListeningSocket(listener, to_guest(dial), is_owner, dials=True)]):
         for _ in range(3):
             with socket.create_connection(address, SOON_S) as connection, suppress(ConnectionError):
                 assert connection.recv(100) == b""

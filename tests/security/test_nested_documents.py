@@ -9,10 +9,10 @@ import pytest
 from b2d.app.support_bundle import _docker_secrets
 from b2d.config import loader
 from b2d.config.boot2docker_profile import settings
-from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import json_text, numbers, toml_document, vbox_settings
 from b2d.image import download_state, image_store, releases
-from b2d.importing.candidates import of_folder
+from b2d.importing.candidates import from_folder
 from b2d.paths import Home
 from tests.support.cli import Prompt
 from tests.support.foreign_machines import settings as of_virtualbox
@@ -38,8 +38,8 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(document: bytes) -> Non
 def test_a_releases_api_that_answers_with_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: bytes
 ) -> None:
-    monkeypatch.setattr("b2d.network.http_cache.ask", lambda *_: document)
-    with pytest.raises(DownloadFailed, match="does not answer as a releases API does"):
+    monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: document)
+    with pytest.raises(DownloadError, match="does not answer as a releases API does"):
         releases.newest_release(tmp_path, "http://127.0.0.1/")
 
 
@@ -64,7 +64,7 @@ def test_a_folder_of_docker_machine_s_with_it_tells_no_memory(tmp_path: Path) ->
     (tmp_path / "disk.vmdk").touch()
     for content in (b"[" * 100_000, b'{"Driver":{"Memory":' + b"9" * 4000 + b',"CPU":-5}}', b'{"Driver":[]}'):
         (tmp_path / "config.json").write_bytes(content)
-        found = of_folder(tmp_path)
+        found = from_folder(tmp_path)
         assert (found.memory_mib, found.cpus) == (0, 0)
 
 
@@ -77,7 +77,7 @@ def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         toml_document.parse(text)
     with pytest.raises(ConfigError, match="is not TOML"):
-        loader.of_text("profile", text)
+        loader.parse_toml("profile", text)
 
 
 def test_toml_of_megabytes_is_not_parsed() -> None:
@@ -99,7 +99,7 @@ def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
     began = time.monotonic()
     lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
     with suppress(ConfigError):
-        loader.of_text("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
+        loader.parse_toml("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
     assert time.monotonic() - began < 15
 
 
@@ -128,7 +128,7 @@ def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
     drives = f"<StorageControllers>{drives}</StorageControllers>"
     path.write_text(f"<VirtualBox><Machine name='x'>{media}{drives}</Machine></VirtualBox>")
     began = time.monotonic()
-    assert not vbox_settings.read(path).layered
+    assert not vbox_settings.read(path).has_snapshots
     assert time.monotonic() - began < 10
 
 

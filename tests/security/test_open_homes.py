@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2d.config import editor, loader
-from b2d.host.files import refuse_anothers
+from b2d.host.files import check_owner
 from b2d.paths import Home
 
 SOMEBODY = 61234  # a number that no user of a usual host has
@@ -59,7 +59,7 @@ def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Pa
 def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_written(tmp_path: Path) -> None:
     home = a_home(tmp_path)
     home.root.chmod(0o777)
-    editor.put(home, {}, {"memory": "800"})
+    editor.set_values(home, {}, {"memory": "800"})
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o755
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
 
@@ -69,5 +69,5 @@ def test_a_folder_that_everybody_shares_keeps_its_mode(tmp_path: Path) -> None:
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
-    refuse_anothers(shared)
+    check_owner(shared)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777

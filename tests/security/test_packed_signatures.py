@@ -9,7 +9,7 @@ import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
 from b2d.image.build import signature
-from b2d.image.build.signature import BadSignature, NotAnIndex, verify
+from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 
 TEXT = b"Origin: Debian\n"
 CLEAR = b"-----BEGIN PGP SIGNED MESSAGE-----"
@@ -56,7 +56,7 @@ def test_what_is_no_text_with_signatures_is_not_unpacked(what: str, monkeypatch:
         raise AssertionError("the library unpacks what is packed")
 
     monkeypatch.setattr(pysequoia, "verify", unpack)
-    with pytest.raises((NotAnIndex, BadSignature)):
+    with pytest.raises((NotAnIndexError, BadSignatureError)):
         verify(HOSTILE[what], [], "http://127.0.0.1")
 
 

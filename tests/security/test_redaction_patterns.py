@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from b2d.diagnostics.redaction import GONE, Redaction
+from b2d.diagnostics.redaction import REDACTED, Redaction
 
 HEX, MIXED, UPPER = "0a1b2c3d4e5f6789" * 4, "aB3dE5fG7hJ9kL1mN0pQ" * 4, "AB2CD4EF6GH8JK0LMNPQ" * 3
 TOKENS = [
@@ -153,14 +153,14 @@ READABLE = [
 @pytest.mark.parametrize("around", ["it is {} here", 'level=info msg="got {}"', "x={}", '["{}"]'])
 def test_a_token_is_known_by_its_form(token: str, around: str) -> None:
     said = Redaction(()).clean(around.format(token))
-    assert GONE in said
+    assert REDACTED in said
     assert MIXED[:16] not in said and HEX[:16] not in said and UPPER[:16] not in said
 
 
 @pytest.mark.parametrize("text", WRITTEN, ids=range(len(WRITTEN)))
 def test_a_secret_is_known_by_how_it_is_written(text: str) -> None:
     said = Redaction(()).clean(f"before\n{text}\nafter")
-    assert SECRET not in said and GONE in said
+    assert SECRET not in said and REDACTED in said
     assert said.startswith("before\n") and said.endswith("after")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.host.file_removal import SET_ASIDE, OwnNames, make_way, remove, remove_own
+from b2d.host.file_removal import SET_ASIDE, OwnNames, move_aside, remove, remove_own
 from b2d.machine_store import folder_removal
 from b2d.machine_store.own_files import MACHINE
 from b2d.paths import MachinePaths
@@ -292,7 +292,7 @@ def test_whatever_it_is_it_goes_but_a_folder_with_something_in_it(tmp_path: Path
     for number in ("", ".1", ".2"):
         place.mkdir(exist_ok=True)
         (place / "file").touch()
-        assert make_way(place, tmp_path / "aside") == tmp_path / "aside" / f"{tmp_path.name}.place{number}"
+        assert move_aside(place, tmp_path / "aside") == tmp_path / "aside" / f"{tmp_path.name}.place{number}"
 
 
 def test_every_file_that_has_a_path_is_known_by_its_name(tmp_path: Path) -> None:
@@ -322,6 +322,6 @@ def test_removal_that_is_cut_off_goes_on_the_next_time(prompt: Prompt, monkeypat
     paths.spec.unlink()
     paths.spec_copy.unlink(missing_ok=True)
     assert "box" in prompt.b2d("list").out
-    assert folder_removal.is_ours(paths.folder)
+    assert folder_removal.is_own_file(paths.folder)
     assert deleted(prompt).code == 0
     assert not paths.folder.exists()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from b2d.app import hooks
-from b2d.app.wiring import make
+from b2d.app.wiring import make_app
 from b2d.docker.client import DockerApi
-from b2d.host_agent.port_publisher import Lead
+from b2d.host_agent.port_publisher import PortForwarder
 from b2d.models import Forward
 from b2d.network import port_allocation
 from tests.support.cli import Prompt
@@ -25,10 +25,10 @@ def test_root_is_told_when_a_machine_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
 ) -> None:
     reporter = FakeReporter()
-    it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
+    it = make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
     it.store.write(a_spec("box", folders=folders))
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    hooks.made(it)
+    hooks.after_init(it)
     told = reporter.texts("note")
     assert len(told) == said
     assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
@@ -55,8 +55,8 @@ def docker() -> Iterator[Docker]:
     started.close()
 
 
-def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = False) -> Lead:
-    return Lead(hypervisor, DockerApi(HERE, docker.port, None), privileged_ports)
+def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = False) -> PortForwarder:
+    return PortForwarder(hypervisor, DockerApi(HERE, docker.port, None), privileged_ports)
 
 
 @pytest.mark.parametrize("number", [53, 80, 443, 631])
@@ -106,8 +106,8 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
         hypervisor = Hypervisor()
         assert not lead(docker, hypervisor).put_right()
         assert hypervisor.has == set()
-        assert "has this port" in port_allocation.obstacle("127.0.0.1", taken, protocol)
-        assert port_allocation.free("127.0.59.103", taken, protocol)
+        assert "has this port" in port_allocation.port_obstacle("127.0.0.1", taken, protocol)
+        assert port_allocation.is_free("127.0.59.103", taken, protocol)
     assert lead(docker, hypervisor).put_right()
     assert [one.port for one in hypervisor.has] == [taken]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from b2d.doctor import programs
-from b2d.doctor.finding import Verdict, good
+from b2d.doctor.finding import Verdict, ok
 from b2d.drivers.qemu import sandbox
 from b2d.drivers.qemu.launcher import Launcher
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.host.package_managers import Installer
 from b2d.paths import MachinePaths
 from tests.support import tiny_guest
@@ -31,7 +31,7 @@ def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
     (folder / "bin" / "qemu-system-x86_64").write_text(SCRIPT.format(folder=folder, with_sandbox=with_sandbox))
     machine = driver(paths, tiny_guest.spec())
     machine.create(b"payload")
-    with pytest.raises(HypervisorUnusable) as caught:
+    with pytest.raises(HypervisorError) as caught:
         machine.start()
     return (folder / "calls").read_text().splitlines(), caught.value.message
 
@@ -95,7 +95,7 @@ def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: boo
 
 @pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
 def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
-    qemu = good("qemu", "QEMU emulator version 10.0.13")
+    qemu = ok("qemu", "QEMU emulator version 10.0.13")
     found = programs.folders_by(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
     assert found.verdict == verdict
     assert ("could see more" in found.message) is not apart

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.app.wiring import App, make
+from b2d.app.wiring import App, make_app
 from b2d.drivers.qemu import shared_folders
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.errors import ConfigError
@@ -44,7 +44,7 @@ def shared(me: Path, *share: str, b2d_home: Path | None = None) -> list[str]:
 
 
 def an_app(home: Path, reporter: FakeReporter | None = None, **flags: object) -> App:
-    return make({"B2D_HOME": str(home)}, flags, reporter or FakeReporter())
+    return make_app({"B2D_HOME": str(home)}, flags, reporter or FakeReporter())
 
 
 def test_unasked_a_machine_gets_visible_folders_of_projects_alone(me: Path) -> None:
@@ -178,7 +178,7 @@ def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) 
 
 def test_who_asks_for_the_whole_home_is_told_what_can_be_asked_for(me: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be shared") as caught:
-        an_app(me / ".b2d", share=("~",)).wished()
+        an_app(me / ".b2d", share=("~",)).new_machine_spec()
     assert caught.value.hint.startswith('share = ["~/*"]')
 
 
@@ -260,7 +260,7 @@ def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> No
     box.made(folders=(f"{me}/src",), share=(f"{me}/src",))
 
     def says(share: str) -> MachineSpec:
-        reconfigure.change(box.store, box.driver, "box", reconfigure.wanted({"share": share}))
+        reconfigure.apply_changes(box.store, box.driver, "box", reconfigure.requested_changes({"share": share}))
         spec = box.store.read("box")
         assert spec is not None
         return spec

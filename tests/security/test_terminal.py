@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from b2d.cli import main
-from b2d.docker.published_ports import Place
+from b2d.docker.published_ports import PublishedPort
 from b2d.errors import B2dError
 from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore, RunningFacts
@@ -25,7 +25,10 @@ from tests.support.http_server import says, serving
 
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])
 def test_ports(show: Show, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    rows = [Place(name, "tcp", 80, "127.0.59.103", 80, name), Place("web", "tcp", 81, "127.0.59.103", 81, "open")]
+    rows = [
+        PublishedPort(name, "tcp", 80, "127.0.59.103", 80, name),
+        PublishedPort("web", "tcp", 81, "127.0.59.103", 81, "open"),
+    ]
     monkeypatch.setattr("b2d.app.inspect.ports", lambda _app: rows)
     _, out, _ = show("ports")
     assert len(out.splitlines()) == 3 and len(out) < 10_000
@@ -76,7 +79,7 @@ def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
 
 
 def test_snapshots(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("b2d.machine.snapshots.Snapshots.all", lambda _self: [Snapshot(LONG, 0, 1)])
+    monkeypatch.setattr("b2d.machine.snapshots.SnapshotCommands.all", lambda _self: [Snapshot(LONG, 0, 1)])
     _, out, _ = show("snapshot", "list")
     assert len(out.splitlines()) == 2
     _, out, _ = show("snapshot", "list", "--json")
@@ -116,16 +119,16 @@ def test_a_value_of_a_setting_is_given_to_programs_as_it_is(
 @pytest.mark.parametrize(
     ("where", "typed"),
     [
-        ("b2d.machine.disk_usage.Disk.use", "disk"),
+        ("b2d.machine.disk_usage.DataDisk.use", "disk"),
         ("b2d.app.inspect.ports", "ports"),
-        ("b2d.app.inspect.machine", "info"),
-        ("b2d.app.inspect.log", "logs"),
+        ("b2d.app.inspect.describe_machine", "info"),
+        ("b2d.app.inspect.read_log", "logs"),
         ("b2d.machine.lifecycle.Machine.state", "status"),
         ("b2d.machine.lifecycle.Machine.init", "up"),
-        ("b2d.machine.snapshots.Snapshots.create", "snapshot create one"),
-        ("b2d.image.acquire.Supply.renew", "download"),
-        ("b2d.image.acquire.Supply.build_to", "iso build"),
-        ("b2d.app.import_machine.known", "import"),
+        ("b2d.machine.snapshots.SnapshotCommands.create", "snapshot create one"),
+        ("b2d.image.acquire.ImageAcquirer.update", "download"),
+        ("b2d.image.acquire.ImageAcquirer.build_to", "iso build"),
+        ("b2d.app.import_machine.find_candidates", "import"),
     ],
 )
 @pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
@@ -143,16 +146,16 @@ def test_an_error_of_each_layer(  # it may quote VirtualBox, Docker, a mirror or
 
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_a_warning_of_a_reporter(show: Show, monkeypatch: pytest.MonkeyPatch, quiet: Sequence[str]) -> None:
-    from b2d.image.acquire import Supply
+    from b2d.image.acquire import ImageAcquirer
 
-    def warns(supply: Supply, source: str) -> object:
+    def warns(supply: ImageAcquirer, source: str) -> object:
         supply.reporter.warn(EVIL)
         supply.reporter.note(EVIL)
         with suppress(ValueError), supply.reporter.step(EVIL):
             raise ValueError
         raise B2dError(source)
 
-    monkeypatch.setattr(Supply, "renew", warns)
+    monkeypatch.setattr(ImageAcquirer, "update", warns)
     _, _, err = show("download", "boot2docker", *quiet)
     assert len(err.splitlines()) == (2 if quiet else 4)
 
@@ -173,12 +176,12 @@ def test_usage_errors(show: Show) -> None:
 
 
 def test_the_journal_of_python_programs_is_one_line_for_each_thing(caplog: pytest.LogCaptureFixture) -> None:
-    from b2d.reporting.log import Journal
+    from b2d.reporting.log import LogReporter
 
     with caplog.at_level("INFO", "b2d"):
-        Journal().warn(EVIL)
-        Journal().note(EVIL)
-        with Journal().step(EVIL):
+        LogReporter().warn(EVIL)
+        LogReporter().note(EVIL)
+        with LogReporter().step(EVIL):
             pass
     assert len(caplog.messages) == 3
     for message in caplog.messages:

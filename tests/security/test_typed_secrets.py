@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.cli.unexpected_errors import unforeseen
+from b2d.cli.unexpected_errors import report_unexpected
 from b2d.guest import seed
 from b2d.machine_store.store import MachineStore
 from b2d.models import Access
@@ -29,7 +29,7 @@ def test_what_is_typed_as_a_secret_is_in_no_log(
     typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
-    unforeseen(RuntimeError(f"no: {typed[-1]}"), typed)
+    report_unexpected(RuntimeError(f"no: {typed[-1]}"), typed)
     said = (tmp_path / "b2d.log").read_text()
     assert "hunter22" not in said
     assert typed[0] in said and "RuntimeError: no" in said

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import ConfigError
-from b2d.image.acquire import Supply
-from b2d.image.image_store import Images
-from b2d.image.source import named, pinned
+from b2d.image.acquire import ImageAcquirer
+from b2d.image.image_store import ImageStore
+from b2d.image.source import describe_source, pinned
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
 from tests.support.cli import Answer, Prompt
@@ -84,7 +84,7 @@ def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
     is_refused(says(plain.url + path), plain)
     taken = says(f"{plain.url}{path}#sha256={SHA256.upper()}")
     assert taken.code == 0, taken.err
-    (image,) = Images(prompt.home).all()
+    (image,) = ImageStore(prompt.home).all()
     assert image.source == f"{plain.url}{path}#sha256={SHA256}" and image.iso.read_bytes() == ISO
 
 
@@ -101,10 +101,10 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
     """What is kept is what it was when it was taken, so the machine starts as before."""
     url = plain.put("/b2d.iso", ISO)
     (tmp_path / "a.iso").write_bytes(OTHER)
-    kept = Images(prompt.home).adopt(tmp_path / "a.iso", url)
+    kept = ImageStore(prompt.home).adopt(tmp_path / "a.iso", url)
     MachineStore(prompt.home).write(a_spec(source=url, image=kept.sha256))
     is_refused(prompt.b2d("download"), plain)
-    assert Supply(prompt.home, "", FakeReporter()).first(url) == kept
+    assert ImageAcquirer(prompt.home, "", FakeReporter()).first(url) == kept
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
@@ -119,20 +119,20 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
         url = server.put("/b2d.iso", OTHER)
         told = prompt.b2d("download", f"{url}#sha256={SHA256}")
         assert told.code == 7 and SHA256 in told.err
-        assert Images(prompt.home).all() == []
+        assert ImageStore(prompt.home).all() == []
         server.put("/b2d.iso", ISO)
         assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
         server.asked.clear()
         assert "the newest already" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
         assert server.asked == []  # it can be no other
-        Images(prompt.home).remove(SHA256)
+        ImageStore(prompt.home).remove(SHA256)
 
 
 def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, prompt: Prompt) -> None:
     url = tls.put("/b2d.iso", OTHER)
     api = tls.put(API, listed(url, f"{hashlib.sha256(OTHER).hexdigest()}  boot2docker.iso"))
     told = prompt.b2d("download", f"{api}#sha256={SHA256}")
-    assert told.code == 7 and Images(prompt.home).all() == []
+    assert told.code == 7 and ImageStore(prompt.home).all() == []
 
 
 @pytest.mark.parametrize(
@@ -158,18 +158,18 @@ def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prom
 
 def test_a_source_has_one_name() -> None:
     address = "https://host/b2d.iso"
-    assert named(address) == address
-    assert named(f"{address}#SHA256={SHA256.upper()}") == named(f"{address}#sha256={SHA256}")
+    assert describe_source(address) == address
+    assert describe_source(f"{address}#SHA256={SHA256.upper()}") == describe_source(f"{address}#sha256={SHA256}")
     assert pinned(f"{address}#sha256={SHA256}") == (address, SHA256)
     assert pinned("debian") == ("debian", "")
     with pytest.raises(ConfigError):
-        named(f"{address}#sha256={SHA256}\n")
+        describe_source(f"{address}#sha256={SHA256}\n")
 
 
 def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
     iso = tmp_path / "a#sha256=1.iso"
     iso.write_bytes(ISO)
-    assert named(str(iso)) == str(iso)
+    assert describe_source(str(iso)) == str(iso)
     assert pinned(str(iso)) == (str(iso), "")
 
 
@@ -177,6 +177,6 @@ def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
 def test_a_hash_behind_a_file_s_address_is_not_passed_over(tmp_path: Path, more: str) -> None:
     (tmp_path / "a.iso").write_bytes(ISO)
     address = (tmp_path / "a.iso").as_uri()
-    assert named(address) == str(tmp_path / "a.iso")
+    assert describe_source(address) == str(tmp_path / "a.iso")
     with pytest.raises(ConfigError, match="nothing follows its path"):
-        named(address + more)
+        describe_source(address + more)

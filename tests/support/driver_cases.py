@@ -10,7 +10,7 @@ import pytest
 from b2d.drivers.base import Driver
 from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive
 from b2d.models import Image, MachineSpec, ProcessIdentity
@@ -66,7 +66,7 @@ class FakeCase:
         self.hypervisor.hang = True
 
     def uninstall(self) -> None:
-        self.hypervisor.unusable = HypervisorUnusable("the fake hypervisor is not installed", hint="install it")
+        self.hypervisor.unusable = HypervisorError("the fake hypervisor is not installed", hint="install it")
 
 
 class QemuCase:

@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast
 from b2d.drivers.base import Driver
 from b2d.guest.base import Dial, Guest
 from b2d.host import unix_sockets
-from b2d.image.base import KeptImages
-from b2d.machine.lifecycle import Machine, Parts
+from b2d.image.base import ImageLookup
+from b2d.machine.lifecycle import Machine, MachineDependencies
 from b2d.machine_store.store import MachineStore
 from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Endpoint, Image, MachineSpec, MachineState
 from b2d.paths import Home, MachinePaths
@@ -251,13 +251,13 @@ class Box:
 
     def machine(self, strikes: Strikes | None = None) -> Machine:
         watch = (strikes or Strikes()).watch
-        images: Callable[[], KeptImages] = lambda: watch(self.images)  # noqa: E731
+        images: Callable[[], ImageLookup] = lambda: watch(self.images)  # noqa: E731
         driver: Callable[[MachineSpec], Driver] = lambda spec: watch(self.driver(spec))  # noqa: E731
         guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest] = lambda *_: watch(self.guest)  # noqa: E731
         reporter: Reporter = watch(self.reporter)
         network: Callable[[MachineSpec], dict[str, bytes]] = lambda _: self.network  # noqa: E731
         waits = (self.wait_s, self.stop_wait_s)
-        parts = Parts(watch(self.store), images, driver, guest, reporter, *waits, network=network)
+        parts = MachineDependencies(watch(self.store), images, driver, guest, reporter, *waits, network=network)
         return Machine("box", parts)
 
     def made(self, **changes: object) -> Machine:

@@ -5,7 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, MachineAbsent, StateLost, WrongState
+from b2d.errors import (
+    B2dError,
+    DownloadError,
+    HypervisorError,
+    InvalidStateError,
+    MachineNotFoundError,
+    SavedStateError,
+)
 from b2d.models import HARDWARE, CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 
 ALIVE = frozenset(
@@ -53,7 +60,7 @@ class FakeHypervisor:
     """What outlives a driver: the machines, by name. Two drivers with one hypervisor see the same machine."""
 
     machines: dict[str, FakeMachine] = field(default_factory=dict)
-    unusable: HypervisorUnusable | None = None  # what check() and start() raise
+    unusable: HypervisorError | None = None  # what check() and start() raise
     script: Sequence[str] = ()  # what a booting guest writes: each look at the console shows one more of them
     ignores_button: bool = False  # True: the guest goes on after stop()
     save_fails: B2dError | None = None
@@ -62,7 +69,7 @@ class FakeHypervisor:
     snapshot_fails: B2dError | None = None
     dies_after: int | None = None  # this many looks at the console after a start, the process dies
     hang: bool = False  # True: the control socket no longer answers
-    compromises: list[str] = field(default_factory=list)
+    limitations: list[str] = field(default_factory=list)
     pids: int = BEYOND_ANY_PID
 
 
@@ -83,7 +90,7 @@ class FakeDriver:
         self.calls.append("create")
         self._refuse_when_unusable()
         if self.spec.name in self.hypervisor.machines:
-            raise WrongState(f"{self.spec.name} has a disk already")
+            raise InvalidStateError(f"{self.spec.name} has a disk already")
         self.hypervisor.machines[self.spec.name] = FakeMachine(
             MachineState.STOPPED, payload, disk_mib=self.spec.disk_mib
         )
@@ -104,12 +111,12 @@ class FakeDriver:
         self.calls.append("start")
         machine = self._existing()
         if machine.state in (MachineState.RUNNING, MachineState.STOPPING):
-            raise WrongState(f"{self.spec.name} is {machine.state} already")
+            raise InvalidStateError(f"{self.spec.name} is {machine.state} already")
         self._refuse_when_unusable()
         if machine.state == MachineState.SAVED and not self.hypervisor.state_fits:
             machine.state = MachineState.STOPPED
             if self.spec.hardware < HARDWARE:
-                raise StateLost("it does not fit")
+                raise SavedStateError("it does not fit")
         if machine.state == MachineState.SAVED:
             machine.resumes += 1
         elif machine.state != MachineState.PAUSED:
@@ -152,7 +159,7 @@ class FakeDriver:
     def process(self) -> ProcessIdentity | None:
         return self.machine.process if self.machine is not None else None
 
-    def measured(self) -> MachineSpec | None:
+    def effective_spec(self) -> MachineSpec | None:
         if self.machine is None or self.machine.booted is None or self.machine.state not in ALIVE:
             return None
         return replace(self.spec, memory_mib=self.machine.booted.memory_mib, cpus=self.machine.booted.cpus)
@@ -164,7 +171,7 @@ class FakeDriver:
         self.calls.append("grow_disk")
         machine = self._existing()
         if machine.state not in (MachineState.STOPPED, MachineState.CRASHED):
-            raise WrongState(f"{self.spec.name} is {machine.state}")
+            raise InvalidStateError(f"{self.spec.name} is {machine.state}")
         machine.disk_mib = max(machine.disk_mib, size_mib)
 
     @property
@@ -178,7 +185,7 @@ class FakeDriver:
         self.calls.append("compact_disk")
         machine = self._existing()
         if machine.state not in (MachineState.STOPPED, MachineState.CRASHED):
-            raise WrongState(f"{self.spec.name} is {machine.state}")
+            raise InvalidStateError(f"{self.spec.name} is {machine.state}")
         machine.room //= 2
 
     def snapshots(self) -> list[Snapshot]:
@@ -195,7 +202,7 @@ class FakeDriver:
         self.calls.append("restore_snapshot")
         machine = self._existing()
         if machine.state in ALIVE:
-            raise WrongState(f"{self.spec.name} is {machine.state}")
+            raise InvalidStateError(f"{self.spec.name} is {machine.state}")
         self._fail_snapshots()
         machine.payload, machine.disk_mib = machine.snapshots[name]
         machine.state = MachineState.STOPPED
@@ -205,8 +212,8 @@ class FakeDriver:
         self._fail_snapshots()
         del self._existing().snapshots[name]
 
-    def compromises(self) -> list[str]:
-        return list(self.hypervisor.compromises)
+    def limitations(self) -> list[str]:
+        return list(self.hypervisor.limitations)
 
     def screenshot(self) -> bytes:
         self._running()
@@ -240,13 +247,13 @@ class FakeDriver:
 
     def _existing(self) -> FakeMachine:
         if self.machine is None:
-            raise MachineAbsent(f"there is no machine {self.spec.name}")
+            raise MachineNotFoundError(f"there is no machine {self.spec.name}")
         return self.machine
 
     def _running(self) -> FakeMachine:
         machine = self._existing()
         if machine.state not in ALIVE:
-            raise WrongState(f"{self.spec.name} is not running, it is {machine.state}")
+            raise InvalidStateError(f"{self.spec.name} is not running, it is {machine.state}")
         return machine
 
     def _refuse_when_unusable(self) -> None:
@@ -259,7 +266,7 @@ class FakeDriver:
 
     def _refuse_when_hung(self) -> None:
         if self.hypervisor.hang:
-            raise HypervisorUnusable("the hypervisor does not answer on its control socket")
+            raise HypervisorError("the hypervisor does not answer on its control socket")
 
 
 def _end(machine: FakeMachine, state: MachineState) -> None:
@@ -291,7 +298,7 @@ class FakeImages:
     def verify(self, image: Image) -> None:
         self.verified.append(image.sha256)
         if image.sha256 in self.damaged:
-            raise DownloadFailed(f"the image {image.version} is damaged")
+            raise DownloadError(f"the image {image.version} is damaged")
 
 
 class FakeProgress:
@@ -364,7 +371,7 @@ class FakeGuest:
         heard(result.stdout)
         return result.exit_code
 
-    def on_terminal(self, command: str | None) -> int:
+    def run_in_pty(self, command: str | None) -> int:
         self.terminals.append(command)
         return self.shell_exit_code if self.reachable else 255
 
@@ -373,4 +380,4 @@ class FakeGuest:
 
     def _reach(self) -> None:
         if not self.reachable:
-            raise WrongState("the guest cannot be reached")
+            raise InvalidStateError("the guest cannot be reached")

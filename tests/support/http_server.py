@@ -104,7 +104,7 @@ def serving(folder: Path, *, tls: bool = False) -> Iterator[WebServer]:
     """
     web = WebServer()
     paths = MachinePaths(folder / "certificates")
-    tls_certificates.ensure(paths, ["127.0.0.1", "api.github.com", "github.com"], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, ["127.0.0.1", "api.github.com", "github.com"], datetime.now(UTC))
     web.authority = paths.certs / "ca.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(paths.authority / "server.pem", paths.authority / "server-key.pem")

@@ -39,7 +39,7 @@ def _unpack(folder: Path) -> None:
     """Packages with all that they depend on, found and verified by this host's apt, which knows of none installed."""
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
-    (url,) = [own.bases[mirror.MAIN] for own in mirror.of_apt(mirror.APT)[:1]]
+    (url,) = [own.bases[mirror.MAIN] for own in mirror.from_apt(mirror.APT)[:1]]
     (folder / "sources.list").write_text(f"deb {url} {SUITE} main\n")
     apart = {
         "Dir::State::lists": folder / "lists",

@@ -47,8 +47,8 @@ POWER_BUTTON = "#!/bin/sh\nsync\n/tiny/poweroff -f\n"
 def spec() -> MachineSpec:
     """A small machine on ports that nobody has now."""
     here = "127.0.59.250"
-    first = port_allocation.lease(here, 20000 + os.getpid() % 20000)
-    return a_spec(address=here, ssh_port=first, docker_port=port_allocation.lease(here, first + 1))
+    first = port_allocation.reserve_ports(here, 20000 + os.getpid() % 20000)
+    return a_spec(address=here, ssh_port=first, docker_port=port_allocation.reserve_ports(here, first + 1))
 
 
 def folder(place: Path) -> MachinePaths:

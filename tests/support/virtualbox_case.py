@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
-from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.locate import SearchPaths
 from b2d.formats import iso_writer
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive
@@ -20,7 +20,7 @@ from tests.support.fakes import a_spec
 
 HERE = Path(__file__).resolve().parent
 IN_LAB = "B2D_TEST_LAB"  # set inside the lab, where machines start without a driver
-USABLE = Places().can_start() or (IN_LAB in os.environ and Places().installed())
+USABLE = SearchPaths().can_start() or (IN_LAB in os.environ and SearchPaths().installed())
 VIRTUALBOX = [pytest.param("virtualbox", marks=pytest.mark.virtualbox)] if USABLE else []
 PROGRAMS = "/usr/lib/virtualbox"  # Debian's wrapper of VBoxManage complains on stdout
 BOOT_TIMEOUT_S = 60.0
@@ -31,14 +31,14 @@ class VirtualBoxCase:
         self.paths = MachinePaths(folder)
         self.paths.folder.mkdir(mode=0o700)
         self.paths.seed.write_bytes(bytes(2048))
-        first = port_allocation.lease("127.0.59.249", 20000 + os.getpid() % 20000)
+        first = port_allocation.reserve_ports("127.0.59.249", 20000 + os.getpid() % 20000)
         self.spec: MachineSpec = a_spec(
             driver="virtualbox",
             hardware=HARDWARE,
             memory_mib=64,
             address="127.0.59.249",
             ssh_port=first,
-            docker_port=port_allocation.lease("127.0.59.249", first + 1),
+            docker_port=port_allocation.reserve_ports("127.0.59.249", first + 1),
         )
         self.image = Image(sha256="0" * 64, iso=iso, source="tiny", version="1", size=iso.stat().st_size)
         self.vboxapi = ""

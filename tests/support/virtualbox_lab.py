@@ -205,7 +205,7 @@ def _check_host() -> None:
 
 
 def _mirror() -> str:
-    own = mirror.of_apt(mirror.APT)
+    own = mirror.from_apt(mirror.APT)
     if not own:
         raise LabError("apt of this host names no Debian mirror")
     return own[0].bases[mirror.MAIN]

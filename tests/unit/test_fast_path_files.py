@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.__main__ import DEFAULT_NAME, no_file_names_one, old_profile
+from b2d.__main__ import DEFAULT_NAME, _profile_path, no_settings_file
 from b2d.config import boot2docker_profile, loader
 from b2d.errors import ConfigError
 from b2d.paths import Home
@@ -29,7 +29,7 @@ def test_what_the_door_takes_for_no_name_is_none(
         name = loader.load(Home(folder), environ, {}).settings.vm
     except ConfigError:
         return
-    if no_file_names_one(str(folder), environ):
+    if no_settings_file(str(folder), environ):
         assert name == DEFAULT_NAME
     elif not any("vm" in line.lower().replace("_", "") or "\\" in line for line in lines):
         pytest.fail("it is in doubt where there is none")
@@ -45,5 +45,5 @@ def test_what_the_door_takes_for_no_name_is_none(
     )
 )
 def test_it_looks_for_the_profile_where_profile_py_does(environ: dict[str, str]) -> None:
-    found = old_profile(environ)
+    found = _profile_path(environ)
     assert (Path(found) if found else None) == boot2docker_profile.path(environ)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from b2d.config import editor
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest.readiness import Ping
-from b2d.host.files import write_whole
-from b2d.image.image_store import Images
-from b2d.machine.reconfigure import change
-from b2d.machine.snapshots import Snapshots
-from b2d.models import COMING_UP, MachineState
+from b2d.host.files import write_atomic
+from b2d.image.image_store import ImageStore
+from b2d.machine.reconfigure import apply_changes
+from b2d.machine.snapshots import SnapshotCommands
+from b2d.models import STARTED_STATES, MachineState
 from b2d.paths import Home
 from tests.support import fault_injection
 from tests.support.fake_machine import Box
@@ -69,11 +69,11 @@ class Before:
 
 
 def changed(box: Box) -> object:
-    return change(box.store, box.driver, "box", {"memory": 640, "disk": 512})
+    return apply_changes(box.store, box.driver, "box", {"memory": 640, "disk": 512})
 
 
-def snapshots(box: Box) -> Snapshots:
-    return Snapshots("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+def snapshots(box: Box) -> SnapshotCommands:
+    return SnapshotCommands("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
 
 
 def kept_once(box: Box) -> object:
@@ -90,7 +90,7 @@ def brought_back(box: Box) -> object:
 
 def reset(box: Box) -> object:
     """A second time it may find nothing to reset."""
-    with suppress(WrongState):
+    with suppress(InvalidStateError):
         return box.machine().reset()
     return None
 
@@ -125,7 +125,7 @@ def goes_on(box: Box, verb: str, act: Callable[[Box], object]) -> None:
         assert not box.paths.folder.exists()
     machine.init(lambda: box.spec(tls=True))
     assert machine.up() == machine.facts()
-    assert machine.state() in COMING_UP
+    assert machine.state() in STARTED_STATES
     data = box.hypervisor.machines["box"].payload
     assert data == DATA or verb == "delete" or (verb == "init" and before in (ABSENT, STOPPED))
     assert machine.stop() is True
@@ -194,14 +194,14 @@ def kept(home: Home, source: Path) -> object:
     iso = source.with_name("brought.iso")
     if not iso.exists():
         shutil.copy(source, iso)
-    return Images(home).take(iso, "debian")
+    return ImageStore(home).take(iso, "debian")
 
 
 IMAGES: dict[str, Callable[[Home, Path], object]] = {
-    "adopt": lambda home, source: Images(home).adopt(source, "debian"),
+    "adopt": lambda home, source: ImageStore(home).adopt(source, "debian"),
     "take": kept,
-    "remove": lambda home, _: list(map(Images(home).remove, [image.sha256 for image in Images(home).all()])),
-    "verify": lambda home, _: list(map(Images(home).verify, Images(home).all())),
+    "remove": lambda home, _: list(map(ImageStore(home).remove, [image.sha256 for image in ImageStore(home).all()])),
+    "verify": lambda home, _: list(map(ImageStore(home).verify, ImageStore(home).all())),
 }
 
 
@@ -215,7 +215,7 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
         shutil.rmtree(home.root, ignore_errors=True)
         (tmp_path / "brought.iso").unlink(missing_ok=True)
         if verb in ("remove", "verify"):
-            image = Images(home).adopt(source, "debian")
+            image = ImageStore(home).adopt(source, "debian")
             home.image(image.sha256).checked.unlink()  # so that there is something to note
 
     begin()
@@ -228,20 +228,20 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
         else:
             with suppress(B2dError):
                 fault_injection.failing(home.root, at, lambda: act(home, source))
-        for image in Images(home).all():
-            Images(home).verify(image)
+        for image in ImageStore(home).all():
+            ImageStore(home).verify(image)
         act(home, source)
-        assert Images(home).all() == [] if verb == "remove" else Images(home).all()
-        image = Images(home).adopt(source, "debian")
-        Images(home).verify(image)
-        Images(home).remove(image.sha256)
+        assert ImageStore(home).all() == [] if verb == "remove" else ImageStore(home).all()
+        image = ImageStore(home).adopt(source, "debian")
+        ImageStore(home).verify(image)
+        ImageStore(home).remove(image.sha256)
         assert [path.name for path in home.images.iterdir()] == [".lock"], at
 
 
 CONFIG: dict[str, Callable[[Home], object]] = {
-    "set": lambda home: editor.put(home, {}, {"memory": "4096"}),
-    "unset": lambda home: editor.take_out(home, {}, ("cpus",)),
-    "edit": lambda home: editor.edit(home, {}, partial(write_whole, home.config_draft, b"memory = 4096\n")),
+    "set": lambda home: editor.set_values(home, {}, {"memory": "4096"}),
+    "unset": lambda home: editor.unset_values(home, {}, ("cpus",)),
+    "edit": lambda home: editor.edit(home, {}, partial(write_atomic, home.config_draft, b"memory = 4096\n")),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.host.files import allocated
+from b2d.host.files import allocated_bytes
 from b2d.host.polling import wait_until
 from b2d.network.endpoints import GATEWAY
 from b2d.paths import Home
@@ -106,7 +106,7 @@ def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy
 
 def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:
     """Here the first one, while it runs; the second is at the end."""
-    before = allocated(person.paths.disk_vdi)
+    before = allocated_bytes(person.paths.disk_vdi)
     person.does("ssh", f"{RESERVE} && {FILL}")
     full = json.loads(person.does("disk", "--json"))
     assert full["size"] == DISK_MIB * MIB
@@ -145,10 +145,10 @@ def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
 
 
 def test_what_was_deleted_goes_back_when_it_is_off(person: Person) -> None:
-    before = allocated(person.paths.disk_vdi)
+    before = allocated_bytes(person.paths.disk_vdi)
     told = json.loads(person.does("disk", "compact", "--json"))
     assert (told["before"], told["done"]) == (before, True)
-    given_back = before - allocated(person.paths.disk_vdi)
+    given_back = before - allocated_bytes(person.paths.disk_vdi)
     assert given_back > FULL_MIB * MIB / 2  # a tenth may lie anywhere, and blocks are whole MiB
     assert mark("then").encode() in person.paths.disk_vdi.read_bytes()
     person.does("disk", "grow", str(DISK_MIB + 500))

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from b2d.errors import HypervisorUnusable, WrongState
+from b2d.errors import HypervisorError, InvalidStateError
 from b2d.host.polling import wait_until
 from b2d.models import Forward
 from b2d.network import port_allocation
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.virtualbox
 
 def a_port(machine: VirtualBoxCase, protocol: str = "tcp") -> Forward:
     """A free one."""
-    return Forward(protocol, machine.spec.address, port_allocation.lease(machine.spec.address, 30000))
+    return Forward(protocol, machine.spec.address, port_allocation.reserve_ports(machine.spec.address, 30000))
 
 
 def is_open(one: Forward) -> bool:
@@ -28,13 +28,13 @@ def is_open(one: Forward) -> bool:
 
 def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase) -> None:
     web = a_port(machine)
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().forward(web)
     machine.driver().start()
     machine.driver().forward(web)
     assert machine.driver().forwarded() == [web]
     wait_until(lambda: is_open(web), what="the port", timeout_s=5)
-    machine.driver().unforward(web)
+    machine.driver().remove_forward(web)
     assert machine.driver().forwarded() == []
     wait_until(lambda: not is_open(web), what="the port to be shut", timeout_s=5)
 
@@ -56,7 +56,7 @@ def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxC
 def test_a_port_that_is_taken_is_refused_with_who_has_it(machine: VirtualBoxCase) -> None:
     machine.driver().start()
     web = a_port(machine)
-    with socket.create_server((web.address, web.port)), pytest.raises(HypervisorUnusable, match=f"port {web.port}"):
+    with socket.create_server((web.address, web.port)), pytest.raises(HypervisorError, match=f"port {web.port}"):
         machine.driver().forward(web)
     assert machine.driver().forwarded() == []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import WrongState
+from b2d.errors import InvalidStateError
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
 from tests.support.virtualbox_case import VirtualBoxCase, manage
@@ -40,7 +40,7 @@ def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
 ) -> None:
     taken_from_the_list(machine)
     assert machine.driver().state() == MachineState.STOPPED
-    with pytest.raises(WrongState, match="already"):
+    with pytest.raises(InvalidStateError, match="already"):
         machine.driver().create(b"another payload")
     machine.boot()
     machine.driver().kill()

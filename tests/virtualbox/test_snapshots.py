@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
 from tests.support.virtualbox_case import VirtualBoxCase, manage
@@ -57,7 +57,7 @@ def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted
     assert data_disk(machine) != str(machine.paths.disk_vdi)
     driver.restore_snapshot("made")
     assert read(machine) == b"payload"
-    with pytest.raises(WrongState, match="VirtualBox keeps made while others"):
+    with pytest.raises(InvalidStateError, match="VirtualBox keeps made while others"):
         driver.delete_snapshot("made")
     driver.restore_snapshot("later")
     assert read(machine) == b"later"
@@ -70,7 +70,7 @@ def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted
 def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
     before = machine.driver().disk_mib()
     machine.driver().take_snapshot("one")
-    with pytest.raises(WrongState, match="to no disk that has snapshots"):
+    with pytest.raises(InvalidStateError, match="to no disk that has snapshots"):
         machine.driver().grow_disk(before + 100)
     assert machine.driver().disk_mib() == before
     machine.driver().delete_snapshot("one")
@@ -92,7 +92,7 @@ def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_no
     assert full - machine.driver().disk_room() >= 4 * MIB
     assert read(machine) == b"payload"
     machine.driver().take_snapshot("one")
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.driver().compact_disk()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, Busy, HypervisorUnusable, MachineAbsent, StateLost
+from b2d.errors import B2dError, HypervisorError, MachineLockedError, MachineNotFoundError, SavedStateError
 from b2d.host.polling import wait_until
 from b2d.models import HARDWARE, MachineState
 from tests.support import tiny_guest
@@ -35,14 +35,14 @@ with machine._session(machine._library.LockType.write):
 SEE_THE_END = """
 import os, signal, sys
 from pathlib import Path
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from tests.virtualbox.elsewhere import driver, service
 one = driver(Path(sys.argv[1]))
 print(one.state(), flush=True)
 os.kill(service(), signal.SIGKILL)
 try:
     print(one.state())
-except HypervisorUnusable as error:
+except HypervisorError as error:
     print(error.message, flush=True)
     os._exit(6)
 """
@@ -65,7 +65,7 @@ def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None
     taken = machine.spec.docker_port
     with (
         socket.create_server((machine.spec.address, taken)),
-        pytest.raises(HypervisorUnusable, match=f"port {taken} .*taken"),
+        pytest.raises(HypervisorError, match=f"port {taken} .*taken"),
     ):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
@@ -81,9 +81,9 @@ def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxC
 
 def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
     with held(machine, 60) as pid:
-        with pytest.raises(Busy, match=f"locked .*process {pid}"):
+        with pytest.raises(MachineLockedError, match=f"locked .*process {pid}"):
             machine.driver().start()
-        with pytest.raises(Busy, match=f"process {pid}"):
+        with pytest.raises(MachineLockedError, match=f"process {pid}"):
             machine.driver().delete()
     machine.driver().start()
 
@@ -118,7 +118,7 @@ def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: Vi
     """It boots with the hardware of today, which its caller chooses."""
     machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
     state = saved_and_broken(machine)
-    with pytest.raises(StateLost, match="does not fit any more"):
+    with pytest.raises(SavedStateError, match="does not fit any more"):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
     assert not state.exists()
@@ -154,7 +154,7 @@ def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: Vi
 
 def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase) -> None:
     manage("modifyvm", machine.spec.name, "--nic3", "hostonly", "--host-only-adapter3", "vboxnet77")
-    with pytest.raises(HypervisorUnusable) as caught:
+    with pytest.raises(HypervisorError) as caught:
         machine.driver().start()
     assert "vboxnet77" in caught.value.message and "\n" not in caught.value.message
     assert machine.driver().state() == MachineState.STOPPED
@@ -173,7 +173,7 @@ def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -
 def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
     machine.paths.disk_vdi.unlink()
     assert machine.driver().state() == MachineState.ABSENT
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         machine.driver().start()
 
 
@@ -200,10 +200,10 @@ os.kill(service(), signal.SIGKILL)
 os._exit(0)
 """
 ASK = """
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 try:
     print(it.state())
-except HypervisorUnusable as error:
+except HypervisorError as error:
     print(error.message, error.hint)
 """
 

@@ -16,9 +16,9 @@ from b2d.drivers.virtualbox import client
 from b2d.drivers.virtualbox.client import VirtualBox
 from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
 from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
-from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.locate import SearchPaths
 from b2d.drivers.virtualbox.machine_state import of_file
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineState
 from tests.support.virtualbox_case import VirtualBoxCase, manage
@@ -142,7 +142,7 @@ def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machin
     assert of_file(settings) == MachineState.STOPPED
     known = machine.driver()._box().machine(settings)
     assert known is not None
-    known.have_saved_written()
+    known.flush_settings()
     assert of_file(settings) == MachineState.SAVED
 
 
@@ -187,7 +187,9 @@ def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase
     assert case.image.iso.exists()
 
 
-@pytest.mark.parametrize("step", ["VirtualBox.create", "VirtualBox.create_disk", "BoxMachine.edit", "VirtualBox.apply"])
+@pytest.mark.parametrize(
+    "step", ["VirtualBox.create", "VirtualBox.create_disk", "VirtualBoxMachine.edit", "VirtualBox.apply"]
+)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, B2dError])
 def test_what_breaks_while_a_machine_is_made_leaves_nothing(
     case: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
@@ -216,7 +218,7 @@ def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
     try:
         before = everything()
         assert case.driver().state() == MachineState.ABSENT
-        with pytest.raises(WrongState, match=r"not b2d's: .*theirs"):
+        with pytest.raises(InvalidStateError, match=r"not b2d's: .*theirs"):
             case.driver().create(b"payload")
         case.driver().delete()
         case.driver().kill()
@@ -252,14 +254,14 @@ def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
         check=False,
     )
     line = next(line for line in said.stdout.splitlines() if "virtualbox" in line)
-    assert str(Places().vboxapi()) in line
+    assert str(SearchPaths().vboxapi()) in line
     assert manage("--version").strip().partition("r")[0] in line
 
 
 def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_machine_starts(
     machine: VirtualBoxCase,
 ) -> None:
-    lines = machine.driver().compromises()
+    lines = machine.driver().limitations()
     machine.driver().start()
     found = facts(machine)
     if found["nic2"] == "none":
@@ -273,6 +275,6 @@ if not DEVICE.exists():  # else there would be one more network on this host
     def test_a_network_that_cannot_be_made_after_all_is_a_reason(own_virtualbox: Path, tmp_path: Path) -> None:
         device = tmp_path / "vboxnetctl"
         device.touch()  # VirtualBox itself does not find one
-        card = second_card(VirtualBox(Places().vboxapi()), device=device)
+        card = second_card(VirtualBox(SearchPaths().vboxapi()), device=device)
         assert card.reason.startswith("VirtualBox: ") and "\n" not in card.reason
         assert card.steps() == no_network_card(1)

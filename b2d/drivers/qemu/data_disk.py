@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import SavedState
-from b2d.errors import MachineAbsent, WrongState
-from b2d.host.files import allocated, refusals_told
-from b2d.host.signals import held_back
-from b2d.models import OFF, ON, MachineSpec, MachineState, Snapshot
+from b2d.errors import InvalidStateError, MachineNotFoundError
+from b2d.host.files import allocated_bytes, os_errors_as_b2d_errors
+from b2d.host.signals import signals_deferred
+from b2d.models import OFF_STATES, ON_STATES, MachineSpec, MachineState, Snapshot
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class DataDisk(ABC):
         from b2d.drivers.qemu import qemu_img
 
         self._off("grows")
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.grow(self._paths.disk_qcow2, size_mib)
 
     @property
@@ -45,13 +45,13 @@ class DataDisk(ABC):
         return True
 
     def disk_room(self) -> int:
-        return allocated(self._paths.disk_qcow2)
+        return allocated_bytes(self._paths.disk_qcow2)
 
     def compact_disk(self) -> None:
         from b2d.drivers.qemu import qemu_img
 
         self._off("is compacted")
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.compact(self._paths.disk_qcow2)
 
     def snapshots(self) -> list[Snapshot]:
@@ -61,20 +61,20 @@ class DataDisk(ABC):
 
     def take_snapshot(self, name: str) -> None:
         self._existing()
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._disk().take(name)
 
     def restore_snapshot(self, name: str) -> None:
-        if (state := self._existing()) in ON:
-            raise WrongState(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
-        with held_back(), refusals_told(self._paths.folder):
+        if (state := self._existing()) in ON_STATES:
+            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()  # what crashed may still have it
             self._disk().go_back(name)
             self._saved.discard()  # last: until then the next start would go on from it, as if nothing had been
 
     def delete_snapshot(self, name: str) -> None:
         self._existing()
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._disk().drop(name)
 
     def _disk(self) -> "SnapshotDisk":
@@ -85,10 +85,10 @@ class DataDisk(ABC):
     def _existing(self) -> MachineState:
         state = self.state()
         if state == MachineState.ABSENT:
-            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
         return state
 
     def _off(self, what: str) -> None:
-        if (state := self._existing()) not in OFF:
+        if (state := self._existing()) not in OFF_STATES:
             said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
-            raise WrongState(said, hint="b2d up && b2d stop")
+            raise InvalidStateError(said, hint="b2d up && b2d stop")

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from b2d.drivers.qemu.data_disk import DataDisk
 from b2d.drivers.qemu.qmp import Qmp, QmpError
 from b2d.drivers.qemu.saved_state import Dependencies
-from b2d.errors import OutOfTime, StateLost, WrongState
+from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
 from b2d.host.file_removal import remove
-from b2d.host.files import is_regular, refusals_told, text_of, write_whole
+from b2d.host.files import is_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.host.process_identity import is_alive
-from b2d.host.signals import held_back
+from b2d.host.signals import signals_deferred
 from b2d.models import (
     GUEST_SSH_PORT,
     HARDWARE,
-    ON,
+    ON_STATES,
     Endpoint,
     Forward,
     Image,
@@ -72,11 +72,11 @@ class QemuDriver(DataDisk):
         from b2d.drivers.qemu import qemu_img
 
         self.check()
-        with refusals_told(self._paths.folder):
+        with os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
 
     def delete(self) -> None:
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()
             paths = self._paths
             files = (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log)
@@ -98,8 +98,8 @@ class QemuDriver(DataDisk):
     def start(self) -> None:
         state = self._existing()
         if state in (MachineState.RUNNING, MachineState.STOPPING):
-            raise WrongState(f"{self._spec.name} is {state} already")
-        with held_back(), refusals_told(self._paths.folder):
+            raise InvalidStateError(f"{self._spec.name} is {state} already")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             if state == MachineState.PAUSED:
                 self._go_on()
                 return
@@ -108,26 +108,26 @@ class QemuDriver(DataDisk):
                 if self._resume():
                     return
                 if self._spec.hardware < HARDWARE:
-                    raise StateLost(f"the saved state of {self._spec.name} does not fit any more", hint="b2d up")
+                    raise SavedStateError(f"the saved state of {self._spec.name} does not fit any more", hint="b2d up")
             self._launcher().launch()
 
     def stop(self) -> None:
         if self._running() == MachineState.PAUSED:
-            with held_back(), refusals_told(self._paths.folder):
+            with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
                 self._go_on()  # a guest that stands still would not notice
         with Qmp(self._paths.qmp_socket) as qmp:
             qmp.execute("system_powerdown")
 
     def kill(self) -> None:
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()
 
     def save(self) -> None:
         self._running()
         launch = self._process.launch()
         if launch is None:
-            raise WrongState(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
-        with held_back(), refusals_told(self._paths.folder):
+            raise InvalidStateError(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             with Qmp(self._paths.qmp_socket) as qmp:
                 self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
             self._process.end()
@@ -137,28 +137,28 @@ class QemuDriver(DataDisk):
 
         control_port.move_clock(self._paths.line_socket, seconds)
 
-    def take_folders(self) -> None:
+    def unmount_folders(self) -> None:
         from b2d.drivers.qemu import shared_folders
 
         state = self._running()
         with Qmp(self._paths.qmp_socket) as qmp:
-            there = shared_folders.mounted(qmp)
+            there = shared_folders.is_mounted(qmp)
         if there and state == MachineState.PAUSED:
             self._go_on()  # a guest that stands still lets nothing go
         if there:
-            write_whole(self._paths.taken, b"")
-            shared_folders.take(self._paths, self._spec.name)
+            write_atomic(self._paths.taken, b"")
+            shared_folders.unmount(self._paths, self._spec.name)
 
-    def give_folders(self) -> list[str]:
+    def mount_folders(self) -> list[str]:
         launch = self._process.launch()
         if launch is not None and not all(one is not None and is_alive(one) for one in launch.servers):
-            raise WrongState("their virtiofsd has ended, and who asks it for a file waits until: b2d restart")
+            raise InvalidStateError("their virtiofsd has ended, and who asks it for a file waits until: b2d restart")
         if not self._paths.taken.exists():
             return []
         from b2d.drivers.qemu import shared_folders
 
         self._running()
-        found = shared_folders.give(self._paths, self._spec.folders, launch.missing if launch is not None else ())
+        found = shared_folders.mount(self._paths, self._spec.folders, launch.missing if launch is not None else ())
         self._paths.taken.unlink(missing_ok=True)
         return found
 
@@ -178,7 +178,7 @@ class QemuDriver(DataDisk):
     def process(self) -> ProcessIdentity | None:
         return self._process.find()
 
-    def measured(self) -> MachineSpec | None:
+    def effective_spec(self) -> MachineSpec | None:
         launch = self._process.launch() if self._process.find() else None
         if launch is None:
             return None
@@ -190,29 +190,29 @@ class QemuDriver(DataDisk):
         from b2d.drivers.qemu import port_forwards
 
         own = self.endpoint()
-        found = port_forwards.listed(self._paths.qmp_socket)
+        found = port_forwards.list_forwards(self._paths.qmp_socket)
         mine = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
         return [one for one in found if (one.protocol, one.address, one.port) not in mine]
 
-    def hindrance(self, one: Forward) -> str:
+    def forward_obstacle(self, one: Forward) -> str:
         # slirp lets nothing of UDP out of such a machine, answers neither (seen on 7.2)
         return "no UDP with restrict" if self._spec.restrict and one.protocol == "udp" else ""
 
     def forward(self, one: Forward) -> None:
         from b2d.drivers.qemu import port_forwards
 
-        port_forwards.add(self._paths.qmp_socket, one)
+        port_forwards.add_forward(self._paths.qmp_socket, one)
 
-    def unforward(self, one: Forward) -> None:
+    def remove_forward(self, one: Forward) -> None:
         from b2d.drivers.qemu import port_forwards
 
-        port_forwards.remove(self._paths.qmp_socket, one)
+        port_forwards.remove_forward(self._paths.qmp_socket, one)
 
-    def compromises(self) -> list[str]:
-        return self._launcher().compromises()
+    def limitations(self) -> list[str]:
+        return self._launcher().limitations()
 
     def console(self) -> str:
-        return text_of(self._paths.serial_log)
+        return read_text_tail(self._paths.serial_log)
 
     def screenshot(self) -> bytes:
         self._running()
@@ -220,7 +220,10 @@ class QemuDriver(DataDisk):
 
         folder = self._paths.folder
         in_json = os.fsencode(folder).decode(errors="ignore") == str(folder)  # else QEMU cannot be told of it
-        with refusals_told(folder), TemporaryDirectory(dir=folder if in_json else None, prefix=".screen-") as work:
+        with (
+            os_errors_as_b2d_errors(folder),
+            TemporaryDirectory(dir=folder if in_json else None, prefix=".screen-") as work,
+        ):
             picture = Path(work) / "screen.png"
             with Qmp(self._paths.qmp_socket) as qmp:
                 qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
@@ -245,8 +248,8 @@ class QemuDriver(DataDisk):
 
     def _running(self) -> MachineState:
         state = self._existing()
-        if state not in ON:
-            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+        if state not in ON_STATES:
+            raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
         return state
 
     def _go_on(self) -> None:
@@ -279,6 +282,6 @@ class QemuDriver(DataDisk):
                 self._saved.load(qmp)
                 self._saved.forget(qmp)
                 qmp.execute("cont")
-        except (QmpError, OutOfTime):
+        except (QmpError, WaitTimeoutError):
             return False
         return True

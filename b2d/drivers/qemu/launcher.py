@@ -13,10 +13,10 @@ from b2d.drivers.qemu import sandbox as qemu_sandbox
 from b2d.drivers.qemu.accelerator import Accelerator
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.drivers.qemu.qmp import Qmp, QmpError
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.guest import folder_paths, share_policy
 from b2d.host import fd_limits, processes, seccomp
-from b2d.host.files import text_of, write_whole
+from b2d.host.files import read_text_tail, write_atomic
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from b2d.models import Endpoint, Image, MachineSpec
@@ -46,17 +46,17 @@ class Launcher:
     saved: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raise HypervisorUnusable unless QEMU is there, and this Python can speak to it."""
+        """Raise HypervisorError unless QEMU is there, and this Python can speak to it."""
         if not hasattr(socket, "AF_UNIX"):  # Python on Windows
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 "Python has no Unix sockets here, and QEMU is controlled by one",
                 hint="b2d up --driver virtualbox",
             )
         for program in (command_line.PROGRAM, qemu_img.PROGRAM):
             if shutil.which(program) is None:
-                raise processes.ProgramMissing(f"{program} is not installed", hint="b2d doctor --fix")
+                raise processes.ProgramNotFoundError(f"{program} is not installed", hint="b2d doctor --fix")
 
-    def compromises(self) -> list[str]:
+    def limitations(self) -> list[str]:
         """What the machine will not get, one line each."""
         chosen = accelerator.choose(self.accelerator)
         found = [chosen.reason] if chosen.reason else []
@@ -86,40 +86,43 @@ class Launcher:
         )
 
     def launch(self, *extra: str) -> None:
-        """Start the process and record which it is. Raises HypervisorUnusable; nothing runs then."""
+        """Start the process and record which it is. Raises HypervisorError; nothing runs then."""
         self.check()
         ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's among them
-        port_allocation.refuse_taken(self.spec.address, sorted(ports))
+        port_allocation.require_free(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
         plan = replace(self._planned(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
-            write_whole(log, b"")  # QEMU would make it readable by others
+            write_atomic(log, b"")  # QEMU would make it readable by others
         shared_folders.prepare(self.paths, plan.missing)
         if not extra:
             self.paths.taken.unlink(missing_ok=True)  # it mounts them when it boots
         elif program and plan.missing:
-            write_whole(self.paths.taken, b"")  # so that it is told of: the guest has them still
+            write_atomic(self.paths.taken, b"")  # so that it is told of: the guest has them still
         process.record(plan)
         try:
             shared = shared_folders.resolved(self.spec)
-            with shared_folders.served(program, shared, self.paths, plan.missing) as served:
+            with shared_folders.serving(program, shared, self.paths, plan.missing) as served:
                 servers = tuple(one.process for one in served or ())
                 self._run(replace(plan, servers=servers), served, extra)
         except BaseException:
             process.end()
             raise
 
-    def _run(self, plan: Launch, served: Sequence[virtiofsd.Served] | None, extra: Sequence[str]) -> None:
-        """Start QEMU beside b2d, and return when it has set everything up. Raises HypervisorUnusable and OutOfTime."""
+    def _run(self, plan: Launch, served: Sequence[virtiofsd.VirtiofsServer] | None, extra: Sequence[str]) -> None:
+        """Start QEMU beside b2d, and return when it has set everything up.
+
+        Raises HypervisorError and WaitTimeoutError.
+        """
         numbers = None if served is None else [one.connection.fileno() for one in served]
         shared = shared_folders.arguments(shared_folders.resolved(self.spec), self.paths, plan.missing, numbers)
         command = [*self._arguments(self.spec), *shared, *extra]
         sandbox = qemu_sandbox.ARGUMENTS
         ended = self._started([*sandbox, *command], plan, numbers or ())
-        if ended is not None and sandbox and qemu_sandbox.is_refused(ended, text_of(self.paths.qemu_log)):
-            write_whole(self.paths.qemu_log, b"b2d: this QEMU has no sandbox, and is started without\n")
+        if ended is not None and sandbox and qemu_sandbox.is_refused(ended, read_text_tail(self.paths.qemu_log)):
+            write_atomic(self.paths.qemu_log, b"b2d: this QEMU has no sandbox, and is started without\n")
             ended = self._started(command, plan, numbers or ())
         if ended is not None:
             raise self._failure(ended, served is not None)
@@ -131,7 +134,9 @@ class Launcher:
         of its own, in the machine's folder, and is ready when its control socket greets.
         """
         command = [command_line.PROGRAM, *arguments]
-        qemu = seccomp.call_confined(lambda: processes.watch_aside(command, self.paths.qemu_log, os.environ, pass_fds))
+        qemu = seccomp.call_confined(
+            lambda: processes.watch_in_background(command, self.paths.qemu_log, os.environ, pass_fds)
+        )
         fd_limits.raise_limit(qemu.pid)
         if (process := identify(qemu.pid)) is not None:
             QemuProcess(self.paths).record(replace(plan, process=process))
@@ -142,13 +147,13 @@ class Launcher:
         wait_until(settled, what="QEMU's start", timeout_s=LAUNCH_TIMEOUT_S, interval_s=LAUNCH_INTERVAL_S)
         return qemu.poll()
 
-    def _failure(self, exit_code: int, with_servers: bool) -> HypervisorUnusable:
+    def _failure(self, exit_code: int, with_servers: bool) -> HypervisorError:
         """What to raise when QEMU has ended, with its last words; a virtiofsd's come before them."""
         program = command_line.PROGRAM
-        theirs = text_of(self.paths.virtiofsd_log) if with_servers else ""
-        said = (theirs + text_of(self.paths.qemu_log)).strip()
+        theirs = read_text_tail(self.paths.virtiofsd_log) if with_servers else ""
+        said = (theirs + read_text_tail(self.paths.qemu_log)).strip()
         last = said.splitlines()[-1].removeprefix(f"{program}: ") if said else ""
-        return HypervisorUnusable(
+        return HypervisorError(
             f"QEMU did not start: {last or exit_code}",
             hint=shared_folders.hint(last) or "b2d logs --hypervisor",
             details=said,
@@ -196,4 +201,4 @@ def _refuse_open_folder(paths: MachinePaths) -> None:
     """Who can open the control socket owns the machine: its folder must be ours alone."""
     found = paths.folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & OTHERS:
-        raise HypervisorUnusable(f"{paths.folder} must be yours alone (mode 0700), for QEMU's control socket")
+        raise HypervisorError(f"{paths.folder} must be yours alone (mode 0700), for QEMU's control socket")

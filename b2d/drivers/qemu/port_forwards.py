@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
 from b2d.models import INWARD, Forward
 
@@ -24,7 +24,7 @@ TAKEN_S = 5.0  # in which QEMU takes a connection; an emulated CPU keeps it busy
 LOOK_S = 0.002
 
 
-def listed(socket: Path) -> list[Forward]:
+def list_forwards(socket: Path) -> list[Forward]:
     """Those that lead to the same port of the guest."""
     with Qmp(socket) as qmp:
         said = str(qmp.execute("human-monitor-command", command_line="info usernet"))
@@ -35,12 +35,12 @@ def listed(socket: Path) -> list[Forward]:
     ]
 
 
-def add(socket: Path, forward: Forward) -> None:
-    """Raises HypervisorUnusable where the port cannot be had."""
+def add_forward(socket: Path, forward: Forward) -> None:
+    """Raises HypervisorError where the port cannot be had."""
     _say(socket, f"hostfwd_add {NETWORK} {_rule(forward)}-{forward.inside or GUEST}:{forward.port}", forward)
 
 
-def remove(socket: Path, forward: Forward) -> None:
+def remove_forward(socket: Path, forward: Forward) -> None:
     """What goes through it already goes on."""
     _say(socket, f"hostfwd_remove {NETWORK} {_rule(forward)}", forward)
 
@@ -53,15 +53,15 @@ def _say(socket: Path, line: str, forward: Forward) -> None:
     with Qmp(socket) as qmp:
         said = str(qmp.execute("human-monitor-command", command_line=line)).strip()
     if said and "removed" not in said:
-        raise HypervisorUnusable(f"port {forward.port} of {forward.address} cannot be opened: {said}")
+        raise HypervisorError(f"port {forward.port} of {forward.address} cannot be opened: {said}")
 
 
 def dial(control: Path, address: str, port: int, timeout_s: float) -> "socket.socket":
     """Connect to a TCP port of the guest, through a forward that is there for that moment alone.
 
     Other users of this host could connect to a forward that stays; with this one they would have to be there within
-    milliseconds, and each time they would have one connection that lets nobody in. Raises HypervisorUnusable,
-    OutOfTime, and OSError.
+    milliseconds, and each time they would have one connection that lets nobody in. Raises HypervisorError,
+    WaitTimeoutError, and OSError.
     """
     for left in reversed(range(ATTEMPTS)):
         rule = f"tcp:{address}:{_free_port(address)}"
@@ -72,7 +72,7 @@ def dial(control: Path, address: str, port: int, timeout_s: float) -> "socket.so
             if said.strip():
                 if left:
                     continue
-                raise HypervisorUnusable(f"no port of {address} can be opened: {said.strip()}")
+                raise HypervisorError(f"no port of {address} can be opened: {said.strip()}")
             try:
                 return _taken(qmp, address, int(rule.rpartition(":")[2]), timeout_s)
             finally:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from b2d.drivers.qemu.qmp import Qmp, QmpError, QmpSilent
-from b2d.errors import HypervisorUnusable, OutOfTime
+from b2d.drivers.qemu.qmp import Qmp, QmpError, QmpTimeoutError
+from b2d.errors import HypervisorError, WaitTimeoutError
 from b2d.formats import json_text, numbers
-from b2d.host.file_removal import SET_ASIDE, make_way
-from b2d.host.files import read_bounded, text_of, write_whole
+from b2d.host.file_removal import SET_ASIDE, move_aside
+from b2d.host.files import read_bounded, read_text_tail, write_atomic
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import MOST, from_json, identify, is_alive
 from b2d.machine_store.spec_json import loopback
@@ -99,18 +99,18 @@ class QemuProcess:
 
     def record(self, launch: Launch) -> None:
         """Keep it until the process ends."""
-        write_whole(self.paths.qemu_record, json.dumps(asdict(launch), indent=2).encode() + b"\n")
+        write_atomic(self.paths.qemu_record, json.dumps(asdict(launch), indent=2).encode() + b"\n")
 
     def end(self) -> None:
         """Cut the power: ask QEMU to go, then signal it. None there: nothing but what it left is removed.
 
-        Raises HypervisorUnusable when even the last signal does not end it.
+        Raises HypervisorError when even the last signal does not end it.
         """
         process = self.find()
         if process is not None and not (self._quits(process) or self._obeys(process)):
-            raise HypervisorUnusable(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
+            raise HypervisorError(f"QEMU (pid {process.pid}) does not end, not even by SIGKILL")
         for path in (self.paths.qmp_socket, self.paths.qemu_record, self.paths.qemu_pid):
-            make_way(path, self.paths.home / SET_ASIDE)
+            move_aside(path, self.paths.home / SET_ASIDE)
 
     def _unrecorded(self) -> ProcessIdentity | None:
         """One whose b2d was gone before it could write down which it is: known by the pid file that it was told of."""
@@ -119,7 +119,7 @@ class QemuProcess:
 
     def _pid(self) -> int | None:
         try:
-            pid = int(text_of(self.paths.qemu_pid))
+            pid = int(read_text_tail(self.paths.qemu_pid))
         except ValueError:
             return None
         return pid if 0 < pid < MOST else None
@@ -128,7 +128,7 @@ class QemuProcess:
         """True when somebody has our control socket: it is in a private folder, so that is our QEMU."""
         try:
             Qmp(self.paths.qmp_socket).close()
-        except QmpSilent:
+        except QmpTimeoutError:
             return True
         except QmpError:
             return False
@@ -187,6 +187,6 @@ def _gone(process: ProcessIdentity) -> bool:
             timeout_s=END_TIMEOUT_S,
             interval_s=END_INTERVAL_S,
         )
-    except OutOfTime:
+    except WaitTimeoutError:
         return False
     return True

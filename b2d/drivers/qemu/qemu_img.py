@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from b2d.drivers.qemu import qcow2
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.host import processes
-from b2d.host.files import private_folder, write_whole
+from b2d.host.files import private_folder, write_atomic
 
 PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
@@ -19,14 +19,14 @@ SECTOR = 512  # bytes; a raw image is a whole number of them
 
 
 def create(path: Path, size_mib: int, payload: bytes) -> None:
-    """Make a disk that begins with `payload`. All or nothing. Raises WrongState when there is one already."""
+    """Make a disk that begins with `payload`. All or nothing. Raises InvalidStateError when there is one already."""
     if path.exists():
-        raise WrongState(f"there is a data disk already: {path}")
+        raise InvalidStateError(f"there is a data disk already: {path}")
     start = path.with_name(f".{path.name}.start")
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         private_folder(path.parent)
-        write_whole(start, payload.ljust(-(-len(payload) // SECTOR) * SECTOR, b"\0"))
+        write_atomic(start, payload.ljust(-(-len(payload) // SECTOR) * SECTOR, b"\0"))
         _image("convert", "-f", "raw", "-O", "qcow2", str(start), str(unfinished))
         _image("resize", "-q", "-f", "qcow2", str(unfinished), f"{size_mib}M")
         unfinished.chmod(0o600)
@@ -50,10 +50,12 @@ def grow(path: Path, size_mib: int) -> None:
 def compact(path: Path) -> None:
     """Write a disk that nobody has open anew, without its blocks of zeros. All or nothing.
 
-    Raises WrongState where there are snapshots: they would not come along.
+    Raises InvalidStateError where there are snapshots: they would not come along.
     """
     if qcow2.snapshots(path):
-        raise WrongState("a disk with snapshots is compacted while its machine runs", hint="b2d up && b2d disk compact")
+        raise InvalidStateError(
+            "a disk with snapshots is compacted while its machine runs", hint="b2d up && b2d disk compact"
+        )
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         _image("convert", "-f", "qcow2", "-O", "qcow2", str(path), str(unfinished), timeout_s=COMPACT_S)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from b2d.errors import HypervisorUnusable, OutOfTime
+from b2d.errors import HypervisorError, WaitTimeoutError
 from b2d.formats import json_text
 from b2d.host import unix_sockets
 from b2d.host.polling import wait_until
@@ -23,22 +23,22 @@ DETAILS = 200  # characters of nonsense that are told
 JOB_INTERVAL_S = 0.02
 
 
-class QmpError(HypervisorUnusable):
+class QmpError(HypervisorError):
     """The control socket is not there, or speaks nonsense."""
 
 
-class QmpSilent(QmpError):
+class QmpTimeoutError(QmpError):
     """Somebody listens, but no answer came in time."""
 
 
-class QmpRefused(QmpError):
+class QmpCommandError(QmpError):
     """QEMU answered that it would not."""
 
 
 class Qmp:
     """One connection, to be used in a `with`. Every method raises QmpError.
 
-    QEMU serves one connection at a time: a second one waits, and ends in QmpSilent.
+    QEMU serves one connection at a time: a second one waits, and ends in QmpTimeoutError.
     """
 
     def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
@@ -75,7 +75,7 @@ class Qmp:
         )
 
     def run_job(self, command: str, timeout_s: float, **arguments: object) -> None:
-        """Begin a job of QEMU's and see it to its end. Raises QmpRefused when it fails, OutOfTime.
+        """Begin a job of QEMU's and see it to its end. Raises QmpCommandError when it fails, WaitTimeoutError.
 
         QEMU answers nothing while it writes or reads a machine's state: a question may take all that time.
         """
@@ -94,12 +94,12 @@ class Qmp:
 
         try:
             wait_until(concluded, what=f"QEMU's {command}", timeout_s=timeout_s, interval_s=JOB_INTERVAL_S)
-        except QmpSilent as error:
-            raise OutOfTime(f"QEMU's {command} did not end within {timeout_s:.0f} s") from error
+        except QmpTimeoutError as error:
+            raise WaitTimeoutError(f"QEMU's {command} did not end within {timeout_s:.0f} s") from error
         if "id" in found:
             self.execute("job-dismiss", id=job)
         if found.get("error"):
-            raise QmpRefused(f"QEMU could not {command}: {found['error']}")
+            raise QmpCommandError(f"QEMU could not {command}: {found['error']}")
 
     def _greet(self, path: Path, deadline: float) -> str:
         """Connect, leave the negotiation mode, and return QEMU's version."""
@@ -126,7 +126,7 @@ class Qmp:
             if "error" in answer:
                 said = answer["error"]
                 text = said.get("desc", "") if isinstance(said, dict) else str(said)
-                raise QmpRefused(f"QEMU refused {command}: {text}")
+                raise QmpCommandError(f"QEMU refused {command}: {text}")
             return answer.get("return")
 
     def _line(self, deadline: float) -> dict[str, Any]:
@@ -150,12 +150,12 @@ class Qmp:
     def _at_edge(self, act: Callable[[], Any], deadline: float) -> Any:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise QmpSilent("QEMU does not answer on its control socket", hint="b2d poweroff")
+            raise QmpTimeoutError("QEMU does not answer on its control socket", hint="b2d poweroff")
         self._socket.settimeout(left)
         try:
             return act()
         except (TimeoutError, BlockingIOError) as error:  # the latter: its queue of connections is full
-            raise QmpSilent("QEMU does not answer on its control socket", hint="b2d poweroff") from error
+            raise QmpTimeoutError("QEMU does not answer on its control socket", hint="b2d poweroff") from error
         except (FileNotFoundError, ConnectionRefusedError) as error:
             hint = "b2d ssh sudo poweroff, or b2d poweroff"
             raise QmpError("QEMU's control socket is gone, and its button cannot be pressed", hint=hint) from error

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError
 from b2d.formats import json_text
-from b2d.host.files import is_regular, read_bounded, write_whole
+from b2d.host.files import is_regular, read_bounded, write_atomic
 from b2d.paths import MachinePaths
 
 TAG = "b2d-saved"
@@ -53,7 +53,7 @@ class SavedState:
         try:
             self._delete_snapshot(qmp)  # one may be left from a save that was cut off
             qmp.run_job("snapshot-save", STATE_TIMEOUT_S, tag=TAG, vmstate=DATA_NODE, devices=[DATA_NODE])
-            write_whole(self.paths.qemu_saved, json.dumps(asdict(dependencies)).encode())
+            write_atomic(self.paths.qemu_saved, json.dumps(asdict(dependencies)).encode())
         except (B2dError, OSError) as error:
             with suppress(B2dError):
                 self._delete_snapshot(qmp)

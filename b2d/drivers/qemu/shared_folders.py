@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 from b2d.drivers import control_port
 from b2d.drivers.qemu.command_line import value
 from b2d.drivers.qemu.qmp import Qmp, QmpError
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import folder_paths, seed, share_overlaps
 from b2d.host import unix_sockets
-from b2d.host.files import private_folder, write_whole
+from b2d.host.files import private_folder, write_atomic
 from b2d.host.polling import wait_until
 from b2d.models import MachineSpec
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
-    from b2d.drivers.qemu.virtiofsd import Served
+    from b2d.drivers.qemu.virtiofsd import VirtiofsServer
 
 OWN_PLACES, FIRST_PLACE, FUNCTIONS = 12, 0x10, 8  # slots of the PCI bus; below the first are the other devices
 LET_GO, HAVE = "folders let-go", "folders have"
@@ -71,9 +71,9 @@ def arguments(
     if descriptors is not None:
         found = _virtiofs(tagged, spec.memory_mib, descriptors)
     else:
-        found = _plan9(tagged, _lent(spec, paths, without))
+        found = _plan9(tagged, _shared(spec, paths, without))
     if spec.guarded:
-        found = _placed(found)
+        found = _guest_mount(found)
     socket = paths.line_socket if unix_sockets.fits(paths.line_socket) else paths.line_socket.name
     chardev = f"socket,id=line,path={value(socket)},server=on,wait=off"
     return [*found, "-chardev", chardev, "-serial", "chardev:line"]
@@ -99,7 +99,7 @@ def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: I
     return found
 
 
-def _placed(arguments: list[str]) -> list[str]:
+def _guest_mount(arguments: list[str]) -> list[str]:
     """A PC has some twenty free places for devices, and each takes eight functions: of many, eight share one.
 
     Of few, each has a place of its own that QEMU chooses; so have all in a state that was saved by an older b2d.
@@ -113,9 +113,9 @@ def _placed(arguments: list[str]) -> list[str]:
 
 
 @contextmanager
-def served(
+def serving(
     program: str, spec: MachineSpec, paths: MachinePaths, without: Iterable[int] = ()
-) -> Iterator[list["Served"] | None]:
+) -> Iterator[list["VirtiofsServer"] | None]:
     """A virtiofsd for each folder, those that QEMU has taken by the end of the block go on; without a `program` None.
 
     Raises B2dError and OSError.
@@ -125,16 +125,16 @@ def served(
         return
     from b2d.drivers.qemu import virtiofsd
 
-    write_whole(paths.virtiofsd_log, b"")
+    write_atomic(paths.virtiofsd_log, b"")
     with ExitStack() as connections:
         found = []
-        for path, read_only in _lent(spec, paths, without):
+        for path, read_only in _shared(spec, paths, without):
             found.append(virtiofsd.start(program, path, paths, read_only=read_only))
             connections.push(found[-1].connection)
         yield found
 
 
-def _lent(spec: MachineSpec, paths: MachinePaths, without: Iterable[int]) -> Iterator[tuple[Path, bool]]:
+def _shared(spec: MachineSpec, paths: MachinePaths, without: Iterable[int]) -> Iterator[tuple[Path, bool]]:
     """Each folder, or what stands for it, and whether nobody may write there."""
     for number, folder in enumerate(map(folder_paths.parse, spec.folders)):
         yield (paths.nothing, True) if number in without else (Path(folder.host), folder.read_only)
@@ -153,7 +153,7 @@ def prepare(paths: MachinePaths, without: Sequence[int]) -> None:
         private_folder(paths.nothing)
 
 
-def mounted(qmp: Qmp) -> int:
+def is_mounted(qmp: Qmp) -> int:
     """How many the guest has mounted now."""
     told = qmp.execute("query-migrate")
     reasons = told.get("blocked-reasons", []) if isinstance(told, dict) else None
@@ -162,8 +162,11 @@ def mounted(qmp: Qmp) -> int:
     return sum(BLOCKED in str(reason) for reason in reasons)
 
 
-def take(paths: MachinePaths, name: str) -> None:
-    """Have the guest unmount all of them. Raises WrongState where something in there holds one: it keeps all then."""
+def unmount(paths: MachinePaths, name: str) -> None:
+    """Have the guest unmount all of them.
+
+    Raises InvalidStateError where something in there holds one: it keeps all then.
+    """
     try:
         said = control_port.ask(paths.line_socket, LET_GO, LET_GO, ANSWER_S)
     except B2dError as error:
@@ -176,15 +179,15 @@ def take(paths: MachinePaths, name: str) -> None:
 
     def gone() -> bool:
         with Qmp(paths.qmp_socket) as qmp:
-            return mounted(qmp) == 0
+            return is_mounted(qmp) == 0
 
     try:
         wait_until(gone, what="QEMU", timeout_s=FORGOTTEN_S)
     except B2dError as error:
-        raise WrongState(f"something in {name} uses folders of this host", hint="b2d stop") from error
+        raise InvalidStateError(f"something in {name} uses folders of this host", hint="b2d stop") from error
 
 
-def give(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> list[str]:
+def mount(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> list[str]:
     """Have the guest mount them; the paths of those that it has not. Raises B2dError when it does not answer."""
     there = [seed.share(number) for number in range(len(shared)) if number not in without]
     said = control_port.ask(paths.line_socket, " ".join([HAVE, *there]), HAVE, ANSWER_S) if there else []
@@ -193,7 +196,7 @@ def give(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> 
     return [path for number, path in wanted if number in without or path in lacking]
 
 
-def _refused(name: str, holders: Sequence[tuple[str, str, str]]) -> WrongState:
+def _refused(name: str, holders: Sequence[tuple[str, str, str]]) -> InvalidStateError:
     """Return who is in the way of a save, and what to type.
 
     The guest says who it is: in a command stands only what is a container's name, or a process's number.
@@ -207,7 +210,7 @@ def _refused(name: str, holders: Sequence[tuple[str, str, str]]) -> WrongState:
     killed = [pid for pid, _ in programs if PID.fullmatch(pid)]
     ways = [f"docker stop {shlex.join(stopped)}"] if stopped else []
     ways += [f"b2d ssh sudo kill {' '.join(killed)}"] if killed else []
-    return WrongState(
+    return InvalidStateError(
         f"{name} cannot be saved while something in it uses a folder of this host: {', '.join(them)}",
         hint=f"{' && '.join(ways)} && b2d save, or b2d stop" if ways else "b2d stop",
     )

@@ -19,13 +19,13 @@ from b2d.models import ProcessIdentity
 from b2d.paths import MachinePaths
 
 PROGRAM = "virtiofsd"
-PLACES = ("/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")  # Debian's and Fedora's, and Arch's: in nobody's PATH
+SEARCH_PATHS = ("/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")  # Debian's and Fedora's, and Arch's: in nobody's PATH
 VERSION_TIMEOUT_S = 5.0
 EVERYBODY = (1 << 32) - 1  # so many users and groups there can be
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class VirtiofsServer:
     """One that waits for QEMU at the other end of its connection, and ends when nobody has that any more."""
 
     connection: socket.socket
@@ -40,7 +40,7 @@ def find() -> str:
 
 def newest() -> tuple[tuple[int, int], str]:
     """Version and path of this host's; (0, 0) where there is none. QEMU's own of old is none: another program."""
-    paths = [path for path in (shutil.which(PROGRAM), *PLACES) if path and os.access(path, os.X_OK)]
+    paths = [path for path in (shutil.which(PROGRAM), *SEARCH_PATHS) if path and os.access(path, os.X_OK)]
     return max(((_version(path), path) for path in paths), default=((0, 0), ""))
 
 
@@ -53,7 +53,7 @@ def _version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -> Served:
+def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -> VirtiofsServer:
     """Start one. Raises B2dError and OSError; when this b2d ends before QEMU has the connection, so does it."""
     path = paths.virtiofsd_socket
     with unix_sockets.listen(path) as listening:
@@ -64,12 +64,12 @@ def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -
             command = [program, "--fd", str(listening.fileno()), *arguments(folder, read_only=read_only)]
             descriptors = [listening.fileno()]
             pid = seccomp.call_confined(
-                lambda: processes.start_aside(command, paths.virtiofsd_log, os.environ, descriptors)
+                lambda: processes.spawn_detached(command, paths.virtiofsd_log, os.environ, descriptors)
             )
         except BaseException:
             connection.close()
             raise
-    return Served(connection, identify(pid))
+    return VirtiofsServer(connection, identify(pid))
 
 
 def arguments(folder: Path, *, read_only: bool) -> Sequence[str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from b2d.drivers.virtualbox import machine_state
-from b2d.drivers.virtualbox.errors import NOT_FOUND, code_of, edge, foreign, translated
+from b2d.drivers.virtualbox.errors import NOT_FOUND, code_of, describe, translate_errors, translated
 from b2d.drivers.virtualbox.hardware import DISK, Assign, Constant, Step, Version
-from b2d.drivers.virtualbox.machine import BoxMachine
-from b2d.drivers.virtualbox.timeouts import finish
+from b2d.drivers.virtualbox.machine import VirtualBoxMachine
+from b2d.drivers.virtualbox.timeouts import wait_for_progress
 from b2d.drivers.virtualbox.vboxapi_loader import in_stable_folder, manager, quiet
-from b2d.errors import HypervisorUnusable, WrongState
+from b2d.errors import HypervisorError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineState
 
@@ -39,7 +39,7 @@ class VirtualBox:
     """The service of the person who runs b2d; it starts by itself, and ends soon after nobody asks any more."""
 
     def __init__(self, vboxapi: Path) -> None:
-        """Connect. Raises HypervisorUnusable."""
+        """Connect. Raises HypervisorError."""
         with quiet(), in_stable_folder():
             try:
                 self._manager = manager(vboxapi)
@@ -47,8 +47,8 @@ class VirtualBox:
                 self.version = str(self._raw.version)
                 self.api: Version = _version(str(self._raw.APIVersion))
                 self._constants = self._manager.constants
-            except CONNECTION_ERRORS + foreign() as error:
-                raise HypervisorUnusable(
+            except CONNECTION_ERRORS + describe() as error:
+                raise HypervisorError(
                     "VirtualBox's service (VBoxSVC) does not answer: once it is well again, the same command works",
                     hint="b2d doctor",
                     details=str(error),
@@ -67,23 +67,23 @@ class VirtualBox:
         """pyvbox's own IVirtualBox, for the driver's other modules."""
         return self.pyvbox.library.IVirtualBox(self._raw)
 
-    def machine(self, settings: Path) -> BoxMachine | None:
+    def machine(self, settings: Path) -> VirtualBoxMachine | None:
         """The machine whose settings are in that file, None when there is none."""
         found = self._find(str(settings))
         if found is None:  # one whose file is gone is only in the list
-            with edge():
+            with translate_errors():
                 found = next((it for it in self.array("machines") if str(it.settingsFilePath) == str(settings)), None)
-        return None if found is None else BoxMachine(self, found)
+        return None if found is None else VirtualBoxMachine(self, found)
 
     def other(self, name: str) -> str | None:
         """Where the settings of a machine of that name are, None when there is none."""
         found = self._find(name)
-        with edge():
+        with translate_errors():
             return None if found is None else str(found.settingsFilePath)
 
     def create(self, arguments: list[object], steps: Iterable[Step]) -> None:
         """Make and register a machine."""
-        with edge():
+        with translate_errors():
             raw = self._raw.createMachine(*(self.number(argument) for argument in arguments))
             made = self.pyvbox.library.IMachine(raw)
             self.apply(made, steps)
@@ -93,11 +93,13 @@ class VirtualBox:
     def create_disk(self, path: Path, size_mib: int, payload: bytes) -> None:
         """Make a disk that grows with what is in it, and begins with `payload`."""
         library = self.pyvbox.library
-        with edge():
+        with translate_errors():
             disk = self.root.create_medium(
                 "VDI", str(path), library.AccessMode.read_write, library.DeviceType.hard_disk
             )
-            finish(disk.create_base_storage(size_mib << 20, [library.MediumVariant.standard]), "the disk", DISK_S)
+            wait_for_progress(
+                disk.create_base_storage(size_mib << 20, [library.MediumVariant.standard]), "the disk", DISK_S
+            )
             content = disk.open_for_io(True, "")
             try:
                 content._i.write(0, payload)  # pyvbox's own write() wants what vboxapi does not take
@@ -106,15 +108,15 @@ class VirtualBox:
 
     def disk_mib(self, path: Path) -> int:
         """How large a disk is."""
-        with edge():
+        with translate_errors():
             return int(self.medium(path, DISK).logical_size) >> 20
 
     def grow_disk(self, path: Path, size_mib: int) -> None:
-        """Make a disk larger that no machine has open. Raises WrongState where the guest has begun to format it.
+        """Make a disk larger that no machine has open. Raises InvalidStateError where the guest has begun to format it.
 
         And where there are snapshots: VirtualBox makes the file larger then, and the machine never sees it (7.2).
         """
-        with edge():
+        with translate_errors():
             disk = self.medium(path, DISK)
             _refuse_snapshots(disk)
             content = disk.open_for_io(False, "")
@@ -123,18 +125,18 @@ class VirtualBox:
             finally:
                 content.close()
             seed.refuse_half_formatted(first)
-            finish(disk.resize(size_mib << 20), "the disk", DISK_S)
+            wait_for_progress(disk.resize(size_mib << 20), "the disk", DISK_S)
             disk.refresh_state()  # else it is told to have its old size (seen on 7.2)
 
     def compact_disk(self, path: Path) -> None:
         """Take the blocks of zeros out of a disk that no machine has open."""
-        with edge():
+        with translate_errors():
             disk = self.medium(path, DISK)
             _refuse_snapshots(disk)
-            finish(disk.compact(), "the disk", COMPACT_S)
+            wait_for_progress(disk.compact(), "the disk", COMPACT_S)
 
     def medium(self, path: Path, kind: str) -> Any:
-        """The medium in a file, for BoxMachine alone."""
+        """The medium in a file, for VirtualBoxMachine alone."""
         library = self.pyvbox.library
         readable = library.AccessMode.read_write if kind == DISK else library.AccessMode.read_only
         device = library.DeviceType.hard_disk if kind == DISK else library.DeviceType.dvd
@@ -146,14 +148,14 @@ class VirtualBox:
         After a snapshot that failed VirtualBox says of a machine's CDs that nobody has them (7.2).
         """
         folders = list(below)
-        with edge():
+        with translate_errors():
             for medium in [*self.root.hard_disks, *self.root.dvd_images]:
                 here = any(Path(str(medium.location)).is_relative_to(folder) for folder in folders)
                 if here and not medium.machine_ids and Path(str(medium.location)) not in spared:
                     _close(medium)
 
     def apply(self, machine: Any, steps: Iterable[Step]) -> None:
-        """Do what the steps say to a machine that may be changed, for BoxMachine alone."""
+        """Do what the steps say to a machine that may be changed, for VirtualBoxMachine alone."""
         for step in steps:
             owner, name = _walk(machine._i, step.path)
             if isinstance(step, Assign):
@@ -182,7 +184,7 @@ class VirtualBox:
     def _find(self, key: str) -> Any:
         try:
             return self._raw.findMachine(key)
-        except foreign() as error:
+        except describe() as error:
             if code_of(error) == NOT_FOUND:
                 return None
             raise translated(error) from error
@@ -190,7 +192,7 @@ class VirtualBox:
 
 def _refuse_snapshots(disk: Any) -> None:
     if list(disk.children):
-        raise WrongState("VirtualBox does that to no disk that has snapshots", hint="b2d snapshot list")
+        raise InvalidStateError("VirtualBox does that to no disk that has snapshots", hint="b2d snapshot list")
 
 
 def _close(medium: Any) -> None:

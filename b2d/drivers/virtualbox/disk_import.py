@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.drivers.qemu.disk_import import SLOWEST, ImageCopy, check_disk
-from b2d.drivers.virtualbox.errors import edge
-from b2d.drivers.virtualbox.timeouts import finish
+from b2d.drivers.virtualbox.errors import translate_errors
+from b2d.drivers.virtualbox.timeouts import wait_for_progress
 from b2d.errors import B2dError
 from b2d.host.polling import wait_until
-from b2d.host.signals import held_back
-from b2d.importing.candidates import Original, of_settings
+from b2d.host.signals import signals_deferred
+from b2d.importing.candidates import ImportCandidate, from_vbox_settings
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
@@ -20,16 +20,16 @@ LEAST_S = 60.0
 KINDS = ("vmdk", "vdi", "vpc")  # that VirtualBox reads itself, as qemu-img names them
 
 
-def known(box: "VirtualBox", ours: Path) -> list[Original]:
+def is_known(box: "VirtualBox", ours: Path) -> list[ImportCandidate]:
     """The machines whose settings do not lie below `ours`; those that cannot be understood are passed over."""
     found = []
-    with edge():
+    with translate_errors():
         for machine in box.array("machines"):
             settings = Path(str(machine.settingsFilePath))
             if settings.is_relative_to(ours) or not machine.accessible:
                 continue
             try:
-                found.append(of_settings(settings, box.state(int(machine.state))))
+                found.append(from_vbox_settings(settings, box.state(int(machine.state))))
             except B2dError:
                 continue
     return found
@@ -41,7 +41,7 @@ class MediumCopy:
     def __init__(self, box: "VirtualBox", chain: Sequence[Path]) -> None:
         self._box = box
         self._path = chain[0]
-        with edge():
+        with translate_errors():
             _ = box.root  # where there is no VirtualBox, no file is looked at
         _check_chain(chain)
         with self._medium() as medium:
@@ -74,9 +74,11 @@ class MediumCopy:
             )
             progress = None
             try:
-                with held_back():  # a disk that is being made, or that nobody follows, could not be let go of
+                with signals_deferred():  # a disk that is being made, or that nobody follows, could not be let go of
                     # VirtualBox would enter one that is not there yet in the original's own settings (seen on 7.2)
-                    finish(made.create_base_storage(self.size, [library.MediumVariant.standard]), "the disk", LEAST_S)
+                    wait_for_progress(
+                        made.create_base_storage(self.size, [library.MediumVariant.standard]), "the disk", LEAST_S
+                    )
                     progress = medium.clone_to_base(made, [library.MediumVariant.standard])
                 self._follow(progress, advance)
             except BaseException:
@@ -99,13 +101,13 @@ class MediumCopy:
 
         limit_s = LEAST_S + self.size / SLOWEST
         wait_until(look, what="VirtualBox to copy the disk", timeout_s=limit_s, interval_s=0.1)
-        finish(progress, "the disk", LEAST_S)
+        wait_for_progress(progress, "the disk", LEAST_S)
 
     @contextmanager
     def _medium(self) -> Iterator[Any]:
         """The disk, opened so that nothing of it changes; VirtualBox knows of it afterwards only if it did before."""
         library = self._box.pyvbox.library
-        with edge():
+        with translate_errors():
             before = {str(one.location) for one in self._box.root.hard_disks}
             medium = self._box.root.open_medium(
                 str(self._path), library.DeviceType.hard_disk, library.AccessMode.read_only, False
@@ -118,7 +120,7 @@ class MediumCopy:
                     medium.close()
 
 
-class PutTogether(MediumCopy):
+class FlattenedDisk(MediumCopy):
     """The same for QEMU: what VirtualBox put together is copied once more."""
 
     def room(self) -> int:

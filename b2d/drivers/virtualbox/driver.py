@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.drivers.virtualbox import hardware, machine_state
-from b2d.drivers.virtualbox.locate import Places
+from b2d.drivers.virtualbox.locate import SearchPaths
 from b2d.drivers.virtualbox.teardown import OFF, ON, end, remove, true_state
-from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.host.files import private_folder, refusals_told, text_of
+from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotFoundError
+from b2d.host.files import os_errors_as_b2d_errors, private_folder, read_text_tail
 from b2d.host.process_identity import identify
-from b2d.host.signals import held_back
+from b2d.host.signals import signals_deferred
 from b2d.models import Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
     from b2d.drivers.virtualbox.host_only_network import SecondCard
-    from b2d.drivers.virtualbox.machine import BoxMachine
+    from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
 
 class VirtualBoxDriver:
@@ -36,13 +36,13 @@ class VirtualBoxDriver:
         paths: MachinePaths,
         image: Callable[[], Image],
         vboxapi: str = "",
-        places: Places | None = None,
+        places: SearchPaths | None = None,
     ) -> None:
         self._spec = spec
         self._paths = paths
         self._image = image
         self._setting = vboxapi
-        self._places = places or Places()
+        self._places = places or SearchPaths()
         self._connected: VirtualBox | None = None
 
     def check(self) -> None:
@@ -52,7 +52,7 @@ class VirtualBoxDriver:
         box = self._box()
         self._refuse_another(box)
         paths = self._paths
-        with refusals_told(self._paths.folder):
+        with os_errors_as_b2d_errors(self._paths.folder):
             spared = frozenset({paths.disk_vdi} if paths.disk_vdi.exists() else ())  # with data, though nobody has it
             try:
                 remove(box, paths, spared)  # what was begun
@@ -66,15 +66,15 @@ class VirtualBoxDriver:
                 self._machine(box).edit(hardware.drives(), [(hardware.DATA_PORT, hardware.DISK, paths.disk_vdi)])
                 paths.disk_vdi.chmod(0o600)
             except BaseException:
-                with held_back(), suppress(B2dError):
+                with signals_deferred(), suppress(B2dError):
                     remove(box, paths, spared)
                 raise
 
     def delete(self) -> None:
-        with held_back(), refusals_told(self._paths.folder):
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             try:
                 box = self._box()
-            except HypervisorUnusable:
+            except HypervisorError:
                 if self._paths.virtualbox_settings.exists():
                     raise
                 return  # without VirtualBox nothing was made
@@ -84,13 +84,13 @@ class VirtualBoxDriver:
         settings = self._paths.virtualbox_settings
         try:
             vboxapi = self._places.vboxapi(self._setting)
-        except HypervisorUnusable:
+        except HypervisorError:
             return machine_state.of_file(settings)
         machine = self._box(vboxapi).machine(settings)
         if machine is None:
             return self._unless_half_made(machine_state.of_file(settings))  # not in its list, it is still ours
         if trouble := machine.trouble():
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
                 hint=f"b2d delete --vm {self._spec.name}",
             )
@@ -102,21 +102,21 @@ class VirtualBoxDriver:
 
         box, machine, state = self._existing()
         if state in ON and state != MachineState.PAUSED:
-            raise WrongState(f"{self._spec.name} is {state} already")
-        with held_back(), refusals_told(self._paths.folder):
+            raise InvalidStateError(f"{self._spec.name} is {state} already")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             if state == MachineState.PAUSED:
                 machine.resume()
                 return
             # VirtualBox would start it all the same, without the forward
             ports = {self._spec.ssh_port, self._spec.docker_port, self._spec.forwarded_docker_port}
-            port_allocation.refuse_taken(self._spec.address, sorted(ports))
+            port_allocation.require_free(self._spec.address, sorted(ports))
             begun = Start(self._spec, self._paths, machine)
             if not (state == MachineState.SAVED and begun.resumes()):
                 begun.boot(box, self._image().medium, self._second_card)
 
     def stop(self) -> None:
         machine, state = self._running()
-        with held_back():
+        with signals_deferred():
             if state == MachineState.PAUSED:
                 machine.resume()  # a guest that stands still would not notice
             machine.press_button()
@@ -124,12 +124,12 @@ class VirtualBoxDriver:
     def kill(self) -> None:
         machine = self._box().machine(self._paths.virtualbox_settings)
         if machine is not None:
-            with held_back(), refusals_told(self._paths.folder):
+            with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
                 end(machine)
 
     def save(self) -> None:
         machine, _ = self._running()
-        with held_back():
+        with signals_deferred():
             machine.save()
 
     def endpoint(self) -> Endpoint:
@@ -139,7 +139,7 @@ class VirtualBoxDriver:
             where, ssh_port = rules[hardware.SSH_RULE]
             return Endpoint(where, ssh_port, rules[hardware.DOCKER_RULE][1])
         except KeyError as error:
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 f"the port forwards of {self._spec.name} were taken out in VirtualBox", hint="b2d restart"
             ) from error
 
@@ -150,7 +150,7 @@ class VirtualBoxDriver:
         pid = machine.pid()
         return None if pid is None else identify(pid)
 
-    def measured(self) -> MachineSpec | None:
+    def effective_spec(self) -> MachineSpec | None:
         if self.state() not in ON:
             return None
         memory_mib, count = self._machine(self._box()).size()
@@ -162,7 +162,7 @@ class VirtualBoxDriver:
     def grow_disk(self, size_mib: int) -> None:
         box = self._off("grows")
         if size_mib > self.disk_mib():
-            with held_back():
+            with signals_deferred():
                 box.grow_disk(self._paths.disk_vdi, size_mib)
 
     trims = False
@@ -171,25 +171,25 @@ class VirtualBoxDriver:
         return machine_state.disk_room(self._paths)
 
     def compact_disk(self) -> None:
-        with held_back():
+        with signals_deferred():
             self._off("is compacted").compact_disk(self._paths.disk_vdi)
 
     def snapshots(self) -> list[Snapshot]:
         return self._existing()[1].snapshots()
 
     def take_snapshot(self, name: str) -> None:
-        with held_back():
+        with signals_deferred():
             self._existing()[1].take_snapshot(name)
 
     def restore_snapshot(self, name: str) -> None:
         _, machine, state = self._existing()
         if state in ON:
-            raise WrongState(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
-        with held_back():
+            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+        with signals_deferred():
             machine.restore_snapshot(name)
 
     def delete_snapshot(self, name: str) -> None:
-        with held_back():
+        with signals_deferred():
             self._existing()[1].delete_snapshot(name)
 
     def forwarded(self) -> list[Forward]:
@@ -197,7 +197,7 @@ class VirtualBoxDriver:
 
         return port_forwards.listed(self._running()[0])
 
-    def hindrance(self, one: Forward) -> str:  # noqa: ARG002  there is none
+    def forward_obstacle(self, one: Forward) -> str:  # noqa: ARG002  there is none
         return ""
 
     def forward(self, one: Forward) -> None:
@@ -205,12 +205,12 @@ class VirtualBoxDriver:
 
         port_forwards.add(self._running()[0], one)
 
-    def unforward(self, one: Forward) -> None:
+    def remove_forward(self, one: Forward) -> None:
         from b2d.drivers.virtualbox import port_forwards
 
         port_forwards.remove(self._running()[0], one)
 
-    def compromises(self) -> list[str]:
+    def limitations(self) -> list[str]:
         found = []
         if self._spec.restrict:
             found.append("VirtualBox cannot shut the machine off from the network: it reaches what this host reaches")
@@ -219,7 +219,7 @@ class VirtualBoxDriver:
         return found
 
     def console(self) -> str:
-        return text_of(self._paths.serial_log)
+        return read_text_tail(self._paths.serial_log)
 
     def screenshot(self) -> bytes:
         machine, _ = self._running()
@@ -246,25 +246,25 @@ class VirtualBoxDriver:
             self._connected = VirtualBox(found)
         return self._connected
 
-    def _machine(self, box: "VirtualBox") -> "BoxMachine":
-        from b2d.drivers.virtualbox.reregister import take_up
+    def _machine(self, box: "VirtualBox") -> "VirtualBoxMachine":
+        from b2d.drivers.virtualbox.reregister import reregister
 
         settings = self._paths.virtualbox_settings
         machine = box.machine(settings)
         if machine is None and settings.exists():
-            take_up(box, settings, self._paths.disk_vdi)
+            reregister(box, settings, self._paths.disk_vdi)
             machine = box.machine(settings)
         if machine is None:
-            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
         return machine
 
     def _unless_half_made(self, state: MachineState) -> MachineState:
         return MachineState.ABSENT if state in OFF and not self._paths.disk_vdi.exists() else state
 
-    def _existing(self) -> "tuple[VirtualBox, BoxMachine, MachineState]":
+    def _existing(self) -> "tuple[VirtualBox, VirtualBoxMachine, MachineState]":
         state = self.state()
         if state == MachineState.ABSENT:
-            raise MachineAbsent(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
         box = self._box()
         return box, self._machine(box), state
 
@@ -272,20 +272,20 @@ class VirtualBoxDriver:
         box, _, state = self._existing()
         if state not in OFF:
             said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
-            raise WrongState(said, hint="b2d up && b2d stop")
+            raise InvalidStateError(said, hint="b2d up && b2d stop")
         return box
 
-    def _running(self) -> "tuple[BoxMachine, MachineState]":
+    def _running(self) -> "tuple[VirtualBoxMachine, MachineState]":
         _, machine, state = self._existing()
         if state not in ON:
-            raise WrongState(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+            raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
         return machine, state
 
     def _refuse_another(self, box: "VirtualBox") -> None:
         if self.state() != MachineState.ABSENT:
-            raise WrongState(f"there is a machine {self._spec.name} already", hint="b2d delete")
+            raise InvalidStateError(f"there is a machine {self._spec.name} already", hint="b2d delete")
         other = box.other(self._spec.name)
         if other not in (None, str(self._paths.virtualbox_settings)):
-            raise WrongState(
+            raise InvalidStateError(
                 f"VirtualBox has a machine {self._spec.name} that is not b2d's: {other}", hint="b2d init --vm NAME"
             )

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorError
 
 NOT_FOUND, LOCKED = 0x80BB0001, 0x80BB0007
 SERVICE_GONE = frozenset({0x80004004, 0x800706BE, 0x80470002, 0xC1F30200})
@@ -12,7 +12,7 @@ SERVICE_GONE = frozenset({0x80004004, 0x800706BE, 0x80470002, 0xC1F30200})
 BASES = (("virtualbox.library", "VBoxError"), ("xpcom", "Exception"), ("pywintypes", "com_error"))
 
 
-class Refused(B2dError):
+class VirtualBoxError(B2dError):
     """VirtualBox said no; `code` is its own number for that."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -22,21 +22,21 @@ class Refused(B2dError):
 
 
 @contextmanager
-def edge() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Whatever VirtualBox raises, as b2d's error."""
     try:
         yield
-    except foreign() as error:
+    except describe() as error:
         raise translated(error) from error
 
 
 def translated(error: BaseException) -> B2dError:
     code = code_of(error)
     if code in SERVICE_GONE:
-        return HypervisorUnusable(
+        return HypervisorError(
             "VirtualBox's service (VBoxSVC) has ended: the same command works again", details=str(error)
         )
-    return Refused(code, str(getattr(error, "msg", "") or error))
+    return VirtualBoxError(code, str(getattr(error, "msg", "") or error))
 
 
 def code_of(error: BaseException) -> int:
@@ -46,6 +46,6 @@ def code_of(error: BaseException) -> int:
     return -1
 
 
-def foreign() -> tuple[type[BaseException], ...]:
+def describe() -> tuple[type[BaseException], ...]:
     """The exceptions of those that are loaded by now."""
     return tuple(getattr(sys.modules[module], name) for module, name in BASES if module in sys.modules)

@@ -19,7 +19,7 @@ CONTROLLERS = {DISK: "SATA", DVD: "IDE"}
 ISO_PORT, SEED_PORT = 0, 1  # of IDE
 DATA_PORT = 0  # of SATA
 VIDEO_MIB = 9  # a text console, and a picture of it
-MOST_CPUS = 32  # more make a boot slower, not faster
+MAX_CPUS = 32  # more make a boot slower, not faster
 LINK_UP_DELAY = "VBoxInternal/Devices/e1000/{}/Config/LinkUpDelay"  # in ms; DevE1000.cpp of VirtualBox's source
 SSH_RULE, DOCKER_RULE = "b2d-ssh", "b2d-docker"
 
@@ -203,7 +203,7 @@ def unshared(names: Iterable[str]) -> list[Step]:
 
 def cpus(spec: MachineSpec) -> int:
     """As many as asked for, else those of this host."""
-    return spec.cpus or min(os.cpu_count() or 1, MOST_CPUS)
+    return spec.cpus or min(os.cpu_count() or 1, MAX_CPUS)
 
 
 def newest(table: Mapping[Version, Entry], version: Version) -> Entry:

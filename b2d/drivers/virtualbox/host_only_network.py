@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox.errors import NOT_FOUND, Refused, code_of, edge, foreign
+from b2d.drivers.virtualbox.errors import NOT_FOUND, VirtualBoxError, code_of, describe, translate_errors
 from b2d.drivers.virtualbox.hardware import Assign, Constant, Step, network_card, no_network_card
-from b2d.drivers.virtualbox.timeouts import finish
+from b2d.drivers.virtualbox.timeouts import wait_for_progress
 from b2d.errors import B2dError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def second_card(box: "VirtualBox", platform: str = sys.platform, device: Path = 
     if platform == "linux" and not device.exists():
         return SecondCard(reason="VirtualBox's network driver is not in the kernel (modprobe vboxnetadp)")
     try:
-        with edge():
+        with translate_errors():
             if platform == "darwin" and box.api >= (7, 0):
                 return SecondCard("hostOnlyNetwork", "HostOnlyNetwork", _network(box))
             return SecondCard("hostOnlyInterface", "HostOnly", _interface(box))
@@ -77,7 +77,7 @@ def _interface(box: "VirtualBox") -> str:
     found = next((one for one in known if str(one.ip_address).startswith(NETWORK)), None)
     if found is None:
         found, progress = box.root.host.create_host_only_network_interface()
-        finish(progress, "the host-only network", MAKE_S)
+        wait_for_progress(progress, "the host-only network", MAKE_S)
         found.enable_static_ip_config(HOST, MASK)
     server = _server(box, str(found.network_name))
     server.set_configuration(SERVER, MASK, FIRST, LAST)
@@ -88,7 +88,7 @@ def _interface(box: "VirtualBox") -> str:
 def _server(box: "VirtualBox", network: str) -> Any:
     try:
         return box.root.find_dhcp_server_by_network_name(network)
-    except foreign() as error:
+    except describe() as error:
         if code_of(error) != NOT_FOUND:
-            raise Refused(code_of(error), str(error)) from error
+            raise VirtualBoxError(code_of(error), str(error)) from error
         return box.root.create_dhcp_server(network)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 
 NAME = "vboxapi"
 INIT = "__init__.py"
@@ -41,7 +41,7 @@ TO_INSTALL = {
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SearchPaths:
     """Where to look on one host."""
 
     platform: str = sys.platform
@@ -49,22 +49,22 @@ class Places:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def vboxapi(self, setting: str = "") -> Path:
-        """The folder of the package. Raises HypervisorUnusable, with what to install, when there is none."""
+        """The folder of the package. Raises HypervisorError, with what to install, when there is none."""
         if setting:
             given = Path(setting).expanduser()
             found = next((folder for folder in (given, given / NAME) if (folder / INIT).is_file()), None)
             if found is None:
-                raise HypervisorUnusable(f"there is no {NAME} in {setting}", hint="b2d config unset vboxapi")
+                raise HypervisorError(f"there is no {NAME} in {setting}", hint="b2d config unset vboxapi")
             return found
         found = next((folder for folder in self._candidates() if (folder / INIT).is_file()), None)
         if found is not None:
             return found
         if self.installed():
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 f"VirtualBox is there, but not its binding for Python ({NAME})",
                 hint=f"b2d config set vboxapi=FOLDER, if it is somewhere; else {self.to_install}",
             )
-        raise HypervisorUnusable("VirtualBox is not installed", hint=self.to_install)
+        raise HypervisorError("VirtualBox is not installed", hint=self.to_install)
 
     def installed(self) -> bool:
         """True when VirtualBox's service is there."""

@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox.errors import LOCKED, Refused, edge, foreign
+from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, describe, translate_errors
 from b2d.drivers.virtualbox.hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox.machine_state import of_file
 from b2d.drivers.virtualbox.port_forwards import parsed
-from b2d.drivers.virtualbox.timeouts import LOCK_WAIT_S, finish, patiently, within
-from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.drivers.virtualbox.timeouts import LOCK_WAIT_S, retry_while_locked, run_with_timeout, wait_for_progress
+from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.host.polling import wait_until
 from b2d.models import MachineState, Snapshot
 
@@ -25,7 +25,7 @@ SAVED_AGAIN = "b2d/saved"
 NO_PID = 0xFFFFFFFF
 
 
-class BoxMachine:
+class VirtualBoxMachine:
     """One registered machine."""
 
     def __init__(self, box: "VirtualBox", raw: Any) -> None:
@@ -42,21 +42,21 @@ class BoxMachine:
 
     def trouble(self) -> str:
         """Why VirtualBox cannot read the machine's settings, "" when it can."""
-        with edge():
+        with translate_errors():
             return "" if self._raw.accessible else str(self._raw.accessError.text).splitlines()[0]
 
     def state(self) -> MachineState:
-        with edge():
+        with translate_errors():
             return self._box.state(int(self._raw.state))
 
     def last_change(self) -> str:
         """When its state changed last."""
-        with edge():
+        with translate_errors():
             return str(self._raw.lastStateChange)
 
     def note(self, key: str) -> str:
         """What was written down with the machine, in VirtualBox's own settings; "" when nothing was."""
-        with edge():
+        with translate_errors():
             return str(self._raw.getExtraData(key))
 
     def write_note(self, key: str, text: str) -> None:
@@ -65,24 +65,24 @@ class BoxMachine:
 
     def pid(self) -> int | None:
         """The process that has the machine; while it runs, the one that it is."""
-        with edge():
+        with translate_errors():
             pid = int(self._raw.sessionPID)
         return None if pid in (0, NO_PID) else pid
 
     def size(self) -> tuple[int, int]:
         """Its memory in MiB and its CPUs: of a machine that is on, nobody can change them."""
-        with edge():
+        with translate_errors():
             return int(self._raw.memorySize), int(self._raw.CPUCount)
 
     def forwards(self) -> list[tuple[str, str, int]]:
         """The rules of the first network card: name, address and port on this host."""
-        with edge():
+        with translate_errors():
             rules = self._box.array("redirects", self._raw.getNetworkAdapter(0).NATEngine)
         return list(parsed(map(str, rules)))
 
     def shares(self) -> list[str]:
         """The names of the folders that it shares."""
-        with edge():
+        with translate_errors():
             return [str(one.name) for one in self._box.array("sharedFolders", self._raw)]
 
     def edit(self, steps: Iterable[Step], media: Iterable[tuple[int, str, Path]] = ()) -> None:
@@ -107,15 +107,15 @@ class BoxMachine:
                 self._box.apply(session.machine, steps)
                 session.machine.save_settings()  # else nobody but the machine's process sees it
 
-        within(ANSWER_S, change)
+        run_with_timeout(ANSWER_S, change)
 
     def launch(self) -> None:
         """Start its process, from off or saved, and return when it runs."""
         session = self._box.pyvbox.Session()
         progress = self._patiently(lambda: self._machine.launch_vm_process(session, "headless", []))
-        with edge():
+        with translate_errors():
             try:
-                finish(progress, "VirtualBox to start the machine", LAUNCH_S)
+                wait_for_progress(progress, "VirtualBox to start the machine", LAUNCH_S)
             finally:
                 self._unlock(session)
 
@@ -138,7 +138,7 @@ class BoxMachine:
         self._ask(lambda console: console.resume())
 
     def power_down(self) -> None:
-        self._ask(lambda console: finish(console.power_down(), "the machine's end", ANSWER_S))
+        self._ask(lambda console: wait_for_progress(console.power_down(), "the machine's end", ANSWER_S))
         self._wait_unlocked()
 
     def save(self) -> None:
@@ -148,17 +148,17 @@ class BoxMachine:
             with self._session(self._library.LockType.shared) as session:
                 progress = session.machine.save_state()
                 try:
-                    finish(progress, "the machine's state to be saved", SAVE_S)
+                    wait_for_progress(progress, "the machine's state to be saved", SAVE_S)
                 except B2dError:
                     if self.state() != MachineState.SAVED:  # then the process was gone before it could be asked
                         raise
 
         self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
-        within(SAVE_S + ANSWER_S, write)
+        run_with_timeout(SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
-        self.have_saved_written()
+        self.flush_settings()
 
-    def have_saved_written(self) -> None:
+    def flush_settings(self) -> None:
         """Have VirtualBox write down that the machine is saved, where it is and its settings file does not say so.
 
         A machine's process that ends sooner than the service is done with it makes that fail (7.2.22: one of ten times
@@ -173,7 +173,7 @@ class BoxMachine:
 
     def snapshots(self) -> list[Snapshot]:
         """The oldest first."""
-        with edge():
+        with translate_errors():
             found = [self._raw.findSnapshot("")] if self._raw.snapshotCount else []  # the first
             for one in found:
                 found.extend(self._box.array("children", one))  # which it meets in its turn
@@ -184,29 +184,31 @@ class BoxMachine:
         """Of one that runs with its memory, which VirtualBox does not leave out."""
         with self._session(self._lock()) as session:
             progress, _ = session.machine.take_snapshot(name, "", True)
-            finish(progress, "the snapshot", SAVE_S)
+            wait_for_progress(progress, "the snapshot", SAVE_S)
 
     def restore_snapshot(self, name: str) -> None:
         """Its memory, where it has one, is let go of."""
         with self._session(self._library.LockType.write) as session:
-            finish(session.machine.restore_snapshot(session.machine.find_snapshot(name)), "the snapshot", SAVE_S)
+            wait_for_progress(
+                session.machine.restore_snapshot(session.machine.find_snapshot(name)), "the snapshot", SAVE_S
+            )
         if self.state() == MachineState.SAVED:
             self.discard_saved()
 
     def delete_snapshot(self, name: str) -> None:
-        """Raises WrongState while more than one disk goes on from it."""
+        """Raises InvalidStateError while more than one disk goes on from it."""
         try:
             with self._session(self._lock()) as session:
                 snapshot = session.machine.find_snapshot(name)
-                finish(session.machine.delete_snapshot(snapshot.id_p), "the snapshot to be merged", SAVE_S)
-        except Refused as refused:
+                wait_for_progress(session.machine.delete_snapshot(snapshot.id_p), "the snapshot to be merged", SAVE_S)
+        except VirtualBoxError as refused:
             if refused.code != LOCKED:
                 raise
             said = f"VirtualBox keeps {name} while others, or the disk, go on from it"
-            raise WrongState(said, hint="delete the later ones first", details=refused.details) from refused
+            raise InvalidStateError(said, hint="delete the later ones first", details=refused.details) from refused
 
     def _settings(self) -> Path:
-        with edge():
+        with translate_errors():
             return Path(str(self._raw.settingsFilePath))
 
     def _lock(self) -> Any:
@@ -228,7 +230,7 @@ class BoxMachine:
     def isos(self) -> list[Path]:
         """What lies in its drives."""
         drive = self._box.number(Constant("DeviceType", DVD))
-        with edge():
+        with translate_errors():
             held = [one.medium for one in self._box.array("mediumAttachments", self._raw) if one.type == drive]
             return [Path(str(medium.location)) for medium in held if medium is not None]
 
@@ -236,18 +238,18 @@ class BoxMachine:
         """Remove it from VirtualBox, with the disks that lie in its folder, but those that are spared."""
         kind = self._library.CleanupMode.detach_all_return_hard_disks_only
         own = self._settings().parent.parent
-        with edge():
+        with translate_errors():
             for medium in self._patiently(lambda: self._machine.unregister(kind)):
                 where = Path(str(medium.location))
                 if where.is_relative_to(own) and where not in spared:
-                    finish(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
+                    wait_for_progress(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
 
     def _ask(self, question: Callable[[Any], None]) -> None:
         def asked() -> None:
             with self._session(self._library.LockType.shared) as session:
                 question(session.console)
 
-        within(ANSWER_S, asked)
+        run_with_timeout(ANSWER_S, asked)
 
     @contextlib.contextmanager
     def _session(self, kind: Any) -> Iterator[Any]:
@@ -255,7 +257,7 @@ class BoxMachine:
         session = self._box.pyvbox.Session()
         self._patiently(lambda: self._machine.lock_machine(session, kind))
         try:
-            with edge():
+            with translate_errors():
                 yield session
         finally:
             self._unlock(session)
@@ -263,16 +265,16 @@ class BoxMachine:
                 self._wait_unlocked()
 
     def _patiently(self, question: Callable[[], Any]) -> Any:
-        return patiently(question, self.pid)
+        return retry_while_locked(question, self.pid)
 
     @staticmethod
     def _unlock(session: Any) -> None:
-        with contextlib.suppress(*foreign()):  # it is unlocked by itself when the machine's process has ended
+        with contextlib.suppress(*describe()):  # it is unlocked by itself when the machine's process has ended
             session.unlock_machine()
 
     def _wait_unlocked(self) -> None:
         unlocked = int(self._library.SessionState.unlocked)
-        with edge(), contextlib.suppress(OutOfTime):
+        with translate_errors(), contextlib.suppress(WaitTimeoutError):
             wait_until(
                 lambda: int(self._raw.sessionState) == unlocked,
                 what="VirtualBox to let go of the machine",

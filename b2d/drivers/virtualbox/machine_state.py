@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from b2d.host.files import allocated, is_regular, text_of
+from b2d.host.files import allocated_bytes, is_regular, read_text_tail
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
 
@@ -47,7 +47,7 @@ def of_file(settings: Path) -> MachineState:
     """The state of a machine that cannot be running, for VirtualBox is not there, by VirtualBox's own record."""
     if not is_regular(settings):
         return MachineState.ABSENT
-    text = text_of(settings)
+    text = read_text_tail(settings)
     found = re.search(r"<Machine\s[^<>]*>", text)  # no second one within: the time would grow with the square
     element = found[0] if found else ""
     if "stateFile=" in element:
@@ -57,12 +57,12 @@ def of_file(settings: Path) -> MachineState:
 
 def disk_room(paths: MachinePaths) -> int:
     """How many bytes the files of its data disk take, with those of its snapshots."""
-    return sum(map(allocated, [paths.disk_vdi, *(paths.virtualbox / "Snapshots").glob("*.vdi")]))
+    return sum(map(allocated_bytes, [paths.disk_vdi, *(paths.virtualbox / "Snapshots").glob("*.vdi")]))
 
 
 def last_error(log: Path) -> str:
     """The last thing that a machine's process gave as an error in its log, "" when there is none."""
-    for line in reversed(text_of(log).split("\n")):
+    for line in reversed(read_text_tail(log).split("\n")):
         _, _, begun = line.rpartition("aText={")
         said, ends, _ = begun.partition("}, preserve=")
         if ends:

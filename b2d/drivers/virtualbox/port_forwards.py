@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from b2d.drivers.virtualbox import hardware
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.formats import numbers
 from b2d.models import Forward
 from b2d.network import port_allocation
 
 if TYPE_CHECKING:
-    from b2d.drivers.virtualbox.machine import BoxMachine
+    from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
 # how ours are called: protocol, address and port on this host, and whether it leads to the guest's own loopback
 RULE = re.compile(r"b2d-port-(tcp|udp)-([0-9.]+)-([0-9]{1,5})(-inward)?")
@@ -30,21 +30,21 @@ def parsed(rules: Iterable[str]) -> Iterator[tuple[str, str, int]]:
                 yield name, fields[1], numbers.parse(fields[2], 65535)
 
 
-def listed(machine: "BoxMachine") -> list[Forward]:
+def listed(machine: "VirtualBoxMachine") -> list[Forward]:
     """Those that are ours."""
     found = [RULE.fullmatch(name) for name, _, _ in machine.forwards()]
     ours = [Forward(one[1], one[2], int(one[3]), inward=bool(one[4])) for one in found if one]
     return [one for one in ours if 0 < one.port < 1 << 16]
 
 
-def add(machine: "BoxMachine", forward: Forward) -> None:
-    """Raises HypervisorUnusable where the port cannot be had."""
-    if why := port_allocation.obstacle(forward.address, forward.port, forward.protocol):
-        raise HypervisorUnusable(f"port {forward.port} of {forward.address} cannot be opened: {why}")
+def add(machine: "VirtualBoxMachine", forward: Forward) -> None:
+    """Raises HypervisorError where the port cannot be had."""
+    if why := port_allocation.port_obstacle(forward.address, forward.port, forward.protocol):
+        raise HypervisorError(f"port {forward.port} of {forward.address} cannot be opened: {why}")
     machine.adjust(hardware.with_forward(_name(forward), forward))
 
 
-def remove(machine: "BoxMachine", forward: Forward) -> None:
+def remove(machine: "VirtualBoxMachine", forward: Forward) -> None:
     """What goes through it already may end."""
     machine.adjust(hardware.without_forwards([_name(forward)]))
 

@@ -4,17 +4,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.drivers.virtualbox.errors import edge
+from b2d.drivers.virtualbox.errors import translate_errors
 from b2d.drivers.virtualbox.hardware import DISK, Constant, open_arguments
-from b2d.host.files import text_of
+from b2d.host.files import read_text_tail
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
 
 
-def take_up(box: "VirtualBox", settings: Path, disk: Path) -> None:
+def reregister(box: "VirtualBox", settings: Path, disk: Path) -> None:
     """Register the machine of that settings file; its data disk is `disk`, wherever that was when it was written."""
-    with edge():
+    with translate_errors():
         _forget_where_it_was(box, settings)
         opened = box.call("openMachine", *open_arguments(str(settings), box.api))
         box.call("registerMachine", opened)
@@ -29,7 +29,7 @@ def take_up(box: "VirtualBox", settings: Path, disk: Path) -> None:
 
 def _forget_where_it_was(box: "VirtualBox", settings: Path) -> None:
     """The same machine in the list, under a settings file that is gone, is in the way."""
-    found = re.search(r"<Machine\s[^<>]{0,10000}?uuid=\"\{([0-9a-fA-F-]{1,50})\}\"", text_of(settings))
+    found = re.search(r"<Machine\s[^<>]{0,10000}?uuid=\"\{([0-9a-fA-F-]{1,50})\}\"", read_text_tail(settings))
     itself = found[1] if found else ""
     for machine in box.array("machines"):
         there = Path(str(machine.settingsFilePath))

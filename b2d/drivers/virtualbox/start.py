@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.drivers.virtualbox import boot_config, hardware, machine_state
-from b2d.drivers.virtualbox.errors import Refused
-from b2d.errors import B2dError, HypervisorUnusable, StateLost
+from b2d.drivers.virtualbox.errors import VirtualBoxError
+from b2d.errors import B2dError, HypervisorError, SavedStateError
 from b2d.models import HARDWARE, MachineSpec
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
     from b2d.drivers.virtualbox.host_only_network import SecondCard
-    from b2d.drivers.virtualbox.machine import BoxMachine
+    from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
 # the last: its serial port was a file of a folder that lies somewhere else now
 STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state", "failed to create the raw output file")
@@ -25,7 +25,7 @@ class Start:
 
     spec: MachineSpec
     paths: MachinePaths
-    machine: "BoxMachine"
+    machine: "VirtualBoxMachine"
 
     def boot(self, box: "VirtualBox", iso: Path, card: "SecondCard") -> None:
         """Give it what the spec says now, and the image, and a seed; then start it."""
@@ -49,12 +49,14 @@ class Start:
         self.machine.edit(boot_config.forwards(self.spec, self.machine))
         try:
             self._launch()
-        except HypervisorUnusable as error:
+        except HypervisorError as error:
             if not any(sign in error.details for sign in STATE_DOES_NOT_FIT):
                 raise
             self.machine.discard_saved()
             if self.spec.hardware < HARDWARE:
-                raise StateLost(f"the saved state of {self.spec.name} does not fit any more", hint="b2d up") from error
+                raise SavedStateError(
+                    f"the saved state of {self.spec.name} does not fit any more", hint="b2d up"
+                ) from error
             return False
         return True
 
@@ -62,9 +64,9 @@ class Start:
         self.paths.virtualbox_log.unlink(missing_ok=True)
         try:
             self.machine.launch()
-        except Refused as refused:
+        except VirtualBoxError as refused:
             said = machine_state.last_error(self.paths.virtualbox_log) or refused.message
-            raise HypervisorUnusable(
+            raise HypervisorError(
                 f"VirtualBox does not start {self.spec.name}: {said.splitlines()[0]}",
                 hint="b2d doctor",
                 details=f"{refused.details}\n{said}",

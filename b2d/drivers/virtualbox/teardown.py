@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.host.file_removal import remove as remove_file
 from b2d.host.file_removal import remove_own
 from b2d.host.polling import wait_until
@@ -17,7 +17,7 @@ from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
-    from b2d.drivers.virtualbox.machine import BoxMachine
+    from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
 ON = frozenset({MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
 OFF = frozenset({MachineState.STOPPED, MachineState.CRASHED})
@@ -25,7 +25,7 @@ CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a k
 END_S = 10.0
 
 
-def true_state(machine: "BoxMachine") -> MachineState:
+def true_state(machine: "VirtualBoxMachine") -> MachineState:
     """What VirtualBox says; a crash that a kill has dealt with is none any more."""
     state = machine.state()
     if state == MachineState.CRASHED and machine.note(CRASH_SEEN) == machine.last_change():
@@ -33,12 +33,12 @@ def true_state(machine: "BoxMachine") -> MachineState:
     return state
 
 
-def end(machine: "BoxMachine") -> None:
+def end(machine: "VirtualBoxMachine") -> None:
     """Cut the power, also of a process that answers nobody."""
     if machine.state() in (*ON, MachineState.CRASHED) and machine.pid() is not None:
         try:
             machine.power_down()
-        except HypervisorUnusable:
+        except HypervisorError:
             _end_process(machine)
     if machine.state() == MachineState.CRASHED:
         machine.write_note(CRASH_SEEN, machine.last_change())
@@ -60,7 +60,7 @@ def remove(box: "VirtualBox", paths: MachinePaths, spared: frozenset[Path] = fro
         remove_file(path)
 
 
-def _end_process(machine: "BoxMachine") -> None:
+def _end_process(machine: "VirtualBoxMachine") -> None:
     pid = machine.pid()
     process = None if pid is None else identify(pid)
     if process is not None:

@@ -5,31 +5,34 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from b2d.drivers.virtualbox.errors import LOCKED, Refused, code_of, foreign, translated
-from b2d.errors import B2dError, Busy, HypervisorUnusable, OutOfTime
+from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, code_of, describe, translated
+from b2d.errors import B2dError, HypervisorError, MachineLockedError, WaitTimeoutError
 from b2d.host.polling import wait_until
 
 OWN_ERRORS: tuple[type[BaseException], ...] = (B2dError, OSError)
 LOCK_WAIT_S = 5.0  # that another program may take to let go of a machine
 
 
-def finish(progress: Any, what: str, timeout_s: float) -> None:
-    """Wait for one of VirtualBox's operations. Raises Refused when it failed, and OutOfTime."""
+def wait_for_progress(progress: Any, what: str, timeout_s: float) -> None:
+    """Wait for one of VirtualBox's operations. Raises Refused when it failed, and WaitTimeoutError."""
     wait_until(lambda: bool(progress.completed), what=what, timeout_s=timeout_s, interval_s=0.02)
     code = int(progress.result_code) & 0xFFFFFFFF
     if code:
         # a process that died has left no reason, and pyvbox wraps what is nothing too: without a text
-        raise Refused(code, str(getattr(progress.error_info, "text", "")))
+        raise VirtualBoxError(code, str(getattr(progress.error_info, "text", "")))
 
 
-def patiently(question: Callable[[], Any], holder: Callable[[], int | None]) -> Any:
-    """The answer to a question that needs a machine's lock. Raises Busy, naming the process that keeps it too long."""
+def retry_while_locked(question: Callable[[], Any], holder: Callable[[], int | None]) -> Any:
+    """The answer to a question that needs a machine's lock.
+
+    Raises MachineLockedError, naming the process that keeps it too long.
+    """
     answers: list[Any] = []
 
     def asked() -> bool:
         try:
             answers.append(question())
-        except foreign() as error:
+        except describe() as error:
             if code_of(error) == LOCKED:
                 return False
             raise translated(error) from error
@@ -37,13 +40,15 @@ def patiently(question: Callable[[], Any], holder: Callable[[], int | None]) -> 
 
     try:
         wait_until(asked, what="the machine", timeout_s=LOCK_WAIT_S)
-    except OutOfTime as error:
-        raise Busy(f"the machine is locked in VirtualBox by {_named(holder())}", hint="close that first") from error
+    except WaitTimeoutError as error:
+        raise MachineLockedError(
+            f"the machine is locked in VirtualBox by {_named(holder())}", hint="close that first"
+        ) from error
     return answers[0]
 
 
-def within(timeout_s: float, asked: Callable[[], None]) -> None:
-    """Ask a machine's own process. Raises HypervisorUnusable when it hangs: the thread that asked is given up then."""
+def run_with_timeout(timeout_s: float, asked: Callable[[], None]) -> None:
+    """Ask a machine's own process. Raises HypervisorError when it hangs: the thread that asked is given up then."""
     if sys.platform == "win32":  # COM's objects stay in their thread
         asked()
         return
@@ -53,7 +58,7 @@ def within(timeout_s: float, asked: Callable[[], None]) -> None:
     def run() -> None:
         try:
             asked()
-        except OWN_ERRORS + foreign() as error:
+        except OWN_ERRORS + describe() as error:
             failures.append(error)
         answered.set()
 
@@ -61,7 +66,7 @@ def within(timeout_s: float, asked: Callable[[], None]) -> None:
     thread.start()
     thread.join(timeout_s)
     if thread.is_alive():
-        raise HypervisorUnusable("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
+        raise HypervisorError("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
     for failure in failures:
         raise failure
     if not answered.is_set():

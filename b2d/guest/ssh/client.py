@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from b2d.guest.base import ANSWER_LIMIT, Dial, Pipe
 from b2d.guest.ssh.connection import ANSWER_S, connect
-from b2d.guest.ssh.streams import edge
+from b2d.guest.ssh.streams import translate_errors
 from b2d.models import CommandResult, Endpoint
 from b2d.paths import MachinePaths
 
@@ -48,7 +48,7 @@ class SshGuest:
     def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
         from b2d.guest.ssh.streams import collect
 
-        with edge():
+        with translate_errors():
             channel = self._channel()
             with _answered(channel):
                 channel.exec_command(command)
@@ -58,9 +58,9 @@ class SshGuest:
     def shell(self, command: str | None) -> int:
         from b2d.guest.ssh import streams, terminal
 
-        if command is None and terminal.is_there():
-            return self.on_terminal(None)
-        with edge():
+        if command is None and terminal.is_terminal():
+            return self.run_in_pty(None)
+        with translate_errors():
             channel = self._channel()
             _begin(channel, command)
             streams.connect(channel)
@@ -69,7 +69,7 @@ class SshGuest:
     def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
         from b2d.guest.ssh.streams import pieces
 
-        with edge():
+        with translate_errors():
             channel = self._channel()
             _begin(channel, command)
             for piece in pieces(channel):
@@ -80,25 +80,25 @@ class SshGuest:
     def piped(self, command: str) -> Iterator[Pipe]:
         from b2d.guest.ssh.pipe import SshPipe
 
-        with edge():
+        with translate_errors():
             channel = self._channel()
             _begin(channel, command)
             channel.settimeout(FILE_S)
         try:
             yield SshPipe(channel, FILE_S)
         finally:
-            with edge():
+            with translate_errors():
                 channel.close()
 
-    def on_terminal(self, command: str | None) -> int:
+    def run_in_pty(self, command: str | None) -> int:
         from b2d.guest.ssh import terminal
 
-        with edge():
+        with translate_errors():
             channel = self._channel()
             with _answered(channel):
-                terminal.give(channel)
+                terminal.set_window(channel)
             _begin(channel, command)
-            terminal.interact(channel)
+            terminal.run_interactive(channel)
             return _exit_code(channel)
 
     def _channel(self) -> "Channel":

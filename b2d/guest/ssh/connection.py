@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from b2d.errors import B2dError, HypervisorUnusable, OutOfTime, WrongState
+from b2d.errors import B2dError, HypervisorError, InvalidStateError, WaitTimeoutError
 from b2d.guest.base import Dial
-from b2d.guest.ssh.keys import alias, ensure_known
+from b2d.guest.ssh.keys import ensure_known, host_alias
 from b2d.host.polling import wait_until
 from b2d.models import GUEST_SSH_PORT, Endpoint
 from b2d.paths import MachinePaths
@@ -22,7 +22,7 @@ USER = "docker"
 CONNECT_S = 5.0  # for the first attempt, until sshd greets
 CONNECT_GROWTH = 3  # from one attempt to the next: a busy CPU that VirtualBox emulates takes half a minute to greet
 HANDSHAKE_S = 60.0  # for its key exchange, and again for letting us in: each takes a quarter of a minute there too
-PATIENCE_S = 25.0  # in which they begin: sshd may still be on its way
+GREETING_S = 25.0  # in which they begin: sshd may still be on its way
 UNREAD_LIMIT = 16 << 20  # bytes of a command's output that wait to be read; the window has 2 MiB
 PACKET_LIMIT = 1 << 20  # bytes; what is agreed on has 32 KiB
 # what the library raises for files of keys, and for answers, that are damaged
@@ -34,7 +34,7 @@ KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"
 
 
 def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> "Transport":
-    """Try until the guest lets us in. Raises WrongState when it does not, B2dError when it is another guest.
+    """Try until the guest lets us in. Raises InvalidStateError when it does not, B2dError when it is another guest.
 
     `dial` connects to a port of the guest; without it the endpoint's SSH port leads there.
     """
@@ -46,7 +46,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
         return socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
 
     key = _key(paths)
-    _silence()
+    _disable_logging()
     found: list[Transport] = []
     last: list[Exception] = []
 
@@ -55,18 +55,18 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
             greeting_s = min(CONNECT_S * CONNECT_GROWTH ** len(last), HANDSHAKE_S)
             found.append(_attempt(reach(), endpoint, paths, key, greeting_s))
         except AuthenticationException as error:
-            raise WrongState(
+            raise InvalidStateError(
                 f"the guest does not know the key {paths.ssh_key}", hint="b2d restart", details=str(error)
             ) from error
-        except (OSError, SSHException, EOFError, HypervisorUnusable, OutOfTime) as error:
+        except (OSError, SSHException, EOFError, HypervisorError, WaitTimeoutError) as error:
             last.append(error)
         return bool(found)
 
     try:
-        wait_until(attempt, what="the guest's ssh server", timeout_s=PATIENCE_S, interval_s=0.2)
-    except OutOfTime as error:
+        wait_until(attempt, what="the guest's ssh server", timeout_s=GREETING_S, interval_s=0.2)
+    except WaitTimeoutError as error:
         where = f"{endpoint.address}:{endpoint.ssh_port}"
-        raise WrongState(
+        raise InvalidStateError(
             f"the guest cannot be reached by ssh at {where}", hint="b2d status", details=str(last[-1])
         ) from error
     return found[0]
@@ -112,7 +112,7 @@ def _transport(connection: socket.socket) -> "Transport":
     from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
 
     handlers: dict[int, Any] = dict(Transport._channel_handler_table)  # type: ignore[attr-defined]
-    guarded = {kind: _within_limits(handlers[kind]) for kind in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA)}
+    guarded = {kind: _limit_unread(handlers[kind]) for kind in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA)}
 
     class Suspicious(Transport):
         """Raises SSHException where its thread met anything else in what came: it is raised in ours as it is there."""
@@ -128,7 +128,7 @@ def _transport(connection: socket.socket) -> "Transport":
     return Suspicious(_Bounded(connection))  # type: ignore[arg-type]
 
 
-def _within_limits(feed: Callable[["Channel", object], None]) -> Callable[["Channel", object], None]:
+def _limit_unread(feed: Callable[["Channel", object], None]) -> Callable[["Channel", object], None]:
     """What is sent beyond the window would wait in memory, and paramiko takes it."""
     from paramiko import SSHException
 
@@ -160,14 +160,14 @@ class _Bounded:
 def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
     """Raise B2dError unless it is this machine's guest, whose key was made here."""
     ensure_known(paths)
-    if not _read_hosts(paths.known_hosts).check(alias(paths), key):
+    if not _read_hosts(paths.known_hosts).check(host_alias(paths), key):
         raise B2dError(
             f"what answers at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key is another",
             hint=f"b2d restart --vm {paths.folder.name}",  # the guest gets its key with each boot
         )
 
 
-def _silence() -> None:
+def _disable_logging() -> None:
     """What goes wrong is told by an error; paramiko would also write its traceback on stderr."""
     logger = logging.getLogger("paramiko")
     if not logger.handlers:

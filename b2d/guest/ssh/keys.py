@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError
-from b2d.host.files import FileTooLargeError, NotRegularFileError, is_regular, read_bounded, refusals_told, write_whole
+from b2d.host.files import (
+    FileTooLargeError,
+    NotRegularFileError,
+    is_regular,
+    os_errors_as_b2d_errors,
+    read_bounded,
+    write_atomic,
+)
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
-def alias(paths: MachinePaths) -> str:
+def host_alias(paths: MachinePaths) -> str:
     """The name under which known_hosts knows the guest: addresses and ports are leased, and change."""
     return f"b2d-{paths.folder.name}"
 
@@ -23,7 +30,7 @@ def ensure_client(paths: MachinePaths) -> None:
     key = _ensure(paths.ssh_key)
     public = _public(key, "docker@b2d")
     if not _holds(paths.ssh_public_key, public):
-        write_whole(paths.ssh_public_key, public, 0o644)
+        write_atomic(paths.ssh_public_key, public, 0o644)
 
 
 def ensure_host(paths: MachinePaths) -> None:
@@ -37,7 +44,7 @@ def ensure_known(paths: MachinePaths) -> None:
     Raises B2dError where nobody knows that key any more.
     """
     if is_regular(paths.host_key):
-        with refusals_told(paths.known_hosts):
+        with os_errors_as_b2d_errors(paths.known_hosts):
             _note(paths, _load(paths.host_key))
     elif not is_regular(paths.known_hosts):
         raise B2dError(
@@ -48,9 +55,9 @@ def ensure_known(paths: MachinePaths) -> None:
 
 def _note(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
     """Write known_hosts unless it is so already."""
-    line = f"{alias(paths)} ".encode() + _public(key, "")
+    line = f"{host_alias(paths)} ".encode() + _public(key, "")
     if not _holds(paths.known_hosts, line):
-        write_whole(paths.known_hosts, line)
+        write_atomic(paths.known_hosts, line)
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -70,7 +77,7 @@ def _ensure(path: Path) -> "Ed25519PrivateKey":
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    write_whole(path, content)
+    write_atomic(path, content)
     return key
 
 

@@ -1,12 +1,12 @@
 """What OpenSSH's programs are told of a machine: a block for ~/.ssh/config (ssh_config(5))."""
 
-from b2d.guest.ssh.keys import alias
+from b2d.guest.ssh.keys import host_alias
 from b2d.paths import MachinePaths
 
 USER = "docker"
 
 
-def block(host: str, address: str, port: int, paths: MachinePaths) -> str:
+def config_block(host: str, address: str, port: int, paths: MachinePaths) -> str:
     """The lines for `ssh host`; nothing of a person's own keys and agents is used, and the guest is known already."""
     lines = [
         f"HostName {address}",
@@ -15,7 +15,7 @@ def block(host: str, address: str, port: int, paths: MachinePaths) -> str:
         f"IdentityFile {_quoted(str(paths.ssh_key))}",
         "IdentitiesOnly yes",
         "IdentityAgent none",
-        f"HostKeyAlias {alias(paths)}",
+        f"HostKeyAlias {host_alias(paths)}",
         f"UserKnownHostsFile {_quoted(str(paths.known_hosts))}",
         "StrictHostKeyChecking yes",
     ]

@@ -4,8 +4,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from b2d.guest.base import PipeEnded
-from b2d.guest.ssh.streams import CHUNK, edge
+from b2d.guest.base import PipeClosedError
+from b2d.guest.ssh.streams import CHUNK, translate_errors
 from b2d.models import CommandResult
 
 if TYPE_CHECKING:
@@ -27,22 +27,22 @@ class SshPipe:
         self._listener.start()
 
     def read(self, size: int) -> bytes:
-        with edge():
+        with translate_errors():
             return self._channel.recv(size)
 
     def write(self, content: bytes) -> None:
-        with edge():
+        with translate_errors():
             try:
                 self._channel.sendall(content)
             except TimeoutError:
                 raise
             except OSError as error:
                 if self._channel.status_event.wait(self._patience_s) and self._channel.exit_status >= 0:
-                    raise PipeEnded from error
+                    raise PipeClosedError from error
                 raise
 
     def end(self) -> CommandResult:
-        with edge():
+        with translate_errors():
             with suppress(OSError):  # it has ended already
                 self._channel.shutdown_write()
             rest = b""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -20,7 +20,8 @@ NAMES = {1: "stdout", 2: "stderr"}
 def collect(channel: "Channel", timeout_s: float, what: str, limit: int) -> tuple[bytes, bytes]:
     """All that a command writes until it ends; nothing is sent to it.
 
-    Raises OutOfTime, and closes the channel then, and WrongState for more than `limit` bytes, which are not kept.
+    Raises WaitTimeoutError, and closes the channel then, and InvalidStateError for more than `limit` bytes, which are
+    not kept.
     """
     channel.settimeout(None)
     stderr: list[bytes] = []
@@ -44,27 +45,27 @@ def collect(channel: "Channel", timeout_s: float, what: str, limit: int) -> tupl
         reader.join()
         channel.status_event.wait()
         if late.is_set():
-            raise OutOfTime(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
+            raise WaitTimeoutError(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
     if endless.is_set():
-        raise WrongState(f"{what!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
+        raise InvalidStateError(f"{what!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
     return b"".join(stdout), b"".join(stderr)
 
 
 @contextmanager
-def edge() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """A connection that breaks, told as such."""
     from paramiko import SSHException
 
     try:
         yield
     except TimeoutError as error:
-        raise OutOfTime("the guest stopped answering", hint="b2d logs") from error
+        raise WaitTimeoutError("the guest stopped answering", hint="b2d logs") from error
     except (SSHException, EOFError) as error:
-        raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
+        raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
     except BrokenPipeError:  # of our own stdout: the command line ends quietly then
         raise
     except OSError as error:
-        raise WrongState(f"the connection to the guest broke: {error}", hint="b2d status") from error
+        raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def pieces(channel: "Channel") -> Iterator[bytes]:
     return iter(lambda: channel.recv(CHUNK), b"")
 
 
-def unread(descriptor: int) -> bool:
+def has_unread(descriptor: int) -> bool:
     """True when it is a pipe that nobody reads any more."""
     if not hasattr(select, "poll"):  # Windows
         return False

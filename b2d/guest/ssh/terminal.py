@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 USUAL = os.terminal_size((80, 24))
 
 
-def is_there() -> bool:
+def is_terminal() -> bool:
     """True when somebody sits at the keyboard of this process; as for ssh, stdout may be anything."""
     return sys.stdin.isatty()
 
 
-def give(channel: "Channel") -> None:
+def set_window(channel: "Channel") -> None:
     """Ask for a terminal of this one's kind and size at the other end."""
     size = _size()
     channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
 
 
-def interact(channel: "Channel") -> None:
+def run_interactive(channel: "Channel") -> None:
     """Join them until the program has ended; what is written comes out unchanged.
 
     Every key goes there, Ctrl-C too; a change of size follows; this terminal is put back whatever happens.

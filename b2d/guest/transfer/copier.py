@@ -14,11 +14,11 @@ from typing import IO, Literal, cast
 
 from b2d.errors import B2dError
 from b2d.formats import numbers
-from b2d.guest.base import Pipe, PipeEnded, PipesCommands
+from b2d.guest.base import Pipe, PipeClosedError, StreamsCommands
 from b2d.guest.transfer import copy_endpoints
-from b2d.guest.transfer.tar_extract import Unpacker, landing, put, unfinished
+from b2d.guest.transfer.tar_extract import Unpacker, final_path, place_file, remove_unfinished
 from b2d.guest.transfer.tar_writer import CHUNK, ENCODING, ERRORS, OWNERS, ForeignEntry, Packer, listed, pack, repack
-from b2d.host.files import refusals_told
+from b2d.host.files import os_errors_as_b2d_errors
 from b2d.reporting.base import Reporter
 
 FILE, FOLDER = "file", "folder"
@@ -79,11 +79,11 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
+class Copier:
     """Copies to and from one machine's guest, as the user docker."""
 
     name: str  # the machine's
-    guest: PipesCommands
+    guest: StreamsCommands
     reporter: Reporter
 
     def send(self, source: str, to: str, *, many: bool = False) -> Copied:
@@ -91,7 +91,7 @@ class Copying:
         typed = _slashed(source)
         name, as_folder = copy_endpoints.last_name(typed), typed.endswith("/")
         root = Path(os.path.realpath(source)) if as_folder or not name else Path(source)
-        with refusals_told(root):
+        with os_errors_as_b2d_errors(root):
             entries = listed(root, PART, self.reporter.warn)
         if not entries or (as_folder and not entries[0][1].isdir()):
             raise B2dError(f"{source} is no {'folder' if as_folder else 'file, folder or link'}")
@@ -103,7 +103,10 @@ class Copying:
         text, size = f"{name or source} to {self.name}", sum(entry.size for _, entry in entries)
         with self.guest.piped(script) as pipe, self.reporter.progress(text, size) as bar:
             packer = Packer(pipe.write, bar.advance)
-            with suppress(PipeEnded), refusals_told(root):  # what the guest had against it, its end tells
+            with (
+                suppress(PipeClosedError),
+                os_errors_as_b2d_errors(root),
+            ):  # what the guest had against it, its end tells
                 pack(entries, packer)
                 packer.end(WHOLE)
             return Copied(self._end(pipe, to, SEND_HINT), packer.files)
@@ -113,7 +116,11 @@ class Copying:
         script = _script(SEND, to, "", FOLDER, "755", "many")
         with self.guest.piped(script) as pipe, self.reporter.step(f"stdin to {self.name}"):
             packer = Packer(pipe.write, lambda _: None)
-            with suppress(PipeEnded), refusals_told(Path("stdin")), _archive("stdin", stream, "r|*") as archive:
+            with (
+                suppress(PipeClosedError),
+                os_errors_as_b2d_errors(Path("stdin")),
+                _archive("stdin", stream, "r|*") as archive,
+            ):
                 repack(archive, PART, packer, self.reporter.warn)
                 packer.end(WHOLE)
             return Copied(self._end(pipe, to, SEND_HINT), packer.files)
@@ -121,9 +128,9 @@ class Copying:
     def fetch(self, source: str, to: str, *, many: bool = False) -> Copied:
         """A file or folder of the guest. Raises B2dError; what was there stays as it was then."""
         (folder, inside), name = copy_endpoints.split(source), copy_endpoints.last_name(source)
-        final, base = landing(to, name, many=many)
+        final, base = final_path(to, name, many=many)
         script = _script(FETCH, folder, inside)
-        with self.guest.piped(script) as pipe, refusals_told(final), unfinished(base) as made:
+        with self.guest.piped(script) as pipe, os_errors_as_b2d_errors(final), remove_unfinished(base) as made:
             size = self._size(pipe, source)
             with self.reporter.progress(f"{name or source} of {self.name}", size) as bar:
                 unpacker = Unpacker(made / PART, "" if inside == "." else inside, bar.advance, self.reporter.warn)
@@ -132,7 +139,7 @@ class Copying:
             new = made / PART
             if not new.is_dir() and _slashed(to).endswith("/") and not Path(to).is_dir():
                 raise B2dError(f"there is no folder {to}")
-            put(new, final)
+            place_file(new, final)
         return Copied(os.fspath(final), unpacker.files)
 
     def fetch_stream(self, source: str, write: Callable[[bytes], None]) -> None:

@@ -13,7 +13,7 @@ HOME = "."  # where commands begin in a guest
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CopyEndpoint:
     """One side of a copy."""
 
     path: str
@@ -24,18 +24,18 @@ class Place:
         return self.machine is None and self.path == STREAM
 
 
-def parse(typed: str) -> Place:
+def parse_endpoint(typed: str) -> CopyEndpoint:
     """A machine's where a colon comes before any slash, as for scp; of Windows a drive is none. Raises ConfigError."""
     if not typed:
         raise ConfigError("a path cannot be empty", hint="b2d cp FILE :PATH")
     machine, colon, path = typed.partition(":")
     windows = sys.platform == "win32"
     if not colon or "/" in machine or (windows and (len(machine) == 1 or "\\" in machine)):
-        return Place(typed)
-    if machine and not machine_names.is_sound(machine):
+        return CopyEndpoint(typed)
+    if machine and not machine_names.is_valid(machine):
         here = shlex.quote(f"./{typed}")
         raise ConfigError(f"{machine!r} is no name of a machine", hint=f"{here}, if it is a file of this host")
-    return Place(_from_home(path), machine)
+    return CopyEndpoint(_from_home(path), machine)
 
 
 def _from_home(path: str) -> str:

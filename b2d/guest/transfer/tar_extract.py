@@ -11,8 +11,17 @@ from tarfile import TarFile, TarInfo
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.guest.transfer.tar_writer import CHUNK, OWNERS, Later, LeftOut, Told, entries, inner
-from b2d.host.dir_fds import BY_DESCRIPTOR, Folder, above, named, open_up, opened, remove_all, set_mode
+from b2d.guest.transfer.tar_writer import CHUNK, OWNERS, DeferredLinks, OnSkipped, SkippedEntries, entries, inner_path
+from b2d.host.dir_fds import (
+    BY_DESCRIPTOR,
+    Folder,
+    entry_names,
+    make_accessible,
+    open_folder,
+    parent_of,
+    remove_all,
+    set_mode,
+)
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 PERMISSIONS = 0o777  # what else a mode can say (to run as its owner) is not taken from a guest
@@ -24,34 +33,34 @@ class Unpacker:
     Links are made when all else is there, so that nothing can be written through one.
     """
 
-    def __init__(self, root: Path, top: str, advance: Callable[[int], None], told: Told) -> None:
+    def __init__(self, root: Path, top: str, advance: Callable[[int], None], told: OnSkipped) -> None:
         self._root = root
         self._top = top
         self._advance = advance
-        self._left_out = LeftOut(told)
-        self._later = Later()
+        self._left_out = SkippedEntries(told)
+        self._later = DeferredLinks()
         self._links: list[tuple[str, str]] = []
         self._folders: list[tuple[str, int, float]] = []  # each with its mode, and its time
         self.files = 0
 
     def take(self, archive: TarFile) -> None:
         """All of it. Raises OSError, TarError, and B2dError for a path that leads outside."""
-        with opened(str(self._root.parent)) as base:
+        with open_folder(str(self._root.parent)) as base:
             for entry in entries(archive):
                 self._one(archive, entry, base)
             for path, target in self._links:
-                with above(path, base) as (folder, name):
-                    it, where = named(name, folder)
+                with parent_of(path, base) as (folder, name):
+                    it, where = entry_names(name, folder)
                     os.symlink(target, it, dir_fd=where.get("dir_fd"))
             for path, mode, mtime in reversed(self._folders):
-                with above(path, base) as (folder, name), opened(name, folder) as made:
+                with parent_of(path, base) as (folder, name), open_folder(name, folder) as made:
                     set_mode(made, mode & PERMISSIONS)
                     os.utime(made, (mtime, mtime))
 
     def _one(self, archive: TarFile, entry: TarInfo, base: Folder) -> None:
         path = self._path(entry.name)
-        with above(path, base) as (folder, last):
-            name, where = named(last, folder)
+        with parent_of(path, base) as (folder, last):
+            name, where = entry_names(last, folder)
             if entry.isdir():
                 self._later.add(path)
                 os.mkdir(name, OWNERS, **where)  # noqa: PTH102
@@ -73,9 +82,9 @@ class Unpacker:
         self.files += not entry.isdir()
 
     def _link(self, source: str, base: Folder, place: tuple[str, Folder]) -> None:
-        name, there = named(*place, "dst_dir_fd")
-        with above(source, base) as (folder, last):
-            linked, here = named(last, folder, "src_dir_fd")
+        name, there = entry_names(*place, "dst_dir_fd")
+        with parent_of(source, base) as (folder, last):
+            linked, here = entry_names(last, folder, "src_dir_fd")
             os.link(linked, name, **here, **there, follow_symlinks=not BY_DESCRIPTOR)
 
     def _write(self, content: IO[bytes], entry: TarInfo, descriptor: int) -> None:
@@ -93,7 +102,7 @@ class Unpacker:
 
     def _path(self, name: str) -> str:
         """Where it comes to lie, below the folder of the root."""
-        path = inner(name)
+        path = inner_path(name)
         if self._top and path != self._top and not path.startswith(f"{self._top}/"):
             raise B2dError(f"the archive has a path that leads outside: {name!r}")
         below = path[len(self._top) :].strip("/")
@@ -101,20 +110,20 @@ class Unpacker:
 
 
 @contextmanager
-def unfinished(folder: Path) -> Iterator[Path]:
+def remove_unfinished(folder: Path) -> Iterator[Path]:
     """A folder in `folder` for what is not whole yet; gone afterwards, with all that is left in it."""
     made = Path(tempfile.mkdtemp(prefix=".b2d-", dir=folder))
-    with opened(str(made)) as it:
+    with open_folder(str(made)) as it:
         try:
             yield made
         finally:
-            open_up(it, OWNERS)  # one that allows no writing is to go all the same
+            make_accessible(it, OWNERS)  # one that allows no writing is to go all the same
             remove_all(it)
             with suppress(NotADirectoryError, FileNotFoundError):  # somebody moved it, or put a link in its place
                 made.rmdir()
 
 
-def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
+def final_path(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
     """Where something called `name` comes to lie, and in which folder it is made, as for cp. Raises B2dError.
 
     A link is followed where it was typed, and nowhere else.
@@ -130,9 +139,9 @@ def landing(typed: str, name: str, *, many: bool) -> tuple[Path, Path]:
     return final, final.parent
 
 
-def put(new: Path, final: Path) -> None:
+def place_file(new: Path, final: Path) -> None:
     """Move it there; of a folder that is there already what is in it goes in. Raises OSError and B2dError, as cp -a."""
-    with opened(str(new.parent)) as here, opened(os.path.realpath(final.parent)) as there:
+    with open_folder(str(new.parent)) as here, open_folder(os.path.realpath(final.parent)) as there:
         _put((new.name, here), (final.name, there), final)
 
 
@@ -140,10 +149,10 @@ def _put(new: tuple[str, Folder], final: tuple[str, Folder], told: Path) -> None
     mode, before = _mode(new), _mode(final)
     is_folder, on_folder = stat.S_ISDIR(mode), stat.S_ISDIR(before)
     if is_folder:
-        with opened(*new) as inside:
+        with open_folder(*new) as inside:
             set_mode(inside, stat.S_IMODE(mode) | OWNERS)  # else only root could move it, or what is in it
     if is_folder and on_folder:
-        with opened(*new) as inside, opened(*final) as there:
+        with open_folder(*new) as inside, open_folder(*final) as there:
             for child in sorted(os.listdir(inside)):  # noqa: PTH208  by its descriptor
                 _put((child, inside), (child, there), told / child)
     elif is_folder and before:
@@ -151,16 +160,16 @@ def _put(new: tuple[str, Folder], final: tuple[str, Folder], told: Path) -> None
     elif on_folder:
         raise B2dError(f"{told} is a folder, and a file should take its place")
     else:
-        (name, here), (target, there_too) = named(*new, "src_dir_fd"), named(*final, "dst_dir_fd")
+        (name, here), (target, there_too) = entry_names(*new, "src_dir_fd"), entry_names(*final, "dst_dir_fd")
         os.replace(name, target, **here, **there_too)  # noqa: PTH105
         if is_folder:
-            with opened(*final) as there:
+            with open_folder(*final) as there:
                 set_mode(there, stat.S_IMODE(mode))
 
 
 def _mode(place: tuple[str, Folder]) -> int:
     """What lies there, 0 where nothing does; of a link its own."""
-    name, where = named(*place)
+    name, where = entry_names(*place)
     try:
         return os.stat(name, follow_symlinks=False, **where).st_mode  # noqa: PTH116
     except FileNotFoundError:

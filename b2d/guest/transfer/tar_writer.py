@@ -25,7 +25,7 @@ from tarfile import (
 from typing import IO
 
 from b2d.errors import B2dError
-from b2d.host.dir_fds import Folder, above, named, opened
+from b2d.host.dir_fds import Folder, entry_names, open_folder, parent_of
 from b2d.host.files import NotRegularFileError
 
 CHUNK = 1 << 17  # bytes
@@ -35,9 +35,9 @@ KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
 DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the entry behind them
 DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
 PATH_LIMIT = 4095  # bytes of a path, or of what a link points to; Linux takes no more
-LATER_LIMIT = 256 << 20  # bytes of memory for what can only be made when all else is there
-LATER_EACH = 512  # of them for a link or a folder, beside its names
-MOST_TOLD = 20  # of what was left out; an archive may have any number
+DEFERRED_LIMIT = 256 << 20  # bytes of memory for what can only be made when all else is there
+DEFERRED_EACH = 512  # of them for a link or a folder, beside its names
+MAX_REPORTED = 20  # of what was left out; an archive may have any number
 DEPTH_LIMIT = 256  # of folders; each of them is open at once where files are reached by descriptors
 HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
 HOLES_HINT = "tar -c without -S or --sparse"
@@ -45,7 +45,7 @@ NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 READ = os.O_RDONLY | NO_LINK | NO_WAIT | getattr(os, "O_BINARY", 0)
 Place = tuple[str, Folder]  # a name in an open folder
 Writer = Callable[[bytes], object]
-Told = Callable[[str], None]
+OnSkipped = Callable[[str], None]
 
 
 class ForeignEntry(TarInfo):
@@ -75,33 +75,33 @@ class ForeignEntry(TarInfo):
         return found
 
 
-class Later:
+class DeferredLinks:
     """Counts what the links and folders of an archive take of memory until all else is there."""
 
     def __init__(self) -> None:
-        self._left = LATER_LIMIT
+        self._left = DEFERRED_LIMIT
 
     def add(self, *names: str) -> None:
         """Raises B2dError for one too many."""
-        self._left -= LATER_EACH + sum(len(name.encode(ENCODING, ERRORS)) for name in names)
+        self._left -= DEFERRED_EACH + sum(len(name.encode(ENCODING, ERRORS)) for name in names)
         if self._left < 0:
             raise B2dError(
                 "these are too many links and folders for one copy", hint="copy the folders in it one by one"
             )
 
 
-class LeftOut:
+class SkippedEntries:
     """Tells what is no file, folder or link; all of it is left out, and only the first few are named."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: OnSkipped) -> None:
         self._told = told
         self._count = 0
 
     def add(self, name: str | Path) -> None:
         self._count += 1
-        if self._count <= MOST_TOLD:
+        if self._count <= MAX_REPORTED:
             self._told(f"{name} is no file, folder or link, and was left out")
-        elif self._count == MOST_TOLD + 1:
+        elif self._count == MAX_REPORTED + 1:
             self._told("more that is no file, folder or link is left out")
 
 
@@ -149,14 +149,14 @@ class Packer:
         self._write(bytes(-entry.size % BLOCKSIZE))
 
 
-def listed(root: Path, name: str, told: Told) -> list[tuple[Path, OwnEntry]]:
+def listed(root: Path, name: str, told: OnSkipped) -> list[tuple[Path, OwnEntry]]:
     """`root` and all that is in it, links as such, called `name`; what is neither file, folder nor link is told.
 
     Raises OSError for what cannot be looked at.
     """
     seen: dict[tuple[int, int], str] = {}
-    found, left_out = [], LeftOut(told)
-    with opened(os.path.realpath(root.parent)) as base:
+    found, left_out = [], SkippedEntries(told)
+    with open_folder(os.path.realpath(root.parent)) as base:
         for path, inside, place in _walk(root, name, (root.name or ".", base)):
             with _told_of(path):
                 entry = _entry(place, inside, seen)
@@ -173,7 +173,7 @@ def _walk(path: Path, name: str, place: Place) -> Iterator[tuple[Path, str, Plac
         with _told_of(path):
             if not stat.S_ISDIR(_status(place).st_mode):
                 return
-            folder = inside.enter_context(opened(*place))
+            folder = inside.enter_context(open_folder(*place))
             children = sorted(os.listdir(folder))  # noqa: PTH208  by its descriptor
         for child in children:
             yield from _walk(path / child, f"{name}/{child}", (child, folder))
@@ -190,7 +190,7 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def _status(place: Place) -> os.stat_result:
-    name, where = named(*place)
+    name, where = entry_names(*place)
     return os.stat(name, follow_symlinks=False, **where)  # noqa: PTH116
 
 
@@ -202,7 +202,7 @@ def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> OwnEntr
     if stat.S_ISDIR(facts.st_mode):
         entry.type = DIRTYPE
     elif stat.S_ISLNK(facts.st_mode):
-        it, where = named(*place)
+        it, where = entry_names(*place)
         entry.type, entry.linkname = SYMTYPE, os.readlink(it, **where)
     elif not stat.S_ISREG(facts.st_mode):
         return None
@@ -221,11 +221,11 @@ def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
     Nothing is read through a link: a guest that shares the folder may put one there after it was listed.
     """
     root = entries[0][0]
-    with opened(os.path.realpath(root.parent)) as base:
+    with open_folder(os.path.realpath(root.parent)) as base:
         for path, entry in entries:
             if entry.isreg():
                 below = "/".join([root.name or ".", *path.relative_to(root).parts])
-                with _told_of(path), above(below, base) as (folder, last):
+                with _told_of(path), parent_of(below, base) as (folder, last):
                     content = os.fdopen(_descriptor(path, last, folder), "rb")
                 with content:
                     found = os.fstat(content.fileno())
@@ -238,7 +238,7 @@ def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
 
 def _descriptor(path: Path, last: str, folder: Folder) -> int:
     """Open a file to read it, and no link; never wait for a writer. Raises NotRegularFileError and OSError."""
-    name, where = named(last, folder)
+    name, where = entry_names(last, folder)
     mode = os.stat(name, follow_symlinks=False, **where).st_mode  # noqa: PTH116  to open a device may do something
     if not stat.S_ISREG(mode):
         raise NotRegularFileError(path, mode)
@@ -258,12 +258,12 @@ def entries(archive: TarFile) -> Iterator[TarInfo]:
         yield entry
 
 
-def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
+def repack(archive: TarFile, name: str, packer: Packer, told: OnSkipped) -> None:
     """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
     packer.put(_folder(name))
-    later, left_out = Later(), LeftOut(told)
+    later, left_out = DeferredLinks(), SkippedEntries(told)
     for entry in entries(archive):
-        path = inner(entry.name)
+        path = inner_path(entry.name)
         kind = REGTYPE if entry.isreg() else entry.type
         if kind not in KEPT:
             left_out.add(entry.name)
@@ -272,7 +272,7 @@ def repack(archive: TarFile, name: str, packer: Packer, told: Told) -> None:
                 later.add(path)
             plain = TarInfo(f"{name}/{path}")
             plain.type, plain.mode, plain.mtime, plain.size = kind, entry.mode, int(entry.mtime), entry.size
-            plain.linkname = f"{name}/{inner(entry.linkname)}" if entry.islnk() else entry.linkname
+            plain.linkname = f"{name}/{inner_path(entry.linkname)}" if entry.islnk() else entry.linkname
             packer.put(plain, archive.extractfile(entry) if entry.isreg() else None)
 
 
@@ -282,7 +282,7 @@ def _folder(name: str) -> TarInfo:
     return entry
 
 
-def inner(path: str) -> str:
+def inner_path(path: str) -> str:
     """A path of an archive below the folder that it is unpacked in; "" for that itself. Raises B2dError for others."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path or (os.sep != "/" and any(sign in path for sign in "\\:")):

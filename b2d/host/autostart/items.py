@@ -12,7 +12,7 @@ from typing import Protocol
 from b2d.errors import B2dError
 from b2d.host import processes
 from b2d.host.autostart import templates
-from b2d.host.files import read_bounded, refusals_told, write_whole
+from b2d.host.files import os_errors_as_b2d_errors, read_bounded, write_atomic
 from b2d.models import CommandResult
 from b2d.paths import Home, MachinePaths
 
@@ -22,7 +22,7 @@ AT_BOOT = "at boot too, without a login: loginctl enable-linger"
 NO_END = "at the end of the session nobody stops it: b2d stop does"
 
 
-class AutostartTaken(B2dError):
+class AutostartExistsError(B2dError):
     """There is one of that name which is not this machine's."""
 
 
@@ -37,7 +37,7 @@ class LoginItem(Protocol):
         """True when it is there, and this machine's."""
 
     def put(self) -> bool:
-        """Make it as it should be; False when it is so. Raises AutostartTaken."""
+        """Make it as it should be; False when it is so. Raises AutostartExistsError."""
 
     def remove(self) -> bool:
         """Take it away if it is this machine's; False when it was not there."""
@@ -46,7 +46,7 @@ class LoginItem(Protocol):
         """What is worth knowing once it is made."""
 
 
-def of(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str = sys.platform) -> LoginItem:
+def login_item(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str = sys.platform) -> LoginItem:
     """The machine's, on this system."""
     name, mark = paths.folder.name, f"b2d: {paths.folder}"
     b2d = [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(home.root), "--vm", name]
@@ -56,24 +56,24 @@ def of(paths: MachinePaths, home: Home, environ: Mapping[str, str], system: str 
     if system == "win32":
         mark = "b2d-" + hashlib.sha256(os.fsencode(paths.folder)).hexdigest()  # schtasks answers in some code page
         user = f"{environ.get('USERDOMAIN', '')}\\{environ.get('USERNAME', '')}"
-        return Task(f"b2d-{name}", mark, templates.task(mark, user, start), paths.folder / "autostart.xml")
+        return ScheduledTask(f"b2d-{name}", mark, templates.task(mark, user, start), paths.folder / "autostart.xml")
     person = Path(environ.get("HOME") or Path.home())
     if system == "darwin":
         label = f"b2d.{name}"
         content = templates.plist(label, mark, start, path)
-        return Agent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content, unsound)
+        return LaunchAgent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content, unsound)
     units = Path(environ.get("XDG_CONFIG_HOME") or person / ".config") / "systemd" / "user"
-    return Unit(units / f"b2d-{name}.service", mark, templates.unit(mark, start, [*b2d, "stop"], path), unsound)
+    return SystemdUnit(units / f"b2d-{name}.service", mark, templates.unit(mark, start, [*b2d, "stop"], path), unsound)
 
 
-def forgotten(paths: MachinePaths, home: Home) -> None:
+def stale_items(paths: MachinePaths, home: Home) -> None:
     """What `delete` does for it."""
     with suppress(B2dError):
-        of(paths, home, os.environ).remove()
+        login_item(paths, home, os.environ).remove()
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class LaunchAgent:
     """A file that launchd reads at login."""
 
     path: Path
@@ -104,29 +104,31 @@ class Agent:
             return None
 
     def _marked(self, mark_of: Callable[[bytes], str]) -> bool:
-        with refusals_told(self.path):
+        with os_errors_as_b2d_errors(self.path):
             kept = self._kept()
         return kept is not None and mark_of(kept) == self.mark
 
     def _put(self, mark_of: Callable[[bytes], str]) -> bool:
-        with refusals_told(self.path):
+        with os_errors_as_b2d_errors(self.path):
             if self._kept() == self.content:
                 return False
             if os.path.lexists(self.path) and not self._marked(mark_of):
-                raise AutostartTaken(f"{self.path} is not this machine's", hint="move it away, or another --vm NAME")
+                raise AutostartExistsError(
+                    f"{self.path} is not this machine's", hint="move it away, or another --vm NAME"
+                )
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, self.content)
+            write_atomic(self.path, self.content)
         return True
 
     def _remove(self, mark_of: Callable[[bytes], str]) -> bool:
         if not self._marked(mark_of):
             return False
-        with refusals_told(self.path):
+        with os_errors_as_b2d_errors(self.path):
             self.path.unlink()
         return True
 
 
-class Unit(Agent):
+class SystemdUnit(LaunchAgent):
     """A file that systemd reads, with the link by which it is wanted at login."""
 
     __slots__ = ()
@@ -141,7 +143,7 @@ class Unit(Agent):
 
     def put(self) -> bool:
         changed = self._put(templates.unit_mark)
-        with refusals_told(self.link):
+        with os_errors_as_b2d_errors(self.link):
             if not os.path.lexists(self.link):
                 self.link.parent.mkdir(parents=True, exist_ok=True)
                 self.link.symlink_to(f"../{self.path.name}")
@@ -153,7 +155,7 @@ class Unit(Agent):
     def remove(self) -> bool:
         if not self._remove(templates.unit_mark):
             return False
-        with refusals_told(self.link):
+        with os_errors_as_b2d_errors(self.link):
             self.link.unlink(missing_ok=True)
         self._reload()
         return True
@@ -170,7 +172,7 @@ class Unit(Agent):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ScheduledTask:
     """A task of Windows' Task Scheduler."""
 
     name: str
@@ -188,11 +190,11 @@ class Task:
     def put(self) -> bool:
         kept = self._kept()
         if kept and self.mark.encode() not in kept:
-            raise AutostartTaken(
+            raise AutostartExistsError(
                 f"the task {self.name} is not this machine's", hint=f"schtasks /Delete /TN {self.name}"
             )
-        with refusals_told(self.draft):
-            write_whole(self.draft, self.content)
+        with os_errors_as_b2d_errors(self.draft):
+            write_atomic(self.draft, self.content)
             try:
                 self._ask("/Create", "/TN", self.name, "/XML", str(self.draft), "/F")
             finally:

@@ -7,16 +7,16 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats import compression, numbers
 from b2d.host.files import read_bounded
 from b2d.image.build.freshness import Freshness
 from b2d.image.build.mirror import Mirror
-from b2d.image.build.package_cache import HINT_MIRROR, Cache, Wanted, get_all, get_small
+from b2d.image.build.package_cache import HINT_MIRROR, Cache, RemoteFile, get_all, get_small
 from b2d.image.build.recipe import Archive, Recipe
-from b2d.image.build.signature import NotAnIndex, verify
+from b2d.image.build.signature import NotAnIndexError, verify
 from b2d.models import Suite
-from b2d.network.http_client import shown
+from b2d.network.http_client import display_url
 from b2d.reporting.base import Reporter
 
 PACKED_LIMIT, INDEX_LIMIT = 128 << 20, 1 << 30  # bytes of an index; the largest, main's, has 9 MB, unpacked 55
@@ -31,7 +31,7 @@ class Package:
     name: str
     version: str
     depends: str
-    file: Wanted
+    file: RemoteFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Available:
+class PackageIndex:
     """What an archive has of what a recipe could want: versions by package, the newest first."""
 
     packages: dict[str, list[Package]]
@@ -54,8 +54,8 @@ class Available:
 
 def packages(
     recipe: Recipe, mirror: Mirror, architecture: str, cache: Cache, reporter: Reporter, freshness: Freshness
-) -> Available:
-    """Read the index of every suite. Raises DownloadFailed, and StaleIndex for one that is not fresh."""
+) -> PackageIndex:
+    """Read the index of every suite. Raises DownloadError, and StaleIndexError for one that is not fresh."""
     found: dict[str, list[Package]] = {}
     suites = []
     for archive in recipe.archives:
@@ -70,15 +70,15 @@ def packages(
             found.setdefault(package.name, []).append(package)
     for versions in found.values():
         versions.sort(key=_age, reverse=True)
-    return Available(found, tuple(suites))
+    return PackageIndex(found, tuple(suites))
 
 
 def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Package]:
-    """The newest of each name. Raises DownloadFailed naming one that the archive does not have."""
+    """The newest of each name. Raises DownloadError naming one that the archive does not have."""
     chosen = []
     for name in names:
         if not available.get(name):
-            raise DownloadFailed(f"the archive has no package {name}", hint="try another mirror, or upgrade b2d")
+            raise DownloadError(f"the archive has no package {name}", hint="try another mirror, or upgrade b2d")
         chosen.append(available[name][0])
     return chosen
 
@@ -89,7 +89,7 @@ def kernel_of(meta: Package) -> str:
         name = dependency.split()[0] if dependency.split() else ""
         if name.startswith("linux-image-"):
             return name
-    raise DownloadFailed(f"{meta.name} {meta.version} depends on no kernel")
+    raise DownloadError(f"{meta.name} {meta.version} depends on no kernel")
 
 
 def _release(
@@ -100,14 +100,14 @@ def _release(
     url = mirror.url(archive.base, f"{archive.path}/InRelease")
     try:
         content = get_small(url, cache)
-    except DownloadFailed as failure:
+    except DownloadError as failure:
         if archive.required:
             raise
         return None, freshness.missing(name, failure, reporter)
-    told = shown(url)
+    told = display_url(url)
     release = _parse_release(verify(content, recipe.keys, told), told)
     if release.suite != name:
-        raise DownloadFailed(f"{told} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
+        raise DownloadError(f"{told} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
     return release, freshness.judge(name, release.date, release.valid_until, reporter)
 
 
@@ -123,7 +123,7 @@ def _parse_release(text: bytes, url: str) -> Release:
         valid_until = _time(until) if until else None
         return Release(hashes, _time(stanza["Date"]), valid_until, stanza["Codename"])
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise NotAnIndex(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
+        raise NotAnIndexError(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
 
 
 def _time(text: str) -> datetime:
@@ -132,21 +132,21 @@ def _time(text: str) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> Wanted:
+def _index(release: Release, component: str, architecture: str, mirror: Mirror, archive: Archive) -> RemoteFile:
     path = f"{component}/binary-{architecture}/Packages.xz"
     if path not in release.sha256:
-        raise DownloadFailed(f"{archive.path} has no {path}", hint=HINT_MIRROR)
+        raise DownloadError(f"{archive.path} has no {path}", hint=HINT_MIRROR)
     sha256, size = release.sha256[path]
     # by its hash: the file of that name may be replaced while it is fetched
     folder = f"{component}/binary-{architecture}/by-hash/SHA256/{sha256}"
-    return Wanted(f"index {archive.name}", mirror.url(archive.base, f"{archive.path}/{folder}"), size, sha256)
+    return RemoteFile(f"index {archive.name}", mirror.url(archive.base, f"{archive.path}/{folder}"), size, sha256)
 
 
-def _unpacked(path: Path, index: Wanted) -> str:
+def _unpacked(path: Path, index: RemoteFile) -> str:
     try:
         return compression.unxz(read_bounded(path, PACKED_LIMIT), INDEX_LIMIT).decode()
     except (compression.DecompressionError, UnicodeDecodeError, OSError) as error:
-        raise DownloadFailed(f"{index.name} cannot be unpacked: {error}", hint=HINT_MIRROR) from error
+        raise DownloadError(f"{index.name} cannot be unpacked: {error}", hint=HINT_MIRROR) from error
 
 
 def _names(recipe: Recipe) -> frozenset[str]:
@@ -164,7 +164,7 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
         try:
             stanza = Deb822(part)
             version = checked_version(stanza["Version"])
-            wanted = Wanted(
+            wanted = RemoteFile(
                 name=f"{name} {version}",
                 url=mirror.url(archive.base, stanza["Filename"]),
                 size=numbers.parse(stanza["Size"], SIZE_LIMIT),
@@ -173,7 +173,7 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
             depends = stanza.get("Depends", "")
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             said = f"the index {archive.name} does not say what a package is: {name[:100]}"
-            raise NotAnIndex(said, hint=HINT_MIRROR, details=repr(error)) from error
+            raise NotAnIndexError(said, hint=HINT_MIRROR, details=repr(error)) from error
         yield Package(name, version, depends, wanted)
 
 

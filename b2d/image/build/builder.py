@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import zstandard
 
-from b2d.errors import B2dError, ConfigError, DownloadFailed
+from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import iso_writer
-from b2d.host.files import private_folder, write_whole
+from b2d.host.files import private_folder, write_atomic
 from b2d.image.build import (
     apt_repository,
     cpio,
@@ -27,9 +27,9 @@ from b2d.image.build import (
     rootfs,
     squashfs,
 )
-from b2d.image.build.apt_repository import Available, Package
+from b2d.image.build.apt_repository import Package, PackageIndex
 from b2d.image.build.deb import unpack
-from b2d.image.build.freshness import Freshness, StaleIndex
+from b2d.image.build.freshness import Freshness, StaleIndexError
 from b2d.image.build.fs_tree import Tree
 from b2d.image.build.kernel_modules import Modules, install
 from b2d.image.build.package_cache import Cache, get_all
@@ -66,7 +66,7 @@ class BuiltImage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class _ChosenPackages:
     """The packages of an image; the kernel is one of `root`."""
 
     root: list[Package]
@@ -86,7 +86,7 @@ class _Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unpacked:
+class _Trees:
     """What the packages hold; nothing in the image is newer than `mtime` (Unix time)."""
 
     root: Tree
@@ -95,30 +95,30 @@ class _Unpacked:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class BuildPlan:
     """All that an image is made of, here and verified."""
 
     request: BuildRequest
     plan: Recipe
-    chosen: _Chosen
+    chosen: _ChosenPackages
     cache: Cache
 
     @property
     def ingredients(self) -> str:
         """The same for what would come out alike."""
-        return fingerprint.of(self.request.recipe, self.chosen.all, self.chosen.suites)
+        return fingerprint.fingerprint(self.request.recipe, self.chosen.all, self.chosen.suites)
 
 
-def build(request: BuildRequest, reporter: Reporter) -> BuiltImage:
+def build_image(request: BuildRequest, reporter: Reporter) -> BuiltImage:
     """Assemble the image at `request.output`, with its manifest beside it. All or nothing. Raises B2dError.
 
     The same packages from the same indexes give the same bytes.
     """
-    return assemble(gather(request, reporter), reporter)
+    return assemble_image(plan(request, reporter), reporter)
 
 
-def gather(request: BuildRequest, reporter: Reporter) -> Gathered:
-    """Fetch what is missing of the newest packages. Raises B2dError, and StaleIndex where newer ones may exist."""
+def plan(request: BuildRequest, reporter: Reporter) -> BuildPlan:
+    """Fetch what is missing of the newest packages. Raises B2dError, and StaleIndexError where newer ones may exist."""
     if request.architecture not in recipe.ARCHITECTURES:
         known = ", ".join(recipe.ARCHITECTURES)
         raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
@@ -127,10 +127,10 @@ def gather(request: BuildRequest, reporter: Reporter) -> Gathered:
         cache = Cache(private_folder(request.cache / "packages"))
         chosen = _fetch(plan, request, cache, reporter)
         cache.drop_old(time.time(), {package.file.sha256 for package in chosen.all})
-        return Gathered(request, plan, chosen, cache)
+        return BuildPlan(request, plan, chosen, cache)
 
 
-def assemble(gathered: Gathered, reporter: Reporter) -> BuiltImage:
+def assemble_image(gathered: BuildPlan, reporter: Reporter) -> BuiltImage:
     """Make the image of it. Raises B2dError."""
     request = gathered.request
     with _on_disk(request.output):
@@ -140,21 +140,21 @@ def assemble(gathered: Gathered, reporter: Reporter) -> BuiltImage:
             return _assemble(gathered, unpacked, Path(work), reporter)
 
 
-def _assemble(gathered: Gathered, unpacked: _Unpacked, work: Path, reporter: Reporter) -> BuiltImage:
+def _assemble(gathered: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter) -> BuiltImage:
     request, plan, chosen = gathered.request, gathered.plan, gathered.chosen
     trees = (unpacked.root, unpacked.medium)
-    about = manifest.About(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
+    about = manifest.ImageInfo(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
     described = manifest.describe(about, chosen.all, trees)
     files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
     files |= _root(plan, unpacked, work, reporter)
-    files["/b2d/manifest.json"] = manifest.written(described)
+    files["/b2d/manifest.json"] = manifest.render(described)
     files["/b2d/image.json"] = _image_json(chosen, plan, files)
     path = work / "b2d.iso"
     with reporter.step("writing the ISO"):
         iso_writer.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    write_whole(manifest_path(request.output), manifest.written(described), 0o644)
+    write_atomic(manifest_path(request.output), manifest.render(described), 0o644)
     path.replace(request.output)
     return BuiltImage(request.output, sha256, chosen.version)
 
@@ -175,7 +175,7 @@ def manifest_path(iso: Path) -> Path:
     return iso.with_name(iso.name + ".manifest.json")
 
 
-def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _Chosen:
+def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _ChosenPackages:
     """Choose and fetch the packages from the first mirror that answers with what Debian signed.
 
     What may be stale is taken only where every mirror gives no better, and `allow_expired` lets it.
@@ -184,19 +184,21 @@ def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter
     kept = manifest.versions(request.kept, plan.suite) if request.kept else {}
     try:
         chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept), reporter)
-    except DownloadFailed:
+    except DownloadError:
         if not request.allow_expired:
             raise
         chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept, allow_expired=True), reporter)
     if request.dates:
-        freshness.remember(request.dates, chosen.suites)
+        freshness.record_dates(request.dates, chosen.suites)
     return chosen
 
 
-def _fetch_from_any(plan: Recipe, request: BuildRequest, cache: Cache, fresh: Freshness, reporter: Reporter) -> _Chosen:
-    """Try the mirrors in order. Raises the StaleIndex of one that answers, else the failure of the last."""
+def _fetch_from_any(
+    plan: Recipe, request: BuildRequest, cache: Cache, fresh: Freshness, reporter: Reporter
+) -> _ChosenPackages:
+    """Try the mirrors in order. Raises the StaleIndexError of one that answers, else the failure of the last."""
     mirrors = mirror.choose(request.mirror, plan.mirrors)
-    failures: list[DownloadFailed] = []
+    failures: list[DownloadError] = []
     for candidate in mirrors:
         try:
             with reporter.step(f"reading the index of {candidate.name}"):
@@ -205,17 +207,17 @@ def _fetch_from_any(plan: Recipe, request: BuildRequest, cache: Cache, fresh: Fr
             fresh.check_versions(manifest.by_name((one.name, one.version) for one in chosen.all), reporter)
             get_all([package.file for package in chosen.all], cache, reporter, "packages")
             return chosen
-        except DownloadFailed as failure:
+        except DownloadError as failure:
             failures.append(failure)
             if candidate is not mirrors[-1]:
                 reporter.warn(f"{failure.message}: trying the next mirror")
-    raise next((failure for failure in failures if isinstance(failure, StaleIndex)), failures[-1])
+    raise next((failure for failure in failures if isinstance(failure, StaleIndexError)), failures[-1])
 
 
-def _choose(plan: Recipe, available: Available) -> _Chosen:
+def _choose(plan: Recipe, available: PackageIndex) -> _ChosenPackages:
     (meta,) = apt_repository.choose([plan.kernel_package], available.packages)
     (kernel,) = apt_repository.choose([apt_repository.kernel_of(meta)], available.packages)
-    return _Chosen(
+    return _ChosenPackages(
         root=[kernel, *apt_repository.choose(plan.root_packages, available.packages)],
         medium=apt_repository.choose(plan.medium_packages, available.packages),
         kernel=kernel,
@@ -223,12 +225,12 @@ def _choose(plan: Recipe, available: Available) -> _Chosen:
     )
 
 
-def _unpack(chosen: _Chosen, cache: Cache, reporter: Reporter) -> _Unpacked:
+def _unpack(chosen: _ChosenPackages, cache: Cache, reporter: Reporter) -> _Trees:
     tree, medium = Tree(), Tree()
     with reporter.step("unpacking the packages"):
         times = [unpack(cache.path(one.file.sha256), one.name, tree, _is_of_use) for one in chosen.root]
         times += [unpack(cache.path(one.file.sha256), one.name, medium, _is_boot_loader) for one in chosen.medium]
-    return _Unpacked(tree, medium, max(times))
+    return _Trees(tree, medium, max(times))
 
 
 def _is_of_use(path: str) -> bool:
@@ -242,7 +244,7 @@ def _is_boot_loader(path: str) -> bool:
     return path in (ISOLINUX, LDLINUX) or path.endswith("/copyright")
 
 
-def _kernel(plan: Recipe, unpacked: _Unpacked, reporter: Reporter) -> dict[str, bytes | Path]:
+def _kernel(plan: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[str, bytes | Path]:
     """The kernel and the first file system; of the root's modules only those that are wanted remain."""
     tree = unpacked.root
     kernel = next((path for path, _ in tree if path.startswith("boot/vmlinuz-")), None)
@@ -257,7 +259,7 @@ def _kernel(plan: Recipe, unpacked: _Unpacked, reporter: Reporter) -> dict[str, 
     return {"/boot/vmlinuz": tree[kernel].content, "/boot/initrd": initrd}
 
 
-def _root(plan: Recipe, unpacked: _Unpacked, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
+def _root(plan: Recipe, unpacked: _Trees, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
     """The root file system, as small as this host can make it."""
     rootfs.compose(unpacked.root, plan)
     if squashfs.available():
@@ -283,7 +285,7 @@ def _boot_loader(plan: Recipe, medium: Tree) -> dict[str, bytes | Path]:
     }
 
 
-def _image_json(chosen: _Chosen, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
+def _image_json(chosen: _ChosenPackages, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
     """How a hypervisor boots the image without its boot loader; images.py reads it."""
     facts = {
         "format": 1,

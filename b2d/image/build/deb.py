@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats import compression
 from b2d.host.files import open_regular
-from b2d.image.build.fs_tree import Tree, file, folder, link, normal
+from b2d.image.build.fs_tree import Tree, file, folder, link, normalize
 
 DATA_LIMIT = 1 << 30  # bytes of all files of a package; the kernel's has about 100 MB
 FILE_LIMIT = 256 << 20  # bytes of one of them
@@ -20,7 +20,7 @@ FILE_LIMIT = 256 << 20  # bytes of one of them
 def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> int:
     """Put the `wanted` files of a .deb into the tree; return when its newest one was made (Unix time).
 
-    Raises DownloadFailed for a broken one.
+    Raises DownloadError for a broken one.
     """
     from debian.arfile import ArError
 
@@ -33,7 +33,7 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
                 newest = max(newest, int(member.mtime))
                 _put(archive, member, package, tree, wanted)
     except broken as error:
-        raise DownloadFailed(f"the package {package} cannot be unpacked: {error}") from error
+        raise DownloadError(f"the package {package} cannot be unpacked: {error}") from error
     return newest
 
 
@@ -53,9 +53,9 @@ def _data(packed: BinaryIO) -> tarfile.TarFile:
 def _put(
     archive: tarfile.TarFile, member: tarfile.TarInfo, package: str, tree: Tree, wanted: Callable[[str], bool]
 ) -> None:
-    path = normal(member.name)
+    path = normalize(member.name)
     if ".." in path.split("/"):
-        raise DownloadFailed(f"the package {package} holds a path that leads out of it: {member.name}")
+        raise DownloadError(f"the package {package} holds a path that leads out of it: {member.name}")
     if not path or not wanted(path):
         return
     mode = member.mode & 0o7777
@@ -66,12 +66,12 @@ def _put(
         tree.put(path, link(member.linkname))
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
         if member.issparse() or member.size > FILE_LIMIT:
-            raise DownloadFailed(f"the package {package} holds a file of {member.size} bytes: {member.name}")
+            raise DownloadError(f"the package {package} holds a file of {member.size} bytes: {member.name}")
         stream = archive.extractfile(member)  # of a hard link: what it was linked to, whose size is its own
         assert stream is not None  # so it has content
         content = stream.read(FILE_LIMIT + 1)
         if len(content) > FILE_LIMIT:
-            raise DownloadFailed(f"the package {package} holds a file of more than {FILE_LIMIT} bytes: {member.name}")
+            raise DownloadError(f"the package {package} holds a file of more than {FILE_LIMIT} bytes: {member.name}")
         tree.put(path, file(content, mode))
     else:
-        raise DownloadFailed(f"the package {package} holds a device: {member.name}")
+        raise DownloadError(f"the package {package} holds a device: {member.name}")

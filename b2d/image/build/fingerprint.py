@@ -10,7 +10,7 @@ from b2d.image.build.apt_repository import Package
 from b2d.models import Suite
 
 
-def of(recipe: Path, packages: Sequence[Package], suites: Sequence[Suite] = ()) -> str:
+def fingerprint(recipe: Path, packages: Sequence[Package], suites: Sequence[Suite] = ()) -> str:
     """`recipe` is its folder. A program of this host that shapes the image counts too.
 
     Of the suites counts which were stale or missing, not their dates: those change several times a day.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.formats.json_text import parse
-from b2d.host.files import private_folder, read_bounded, write_whole
+from b2d.host.files import private_folder, read_bounded, write_atomic
 from b2d.image.build.package_cache import HINT_MIRROR
 from b2d.models import Suite, SuiteState
 from b2d.reporting.base import Reporter
@@ -23,7 +23,7 @@ LIMIT = 1 << 20  # bytes of the file of dates
 HINT = f"{HINT_MIRROR}; to do without the newest updates this once: b2d download --allow-expired"
 
 
-class StaleIndex(DownloadFailed):
+class StaleIndexError(DownloadError):
     """An index, or a package, is older than it may be: security updates may be held back."""
 
 
@@ -37,9 +37,9 @@ class Freshness:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def judge(self, suite: str, date: datetime, valid_until: datetime | None, reporter: Reporter) -> Suite:
-        """Return how fresh the index of a suite is. Raises StaleIndex for one that may not be taken."""
+        """Return how fresh the index of a suite is. Raises StaleIndexError for one that may not be taken."""
         if date > self.now + FUTURE_TOLERANCE:
-            raise StaleIndex(
+            raise StaleIndexError(
                 f"the index of {suite} is dated {_day(date)}, and this host's clock says {_day(self.now)}",
                 hint="set this host's clock, or try another mirror",
             )
@@ -54,7 +54,7 @@ class Freshness:
             state = SuiteState.OLDER
         return Suite(suite, f"{date.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", state)
 
-    def missing(self, suite: str, failure: DownloadFailed, reporter: Reporter) -> Suite:
+    def missing(self, suite: str, failure: DownloadError, reporter: Reporter) -> Suite:
         """Return the suite as one that is left out. Raises `failure` where that may not be."""
         if not self.allow_expired:
             raise failure
@@ -62,7 +62,7 @@ class Freshness:
         return Suite(suite, "", SuiteState.MISSING)
 
     def check_versions(self, versions: Mapping[str, str], reporter: Reporter) -> None:
-        """Raise StaleIndex where a package is older than in the newest kept image: Debian never goes back."""
+        """Raise StaleIndexError where a package is older than in the newest kept image: Debian never goes back."""
         from debian.debian_support import Version
 
         older = [
@@ -76,27 +76,27 @@ class Freshness:
 
     def _refuse(self, message: str, reporter: Reporter) -> None:
         if not self.allow_expired:
-            raise StaleIndex(message, hint=HINT)
+            raise StaleIndexError(message, hint=HINT)
         reporter.warn(f"{message}; it is taken all the same, as --allow-expired says")
 
 
 def read_dates(path: Path) -> dict[str, datetime]:
-    """Return the newest Date of each suite that was seen. Raises DownloadFailed for a file that cannot be read."""
+    """Return the newest Date of each suite that was seen. Raises DownloadError for a file that cannot be read."""
     try:
         kept = parse(read_bounded(path, LIMIT))
         return {str(suite): _kept_date(date) for suite, date in kept["suites"].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise DownloadFailed(
+        raise DownloadError(
             f"{path} cannot be read, and only it tells an old index of Debian's archive from a new one",
             hint=f"rm {shlex.quote(str(path))}",
             details=repr(error),
         ) from error
 
 
-def remember(path: Path, suites: Iterable[Suite]) -> None:
-    """Keep the Date of each suite, unless a newer one is kept. Raises DownloadFailed, and OSError."""
+def record_dates(path: Path, suites: Iterable[Suite]) -> None:
+    """Keep the Date of each suite, unless a newer one is kept. Raises DownloadError, and OSError."""
     dates = read_dates(path)
     for suite in suites:
         if suite.date:
@@ -104,7 +104,7 @@ def remember(path: Path, suites: Iterable[Suite]) -> None:
             dates[suite.name] = max(date, dates.get(suite.name, date))
     document = {"format": FORMAT, "suites": {suite: date.isoformat() for suite, date in sorted(dates.items())}}
     private_folder(path.parent)
-    write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def _kept_date(text: str) -> datetime:

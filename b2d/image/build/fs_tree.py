@@ -42,7 +42,7 @@ def link(target: str) -> Node:
     return Node(Kind.LINK, 0o777, target=target)
 
 
-def normal(path: str) -> str:
+def normalize(path: str) -> str:
     """A path as it is kept: without leading dots and slashes, and with usr-merge's folders in usr."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if parts and parts[0] in MERGED:

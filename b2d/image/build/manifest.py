@@ -21,7 +21,7 @@ COMMON = re.compile(r"/usr/share/common-licenses/([\w.-]*\w)")  # what an older 
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ImageInfo:
     """What an image is as a whole; nothing in it is newer than `mtime` (Unix time)."""
 
     version: str
@@ -30,7 +30,7 @@ class About:
     suites: tuple[Suite, ...]
 
 
-def describe(about: About, packages: Sequence[Package], trees: Sequence[Tree]) -> dict[str, Any]:
+def describe(about: ImageInfo, packages: Sequence[Package], trees: Sequence[Tree]) -> dict[str, Any]:
     """Return the manifest; `trees` must still hold the packages' copyright files."""
     return {
         "format": 1,
@@ -51,7 +51,7 @@ def describe(about: About, packages: Sequence[Package], trees: Sequence[Tree]) -
     }
 
 
-def written(manifest: dict[str, Any]) -> bytes:
+def render(manifest: dict[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from b2d.errors import ConfigError
-from b2d.host.files import text_of
-from b2d.network.http_client import shown
+from b2d.host.files import read_text_tail
+from b2d.network.http_client import display_url
 
 APT = Path("/etc/apt")
 MAIN, SECURITY = "debian", "debian-security"
@@ -27,7 +27,7 @@ class Mirror:
     @property
     def name(self) -> str:
         """What to call it in a message."""
-        return shown(self.bases[MAIN])
+        return display_url(self.bases[MAIN])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ def choose(setting: str, listed: tuple[str, ...], apt: Path = APT) -> list[Mirro
     """The mirrors to try, in order. Raises ConfigError for a setting that cannot be one."""
     if setting:
         return [_whole(_checked(setting))]
-    return of_apt(apt) or [_whole(url) for url in listed]
+    return from_apt(apt) or [_whole(url) for url in listed]
 
 
-def of_apt(apt: Path) -> list[Mirror]:
+def from_apt(apt: Path) -> list[Mirror]:
     """The Debian mirrors that apt on this host uses, the likeliest first; none where it is Ubuntu's.
 
     Others' archives may end in /debian too (Docker's does): which one is Debian's, its signature tells.
@@ -117,4 +117,4 @@ def _deb822(apt: Path) -> list[_Source]:
 
 
 def _text(path: Path) -> str:
-    return text_of(path)
+    return read_text_tail(path)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from b2d.errors import Busy, DownloadFailed
+from b2d.errors import DownloadError, MachineLockedError
 from b2d.formats.iso9660 import is_web_page
-from b2d.host.files import private_folder, write_whole
+from b2d.host.files import private_folder, write_atomic
 from b2d.network import http_cache, http_client
 from b2d.reporting.base import Progress, Reporter
 
-AT_ONCE = 4
+CONCURRENT_DOWNLOADS = 4
 HASHED = re.compile(r"[0-9a-f]{64}(?:\.part)?")
 ATTEMPTS = 3
 CHUNK = 1 << 18  # bytes
@@ -26,7 +26,7 @@ HINT_MIRROR = "another mirror: set B2D_MIRROR, or mirror in config.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RemoteFile:
     """A file, known before it is fetched."""
 
     name: str  # for messages
@@ -48,7 +48,7 @@ class Cache:
         """Where a file grows until it is whole and verified."""
         return self.folder / f"{sha256}.part"
 
-    def has(self, wanted: Wanted) -> bool:
+    def has(self, wanted: RemoteFile) -> bool:
         """True when the whole file is here; what is not what it was is removed."""
         path = self.path(wanted.sha256)
         if not path.is_file():
@@ -68,22 +68,23 @@ class Cache:
                     path.unlink()
 
 
-class NotAsSigned(DownloadFailed):
+class HashMismatchError(DownloadError):
     """What a mirror gave is another file than the signed index says."""
 
 
 def get_small(url: str, cache: Cache) -> bytes:
-    """A small file of unknown size, such as an index that signs itself. Raises DownloadFailed."""
+    """A small file of unknown size, such as an index that signs itself. Raises DownloadError."""
     for _ in range(ATTEMPTS - 1):
-        with suppress(http_client.Interrupted):
-            return http_cache.ask(url, cache.folder)
-    return http_cache.ask(url, cache.folder)
+        with suppress(http_client.TransferInterruptedError):
+            return http_cache.get_cached(url, cache.folder)
+    return http_cache.get_cached(url, cache.folder)
 
 
-def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: str) -> None:
-    """Put every wanted file into the cache, several at once. Raises DownloadFailed for the first that fails.
+def get_all(wanted: Sequence[RemoteFile], cache: Cache, reporter: Reporter, text: str) -> None:
+    """Put every wanted file into the cache, several at once. Raises DownloadError for the first that fails.
 
-    What came is kept, so the next attempt goes on there. Raises Busy when another b2d does the same for very long.
+    What came is kept, so the next attempt goes on there. Raises MachineLockedError when another b2d does the same for
+    very long.
     """
     if all(cache.has(file) for file in wanted):
         return
@@ -93,9 +94,9 @@ def get_all(wanted: Sequence[Wanted], cache: Cache, reporter: Reporter, text: st
             _get_missing(missing, cache, progress)
 
 
-def _get_missing(missing: Sequence[Wanted], cache: Cache, progress: Progress) -> None:
+def _get_missing(missing: Sequence[RemoteFile], cache: Cache, progress: Progress) -> None:
     stop = Event()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(CONCURRENT_DOWNLOADS) as pool:
         futures = [pool.submit(_get, file, cache, _Share(progress), stop) for file in missing]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -119,7 +120,7 @@ def _alone(cache: Cache, reporter: Reporter) -> Iterator[None]:
             try:
                 lock.acquire(timeout=LOCK_WAIT_S)
             except Timeout:
-                raise Busy("another b2d fetches packages", hint="try again when that has ended") from None
+                raise MachineLockedError("another b2d fetches packages", hint="try again when that has ended") from None
     try:
         yield
     finally:
@@ -139,35 +140,35 @@ class _Share:
         self._reached = max(position, self._reached)
 
 
-def _get(wanted: Wanted, cache: Cache, share: _Share, stop: Event) -> None:
+def _get(wanted: RemoteFile, cache: Cache, share: _Share, stop: Event) -> None:
     """Fetch one file; a part that it cannot be made whole from is given up, and fetched anew."""
     part = cache.part(wanted.sha256)
     for left in reversed(range(ATTEMPTS)):
         begun = part.exists()
         try:
             _append(wanted, part, share, stop)
-            write_whole(cache.path(wanted.sha256), _verified(wanted, part))
+            write_atomic(cache.path(wanted.sha256), _verified(wanted, part))
             part.unlink()
             return
-        except http_client.Interrupted:
+        except http_client.TransferInterruptedError:
             if not left:
                 raise
-        except NotAsSigned:
+        except HashMismatchError:
             part.unlink(missing_ok=True)
             if not (left and begun):
                 raise
 
 
-def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
+def _append(wanted: RemoteFile, part: Path, share: _Share, stop: Event) -> None:
     """Fetch what is missing of `part`, by a range where the server knows ranges."""
     have = part.stat().st_size if part.exists() else 0
     if have >= wanted.size:  # whole, yet not verified: not to be trusted
         part.unlink()
         have = 0
-    with http_client.answer(wanted.url, {"Range": f"bytes={have}-"} if have else {}) as response:
+    with http_client.get(wanted.url, {"Range": f"bytes={have}-"} if have else {}) as response:
         if response.status_code == 416:
             raise _not_as_signed(wanted, f"it has less than {have} bytes")
-        http_client.refuse(response)
+        http_client.raise_for_status(response)
         have = have if response.status_code == 206 else 0
         with part.open("ab" if have else "wb") as file:
             while have < wanted.size and (chunk := response.more(min(CHUNK, wanted.size - have))):
@@ -177,35 +178,36 @@ def _append(wanted: Wanted, part: Path, share: _Share, stop: Event) -> None:
                 have += len(chunk)
                 share.reach(have)
                 if stop.is_set():
-                    raise DownloadFailed(f"{wanted.name}: given up")
+                    raise DownloadError(f"{wanted.name}: given up")
     if have < wanted.size:
-        raise http_client.Interrupted(
-            f"{wanted.name} is cut off: {have} of {wanted.size} bytes came from {http_client.shown(wanted.url)}",
+        raise http_client.TransferInterruptedError(
+            f"{wanted.name} is cut off: {have} of {wanted.size} bytes came from {http_client.display_url(wanted.url)}",
             hint=http_client.HINT_AGAIN,
         )
 
 
-def _check_begin(wanted: Wanted, begin: bytes, response: http_client.Answer) -> None:
+def _check_begin(wanted: RemoteFile, begin: bytes, response: http_client.Response) -> None:
     """Raise at once for what can only be another file."""
     if is_web_page(begin):
-        raise NotAsSigned(
-            f"{http_client.shown(wanted.url)} is a web page, not a package of Debian's", hint=http_client.HINT_PORTAL
+        raise HashMismatchError(
+            f"{http_client.display_url(wanted.url)} is a web page, not a package of Debian's",
+            hint=http_client.HINT_PORTAL,
         )
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and announced.lstrip("0") != str(wanted.size).lstrip("0"):
         raise _not_as_signed(wanted, f"it has {announced[:20]} bytes, and {wanted.size} are signed")
 
 
-def _verified(wanted: Wanted, part: Path) -> bytes:
+def _verified(wanted: RemoteFile, part: Path) -> bytes:
     content = part.read_bytes()
     if hashlib.sha256(content).hexdigest() != wanted.sha256:
         raise _not_as_signed(wanted, f"its hash is wrong; it begins with {content[:16]!r}")
     return content
 
 
-def _not_as_signed(wanted: Wanted, why: str) -> NotAsSigned:
-    return NotAsSigned(
-        f"{wanted.name} is not what Debian signed, nothing was kept of it: {http_client.shown(wanted.url)}",
+def _not_as_signed(wanted: RemoteFile, why: str) -> HashMismatchError:
+    return HashMismatchError(
+        f"{wanted.name} is not what Debian signed, nothing was kept of it: {http_client.display_url(wanted.url)}",
         hint=HINT_MIRROR,
         details=why,
     )

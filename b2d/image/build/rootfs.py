@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from b2d.errors import B2dError
-from b2d.image.build.fs_tree import Kind, Tree, file, folder, link, normal
+from b2d.image.build.fs_tree import Kind, Tree, file, folder, link, normalize
 from b2d.image.build.recipe import Recipe
 
 AUTHORITIES = "usr/share/ca-certificates/"
@@ -40,7 +40,7 @@ def _lay_over(tree: Tree, overlay: Path) -> None:
     for path in sorted(overlay.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
-            name = normal(path.relative_to(overlay).as_posix())
+            name = normalize(path.relative_to(overlay).as_posix())
             tree.put(name, file(content, 0o755 if content.startswith(b"#!") else 0o644))
 
 

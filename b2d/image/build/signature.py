@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.image.build.package_cache import HINT_MIRROR
 
 if TYPE_CHECKING:
@@ -16,25 +16,25 @@ BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 
 
-class BadSignature(DownloadFailed):
+class BadSignatureError(DownloadError):
     """No pinned key that is valid now signed the message."""
 
 
-class NotAnIndex(DownloadFailed):
+class NotAnIndexError(DownloadError):
     """The mirror's answer is no index of an archive."""
 
 
 def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None = None) -> bytes:
     """Return the signed text of a clear-signed message; `keys` are files of OpenPGP certificates.
 
-    Raises NotAnIndex for any other file, and BadSignature unless a key signed it that has not expired at `now`:
-    whoever gets hold of an expired key can date signatures back. What the library checks itself: that the key was
-    valid when the signature was made, revocations, and weak hashes.
+    Raises NotAnIndexError for any other file, and BadSignatureError unless a key signed it that has not expired at
+    `now`: whoever gets hold of an expired key can date signatures back. What the library checks itself: that the key
+    was valid when the signature was made, revocations, and weak hashes.
     """
     import pysequoia
 
     if not content.lstrip().startswith(BEGIN):
-        raise NotAnIndex(
+        raise NotAnIndexError(
             f"{url} is not an index of Debian's archive",
             hint=HINT_MIRROR,
             details=repr(content[:200]),
@@ -42,18 +42,18 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
     certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
     unsigned = f"{url} is not signed by Debian: nothing was installed"
     if not _has_signatures_alone(content):
-        raise BadSignature(unsigned, hint=HINT_MIRROR)
+        raise BadSignatureError(unsigned, hint=HINT_MIRROR)
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
     except RuntimeError as error:  # whatever the library has against it
-        raise BadSignature(unsigned, hint=HINT_MIRROR, details=str(error)) from error
+        raise BadSignatureError(unsigned, hint=HINT_MIRROR, details=str(error)) from error
     if not result.valid_sigs:
-        raise BadSignature(unsigned, hint=HINT_MIRROR)
+        raise BadSignatureError(unsigned, hint=HINT_MIRROR)
     expirations = [_expiration(signature, certificates) for signature in result.valid_sigs]
     if all(expires is not None and expires <= (now or datetime.now(UTC)) for expires in expirations):
         latest = max(expires for expires in expirations if expires is not None)
         message = f"{url} is signed by a key that expired on {latest:%Y-%m-%d}: nothing was installed"
-        raise BadSignature(message, hint="upgrade b2d: a newer one brings Debian's newer keys")
+        raise BadSignatureError(message, hint="upgrade b2d: a newer one brings Debian's newer keys")
     return bytes(result.bytes or b"")
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 import b2d
-from b2d.api.options import Changes, Wishes
+from b2d.api.options import MachineChanges, MachineOptions
 from b2d.app.wiring import App
 from b2d.config import loader
 from b2d.config.settings import Settings
 from b2d.diagnostics.logs import LIMIT
 from b2d.drivers.base import Driver
-from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
+from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.machine.lifecycle import Machine as Verbs
 from b2d.machine.reconfigure import FIELDS
 from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, MachineSpec, MachineState
-from b2d.reporting.log import Journal
+from b2d.reporting.log import LogReporter
 from tests.support.fake_machine import ADDRESS, DOCKER, Box, host_of
 from tests.support.fakes import a_spec
 
@@ -43,7 +43,7 @@ class BoxApp(App):
     def driver(self, spec: MachineSpec) -> Driver:
         return self.box.driver(spec)
 
-    def wished(self) -> MachineSpec:
+    def new_machine_spec(self) -> MachineSpec:
         return self.box.spec()
 
 
@@ -51,7 +51,7 @@ class BoxApp(App):
 def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:
     """Of the box, on a host without a docker client."""
     monkeypatch.setenv("PATH", "/nowhere")
-    return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), Journal(), box))
+    return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), LogReporter(), box))
 
 
 def test_a_life(machine: b2d.Machine, box: Box) -> None:
@@ -88,7 +88,7 @@ def test_its_disk_and_the_way_in(machine: b2d.Machine) -> None:
     machine.init()
     assert (machine.disk().size, machine.disk().files) == (a_spec().disk_mib << 20, None)
     assert machine.compact().done
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         machine.ssh_config()
     machine.up()
     assert machine.ssh_config().startswith(f"Host box\n    HostName {ADDRESS}\n")
@@ -153,16 +153,16 @@ def test_a_temporary_one_is_deleted_only_where_there_was_none(machine: b2d.Machi
 
 
 def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) -> None:
-    for verb, kind, code in ((machine.ip, MachineAbsent, 3), (machine.stop, MachineAbsent, 3)):
+    for verb, kind, code in ((machine.ip, MachineNotFoundError, 3), (machine.stop, MachineNotFoundError, 3)):
         with pytest.raises(kind) as caught:
             verb()
         assert caught.value.exit_code == code and isinstance(caught.value, b2d.B2dError)
     machine.init()
     for ask in (machine.ip, machine.docker_env, machine.ports, machine.screenshot):
-        with pytest.raises(WrongState) as off:
+        with pytest.raises(InvalidStateError) as off:
             ask()
         assert (off.value.exit_code, off.value.hint) == (4, "b2d up")
-    with box.store.lock("box", "up"), pytest.raises(Busy):
+    with box.store.lock("box", "up"), pytest.raises(MachineLockedError):
         machine.up()
 
 
@@ -207,14 +207,14 @@ def test_what_cannot_be_set_is_told_at_once(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_setting_has_its_type() -> None:
-    assert set(Wishes.__annotations__) == {field.name for field in fields(Settings)} - {"vm"}
-    assert set(Changes.__annotations__) == set(FIELDS)
+    assert set(MachineOptions.__annotations__) == {field.name for field in fields(Settings)} - {"vm"}
+    assert set(MachineChanges.__annotations__) == set(FIELDS)
 
 
 def test_nothing_is_printed_and_who_wants_to_hear_has_a_log(
     machine: b2d.Machine, box: Box, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal = Journal()
+    journal = LogReporter()
     with caplog.at_level(logging.INFO, "b2d"):
         journal.warn("look")
         with journal.step("a while"), journal.progress("bytes", 3) as bar:

@@ -10,10 +10,10 @@ import pytest
 from b2d.app import wiring
 from b2d.app.wiring import App
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
-from b2d.errors import B2dError, ConfigError, DownloadFailed, HypervisorUnusable
+from b2d.errors import B2dError, ConfigError, DownloadError, HypervisorError
 from b2d.host.files import private_folder
-from b2d.image.build.builder import BuildRequest, gather
-from b2d.image.source import named
+from b2d.image.build.builder import BuildRequest, plan
+from b2d.image.source import describe_source
 from b2d.models import MachineSpec, MachineState
 from tests.support.fakes import FakeReporter, a_spec
 from tests.support.kernel_images import a_b2d_iso
@@ -34,11 +34,11 @@ def iso(tmp_path: Path) -> Path:
 
 
 def an_app(folder: Path, **flags: object) -> App:
-    return wiring.make({"B2D_HOME": str(folder)}, flags, FakeReporter())
+    return wiring.make_app({"B2D_HOME": str(folder)}, flags, FakeReporter())
 
 
 def wished(folder: Path, **flags: object) -> MachineSpec:
-    return an_app(folder, **flags).wished()
+    return an_app(folder, **flags).new_machine_spec()
 
 
 def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
@@ -113,10 +113,10 @@ def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, 
     (it.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
     kept = it.images.adopt(iso, "debian")
     request = BuildRequest("amd64", "", it.home.cache, folder / "b2d.iso")
-    made_of = gather(request, FakeReporter()).ingredients
+    made_of = plan(request, FakeReporter()).ingredients
     it.home.last_build.write_text(f"{made_of} {kept.sha256}")
     reporter = FakeReporter()
-    assert wiring.make({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == kept
+    assert wiring.make_app({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == kept
     assert "writing the ISO" not in reporter.texts("step")
 
 
@@ -131,13 +131,13 @@ def test_a_file_is_taken_as_it_is_now(folder: Path, iso: Path) -> None:
 def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.iso"
     text.write_text("no image")
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         wished(folder, image=str(text))
     assert an_app(folder).images.all() == []
 
 
 def test_an_address_where_nobody_is_is_told(folder: Path) -> None:
-    with pytest.raises(DownloadFailed) as caught:
+    with pytest.raises(DownloadError) as caught:
         wished(folder, image="https://127.0.0.1:1/b2d.iso")
     assert caught.value.exit_code == 7
     assert an_app(folder).images.all() == []
@@ -153,27 +153,27 @@ def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
     folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         wished(folder, image=str(iso))
     assert an_app(folder).images.all() == []
 
 
 @pytest.mark.parametrize("source", ["debian", "boot2docker", "https://example.com/an.iso", "http://x/"])
 def test_what_is_no_file_is_named_as_it_is(source: str) -> None:
-    assert named(source) == source
+    assert describe_source(source) == source
 
 
 def test_a_file_is_named_by_its_whole_path(iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(iso.parent)
     monkeypatch.setenv("HOME", str(iso.parent))
     for source in (iso.name, f"./{iso.name}", f"~/{iso.name}", str(iso)):
-        assert named(source) == str(iso)
+        assert describe_source(source) == str(iso)
 
 
 @pytest.mark.parametrize("source", ["", ".", "debain", "no/such.iso", "~nobody-of-that-name/x.iso"])
 def test_what_is_neither_is_refused(source: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        named(source)
+        describe_source(source)
     assert caught.value.exit_code == 2
     assert "debian" in caught.value.hint
 
@@ -194,7 +194,7 @@ def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Pat
 def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
     assert shutil.which("qemu-img")
     it = an_app(folder, vm="box", image=str(iso))
-    assert it.machine().init(it.wished) is True
+    assert it.machine().init(it.new_machine_spec) is True
     paths = it.home.machine("box")
     assert it.machine().state() == MachineState.STOPPED
     raw = subprocess.run(

@@ -67,7 +67,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-def load(folder: Path, said: str, **flags: object) -> loader.Effective:
+def load(folder: Path, said: str, **flags: object) -> loader.ResolvedSettings:
     """The settings of somebody who has that profile and no config.toml."""
     (folder / "profile").write_text(said)
     return loader.load(Home(folder / "none"), {"BOOT2DOCKER_DIR": str(folder)}, flags)
@@ -125,7 +125,7 @@ def test_every_key_of_2014_is_a_setting_or_has_its_reason() -> None:
         assert (
             word in boot2docker_profile.SETTINGS
             or word in boot2docker_profile.REASONS
-            or word in boot2docker_profile.SILENT
+            or word in boot2docker_profile.IGNORED
         ), key
     assert {*boot2docker_profile.SETTINGS.values()} <= {*Settings.__slots__}
 
@@ -267,8 +267,8 @@ def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
 def test_no_profile_is_too_odd(said: dict[str, object]) -> None:
     """Each of its words becomes a setting, is told to be none, or was never asked for."""
-    asked = boot2docker_profile.asked(said, Path("/nowhere"))
-    told = boot2docker_profile.not_heeded(asked)
+    asked = boot2docker_profile.profile_settings(said, Path("/nowhere"))
+    told = boot2docker_profile.unsupported_options(asked)
     heeded = {word for word, key, _ in boot2docker_profile.settings(asked) if key in Settings.__slots__}
     for word in asked:
         assert word in heeded or word in told or word in ("DockerPort", "ISO", "ISOURL"), word

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.config.toml_edit import line_of, literal, with_value, without
+from b2d.config.toml_edit import line_of, literal, set_value, unset_value
 
 TEXT = '''\
 # my machine
@@ -54,18 +54,18 @@ def test_tables_and_quoted_keys_are_found_too(text: str, line: int) -> None:
 
 
 def test_a_changed_value_leaves_all_else_alone() -> None:
-    assert with_value(TEXT, "memory", 1) == TEXT.replace("=2048#MiB", "=1#MiB")
-    assert with_value(TEXT, "vm", "b#b") == TEXT.replace('"a"  # the', '"b#b"  # the')
-    assert with_value(TEXT, "image", "x").splitlines()[3:] == ['image = "x"', "cpus =   4"]
-    assert with_value(TEXT, "tls", False) == TEXT + "tls = false\n"
-    assert with_value("vm = 'a'", "tls", True) == "vm = 'a'\ntls = true\n"
-    assert with_value("", "cpus", 0) == "cpus = 0\n"
-    assert with_value('"\\u0076m" = "a"\n', "vm", "b") == '"\\u0076m" = "b"\n'
+    assert set_value(TEXT, "memory", 1) == TEXT.replace("=2048#MiB", "=1#MiB")
+    assert set_value(TEXT, "vm", "b#b") == TEXT.replace('"a"  # the', '"b#b"  # the')
+    assert set_value(TEXT, "image", "x").splitlines()[3:] == ['image = "x"', "cpus =   4"]
+    assert set_value(TEXT, "tls", False) == TEXT + "tls = false\n"
+    assert set_value("vm = 'a'", "tls", True) == "vm = 'a'\ntls = true\n"
+    assert set_value("", "cpus", 0) == "cpus = 0\n"
+    assert set_value('"\\u0076m" = "a"\n', "vm", "b") == '"\\u0076m" = "b"\n'
 
 
 def test_what_is_taken_out_leaves_all_else_alone() -> None:
-    assert without(TEXT, "image") == TEXT.replace('image = """\nmemory = 3\ncpus = 1\n"""\n', "")
-    assert without(TEXT, "disk") == TEXT
+    assert unset_value(TEXT, "image") == TEXT.replace('image = """\nmemory = 3\ncpus = 1\n"""\n', "")
+    assert unset_value(TEXT, "disk") == TEXT
 
 
 @given(VALUES)
@@ -76,14 +76,14 @@ def test_a_value_is_read_as_it_was_written(value: object) -> None:
 @given(files(), KEYS, VALUES)
 def test_a_file_says_what_was_put_into_it_and_all_that_it_said_before(text: str, key: str, value: object) -> None:
     before = tomllib.loads(text)
-    put = with_value(text, key, value)
+    put = set_value(text, key, value)
     assert tomllib.loads(put) == before | {key: value}
     assert list(tomllib.loads(put)) == list(before | {key: value})
     line = put.split("\n")[line_of(put, key) - 1]
     assert line.strip().startswith(key)
-    again = without(put, key)
-    assert again.rstrip("\n") == without(text, key).rstrip("\n")
+    again = unset_value(put, key)
+    assert again.rstrip("\n") == unset_value(text, key).rstrip("\n")
     assert tomllib.loads(again) == {name: said for name, said in before.items() if name != key}
     if key not in before:
-        assert without(text, key) == text
+        assert unset_value(text, key) == text
         assert comments(put) == comments(text) + str(value).count("#")

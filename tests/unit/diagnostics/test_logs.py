@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from b2d.cli import diagnostics
-from b2d.cli.unexpected_errors import LOG_LIMIT, unforeseen
+from b2d.cli.unexpected_errors import LOG_LIMIT, report_unexpected
 from b2d.diagnostics import logs
-from b2d.errors import WrongState
-from b2d.host.files import write_whole
+from b2d.errors import InvalidStateError
+from b2d.host.files import write_atomic
 from b2d.machine_store.store import MachineStore
 from b2d.models import MachineState
 from tests.support.cli import B2D, Prompt
@@ -74,8 +74,8 @@ def test_the_last_lines_are_counted_by_line_feeds() -> None:
 
 def test_what_a_terminal_would_obey_is_taken_out() -> None:
     said = b"\x1b[2J\x1b[0;32mOK\x1b[0m \x1b]0;title\x07a\tb\r\nc\x07\x00\xff\x1b]52;c;cm0=\x1b\\d\xc2\x9b6n\x1b"
-    assert logs.plain(said) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
-    assert logs.plain(b"gr\xc3\xbc\xc3\x9fe") == "grüße"
+    assert logs.strip_timestamps(said) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
+    assert logs.strip_timestamps(b"gr\xc3\xbc\xc3\x9fe") == "grüße"
 
 
 @pytest.mark.parametrize(("options", "name"), [([], "serial_log"), (["--hypervisor"], "qemu_log"), (["--b2d"], "")])
@@ -118,7 +118,7 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
         with console(prompt).open("ab") as file:
             file.write(b"\xffmore\r\n")
         assert reads(running, b"more\r\n") == b"\xffmore\r\n"
-        write_whole(console(prompt), b"")  # as each start does
+        write_atomic(console(prompt), b"")  # as each start does
         with console(prompt).open("ab") as file:
             file.write(b"a new boot\n")
         assert reads(running, b"boot\n") == b"a new boot\n"
@@ -129,7 +129,7 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
 
 def test_a_log_that_is_not_there_yet_is_waited_for(prompt: Prompt) -> None:
     with following(prompt) as running:
-        write_whole(console(prompt), b"begun\n")
+        write_atomic(console(prompt), b"begun\n")
         assert reads(running, b"begun\n") == b"begun\n"
 
 
@@ -177,14 +177,14 @@ def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeyp
     assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
     assert said == ["boot2docker-vm has ended, and its log with it"]
     guest.reachable = False
-    with pytest.raises(WrongState, match="cannot be reached"):
+    with pytest.raises(InvalidStateError, match="cannot be reached"):
         diagnostics._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
 
 
 def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
     (tmp_path / "b2d.log").write_bytes(b"x" * (LOG_LIMIT + 1))
-    threads = [threading.Thread(target=unforeseen, args=(ValueError("odd"), ["up"])) for _ in range(2)]
+    threads = [threading.Thread(target=report_unexpected, args=(ValueError("odd"), ["up"])) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

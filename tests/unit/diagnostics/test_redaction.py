@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.diagnostics.redaction import GONE, Redaction, _without_keys, passwords, values_of
+from b2d.diagnostics.redaction import REDACTED, Redaction, _without_keys, passwords, values_of
 
 SECRET = "hunter2hunter2"
 MIB = 1 << 20
@@ -52,7 +52,7 @@ PEM = f"-----BEGIN EC PRIVATE KEY-----\n{BODY}\n-----END EC PRIVATE KEY-----"
 def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
     said = Redaction(()).clean(f"before {text}\nafter")
     assert SECRET not in said
-    assert GONE in said
+    assert REDACTED in said
     assert said.startswith("before ")
 
 
@@ -77,7 +77,7 @@ def test_what_is_known_to_be_a_secret_is_found_in_each_way_to_write_it() -> None
     secret = 'p"ä\\ss/w:rd'
     clean = Redaction([secret]).clean
     for text in (secret, json.dumps(secret), repr(secret), "p%22%C3%A4%5Css%2Fw%3Ard"):
-        assert GONE in clean(f"it is {text}.")
+        assert REDACTED in clean(f"it is {text}.")
         assert "rd" not in clean(f"it is {text}.").replace("card", "")
 
 
@@ -96,7 +96,7 @@ def test_no_noise_of_a_guest_takes_long(noise: str) -> None:
 
 
 def test_of_two_secrets_the_longer_goes_first_and_a_short_one_is_no_needle() -> None:
-    assert Redaction(["abcd", "abcdefgh", "a", ""]).clean("abcdefgh a") == f"{GONE} a"
+    assert Redaction(["abcd", "abcdefgh", "a", ""]).clean("abcdefgh a") == f"{REDACTED} a"
 
 
 def test_whose_it_is_is_not_said() -> None:
@@ -107,7 +107,7 @@ def test_whose_it_is_is_not_said() -> None:
 @given(st.text(), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8, max_size=30))
 def test_a_known_secret_is_nowhere_in_what_comes_out(text: str, secret: str) -> None:
     said = Redaction([secret]).clean(f"{text}{secret}{text} {secret}")
-    assert secret not in said.replace(GONE, " ")
+    assert secret not in said.replace(REDACTED, " ")
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans()))
@@ -138,10 +138,10 @@ BEGIN, END = "-----BEGIN A KEY-----", "-----END A KEY-----"
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        (f"a{BEGIN}\nMHc\n{END}b{BEGIN}MHc{END}c", f"a{GONE}b{GONE}c"),
-        (f"{END}a{BEGIN}MHc\n, and more", f"{END}a{GONE}, and more"),
-        (f"{BEGIN}MHc\n{BEGIN}MHc{END}a", f"{GONE}a"),
-        (f"{BEGIN}MHc." + "." * 30_000 + f"{END}a", f"{GONE}." + "." * 30_000 + f"{END}a"),
+        (f"a{BEGIN}\nMHc\n{END}b{BEGIN}MHc{END}c", f"a{REDACTED}b{REDACTED}c"),
+        (f"{END}a{BEGIN}MHc\n, and more", f"{END}a{REDACTED}, and more"),
+        (f"{BEGIN}MHc\n{BEGIN}MHc{END}a", f"{REDACTED}a"),
+        (f"{BEGIN}MHc." + "." * 30_000 + f"{END}a", f"{REDACTED}." + "." * 30_000 + f"{END}a"),
     ],
 )
 def test_keys_are_told_apart_from_what_is_between(text: str, left: str) -> None:

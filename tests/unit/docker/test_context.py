@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.docker.context import ContextTaken, DockerContext, forgotten, known
+from b2d.docker.context import ContextExistsError, DockerContext, context_names, stale_contexts
 from b2d.guest import tls_certificates
 from b2d.models import DockerEnv
 from b2d.paths import MachinePaths
@@ -40,7 +40,7 @@ def names(context: DockerContext) -> list[str]:
 
 
 def with_certificates(context: DockerContext) -> DockerEnv:
-    tls_certificates.ensure(context.paths, ["127.0.59.103"], datetime.now(UTC))
+    tls_certificates.ensure_certificates(context.paths, ["127.0.59.103"], datetime.now(UTC))
     return replace(DOCKER, cert_path=str(context.paths.certs))
 
 
@@ -69,7 +69,7 @@ def test_it_follows_the_machine_s_place_and_certificates(context: DockerContext)
 
 def test_somebody_s_own_of_that_name_is_left_alone(context: DockerContext) -> None:
     client(context, "create", "box", "--description", "mine", "--docker", "host=tcp://192.0.2.1:2376")
-    with pytest.raises(ContextTaken, match="not this machine's"):
+    with pytest.raises(ContextExistsError, match="not this machine's"):
         context.put(DOCKER)
     assert not context.remove()
     assert client(context, "inspect", "box", "--format", "{{.Endpoints.docker.Host}}") == "tcp://192.0.2.1:2376"
@@ -87,11 +87,11 @@ def test_up_and_delete_do_it_by_themselves_and_never_fail(
     context: DockerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter = FakeReporter()
-    known(context.paths, DOCKER, reporter)
+    context_names(context.paths, DOCKER, reporter)
     assert names(context) == ["box", "default"]
-    forgotten(context.paths)
+    stale_contexts(context.paths)
     assert names(context) == ["default"]
     monkeypatch.setenv("PATH", "/nonexistent")
-    known(context.paths, DOCKER, reporter)
-    forgotten(context.paths)
+    context_names(context.paths, DOCKER, reporter)
+    stale_contexts(context.paths)
     assert reporter.said == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from b2d.docker.published_ports import COMING, OPEN, Place, Publication, forwards, places, publications
+from b2d.docker.published_ports import COMING, OPEN, Publication, PublishedPort, forwards, list_ports, publications
 from b2d.models import Forward
 
 MACHINE = "127.0.59.103"
@@ -53,10 +53,10 @@ def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
 def test_each_place_is_told_with_what_keeps_it_shut() -> None:
     taken = {Forward("tcp", "127.0.0.1", 8080): "another program has this port"}
     inner = Publication("inner", "tcp", 80, "10.0.2.15", 80)
-    told = places([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda one: taken.get(one, ""))
+    told = list_ports([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda one: taken.get(one, ""))
     assert told == [
-        Place("web", "tcp", 80, MACHINE, 8080, OPEN),
-        Place("web", "tcp", 80, "127.0.0.1", 8080, "another program has this port"),
-        Place("inner", "tcp", 80, "10.0.2.15", 80, "in the guest alone"),
+        PublishedPort("web", "tcp", 80, MACHINE, 8080, OPEN),
+        PublishedPort("web", "tcp", 80, "127.0.0.1", 8080, "another program has this port"),
+        PublishedPort("inner", "tcp", 80, "10.0.2.15", 80, "in the guest alone"),
     ]
-    assert {one.state for one in places([WEB], MACHINE, (), lambda _: "")} == {COMING}
+    assert {one.state for one in list_ports([WEB], MACHINE, (), lambda _: "")} == {COMING}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from b2d.doctor import programs
-from b2d.doctor.examination import Examination, Finding, Verdict, Ward
-from b2d.doctor.fixes import fix
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.doctor.examination import Examination, Finding, MachineChecks, Verdict
+from b2d.doctor.fixes import apply_fixes
+from b2d.errors import B2dError, HypervisorError
 from b2d.host.package_managers import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
 from b2d.machine_store.store import MachineStore
 from b2d.models import MachineState
@@ -53,7 +53,7 @@ def a_program(folder: Path, name: str, script: str) -> str:
 
 
 def no_virtualbox() -> str:
-    raise HypervisorUnusable("VirtualBox is not installed", hint="install it")
+    raise HypervisorError("VirtualBox is not installed", hint="install it")
 
 
 def an_examination(tmp_path: Path, **changes: object) -> Examination:
@@ -64,7 +64,7 @@ def an_examination(tmp_path: Path, **changes: object) -> Examination:
         mirror=lambda: "http://mirror.example/debian",
         accelerator=lambda: ("kvm", ""),
         virtualbox=no_virtualbox,
-        ward=Ward(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
+        ward=MachineChecks(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
         spare_images=lambda _: [],
         virtiofsd=lambda: ((0, 0), ""),
     )
@@ -198,7 +198,7 @@ def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     found = finding(examination, "secrets")
     assert found.verdict == Verdict.BAD and str(paths.ssh_key) in found.message
 
-    fix([found], home, FakeHost().installer(), FakeReporter())
+    apply_fixes([found], home, FakeHost().installer(), FakeReporter())
     assert paths.ssh_key.stat().st_mode & 0o777 == 0o600
     assert finding(examination, "secrets").verdict == Verdict.GOOD
 
@@ -213,7 +213,7 @@ def test_the_lock_of_a_machine_is_no_secret(tmp_path: Path) -> None:
 def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
     examination = an_examination(tmp_path, installer=host.installer())
-    fix(examination.findings(), examination.home, examination.installer, FakeReporter())
+    apply_fixes(examination.findings(), examination.home, examination.installer, FakeReporter())
     assert host.ran == [
         "apt-get update",
         "apt-get install -y --no-install-recommends qemu-system-x86 qemu-utils squashfs-tools docker-cli",
@@ -222,7 +222,7 @@ def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
 
 def test_nothing_is_run_where_nothing_is_missing(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
-    fix([Finding("python", Verdict.GOOD, "3.11")], Home(tmp_path), host.installer(), FakeReporter())
+    apply_fixes([Finding("python", Verdict.GOOD, "3.11")], Home(tmp_path), host.installer(), FakeReporter())
     assert host.ran == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from b2d.doctor import docker_environment, home_folder, hypervisors, network
 from b2d.doctor.examination import Verdict
 from b2d.doctor.hypervisors import Hardware
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.errors import B2dError, HypervisorError
 from b2d.host.package_managers import Installer
 from b2d.paths import Home
 from tests.unit.doctor.test_examination import FakeHost, a_program, an_examination, finding
@@ -48,7 +48,7 @@ def test_who_has_no_right_to_kvm_is_told_the_group(tmp_path: Path, monkeypatch: 
 
 def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own() -> None:
     def broken() -> str:
-        raise HypervisorUnusable("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
+        raise HypervisorError("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
 
     assert hypervisors.virtualbox(broken, wanted=True).verdict == Verdict.BAD
     found = hypervisors.virtualbox(broken, wanted=False)
@@ -124,7 +124,7 @@ HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": 
     ],
 )
 def test_it_is_told_where_the_variables_of_this_shell_lead(said: dict[str, str], verdict: Verdict, fix: str) -> None:
-    found = docker_environment.docker_variables(said, HERE, ["boot2docker-vm"])
+    found = docker_environment.check_docker_variables(said, HERE, ["boot2docker-vm"])
     assert (found.verdict, found.fix) == (verdict, fix)
 
 

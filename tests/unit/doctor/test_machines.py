@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from b2d.app.wiring import make
+from b2d.app.wiring import make_app
 from b2d.doctor import leftovers as left
-from b2d.doctor.examination import Examination, Finding, Verdict, Ward
+from b2d.doctor.examination import Examination, Finding, MachineChecks, Verdict
 from b2d.doctor.finding import Finding as One
-from b2d.doctor.fixes import Broom
-from b2d.errors import B2dError, HypervisorUnusable
+from b2d.doctor.fixes import Cleaner
+from b2d.errors import B2dError, HypervisorError
 from b2d.guest import tls_certificates
 from b2d.guest.readiness import Ping
 from b2d.host_agent.report import SSH, Refusal
-from b2d.image.image_store import Images
+from b2d.image.image_store import ImageStore
 from b2d.machine.boot_preparation import credentials
-from b2d.machine.exposure import Exposure, Weight
+from b2d.machine.exposure import Exposure, Severity
 from b2d.machine_store.store import MachineStore, RunningFacts
-from b2d.models import COMING_UP, HARDWARE, Access, DockerEnv, Image, MachineSpec, MachineState
+from b2d.models import HARDWARE, STARTED_STATES, Access, DockerEnv, Image, MachineSpec, MachineState
 from b2d.network import port_allocation
 from b2d.paths import Home
 from tests.support.fakes import FakeImages, FakeReporter, a_spec
@@ -61,7 +61,7 @@ class Ill:
         return self.exposed
 
     def examination(self, **changes: object) -> Examination:
-        ward = Ward(
+        ward = MachineChecks(
             self.home,
             self.state,
             lambda spec, _: self.pings.get(spec.name),
@@ -77,7 +77,7 @@ class Ill:
 
 
 def sound(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
-    port = port_allocation.lease(HERE, 20000 + os.getpid() % 20000)
+    port = port_allocation.reserve_ports(HERE, 20000 + os.getpid() % 20000)
     return a_spec(name, **{"image": "1" * 64, "address": HERE, "ssh_port": port, "docker_port": port + 1, **changes})
 
 
@@ -90,7 +90,7 @@ def ill(tmp_path: Path) -> Ill:
 def running(ill: Ill) -> Ill:
     ill.states["boot2docker-vm"] = MachineState.RUNNING
     ill.pings["boot2docker-vm"] = Ping("1.45", NOW)
-    tls_certificates.ensure(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
+    tls_certificates.ensure_certificates(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
     return ill
 
 
@@ -123,7 +123,7 @@ def test_how_a_machine_is_comes_with_what_helps(ill: Ill, state: MachineState, f
 def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
     ill = Ill(tmp_path, sound("a"), sound("b"), sound("c"))
     ill.home.machine("a").spec.write_text("{")
-    ill.states["b"] = HypervisorUnusable("it hangs", hint="end it")
+    ill.states["b"] = HypervisorError("it hangs", hint="end it")
     assert "is not JSON" in ill.found("a")["machine"].message
     assert ill.found("a")["machine"].fix == "b2d up --vm a"  # which mends it
     assert (ill.found("b")["machine"].message, ill.found("b")["machine"].fix) == ("it hangs", "end it")
@@ -152,7 +152,7 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     MachineStore(running.home).write(sound(address="127.0.59.110"))
     assert "lacks 127.0.59.110" in running.found()["certificates"].message
     MachineStore(running.home).write(sound())
-    tls_certificates.ensure(paths, [HERE], datetime.fromtimestamp(NOW, UTC) - timedelta(days=4000))
+    tls_certificates.ensure_certificates(paths, [HERE], datetime.fromtimestamp(NOW, UTC) - timedelta(days=4000))
     found = running.found()["certificates"]
     assert (found.verdict, found.fix, "is valid from" in found.message) == (Verdict.DOUBTFUL, "b2d restart", True)
     (paths.authority / "server-key.pem").unlink()
@@ -197,8 +197,8 @@ def pointed(ill: Ill) -> None:
     MachineStore(ill.home).write_env("boot2docker-vm", facts)
 
 
-def broom(ill: Ill, reporter: FakeReporter) -> Broom:
-    return Broom(ill.home, ill.state, Images(ill.home).remove, reporter)
+def broom(ill: Ill, reporter: FakeReporter) -> Cleaner:
+    return Cleaner(ill.home, ill.state, ImageStore(ill.home).remove, reporter)
 
 
 def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: Ill) -> None:
@@ -206,7 +206,7 @@ def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: Ill) -> None:
     found = ill.found()["pointers"]
     assert (found.verdict, found.left_env) == (Verdict.DOUBTFUL, ("boot2docker-vm",))
     reporter = FakeReporter()
-    broom(ill, reporter).sweep([found])
+    broom(ill, reporter).clean([found])
     assert not ill.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("note") == ["no shell is sent to boot2docker-vm any more"]
 
@@ -216,7 +216,7 @@ def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: Ill) -> N
     found = ill.found()["pointers"]
     ill.states["boot2docker-vm"] = MachineState.RUNNING
     reporter = FakeReporter()
-    broom(ill, reporter).sweep([found])
+    broom(ill, reporter).clean([found])
     assert ill.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("warn") == ["boot2docker-vm runs by now"]
 
@@ -255,7 +255,7 @@ def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: Ill
         os.utime(path, (1, 1))
     found = left.stale_files(ill.home, time.time())
     assert set(found.left_files) == set(gone)
-    broom(ill, FakeReporter()).sweep([found])
+    broom(ill, FakeReporter()).clean([found])
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(ill: Ill) -> None:
     path.touch()
     reporter = FakeReporter()
     found = One("stale files", Verdict.DOUBTFUL, "", left_files=(Path("/proc/version"), path))
-    broom(ill, reporter).sweep([found])
+    broom(ill, reporter).clean([found])
     assert len(reporter.texts("warn")) == 1
     assert not path.exists()
 
@@ -275,7 +275,7 @@ def test_an_image_of_nobodys_is_removed(ill: Ill) -> None:
     spare = [Image("2" * 64, Path("2.iso"), "debian", "1.0", 3_000_000)]
     found = next(one for one in ill.examination(spare_images=lambda _: spare).findings() if one.name == "images")
     assert (found.verdict, found.message) == (Verdict.DOUBTFUL, "no machine has 1.0, and none would get it: 3 MB")
-    Broom(ill.home, ill.state, gone.append, FakeReporter()).sweep([found])
+    Cleaner(ill.home, ill.state, gone.append, FakeReporter()).clean([found])
     assert gone == ["2" * 64]
 
 
@@ -283,7 +283,7 @@ def test_a_machines_folder_without_its_description_is_told_and_stays(ill: Ill) -
     for name in ("disk", "empty", "it's mine"):
         ill.home.machine(name).folder.mkdir()
     ill.home.machine("disk").disk_qcow2.touch()
-    found = {one.machine: one.fix for one in left.homeless(ill.home)}
+    found = {one.machine: one.fix for one in left.incomplete_machines(ill.home)}
     look = "ls -l " + shlex.quote(str(ill.home.machines / "it's mine"))
     assert found == {"disk": "b2d init --vm disk", "empty": "b2d delete --vm empty", "it's mine": look}
 
@@ -320,7 +320,7 @@ def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: Ill,
     ill.states["boot2docker-vm"] = state
     ill.refusals = (TAKEN,)
     found = ill.found().get("agent")
-    if state in COMING_UP:
+    if state in STARTED_STATES:
         assert found is not None
         assert (found.verdict, found.message, found.fix) == (
             Verdict.DOUBTFUL,
@@ -339,23 +339,23 @@ def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoke
 
 @pytest.mark.parametrize(
     ("weight", "verdict"),
-    [(Weight.ASKED, Verdict.GOOD), (Weight.KNOWN, Verdict.DOUBTFUL), (Weight.SERIOUS, Verdict.DOUBTFUL)],
+    [(Severity.ASKED, Verdict.GOOD), (Severity.KNOWN, Verdict.DOUBTFUL), (Severity.SERIOUS, Verdict.DOUBTFUL)],
 )
-def test_what_cannot_be_closed_is_a_finding(ill: Ill, weight: Weight, verdict: Verdict) -> None:
+def test_what_cannot_be_closed_is_a_finding(ill: Ill, weight: Severity, verdict: Verdict) -> None:
     ill.exposed = [Exposure("anybody gets in", weight, "shut it")]
     found = ill.found()["exposure"]
     assert (found.verdict, found.message, found.fix) == (verdict, "anybody gets in", "shut it")
 
 
 def test_a_machine_whose_exposure_cannot_be_told_is_told(ill: Ill) -> None:
-    ill.exposed = HypervisorUnusable("nobody can tell", hint="ask again")
+    ill.exposed = HypervisorError("nobody can tell", hint="ask again")
     found = ill.found()["exposure"]
     assert (found.verdict, found.message, found.fix) == (Verdict.DOUBTFUL, "nobody can tell", "ask again")
 
 
 @pytest.mark.parametrize("booted", [True, False])
 def test_the_doctor_looks_at_the_settings_that_a_machine_was_booted_with(tmp_path: Path, booted: bool) -> None:
-    it = make({"B2D_HOME": str(tmp_path)}, {"vm": "box", "ssh_password": not booted}, FakeReporter())
+    it = make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box", "ssh_password": not booted}, FakeReporter())
     spec = sound("box", hardware=HARDWARE)
     it.store.write(spec)
     credentials(spec, it.home.machine("box"), Access(ssh_password=booted))

@@ -22,7 +22,7 @@ def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memo
 
 def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
     bzimage = a_bzimage(pack(an_elf(), "zstd"))
-    image = bzimage_uncompressed.flat(bzimage, an_x86_elf())
+    image = bzimage_uncompressed.uncompressed_kernel(bzimage, an_x86_elf())
     setup = (bzimage[0x1F1] + 1) * SECTOR
     memory = image[setup:]
     there = LINKED - bzimage_uncompressed.BEGIN
@@ -32,7 +32,7 @@ def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
 
 
 def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_there() -> None:
-    image = bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
+    image = bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
     setup = (image[0x1F1] + 1) * SECTOR
     assert struct.unpack_from("<I", image, 0x1F4)[0] * 16 == len(image) - setup
     assert struct.unpack_from("<I", image, 0x214)[0] == bzimage_uncompressed.BEGIN
@@ -41,7 +41,7 @@ def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_the
 
 
 def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
-    image = bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
+    image = bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
     memory = image[(image[0x1F1] + 1) * SECTOR :]
 
     def entry(table: int, index: int) -> int:
@@ -60,4 +60,4 @@ def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
 )
 def test_what_cannot_be_laid_out_so_is_refused(vmlinux: bytes) -> None:
     with pytest.raises(bzimage_uncompressed.UnfitKernelError):
-        bzimage_uncompressed.flat(a_bzimage(pack(an_elf(), "zstd")), vmlinux)
+        bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), vmlinux)

@@ -23,13 +23,13 @@ def test_name_size_and_media_are_read(file: Path, seven: bool) -> None:
     assert (found.name, found.memory_mib, found.cpus) == ("box", 1024, 2)
     assert found.disks == (file.parent / "box.vmdk",)
     assert found.isos == (Path("/isos/b2d.iso"),)
-    assert not found.saved and not found.layered
+    assert not found.saved and not found.has_snapshots
 
 
 def test_a_saved_state_and_layers_are_seen(file: Path) -> None:
     file.write_text(settings("box", "box.vmdk", layers=True, saved=True))
     found = vbox_settings.read(file)
-    assert found.saved and found.layered
+    assert found.saved and found.has_snapshots
     assert found.disks == (file.parent / "Snapshots" / f"{CHILD_UUID}.vmdk",)
 
 

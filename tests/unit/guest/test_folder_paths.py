@@ -46,4 +46,4 @@ def test_everything_else_may_be(path: str) -> None:
     ("path", "guest"), [("C:\\Users\\me", "/c/Users/me"), ("d:\\", "/d"), ("E:/work/here", "/e/work/here")]
 )
 def test_a_folder_of_windows_is_below_the_letter_of_its_drive(path: str, guest: str) -> None:
-    assert folder_paths.in_guest(path) == guest
+    assert folder_paths.guest_path(path) == guest

@@ -32,19 +32,19 @@ def authority(tmp_path: Path) -> Path:
     """A company's own, in a file with the key that belongs to it."""
     paths = MachinePaths(tmp_path / "company")
     paths.folder.mkdir()
-    tls_certificates.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
     file = tmp_path / "company.pem"
     file.write_bytes((paths.certs / "ca.pem").read_bytes() + (paths.authority / "ca-key.pem").read_bytes())
     return file
 
 
 def test_where_nothing_is_set_nothing_is_told() -> None:
-    assert network_config.files(network_config.of(Settings(), SPEC)) == {}
-    assert network_config.files(network_config.of(replace(PROXIED, proxies=False), SPEC)) == {}
+    assert network_config.files(network_config.from_settings(Settings(), SPEC)) == {}
+    assert network_config.files(network_config.from_settings(replace(PROXIED, proxies=False), SPEC)) == {}
 
 
 def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
-    told = network_config.files(network_config.of(PROXIED, SPEC))
+    told = network_config.files(network_config.from_settings(PROXIED, SPEC))
     script = told["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
     said = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
     assert said[:2] == ["http://me:it%27s@10.0.2.2:3128", "none"]
@@ -58,17 +58,19 @@ def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
         "10.0.2.2",
         "127.0.59.7",
     ]
-    assert json.loads(told[network_config.TOLD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
+    assert json.loads(told[network_config.FILES])["http_proxy"] == "http://me:***@10.0.2.2:3128"
 
 
 def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
-    assert seed.LOOPBACK in network_config.files(network_config.of(PROXIED, SPEC))
-    assert seed.LOOPBACK not in network_config.files(network_config.of(replace(PROXIED, http_proxy="proxy:3128"), SPEC))
+    assert seed.LOOPBACK in network_config.files(network_config.from_settings(PROXIED, SPEC))
+    assert seed.LOOPBACK not in network_config.files(
+        network_config.from_settings(replace(PROXIED, http_proxy="proxy:3128"), SPEC)
+    )
 
 
 def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
     settings = Settings(registry_mirrors=("https://one", "http://localhost:5000"), insecure_registries=("two:5000",))
-    assert network_config.files(network_config.of(settings, SPEC))["registries"].decode().splitlines() == [
+    assert network_config.files(network_config.from_settings(settings, SPEC))["registries"].decode().splitlines() == [
         "registry-mirrors --registry-mirror=https://one",
         "registry-mirrors --registry-mirror=http://10.0.2.2:5000",
         "insecure-registries --insecure-registry=two:5000",
@@ -76,9 +78,9 @@ def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
 
 
 def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
-    told = network_config.files(network_config.of(Settings(ca=(str(authority),)), SPEC))
+    told = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
     assert told["authorities"].decode() + certs_key(authority) == authority.read_text()
-    assert json.loads(told[network_config.TOLD])["ca"] == [str(authority)]
+    assert json.loads(told[network_config.FILES])["ca"] == [str(authority)]
 
 
 def certs_key(authority: Path) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from b2d.docker.client import DockerApi
 from b2d.guest import tls_certificates
-from b2d.guest.readiness import Engine, Ping, Stage, Trouble, engine, ping, stages, troubles
+from b2d.guest.readiness import BootProblem, Engine, Ping, Stage, engine, find_problems, parse_stages, ping
 from b2d.paths import MachinePaths
 
 ANSWER = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Length: 2\r\n\r\nOK"
@@ -80,7 +80,7 @@ def test_a_date_that_is_none_is_no_clock() -> None:
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
     kept: list[socket.socket] = []
     paths = MachinePaths(tmp_path)
-    tls_certificates.ensure(paths, [], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
     with server(kept.append) as port:
         for folder in (None, paths.certs):
             begin = time.monotonic()
@@ -104,7 +104,7 @@ def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
     own, other = MachinePaths(tmp_path / "own"), MachinePaths(tmp_path / "other")
     for paths in (own, other):
-        tls_certificates.ensure(paths, [], datetime.now(UTC))
+        tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
 
     def tls(paths: MachinePaths) -> Callable[[socket.socket], None]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -126,17 +126,17 @@ CONSOLE = (
 
 
 def test_stages_are_found_among_other_output_in_whole_lines() -> None:
-    assert stages(CONSOLE) == [Stage("kernel", 2.5), Stage("root", 3.1), Stage("disk", 4.0)]
+    assert parse_stages(CONSOLE) == [Stage("kernel", 2.5), Stage("root", 3.1), Stage("disk", 4.0)]
 
 
 def test_troubles_are_found_with_their_weight() -> None:
-    assert troubles(CONSOLE) == [Trouble("no disk", fatal=False), Trouble("why", fatal=True)]
+    assert find_problems(CONSOLE) == [BootProblem("no disk", fatal=False), BootProblem("why", fatal=True)]
 
 
 def test_what_was_said_before_the_guest_booted_again_does_not_count() -> None:
     again = "b2d: 2.0 kernel\nb2d: 3.0 root\n"
-    assert stages(CONSOLE + "\n" + again) == [Stage("kernel", 2.0), Stage("root", 3.0)]
-    assert troubles(CONSOLE + "\n" + again) == []
+    assert parse_stages(CONSOLE + "\n" + again) == [Stage("kernel", 2.0), Stage("root", 3.0)]
+    assert find_problems(CONSOLE + "\n" + again) == []
 
 
 FACTS = b'{"ServerVersion": "26.1.5+dfsg1", "KernelVersion": "6.12.57", "Driver": "overlay2", "ID": 1}'
@@ -159,5 +159,5 @@ def test_what_is_not_docker_tells_nothing(content: bytes) -> None:
 
 @given(st.text())
 def test_no_console_is_too_odd_to_read(text: str) -> None:
-    stages(text)
-    troubles(text)
+    parse_stages(text)
+    find_problems(text)

@@ -19,7 +19,7 @@ ADDRESS = "127.0.59.103"
 @pytest.fixture
 def paths(tmp_path: Path) -> MachinePaths:
     made = MachinePaths(tmp_path / "box")
-    tls_certificates.ensure(made, [ADDRESS], NOW)
+    tls_certificates.ensure_certificates(made, [ADDRESS], NOW)
     return made
 
 
@@ -72,7 +72,7 @@ def test_a_client_without_a_certificate_is_refused(paths: MachinePaths) -> None:
 
 def test_a_client_of_another_machine_is_refused(paths: MachinePaths, tmp_path: Path) -> None:
     other = MachinePaths(tmp_path / "other")
-    tls_certificates.ensure(other, [ADDRESS], NOW)
+    tls_certificates.ensure_certificates(other, [ADDRESS], NOW)
     (other.certs / "ca.pem").write_bytes((paths.certs / "ca.pem").read_bytes())
     with pytest.raises(OSError):
         shake_hands(paths, other, ADDRESS)
@@ -90,20 +90,20 @@ def contents(paths: MachinePaths) -> dict[str, bytes]:
 
 def test_what_is_good_stays_as_it_is(paths: MachinePaths) -> None:
     before = contents(paths)
-    assert tls_certificates.ensure(paths, [ADDRESS], NOW + timedelta(days=600)) is False
+    assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW + timedelta(days=600)) is False
     assert contents(paths) == before
 
 
 def test_what_ends_within_thirty_days_is_renewed_under_the_same_authority(paths: MachinePaths) -> None:
     before = contents(paths)
-    assert tls_certificates.ensure(paths, [ADDRESS], NOW + timedelta(days=701)) is True
+    assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW + timedelta(days=701)) is True
     after = contents(paths)
     assert {name for name in after if after[name] == before[name]} == {"ca.pem", "ca-key.pem"}
 
 
 def test_a_new_address_renews_the_server_alone(paths: MachinePaths) -> None:
     before = contents(paths)
-    assert tls_certificates.ensure(paths, ["192.168.59.103"], NOW) is True
+    assert tls_certificates.ensure_certificates(paths, ["192.168.59.103"], NOW) is True
     after = contents(paths)
     assert {name for name in after if after[name] != before[name]} == {"server.pem", "server-key.pem"}
     assert shake_hands(paths, paths, "192.168.59.103") == b"hello"
@@ -113,12 +113,12 @@ def test_a_new_address_renews_the_server_alone(paths: MachinePaths) -> None:
 def test_a_broken_authority_renews_all(paths: MachinePaths, name: str) -> None:
     folder = paths.certs if name == "ca.pem" else paths.authority
     (folder / name).write_bytes(b"broken")
-    assert tls_certificates.ensure(paths, [ADDRESS], NOW) is True
+    assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW) is True
     assert shake_hands(paths, paths, ADDRESS) == b"hello"
 
 
 @pytest.mark.parametrize("name", ["cert.pem", "key.pem"])
 def test_a_broken_client_is_made_anew(paths: MachinePaths, name: str) -> None:
     (paths.certs / name).unlink()
-    assert tls_certificates.ensure(paths, [ADDRESS], NOW) is False
+    assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW) is False
     assert shake_hands(paths, paths, ADDRESS) == b"hello"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d.errors import B2dError
-from b2d.host.files import private_folder, refusals_told, text_of, write_whole
+from b2d.host.files import os_errors_as_b2d_errors, private_folder, read_text_tail, write_atomic
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -28,7 +28,7 @@ def mode(path: Path) -> int:
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize("wanted", [0o600, 0o644])
 def test_a_file_has_its_mode(tmp_path: Path, wanted: int) -> None:
-    write_whole(tmp_path / "file", b"content", wanted)
+    write_atomic(tmp_path / "file", b"content", wanted)
     assert (tmp_path / "file").read_bytes() == b"content"
     assert mode(tmp_path / "file") == wanted
 
@@ -48,12 +48,12 @@ def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path, monke
         new.symlink_to(key)
 
     monkeypatch.setattr(os, "fsync", exchanged)
-    write_whole(share / "screen.png", b"content", 0o644)
+    write_atomic(share / "screen.png", b"content", 0o644)
     assert (key.read_bytes(), mode(key)) == (b"secret", 0o600)
 
 
 def test_a_stream_is_written_whole_too(tmp_path: Path) -> None:
-    write_whole(tmp_path / "file", io.BytesIO(b"content" * 100_000), 0o640)
+    write_atomic(tmp_path / "file", io.BytesIO(b"content" * 100_000), 0o640)
     assert ((tmp_path / "file").read_bytes(), mode(tmp_path / "file")) == (b"content" * 100_000, 0o640)
 
 
@@ -74,14 +74,14 @@ def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path, there: str) -> None:
     (tmp_path / "box").write_text("in the way")
     wanted = tmp_path / "box" / "deeper" if there == "a file above" else tmp_path / "box"
-    with pytest.raises(B2dError, match=str(tmp_path / "box")), refusals_told(tmp_path):
+    with pytest.raises(B2dError, match=str(tmp_path / "box")), os_errors_as_b2d_errors(tmp_path):
         private_folder(wanted)
 
 
 def test_an_older_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"something longer than that")
     (tmp_path / "file").chmod(0o644)
-    write_whole(tmp_path / "file", b"new")
+    write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
     assert mode(tmp_path / "file") == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -91,7 +91,7 @@ def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old" * 10)
     with (tmp_path / "file").open("rb") as reader:
         reader.read(3)
-        write_whole(tmp_path / "file", b"new")
+        write_atomic(tmp_path / "file", b"new")
         assert reader.read() == b"old" * 9
 
 
@@ -99,25 +99,25 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "inside").write_text("kept")
     with pytest.raises(OSError):
-        write_whole(tmp_path / "taken", b"new")
+        write_atomic(tmp_path / "taken", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
     assert (tmp_path / "taken" / "inside").read_text() == "kept"
 
 
 def test_what_another_program_wrote_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"gr\xc3\xbc\xff\r\n")
-    assert text_of(tmp_path / "log") == "grü\N{REPLACEMENT CHARACTER}\r\n"
-    assert text_of(tmp_path / "nothing") == text_of(tmp_path) == ""
+    assert read_text_tail(tmp_path / "log") == "grü\N{REPLACEMENT CHARACTER}\r\n"
+    assert read_text_tail(tmp_path / "nothing") == read_text_tail(tmp_path) == ""
 
 
 def test_a_refusal_names_the_file_that_was_to_be(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(B2dError) as caught, refusals_told(tmp_path):
-        write_whole(tmp_path / "taken", b"new")
+    with pytest.raises(B2dError) as caught, os_errors_as_b2d_errors(tmp_path):
+        write_atomic(tmp_path / "taken", b"new")
     assert caught.value.message == f"{tmp_path / 'taken'}: Is a directory"
 
 
 def test_a_refusal_without_a_name_is_told_with_the_one_that_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(B2dError) as caught, refusals_told(tmp_path):
+    with pytest.raises(B2dError) as caught, os_errors_as_b2d_errors(tmp_path):
         raise OSError(28, "No space left on device")
     assert caught.value.message == f"{tmp_path}: No space left on device"

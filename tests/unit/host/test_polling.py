@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from b2d.errors import OutOfTime
+from b2d.errors import WaitTimeoutError
 from b2d.host.polling import wait_until
 
 
@@ -15,7 +15,7 @@ def test_what_is_so_already_needs_no_time(timeout_s: float) -> None:
 
 def test_it_is_asked_at_least_once() -> None:
     answers = iter([False, False])
-    with pytest.raises(OutOfTime):
+    with pytest.raises(WaitTimeoutError):
         wait_until(lambda: next(answers), what="the end of days", timeout_s=0)
     assert list(answers) == [False]
 
@@ -29,7 +29,7 @@ def test_it_ends_as_soon_as_it_is_so() -> None:
 
 def test_what_was_waited_for_in_vain_is_named() -> None:
     begin = time.monotonic()
-    with pytest.raises(OutOfTime) as caught:
+    with pytest.raises(WaitTimeoutError) as caught:
         wait_until(lambda: False, what="the end of days", timeout_s=0.2, interval_s=0.01, hint="b2d doctor")
     assert 0.2 <= time.monotonic() - begin < 5
     assert "the end of days" in caught.value.message

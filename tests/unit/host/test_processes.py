@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, OutOfTime
+from b2d.errors import B2dError, WaitTimeoutError
 from b2d.host import processes
 from b2d.models import CommandResult
 
@@ -43,7 +43,7 @@ def test_a_program_aside_is_not_reached_by_this_terminal(tmp_path: Path) -> None
 
 
 def test_a_program_that_is_not_there_is_told_with_what_to_do() -> None:
-    with pytest.raises(processes.ProgramMissing) as caught:
+    with pytest.raises(processes.ProgramNotFoundError) as caught:
         processes.run(["no-such-program"], timeout_s=SHORT_S)
     assert caught.value.message == "no-such-program is not installed"
     assert caught.value.hint == "b2d doctor --fix"
@@ -55,13 +55,13 @@ def test_a_program_that_cannot_be_run_here_is_told(tmp_path: Path, mode: int, co
     program = tmp_path / "program"
     program.write_bytes(content)
     program.chmod(mode)
-    with pytest.raises(processes.ProgramMissing, match="program cannot be run here: "):
+    with pytest.raises(processes.ProgramNotFoundError, match="program cannot be run here: "):
         processes.run([str(program)], timeout_s=SHORT_S)
 
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     begin = time.monotonic()
-    with pytest.raises(OutOfTime, match="sh did not end within"):
+    with pytest.raises(WaitTimeoutError, match="sh did not end within"):
         processes.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; trap '' TERM; while :; do :; done"], timeout_s=0.5)
     assert time.monotonic() - begin < 10
     with pytest.raises(ProcessLookupError):
@@ -70,7 +70,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 def test_a_program_whose_child_keeps_its_output_open_does_not_hold_us(tmp_path: Path) -> None:
     begin = time.monotonic()
-    with pytest.raises(OutOfTime):
+    with pytest.raises(WaitTimeoutError):
         processes.run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/pid; wait"], timeout_s=0.5)
     assert time.monotonic() - begin < 10
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
@@ -106,9 +106,9 @@ def test_what_a_program_says_is_heard_while_it_runs() -> None:
 def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
     with pytest.raises(B2dError, match="sh failed: no room"):
         processes.follow(["sh", "-c", "echo no room >&2; exit 3"], print, timeout_s=30)
-    with pytest.raises(OutOfTime, match="sleep did not end within 0 s"):
+    with pytest.raises(WaitTimeoutError, match="sleep did not end within 0 s"):
         processes.follow(["sleep", "60"], print, timeout_s=0.2)
-    with pytest.raises(processes.ProgramMissing):
+    with pytest.raises(processes.ProgramNotFoundError):
         processes.follow(["no-such-program"], print, timeout_s=30)
 
 

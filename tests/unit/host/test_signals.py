@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from b2d.host.signals import held_back
+from b2d.host.signals import signals_deferred
 
 
 def strike() -> None:
@@ -17,7 +17,7 @@ def strike() -> None:
 def test_it_strikes_after_the_block() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
-        with held_back():
+        with signals_deferred():
             strike()
             done.append("the rest of the block")
         done.append("what comes after it")
@@ -28,7 +28,7 @@ def test_it_strikes_once_however_often_it_came() -> None:
     struck = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
     try:
-        with held_back():
+        with signals_deferred():
             strike()
             strike()
             assert struck == []
@@ -39,7 +39,7 @@ def test_it_strikes_once_however_often_it_came() -> None:
 
 def test_without_one_nothing_is_changed() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with held_back():
+    with signals_deferred():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
@@ -49,8 +49,8 @@ def test_without_one_nothing_is_changed() -> None:
 def test_a_block_within_a_block_holds_it_back_to_the_end_of_the_outer_one() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
-        with held_back():
-            with held_back():
+        with signals_deferred():
+            with signals_deferred():
                 strike()
                 done.append("inner")
             done.append("outer")
@@ -60,7 +60,7 @@ def test_a_block_within_a_block_holds_it_back_to_the_end_of_the_outer_one() -> N
 
 def test_it_strikes_also_when_the_block_failed() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt) as caught, held_back():
+    with pytest.raises(KeyboardInterrupt) as caught, signals_deferred():
         strike()
         raise ZeroDivisionError
     assert isinstance(caught.value.__context__, ZeroDivisionError)
@@ -68,7 +68,7 @@ def test_it_strikes_also_when_the_block_failed() -> None:
 
 
 def test_the_failure_of_a_block_without_one_goes_through() -> None:
-    with pytest.raises(ZeroDivisionError), held_back():
+    with pytest.raises(ZeroDivisionError), signals_deferred():
         raise ZeroDivisionError
 
 
@@ -76,7 +76,7 @@ def test_in_another_thread_the_block_is_just_done() -> None:
     done = []
 
     def work() -> None:
-        with held_back():
+        with signals_deferred():
             done.append("in a thread")
 
     thread = threading.Thread(target=work)

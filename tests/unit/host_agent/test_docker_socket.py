@@ -17,7 +17,7 @@ import pytest
 from b2d.docker.client import DockerApi
 from b2d.guest import tls_certificates
 from b2d.host import unix_sockets
-from b2d.host_agent.docker_socket import Entrance, carried
+from b2d.host_agent.docker_socket import ListeningSocket, relaying
 from b2d.host_agent.stream_end import to_docker
 from b2d.paths import MachinePaths
 
@@ -29,7 +29,7 @@ Talk = Callable[[socket.socket], None]
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> MachinePaths:
     paths = MachinePaths(tmp_path_factory.mktemp("identity"))
-    tls_certificates.ensure(paths, [HERE], datetime.now(UTC))
+    tls_certificates.ensure_certificates(paths, [HERE], datetime.now(UTC))
     return paths
 
 
@@ -69,7 +69,7 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
 @contextmanager
 def served(path: Path, docker: DockerApi) -> Iterator[None]:
     """In the block `path` leads to that Docker."""
-    with unix_sockets.listening(path) as listener, carried([Entrance(listener, to_docker(docker))]):
+    with unix_sockets.listening(path) as listener, relaying([ListeningSocket(listener, to_docker(docker))]):
         yield
 
 

@@ -12,7 +12,7 @@ from b2d.host_agent import peer, sock_diag
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_this_host_tells(platform: str) -> None:
-    assert peer.tells(platform)
+    assert peer.can_identify(platform)
 
 
 def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
@@ -20,7 +20,7 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
 ) -> None:
     monkeypatch.setattr(peer, "PROC", tmp_path)
     monkeypatch.setattr(sock_diag, "_answers", lambda: False)
-    assert not peer.tells("linux")
+    assert not peer.can_identify("linux")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's
     with (
@@ -36,7 +36,7 @@ def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch
         raise OSError
 
     monkeypatch.setattr(socket, "create_server", refuse)
-    assert not peer.tells()
+    assert not peer.can_identify()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are given by Linux's prctl")
@@ -49,5 +49,5 @@ def test_a_name_of_another_s_program_that_is_no_text_does_not_end_the_asking() -
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"
         assert Path(f"/proc/{other.pid}/comm").read_bytes() == b"\xff\xfe\n"
-        assert peer.tells("linux")
+        assert peer.can_identify("linux")
         other.kill()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from b2d.docker.client import DockerApi
-from b2d.errors import HypervisorUnusable
+from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
-from b2d.host_agent.port_publisher import ROUNDS_A_S, Lead, Publisher, Rounds
+from b2d.host_agent.port_publisher import ROUNDS_A_S, EventLoop, PortForwarder, RetrySchedule
 from b2d.models import Forward
 from tests.unit.docker.test_published_ports import container, port
 
@@ -32,15 +32,15 @@ class Hypervisor:
     def forwarded(self) -> list[Forward]:
         return sorted(self.has)
 
-    def hindrance(self, one: Forward) -> str:
+    def forward_obstacle(self, one: Forward) -> str:
         return "never" if one.port == NEVER else ""
 
     def forward(self, one: Forward) -> None:
         if one in self.taken:
-            raise HypervisorUnusable(f"port {one.port} is taken")
+            raise HypervisorError(f"port {one.port} is taken")
         self.has.add(one)
 
-    def unforward(self, one: Forward) -> None:
+    def remove_forward(self, one: Forward) -> None:
         self.has.remove(one)
 
 
@@ -101,7 +101,7 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     """One whose machine has a publisher until the test ends."""
     made, ended = Hypervisor(), threading.Event()
     engine = DockerApi(HERE, docker.port, None)
-    publisher = Publisher(engine, Lead(made, engine).put_right, lambda: not ended.is_set())
+    publisher = EventLoop(engine, PortForwarder(made, engine).put_right, lambda: not ended.is_set())
     thread = threading.Thread(target=publisher.run)
     made.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
     thread.start()
@@ -169,13 +169,13 @@ def test_without_docker_it_ends_with_the_machine() -> None:
         free = nobody.getsockname()[1]
     left = [True, True, False]
     engine = DockerApi(HERE, free, None)
-    Publisher(engine, Lead(Hypervisor(), engine).put_right, lambda: bool(left) and left.pop(0)).run()
+    EventLoop(engine, PortForwarder(Hypervisor(), engine).put_right, lambda: bool(left) and left.pop(0)).run()
     assert not left
 
 
 def test_a_guest_that_tells_of_changes_without_a_pause_is_looked_at_now_and_then() -> None:
     """A burst is looked at at once."""
-    now, rounds = 0.0, Rounds(0.0)
+    now, rounds = 0.0, RetrySchedule(0.0)
     waits = []
     for _ in range(100):
         waits.append(rounds.wait_s(now))

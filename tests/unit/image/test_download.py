@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from b2d.errors import Busy, DownloadFailed
-from b2d.image.download import alone, fetch
+from b2d.errors import DownloadError, MachineLockedError
+from b2d.image.download import download, download_lock
 from b2d.network import http_client
-from b2d.network.http_watch import Patience
+from b2d.network.http_watch import TransferTimeouts
 from tests.support.fakes import FakeProgress, FakeReporter
 from tests.support.kernel_images import an_iso
 
 ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 4000})
 SHA256 = hashlib.sha256(ISO).hexdigest()
-HASTY = Patience(connect_s=0.3, read_s=0.3, window_s=0.3, window_bytes=1000)
+HASTY = TransferTimeouts(connect_s=0.3, read_s=0.3, window_s=0.3, window_bytes=1000)
 
 
 @dataclass
@@ -118,9 +118,9 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def refused(server: Server, folder: Path, **how: object) -> DownloadFailed:
-    with pytest.raises(DownloadFailed) as failure:
-        fetch(server.url, folder, FakeReporter(), **{"patience": HASTY, **how})  # type: ignore[arg-type]
+def refused(server: Server, folder: Path, **how: object) -> DownloadError:
+    with pytest.raises(DownloadError) as failure:
+        download(server.url, folder, FakeReporter(), **{"patience": HASTY, **how})  # type: ignore[arg-type]
     assert failure.value.hint
     return failure.value
 
@@ -128,7 +128,7 @@ def refused(server: Server, folder: Path, **how: object) -> DownloadFailed:
 def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path) -> None:
     server.answers = [serve()]
     reporter = FakeReporter()
-    path = fetch(server.url, tmp_path / "cache", reporter, sha256=SHA256.upper())
+    path = download(server.url, tmp_path / "cache", reporter, sha256=SHA256.upper())
     assert path.read_bytes() == ISO
     assert kept(tmp_path / "cache") == [".iso", ".last"]
     assert reporter.texts("progress") == ["download boot2docker.iso"]
@@ -144,20 +144,20 @@ def test_a_download_that_names_no_size_is_checked_by_the_iso_itself(server: Serv
         return answer
 
     server.answers = [endless(ISO)]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
     server.answers = [endless(ISO[:-4096])]
     assert "cut off" in refused(server, tmp_path).message
 
 
 def test_redirects_are_followed_and_relative_ones_too(server: Server, tmp_path: Path) -> None:
     server.answers = [redirect("/elsewhere?token=x"), serve()]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
 
 def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> None:
     server.answers = [redirect("/boot2docker.iso")]
-    with pytest.raises(DownloadFailed, match="without end"):
-        fetch(server.url, tmp_path, FakeReporter())
+    with pytest.raises(DownloadError, match="without end"):
+        download(server.url, tmp_path, FakeReporter())
     assert len(server.asked) == http_client.REDIRECT_LIMIT
 
 
@@ -168,15 +168,15 @@ def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path
 
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
-    with pytest.raises(DownloadFailed, match="from https to http://host/x"):
-        http_client.onward("https://host/x", "http://host/x")
-    assert http_client.onward("http://host/x", "https://host/x") == "https://host/x"
+    with pytest.raises(DownloadError, match="from https to http://host/x"):
+        http_client.redirect_target("https://host/x", "http://host/x")
+    assert http_client.redirect_target("http://host/x", "https://host/x") == "https://host/x"
 
 
 @pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
 def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match="no address of a web server"):
-        fetch(url, tmp_path, FakeReporter())
+    with pytest.raises(DownloadError, match="no address of a web server"):
+        download(url, tmp_path, FakeReporter())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code:
 
 def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(b"", 503)]
-    assert isinstance(refused(server, tmp_path), http_client.Interrupted)
+    assert isinstance(refused(server, tmp_path), http_client.TransferInterruptedError)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "application/octet-stream", "ETag": '"x"'}])
@@ -279,7 +279,7 @@ def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp
 def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"one"')]
     reporter = FakeReporter()
-    assert fetch(server.url, tmp_path, reporter).read_bytes() == ISO
+    assert download(server.url, tmp_path, reporter).read_bytes() == ISO
     assert server.ranges() == [None, "bytes=300000-"]
     assert server.asked[1]["If-Range"] == '"one"'
     assert reporter.bars[1].done == reporter.bars[1].total == len(ISO)
@@ -291,7 +291,7 @@ def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -
     refused(server, tmp_path)
     assert kept(tmp_path) == [".mark", ".part"]
     server.answers = [go_on()]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
     assert server.asked[-1]["If-Range"] == "Mon, 29 Jun 2020 17:00:00 GMT"
 
 
@@ -306,7 +306,7 @@ def test_what_cannot_be_gone_on_from_is_not_kept(server: Server, tmp_path: Path,
 def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_path: Path) -> None:
     other = an_iso("b2d-v2", {"/version": bytes(900_000)})
     server.answers = [break_off(300_000, ETag='"one"'), serve(other, ETag='"two"')]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == other
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == other
 
 
 def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Server, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Serv
 
     rest = part(900_000, len(ISO))
     server.answers = [break_off(300_000, ETag='"one"'), part(300_000, 600_000), part(600_000, 900_000), rest]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
 
 def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server,
     server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"two"'), serve(ETag='"two"')]
     assert "another file" in refused(server, tmp_path).message
     assert kept(tmp_path) == []
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
 
 def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Pa
     server.answers = [break_off(300_000, ETag='"one"'), wrong]
     assert "another part" in refused(server, tmp_path).message
     server.answers = [serve()]
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
     assert server.ranges()[-1] is None  # it would answer so for ever
 
 
@@ -340,7 +340,7 @@ def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path
     refused(server, tmp_path)
     next(tmp_path.glob("*.part")).write_bytes(ISO)
     server.answers = [serve(b"", 416, Content_Range=f"bytes */{len(ISO)}")]
-    assert fetch(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
 
 
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_
     next(tmp_path.glob("*.part")).write_bytes(ISO + ISO)
     server.answers = [serve(b"", 416, Content_Range=f"bytes */{len(ISO)}"), serve()]
     refused(server, tmp_path)
-    assert fetch(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
 
 def test_a_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path) -> None:
@@ -383,16 +383,16 @@ def test_a_server_that_never_answers_is_given_up(server: Server, tmp_path: Path)
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1:1 cannot be reached"):
-        fetch("http://127.0.0.1:1/x.iso", tmp_path, FakeReporter())
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1:1 cannot be reached"):
+        download("http://127.0.0.1:1/x.iso", tmp_path, FakeReporter())
 
 
 def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
-        fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
+    with pytest.raises(DownloadError, match="the proxy cannot be used") as failure:
+        download("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
     assert "http_proxy" in failure.value.hint
 
 
@@ -405,8 +405,8 @@ def test_a_proxy_that_is_none_that_can_be_used_is_named(
     for name in ("no_proxy", "NO_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("all_proxy", proxy)
-    with pytest.raises(DownloadFailed, match="the proxy cannot be used") as failure:
-        fetch("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
+    with pytest.raises(DownloadError, match="the proxy cannot be used") as failure:
+        download("http://192.0.2.1/x.iso", tmp_path, FakeReporter())
     assert "all_proxy" in failure.value.hint
 
 
@@ -422,19 +422,23 @@ def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_p
 def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
     server.answers = [serve()]
     reporter = FakeReporter()
-    with alone(server.url, tmp_path, reporter), pytest.raises(Busy), alone(server.url, tmp_path, reporter, wait_s=0.2):
-        fetch(server.url, tmp_path, reporter)
+    with (
+        download_lock(server.url, tmp_path, reporter),
+        pytest.raises(MachineLockedError),
+        download_lock(server.url, tmp_path, reporter, wait_s=0.2),
+    ):
+        download(server.url, tmp_path, reporter)
     assert server.asked == []
     assert reporter.texts("failed") == ["waiting for another b2d that downloads the same"]
-    with alone(server.url, tmp_path, reporter):
-        assert fetch(server.url, tmp_path, reporter).read_bytes() == ISO
+    with download_lock(server.url, tmp_path, reporter):
+        assert download(server.url, tmp_path, reporter).read_bytes() == ISO
 
 
 def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     server.answers = [serve()]
-    with pytest.raises(DownloadFailed, match="file"):
-        fetch(server.url, tmp_path / "file" / "cache", FakeReporter())
+    with pytest.raises(DownloadError, match="file"):
+        download(server.url, tmp_path / "file" / "cache", FakeReporter())
 
 
 def test_a_ctrl_c_leaves_what_the_next_try_goes_on_from(server: Server, tmp_path: Path) -> None:
@@ -451,9 +455,9 @@ def test_a_ctrl_c_leaves_what_the_next_try_goes_on_from(server: Server, tmp_path
 
     server.answers = [serve(ETag='"one"')]
     with pytest.raises(KeyboardInterrupt):
-        fetch(server.url, tmp_path, Watched())
+        download(server.url, tmp_path, Watched())
     had = next(tmp_path.glob("*.part")).stat().st_size
     assert had > 300_000
     server.answers = [go_on()]
-    assert fetch(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
+    assert download(server.url, tmp_path, FakeReporter(), sha256=SHA256).read_bytes() == ISO
     assert server.ranges()[-1] == f"bytes={had}-"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from b2d.errors import B2dError, DownloadFailed
+from b2d.errors import B2dError, DownloadError
 from b2d.image import boot_files
-from b2d.image.image_store import Images
+from b2d.image.image_store import ImageStore
 from b2d.models import Image
 from b2d.paths import Home
 from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
@@ -25,8 +25,8 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def images(home: Home) -> Images:
-    return Images(home)
+def images(home: Home) -> ImageStore:
+    return ImageStore(home)
 
 
 def a_file(folder: Path, content: bytes, name: str = "some.iso") -> Path:
@@ -39,12 +39,12 @@ def kept_files(home: Home) -> list[str]:
     return sorted(path.name for path in home.images.glob("*")) if home.images.is_dir() else []
 
 
-def test_a_home_without_images_has_none(images: Images) -> None:
+def test_a_home_without_images_has_none(images: ImageStore) -> None:
     assert images.all() == []
     assert images.find("debian") is None
 
 
-def test_an_image_of_b2ds_own_is_kept_ready_for_a_direct_boot(images: Images, tmp_path: Path) -> None:
+def test_an_image_of_b2ds_own_is_kept_ready_for_a_direct_boot(images: ImageStore, tmp_path: Path) -> None:
     content = a_b2d_iso()
     image = images.adopt(a_file(tmp_path, content), "debian")
 
@@ -60,36 +60,36 @@ def test_an_image_of_b2ds_own_is_kept_ready_for_a_direct_boot(images: Images, tm
     assert root == b"hsqs" + b"26.1.5-6.12.117" * 3000
 
 
-def test_what_is_kept_is_found_again_as_it_was(images: Images, tmp_path: Path) -> None:
+def test_what_is_kept_is_found_again_as_it_was(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     assert images.get(image.sha256) == images.find("debian") == image
     assert images.all() == [image]
 
 
-def test_the_file_that_was_taken_in_stays_where_it_is(images: Images, tmp_path: Path) -> None:
+def test_the_file_that_was_taken_in_stays_where_it_is(images: ImageStore, tmp_path: Path) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     images.adopt(iso, str(iso))
     assert iso.read_bytes() == a_b2d_iso()
 
 
-def test_images_are_closed_to_others(images: Images, tmp_path: Path, home: Home) -> None:
+def test_images_are_closed_to_others(images: ImageStore, tmp_path: Path, home: Home) -> None:
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     assert home.images.stat().st_mode & 0o077 == 0
     assert [path.name for path in home.images.iterdir() if path.stat().st_mode & 0o077 and path.suffix] == []
 
 
-def test_a_kernel_that_must_unpack_itself_is_kept_as_it_is(images: Images, tmp_path: Path) -> None:
+def test_a_kernel_that_must_unpack_itself_is_kept_as_it_is(images: ImageStore, tmp_path: Path) -> None:
     kernel = a_bzimage(pack(an_elf(), "lz4"))
     image = images.adopt(a_file(tmp_path, a_b2d_iso(kernel=kernel)), "debian")
     assert image.kernel is not None and image.kernel.read_bytes() == kernel
 
 
-def test_an_initrd_that_is_not_packed_is_kept_as_it_is(images: Images, tmp_path: Path) -> None:
+def test_an_initrd_that_is_not_packed_is_kept_as_it_is(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso(initrd=b"070701 plain")), "debian")
     assert image.initrd is not None and image.initrd.read_bytes() == b"070701 plain"
 
 
-def test_a_root_that_is_no_squashfs_is_booted_from_the_iso(images: Images, tmp_path: Path) -> None:
+def test_a_root_that_is_no_squashfs_is_booted_from_the_iso(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso(root=b"\x1f\x8b cpio")), "debian")
     assert image.root is None and not image.boots_directly
 
@@ -104,7 +104,7 @@ def test_a_root_that_is_no_squashfs_is_booted_from_the_iso(images: Images, tmp_p
     ],
 )
 def test_an_iso_of_other_origin_is_kept_and_boots_by_itself(
-    images: Images, tmp_path: Path, label: str, version: str
+    images: ImageStore, tmp_path: Path, label: str, version: str
 ) -> None:
     image = images.adopt(a_file(tmp_path, an_iso(label)), "boot2docker")
     assert image.version == version
@@ -112,18 +112,18 @@ def test_an_iso_of_other_origin_is_kept_and_boots_by_itself(
     images.verify(image)
 
 
-def test_an_iso_without_a_label_is_named_by_its_hash(images: Images, tmp_path: Path) -> None:
+def test_an_iso_without_a_label_is_named_by_its_hash(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, an_iso("")), "https://host/other.iso")
     assert image.version == image.sha256[:12]
 
 
-def test_an_iso_that_only_a_boot_loader_can_read_is_kept(images: Images, tmp_path: Path) -> None:
+def test_an_iso_that_only_a_boot_loader_can_read_is_kept(images: ImageStore, tmp_path: Path) -> None:
     content = bytearray(an_iso())
     content[16 * 2048 + 156 : 16 * 2048 + 190] = bytes(34)  # the root directory's record
     assert not images.adopt(a_file(tmp_path, bytes(content)), "boot2docker").boots_directly
 
 
-def test_bytes_behind_the_volume_do_no_harm(images: Images, tmp_path: Path) -> None:
+def test_bytes_behind_the_volume_do_no_harm(images: ImageStore, tmp_path: Path) -> None:
     assert images.adopt(a_file(tmp_path, an_iso(padding=4096)), "boot2docker").version == "1.2.3-6.12.1"
 
 
@@ -139,9 +139,9 @@ def test_bytes_behind_the_volume_do_no_harm(images: Images, tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_whole_iso_is_refused_by_what_it_is(
-    images: Images, home: Home, tmp_path: Path, content: bytes, named: str
+    images: ImageStore, home: Home, tmp_path: Path, content: bytes, named: str
 ) -> None:
-    with pytest.raises(DownloadFailed, match=named):
+    with pytest.raises(DownloadError, match=named):
         images.adopt(a_file(tmp_path, content), "debian")
     assert kept_files(home) == []
 
@@ -161,20 +161,20 @@ def test_what_is_no_whole_iso_is_refused_by_what_it_is(
     ],
 )
 def test_an_image_of_b2ds_own_that_is_damaged_is_refused_and_nothing_is_kept(
-    images: Images, home: Home, tmp_path: Path, damage: dict[str, bytes | None]
+    images: ImageStore, home: Home, tmp_path: Path, damage: dict[str, bytes | None]
 ) -> None:
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         images.adopt(a_file(tmp_path, a_b2d_iso("1", **damage)), "debian")
     assert [name for name in kept_files(home) if not name.startswith(".")] == []
     assert images.all() == []
 
 
-def test_a_file_that_is_not_there_is_named(images: Images, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_named(images: ImageStore, tmp_path: Path) -> None:
     with pytest.raises(B2dError, match=r"missing\.iso.*No such file"):
         images.adopt(tmp_path / "missing.iso", "debian")
 
 
-def test_the_newest_of_a_source_is_what_was_taken_in_last(images: Images, tmp_path: Path) -> None:
+def test_the_newest_of_a_source_is_what_was_taken_in_last(images: ImageStore, tmp_path: Path) -> None:
     old = images.adopt(a_file(tmp_path, a_b2d_iso("1.0-6.12")), "debian")
     new = images.adopt(a_file(tmp_path, a_b2d_iso("1.1-6.12")), "debian")
     other = images.adopt(a_file(tmp_path, an_iso("b2d-v19.03.12")), "boot2docker")
@@ -187,7 +187,7 @@ def test_the_newest_of_a_source_is_what_was_taken_in_last(images: Images, tmp_pa
     assert images.find("debian") == old
 
 
-def test_the_same_iso_can_be_the_newest_of_two_sources(images: Images, tmp_path: Path) -> None:
+def test_the_same_iso_can_be_the_newest_of_two_sources(images: ImageStore, tmp_path: Path) -> None:
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     images.adopt(a_file(tmp_path, a_b2d_iso()), "/my/own.iso")
     for source in ("debian", "/my/own.iso"):
@@ -197,7 +197,7 @@ def test_the_same_iso_can_be_the_newest_of_two_sources(images: Images, tmp_path:
 
 
 def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothing(
-    images: Images, tmp_path: Path
+    images: ImageStore, tmp_path: Path
 ) -> None:
     first, second, third = (
         images.adopt(a_file(tmp_path, a_b2d_iso(f"1.{minor}-6.12")), "debian") for minor in range(3)
@@ -210,7 +210,9 @@ def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothin
     assert [image.sha256 for image in images.spare([])] == [second.sha256]  # the first is still somebody's newest
 
 
-def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(images: Images, tmp_path: Path) -> None:
+def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
+    images: ImageStore, tmp_path: Path
+) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     parts = [path for path in (image.iso, image.kernel, image.initrd) if path is not None]
     before = [boot_files.stamp(path) for path in parts]
@@ -219,7 +221,7 @@ def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(ima
 
 
 def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_saved(
-    images: Images, home: Home, tmp_path: Path
+    images: ImageStore, home: Home, tmp_path: Path
 ) -> None:
     """Unpacked anew it is laid out otherwise: a state that was saved with these bytes would fit no more."""
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
@@ -237,20 +239,20 @@ def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_
     assert (again.version, images.find("debian") is not None) == (image.version, True)
 
 
-def test_an_image_that_is_not_kept_says_how_to_get_one(images: Images) -> None:
+def test_an_image_that_is_not_kept_says_how_to_get_one(images: ImageStore) -> None:
     with pytest.raises(B2dError) as failure:
         images.get("ab" * 32)
     assert failure.value.hint == "b2d download"
 
 
-def test_facts_that_cannot_be_read_hide_their_image_alone(images: Images, home: Home, tmp_path: Path) -> None:
+def test_facts_that_cannot_be_read_hide_their_image_alone(images: ImageStore, home: Home, tmp_path: Path) -> None:
     whole = images.adopt(a_file(tmp_path, a_b2d_iso("1")), "debian")
     for number, content in enumerate([b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1}']):
         (home.images / f"{number:064d}.json").write_bytes(content)
     assert images.all() == [whole]
 
 
-def test_a_sound_image_passes(images: Images, home: Home, tmp_path: Path) -> None:
+def test_a_sound_image_passes(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
     home.image(image.sha256).checked.unlink()
@@ -266,32 +268,32 @@ def spoil(path: Path) -> None:
 
 @pytest.mark.parametrize("checked_before", [True, False])
 def test_an_iso_with_a_wrong_bit_is_found_out_before_it_boots(
-    images: Images, home: Home, tmp_path: Path, checked_before: bool
+    images: ImageStore, home: Home, tmp_path: Path, checked_before: bool
 ) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     if not checked_before:
         home.image(image.sha256).checked.unlink()
     spoil(image.iso)
-    with pytest.raises(DownloadFailed) as failure:
+    with pytest.raises(DownloadError) as failure:
         images.verify(image)
     assert failure.value.hint == "b2d download"
 
 
-def test_taking_in_the_same_iso_again_heals_a_damaged_one(images: Images, tmp_path: Path) -> None:
+def test_taking_in_the_same_iso_again_heals_a_damaged_one(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     spoil(image.iso)
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
 
 
-def test_an_iso_that_is_gone_is_found_out(images: Images, tmp_path: Path) -> None:
+def test_an_iso_that_is_gone_is_found_out(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     image.iso.unlink()
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         images.verify(image)
 
 
-def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: Images, tmp_path: Path) -> None:
+def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
     assert image.kernel is not None and image.initrd is not None
@@ -303,7 +305,7 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: Images,
 
 
 def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, tmp_path: Path) -> None:
-    images = Images(Home(tmp_path / "home"))
+    images = ImageStore(Home(tmp_path / "home"))
     kept = images.adopt(image.iso, "debian")
     assert kept.stored is not None and image.stored is not None
     whole = boot_files.hash_of(kept.stored)
@@ -313,25 +315,25 @@ def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, 
     assert boot_files.hash_of(kept.stored) == whole
 
 
-def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: Images, tmp_path: Path) -> None:
+def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     before = image.iso.stat()
     spoil(image.iso)
     os.utime(image.iso, ns=(before.st_atime_ns, before.st_mtime_ns))
     images.verify(image)  # passes only since nobody read it
     os.utime(image.iso, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         images.verify(image)
 
 
-def test_what_was_remembered_of_the_last_check_may_be_anything(images: Images, home: Home, tmp_path: Path) -> None:
+def test_what_was_remembered_of_the_last_check_may_be_anything(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     for content in (b"", b"[]", b'{"x": 1}', b"\xff"):
         home.image(image.sha256).checked.write_bytes(content)
         images.verify(image)
 
 
-def test_a_removed_image_leaves_nothing_behind(images: Images, home: Home, tmp_path: Path) -> None:
+def test_a_removed_image_leaves_nothing_behind(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
     images.remove(image.sha256)
@@ -340,7 +342,7 @@ def test_a_removed_image_leaves_nothing_behind(images: Images, home: Home, tmp_p
     assert [name for name in kept_files(home) if not name.startswith(".")] == []
 
 
-def test_what_is_not_b2d_s_among_the_images_stays(images: Images, home: Home, tmp_path: Path) -> None:
+def test_what_is_not_b2d_s_among_the_images_stays(images: ImageStore, home: Home, tmp_path: Path) -> None:
     """The folder may be a link to one in which its owner keeps more."""
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     theirs = [home.images / name for name in (".my-notes", ".DS_Store", f".{'1' * 64}", ".x.unfinished.bak")]
@@ -353,14 +355,14 @@ def test_what_is_not_b2d_s_among_the_images_stays(images: Images, home: Home, tm
     assert all(path.exists() for path in (*theirs, home.images / ".git"))
 
 
-def test_what_a_b2d_that_died_left_unfinished_is_swept(images: Images, home: Home, tmp_path: Path) -> None:
+def test_what_a_b2d_that_died_left_unfinished_is_swept(images: ImageStore, home: Home, tmp_path: Path) -> None:
     home.images.mkdir(parents=True)
     (home.images / ".4711.unfinished").write_bytes(b"half")
     images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     assert not list(home.images.glob(".*.unfinished"))
 
 
-def test_two_at_once_keep_one_image_and_both_sources(images: Images, tmp_path: Path) -> None:
+def test_two_at_once_keep_one_image_and_both_sources(images: ImageStore, tmp_path: Path) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     threads = [threading.Thread(target=images.adopt, args=(iso, f"source {i}")) for i in range(4)]
     for thread in threads:
@@ -371,7 +373,7 @@ def test_two_at_once_keep_one_image_and_both_sources(images: Images, tmp_path: P
     assert all(images.find(f"source {i}") for i in range(4))
 
 
-def test_what_is_kept_is_plain_json_that_names_its_format(images: Images, home: Home, tmp_path: Path) -> None:
+def test_what_is_kept_is_plain_json_that_names_its_format(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.adopt(a_file(tmp_path, a_b2d_iso()), "debian")
     kept = json.loads(home.image(image.sha256).facts.read_text())
     assert kept["format"] == 2
@@ -389,7 +391,7 @@ def test_finding_an_image_loads_nothing_heavy() -> None:
 
 
 def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writing_it(
-    images: Images, home: Home, tmp_path: Path
+    images: ImageStore, home: Home, tmp_path: Path
 ) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     image = images.adopt(iso, "debian")
@@ -407,7 +409,7 @@ def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writ
 
 def test_what_another_version_of_b2d_unpacked_is_made_anew_when_it_is_damaged(home: Home, tmp_path: Path) -> None:
     """It lays files out otherwise: what is unpacked now has another hash than what was kept."""
-    images = Images(home)
+    images = ImageStore(home)
     image = images.adopt(a_file(tmp_path, a_b2d_iso(kernel=a_bzimage(an_elf()))), "debian")
     paths = home.image(image.sha256)
     old = json.loads(paths.facts.read_text())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import DownloadFailed
-from b2d.image.releases import LAST_KNOWN, Release, boot2docker_release, newest_release
+from b2d.errors import DownloadError
+from b2d.image.releases import LAST_RELEASE, Release, boot2docker_release, newest_release
 from tests.support.fakes import FakeReporter
 
 URL = "https://github.com/o/r/releases/download/v2/boot2docker.iso"
@@ -85,14 +85,14 @@ def test_the_hash_that_github_took_itself_comes_first(api: Api, tmp_path: Path) 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b"[1]", b'[{"assets": [{}]}]', b'{"message": "no"}'])
 def test_an_answer_that_is_none_is_named(api: Api, content: bytes, tmp_path: Path) -> None:
     api.content = content
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         newest_release(tmp_path, api.url)
 
 
 def test_a_limit_on_questions_is_told_as_one_and_the_known_release_stands_in(api: Api, tmp_path: Path) -> None:
     api.code, api.headers = 403, {"X-RateLimit-Remaining": "0"}
     reporter = FakeReporter()
-    assert boot2docker_release(tmp_path, reporter, api.url) == LAST_KNOWN
+    assert boot2docker_release(tmp_path, reporter, api.url) == LAST_RELEASE
     assert "asked too often" in reporter.texts("warn")[0]
 
 

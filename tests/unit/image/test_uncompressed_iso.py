@@ -37,7 +37,7 @@ def listed(path: Path) -> list[bytes]:
 
 def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:
     written = tmp_path / "stored"
-    assert uncompressed_iso.write_root(packed, whole(packed), written)
+    assert uncompressed_iso.write_rootfs(packed, whole(packed), written)
     assert listed(written) == listed(packed)
     assert any(line.startswith(b"-rwsr-xr-x 0/0") and b"sudo" in line for line in listed(written))
     assert any(line.startswith(b"drwxr-x--- 0/0") and b"home/docker" in line for line in listed(written))
@@ -46,7 +46,7 @@ def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: P
 
 def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, tmp_path: Path) -> None:
     written = tmp_path / "stored"
-    uncompressed_iso.write_root(packed, whole(packed), written)
+    uncompressed_iso.write_rootfs(packed, whole(packed), written)
     block = 256 << 10  # bytes; the end of a file lies with the ends of others
     assert CONTENT[:block] in written.read_bytes()
     assert CONTENT[block:] in written.read_bytes()
@@ -56,17 +56,17 @@ def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, t
 
 def test_twice_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        uncompressed_iso.write_root(packed, whole(packed), tmp_path / name)
+        uncompressed_iso.write_rootfs(packed, whole(packed), tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_no_program_of_this_host_is_needed(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert uncompressed_iso.write_root(packed, whole(packed), tmp_path / "stored")
+    assert uncompressed_iso.write_rootfs(packed, whole(packed), tmp_path / "stored")
 
 
 def test_of_a_damaged_one_there_is_none(packed: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(packed.read_bytes()[:200])
-    assert not uncompressed_iso.write_root(damaged, whole(damaged), tmp_path / "stored")
+    assert not uncompressed_iso.write_rootfs(damaged, whole(damaged), tmp_path / "stored")
     assert sorted(os.listdir(tmp_path)) == ["damaged", "packed"]  # noqa: PTH208

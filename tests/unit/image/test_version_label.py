@@ -2,7 +2,7 @@
 
 import pytest
 
-from b2d.image.version_label import broken, crosses, reads_aufs
+from b2d.image.version_label import loses_aufs_data, supports_aufs, version_mismatches
 
 OURS = "26.1.5-6.12.57"
 
@@ -22,7 +22,7 @@ OURS = "26.1.5-6.12.57"
     ],
 )
 def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: str) -> None:
-    assert broken(version, docker, linux) == ""
+    assert version_mismatches(version, docker, linux) == ""
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: 
     ],
 )
 def test_what_does_not_hold_is_named(version: str, docker: str, linux: str, said: str) -> None:
-    assert broken(version, docker, linux) == said
+    assert version_mismatches(version, docker, linux) == said
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.13.1", "17.05.0-ce", "18.06.3-ce", "v18.06.1-ce"])
 def test_boot2docker_read_aufs_until_18_09(version: str) -> None:
-    assert reads_aufs(version)
+    assert supports_aufs(version)
     for new in (OURS, "18.09.0", "19.03.12", "Boot2Docker", "something else"):
-        assert crosses(version, new)
-        assert not crosses(new, version)
-    assert not crosses(version, "17.05.0-ce")
+        assert loses_aufs_data(version, new)
+        assert not loses_aufs_data(new, version)
+    assert not loses_aufs_data(version, "17.05.0-ce")
 
 
 @pytest.mark.parametrize("version", [OURS, "18.09.0", "18.09.1", "19.03.12", "Boot2Docker", "ubuntu 14.04.1", ""])
 def test_of_all_others_that_is_not_known(version: str) -> None:
-    assert not reads_aufs(version)
+    assert not supports_aufs(version)

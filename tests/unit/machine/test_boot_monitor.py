@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from b2d.errors import B2dError, HypervisorUnusable, OutOfTime
+from b2d.errors import B2dError, HypervisorError, WaitTimeoutError
 from b2d.guest.readiness import Ping
 from b2d.machine import boot_monitor as boot_module
-from b2d.machine.boot_monitor import BOOTS, GOES_ON, RUNS, Patience, await_docker
+from b2d.machine.boot_monitor import BOOT_TIMEOUTS, RESUME_TIMEOUTS, RUNNING_TIMEOUTS, BootTimeouts, await_docker
 from b2d.models import MachineState
 from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 
@@ -38,7 +38,7 @@ class Boot:
         in_time = self.takes_s < timeout_s
         return ANSWER if in_time and self.answers_after is not None and self.answers_after in console else None
 
-    def awaited(self, timeout_s: float = 20, patience: Patience = RUNS) -> Ping:
+    def awaited(self, timeout_s: float = 20, patience: BootTimeouts = RUNNING_TIMEOUTS) -> Ping:
         return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, patience)
 
     def failed(self, timeout_s: float = 20) -> B2dError:
@@ -64,18 +64,18 @@ def test_nobody_is_asked_between_the_first_stage_and_the_last() -> None:
 
 def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent_for_long() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
-    boot.awaited(patience=replace(BOOTS, silence_s=10))
+    boot.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=10))
     assert {line for _, line in boot.attempts} == {ALL[-1]}
     silent = Boot(["the console of another image"])
     begin = time.monotonic()
-    silent.awaited(patience=replace(BOOTS, silence_s=0.3))
+    silent.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=0.3))
     assert time.monotonic() - begin >= 0.3
 
 
 def test_attempts_are_short_while_nobody_knows_and_patient_once_dockerd_runs() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
-    assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNS.attempt_s]
+    assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNNING_TIMEOUTS.attempt_s]
     assert boot.attempts[-1][0] >= 5
 
 
@@ -84,7 +84,7 @@ def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> N
     boot.takes_s = 0.4
     assert boot.awaited() == ANSWER
     times = [timeout_s for timeout_s, _ in boot.attempts]
-    assert times[0] == RUNS.attempt_s
+    assert times[0] == RUNNING_TIMEOUTS.attempt_s
     assert times == sorted(times)
     assert times[-1] > 0.4
 
@@ -96,7 +96,7 @@ def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_ove
     monkeypatch.setattr(boot_module, "LONGEST_S", 0.2)
     boot = Boot(ALL, answers_after="docker")
     boot.takes_s = 0.198
-    boot.awaited(patience=replace(BOOTS, silence_s=10, attempt_s=0.01))
+    boot.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=10, attempt_s=0.01))
     times = [timeout_s for timeout_s, line in boot.attempts if line == ALL[-1]]
     assert times == pytest.approx([0.1, 0.125, 0.156, 0.195, 0.2], abs=0.001)
 
@@ -104,7 +104,7 @@ def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_ove
 def test_a_guest_that_goes_on_is_not_hurried() -> None:
     boot = Boot()
     boot.takes_s = 0.6
-    assert boot.awaited(patience=GOES_ON) == ANSWER
+    assert boot.awaited(patience=RESUME_TIMEOUTS) == ANSWER
     assert len(boot.attempts) == 1
     assert boot.reporter.texts("step") == ["Docker API"]
 
@@ -112,7 +112,7 @@ def test_a_guest_that_goes_on_is_not_hurried() -> None:
 def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> None:
     boot = Boot([f"line {number}" for number in range(5)], answers_after="line 4")
     boot.awaited()
-    assert {timeout_s for timeout_s, _ in boot.attempts} == {RUNS.attempt_s}
+    assert {timeout_s for timeout_s, _ in boot.attempts} == {RUNNING_TIMEOUTS.attempt_s}
 
 
 def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
@@ -194,7 +194,7 @@ def test_warnings_are_passed_on_once_each_and_keep_nobody() -> None:
 def test_what_is_out_of_time_is_told_with_how_far_it_came() -> None:
     boot = Boot([*STAGES, "waiting for a disk"], answers_after=None)
     error = boot.failed(timeout_s=0.6)
-    assert isinstance(error, OutOfTime)
+    assert isinstance(error, WaitTimeoutError)
     assert error.message == "Docker in box did not answer within 1 s; it had reached the stage 'ssh'"
     assert error.details.split("\n")[-1] == "waiting for a disk"
 
@@ -224,10 +224,10 @@ def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> N
     boot = Boot(STAGES[:1], answers_after=None)
 
     def refuse(_: float) -> Ping | None:
-        raise HypervisorUnusable("gone")
+        raise HypervisorError("gone")
 
-    with pytest.raises(HypervisorUnusable):
-        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, RUNS)
+    with pytest.raises(HypervisorError):
+        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, RUNNING_TIMEOUTS)
     assert boot.reporter.texts("failed") == ["kernel"]
 
 
@@ -239,5 +239,5 @@ def test_ctrl_c_ends_the_wait_and_the_machine_runs_on() -> None:
 
     boot.hypervisor.script = ()
     with pytest.raises(KeyboardInterrupt):
-        await_docker("box", boot.driver, interrupted, boot.reporter, 5, RUNS)
+        await_docker("box", boot.driver, interrupted, boot.reporter, 5, RUNNING_TIMEOUTS)
     assert boot.driver.state() == MachineState.RUNNING

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, Busy
+from b2d.errors import B2dError, MachineLockedError
 from b2d.host.files import private_folder
 from b2d.machine.boot_preparation import (
     credentials,
-    first_keys,
-    first_written,
+    ensure_ssh_keys,
     free_ports,
     hostname,
-    taken_up,
-    waiting_image,
+    pending_image,
+    store_new_spec,
+    with_trial_image,
 )
 from b2d.machine_store.store import MachineStore
 from b2d.models import Access
@@ -46,12 +46,12 @@ def test_the_guest_is_named_after_its_machine(name: str, expected: str) -> None:
 
 def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> None:
     store = MachineStore(Home(tmp_path))
-    first = first_written(a_spec("first", address=""), store)
+    first = store_new_spec(a_spec("first", address=""), store)
     assert first.address.startswith("127.0.59.")
     assert store.read("first") == first
-    assert first_written(a_spec("second", address=""), store).address not in (first.address, "")
-    assert first_written(a_spec("first", address=""), store).address == first.address
-    assert first_written(a_spec("third", address="127.0.0.1"), store).address == "127.0.0.1"
+    assert store_new_spec(a_spec("second", address=""), store).address not in (first.address, "")
+    assert store_new_spec(a_spec("first", address=""), store).address == first.address
+    assert store_new_spec(a_spec("third", address="127.0.0.1"), store).address == "127.0.0.1"
 
 
 def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
@@ -59,8 +59,8 @@ def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
 ) -> None:
     monkeypatch.setattr("b2d.machine_store.store.LOCK_WAIT_S", 0.1)
     store = MachineStore(Home(tmp_path))
-    with store.choosing(), pytest.raises(Busy, match="another b2d is making a machine"):
-        first_written(a_spec("second", address=""), store)
+    with store.allocation_lock(), pytest.raises(MachineLockedError, match="another b2d is making a machine"):
+        store_new_spec(a_spec("second", address=""), store)
     assert store.names() == []
 
 
@@ -134,24 +134,24 @@ def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> No
     private_folder(paths.folder.parent / "other")
     (paths.folder.parent / "other" / "id_ed25519.pub").mkdir()
     with pytest.raises(B2dError, match=r"id_ed25519\.pub"):
-        first_keys(MachinePaths(paths.folder.parent / "other"))
+        ensure_ssh_keys(MachinePaths(paths.folder.parent / "other"))
 
 
 def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None:
     images = FakeImages({"0" * 64: "debian", "2" * 64: "boot2docker"})
-    assert waiting_image(SPEC, images) is None
+    assert pending_image(SPEC, images) is None
     images.kept["1" * 64] = "debian"
-    assert waiting_image(SPEC, images) == images.get("1" * 64)
-    assert waiting_image(a_spec("box", refused="1" * 64), images) is None
+    assert pending_image(SPEC, images) == images.get("1" * 64)
+    assert pending_image(a_spec("box", refused="1" * 64), images) is None
     images.kept["3" * 64] = "debian"
-    assert waiting_image(a_spec("box", refused="1" * 64), images) == images.get("3" * 64)
+    assert pending_image(a_spec("box", refused="1" * 64), images) == images.get("3" * 64)
     images.kept.clear()
-    assert waiting_image(SPEC, images) is None
+    assert pending_image(SPEC, images) is None
 
 
 def test_an_image_that_comes_back_after_another_failed_is_its_own_way_back() -> None:
     images = FakeImages({"0" * 64: "debian", "1" * 64: "debian"})
-    failed = taken_up(SPEC, images.get("1" * 64))
+    failed = with_trial_image(SPEC, images.get("1" * 64))
     assert (failed.image, failed.previous, failed.trial) == ("1" * 64, "0" * 64, True)
-    again = taken_up(failed, images.get("0" * 64))
+    again = with_trial_image(failed, images.get("0" * 64))
     assert (again.image, again.previous) == ("0" * 64, "")

@@ -6,7 +6,7 @@ import pytest
 
 from b2d.errors import B2dError
 from b2d.guest.readiness import Ping
-from b2d.machine.clock_sync import put_right
+from b2d.machine.clock_sync import sync_guest_clock
 from b2d.models import CommandResult
 from tests.support.fakes import FakeDriver, FakeGuest, FakeReporter, a_spec
 
@@ -66,7 +66,7 @@ def woken(guest: Sleeper, answer: Ping | None = None, driver: FakeDriver | None 
     reporter = FakeReporter()
     first = answer or guest.ping()
     assert first is not None
-    put_right(first, guest.ping, driver or FakeDriver(a_spec()), guest.visit, reporter, lambda: guest.now)
+    sync_guest_clock(first, guest.ping, driver or FakeDriver(a_spec()), guest.visit, reporter, lambda: guest.now)
     return reporter
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, MachineAbsent, WrongState
+from b2d.errors import B2dError, InvalidStateError, MachineNotFoundError
 from b2d.machine import disk_usage
-from b2d.machine.disk_usage import Compacted, Disk, Files, Use
+from b2d.machine.disk_usage import Compacted, DataDisk, DiskUsage, FileSystemUsage
 from b2d.models import CommandResult, MachineState
 from tests.support.fake_machine import Box
 from tests.unit.machine.test_reconfigure import NoGrowth
@@ -22,16 +22,16 @@ Filesystem           1024-blocks    Used Available Capacity Mounted on
 """
 
 
-def of(box: Box) -> Disk:
-    return Disk("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+def of(box: Box) -> DataDisk:
+    return DataDisk("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
 
 
 @pytest.mark.parametrize("state", THERE)
 def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: MachineState) -> None:
     box.in_state(state)
     box.guest.answers[disk_usage.MEASURE] = CommandResult(0, TOLD, b"")
-    files = Files(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
-    assert of(box).use() == Use(256 << 20, ROOM, files)
+    files = FileSystemUsage(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
+    assert of(box).use() == DiskUsage(256 << 20, ROOM, files)
     assert box.reporter.said == []
 
 
@@ -39,7 +39,7 @@ def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: Machine
 def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes) -> None:
     box.in_state(MachineState.RUNNING)
     box.guest.answers[disk_usage.MEASURE] = CommandResult(1, answer, b"")
-    assert of(box).use() == Use(256 << 20, ROOM, None)
+    assert of(box).use() == DiskUsage(256 << 20, ROOM, None)
     box.guest.reachable = False
     assert of(box).use().files is None
     assert box.reporter.texts("warn") == ["the guest does not tell what is on its disk"] * 2
@@ -57,7 +57,7 @@ def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) ->
     machine = box.in_state(MachineState.RUNNING)
     box.hypervisor.trims = trims
     assert of(box).compact() == Compacted(ROOM, ROOM, done=trims)
-    assert box.guest.commands == [disk_usage.TRIM if trims else disk_usage.zeros(disk_usage.HERE)]
+    assert box.guest.commands == [disk_usage.TRIM if trims else disk_usage.zero_fill_command(disk_usage.HERE)]
     assert box.calls == []
     assert machine.state() == MachineState.RUNNING
 
@@ -78,7 +78,9 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run([*dash.split(), "-c", disk_usage.zeros(str(tmp_path))], env=environment, check=False)
+    done = subprocess.run(
+        [*dash.split(), "-c", disk_usage.zero_fill_command(str(tmp_path))], env=environment, check=False
+    )
     assert done.returncode == exit_code
     assert (tmp_path / "said").read_text() == f"if=/dev/zero bs=1M count={800_000 // 1024 * 9 // 10}\n"
     assert not (tmp_path / ".b2d-zeros").exists()
@@ -94,7 +96,7 @@ def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
 @pytest.mark.parametrize("state", [state for state in THERE if state not in [*OFF, MachineState.RUNNING]])
 def test_nothing_is_compacted_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
-    with pytest.raises(WrongState, match=f"box is {state}"):
+    with pytest.raises(InvalidStateError, match=f"box is {state}"):
         of(box).compact()
     assert (box.calls, box.guest.commands, machine.state()) == ([], [], state)
 
@@ -102,17 +104,17 @@ def test_nothing_is_compacted_on_its_way_or_asleep(box: Box, state: MachineState
 def test_a_machine_that_is_not_there_takes_nothing(box: Box) -> None:
     verbs: list[Callable[[], object]] = [of(box).use, of(box).compact]
     for verb in verbs:
-        with pytest.raises(MachineAbsent):
+        with pytest.raises(MachineNotFoundError):
             verb()
     box.made()
     box.hypervisor.machines.clear()
     for verb in verbs:
-        with pytest.raises(MachineAbsent):
+        with pytest.raises(MachineNotFoundError):
             verb()
 
 
 def test_a_driver_without_the_ability_is_told(box: Box) -> None:
     box.made()
-    there = Disk("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
+    there = DataDisk("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
     with pytest.raises(B2dError, match="cannot measure the disk of machines of qemu yet"):
         there.use()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from b2d.drivers.base import Driver
-from b2d.machine.exposure import Exposure, Surroundings, Weight, exposures
+from b2d.machine.exposure import Environment, Exposure, Severity, find_exposures
 from b2d.models import HARDWARE, Access, MachineSpec
 from tests.support.fakes import FakeDriver, a_spec
 
@@ -29,8 +29,8 @@ def of(driver: str, **changes: object) -> MachineSpec:
 
 def told(spec: MachineSpec, access: Access | None = None, **facts: object) -> list[Exposure]:
     driver: Driver = Dialing(spec) if spec.driver == "qemu" else FakeDriver(spec)
-    around = Surroundings(driver, access or Access(), platform="linux")
-    return exposures(spec, replace(around, **facts))  # type: ignore[arg-type]
+    around = Environment(driver, access or Access(), platform="linux")
+    return find_exposures(spec, replace(around, **facts))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tls", [True, False])
@@ -41,7 +41,7 @@ def test_of_qemu_s_machines_on_linux_all_is_closed(tls: bool, folders: tuple[str
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls: bool) -> None:
-    assert told(of("virtualbox", tls=tls)) == [Exposure(BUSY, Weight.KNOWN)]
+    assert told(of("virtualbox", tls=tls)) == [Exposure(BUSY, Severity.KNOWN)]
 
 
 @pytest.mark.parametrize(
@@ -50,35 +50,35 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
         (
             "virtualbox",
             PASSWORD,
-            Weight.SERIOUS,
+            Severity.SERIOUS,
             f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in",
             "b2d config set password",
         ),
         (
             "virtualbox",
             OWN,
-            Weight.SERIOUS,
+            Severity.SERIOUS,
             f"{LEADS}, which takes docker's password too: every user of this host can try passwords",
             "b2d config set ssh_password=no",
         ),
         (
             "qemu",
             PASSWORD,
-            Weight.KNOWN,
+            Severity.KNOWN,
             "over SSH box takes the password tcuser too, from programs of yours alone: everybody knows it",
             "b2d config set password",
         ),
         (
             "qemu",
             OWN,
-            Weight.ASKED,
+            Severity.ASKED,
             "over SSH box takes docker's password too, from programs of yours alone",
             "b2d config set ssh_password=no",
         ),
     ],
 )
 def test_a_password_is_one_sentence_on_every_driver(
-    driver: str, access: Access, weight: Weight, sentence: str, remedy: str
+    driver: str, access: Access, weight: Severity, sentence: str, remedy: str
 ) -> None:
     assert told(of(driver), access) == [Exposure(sentence, weight, remedy)]
     then = f"{remedy} && b2d restart --vm box"  # the machine that runs has it until it boots again
@@ -90,10 +90,10 @@ def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
     assert [(one.message, one.weight, one.remedy) for one in found] == [
         (
             "box goes on as an older b2d saved it: every user of this host can use its Docker",
-            Weight.SERIOUS,
+            Severity.SERIOUS,
             "b2d restart --vm box",
         ),
-        (BUSY.replace("VirtualBox", "QEMU"), Weight.KNOWN, "b2d restart --vm box"),
+        (BUSY.replace("VirtualBox", "QEMU"), Severity.KNOWN, "b2d restart --vm box"),
     ]
 
 
@@ -107,7 +107,7 @@ def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
     ],
 )
 def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver: str, tls: bool, places: str) -> None:
-    found = [one for one in told(of(driver, tls=tls), tells_users=lambda: False) if one.weight == Weight.SERIOUS]
+    found = [one for one in told(of(driver, tls=tls), tells_users=lambda: False) if one.weight == Severity.SERIOUS]
     sentence = f"this host does not tell whose connections are: {places} of box refuse all"
     assert [one.message for one in found] == [f"{sentence}, while b2d ssh and docker.sock work"] * bool(places)
 
@@ -150,7 +150,7 @@ def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, said: bool) 
 
 def test_the_most_serious_comes_first() -> None:
     found = told(of("virtualbox", tls=False, folders=("/data",)), PASSWORD, platform="darwin")
-    assert [one.weight for one in found] == [Weight.SERIOUS, Weight.KNOWN, Weight.KNOWN]
+    assert [one.weight for one in found] == [Severity.SERIOUS, Severity.KNOWN, Severity.KNOWN]
 
 
 def test_the_usual_machine_is_named_without_its_name() -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.base import Driver, LendsFolders
+from b2d.drivers.base import Driver, MountsFolders
 from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
-from b2d.errors import B2dError, WrongState
-from b2d.machine.folder_sharing import lend_again, taken_back
+from b2d.errors import B2dError, InvalidStateError
+from b2d.machine.folder_sharing import folders_unmounted, mount_folders
 from b2d.paths import MachinePaths
 from tests.support.fakes import FakeDriver, FakeReporter, a_spec
 from tests.unit.drivers.qemu.test_command_line import DIRECT
@@ -21,12 +21,12 @@ class Lender(FakeDriver):
     silent: B2dError | None = None
     lacking: tuple[str, ...] = ()
 
-    def take_folders(self) -> None:
+    def unmount_folders(self) -> None:
         self.calls.append("take")
         if self.refuses is not None:
             raise self.refuses
 
-    def give_folders(self) -> list[str]:
+    def mount_folders(self) -> list[str]:
         self.calls.append("give")
         if self.silent is not None:
             raise self.silent
@@ -39,13 +39,13 @@ def lender() -> Lender:
 
 def test_qemu_lends_folders_and_virtualbox_saves_with_them() -> None:
     qemu: Driver = QemuDriver(a_spec(), MachinePaths(Path("/m")), lambda: DIRECT)
-    assert isinstance(qemu, LendsFolders)
-    assert not issubclass(VirtualBoxDriver, LendsFolders)
+    assert isinstance(qemu, MountsFolders)
+    assert not issubclass(VirtualBoxDriver, MountsFolders)
 
 
 def test_they_are_taken_back_for_a_save_and_stay_away() -> None:
     one = lender()
-    with taken_back(one):
+    with folders_unmounted(one):
         assert one.calls == ["take"]
     assert one.calls == ["take"]
 
@@ -53,36 +53,36 @@ def test_they_are_taken_back_for_a_save_and_stay_away() -> None:
 @pytest.mark.parametrize("error", [B2dError("the disk is full"), KeyboardInterrupt()])
 def test_a_save_that_fails_or_is_interrupted_gives_them_again(error: BaseException) -> None:
     one = lender()
-    with pytest.raises(type(error)), taken_back(one):
+    with pytest.raises(type(error)), folders_unmounted(one):
         raise error
     assert one.calls == ["take", "give"]
 
 
 def test_a_guest_that_keeps_them_is_not_saved_and_the_reason_is_its_own() -> None:
     one = lender()
-    one.refuses = WrongState("the container web uses it")
+    one.refuses = InvalidStateError("the container web uses it")
     one.silent = B2dError("it says nothing")
-    with pytest.raises(WrongState, match="the container web uses it"), taken_back(one):
+    with pytest.raises(InvalidStateError, match="the container web uses it"), folders_unmounted(one):
         raise AssertionError("it was saved")
 
 
 def test_what_cannot_be_had_again_is_a_warning() -> None:
     one, reporter = lender(), FakeReporter()
     one.lacking = ("/data", "/more")
-    lend_again(one, reporter)
+    mount_folders(one, reporter)
     assert reporter.said == [("warn", f"the host's folder {path} cannot be had in the machine") for path in one.lacking]
 
 
 def test_a_guest_that_does_not_answer_is_a_warning_too() -> None:
     one, reporter = lender(), FakeReporter()
     one.silent = B2dError("it says nothing")
-    lend_again(one, reporter)
+    mount_folders(one, reporter)
     assert reporter.said == [("warn", "folders of this host could not be had in the machine: it says nothing")]
 
 
 def test_a_driver_that_lends_nothing_is_left_alone() -> None:
     plain, reporter = FakeDriver(a_spec()), FakeReporter()
-    with taken_back(plain):
+    with folders_unmounted(plain):
         pass
-    lend_again(plain, reporter)
+    mount_folders(plain, reporter)
     assert (plain.calls, reporter.said) == ([], [])

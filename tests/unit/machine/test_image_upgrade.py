@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 
 from b2d.drivers.base import Driver
-from b2d.errors import B2dError, Busy, ConfigError, DownloadFailed, HypervisorUnusable, MachineAbsent, WrongState
-from b2d.machine.image_upgrade import Exchange, Outcome
-from b2d.models import OFF, Image, MachineSpec, MachineState
+from b2d.errors import (
+    B2dError,
+    ConfigError,
+    DownloadError,
+    HypervisorError,
+    InvalidStateError,
+    MachineLockedError,
+    MachineNotFoundError,
+)
+from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
+from b2d.models import OFF_STATES, Image, MachineSpec, MachineState
 from tests.support.fake_machine import Box, Strikes
 
 OLD, NEW, NEWER, FIRST = (sign * 64 for sign in "0129")
@@ -42,13 +50,13 @@ def box(box: Box) -> Box:
     return box
 
 
-def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], None] = lambda _: None) -> Exchange:
+def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], None] = lambda _: None) -> ImageUpgrade:
     watch = (strikes or Strikes()).watch
     driver: Callable[[MachineSpec], Driver] = lambda spec: watch(box.driver(spec))  # noqa: E731
-    return Exchange(box.machine(strikes), watch(box.store), watch(box.images), driver, agree)
+    return ImageUpgrade(box.machine(strikes), watch(box.store), watch(box.images), driver, agree)
 
 
-def upgraded(box: Box, strikes: Strikes | None = None) -> Outcome:
+def upgraded(box: Box, strikes: Strikes | None = None) -> UpgradeResult:
     def newest(source: str) -> Image:
         found = box.images.find(source)
         assert found is not None
@@ -105,9 +113,9 @@ def test_a_machine_that_is_not_there_is_told(box: Box, spec_there: bool) -> None
     if spec_there:
         box.in_state(STOPPED)
         box.hypervisor.machines.clear()
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         upgraded(box)
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         exchange(box).rollback()
 
 
@@ -157,12 +165,12 @@ def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
     box.in_state(RUNNING)
 
     def newest(_: str) -> Image:
-        raise DownloadFailed("the disk is full")
+        raise DownloadError("the disk is full")
 
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         exchange(box).upgrade(newest)
     box.images.damaged.add(box.next_image().sha256)
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(DownloadError):
         upgraded(box)
     assert box.machine().state() == RUNNING
     assert box.machine().spec() == box.spec()
@@ -171,8 +179,8 @@ def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
 
 def test_no_image_is_fetched_for_a_hypervisor_that_is_gone(box: Box) -> None:
     box.in_state(RUNNING)
-    box.hypervisor.unusable = HypervisorUnusable("there is none")
-    with pytest.raises(HypervisorUnusable):
+    box.hypervisor.unusable = HypervisorError("there is none")
+    with pytest.raises(HypervisorError):
         exchange(box).upgrade(lambda _: pytest.fail("it was asked for"))
     assert box.machine().state() == RUNNING
 
@@ -409,9 +417,9 @@ def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> No
     with_an_earlier_one(box, RUNNING)
     newer = box.next_image()
     with box.store.lock("box", "up"):
-        with pytest.raises(Busy):
+        with pytest.raises(MachineLockedError):
             exchange(box).upgrade(lambda _: newer)
-        with pytest.raises(Busy):
+        with pytest.raises(MachineLockedError):
             exchange(box).rollback()
     assert box.machine().spec() == box.spec(previous=FIRST)
     assert box.machine().state() == RUNNING
@@ -428,7 +436,7 @@ def test_a_machine_that_somebody_else_starts_meanwhile_keeps_its_image(box: Box)
         return True
 
     going.machine.stop = stop  # type: ignore[method-assign]
-    with pytest.raises(WrongState, match="somebody else"):
+    with pytest.raises(InvalidStateError, match="somebody else"):
         going.rollback()
     assert box.machine().spec().image == OLD
 
@@ -498,6 +506,6 @@ def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
 
 def test_all_that_is_off_is_told_apart_from_what_is_on() -> None:
     assert set(AFTERWARDS) == set(MachineState) - {MachineState.ABSENT}
-    assert {state for state, after in AFTERWARDS.items() if after == STOPPED} == OFF - {MachineState.ABSENT} | {
+    assert {state for state, after in AFTERWARDS.items() if after == STOPPED} == OFF_STATES - {MachineState.ABSENT} | {
         MachineState.STOPPING
     }

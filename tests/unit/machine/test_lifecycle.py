@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from b2d.errors import B2dError, HypervisorUnusable, MachineAbsent, WrongState
+from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotFoundError
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
 from tests.support.fake_machine import Box
@@ -119,8 +119,8 @@ def test_init_makes_what_was_wished_once(box: Box) -> None:
 
 
 def test_nothing_is_made_where_no_hypervisor_is_usable(box: Box) -> None:
-    box.hypervisor.unusable = HypervisorUnusable("there is none", hint="b2d doctor --fix")
-    with pytest.raises(HypervisorUnusable):
+    box.hypervisor.unusable = HypervisorError("there is none", hint="b2d doctor --fix")
+    with pytest.raises(HypervisorError):
         box.made()
     assert box.machine().exists() is False
     box.hypervisor.unusable = None
@@ -141,7 +141,7 @@ def test_a_machine_whose_disk_is_gone_is_absent_to_all_verbs_and_can_be_made_ane
     machine = box.in_state(STOPPED)
     box.hypervisor.machines.clear()
     for verb in (machine.up, machine.save, machine.reset, machine.facts, machine.guest):
-        with pytest.raises(MachineAbsent) as caught:
+        with pytest.raises(MachineNotFoundError) as caught:
             verb()
         assert caught.value.hint
     assert machine.stop() is False
@@ -188,7 +188,7 @@ def test_a_machine_that_could_not_be_ended_is_still_pointed_at(box: Box, verb: s
     machine = box.in_state(RUNNING)
     before = machine.facts()
     box.hypervisor.hang = True
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         getattr(machine, verb)()
     box.hypervisor.hang = False
     assert machine.facts() == before
@@ -225,6 +225,6 @@ def test_docker_is_asked_once_and_may_be_silent(box: Box) -> None:
 def test_a_machine_that_runs_without_facts_is_not_up_yet(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.store.remove_env("box")
-    with pytest.raises(WrongState, match="not up yet") as caught:
+    with pytest.raises(InvalidStateError, match="not up yet") as caught:
         machine.facts()
     assert caught.value.hint == "b2d up"

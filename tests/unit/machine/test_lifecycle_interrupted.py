@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from b2d.errors import Busy
+from b2d.errors import MachineLockedError
 from b2d.host.polling import wait_until
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
@@ -102,7 +102,7 @@ def test_two_at_once_are_one_after_the_other(box: Box) -> None:
 @pytest.mark.parametrize("verb", ["up", "stop", "poweroff", "save", "delete", "restart", "reset"])
 def test_a_machine_that_another_holds_is_busy_and_named_is_the_holder(box: Box, verb: str) -> None:
     machine = box.in_state(MachineState.RUNNING)
-    with box.store.lock("box", "up"), pytest.raises(Busy) as caught:
+    with box.store.lock("box", "up"), pytest.raises(MachineLockedError) as caught:
         getattr(machine, verb)()
     assert caught.value.exit_code == 8
     assert "`b2d up`" in caught.value.message
@@ -142,7 +142,7 @@ def holder(box: Box) -> "subprocess.Popen[bytes]":
 def test_a_holder_that_was_killed_holds_nothing(box: Box, number: signal.Signals) -> None:
     machine = box.in_state(MachineState.RUNNING)
     process = holder(box)
-    with pytest.raises(Busy, match=f"pid {process.pid}"):
+    with pytest.raises(MachineLockedError, match=f"pid {process.pid}"):
         machine.stop()
     process.send_signal(number)
     process.communicate()

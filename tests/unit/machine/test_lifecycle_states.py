@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from b2d.errors import B2dError, MachineAbsent, WrongState
+from b2d.errors import B2dError, InvalidStateError, MachineNotFoundError
 from b2d.guest.readiness import Ping
 from b2d.machine.lifecycle import Machine
-from b2d.machine.reconfigure import change
-from b2d.models import COMING_UP, ON, MachineState
+from b2d.machine.reconfigure import apply_changes
+from b2d.models import ON_STATES, STARTED_STATES, MachineState
 from b2d.paths import Home
 from tests.support import fault_injection
 from tests.support.fake_machine import Box, Strikes
@@ -69,7 +69,7 @@ class Life(RuleBasedStateMachine):
         except B2dError:
             return False
 
-    def wished(self) -> Any:
+    def new_machine_spec(self) -> Any:
         return self.box.spec(memory_mib=self.memory_mib)
 
     @initialize(state=st.sampled_from([ABSENT, STOPPED, RUNNING, SAVED, CRASHED]))
@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def init(self) -> None:
         before, known = self.true_state(), self.readable()
-        made = self.machine.init(self.wished)
+        made = self.machine.init(self.new_machine_spec)
         assert made is (before == ABSENT or not known)
         assert self.true_state() == (STOPPED if before == ABSENT else before)
         self.mark()
@@ -91,7 +91,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def up(self) -> None:
         """It always comes up."""
-        self.machine.init(self.wished)
+        self.machine.init(self.new_machine_spec)
         self.mark()
         facts = self.machine.up()
         assert self.true_state() == RUNNING
@@ -102,11 +102,11 @@ class Life(RuleBasedStateMachine):
     def verb(self, verb: str) -> None:
         before, known = self.true_state(), self.readable()
         outcomes: dict[str, Callable[[], object]] = {
-            "stop": lambda: before in ON,
-            "poweroff": lambda: before in ON,
-            "save": lambda: False if before == SAVED else True if before in (RUNNING, PAUSED) else WrongState,
+            "stop": lambda: before in ON_STATES,
+            "poweroff": lambda: before in ON_STATES,
+            "save": lambda: False if before == SAVED else True if before in (RUNNING, PAUSED) else InvalidStateError,
             "restart": lambda: True,
-            "reset": lambda: True if before in COMING_UP else WrongState,
+            "reset": lambda: True if before in STARTED_STATES else InvalidStateError,
         }
         wanted = outcomes[verb]()
         try:
@@ -125,7 +125,7 @@ class Life(RuleBasedStateMachine):
 
     def assert_ended(self, verb: str, before: MachineState) -> None:
         after = self.true_state()
-        if verb in ("restart", "reset") and before in COMING_UP:
+        if verb in ("restart", "reset") and before in STARTED_STATES:
             assert after == RUNNING
         elif verb in ("stop", "poweroff"):
             assert after == (SAVED if before == SAVED else STOPPED)
@@ -144,17 +144,17 @@ class Life(RuleBasedStateMachine):
     @rule(memory_mib=st.sampled_from([512, 640]), more=st.integers(0, 3))
     def set(self, memory_mib: int, more: int) -> None:
         disk = self.box.hypervisor.machines["box"].disk_mib + more
-        change(self.box.store, self.box.driver, "box", {"memory": memory_mib, "disk": disk})
+        apply_changes(self.box.store, self.box.driver, "box", {"memory": memory_mib, "disk": disk})
         self.memory_mib = memory_mib
         assert self.machine.spec() == replace(self.machine.spec(), memory_mib=memory_mib, disk_mib=disk)
 
     # verbs that do not come to their end
 
     def any_verb(self, verb: str, machine: Machine) -> None:
-        with suppress(MachineAbsent, WrongState):
+        with suppress(MachineNotFoundError, InvalidStateError):
             if verb == "up":
-                machine.init(self.wished)
-            machine.init(self.wished) if verb == "init" else getattr(machine, verb)()
+                machine.init(self.new_machine_spec)
+            machine.init(self.new_machine_spec) if verb == "init" else getattr(machine, verb)()
 
     @rule(verb=VERBS, at=MOMENTS)
     def is_cut_off(self, verb: str, at: int) -> None:
@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
     def befalls(self, what: MachineState) -> None:
         """Its process is killed, or the host was; the guest turns itself off; somebody pauses it."""
         if what in (CRASHED, STOPPED):
-            self.box.driver(self.wished()).crash()
+            self.box.driver(self.new_machine_spec()).crash()
             self.box.hypervisor.machines["box"].state = what
         else:
             self.box.hypervisor.machines["box"].state = what

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from b2d.errors import B2dError, DownloadFailed, HypervisorUnusable, OutOfTime
+from b2d.errors import B2dError, DownloadError, HypervisorError, WaitTimeoutError
 from b2d.machine.lifecycle import Machine
 from b2d.models import DockerEnv, MachineState
 from tests.support.fake_machine import ADDRESS, DOCKER, SSH, Box, host_of
@@ -61,7 +61,7 @@ def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
     assert box.paths.env.exists()
     box.docker_answers = False
     box.wait_s = 0.2
-    with pytest.raises(OutOfTime):
+    with pytest.raises(WaitTimeoutError):
         box.machine().up()
     assert not box.paths.env.exists()
     box.docker_answers = True
@@ -73,7 +73,7 @@ def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box:
     box.docker_answers = False
     box.wait_s = 0.2
     box.made()
-    with pytest.raises(OutOfTime) as caught:
+    with pytest.raises(WaitTimeoutError) as caught:
         box.machine().up()
     assert caught.value.exit_code == 5
     box.docker_answers = True
@@ -83,7 +83,7 @@ def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box:
 
 def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box) -> None:
     box.docker_answers, box.wait_s = False, 0.2
-    with pytest.raises(OutOfTime) as failure:
+    with pytest.raises(WaitTimeoutError) as failure:
         box.made().up()
     assert failure.value.message.endswith(f"its screen: {box.paths.screen}")
     assert box.paths.screen.read_bytes().startswith(b"\x89PNG")
@@ -160,7 +160,7 @@ def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:
 def test_a_damaged_image_is_not_booted(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.images.damaged.add("0" * 64)
-    with pytest.raises(DownloadFailed) as caught:
+    with pytest.raises(DownloadError) as caught:
         machine.up()
     assert caught.value.exit_code == 7
     assert machine.state() == MachineState.STOPPED
@@ -254,14 +254,14 @@ def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_emp
 
 def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
-    box.hypervisor.unusable = HypervisorUnusable("there is none", hint="b2d doctor --fix")
-    with pytest.raises(HypervisorUnusable):
+    box.hypervisor.unusable = HypervisorError("there is none", hint="b2d doctor --fix")
+    with pytest.raises(HypervisorError):
         machine.up()
     assert box.calls == ["check"]
 
 
 def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_runs(box: Box) -> None:
-    box.hypervisor.compromises = ["one CPU only"]
+    box.hypervisor.limitations = ["one CPU only"]
     machine = box.made()
     machine.up()
     machine.up()

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from b2d.drivers.base import Driver
-from b2d.errors import B2dError, Busy, ConfigError, MachineAbsent, WrongState
-from b2d.machine.reconfigure import FIELDS, Change, Changes, change
+from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
+from b2d.machine.reconfigure import FIELDS, Change, Changes, apply_changes
 from b2d.models import MachineSpec, MachineState
 from tests.support.fake_machine import DOCKER, SSH, Box, Strikes
 
@@ -34,7 +34,7 @@ class NoGrowth:
 
 
 def wish(box: Box, **wanted: int) -> Changes:
-    return change(box.store, box.driver, "box", wanted)
+    return apply_changes(box.store, box.driver, "box", wanted)
 
 
 @pytest.mark.parametrize("state", THERE)
@@ -65,7 +65,7 @@ def test_a_machine_that_is_off_gets_the_larger_disk_at_once(box: Box, state: Mac
 def test_a_disk_in_use_stays_as_it_is_and_so_does_all_else_that_was_asked_for(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         wish(box, memory=640, disk=1000)
     assert box.machine().spec() == spec
     assert box.hypervisor.machines["box"].disk_mib == 256
@@ -99,18 +99,18 @@ def test_a_driver_that_cannot_grow_a_disk_says_so(box: Box) -> None:
         return NoGrowth(box.driver(spec))  # type: ignore[return-value]
 
     with pytest.raises(B2dError, match="cannot make a disk of qemu larger yet") as caught:
-        change(box.store, driver, "box", {"memory": 640, "disk": 1000})
+        apply_changes(box.store, driver, "box", {"memory": 640, "disk": 1000})
     assert caught.value.hint
     assert box.machine().spec() == box.spec()
-    assert change(box.store, driver, "box", {"memory": 640, "disk": 256}).made == [Change("memory", 512, 640)]
+    assert apply_changes(box.store, driver, "box", {"memory": 640, "disk": 256}).made == [Change("memory", 512, 640)]
 
 
 def test_a_machine_that_is_not_there_is_told(box: Box) -> None:
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         wish(box, memory=640)
     box.in_state(MachineState.STOPPED)
     box.hypervisor.machines.clear()
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         wish(box, disk=1000)
 
 
@@ -130,18 +130,18 @@ def test_what_is_so_already_changes_nothing(box: Box) -> None:
 
 def test_a_machine_that_another_holds_is_busy(box: Box) -> None:
     box.in_state(MachineState.STOPPED)
-    with box.store.lock("box", "up"), pytest.raises(Busy):
+    with box.store.lock("box", "up"), pytest.raises(MachineLockedError):
         wish(box, memory=640)
 
 
 def test_a_changed_machine_runs_with_what_was_asked_after_its_next_start(box: Box) -> None:
     machine = box.in_state(MachineState.RUNNING)
     wish(box, memory=640)
-    had = box.driver().measured()
+    had = box.driver().effective_spec()
     assert had is not None
     assert had.memory_mib == 512
     machine.restart()
-    has = box.driver().measured()
+    has = box.driver().effective_spec()
     assert has is not None
     assert has.memory_mib == 640
 
@@ -152,7 +152,7 @@ def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
         strikes = Strikes(at)
         store, door = strikes.watch(box.store), strikes.watch(box.driver())
         with suppress(KeyboardInterrupt):
-            change(store, lambda _spec, door=door: door, "box", {"memory": 640, "disk": 1000})  # type: ignore[misc]
+            apply_changes(store, lambda _spec, door=door: door, "box", {"memory": 640, "disk": 1000})  # type: ignore[misc]
         spec = machine.spec()
         assert (spec.memory_mib, spec.disk_mib) in ((512, 256), (640, 1000)), at
         wish(box, memory=640, disk=1000)

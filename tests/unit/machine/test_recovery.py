@@ -13,8 +13,8 @@ from b2d.app import wiring
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.errors import B2dError
 from b2d.host.process_identity import identify
-from b2d.machine.recovery import remains
-from b2d.machine_store.spec_json import Broken
+from b2d.machine.recovery import specs_for_removal
+from b2d.machine_store.spec_json import CorruptSpecError
 from b2d.models import Endpoint, MachineState, ProcessIdentity
 from b2d.paths import MachinePaths
 from tests.cli.test_images import two_machines
@@ -50,7 +50,7 @@ def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, da
     box.paths.disk_qcow2.touch()
     DAMAGE[damage](box.paths.spec)
     if damage != "missing":
-        with pytest.raises(Broken) as caught:
+        with pytest.raises(CorruptSpecError) as caught:
             machine.spec()
         assert caught.value.hint == "b2d up --vm box"
     assert machine.init(lambda: pytest.fail("it is described")) is True
@@ -89,11 +89,11 @@ def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> N
     box.made(memory_mib=700)
     new = box.home.machines / "new"
     box.paths.folder.rename(new)
-    with pytest.raises(Broken, match="moved or copied"):
+    with pytest.raises(CorruptSpecError, match="moved or copied"):
         box.store.read("new")
-    from b2d.machine.recovery import mend
+    from b2d.machine.recovery import restore_spec
 
-    assert mend(box.store, "new", box.reporter) is True
+    assert restore_spec(box.store, "new", box.reporter) is True
     renamed = box.store.read("new")
     assert renamed is not None
     assert (renamed.name, renamed.memory_mib) == ("new", 700)
@@ -252,21 +252,24 @@ def test_settings_that_are_damaged_are_told_by_their_file_and_a_draft_is_no_obst
 
 def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:
     box.store.write(a_spec("box", driver="virtualbox"))
-    assert [spec.driver for spec in remains(box.store, "box")] == ["virtualbox"]
+    assert [spec.driver for spec in specs_for_removal(box.store, "box")] == ["virtualbox"]
     for path in (box.paths.spec, box.paths.spec_copy):
         path.write_bytes(b"")
-    assert remains(box.store, "box") == []
+    assert specs_for_removal(box.store, "box") == []
     box.paths.disk_qcow2.touch()
     box.paths.virtualbox.mkdir()
-    assert [(spec.name, spec.driver) for spec in remains(box.store, "box")] == [("box", "qemu"), ("box", "virtualbox")]
+    assert [(spec.name, spec.driver) for spec in specs_for_removal(box.store, "box")] == [
+        ("box", "qemu"),
+        ("box", "virtualbox"),
+    ]
 
 
 @pytest.mark.parametrize(("disk", "driver"), [("disk.qcow2", "qemu"), ("disk.vdi", "virtualbox")])
 def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
 ) -> None:
-    monkeypatch.setattr("b2d.drivers.virtualbox.locate.Places.can_start", lambda _: driver == "qemu")
-    it = wiring.make({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
+    monkeypatch.setattr("b2d.drivers.virtualbox.locate.SearchPaths.can_start", lambda _: driver == "qemu")
+    it = wiring.make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
     it.home.machine("box").folder.mkdir(parents=True)
     (it.home.machine("box").folder / disk).touch()
     assert it.hypervisor() == driver

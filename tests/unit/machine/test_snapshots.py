@@ -5,9 +5,9 @@ from typing import NoReturn
 
 import pytest
 
-from b2d.errors import B2dError, ConfigError, MachineAbsent, WrongState
-from b2d.machine.snapshots import Snapshots
-from b2d.models import OFF, MachineState
+from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineNotFoundError
+from b2d.machine.snapshots import SnapshotCommands
+from b2d.models import OFF_STATES, MachineState
 from tests.support.fake_machine import Box
 from tests.unit.machine.test_reconfigure import NoGrowth
 
@@ -16,8 +16,8 @@ TAKEN_OF = [MachineState.RUNNING, MachineState.STOPPED, MachineState.CRASHED]
 GOES_BACK = [MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED]
 
 
-def snapshots(box: Box) -> Snapshots:
-    return Snapshots("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+def snapshots(box: Box) -> SnapshotCommands:
+    return SnapshotCommands("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
 
 
 def yes(_: str) -> None:
@@ -54,7 +54,7 @@ def test_a_snapshot_is_taken_of_what_runs_or_is_off_and_the_machine_stays_so(box
 @pytest.mark.parametrize("state", [state for state in THERE if state not in TAKEN_OF])
 def test_none_is_taken_of_a_machine_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
     box.in_state(state)
-    with pytest.raises(WrongState, match=f"box is {state}"):
+    with pytest.raises(InvalidStateError, match=f"box is {state}"):
         snapshots(box).create("one")
     assert box.calls == []
 
@@ -120,7 +120,7 @@ def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineSt
     machine = box.in_state(state)
     box.driver().take_snapshot("one")
     put(box, b"now")
-    with pytest.raises(WrongState) as caught:
+    with pytest.raises(InvalidStateError) as caught:
         snapshots(box).restore("one", yes)
     assert caught.value.hint == "b2d stop"
     assert (data(box), machine.state()) == (b"now", state)
@@ -130,7 +130,7 @@ def test_a_machine_that_is_started_while_somebody_thinks_keeps_its_disk(box: Box
     machine = box.in_state(MachineState.STOPPED)
     snapshots(box).create("one")
     put(box, b"now")
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         snapshots(box).restore("one", lambda _: (machine.up(), None)[1])
     assert data(box) == b"now"
 
@@ -181,22 +181,23 @@ def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
         lambda: snapshots(box).delete("one"),
     ]
     for verb in verbs:
-        with pytest.raises(MachineAbsent):
+        with pytest.raises(MachineNotFoundError):
             verb()
     box.made()
     box.hypervisor.machines.clear()
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         snapshots(box).create("one")
 
 
 def test_a_driver_without_the_ability_is_told(box: Box) -> None:
     box.made()
-    there = Snapshots("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
+    driver = lambda spec: NoGrowth(box.driver(spec))  # noqa: E731
+    there = SnapshotCommands("box", box.store, driver, box.machine().guest, box.reporter)  # type: ignore[arg-type]
     with pytest.raises(B2dError, match="b2d takes no snapshots of machines of qemu yet"):
         there.create("one")
 
 
-@pytest.mark.parametrize("state", sorted(OFF - {MachineState.ABSENT}))
+@pytest.mark.parametrize("state", sorted(OFF_STATES - {MachineState.ABSENT}))
 def test_what_fails_changes_nothing(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     box.driver().take_snapshot("one")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.errors import B2dError, Busy, ConfigError
+from b2d.errors import B2dError, ConfigError, MachineLockedError
 from b2d.machine_store.store import MachineStore, RunningFacts, check_name
 from b2d.models import DockerEnv, ProcessIdentity
 from b2d.paths import Home
@@ -233,7 +233,7 @@ def test_facts_of_a_machine_without_a_folder_are_told_by_their_file(store: Machi
 
 def test_a_lock_is_held_by_one_and_left_also_after_a_failure(store: MachineStore) -> None:
     with pytest.raises(ZeroDivisionError), store.lock("box", "up"):
-        with pytest.raises(Busy, match="`b2d up`"), store.lock("box", "stop"):
+        with pytest.raises(MachineLockedError, match="`b2d up`"), store.lock("box", "stop"):
             pass
         with store.lock("other", "up"):
             raise ZeroDivisionError
@@ -245,7 +245,7 @@ def test_a_lock_is_held_by_one_and_left_also_after_a_failure(store: MachineStore
 def test_a_holder_that_cannot_be_named_is_another_b2d(store: MachineStore) -> None:
     with store.lock("box", "up"):
         store.home.machine("box").holder.write_text("odd")
-        with pytest.raises(Busy, match="another b2d"), store.lock("box", "stop"):
+        with pytest.raises(MachineLockedError, match="another b2d"), store.lock("box", "stop"):
             pass
 
 

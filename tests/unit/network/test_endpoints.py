@@ -47,15 +47,15 @@ def test_every_password_comes_through_whole(password: str) -> None:
 
 @given(st.text(min_size=1).filter(lambda text: text not in "http://me:***@proxy:3128"))
 def test_for_eyes_no_password_is_left(password: str) -> None:
-    assert endpoints.hidden(f"http://me:{password}@proxy:3128").endswith(":***@proxy:3128")
-    assert password not in endpoints.hidden(f"http://me:x{password}x@proxy:3128")
+    assert endpoints.without_password(f"http://me:{password}@proxy:3128").endswith(":***@proxy:3128")
+    assert password not in endpoints.without_password(f"http://me:x{password}x@proxy:3128")
     for plain in ("http://proxy:3128", "http://me@proxy:3128"):
-        assert endpoints.hidden(plain) == plain
+        assert endpoints.without_password(plain) == plain
 
 
 @pytest.mark.parametrize("text", ["me:geheim://@proxy", "http://me:geheim://x@proxy", "['https://me:geheim@one']"])
 def test_odd_addresses_hide_it_too(text: str) -> None:
-    assert "geheim" not in endpoints.hidden(text)
+    assert "geheim" not in endpoints.without_password(text)
 
 
 def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() -> None:
@@ -80,20 +80,20 @@ def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() 
     ],
 )
 def test_what_cannot_be_is_told_with_what_can(key: str, good: object, bad: object) -> None:
-    assert endpoints.refusal(key, good) == ""
-    assert endpoints.refusal(key, bad) == endpoints.HINTS[key]
+    assert endpoints.proxy_refusal(key, good) == ""
+    assert endpoints.proxy_refusal(key, bad) == endpoints.HINTS[key]
 
 
 def test_of_this_host_s_variables_small_letters_go_first_and_all_proxy_last() -> None:
     environ = {"HTTP_PROXY": "http://b", "http_proxy": "http://a", "ALL_PROXY": "http://c", "NO_PROXY": "", "x": "y"}
-    assert endpoints.of_host(environ) == {
+    assert endpoints.host_proxies(environ) == {
         "http_proxy": ("http_proxy", "http://a"),
         "https_proxy": ("ALL_PROXY", "http://c"),
     }
 
 
 def test_of_this_host_s_own_addresses_the_guest_reaches_one() -> None:
-    assert endpoints.out_of_reach("http://me:pw@127.0.0.53:3128")
-    assert endpoints.out_of_reach("127.0.0.53")
-    assert not endpoints.out_of_reach(endpoints.proxy("127.0.0.1:3128"))
-    assert not endpoints.out_of_reach("8.8.8.8")
+    assert endpoints.unreachable_hosts("http://me:pw@127.0.0.53:3128")
+    assert endpoints.unreachable_hosts("127.0.0.53")
+    assert not endpoints.unreachable_hosts(endpoints.proxy("127.0.0.1:3128"))
+    assert not endpoints.unreachable_hosts("8.8.8.8")

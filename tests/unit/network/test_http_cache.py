@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.network import http_cache
-from b2d.network.http_client import Unanswered
+from b2d.network.http_client import ServerUnavailableError
 from tests.support.http_server import PORTAL, WebServer, says, serving
 
 
@@ -21,25 +21,25 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
 def test_what_has_not_changed_is_not_sent_again(web: WebServer, tmp_path: Path) -> None:
     url = web.put("/InRelease", b"one\nof\nlines\n")
     for _ in range(3):
-        assert http_cache.ask(url, tmp_path / "cache") == b"one\nof\nlines\n"
+        assert http_cache.get_cached(url, tmp_path / "cache") == b"one\nof\nlines\n"
     assert web.given == [13, 0, 0]
     web.put("/InRelease", b"")
     for _ in range(2):
-        assert http_cache.ask(url, tmp_path / "cache") == b""
+        assert http_cache.get_cached(url, tmp_path / "cache") == b""
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b'"etag"\nhash\n', b'"etag"\nhash\none', b"\xff\n\n\n"])
 def test_what_is_no_longer_what_was_kept_is_sent_again(web: WebServer, tmp_path: Path, damage: bytes) -> None:
     url = web.put("/InRelease", b"one")
-    http_cache.ask(url, tmp_path / "cache")
+    http_cache.get_cached(url, tmp_path / "cache")
     next((tmp_path / "cache").iterdir()).write_bytes(damage)
-    assert http_cache.ask(url, tmp_path / "cache") == b"one"
+    assert http_cache.get_cached(url, tmp_path / "cache") == b"one"
     assert web.given == [3, 3]
 
 
 def test_what_cannot_be_kept_is_an_answer_all_the_same(web: WebServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert http_cache.ask(web.put("/InRelease", b"one"), tmp_path / "file") == b"one"
+    assert http_cache.get_cached(web.put("/InRelease", b"one"), tmp_path / "file") == b"one"
 
 
 @pytest.mark.parametrize("code", [403, 429, 503])
@@ -47,16 +47,16 @@ def test_a_server_that_wants_to_be_left_alone_is_told_from_one_that_refuses(
     web: WebServer, tmp_path: Path, code: int
 ) -> None:
     web.odd["/x"] = says(code, Retry_After="60")
-    with pytest.raises(Unanswered):
-        http_cache.ask(f"{web.url}/x", tmp_path)
+    with pytest.raises(ServerUnavailableError):
+        http_cache.get_cached(f"{web.url}/x", tmp_path)
     web.odd["/x"] = says(403)
-    with pytest.raises(DownloadFailed) as failure:
-        http_cache.ask(f"{web.url}/x", tmp_path)
-    assert not isinstance(failure.value, Unanswered)
+    with pytest.raises(DownloadError) as failure:
+        http_cache.get_cached(f"{web.url}/x", tmp_path)
+    assert not isinstance(failure.value, ServerUnavailableError)
 
 
 def test_a_web_page_is_kept_for_nobody(web: WebServer, tmp_path: Path) -> None:
     url = web.put("/x", PORTAL)
-    with pytest.raises(DownloadFailed, match="web page"):
-        http_cache.ask(url, tmp_path / "cache")
+    with pytest.raises(DownloadError, match="web page"):
+        http_cache.get_cached(url, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

@@ -15,7 +15,7 @@ import pytest
 
 from b2d.reporting.base import Reporter
 from b2d.reporting.safe_text import one_line
-from b2d.reporting.terminal import PlainReporter, QuietReporter, RichReporter, choose
+from b2d.reporting.terminal import PlainReporter, QuietReporter, RichReporter, choose_reporter
 
 SCENE = """
 import os, sys
@@ -167,7 +167,7 @@ def test_the_seconds_are_those_of_the_step() -> None:
 
 def test_quiet_says_only_what_to_act_on() -> None:
     stream = io.StringIO()
-    reporter = choose(stream, True, {})
+    reporter = choose_reporter(stream, True, {})
     with reporter.step("kernel"), reporter.progress("download", 10) as bar:
         bar.advance(3)
     reporter.note("by the way")
@@ -177,8 +177,8 @@ def test_quiet_says_only_what_to_act_on() -> None:
 
 
 def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
-    assert isinstance(choose(io.StringIO(), False, {"TERM": "xterm"}), PlainReporter)
-    assert isinstance(choose(io.StringIO(), True, {}), QuietReporter)
+    assert isinstance(choose_reporter(io.StringIO(), False, {"TERM": "xterm"}), PlainReporter)
+    assert isinstance(choose_reporter(io.StringIO(), True, {}), QuietReporter)
 
 
 def test_what_is_quoted_becomes_one_line_that_no_terminal_obeys() -> None:

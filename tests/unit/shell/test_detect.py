@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.shell.detect import asking
+from b2d.shell.detect import detect
 
 LOGIN = {"SHELL": "/usr/bin/fish"}
 
@@ -41,7 +41,7 @@ def line_of(folder: Path, *programs: str) -> str:
     ],
 )
 def test_the_nearest_shell_asks(tmp_path: Path, programs: list[str], family: str) -> None:
-    assert asking(LOGIN, processes=line_of(tmp_path, *programs)) == family
+    assert detect(LOGIN, processes=line_of(tmp_path, *programs)) == family
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_the_nearest_shell_asks(tmp_path: Path, programs: list[str], family: str
     ],
 )
 def test_windows_tells_by_the_environment(tmp_path: Path, environ: dict[str, str], family: str) -> None:
-    assert asking(environ, windows=True, processes=str(tmp_path)) == family
+    assert detect(environ, windows=True, processes=str(tmp_path)) == family
 
 
 def test_who_nobody_knows_gets_the_words_of_sh(tmp_path: Path) -> None:
-    assert asking({"SHELL": "/bin/odd"}, processes=str(tmp_path)) == "sh"
+    assert detect({"SHELL": "/bin/odd"}, processes=str(tmp_path)) == "sh"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from b2d.shell import variables
 from b2d.shell.detect import is_plain
-from b2d.shell.variables import BEFORE, DOCKER, pointing, undoing
+from b2d.shell.variables import BEFORE, DOCKER, set_changes, unset_changes
 
 ONE = {"DOCKER_HOST": "tcp://127.0.59.103:2376", "DOCKER_CERT_PATH": "/one's", "DOCKER_TLS_VERIFY": "1"}
 TWO = {"DOCKER_HOST": "tcp://127.0.59.104:2375"}
@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 def after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
     """The environment of a shell that evaluated shellinit for one machine after the other; {} stands for --unset."""
     for wanted in docker:
-        changes = pointing(wanted, environ) if wanted else undoing(environ)
+        changes = set_changes(wanted, environ) if wanted else unset_changes(environ)
         environ = {name: value for name, value in (environ | changes).items() if value}
     return environ
 
@@ -39,9 +39,9 @@ def test_unset_makes_it_what_it_was_before(environ: dict[str, str], way: list[di
 
 
 def test_unset_leaves_alone_what_no_shellinit_set() -> None:
-    assert undoing(MINE) == {}
-    assert undoing(MINE | {BEFORE: "whatever"}) == {}
-    assert undoing(MINE | {BEFORE: "a,b,c,%zz,"}) == {}
+    assert unset_changes(MINE) == {}
+    assert unset_changes(MINE | {BEFORE: "whatever"}) == {}
+    assert unset_changes(MINE | {BEFORE: "a,b,c,%zz,"}) == {}
 
 
 def test_what_somebody_set_after_shellinit_is_what_was_before_the_next() -> None:
@@ -59,7 +59,7 @@ def test_what_somebody_unset_by_hand_does_not_confuse_it() -> None:
 def test_what_the_bare_form_leaves_of_the_memory_is_the_memory() -> None:
     environ = after(MINE, TWO)
     assert after(environ | {BEFORE: environ[BEFORE] + ";unset"}, {}) == MINE
-    assert undoing(MINE | {BEFORE: ";unset"}) == {}
+    assert unset_changes(MINE | {BEFORE: ";unset"}) == {}
 
 
 @given(st.dictionaries(st.sampled_from([*DOCKER, BEFORE, "HTTP_PROXY", "no_proxy", "NO_PROXY"]), TEXT))

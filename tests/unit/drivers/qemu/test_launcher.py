@@ -11,7 +11,7 @@ from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import Dependencies
-from b2d.errors import HypervisorUnusable, MachineAbsent, StateLost, WrongState
+from b2d.errors import HypervisorError, InvalidStateError, MachineNotFoundError, SavedStateError
 from b2d.host.process_identity import identify
 from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
 from b2d.paths import MachinePaths
@@ -47,7 +47,7 @@ def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
 
 def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:
     """How QEMU is called by a start."""
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         driver(paths, spec).start()
     return (paths.folder.parent / "called").read_text().splitlines()
 
@@ -78,7 +78,7 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
 def test_older_hardware_is_for_a_state_alone_and_boots_no_more(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     saved(paths, spec, hardware=[])
-    with pytest.raises(StateLost):
+    with pytest.raises(SavedStateError):
         driver(paths, spec).start()
     assert not (paths.folder.parent / "called").exists()
     assert driver(paths, spec).state() == MachineState.STOPPED
@@ -89,7 +89,7 @@ def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) 
     program.write_text('#!/bin/sh\necho "qemu: no luck" >&2\nexit 1\n')
     machine = driver(paths, tiny_guest.spec())
     machine.create(b"payload")
-    with pytest.raises(HypervisorUnusable, match="no luck"):
+    with pytest.raises(HypervisorError, match="no luck"):
         machine.start()
     assert paths.qemu_log.read_text() == "qemu: no luck\n"
     assert paths.qemu_log.stat().st_mode & 0o777 == 0o600
@@ -98,10 +98,10 @@ def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) 
 def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> None:
     machine = driver(paths, tiny_guest.spec())
     assert machine.disk_mib() == 0
-    with pytest.raises(MachineAbsent):
+    with pytest.raises(MachineNotFoundError):
         machine.grow_disk(1000)
     machine.create(b"payload")
-    assert machine.measured() is None
+    assert machine.effective_spec() is None
     assert machine.disk_mib() == tiny_guest.spec().disk_mib
     machine.grow_disk(1000)
     assert machine.disk_mib() == 1000
@@ -111,7 +111,7 @@ def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> 
 def test_the_disk_of_a_saved_machine_stays_as_its_state_knows_it(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     saved(paths, spec)
-    with pytest.raises(WrongState) as caught:
+    with pytest.raises(InvalidStateError) as caught:
         driver(paths, spec).grow_disk(1000)
     assert caught.value.hint == "b2d up && b2d stop"
     assert driver(paths, spec).disk_mib() == spec.disk_mib
@@ -124,6 +124,6 @@ def test_what_a_machine_has_is_what_it_was_started_with(paths: MachinePaths) -> 
     plan = Launcher(spec, paths, lambda: DIRECT, "tcg").plan()
     paths.qemu_pid.write_text(f"{os.getpid()}\n")
     QemuProcess(paths).record(replace(plan, process=identify(os.getpid())))
-    assert driver(paths, replace(spec, memory_mib=640)).measured() == spec
+    assert driver(paths, replace(spec, memory_mib=640)).effective_spec() == spec
     QemuProcess(paths).record(replace(plan, process=ProcessIdentity(os.getpid(), "an earlier one", "")))
-    assert machine.measured() is None
+    assert machine.effective_spec() is None

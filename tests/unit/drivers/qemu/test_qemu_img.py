@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu import qcow2, qemu_img
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.host import processes
-from b2d.host.files import allocated
+from b2d.host.files import allocated_bytes
 
 MIB = 1024 * 1024
 PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition table
@@ -40,7 +40,7 @@ def test_an_empty_disk_costs_next_to_nothing_and_is_nobody_elses(tmp_path: Path)
 def test_a_disk_is_never_made_over_another(tmp_path: Path) -> None:
     disk = tmp_path / "disk.qcow2"
     disk.write_bytes(b"everything that somebody has")
-    with pytest.raises(WrongState):
+    with pytest.raises(InvalidStateError):
         qemu_img.create(disk, 8, b"payload")
     assert disk.read_bytes() == b"everything that somebody has"
 
@@ -102,7 +102,7 @@ def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
 
 def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path: Path) -> None:
     write(disk, 0, seed.MAGIC.encode().ljust(446, b"\0") + PREPARED)
-    with pytest.raises(WrongState) as caught:
+    with pytest.raises(InvalidStateError) as caught:
         qemu_img.grow(disk, 20)
     assert caught.value.hint == "b2d up"
     assert qcow2.size(disk) == 8 * MIB
@@ -133,10 +133,10 @@ def random(disk: Path, offset_mib: int, size_mib: int) -> None:
 def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path) -> None:
     random(disk, 1, 4)
     processes.check(["qemu-io", "-f", "qcow2", "-c", "write -P 0 2M 3M", str(disk)], timeout_s=60)
-    before, room = content(disk, tmp_path), allocated(disk)
+    before, room = content(disk, tmp_path), allocated_bytes(disk)
     qemu_img.compact(disk)
     assert content(disk, tmp_path) == before
-    assert room - allocated(disk) > 2 * MIB
+    assert room - allocated_bytes(disk) > 2 * MIB
     assert disk.stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.iterdir()} == {disk.name, "raw"}
 
@@ -144,7 +144,7 @@ def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path
 def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> None:
     processes.check(["qemu-img", "snapshot", "-c", "somebody's", str(disk)], timeout_s=60)
     before = disk.read_bytes()
-    with pytest.raises(WrongState) as caught:
+    with pytest.raises(InvalidStateError) as caught:
         qemu_img.compact(disk)
     assert caught.value.hint == "b2d up && b2d disk compact"
     assert disk.read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 
 from b2d.drivers.qemu import shared_folders
 from b2d.drivers.qemu.launcher import Launcher
-from b2d.errors import B2dError, WrongState
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineSpec
 from b2d.paths import MachinePaths
@@ -101,9 +101,9 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
     answer = ("held container web", "held container db", "held program 12 my sleep", "stuck ", "folders let-go")
     with (
         guest(paths.line_socket, [f"{one}\n".encode() for one in answer]) as heard,
-        pytest.raises(WrongState) as caught,
+        pytest.raises(InvalidStateError) as caught,
     ):
-        shared_folders.take(paths, "box")
+        shared_folders.unmount(paths, "box")
     assert heard == [b"\nfolders let-go\n"]
     assert caught.value.message.endswith(": the container web, the container db, my sleep (pid 12)")
     assert caught.value.hint == "docker stop web db && b2d ssh sudo kill 12 && b2d save, or b2d stop"
@@ -111,14 +111,14 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
 
 def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(B2dError, match="cannot be taken out: the guest does not answer") as caught:
-        shared_folders.take(MachinePaths(tmp_path), "box")
+        shared_folders.unmount(MachinePaths(tmp_path), "box")
     assert caught.value.hint == "b2d stop"
 
 
 def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     with guest(paths.line_socket, [b"without /c d\nfolders have\n"]) as heard:
-        assert shared_folders.give(paths, ["/a", "/b", "/c d"], [1]) == ["/b", "/c d"]
+        assert shared_folders.mount(paths, ["/a", "/b", "/c d"], [1]) == ["/b", "/c d"]
     assert heard == [b"\nfolders have b2d-0 b2d-2\n"]
 
 
@@ -126,7 +126,7 @@ def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path
     paths = MachinePaths(tmp_path)
     strange = b"".join(b"without /%d\n" % number for number in range(10_000))
     with guest(paths.line_socket, [strange, b"without /a\nwithout /a\nfolders have\n"]):
-        assert shared_folders.give(paths, ["/a", "/b"], []) == ["/a"]
+        assert shared_folders.mount(paths, ["/a", "/b"], []) == ["/a"]
 
 
 def test_a_qemu_without_9p_is_told_apart() -> None:

@@ -10,7 +10,7 @@ import pytest
 from b2d.drivers.qemu import shared_folders, virtiofsd
 from b2d.drivers.qemu.driver import QemuDriver
 from b2d.drivers.qemu.process import Launch, QemuProcess
-from b2d.errors import HypervisorUnusable, WrongState
+from b2d.errors import HypervisorError, InvalidStateError
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
 from b2d.models import HARDWARE, Endpoint, MachineSpec
@@ -45,7 +45,7 @@ def server(paths: MachinePaths) -> Path:
 
 @pytest.fixture(autouse=True)
 def nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtiofsd, "PLACES", ())
+    monkeypatch.setattr(virtiofsd, "SEARCH_PATHS", ())
 
 
 def program(path: Path, version: str) -> None:
@@ -110,15 +110,15 @@ def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> N
     spec = sharing(paths)
     one = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
     one.create(b"payload")
-    with pytest.raises(HypervisorUnusable):
+    with pytest.raises(HypervisorError):
         one.start()
     assert "-fsdev" in (paths.folder.parent / "called").read_text().splitlines()
-    assert one.compromises() == []
+    assert one.limitations() == []
 
 
 def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
-    (said,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").compromises()
+    (said,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
     assert said.startswith("folders of this host are had by 9p: virtiofs wants ")
 
 
@@ -164,10 +164,10 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
     record = Launch(Endpoint("127.0.0.1", 1, 2), [], "", process=alive, servers=(alive,))
     machine = driver(paths, sharing(paths))
     QemuProcess(paths).record(record)
-    assert machine.give_folders() == []
+    assert machine.mount_folders() == []
     QemuProcess(paths).record(replace(record, servers=(alive, replace(alive, start_time="0"))))
-    with pytest.raises(WrongState, match="b2d restart"):
-        machine.give_folders()
+    with pytest.raises(InvalidStateError, match="b2d restart"):
+        machine.mount_folders()
 
 
 def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:

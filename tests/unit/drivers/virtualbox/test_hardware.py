@@ -104,4 +104,4 @@ def test_the_spec_is_what_the_machine_gets() -> None:
 
 
 def test_unasked_the_machine_gets_the_cpus_of_this_host() -> None:
-    assert 1 <= hardware.cpus(a_spec(cpus=0)) <= hardware.MOST_CPUS
+    assert 1 <= hardware.cpus(a_spec(cpus=0)) <= hardware.MAX_CPUS

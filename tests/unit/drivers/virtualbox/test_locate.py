@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.virtualbox.locate import Places
-from b2d.errors import HypervisorUnusable
+from b2d.drivers.virtualbox.locate import SearchPaths
+from b2d.errors import HypervisorError
 
 DEBIAN = "usr/lib/python3/dist-packages/vboxapi"
 ORACLE = "opt/VirtualBox/sdk/installer/python/vboxapi/src/vboxapi"
@@ -25,8 +25,8 @@ def a_file(path: Path) -> None:
     path.touch()
 
 
-def places(root: Path, platform: str = "linux", **environment: str) -> Places:
-    return Places(platform, root, environment)
+def places(root: Path, platform: str = "linux", **environment: str) -> SearchPaths:
+    return SearchPaths(platform, root, environment)
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_the_setting_comes_first_and_may_name_the_folder_above(tmp_path: Path, g
 
 def test_a_setting_that_names_nothing_is_told(tmp_path: Path) -> None:
     a_package(tmp_path / DEBIAN)
-    with pytest.raises(HypervisorUnusable, match="no vboxapi in /nowhere") as caught:
+    with pytest.raises(HypervisorError, match="no vboxapi in /nowhere") as caught:
         places(tmp_path).vboxapi("/nowhere")
     assert caught.value.hint
 
 
 def test_what_is_to_be_installed_is_told(tmp_path: Path) -> None:
     for platform, said in (("linux", "apt-get install virtualbox"), ("darwin", "brew"), ("win32", "winget")):
-        with pytest.raises(HypervisorUnusable, match="VirtualBox is not installed") as caught:
+        with pytest.raises(HypervisorError, match="VirtualBox is not installed") as caught:
             places(tmp_path, platform).vboxapi()
         assert said in caught.value.hint
 
 
 def test_a_virtualbox_without_the_binding_is_told_apart(tmp_path: Path) -> None:
     a_file(tmp_path / "usr/lib/virtualbox/VBoxSVC")
-    with pytest.raises(HypervisorUnusable, match="VirtualBox is there, but not its binding"):
+    with pytest.raises(HypervisorError, match="VirtualBox is there, but not its binding"):
         places(tmp_path).vboxapi()
 
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2d.drivers.virtualbox.errors import Refused
-from b2d.drivers.virtualbox.timeouts import finish
+from b2d.drivers.virtualbox.errors import VirtualBoxError
+from b2d.drivers.virtualbox.timeouts import wait_for_progress
 
 FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
 
@@ -19,6 +19,6 @@ FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
 )
 def test_an_operation_that_fails_is_refused_with_its_reason(error_info: SimpleNamespace, said: str) -> None:
     progress = SimpleNamespace(completed=True, result_code=FAILED, error_info=error_info)
-    with pytest.raises(Refused) as refused:
-        finish(progress, "the disk", 1)
+    with pytest.raises(VirtualBoxError) as refused:
+        wait_for_progress(progress, "the disk", 1)
     assert (refused.value.code, refused.value.message) == (0x80004005, f"VirtualBox: {said}")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paramiko import Channel, Ed25519Key, RSAKey
 
-from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.guest.ssh import client, connection, keys
 from b2d.guest.ssh.client import SshGuest, command_line
 from b2d.host.polling import wait_until
@@ -78,7 +78,7 @@ def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path:
 
 def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd: Sshd) -> None:
     sshd.hangs_up = "output"
-    with pytest.raises(WrongState, match="the connection to the guest broke"):
+    with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
         guest.follow("echo never", lambda _: None)
 
 
@@ -174,7 +174,7 @@ def test_only_the_machine_s_own_key_is_offered(
 
 def test_a_guest_that_does_not_know_the_key_is_told_at_once(guest: SshGuest, sshd: Sshd) -> None:
     sshd.lets_in = b"another"
-    with pytest.raises(WrongState, match=r"does not know the key .*id_ed25519"):
+    with pytest.raises(InvalidStateError, match=r"does not know the key .*id_ed25519"):
         guest.run("true", 10)
     assert len(sshd.tried) == 1
 
@@ -198,7 +198,7 @@ def test_a_guest_that_lets_nobody_in_is_given_up(guest: SshGuest, sshd: Sshd, wa
     for name, value in way.items():
         setattr(sshd, name, value)
     begin = time.monotonic()
-    with pytest.raises(WrongState) as caught:
+    with pytest.raises(InvalidStateError) as caught:
         guest.run("true", 10)
     assert time.monotonic() - begin < 4
     assert f"127.0.0.1:{sshd.port}" in caught.value.message
@@ -208,7 +208,7 @@ def test_a_guest_that_lets_nobody_in_is_given_up(guest: SshGuest, sshd: Sshd, wa
 def test_nobody_there_is_told_with_its_reason(paths: MachinePaths) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(WrongState, match=f"cannot be reached by ssh at 127.0.0.1:{port}") as caught:
+    with pytest.raises(InvalidStateError, match=f"cannot be reached by ssh at 127.0.0.1:{port}") as caught:
         SshGuest(Endpoint("127.0.0.1", port, 0), paths).run("true", 10)
     assert "refused" in caught.value.details
 
@@ -232,7 +232,7 @@ def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
 @pytest.mark.usefixtures("impatient")
 def test_a_command_that_is_never_begun_is_given_up(guest: SshGuest, sshd: Sshd) -> None:
     sshd.mute = "exec"
-    with pytest.raises(OutOfTime, match="stopped answering"):
+    with pytest.raises(WaitTimeoutError, match="stopped answering"):
         guest.run("true", 10)
 
 
@@ -243,7 +243,7 @@ def test_a_command_that_does_not_end_is_given_up(
     guest: SshGuest, command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     begin = time.monotonic()
-    with pytest.raises(OutOfTime, match="did not end within 1 s"):
+    with pytest.raises(WaitTimeoutError, match="did not end within 1 s"):
         guest.run(command, 1)
     assert time.monotonic() - begin < 5
     assert capfd.readouterr().err == ""
@@ -252,7 +252,7 @@ def test_a_command_that_does_not_end_is_given_up(
 @pytest.mark.parametrize("where", ["output", "exit"])
 def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd: Sshd, where: str) -> None:
     sshd.hangs_up = where
-    with pytest.raises(WrongState, match="the connection to the guest broke"):
+    with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
         guest.run("echo some", 10)
     sshd.hangs_up = ""
     assert guest.run("echo again", 10).stdout == b"again\n"
@@ -275,7 +275,7 @@ def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
     with os.fdopen(line, "r+b", buffering=0) as terminal:
         monkeypatch.setattr("sys.stdin", terminal)
         monkeypatch.setattr("sys.stdout", terminal)
-        assert guest.on_terminal("echo quick; exit 3") == 3
+        assert guest.run_in_pty("echo quick; exit 3") == 3
         assert os.read(screen, 100) == b"quick\n"
     os.close(screen)
 

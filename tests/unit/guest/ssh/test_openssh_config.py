@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.guest.ssh.openssh_config import block
+from b2d.guest.ssh.openssh_config import config_block
 from b2d.paths import MachinePaths
 
 
@@ -20,7 +20,7 @@ def read_by_ssh(folder: Path, config: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["plain", "two words", "100%d", "it's", "grüße 🐳", "#1"])
 def test_every_path_arrives(tmp_path: Path, name: str) -> None:
     paths = MachinePaths(tmp_path / name / "machines" / "box")
-    found = read_by_ssh(tmp_path, block("box", "127.0.59.103", 2022, paths))
+    found = read_by_ssh(tmp_path, config_block("box", "127.0.59.103", 2022, paths))
     assert (found["hostname"], found["port"], found["user"]) == ("127.0.59.103", "2022", "docker")
     assert found["identityfile"].replace("%%", "%") == str(paths.ssh_key)
     assert found["userknownhostsfile"].strip('"').replace("%%", "%") == str(paths.known_hosts)

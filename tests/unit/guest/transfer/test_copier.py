@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import B2dError, OutOfTime, WrongState
+from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.guest.ssh import client
 from b2d.guest.ssh.client import SshGuest
-from b2d.guest.transfer.copier import Copying
-from b2d.guest.transfer.tar_extract import Unpacker, put, unfinished
+from b2d.guest.transfer.copier import Copier
+from b2d.guest.transfer.tar_extract import Unpacker, place_file, remove_unfinished
 from b2d.host.polling import wait_until
 from b2d.models import Endpoint
 from b2d.paths import MachinePaths
@@ -56,9 +56,9 @@ def reporter() -> FakeReporter:
 
 
 @pytest.fixture
-def copying(sshd: Sshd, paths: MachinePaths, reporter: FakeReporter) -> Iterator[Copying]:
+def copying(sshd: Sshd, paths: MachinePaths, reporter: FakeReporter) -> Iterator[Copier]:
     with SshGuest(Endpoint("127.0.0.1", sshd.port, 2376), paths) as guest:
-        yield Copying("box", guest, reporter)
+        yield Copier("box", guest, reporter)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def nothing_is_left(*folders: Path) -> bool:
     return not [path for folder in folders for path in folder.rglob(".b2d-*")]
 
 
-def test_a_folder_goes_there_and_back_as_it_is(copying: Copying, here: Path, there: Path) -> None:
+def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, here: Path, there: Path) -> None:
     tree = a_tree(here / "tree")
     sent = copying.send(str(tree), f"{there}/new")
     assert (sent.path, sent.files) == (f"{there}/new", 9)
@@ -128,7 +128,7 @@ def test_a_folder_goes_there_and_back_as_it_is(copying: Copying, here: Path, the
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_where_it_comes_to_lie_is_as_with_cp(copying: Copying, here: Path, there: Path, way: str) -> None:
+def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, here: Path, there: Path, way: str) -> None:
     """As `cp -a` on this host does it, for every form of the two paths."""
     source, target = (here, there) if way == "send" else (there, here)
     cases = ["file to", "file to/", "file new", "tree to", "tree to/", "tree new", "tree new/", "tree/. to"]
@@ -178,7 +178,7 @@ def names(root: Path) -> dict[str, object]:
     ],
 )
 def test_what_cannot_be_is_told_and_changes_nothing(
-    copying: Copying, here: Path, there: Path, way: str, case: tuple[str, str, str]
+    copying: Copier, here: Path, there: Path, way: str, case: tuple[str, str, str]
 ) -> None:
     source, to, said = case
     begin, end = (here, there) if way == "send" else (there, here)
@@ -196,9 +196,7 @@ def test_what_cannot_be_is_told_and_changes_nothing(
     assert {name: one[0] for name, one in seen(end).items()} == {name: one[0] for name, one in before.items()}
 
 
-def test_what_is_no_file_is_left_out_and_told(
-    copying: Copying, reporter: FakeReporter, here: Path, there: Path
-) -> None:
+def test_what_is_no_file_is_left_out_and_told(copying: Copier, reporter: FakeReporter, here: Path, there: Path) -> None:
     for side in (here, there):
         (side / "tree").mkdir()
         os.mkfifo(side / "tree" / "fifo")
@@ -210,7 +208,7 @@ def test_what_is_no_file_is_left_out_and_told(
     assert len([line for line in reporter.texts("warn") if "fifo" in line and "left out" in line]) == 2
 
 
-def test_archives_go_in_and_out(copying: Copying, here: Path, there: Path) -> None:
+def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> None:
     tree = a_tree(here / "tree")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
@@ -285,16 +283,16 @@ def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too()
     with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)) as folder:
         (folder / "to" / "tree").mkdir(parents=True)
         for final, mode in ((folder / "new", 0o500), (folder / "to", 0o555)):
-            with unfinished(folder) as made:
+            with remove_unfinished(folder) as made:
                 tree = made / "it"
                 for path in (tree / "tree", tree / "shut", tree / "left" / "shut"):
                     path.mkdir(parents=True)
                     (path / "file").touch()
                 for path, one in ((tree / "shut", 0o500), (tree / "tree", 0o500), (tree, mode)):
                     path.chmod(one)
-                put(tree, final)
+                place_file(tree, final)
             assert (final / "tree" / "file").exists() and (final / "shut").stat().st_mode & 0o777 == 0o500
-        with unfinished(folder) as made:
+        with remove_unfinished(folder) as made:
             (made / "a" / "b").mkdir(parents=True)
             (made / "a" / "b").chmod(0)
             (made / "a").chmod(0o500)
@@ -322,18 +320,18 @@ def as_nobody(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("old", [True, False])
 def test_a_connection_that_breaks_leaves_no_half_file(
-    copying: Copying, sshd: Sshd, here: Path, there: Path, old: bool
+    copying: Copier, sshd: Sshd, here: Path, there: Path, old: bool
 ) -> None:
     (there / "big").write_bytes(bytes(5_000_000))
     if old:
         (here / "big").write_text("old")
     sshd.hangs_up = "output"
-    with pytest.raises(WrongState, match="the connection to the guest broke"):
+    with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
         copying.fetch(f"{there}/big", str(here))
     assert names(here) == ({"big": b"old"} if old else {})
 
 
-def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copying, here: Path, there: Path) -> None:
+def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, here: Path, there: Path) -> None:
     (there / "big").write_bytes(bytes(3_000_000))
     (here / "big").write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -348,7 +346,7 @@ def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copying, here: P
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copying, here: Path, there: Path, way: str) -> None:
+def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here: Path, there: Path, way: str) -> None:
     """Ctrl-C, while a fifo keeps the other side waiting in the middle of a file."""
     begin, end = (here, there) if way == "send" else (there, here)
     (begin / "big").write_bytes(bytes(50_000_000))
@@ -367,12 +365,12 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copying, here
     assert (end / "big").read_text() == "old"
 
 
-def test_a_guest_that_says_nothing_is_given_up(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_says_nothing_is_given_up(copying: Copier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FILE_S", 0.5)
-    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+    with pytest.raises(WaitTimeoutError, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
         pipe.read(1)
-    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+    with pytest.raises(WaitTimeoutError, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
         for _ in range(1000):
             pipe.write(bytes(100_000))
-    with pytest.raises(OutOfTime, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
+    with pytest.raises(WaitTimeoutError, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
         pipe.end()

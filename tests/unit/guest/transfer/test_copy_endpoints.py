@@ -6,43 +6,43 @@ import pytest
 
 from b2d.errors import ConfigError
 from b2d.guest.transfer import copy_endpoints
-from b2d.guest.transfer.copy_endpoints import Place, parse
+from b2d.guest.transfer.copy_endpoints import CopyEndpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(
     ("typed", "found"),
     [
-        ("file", Place("file")),
-        ("./a:b", Place("./a:b")),
-        ("/a:b", Place("/a:b")),
-        ("-", Place("-")),
-        (":-", Place("./-", "")),
-        (":", Place(".", "")),
-        (":~", Place(".", "")),
-        (":~/x", Place("x", "")),
-        (":~other/x", Place("~other/x", "")),
-        (":/a:b", Place("/a:b", "")),
-        (":-rf", Place("./-rf", "")),
-        ("box:/x/", Place("/x/", "box")),
-        ("c:/x", Place("/x", "c")),
+        ("file", CopyEndpoint("file")),
+        ("./a:b", CopyEndpoint("./a:b")),
+        ("/a:b", CopyEndpoint("/a:b")),
+        ("-", CopyEndpoint("-")),
+        (":-", CopyEndpoint("./-", "")),
+        (":", CopyEndpoint(".", "")),
+        (":~", CopyEndpoint(".", "")),
+        (":~/x", CopyEndpoint("x", "")),
+        (":~other/x", CopyEndpoint("~other/x", "")),
+        (":/a:b", CopyEndpoint("/a:b", "")),
+        (":-rf", CopyEndpoint("./-rf", "")),
+        ("box:/x/", CopyEndpoint("/x/", "box")),
+        ("c:/x", CopyEndpoint("/x", "c")),
     ],
 )
-def test_what_is_typed_is_a_place(typed: str, found: Place) -> None:
-    assert parse(typed) == found
+def test_what_is_typed_is_a_place(typed: str, found: CopyEndpoint) -> None:
+    assert parse_endpoint(typed) == found
 
 
 @pytest.mark.parametrize("typed", ["", "docker@box:/x", "a b:c"])
 def test_what_is_no_place_is_told(typed: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(typed)
+        parse_endpoint(typed)
     assert caught.value.hint
 
 
 def test_a_drive_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     for typed in ("C:\\Users\\me", "c:/x", "c:x", "folder\\a:b"):
-        assert parse(typed) == Place(typed)
-    assert parse("box:/x") == Place("/x", "box")
+        assert parse_endpoint(typed) == CopyEndpoint(typed)
+    assert parse_endpoint("box:/x") == CopyEndpoint("/x", "box")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from b2d.errors import B2dError
 from b2d.host.autostart import items
-from b2d.host.autostart.items import AutostartTaken, LoginItem, Task, Unit
+from b2d.host.autostart.items import AutostartExistsError, LoginItem, ScheduledTask, SystemdUnit
 from b2d.host.autostart.templates import TASKS
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
@@ -27,7 +27,7 @@ FILES = ["linux", "darwin"]
 def an_item(person: Path, system: str, home: str = ".b2d", name: str = "box", path: str = "/usr/bin:/bin") -> LoginItem:
     found = Home(person / home)
     environ = {"HOME": str(person), "PATH": path, "USERDOMAIN": "PC", "USERNAME": "me"}
-    return items.of(found.machine(name), found, environ, system)
+    return items.login_item(found.machine(name), found, environ, system)
 
 
 def words(person: Path, verb: str, home: str = ".b2d") -> list[str]:
@@ -92,7 +92,7 @@ def test_launchd_reads_the_agent_as_it_was_meant(tmp_path: Path, home: str) -> N
 @pytest.mark.parametrize("home", ODD)
 def test_a_task_of_windows_says_what_was_meant(tmp_path: Path, home: str) -> None:
     item = an_item(tmp_path, "win32", home)
-    assert isinstance(item, Task)
+    assert isinstance(item, ScheduledTask)
     assert item.content.startswith((b"\xff\xfe", b"\xfe\xff"))
     root = ElementTree.fromstring(item.content)
     assert root.tag == f"{{{TASKS}}}Task"
@@ -150,7 +150,7 @@ def test_that_of_another_home_is_left_alone_too(tmp_path: Path, system: str) -> 
 
 def check_left_alone(item: LoginItem) -> None:
     assert not item.is_on()
-    with pytest.raises(AutostartTaken, match="not this machine's") as caught:
+    with pytest.raises(AutostartExistsError, match="not this machine's") as caught:
         item.put()
     assert caught.value.hint
     assert not item.remove()
@@ -159,7 +159,7 @@ def check_left_alone(item: LoginItem) -> None:
 def test_a_unit_that_was_disabled_by_hand_is_off_until_it_is_enabled(tmp_path: Path) -> None:
     item = an_item(tmp_path, "linux")
     item.put()
-    assert isinstance(item, Unit)
+    assert isinstance(item, SystemdUnit)
     item.link.unlink()
     assert not item.is_on()
     assert (item.put(), item.is_on()) == (True, True)
@@ -201,7 +201,7 @@ def test_a_task_is_made_and_goes_and_another_s_stays(tmp_path: Path, monkeypatch
     assert not item.is_on()
     assert (item.put(), item.put(), item.is_on()) == (True, False, True)
     assert list(Home(tmp_path / ".b2d").machine("box").folder.iterdir()) == []
-    assert isinstance(item, Task)
+    assert isinstance(item, ScheduledTask)
     check_left_alone(replace(item, mark="b2d-another"))
     assert (item.remove(), item.remove(), item.is_on()) == (True, False, False)
 

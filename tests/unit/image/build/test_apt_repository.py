@@ -13,13 +13,13 @@ import pytest
 from filelock import FileLock
 from pysequoia import SignatureMode, Tsk, sign
 
-from b2d.errors import Busy, DownloadFailed
+from b2d.errors import DownloadError, MachineLockedError
 from b2d.image.build import apt_repository, package_cache, recipe
 from b2d.image.build.apt_repository import Package
-from b2d.image.build.freshness import Freshness, StaleIndex
+from b2d.image.build.freshness import Freshness, StaleIndexError
 from b2d.image.build.mirror import Mirror, choose
 from b2d.image.build.package_cache import Cache, get_all
-from b2d.image.build.signature import BadSignature, NotAnIndex, verify
+from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 from tests.support.deb_builder import Deb
 from tests.support.debian_mirror import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
 from tests.support.fakes import FakeReporter
@@ -76,7 +76,7 @@ def host(debian: LocalDebian, tmp_path: Path) -> Host:
     return Host(debian, tmp_path)
 
 
-def refused(act: Callable[[], object], kind: type[DownloadFailed] = DownloadFailed) -> DownloadFailed:
+def refused(act: Callable[[], object], kind: type[DownloadError] = DownloadError) -> DownloadError:
     """What `act` is refused with: exit code 7, one line, and something to try."""
     with pytest.raises(kind) as failure:
         act()
@@ -101,13 +101,13 @@ def test_a_good_archive_is_read_and_its_packages_are_kept_by_their_hash(host: Ho
 
 def test_an_index_that_another_key_signed_is_refused(host: Host, debian: LocalDebian) -> None:
     debian.publish("trixie", BUSYBOX, TINI, key=Tsk.generate("Mallory <m@example.org>"))
-    assert "not signed by Debian" in refused(host.reads, BadSignature).message
+    assert "not signed by Debian" in refused(host.reads, BadSignatureError).message
 
 
 @pytest.mark.parametrize("old", [b"Codename: trixie", b"SHA256:\n ", b"Origin"])
 def test_an_index_that_was_changed_after_it_was_signed_is_refused(host: Host, debian: LocalDebian, old: bytes) -> None:
     debian.wrong["trixie/InRelease"] = repeat(gives(lambda content: content.replace(old, old + b"0", 1)))
-    refused(host.reads, BadSignature)
+    refused(host.reads, BadSignatureError)
 
 
 def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
@@ -120,21 +120,21 @@ def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
     for content in (good, good + b"\nCodename: evil\n", header):
         assert verify(content, host.recipe.keys, "url") == b"Codename: good\n"
     for content in (evil, evil + good, good + evil):
-        refused(lambda said=content: verify(said, host.recipe.keys, "url"), BadSignature)  # type: ignore[misc]
-    refused(lambda: verify(b"Codename: evil\n\n" + good, host.recipe.keys, "url"), NotAnIndex)
+        refused(lambda said=content: verify(said, host.recipe.keys, "url"), BadSignatureError)  # type: ignore[misc]
+    refused(lambda: verify(b"Codename: evil\n\n" + good, host.recipe.keys, "url"), NotAnIndexError)
 
 
 @pytest.mark.parametrize("content", [b"Origin: Debian\nCodename: trixie\n", b"", b"\0" * 500])
 def test_an_index_without_a_signature_is_refused(host: Host, debian: LocalDebian, content: bytes) -> None:
     debian.wrong["trixie/InRelease"] = repeat(says(200, content))
-    assert "not an index" in refused(host.reads, NotAnIndex).message
+    assert "not an index" in refused(host.reads, NotAnIndexError).message
     assert host.kept() == []
 
 
 def test_an_index_that_is_signed_but_says_nothing_is_refused(host: Host, debian: LocalDebian) -> None:
     signed = sign(debian.key.signer(), b"Codename: trixie\n", mode=SignatureMode.CLEAR)
     debian.wrong["trixie/InRelease"] = repeat(says(200, signed))
-    refused(host.reads, NotAnIndex)
+    refused(host.reads, NotAnIndexError)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -148,7 +148,7 @@ def test_a_signed_index_of_another_suite_is_refused(host: Host, debian: LocalDeb
 def test_an_expired_index_of_any_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
     newer = replace(TINI, version="0.20-1")
     debian.publish(suite, BUSYBOX, newer, valid_until=PAST)
-    said = refused(host.reads, StaleIndex)
+    said = refused(host.reads, StaleIndexError)
     assert f"the index of {suite} expired on {PAST:%Y-%m-%d}" in said.message and "--allow-expired" in said.hint
     debian.publish(suite, BUSYBOX, newer, valid_until=FUTURE)
     assert host.reads()["tini"][0].version == "0.20-1"
@@ -272,7 +272,7 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
 def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_cache, "LOCK_WAIT_S", 0.1)
     host.cache.folder.mkdir()
-    with FileLock(host.cache.folder / "lock"), pytest.raises(Busy, match="another b2d fetches packages"):
+    with FileLock(host.cache.folder / "lock"), pytest.raises(MachineLockedError, match="another b2d fetches packages"):
         host.fetches()
     assert host.reporter.texts("step") == ["waiting for another b2d that fetches packages"]
     host.fetches()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pycdlib import PyCdlib
 
-from b2d.errors import B2dError, ConfigError, DownloadFailed
-from b2d.image.build.builder import BuildRequest, BuiltImage, build, gather, manifest_path
-from b2d.image.image_store import Images
+from b2d.errors import B2dError, ConfigError, DownloadError
+from b2d.image.build.builder import BuildRequest, BuiltImage, build_image, manifest_path, plan
+from b2d.image.image_store import ImageStore
 from b2d.paths import Home
 from tests.support.debian_mirror import LocalDebian
 from tests.support.fakes import FakeReporter
@@ -54,7 +54,7 @@ def manifest(built: BuiltImage) -> dict[str, Any]:
 
 
 def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest, tmp_path: Path) -> None:
-    built = build(request_, FakeReporter())
+    built = build_image(request_, FakeReporter())
     assert built.version == "26.1.5-6.12.1"
     assert built.sha256 == hashlib.sha256(built.path.read_bytes()).hexdigest()
     iso = opened(built.path)
@@ -75,22 +75,22 @@ def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest
     assert built.path.read_bytes()[loader * 2048 + 12 : loader * 2048 + 16] == loader.to_bytes(4, "little")
     iso.close()
 
-    kept = Images(Home(tmp_path / "home")).adopt(built.path, "debian")
+    kept = ImageStore(Home(tmp_path / "home")).adopt(built.path, "debian")
     assert (kept.version, kept.kernel_arguments, kept.boots_directly) == (built.version, "console=ttyS0 quiet", True)
 
 
 def test_the_same_packages_give_the_same_bytes(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = build(request_, FakeReporter())
+    one = build_image(request_, FakeReporter())
     content = one.path.read_bytes()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
     time.sleep(1.1)  # mksquashfs has a clock of its own, of seconds
-    assert build(request_, FakeReporter()).sha256 == one.sha256
+    assert build_image(request_, FakeReporter()).sha256 == one.sha256
     assert one.path.read_bytes() == content
 
 
 def test_the_manifest_names_every_package_with_version_hash_and_licence(request_: BuildRequest) -> None:
-    built = build(request_, FakeReporter())
+    built = build_image(request_, FakeReporter())
     found = {package["name"]: package for package in manifest(built)["packages"]}
     wanted = [package for package in packages() if package.name != "linux-image-amd64"]
     assert {name: (one["version"], one["sha256"]) for name, one in found.items()} == {
@@ -106,33 +106,33 @@ def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
 ) -> None:
     without_mksquashfs(monkeypatch, tmp_path / "bin")
     reporter = FakeReporter()
-    built = build(request_, reporter)
+    built = build_image(request_, reporter)
     assert "/b2d/root.cpio.gz" in files(opened(built.path))
     (said,) = reporter.texts("warn")
     assert "mksquashfs" in said and "b2d doctor --fix" in said
     monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
-    again = build(request_, FakeReporter())
+    again = build_image(request_, FakeReporter())
     assert again.sha256 == built.sha256
 
 
 def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: LocalDebian) -> None:
-    build(request_, FakeReporter())
+    build_image(request_, FakeReporter())
     debian.asked.clear()
     reporter = FakeReporter()
-    build(request_, reporter)
+    build_image(request_, reporter)
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
     assert reporter.texts("progress") == []
 
 
 def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildRequest) -> None:
-    build(request_, FakeReporter())
+    build_image(request_, FakeReporter())
     folder = request_.cache / "packages"
     in_use = {path.name for path in folder.iterdir()}
     for number, name in enumerate(["ab" * 32, f"{'cd' * 32}.part", "ef" * 32, *in_use]):
         (folder / name).open("a").close()
         before = time.time() - (29 if number == 2 else 31) * 86400
         os.utime(folder / name, (before, before))
-    build(request_, FakeReporter())
+    build_image(request_, FakeReporter())
     assert {path.name for path in folder.iterdir()} == {*in_use, "ef" * 32}
 
 
@@ -140,15 +140,15 @@ def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildReques
 def test_a_build_that_fails_leaves_the_iso_of_before_untouched(
     request_: BuildRequest, debian: LocalDebian, at: str
 ) -> None:
-    build(request_, FakeReporter())
+    build_image(request_, FakeReporter())
     before = {path.name: path.read_bytes() for path in request_.output.parent.iterdir()}
     debian.publish("trixie", *packages("27.0"))
     for path in [path for path in debian.files if at in path]:
         del debian.files[path]
     for kept in (request_.cache / "packages").iterdir():
         kept.unlink()
-    with pytest.raises(DownloadFailed):
-        build(request_, FakeReporter())
+    with pytest.raises(DownloadError):
+        build_image(request_, FakeReporter())
     assert {path.name: path.read_bytes() for path in request_.output.parent.iterdir()} == before
 
 
@@ -165,21 +165,21 @@ def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
     request_: BuildRequest, old: str, new: str, named: str
 ) -> None:
     with pytest.raises(B2dError, match=named):
-        build(with_recipe(request_, old, new), FakeReporter())
+        build_image(with_recipe(request_, old, new), FakeReporter())
     assert not request_.output.exists()
 
 
 def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRequest, debian: LocalDebian) -> None:
-    before = gather(request_, FakeReporter()).ingredients
-    assert gather(request_, FakeReporter()).ingredients == before
+    before = plan(request_, FakeReporter()).ingredients
+    assert plan(request_, FakeReporter()).ingredients == before
     init = request_.recipe / "stage1" / "init"
     kept = init.read_bytes()
     init.write_bytes(kept + b"\n")
-    assert gather(request_, FakeReporter()).ingredients != before
+    assert plan(request_, FakeReporter()).ingredients != before
     init.write_bytes(kept)
-    assert gather(request_, FakeReporter()).ingredients == before
+    assert plan(request_, FakeReporter()).ingredients == before
     debian.publish("trixie", *packages("26.1.6+dfsg1-1"))
-    assert gather(request_, FakeReporter()).ingredients != before
+    assert plan(request_, FakeReporter()).ingredients != before
 
 
 def test_a_processor_without_an_image_is_refused_before_anything_is_asked(
@@ -187,11 +187,11 @@ def test_a_processor_without_an_image_is_refused_before_anything_is_asked(
 ) -> None:
     asked = BuildRequest("m68k", request_.mirror, request_.cache, request_.output, request_.recipe)
     with pytest.raises(ConfigError, match="m68k"):
-        build(asked, FakeReporter())
+        build_image(asked, FakeReporter())
     assert debian.asked == []
 
 
 def test_where_nothing_can_be_written_that_is_said(request_: BuildRequest) -> None:
     request_.output.mkdir(parents=True)
     with pytest.raises(B2dError, match=r"small\.iso"):
-        build(request_, FakeReporter())
+        build_image(request_, FakeReporter())

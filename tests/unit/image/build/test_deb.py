@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import DownloadFailed
+from b2d.errors import DownloadError
 from b2d.image.build.deb import unpack
 from b2d.image.build.fs_tree import Kind, Tree
 from tests.support.deb_builder import MADE, Member, a_deb, other, regular
@@ -63,7 +63,7 @@ def test_a_hard_link_to_what_nobody_wants_has_its_content(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["../evil", "./usr/../../evil", "/../evil", "usr/.."])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DownloadFailed, match="leads out of it"):
+    with pytest.raises(DownloadError, match="leads out of it"):
         unpacked(tmp_path, a_deb(regular(name, b"evil")))
     assert not (tmp_path.parent / "evil").exists()
 
@@ -83,14 +83,14 @@ def test_an_absolute_path_is_one_in_the_tree(tmp_path: Path) -> None:
     ids=["device", "pipe", "dangling"],
 )
 def test_what_an_image_cannot_hold_is_refused(tmp_path: Path, members: list[Member]) -> None:
-    with pytest.raises(DownloadFailed, match=r"some 1\.0"):
+    with pytest.raises(DownloadError, match=r"some 1\.0"):
         unpacked(tmp_path, a_deb(*members))
 
 
 @pytest.mark.parametrize("packing", ["gz", "xz", "zst"])
 @pytest.mark.parametrize("cut", [0, 4, 100, 300, -400, -3000])
 def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: int) -> None:
-    with pytest.raises(DownloadFailed, match=r"some 1\.0 cannot be unpacked"):
+    with pytest.raises(DownloadError, match=r"some 1\.0 cannot be unpacked"):
         unpacked(tmp_path, a_deb(regular("./noise", NOISE), packing=packing)[:cut])
 
 
@@ -111,5 +111,5 @@ def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: i
 def test_a_package_that_is_spoilt_is_named(tmp_path: Path, packing: str, at: int) -> None:
     content = bytearray(a_deb(regular("./text", TEXT), packing=packing))
     content[at : at + 400] = b"~" * 400
-    with pytest.raises(DownloadFailed, match=r"some 1\.0 cannot be unpacked"):
+    with pytest.raises(DownloadError, match=r"some 1\.0 cannot be unpacked"):
         unpacked(tmp_path, bytes(content))

@@ -3,7 +3,7 @@
 import pytest
 
 from b2d.errors import B2dError
-from b2d.image.build.fs_tree import Kind, Tree, file, folder, link, normal
+from b2d.image.build.fs_tree import Kind, Tree, file, folder, link, normalize
 
 
 def a_tree(*paths: str) -> Tree:
@@ -25,7 +25,7 @@ def a_tree(*paths: str) -> Tree:
     ],
 )
 def test_paths_have_one_form(path: str, kept: str) -> None:
-    assert normal(path) == kept
+    assert normalize(path) == kept
 
 
 def test_every_folder_above_a_node_is_there_and_comes_first() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import ConfigError, DownloadFailed
-from b2d.image.build.builder import BuildRequest, build
-from b2d.image.build.mirror import choose, of_apt
+from b2d.errors import ConfigError, DownloadError
+from b2d.image.build.builder import BuildRequest, build_image
+from b2d.image.build.mirror import choose, from_apt
 from tests.support.debian_mirror import LocalDebian, served
 from tests.support.fakes import FakeReporter
 from tests.support.small_image import RECIPE, a_recipe, publish
@@ -48,7 +48,7 @@ def apt(folder: Path, **files: str) -> Path:
 
 
 def bases(folder: Path) -> list[tuple[str, ...]]:
-    return [tuple(mirror.bases.values()) for mirror in of_apt(folder)]
+    return [tuple(mirror.bases.values()) for mirror in from_apt(folder)]
 
 
 def test_a_mirror_that_was_set_is_the_only_one(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_cannot_be_a_mirror_is_refused_before_anything_is_asked(setting: st
 def test_apt_s_own_is_read_in_the_format_of_stanzas(tmp_path: Path) -> None:
     folder = apt(tmp_path, debian_sources=DEB822)
     assert bases(folder) == [("http://near.example/debian", "http://near.example/debian-security")]
-    assert choose("", LISTED, folder) == of_apt(folder)
+    assert choose("", LISTED, folder) == from_apt(folder)
 
 
 def test_apt_s_own_is_read_in_the_format_of_lines(tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_mirrors_are_tried_in_order_until_one_has_what_debian_signed(
         publish(evil)
         urls = [empty.url, evil.url, debian.url]
         folder = a_recipe(tmp_path / "iso", debian, RECIPE.replace("mirrors = []", f"mirrors = {urls}"))
-        monkeypatch.setattr("b2d.image.build.mirror.of_apt", lambda _apt: [])
+        monkeypatch.setattr("b2d.image.build.mirror.from_apt", lambda _apt: [])
         reporter = FakeReporter()
         request = BuildRequest("amd64", "", tmp_path / "cache", tmp_path / "b2d.iso", folder)
-        build(request, reporter)
+        build_image(request, reporter)
         first, second = reporter.texts("warn")
         assert empty.url in first and "has nothing there" in first and "next mirror" in first
         assert evil.url in second and "not signed by Debian" in second
         debian.files.clear()
-        with pytest.raises(DownloadFailed, match="has nothing there"):
-            build(request, FakeReporter())
+        with pytest.raises(DownloadError, match="has nothing there"):
+            build_image(request, FakeReporter())

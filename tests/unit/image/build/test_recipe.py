@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import ConfigError, DownloadFailed
+from b2d.errors import ConfigError, DownloadError
 from b2d.image.build import recipe
 from b2d.image.build.signature import verify
 from tests.support.debian_mirror import LocalDebian
@@ -43,7 +43,7 @@ def test_our_keys_are_certificates_that_trust_nobody_else() -> None:
     debian = LocalDebian()
     debian.publish("trixie")
     content = debian.files["/debian/dists/trixie/InRelease"]
-    with pytest.raises(DownloadFailed, match="not signed by Debian"):
+    with pytest.raises(DownloadError, match="not signed by Debian"):
         verify(content, recipe.read(OURS).keys, "url")
 
 
