@@ -21,9 +21,8 @@ LEAVERS = {"__main__.py", "app/agent_process.py"}  # what processes begin with
 BROAD = {"image/build/signature.py", "cli/main.py", "__main__.py"}
 
 # names that say nothing of what they hold
-BANNED = set(
-    ["asked", "found", "gone", "heard", "here", "how", "it", "itself", "kept", "made", "meant", "one", "said", "seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"]
-)
+BANNED = {"asked", "found", "gone", "heard", "here", "how", "it", "itself", "kept", "made", "meant", "one", "said"}
+BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"}
 TO_BE_RENAMED = {  # packages whose names are to be made standard yet
     "",
     *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "drivers", "formats", "guest", "host"],
