@@ -91,7 +91,7 @@ class Machine(MachineStorage):
 
         made = self._made()
         if made:
-            hooks.context_description(self._app)
+            hooks.after_init_only(self._app)
         return made
 
     def up(self) -> "RunningFacts":

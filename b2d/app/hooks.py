@@ -25,7 +25,7 @@ def after_init(it: App) -> None:
     it.reporter.note(f"{spec.name} was made by root: {means}; a user's own is safer: su - USER -c 'b2d up'")
 
 
-def context_description(it: App) -> None:
+def after_init_only(it: App) -> None:
     """After an init that is not part of an up: say what cannot be closed of the machine."""
     spec = it.machine().spec()
     _warn_exposures(it, it.exposures(spec, booted=False))

@@ -126,7 +126,7 @@ def _virtualbox_disk(it: App) -> list[ImportCandidate]:
     from b2d.drivers.virtualbox import disk_import
 
     try:
-        return disk_import.is_known(_virtualbox(it), it.home.machines)
+        return disk_import.find_machines(_virtualbox(it), it.home.machines)
     except HypervisorError:
         return []
 

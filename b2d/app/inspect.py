@@ -31,9 +31,9 @@ def describe_machine(it: App, name: str) -> dict[str, object]:
     running = asdict(facts) if facts is not None else None
     state = driver.state()
     if state in ON_STATES | {MachineState.SAVED}:
-        from b2d.machine.boot_preparation import with_guest_network
+        from b2d.machine.boot_preparation import last_network
 
-        told = with_guest_network(it.home.machine(name)).get(network_config.FILES)
+        told = last_network(it.home.machine(name)).get(network_config.FILES)
         has["network"] = _parsed(told) if told else None
     now = {"state": state, "running": running, "socket": socket(it, name), "has": has}
     return {**asdict(spec), "network": network_config.from_settings(it.settings, spec).shown(), **now}

@@ -42,7 +42,7 @@ def init() -> None:
         made = create_from_disk(it, Path(str(base)))
     if made:
         _warn_about_root(it)
-        hooks.context_description(it)
+        hooks.after_init_only(it)
         print_line(f"{it.settings.vm} is made; start it: b2d up")
     else:
         print_line(f"{it.settings.vm} is there already")

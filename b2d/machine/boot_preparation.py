@@ -132,7 +132,7 @@ def network(
     """What the guest is told of it: what is wanted now, or to one that goes on from its saved state, what it knows."""
     if state != MachineState.SAVED:
         return wanted
-    known = with_guest_network(paths)
+    known = last_network(paths)
     if known != wanted:
         reporter.note(
             f"{spec.name} goes on with the proxies and the like that it was saved with; for today's: b2d restart"
@@ -140,7 +140,7 @@ def network(
     return known
 
 
-def with_guest_network(paths: MachinePaths) -> dict[str, bytes]:
+def last_network(paths: MachinePaths) -> dict[str, bytes]:
     """What the guest was told of it last."""
     with os_errors_as_b2d_errors(paths.seed):
         return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}

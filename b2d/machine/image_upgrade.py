@@ -79,7 +79,7 @@ class ImageUpgrade:
             raise B2dError(gone, hint="b2d upgrade")
         self.images.verify(image)
         self._end(state, image)
-        self._write(lambda now: _declining(now, image.sha256, now.image))
+        self._write(lambda now: _with_refusal(now, image.sha256, now.image))
         if state not in KEEP_STOPPED:
             self.machine.up()
         return self._exchanged(spec, image, state)
@@ -155,7 +155,7 @@ class ImageUpgrade:
             said = f"{failed}, and has no other to go back to: {error.message}"
             return B2dError(said, hint="b2d logs", details=error.details)
         earlier = before.previous if old.sha256 == before.image else ""
-        self._write(lambda now: _declining(now, old.sha256, image.sha256, earlier))
+        self._write(lambda now: _with_refusal(now, old.sha256, image.sha256, earlier))
         said = f"{failed}, and is back to {old.version}: {error.message}"
         if state not in KEEP_STOPPED:
             try:
@@ -179,6 +179,6 @@ class ImageUpgrade:
             return None
 
 
-def _declining(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
+def _with_refusal(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
     """With that image, and without the one that `up` is not to take up again."""
     return replace(spec, image=image, previous=previous, refused=refused, trial=False)

@@ -108,7 +108,7 @@ def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
         qmp.run_job("snapshot-save", 0.1, tag="x")
 
     uses: list[Callable[[], object]] = [
-        lambda: _with(path, shared_folders.is_mounted),
+        lambda: _with(path, shared_folders.count_mounted),
         lambda: _with(path, job),
         lambda: port_forwards.list_forwards(path),
         lambda: port_forwards.add_forward(path, Forward("tcp", "127.0.0.1", 80)),

@@ -142,7 +142,7 @@ class QemuDriver(DataDisk):
 
         state = self._running()
         with Qmp(self._paths.qmp_socket) as qmp:
-            there = shared_folders.is_mounted(qmp)
+            there = shared_folders.count_mounted(qmp)
         if there and state == MachineState.PAUSED:
             self._go_on()  # a guest that stands still lets nothing go
         if there:

@@ -73,7 +73,7 @@ def arguments(
     else:
         found = _plan9(tagged, _shared(spec, paths, without))
     if spec.guarded:
-        found = _guest_mount(found)
+        found = _device_addresses(found)
     socket = paths.line_socket if unix_sockets.fits(paths.line_socket) else paths.line_socket.name
     chardev = f"socket,id=line,path={value(socket)},server=on,wait=off"
     return [*found, "-chardev", chardev, "-serial", "chardev:line"]
@@ -99,7 +99,7 @@ def _virtiofs(tagged: Iterable[tuple[str, str]], memory_mib: int, descriptors: I
     return found
 
 
-def _guest_mount(arguments: list[str]) -> list[str]:
+def _device_addresses(arguments: list[str]) -> list[str]:
     """A PC has some twenty free places for devices, and each takes eight functions: of many, eight share one.
 
     Of few, each has a place of its own that QEMU chooses; so have all in a state that was saved by an older b2d.
@@ -153,7 +153,7 @@ def prepare(paths: MachinePaths, without: Sequence[int]) -> None:
         private_folder(paths.nothing)
 
 
-def is_mounted(qmp: Qmp) -> int:
+def count_mounted(qmp: Qmp) -> int:
     """How many the guest has mounted now."""
     told = qmp.execute("query-migrate")
     reasons = told.get("blocked-reasons", []) if isinstance(told, dict) else None
@@ -179,7 +179,7 @@ def unmount(paths: MachinePaths, name: str) -> None:
 
     def gone() -> bool:
         with Qmp(paths.qmp_socket) as qmp:
-            return is_mounted(qmp) == 0
+            return count_mounted(qmp) == 0
 
     try:
         wait_until(gone, what="QEMU", timeout_s=FORGOTTEN_S)

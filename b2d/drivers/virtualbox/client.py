@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from b2d.drivers.virtualbox import machine_state
-from b2d.drivers.virtualbox.errors import NOT_FOUND, code_of, describe, translate_errors, translated
+from b2d.drivers.virtualbox.errors import NOT_FOUND, code_of, foreign_errors, translate_errors, translated
 from b2d.drivers.virtualbox.hardware import DISK, Assign, Constant, Step, Version
 from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 from b2d.drivers.virtualbox.timeouts import wait_for_progress
@@ -47,7 +47,7 @@ class VirtualBox:
                 self.version = str(self._raw.version)
                 self.api: Version = _version(str(self._raw.APIVersion))
                 self._constants = self._manager.constants
-            except CONNECTION_ERRORS + describe() as error:
+            except CONNECTION_ERRORS + foreign_errors() as error:
                 raise HypervisorError(
                     "VirtualBox's service (VBoxSVC) does not answer: once it is well again, the same command works",
                     hint="b2d doctor",
@@ -184,7 +184,7 @@ class VirtualBox:
     def _find(self, key: str) -> Any:
         try:
             return self._raw.findMachine(key)
-        except describe() as error:
+        except foreign_errors() as error:
             if code_of(error) == NOT_FOUND:
                 return None
             raise translated(error) from error

@@ -20,7 +20,7 @@ LEAST_S = 60.0
 KINDS = ("vmdk", "vdi", "vpc")  # that VirtualBox reads itself, as qemu-img names them
 
 
-def is_known(box: "VirtualBox", ours: Path) -> list[ImportCandidate]:
+def find_machines(box: "VirtualBox", ours: Path) -> list[ImportCandidate]:
     """The machines whose settings do not lie below `ours`; those that cannot be understood are passed over."""
     found = []
     with translate_errors():

@@ -26,7 +26,7 @@ def translate_errors() -> Iterator[None]:
     """Whatever VirtualBox raises, as b2d's error."""
     try:
         yield
-    except describe() as error:
+    except foreign_errors() as error:
         raise translated(error) from error
 
 
@@ -46,6 +46,6 @@ def code_of(error: BaseException) -> int:
     return -1
 
 
-def describe() -> tuple[type[BaseException], ...]:
+def foreign_errors() -> tuple[type[BaseException], ...]:
     """The exceptions of those that are loaded by now."""
     return tuple(getattr(sys.modules[module], name) for module, name in BASES if module in sys.modules)

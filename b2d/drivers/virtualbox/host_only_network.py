@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox.errors import NOT_FOUND, VirtualBoxError, code_of, describe, translate_errors
+from b2d.drivers.virtualbox.errors import NOT_FOUND, VirtualBoxError, code_of, foreign_errors, translate_errors
 from b2d.drivers.virtualbox.hardware import Assign, Constant, Step, network_card, no_network_card
 from b2d.drivers.virtualbox.timeouts import wait_for_progress
 from b2d.errors import B2dError
@@ -88,7 +88,7 @@ def _interface(box: "VirtualBox") -> str:
 def _server(box: "VirtualBox", network: str) -> Any:
     try:
         return box.root.find_dhcp_server_by_network_name(network)
-    except describe() as error:
+    except foreign_errors() as error:
         if code_of(error) != NOT_FOUND:
             raise VirtualBoxError(code_of(error), str(error)) from error
         return box.root.create_dhcp_server(network)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, describe, translate_errors
+from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, foreign_errors, translate_errors
 from b2d.drivers.virtualbox.hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox.machine_state import of_file
 from b2d.drivers.virtualbox.port_forwards import parsed
@@ -269,7 +269,7 @@ class VirtualBoxMachine:
 
     @staticmethod
     def _unlock(session: Any) -> None:
-        with contextlib.suppress(*describe()):  # it is unlocked by itself when the machine's process has ended
+        with contextlib.suppress(*foreign_errors()):  # it is unlocked by itself when the machine's process has ended
             session.unlock_machine()
 
     def _wait_unlocked(self) -> None:

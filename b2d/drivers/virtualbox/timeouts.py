@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, code_of, describe, translated
+from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, code_of, foreign_errors, translated
 from b2d.errors import B2dError, HypervisorError, MachineLockedError, WaitTimeoutError
 from b2d.host.polling import wait_until
 
@@ -32,7 +32,7 @@ def retry_while_locked(question: Callable[[], Any], holder: Callable[[], int | N
     def asked() -> bool:
         try:
             answers.append(question())
-        except describe() as error:
+        except foreign_errors() as error:
             if code_of(error) == LOCKED:
                 return False
             raise translated(error) from error
@@ -58,7 +58,7 @@ def run_with_timeout(timeout_s: float, asked: Callable[[], None]) -> None:
     def run() -> None:
         try:
             asked()
-        except OWN_ERRORS + describe() as error:
+        except OWN_ERRORS + foreign_errors() as error:
             failures.append(error)
         answered.set()
 
