@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from b2d.app import wiring
 from b2d.app.wiring import QEMU, App
 from b2d.docker.client import DockerApi
-from b2d.drivers.base import DialsGuest, Driver, ForwardsPorts, MovesClock
+from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import B2dError
 from b2d.guest.readiness import ping
 from b2d.host import processes, unix_sockets
@@ -50,27 +50,23 @@ def main(name: str, how: str = "") -> int:
         return 1
     driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
     engine = facts.engine(paths.certs)
-    lead = (
-        PortForwarder(driver, engine, it.settings.privileged_ports).put_right
-        if isinstance(driver, ForwardsPorts)
-        else lambda: True
-    )
+    lead = PortForwarder(driver, engine, it.settings.privileged_ports).reconcile
     if how == RECONCILE_ONCE:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout
 
     # VirtualBox's libraries are large, and they are needed for moments: they come and go with a process of their own
-    put_right = lead if spec.driver == QEMU else lambda: _reconcile_in_subprocess(name)
+    reconcile = lead if spec.driver == QEMU else lambda: _reconcile_in_subprocess(name)
     try:
         with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
-            if spec.driver != QEMU and isinstance(driver, MovesClock):  # QEMU's guest has a chip that does not sleep
+            if spec.driver != QEMU:  # QEMU's guest has a chip that does not sleep
                 watch = (lambda: _sync_guest_clock(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
             if spec.driver == QEMU:  # VirtualBox's process does not append to its logs
                 logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.companion_log)
                 watch_logs = (lambda: is_alive(process), logs)
                 threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
-            EventLoop(engine, put_right, lambda: is_alive(process)).run()
+            EventLoop(engine, reconcile, lambda: is_alive(process)).run()
     except Timeout:
         return 1
     return 0

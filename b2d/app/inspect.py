@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.app.wiring import App
-from b2d.drivers.base import ForwardsPorts, GrowsDisk, ReportsEffectiveSpec
-from b2d.errors import B2dError, ConfigError, InvalidStateError
+from b2d.errors import ConfigError, InvalidStateError
 from b2d.formats import json_text
 from b2d.guest import network_config
 from b2d.host import unix_sockets
@@ -25,8 +24,8 @@ def describe_machine(it: App, name: str) -> dict[str, object]:
     spec = it.machine(name).spec()
     driver = it.driver(spec)
     facts = it.store.read_env(spec.name)
-    has: dict[str, object] = {"disk_mib": driver.disk_mib()} if isinstance(driver, GrowsDisk) else {}
-    if isinstance(driver, ReportsEffectiveSpec) and (measured := driver.effective_spec()) is not None:
+    has: dict[str, object] = {"disk_mib": driver.disk_mib()}
+    if (measured := driver.effective_spec()) is not None:
         has |= {"memory_mib": measured.memory_mib, "cpus": measured.cpus}
     running = asdict(facts) if facts is not None else None
     state = driver.state()
@@ -63,8 +62,6 @@ def ports(it: App) -> "list[PublishedPort]":
     machine = it.machine()
     facts, spec = machine.facts(), machine.spec()
     driver = it.driver(spec)
-    if not isinstance(driver, ForwardsPorts):
-        raise B2dError(f"b2d leads no ports out of machines of {spec.driver} yet", hint="b2d ip")
     try:
         found = published_ports.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerUnavailableError as error:
@@ -78,7 +75,7 @@ def ports(it: App) -> "list[PublishedPort]":
     return published_ports.list_ports(
         found,
         facts.address,
-        set(driver.forwarded()),
+        set(driver.forwards()),
         lambda one: (
             driver.forward_obstacle(one)
             or reserved(one)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from b2d.docker.client import DockerApi, DockerUnavailableError
 from b2d.docker.published_ports import PORT_LIMIT, forwards, is_forwarded, publications
-from b2d.drivers.base import ForwardsPorts
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, WaitTimeoutError
 from b2d.host.polling import wait_until
 from b2d.models import Forward
@@ -26,16 +26,16 @@ RETRY_S = 1.0  # until a port that was taken, or a Docker that was silent, is tr
 class PortForwarder:
     """One running machine's forwards, and the Docker whose containers they are for."""
 
-    driver: ForwardsPorts
+    driver: Driver
     engine: DockerApi
     privileged_ports: bool = False  # the setting of that name
     _beyond: int = field(default=0, init=False)  # how many ports were not led the last time
 
-    def put_right(self) -> bool:
+    def reconcile(self) -> bool:
         """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
         try:
             wanted = self._wanted()
-            has = set(self.driver.forwarded())
+            has = set(self.driver.forwards())
             for forward in sorted(has - wanted):
                 self.driver.remove_forward(forward)
             return not [forward for forward in sorted(wanted - has) if not self._has(forward)]
@@ -62,7 +62,7 @@ class PortForwarder:
         if not port_allocation.is_free(forward.address, forward.port, forward.protocol):
             return False  # asked here, as a hypervisor takes some that are another's: of UDP, or on IPv6 alone
         try:
-            self.driver.forward(forward)
+            self.driver.add_forward(forward)
         except B2dError:
             return False
         return True
@@ -85,11 +85,11 @@ class RetrySchedule:
 
 
 class EventLoop:
-    """Calls `put_right` whenever the containers have changed, while `runs` tells that their machine does."""
+    """Calls `reconcile` whenever the containers have changed, while `runs` tells that their machine does."""
 
-    def __init__(self, engine: DockerApi, put_right: Callable[[], bool], runs: Callable[[], bool]) -> None:
+    def __init__(self, engine: DockerApi, reconcile: Callable[[], bool], runs: Callable[[], bool]) -> None:
         self._engine = engine
-        self._put_right = put_right
+        self._reconcile = reconcile
         self._runs = runs
         self._told: queue.Queue[bool] = queue.Queue(REPORT_LIMIT)  # True: something changed; False: Docker is silent
 
@@ -108,7 +108,7 @@ class EventLoop:
                 listens = self._told.get()
             if listens:
                 pause.wait(rounds.wait_s(time.monotonic()))
-                waits = not self._put_right()
+                waits = not self._reconcile()
             else:
                 with suppress(WaitTimeoutError):
                     wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=RETRY_S)

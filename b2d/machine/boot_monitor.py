@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from b2d.docker.client import DockerApi
-from b2d.drivers.base import Console, Driver, Screen
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.guest.readiness import Ping, find_problems, parse_stages, ping
 from b2d.host.files import write_atomic
@@ -104,9 +104,8 @@ def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
         yield
     except B2dError as error:
         with suppress(B2dError, OSError):
-            if isinstance(driver, Screen):
-                write_atomic(path, driver.screenshot())
-                error.message += f"; its screen: {path}"
+            write_atomic(path, driver.screenshot())
+            error.message += f"; its screen: {path}"
         raise
 
 
@@ -198,7 +197,7 @@ class _Watch:
         return "\n".join(many_lines(self._text).rstrip().split("\n")[-TAIL_LINES:])
 
     def _listen(self) -> None:
-        text = self._driver.console() if isinstance(self._driver, Console) else ""
+        text = self._driver.console()
         if text == self._text:
             return
         self._text = text

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from b2d.drivers.base import Driver, MovesClock
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError
 from b2d.guest.base import Guest
 from b2d.guest.readiness import Ping
@@ -35,8 +35,7 @@ def sync_guest_clock(
         return
     behind = first
     inside = cache(guest)
-    ways: list[Callable[[int], None]] = [driver.move_clock] if isinstance(driver, MovesClock) else []
-    ways.append(lambda seconds: _move(inside(), seconds))
+    ways: list[Callable[[int], None]] = [driver.move_clock, lambda seconds: _move(inside(), seconds)]
     for _ in range(ATTEMPTS):
         try:
             _move_by(ways, round(behind))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from b2d.drivers.base import CompactsDisk, Driver, GrowsDisk
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, InvalidStateError
 from b2d.formats import numbers
 from b2d.guest.base import Guest
@@ -60,38 +60,36 @@ class DataDisk:
 
     def use(self) -> DiskUsage:
         """What it takes now."""
-        driver, able, state = self._found()
-        size = driver.disk_mib() << 20 if isinstance(driver, GrowsDisk) else 0
-        return DiskUsage(size, able.disk_room(), self._files() if state == MachineState.RUNNING else None)
+        driver, state = self._found()
+        files = self._files() if state == MachineState.RUNNING else None
+        return DiskUsage(driver.disk_mib() << 20, driver.disk_room(), files)
 
     def compact(self) -> Compacted:
         """Give back to this host what holds no file of the guest's. Raises B2dError; all data stays in any case."""
         with self.store.lock(self.name, "disk compact"):
-            _, able, state = self._found()
-            before, done = able.disk_room(), True
+            driver, state = self._found()
+            before, done = driver.disk_room(), True
             if state in OFF_STATES:
                 with self.reporter.step("compacting the disk"):
-                    able.compact_disk()
+                    driver.compact_disk()
             elif state != MachineState.RUNNING:
                 raise InvalidStateError(
                     f"{self.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up"
                 )
-            elif able.trims:
+            elif driver.trims:
                 with self.reporter.step("the guest tells what is free"):
                     self._run(TRIM)
             else:
                 done = False
                 with self.reporter.step("the guest writes zeros over what is free"):
                     self._run(zero_fill_command(HERE))
-            return Compacted(before, able.disk_room(), done)
+            return Compacted(before, driver.disk_room(), done)
 
-    def _found(self) -> tuple[Driver, CompactsDisk, MachineState]:
+    def _found(self) -> tuple[Driver, MachineState]:
         spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
         state = preconditions.require_disk(driver.state(), self.name)
-        if not isinstance(driver, CompactsDisk):
-            raise B2dError(f"b2d cannot measure the disk of machines of {spec.driver} yet", hint="b2d info")
-        return driver, driver, state
+        return driver, state
 
     def _files(self) -> FileSystemUsage | None:
         try:
@@ -113,7 +111,7 @@ def zero_fill_command(folder: str) -> str:
     """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
 
     Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that
-    a small disk may be full before that. Neither is in what df calls available.
+    a small disk may be full before that. Neither is in what df calls availdriver.
     """
     script = (
         "free() { df -kP . | tail -n 1 | (read -r _ size used _ && echo $((size - used))); } && "

@@ -10,7 +10,7 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d.drivers.base import DialsGuest, Driver, HasProcess, ReportsLimitations, Screen
+from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
 from b2d.guest.base import Dial, Guest
 from b2d.host.polling import wait_until
@@ -198,8 +198,6 @@ class Machine:
     def screenshot(self) -> bytes:
         """What is on the machine's screen, as a PNG. Raises InvalidStateError when it does not run."""
         driver = self._running()
-        if not isinstance(driver, Screen):
-            raise InvalidStateError(f"{self.name} has no screen", hint="b2d logs")
         return driver.screenshot()
 
     def answers(self, timeout_s: float) -> "Ping | None":
@@ -282,9 +280,8 @@ class Machine:
 
     def _start(self, driver: Driver) -> None:
         driver.check()
-        if isinstance(driver, ReportsLimitations):
-            for compromise in driver.limitations():
-                self._reporter.note(compromise)
+        for limitation in driver.limitations():
+            self._reporter.note(limitation)
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
@@ -310,7 +307,7 @@ class Machine:
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""
-        process = driver.process() if isinstance(driver, HasProcess) else None
+        process = driver.process()
         facts = running_facts(spec, self.paths, driver.endpoint(), process)
         self._store.write_env(self.name, facts)
         return facts

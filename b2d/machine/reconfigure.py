@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from b2d.config import loader
-from b2d.drivers.base import Driver, GrowsDisk
-from b2d.errors import B2dError, ConfigError
+from b2d.drivers.base import Driver
+from b2d.errors import ConfigError
 from b2d.guest import share_policy
 from b2d.machine import preconditions
 from b2d.machine_store.store import MachineStore
@@ -81,10 +81,6 @@ def apply_changes(
 
 
 def _grow(driver: Driver, spec: MachineSpec, size_mib: int) -> None:
-    if not isinstance(driver, GrowsDisk):
-        if size_mib != spec.disk_mib:
-            raise B2dError(f"b2d cannot make a disk of {spec.driver} larger yet", hint="b2d info")
-        return
     there = driver.disk_mib()
     if size_mib < there:
         raise ConfigError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from b2d import machine_names
-from b2d.drivers.base import Driver, GrowsDisk, TakesSnapshots
+from b2d.drivers.base import Driver
 from b2d.errors import B2dError, ConfigError, InvalidStateError
 from b2d.guest.base import Guest
 from b2d.machine import preconditions
@@ -35,16 +35,16 @@ class SnapshotCommands:
         """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
         if not machine_names.is_valid(name):
             raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
-        with self._held() as (_, able, state):
-            if any(one.name.lower() == name.lower() for one in able.snapshots()):
+        with self._held() as (_, driver, state):
+            if any(one.name.lower() == name.lower() for one in driver.snapshots()):
                 raise B2dError(f"{self.name} has a snapshot {name} already", hint="give it another name")
             if state not in OFF_STATES | {MachineState.RUNNING}:
                 raise InvalidStateError(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
             with self.reporter.step(f"taking the snapshot {name}"):
                 if state == MachineState.RUNNING:
                     self._write_out()
-                able.take_snapshot(name)
-            return self._one(able, name)
+                driver.take_snapshot(name)
+            return self._one(driver, name)
 
     def restore(self, name: str, agree: Callable[[str], None]) -> Snapshot:
         """Make the disk what it was. `agree` is told what would be lost, and raises B2dError where that may not be."""
@@ -53,42 +53,40 @@ class SnapshotCommands:
         found = self._one(self._found()[1], name)
         lost = " and its saved state" if before == MachineState.SAVED else ""
         agree(f"the disk of {self.name} goes back to {name}: what was written since{lost} would be lost")
-        with self._held() as (spec, able, state):
+        with self._held() as (spec, driver, state):
             self._refuse_in_use(state)
             if state != before:
                 raise InvalidStateError(
                     f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again"
                 )
             with self.reporter.step(f"going back to {name}"):
-                able.restore_snapshot(self._one(able, name).name)
-            if isinstance(able, GrowsDisk) and (size_mib := able.disk_mib()) != spec.disk_mib:
+                driver.restore_snapshot(self._one(driver, name).name)
+            if (size_mib := driver.disk_mib()) != spec.disk_mib:
                 self.reporter.note(f"the disk has {size_mib} MiB, as it had then")
                 self.store.write(replace(spec, disk_mib=size_mib))
         return found
 
     def delete(self, name: str) -> Snapshot:
         """Forget one; the disk and the other snapshots stay as they are."""
-        with self._held() as (_, able, _):
-            found = self._one(able, name)
+        with self._held() as (_, driver, _):
+            found = self._one(driver, name)
             with self.reporter.step(f"deleting the snapshot {name}"):
-                able.delete_snapshot(found.name)
+                driver.delete_snapshot(found.name)
             return found
 
     @contextmanager
-    def _held(self) -> Iterator[tuple[MachineSpec, TakesSnapshots, MachineState]]:
+    def _held(self) -> Iterator[tuple[MachineSpec, Driver, MachineState]]:
         with self.store.lock(self.name, "snapshot"):
             yield self._found()
 
-    def _found(self) -> tuple[MachineSpec, TakesSnapshots, MachineState]:
+    def _found(self) -> tuple[MachineSpec, Driver, MachineState]:
         spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
         state = preconditions.require_disk(driver.state(), self.name)
-        if not isinstance(driver, TakesSnapshots):
-            raise B2dError(f"b2d takes no snapshots of machines of {spec.driver} yet", hint="b2d info")
         return spec, driver, state
 
-    def _one(self, able: TakesSnapshots, name: str) -> Snapshot:
-        there = {one.name: one for one in able.snapshots()}
+    def _one(self, driver: Driver, name: str) -> Snapshot:
+        there = {one.name: one for one in driver.snapshots()}
         if name in there:
             return there[name]
         near = get_close_matches(name, there, n=1)

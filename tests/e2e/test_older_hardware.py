@@ -16,10 +16,11 @@ pytestmark = pytest.mark.qemu
 
 # as b2d booted and wrote it before there was a second revision: with all of the person's home
 FIRST = """
-from b2d import __main__, preparation
+from b2d import __main__
 from b2d.guest import share_policy
-preparation.HARDWARE = 1
-preparation.shared_folders = lambda spec, *_: spec
+from b2d.machine import boot_preparation
+boot_preparation.HARDWARE = 1
+boot_preparation.shared_folders = lambda spec, *_: spec
 share_policy.refusal = share_policy.refusal_inside
 __main__.main()
 """

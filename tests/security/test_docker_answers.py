@@ -153,8 +153,8 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
     driver = Hypervisor()
     with server(answers(json.dumps(crowd(PORT_LIMIT + 5)))) as port:
         lead = PortForwarder(driver, DockerApi(HERE, port, None))
-        assert lead.put_right()
-        assert lead.put_right()
+        assert lead.reconcile()
+        assert lead.reconcile()
     assert {one.port for one in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
     told = [record.getMessage() for record in caplog.records]
     assert told == [f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not led to this host"]

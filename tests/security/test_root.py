@@ -63,20 +63,20 @@ def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = Fal
 def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Docker, root: None, number: int) -> None:
     docker.runs(container("web", port(number, number, "127.0.0.1")))
     hypervisor = Hypervisor()
-    assert lead(docker, hypervisor).put_right()
+    assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
     assert "privileged_ports" in port_allocation.reserved("127.0.0.1", number)
     hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # of an older b2d, or of a setting that is gone
-    assert lead(docker, hypervisor).put_right()
+    assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
 
 
 def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker, root: None) -> None:
     docker.runs(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
     hypervisor = Hypervisor()
-    assert lead(docker, hypervisor).put_right()
+    assert lead(docker, hypervisor).reconcile()
     assert {one.port for one in hypervisor.has} == {23081}
-    lead(docker, hypervisor, privileged_ports=True).put_right()
+    lead(docker, hypervisor, privileged_ports=True).reconcile()
     assert {one.port for one in hypervisor.has} == {1023, 23081}
 
 
@@ -104,11 +104,11 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
         taken = service.getsockname()[1]
         docker.runs(container("web", port(80, taken, "127.0.0.1", protocol)))
         hypervisor = Hypervisor()
-        assert not lead(docker, hypervisor).put_right()
+        assert not lead(docker, hypervisor).reconcile()
         assert hypervisor.has == set()
         assert "has this port" in port_allocation.port_obstacle("127.0.0.1", taken, protocol)
         assert port_allocation.is_free("127.0.59.103", taken, protocol)
-    assert lead(docker, hypervisor).put_right()
+    assert lead(docker, hypervisor).reconcile()
     assert [one.port for one in hypervisor.has] == [taken]
 
 
@@ -117,5 +117,5 @@ def test_a_service_on_the_same_address_keeps_its_port(docker: Docker) -> None:
         taken = service.getsockname()[1]
         docker.runs(container("web", port(80, taken, "127.0.0.1")))
         hypervisor = Hypervisor()
-        assert not lead(docker, hypervisor).put_right()
+        assert not lead(docker, hypervisor).reconcile()
         assert hypervisor.has == set()

@@ -13,7 +13,17 @@ from b2d.errors import (
     MachineNotFoundError,
     SavedStateError,
 )
-from b2d.models import HARDWARE, CommandResult, Endpoint, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
+from b2d.models import (
+    HARDWARE,
+    CommandResult,
+    Endpoint,
+    Forward,
+    Image,
+    MachineSpec,
+    MachineState,
+    ProcessIdentity,
+    Snapshot,
+)
 
 ALIVE = frozenset(
     {MachineState.STARTING, MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING},
@@ -70,6 +80,7 @@ class FakeHypervisor:
     dies_after: int | None = None  # this many looks at the console after a start, the process dies
     hang: bool = False  # True: the control socket no longer answers
     limitations: list[str] = field(default_factory=list)
+    forwards: set[Forward] = field(default_factory=set)
     pids: int = BEYOND_ANY_PID
 
 
@@ -214,6 +225,25 @@ class FakeDriver:
 
     def limitations(self) -> list[str]:
         return list(self.hypervisor.limitations)
+
+    def move_clock(self, seconds: int) -> None:
+        """As a guest without a control port."""
+        raise B2dError("the guest has no control port")
+
+    def forwards(self) -> list[Forward]:
+        self._running()
+        return sorted(self.hypervisor.forwards)
+
+    def forward_obstacle(self, forward: Forward) -> str:
+        return "no UDP with restrict" if self.spec.restrict and forward.protocol == "udp" else ""
+
+    def add_forward(self, forward: Forward) -> None:
+        self._running()
+        self.hypervisor.forwards.add(forward)
+
+    def remove_forward(self, forward: Forward) -> None:
+        self._running()
+        self.hypervisor.forwards.remove(forward)
 
     def screenshot(self) -> bytes:
         self._running()

@@ -29,13 +29,13 @@ def is_open(one: Forward) -> bool:
 def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase) -> None:
     web = a_port(machine)
     with pytest.raises(InvalidStateError):
-        machine.driver().forward(web)
+        machine.driver().add_forward(web)
     machine.driver().start()
-    machine.driver().forward(web)
-    assert machine.driver().forwarded() == [web]
+    machine.driver().add_forward(web)
+    assert machine.driver().forwards() == [web]
     wait_until(lambda: is_open(web), what="the port", timeout_s=5)
     machine.driver().remove_forward(web)
-    assert machine.driver().forwarded() == []
+    assert machine.driver().forwards() == []
     wait_until(lambda: not is_open(web), what="the port to be shut", timeout_s=5)
 
 
@@ -45,8 +45,8 @@ def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxC
     web = a_port(machine)
     kinds = [web, Forward("tcp", "127.0.0.1", web.port, inward=True), Forward("udp", "127.0.0.1", web.port)]
     for one in kinds:
-        machine.driver().forward(one)
-    assert set(machine.driver().forwarded()) == set(kinds)
+        machine.driver().add_forward(one)
+    assert set(machine.driver().forwards()) == set(kinds)
     said = manage("showvminfo", machine.spec.name, "--machinereadable")
     assert f",tcp,127.0.0.1,{web.port},10.0.2.127,{web.port}" in said
     assert f",udp,127.0.0.1,{web.port},10.0.2.128,{web.port}" in said
@@ -57,15 +57,15 @@ def test_a_port_that_is_taken_is_refused_with_who_has_it(machine: VirtualBoxCase
     machine.driver().start()
     web = a_port(machine)
     with socket.create_server((web.address, web.port)), pytest.raises(HypervisorError, match=f"port {web.port}"):
-        machine.driver().forward(web)
-    assert machine.driver().forwarded() == []
+        machine.driver().add_forward(web)
+    assert machine.driver().forwards() == []
 
 
 def test_what_a_machine_that_was_killed_had_is_not_had_by_the_next(machine: VirtualBoxCase) -> None:
     web = a_port(machine)
     machine.driver().start()
-    machine.driver().forward(web)
+    machine.driver().add_forward(web)
     machine.driver().kill()
     machine.driver().start()
-    assert machine.driver().forwarded() == []
+    assert machine.driver().forwards() == []
     assert not is_open(web)

@@ -186,7 +186,7 @@ class QemuDriver(DataDisk):
 
         return as_started(self._spec, launch.hardware)
 
-    def forwarded(self) -> list[Forward]:
+    def forwards(self) -> list[Forward]:
         from b2d.drivers.qemu import port_forwards
 
         own = self.endpoint()
@@ -194,19 +194,19 @@ class QemuDriver(DataDisk):
         mine = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
         return [one for one in found if (one.protocol, one.address, one.port) not in mine]
 
-    def forward_obstacle(self, one: Forward) -> str:
+    def forward_obstacle(self, forward: Forward) -> str:
         # slirp lets nothing of UDP out of such a machine, answers neither (seen on 7.2)
-        return "no UDP with restrict" if self._spec.restrict and one.protocol == "udp" else ""
+        return "no UDP with restrict" if self._spec.restrict and forward.protocol == "udp" else ""
 
-    def forward(self, one: Forward) -> None:
+    def add_forward(self, forward: Forward) -> None:
         from b2d.drivers.qemu import port_forwards
 
-        port_forwards.add_forward(self._paths.qmp_socket, one)
+        port_forwards.add_forward(self._paths.qmp_socket, forward)
 
-    def remove_forward(self, one: Forward) -> None:
+    def remove_forward(self, forward: Forward) -> None:
         from b2d.drivers.qemu import port_forwards
 
-        port_forwards.remove_forward(self._paths.qmp_socket, one)
+        port_forwards.remove_forward(self._paths.qmp_socket, forward)
 
     def limitations(self) -> list[str]:
         return self._launcher().limitations()

@@ -192,23 +192,23 @@ class VirtualBoxDriver:
         with signals_deferred():
             self._existing()[1].delete_snapshot(name)
 
-    def forwarded(self) -> list[Forward]:
+    def forwards(self) -> list[Forward]:
         from b2d.drivers.virtualbox import port_forwards
 
         return port_forwards.listed(self._running()[0])
 
-    def forward_obstacle(self, one: Forward) -> str:  # noqa: ARG002  there is none
+    def forward_obstacle(self, forward: Forward) -> str:  # noqa: ARG002  there is none
         return ""
 
-    def forward(self, one: Forward) -> None:
+    def add_forward(self, forward: Forward) -> None:
         from b2d.drivers.virtualbox import port_forwards
 
-        port_forwards.add(self._running()[0], one)
+        port_forwards.add(self._running()[0], forward)
 
-    def remove_forward(self, one: Forward) -> None:
+    def remove_forward(self, forward: Forward) -> None:
         from b2d.drivers.virtualbox import port_forwards
 
-        port_forwards.remove(self._running()[0], one)
+        port_forwards.remove(self._running()[0], forward)
 
     def limitations(self) -> list[str]:
         found = []

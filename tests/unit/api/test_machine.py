@@ -237,7 +237,7 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
-    done = run("from b2d.reporting.log import Journal; Journal().warn('look')")
+    done = run("from b2d.reporting.log import LogReporter; LogReporter().warn('look')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

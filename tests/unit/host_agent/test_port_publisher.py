@@ -15,6 +15,7 @@ from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
 from b2d.host_agent.port_publisher import ROUNDS_A_S, EventLoop, PortForwarder, RetrySchedule
 from b2d.models import Forward
+from tests.support.fakes import FakeDriver, a_spec
 from tests.unit.docker.test_published_ports import container, port
 
 HERE = "127.0.0.1"
@@ -22,26 +23,27 @@ NEVER = 666
 SOON_S = 0.5  # as people are promised
 
 
-class Hypervisor:
-    """One that leads ports into a machine; those in `taken` cannot be had."""
+class Hypervisor(FakeDriver):
+    """A driver of which those ports in `taken` cannot be had."""
 
     def __init__(self) -> None:
+        super().__init__(a_spec())
         self.has: set[Forward] = set()
         self.taken: set[Forward] = set()
 
-    def forwarded(self) -> list[Forward]:
+    def forwards(self) -> list[Forward]:
         return sorted(self.has)
 
-    def forward_obstacle(self, one: Forward) -> str:
-        return "never" if one.port == NEVER else ""
+    def forward_obstacle(self, forward: Forward) -> str:
+        return "never" if forward.port == NEVER else ""
 
-    def forward(self, one: Forward) -> None:
-        if one in self.taken:
-            raise HypervisorError(f"port {one.port} is taken")
-        self.has.add(one)
+    def add_forward(self, forward: Forward) -> None:
+        if forward in self.taken:
+            raise HypervisorError(f"port {forward.port} is taken")
+        self.has.add(forward)
 
-    def remove_forward(self, one: Forward) -> None:
-        self.has.remove(one)
+    def remove_forward(self, forward: Forward) -> None:
+        self.has.remove(forward)
 
 
 class Docker:
@@ -101,7 +103,7 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     """One whose machine has a publisher until the test ends."""
     made, ended = Hypervisor(), threading.Event()
     engine = DockerApi(HERE, docker.port, None)
-    publisher = EventLoop(engine, PortForwarder(made, engine).put_right, lambda: not ended.is_set())
+    publisher = EventLoop(engine, PortForwarder(made, engine).reconcile, lambda: not ended.is_set())
     thread = threading.Thread(target=publisher.run)
     made.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
     thread.start()
@@ -169,7 +171,7 @@ def test_without_docker_it_ends_with_the_machine() -> None:
         free = nobody.getsockname()[1]
     left = [True, True, False]
     engine = DockerApi(HERE, free, None)
-    EventLoop(engine, PortForwarder(Hypervisor(), engine).put_right, lambda: bool(left) and left.pop(0)).run()
+    EventLoop(engine, PortForwarder(Hypervisor(), engine).reconcile, lambda: bool(left) and left.pop(0)).run()
     assert not left
 
 

@@ -208,18 +208,6 @@ def test_the_tail_is_short_and_a_terminal_obeys_nothing_in_it() -> None:
     assert tail.split("\n")[-1] == "red31mabc\tend"
 
 
-def test_a_driver_without_a_console_is_waited_for_too() -> None:
-    class Bare(FakeDriver):
-        console = None  # type: ignore[assignment]
-
-    boot = Boot()
-    boot.driver.__class__ = Bare
-    boot.answers_after = None
-    boot.driver.crash()
-    with pytest.raises(B2dError, match="named no stage"):
-        boot.awaited()
-
-
 def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> None:
     boot = Boot(STAGES[:1], answers_after=None)
 

@@ -11,7 +11,6 @@ from b2d.machine import disk_usage
 from b2d.machine.disk_usage import Compacted, DataDisk, DiskUsage, FileSystemUsage
 from b2d.models import CommandResult, MachineState
 from tests.support.fake_machine import Box
-from tests.unit.machine.test_reconfigure import NoGrowth
 
 THERE = [state for state in MachineState if state != MachineState.ABSENT]
 OFF = [MachineState.STOPPED, MachineState.CRASHED]
@@ -111,10 +110,3 @@ def test_a_machine_that_is_not_there_takes_nothing(box: Box) -> None:
     for verb in verbs:
         with pytest.raises(MachineNotFoundError):
             verb()
-
-
-def test_a_driver_without_the_ability_is_told(box: Box) -> None:
-    box.made()
-    there = DataDisk("box", box.store, lambda spec: NoGrowth(box.driver(spec)), box.machine().guest, box.reporter)  # type: ignore[arg-type, return-value]
-    with pytest.raises(B2dError, match="cannot measure the disk of machines of qemu yet"):
-        there.use()

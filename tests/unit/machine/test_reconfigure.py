@@ -6,10 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from b2d.drivers.base import Driver
-from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
+from b2d.errors import ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.machine.reconfigure import FIELDS, Change, Changes, apply_changes
-from b2d.models import MachineSpec, MachineState
+from b2d.models import MachineState
 from tests.support.fake_machine import DOCKER, SSH, Box, Strikes
 
 OFF = (MachineState.STOPPED, MachineState.CRASHED)
@@ -21,16 +20,6 @@ WISHES = {
     "ssh_port": st.integers(2000, 2004),
     "docker_port": st.integers(2000, 2004),
 }
-
-
-class NoGrowth:
-    """A driver without the ability: only what `set` asks of every one."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def state(self) -> MachineState:
-        return self._driver.state()
 
 
 def wish(box: Box, **wanted: int) -> Changes:
@@ -90,19 +79,6 @@ def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
         wish(box, disk=999)
     assert wish(box, disk=1000).made == [Change("disk", 256, 1000)]
     assert box.calls == []
-
-
-def test_a_driver_that_cannot_grow_a_disk_says_so(box: Box) -> None:
-    box.in_state(MachineState.STOPPED)
-
-    def driver(spec: MachineSpec) -> Driver:
-        return NoGrowth(box.driver(spec))  # type: ignore[return-value]
-
-    with pytest.raises(B2dError, match="cannot make a disk of qemu larger yet") as caught:
-        apply_changes(box.store, driver, "box", {"memory": 640, "disk": 1000})
-    assert caught.value.hint
-    assert box.machine().spec() == box.spec()
-    assert apply_changes(box.store, driver, "box", {"memory": 640, "disk": 256}).made == [Change("memory", 512, 640)]
 
 
 def test_a_machine_that_is_not_there_is_told(box: Box) -> None:

@@ -9,7 +9,6 @@ from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineNotFound
 from b2d.machine.snapshots import SnapshotCommands
 from b2d.models import OFF_STATES, MachineState
 from tests.support.fake_machine import Box
-from tests.unit.machine.test_reconfigure import NoGrowth
 
 THERE = [state for state in MachineState if state != MachineState.ABSENT]
 TAKEN_OF = [MachineState.RUNNING, MachineState.STOPPED, MachineState.CRASHED]
@@ -187,14 +186,6 @@ def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
     box.hypervisor.machines.clear()
     with pytest.raises(MachineNotFoundError):
         snapshots(box).create("one")
-
-
-def test_a_driver_without_the_ability_is_told(box: Box) -> None:
-    box.made()
-    driver = lambda spec: NoGrowth(box.driver(spec))  # noqa: E731
-    there = SnapshotCommands("box", box.store, driver, box.machine().guest, box.reporter)  # type: ignore[arg-type]
-    with pytest.raises(B2dError, match="b2d takes no snapshots of machines of qemu yet"):
-        there.create("one")
 
 
 @pytest.mark.parametrize("state", sorted(OFF_STATES - {MachineState.ABSENT}))
