@@ -382,7 +382,8 @@ def test_what_is_kept_is_plain_json_that_names_its_format(images: ImageStore, ho
 
 def test_finding_an_image_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; from b2d.image.image_store import ImageStore; from b2d.paths import Home;"
+        "import sys; from pathlib import Path;"
+        "from b2d.image.image_store import ImageStore; from b2d.paths import Home;"
         "ImageStore(Home(Path('/nowhere'))).find('debian');"
         "print(sorted({'pycdlib', 'zstandard', 'filelock', 'ssl', 'logging'} & set(sys.modules)))"
     )
