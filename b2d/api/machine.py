@@ -87,25 +87,24 @@ class Machine(MachineStorage):
 
     def init(self) -> bool:
         """Make it, and its image first where there is none; False when it is there."""
-        from b2d.app import hooks
+        from b2d.machine import exposure
 
-        made = self._made()
+        made = self._verbs.init(self._app)
         if made:
-            hooks.after_init_only(self._app)
+            exposure.report(self._verbs.exposures(booted=False), self._app.reporter)
         return made
 
     def up(self) -> "RunningFacts":
         """Start it, or make it first; returns when Docker answers."""
-        self._made()
-        return self._came_up(self._verbs.up())
+        return self._verbs.up(self._app)
 
     def restart(self) -> "RunningFacts":
         """Stop, and up again."""
-        return self._came_up(self._verbs.restart())
+        return self._verbs.restart()
 
     def reset(self) -> "RunningFacts":
         """Cut the power, and up again."""
-        return self._came_up(self._verbs.reset())
+        return self._verbs.reset()
 
     def stop(self) -> bool:
         """Power off, cleanly; False when it was off. A saved machine stays saved."""
@@ -121,11 +120,8 @@ class Machine(MachineStorage):
 
     def delete(self) -> bool:
         """Remove it with all its data, without asking; False when there was nothing."""
-        from b2d.app import hooks
-
         there = self.folder.exists()
         self._verbs.delete()
-        hooks.after_delete(self._app)
         return there
 
     def facts(self) -> "RunningFacts":
@@ -234,20 +230,6 @@ class Machine(MachineStorage):
             self.save()
         else:
             self.stop()
-
-    def _made(self) -> bool:
-        from b2d.app import hooks
-
-        made = self._verbs.init(self._app.new_machine_spec)
-        if made:
-            hooks.after_init(self._app)
-        return made
-
-    def _came_up(self, facts: "RunningFacts") -> "RunningFacts":
-        from b2d.app import hooks
-
-        hooks.after_up(self._app, facts)
-        return facts
 
     def _exchange(self, saved_too: bool) -> "ImageUpgrade":
         from b2d.machine.image_upgrade import ImageUpgrade

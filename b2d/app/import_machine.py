@@ -1,7 +1,7 @@
 """The wiring of import: where originals are looked for, and what copies a disk."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from b2d.importing.candidates import ImportCandidate
 from b2d.importing.disk_copy import DiskImport, Stamp, imported_from, stamps
 from b2d.machine_names import DEFAULT_NAME
 from b2d.models import MachineSpec
+from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
@@ -47,23 +48,33 @@ def import_machine(it: App, original: ImportCandidate) -> bool:
         raise taken
     candidates.require_off(original)
 
-    def wished() -> MachineSpec:
-        driver = it.hypervisor()
-        target = machine.paths.disk_vdi if driver == VIRTUALBOX else machine.paths.disk_qcow2
-        before = _stamps(original)
-        adoption = DiskImport(original, _disk_to_copy(it, original, driver), machine.paths, target, before)
-        adoption.check()
-        spec = _spec_like(it, original, it.new_machine_spec())
-        adoption.run(it.reporter)
-        return replace(spec, disk_mib=adoption.disk_mib)
-
-    made = machine.init(wished)
+    made = machine.init(ImportedMachine(it, original, _disk_import(it, original, machine.paths)))
     if not imported_from(machine.paths, original):  # what was there was another that had lost its description
         raise taken
     if made and not machine.spec().share and it.settings.share:
         vm = "" if machine.name == DEFAULT_NAME else f" --vm {machine.name}"
         it.reporter.note(f"{machine.name} has no folders of this host, as it was imported: b2d set share='~/*'{vm}")
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedMachine:
+    """The settings' machine with what is taken over from another: its size, and a copy of its disk."""
+
+    app: App
+    original: ImportCandidate
+    disk: DiskImport
+
+    def new_machine_spec(self) -> MachineSpec:
+        """Return the spec. Raises B2dError for a disk that cannot be imported."""
+        self.disk.check()
+        return _spec_like(self.app, self.original, self.app.new_machine_spec())
+
+    def with_image(self, spec: MachineSpec) -> MachineSpec:
+        """Obtain an image, copy the disk, and return the spec. Raises B2dError; nothing is left then."""
+        spec = self.app.with_image(spec)
+        self.disk.run(self.app.reporter)
+        return replace(spec, disk_mib=self.disk.disk_mib)
 
 
 def create_from_disk(it: App, disk: Path) -> bool:
@@ -74,6 +85,13 @@ def create_from_disk(it: App, disk: Path) -> bool:
         raise ConfigError(f"there is no disk {disk} to begin with", hint="--basevmdk FILE")
     original = candidates.from_file(disk, find_candidates(it))
     return import_machine(it, replace(original, memory_mib=0, cpus=0))
+
+
+def _disk_import(it: App, original: ImportCandidate, paths: MachinePaths) -> DiskImport:
+    driver = it.hypervisor()
+    target = paths.disk_vdi if driver == VIRTUALBOX else paths.disk_qcow2
+    before = _stamps(original)
+    return DiskImport(original, _disk_to_copy(it, original, driver), paths, target, before)
 
 
 def _spec_like(it: App, original: ImportCandidate, spec: MachineSpec) -> MachineSpec:

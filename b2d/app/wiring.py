@@ -74,34 +74,27 @@ class App:
 
         return Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback)
 
-    def exposures(self, spec: "MachineSpec", *, booted: bool) -> "list[Exposure]":
-        """What cannot be closed of that machine: of one that is `booted` as it is, else as it will be."""
-        from b2d.host_agent import peer
-        from b2d.machine import exposure
-        from b2d.machine.boot_preparation import access_of, with_current_hardware
+    @property
+    def wait_s(self) -> float:
+        """How long `up` may take, in seconds."""
+        return self.settings.wait
 
-        access = access_of(self.home.machine(spec.name), self.access) if booted else self.access
-        around = exposure.Environment(self.driver(spec), access, booted, tells_users=peer.can_identify)
-        return exposure.find_exposures(spec if booted else with_current_hardware(spec), around)
+    @property
+    def stop_wait_s(self) -> float:
+        """How long the guest has to power itself off, in seconds."""
+        return self.settings.stop_wait
 
     def machine(self, name: str = "") -> "Machine":
-        """The machine of that name, by default the one that the settings name. It need not exist."""
-        from b2d.host_agent import control
-        from b2d.machine.lifecycle import Machine, MachineDependencies
+        """Return the machine of that name, by default the one that the settings name. It need not exist."""
+        from b2d.machine.lifecycle import Machine
 
-        parts = MachineDependencies(
-            store=self.store,
-            images=lambda: self.images,
-            driver=self.driver,
-            guest=_guest,
-            reporter=self.reporter,
-            wait_s=self.settings.wait,
-            stop_wait_s=self.settings.stop_wait,
-            access=self.access,
-            network=self._guest_network_files,
-        )
-        control.ensure_running(self.store, name or self.settings.vm)
-        return Machine(name or self.settings.vm, parts)
+        return Machine(name or self.settings.vm, self)
+
+    def guest(self, endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
+        """Return the Linux inside a running machine."""
+        from b2d.guest.ssh.client import SshGuest
+
+        return SshGuest(endpoint, paths, dial)
 
     def driver(self, spec: "MachineSpec") -> "Driver":
         """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
@@ -118,7 +111,7 @@ class App:
         raise ConfigError(f"this b2d cannot drive {spec.driver}", hint=f"--driver {QEMU}")
 
     def new_machine_spec(self) -> "MachineSpec":
-        """What a new machine should look like, with an image, which is obtained first where there is none."""
+        """Return what a new machine should look like, by the settings. Raises ConfigError."""
         from b2d.models import GUEST_DOCKER_PORT_NO_TLS, HARDWARE, MachineSpec
 
         settings = self.settings
@@ -128,7 +121,7 @@ class App:
         docker_port = GUEST_DOCKER_PORT_NO_TLS if default_port and not settings.tls else settings.docker_port
         source, driver = describe_source(settings.image), self.hypervisor()
         share, folders = self._folders()
-        spec = MachineSpec(
+        return MachineSpec(
             name=settings.vm,
             driver=driver,
             source=source,
@@ -145,8 +138,10 @@ class App:
             folders=folders,
             share=share,
         )
-        self.driver(spec).check()  # before minutes are spent on an image
-        return replace(spec, image=self.supply.first(source).sha256)
+
+    def with_image(self, spec: "MachineSpec") -> "MachineSpec":
+        """Return the spec with an image of its source, obtained first where none is stored. Raises B2dError."""
+        return replace(spec, image=self.supply.first(spec.source).sha256)
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
@@ -165,7 +160,7 @@ class App:
             return self.machine(spec.name).answers(timeout_s)
 
         def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
-            return self.exposures(spec, booted=state in ON_STATES or state == MachineState.SAVED)
+            return self.machine(spec.name).exposures(booted=state in ON_STATES or state == MachineState.SAVED)
 
         ward = doctor.MachineChecks(
             self.home,
@@ -202,7 +197,7 @@ class App:
 
         network_config.check(self.settings)
 
-    def _guest_network_files(self, spec: "MachineSpec") -> Mapping[str, bytes]:
+    def guest_network(self, spec: "MachineSpec") -> Mapping[str, bytes]:
         """What a guest that boots now is told of the networks around it. Raises ConfigError."""
         from b2d.guest import network_config
 
@@ -259,9 +254,3 @@ def make_app(environ: Mapping[str, str], flags: Mapping[str, object], reporter: 
     for remark in effective.remarks:
         reporter.warn(remark)
     return App(home, effective, reporter)
-
-
-def _guest(endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
-    from b2d.guest.ssh.client import SshGuest
-
-    return SshGuest(endpoint, paths, dial)

@@ -16,7 +16,6 @@ def import_machine(original: str | None) -> None:
     file, or docker-machine's folder of a machine. Alone it lists what there is.
     """
     from b2d import machine_names
-    from b2d.app import hooks
     from b2d.app.import_machine import find_candidates, import_machine
     from b2d.importing.candidates import choose
 
@@ -32,8 +31,6 @@ def import_machine(original: str | None) -> None:
         version = found.volume.version if found.volume else ""
         it.reporter.warn(f"{name} was boot2docker {version}: what it kept on AUFS, no Docker of today can read")
     changed = import_machine(it, found)
-    if changed:
-        hooks.after_init(it)
     said = f"is made of {found.disk}; start it: b2d up --vm {name}" if changed else "is there already"
     print_line(f"{name} {said}")
     print_result({"name": name, "changed": changed, "original": found.disk})

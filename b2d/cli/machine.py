@@ -30,19 +30,18 @@ if TYPE_CHECKING:
 @click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
 def init() -> None:
     """Make a machine, and its image first where there is none."""
-    from b2d.app import hooks
+    from b2d.machine import exposure
 
     base = command_line_settings(click.get_current_context()).pop("basevmdk", None)
     it = app()
     if base is None:
-        made = it.machine().init(it.new_machine_spec)
+        made = it.machine().init(it)
     else:
         from b2d.app.import_machine import create_from_disk
 
         made = create_from_disk(it, Path(str(base)))
     if made:
-        _warn_about_root(it)
-        hooks.after_init_only(it)
+        exposure.report(it.machine().exposures(booted=False), it.reporter)
         print_line(f"{it.settings.vm} is made; start it: b2d up")
     else:
         print_line(f"{it.settings.vm} is there already")
@@ -55,17 +54,9 @@ def up() -> None:
     """Start the machine, or make it first; ends when Docker answers."""
     it = app()
     machine = it.machine()
-    if machine.init(it.new_machine_spec):
-        _warn_about_root(it)
-    else:
+    if machine.exists():
         _warn_ignored_options(it)
-    _report_up(it, machine.up())
-
-
-def _warn_about_root(it: "App") -> None:
-    from b2d.app import hooks
-
-    hooks.after_init(it)
+    _report_up(it, machine.up(it))
 
 
 def _warn_ignored_options(it: "App") -> None:
@@ -87,17 +78,30 @@ def _report_up(it: "App", facts: "RunningFacts") -> None:
     """Where it is and what to type next, unless this shell is there already."""
     from dataclasses import asdict
 
-    from b2d.app import hooks
+    from b2d.host_agent import control
     from b2d.shell import detect, export
 
-    refused = hooks.after_up(it, facts)
-    print_line(hooks.greeting(it.settings.vm, facts, refused))
+    refusals = control.refusals(it.home.machine(it.settings.vm)) or ()
+    print_line(_endpoints(it.settings.vm, facts, {refusal.service for refusal in refusals}))
     wanted = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
         how = export.HOW[detect.detect(os.environ)].format(f"b2d shellinit{name}")
         print_line(f"to use it in this shell: {how}")
     print_result({"name": it.settings.vm, **asdict(facts)})
+
+
+def _endpoints(name: str, facts: "RunningFacts", refused: set[str]) -> str:
+    """Return where clients find the Docker of a machine that is up, without the services that its agent was refused."""
+    from b2d.host_agent.report import DOCKER, DOCKER_SOCKET
+
+    by_tcp = f"tcp://{facts.address}:{facts.docker_port}"
+    if facts.docker.host == by_tcp:
+        return f"{name} is up" if DOCKER in refused else f"{name} is up: {by_tcp}"
+    hosts = [] if DOCKER_SOCKET in refused else [facts.docker.host]
+    if DOCKER not in refused:
+        hosts.append(f"for tools that need TCP: {by_tcp}" if hosts else by_tcp)
+    return f"{name} is up: {'; '.join(hosts)}" if hosts else f"{name} is up"
 
 
 def _print_state(it: "App", changed: bool, now: str) -> None:
@@ -149,8 +153,6 @@ def save() -> None:
 @click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
 def delete(yes: bool) -> None:
     """Remove the machine with all that is on its disk; images stay."""
-    from b2d.app import hooks
-
     it = app()
     folder = it.home.machine(it.settings.vm).folder
     machine = it.machine()
@@ -163,7 +165,6 @@ def delete(yes: bool) -> None:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
         _confirm(it.settings.vm, _state(machine), names)
     machine.delete()
-    hooks.after_delete(it)
     print_line(f"{it.settings.vm} is deleted")
     print_result({"name": it.settings.vm, "changed": True})
 

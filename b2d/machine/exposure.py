@@ -12,6 +12,7 @@ from b2d.drivers.base import DialsGuest, Driver
 from b2d.guest.folder_paths import READ_ONLY
 from b2d.machine_names import command_for
 from b2d.models import Access, MachineSpec
+from b2d.reporting.base import Reporter
 
 HYPERVISORS = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
 NEW_PASSWORD, NO_PASSWORD = "b2d config set password", "b2d config set ssh_password=no"
@@ -54,6 +55,12 @@ def find_exposures(spec: MachineSpec, around: Environment) -> list[Exposure]:
     """Return what cannot be closed of that machine, or is open as its settings say; the most serious comes first."""
     found = [*_docker(spec, around), *_ssh(spec, around), *_strangers(spec, around), *_guest(spec, around)]
     return sorted(found, key=lambda one: list(Severity).index(one.weight), reverse=True)
+
+
+def report(exposures: list[Exposure], reporter: Reporter) -> None:
+    """Report each exposure: serious ones as warnings."""
+    for exposure in exposures:
+        (reporter.warn if exposure.weight == Severity.SERIOUS else reporter.note)(exposure.line)
 
 
 def _docker(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:

@@ -3,65 +3,43 @@
 What only init and up need is loaded by them: `b2d status` is asked often, and is to be quick.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
-from b2d.guest.base import Dial, Guest
+from b2d.guest.base import Guest
 from b2d.host.polling import wait_until
+from b2d.host.process_identity import is_alive
 from b2d.host.signals import signals_deferred
 from b2d.host_agent import control
-from b2d.image.base import ImageLookup
 from b2d.machine import folder_sharing, preconditions, recovery
-from b2d.machine_store.store import MachineStore, RunningFacts, running_facts
-from b2d.models import (
-    OFF_STATES,
-    ON_STATES,
-    STARTED_STATES,
-    SUSPENDED_STATES,
-    Access,
-    Endpoint,
-    MachineSpec,
-    MachineState,
-)
+from b2d.machine.base import MachineServices, SpecSource
+from b2d.machine_names import command_for
+from b2d.machine_store.store import RunningFacts, running_facts
+from b2d.models import OFF_STATES, ON_STATES, STARTED_STATES, SUSPENDED_STATES, MachineSpec, MachineState
 from b2d.paths import MachinePaths
-from b2d.reporting.base import Reporter
 
 if TYPE_CHECKING:
     from b2d.guest.readiness import Ping
+    from b2d.machine.exposure import Exposure
 
 ASK_S = 5.0  # for one question to a Docker that answered a moment ago
-
-
-@dataclass(frozen=True, slots=True)
-class MachineDependencies:
-    """What a machine is made of; app.py puts it together."""
-
-    store: MachineStore
-    images: Callable[[], ImageLookup]
-    driver: Callable[[MachineSpec], Driver]
-    guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest]
-    reporter: Reporter
-    wait_s: float  # that up may take
-    stop_wait_s: float  # that the guest has to power itself off
-    access: Access = field(default_factory=Access)
-    network: Callable[[MachineSpec], Mapping[str, bytes]] = lambda _: {}  # what the guest is to be told of it
 
 
 class Machine:
     """One machine by its name. A verb that is already fulfilled is fine; one that cannot be raises B2dError."""
 
-    def __init__(self, name: str, parts: MachineDependencies) -> None:
+    def __init__(self, name: str, services: MachineServices) -> None:
         self.name = name
-        self._parts = parts
-        self._store = parts.store
-        self._reporter = parts.reporter
-        self._driver = parts.driver
+        self.services = services
+        self._store = services.store
+        self._reporter = services.reporter
+        self._bound: tuple[MachineSpec, Driver] | None = None
 
     @property
     def paths(self) -> MachinePaths:
@@ -80,34 +58,21 @@ class Machine:
         spec = self._store.read(self.name)
         return MachineState.ABSENT if spec is None else self._driver(spec).state()
 
-    def init(self, wished: Callable[[], MachineSpec]) -> bool:
-        """Make the machine as `wished` describes it; False when there is one already, which stays as it is."""
-        from b2d.guest import seed
-        from b2d.machine.boot_preparation import ensure_ssh_keys, store_new_spec
-
+    def init(self, source: SpecSource) -> bool:
+        """Create the machine that `source` describes; False when there is one already, which stays as it is."""
         with self._lock("init"):
-            mended = recovery.restore_spec(self._store, self.name, self._reporter)
-            if self.state() != MachineState.ABSENT:
-                return mended
-            spec = wished()
-            self._driver(spec).check()
-            with signals_deferred():
-                payload = seed.payload(ensure_ssh_keys(self.paths))
-                # the spec first: a disk without one would be nobody's, and in the way
-                driver = self._driver(store_new_spec(spec, self._store))
-                if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
-                    driver.create(payload)
-            return True
+            return self._create(source)
 
-    def up(self) -> RunningFacts:
-        """Bring the machine to the point where Docker answers, from whatever state it is in."""
-        from b2d.machine.boot_monitor import UnexpectedPowerOffError
+    def up(self, source: SpecSource | None = None) -> RunningFacts:
+        """Bring the machine to the point where Docker answers, from whatever state it is in.
 
+        Where there is none, it is created first as `source` describes it. When this returns, the agent serves, Docker's
+        client has the machine's context, and what is open to others has been reported.
+        """
         with self._lock("up"):
-            try:
-                return self._boot_and_wait()
-            except (UnexpectedPowerOffError, SavedStateError):
-                return self._boot_and_wait()
+            if source is not None:
+                self._create(source)
+            return self._up()
 
     def stop(self) -> bool:
         """Power off by the button, and by force when the guest does not listen; False when it was off already.
@@ -115,40 +80,25 @@ class Machine:
         A saved machine is off: it stays saved.
         """
         with self._lock("stop"):
-            driver = self._driver(self.spec())
-            state = driver.state()
-            if state in OFF_STATES or state == MachineState.SAVED:
-                self._store.remove_env(self.name)
-                if state == MachineState.CRASHED:
-                    driver.kill()
-                return False
-            with self._reporter.step(f"stopping {self.name}"):
-                with self._without_env_file(driver):
-                    control.stop(self.paths)
-                    if state != MachineState.STOPPING:
-                        driver.stop()
-                self._wait_off(driver)
-            return True
+            return self._stop()
 
     def poweroff(self) -> bool:
         """Cut the power; False when it was off already."""
         with self._lock("poweroff"):
-            driver = self._driver(self.spec())
-            was_on = driver.state() in ON_STATES
-            with self._without_env_file(driver):
-                driver.kill()
-            return was_on
+            return self._cut_power()
 
     def restart(self) -> RunningFacts:
         """Stop, and up again."""
-        self.stop()
-        return self.up()
+        with self._lock("restart"):
+            self._stop()
+            return self._up()
 
     def reset(self) -> RunningFacts:
         """Cut the power, and up again."""
-        self._running()
-        self.poweroff()
-        return self.up()
+        with self._lock("reset"):
+            self._running()
+            self._cut_power()
+            return self._up()
 
     def save(self) -> bool:
         """Write the machine's state to disk and end it; False when it was saved already."""
@@ -169,7 +119,13 @@ class Machine:
             return True
 
     def delete(self) -> None:
-        """Remove the machine with its disk, keys and certificates. Absent: nothing. Images stay."""
+        """Remove the machine with its disk, keys, certificates, Docker context and login item; images stay.
+
+        Absent: nothing.
+        """
+        from b2d.docker import context
+        from b2d.host.autostart import items
+
         with self._lock("delete"), signals_deferred():
             specs = recovery.specs_for_removal(self._store, self.name)
             for spec in specs:
@@ -180,10 +136,13 @@ class Machine:
                     self._driver(spec).delete()
             for remark in self._store.remove(self.name):
                 self._reporter.warn(remark)
+            context.stale_contexts(self.paths)
+            items.stale_items(self.paths, self._store.home)
 
     def facts(self) -> RunningFacts:
         """Where the running machine is reached. Raises InvalidStateError when it does not run."""
         self._running()
+        control.ensure_running(self._store, self.name)
         facts = self._store.read_env(self.name)
         if facts is None:
             raise InvalidStateError(f"{self.name} is not up yet", hint="b2d up")
@@ -193,7 +152,9 @@ class Machine:
         """The Linux inside. Raises InvalidStateError when it does not run."""
         driver = self._running()
         dial = driver.dial if isinstance(driver, DialsGuest) else None
-        return self._parts.guest(driver.endpoint(), self.paths, dial)
+        if dial is None:
+            control.ensure_running(self._store, self.name)
+        return self.services.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:
         """What is on the machine's screen, as a PNG. Raises InvalidStateError when it does not run."""
@@ -204,6 +165,93 @@ class Machine:
         """Docker's answer now, or None."""
         spec = self.spec()
         return self._ping(self._driver(spec), spec, timeout_s)
+
+    def exposures(self, *, booted: bool) -> "list[Exposure]":
+        """Return what cannot be closed of the machine: of one that is `booted` as it is, else as it will be."""
+        from b2d.host_agent import peer
+        from b2d.machine import boot_preparation, exposure
+
+        spec, access = self.spec(), self.services.access
+        if booted:
+            access = boot_preparation.access_of(self.paths, access)
+        else:
+            spec = boot_preparation.with_current_hardware(spec)
+        around = exposure.Environment(self._driver(spec), access, booted, tells_users=peer.can_identify)
+        return exposure.find_exposures(spec, around)
+
+    def _driver(self, spec: MachineSpec) -> Driver:
+        """Return the driver that is bound to `spec`: one a command, as long as the spec stays the same."""
+        if self._bound is None or self._bound[0] != spec:
+            self._bound = spec, self.services.driver(spec)
+        return self._bound[1]
+
+    def _create(self, source: SpecSource) -> bool:
+        from b2d.guest import seed
+        from b2d.machine.boot_preparation import ensure_ssh_keys, store_new_spec
+
+        mended = recovery.restore_spec(self._store, self.name, self._reporter)
+        if self.state() != MachineState.ABSENT:
+            return mended
+        spec = source.new_machine_spec()
+        self._driver(spec).check()  # before minutes are spent on an image
+        spec = source.with_image(spec)
+        with signals_deferred():
+            payload = seed.payload(ensure_ssh_keys(self.paths))
+            # the spec first: a disk without one would be nobody's, and in the way
+            spec = store_new_spec(spec, self._store)
+            driver = self._driver(spec)
+            if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
+                driver.create(payload)
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            self._reporter.note(made_by_root(spec))
+        return True
+
+    def _up(self) -> RunningFacts:
+        from b2d.machine.boot_monitor import UnexpectedPowerOffError
+
+        try:
+            facts = self._boot_and_wait()
+        except (UnexpectedPowerOffError, SavedStateError):
+            facts = self._boot_and_wait()
+        self._serve(facts)
+        return facts
+
+    def _serve(self, facts: RunningFacts) -> None:
+        """Wait for the agent, create Docker's context, and report what is refused, and what is open."""
+        from b2d.docker import context
+        from b2d.machine import exposure
+
+        refusals = control.wait_until_serving(self._store, self.name)
+        context.context_names(self.paths, facts.docker, self._reporter)
+        for refusal in refusals or ():
+            self._reporter.warn(f"{refusal.sentence(self.name)}; try: {command_for('restart', self.name)}")
+        if refusals is None and facts.process is not None and is_alive(facts.process):
+            trouble = f"the agent of {self.name} does not serve yet: its socket and SSH may not answer"
+            self._reporter.warn(f"{trouble}; try: {command_for('status', self.name)}")
+        exposure.report(self.exposures(booted=True), self._reporter)
+
+    def _stop(self) -> bool:
+        driver = self._driver(self.spec())
+        state = driver.state()
+        if state in OFF_STATES or state == MachineState.SAVED:
+            self._store.remove_env(self.name)
+            if state == MachineState.CRASHED:
+                driver.kill()
+            return False
+        with self._reporter.step(f"stopping {self.name}"):
+            with self._without_env_file(driver):
+                control.stop(self.paths)
+                if state != MachineState.STOPPING:
+                    driver.stop()
+            self._wait_off(driver)
+        return True
+
+    def _cut_power(self) -> bool:
+        driver = self._driver(self.spec())
+        was_on = driver.state() in ON_STATES
+        with self._without_env_file(driver):
+            driver.kill()
+        return was_on
 
     def _boot_and_wait(self) -> RunningFacts:
         from b2d.machine.clock_sync import sync_guest_clock
@@ -265,12 +313,12 @@ class Machine:
         wanted = spec
         if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
             wanted = boot_preparation.with_current_hardware(
-                boot_preparation.current_image(wanted, self._parts.images(), self._reporter)
+                boot_preparation.current_image(wanted, self.services.images, self._reporter)
             )
         wanted = boot_preparation.shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = boot_preparation.free_ports(wanted, self._store.neighbours(self.name), self._reporter)
-        told = boot_preparation.network(wanted, self.paths, self._parts.network(wanted), state, self._reporter)
-        access = self._parts.access
+        told = boot_preparation.network(wanted, self.paths, self.services.guest_network(wanted), state, self._reporter)
+        access = self.services.access
         if state == MachineState.SAVED:  # it goes on with what it was saved with
             access = boot_preparation.access_of(self.paths, access)
         boot_preparation.credentials(wanted, self.paths, access, told)
@@ -303,7 +351,7 @@ class Machine:
         )
         ask = partial(self._ping, driver, spec)
         with screenshot_on_failure(driver, self.paths.screen), confirm_image_on_success(spec, self._store):
-            return await_docker(self.name, driver, ask, self._reporter, self._parts.wait_s, patience)
+            return await_docker(self.name, driver, ask, self._reporter, self.services.wait_s, patience)
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Where the machine is, for shellinit and ip."""
@@ -319,9 +367,17 @@ class Machine:
 
     def _wait_off(self, driver: Driver) -> None:
         """Wait until the machine is off; cut the power when it does not come to that by itself."""
-        patience_s = self._parts.stop_wait_s
+        patience_s = self.services.stop_wait_s
         try:
             wait_until(lambda: driver.state() in OFF_STATES, what=f"{self.name} to power off", timeout_s=patience_s)
         except WaitTimeoutError:
             self._reporter.warn(f"{self.name} did not power off within {patience_s:.0f} s: its power was cut")
         driver.kill()  # also forgets a process that has ended
+
+
+def made_by_root(spec: MachineSpec) -> str:
+    """Return what a person should know of a machine that root made: what breaks out of the guest is root here then."""
+    consequence = "its hypervisor is root too"
+    if spec.folders:
+        consequence += ", and containers write the folders that it shares as root of this host"
+    return f"{spec.name} was made by root: {consequence}; a user's own is safer: su - USER -c 'b2d up'"

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,7 +14,7 @@ from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineSpec, MachineState
 from b2d.reporting import terminal
-from tests.support.fake_machine import ADDRESS, Box, host_of
+from tests.support.fake_machine import ADDRESS, Box, FakeServices, host_of
 from tests.support.fake_machine import DOCKER as DOCKER_PORT
 from tests.support.fake_machine import SSH as SSH_PORT
 from tests.support.fakes import FakeReporter
@@ -36,7 +36,9 @@ class OpenApp(BoxApp):
     """Whose settings of passwords count."""
 
     def machine(self, name: str = "") -> Machine:
-        return Machine("box", replace(self.box.machine()._parts, access=self.access))
+        services = FakeServices(self.box)
+        services.access, services.reporter = self.access, self.reporter
+        return Machine("box", services)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def test_what_the_agent_was_refused_is_said_and_not_promised(
 def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "wait_until_serving", lambda *_: None)
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
-    monkeypatch.setattr("b2d.app.hooks.is_alive", lambda _: True)
+    monkeypatch.setattr("b2d.machine.lifecycle.is_alive", lambda _: True)
     said = "warning: the agent of box does not serve yet: its socket and SSH may not answer; try: b2d status --vm box"
     assert said in b2d("up")[2]
 
@@ -183,7 +185,7 @@ def test_the_door_s_status_says_it_too(box: Box, monkeypatch: pytest.MonkeyPatch
 
     refuse(monkeypatch, SSH)
     reporter = FakeReporter()
-    monkeypatch.setattr("b2d.cli.fast_status.heed", lambda: None)
+    monkeypatch.setattr("b2d.cli.fast_status.install_handlers", lambda: None)
     monkeypatch.setattr("b2d.reporting.terminal.choose_reporter", lambda *_: reporter)
     monkeypatch.setattr("b2d.machine.lifecycle.Machine.state", lambda _: MachineState.RUNNING)
     monkeypatch.setenv("B2D_HOME", str(box.home.root))

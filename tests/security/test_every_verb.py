@@ -5,7 +5,7 @@ The verbs are those of the command tree itself: one that is added, and is not he
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,11 +25,11 @@ from b2d.machine.exposure import Exposure, Severity
 from b2d.machine.image_upgrade import UpgradeResult
 from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore
-from b2d.models import CommandResult, Image, MachineSpec, Snapshot
+from b2d.models import CommandResult, Image, Snapshot
 from b2d.paths import Home
 from b2d.reporting.base import Reporter
 from tests.security.hostile import EVIL, LONG, SHOWN, Show, raising
-from tests.support.fake_machine import Box
+from tests.support.fake_machine import Box, FakeServices
 from tests.support.fakes import a_spec
 from tests.unit.api.test_machine import BoxApp
 
@@ -111,10 +111,9 @@ class HostileApp(BoxApp):
     """A home in which all that b2d is told by others is hostile."""
 
     def machine(self, name: str = "") -> Machine:
-        return Machine(name or "box", replace(self.box.machine()._parts, reporter=self.reporter))
-
-    def exposures(self, spec: MachineSpec, *, booted: bool) -> list[Exposure]:
-        return [Exposure(EVIL, weight, EVIL) for weight in Severity]
+        services = FakeServices(self.box)
+        services.reporter = self.reporter
+        return Machine(name or "box", services)
 
     def check_network(self) -> None:
         self.reporter.warn(EVIL)
@@ -168,7 +167,7 @@ def answers() -> dict[str, Callable[..., object]]:
         "b2d.image.image_store.ImageStore.all": [image],
         "b2d.app.import_machine.find_candidates": [original],
         "b2d.app.import_machine.import_machine": True,
-        "b2d.app.hooks.after_init": None,
+        "b2d.machine.lifecycle.Machine.exposures": [Exposure(EVIL, weight, EVIL) for weight in Severity],
         "b2d.host.autostart.items.login_item": Login(),
         "b2d.host_agent.control.wait_until_serving": refused,
         "b2d.host_agent.control.refusals": refused,

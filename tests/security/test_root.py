@@ -4,17 +4,16 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from b2d.app import hooks
-from b2d.app.wiring import make_app
 from b2d.docker.client import DockerApi
 from b2d.host_agent.port_publisher import PortForwarder
 from b2d.models import Forward
 from b2d.network import port_allocation
 from tests.support.cli import Prompt
-from tests.support.fakes import FakeReporter, a_spec
+from tests.support.fake_machine import Box
 from tests.support.kernel_images import an_iso
 from tests.unit.docker.test_published_ports import container, port
 from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
@@ -22,14 +21,11 @@ from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 
 @pytest.mark.parametrize(("user", "folders", "said"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
 def test_root_is_told_when_a_machine_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
+    box: Box, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
 ) -> None:
-    reporter = FakeReporter()
-    it = make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, reporter)
-    it.store.write(a_spec("box", folders=folders))
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    hooks.after_init(it)
-    told = reporter.texts("note")
+    monkeypatch.setattr("b2d.machine.lifecycle.os", SimpleNamespace(geteuid=lambda: user))
+    box.made(folders=folders)
+    told = box.reporter.texts("note")
     assert len(told) == said
     assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
 

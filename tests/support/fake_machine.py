@@ -18,9 +18,9 @@ from b2d.drivers.base import Driver
 from b2d.guest.base import Dial, Guest
 from b2d.host import unix_sockets
 from b2d.image.base import ImageLookup
-from b2d.machine.lifecycle import Machine, MachineDependencies
+from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore
-from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Endpoint, Image, MachineSpec, MachineState
+from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Access, Endpoint, Image, MachineSpec, MachineState
 from b2d.paths import Home, MachinePaths
 from b2d.reporting.base import Reporter
 from tests.support.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
@@ -203,6 +203,51 @@ def host_of(box: "Box") -> str:
     return f"unix://{socket_path}" if unix_sockets.fits(socket_path) else f"tcp://{ADDRESS}:{DOCKER}"
 
 
+@dataclass(frozen=True)
+class Source:
+    """Describes a machine that is to be created."""
+
+    make: Callable[[], MachineSpec]
+
+    def new_machine_spec(self) -> MachineSpec:
+        return self.make()
+
+    def with_image(self, spec: MachineSpec) -> MachineSpec:
+        return spec
+
+
+class FakeServices:
+    """The services of a machine of a Box, each part watched; a test may put others in their places."""
+
+    def __init__(self, box: "Box", watch: Callable[[Any], Any] = lambda door: door) -> None:
+        self.box = box
+        self.watch = watch
+        self.store: MachineStore = watch(box.store)
+        self.reporter: Reporter = watch(box.reporter)
+        self.access = Access()
+
+    @property
+    def images(self) -> ImageLookup:
+        return cast(ImageLookup, self.watch(self.box.images))
+
+    @property
+    def wait_s(self) -> float:
+        return self.box.wait_s
+
+    @property
+    def stop_wait_s(self) -> float:
+        return self.box.stop_wait_s
+
+    def driver(self, spec: MachineSpec) -> Driver:
+        return cast(Driver, self.watch(self.box.driver(spec)))
+
+    def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
+        return cast(Guest, self.watch(self.box.guest))
+
+    def guest_network(self, spec: MachineSpec) -> dict[str, bytes]:
+        return self.box.network
+
+
 @dataclass
 class Box:
     """One home with one hypervisor; tests set what they are about."""
@@ -251,18 +296,11 @@ class Box:
 
     def machine(self, strikes: Strikes | None = None) -> Machine:
         watch = (strikes or Strikes()).watch
-        images: Callable[[], ImageLookup] = lambda: watch(self.images)  # noqa: E731
-        driver: Callable[[MachineSpec], Driver] = lambda spec: watch(self.driver(spec))  # noqa: E731
-        guest: Callable[[Endpoint, MachinePaths, Dial | None], Guest] = lambda *_: watch(self.guest)  # noqa: E731
-        reporter: Reporter = watch(self.reporter)
-        network: Callable[[MachineSpec], dict[str, bytes]] = lambda _: self.network  # noqa: E731
-        waits = (self.wait_s, self.stop_wait_s)
-        parts = MachineDependencies(watch(self.store), images, driver, guest, reporter, *waits, network=network)
-        return Machine("box", parts)
+        return Machine("box", FakeServices(self, watch))
 
     def made(self, **changes: object) -> Machine:
         machine = self.machine()
-        machine.init(lambda: self.spec(**changes))
+        machine.init(Source(lambda: self.spec(**changes)))
         return machine
 
     def in_state(self, state: MachineState) -> Machine:

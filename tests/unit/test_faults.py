@@ -20,7 +20,7 @@ from b2d.machine.snapshots import SnapshotCommands
 from b2d.models import STARTED_STATES, MachineState
 from b2d.paths import Home
 from tests.support import fault_injection
-from tests.support.fake_machine import Box
+from tests.support.fake_machine import Box, Source
 from tests.support.fakes import ALIVE
 from tests.support.kernel_images import a_b2d_iso
 
@@ -96,7 +96,7 @@ def reset(box: Box) -> object:
 
 
 VERBS: dict[str, tuple[MachineState, Callable[[Box], object]]] = {
-    "init": (ABSENT, lambda box: box.machine().init(lambda: box.spec(tls=True))),
+    "init": (ABSENT, lambda box: box.machine().init(Source(lambda: box.spec(tls=True)))),
     "up": (STOPPED, lambda box: box.machine().up()),
     "up again": (RUNNING, lambda box: box.machine().up()),
     "up from saved": (SAVED, lambda box: box.machine().up()),
@@ -123,7 +123,7 @@ def goes_on(box: Box, verb: str, act: Callable[[Box], object]) -> None:
     act(box)
     if verb == "delete":
         assert not box.paths.folder.exists()
-    machine.init(lambda: box.spec(tls=True))
+    machine.init(Source(lambda: box.spec(tls=True)))
     assert machine.up() == machine.facts()
     assert machine.state() in STARTED_STATES
     data = box.hypervisor.machines["box"].payload

@@ -46,6 +46,9 @@ class BoxApp(App):
     def new_machine_spec(self) -> MachineSpec:
         return self.box.spec()
 
+    def with_image(self, spec: MachineSpec) -> MachineSpec:
+        return spec
+
 
 @pytest.fixture
 def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:

@@ -38,7 +38,8 @@ def an_app(folder: Path, **flags: object) -> App:
 
 
 def wished(folder: Path, **flags: object) -> MachineSpec:
-    return an_app(folder, **flags).new_machine_spec()
+    it = an_app(folder, **flags)
+    return it.with_image(it.new_machine_spec())
 
 
 def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
@@ -153,8 +154,9 @@ def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
     folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
+    it = an_app(folder, image=str(iso))
     with pytest.raises(HypervisorError):
-        wished(folder, image=str(iso))
+        it.machine().init(it)
     assert an_app(folder).images.all() == []
 
 
@@ -194,7 +196,7 @@ def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Pat
 def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
     assert shutil.which("qemu-img")
     it = an_app(folder, vm="box", image=str(iso))
-    assert it.machine().init(it.new_machine_spec) is True
+    assert it.machine().init(it) is True
     paths = it.home.machine("box")
     assert it.machine().state() == MachineState.STOPPED
     raw = subprocess.run(

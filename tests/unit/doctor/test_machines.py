@@ -359,6 +359,6 @@ def test_the_doctor_looks_at_the_settings_that_a_machine_was_booted_with(tmp_pat
     spec = sound("box", hardware=HARDWARE)
     it.store.write(spec)
     credentials(spec, it.home.machine("box"), Access(ssh_password=booted))
-    found = it.exposures(spec, booted=booted)
+    found = it.machine().exposures(booted=booted)
     assert [one.message.partition(",")[0] for one in found] == ["over SSH box takes the password tcuser too"]
-    assert it.exposures(spec, booted=not booted) == []
+    assert it.machine().exposures(booted=not booted) == []

@@ -7,7 +7,7 @@ import pytest
 from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotFoundError
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
-from tests.support.fake_machine import Box
+from tests.support.fake_machine import Box, Source
 from tests.support.fakes import a_spec
 
 ABSENT, STOPPED, STARTING, RUNNING, PAUSED, SAVED, STOPPING, CRASHED = MachineState
@@ -20,7 +20,7 @@ def deleted(machine: Machine) -> bool:
 
 
 VERBS: dict[str, Callable[[Machine], object]] = {
-    "init": lambda machine: machine.init(lambda: pytest.fail("nothing was to be made")),
+    "init": lambda machine: machine.init(Source(lambda: pytest.fail("nothing was to be made"))),
     "up": lambda machine: machine.up() is not None,
     "stop": Machine.stop,
     "poweroff": Machine.poweroff,
@@ -110,8 +110,8 @@ def test_no_env_outlives_what_it_tells_of(box: Box, state: MachineState) -> None
 
 def test_init_makes_what_was_wished_once(box: Box) -> None:
     machine = box.machine()
-    assert machine.init(box.spec) is True
-    assert machine.init(lambda: a_spec("another")) is False
+    assert machine.init(Source(box.spec)) is True
+    assert machine.init(Source(lambda: a_spec("another"))) is False
     assert machine.spec() == box.spec()
     assert machine.state() == STOPPED
     assert box.hypervisor.machines["box"].payload.startswith(b"boot2docker, please format-me")
@@ -132,7 +132,7 @@ def test_what_cannot_be_wished_leaves_nothing(box: Box) -> None:
         raise B2dError("no network")
 
     with pytest.raises(B2dError, match="no network"):
-        box.machine().init(wished)  # type: ignore[arg-type]
+        box.machine().init(Source(wished))  # type: ignore[arg-type]
     assert box.machine().exists() is False
     assert box.calls == []
 
@@ -145,7 +145,7 @@ def test_a_machine_whose_disk_is_gone_is_absent_to_all_verbs_and_can_be_made_ane
             verb()
         assert caught.value.hint
     assert machine.stop() is False
-    assert machine.init(lambda: box.spec(memory_mib=640)) is True
+    assert machine.init(Source(lambda: box.spec(memory_mib=640))) is True
     assert machine.spec().memory_mib == 640
     assert machine.state() == STOPPED
 

@@ -15,14 +15,14 @@ from b2d.errors import MachineLockedError
 from b2d.host.polling import wait_until
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
-from tests.support.fake_machine import Box, Strikes
+from tests.support.fake_machine import Box, Source, Strikes
 from tests.support.paths import ROOT
 
 PLENTY = 300  # moments: more than any command has
 
 
 def made_and_up(box: Box, machine: Machine) -> None:
-    machine.init(box.spec)
+    machine.init(Source(box.spec))
     machine.up()
 
 
@@ -78,7 +78,7 @@ def test_a_disk_that_lost_its_spec_is_taken_up_with_its_data(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     kept = box.hypervisor.machines["box"]
     box.paths.spec.unlink()
-    assert machine.init(box.spec) is True
+    assert machine.init(Source(box.spec)) is True
     assert box.hypervisor.machines["box"] is kept
     machine.up()
 
@@ -87,7 +87,7 @@ def test_two_at_once_are_one_after_the_other(box: Box) -> None:
     box.lock_wait_s = 10
     results = []
     threads = [
-        threading.Thread(target=lambda: results.append((box.machine().init(box.spec), box.machine().up())))
+        threading.Thread(target=lambda: results.append((box.machine().init(Source(box.spec)), box.machine().up())))
         for _ in range(2)
     ]
     for thread in threads:

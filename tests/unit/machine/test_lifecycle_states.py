@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +20,7 @@ from b2d.errors import B2dError, InvalidStateError, MachineNotFoundError
 from b2d.guest.readiness import Ping
 from b2d.machine.lifecycle import Machine
 from b2d.machine.reconfigure import apply_changes
-from b2d.models import ON_STATES, STARTED_STATES, MachineState
+from b2d.models import ON_STATES, STARTED_STATES, MachineSpec, MachineState
 from b2d.paths import Home
 from tests.support import fault_injection
 from tests.support.fake_machine import Box, Strikes
@@ -69,8 +68,11 @@ class Life(RuleBasedStateMachine):
         except B2dError:
             return False
 
-    def new_machine_spec(self) -> Any:
+    def new_machine_spec(self) -> MachineSpec:
         return self.box.spec(memory_mib=self.memory_mib)
+
+    def with_image(self, spec: MachineSpec) -> MachineSpec:
+        return spec
 
     @initialize(state=st.sampled_from([ABSENT, STOPPED, RUNNING, SAVED, CRASHED]))
     def begin(self, state: MachineState) -> None:
@@ -83,7 +85,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def init(self) -> None:
         before, known = self.true_state(), self.readable()
-        made = self.machine.init(self.new_machine_spec)
+        made = self.machine.init(self)
         assert made is (before == ABSENT or not known)
         assert self.true_state() == (STOPPED if before == ABSENT else before)
         self.mark()
@@ -91,7 +93,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def up(self) -> None:
         """It always comes up."""
-        self.machine.init(self.new_machine_spec)
+        self.machine.init(self)
         self.mark()
         facts = self.machine.up()
         assert self.true_state() == RUNNING
@@ -153,8 +155,8 @@ class Life(RuleBasedStateMachine):
     def any_verb(self, verb: str, machine: Machine) -> None:
         with suppress(MachineNotFoundError, InvalidStateError):
             if verb == "up":
-                machine.init(self.new_machine_spec)
-            machine.init(self.new_machine_spec) if verb == "init" else getattr(machine, verb)()
+                machine.init(self)
+            machine.init(self) if verb == "init" else getattr(machine, verb)()
 
     @rule(verb=VERBS, at=MOMENTS)
     def is_cut_off(self, verb: str, at: int) -> None:

@@ -190,7 +190,7 @@ def test_a_guest_that_panicked_keeps_its_ports_to_itself_and_gets_them_back(box:
     machine = box.in_state(MachineState.RUNNING)
     box.driver().panic()
     assert machine.up().docker_port == DOCKER
-    assert box.reporter.texts("note") == []
+    assert not [text for text in box.reporter.texts("note") if "port" in text and "taken" in text]
 
 
 def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -> None:
@@ -265,7 +265,7 @@ def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_r
     machine = box.made()
     machine.up()
     machine.up()
-    assert box.reporter.texts("note") == ["one CPU only"]
+    assert box.reporter.texts("note").count("one CPU only") == 1
 
 
 def test_a_file_that_the_home_cannot_take_is_named(box: Box) -> None:

@@ -19,7 +19,7 @@ from b2d.models import Endpoint, MachineState, ProcessIdentity
 from b2d.paths import MachinePaths
 from tests.cli.test_images import two_machines
 from tests.support.cli import Prompt
-from tests.support.fake_machine import Box
+from tests.support.fake_machine import Box, Source
 from tests.support.fakes import FakeReporter, a_spec
 
 RUNNING, STOPPED = MachineState.RUNNING, MachineState.STOPPED
@@ -53,7 +53,7 @@ def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, da
         with pytest.raises(CorruptSpecError) as caught:
             machine.spec()
         assert caught.value.hint == "b2d up --vm box"
-    assert machine.init(lambda: pytest.fail("it is described")) is True
+    assert machine.init(Source(lambda: pytest.fail("it is described"))) is True
     assert machine.spec() == box.spec(memory_mib=700)
     machine.up()
     assert box.hypervisor.machines["box"] is data
@@ -67,7 +67,7 @@ def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(b
     data = box.hypervisor.machines["box"]
     for path in (box.paths.spec, box.paths.spec_copy):
         DAMAGE[damage](path)
-    assert machine.init(lambda: box.spec(memory_mib=800)) is True
+    assert machine.init(Source(lambda: box.spec(memory_mib=800))) is True
     assert machine.spec().memory_mib == 800
     machine.up()
     assert box.hypervisor.machines["box"] is data
@@ -79,7 +79,7 @@ def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(b
 def test_a_running_machine_is_mended_as_it_runs(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.paths.spec.write_bytes(b"")
-    assert machine.init(box.spec) is True
+    assert machine.init(Source(box.spec)) is True
     assert machine.up() == machine.facts()
     assert box.hypervisor.machines["box"].boots == 1
     assert machine.stop() is True
@@ -103,7 +103,7 @@ def test_what_a_newer_b2d_wrote_is_not_mended_and_goes_only_when_it_is_told_to(b
     machine = box.made()
     for path in (box.paths.spec, box.paths.spec_copy):
         path.write_text(json.dumps(IN_THE_FUTURE))
-    for verb in (machine.up, machine.stop, machine.state, lambda: machine.init(box.spec)):
+    for verb in (machine.up, machine.stop, machine.state, lambda: machine.init(Source(box.spec))):
         with pytest.raises(B2dError, match="newer b2d") as caught:
             verb()
         assert "upgrade" in caught.value.hint

@@ -1,0 +1,62 @@
+"""The interfaces between a machine's verbs and the home that the machine belongs to."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from b2d.drivers.base import Driver
+from b2d.guest.base import Dial, Guest
+from b2d.image.base import ImageLookup
+from b2d.machine_store.store import MachineStore
+from b2d.models import Access, Endpoint, MachineSpec
+from b2d.paths import MachinePaths
+from b2d.reporting.base import Reporter
+
+
+class MachineServices(Protocol):
+    """The parts of one home that a machine's verbs use; `app.wiring.App` has them all."""
+
+    @property
+    def store(self) -> MachineStore:
+        """The machines of this home on disk."""
+
+    @property
+    def images(self) -> ImageLookup:
+        """The images of this home."""
+
+    @property
+    def reporter(self) -> Reporter:
+        """The voice on stderr."""
+
+    @property
+    def access(self) -> Access:
+        """Who may come into a guest that boots now."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long `up` may take, in seconds."""
+
+    @property
+    def stop_wait_s(self) -> float:
+        """How long the guest has to power itself off, in seconds."""
+
+    def driver(self, spec: MachineSpec) -> Driver:
+        """Return the hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
+
+    def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
+        """Return the Linux inside a running machine; it is connected to when it is used."""
+
+    def guest_network(self, spec: MachineSpec) -> Mapping[str, bytes]:
+        """Return the files that tell a guest that boots now of the networks around it. Raises ConfigError."""
+
+
+class SpecSource(Protocol):
+    """What describes a machine that is to be created: the settings, or a machine that is imported."""
+
+    def new_machine_spec(self) -> MachineSpec:
+        """Return the spec, yet without an image. Raises ConfigError."""
+
+    def with_image(self, spec: MachineSpec) -> MachineSpec:
+        """Return the spec with an image, which is obtained where there is none; the same for a disk. Raises B2dError.
+
+        It may take minutes: the caller has looked whether the machine could start here.
+        """
