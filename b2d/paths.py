@@ -225,9 +225,6 @@ class MachinePaths:
         """What QEMU said since its last start."""
         return self.folder / "qemu.log"
 
-    def hypervisor_log(self, driver: str) -> Path:
-        return self.virtualbox_log if driver == "virtualbox" else self.qemu_log
-
 
 @dataclass(frozen=True, slots=True)
 class Home:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from b2d.app import wiring
-from b2d.app.wiring import QEMU, App
+from b2d.app.wiring import App
 from b2d.docker.client import DockerApi
+from b2d.drivers import hypervisors
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import B2dError
 from b2d.guest.readiness import ping
@@ -55,17 +56,15 @@ def main(name: str, how: str = "") -> int:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout
 
-    # VirtualBox's libraries are large, and they are needed for moments: they come and go with a process of their own
-    reconcile = lead if spec.driver == QEMU else lambda: _reconcile_in_subprocess(name)
+    hypervisor = hypervisors.get(spec.driver)
+    reconcile = (lambda: _reconcile_in_subprocess(name)) if hypervisor.loads_large_libraries else lead
     try:
         with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
-            if spec.driver != QEMU:  # QEMU's guest has a chip that does not sleep
+            if hypervisor.clock_stops:
                 watch = (lambda: _sync_guest_clock(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
-            if spec.driver == QEMU:  # VirtualBox's process does not append to its logs
-                logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.companion_log)
-                watch_logs = (lambda: is_alive(process), logs)
-                threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
+            watch_logs = (lambda: is_alive(process), (*hypervisor.growing_logs(paths), paths.companion_log))
+            threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
             EventLoop(engine, reconcile, lambda: is_alive(process)).run()
     except Timeout:
         return 1

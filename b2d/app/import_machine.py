@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.app.wiring import QEMU, VIRTUALBOX, App
+from b2d.app.wiring import App
 from b2d.config import loader
+from b2d.drivers import hypervisors
 from b2d.errors import B2dError, ConfigError, HypervisorError
 from b2d.importing import candidates
 from b2d.importing.candidates import ImportCandidate
@@ -89,9 +90,8 @@ def create_from_disk(it: App, disk: Path) -> bool:
 
 def _disk_import(it: App, original: ImportCandidate, paths: MachinePaths) -> DiskImport:
     driver = it.hypervisor()
-    target = paths.disk_vdi if driver == VIRTUALBOX else paths.disk_qcow2
     before = _stamps(original)
-    return DiskImport(original, _disk_to_copy(it, original, driver), paths, target, before)
+    return DiskImport(original, _disk_to_copy(it, original, driver), paths, hypervisors.get(driver).disk(paths), before)
 
 
 def _spec_like(it: App, original: ImportCandidate, spec: MachineSpec) -> MachineSpec:
@@ -126,17 +126,19 @@ def _disk_to_copy(it: App, original: ImportCandidate, driver: str) -> "DiskToCop
     if original.has_snapshots:
         from b2d.drivers.virtualbox.disk_import import FlattenedDisk, MediumCopy
 
-        kind = MediumCopy if driver == VIRTUALBOX else FlattenedDisk
+        kind = MediumCopy if driver == hypervisors.VIRTUALBOX.name else FlattenedDisk
         try:
             return kind(_virtualbox(it), (original.disk, *original.parents))
         except HypervisorError as error:
             said = f"{original.name} has snapshots, and only VirtualBox can put its disk together"
             raise B2dError(said, hint="b2d doctor", details=error.message) from error
-    if driver == VIRTUALBOX and check_disk(original.disk) == VIRTUALBOX_FORMATS.get(original.disk.suffix.lower()):
+    if driver == hypervisors.VIRTUALBOX.name and check_disk(original.disk) == VIRTUALBOX_FORMATS.get(
+        original.disk.suffix.lower()
+    ):
         from b2d.drivers.virtualbox.disk_import import MediumCopy
 
         return MediumCopy(_virtualbox(it), (original.disk,))
-    return ImageCopy(original.disk, "qcow2" if driver == QEMU else "vdi")
+    return ImageCopy(original.disk, "qcow2" if driver == hypervisors.QEMU.name else "vdi")
 
 
 def _virtualbox_disk(it: App) -> list[ImportCandidate]:
@@ -151,6 +153,6 @@ def _virtualbox_disk(it: App) -> list[ImportCandidate]:
 
 def _virtualbox(it: App) -> "VirtualBox":
     from b2d.drivers.virtualbox.client import VirtualBox
-    from b2d.drivers.virtualbox.locate import SearchPaths
+    from b2d.drivers.virtualbox.installation import SearchPaths
 
     return VirtualBox(SearchPaths().vboxapi(it.settings.vboxapi))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.app.wiring import App
+from b2d.drivers import hypervisors
 from b2d.errors import ConfigError, InvalidStateError
 from b2d.formats import json_text
 from b2d.guest import network_config
@@ -90,7 +91,7 @@ def log_file(it: App, which: str) -> Path:
     if which == "b2d":
         return it.home.log
     spec = machine.spec()
-    return machine.paths.hypervisor_log(spec.driver) if which == "hypervisor" else machine.paths.serial_log
+    return hypervisors.get(spec.driver).log(machine.paths) if which == "hypervisor" else machine.paths.serial_log
 
 
 def read_log(it: App, which: str, lines: int | None) -> bytes:

@@ -3,7 +3,6 @@
 What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from b2d.config import loader
 from b2d.config.loader import ResolvedSettings
 from b2d.config.settings import Settings
+from b2d.drivers import hypervisors
 from b2d.errors import ConfigError, HypervisorError
 from b2d.image.source import describe_source
 from b2d.paths import Home, MachinePaths
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from b2d.models import Access, Endpoint, MachineSpec, MachineState
     from b2d.reporting.base import Reporter
 
-QEMU, VIRTUALBOX = "qemu", "virtualbox"
 MIN_MEMORY_MIB = 512
 
 
@@ -98,17 +97,15 @@ class App:
 
     def driver(self, spec: "MachineSpec") -> "Driver":
         """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
-        paths = self.home.machine(spec.name)
-        if spec.driver == QEMU:
+        hypervisor, paths = hypervisors.get(spec.driver), self.home.machine(spec.name)
+        if hypervisor is hypervisors.QEMU:
             from b2d.drivers.qemu.driver import QemuDriver
 
             chosen = (self.settings.accelerator, self.settings.mount_type)
             return QemuDriver(spec, paths, lambda: self.images.get(spec.image), *chosen)
-        if spec.driver == VIRTUALBOX:
-            from b2d.drivers.virtualbox.driver import VirtualBoxDriver
+        from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 
-            return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
-        raise ConfigError(f"this b2d cannot drive {spec.driver}", hint=f"--driver {QEMU}")
+        return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
 
     def new_machine_spec(self) -> "MachineSpec":
         """Return what a new machine should look like, by the settings. Raises ConfigError."""
@@ -177,7 +174,7 @@ class App:
 
     def _virtualbox(self) -> str:
         """Version and place of the VirtualBox that works here. Raises HypervisorError."""
-        from b2d.drivers.virtualbox.locate import SearchPaths
+        from b2d.drivers.virtualbox.installation import SearchPaths
 
         places = SearchPaths()
         folder = places.vboxapi(self.settings.vboxapi)
@@ -212,13 +209,14 @@ class App:
 
     def hypervisor(self) -> str:
         """What was asked for; for "auto" whose disk is there, or VirtualBox where it can start a machine, or QEMU."""
-        from b2d.drivers.virtualbox.locate import SearchPaths
+        from b2d.drivers.virtualbox.installation import SearchPaths
 
         if self.settings.driver != "auto":
             return self.settings.driver
         paths = self.home.machine(self.settings.vm)  # of a machine that lost its description the disk is there
-        vdi, qcow2 = map(os.path.exists, (paths.disk_vdi, paths.disk_qcow2))  # no error where nobody may look
-        return VIRTUALBOX if vdi or (not qcow2 and SearchPaths().can_start()) else QEMU
+        if name := hypervisors.of_disk(paths):
+            return name
+        return (hypervisors.VIRTUALBOX if SearchPaths().can_start() else hypervisors.QEMU).name
 
     def _folders(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What is to be shared with the guest, and which folders that is now. Raises ConfigError for what cannot be."""

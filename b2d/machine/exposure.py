@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from b2d.drivers import hypervisors
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.guest.folder_paths import READ_ONLY
 from b2d.machine_names import command_for
 from b2d.models import Access, MachineSpec
 from b2d.reporting.base import Reporter
 
-HYPERVISORS = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
 NEW_PASSWORD, NO_PASSWORD = "b2d config set password", "b2d config set ssh_password=no"
 
 
@@ -85,8 +85,7 @@ def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
             message = f"over SSH {name} takes the password tcuser too, from programs of yours alone: everybody knows it"
             yield Exposure(message, Severity.KNOWN, _after(NEW_PASSWORD, spec, around))
         return
-    hypervisor = HYPERVISORS.get(spec.driver, spec.driver)
-    leads = f"{hypervisor} itself leads {place} to the SSH server of {name}"
+    leads = f"{hypervisors.title(spec.driver)} itself leads {place} to the SSH server of {name}"
     if access.ssh_password and access.password:
         message = f"{leads}, which takes docker's password too: every user of this host can try passwords"
         yield Exposure(message, Severity.SERIOUS, _after(NO_PASSWORD, spec, around))

@@ -1,10 +1,10 @@
 """A machine whose description is lost, or says nothing: mended where that can be, and removed whole if it is to go."""
 
-import os
 from dataclasses import replace
 
+from b2d.drivers import hypervisors
 from b2d.errors import B2dError, ConfigError
-from b2d.host.files import is_regular, os_errors_as_b2d_errors
+from b2d.host.files import is_regular
 from b2d.machine_store.spec_json import CorruptSpecError
 from b2d.machine_store.store import MachineStore
 from b2d.models import MachineSpec
@@ -22,7 +22,7 @@ def restore_spec(store: MachineStore, name: str, reporter: Reporter) -> bool:
         if store.read(name) is not None:
             return False
         kept, said = store.read_copy(name), f"the description of {name} is gone"
-        if kept is None or not _drivers(store.home.machine(name)):
+        if kept is None or not hypervisors.with_traces(store.home.machine(name)):
             return False
     except CorruptSpecError as error:
         kept = error.moved or store.read_copy(name)
@@ -48,7 +48,7 @@ def specs_for_removal(store: MachineStore, name: str) -> list[MachineSpec]:
     if store.home.machine(name).folder.is_symlink():
         return []  # whose files are behind it, nothing tells
     unknown = MachineSpec(name, "", "", "", memory_mib=0, cpus=0, disk_mib=0, address="", ssh_port=0, docker_port=0)
-    return [replace(unknown, driver=driver) for driver in _drivers(store.home.machine(name))]
+    return [replace(unknown, driver=driver) for driver in hypervisors.with_traces(store.home.machine(name))]
 
 
 def _refuse_link(paths: MachinePaths) -> None:
@@ -56,13 +56,3 @@ def _refuse_link(paths: MachinePaths) -> None:
     if paths.folder.is_symlink() and not is_regular(paths.spec):
         hint = f"b2d delete --vm {paths.folder.name}, which removes the link"
         raise B2dError(f"{paths.folder} is a link to something that is no machine", hint=hint)
-
-
-def _drivers(paths: MachinePaths) -> list[str]:
-    """Those that have left something of theirs in the machine's folder."""
-    traces = {
-        "qemu": (paths.disk_qcow2, paths.qemu_pid, paths.qemu_record),
-        "virtualbox": (paths.disk_vdi, paths.virtualbox),
-    }
-    with os_errors_as_b2d_errors(paths.folder):
-        return [driver for driver, found in traces.items() if any(os.path.lexists(path) for path in found)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
-from b2d.drivers.virtualbox.locate import SearchPaths
+from b2d.drivers.virtualbox.installation import SearchPaths
 from b2d.formats import iso_writer
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive

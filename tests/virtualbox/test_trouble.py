@@ -25,8 +25,9 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from b2d.drivers.virtualbox.client import VirtualBox
-from b2d.drivers.virtualbox.locate import SearchPaths
-machine = VirtualBox(SearchPaths().vboxapi()).machine(Path(sys.argv[1]))
+from b2d.drivers.virtualbox.installation import SearchPaths
+from b2d.drivers.virtualbox.machine import VirtualBoxMachine
+machine = VirtualBoxMachine.find(VirtualBox(SearchPaths().vboxapi()), Path(sys.argv[1]))
 with machine._session(machine._library.LockType.write):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

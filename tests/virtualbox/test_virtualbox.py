@@ -16,7 +16,8 @@ from b2d.drivers.virtualbox import client
 from b2d.drivers.virtualbox.client import VirtualBox
 from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
 from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
-from b2d.drivers.virtualbox.locate import SearchPaths
+from b2d.drivers.virtualbox.installation import SearchPaths
+from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 from b2d.drivers.virtualbox.machine_state import of_file
 from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
@@ -140,7 +141,7 @@ def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machin
     settings = machine.paths.virtualbox_settings
     settings.write_text(re.sub(r' stateFile="[^"]*"', "", settings.read_text()))
     assert of_file(settings) == MachineState.STOPPED
-    known = machine.driver()._box().machine(settings)
+    known = VirtualBoxMachine.find(machine.driver()._box(), settings)
     assert known is not None
     known.flush_settings()
     assert of_file(settings) == MachineState.SAVED

@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2d.drivers.qemu.data_disk import DataDisk
+from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.qmp import Qmp, QmpError
-from b2d.drivers.qemu.saved_state import Dependencies
-from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
+from b2d.drivers.qemu.saved_state import Dependencies, SavedState
+from b2d.errors import InvalidStateError, MachineNotFoundError, SavedStateError, WaitTimeoutError
 from b2d.host.file_removal import remove
-from b2d.host.files import is_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
+from b2d.host.files import allocated_bytes, is_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.host.process_identity import is_alive
 from b2d.host.signals import signals_deferred
 from b2d.models import (
     GUEST_SSH_PORT,
     HARDWARE,
+    OFF_STATES,
     ON_STATES,
     Endpoint,
     Forward,
@@ -26,12 +27,14 @@ from b2d.models import (
     MachineSpec,
     MachineState,
     ProcessIdentity,
+    Snapshot,
 )
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     import socket
 
+    from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
     from b2d.drivers.qemu.launcher import Launcher
 
 # RunState of QEMU's QMP reference; what is not here is a short step on the way to running
@@ -49,8 +52,8 @@ STATES = {
 }
 
 
-class QemuDriver(DataDisk):
-    """Driver and all the abilities of ports.py for one machine; `accelerator` and `mount_type` are those settings."""
+class QemuDriver:
+    """The driver of one machine of QEMU; `accelerator` and `mount_type` are those settings."""
 
     def __init__(
         self,
@@ -60,7 +63,10 @@ class QemuDriver(DataDisk):
         accelerator: str = "auto",
         mount_type: str = "auto",
     ) -> None:
-        super().__init__(spec, paths)
+        self._spec = spec
+        self._paths = paths
+        self._process = QemuProcess(paths)
+        self._saved = SavedState(paths)
         self._image = image
         self._accelerator = accelerator
         self._mount_type = mount_type
@@ -163,7 +169,8 @@ class QemuDriver(DataDisk):
         return found
 
     def endpoint(self) -> Endpoint:
-        self._running()
+        if self._process.find() is None:
+            self._running()
         launch = self._process.launch()
         return launch.endpoint if launch is not None else self._launcher().plan().endpoint
 
@@ -229,6 +236,55 @@ class QemuDriver(DataDisk):
                 qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
             return picture.read_bytes()
 
+    def disk_mib(self) -> int:
+        from b2d.drivers.qemu import qcow2
+
+        return qcow2.size(self._paths.disk_qcow2) >> 20
+
+    def grow_disk(self, size_mib: int) -> None:
+        from b2d.drivers.qemu import qemu_img
+
+        self._off("grows")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            qemu_img.grow(self._paths.disk_qcow2, size_mib)
+
+    @property
+    def trims(self) -> bool:
+        return True
+
+    def disk_room(self) -> int:
+        return allocated_bytes(self._paths.disk_qcow2)
+
+    def compact_disk(self) -> None:
+        from b2d.drivers.qemu import qemu_img
+
+        self._off("is compacted")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            qemu_img.compact(self._paths.disk_qcow2)
+
+    def snapshots(self) -> list[Snapshot]:
+        from b2d.drivers.qemu import internal_snapshots
+
+        return internal_snapshots.listed(self._paths.disk_qcow2)
+
+    def take_snapshot(self, name: str) -> None:
+        self._existing()
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            self._disk().take(name)
+
+    def restore_snapshot(self, name: str) -> None:
+        if (state := self._existing()) in ON_STATES:
+            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            self._process.end()  # what crashed may still have it
+            self._disk().go_back(name)
+            self._saved.discard()  # last: until then the next start would go on from it, as if nothing had been
+
+    def delete_snapshot(self, name: str) -> None:
+        self._existing()
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            self._disk().drop(name)
+
     def _launcher(self, as_before: Sequence[str] = ()) -> "Launcher":
         """What starts it, with the hardware of an earlier start where that one is to go on."""
         from b2d.drivers.qemu import command_line
@@ -285,3 +341,19 @@ class QemuDriver(DataDisk):
         except (QmpError, WaitTimeoutError):
             return False
         return True
+
+    def _disk(self) -> "SnapshotDisk":
+        from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
+
+        return SnapshotDisk(self._paths, in_use=self._process.find() is not None)
+
+    def _existing(self) -> MachineState:
+        state = self.state()
+        if state == MachineState.ABSENT:
+            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
+        return state
+
+    def _off(self, what: str) -> None:
+        if (state := self._existing()) not in OFF_STATES:
+            said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
+            raise InvalidStateError(said, hint="b2d up && b2d stop")

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from b2d.drivers.virtualbox import machine_state
-from b2d.drivers.virtualbox.errors import NOT_FOUND, code_of, foreign_errors, translate_errors, translated
+from b2d.drivers.virtualbox.calls import (
+    NOT_FOUND,
+    code_of,
+    foreign_errors,
+    translate_errors,
+    translated,
+    wait_for_progress,
+)
 from b2d.drivers.virtualbox.hardware import DISK, Assign, Constant, Step, Version
-from b2d.drivers.virtualbox.machine import VirtualBoxMachine
-from b2d.drivers.virtualbox.timeouts import wait_for_progress
-from b2d.drivers.virtualbox.vboxapi_loader import in_stable_folder, manager, quiet
+from b2d.drivers.virtualbox.installation import in_stable_folder, manager, quiet
 from b2d.errors import HypervisorError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineState
@@ -67,13 +72,13 @@ class VirtualBox:
         """pyvbox's own IVirtualBox, for the driver's other modules."""
         return self.pyvbox.library.IVirtualBox(self._raw)
 
-    def machine(self, settings: Path) -> VirtualBoxMachine | None:
-        """The machine whose settings are in that file, None when there is none."""
+    def find_machine(self, settings: Path) -> Any | None:
+        """Return vboxapi's machine whose settings are in that file, None when there is none; for VirtualBoxMachine."""
         found = self._find(str(settings))
         if found is None:  # one whose file is gone is only in the list
             with translate_errors():
                 found = next((it for it in self.array("machines") if str(it.settingsFilePath) == str(settings)), None)
-        return None if found is None else VirtualBoxMachine(self, found)
+        return found
 
     def other(self, name: str) -> str | None:
         """Where the settings of a machine of that name are, None when there is none."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2d.drivers.qemu.disk_import import SLOWEST, ImageCopy, check_disk
-from b2d.drivers.virtualbox.errors import translate_errors
-from b2d.drivers.virtualbox.timeouts import wait_for_progress
+from b2d.drivers.virtualbox.calls import translate_errors, wait_for_progress
 from b2d.errors import B2dError
 from b2d.host.polling import wait_until
 from b2d.host.signals import signals_deferred

@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2d.drivers.virtualbox import hardware, machine_state
-from b2d.drivers.virtualbox.locate import SearchPaths
-from b2d.drivers.virtualbox.teardown import OFF, ON, end, remove, true_state
+from b2d.drivers.virtualbox.installation import SearchPaths
 from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotFoundError
 from b2d.host.files import os_errors_as_b2d_errors, private_folder, read_text_tail
 from b2d.host.process_identity import identify
 from b2d.host.signals import signals_deferred
-from b2d.models import Endpoint, Forward, Image, MachineSpec, MachineState, ProcessIdentity, Snapshot
+from b2d.models import (
+    OFF_STATES,
+    ON_STATES,
+    Endpoint,
+    Forward,
+    Image,
+    MachineSpec,
+    MachineState,
+    ProcessIdentity,
+    Snapshot,
+)
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
@@ -49,13 +58,15 @@ class VirtualBoxDriver:
         self._box()
 
     def create(self, payload: bytes) -> None:
+        from b2d.drivers.virtualbox import lifecycle
+
         box = self._box()
         self._refuse_another(box)
         paths = self._paths
         with os_errors_as_b2d_errors(self._paths.folder):
             spared = frozenset({paths.disk_vdi} if paths.disk_vdi.exists() else ())  # with data, though nobody has it
             try:
-                remove(box, paths, spared)  # what was begun
+                lifecycle.remove(box, paths, spared)  # what was begun
                 private_folder(paths.virtualbox)
                 box.create(
                     hardware.create_arguments(self._spec.name, str(paths.virtualbox_settings), box.api),
@@ -67,10 +78,12 @@ class VirtualBoxDriver:
                 paths.disk_vdi.chmod(0o600)
             except BaseException:
                 with signals_deferred(), suppress(B2dError):
-                    remove(box, paths, spared)
+                    lifecycle.remove(box, paths, spared)
                 raise
 
     def delete(self) -> None:
+        from b2d.drivers.virtualbox import lifecycle
+
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             try:
                 box = self._box()
@@ -78,7 +91,7 @@ class VirtualBoxDriver:
                 if self._paths.virtualbox_settings.exists():
                     raise
                 return  # without VirtualBox nothing was made
-            remove(box, self._paths)
+            lifecycle.remove(box, self._paths)
 
     def state(self) -> MachineState:
         settings = self._paths.virtualbox_settings
@@ -86,7 +99,7 @@ class VirtualBoxDriver:
             vboxapi = self._places.vboxapi(self._setting)
         except HypervisorError:
             return machine_state.of_file(settings)
-        machine = self._box(vboxapi).machine(settings)
+        machine = self._find(self._box(vboxapi))
         if machine is None:
             return self._unless_half_made(machine_state.of_file(settings))  # not in its list, it is still ours
         if trouble := machine.trouble():
@@ -94,14 +107,16 @@ class VirtualBoxDriver:
                 f"VirtualBox cannot read the settings of {self._spec.name}: {trouble}",
                 hint=f"b2d delete --vm {self._spec.name}",
             )
-        return self._unless_half_made(true_state(machine))
+        from b2d.drivers.virtualbox import lifecycle
+
+        return self._unless_half_made(lifecycle.true_state(machine))
 
     def start(self) -> None:
-        from b2d.drivers.virtualbox.start import Start
+        from b2d.drivers.virtualbox.lifecycle import Start
         from b2d.network import port_allocation
 
         box, machine, state = self._existing()
-        if state in ON and state != MachineState.PAUSED:
+        if state in ON_STATES and state != MachineState.PAUSED:
             raise InvalidStateError(f"{self._spec.name} is {state} already")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             if state == MachineState.PAUSED:
@@ -122,10 +137,12 @@ class VirtualBoxDriver:
             machine.press_button()
 
     def kill(self) -> None:
-        machine = self._box().machine(self._paths.virtualbox_settings)
+        from b2d.drivers.virtualbox import lifecycle
+
+        machine = self._find(self._box())
         if machine is not None:
             with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
-                end(machine)
+                lifecycle.end(machine)
 
     def save(self) -> None:
         machine, _ = self._running()
@@ -144,14 +161,16 @@ class VirtualBoxDriver:
             ) from error
 
     def process(self) -> ProcessIdentity | None:
-        machine = self._box().machine(self._paths.virtualbox_settings)
-        if machine is None or true_state(machine) not in ON:
+        from b2d.drivers.virtualbox import lifecycle
+
+        machine = self._find(self._box())
+        if machine is None or lifecycle.true_state(machine) not in ON_STATES:
             return None
         pid = machine.pid()
         return None if pid is None else identify(pid)
 
     def effective_spec(self) -> MachineSpec | None:
-        if self.state() not in ON:
+        if self.state() not in ON_STATES:
             return None
         memory_mib, count = self._machine(self._box()).size()
         return replace(self._spec, memory_mib=memory_mib, cpus=count)
@@ -183,7 +202,7 @@ class VirtualBoxDriver:
 
     def restore_snapshot(self, name: str) -> None:
         _, machine, state = self._existing()
-        if state in ON:
+        if state in ON_STATES:
             raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
         with signals_deferred():
             machine.restore_snapshot(name)
@@ -214,7 +233,7 @@ class VirtualBoxDriver:
         found = []
         if self._spec.restrict:
             found.append("VirtualBox cannot shut the machine off from the network: it reaches what this host reaches")
-        elif self.state() in OFF and (reason := self._second_card.reason):
+        elif self.state() in OFF_STATES and (reason := self._second_card.reason):
             found.append(f"there is no network with this host alone, forwards do without: {reason}")
         return found
 
@@ -246,20 +265,25 @@ class VirtualBoxDriver:
             self._connected = VirtualBox(found)
         return self._connected
 
+    def _find(self, box: "VirtualBox") -> "VirtualBoxMachine | None":
+        from b2d.drivers.virtualbox.machine import VirtualBoxMachine
+
+        return VirtualBoxMachine.find(box, self._paths.virtualbox_settings)
+
     def _machine(self, box: "VirtualBox") -> "VirtualBoxMachine":
-        from b2d.drivers.virtualbox.reregister import reregister
+        from b2d.drivers.virtualbox.lifecycle import reregister
 
         settings = self._paths.virtualbox_settings
-        machine = box.machine(settings)
+        machine = self._find(box)
         if machine is None and settings.exists():
             reregister(box, settings, self._paths.disk_vdi)
-            machine = box.machine(settings)
+            machine = self._find(box)
         if machine is None:
             raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
         return machine
 
     def _unless_half_made(self, state: MachineState) -> MachineState:
-        return MachineState.ABSENT if state in OFF and not self._paths.disk_vdi.exists() else state
+        return MachineState.ABSENT if state in OFF_STATES and not self._paths.disk_vdi.exists() else state
 
     def _existing(self) -> "tuple[VirtualBox, VirtualBoxMachine, MachineState]":
         state = self.state()
@@ -270,14 +294,14 @@ class VirtualBoxDriver:
 
     def _off(self, what: str) -> "VirtualBox":
         box, _, state = self._existing()
-        if state not in OFF:
+        if state not in OFF_STATES:
             said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
             raise InvalidStateError(said, hint="b2d up && b2d stop")
         return box
 
     def _running(self) -> "tuple[VirtualBoxMachine, MachineState]":
         _, machine, state = self._existing()
-        if state not in ON:
+        if state not in ON_STATES:
             raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
         return machine, state
 

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b2d.drivers.virtualbox.errors import NOT_FOUND, VirtualBoxError, code_of, foreign_errors, translate_errors
+from b2d.drivers.virtualbox.calls import (
+    NOT_FOUND,
+    VirtualBoxError,
+    code_of,
+    foreign_errors,
+    translate_errors,
+    wait_for_progress,
+)
 from b2d.drivers.virtualbox.hardware import Assign, Constant, Step, network_card, no_network_card
-from b2d.drivers.virtualbox.timeouts import wait_for_progress
 from b2d.errors import B2dError
 
 if TYPE_CHECKING:

@@ -4,19 +4,25 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from b2d.drivers.virtualbox.errors import LOCKED, VirtualBoxError, foreign_errors, translate_errors
+from b2d.drivers.virtualbox.calls import (
+    LOCK_WAIT_S,
+    LOCKED,
+    VirtualBoxError,
+    foreign_errors,
+    retry_while_locked,
+    run_with_timeout,
+    translate_errors,
+    wait_for_progress,
+)
+from b2d.drivers.virtualbox.client import VirtualBox
 from b2d.drivers.virtualbox.hardware import CONTROLLERS, DISK, DVD, Constant, Step
 from b2d.drivers.virtualbox.machine_state import of_file
 from b2d.drivers.virtualbox.port_forwards import parsed
-from b2d.drivers.virtualbox.timeouts import LOCK_WAIT_S, retry_while_locked, run_with_timeout, wait_for_progress
 from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.host.polling import wait_until
 from b2d.models import MachineState, Snapshot
-
-if TYPE_CHECKING:
-    from b2d.drivers.virtualbox.client import VirtualBox
 
 ANSWER_S = 10.0  # for a machine's process to answer
 LAUNCH_S = 120.0
@@ -28,9 +34,15 @@ NO_PID = 0xFFFFFFFF
 class VirtualBoxMachine:
     """One registered machine."""
 
-    def __init__(self, box: "VirtualBox", raw: Any) -> None:
+    def __init__(self, box: VirtualBox, raw: Any) -> None:
         self._box = box
         self._raw = raw
+
+    @classmethod
+    def find(cls, box: VirtualBox, settings: Path) -> Self | None:
+        """Return the machine whose settings are in that file, None when there is none."""
+        raw = box.find_machine(settings)
+        return None if raw is None else cls(box, raw)
 
     @cached_property
     def _library(self) -> Any:

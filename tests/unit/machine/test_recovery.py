@@ -268,7 +268,7 @@ def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:
 def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
 ) -> None:
-    monkeypatch.setattr("b2d.drivers.virtualbox.locate.SearchPaths.can_start", lambda _: driver == "qemu")
+    monkeypatch.setattr("b2d.drivers.virtualbox.installation.SearchPaths.can_start", lambda _: driver == "qemu")
     it = wiring.make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
     it.home.machine("box").folder.mkdir(parents=True)
     (it.home.machine("box").folder / disk).touch()

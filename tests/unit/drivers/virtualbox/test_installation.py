@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.virtualbox.locate import SearchPaths
+from b2d.drivers.virtualbox.installation import SearchPaths
 from b2d.errors import HypervisorError
 
 DEBIAN = "usr/lib/python3/dist-packages/vboxapi"

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from b2d.drivers.virtualbox.errors import VirtualBoxError
-from b2d.drivers.virtualbox.timeouts import wait_for_progress
+from b2d.drivers.virtualbox.calls import VirtualBoxError, wait_for_progress
 
 FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
 
