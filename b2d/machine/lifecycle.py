@@ -152,8 +152,7 @@ class Machine:
         """The Linux inside. Raises InvalidStateError when it does not run."""
         driver = self._running()
         dial = driver.dial if isinstance(driver, DialsGuest) else None
-        if dial is None:
-            control.ensure_running(self._store, self.name)
+        control.ensure_running(self._store, self.name)
         return self.services.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:

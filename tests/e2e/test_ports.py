@@ -100,7 +100,7 @@ def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
     assert up.does("ports") == ""
 
 
-def test_the_next_command_starts_the_companion_again(web: Person) -> None:
+def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: Person) -> None:
     wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
     before = companion(web)
     os.kill(before.pid, signal.SIGKILL)
@@ -108,6 +108,8 @@ def test_the_next_command_starts_the_companion_again(web: Person) -> None:
     web.docker("rm", "-f", "web")
     assert not refused("127.0.0.1", TCP)
     web.does("info")
+    assert companion(web) == before  # what only looks starts nothing
+    web.does("ssh", "true")
     assert companion(web) != before
     wait_until(lambda: refused("127.0.0.1", TCP), what="what was left to go", timeout_s=5)
 
