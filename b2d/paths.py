@@ -43,7 +43,7 @@ class ImagePaths:
 
 @dataclass(frozen=True, slots=True)
 class MachinePaths:
-    """The files of one machine: machines/<name>/*. docs/design.md tells who writes which."""
+    """The files of one machine: machines/<name>/*. docs/architecture.md says who writes which."""
 
     folder: Path
 

@@ -166,7 +166,7 @@ def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up
 
 @pytest.mark.parametrize("echo", ["-echo", "echo"])
 def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
-    """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/design.md, known limits)."""
+    """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/decisions/limits.md)."""
     with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as it:
         it.shows(rb"go\r\n")
         paste(it)

@@ -16,7 +16,7 @@ INSTALLERS = r"(?:pip3?|pipx|uv(?: tool| pip)?|conda|brew|npm|apt(?:-get)?|winge
 LEADS_ASTRAY = re.compile(
     rf"{INSTALLERS}\s+(?:install|add|run|exec)\s[^\n`\"']*?(?<![\w./-])(?:b2d|boot2docker)(?![\w./-])"
 )
-TEXTS = ("b2d/**/*.py", "docs/*.md", "iso/**/*", "*.md", "pyproject.toml")
+TEXTS = ("b2d/**/*.py", "docs/**/*.md", "iso/**/*", "*.md", "pyproject.toml")
 
 
 def texts() -> list[Path]:
