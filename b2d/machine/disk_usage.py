@@ -111,7 +111,7 @@ def zero_fill_command(folder: str) -> str:
     """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
 
     Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that
-    a small disk may be full before that. Neither is in what df calls availdriver.
+    a small disk may be full before that. Neither is in what df calls available.
     """
     script = (
         "free() { df -kP . | tail -n 1 | (read -r _ size used _ && echo $((size - used))); } && "
