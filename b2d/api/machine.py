@@ -175,7 +175,7 @@ class Machine(MachineStorage):
         """Change one that is there; what is otherwise now. Its data stays."""
         from b2d.machine.reconfigure import apply_changes, requested_changes
 
-        return apply_changes(self._app.store, self._app.driver, self.name, requested_changes(changes)).made
+        return apply_changes(self._app.store, self._app.driver, self.name, requested_changes(changes)).changes
 
     def upgrade(self, *, saved_too: bool = False) -> "UpgradeResult":
         """Boot the newest image; where it does not come up, go back and raise B2dError.

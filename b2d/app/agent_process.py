@@ -1,4 +1,4 @@
-"""What the companion of a machine runs: `python -m b2d.app.agent_process NAME`, in the home of $B2D_HOME."""
+"""Run the agent of a machine: `python -m b2d.app.agent_process NAME`, in the home of $B2D_HOME."""
 
 import errno
 import os
@@ -42,26 +42,26 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANSWER_S = 10.0  # for a Docker that has just woken
 
 
-def main(name: str, how: str = "") -> int:
-    """Until the machine ends; at once where there is nothing to do, or another does it."""
+def main(name: str, mode: str = "") -> int:
+    """Serve the machine until it ends; return at once where another agent does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and what it serves goes with it
-    it = wiring.make_app(os.environ, {"vm": name}, terminal.choose_reporter(sys.stderr, False, os.environ))
-    spec, facts = it.store.read(name), it.store.read_env(name)
+    app = wiring.make_app(os.environ, {"vm": name}, terminal.choose_reporter(sys.stderr, False, os.environ))
+    spec, facts = app.store.read(name), app.store.read_env(name)
     if spec is None or facts is None or facts.process is None:
         return 1
-    driver, paths, process = it.driver(spec), it.home.machine(name), facts.process
+    driver, paths, process = app.driver(spec), app.home.machine(name), facts.process
     engine = facts.engine(paths.certs)
-    lead = PortForwarder(driver, engine, it.settings.privileged_ports).reconcile
-    if how == RECONCILE_ONCE:
+    lead = PortForwarder(driver, engine, app.settings.privileged_ports).reconcile
+    if mode == RECONCILE_ONCE:
         return 0 if lead() else 1
     from filelock import FileLock, Timeout
 
     hypervisor = hypervisors.get(spec.driver)
     reconcile = (lambda: _reconcile_in_subprocess(name)) if hypervisor.loads_large_libraries else lead
     try:
-        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
+        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(app, spec, engine):
             if hypervisor.clock_stops:
-                watch = (lambda: _sync_guest_clock(it, driver, engine, name), lambda: is_alive(process), _clocks)
+                watch = (lambda: _sync_guest_clock(app, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
             watch_logs = (lambda: is_alive(process), (*hypervisor.growing_logs(paths), paths.companion_log))
             threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
@@ -72,9 +72,9 @@ def main(name: str, how: str = "") -> int:
 
 
 @contextmanager
-def _serving(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
-    """Lead the machine's socket and ports into it in the block; what cannot be listened on is told, and left out."""
-    paths = it.home.machine(spec.name)
+def _serving(app: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
+    """Forward the machine's socket and ports in the block; what cannot be listened on is reported, and left out."""
+    paths = app.home.machine(spec.name)
     entrances: list[ListeningSocket] = []
     refusals: list[Refusal] = []
     with ExitStack() as opened:
@@ -84,13 +84,13 @@ def _serving(it: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
                 entrances.append(ListeningSocket(listener, to_docker(engine)))
             except OSError as error:
                 refusals.append(Refusal(DOCKER_SOCKET, str(paths.docker_socket), error.strerror or str(error)))
-        for port, (service, make) in _agent_ports(it, spec, engine).items():
+        for port, (service, make) in _agent_ports(app, spec, engine).items():
             try:
                 entrances.append(make(socket.create_server((spec.address, port))))
             except OSError as error:
                 refusals.append(_refusal(service, (spec.address, port), error))
         opened.enter_context(docker_socket.relaying(entrances))
-        _report_refusals(it, spec, refusals)
+        _report_refusals(app, spec, refusals)
         yield
 
 
@@ -100,46 +100,46 @@ def _refusal(service: str, place: tuple[str, int], error: OSError) -> Refusal:
     return Refusal(service, f"{place[0]}:{place[1]}", reason)
 
 
-def _report_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
-    """Write down what is served, for whoever waits for that, and what is not, in the agent's log too."""
-    for one in refusals:
-        it.reporter.warn(one.sentence(spec.name))
-    itself = identify(os.getpid())
-    if itself is not None:
+def _report_refusals(app: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
+    """Record that the agent serves, and what it was refused, which its log has too."""
+    for refusal in refusals:
+        app.reporter.warn(refusal.sentence(spec.name))
+    identity = identify(os.getpid())
+    if identity is not None:
         with suppress(OSError):  # the disk is full, say: who waits is out of time, and says so
-            report.write(it.home.machine(spec.name).agent, itself, refusals)
+            report.write(app.home.machine(spec.name).agent, identity, refusals)
 
 
 def _agent_ports(
-    it: App, spec: MachineSpec, engine: DockerApi
+    app: App, spec: MachineSpec, engine: DockerApi
 ) -> dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]]:
-    """The ports of this host that are the agent's, each with what makes an entrance of it: for this person alone."""
-    found: dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]] = {}
+    """Return the ports that the agent listens on, for this user alone, each with its service and what accepts there."""
+    ports: dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]] = {}
     if not spec.guarded:  # an older b2d booted it, and the hypervisor has them
-        return found
+        return ports
     if not spec.tls:
         hosts = (spec.address, *LOOPBACK_NAMES)
 
         def guarded() -> GuardedPlainText:
             return GuardedPlainText(HttpGuard(hosts).check, http_guard.forbidden_response())
 
-        found[spec.docker_port] = (
+        ports[spec.docker_port] = (
             DOCKER,
             lambda listener: ListeningSocket(listener, to_docker(engine), is_owner, guarded),
         )
-    driver = it.driver(spec)
+    driver = app.driver(spec)
     if isinstance(driver, DialsGuest):
         dial = driver.dial
         reach = to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
-        found[spec.ssh_port] = (SSH, lambda listener: ListeningSocket(listener, reach, is_owner, dials=True))
-    return found
+        ports[spec.ssh_port] = (SSH, lambda listener: ListeningSocket(listener, reach, is_owner, dials=True))
+    return ports
 
 
-def _sync_guest_clock(it: App, driver: Driver, engine: DockerApi, name: str) -> bool:
+def _sync_guest_clock(app: App, driver: Driver, engine: DockerApi, name: str) -> bool:
     answer = ping(engine, ANSWER_S)
     if answer is None:
         return False
-    sync_guest_clock(answer, lambda: ping(engine, ANSWER_S), driver, it.machine(name).guest, it.reporter, time.time)
+    sync_guest_clock(answer, lambda: ping(engine, ANSWER_S), driver, app.machine(name).guest, app.reporter, time.time)
     return True
 
 

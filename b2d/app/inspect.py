@@ -20,11 +20,14 @@ ANSWER_S = 20.0
 LOGS = ("console", "docker", "hypervisor", "b2d")
 
 
-def describe_machine(it: App, name: str) -> dict[str, object]:
-    """What it is to be, and below `has`, `state` and `running`, what it is. Raises MachineNotFoundError."""
-    spec = it.machine(name).spec()
-    driver = it.driver(spec)
-    facts = it.store.read_env(spec.name)
+def describe_machine(app: App, name: str) -> dict[str, object]:
+    """Return the configuration and, as `has`, `state` and `running`, the actual state.
+
+    Raises MachineNotFoundError.
+    """
+    spec = app.machine(name).spec()
+    driver = app.driver(spec)
+    facts = app.store.read_env(spec.name)
     has: dict[str, object] = {"disk_mib": driver.disk_mib()}
     if (measured := driver.effective_spec()) is not None:
         has |= {"memory_mib": measured.memory_mib, "cpus": measured.cpus}
@@ -33,69 +36,69 @@ def describe_machine(it: App, name: str) -> dict[str, object]:
     if state in ON_STATES | {MachineState.SAVED}:
         from b2d.machine.boot_preparation import last_network
 
-        told = last_network(it.home.machine(name)).get(network_config.FILES)
-        has["network"] = _parsed(told) if told else None
-    now = {"state": state, "running": running, "socket": socket(it, name), "has": has}
-    return {**asdict(spec), "network": network_config.from_settings(it.settings, spec).shown(), **now}
+        content = last_network(app.home.machine(name)).get(network_config.FILES)
+        has["network"] = _parsed(content) if content else None
+    now = {"state": state, "running": running, "socket": socket(app, name), "has": has}
+    return {**asdict(spec), "network": network_config.from_settings(app.settings, spec).shown(), **now}
 
 
-def _parsed(told: bytes) -> object:
-    """None for what was damaged since."""
+def _parsed(content: bytes) -> object:
+    """Return the document, or None for a damaged one."""
     try:
-        return json_text.parse(told)
+        return json_text.parse(content)
     except ValueError:
         return None
 
 
-def socket(it: App, name: str) -> dict[str, object]:
-    """The machine's Unix socket: `host` is what DOCKER_HOST may be, "" where the path is too long for that."""
-    path = it.home.machine(name).docker_socket
+def socket(app: App, name: str) -> dict[str, object]:
+    """Describe the machine's Unix socket: `host` is its DOCKER_HOST, "" where the path is too long for one."""
+    path = app.home.machine(name).docker_socket
     host = f"unix://{path}" if unix_sockets.fits(path) else ""
     return {"path": str(path), "host": host, "answers": unix_sockets.answers(path)}
 
 
-def ports(it: App) -> "list[PublishedPort]":
-    """What its containers publish, and where that is on this host. Raises InvalidStateError when it does not run."""
+def ports(app: App) -> "list[PublishedPort]":
+    """Return the ports that containers publish, and their addresses on this host. Raises InvalidStateError."""
     from b2d.docker import published_ports
     from b2d.docker.client import DockerUnavailableError
     from b2d.network import port_allocation
 
-    machine = it.machine()
+    machine = app.machine()
     facts, spec = machine.facts(), machine.spec()
-    driver = it.driver(spec)
+    driver = app.driver(spec)
     try:
-        found = published_ports.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
+        publications = published_ports.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerUnavailableError as error:
         raise InvalidStateError(
             f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)
         ) from error
 
-    def reserved(one: "Forward") -> str:
-        return "" if it.settings.privileged_ports else port_allocation.reserved(one.address, one.port)
+    def reserved(forward: "Forward") -> str:
+        return "" if app.settings.privileged_ports else port_allocation.reserved(forward.address, forward.port)
 
     return published_ports.list_ports(
-        found,
+        publications,
         facts.address,
         set(driver.forwards()),
-        lambda one: (
-            driver.forward_obstacle(one)
-            or reserved(one)
-            or port_allocation.port_obstacle(one.address, one.port, one.protocol)
+        lambda forward: (
+            driver.forward_obstacle(forward)
+            or reserved(forward)
+            or port_allocation.port_obstacle(forward.address, forward.port, forward.protocol)
         ),
     )
 
 
-def log_file(it: App, which: str) -> Path:
-    """Where a log of LOGS lies on this host; that of docker lies in the guest."""
-    machine = it.machine()
+def log_file(app: App, which: str) -> Path:
+    """Return the path of a log of LOGS on this host; docker's is in the guest."""
+    machine = app.machine()
     if which == "b2d":
-        return it.home.log
+        return app.home.log
     spec = machine.spec()
     return hypervisors.get(spec.driver).log(machine.paths) if which == "hypervisor" else machine.paths.serial_log
 
 
-def read_log(it: App, which: str, lines: int | None) -> bytes:
-    """The end of a log, or all of it. Raises ConfigError for one that is not of LOGS."""
+def read_log(app: App, which: str, lines: int | None) -> bytes:
+    """Return the last lines of a log, or all of it. Raises ConfigError for one that is not in LOGS."""
     from contextlib import closing
 
     from b2d.diagnostics import logs
@@ -103,6 +106,6 @@ def read_log(it: App, which: str, lines: int | None) -> bytes:
     if which not in LOGS:
         raise ConfigError(f"there is no log {which!r}", hint=f"one of {', '.join(LOGS)}")
     if which != "docker":
-        return logs.read(log_file(it, which), lines)
-    with closing(it.machine().guest()) as guest:
+        return logs.read(log_file(app, which), lines)
+    with closing(app.machine().guest()) as guest:
         return logs.docker_log_command(guest, lines)

@@ -74,33 +74,33 @@ def _command_output(part: Part) -> str:
         return f"it cannot be had: {error!r}\n"
 
 
-def bundle_parts(it: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
+def bundle_parts(app: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
     """All that is known; `trouble` is why the settings could not be read, "" where they could."""
     yield Part("versions.txt", _versions)
     yield Part("environment.txt", lambda: _environment(environ))
-    yield Part("config.json", lambda: trouble or _settings(it))
-    yield Part("doctor.json", lambda: _json([asdict(one) for one in it.examination().findings()]))
-    yield Part("files.txt", lambda: "".join(_files(it.home.root)))
-    yield from (_log(path.name, path) for path in (it.home.older_log, it.home.log) if os.path.exists(path))  # noqa: PTH110  pathlib's raises where nothing may be looked at
-    for name in _machines(it.home):
-        yield from _machine_parts(it, name, it.home.machine(name))
+    yield Part("config.json", lambda: trouble or _settings(app))
+    yield Part("doctor.json", lambda: _json([asdict(finding) for finding in app.examination().findings()]))
+    yield Part("files.txt", lambda: "".join(_files(app.home.root)))
+    yield from (_log(path.name, path) for path in (app.home.older_log, app.home.log) if os.path.exists(path))  # noqa: PTH110  pathlib's raises where nothing may be looked at
+    for name in _machines(app.home):
+        yield from _machine_parts(app, name, app.home.machine(name))
 
 
-def _machine_parts(it: App, name: str, paths: MachinePaths) -> Iterator[Part]:
+def _machine_parts(app: App, name: str, paths: MachinePaths) -> Iterator[Part]:
     folder = f"machines/{name}"
-    yield Part(f"{folder}/info.json", lambda: _json(inspect.describe_machine(it, name)))
+    yield Part(f"{folder}/info.json", lambda: _json(inspect.describe_machine(app, name)))
     logs = (paths.spec, paths.qemu_record, paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.virtualbox_log)
     yield from (_log(f"{folder}/{path.name}", path) for path in logs if os.path.exists(path))  # noqa: PTH110  as above
-    yield Part(f"{folder}/docker.log", lambda: _docker_log(it, name))
+    yield Part(f"{folder}/docker.log", lambda: _docker_log(app, name))
 
 
-def _docker_log(it: App, name: str) -> str:
+def _docker_log(app: App, name: str) -> str:
     """Of a machine that runs; a guest that does not answer is not waited for."""
-    machine = it.machine(name)
+    machine = app.machine(name)
     if machine.state() != MachineState.RUNNING:
         return "it does not run\n"
-    said = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
-    return CUT_MARK + said[-TAIL:].decode(errors="replace")
+    output = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
+    return CUT_MARK + output[-TAIL:].decode(errors="replace")
 
 
 def _log(name: str, path: Path) -> Part:
@@ -140,46 +140,48 @@ def _environment(environ: Mapping[str, str]) -> str:
     return "".join(f"{name}={REDACTED if NAME.search(name) else value}\n" for name, value in named.items())
 
 
-def _settings(it: App) -> str:
-    origins = it.effective.origins
-    said = asdict(it.settings)
-    said |= {key: endpoints.without_password(said[key]) for key in endpoints.PROXIES}
-    said |= {"password": REDACTED} if said["password"] else {}
-    return _json({key: {"value": value, "origin": origins[key]} for key, value in said.items()})
+def _settings(app: App) -> str:
+    origins = app.effective.origins
+    values = asdict(app.settings)
+    values |= {key: endpoints.without_password(values[key]) for key in endpoints.PROXIES}
+    values |= {"password": REDACTED} if values["password"] else {}
+    return _json({key: {"value": value, "origin": origins[key]} for key, value in values.items()})
 
 
 def _files(root: Path) -> Iterator[str]:
     """Rights, size, time and name of each file below; where a folder cannot be read, why."""
     refused: list[OSError] = []
-    found = 0
+    count = 0
     for folder, folders, names in os.walk(root, onerror=refused.append):
         folders.sort()
         for name in sorted([*folders, *names]):
             path = Path(folder) / name
             with suppress(OSError):
-                seen = path.lstat()
-                when = datetime.fromtimestamp(seen.st_mtime).astimezone().isoformat(timespec="seconds")
-                yield f"{stat.filemode(seen.st_mode)} {seen.st_size:12} {when} {path.relative_to(root)}\n"
-            found += 1
-            if found >= FILES:
+                status = path.lstat()
+                when = datetime.fromtimestamp(status.st_mtime).astimezone().isoformat(timespec="seconds")
+                yield f"{stat.filemode(status.st_mode)} {status.st_size:12} {when} {path.relative_to(root)}\n"
+            count += 1
+            if count >= FILES:
                 yield "and more\n"
                 return
     yield from (f"{error}\n" for error in refused)
 
 
-def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Redaction:
-    """What takes out the secrets of this home and this person, which `texts` (files of settings) may hold too."""
-    secrets = [it.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
-    told = (it.settings.http_proxy, it.settings.https_proxy)
-    secrets += [form for proxy in told for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))]
+def redactor(app: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Redaction:
+    """Return a redaction of this home's and this user's secrets, which `texts` (settings files) may hold too."""
+    secrets = [app.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
+    proxies = (app.settings.http_proxy, app.settings.https_proxy)
+    secrets += [
+        form for proxy in proxies for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))
+    ]
     sources = [*environ.values(), *(_text(path) for path in texts)]
     secrets += [password for text in sources for password in passwords(text)]
-    secrets += [*_settings_secrets(texts), *_passwords_of_machines(it.home)]
+    secrets += [*_settings_secrets(texts), *_passwords_of_machines(app.home)]
     docker = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "~")) / ".docker") / "config.json"
     for text in (_text(docker), environ.get("DOCKER_AUTH_CONFIG", "")):
         secrets += _docker_secrets(text)
     secrets += [
-        line for path in _key_files(it.home) for line in _text(path).splitlines() if not line.startswith("-----")
+        line for path in _key_files(app.home) for line in _text(path).splitlines() if not line.startswith("-----")
     ]
     folders, names = set(), {environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
     for folder in filter(None, (environ.get("HOME"), environ.get("USERPROFILE"))):
@@ -189,7 +191,7 @@ def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Reda
 
 
 def _settings_secrets(texts: Sequence[Path]) -> Iterator[str]:
-    """What files of settings say under names of secrets, whether or not it is what counts now."""
+    """Yield the values of secret settings in those files, in force or not."""
     from b2d.formats import toml_document
 
     for path in texts:
@@ -198,7 +200,7 @@ def _settings_secrets(texts: Sequence[Path]) -> Iterator[str]:
 
 
 def _passwords_of_machines(home: Home) -> Iterator[str]:
-    """What guests were told last: the settings may say otherwise since."""
+    """Yield the passwords that guests were given last: the settings may have changed since."""
     from b2d.machine.boot_preparation import access_of
     from b2d.models import Access
 
@@ -212,10 +214,10 @@ def _docker_secrets(text: str) -> Iterator[str]:
     import base64
 
     try:
-        found = list(values_of(json_text.parse(text)))
+        secrets = list(values_of(json_text.parse(text)))
     except (ValueError, RecursionError):
         return
-    for value in found:
+    for value in secrets:
         yield value
         with suppress(ValueError):
             yield from base64.b64decode(value).decode().partition(":")[2:]

@@ -1,4 +1,4 @@
-"""The wiring: the only module that names an implementation of a door.
+"""Wire the parts together: the only module that names implementations of interfaces.
 
 What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
@@ -33,7 +33,7 @@ MIN_MEMORY_MIB = 512
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Everything of one home, put together from its settings."""
+    """All parts of one home, wired by its settings."""
 
     home: Home
     effective: ResolvedSettings
@@ -57,18 +57,18 @@ class App:
 
     @property
     def supply(self) -> "ImageAcquirer":
-        """Where its images come from."""
+        """The source of images."""
         return self.supplies()
 
     def supplies(self, *, allow_expired: bool = False) -> "ImageAcquirer":
-        """Where its images come from; `allow_expired` takes indexes of Debian's archive that are not fresh."""
+        """Return the source of images; `allow_expired` accepts indexes of Debian's archive that are not fresh."""
         from b2d.image.acquire import ImageAcquirer
 
         return ImageAcquirer(self.home, self.settings.mirror, self.reporter, allow_expired)
 
     @property
     def access(self) -> "Access":
-        """Who may come into a guest that boots now."""
+        """Who may log in to a guest that boots now."""
         from b2d.models import Access
 
         return Access(self.settings.ssh_password, self.settings.password, self.settings.host_loopback)
@@ -96,7 +96,7 @@ class App:
         return SshGuest(endpoint, paths, dial)
 
     def driver(self, spec: "MachineSpec") -> "Driver":
-        """The hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
+        """Return the driver of a machine. Raises ConfigError for one that b2d cannot drive."""
         hypervisor, paths = hypervisors.get(spec.driver), self.home.machine(spec.name)
         if hypervisor is hypervisors.QEMU:
             from b2d.drivers.qemu.driver import QemuDriver
@@ -141,7 +141,7 @@ class App:
         return replace(spec, image=self.supply.first(spec.source).sha256)
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
-        """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
+        """Return doctor's examination; `unread` says why the user's settings could not be read."""
         import time
 
         from b2d.doctor import examination as doctor
@@ -150,8 +150,8 @@ class App:
         from b2d.models import ON_STATES, MachineState
 
         def chosen() -> tuple[str, str]:
-            found = accelerator.choose(self.settings.accelerator)
-            return found.name, found.reason
+            accelerator_choice = accelerator.choose(self.settings.accelerator)
+            return accelerator_choice.name, accelerator_choice.reason
 
         def ping(spec: "MachineSpec", timeout_s: float) -> "Ping | None":
             return self.machine(spec.name).answers(timeout_s)
@@ -173,29 +173,29 @@ class App:
         return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 
     def _virtualbox(self) -> str:
-        """Version and place of the VirtualBox that works here. Raises HypervisorError."""
+        """Return the version and place of the VirtualBox that works here. Raises HypervisorError."""
         from b2d.drivers.virtualbox.installation import SearchPaths
 
         places = SearchPaths()
         folder = places.vboxapi(self.settings.vboxapi)
         from b2d.drivers.virtualbox.client import VirtualBox
 
-        found = f"{VirtualBox(folder).version}, through {folder}"
+        version = f"{VirtualBox(folder).version}, through {folder}"
         if not places.can_start():
             raise HypervisorError(
-                f"{found}, but its driver is not in the kernel",
+                f"{version}, but its driver is not in the kernel",
                 hint="sudo modprobe vboxdrv, or where there is none: sudo /sbin/vboxconfig",
             )
-        return found
+        return version
 
     def check_network(self) -> None:
-        """Raise ConfigError, before anything is stopped or made, where a guest could not be told what it is to be."""
+        """Raise ConfigError for network settings that a guest could not be given, before anything is stopped."""
         from b2d.guest import network_config
 
         network_config.check(self.settings)
 
     def guest_network(self, spec: "MachineSpec") -> Mapping[str, bytes]:
-        """What a guest that boots now is told of the networks around it. Raises ConfigError."""
+        """Return the files that tell a guest that boots now of proxies, registries and DNS. Raises ConfigError."""
         from b2d.guest import network_config
 
         for remark in network_config.remarks(self.settings, self.effective.origins, spec):
@@ -208,7 +208,7 @@ class App:
         return mirror.choose(self.settings.mirror, recipe.read(recipe.find()).mirrors)[0].name
 
     def hypervisor(self) -> str:
-        """What was asked for; for "auto" whose disk is there, or VirtualBox where it can start a machine, or QEMU."""
+        """Return the driver's name: as set, or by the disk that exists, else VirtualBox if it can start, else QEMU."""
         from b2d.drivers.virtualbox.installation import SearchPaths
 
         if self.settings.driver != "auto":
@@ -219,14 +219,14 @@ class App:
         return (hypervisors.VIRTUALBOX if SearchPaths().can_start() else hypervisors.QEMU).name
 
     def _folders(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is to be shared with the guest, and which folders that is now. Raises ConfigError for what cannot be."""
+        """Return the `share` setting and the folders that it selects now. Raises ConfigError."""
         from b2d.guest import share_policy
 
-        asked = self.effective.origins["share"] != loader.DEFAULT
+        is_explicit = self.effective.origins["share"] != loader.DEFAULT
         try:
             share = share_policy.words(self.settings.share)
         except ConfigError:
-            if asked:
+            if is_explicit:
                 raise
             share = ()  # the home of a person whom the guest has too: nobody asked for it
         share_policy.check(share, self.home.root)
@@ -235,7 +235,7 @@ class App:
         return share, share_policy.select(share, self.home.root).folders
 
     def _memory_mib(self) -> int:
-        """What was asked for; what nobody asked for is half of this host's memory at most."""
+        """Return the memory in MiB: as set; the default is at most half of this host's."""
         wanted = self.settings.memory
         if self.effective.origins["memory"] != loader.DEFAULT:
             return wanted
@@ -246,7 +246,7 @@ class App:
 
 
 def make_app(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
-    """The app of this process's home. Raises ConfigError."""
+    """Return the app of this process's home. Raises ConfigError."""
     home = loader.home(environ)
     effective = loader.load(home, environ, flags)
     for remark in effective.remarks:

@@ -200,17 +200,17 @@ def set_machine(changes: tuple[str, ...]) -> None:
     it = app()
     name = it.settings.vm
     done = apply_changes(it.store, it.driver, name, asked)
-    counts = {one.key: _effect(one.key, done.state) for one in done.made}
-    for one in done.made:
+    counts = {one.key: _effect(one.key, done.state) for one in done.changes}
+    for one in done.changes:
         print_line(
             f"{one.key} of {name}: {literal(one.after)} in place of {literal(one.before)}, "
             f"{TAKES_EFFECT[counts[one.key]]}"
         )
-    if not done.made:
+    if not done.changes:
         print_line(f"{name} is so already")
     if sentence := share_policy.warning(asked.get("share", ())):
         it.reporter.warn(sentence)
-    print_result({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.made})
+    print_result({one.key: asdict(one) | {"counts": counts[one.key]} for one in done.changes})
 
 
 def _effect(key: str, state: str) -> str:

@@ -50,7 +50,7 @@ def grow(size: str) -> None:
 
     it = app()
     wanted = loader.value(loader.RawSetting("", "disk", size, "disk"))
-    made = apply_changes(it.store, it.driver, it.settings.vm, {"disk": wanted}).made
+    made = apply_changes(it.store, it.driver, it.settings.vm, {"disk": wanted}).changes
     for one in made:
         print_line(
             f"the disk of {it.settings.vm} has {one.after} MiB in place of {one.before}; the files have it after b2d up"

@@ -99,7 +99,7 @@ def check_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping |
 
 @contextmanager
 def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
-    """When the machine does not come up, its screen is kept at `path`, and the error says so."""
+    """Keep the machine's screen at `path` when it does not come up; the error says so."""
     try:
         yield
     except B2dError as error:
@@ -111,7 +111,7 @@ def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
 
 @contextmanager
 def confirm_image_on_success(spec: MachineSpec, store: MachineStore) -> Iterator[None]:
-    """A machine comes up in the block: its image is on trial no more then. An error tells the way back."""
+    """End the image's trial when the machine comes up in the block; an error gets the way back as its hint."""
     try:
         yield
     except B2dError as error:
@@ -175,7 +175,7 @@ class _Watch:
         self._ran = patience.ran
 
     def look(self) -> bool:
-        """True once Docker has answered. Raises B2dError when it will not."""
+        """Return True once Docker has answered. Raises B2dError when it will not."""
         self._listen()
         self._steps.show(self._reached)
         if self._docker_may_answer() and self._ask():
@@ -193,7 +193,7 @@ class _Watch:
         return f"it had reached the stage {self._stage!r}" if self._stage else "it had named no stage yet"
 
     def tail(self) -> str:
-        """The last lines of its console, without what a terminal would obey."""
+        """Return the last lines of the console, without terminal control characters."""
         return "\n".join(many_lines(self._text).rstrip().split("\n")[-TAIL_LINES:])
 
     def _listen(self) -> None:

@@ -1,4 +1,4 @@
-"""What a machine must have before it boots: the newest image, free ports, keys, certificates and its seed."""
+"""Prepare a boot: the newest image, free ports, keys, certificates and the seed disk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ AUFS_HINT = "keep what counts with docker save and docker export; then: b2d up -
 
 
 def ensure_ssh_keys(paths: MachinePaths) -> str:
-    """Make the machine's folder and keys, whichever are missing; return the public key to let in."""
+    """Create the machine's folder and keys where they are missing; return the public key that may log in."""
     with os_errors_as_b2d_errors(paths.folder):
         private_folder(paths.folder)
         keys.ensure_client(paths)
@@ -31,7 +31,7 @@ def ensure_ssh_keys(paths: MachinePaths) -> str:
 
 
 def store_new_spec(spec: MachineSpec, store: MachineStore) -> MachineSpec:
-    """Keep the spec of a new machine, with an address of its own where it asks for none: two may be made at once."""
+    """Store the spec of a new machine, with a free address unless it has one: two may be created at once."""
     with store.allocation_lock():
         if not spec.address:
             taken = {other.address for other in store.neighbours(spec.name)}
@@ -41,7 +41,7 @@ def store_new_spec(spec: MachineSpec, store: MachineStore) -> MachineSpec:
 
 
 def current_image(spec: MachineSpec, images: ImageLookup, reporter: Reporter) -> MachineSpec:
-    """The spec with the newest kept image of its source, verified. Raises B2dError when none is kept."""
+    """Return the spec with the newest stored image of its source, verified. Raises B2dError when none is stored."""
     image = pending_image(spec, images)
     if image is not None and version_label.loses_aufs_data(_version(spec, images), image.version):
         reporter.warn(f"{aufs_refusal(spec.name, image.version)}: it is not taken up")
@@ -55,13 +55,13 @@ def current_image(spec: MachineSpec, images: ImageLookup, reporter: Reporter) ->
 
 
 def pending_image(spec: MachineSpec, images: ImageLookup) -> Image | None:
-    """The image that the machine would take up at its next boot, None when it has it already, or refuses it."""
+    """Return the newer image that the machine would boot next; None when it has it, or was rolled back from it."""
     newest = images.find(spec.source)
     return newest if newest is not None and newest.sha256 not in (spec.image, spec.refused) else None
 
 
 def with_trial_image(spec: MachineSpec, image: Image) -> MachineSpec:
-    """The spec with that image on trial. The way back leads to the last one that the machine came up with."""
+    """Return the spec with that image on trial; `previous` is the last one that the machine came up with."""
     if image.sha256 == spec.image:
         return replace(spec, refused="", trial=True)
     proven = spec.previous if spec.trial else spec.image
@@ -87,13 +87,15 @@ def with_current_hardware(spec: MachineSpec) -> MachineSpec:
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:
-    """The spec with the folders that its setting stands for now; one that goes on keeps what it was saved with."""
+    """Return the spec with the folders that its setting selects now; a saved machine keeps those it was saved with."""
     if not spec.share and not spec.folders:
         return spec
     from b2d.guest import share_policy
 
     whole = [
-        one.host for one in map(folder_paths.parse, spec.folders) if not spec.share and share_policy.is_home(one.host)
+        folder.host
+        for folder in map(folder_paths.parse, spec.folders)
+        if not spec.share and share_policy.is_home(folder.host)
     ]
     if state == MachineState.SAVED:
         for home in whole:
@@ -104,21 +106,21 @@ def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, repor
         reporter.note(
             f"{spec.name} has the folders in {home} from now on, and not what is hidden there: docs/folders.md"
         )
-    found = share_policy.select(share, b2d_home)
-    for sentence in found.left_out:
+    selection = share_policy.select(share, b2d_home)
+    for sentence in selection.left_out:
         reporter.warn(sentence)
-    return replace(spec, share=share, folders=found.folders)
+    return replace(spec, share=share, folders=selection.folders)
 
 
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
-    """The spec with ports that can be opened now; another is leased, and a note says so, where one is taken."""
-    here = [other for other in neighbours if other.address == spec.address]
-    avoid = {port for other in here for port in (other.ssh_port, other.docker_port, other.engine_port)}
+    """Return the spec with ports that can be opened now; one that is taken is replaced, and a note says so."""
+    same_address = [other for other in neighbours if other.address == spec.address]
+    avoid = {port for other in same_address for port in (other.ssh_port, other.docker_port, other.engine_port)}
     ssh_port = port_allocation.reserve_ports(spec.address, spec.ssh_port, avoid | {spec.docker_port})
     docker_port = port_allocation.reserve_ports(spec.address, spec.docker_port, avoid | {ssh_port})
-    for what, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
+    for service, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
         if old != new:
-            reporter.note(f"port {old} of {spec.address} is taken: {new} is the {what} port of {spec.name} now")
+            reporter.note(f"port {old} of {spec.address} is taken: {new} is the {service} port of {spec.name} now")
     if spec.tls or not spec.guarded:
         return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
     wanted = spec.engine_port or GUEST_DOCKER_PORT
@@ -129,7 +131,7 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
 def network(
     spec: MachineSpec, paths: MachinePaths, wanted: Mapping[str, bytes], state: MachineState, reporter: Reporter
 ) -> Mapping[str, bytes]:
-    """What the guest is told of it: what is wanted now, or to one that goes on from its saved state, what it knows."""
+    """Return the network files for the guest: `wanted`, or for a saved machine those it was saved with."""
     if state != MachineState.SAVED:
         return wanted
     known = last_network(paths)
@@ -141,13 +143,13 @@ def network(
 
 
 def last_network(paths: MachinePaths) -> dict[str, bytes]:
-    """What the guest was told of it last."""
+    """Return the network files that the guest was given last."""
     with os_errors_as_b2d_errors(paths.seed):
         return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
 
 
 def access_of(paths: MachinePaths, unknown: Access) -> Access:
-    """Return who may come in by what the guest was told last; `unknown` where it was told nothing."""
+    """Return who may log in by what the guest was given last; `unknown` where it was given nothing."""
     with os_errors_as_b2d_errors(paths.seed):
         return (seed.access(read_bounded(paths.seed)) if is_regular(paths.seed) else None) or unknown
 
@@ -155,7 +157,7 @@ def access_of(paths: MachinePaths, unknown: Access) -> Access:
 def credentials(
     spec: MachineSpec, paths: MachinePaths, access: Access, network: Mapping[str, bytes] = MappingProxyType({})
 ) -> None:
-    """Make the keys and certificates that are missing or end soon, and write the seed disk with them.
+    """Create the keys and certificates that are missing or expire soon, and write the seed disk with them.
 
     Also for a saved machine: a state that cannot be resumed is booted.
     """
@@ -185,5 +187,5 @@ def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
 
 
 def hostname(name: str) -> str:
-    """The guest's own name: boot2docker for the default machine, as its prompt always said."""
+    """Return the guest's host name: boot2docker for the default machine, as its prompt always said."""
     return "".join(sign if sign.isalnum() else "-" for sign in name.removesuffix("-vm")).strip("-").lower()

@@ -1,4 +1,4 @@
-"""The verbs of `disk`: what a machine's data takes, in the guest and on this host, and what is given back of it."""
+"""Measure and compact a machine's data disk, in the guest and on this host."""
 
 import shlex
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class FileSystemUsage:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """What a machine's data takes, in bytes."""
+    """The room that a machine's data takes, in bytes."""
 
     size: int  # as the guest sees the disk
     room: int  # on this host, with snapshots
@@ -59,15 +59,15 @@ class DataDisk:
     reporter: Reporter
 
     def use(self) -> DiskUsage:
-        """What it takes now."""
-        driver, state = self._found()
+        """Return the disk's use now."""
+        driver, state = self._bound()
         files = self._files() if state == MachineState.RUNNING else None
         return DiskUsage(driver.disk_mib() << 20, driver.disk_room(), files)
 
     def compact(self) -> Compacted:
-        """Give back to this host what holds no file of the guest's. Raises B2dError; all data stays in any case."""
+        """Return unused space to this host. Raises B2dError; all data stays in any case."""
         with self.store.lock(self.name, "disk compact"):
-            driver, state = self._found()
+            driver, state = self._bound()
             before, done = driver.disk_room(), True
             if state in OFF_STATES:
                 with self.reporter.step("compacting the disk"):
@@ -85,7 +85,7 @@ class DataDisk:
                     self._run(zero_fill_command(HERE))
             return Compacted(before, driver.disk_room(), done)
 
-    def _found(self) -> tuple[Driver, MachineState]:
+    def _bound(self) -> tuple[Driver, MachineState]:
         spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
         state = preconditions.require_disk(driver.state(), self.name)
@@ -93,8 +93,8 @@ class DataDisk:
 
     def _files(self) -> FileSystemUsage | None:
         try:
-            said = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
-            kibibytes = [numbers.parse(word, KIB_LIMIT) for word in said.splitlines()[-1].split()[1:4]]
+            output = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
+            kibibytes = [numbers.parse(word, KIB_LIMIT) for word in output.splitlines()[-1].split()[1:4]]
             return FileSystemUsage(*(kib << 10 for kib in kibibytes))
         except (B2dError, ValueError, TypeError, IndexError):
             self.reporter.warn("the guest does not tell what is on its disk")
@@ -103,12 +103,14 @@ class DataDisk:
     def _run(self, command: str) -> None:
         done = self.guest().run(command, FREE_S)
         if done.exit_code != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            raise B2dError(f"the guest could not do that: {said.splitlines()[-1] if said else command}", details=said)
+            output = done.stderr.decode(errors="replace").strip()
+            raise B2dError(
+                f"the guest could not do that: {output.splitlines()[-1] if output else command}", details=output
+            )
 
 
 def zero_fill_command(folder: str) -> str:
-    """What fills nine tenths of what is free there with zeros; the file has no name, and so ends with its writer.
+    """Return a command that fills nine tenths of the free space with zeros, in a file that ends with its writer.
 
     Free for root: ext4 keeps 5 % for it, where what was deleted may lie, and up to 16 MiB that nobody gets, so that
     a small disk may be full before that. Neither is in what df calls available.

@@ -1,4 +1,4 @@
-"""Who else can reach a machine: what its hypervisor, this host or its own settings leave open, one sentence each.
+"""Find who else can reach a machine: what its hypervisor, this host or its settings leave open, a sentence each.
 
 What init, up and doctor say of it comes from here alone; docs/security.md has the same as a table.
 """
@@ -42,7 +42,7 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a machine stands in: its driver, its settings, and this host."""
+    """The surroundings of a machine: its driver, its settings, and this host."""
 
     driver: Driver
     access: Access  # as the machine has it, or will have it at its next boot
@@ -53,8 +53,8 @@ class Environment:
 
 def find_exposures(spec: MachineSpec, around: Environment) -> list[Exposure]:
     """Return what cannot be closed of that machine, or is open as its settings say; the most serious comes first."""
-    found = [*_docker(spec, around), *_ssh(spec, around), *_strangers(spec, around), *_guest(spec, around)]
-    return sorted(found, key=lambda one: list(Severity).index(one.weight), reverse=True)
+    exposures = [*_docker(spec, around), *_ssh(spec, around), *_strangers(spec, around), *_guest(spec, around)]
+    return sorted(exposures, key=lambda exposure: list(Severity).index(exposure.weight), reverse=True)
 
 
 def report(exposures: list[Exposure], reporter: Reporter) -> None:
@@ -75,7 +75,7 @@ def _docker(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 
 
 def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """The SSH server's port of this host is the agent's, or the hypervisor leads everybody there."""
+    """Yield what the SSH port leaves open: the agent guards it, or the hypervisor forwards everybody."""
     place, name, access = f"{spec.address}:{spec.ssh_port}", spec.name, around.access
     if spec.guarded and isinstance(around.driver, DialsGuest):
         if access.ssh_password and access.password:
@@ -99,7 +99,7 @@ def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 
 
 def _strangers(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """The agent lets nobody in where this host does not tell whose connection it has."""
+    """Yield what the agent refuses to all where this host does not tell whose a connection is."""
     places = [f"SSH at {spec.address}:{spec.ssh_port}"] if isinstance(around.driver, DialsGuest) else []
     places += [] if spec.tls else [f"Docker at {spec.address}:{spec.docker_port}"]
     if spec.guarded and places and not around.tells_users():
@@ -108,7 +108,7 @@ def _strangers(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 
 
 def _guest(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """What root in the guest can do, since nothing on this host forbids it."""
+    """Yield what root in the guest can do, since nothing on this host forbids it."""
     filters = isinstance(around.driver, DialsGuest) and around.platform == "linux"
     if not filters and not all(folder.endswith(READ_ONLY) for folder in spec.folders):
         message = f"nothing on this host refuses setuid files that containers make in the folders of {spec.name}"
@@ -119,5 +119,5 @@ def _guest(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 
 
 def _after(setting: str, spec: MachineSpec, around: Environment) -> str:
-    """The command that changes the setting, and for a machine that has booted already, the one that applies it."""
+    """Return the command that changes the setting and, for a machine that has booted, applies it."""
     return f"{setting} && {command_for('restart', spec.name)}" if around.booted else setting

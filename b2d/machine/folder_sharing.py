@@ -1,4 +1,4 @@
-"""Folders of this host are taken back from a guest that is to be saved, and lent again when it goes on."""
+"""Unmount shared folders in a guest before it is saved, and mount them again when it resumes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +10,10 @@ from b2d.reporting.base import Reporter
 
 @contextmanager
 def folders_unmounted(driver: Driver) -> Iterator[None]:
-    """The guest has none in the block; when that fails, it has them again. Raises what take_folders raises."""
+    """Keep the guest's shared folders unmounted in the block, and mount them again when it fails.
+
+    Raises what unmount_folders raises.
+    """
     if not isinstance(driver, MountsFolders):
         yield
         return
@@ -24,7 +27,7 @@ def folders_unmounted(driver: Driver) -> Iterator[None]:
 
 
 def mount_folders(driver: Driver, reporter: Reporter) -> None:
-    """A guest that was saved has them again, and one whose save was cut off; a warning where that cannot be."""
+    """Mount the shared folders again in a guest that was saved, or whose save was cut off; warn where that fails."""
     if not isinstance(driver, MountsFolders):
         return
     try:

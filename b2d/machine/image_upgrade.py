@@ -1,4 +1,4 @@
-"""The verbs upgrade and rollback: a machine gets another image, and its old one back when it cannot do with that."""
+"""Upgrade a machine to another image, and roll back to the old one where it does not come up."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +24,7 @@ KEEP_STOPPED = OFF_STATES | {MachineState.STOPPING}
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """Which image the machine has now, and whether anything was done for that; `before`: the one it had, if another."""
+    """The image that the machine has now, and whether that changed; `before` is the version that it had."""
 
     image: Image
     changed: bool
@@ -50,10 +50,10 @@ class ImageUpgrade:
 
         Raises B2dError: it has its old image then, and runs if it ran.
         """
-        spec, _ = self._found()
+        spec, _ = self._spec_and_state()
         self.driver(spec).check()  # before minutes are spent on an image
         image = newest(spec.source)
-        spec, state = self._found()
+        spec, state = self._spec_and_state()
         if image.sha256 == spec.image and not spec.trial and self._has_it(image, state):
             return UpgradeResult(image, changed=False, state=state)
         self._refuse_aufs(spec, image)
@@ -70,13 +70,13 @@ class ImageUpgrade:
 
     def rollback(self) -> UpgradeResult:
         """Back to the image that the machine had before; `up` takes the other one up no more. Off it stays off."""
-        spec, state = self._found()
+        spec, state = self._spec_and_state()
         if not spec.previous:
             raise B2dError(f"{spec.name} has had no other image to go back to", hint="b2d upgrade")
-        image = self._kept(spec.previous)
+        image = self._stored_image(spec.previous)
         if image is None:
-            gone = f"{spec.name} cannot go back: the image {spec.previous[:12]} is not kept any more"
-            raise B2dError(gone, hint="b2d upgrade")
+            message = f"{spec.name} cannot go back: the image {spec.previous[:12]} is not kept any more"
+            raise B2dError(message, hint="b2d upgrade")
         self.images.verify(image)
         self._end(state, image)
         self._write(lambda now: _with_refusal(now, image.sha256, now.image))
@@ -84,7 +84,7 @@ class ImageUpgrade:
             self.machine.up()
         return self._exchanged(spec, image, state)
 
-    def _found(self) -> tuple[MachineSpec, MachineState]:
+    def _spec_and_state(self) -> tuple[MachineSpec, MachineState]:
         spec = self.machine.spec()
         return spec, preconditions.require_disk(self.machine.state(), spec.name)
 
@@ -96,7 +96,7 @@ class ImageUpgrade:
         return engine is not None and not version_label.version_mismatches(image.version, engine.docker, engine.linux)
 
     def _engine(self, facts: RunningFacts | None = None) -> "Engine | None":
-        """What Docker says of itself, None where it cannot be asked."""
+        """Return what Docker says of itself, None where it does not answer."""
         from b2d.guest.readiness import engine
 
         with suppress(InvalidStateError, MachineNotFoundError):
@@ -108,7 +108,7 @@ class ImageUpgrade:
         if engine := self._engine():
             lost = engine.storage == "aufs" and not version_label.supports_aufs(image.version)
         else:
-            old = self._kept(spec.image)
+            old = self._stored_image(spec.image)
             lost = old is not None and version_label.loses_aufs_data(old.version, image.version)
         if lost:
             raise B2dError(aufs_refusal(spec.name, image.version), hint=AUFS_HINT)
@@ -130,7 +130,7 @@ class ImageUpgrade:
         Raises InvalidStateError when somebody started it.
         """
         with self.store.lock(self.machine.name, "upgrade"):
-            spec, state = self._found()
+            spec, state = self._spec_and_state()
             if state not in OFF_STATES:
                 raise InvalidStateError(f"{spec.name} is {state}: somebody else started it meanwhile", hint="try again")
             self.store.write(change(spec))
@@ -150,29 +150,29 @@ class ImageUpgrade:
             self.machine.stop()
         except B2dError:
             self.machine.poweroff()
-        old = self._kept(self.machine.spec().previous)
+        old = self._stored_image(self.machine.spec().previous)
         if old is None:
-            said = f"{failed}, and has no other to go back to: {error.message}"
-            return B2dError(said, hint="b2d logs", details=error.details)
+            message = f"{failed}, and has no other to go back to: {error.message}"
+            return B2dError(message, hint="b2d logs", details=error.details)
         earlier = before.previous if old.sha256 == before.image else ""
         self._write(lambda now: _with_refusal(now, old.sha256, image.sha256, earlier))
-        said = f"{failed}, and is back to {old.version}: {error.message}"
+        message = f"{failed}, and is back to {old.version}: {error.message}"
         if state not in KEEP_STOPPED:
             try:
                 self.machine.up()
             except B2dError as second:
-                said = f"{said}; nor does it come up now: {second.message}"
-                return B2dError(said, hint="b2d logs", details=error.details)
-        return B2dError(said, hint="b2d upgrade -v", details=error.details)
+                message = f"{message}; nor does it come up now: {second.message}"
+                return B2dError(message, hint="b2d logs", details=error.details)
+        return B2dError(message, hint="b2d upgrade -v", details=error.details)
 
     def _exchanged(self, spec: MachineSpec, image: Image, state: MachineState) -> UpgradeResult:
         if state in KEEP_STOPPED:
             self.machine.stop()
-        old = self._kept(spec.image)
+        old = self._stored_image(spec.image)
         before = "" if spec.image == image.sha256 else old.version if old else spec.image[:12]
         return UpgradeResult(image, True, before, self.machine.state())
 
-    def _kept(self, sha256: str) -> Image | None:
+    def _stored_image(self, sha256: str) -> Image | None:
         try:
             return self.images.get(sha256) if sha256 else None
         except B2dError:
@@ -180,5 +180,5 @@ class ImageUpgrade:
 
 
 def _with_refusal(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
-    """With that image, and without the one that `up` is not to take up again."""
+    """Return the spec with that image, and with `refused`, which `up` is not to boot again."""
     return replace(spec, image=image, previous=previous, refused=refused, trial=False)

@@ -1,4 +1,4 @@
-"""The verbs: what can be done to one machine. Nothing here knows a hypervisor, a terminal or a library.
+"""Run the life of one machine: init, up, stop, save, delete. Nothing here knows a hypervisor, terminal or library.
 
 What only init and up need is loaded by them: `b2d status` is asked often, and is to be quick.
 """
@@ -32,7 +32,7 @@ ASK_S = 5.0  # for one question to a Docker that answered a moment ago
 
 
 class Machine:
-    """One machine by its name. A verb that is already fulfilled is fine; one that cannot be raises B2dError."""
+    """One machine by its name. A verb whose result is there already succeeds; one that cannot be raises B2dError."""
 
     def __init__(self, name: str, services: MachineServices) -> None:
         self.name = name
@@ -46,15 +46,15 @@ class Machine:
         return self._store.home.machine(self.name)
 
     def exists(self) -> bool:
-        """True when there is a spec; whether there is more, the state tells."""
+        """Return whether there is a spec; the state tells whether there is more."""
         return self._store.read(self.name) is not None
 
     def spec(self) -> MachineSpec:
-        """What the machine should look like. Raises MachineNotFoundError."""
+        """Return the spec. Raises MachineNotFoundError."""
         return preconditions.require_spec(self._store.read(self.name), self.name)
 
     def state(self) -> MachineState:
-        """What the hypervisor says now."""
+        """Return the state that the hypervisor tells now."""
         spec = self._store.read(self.name)
         return MachineState.ABSENT if spec is None else self._driver(spec).state()
 
@@ -140,7 +140,7 @@ class Machine:
             items.stale_items(self.paths, self._store.home)
 
     def facts(self) -> RunningFacts:
-        """Where the running machine is reached. Raises InvalidStateError when it does not run."""
+        """Return where the running machine is reached. Raises InvalidStateError when it does not run."""
         self._running()
         control.ensure_running(self._store, self.name)
         facts = self._store.read_env(self.name)
@@ -149,19 +149,19 @@ class Machine:
         return facts
 
     def guest(self) -> Guest:
-        """The Linux inside. Raises InvalidStateError when it does not run."""
+        """Return the Linux inside. Raises InvalidStateError when the machine does not run."""
         driver = self._running()
         dial = driver.dial if isinstance(driver, DialsGuest) else None
         control.ensure_running(self._store, self.name)
         return self.services.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:
-        """What is on the machine's screen, as a PNG. Raises InvalidStateError when it does not run."""
+        """Return the machine's screen as a PNG. Raises InvalidStateError when it does not run."""
         driver = self._running()
         return driver.screenshot()
 
     def answers(self, timeout_s: float) -> "Ping | None":
-        """Docker's answer now, or None."""
+        """Ask Docker now; return its answer, or None."""
         spec = self.spec()
         return self._ping(self._driver(spec), spec, timeout_s)
 
@@ -281,15 +281,12 @@ class Machine:
         return driver
 
     def _state_of(self, driver: Driver) -> MachineState:
-        """What the hypervisor says of a machine that has a spec.
-
-        Raises MachineNotFoundError when that is all it has.
-        """
+        """Return the state of a machine that has a spec. Raises MachineNotFoundError when its disk is gone."""
         return preconditions.require_disk(driver.state(), self.name)
 
     @contextmanager
     def _without_env_file(self, driver: Driver) -> Iterator[None]:
-        """Nobody is pointed at a machine that is ended in the block; if it runs on, they are again."""
+        """Remove the env file while the machine is ended in the block; restore it if the machine runs on."""
         facts = self._store.read_env(self.name)
         self._store.remove_env(self.name)
         try:
@@ -303,7 +300,7 @@ class Machine:
         return self._store.lock(self.name, verb)
 
     def _prepare_boot(self, spec: MachineSpec, state: MachineState) -> MachineSpec:
-        """What the machine must have before it starts; what changed in the spec is kept."""
+        """Provide what the machine needs before it starts, and return its spec, which is stored if it changed."""
         from b2d.machine import boot_preparation
 
         self._store.remove_env(self.name)
@@ -316,11 +313,13 @@ class Machine:
             )
         wanted = boot_preparation.shared_folders(wanted, self._store.home.root, state, self._reporter)
         wanted = boot_preparation.free_ports(wanted, self._store.neighbours(self.name), self._reporter)
-        told = boot_preparation.network(wanted, self.paths, self.services.guest_network(wanted), state, self._reporter)
+        network_files = boot_preparation.network(
+            wanted, self.paths, self.services.guest_network(wanted), state, self._reporter
+        )
         access = self.services.access
         if state == MachineState.SAVED:  # it goes on with what it was saved with
             access = boot_preparation.access_of(self.paths, access)
-        boot_preparation.credentials(wanted, self.paths, access, told)
+        boot_preparation.credentials(wanted, self.paths, access, network_files)
         if wanted != spec:
             self._store.write(wanted)
         return wanted
@@ -353,7 +352,7 @@ class Machine:
             return await_docker(self.name, driver, ask, self._reporter, self.services.wait_s, patience)
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
-        """Where the machine is, for shellinit and ip."""
+        """Record where the machine is reached, for shellinit and ip."""
         process = driver.process()
         facts = running_facts(spec, self.paths, driver.endpoint(), process)
         self._store.write_env(self.name, facts)

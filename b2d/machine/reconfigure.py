@@ -35,26 +35,26 @@ class Change:
 class Changes:
     """What is otherwise now, and how the machine is: what runs, or was saved, goes on as it was."""
 
-    made: list[Change]
+    changes: list[Change]
     state: MachineState
 
 
-def requested_changes(said: Mapping[str, object]) -> dict[str, Any]:
-    """What can be changed, as settings have it. Raises ConfigError for what cannot be."""
-    found = {}
-    for key, value in said.items():
+def requested_changes(values: Mapping[str, object]) -> dict[str, Any]:
+    """Return the changes as settings have them. Raises ConfigError for what cannot be changed."""
+    changes = {}
+    for key, value in values.items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
-        found[key] = loader.value(loader.RawSetting("", key, value, key))
+        changes[key] = loader.value(loader.RawSetting("", key, value, key))
         if key == "share":
-            found[key] = share_policy.words(found[key]) or (loader.NOTHING,)
-    return found
+            changes[key] = share_policy.words(changes[key]) or (loader.NOTHING,)
+    return changes
 
 
 def apply_changes(
     store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, Any]
 ) -> Changes:
-    """Keep it in the spec, all or nothing; folders change at the next boot.
+    """Store the changes in the spec, all or nothing; folders change at the next boot.
 
     Raises ConfigError for a smaller disk and a folder that is never shared, InvalidStateError for a disk that is in
     use.
@@ -66,26 +66,26 @@ def apply_changes(
         changed = replace(spec, **fields)
         if changed.ssh_port == changed.docker_port:
             raise ConfigError(f"SSH and Docker cannot both have port {changed.ssh_port}", hint="give two")
-        asked = driver(spec)
-        state = asked.state()
+        bound = driver(spec)
+        state = bound.state()
         if "disk" in wanted:
-            _grow(asked, spec, changed.disk_mib)
-        made = [
+            _grow(bound, spec, changed.disk_mib)
+        changes = [
             Change(key, getattr(spec, field), getattr(changed, field))
             for key, field in FIELDS.items()
             if getattr(spec, field) != getattr(changed, field)
         ]
-        if made:
+        if changes:
             store.write(changed)
-        return Changes(made, state)
+        return Changes(changes, state)
 
 
 def _grow(driver: Driver, spec: MachineSpec, size_mib: int) -> None:
-    there = driver.disk_mib()
-    if size_mib < there:
+    current_mib = driver.disk_mib()
+    if size_mib < current_mib:
         raise ConfigError(
-            f"the disk of {spec.name} has {there} MiB, and is never made smaller: data could be lost",
-            hint=f"disk={there}, or more",
+            f"the disk of {spec.name} has {current_mib} MiB, and is never made smaller: data could be lost",
+            hint=f"disk={current_mib}, or more",
         )
-    if size_mib > there:
+    if size_mib > current_mib:
         driver.grow_disk(size_mib)

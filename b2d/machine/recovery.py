@@ -1,4 +1,4 @@
-"""A machine whose description is lost, or says nothing: mended where that can be, and removed whole if it is to go."""
+"""Restore a machine whose spec is lost or corrupt, or remove it whole."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from b2d.reporting.base import Reporter
 
 
 def restore_spec(store: MachineStore, name: str, reporter: Reporter) -> bool:
-    """Bring a description back from its copy, or make room for a new one; False when there was nothing to mend.
+    """Restore a spec from its copy, or make room for a new one; False when there was nothing to restore.
 
     What was written by a newer b2d, or cannot be looked at, is not broken. Raises B2dError then.
     """
@@ -21,22 +21,22 @@ def restore_spec(store: MachineStore, name: str, reporter: Reporter) -> bool:
     try:
         if store.read(name) is not None:
             return False
-        kept, said = store.read_copy(name), f"the description of {name} is gone"
-        if kept is None or not hypervisors.with_traces(store.home.machine(name)):
+        copy, message = store.read_copy(name), f"the description of {name} is gone"
+        if copy is None or not hypervisors.with_traces(store.home.machine(name)):
             return False
     except CorruptSpecError as error:
-        kept = error.moved or store.read_copy(name)
-        said = f"{error.message}; it is {store.put_aside(name).name} now"
-    if kept is None:
-        reporter.warn(f"{said}, {name} is described anew as the settings say, and its disk stays as it is")
+        copy = error.moved or store.read_copy(name)
+        message = f"{error.message}; it is {store.put_aside(name).name} now"
+    if copy is None:
+        reporter.warn(f"{message}, {name} is described anew as the settings say, and its disk stays as it is")
         return False
-    store.write(replace(kept, name=name))
-    reporter.warn(f"{said}: {name} goes on as it was described last")
+    store.write(replace(copy, name=name))
+    reporter.warn(f"{message}: {name} goes on as it was described last")
     return True
 
 
 def specs_for_removal(store: MachineStore, name: str) -> list[MachineSpec]:
-    """By what to ask the hypervisors to remove the machine: its spec, or what can be told where that says nothing."""
+    """Return the specs by which hypervisors remove the machine: its own, or one for each that left traces."""
     try:
         spec = store.read(name) or store.read_copy(name)
     except ConfigError:  # it is another's, whose name is the same but for the case
@@ -52,7 +52,7 @@ def specs_for_removal(store: MachineStore, name: str) -> list[MachineSpec]:
 
 
 def _refuse_link(paths: MachinePaths) -> None:
-    """Raise B2dError where keys and a disk would be made behind a link that leads to no machine."""
+    """Raise B2dError where keys and a disk would be created behind a link that leads to no machine."""
     if paths.folder.is_symlink() and not is_regular(paths.spec):
         hint = f"b2d delete --vm {paths.folder.name}, which removes the link"
         raise B2dError(f"{paths.folder} is a link to something that is no machine", hint=hint)

@@ -1,4 +1,4 @@
-"""The verbs of `snapshot`: what is on a machine's data disk is kept, and comes back."""
+"""Create, list, restore and delete snapshots of a machine's data disk."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,15 +28,15 @@ class SnapshotCommands:
     reporter: Reporter
 
     def all(self) -> list[Snapshot]:
-        """The oldest first."""
-        return self._found()[1].snapshots()
+        """Return the snapshots, the oldest first."""
+        return self._bound()[1].snapshots()
 
     def create(self, name: str) -> Snapshot:
         """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
         if not machine_names.is_valid(name):
             raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
         with self._held() as (_, driver, state):
-            if any(one.name.lower() == name.lower() for one in driver.snapshots()):
+            if any(snapshot.name.lower() == name.lower() for snapshot in driver.snapshots()):
                 raise B2dError(f"{self.name} has a snapshot {name} already", hint="give it another name")
             if state not in OFF_STATES | {MachineState.RUNNING}:
                 raise InvalidStateError(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
@@ -44,13 +44,13 @@ class SnapshotCommands:
                 if state == MachineState.RUNNING:
                     self._write_out()
                 driver.take_snapshot(name)
-            return self._one(driver, name)
+            return self._by_name(driver, name)
 
     def restore(self, name: str, agree: Callable[[str], None]) -> Snapshot:
         """Make the disk what it was. `agree` is told what would be lost, and raises B2dError where that may not be."""
-        before = self._found()[2]
+        before = self._bound()[2]
         self._refuse_in_use(before)
-        found = self._one(self._found()[1], name)
+        snapshot = self._by_name(self._bound()[1], name)
         lost = " and its saved state" if before == MachineState.SAVED else ""
         agree(f"the disk of {self.name} goes back to {name}: what was written since{lost} would be lost")
         with self._held() as (spec, driver, state):
@@ -60,50 +60,50 @@ class SnapshotCommands:
                     f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again"
                 )
             with self.reporter.step(f"going back to {name}"):
-                driver.restore_snapshot(self._one(driver, name).name)
+                driver.restore_snapshot(self._by_name(driver, name).name)
             if (size_mib := driver.disk_mib()) != spec.disk_mib:
                 self.reporter.note(f"the disk has {size_mib} MiB, as it had then")
                 self.store.write(replace(spec, disk_mib=size_mib))
-        return found
+        return snapshot
 
     def delete(self, name: str) -> Snapshot:
         """Forget one; the disk and the other snapshots stay as they are."""
         with self._held() as (_, driver, _):
-            found = self._one(driver, name)
+            snapshot = self._by_name(driver, name)
             with self.reporter.step(f"deleting the snapshot {name}"):
-                driver.delete_snapshot(found.name)
-            return found
+                driver.delete_snapshot(snapshot.name)
+            return snapshot
 
     @contextmanager
     def _held(self) -> Iterator[tuple[MachineSpec, Driver, MachineState]]:
         with self.store.lock(self.name, "snapshot"):
-            yield self._found()
+            yield self._bound()
 
-    def _found(self) -> tuple[MachineSpec, Driver, MachineState]:
+    def _bound(self) -> tuple[MachineSpec, Driver, MachineState]:
         spec = preconditions.require_spec(self.store.read(self.name), self.name)
         driver = self.driver(spec)
         state = preconditions.require_disk(driver.state(), self.name)
         return spec, driver, state
 
-    def _one(self, driver: Driver, name: str) -> Snapshot:
-        there = {one.name: one for one in driver.snapshots()}
-        if name in there:
-            return there[name]
-        near = get_close_matches(name, there, n=1)
-        meant = f": did you mean {near[0]!r}?" if near else ""
-        known = f" It has {', '.join(there)}" if there else " It has none"
-        raise B2dError(f"{self.name} has no snapshot {name!r}{meant or '.'}{known}", hint="b2d snapshot list")
+    def _by_name(self, driver: Driver, name: str) -> Snapshot:
+        snapshots = {snapshot.name: snapshot for snapshot in driver.snapshots()}
+        if name in snapshots:
+            return snapshots[name]
+        near = get_close_matches(name, snapshots, n=1)
+        suggestion = f": did you mean {near[0]!r}?" if near else ""
+        known = f" It has {', '.join(snapshots)}" if snapshots else " It has none"
+        raise B2dError(f"{self.name} has no snapshot {name!r}{suggestion or '.'}{known}", hint="b2d snapshot list")
 
     def _refuse_in_use(self, state: MachineState) -> None:
         if state in ON_STATES:
             raise InvalidStateError(f"{self.name} is {state}, and its disk is in use", hint="b2d stop")
 
     def _write_out(self) -> None:
-        """What programs in the guest have written, and Linux has not yet."""
+        """Have the guest write its cached data to the disk."""
         try:
             self.guest().run("sync", SYNC_S)
         except B2dError as error:
-            said = (
+            message = (
                 f"the guest did not write out what it holds, so the snapshot is as after a power cut: {error.message}"
             )
-            self.reporter.warn(said)
+            self.reporter.warn(message)

@@ -44,7 +44,7 @@ def test_a_machine_that_is_off_gets_the_larger_disk_at_once(box: Box, state: Mac
     box.in_state(state)
     payload = box.hypervisor.machines["box"].payload
     done = wish(box, disk=1000)
-    assert done.made == [Change("disk", 256, 1000)]
+    assert done.changes == [Change("disk", 256, 1000)]
     assert box.machine().spec().disk_mib == 1000
     assert box.hypervisor.machines["box"].disk_mib == 1000
     assert box.hypervisor.machines["box"].payload == payload
@@ -77,7 +77,7 @@ def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
     box.hypervisor.machines["box"].disk_mib = 1000
     with pytest.raises(ConfigError):
         wish(box, disk=999)
-    assert wish(box, disk=1000).made == [Change("disk", 256, 1000)]
+    assert wish(box, disk=1000).changes == [Change("disk", 256, 1000)]
     assert box.calls == []
 
 
@@ -94,13 +94,13 @@ def test_ssh_and_docker_cannot_share_a_port(box: Box) -> None:
     box.in_state(MachineState.STOPPED)
     with pytest.raises(ConfigError):
         wish(box, ssh_port=DOCKER)
-    assert wish(box, ssh_port=DOCKER, docker_port=SSH).made != []
+    assert wish(box, ssh_port=DOCKER, docker_port=SSH).changes != []
 
 
 def test_what_is_so_already_changes_nothing(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
     written = box.paths.spec.stat().st_mtime_ns
-    assert wish(box, memory=512, disk=256).made == []
+    assert wish(box, memory=512, disk=256).changes == []
     assert box.paths.spec.stat().st_mtime_ns == written
 
 
