@@ -248,7 +248,7 @@ def _write(text: str) -> None:
     except BrokenPipeError:  # nobody reads any more
         os._exit(1)
     except OSError as error:
-        sys.stderr.write(f"b2d: the answer cannot be written: {error.strerror}\n")
+        sys.stderr.write(f"b2d: stdout cannot be written: {error.strerror}\n")
         _exit(1)
 
 

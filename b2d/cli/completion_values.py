@@ -1,7 +1,7 @@
-"""What a shell offers when somebody presses TAB: the scripts that ask, and the names and values among the answers.
+"""Shell completion: the shells' scripts, and the names and values among the candidates.
 
-A script hands over the words up to the cursor, the last one as far as it is typed. It gets one candidate a line, what
-it means behind a tab, and FILES where a file may stand there.
+A script passes the words up to the cursor, the last one as far as it is typed. It gets one candidate a line, with its
+meaning after a tab, and FILES where a file is allowed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,54 +61,54 @@ SCRIPTS = dict(zip(SHELLS, (BASH, ZSH, FISH), strict=True))
 
 
 def machine_names(environ: Mapping[str, str], typed: str) -> list[str]:
-    """The machines of this home whose names begin so."""
+    """Return the machines of this home whose names begin with `typed`."""
     from b2d.machine_store.store import MachineStore
 
     return [name for name in MachineStore(loader.home(environ)).names() if name.startswith(typed)]
 
 
 def setting_values(parameter: str, typed: str) -> list[str]:
-    """What may stand for a parameter of that name, beginning with what is typed."""
-    if parameter == "wishes":
-        found = _setting_names(typed, Settings.__slots__)
+    """Return the values for a parameter that begin with `typed`."""
+    if parameter == "assignments":
+        values = _assignments(typed, Settings.__slots__)
     elif parameter == "changes":
         from b2d.machine.reconfigure import FIELDS
 
-        found = _setting_names(typed, FIELDS)
+        values = _assignments(typed, FIELDS)
     elif parameter in ("key", "keys"):
-        found = list(Settings.__slots__)
+        values = list(Settings.__slots__)
     elif parameter in ("image", "source"):
-        found = [*SOURCES, FILES]
+        values = [*SOURCES, FILES]
     elif parameter == "original":
-        found = [FILES]
+        values = [FILES]
     elif parameter == "shell":
-        found = list(detect.FAMILIES)
+        values = list(detect.FAMILIES)
     else:
-        found = _one_setting_values(parameter)
-    return [one for one in found if one.startswith(typed) or one == FILES]
+        values = _values_of_setting(parameter)
+    return [value for value in values if value.startswith(typed) or value == FILES]
 
 
-def _setting_names(typed: str, keys: Iterable[str]) -> list[str]:
-    """KEY=, or behind it what KEY may be."""
+def _assignments(typed: str, keys: Iterable[str]) -> list[str]:
+    """Return KEY= for each key; once that is typed, KEY=VALUE for each of its values."""
     key, equals, _ = typed.partition("=")
-    return [f"{key}={value}" for value in _one_setting_values(key)] if equals else [f"{key}=" for key in keys]
+    return [f"{key}={value}" for value in _values_of_setting(key)] if equals else [f"{key}=" for key in keys]
 
 
-def _one_setting_values(key: str) -> list[str]:
+def _values_of_setting(key: str) -> list[str]:
     if isinstance(getattr(Settings(), key, None), bool):
         return ["yes", "no"]
     return list(SOURCES) if key == "image" else list(loader.CHOICES.get(key, ()))
 
 
-def completion_script(words: list[str]) -> tuple[list[str], str]:
-    """The words with what bash cut at `=` in one piece again, and the part of the last one that bash leaves alone."""
+def join_words(words: list[str]) -> tuple[list[str], str]:
+    """Join the words that bash splits at `=`; return them, and the part of the last one that bash does not replace."""
     joined: list[str] = []
-    cut = ""
+    prefix = ""
     for number, word in enumerate(words):
         if number and (word == "=" or words[number - 1] == "="):
             joined[-1] += word
-            cut = joined[-1][: joined[-1].rindex("=") + 1]
+            prefix = joined[-1][: joined[-1].rindex("=") + 1]
         else:
             joined.append(word)
-            cut = ""
-    return joined, cut
+            prefix = ""
+    return joined, prefix

@@ -1,10 +1,10 @@
-"""The machine's data disk, as commands."""
+"""Commands for the machine's data disk."""
 
 from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, Commands, app, print_line, print_result
+from b2d.cli.base import Command, Commands, create_app, print_line, print_result
 from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class StandaloneGroup(Commands):
-    """Without a command it answers as `show` does."""
+    """A group that runs its command `show` when none is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; insert `show` where they name no command."""
         alone = not ctx.resilient_parsing and (not args or args[0].startswith("-"))
         if alone and not {*args[:1]} & {*ctx.help_option_names}:
             args = ["show", *args]
@@ -23,61 +24,68 @@ class StandaloneGroup(Commands):
 
 @click.group(cls=StandaloneGroup, example="b2d disk")
 def disk() -> None:
-    """What the machine's data takes; make it larger, or give room back."""
+    """Show, grow and compact the machine's data disk."""
 
 
-@disk.command(cls=Command, looks=True, example="b2d disk show --json")
+@disk.command(cls=Command, read_only=True, example="b2d disk show --json")
 def show() -> None:
-    """What it takes, in the guest and on this host."""
+    """Show the disk's usage in the guest and on this host."""
     from dataclasses import asdict
 
-    use = _disk().use()
-    rows = [("WHAT", "SIZE"), ("disk, as the guest sees it", _size(use.size)), ("on this host", _size(use.room))]
-    if use.files is not None:
-        told = (("files in the guest", use.files.used), ("free in the guest", use.files.free))
-        rows += [(what, _size(size)) for what, size in told]
-    print_result({"name": app().settings.vm, **asdict(use)}, render_table(rows))
+    usage = _data_disk().use()
+    rows = [
+        ("WHAT", "SIZE"),
+        ("disk size in the guest", _format_size(usage.size)),
+        ("used on this host", _format_size(usage.room)),
+    ]
+    if usage.files is not None:
+        rows += [
+            ("used in the guest", _format_size(usage.files.used)),
+            ("free in the guest", _format_size(usage.files.free)),
+        ]
+    print_result({"name": create_app().settings.vm, **asdict(usage)}, render_table(rows))
 
 
 @disk.command(cls=Command, example="b2d stop && b2d disk grow 40000 && b2d up")
 @click.argument("size", metavar="MIB")
 def grow(size: str) -> None:
-    """Make it larger, of a machine that is off; its files have all of it from the next start on."""
+    """Grow the disk of a stopped machine; takes effect at its next start."""
     from dataclasses import asdict
 
     from b2d.config import loader
     from b2d.machine.reconfigure import apply_changes
 
-    it = app()
-    wanted = loader.value(loader.RawSetting("", "disk", size, "disk"))
-    made = apply_changes(it.store, it.driver, it.settings.vm, {"disk": wanted}).changes
-    for one in made:
+    app = create_app()
+    size_mib = loader.value(loader.RawSetting("", "disk", size, "disk"))
+    changes = apply_changes(app.store, app.driver, app.settings.vm, {"disk": size_mib}).changes
+    for change in changes:
         print_line(
-            f"the disk of {it.settings.vm} has {one.after} MiB in place of {one.before}; the files have it after b2d up"
+            f"the disk of {app.settings.vm} has {change.after} MiB, was {change.before} MiB; "
+            "the guest uses all of it after b2d up"
         )
-    if not made:
-        print_line(f"it has {wanted} MiB already")
-    print_result({one.key: asdict(one) | {"counts": "start"} for one in made})
+    if not changes:
+        print_line(f"the disk of {app.settings.vm} has {size_mib} MiB already")
+    print_result({change.key: asdict(change) | {"counts": "start"} for change in changes})
 
 
 @disk.command(cls=Command, example="b2d disk compact")
 def compact() -> None:
-    """Give back to this host what holds no file any more; all data stays."""
+    """Return unused space to this host; all data is kept."""
     from dataclasses import asdict
 
-    done = _disk().compact()
-    print_line(f"the disk takes {_size(done.after)} of this host, {_size(done.before)} before")
-    if not done.done:
-        print_line("what is free is zeros now; to give that back: b2d stop && b2d disk compact")
-    print_result({"name": app().settings.vm, **asdict(done)})
+    outcome = _data_disk().compact()
+    print_line(f"the disk uses {_format_size(outcome.after)} on this host, was {_format_size(outcome.before)}")
+    if not outcome.done:
+        print_line("unused space now holds zeros; to return it to this host: b2d stop && b2d disk compact")
+    print_result({"name": create_app().settings.vm, **asdict(outcome)})
 
 
-def _disk() -> "DataDisk":
+def _data_disk() -> "DataDisk":
     from b2d.machine.disk_usage import DataDisk
 
-    it = app()
-    return DataDisk(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
+    app = create_app()
+    return DataDisk(app.settings.vm, app.store, app.driver, lambda: app.machine().guest(), app.reporter)
 
 
-def _size(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"  # as disks are made and grown
+def _format_size(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"  # the unit in which disks are created and grown

@@ -1,4 +1,4 @@
-"""The verb status as it is mostly typed: without click, which would make it a third slower."""
+"""The verb status in its usual form, without click, whose import would make it a third slower."""
 
 import os
 import sys
@@ -15,23 +15,23 @@ CODES = {MachineState.RUNNING: 0, MachineState.ABSENT: MachineNotFoundError.exit
 
 
 def answer_status(name: str) -> tuple[str, int]:
-    """What it prints of the machine of that name, "" for the one that the settings name, and its exit code."""
+    """Return the output and the exit code of `status` for a machine; "" is the machine that the settings name."""
     install_handlers()
     reporter = terminal.choose_reporter(sys.stderr, False, os.environ)
-    it = wiring.make_app(os.environ, {"vm": name or None}, reporter)
-    state = it.machine().state()
-    print_state(it, state)
+    app = wiring.make_app(os.environ, {"vm": name or None}, reporter)
+    state = app.machine().state()
+    warn_refusals(app, state)
     return f"{state}\n", exit_code(state)
 
 
-def print_state(it: wiring.App, state: MachineState) -> None:
-    """Say what does not lead into a machine that runs, since its agent was refused that."""
-    name = it.settings.vm
-    refused = control.refusals(it.home.machine(name)) if state in STARTED_STATES else ()
-    for one in refused or ():
-        it.reporter.warn(f"{one.sentence(name)}; try: {command_for('restart', name)}")
+def warn_refusals(app: wiring.App, state: MachineState) -> None:
+    """Warn of the ports and sockets of a started machine that its agent could not open."""
+    name = app.settings.vm
+    refusals = control.refusals(app.home.machine(name)) if state in STARTED_STATES else ()
+    for refusal in refusals or ():
+        app.reporter.warn(f"{refusal.sentence(name)}; try: {command_for('restart', name)}")
 
 
 def exit_code(state: MachineState) -> int:
-    """Whether the machine runs, and if not, whether there is one."""
+    """Return the exit code of `status`: whether the machine runs, and if not, whether it exists."""
     return CODES.get(state, InvalidStateError.exit_code)

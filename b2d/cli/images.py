@@ -1,13 +1,13 @@
-"""The verbs of this host: its machines, images and settings, as commands.
+"""Commands for this host: its machines, its images and the version.
 
-What not every one of them needs is imported where it is used.
+Modules that only some of them need are imported inside the functions.
 """
 
 from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, Commands, app, complete_values, print_line, print_result
+from b2d.cli.base import Command, Commands, complete_values, create_app, print_line, print_result
 from b2d.errors import B2dError
 from b2d.reporting.table import render_table
 
@@ -15,38 +15,40 @@ if TYPE_CHECKING:
     from b2d.models import Image
 
 
-@click.command("list", cls=Command, looks=True, example="b2d list --json")
+@click.command("list", cls=Command, read_only=True, example="b2d list --json")
 def list_machines() -> None:
-    """All machines of this home."""
-    it = app()
+    """List the machines of this home."""
+    app = create_app()
     rows = []
-    for name in it.store.names():
+    for name in app.store.names():
         try:
-            machine = it.machine(name)
+            machine = app.machine(name)
             spec = machine.spec()
             rows.append({"name": name, "state": str(machine.state()), "driver": spec.driver, "address": spec.address})
-        except B2dError as error:  # the others are there all the same
-            said = f"{error.message}; try: {error.hint}" if error.hint else error.message
-            it.reporter.warn(said)
-            rows.append(_unknown(name, said))
-    for name in it.store.lost():
-        said = f"{name} has no description: b2d up --vm {name} makes one, b2d delete --vm {name} removes what is there"
-        it.reporter.warn(said)
-        rows.append(_unknown(name, said))
+        except B2dError as error:  # a broken machine must not hide the others
+            message = f"{error.message}; try: {error.hint}" if error.hint else error.message
+            app.reporter.warn(message)
+            rows.append(_unknown_row(name, message))
+    for name in app.store.lost():
+        message = (
+            f"{name} has no machine.json: b2d up --vm {name} creates it, b2d delete --vm {name} removes the remains"
+        )
+        app.reporter.warn(message)
+        rows.append(_unknown_row(name, message))
     lines = [("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]
     print_result(rows, render_table(lines) if rows else "")
     if not rows:
-        print_line("there is no machine yet; make one: b2d up")
+        print_line("there is no machine yet; create one: b2d up")
 
 
-def _unknown(name: str, error: str) -> dict[str, str]:
+def _unknown_row(name: str, error: str) -> dict[str, str]:
     return {"name": name, "state": "unknown", "driver": "", "address": "", "error": error}
 
 
 ALLOW_EXPIRED = click.option(
     "--allow-expired",
     is_flag=True,
-    help="Take an expired or older index of Debian's, and do without one that is missing.",
+    help="Accept package indexes of Debian's that are expired, older than known, or missing.",
 )
 
 
@@ -54,69 +56,74 @@ ALLOW_EXPIRED = click.option(
 @click.argument("source", required=False, shell_complete=complete_values)
 @ALLOW_EXPIRED
 def download(source: str | None, allow_expired: bool) -> None:
-    """Get the newest image; machines take it up when they start.
+    """Download the newest image; machines use it at their next start.
 
-    SOURCE is debian, boot2docker, a file, or the address of an ISO or of a releases API (GitHub's or an Enterprise's).
+    SOURCE is debian, boot2docker, a file, or the URL of an ISO or of a releases API (GitHub or GitHub Enterprise).
     """
     from dataclasses import asdict
 
     from b2d.image.source import describe_source
 
-    it = app()
-    wanted = source or _followed_source(it.settings.vm) or it.settings.image
-    image, changed, word = it.supplies(allow_expired=allow_expired).update(describe_source(wanted))
-    print_line(f"{image.version} is {word}: {image.iso}")
+    app = create_app()
+    wanted = source or _followed_source(app.settings.vm) or app.settings.image
+    image, changed, outcome = app.supplies(allow_expired=allow_expired).update(describe_source(wanted))
+    print_line(f"{image.version} is {outcome}: {image.iso}")
     print_result({**asdict(image), "changed": changed})
 
 
 def _followed_source(name: str) -> str:
-    """What the machine follows, "" when there is none."""
-    spec = app().store.read(name)
+    """Return the image source that the machine follows, "" when there is no machine."""
+    spec = create_app().store.read(name)
     return spec.source if spec is not None else ""
 
 
 @click.group(cls=Commands, example="b2d iso list")
 def iso() -> None:
-    """Images: assemble one, or see which are kept."""
+    """Build an image, or list the stored ones."""
 
 
 @iso.command(cls=Command, example="b2d iso build -o b2d.iso")
-@click.option("--arch", default="amd64", show_default=True, help="The processor.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to put it.  [b2d.iso]")
-@click.option("--mirror", metavar="URL", help="The Debian mirror to ask.  [this host's own]")
+@click.option("--arch", default="amd64", show_default=True, help="Processor architecture.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Output file.  [b2d.iso]")
+@click.option("--mirror", metavar="URL", help="Debian mirror to download from.  [this host's own]")
 @ALLOW_EXPIRED
 def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool) -> None:
-    """Assemble a bootable ISO from signed Debian packages. A manifest lies beside it."""
+    """Build a bootable ISO from signed Debian packages, and its manifest."""
     from pathlib import Path
 
     path = Path(output or "b2d.iso").absolute()
-    version = app(mirror=mirror).supplies(allow_expired=allow_expired).build_to(arch, path)
+    version = create_app(mirror=mirror).supplies(allow_expired=allow_expired).build_to(arch, path)
     size = path.stat().st_size
-    print_line(f"{version}, {size / 1e6:.1f} MB")
+    print_line(f"{version}, {_format_size(size)}")
     print_result({"path": path, "version": version, "size": size}, str(path))
 
 
-@iso.command("list", cls=Command, looks=True, example="b2d iso list")
+@iso.command("list", cls=Command, read_only=True, example="b2d iso list")
 def list_images() -> None:
-    """The images that are kept, the newest first."""
+    """List the stored images, newest first."""
     from dataclasses import asdict
 
-    images = app().images.all()
+    images = create_app().images.all()
     rows = [
-        (one.version, one.source, f"{one.size / 1e6:.1f} MB", one.sha256[:12], one.date, _suites(one)) for one in images
+        (image.version, image.source, _format_size(image.size), image.sha256[:12], image.date, _describe_suites(image))
+        for image in images
     ]
     lines = render_table([("VERSION", "SOURCE", "SIZE", "SHA256", "DATE", "SUITES"), *rows])
     print_result([asdict(image) for image in images], lines if images else "")
 
 
-def _suites(image: "Image") -> str:
-    """Whether it was built from all suites of Debian's archive as they were then; "" where it does not say."""
+def _describe_suites(image: "Image") -> str:
+    """Return the suites of Debian's archive that were not current at the build, "all" when each was; "" if unknown."""
     return (", ".join(image.lacks) or "all") if image.suites else ""
 
 
-@click.command(cls=Command, looks=True, example="b2d version")
+def _format_size(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+@click.command(cls=Command, read_only=True, example="b2d version")
 def version() -> None:
-    """The version of this program."""
+    """Print the version of b2d."""
     from b2d import __version__
 
     print_result({"b2d": __version__}, f"b2d version: v{__version__}")

@@ -1,8 +1,8 @@
-"""The verb import, as a command."""
+"""The command import."""
 
 import click
 
-from b2d.cli.base import Command, app, command_line_settings, complete_values, print_line, print_result
+from b2d.cli.base import Command, command_line_settings, complete_values, create_app, print_line, print_result
 from b2d.errors import ConfigError
 from b2d.reporting.table import render_table
 
@@ -10,50 +10,56 @@ from b2d.reporting.table import render_table
 @click.command("import", cls=Command, example="b2d import boot2docker-vm")
 @click.argument("original", required=False, metavar="[NAME|FILE]", shell_complete=complete_values)
 def import_machine(original: str | None) -> None:
-    """Take in a machine of boot2docker or docker-machine.
+    """Import a machine of boot2docker or docker-machine.
 
-    It is a copy: the original stays as it is. NAME is one of VirtualBox's or docker-machine's, FILE a disk, a .vbox
-    file, or docker-machine's folder of a machine. Alone it lists what there is.
+    The machine is copied: the original is not changed. NAME is a machine of VirtualBox or docker-machine, FILE a disk
+    image, a .vbox file, or a machine's folder of docker-machine. Without an argument, list what can be imported.
     """
     from b2d import machine_names
     from b2d.app.import_machine import find_candidates, import_machine
     from b2d.importing.candidates import choose
 
     if original is None:
-        _list()
+        _list_candidates()
         return
-    found = choose(original, find_candidates(app()))
-    name = str(command_line_settings(click.get_current_context()).get("vm") or found.name)
+    candidate = choose(original, find_candidates(create_app()))
+    name = str(command_line_settings(click.get_current_context()).get("vm") or candidate.name)
     if not machine_names.is_valid(name):
-        raise ConfigError(f"{name!r} cannot be a machine's name here", hint="b2d import ... --vm NAME")
-    it = app(vm=name)
-    if found.had_aufs:
-        version = found.volume.version if found.volume else ""
-        it.reporter.warn(f"{name} was boot2docker {version}: what it kept on AUFS, no Docker of today can read")
-    changed = import_machine(it, found)
-    said = f"is made of {found.disk}; start it: b2d up --vm {name}" if changed else "is there already"
-    print_line(f"{name} {said}")
-    print_result({"name": name, "changed": changed, "original": found.disk})
+        raise ConfigError(f"{name!r} is not a valid machine name", hint="b2d import ... --vm NAME")
+    app = create_app(vm=name)
+    if candidate.had_aufs:
+        version = candidate.volume.version if candidate.volume else ""
+        app.reporter.warn(f"{name} was boot2docker {version}: current Docker engines cannot read its AUFS data")
+    changed = import_machine(app, candidate)
+    outcome = f"is created from {candidate.disk}; start it: b2d up --vm {name}" if changed else "exists already"
+    print_line(f"{name} {outcome}")
+    print_result({"name": name, "changed": changed, "original": candidate.disk})
 
 
-def _list() -> None:
+def _list_candidates() -> None:
     from b2d.app.import_machine import find_candidates
 
-    found = [one for one in find_candidates(app()) if one.is_boot2docker]
+    candidates = [candidate for candidate in find_candidates(create_app()) if candidate.is_boot2docker]
     rows = [
-        (one.name, str(one.state), f"{one.memory_mib} MiB" if one.memory_mib else "", str(one.disk)) for one in found
+        (
+            candidate.name,
+            str(candidate.state),
+            f"{candidate.memory_mib} MiB" if candidate.memory_mib else "",
+            str(candidate.disk),
+        )
+        for candidate in candidates
     ]
     documents = [
         {
-            "name": one.name,
-            "state": one.state,
-            "memory_mib": one.memory_mib,
-            "cpus": one.cpus,
-            "disk": one.disk,
-            "version": one.volume.version if one.volume else "",
+            "name": candidate.name,
+            "state": candidate.state,
+            "memory_mib": candidate.memory_mib,
+            "cpus": candidate.cpus,
+            "disk": candidate.disk,
+            "version": candidate.volume.version if candidate.volume else "",
         }
-        for one in found
+        for candidate in candidates
     ]
     print_result(documents, render_table([("NAME", "STATE", "MEMORY", "DISK"), *rows]) if rows else "")
     if not rows:
-        print_line("no machine of boot2docker or docker-machine was found; a disk can be given as a file")
+        print_line("there is no machine of boot2docker or docker-machine; a disk can be imported by its file name")

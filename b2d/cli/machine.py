@@ -1,4 +1,4 @@
-"""The verbs of one machine, as commands. What not every one of them needs is imported where it is used."""
+"""Commands for one machine. Modules that only some of them need are imported inside the functions."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ import click
 
 from b2d.cli.base import (
     Command,
-    app,
-    as_json,
     command_line_settings,
     complete_values,
+    create_app,
+    is_json,
     print_json,
     print_line,
     print_result,
@@ -27,68 +27,72 @@ if TYPE_CHECKING:
     from b2d.machine_store.store import RunningFacts
 
 
-@click.command(cls=Command, makes=True, example="b2d init --memory 4096 --disk 40000")
+@click.command(cls=Command, creates=True, example="b2d init --memory 4096 --disk 40000")
 def init() -> None:
-    """Make a machine, and its image first where there is none."""
+    """Create a machine, and build its image if there is none."""
     from b2d.machine import exposure
 
-    base = command_line_settings(click.get_current_context()).pop("basevmdk", None)
-    it = app()
-    if base is None:
-        made = it.machine().init(it)
+    base_disk = command_line_settings(click.get_current_context()).pop("basevmdk", None)
+    app = create_app()
+    if base_disk is None:
+        created = app.machine().init(app)
     else:
         from b2d.app.import_machine import create_from_disk
 
-        made = create_from_disk(it, Path(str(base)))
-    if made:
-        exposure.report(it.machine().exposures(booted=False), it.reporter)
-        print_line(f"{it.settings.vm} is made; start it: b2d up")
+        created = create_from_disk(app, Path(str(base_disk)))
+    if created:
+        exposure.report(app.machine().exposures(booted=False), app.reporter)
+        print_line(f"{app.settings.vm} is created; start it: b2d up")
     else:
-        print_line(f"{it.settings.vm} is there already")
-        _warn_ignored_options(it)
-    print_result({"name": it.settings.vm, "changed": made})
+        print_line(f"{app.settings.vm} exists already")
+        _warn_ignored_options(app)
+    print_result({"name": app.settings.vm, "changed": created})
 
 
-@click.command(cls=Command, makes=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
+@click.command(cls=Command, creates=True, example='b2d up && eval "$(b2d shellinit)" && docker ps')
 def up() -> None:
-    """Start the machine, or make it first; ends when Docker answers."""
-    it = app()
-    machine = it.machine()
+    """Start the machine, creating it if needed, and wait for Docker."""
+    app = create_app()
+    machine = app.machine()
     if machine.exists():
-        _warn_ignored_options(it)
-    _report_up(it, machine.up(it))
+        _warn_ignored_options(app)
+    _report_up(app, machine.up(app))
 
 
-def _warn_ignored_options(it: "App") -> None:
-    """What was asked for and has no effect is not passed over in silence, whoever asked."""
-    origins, settings, spec = it.effective.origins, it.settings, it.machine().spec()
+def _warn_ignored_options(app: "App") -> None:
+    """Report the options and settings that have no effect on an existing machine, wherever they come from."""
+    origins, settings, spec = app.effective.origins, app.settings, app.machine().spec()
     sizes = {"memory": spec.memory_mib, "cpus": spec.cpus, "disk": spec.disk_mib}
-    other = [f"{key}={getattr(settings, key)}" for key, has in sizes.items() if getattr(settings, key) != has]
-    asked = [wish for wish in other if origins[wish.partition("=")[0]] != DEFAULT]
-    if asked:
-        it.reporter.note(f"{spec.name} was made otherwise, and stays so: b2d set {' '.join(asked)}")
+    differing = [f"{key}={getattr(settings, key)}" for key, size in sizes.items() if getattr(settings, key) != size]
+    requested = [pair for pair in differing if origins[pair.partition("=")[0]] != DEFAULT]
+    if requested:
+        app.reporter.note(
+            f"{spec.name} was created with other values and keeps them; to change them: b2d set {' '.join(requested)}"
+        )
     given = [origins[key] for key in ("image", "tls", "share") if origins[key].startswith("--")]
     if given:
-        named = ", ".join(given).replace("--tls", "--no-tls")
-        later = "; its folders: b2d set share=..." if settings.share and origins["share"].startswith("--") else ""
-        it.reporter.note(f"{named}: only a new machine gets that, and {spec.name} stays as it is{later}")
+        options = ", ".join(given).replace("--tls", "--no-tls")
+        change = (
+            "; to change its folders: b2d set share=..." if settings.share and origins["share"].startswith("--") else ""
+        )
+        app.reporter.note(f"only new machines take {options}; {spec.name} is unchanged{change}")
 
 
-def _report_up(it: "App", facts: "RunningFacts") -> None:
-    """Where it is and what to type next, unless this shell is there already."""
+def _report_up(app: "App", facts: "RunningFacts") -> None:
+    """Print where Docker is, and what to type next unless this shell uses the machine already."""
     from dataclasses import asdict
 
     from b2d.host_agent import control
     from b2d.shell import detect, export
 
-    refusals = control.refusals(it.home.machine(it.settings.vm)) or ()
-    print_line(_endpoints(it.settings.vm, facts, {refusal.service for refusal in refusals}))
-    wanted = facts.docker.variables()
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        name = "" if it.settings.vm == "boot2docker-vm" else f" --vm {it.settings.vm}"
-        how = export.HOW[detect.detect(os.environ)].format(f"b2d shellinit{name}")
-        print_line(f"to use it in this shell: {how}")
-    print_result({"name": it.settings.vm, **asdict(facts)})
+    refusals = control.refusals(app.home.machine(app.settings.vm)) or ()
+    print_line(_endpoints(app.settings.vm, facts, {refusal.service for refusal in refusals}))
+    variables = facts.docker.variables()
+    if any(os.environ.get(name) != value for name, value in variables.items()):
+        name = "" if app.settings.vm == "boot2docker-vm" else f" --vm {app.settings.vm}"
+        line = export.EVALUATION[detect.detect(os.environ)].format(f"b2d shellinit{name}")
+        print_line(f"to use it in this shell: {line}")
+    print_result({"name": app.settings.vm, **asdict(facts)})
 
 
 def _endpoints(name: str, facts: "RunningFacts", refused: set[str]) -> str:
@@ -104,83 +108,85 @@ def _endpoints(name: str, facts: "RunningFacts", refused: set[str]) -> str:
     return f"{name} is up: {'; '.join(hosts)}" if hosts else f"{name} is up"
 
 
-def _print_state(it: "App", changed: bool, now: str) -> None:
-    print_line(f"{it.settings.vm} is {now}" if changed else f"{it.settings.vm} is {now} already")
-    print_result({"name": it.settings.vm, "changed": changed})
+def _print_state(app: "App", changed: bool, state: str) -> None:
+    print_line(f"{app.settings.vm} is {state}" if changed else f"{app.settings.vm} is {state} already")
+    print_result({"name": app.settings.vm, "changed": changed})
 
 
 @click.command(cls=Command, example="b2d stop")
 def stop() -> None:
-    """Power the machine off, cleanly."""
-    it = app()
-    machine = it.machine()
+    """Shut the machine down cleanly."""
+    app = create_app()
+    machine = app.machine()
     changed = machine.stop()
-    off = "saved, and so off" if not changed and machine.state() == "saved" else "off"
-    _print_state(it, changed, "stopped" if changed else off)
+    off = "saved and off" if not changed and machine.state() == "saved" else "off"
+    _print_state(app, changed, "stopped" if changed else off)
 
 
 @click.command(cls=Command, example="b2d restart")
 def restart() -> None:
-    """Stop and start again."""
-    it = app()
-    it.check_network()
-    _report_up(it, it.machine().restart())
+    """Shut the machine down and start it again."""
+    app = create_app()
+    app.check_network()
+    _report_up(app, app.machine().restart())
 
 
 @click.command(cls=Command, example="b2d reset")
 def reset() -> None:
-    """Cut the power and start again."""
-    it = app()
-    it.check_network()
-    _report_up(it, it.machine().reset())
+    """Cut the machine's power and start it again."""
+    app = create_app()
+    app.check_network()
+    _report_up(app, app.machine().reset())
 
 
 @click.command(cls=Command, example="b2d poweroff")
 def poweroff() -> None:
-    """Cut the power: what was not written yet is lost."""
-    it = app()
-    _print_state(it, it.machine().poweroff(), "off")
+    """Cut the machine's power; unwritten data is lost."""
+    app = create_app()
+    _print_state(app, app.machine().poweroff(), "off")
 
 
 @click.command(cls=Command, example="b2d save")
 def save() -> None:
-    """Write the machine's state to disk; `b2d up` goes on there."""
-    it = app()
-    _print_state(it, it.machine().save(), "saved")
+    """Save the machine's state to disk; `b2d up` resumes it."""
+    app = create_app()
+    _print_state(app, app.machine().save(), "saved")
 
 
 @click.command(cls=Command, example="b2d delete --yes")
-@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask for confirmation.")
 def delete(yes: bool) -> None:
-    """Remove the machine with all that is on its disk; images stay."""
-    it = app()
-    folder = it.home.machine(it.settings.vm).folder
-    machine = it.machine()
-    if it.settings.vm not in (*it.store.names(), *it.store.lost()):
-        stays = f": {folder} holds nothing of b2d's, and stays as it is" if os.path.lexists(folder) else ""
-        print_line(f"there is no machine {it.settings.vm}{stays}")
-        print_result({"name": it.settings.vm, "changed": False})
+    """Delete the machine and all data on its disk; images are kept."""
+    app = create_app()
+    folder = app.home.machine(app.settings.vm).folder
+    machine = app.machine()
+    if app.settings.vm not in (*app.store.names(), *app.store.lost()):
+        note = f"; {folder} contains no files of b2d and is not deleted" if os.path.lexists(folder) else ""
+        print_line(f"there is no machine {app.settings.vm}{note}")
+        print_result({"name": app.settings.vm, "changed": False})
         return
     if not yes:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
-        _confirm(it.settings.vm, _state(machine), names)
+        _confirm_deletion(app.settings.vm, _describe_state(machine), names)
     machine.delete()
-    print_line(f"{it.settings.vm} is deleted")
-    print_result({"name": it.settings.vm, "changed": True})
+    print_line(f"{app.settings.vm} is deleted")
+    print_result({"name": app.settings.vm, "changed": True})
 
 
-def _state(machine: "Machine") -> str:
-    """Also of one that cannot be asked: it is to go all the same."""
+def _describe_state(machine: "Machine") -> str:
+    """Return the machine's state, or the error when it cannot be read: such a machine can be deleted too."""
     try:
         return machine.state()
     except B2dError as error:
         return error.message
 
 
-def _confirm(name: str, state: str, files: list[str]) -> None:
+def _confirm_deletion(name: str, state: str, files: list[str]) -> None:
     if not sys.stdin.isatty():
-        raise ConfigError(f"{name} would be deleted with all its data, and nobody can be asked", hint="--yes")
-    print_line(f"{name} ({state}) goes, with its containers, volumes and images: {', '.join(files)}")
+        raise ConfigError(
+            f"{name} would be deleted with all its data; stdin is not a terminal to confirm this on", hint="--yes"
+        )
+    print_line(f"{name} ({state}) will be deleted with its containers, volumes and images: {', '.join(files)}")
     if not click.confirm("delete it?", err=True):
         raise B2dError(f"{name} was not deleted")
 
@@ -190,18 +196,21 @@ def _confirm(name: str, state: str, files: list[str]) -> None:
     example="b2d ssh -- tail -n 5 /var/log/docker.log",
     context_settings={"allow_interspersed_args": False},
 )
-@click.option("-t", "--tty", is_flag=True, help="Give COMMAND a terminal: docker run -it wants one.")
+@click.option("-t", "--tty", is_flag=True, help="Allocate a terminal for COMMAND, as `docker run -it` needs.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(tty: bool, command: tuple[str, ...]) -> int:
-    """A shell in the machine, or COMMAND there. Its exit code is the command's; 255: no connection."""
+    """Open a shell in the machine, or run COMMAND in it.
+
+    The exit code is the command's; 255 means that there was no connection.
+    """
     from b2d.guest.ssh import terminal
     from b2d.guest.ssh.client import NO_EXIT_CODE, command_line
 
-    if as_json():
-        raise ConfigError("ssh says what the guest says, and not in JSON", hint="b2d ssh COMMAND --json")
+    if is_json():
+        raise ConfigError("ssh cannot print JSON: its output is the command's", hint="b2d ssh COMMAND --json")
     line = command_line(command) if command else None
     try:
-        guest = app().machine().guest()
+        guest = create_app().machine().guest()
         if tty and terminal.is_terminal():
             return guest.run_in_pty(line)
         if tty:
@@ -210,20 +219,20 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
     except ConfigError:
         raise
     except B2dError as error:
-        error.exit_code = NO_EXIT_CODE  # as ssh: no command has this code for itself
+        error.exit_code = NO_EXIT_CODE  # as ssh does: no command uses this code itself
         raise
 
 
-@click.command(cls=Command, looks=True, example='eval "$(b2d shellinit)"')
+@click.command(cls=Command, read_only=True, example='eval "$(b2d shellinit)"')
 @click.option(
     "--shell",
     metavar="NAME",
     shell_complete=complete_values,
-    help="sh, fish, tcsh, powershell, cmd or nu.  [the one that asks]",
+    help="Shell: sh, fish, tcsh, powershell, cmd or nu.  [the calling one]",
 )
-@click.option("--unset", is_flag=True, help="Make the variables what they were before.")
+@click.option("--unset", is_flag=True, help="Restore the variables' previous values.")
 def shellinit(shell: str | None, unset: bool) -> int:
-    """What a shell evaluates to find its Docker."""
+    """Print the commands that set up the Docker environment."""
     from b2d.shell import detect, export, variables
 
     if shell and shell not in detect.FAMILIES:
@@ -233,57 +242,60 @@ def shellinit(shell: str | None, unset: bool) -> int:
         if unset:
             changes = variables.unset_changes(environ)
         else:
-            changes = variables.set_changes(app().machine().facts().docker.variables(), environ)
+            changes = variables.set_changes(create_app().machine().facts().docker.variables(), environ)
     except (MachineNotFoundError, InvalidStateError) as error:
-        if as_json():
+        if is_json():
             raise
-        print_line(f"b2d: {error.message}; try: {error.hint}")  # in every new shell: one line
+        print_line(f"b2d: {error.message}; try: {error.hint}")  # one line, since every new shell may print it
         return error.exit_code
-    if as_json():
+    if is_json():
         write(export.render(changes, "nu") or "{}\n")
     elif changes:
         write(export.render(changes, detect.FAMILIES[shell] if shell else detect.detect(environ)))
     else:
-        print_line("b2d: there is nothing to undo: this shell has evaluated no shellinit")
+        print_line("b2d: there is nothing to undo: this shell has not evaluated shellinit")
     return 0
 
 
-@click.command(cls=Command, looks=True, example="curl http://$(b2d ip):8080/")
+@click.command(cls=Command, read_only=True, example="curl http://$(b2d ip):8080/")
 def ip() -> None:
-    """The address at which the machine is reached."""
-    address = app().machine().facts().address
+    """Print the machine's IP address."""
+    address = create_app().machine().facts().address
     print_result({"address": address}, address)
 
 
-@click.command(cls=Command, looks=True, example="b2d status || b2d up")
+@click.command(cls=Command, read_only=True, example="b2d status || b2d up")
 def status() -> int:
-    """How the machine is. Exit code 0: running, 4: not running, 3: absent."""
-    from b2d.cli.fast_status import exit_code, print_state
+    """Print the machine's state.
 
-    it = app()
-    state = it.machine().state()
-    print_state(it, state)
-    print_result({"name": it.settings.vm, "state": state}, state)
+    The exit code is 0 when the machine is running, 4 when it is not running, and 3 when there is none.
+    """
+    from b2d.cli.fast_status import exit_code, warn_refusals
+
+    app = create_app()
+    state = app.machine().state()
+    warn_refusals(app, state)
+    print_result({"name": app.settings.vm, "state": state}, state)
     return exit_code(state)
 
 
-@click.command(cls=Command, looks=True, example="b2d info")
+@click.command(cls=Command, read_only=True, example="b2d info")
 def info() -> None:
-    """What the machine is to be, and what it `has`, as JSON."""
+    """Show configuration and state as JSON."""
     from b2d.app import inspect
 
-    it = app()
-    print_json(inspect.describe_machine(it, it.settings.vm))  # it never is anything else
+    app = create_app()
+    print_json(inspect.describe_machine(app, app.settings.vm))  # JSON with and without --json
 
 
 @click.command(cls=Command, example="b2d screenshot screen.png")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def screenshot(file: Path) -> None:
-    """What is on the machine's screen, written to FILE as a PNG."""
+    """Save the machine's screen to FILE as a PNG."""
     from b2d.host.files import os_errors_as_b2d_errors, write_atomic
 
-    picture = app().machine().screenshot()
+    picture = create_app().machine().screenshot()
     with os_errors_as_b2d_errors(file):
         write_atomic(file.absolute(), picture, 0o644)
-    print_line(f"the screen is in {file}")
+    print_line(f"the screenshot is in {file}")
     print_result({"path": file.absolute()})

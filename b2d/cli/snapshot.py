@@ -1,10 +1,10 @@
-"""Snapshots of a machine's disk, as commands."""
+"""Commands for snapshots of a machine's disk."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2d.cli.base import Command, Commands, app, ask, print_line, print_result
+from b2d.cli.base import Command, Commands, confirm, create_app, print_line, print_result
 from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
@@ -14,62 +14,66 @@ if TYPE_CHECKING:
 
 @click.group(cls=Commands, example="b2d snapshot create before-the-update")
 def snapshot() -> None:
-    """What is on the machine's disk, kept and brought back."""
+    """Create, list, restore and delete snapshots of the disk."""
 
 
 @snapshot.command(cls=Command, example="b2d snapshot create before-the-update")
 @click.argument("name")
 def create(name: str) -> None:
-    """Keep what is on the disk now, of a machine that runs or is off."""
-    made = _snapshots().create(name)
-    print_line(f"the snapshot {made.name} is taken")
-    print_result(_report(made))
+    """Create a snapshot of the disk of a running or stopped machine."""
+    created = _snapshots().create(name)
+    print_line(f"the snapshot {created.name} is created")
+    print_result(_document(created))
 
 
-@snapshot.command("list", cls=Command, looks=True, example="b2d snapshot list --json")
+@snapshot.command("list", cls=Command, read_only=True, example="b2d snapshot list --json")
 def list_snapshots() -> None:
-    """All of the machine's, the oldest first."""
+    """List the machine's snapshots, oldest first."""
     from datetime import datetime
 
-    found = _snapshots().all()
-    rows = [(one.name, f"{datetime.fromtimestamp(one.taken_s):%Y-%m-%d %H:%M}", _size(one.size)) for one in found]
-    print_result([_report(one) for one in found], render_table([("NAME", "TAKEN", "SIZE"), *rows]) if found else "")
-    if not found:
-        print_line("there is no snapshot; take one: b2d snapshot create NAME")
+    snapshots = _snapshots().all()
+    rows = [
+        (item.name, f"{datetime.fromtimestamp(item.taken_s):%Y-%m-%d %H:%M}", _format_size(item.size))
+        for item in snapshots
+    ]
+    documents = [_document(item) for item in snapshots]
+    print_result(documents, render_table([("NAME", "TAKEN", "SIZE"), *rows]) if snapshots else "")
+    if not snapshots:
+        print_line("there is no snapshot; create one: b2d snapshot create NAME")
 
 
 @snapshot.command(cls=Command, example="b2d stop && b2d snapshot restore before-the-update && b2d up")
 @click.argument("name")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 def restore(name: str, yes: bool) -> None:
-    """Make the disk what it was: what was written since is lost."""
-    restored = _snapshots().restore(name, (lambda _: None) if yes else ask)
-    print_line(f"the disk is what it was at {restored.name}; start the machine: b2d up")
-    print_result(_report(restored))
+    """Restore the disk from a snapshot; later data is lost."""
+    restored = _snapshots().restore(name, (lambda _: None) if yes else confirm)
+    print_line(f"the disk is restored from {restored.name}; start the machine: b2d up")
+    print_result(_document(restored))
 
 
 @snapshot.command(cls=Command, example="b2d snapshot delete before-the-update")
 @click.argument("name")
 def delete(name: str) -> None:
-    """Forget one; the disk stays as it is."""
-    gone = _snapshots().delete(name)
-    print_line(f"the snapshot {gone.name} is deleted")
-    print_result(_report(gone))
+    """Delete a snapshot; the disk is not changed."""
+    deleted = _snapshots().delete(name)
+    print_line(f"the snapshot {deleted.name} is deleted")
+    print_result(_document(deleted))
 
 
 def _snapshots() -> "SnapshotCommands":
     from b2d.machine.snapshots import SnapshotCommands
 
-    it = app()
-    return SnapshotCommands(it.settings.vm, it.store, it.driver, lambda: it.machine().guest(), it.reporter)
+    app = create_app()
+    return SnapshotCommands(app.settings.vm, app.store, app.driver, lambda: app.machine().guest(), app.reporter)
 
 
-def _report(one: "Snapshot") -> dict[str, Any]:
+def _document(snapshot: "Snapshot") -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    taken = datetime.fromtimestamp(one.taken_s, UTC)
-    return {"name": one.name, "taken": taken.isoformat().replace("+00:00", "Z"), "size": one.size}
+    taken = datetime.fromtimestamp(snapshot.taken_s, UTC)
+    return {"name": snapshot.name, "taken": taken.isoformat().replace("+00:00", "Z"), "size": snapshot.size}
 
 
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+def _format_size(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

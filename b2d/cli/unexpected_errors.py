@@ -1,4 +1,4 @@
-"""What nobody foresaw: one sentence for the user, and all of it in a log file."""
+"""Unexpected errors: one sentence for the user, and the whole traceback in a log file."""
 
 import os
 import platform
@@ -14,24 +14,23 @@ from b2d.config import loader
 from b2d.errors import B2dError
 from b2d.host.files import check_owner, open_to_write, private_folder
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # none on Windows
-LOG_LIMIT = 1 << 20  # bytes; then another is begun, and what was before that is gone
+LOG_LIMIT = 1 << 20  # bytes; a larger log is rotated, and the one rotated before is lost
 
 
 def report_unexpected(error: Exception, arguments: Sequence[str]) -> B2dError:
-    """The error as it is said: what the system refused in the system's words, anything else as a bug."""
+    """Log an exception and return the error to print: the system's own message for an OSError, else a bug report."""
     details = "".join(traceback.format_exception(error))
     log = _log_traceback(details, arguments)
-    if isinstance(error, FileNotFoundError) and not _write_anywhere():
-        return B2dError("the folder that this shell is in is no more", hint="cd")
+    if isinstance(error, FileNotFoundError) and not _has_working_folder():
+        return B2dError("the current folder of this shell does not exist any more", hint="cd")
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return B2dError(f"{place}{error.strerror}", details=details)
-    where = f" (all of it is in {log})" if log else ""
-    return B2dError(f"this is a bug in b2d{where}: {type(error).__name__}: {error}", details=details)
+        prefix = f"{error.filename}: " if error.filename is not None else ""
+        return B2dError(f"{prefix}{error.strerror}", details=details)
+    location = f" (the traceback is in {log})" if log else ""
+    return B2dError(f"this is a bug in b2d{location}: {type(error).__name__}: {error}", details=details)
 
 
-def _write_anywhere() -> bool:
+def _has_working_folder() -> bool:
     try:
         return Path.cwd().exists()
     except OSError:
@@ -39,7 +38,7 @@ def _write_anywhere() -> bool:
 
 
 def _log_traceback(details: str, arguments: Sequence[str]) -> str:
-    """Where it was written down, "" when that cannot be done."""
+    """Append a traceback to the log; return the log's path, "" when it cannot be written."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     head = f"{now} b2d {__version__}, Python {platform.python_version()}, {sys.platform}: {' '.join(arguments)}"
     try:
@@ -50,17 +49,17 @@ def _log_traceback(details: str, arguments: Sequence[str]) -> str:
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(home.older_log)
         with os.fdopen(open_to_write(log), "a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{_redacted(head, arguments)}\n{_redacted(details, arguments)}\n")
-    except (OSError, B2dError):  # no place for it
+            file.write(f"{_redact(head, arguments)}\n{_redact(details, arguments)}\n")
+    except (OSError, B2dError):  # an unwritable home must not hide the error itself
         return ""
     return str(log)
 
 
-def _redacted(text: str, arguments: Sequence[str]) -> str:
-    """What may be kept: without what looks like a secret, and without what was typed as one."""
+def _redact(text: str, arguments: Sequence[str]) -> str:
+    """Return the text without what looks like a secret, and without values typed for options named as secrets."""
     from b2d.diagnostics.redaction import NAME, Redaction
 
     words = [word.partition("=") for word in arguments]
-    typed = [value for name, _, value in words if NAME.search(name)]
-    typed += [after for before, after in pairwise(arguments) if NAME.search(before) and "=" not in before]
-    return Redaction(typed).clean(text)
+    secrets = [value for name, _, value in words if NAME.search(name)]
+    secrets += [after for before, after in pairwise(arguments) if NAME.search(before) and "=" not in before]
+    return Redaction(secrets).clean(text)

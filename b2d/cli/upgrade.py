@@ -1,67 +1,67 @@
-"""The verbs that give a machine another image, as commands."""
+"""The commands that give a machine another image: upgrade and rollback."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, app, ask, print_line, print_result
+from b2d.cli.base import Command, confirm, create_app, print_line, print_result
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
     from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
     from b2d.models import Image
 
-YES = click.option("-y", "--yes", is_flag=True, help="Do not ask about a saved state.")
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask before a saved state is ended.")
 
 
 @click.command(cls=Command, example="b2d upgrade")
 @YES
 def upgrade(yes: bool) -> None:
-    """Boot the newest image; where it does not come up, go back."""
-    it = app()
+    """Boot the newest image; go back if it does not start."""
+    app = create_app()
 
     def newest(source: str) -> "Image":
-        image, _, word = it.supply.update(source)
-        print_line(f"the image {image.version} is {word}")
+        image, _, outcome = app.supply.update(source)
+        print_line(f"the image {image.version} is {outcome}")
         return image
 
-    done = _image_upgrade(it, yes).upgrade(newest)
-    if done.changed:
-        _report(it, done)
+    result = _image_upgrade(app, yes).upgrade(newest)
+    if result.changed:
+        _report(app, result)
     else:
-        print_line(f"{it.settings.vm} has the newest image already: {done.image.version}")
-        _outcome_json(it, done)
+        print_line(f"{app.settings.vm} has the newest image already: {result.image.version}")
+        _print_document(app, result)
 
 
 @click.command(cls=Command, example="b2d rollback && b2d up")
 @YES
 def rollback(yes: bool) -> None:
-    """Go back to the image that the machine had before."""
-    it = app()
-    _report(it, _image_upgrade(it, yes).rollback())
+    """Go back to the machine's previous image."""
+    app = create_app()
+    _report(app, _image_upgrade(app, yes).rollback())
 
 
-def _image_upgrade(it: "App", yes: bool) -> "ImageUpgrade":
+def _image_upgrade(app: "App", yes: bool) -> "ImageUpgrade":
     from b2d.machine.image_upgrade import ImageUpgrade
 
-    it.check_network()
-    return ImageUpgrade(it.machine(), it.store, it.images, it.driver, _confirmed if yes else ask)
+    app.check_network()
+    return ImageUpgrade(app.machine(), app.store, app.images, app.driver, _skip_confirmation if yes else confirm)
 
 
-def _confirmed(_: str) -> None:
+def _skip_confirmation(_: str) -> None:
     pass
 
 
-def _report(it: "App", done: "UpgradeResult") -> None:
-    instead = f", in place of {done.before}" if done.before else ""
-    print_line(f"{it.settings.vm} is {done.state} with the image {done.image.version}{instead}")
-    _outcome_json(it, done)
+def _report(app: "App", result: "UpgradeResult") -> None:
+    before = f", was {result.before}" if result.before else ""
+    print_line(f"{app.settings.vm} is {result.state} with the image {result.image.version}{before}")
+    _print_document(app, result)
 
 
-def _outcome_json(it: "App", done: "UpgradeResult") -> None:
-    image = asdict(done.image)
-    document = {"name": it.settings.vm, "changed": done.changed, "state": done.state}
+def _print_document(app: "App", result: "UpgradeResult") -> None:
+    image = asdict(result.image)
+    document = {"name": app.settings.vm, "changed": result.changed, "state": result.state}
     print_result(
-        document | {"image": {key: image[key] for key in ("sha256", "version", "source")}, "before": done.before}
+        document | {"image": {key: image[key] for key in ("sha256", "version", "source")}, "before": result.before}
     )

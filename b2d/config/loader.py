@@ -211,7 +211,7 @@ def value(said: RawSetting) -> Any:
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
         raise _invalid_value(said, "from {} to {}".format(*RANGES[key]))
     if key == "vm" and not machine_names.is_valid(converted):
-        raise ConfigError(f"{_where(said)}{converted!r} cannot be a machine's name", hint=machine_names.HINT)
+        raise ConfigError(f"{_where(said)}{converted!r} is not a valid machine name", hint=machine_names.HINT)
     if key == "address" and converted and not _is_loopback(converted):
         raise _invalid_value(said, "a loopback address, as 127.0.59.103")
     if key == "password" and converted and not PASSWORD.fullmatch(converted):

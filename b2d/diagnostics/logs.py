@@ -43,7 +43,7 @@ def docker_log_command(guest: Guest, lines: int | None) -> bytes:
     return result.stdout
 
 
-def strip_timestamps(content: bytes) -> str:
+def printable_text(content: bytes) -> str:
     """Text as a terminal may have it: it moves nothing, colours nothing, and answers nothing."""
     return many_lines(content.decode("utf-8", "replace"))
 

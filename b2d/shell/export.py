@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # as the module typing has it, which is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOW = {  # what makes each shell evaluate what {} prints
+EVALUATION = {  # what makes each shell evaluate what {} prints
     "sh": 'eval "$({})"',
     "fish": "{} | source",
     "csh": 'eval "`{}`"',

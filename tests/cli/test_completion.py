@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from b2d.cli.completion_values import SHELLS, completion_script
+from b2d.cli.completion_values import SHELLS, join_words
 from b2d.machine_store.store import MachineStore
 from tests.support.cli import B2D, Prompt
 from tests.support.fakes import a_spec
@@ -167,7 +167,7 @@ def test_a_broken_home_breaks_no_tab(prompt: Prompt) -> None:
     ],
 )
 def test_what_bash_cut_is_put_together(cut: list[str], joined: list[str], left: str) -> None:
-    assert completion_script(cut) == (joined, left)
+    assert join_words(cut) == (joined, left)
 
 
 def test_the_script_is_the_answer_and_a_shell_without_one_is_told(prompt: Prompt) -> None:

@@ -64,7 +64,7 @@ def test_a_shell_that_evaluated_shellinit_is_answered_as_any_other(prompt: Promp
 def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
     told = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
     assert (told.code, told.out) == (0, "")
-    assert told.err == f"memory, tls, image: said in {prompt.home.config}\n"
+    assert told.err == f"memory, tls, image: set in {prompt.home.config}\n"
     assert prompt.home.config.read_text() == 'memory = 4096\ntls = false\nimage = "/a b.iso"\n'
     assert stat.S_IMODE(prompt.home.config.stat().st_mode) == 0o600
     assert prompt.b2d("config", "get", "memory") == prompt.b2d("config", "memory")
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: st
 
 def test_a_variable_that_wins_is_told(prompt: Prompt) -> None:
     told = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
-    assert told.err.endswith("warning: B2D_MEMORY is set, and wins over it\n")
+    assert told.err.endswith(f"warning: B2D_MEMORY is set and overrides {prompt.home.config}\n")
 
 
 def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> None:
@@ -177,7 +177,7 @@ def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt
 
 def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> None:
     told = prompt.b2d("config", "edit", **editor(prompt, "true"))
-    assert (told.code, told.err) == (0, f"{prompt.home.config} stays as it was\n")
+    assert (told.code, told.err) == (0, f"{prompt.home.config} is unchanged\n")
     assert [path.name for path in prompt.home.root.iterdir()] == [".config.lock"]
 
 
@@ -199,7 +199,7 @@ def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt:
     assert prompt.b2d("config", "memory").out == "1000\n"
     told = prompt.b2d("config", "edit", **editor(prompt, f'sed -i "s/^{line}$/disk = 5000/" "$1"'))
     first, last = told.err.splitlines()
-    assert first == f"this goes on with what could not be taken last time: {prompt.home.config_draft}"
+    assert first == f"continuing with the draft that was not valid last time: {prompt.home.config_draft}"
     assert (told.code, last) == (0, f"{mine} is changed")
     assert mine.read_text() == f"{MINE}disk = 5000\n"
     assert not prompt.home.config_draft.exists()
@@ -218,7 +218,7 @@ def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
     told = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
     assert told.code == 1
-    assert f"ended with 3: {mine} stays as it was" in told.err
+    assert f"exited with code 3: {mine} is unchanged" in told.err
     assert mine.read_text() == MINE
     assert prompt.home.config_draft.read_text() == "cpus = 9\n"
     for nobody in ("no-such-editor -x", "'"):
@@ -248,12 +248,12 @@ def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt
     told = prompt.b2d("set", "memory=640", "disk=1000")
     assert (told.code, told.out) == (0, "")
     assert told.err.splitlines() == [
-        "memory of boot2docker-vm: 640 in place of 512, from its next start on",
-        "disk of boot2docker-vm: 1000 in place of 256, from its next start on",
+        "memory of boot2docker-vm: 640, was 512, from its next start on",
+        "disk of boot2docker-vm: 1000, was 256, from its next start on",
     ]
     known = json.loads(prompt.b2d("info").out)
     assert (known["memory_mib"], known["disk_mib"], known["has"]) == (640, 1000, {"disk_mib": 1000})
-    assert prompt.b2d("set", "memory", "640").err == "boot2docker-vm is so already\n"
+    assert prompt.b2d("set", "memory", "640").err == "boot2docker-vm has these values already\n"
     told = prompt.b2d("set", "--json", "cpus=2")
     assert json.loads(told.out) == {"cpus": {"key": "cpus", "before": 1, "after": 2, "counts": "start"}}
     prompt.b2d("set", "disk=1500")
@@ -325,8 +325,8 @@ def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
 def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec(disk_mib=1000))
     qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
-    there = "boot2docker-vm is there already\n"
-    other = "boot2docker-vm was made otherwise, and stays so: b2d set"
+    there = "boot2docker-vm exists already\n"
+    other = "boot2docker-vm was created with other values and keeps them; to change them: b2d set"
     assert prompt.b2d("init").err == there
     assert prompt.b2d("init", "--memory=512", B2D_CPUS="1").err == there
     assert prompt.b2d("init", "-m", "640", "--disksize=2000").err == f"{there}{other} memory=640 disk=2000\n"
@@ -336,7 +336,7 @@ def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: 
     assert prompt.b2d("set", "memory=640").code == 0
     assert prompt.b2d("init").err == there
     told = prompt.b2d("init", "--no-tls", "--image=debian")
-    assert told.err == f"{there}--image, --no-tls: only a new machine gets that, and boot2docker-vm stays as it is\n"
+    assert told.err == f"{there}only new machines take --image, --no-tls; boot2docker-vm is unchanged\n"
 
 
 @pytest.mark.parametrize("key", KEYS)

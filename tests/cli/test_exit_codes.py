@@ -197,7 +197,7 @@ def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
         ["/bin/sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {B2D} {verb}"], PATH="/bin", B2D_HOME="relative"
     )
     assert (told.code, told.out) == (1, "")
-    assert told.err == "b2d: the folder that this shell is in is no more\n     try: cd\n"
+    assert told.err == "b2d: the current folder of this shell does not exist any more\n     try: cd\n"
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "this is not Python"])

@@ -61,7 +61,7 @@ def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
             effective = loader.load(box.home, {}, {"vm": "box", **settings})
             return kind(box.home, effective, terminal.choose_reporter(sys.stderr, quiet, {}), box)
 
-        monkeypatch.setattr("b2d.cli.machine.app", app)
+        monkeypatch.setattr("b2d.cli.machine.create_app", app)
         code = main._run(list(arguments))
         out, err = capsys.readouterr()
         return code, out, [line for line in err.splitlines() if not line.endswith(" s")]
@@ -81,8 +81,8 @@ def without_hint(lines: list[str]) -> list[str]:
 
 def test_init_says_what_cannot_be_closed_once(b2d: Typed) -> None:
     code, out, err = b2d("init")
-    assert (code, out, without_hint(err)) == (0, "", [BUSY, "box is made; start it: b2d up"])
-    assert b2d("init")[2] == ["box is there already"]
+    assert (code, out, without_hint(err)) == (0, "", [BUSY, "box is created; start it: b2d up"])
+    assert b2d("init")[2] == ["box exists already"]
 
 
 @pytest.mark.parametrize("verb", ["up", "start", "boot", "resume"])

@@ -265,7 +265,7 @@ def test_what_is_undone_needs_no_machine(home: Home) -> None:
     assert undone.stdout.startswith("export DOCKER_HOST=there DOCKER_CERT_PATH= ")
     nothing = run(home, "shellinit", "--unset")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert nothing.stderr == "b2d: there is nothing to undo: this shell has evaluated no shellinit\n"
+    assert nothing.stderr == "b2d: there is nothing to undo: this shell has not evaluated shellinit\n"
     assert run(home, "shellinit", "--unset", "--quiet").stderr == ""
 
 

@@ -44,7 +44,7 @@ def error(told: str) -> dict[str, object]:
 
 def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
     told = prompt.b2d("list")
-    assert (told.code, told.out, told.err) == (0, "", "there is no machine yet; make one: b2d up\n")
+    assert (told.code, told.out, told.err) == (0, "", "there is no machine yet; create one: b2d up\n")
     assert prompt.b2d("-q", "list").err == ""
     assert json.loads(prompt.b2d("list", "--json").out) == []
     assert json.loads(prompt.b2d("iso", "list", "--json").out) == []
@@ -191,7 +191,7 @@ def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: P
     told = prompt.b2d("doctor", PATH=nothing)
     assert told.code == 6
     assert "bad       qemu: " in told.out
-    assert told.err.startswith("b2d: b2d cannot work here: qemu")
+    assert told.err.startswith("b2d: b2d cannot work on this host: qemu")
 
 
 def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prompt) -> None:

@@ -38,7 +38,7 @@ def prompt(tmp_path: Path) -> Prompt:
 def taken_in(prompt: Prompt, told: Answer, name: str, disk: Path) -> None:
     """It is there, with what is on that disk, in a file of its own."""
     assert (told.code, told.out) == (0, ""), told.err
-    assert told.err.splitlines()[-1] == f"{name} is made of {disk}; start it: b2d up --vm {name}"
+    assert told.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
     copy = prompt.home.machine(name).disk_qcow2
     compared = subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False)
     assert compared.returncode == 0
@@ -110,7 +110,7 @@ def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt,
     of_boot2docker(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm").code == 0
     again = prompt.b2d("import", "boot2docker-vm")
-    assert (again.code, again.err) == (0, "boot2docker-vm is there already\n")
+    assert (again.code, again.err) == (0, "boot2docker-vm exists already\n")
     assert json.loads(prompt.b2d("import", "boot2docker-vm", "--json").out)["changed"] is False
     other = prompt.b2d("import", str(a_disk(tmp_path / "boot2docker-vm.vdi")))
     assert (other.code, other.out) == (2, "")
@@ -118,7 +118,7 @@ def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt,
 
 
 def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
-    assert prompt.b2d("import").err.startswith("no machine of boot2docker or docker-machine was found")
+    assert prompt.b2d("import").err.startswith("there is no machine of boot2docker or docker-machine")
     assert json.loads(prompt.b2d("import", "--json").out) == []
     one, two = of_boot2docker(prompt.folder), of_docker_machine(prompt.folder)
     of_boot2docker(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
@@ -150,7 +150,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
     of_boot2docker(prompt.folder, label=label)
     told = prompt.b2d("import", "boot2docker-vm")
     assert told.code == 0
-    assert ("what it kept on AUFS, no Docker of today can read" in told.err) == warned
+    assert ("current Docker engines cannot read its AUFS data" in told.err) == warned
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
     told = prompt.b2d("import", "my old box")
     assert (told.code, told.err) == (
         2,
-        "b2d: 'my old box' cannot be a machine's name here\n     try: b2d import ... --vm NAME\n",
+        "b2d: 'my old box' is not a valid machine name\n     try: b2d import ... --vm NAME\n",
     )
     assert prompt.b2d("import", "my old box", "--vm", "box").code == 0
 
@@ -375,12 +375,12 @@ def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> N
     disk = a_disk(tmp_path / "base.vmdk")
     told = prompt.b2d("--basevmdk", str(disk), "init")
     assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines()[-1] == "boot2docker-vm is made; start it: b2d up"
+    assert told.err.splitlines()[-1] == "boot2docker-vm is created; start it: b2d up"
     assert info(prompt, "boot2docker-vm")["memory_mib"] == 640
     copy = prompt.home.machine("boot2docker-vm").disk_qcow2
     assert subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False).returncode == 0
     again = prompt.b2d("init", "--basevmdk", str(disk))
-    assert (again.code, again.err.splitlines()[0]) == (0, "boot2docker-vm is there already")
+    assert (again.code, again.err.splitlines()[0]) == (0, "boot2docker-vm exists already")
     gone = prompt.b2d("init", "--vm", "other", "--basevmdk", "/nowhere.vmdk")
     assert (gone.code, gone.err) == (
         2,

@@ -65,7 +65,7 @@ def test_a_home_that_was_removed_while_its_machine_ran(prompt: Prompt, program: 
     assert prompt.b2d("status").out == "running\n"
     shutil.rmtree(prompt.home.root)
     assert prompt.b2d("status").out == "absent\n"
-    assert prompt.b2d("list").err == "there is no machine yet; make one: b2d up\n"
+    assert prompt.b2d("list").err == "there is no machine yet; create one: b2d up\n"
     assert prompt.b2d("stop").code == 3
     assert prompt.b2d("delete", "--yes").code == 0
     assert program.poll() is None

@@ -54,7 +54,7 @@ def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt,
         }
         for place, answer in told.items():
             assert (answer.code, answer.out) == (2, "")
-            assert answer.err == f"b2d: {place}: {name!r} cannot be a machine's name\n     try: {HINT}\n"
+            assert answer.err == f"b2d: {place}: {name!r} is not a valid machine name\n     try: {HINT}\n"
     assert not prompt.home.root.exists()
 
 
@@ -64,7 +64,7 @@ def test_every_verb_refuses_it_and_begins_nothing(prompt: Prompt, verb: str) -> 
     prompt.home.config.write_text('\nvm = "../.."\n')
     told = prompt.b2d(*verb.split())
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(f"b2d: {prompt.home.config}:2: '../..' cannot be a machine's name\n")
+    assert told.err.startswith(f"b2d: {prompt.home.config}:2: '../..' is not a valid machine name\n")
     assert [path.name for path in prompt.home.root.iterdir()] == ["config.toml"]
 
 

@@ -95,7 +95,7 @@ def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed:
 @pytest.mark.parametrize("verb", ["status", "config", "list --json"])
 def test_a_full_disk_is_told(prompt: Prompt, verb: str) -> None:
     told = prompt.sh(f"{B2D} {verb} >/dev/full")
-    assert (told.code, told.err) == (1, "b2d: the answer cannot be written: No space left on device\n")
+    assert (told.code, told.err) == (1, "b2d: stdout cannot be written: No space left on device\n")
     assert prompt.sh(f"{B2D} stop 2>/dev/full").code == 3
 
 
@@ -173,7 +173,7 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
     told = prompt.b2d("stop", PYTHONPATH=path)
     log = prompt.home.log
     assert (told.code, told.out) == (1, "")
-    assert told.err == f"b2d: this is a bug in b2d (all of it is in {log}): RuntimeError: it broke\n     more: -v\n"
+    assert told.err == f"b2d: this is a bug in b2d (the traceback is in {log}): RuntimeError: it broke\n     more: -v\n"
     assert "Traceback" in log.read_text()
     assert ": stop\n" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600

@@ -9,7 +9,7 @@ from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv
 from b2d.paths import Home
-from b2d.shell.export import HOW
+from b2d.shell.export import EVALUATION
 from tests.support.cli import B2D
 from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
@@ -69,4 +69,4 @@ def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, know
 
 def test_the_lines_are_in_the_documentation() -> None:
     page = (ROOT / "docs" / "shells.md").read_text().replace("\\|", "|")
-    assert [line for how in HOW.values() if (line := how.format(INIT)) not in page] == []
+    assert [line for how in EVALUATION.values() if (line := how.format(INIT)) not in page] == []

@@ -33,7 +33,7 @@ def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp
     assert prompt.b2d("snapshot", "list", "--json").out == "[]\n"
     told = prompt.b2d("snapshot", "create", "before")
     assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines()[-1] == "the snapshot before is taken"
+    assert told.err.splitlines()[-1] == "the snapshot before is created"
     made = json.loads(prompt.b2d("snapshot", "create", "after", "--json").out)
     assert list(made) == ["name", "taken", "size"]
     assert abs((datetime.now(UTC) - datetime.fromisoformat(made["taken"])).total_seconds()) < 60
@@ -57,7 +57,8 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
     before = paths(prompt).disk_qcow2.read_bytes()
     told = prompt.b2d("snapshot", "restore", "before")
     lost = "what was written since and its saved state would be lost"
-    said = f"b2d: the disk of {NAME} goes back to before: {lost}, and nobody can be asked\n     try: --yes\n"
+    unconfirmed = f"the disk of {NAME} goes back to before: {lost}; stdin is not a terminal to confirm this on"
+    said = f"b2d: {unconfirmed}\n     try: --yes\n"
     assert (told.code, told.out, told.err) == (2, "", said)
     assert paths(prompt).disk_qcow2.read_bytes() == before
     assert prompt.b2d("snapshot", "create", "another").code == 4
@@ -91,7 +92,7 @@ def test_what_the_disk_takes_is_told_and_it_grows_and_is_compacted(prompt: Promp
     grown = json.loads(prompt.b2d("disk", "grow", "1000", "--json").out)
     assert grown == {"disk": {"key": "disk", "before": 8, "after": 1000, "counts": "start"}}
     assert json.loads(prompt.b2d("disk", "--json").out)["size"] == 1000 << 20
-    assert prompt.b2d("disk", "grow", "1000").err == "it has 1000 MiB already\n"
+    assert prompt.b2d("disk", "grow", "1000").err == f"the disk of {NAME} has 1000 MiB already\n"
     for wrong in ("7", "999", "40G"):
         assert prompt.b2d("disk", "grow", wrong).code == 2
     told = prompt.b2d("disk", "compact", "--json")

@@ -86,8 +86,8 @@ def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
     os.close(follower)
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (1, b"")
-    assert f"start with the image {NEW}\ngo on? [y/N]: " in said
-    assert said.endswith("b2d: nothing was done\n")
+    assert f"start with the image {NEW}\ncontinue? [y/N]: " in said
+    assert said.endswith("b2d: cancelled: nothing was changed\n")
     assert prompt.b2d("status").out == "saved\n"
 
 
@@ -97,7 +97,7 @@ def test_a_rollback_gives_a_machine_that_is_off_its_earlier_image(prompt: Prompt
     document = json.loads(told.out)
     assert (told.code, document["changed"], document["state"]) == (0, True, "stopped")
     assert (document["image"]["version"], document["before"]) == (OLD, NEW)
-    assert told.err == f"{NAME} is stopped with the image {OLD}, in place of {NEW}\n"
+    assert told.err == f"{NAME} is stopped with the image {OLD}, was {NEW}\n"
     known = json.loads(prompt.b2d("info").out)
     old, new = kept(prompt, OLD).sha256, kept(prompt, NEW).sha256
     assert (known["image"], known["previous"], known["refused"]) == (old, "", new)

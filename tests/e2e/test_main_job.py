@@ -200,7 +200,7 @@ def test_dockers_log_is_followed_until_the_machine_sleeps(up: Person) -> None:
             pass
         up.does("save")
         assert following.wait(30) == 0
-        assert following.stderr.read().decode() == f"{NAME} has ended, and its log with it\n"
+        assert following.stderr.read().decode() == f"{NAME} ended, and its log with it\n"
     up.does("up")
 
 
@@ -229,7 +229,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     before = int(up.docker("logs", "counter").split()[-1])
     up.does("save")
     assert up.b2d("status").stdout == b"saved\n"
-    assert b"is saved, and so off already" in up.b2d("stop").stderr
+    assert b"is saved and off already" in up.b2d("stop").stderr
     time.sleep(3)
     assert b"kernel" not in up.b2d("up").stderr
     wait_until(lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, what="the counter", timeout_s=30)

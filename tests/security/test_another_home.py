@@ -84,12 +84,12 @@ def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, w
 
 def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
     looks = set()
-    context = main._group().make_context("b2d", ["list"])
+    context = main._create_group().make_context("b2d", ["list"])
     for verb in main.VERBS:
-        command = main._group().get_command(context, verb)
+        command = main._create_group().get_command(context, verb)
         assert command is not None
         inner = {f"{verb} {name}": one for name, one in getattr(command, "commands", {}).items()} or {verb: command}
-        looks |= {name for name, one in inner.items() if isinstance(one, Command) and one.looks}
+        looks |= {name for name, one in inner.items() if isinstance(one, Command) and one.read_only}
     assert looks == {
         *("status", "run", "shellinit", "ip", "ports", "disk show", "snapshot list", "info", "list", "iso list"),
         *("config get", "config path", "doctor", "completion", "version"),

@@ -98,7 +98,7 @@ def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield from verbs(found, (*path, name))
 
 
-VERBS = sorted(verbs(main._group()))
+VERBS = sorted(verbs(main._create_group()))
 
 
 def test_the_verbs_here_are_those_of_the_command_tree() -> None:

@@ -100,7 +100,7 @@ def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) 
     (tmp_path / "link.vdi").symlink_to(disk)
     told = prompt.b2d("import", str(tmp_path / "link.vdi"), "--vm", "box")
     assert told.code == 0, told.err
-    assert f"box is made of {disk}" in told.err
+    assert f"box is created from {disk}" in told.err
 
 
 @pytest.mark.parametrize("made", [of_docker_machine, of_boot2docker])

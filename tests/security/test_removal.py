@@ -136,7 +136,7 @@ def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
     (folder / "2014" / "cat.jpg").write_text(SECRET)
     assert "photos" not in prompt.b2d("list").out + prompt.b2d("list").err
     told = deleted(prompt, "photos")
-    assert (told.code, "stays as it is" in told.err) == (0, True)
+    assert (told.code, "is not deleted" in told.err) == (0, True)
     assert (folder / "2014" / "cat.jpg").read_text() == SECRET
 
 
@@ -151,7 +151,7 @@ def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) ->
     assert sorted(path.name for path in folder.iterdir()) == ["backup", "notes.txt"]
     assert (folder / "backup" / "disk.qcow2").read_text() == SECRET
     assert "box" not in prompt.b2d("list").out
-    assert "stays as it is" in deleted(prompt).err
+    assert "is not deleted" in deleted(prompt).err
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "seed.img", "known_hosts", "machine.json", "certs"])

@@ -41,7 +41,7 @@ def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
     subprocess.run(command, input=b"hunter 22\n", env=at.known(), cwd=tmp_path, check=True, capture_output=True)
     assert at.home.config.read_text() == 'password = "hunter 22"\n'
     assert at.home.config.stat().st_mode & 0o077 == 0
-    assert "what password is to be is missing" in at.b2d("config", "set", "password").err
+    assert "the value of password is missing" in at.b2d("config", "set", "password").err
 
 
 def test_support_knows_passwords_that_do_not_count_now(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.shell.detect import FAMILIES
-from b2d.shell.export import HOW
+from b2d.shell.export import EVALUATION
 
 LIMIT_S = 120
 SH = {  # how each is started on a script of its own, whatever this person has in their start-up files
@@ -40,7 +40,7 @@ class RealShell:
 
     def line(self, command: str) -> str:
         """What a person types to have evaluated what a command prints."""
-        return HOW[self.family].format(command)
+        return EVALUATION[self.family].format(command)
 
     def after(self, lines: Iterable[str], environ: Mapping[str, str]) -> list[dict[str, str]]:
         """The environment of what is started after each of the lines."""
@@ -61,5 +61,5 @@ class RealShell:
         for number, text in enumerate(texts):
             path = self.folder / f"text{number}"
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
-            lines.append((form or HOW[self.family]).format(f"cat {path}"))
+            lines.append((form or EVALUATION[self.family]).format(f"cat {path}"))
         return self.after(lines, environ)

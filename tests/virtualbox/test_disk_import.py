@@ -98,7 +98,7 @@ def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: P
     settings = manage("showvminfo", str(prompt.home.machine("box").virtualbox_settings), "--machinereadable")
     assert "\nmemory=1024\n" in settings and "\ncpus=2\n" in settings
     assert same_content(disk, prompt.home.machine("box").disk_vdi)
-    assert prompt.b2d("import", NAME, "--vm", "box").err == "box is there already\n"
+    assert prompt.b2d("import", NAME, "--vm", "box").err == "box exists already\n"
     assert prompt.b2d("delete", "--yes", "--vm", "box").code == 0
     for path in disk.parent.glob("*.compared"):
         path.unlink()

@@ -215,7 +215,7 @@ def test_a_person_turns_it_on_and_off_and_delete_takes_it_away(tmp_path: Path) -
     told = prompt.b2d("autostart", "enable")
     unit = tmp_path / ".config" / "systemd" / "user" / "b2d-boot2docker-vm.service"
     assert (told.code, told.out) == (0, "")
-    assert f"boot2docker-vm comes up at login: {unit}\n" in told.err
+    assert f"boot2docker-vm starts at login: {unit}\n" in told.err
     assert verified(unit) == ""
     assert prompt.b2d("autostart").out == "enabled\n"
     line = next(line for line in unit.read_text().splitlines() if line.startswith("ExecStop="))
