@@ -62,12 +62,12 @@ def main(name: str, how: str = "") -> int:
     # VirtualBox's libraries are large, and they are needed for moments: they come and go with a process of their own
     put_right = lead if spec.driver == QEMU else lambda: _reconcile_in_subprocess(name)
     try:
-        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
+        with FileLock(paths.agent_lock).acquire(timeout=LOCK_WAIT_S), _serving(it, spec, engine):
             if spec.driver != QEMU and isinstance(driver, MovesClock):  # QEMU's guest has a chip that does not sleep
                 watch = (lambda: _sync_guest_clock(it, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
             if spec.driver == QEMU:  # VirtualBox's process does not append to its logs
-                logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.companion_log)
+                logs = (paths.serial_log, paths.qemu_log, paths.virtiofsd_log, paths.agent_log)
                 watch_logs = (lambda: is_alive(process), logs)
                 threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
             EventLoop(engine, put_right, lambda: is_alive(process)).run()
@@ -112,7 +112,7 @@ def _report_refusals(it: App, spec: MachineSpec, refusals: list[Refusal]) -> Non
     itself = identify(os.getpid())
     if itself is not None:
         with suppress(OSError):  # the disk is full, say: who waits is out of time, and says so
-            report.write(it.home.machine(spec.name).agent, itself, refusals)
+            report.write(it.home.machine(spec.name).agent_report, itself, refusals)
 
 
 def _agent_ports(

@@ -38,7 +38,7 @@ def after_up(it: App, facts: RunningFacts) -> tuple[Refusal, ...]:
     """
     name = it.settings.vm
     refused = control.wait_until_serving(it.store, name)
-    context.context_names(it.home.machine(name), facts.docker, it.reporter)
+    context.update_context(it.home.machine(name), facts.docker, it.reporter)
     for one in refused or ():
         it.reporter.warn(f"{one.sentence(name)}; try: {command_for('restart', name)}")
     if refused is None and facts.process is not None and is_alive(facts.process):
@@ -68,5 +68,5 @@ def greeting(name: str, facts: RunningFacts, refused: Sequence[Refusal]) -> str:
 def after_delete(it: App) -> None:
     """After delete."""
     paths = it.home.machine(it.settings.vm)
-    context.stale_contexts(paths)
+    context.remove_context(paths)
     items.stale_items(paths, it.home)

@@ -66,7 +66,7 @@ def ports(it: App) -> "list[PublishedPort]":
     if not isinstance(driver, ForwardsPorts):
         raise B2dError(f"b2d leads no ports out of machines of {spec.driver} yet", hint="b2d ip")
     try:
-        found = published_ports.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
+        found = published_ports.parse_publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerUnavailableError as error:
         raise InvalidStateError(
             f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)
@@ -107,4 +107,4 @@ def read_log(it: App, which: str, lines: int | None) -> bytes:
     if which != "docker":
         return logs.read(log_file(it, which), lines)
     with closing(it.machine().guest()) as guest:
-        return logs.docker_log_command(guest, lines)
+        return logs.read_docker_log(guest, lines)

@@ -254,7 +254,7 @@ class App:
 
 def make_app(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
     """The app of this process's home. Raises ConfigError."""
-    home = loader.home(environ)
+    home = loader.resolve_home(environ)
     effective = loader.load(home, environ, flags)
     for remark in effective.remarks:
         reporter.warn(remark)

@@ -45,7 +45,7 @@ def requested_changes(said: Mapping[str, object]) -> dict[str, Any]:
     for key, value in said.items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
-        found[key] = loader.value(loader.RawSetting("", key, value, key))
+        found[key] = loader.parse_value(loader.RawSetting("", key, value, key))
         if key == "share":
             found[key] = share_policy.words(found[key]) or (loader.NOTHING,)
     return found

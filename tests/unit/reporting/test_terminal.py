@@ -19,8 +19,8 @@ from b2d.reporting.terminal import PlainReporter, QuietReporter, RichReporter, c
 
 SCENE = """
 import os, sys
-from b2d.reporting.terminal import choose
-reporter = choose(sys.stderr, False, os.environ)
+from b2d.reporting.terminal import choose_reporter
+reporter = choose_reporter(sys.stderr, False, os.environ)
 with reporter.step('kernel'):
     pass
 with reporter.progress('download a-file-with-a-rather-long-name-that-goes-on.iso', 1 << 20) as bar:
