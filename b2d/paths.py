@@ -217,7 +217,7 @@ class MachinePaths:
 
     @property
     def taken(self) -> Path:
-        """The marker of a guest that was told to unmount its folders, and not yet to mount them again."""
+        """The marker of a guest that has unmounted its folders on request, and not yet mounted them again."""
         return self.folder / "folders.taken"
 
     @property

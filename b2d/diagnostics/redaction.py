@@ -6,9 +6,10 @@ from urllib.parse import quote, unquote
 
 REDACTED = "***"
 MIN_SECRET_LENGTH = 4  # characters of a secret that is searched literally: shorter ones occur everywhere
+# common names, which identify nobody
 NO_NAMES = frozenset(
     ["root", "docker", "user", "admin", "test", "dev", "home", "debian", "ubuntu", "boot2docker", "b2d"]
-)  # common names, which identify nobody
+)
 
 WORD = (
     r"(?:pass(?:word|wd|phrase)|(?<![a-z])pass(?![a-z])|secret|token|credential|auth(?!orit)|cookie|signature"
@@ -93,12 +94,12 @@ class Redaction:
         known = {form for secret in secrets for form in _forms(secret.strip())}
         self._secrets = _any_of(known)
         self._folders = _any_of({form for folder in folders if len(folder) > 1 for form in _forms(folder)})
-        escaped = {re.escape(_decode_halves(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
+        escaped = {re.escape(_decode_surrogates(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
         self._names = re.compile(rf"(?<!\w)(?:{'|'.join(escaped)})(?!\w)") if escaped else None
 
     def clean(self, text: str) -> str:
         """Return the text without secrets, folders and names."""
-        text = _without_keys(_decode_halves(text))
+        text = _without_keys(_decode_surrogates(text))
         text = self._secrets.sub(REDACTED, text) if self._secrets else text
         text = QUERY.sub(rf"\1{REDACTED}", USER.sub(f"://{REDACTED}@", text))
         text = BARE_USER.sub(f"{REDACTED}@", text)
@@ -158,13 +159,13 @@ def _without_value(match: re.Match[str]) -> str:
 def _forms(secret: str) -> Iterator[str]:
     import json  # imported when needed: the log of an unexpected error does not need it
 
-    whole = _decode_halves(secret)
+    whole = _decode_surrogates(secret)
     if len(whole) >= MIN_SECRET_LENGTH:
         yield from (whole, json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1], repr(whole)[1:-1])
         yield from (quote(whole, safe=""), quote(whole))
 
 
-def _decode_halves(text: str) -> str:
+def _decode_surrogates(text: str) -> str:
     """Return text as in a file: in an ASCII locale Python represents other letters of paths as surrogates."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
