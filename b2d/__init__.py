@@ -1,6 +1,6 @@
-"""One command to a Docker host in a tiny Linux that runs from RAM: the boot2docker of today."""
+"""One command to a Docker host in a tiny Linux that runs from RAM: a modern boot2docker."""
 
-TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
     from b2d._version import __version__
     from b2d.api.machine import Machine
@@ -10,7 +10,7 @@ __all__ = ["B2dError", "Machine", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """What Python programs import from here: loaded when it is asked for, since the door begins here too."""
+    """Import the public names on first use, as the fast path of __main__ imports this module too."""
     if name == "Machine":
         from b2d.api import machine
 

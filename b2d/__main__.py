@@ -1,7 +1,7 @@
-"""The door: what is asked most often is answered at once, everything else goes to click.
+"""The entry point: a fast path for the most frequent commands; click runs all others.
 
-shellinit and ip are run by every new shell: they are answered from what `up` wrote, and nothing is imported for them
-but what Python has loaded by itself. A plain status loads what asks the hypervisor, but not click.
+Every new shell runs shellinit and ip: they are answered from the file that `up` wrote, and import only what Python has
+loaded anyway. A plain status imports the driver, but not click.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 from b2d import machine_names
 from b2d.shell import detect, export, variables
 
-TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
@@ -19,14 +19,14 @@ VERBS = {"shellinit": "shellinit", "env": "shellinit", "ip": "ip", "status": "st
 DEFAULT_NAME = "boot2docker-vm"
 QUIET = frozenset(("-q", "--quiet"))
 FLAGS = QUIET | {"--json", "--unset"}  # of shellinit
-ABSENT, NOT_RUNNING = 3, 4  # as errors.py has them
+ABSENT, NOT_RUNNING = 3, 4  # the exit codes of errors.py
 CTRL_C = 2  # SIGINT's number
-NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the writer of a FIFO that somebody put there
-LONGEST = 65536  # bytes, of a file that is looked into here
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # do not wait for the writer of a FIFO in a file's place
+MAX_BYTES = 65536  # that are read of a file
 
 
 def main() -> "NoReturn":
-    """Run the command line of this process, and end it with the exit code."""
+    """Run the command line of this process and exit with its exit code."""
     _reopen_standard_streams()
     try:
         answer = _fast_answer(sys.argv[1:])
@@ -34,73 +34,73 @@ def main() -> "NoReturn":
             text, code = answer
             _write(text)
             _exit(code)
-        _exit(_click())
+        _exit(_run_click())
     except KeyboardInterrupt as end:
-        _interrupted(getattr(end, "number", CTRL_C))
+        _exit_interrupted(getattr(end, "number", CTRL_C))
 
 
-def _click() -> int:
+def _run_click() -> int:
     _relax_garbage_collection()
     try:
         from b2d.cli.main import main as click_main
     except ImportError as error:
-        again = "in the checkout of this program: pip install --force-reinstall ."
-        sys.stderr.write(f"b2d: this installation is not whole: {_print_error(error)}\n     try: {again}\n")
+        hint = "in the checkout of this program: pip install --force-reinstall ."
+        sys.stderr.write(f"b2d: this installation is incomplete: {_format_error(error)}\n     try: {hint}\n")
         return 1
-    except Exception as error:  # noqa: BLE001  a library that is another than it should be may raise anything
-        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {_print_error(error)}\n")
+    except Exception as error:  # noqa: BLE001  a wrong version of a library may raise anything
+        sys.stderr.write(f"b2d: a library cannot be loaded: {type(error).__name__}: {_format_error(error)}\n")
         return 1
     return click_main()
 
 
-def _print_error(error: Exception) -> str:
-    """What it says, for a terminal: with nothing of b2d loaded, some of which is what is missing."""
+def _format_error(error: Exception) -> str:
+    """Return an error's text, safe for a terminal, without importing b2d's modules, which may be missing."""
     return ascii(str(error))[1:-1]
 
 
 def _relax_garbage_collection() -> None:
-    """What is loaded now stays: looking through it again and again is a twentieth of the time."""
+    """Raise the threshold: scanning the modules, which stay loaded, takes a twentieth of the run time."""
     import gc
 
     gc.set_threshold(20_000)
 
 
-def _interrupted(number: int) -> "NoReturn":
-    """End as shells have it: 128 and the number of the signal."""
+def _exit_interrupted(number: int) -> "NoReturn":
+    """Exit as shells do: with 128 plus the number of the signal."""
     from contextlib import suppress
 
-    with suppress(OSError):  # the terminal may be what has gone
+    with suppress(OSError):  # the terminal may be gone
         sys.stderr.write("\nb2d: interrupted\n")
     _exit(128 + number)
 
 
 def _reopen_standard_streams() -> None:
-    """A stream that the caller closed leads nowhere, else the next file that is opened would get its number."""
+    """Redirect closed standard streams to the null device: otherwise the next opened file would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_RDWR)
+            if null_device != number:
+                os.dup2(null_device, number)
+                os.close(null_device)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _exit(code: int) -> "NoReturn":
-    """End the process: what Python would tidy up now takes it milliseconds, and the kernel none."""
+    """End the process without Python's clean-up, which takes milliseconds for what the kernel frees anyway."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:  # nobody reads any more, or the disk is full
+    except OSError:  # the reader is gone, or the disk is full
         code = code or 1
     os._exit(code)
 
 
 def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
-    """The answer with its exit code, where the question is a usual one and has a plain answer, else None."""
-    asked = _parse(arguments)
-    if asked is None:
+    """Return the output and exit code of a simple command with a simple result, else None."""
+    parsed = _parse(arguments)
+    if parsed is None:
         return None
-    verb, name, shell, flags = asked
+    verb, name, shell, flags = parsed
     if verb == "status":
         return _status(name)
     if "--unset" in flags:
@@ -111,7 +111,7 @@ def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
             return None
         facts = _facts(folder)
         if facts is None or not _runs(facts):
-            return _is_quietly_stopped(folder, flags)
+            return _quiet_exit_code(folder, flags)
         if verb == "ip":
             return facts["address"] + "\n", 0
         docker = {key: facts[key] for key in variables.DOCKER if key in facts}
@@ -121,7 +121,7 @@ def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
 
 
 def _status(name: str) -> "tuple[str, int] | None":
-    """How the machine is. Whatever goes wrong, click does it again, and explains it."""
+    """Return the output and exit code of status; None on any error, which click then meets again and explains."""
     _relax_garbage_collection()
     try:
         from b2d.cli.fast_status import answer_status
@@ -132,7 +132,7 @@ def _status(name: str) -> "tuple[str, int] | None":
 
 
 def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
-    """Verb, machine and shell if they are given, and flags; None for whatever is not as plain as that."""
+    """Return the verb, the machine and the shell, "" if not given, and the flags; None for any other command line."""
     verb = name = shell = ""
     flags = set()
     words = iter(arguments)
@@ -158,7 +158,7 @@ def _parse(arguments: "list[str]") -> "tuple[str, str, str, set[str]] | None":
 
 
 def _folder(name: str) -> "str | None":
-    """The folder of the machine of that name, or where none was given, of the usual one; None when in doubt."""
+    """Return the folder of a machine, of the default one for ""; None when in doubt."""
     home = os.path.expanduser(os.environ.get("B2D_HOME") or "~/.b2d")  # noqa: PTH111  pathlib is slow
     if not name and no_settings_file(home, os.environ):
         name = DEFAULT_NAME
@@ -168,8 +168,8 @@ def _folder(name: str) -> "str | None":
 
 
 def no_settings_file(home: str, environ: "Mapping[str, str]") -> bool:
-    """True where no file of settings names another machine than the usual one; False when in doubt."""
-    for path in (home + "/config.toml", _profile_path(environ)):  # the first that is there counts
+    """Return True when no settings file names another machine than the default one; False when in doubt."""
+    for path in (home + "/config.toml", _profile_path(environ)):  # the first existing file counts
         try:
             content = _content(path)
             lines = content.decode().split("\n")
@@ -177,28 +177,28 @@ def no_settings_file(home: str, environ: "Mapping[str, str]") -> bool:
             continue
         except (OSError, UnicodeDecodeError):
             return False
-        return len(content) < LONGEST and not any(map(_may_have_settings, lines))
+        return len(content) < MAX_BYTES and not any(map(_may_have_settings, lines))
     return True
 
 
 def _may_have_settings(line: str) -> bool:
-    """True for a line of TOML whose key may be vm, in any of the spellings that profile.py takes for it."""
+    """Return True for a line of TOML whose key may be vm, in any spelling that boot2docker_profile.py accepts."""
     key, _, value = line.partition("=")
-    if value.strip() == f'"{DEFAULT_NAME}"':  # as `boot2docker config` wrote it unasked
+    if value.strip() == f'"{DEFAULT_NAME}"':  # as `boot2docker config` writes it by default
         return False
     plain = key.lower().replace("-", "").replace("_", "").lstrip("\ufeff \t[\"'")
-    return plain.startswith("vm") or "\\" in key  # a sign may be written as its number
+    return plain.startswith("vm") or "\\" in key  # a character may be written as an escape
 
 
 def _profile_path(environ: "Mapping[str, str]") -> str:
-    """Where boot2docker's profile would be (profile.py); "" for a person without a home."""
+    """Return the path of boot2docker's profile, as boot2docker_profile.py does; "" for a user without a home."""
     home = environ.get("HOME") or environ.get("USERPROFILE")
     folder = environ.get("BOOT2DOCKER_DIR") or (home and home + "/.boot2docker")
     return environ.get("BOOT2DOCKER_PROFILE") or (folder and folder + "/profile") or ""
 
 
 def _facts(folder: str) -> "dict[str, str] | None":
-    """The machine's file env; None when it is not there, or may hold what a terminal obeys: click looks closer."""
+    """Read the machine's env file; None when it is missing, or has control characters: click examines it then."""
     text = _read(folder + "/env")
     if not text.replace("\n", "").isprintable():
         return None
@@ -206,15 +206,15 @@ def _facts(folder: str) -> "dict[str, str] | None":
     return facts if "address" in facts and "DOCKER_HOST" in facts else None
 
 
-def _is_quietly_stopped(folder: str, flags: "set[str]") -> "tuple[str, int] | None":
-    """The exit code, where nothing else is wanted, of a machine that is not up: without `env` none is."""
+def _quiet_exit_code(folder: str, flags: "set[str]") -> "tuple[str, int] | None":
+    """Return the exit code with --quiet of a machine that is not up, which has no env file; None otherwise."""
     if not flags & QUIET or "--json" in flags or os.path.exists(folder + "/env"):  # noqa: PTH110
         return None
     return "", NOT_RUNNING if os.path.exists(folder + "/machine.json") else ABSENT  # noqa: PTH110
 
 
 def _runs(facts: "dict[str, str]") -> bool:
-    """True when the process that `up` saw is still that very one (identity.py); False too when nobody can tell."""
+    """Return True when the machine's process of `up` still runs (process_identity.py); False when unknown too."""
     stat = _read(f"/proc/{facts.get('pid')}/stat").rpartition(")")[2].split()
     boot_id = _read("/proc/sys/kernel/random/boot_id").strip()
     return (
@@ -228,14 +228,14 @@ def _runs(facts: "dict[str, str]") -> bool:
 def _read(path: str) -> str:
     try:
         return _content(path).decode("utf-8", "surrogateescape")
-    except (OSError, ValueError):  # the latter: a name that can be none, from a damaged file
+    except (OSError, ValueError):  # ValueError: an invalid path, from a damaged file
         return ""
 
 
 def _content(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | NEVER_WAIT)
+    descriptor = os.open(path, os.O_RDONLY | NONBLOCK)
     try:
-        return os.read(descriptor, LONGEST)
+        return os.read(descriptor, MAX_BYTES)
     finally:
         os.close(descriptor)
 
@@ -245,7 +245,7 @@ def _write(text: str) -> None:
     try:
         while rest:
             rest = rest[os.write(1, rest) :]
-    except BrokenPipeError:  # nobody reads any more
+    except BrokenPipeError:  # the reader is gone
         os._exit(1)
     except OSError as error:
         sys.stderr.write(f"b2d: stdout cannot be written: {error.strerror}\n")

@@ -1,12 +1,13 @@
-"""The one tree of errors, with the exit code that each kind ends a command with (docs/exit-codes.md)."""
+"""The tree of errors, each with the exit code of a command that fails with it (docs/exit-codes.md)."""
 
 
 class B2dError(Exception):
-    """What went wrong: `message` in the user's words, `hint` something to type, `details` the foreign output."""
+    """An error: `message` in the user's terms, `hint` a command to type, `details` the output of another program."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "", details: str = "") -> None:
+        """Keep message, hint and details."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -14,47 +15,49 @@ class B2dError(Exception):
 
 
 class ConfigError(B2dError):
-    """A setting, name or argument that cannot be: nothing was begun."""
+    """A setting, name or argument is invalid: nothing was started."""
 
     exit_code = 2
 
 
 class MachineNotFoundError(B2dError):
-    """There is no machine of that name."""
+    """There is no machine with that name."""
 
     exit_code = 3
 
 
 class InvalidStateError(B2dError):
-    """The machine exists, but is not in a state in which this can be done."""
+    """The machine exists, but its state does not allow the operation."""
 
     exit_code = 4
 
 
 class SavedStateError(InvalidStateError):
-    """The state of a machine of older hardware does not fit any more. It is off, and has not booted: that hardware
-    was kept for that state alone."""
+    """The saved state of a machine with older hardware cannot be resumed.
+
+    The machine is off and has not booted: the older hardware was retained for that state only.
+    """
 
 
 class WaitTimeoutError(B2dError):
-    """A bounded wait came to its end."""
+    """A wait exceeded its timeout."""
 
     exit_code = 5
 
 
 class HypervisorError(B2dError):
-    """The hypervisor is missing, or cannot start a machine here."""
+    """The hypervisor is missing, or cannot start a machine on this host."""
 
     exit_code = 6
 
 
 class DownloadError(B2dError):
-    """Something could not be fetched, or what was fetched is not what it should be: nothing was kept."""
+    """A download or its verification failed: nothing of it was stored."""
 
     exit_code = 7
 
 
 class MachineLockedError(B2dError):
-    """Another b2d holds the machine."""
+    """Another b2d process holds the machine's lock."""
 
     exit_code = 8

@@ -1,16 +1,18 @@
-"""What a machine may be called: what is a folder's name on every system, and near enough a host's."""
+"""Machine names: valid as folder names on every system, and close to host names."""
 
 DEFAULT_NAME = "boot2docker-vm"
-LIMIT = 63  # a host name's; VirtualBox and file systems allow more
+LIMIT = 63  # the limit of host names; VirtualBox and file systems allow more
 PUNCTUATION = "-_."
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 NUMBERED = ("com", "lpt")
-DEVICES = frozenset(("con", "prn", "aux", "nul"))  # no file can be called so on Windows, whatever its ending
-HINT = f"use letters, digits and {' '.join(PUNCTUATION)}, no sign first, no dot last, {LIMIT} at most"
+DEVICES = frozenset(("con", "prn", "aux", "nul"))  # reserved file names on Windows, with any extension
+HINT = (
+    f"use letters, digits and {' '.join(PUNCTUATION)}, a letter or digit first, no dot last, {LIMIT} characters at most"
+)
 
 
 def is_valid(name: str) -> bool:
-    """True where it can be a machine's name, and so a folder's."""
+    """Return True for a name that a machine, and so a folder, can have."""
     return (
         LETTERS.union(PUNCTUATION).issuperset(name)
         and name[:1] in LETTERS
@@ -21,7 +23,7 @@ def is_valid(name: str) -> bool:
 
 
 def command_for(verb: str, machine: str) -> str:
-    """Return the command for that machine."""
+    """Return the b2d command with `verb` for a machine, with --vm unless it is the default machine."""
     return f"b2d {verb}" if machine == DEFAULT_NAME else f"b2d {verb} --vm {machine}"
 
 

@@ -1,4 +1,4 @@
-"""The nouns: plain values that everything else is written in. No I/O, no imports but the standard library."""
+"""The data model: plain values that all packages use. No I/O, no imports but the standard library."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,12 +7,13 @@ from pathlib import Path
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
 GUEST_DOCKER_PORT_NO_TLS = 2375
-HARDWARE = 2  # the newest revision of what a machine is made of; a saved state resumes with the one it was saved with
-INWARD, SECOND = "10.0.2.127", "10.0.2.128"  # further addresses of the guest in the hypervisor's network
+HARDWARE = 2  # the newest revision of machines' virtual hardware; a saved state resumes with its own revision
+# further addresses of the guest in the hypervisor's network
+GUEST_LOOPBACK_ADDRESS, GUEST_UDP_ADDRESS = "10.0.2.127", "10.0.2.128"
 
 
 class MachineState(StrEnum):
-    """What the hypervisor says of a machine. Files never decide it; *absent* is a state like the others."""
+    """The state of a machine as the hypervisor reports it, never from files; *absent* is a state like the others."""
 
     ABSENT = "absent"
     STOPPED = "stopped"
@@ -32,56 +33,57 @@ SUSPENDED_STATES = frozenset({MachineState.SAVED, MachineState.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """What a machine should look like: all that is kept of it in machine.json, and all that a driver needs."""
+    """The specification of a machine: the content of machine.json, and all that a driver needs."""
 
     name: str
     driver: str  # "qemu" or "virtualbox"
-    source: str  # which image it follows: "debian", "boot2docker", a URL or a file
-    image: str  # sha256 of the ISO that it boots, in hexadecimal
+    source: str  # the image source that it follows: "debian", "boot2docker", a URL or a file
+    image: str  # sha256 of the ISO to boot, in hexadecimal
     memory_mib: int
     cpus: int
     disk_mib: int
-    address: str  # the loopback address that the machine's ports are forwarded on; "": to be chosen when it is made
-    ssh_port: int  # on the host
-    docker_port: int  # on the host
-    tls: bool = True  # False: on docker_port Docker is spoken to without TLS, by this person alone
-    restrict: bool = False  # True: the guest reaches nothing outside itself
-    folders: tuple[str, ...] = ()  # of this host, which the guest has had since its last boot; as folders.py reads them
-    previous: str = ""  # the image that it came up with before `image`; "" where there is none
-    refused: str = ""  # the image that `up` is not to take up by itself: it failed, or somebody went back from it
-    share: tuple[str, ...] = ()  # the setting of that name, which `folders` follow at each boot; () for older machines
-    trial: bool = False  # whether the machine has not come up with `image` yet since it took that up
-    engine_port: int = 0  # on the host: leads to dockerd, by TLS, where docker_port is the agent's; 0: docker_port does
-    hardware: int = 1  # the revision that it was booted with last, as HARDWARE counts them
+    address: str  # the loopback address of the forwarded ports; "": chosen when the machine is created
+    ssh_port: int  # on this host
+    docker_port: int  # on this host
+    tls: bool = True  # False: docker_port serves Docker without TLS, to this user only
+    restrict: bool = False  # True: the guest has no network access
+    folders: tuple[str, ...] = ()  # of this host, shared since the last boot; in the syntax of guest/folder_paths.py
+    previous: str = ""  # the last image before `image` that started; "" for none
+    refused: str = ""  # the image that `up` must not use: it failed, or was rolled back
+    share: tuple[str, ...] = ()  # the setting `share`, from which `folders` follow at each boot; () for older machines
+    trial: bool = False  # True: the machine has not started with `image` yet
+    # on this host: forwards to dockerd, with TLS, when docker_port is the agent's; 0: docker_port does
+    engine_port: int = 0
+    hardware: int = 1  # the hardware revision of the last boot, as HARDWARE counts them
 
     @property
     def guarded(self) -> bool:
-        """True where the agent alone leads to the guest's SSH server, and dockerd wants TLS whatever the host does."""
+        """True if only the agent connects to the guest's SSH server, and dockerd always requires TLS."""
         return self.hardware >= 2
 
     @property
     def guest_docker_port(self) -> int:
-        """The port that dockerd listens on inside the guest."""
+        """The port of dockerd in the guest."""
         return GUEST_DOCKER_PORT if self.tls or self.guarded else GUEST_DOCKER_PORT_NO_TLS
 
     @property
     def forwarded_docker_port(self) -> int:
-        """The port on the host that the hypervisor leads to dockerd."""
+        """The port of this host that the hypervisor forwards to dockerd."""
         return self.engine_port or self.docker_port
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may come into the guest, and where it may go, beyond what every guest allows."""
+    """Access to and from the guest, beyond what every guest allows."""
 
-    ssh_password: bool = False  # True: sshd takes the user's password too
-    password: str = ""  # of the user docker; "": tcuser, as in 2014
-    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
+    ssh_password: bool = False  # True: sshd accepts the user's password too
+    password: str = ""  # of the user docker; "": tcuser, as in boot2docker
+    host_loopback: bool = True  # False: containers cannot reach services on this host's loopback
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the hypervisor leads into a running machine; `docker_port` leads to dockerd itself."""
+    """The address and ports that the hypervisor forwards to a running machine; `docker_port` to dockerd itself."""
 
     address: str
     ssh_port: int
@@ -90,34 +92,34 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Forward:
-    """A port of this host that leads to the guest's port of the same number."""
+    """A port of this host that is forwarded to the guest's port of the same number."""
 
     protocol: str  # "tcp" or "udp"
     address: str  # on this host
     port: int
-    inward: bool = False  # True: the guest has it on its own loopback alone
+    inward: bool = False  # True: to a port on the guest's own loopback
 
     @property
     def inside(self) -> str:
-        """The guest's address that it leads to, "" for its first; the others are those of iso/rootfs/etc/b2d/dhcp.
+        """The guest's target address, "" for its first; the others are those of iso/rootfs/etc/b2d/dhcp.
 
-        One leads on to the guest's own loopback. One more is for UDP, as the hypervisors' networks tell the answers of
-        two ports apart by the guest's address alone (slirp; seen on QEMU 7.2).
+        One is redirected to the guest's own loopback. The other is for UDP, as the hypervisors' networks tell the
+        replies of two ports apart only by the guest's address (slirp; seen on QEMU 7.2).
         """
         if self.inward:
-            return INWARD
-        return SECOND if self.protocol == "udp" and self.address == "127.0.0.1" else ""
+            return GUEST_LOOPBACK_ADDRESS
+        return GUEST_UDP_ADDRESS if self.protocol == "udp" and self.address == "127.0.0.1" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerEnv:
-    """What a docker client needs: the three variables of 2014. An empty `cert_path` means no TLS."""
+    """The environment of a docker client: boot2docker's three variables. An empty `cert_path` means no TLS."""
 
     host: str
     cert_path: str = ""
 
     def variables(self) -> dict[str, str]:
-        """The variables to set, in the order in which they are printed."""
+        """Return the variables to set, in the order in which they are printed."""
         if not self.cert_path:
             return {"DOCKER_HOST": self.host}
         return {"DOCKER_HOST": self.host, "DOCKER_CERT_PATH": self.cert_path, "DOCKER_TLS_VERIFY": "1"}
@@ -125,79 +127,79 @@ class DockerEnv:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a machine's data disk was at one moment."""
+    """A snapshot of a machine's data disk."""
 
     name: str
     taken_s: int  # since 1970
-    size: int  # bytes of it that lie on this host, about; some of them are the disk's too, or other snapshots'
+    size: int  # approximate bytes on this host, some of which the disk or other snapshots share
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a file lies inside the ISO, so that a hypervisor can be given that part alone."""
+    """The extent of a file inside the ISO, in bytes, so that a hypervisor can be given that part only."""
 
     offset: int
     size: int
 
 
 class SuiteState(StrEnum):
-    """How recent the index of a suite was when an image was built."""
+    """The freshness of a suite's index when an image was built."""
 
     CURRENT = "current"
     EXPIRED = "expired"
-    OLDER = "older"  # than one that was seen before
+    OLDER = "older"  # than an index known before
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A suite of Debian's archive as an image was built from it."""
+    """A suite of Debian's archive in the state from which an image was built."""
 
     name: str  # its codename, such as trixie-security
-    date: str  # of its index, ISO 8601 in UTC; "" where it is missing
+    date: str  # of its index, ISO 8601 in UTC; "" if missing
     state: SuiteState
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A kept ISO: what it is, and how to boot it without a boot loader where that is known."""
+    """A stored ISO, and how to boot it without a boot loader, if known."""
 
     sha256: str
     iso: Path
-    source: str  # "debian", "boot2docker", a URL or a file, as it was asked for
-    version: str  # what the volume label or the manifest says
+    source: str  # "debian", "boot2docker", a URL or a file, as requested
+    version: str  # from the volume label or the manifest
     size: int  # bytes
     kernel: Path | None = None  # an ELF vmlinux (PVH) or a bzImage; None: boot the ISO itself
     initrd: Path | None = None
     kernel_arguments: str = ""
     stored: Path | None = None  # the same ISO with nothing in it compressed
     root: Extent | None = None  # the squashfs in `medium`
-    suites: tuple[Suite, ...] = ()  # that it was built from, where it says so
+    suites: tuple[Suite, ...] = ()  # from which it was built, if known
 
     @property
     def medium(self) -> Path:
-        """The ISO to give to a machine."""
+        """The ISO to attach to a machine."""
         return self.stored or self.iso
 
     @property
     def date(self) -> str:
-        """The date of what it was built from, YYYY-MM-DD; "" where it does not say so."""
+        """The date of the suites from which it was built, YYYY-MM-DD; "" if unknown."""
         return max((suite.date for suite in self.suites), default="")[:10]
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """The suites whose newest packages it may not have, each with the reason."""
-        return tuple(f"{one.name} {one.state}" for one in self.suites if one.state != SuiteState.CURRENT)
+        """The suites whose newest packages it may lack, each with the reason."""
+        return tuple(f"{suite.name} {suite.state}" for suite in self.suites if suite.state != SuiteState.CURRENT)
 
     @property
     def boots_directly(self) -> bool:
-        """True when a hypervisor can load the kernel itself."""
+        """True if a hypervisor can load the kernel itself."""
         return self.kernel is not None and self.initrd is not None and self.root is not None
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a program ended, here or in the guest."""
+    """The result of a program, on this host or in the guest."""
 
     exit_code: int
     stdout: bytes
@@ -206,8 +208,8 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process that cannot be mistaken for another: a pid alone may have been given to a new one."""
+    """The identity of a process: a pid alone may have been reused for another."""
 
     pid: int
-    start_time: str  # opaque, as identity.py reads it; equal only for the same process
+    start_time: str  # opaque, as process_identity.py reads it; equal only for the same process
     boot_id: str  # of this host

@@ -1,4 +1,7 @@
-"""The verbs for Python programs: `from b2d import Machine`. They print nothing, end no process, and raise B2dError."""
+"""The API for Python programs: `from b2d import Machine`.
+
+Its methods print nothing, end no process, and raise B2dError.
+"""
 
 import os
 from collections.abc import Iterator
@@ -25,20 +28,20 @@ if TYPE_CHECKING:
     from b2d.models import CommandResult, Image, MachineState
 
 COMMAND_S = 600.0
-OUTPUT_LIMIT = 64 << 20  # bytes of a command's output that are kept in memory
+OUTPUT_LIMIT = 64 << 20  # bytes of a command's output, which is held in memory
 
 
 class Machine(MachineStorage):
-    """One machine by its name, which need not exist. A verb that is fulfilled already is fine.
+    """A machine by its name, which need not exist. A method whose outcome is reached already does nothing.
 
-    Settings count as options of the command line do. Threads may share it: two that change one machine at once are
-    as two commands, of which the second raises MachineLockedError after five seconds.
+    Settings have the precedence of command line options. Threads may share an instance: two that change a machine at
+    once behave as two commands, of which the second raises MachineLockedError after five seconds.
     """
 
     def __init__(
         self, name: str = "", *, home: str | os.PathLike[str] | None = None, **settings: "Unpack[MachineOptions]"
     ):
-        """Raises ConfigError. Without a name it is the one that the settings name; without a home, $B2D_HOME's."""
+        """Default to the machine that the settings name, and to the home $B2D_HOME. Raises ConfigError."""
         for key in settings:
             loader.check_key(key)
         environ = dict(os.environ) | ({} if home is None else {"B2D_HOME": os.fspath(home)})
@@ -46,154 +49,158 @@ class Machine(MachineStorage):
         self._before: list[MachineState] = []  # of each `with`
 
     @classmethod
-    def of(cls, it: App) -> Self:
-        """The machine of an app that is put together already."""
-        made = cls.__new__(cls)
-        made._app, made._before = it, []
-        return made
+    def of(cls, app: App) -> Self:
+        """Return the machine of an existing app."""
+        machine = cls.__new__(cls)
+        machine._app, machine._before = app, []
+        return machine
 
     @classmethod
     def all(cls, home: str | os.PathLike[str] | None = None) -> list[Self]:
-        """Those of a home, by name."""
+        """Return the machines of a home, by name."""
         return [cls(name, home=home) for name in cls(home=home)._app.store.names()]
 
     def __repr__(self) -> str:
+        """Return the machine's name and home."""
         return f"Machine({self.name!r}, home={str(self._app.home.root)!r})"
 
     @property
     def name(self) -> str:
-        """Its own, in its home."""
+        """The machine's name, unique in its home."""
         return self._app.settings.vm
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of the machine's files."""
         return self._app.home.machine(self.name).folder
 
     @property
     def socket(self) -> Path:
-        """Leads to its Docker while it is up."""
+        """The Unix socket of its Docker, served while it is up."""
         return self._app.home.machine(self.name).docker_socket
 
     def state(self) -> "MachineState":
-        """How it is, as a word: absent, stopped, starting, running, paused, saved, stopping, crashed."""
+        """Return absent, stopped, starting, running, paused, saved, stopping or crashed."""
         return self._verbs.state()
 
     def info(self) -> dict[str, object]:
-        """All that is known of it. Raises MachineNotFoundError."""
+        """Return configuration and state, as `b2d info` prints them. Raises MachineNotFoundError."""
         from b2d.app import inspect
 
         return inspect.describe_machine(self._app, self.name)
 
     def init(self) -> bool:
-        """Make it, and its image first where there is none; False when it is there."""
+        """Create the machine, and its image if there is none; return False when the machine exists."""
         from b2d.machine import exposure
 
-        made = self._verbs.init(self._app)
-        if made:
+        created = self._verbs.init(self._app)
+        if created:
             exposure.report(self._verbs.exposures(booted=False), self._app.reporter)
-        return made
+        return created
 
     def up(self) -> "RunningFacts":
-        """Start it, or make it first; returns when Docker answers."""
+        """Start the machine, creating it if needed, and wait until Docker answers."""
         return self._verbs.up(self._app)
 
     def restart(self) -> "RunningFacts":
-        """Stop, and up again."""
+        """Shut the machine down and start it again."""
         return self._verbs.restart()
 
     def reset(self) -> "RunningFacts":
-        """Cut the power, and up again."""
+        """Cut the power and start the machine again."""
         return self._verbs.reset()
 
     def stop(self) -> bool:
-        """Power off, cleanly; False when it was off. A saved machine stays saved."""
+        """Shut the machine down cleanly; return False when it is off. A saved machine stays saved."""
         return self._verbs.stop()
 
     def poweroff(self) -> bool:
-        """Cut the power; False when it was off."""
+        """Cut the power; return False when the machine is off."""
         return self._verbs.poweroff()
 
     def save(self) -> bool:
-        """Write its state to disk and end it; False when it was saved."""
+        """Save the state to disk and end the machine; return False when it is saved already."""
         return self._verbs.save()
 
     def delete(self) -> bool:
-        """Remove it with all its data, without asking; False when there was nothing."""
-        there = self.folder.exists()
+        """Delete the machine with all its data, without confirmation; return False when there was none."""
+        existed = self.folder.exists()
         self._verbs.delete()
-        return there
+        return existed
 
     def facts(self) -> "RunningFacts":
-        """Where it is reached. Raises InvalidStateError when it does not run; the others below too."""
+        """Return the machine's addresses and ports.
+
+        Raises InvalidStateError when it is not running, as do the methods below that need a running machine.
+        """
         return self._verbs.facts()
 
     def ip(self) -> str:
-        """The address at which it is reached."""
+        """Return the machine's IP address."""
         return self.facts().address
 
     def docker_env(self) -> dict[str, str]:
-        """The variables that a Docker client needs."""
+        """Return the environment variables that a Docker client needs."""
         return self.facts().docker.variables()
 
     def ports(self) -> "list[PublishedPort]":
-        """What containers publish, and where that is on this host."""
+        """Return the ports that containers publish, with their addresses on this host."""
         from b2d.app import inspect
 
         return inspect.ports(self._app)
 
     def ssh(self, *command: str, timeout_s: float = COMMAND_S) -> "CommandResult":
-        """Run a command in it, whatever its exit code: one argument is a shell's line, several arrive as they are.
+        """Run a command in the guest and return its result, whatever its exit code.
 
-        Raises WaitTimeoutError.
+        A single argument is a line for the shell; several are passed as they are. Raises WaitTimeoutError.
         """
         from b2d.guest.ssh.client import command_line
 
         if not command:
-            raise ConfigError("there is no command to run", hint='ssh("COMMAND")')
+            raise ConfigError("ssh needs a command to run", hint='ssh("COMMAND")')
         with closing(self._verbs.guest()) as guest:
             return guest.run(command_line(command), timeout_s, OUTPUT_LIMIT)
 
     def ssh_config(self) -> str:
-        """A block for OpenSSH's configuration, in which the machine has its own name."""
+        """Return a configuration block for OpenSSH, with the machine's name as host."""
         from b2d.guest.ssh.openssh_config import config_block
 
         facts = self.facts()
         return config_block(self.name, facts.address, facts.ssh_port, self._verbs.paths)
 
     def logs(self, which: str = "console", lines: int | None = None) -> str:
-        """What was written down: `console`, `docker`, `hypervisor` or `b2d`; the last lines, or all."""
+        """Return the last lines, or all, of the log `console`, `docker`, `hypervisor` or `b2d`."""
         from b2d.app import inspect
 
         return inspect.read_log(self._app, which, lines).decode("utf-8", "replace")
 
     def screenshot(self) -> bytes:
-        """Its screen, as a PNG."""
+        """Return the machine's screen as a PNG."""
         return self._verbs.screenshot()
 
     def set(self, **changes: "Unpack[MachineChanges]") -> "list[Change]":
-        """Change one that is there; what is otherwise now. Its data stays."""
+        """Change an existing machine and return the changes. Its data is kept."""
         from b2d.machine.reconfigure import apply_changes, requested_changes
 
         return apply_changes(self._app.store, self._app.driver, self.name, requested_changes(changes)).changes
 
     def upgrade(self, *, saved_too: bool = False) -> "UpgradeResult":
-        """Boot the newest image; where it does not come up, go back and raise B2dError.
+        """Boot the newest image; if it does not start, go back to the old one and raise B2dError.
 
-        One that is saved would be started and stopped for that: only with `saved_too`, else ConfigError.
+        A saved machine would have to be started and stopped, which needs `saved_too`; raises ConfigError without.
         """
 
         def newest(source: str) -> "Image":
             return self._app.supply.update(source)[0]
 
-        return self._exchange(saved_too).upgrade(newest)
+        return self._image_upgrade(saved_too).upgrade(newest)
 
     def rollback(self, *, saved_too: bool = False) -> "UpgradeResult":
-        """Go back to the image that it had before."""
-        return self._exchange(saved_too).rollback()
+        """Go back to the machine's previous image."""
+        return self._image_upgrade(saved_too).rollback()
 
     def __enter__(self) -> Self:
-        """Up. Raises B2dError, and then it is as it was."""
+        """Start the machine. Raises B2dError, and restores its previous state then."""
         before = self.state()
         try:
             self.up()
@@ -206,12 +213,12 @@ class Machine(MachineStorage):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """As it was: one that ran runs on, a saved one is saved, every other is stopped. None is deleted."""
+        """Restore the previous state: running, saved, or else stopped. The machine is never deleted."""
         self.put_back(self._before.pop())
 
     @contextmanager
     def temporary(self) -> Iterator[Self]:
-        """As `with` alone, but a machine that was not there before is deleted afterwards with its data."""
+        """Act as `with` on the machine, but delete a machine afterwards that did not exist before, with its data."""
         if self.state() != "absent" or self.folder.exists():
             with self:
                 yield self
@@ -223,7 +230,7 @@ class Machine(MachineStorage):
             self.delete()
 
     def put_back(self, before: "MachineState | str") -> None:
-        """Bring it to the state `before` from a running one, as far as nothing is lost by that."""
+        """Bring a running machine back to the state `before`, unless that would lose data."""
         if before in ("running", "starting", "paused") or self.state() == "absent":
             return
         if before == "saved":
@@ -231,12 +238,12 @@ class Machine(MachineStorage):
         else:
             self.stop()
 
-    def _exchange(self, saved_too: bool) -> "ImageUpgrade":
+    def _image_upgrade(self, saved_too: bool) -> "ImageUpgrade":
         from b2d.machine.image_upgrade import ImageUpgrade
 
-        def agree(what: str) -> None:
+        def confirm(consequence: str) -> None:
             if not saved_too:
-                raise ConfigError(what, hint="saved_too=True")
+                raise ConfigError(consequence, hint="saved_too=True")
 
-        it = self._app
-        return ImageUpgrade(self._verbs, it.store, it.images, it.driver, agree)
+        app = self._app
+        return ImageUpgrade(self._verbs, app.store, app.images, app.driver, confirm)

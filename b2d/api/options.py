@@ -1,10 +1,10 @@
-"""What Python programs can ask of a machine by keyword, for who checks their types."""
+"""The keyword arguments of the API, for type checkers."""
 
 from typing import TypedDict
 
 
 class MachineOptions(TypedDict, total=False):
-    """The settings of docs/commands.md."""
+    """The settings, which docs/commands.md explains."""
 
     driver: str
     memory: int
@@ -38,7 +38,7 @@ class MachineOptions(TypedDict, total=False):
 
 
 class MachineChanges(TypedDict, total=False):
-    """What a machine that is there can be given."""
+    """The settings of an existing machine that can be changed."""
 
     memory: int
     cpus: int

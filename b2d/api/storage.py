@@ -1,4 +1,4 @@
-"""What a machine has on its disk, for Python programs: copies, snapshots, and the room that it takes."""
+"""The API for a machine's data: copies, snapshots and disk usage."""
 
 import os
 from collections.abc import Iterator
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 
 
 class MachineStorage:
-    """The verbs of `from b2d import Machine` that are about its data."""
+    """The methods of `from b2d import Machine` for its data."""
 
     _app: App
 
     def send(self, source: str | os.PathLike[str], to: str) -> "Copied":
-        """Copy a file or folder of this host to a path of the machine, as the user docker, whole or not at all."""
-        with self._copying() as copying:
-            return copying.send(os.fspath(source), to)
+        """Copy a file or folder of this host to a path in the guest, as the user docker, whole or not at all."""
+        with self._copier() as copier:
+            return copier.send(os.fspath(source), to)
 
     def fetch(self, source: str, to: str | os.PathLike[str]) -> "Copied":
-        """The other way."""
-        with self._copying() as copying:
-            return copying.fetch(source, os.fspath(to))
+        """Copy a file or folder of the guest to a path on this host, whole or not at all."""
+        with self._copier() as copier:
+            return copier.fetch(source, os.fspath(to))
 
     def disk(self) -> "DiskUsage":
-        """What its data takes, in bytes; `set(disk=MIB)` makes it larger."""
+        """Return the disk's usage in bytes; `set(disk=MIB)` grows the disk."""
         return self._disk.use()
 
     def compact(self) -> "Compacted":
-        """Give back to this host what holds no file any more; not `done` where it has to be off for the rest."""
+        """Return unused space to this host; the result is not `done` when the machine must be off for the rest."""
         return self._disk.compact()
 
     def snapshots(self) -> "list[Snapshot]":
-        """Those of its disk, the oldest first."""
+        """Return the snapshots of the disk, oldest first."""
         return self._snapshots.all()
 
     def snapshot(self, name: str) -> "Snapshot":
-        """Keep what is on the disk now, of a machine that runs or is off."""
+        """Create a snapshot of the disk of a running or stopped machine."""
         return self._snapshots.create(name)
 
     def restore(self, name: str) -> "Snapshot":
-        """Make the disk of a machine that is off what it was. What was written since is lost, without asking."""
+        """Restore the disk of a stopped machine. Data written since the snapshot is lost, without confirmation."""
         return self._snapshots.restore(name, lambda _: None)
 
     def forget(self, name: str) -> "Snapshot":
-        """Delete a snapshot; the disk stays as it is."""
+        """Delete a snapshot; the disk is not changed."""
         return self._snapshots.delete(name)
 
     @property
@@ -62,18 +62,18 @@ class MachineStorage:
     def _disk(self) -> "DataDisk":
         from b2d.machine.disk_usage import DataDisk
 
-        it = self._app
-        return DataDisk(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
+        app = self._app
+        return DataDisk(app.settings.vm, app.store, app.driver, self._verbs.guest, app.reporter)
 
     @property
     def _snapshots(self) -> "SnapshotCommands":
         from b2d.machine.snapshots import SnapshotCommands
 
-        it = self._app
-        return SnapshotCommands(it.settings.vm, it.store, it.driver, self._verbs.guest, it.reporter)
+        app = self._app
+        return SnapshotCommands(app.settings.vm, app.store, app.driver, self._verbs.guest, app.reporter)
 
     @contextmanager
-    def _copying(self) -> "Iterator[Copier]":
+    def _copier(self) -> "Iterator[Copier]":
         from b2d.guest.base import StreamsCommands
         from b2d.guest.transfer.copier import Copier
 

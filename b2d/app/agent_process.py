@@ -59,11 +59,11 @@ def main(name: str, mode: str = "") -> int:
     hypervisor = hypervisors.get(spec.driver)
     reconcile = (lambda: _reconcile_in_subprocess(name)) if hypervisor.loads_large_libraries else lead
     try:
-        with FileLock(paths.companion_lock).acquire(timeout=LOCK_WAIT_S), _serving(app, spec, engine):
+        with FileLock(paths.agent_lock).acquire(timeout=LOCK_WAIT_S), _serving(app, spec, engine):
             if hypervisor.clock_stops:
                 watch = (lambda: _sync_guest_clock(app, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
-            watch_logs = (lambda: is_alive(process), (*hypervisor.growing_logs(paths), paths.companion_log))
+            watch_logs = (lambda: is_alive(process), (*hypervisor.growing_logs(paths), paths.agent_log))
             threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
             EventLoop(engine, reconcile, lambda: is_alive(process)).run()
     except Timeout:
@@ -107,7 +107,7 @@ def _report_refusals(app: App, spec: MachineSpec, refusals: list[Refusal]) -> No
     identity = identify(os.getpid())
     if identity is not None:
         with suppress(OSError):  # the disk is full, say: who waits is out of time, and says so
-            report.write(app.home.machine(spec.name).agent, identity, refusals)
+            report.write(app.home.machine(spec.name).agent_report, identity, refusals)
 
 
 def _agent_ports(

@@ -67,7 +67,7 @@ def ports(app: App) -> "list[PublishedPort]":
     facts, spec = machine.facts(), machine.spec()
     driver = app.driver(spec)
     try:
-        publications = published_ports.publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
+        publications = published_ports.parse_publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerUnavailableError as error:
         raise InvalidStateError(
             f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)
@@ -108,4 +108,4 @@ def read_log(app: App, which: str, lines: int | None) -> bytes:
     if which != "docker":
         return logs.read(log_file(app, which), lines)
     with closing(app.machine().guest()) as guest:
-        return logs.docker_log_command(guest, lines)
+        return logs.read_docker_log(guest, lines)

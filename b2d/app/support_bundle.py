@@ -18,7 +18,7 @@ from b2d._version import __version__
 from b2d.app import inspect
 from b2d.app.wiring import App
 from b2d.diagnostics.logs import DOCKER_LOG
-from b2d.diagnostics.redaction import NAME, REDACTED, Redaction, passwords, values_of
+from b2d.diagnostics.redaction import NAME, REDACTED, Redaction, find_credentials, find_secret_values
 from b2d.errors import B2dError
 from b2d.formats import json_text
 from b2d.host.files import open_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
@@ -175,7 +175,7 @@ def redactor(app: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Red
         form for proxy in proxies for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))
     ]
     sources = [*environ.values(), *(_text(path) for path in texts)]
-    secrets += [password for text in sources for password in passwords(text)]
+    secrets += [password for text in sources for password in find_credentials(text)]
     secrets += [*_settings_secrets(texts), *_passwords_of_machines(app.home)]
     docker = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "~")) / ".docker") / "config.json"
     for text in (_text(docker), environ.get("DOCKER_AUTH_CONFIG", "")):
@@ -196,7 +196,7 @@ def _settings_secrets(texts: Sequence[Path]) -> Iterator[str]:
 
     for path in texts:
         with suppress(ValueError):
-            yield from values_of(toml_document.parse(_text(path)))
+            yield from find_secret_values(toml_document.parse(_text(path)))
 
 
 def _passwords_of_machines(home: Home) -> Iterator[str]:
@@ -214,7 +214,7 @@ def _docker_secrets(text: str) -> Iterator[str]:
     import base64
 
     try:
-        secrets = list(values_of(json_text.parse(text)))
+        secrets = list(find_secret_values(json_text.parse(text)))
     except (ValueError, RecursionError):
         return
     for value in secrets:

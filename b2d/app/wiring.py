@@ -41,16 +41,19 @@ class App:
 
     @property
     def settings(self) -> Settings:
+        """The settings in force."""
         return self.effective.settings
 
     @property
     def store(self) -> "MachineStore":
+        """The machines of this home on disk."""
         from b2d.machine_store.store import MachineStore
 
         return MachineStore(self.home)
 
     @property
     def images(self) -> "ImageStore":
+        """The images of this home."""
         from b2d.image.image_store import ImageStore
 
         return ImageStore(self.home)
@@ -247,7 +250,7 @@ class App:
 
 def make_app(environ: Mapping[str, str], flags: Mapping[str, object], reporter: "Reporter") -> App:
     """Return the app of this process's home. Raises ConfigError."""
-    home = loader.home(environ)
+    home = loader.resolve_home(environ)
     effective = loader.load(home, environ, flags)
     for remark in effective.remarks:
         reporter.warn(remark)

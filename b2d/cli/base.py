@@ -285,7 +285,7 @@ def check_writable_home(context: click.Context | None = None) -> None:
     from b2d.config import loader
     from b2d.host.files import check_owner
 
-    root = loader.home(get_environment(context)).root
+    root = loader.resolve_home(get_environment(context)).root
     if os.access(root, os.R_OK | os.X_OK):
         check_owner(root)
 

@@ -64,7 +64,7 @@ def machine_names(environ: Mapping[str, str], typed: str) -> list[str]:
     """Return the machines of this home whose names begin with `typed`."""
     from b2d.machine_store.store import MachineStore
 
-    return [name for name in MachineStore(loader.home(environ)).names() if name.startswith(typed)]
+    return [name for name in MachineStore(loader.resolve_home(environ)).names() if name.startswith(typed)]
 
 
 def setting_values(parameter: str, typed: str) -> list[str]:

@@ -19,7 +19,7 @@ from b2d.cli.base import (
 )
 from b2d.config import loader
 from b2d.config.settings import Settings
-from b2d.config.toml_edit import literal
+from b2d.config.toml_edit import format_literal
 from b2d.errors import B2dError, ConfigError
 from b2d.network import endpoints
 from b2d.reporting.stderr import print_error
@@ -82,9 +82,9 @@ def get(key: str | None) -> None:
     values |= {"password": endpoints.GONE} if values.get("password") else {}
     document = {name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()}
     if key is not None:
-        print_result(document, values[key] if isinstance(values[key], str) else literal(values[key]))
+        print_result(document, values[key] if isinstance(values[key], str) else format_literal(values[key]))
         return
-    lines = [f"{name} = {literal(value)}" for name, value in values.items()]
+    lines = [f"{name} = {format_literal(value)}" for name, value in values.items()]
     width = max(map(len, lines))
     pairs = zip(lines, names, strict=True)
     print_result(document, "\n".join(f"{line:{width}}  # {effective.origins[name]}" for line, name in pairs))
@@ -100,7 +100,7 @@ def set_values(assignments: tuple[str, ...]) -> None:
     from b2d.config import editor
 
     values = _parse_assignments(assignments)
-    home = loader.home(get_environment())
+    home = loader.resolve_home(get_environment())
     editor.set_values(home, get_environment(), values)
     print_line(f"{', '.join(values)}: set in {home.config}")
     for key in values:
@@ -116,7 +116,7 @@ def unset(keys: tuple[str, ...]) -> None:
     from b2d.config import editor
 
     keys = tuple(map(_parse_key, keys))
-    home = loader.home(get_environment())
+    home = loader.resolve_home(get_environment())
     editor.unset_values(home, get_environment(), keys)
     print_line(f"{', '.join(keys)}: not set in {home.config}")
     print_result({"path": home.config, "keys": keys})
@@ -125,7 +125,7 @@ def unset(keys: tuple[str, ...]) -> None:
 @config.command(cls=Command, read_only=True, example='cat "$(b2d config path)"')
 def path() -> None:
     """Print the path of config.toml, which need not exist."""
-    file = str(loader.home(get_environment()).config)
+    file = str(loader.resolve_home(get_environment()).config)
     print_result({"path": file}, file)
 
 
@@ -134,7 +134,7 @@ def edit() -> None:
     """Open config.toml in $VISUAL or $EDITOR; save it if it is valid."""
     from b2d.config import editor
 
-    home = loader.home(get_environment())
+    home = loader.resolve_home(get_environment())
     if home.config_draft.exists():
         print_line(f"continuing with the draft that was not valid last time: {home.config_draft}")
     try:
@@ -216,7 +216,7 @@ def set_machine(changes: tuple[str, ...]) -> None:
     counts = {change.key: _effective_from(change.key, outcome.state) for change in outcome.changes}
     for change in outcome.changes:
         print_line(
-            f"{change.key} of {name}: {literal(change.after)}, was {literal(change.before)}, "
+            f"{change.key} of {name}: {format_literal(change.after)}, was {format_literal(change.before)}, "
             f"{TAKES_EFFECT[counts[change.key]]}"
         )
     if not outcome.changes:

@@ -135,7 +135,7 @@ def support(file: str | None) -> None:
     app, config_error = _create_app_or_defaults()
     environment = get_environment()
     path = Path(file or f"b2d-support-{datetime.now().astimezone():%Y%m%d-%H%M%S}.tar.gz").absolute()
-    candidates = (app.home.config, app.home.config_draft, boot2docker_profile.path(environment))
+    candidates = (app.home.config, app.home.config_draft, boot2docker_profile.profile_path(environment))
     settings_files = [path for path in candidates if path]
     with app.reporter.step("collect diagnostics"):
         parts = support_bundle.bundle_parts(app, environment, config_error.message if config_error else "")
@@ -157,4 +157,4 @@ def _create_app_or_defaults() -> tuple["App", ConfigError | None]:
     except ConfigError as error:
         origins = dict.fromkeys(Settings.__slots__, loader.DEFAULT)
         effective = loader.ResolvedSettings(Settings(), origins)
-        return wiring.App(loader.home(get_environment()), effective, create_reporter()), error
+        return wiring.App(loader.resolve_home(get_environment()), effective, create_reporter()), error

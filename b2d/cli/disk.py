@@ -56,7 +56,7 @@ def grow(size: str) -> None:
     from b2d.machine.reconfigure import apply_changes
 
     app = create_app()
-    size_mib = loader.value(loader.RawSetting("", "disk", size, "disk"))
+    size_mib = loader.parse_value(loader.RawSetting("", "disk", size, "disk"))
     changes = apply_changes(app.store, app.driver, app.settings.vm, {"disk": size_mib}).changes
     for change in changes:
         print_line(

@@ -42,7 +42,7 @@ def _log_traceback(details: str, arguments: Sequence[str]) -> str:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     head = f"{now} b2d {__version__}, Python {platform.python_version()}, {sys.platform}: {' '.join(arguments)}"
     try:
-        home = loader.home(os.environ)
+        home = loader.resolve_home(os.environ)
         log = home.log
         check_owner(home.root)
         private_folder(log.parent)

@@ -1,4 +1,4 @@
-"""The words of boot2docker's profile and flags, and which settings they are today; docs/boot2docker.md has them all."""
+"""boot2docker's profile and flags, and the settings that replace them; docs/boot2docker.md lists all of them."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,10 @@ from b2d.formats import numbers
 
 NUMBER_LIMIT = 10**12
 RELEASES = "https://api.github.com/repos/boot2docker/boot2docker/releases"
-WAIT_SETTINGS = {"waittime": 300, "retries": 75}  # milliseconds, and how often
-WAIT_S = 300  # what `up` may take unasked: the patience of 2014 was for a CPU that nobody has to emulate
+WAIT_SETTINGS = {"waittime": 300, "retries": 75}  # milliseconds, and number of retries
+WAIT_S = 300  # the minimum: the waits of 2014 were for machines whose CPU is not emulated
 
-# in lower case, as boot2docker did not tell cases apart; without the flags' dashes
+# in lower case, as boot2docker ignored case; without the flags' dashes
 SETTINGS = {
     "vm": "vm",
     "driver": "driver",
@@ -26,22 +26,22 @@ SETTINGS = {
     "retries": "wait",
     "vboxshare": "share",
 }
-IGNORED = {"init", "dir"}  # what `boot2docker config` wrote for itself
+IGNORED = {"init", "dir"}  # written by `boot2docker config` for itself
 NETWORK = "there is no host-only network to set up"
-SSH = "b2d is its own SSH client, and each machine has its own key"
-CONSOLE = "the console is always kept: b2d logs"
-CLIENT = "b2d leaves programs of this host alone"
+SSH = "b2d has its own SSH client, and each machine its own key"
+CONSOLE = "the console is always logged: b2d logs"
+CLIENT = "b2d does not change programs of this host"
 REASONS = {
     **dict.fromkeys(("hostip", "netmask", "dhcpenabled", "dhcp", "dhcpip", "lowerip", "upperip"), NETWORK),
     **dict.fromkeys(("ssh", "sshgen", "sshkeygen", "sshkey"), SSH),
     **dict.fromkeys(("serial", "serialfile"), CONSOLE),
     **dict.fromkeys(("clobber", "forceupgradedownload"), CLIENT),
-    "verbose": "-v is said on the command line",
-    "vbm": "VirtualBox is spoken to through its API: `vboxapi` says where that is",
-    "basevmdk": "only `b2d init` begins with a copy of a disk",
-    "nodummy": "it did nothing in 2014 either",
+    "verbose": "-v is an option of the command line",
+    "vbm": "b2d uses VirtualBox's API: set `vboxapi`",
+    "basevmdk": "only `b2d init` can copy a disk",
+    "nodummy": "it had no effect in 2014 either",
 }
-# what the profile holds that `boot2docker config` wrote: nobody asked for any of it
+# values that `boot2docker config` wrote by default, so that they express no choice of the user's
 USUAL: dict[str, tuple[object, ...]] = {
     "verbose": (False,),
     "driver": ("virtualbox",),
@@ -57,10 +57,10 @@ USUAL: dict[str, tuple[object, ...]] = {
     "lowerip": ("192.168.59.103",),
     "upperip": ("192.168.59.254",),
     "serial": (False,),
-    **{word: (usual,) for word, usual in WAIT_SETTINGS.items()},
+    **{word: (default,) for word, default in WAIT_SETTINGS.items()},
 }
 
-# the flags that have gone; those that take no value, and those that do
+# removed flags: those without a value, and those with one
 SWITCHES = ("--dhcp", "--serial", "--clobber", "--force-upgrade-download")
 VALUED = (
     *("--sshport", "--dockerport", "--iso", "--iso-url", "--waittime", "--retries", "--dir"),
@@ -69,8 +69,8 @@ VALUED = (
 )
 
 
-def path(environ: Mapping[str, str]) -> Path | None:
-    """Where boot2docker would look for its profile; None for a person without a home."""
+def profile_path(environ: Mapping[str, str]) -> Path | None:
+    """Return the path where boot2docker looks for its profile; None for a user without a home."""
     if chosen := environ.get("BOOT2DOCKER_PROFILE"):
         return Path(chosen)
     folder = environ.get("BOOT2DOCKER_DIR")
@@ -80,9 +80,9 @@ def path(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".boot2docker" / "profile" if home else None
 
 
-def profile_settings(said: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """What the profile in that folder really asks for: `boot2docker config` writes everything, as it is unasked."""
-    return {word: value for word, value in said.items() if not _is_default(_is_plain(word), value, folder)}
+def profile_settings(profile: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return the entries of the profile in `folder` without defaults, all of which `boot2docker config` writes."""
+    return {word: value for word, value in profile.items() if not _is_default(_normalize(word), value, folder)}
 
 
 def _is_default(word: str, value: object, folder: Path) -> bool:
@@ -90,40 +90,40 @@ def _is_default(word: str, value: object, folder: Path) -> bool:
     return word in IGNORED or value in USUAL.get(word, ()) or (word in names and str(value).endswith(names[word]))
 
 
-def settings(said: Mapping[str, object]) -> list[tuple[str, str, object]]:
-    """The word, the setting that it is today, and its value there."""
-    words = {_is_plain(word): word for word in said}
-    if "iso" in words and "isourl" in words:  # an ISO that was not there was fetched
-        there = os.path.exists(str(said[words["iso"]]))  # noqa: PTH110  pathlib's raises for a name that cannot be
-        del words["isourl" if there else "iso"]
-    found = []
+def convert_options(options: Mapping[str, object]) -> list[tuple[str, str, object]]:
+    """Return each option's word, the setting that replaces it, and its value there."""
+    words = {_normalize(word): word for word in options}
+    if "iso" in words and "isourl" in words:  # boot2docker fetched the URL when the ISO did not exist
+        has_iso = os.path.exists(str(options[words["iso"]]))  # noqa: PTH110  pathlib's raises for an invalid name
+        del words["isourl" if has_iso else "iso"]
+    converted = []
     for plain, word in words.items():
-        value = said[word]
+        value = options[word]
         if plain in WAIT_SETTINGS and _number(value) is not None:
-            value = _wait_seconds({name: said.get(words.get(name, "")) for name in WAIT_SETTINGS})
+            value = _wait_seconds({name: options.get(words.get(name, "")) for name in WAIT_SETTINGS})
         elif (plain, value) == ("isourl", RELEASES):
             value = "boot2docker"
         elif plain == "vboxshare":
             value = _folders(value)
         if plain in SETTINGS and (plain, _number(value)) != ("dockerport", 0):  # 0: no port in 2014
-            found.append((word, SETTINGS[plain], value))
-    return found
+            converted.append((word, SETTINGS[plain], value))
+    return converted
 
 
-def _wait_seconds(said: Mapping[str, object]) -> int:
-    """Seconds: so many milliseconds, so many times."""
-    milliseconds, times = (_number(said[name]) or usual for name, usual in WAIT_SETTINGS.items())
-    return max(WAIT_S, -(-milliseconds * times // 1000))
+def _wait_seconds(options: Mapping[str, object]) -> int:
+    """Return the total wait in seconds: milliseconds per try, times the number of tries."""
+    milliseconds, tries = (_number(options[name]) or default for name, default in WAIT_SETTINGS.items())
+    return max(WAIT_S, -(-milliseconds * tries // 1000))
 
 
 def _folders(value: object) -> tuple[str, ...]:
-    """Each was DIR=NAME, to be at /NAME in the guest; today it is where it is on the host."""
-    said = value if isinstance(value, (list, tuple)) else [value]
-    return () if "disable" in said else tuple(str(one).partition("=")[0] for one in said)
+    """Return the host's folders of DIR=NAME pairs: NAME was the mount point, now folders keep their host path."""
+    pairs = value if isinstance(value, (list, tuple)) else [value]
+    return () if "disable" in pairs else tuple(str(pair).partition("=")[0] for pair in pairs)
 
 
 def _number(value: object) -> int | None:
-    """What is one, or reads as one; a number that nothing can have is none."""
+    """Return a value that is a number, or reads as one; None for others and for numbers beyond any setting's range."""
     text = str(value) if type(value) is int and abs(value) <= NUMBER_LIMIT else value
     try:
         return numbers.parse(text, NUMBER_LIMIT) if isinstance(text, str) else None
@@ -131,11 +131,11 @@ def _number(value: object) -> int | None:
         return None
 
 
-def unsupported_options(said: Iterable[str]) -> str:
-    """One line on the words that are no setting today, each with the reason; "" where all are."""
+def unsupported_options(options: Iterable[str]) -> str:
+    """Return one line with the words that are no setting any more and the reasons; "" when all are supported."""
     reasons: dict[str, list[str]] = {}
-    for word in said:
-        plain = _is_plain(word)
+    for word in options:
+        plain = _normalize(word)
         if plain not in SETTINGS:
             reasons.setdefault(REASONS.get(plain) or _unknown(plain), []).append(word)
     return "; ".join(f"{', '.join(words)} ({reason})" for reason, words in reasons.items())
@@ -144,9 +144,9 @@ def unsupported_options(said: Iterable[str]) -> str:
 def _unknown(word: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(word, [*SETTINGS, *REASONS], n=1)
-    return f"not known: {near[0]}?" if near else "not known"
+    matches = difflib.get_close_matches(word, [*SETTINGS, *REASONS], n=1)
+    return f"unknown: did you mean {matches[0]}?" if matches else "unknown"
 
 
-def _is_plain(word: str) -> str:
+def _normalize(word: str) -> str:
     return word.lower().replace("-", "").replace("_", "")

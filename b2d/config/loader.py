@@ -1,4 +1,4 @@
-"""The effective settings: what flags, the environment and a file say, in this order, and where each came from."""
+"""The effective settings and their origins, merged from flags, the environment and a file, in this order."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ from b2d.paths import Home
 
 PREFIX = "B2D_"
 PASSWORD = re.compile(r"(?=\S)[\x20-\x7e]{1,100}(?<=\S)")
-MAX_VALUE_LENGTH = 1 << 20  # bytes of a file of settings
-PROGRAM = "vboxapi"  # the setting that names code: b2d runs it itself
+MAX_VALUE_LENGTH = 1 << 20  # bytes of a settings file, and characters of a secret on stdin
+PROGRAM = "vboxapi"  # the setting that names code, which b2d itself runs
 DEFAULT = "default"
-NOTHING = "none"  # a list with nothing in it, where an empty text counts as not said
+NOTHING = "none"  # an empty list; an empty string counts as not set
 TRUE, FALSE = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 CHOICES = {
     "driver": ("auto", "qemu", "virtualbox"),
@@ -42,11 +42,11 @@ class ResolvedSettings:
 
     settings: Settings
     origins: dict[str, str]
-    remarks: list[str] = field(default_factory=list)  # what was said in vain, one line each
+    remarks: list[str] = field(default_factory=list)  # ignored settings, one line each
 
 
-class RawSetting(NamedTuple):  # not a dataclass: to make one of those takes as long as to read the file
-    """Somebody's wish; `word` is what they call the setting, `text` the file in which they do."""
+class RawSetting(NamedTuple):  # not a dataclass: creating that class takes as long as reading the file
+    """A setting as it was given: `word` is its spelling there, `text` the content of the file it is from."""
 
     origin: str
     key: str
@@ -56,68 +56,72 @@ class RawSetting(NamedTuple):  # not a dataclass: to make one of those takes as 
 
     @property
     def place(self) -> str:
-        """The origin, with the line where it is a file: looked for only when something is wrong."""
+        """The origin, with the line number for a file, which is searched only for an error message."""
         if not self.text:
             return self.origin
-        from b2d.config.toml_edit import line_of
+        from b2d.config.toml_edit import find_line
 
-        line = line_of(self.text, self.word)
+        line = find_line(self.text, self.word)
         return f"{self.origin}:{line}" if line else self.origin
 
 
-ParsedSettings = tuple[list[RawSetting], list[str]]  # with one line on each thing that was said in vain
+ParsedSettings = tuple[list[RawSetting], list[str]]  # and one line for each ignored setting
 
 
-def home(environ: Mapping[str, str]) -> Home:
-    """Where everything of b2d lies: $B2D_HOME, else ~/.b2d. Raises ConfigError for what can be no home."""
+def resolve_home(environ: Mapping[str, str]) -> Home:
+    """Return the home of b2d: $B2D_HOME, else ~/.b2d. Raises ConfigError for an impossible path."""
     chosen = environ.get("B2D_HOME") or "~/.b2d"
     try:
-        found = Path(chosen).expanduser().absolute()
+        root = Path(chosen).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"{chosen} is nowhere: {error}", hint="set B2D_HOME to a folder") from error
-    if "\n" in str(found) or "\r" in str(found):
-        raise ConfigError(f"{str(found)!r} cannot be a home: it holds a line break", hint="set B2D_HOME to a folder")
-    return Home(found)
+        raise ConfigError(f"{chosen} cannot be resolved: {error}", hint="set B2D_HOME to a folder") from error
+    if "\n" in str(root) or "\r" in str(root):
+        raise ConfigError(
+            f"{str(root)!r} contains a line break, which B2D_HOME must not", hint="set B2D_HOME to a folder"
+        )
+    return Home(root)
 
 
 def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -> ResolvedSettings:
-    """Merge all that was said. Raises ConfigError naming the origin of what cannot be. A flag of None was not given."""
-    settings, origins = Settings(), dict.fromkeys(_known_key(), DEFAULT)
-    for key, (name, said_there) in endpoints.host_proxies(
-        environ
-    ).items():  # it may be meant for others, and is not judged
-        wish: dict[str, Any] = {key: said_there}
-        settings, origins[key] = replace(settings, **wish), name
+    """Merge the settings of files, environment and flags; a flag of None was not given.
+
+    Raises ConfigError, naming the origin of an invalid value.
+    """
+    settings, origins = Settings(), dict.fromkeys(_setting_names(), DEFAULT)
+    # proxy variables may be meant for other programs, so they are not validated
+    for key, (name, proxy) in endpoints.host_proxies(environ).items():
+        change: dict[str, Any] = {key: proxy}
+        settings, origins[key] = replace(settings, **change), name
     given = {key: value for key, value in flags.items() if value is not None}
-    old = {_flag(key): value for key, value in given.items() if key not in origins}
-    of_files, remarks = _from_files(where, environ)
-    of_flags, more = _from_boot2docker("", old)
-    spoken = [
-        *of_files,
+    old_flags = {_flag(key): value for key, value in given.items() if key not in origins}
+    from_files, file_remarks = _from_files(where, environ)
+    from_old_flags, flag_remarks = _from_boot2docker("", old_flags)
+    raw_settings = [
+        *from_files,
         *(RawSetting(PREFIX + key.upper(), key, value, key) for key, value in _from_environment(environ)),
-        *of_flags,
+        *from_old_flags,
         *(RawSetting(_flag(key), key, value, key) for key, value in given.items() if key in origins),
     ]
-    for said in spoken:
-        settings = replace(settings, **{said.key: value(said)})
-        origins[said.key] = said.origin
-    return ResolvedSettings(settings, origins, remarks + more)
+    for raw in raw_settings:
+        settings = replace(settings, **{raw.key: parse_value(raw)})
+        origins[raw.key] = raw.origin
+    return ResolvedSettings(settings, origins, file_remarks + flag_remarks)
 
 
 def _from_files(where: Home, environ: Mapping[str, str]) -> ParsedSettings:
-    """What config.toml says, or where there is none, boot2docker's profile."""
+    """Return the settings of config.toml, or without one those of boot2docker's profile."""
     text = read(where.config)
     if text is None:
         return parse_profile(environ)
-    said = parse_toml(str(where.config), text)
-    if not any(one.key == PROGRAM for one in said) or not is_of_others(where.config):
-        return said, []
-    remark = f"{where.config}: not heeded, since others than you can write that file: {PROGRAM}, which is run"
-    return [one for one in said if one.key != PROGRAM], [remark]
+    raw_settings = parse_toml(str(where.config), text)
+    if not any(raw.key == PROGRAM for raw in raw_settings) or not is_of_others(where.config):
+        return raw_settings, []
+    remark = f"{where.config}: {PROGRAM} is ignored, as it names a program to run and other users can write that file"
+    return [raw for raw in raw_settings if raw.key != PROGRAM], [remark]
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, None where there is none. Raises ConfigError."""
+    """Return the text of a file, None when it does not exist. Raises ConfigError."""
     try:
         return read_bounded(path, MAX_VALUE_LENGTH).decode("utf-8-sig")
     except FileNotFoundError:
@@ -129,40 +133,41 @@ def read(path: Path) -> str | None:
 
 
 def parse_toml(origin: str, text: str) -> list[RawSetting]:
-    """What a config.toml of this text says. Raises ConfigError for a key that is no setting."""
-    found = [RawSetting(origin, key, value, key, text) for key, value in _profile_table(origin, text).items()]
-    for said in found:
-        check_key(said.key, said.place)
-    return found
+    """Parse the text of a config.toml. Raises ConfigError for an unknown key."""
+    raw_settings = [RawSetting(origin, key, value, key, text) for key, value in _parse_table(origin, text).items()]
+    for raw in raw_settings:
+        check_key(raw.key, raw.place)
+    return raw_settings
 
 
 def parse_profile(environ: Mapping[str, str]) -> ParsedSettings:
-    """What boot2docker's profile says, where there is one."""
+    """Parse boot2docker's profile, if there is one."""
     from b2d.config import boot2docker_profile
 
-    path = boot2docker_profile.path(environ)
+    path = boot2docker_profile.profile_path(environ)
     text = read(path) if path is not None else None
     if path is None or text is None:
         return [], []
     return _from_boot2docker(
-        str(path), boot2docker_profile.profile_settings(_profile_table(str(path), text), path.parent), text
+        str(path), boot2docker_profile.profile_settings(_parse_table(str(path), text), path.parent), text
     )
 
 
 def _from_boot2docker(origin: str, words: Mapping[str, object], text: str = "") -> ParsedSettings:
-    """What boot2docker's words say. Flags are their own origins."""
+    """Convert boot2docker's options to settings. Flags are their own origins."""
     if not words:
         return [], []
     from b2d.config import boot2docker_profile
 
     ignored = boot2docker_profile.unsupported_options(words)
-    remarks = [f"{origin}{': ' if origin else ''}not heeded: {ignored}"] if ignored else []
+    remarks = [f"{origin}{': ' if origin else ''}ignored: {ignored}"] if ignored else []
     return [
-        RawSetting(origin or word, key, value, word, text) for word, key, value in boot2docker_profile.settings(words)
+        RawSetting(origin or word, key, value, word, text)
+        for word, key, value in boot2docker_profile.convert_options(words)
     ], remarks
 
 
-def _profile_table(origin: str, text: str) -> dict[str, object]:
+def _parse_table(origin: str, text: str) -> dict[str, object]:
     if not text:
         return {}
     from b2d.formats import toml_document
@@ -170,15 +175,15 @@ def _profile_table(origin: str, text: str) -> dict[str, object]:
     try:
         return toml_document.parse(text)
     except ValueError as error:
-        raise ConfigError(f"{origin} is not TOML: {error}", hint="a line is for example: memory = 2048") from error
+        raise ConfigError(f"{origin} is not valid TOML: {error}", hint="example of a line: memory = 2048") from error
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
-    known = {PREFIX + key.upper(): key for key in _known_key()}
+    known = {PREFIX + key.upper(): key for key in _setting_names()}
     return [(known[name], value) for name, value in environ.items() if name in known and value != ""]
 
 
-def _known_key() -> list[str]:
+def _setting_names() -> list[str]:
     return [field.name for field in fields(Settings)]
 
 
@@ -187,55 +192,55 @@ def _flag(key: str) -> str:
 
 
 def check_key(key: str, origin: str = "") -> None:
-    """Raise ConfigError unless there is such a setting."""
-    known = _known_key()
+    """Raise ConfigError unless `key` is a setting."""
+    known = _setting_names()
     if key not in known:
         import difflib
 
-        near = difflib.get_close_matches(key, known, n=1)
-        meant = f": did you mean {near[0]!r}?" if near else ""
-        where = f"{origin}: " if origin else ""
-        raise ConfigError(f"{where}there is no setting {key!r}{meant}", hint=f"one of {', '.join(known)}")
+        matches = difflib.get_close_matches(key, known, n=1)
+        question = f": did you mean {matches[0]!r}?" if matches else ""
+        prefix = f"{origin}: " if origin else ""
+        raise ConfigError(f"{prefix}there is no setting {key!r}{question}", hint=f"one of {', '.join(known)}")
 
 
-def value(said: RawSetting) -> Any:
-    """What was said, as a setting has it. Raises ConfigError for what it cannot be."""
-    key = said.key
+def parse_value(raw: RawSetting) -> Any:
+    """Convert and validate a value for its setting. Raises ConfigError."""
+    key = raw.key
     kind = type(getattr(Settings(), key))
-    converted = _CONVERT[kind](said.value)
+    converted = _CONVERT[kind](raw.value)
     if converted is None:
-        wanted = {bool: "yes or no", int: "a whole number", str: "a text", tuple: "a list of texts, or none"}[kind]
-        raise _invalid_value(said, f"give {wanted}")
+        expected = {bool: "yes or no", int: "an integer", str: "a string", tuple: "a list of strings, or none"}[kind]
+        raise _invalid_value(raw, f"give {expected}")
     if key in CHOICES and converted not in CHOICES[key]:
-        raise _invalid_value(said, f"one of {', '.join(CHOICES[key])}")
+        raise _invalid_value(raw, f"one of {', '.join(CHOICES[key])}")
     if key in RANGES and not RANGES[key][0] <= converted <= RANGES[key][1]:
-        raise _invalid_value(said, "from {} to {}".format(*RANGES[key]))
+        raise _invalid_value(raw, "from {} to {}".format(*RANGES[key]))
     if key == "vm" and not machine_names.is_valid(converted):
-        raise ConfigError(f"{_where(said)}{converted!r} is not a valid machine name", hint=machine_names.HINT)
+        raise ConfigError(f"{_prefix(raw)}{converted!r} is not a valid machine name", hint=machine_names.HINT)
     if key == "address" and converted and not _is_loopback(converted):
-        raise _invalid_value(said, "a loopback address, as 127.0.59.103")
+        raise _invalid_value(raw, "a loopback address, for example 127.0.59.103")
     if key == "password" and converted and not PASSWORD.fullmatch(converted):
-        raise _invalid_value(said, "up to 100 letters, digits and signs, without blanks at its ends")
+        raise _invalid_value(raw, "up to 100 printable ASCII characters, without spaces at the ends")
     if hint := endpoints.proxy_refusal(key, converted):
-        raise _invalid_value(said, hint)
+        raise _invalid_value(raw, hint)
     return converted
 
 
-def _where(said: RawSetting) -> str:
-    return f"{said.place}: " if said.place else ""
+def _prefix(raw: RawSetting) -> str:
+    return f"{raw.place}: " if raw.place else ""
 
 
-def _invalid_value(said: RawSetting, hint: str) -> ConfigError:
-    value = ",".join(map(str, said.value)) if isinstance(said.value, (list, tuple)) else said.value
-    if said.key in endpoints.HINTS:
+def _invalid_value(raw: RawSetting, hint: str) -> ConfigError:
+    value = ",".join(map(str, raw.value)) if isinstance(raw.value, (list, tuple)) else raw.value
+    if raw.key in endpoints.HINTS:
         value = endpoints.without_password(str(value))
-    if said.key == "password":
+    if raw.key == "password":
         value = endpoints.GONE
-    return ConfigError(f"{_where(said)}{said.word.lstrip('-')} cannot be {value!r}", hint=hint)
+    return ConfigError(f"{_prefix(raw)}{raw.word.lstrip('-')} cannot be {value!r}", hint=hint)
 
 
 def _is_loopback(text: str) -> bool:
-    """True for an address that nobody beyond this host can reach: nothing else keeps a Docker without TLS from them."""
+    """Return True for an address that only this host can reach: nothing else protects a Docker without TLS."""
     from ipaddress import AddressValueError, IPv4Address
 
     try:
@@ -265,7 +270,7 @@ def _str(value: object) -> str | None:
 
 
 def _tuple(value: object) -> tuple[str, ...] | None:
-    """A list of TOML's; of a variable what commas separate."""
+    """Convert a list of TOML's, or a variable's comma-separated list."""
     if isinstance(value, str):
         return () if value == NOTHING else tuple(filter(None, value.split(",")))
     if value == (NOTHING,):

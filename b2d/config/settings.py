@@ -1,4 +1,4 @@
-"""What can be set, and what it is when nobody set it; apart from model.py, of which `b2d config` needs nothing."""
+"""The settings and their defaults; apart from models.py, of which `b2d config` needs nothing."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from b2d.machine_names import DEFAULT_NAME
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The effective settings; config.py merges them and knows where each came from. Zero and "" mean "choose"."""
+    """The effective settings, which loader.py merges with their origins. Zero and "" mean "choose"."""
 
     vm: str = DEFAULT_NAME
     driver: str = "auto"
@@ -21,23 +21,22 @@ class Settings:
     image: str = "debian"  # a source: debian, boot2docker, a URL or a file
     mirror: str = ""  # "": apt's own, else the list in iso/image.toml
     restrict: bool = False
-    share: tuple[str, ...] = (
-        "~/*",
-    )  # folders that the guest has too, at the same path; PATH:ro read-only, PATH/* each
-    privileged_ports: bool = False  # True: as root, containers' ports below 1024 come to 127.0.0.1 too
-    mount_type: str = "auto"  # how QEMU's machines have them
-    ssh_password: bool = False  # True: over SSH, the password counts too
+    # folders shared with the guest at the same path; PATH:ro read-only, PATH/* each visible folder in PATH
+    share: tuple[str, ...] = ("~/*",)
+    privileged_ports: bool = False  # True: as root, containers' ports below 1024 are forwarded to 127.0.0.1 too
+    mount_type: str = "auto"  # how QEMU's machines mount shared folders
+    ssh_password: bool = False  # True: SSH accepts the password too
     password: str = ""  # of the guest's user docker; "": tcuser
-    host_loopback: bool = True  # False: containers do not reach what listens on this host's loopback
-    wait: int = 300  # seconds that up may take
-    stop_wait: int = 30  # seconds that the guest has to power itself off
+    host_loopback: bool = True  # False: containers cannot reach services on this host's loopback
+    wait: int = 300  # timeout of up, in seconds
+    stop_wait: int = 30  # timeout of the guest's own shutdown, in seconds
     accelerator: str = "auto"
-    proxies: bool = True  # False: the guest is told of none
-    http_proxy: str = ""  # "": what this host's own variable says
+    proxies: bool = True  # False: the guest gets no proxy
+    http_proxy: str = ""  # "": this host's own variable
     https_proxy: str = ""
     no_proxy: str = ""
-    ca: tuple[str, ...] = ()  # files of authorities that the guest trusts too
+    ca: tuple[str, ...] = ()  # files of certificate authorities that the guest trusts too
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()  # (): the hypervisor's own, which asks this host's
-    vboxapi: str = ""  # VirtualBox's folder of that name; "": where it usually is
+    dns: tuple[str, ...] = ()  # (): the hypervisor's own name server, which asks this host's
+    vboxapi: str = ""  # the folder of VirtualBox's Python binding; "": the usual places

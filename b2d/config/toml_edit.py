@@ -1,40 +1,40 @@
-"""The text of a TOML file: where something is said in it, and how to say one thing otherwise and leave the rest."""
+"""Edits of a TOML file's text: find the line of a key, and change a key while the rest is unchanged."""
 
 import re
 from typing import Any
 
-READ_LIMIT = 100_000  # lines that are read again and again to find one
+READ_LIMIT = 100_000  # lines parsed in total, over all attempts to find a key
 ESCAPES = {sign: f"\\u{sign:04x}" for sign in (*range(32), 127)} | {ord(sign): f"\\{sign}" for sign in '"\\'}
 
 
-def literal(value: object) -> str:
-    """A truth, a whole number, a text or several, as it is written there."""
+def format_literal(value: object) -> str:
+    """Return a boolean, an integer, a string or a sequence of these as TOML."""
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(literal, value))}]"
+        return f"[{', '.join(map(format_literal, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int) else f'"{str(value).translate(ESCAPES)}"'
 
 
-def line_of(text: str, key: str) -> int:
-    """The line on which `key` is said, the first being 1; 0 where that cannot be told."""
-    lines = re.findall(r".*\n|.+", text)  # Python's own would end one at a sign that may be in a value
-    begins = re.compile(rf"""\s*\[*\s*(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*[=.\]]""")
-    left = READ_LIMIT
+def find_line(text: str, key: str) -> int:
+    """Return the number of the line that sets `key`, the first being 1; 0 when it is not known."""
+    lines = re.findall(r".*\n|.+", text)  # str.splitlines also splits at characters that a value may contain
+    assignment = re.compile(rf"""\s*\[*\s*(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*[=.\]]""")
+    budget = READ_LIMIT
     for number, line in enumerate(lines):
-        # what looks like it may be inside of a long text
-        if not begins.match(line) or (left := left - number) < 0 or _parsed("".join(lines[:number])) is None:
+        # a line that looks like an assignment may be inside a multi-line string
+        if not assignment.match(line) or (budget := budget - number) < 0 or _parse("".join(lines[:number])) is None:
             continue
-        for behind in range(number + 1, len(lines) + 1):
-            if (left := left - behind) < 0:
+        for end in range(number + 1, len(lines) + 1):
+            if (budget := budget - end) < 0:
                 return 0
-            if key in (_parsed("".join(lines[:behind])) or {}):
+            if key in (_parse("".join(lines[:end])) or {}):
                 return number + 1
     return 0
 
 
 def set_value(text: str, key: str, value: object) -> str:
-    """A sound text, with `key` said to be `value`: where it was said before, with its comment, else at the end."""
+    """Return valid TOML with `key` set to `value`: in its place and with its comment if it was set, else at the end."""
     import tomlkit
 
     document = tomlkit.parse(text)
@@ -43,7 +43,7 @@ def set_value(text: str, key: str, value: object) -> str:
 
 
 def unset_value(text: str, key: str) -> str:
-    """A sound text that says nothing of `key`."""
+    """Return valid TOML without `key`."""
     import tomlkit
 
     document = tomlkit.parse(text)
@@ -51,7 +51,7 @@ def unset_value(text: str, key: str) -> str:
     return tomlkit.dumps(document)
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _parse(text: str) -> dict[str, Any] | None:
     from b2d.formats import toml_document
 
     try:

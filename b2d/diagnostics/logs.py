@@ -1,4 +1,4 @@
-"""What was written down: all of a file or its end, and what comes; for a terminal without what that would obey."""
+"""Log files: read all of one or its last lines, and follow it; safe for a terminal."""
 
 import os
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from b2d.host.polling import wait_until
 from b2d.reporting.safe_text import many_lines
 
 DOCKER_LOG = "/var/log/docker.log"  # in the guest
-LIMIT = 16 << 20  # bytes that are read at once; a guest writes as much as it likes on its console
-READ_S = 60.0  # for the end of a log that is in the guest
+LIMIT = 16 << 20  # bytes that are read at once; a guest may write any amount to its console
+READ_S = 60.0  # timeout for reading a log in the guest
 INTERVAL_S = 0.1
-LOOK_S = 3600.0  # one of many: who follows ends it
+WATCH_S = 3600.0  # of one of many waits: the caller ends the last
 
 
 def tail(content: bytes, lines: int | None) -> bytes:
-    """The last lines; None: all of them."""
+    """Return the last lines of `content`; all with `lines` None."""
     if not lines:
         return content if lines is None else b""
     begin = len(content) - content.endswith(b"\n")
@@ -31,12 +31,12 @@ def tail(content: bytes, lines: int | None) -> bytes:
 
 
 def read(path: Path, lines: int | None) -> bytes:
-    """The end of a file, nothing where there is none. Raises B2dError for one that cannot be read."""
-    return tail(_GrowingFile(path).more(), lines)
+    """Return the last lines of a file, nothing when it does not exist. Raises B2dError when it cannot be read."""
+    return tail(_GrowingFile(path).read_new(), lines)
 
 
-def docker_log_command(guest: Guest, lines: int | None) -> bytes:
-    """The end of Docker's log in a guest, all of it at most. Raises B2dError for one that cannot be read."""
+def read_docker_log(guest: Guest, lines: int | None) -> bytes:
+    """Return the last lines of Docker's log in a guest, LIMIT bytes at most. Raises B2dError when it cannot be read."""
     result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S, LIMIT)
     if result.exit_code != 0:
         raise B2dError(f"{DOCKER_LOG} in the guest cannot be read", details=result.stderr.decode(errors="replace"))
@@ -44,49 +44,49 @@ def docker_log_command(guest: Guest, lines: int | None) -> bytes:
 
 
 def printable_text(content: bytes) -> str:
-    """Text as a terminal may have it: it moves nothing, colours nothing, and answers nothing."""
+    """Decode a log for a terminal, without escape sequences that move, colour or query it."""
     return many_lines(content.decode("utf-8", "replace"))
 
 
-def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_up: Callable[[], bool]) -> None:
-    """Show the end of a file and what comes, also when the file is begun anew, until nobody wants it any more."""
+def follow(path: Path, lines: int | None, show: Callable[[bytes], None], is_over: Callable[[], bool]) -> None:
+    """Show the last lines of a file and what is appended, across its replacement, until `is_over`."""
     file = _GrowingFile(path)
-    show(tail(file.more(), lines))
-    over = False
+    show(tail(file.read_new(), lines))
+    done = False
 
-    def look() -> bool:
-        nonlocal over
-        if more := file.more():
-            show(more)
-        over = given_up()
-        return over
+    def show_new() -> bool:
+        nonlocal done
+        if content := file.read_new():
+            show(content)
+        done = is_over()
+        return done
 
-    while not over:
+    while not done:
         with suppress(WaitTimeoutError):
-            wait_until(look, what=str(path), timeout_s=LOOK_S, interval_s=INTERVAL_S)
+            wait_until(show_new, what=str(path), timeout_s=WATCH_S, interval_s=INTERVAL_S)
 
 
 class _GrowingFile:
-    """A file that others write, and put another in the place of."""
+    """A file that other programs append to and replace."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._inode = 0
-        self._behind = 0  # bytes that were read
+        self._offset = 0  # bytes read so far
 
-    def more(self) -> bytes:
-        """What was written since; of a new file all."""
+    def read_new(self) -> bytes:
+        """Return the bytes appended since the last call; of a new file all."""
         with os_errors_as_b2d_errors(self._path):
             try:
                 file = open_regular(self._path)
             except (FileNotFoundError, NotADirectoryError):
                 return b""
             with file:
-                found = os.fstat(file.fileno())
-                if found.st_ino != self._inode or found.st_size < self._behind:
-                    self._inode, self._behind = found.st_ino, 0
-                self._behind = max(self._behind, found.st_size - LIMIT)  # of a longer one, its end
-                file.seek(self._behind)
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset = status.st_ino, 0
+                self._offset = max(self._offset, status.st_size - LIMIT)  # of a longer file, its end
+                file.seek(self._offset)
                 content = file.read(LIMIT)
-        self._behind += len(content)
+        self._offset += len(content)
         return content

@@ -1,14 +1,15 @@
-"""A text that may be shown to others: without secrets, and without whose it was."""
+"""Redaction of texts to share: without secrets, and without the user's names and folders."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote, unquote
 
 REDACTED = "***"
-MIN_SECRET_LENGTH = 4  # signs of a secret that is looked for as it is: shorter ones are everywhere
+MIN_SECRET_LENGTH = 4  # characters of a secret that is searched literally: shorter ones occur everywhere
+# common names, which identify nobody
 NO_NAMES = frozenset(
     ["root", "docker", "user", "admin", "test", "dev", "home", "debian", "ubuntu", "boot2docker", "b2d"]
-)  # they tell nothing of anybody
+)
 
 WORD = (
     r"(?:pass(?:word|wd|phrase)|(?<![a-z])pass(?![a-z])|secret|token|credential|auth(?!orit)|cookie|signature"
@@ -16,13 +17,13 @@ WORD = (
 )
 NAME = re.compile(WORD, re.IGNORECASE)
 PEM_BEGIN, PEM_END = (re.compile(rf"-----{word} [A-Z0-9 ]+-----") for word in ("BEGIN", "END"))
-PEM_LIMIT = 20_000  # signs of a key; what ends later ends another
-PEM_CUT = re.compile(r"[A-Za-z0-9+/=\s\\]*")  # what is left of one without an end
+PEM_LIMIT = 20_000  # characters of a key; an END line after more of them belongs to another key
+PEM_CUT = re.compile(r"[A-Za-z0-9+/=\s\\]*")  # the rest of a key without an END line
 USER = re.compile(r"://[^\s\"'<>]{0,2000}@")
 QUERY = re.compile(r"(://[^\s\"'<>?#]{0,2000}[?#])[^\s\"'<>]+")
 BARE_USER = re.compile(r"(?<![\w/.+%\-])[\w.+%\-]{1,100}:[^\s:@/\"']{1,500}@(?=[\w.\-])")
-# name = value, as the shell, TOML, JSON (also inside a string), headers and options write it; JSON stays JSON
-SAID = re.compile(
+# name = value, as the shell, TOML, JSON (also inside a string), headers and options write it; JSON stays valid
+ASSIGNED = re.compile(
     rf"(?P<name>{WORD}[\w.\-]{{0,60}}(?:\\?[\"'])?\s*[=:]\s*)"
     r"(?!\{|\[|(?:true|false|null)\b)"
     r"(?:(?P<quote>\\\"|\"|')(?:(?!(?P=quote))(?:\\.|.))*+(?:(?P=quote)|$)|(?:basic|bearer|digest)\s+[^\s\"']+"
@@ -36,7 +37,7 @@ TYPED = re.compile(
     rf"(?P<name>(?<!\S)--?[\w\-]{{0,60}}{WORD}[\w\-]{{0,60}} )(?:(?P<quote>[\"'])[^\"']*[\"']|\S+)", re.IGNORECASE
 )
 HEADER = re.compile(r"(?P<name>(?:cookie|authorization)\s*:\s*)(?P<quote>)[^\r\n\"']+", re.IGNORECASE)
-# Passwords that programs take without a name: curl -u, mysql -p, docker login -p, sshpass -p, redis-cli -a, ~/.netrc
+# Passwords in arguments that do not name them: curl -u, mysql -p, docker login -p, sshpass -p, redis-cli -a, ~/.netrc
 # and ~/.pgpass (netrc(5), libpq). A pair of numbers is a user and a group, or two ports.
 ARGUMENTS = (
     re.compile(
@@ -57,7 +58,7 @@ ARGUMENTS = (
     re.compile(r"(?P<name>\bPrivate-Lines: \d+\n)(?P<quote>)(?:[A-Za-z0-9+/=]+\n?)+"),  # PuTTY's keys
     re.compile(r"(?P<name>\b(?:hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/))(?P<quote>)[\w/\-]+"),
 )
-# What tokens look like, as those who give them out document it, mostly so that scanners find them.
+# The formats of tokens, as their issuers document them, mostly for secret scanners.
 TOKEN = re.compile(
     r"(?:(?<![A-Za-z0-9])(?:"
     r"gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[\w\-]{16,}|GR1348941[\w\-]{20}"
@@ -86,22 +87,23 @@ LOGINS = (
 
 
 class Redaction:
-    """Takes out what looks like a secret, and what is known to be one in whatever form it is written."""
+    """A redaction of known secrets in any of their spellings, and of everything that looks like a secret."""
 
     def __init__(self, secrets: Iterable[str], folders: Iterable[str] = (), names: Iterable[str] = ()) -> None:
+        """Redact `secrets`, `folders` and `names` wherever they occur; short and common names are not redacted."""
         known = {form for secret in secrets for form in _forms(secret.strip())}
         self._secrets = _any_of(known)
         self._folders = _any_of({form for folder in folders if len(folder) > 1 for form in _forms(folder)})
-        told = {re.escape(_is_whole_word(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
-        self._names = re.compile(rf"(?<!\w)(?:{'|'.join(told)})(?!\w)") if told else None
+        escaped = {re.escape(_decode_surrogates(name)) for name in names if len(name) > 2 and name not in NO_NAMES}
+        self._names = re.compile(rf"(?<!\w)(?:{'|'.join(escaped)})(?!\w)") if escaped else None
 
     def clean(self, text: str) -> str:
-        """The text as it may be shown."""
-        text = _without_keys(_is_whole_word(text))
+        """Return the text without secrets, folders and names."""
+        text = _without_keys(_decode_surrogates(text))
         text = self._secrets.sub(REDACTED, text) if self._secrets else text
         text = QUERY.sub(rf"\1{REDACTED}", USER.sub(f"://{REDACTED}@", text))
         text = BARE_USER.sub(f"{REDACTED}@", text)
-        for pattern in (*ARGUMENTS, HEADER, OPTION, TYPED, SAID):
+        for pattern in (*ARGUMENTS, HEADER, OPTION, TYPED, ASSIGNED):
             text = pattern.sub(_without_value, text)
         text = TOKEN.sub(REDACTED, text)
         text = self._folders.sub("~", text) if self._folders else text
@@ -109,68 +111,68 @@ class Redaction:
 
 
 def _without_keys(text: str) -> str:
-    """The text without keys and certificates as PEM writes them (RFC 7468). Takes time in proportion to it."""
-    kept, at = [], 0
+    """Return the text without PEM keys and certificates (RFC 7468). Takes time linear in its length."""
+    pieces, position = [], 0
     end = PEM_END.search(text)
     for begin in PEM_BEGIN.finditer(text):
-        if begin.start() < at:
+        if begin.start() < position:
             continue
         while end is not None and end.start() < begin.end():
             end = PEM_END.search(text, begin.end())
-        whole = end is not None and end.start() - begin.end() <= PEM_LIMIT
-        rest = end if whole else PEM_CUT.match(text, begin.end())
-        assert rest is not None  # it matches nothing too
-        kept += [text[at : begin.start()], REDACTED]
-        at = rest.end()
-    return "".join([*kept, text[at:]])
+        is_whole = end is not None and end.start() - begin.end() <= PEM_LIMIT
+        rest = end if is_whole else PEM_CUT.match(text, begin.end())
+        assert rest is not None  # PEM_CUT matches the empty string too
+        pieces += [text[position : begin.start()], REDACTED]
+        position = rest.end()
+    return "".join([*pieces, text[position:]])
 
 
-def passwords(text: str) -> Iterator[str]:
-    """What stands before an @ in addresses, which may stand elsewhere without one."""
-    for user, password in (found for pattern in LOGINS for found in pattern.findall(text)):
+def find_credentials(text: str) -> Iterator[str]:
+    """Yield the credentials before an @ in URLs and addresses, which may occur elsewhere without one."""
+    for user, password in (groups for pattern in LOGINS for groups in pattern.findall(text)):
         yield password
         yield unquote(password)
-        if len(user) >= 2 * MIN_SECRET_LENGTH:  # a token may be there
+        if len(user) >= 2 * MIN_SECRET_LENGTH:  # the user name may be a token
             yield user
 
 
-def values_of(document: object) -> Iterator[str]:
-    """What a JSON document says under names of secrets."""
+def find_secret_values(document: object) -> Iterator[str]:
+    """Yield the strings of a JSON document whose keys name secrets."""
     if isinstance(document, dict):
         for name, value in document.items():
             if isinstance(value, str) and NAME.search(str(name)):
                 yield value
             else:
-                yield from values_of(value)
+                yield from find_secret_values(value)
     elif isinstance(document, list):
         for value in document:
-            yield from values_of(value)
+            yield from find_secret_values(value)
 
 
-def _without_value(found: re.Match[str]) -> str:
-    name = found["name"]
-    of_json = '"' if '"' in name and "\\" not in name else ""  # a number there, which *** is not
-    mark = found["quote"] or of_json
+def _without_value(match: re.Match[str]) -> str:
+    name = match["name"]
+    json_quote = '"' if '"' in name and "\\" not in name else ""  # a JSON number becomes a string
+    mark = match["quote"] or json_quote
     return f"{name}{mark}{REDACTED}{mark}"
 
 
 def _forms(secret: str) -> Iterator[str]:
-    import json  # here: a bug is written down without it too
+    import json  # imported when needed: the log of an unexpected error does not need it
 
-    whole = _is_whole_word(secret)
+    whole = _decode_surrogates(secret)
     if len(whole) >= MIN_SECRET_LENGTH:
         yield from (whole, json.dumps(whole)[1:-1], json.dumps(whole, ensure_ascii=False)[1:-1], repr(whole)[1:-1])
         yield from (quote(whole, safe=""), quote(whole))
 
 
-def _is_whole_word(text: str) -> str:
-    """Text as a file holds it: where Python takes paths for ASCII, their other letters are half bytes."""
+def _decode_surrogates(text: str) -> str:
+    """Return text as in a file: in an ASCII locale Python represents other letters of paths as surrogates."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a pair that is no byte
+    except UnicodeEncodeError:  # a surrogate that does not stand for a byte
         return text.encode("utf-8", "replace").decode()
 
 
 def _any_of(texts: Collection[str]) -> re.Pattern[str] | None:
-    """The longest first: one may begin with another."""
+    """Return a pattern of all texts, longest first, as a text may be the prefix of another; None for no texts."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None

@@ -1,6 +1,6 @@
-"""Docker's API over HTTP, asked without a proxy, with the machine's client certificate where there is one.
+"""A client of Docker's API over HTTP, without a proxy, and with the machine's client certificate if there is one.
 
-The guest is not trusted: an answer, and a line of events, has a largest size, and each answer an end in time.
+The guest is not trusted: responses and events have a maximum size, and each response a deadline.
 """
 
 import socket
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
     from ssl import SSLContext
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-ANSWER_LIMIT = 4 << 20  # bytes; a container takes about two kilobytes of a list
-EVENT_LIMIT = 1 << 20  # bytes of a line; it holds the container's labels
-UNPARSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what reading it raises
-TIMEOUT_FACTOR = 3  # of the wait that a caller names: connecting, greeting, answering
+ANSWER_LIMIT = 4 << 20  # bytes; a container takes about 2 KiB of a list
+EVENT_LIMIT = 1 << 20  # bytes of a line, which includes the container's labels
+# what parsing a foreign document raises
+UNPARSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+TIMEOUT_FACTOR = 3  # of the caller's timeout
 
 
 class DockerUnavailableError(Exception):
-    """Nobody answers, or not as Docker does."""
+    """There is no response, or it is not Docker's."""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerApi:
-    """A Docker at an address; without `certs` it speaks without TLS."""
+    """A Docker API at an address; `certs` is the folder of the client certificate, None without TLS."""
 
     address: str
     port: int
     certs: Path | None
 
-    def ask(self, path: str, timeout_s: float, read: "Callable[[HTTPResponse], Answer]") -> "Answer":
-        """What `read` makes of the answer. Raises DockerUnavailableError where there is none, or it cannot be read.
+    def get(self, path: str, timeout_s: float, read: "Callable[[HTTPResponse], Result]") -> "Result":
+        """Return what `read` makes of the response. Raises DockerUnavailableError without a valid one.
 
-        Never takes longer than `timeout_s` for each of connecting, greeting and answering, however the bytes trickle.
+        Connection, TLS handshake and response each take `timeout_s` at most, however slowly the bytes arrive.
         """
         from http.client import HTTPException
 
@@ -49,54 +50,54 @@ class DockerApi:
             try:
                 with _connected(connection, TIMEOUT_FACTOR * timeout_s):
                     connection.request("GET", path)
-                    answer = connection.getresponse()
-                    if answer.status != 200:
-                        raise DockerUnavailableError(f"Docker answers {answer.status}")
-                    return read(answer)
+                    response = connection.getresponse()
+                    if response.status != 200:
+                        raise DockerUnavailableError(f"Docker returned HTTP status {response.status}")
+                    return read(response)
             finally:
                 connection.close()
-        # TLS errors are OSErrors; the others: it is not Docker's
+        # TLS errors are OSErrors; the other errors mean that the server is not Docker
         except (OSError, HTTPException, *UNPARSABLE) as error:
             raise DockerUnavailableError(str(error)) from error
 
     def containers(self, timeout_s: float) -> list[dict[str, Any]]:
-        """Those that run, as /containers/json has them. Raises DockerUnavailableError."""
-        found = self.ask("/containers/json", timeout_s, document)
-        if not isinstance(found, list):
-            raise DockerUnavailableError("Docker answers with no list of containers")
-        return [one for one in found if isinstance(one, dict)]
+        """Return the running containers as /containers/json lists them. Raises DockerUnavailableError."""
+        containers = self.get("/containers/json", timeout_s, read_document)
+        if not isinstance(containers, list):
+            raise DockerUnavailableError("Docker's response is not a list of containers")
+        return [container for container in containers if isinstance(container, dict)]
 
     def changes(self, connect_s: float) -> Iterator[None]:
-        """Once when it listens, then each time when a container starts or ends.
+        """Yield once when events are subscribed to, then whenever a container starts or ends.
 
-        Raises DockerUnavailableError at the end.
+        Raises DockerUnavailableError when the connection ends.
         """
         from http.client import HTTPException
         from urllib.parse import quote
 
-        wanted = '{"type":["container"],"event":["start","die"]}'
+        filters = '{"type":["container"],"event":["start","die"]}'
         try:
             connection = self._connection(connect_s)
             try:
-                with _connected(connection, TIMEOUT_FACTOR * connect_s) as line:
-                    connection.request("GET", f"/events?filters={quote(wanted)}")
-                    answer = connection.getresponse()
-                if answer.status != 200:
-                    raise DockerUnavailableError(f"Docker answers {answer.status}")
-                line.settimeout(None)  # an idle Docker says nothing for days
+                with _connected(connection, TIMEOUT_FACTOR * connect_s) as sock:
+                    connection.request("GET", f"/events?filters={quote(filters)}")
+                    response = connection.getresponse()
+                if response.status != 200:
+                    raise DockerUnavailableError(f"Docker returned HTTP status {response.status}")
+                sock.settimeout(None)  # an idle Docker sends no event for days
                 yield
-                while event := answer.readline(EVENT_LIMIT):
+                while event := response.readline(EVENT_LIMIT):
                     if len(event) == EVENT_LIMIT:
-                        raise DockerUnavailableError("Docker tells of an event without an end")
+                        raise DockerUnavailableError(f"an event of Docker's is larger than {EVENT_LIMIT} bytes")
                     yield
             finally:
                 connection.close()
         except (OSError, HTTPException, *UNPARSABLE) as error:
             raise DockerUnavailableError(str(error)) from error
-        raise DockerUnavailableError("Docker hung up")
+        raise DockerUnavailableError("Docker closed the connection")
 
     def _connection(self, timeout_s: float | None) -> "HTTPConnection":
-        """One that is made with the first question. Raises OSError for certificates that cannot be read."""
+        """Create a connection, which opens with the first request. Raises OSError for unreadable certificates."""
         from http.client import HTTPConnection
 
         context = self.tls()
@@ -106,9 +107,10 @@ class DockerApi:
         tls: SSLContext = context
 
         class Secured(HTTPConnection):
-            """http.client's own for TLS cannot be ended while it greets: it has no socket before."""
+            """An HTTPS connection whose handshake can be aborted: http.client's own sets its socket only after that."""
 
             def connect(self) -> None:
+                """Connect, and only then do the TLS handshake."""
                 super().connect()
                 self.sock = tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
                 self.sock.do_handshake()
@@ -116,7 +118,7 @@ class DockerApi:
         return Secured(self.address, self.port, timeout=timeout_s)
 
     def tls(self) -> "SSLContext | None":
-        """What it is spoken to with; None for without. Raises OSError for certificates that cannot be read."""
+        """Return the TLS context, None without TLS. Raises OSError for unreadable certificates."""
         import ssl
 
         if self.certs is None:
@@ -126,42 +128,42 @@ class DockerApi:
         return context
 
 
-def body(answer: "HTTPResponse", limit: int = ANSWER_LIMIT) -> bytes:
-    """Return the whole body of an answer. Raises DockerUnavailableError where it has more than `limit` bytes."""
-    content = answer.read(limit + 1)
+def read_body(response: "HTTPResponse", limit: int = ANSWER_LIMIT) -> bytes:
+    """Return the body of a response. Raises DockerUnavailableError when it is larger than `limit` bytes."""
+    content = response.read(limit + 1)
     if len(content) > limit:
-        raise DockerUnavailableError(f"Docker's answer is larger than {limit} bytes")
+        raise DockerUnavailableError(f"Docker's response is larger than {limit} bytes")
     return content
 
 
-def document(answer: "HTTPResponse") -> Any:
-    """Return the JSON that an answer holds. Raises DockerUnavailableError where it is too large, and ValueError."""
-    return json_text.parse(body(answer))
+def read_document(response: "HTTPResponse") -> Any:
+    """Parse the JSON of a response. Raises DockerUnavailableError when it is too large, and ValueError."""
+    return json_text.parse(read_body(response))
 
 
 @contextmanager
 def _connected(connection: "HTTPConnection", limit_s: float) -> "Iterator[socket.socket]":
-    """Connect, and shut the connection down when that and the block take longer than `limit_s` together.
+    """Connect, and shut the connection down when connecting and the block take longer than `limit_s` together.
 
-    Whoever reads from it then finds its end. Raises OSError, and DockerUnavailableError where it was so.
+    Readers of the connection then get its end. Raises OSError, and DockerUnavailableError at the deadline.
     """
     late = threading.Event()
-    line: socket.socket | None = None
+    sock: socket.socket | None = None
 
-    def end() -> None:
+    def shut_down() -> None:
         late.set()
-        for one in (line, connection.sock):
-            if one is not None:
+        for end in (sock, connection.sock):
+            if end is not None:
                 with suppress(OSError):
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # not TLS's own, which takes the session away
+                    socket.socket.shutdown(end, socket.SHUT_RDWR)  # TLS's own shutdown would drop the session
 
-    timer = threading.Timer(limit_s, end)
+    timer = threading.Timer(limit_s, shut_down)
     timer.daemon = True
     timer.start()
     try:
         connection.connect()
-        line = connection.sock  # with the answer it is no longer the connection's
-        yield line
+        sock = connection.sock  # once there is a response, the connection lets go of the socket
+        yield sock
     finally:
         timer.cancel()
     if late.is_set():

@@ -1,4 +1,4 @@
-"""The machine as a context of the docker client's: made, never selected unasked, and nobody else's ever touched."""
+"""The machine's context in the docker client: created, selected only on request; other contexts are never changed."""
 
 import csv
 import hashlib
@@ -19,94 +19,92 @@ from b2d.paths import MachinePaths
 from b2d.reporting.base import Reporter
 
 CLIENT = "docker"
-ANSWER_S = 20.0
-MATERIAL = ("ca.pem", "cert.pem", "key.pem")
-OTHER_ENDPOINT = (
-    "DOCKER_HOST",
-    "DOCKER_CONTEXT",
-)  # with these the client speaks of another context than it is asked for
+CLIENT_S = 20.0
+CERTIFICATE_FILES = ("ca.pem", "cert.pem", "key.pem")
+OVERRIDES = ("DOCKER_HOST", "DOCKER_CONTEXT")  # with these set, the client uses another context than the named one
 
 
 class ContextExistsError(B2dError):
-    """The client has a context of that name which is not this machine's."""
+    """The client has a context of the same name that is not this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredContext:
-    """What the client knows of a context."""
+    """A context as the client stores it."""
 
     description: str
     host: str
 
 
-def context_names(paths: MachinePaths, docker: DockerEnv, reporter: Reporter) -> None:
-    """What `up` does for docker's client, where there is one. That it cannot be is no reason to fail."""
-    one = DockerContext(paths, os.environ)
-    if one.client() is None:
+def update_context(paths: MachinePaths, docker: DockerEnv, reporter: Reporter) -> None:
+    """Create or update the machine's context after `up`, if there is a docker client; failures are warnings."""
+    docker_context = DockerContext(paths, os.environ)
+    if docker_context.client() is None:
         return
     try:
-        with suppress(ContextExistsError):  # somebody called theirs so; `b2d context` would say it
-            one.put(docker)
+        with suppress(ContextExistsError):  # another context has the name; `b2d context` reports that
+            docker_context.put(docker)
     except B2dError as error:
         reporter.warn(error.message)
 
 
-def stale_contexts(paths: MachinePaths) -> None:
-    """What `delete` does for docker's client."""
-    one = DockerContext(paths, os.environ)
-    if one.client() is not None:
+def remove_context(paths: MachinePaths) -> None:
+    """Remove the machine's context after `delete`, if there is a docker client; failures are ignored."""
+    docker_context = DockerContext(paths, os.environ)
+    if docker_context.client() is not None:
         with suppress(B2dError):
-            one.remove()
+            docker_context.remove()
 
 
 @dataclass(frozen=True, slots=True)
 class DockerContext:
-    """One machine's, under its name; which it is, its description tells."""
+    """A machine's context, which has the machine's name and is recognised by its description."""
 
     paths: MachinePaths
     environ: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """The machine's own."""
+        """The machine's name."""
         return self.paths.folder.name
 
     @property
     def description(self) -> str:
-        """What marks it as this machine's, of this home."""
+        """The description, which marks the context as this machine's, of this home."""
         return f"b2d: {self.paths.folder}"
 
     def client(self) -> str | None:
-        """Where docker's client is, None without one."""
+        """Return the path of the docker client, None without one."""
         return shutil.which(CLIENT, path=self.environ.get("PATH"))
 
     def put(self, docker: DockerEnv) -> bool:
-        """Make it as `docker` says; False when it is so already. Raises ContextExistsError, and B2dError."""
-        kept = self._kept()
-        if kept is not None and kept.description != self.description:
-            said = f"docker has a context {self.name} that is not this machine's"
-            raise ContextExistsError(said, hint=f"docker context rm {self.name}")
-        if kept is not None and kept.host == docker.host and self._has_material(docker):
+        """Create or update the context for `docker`; return False when it is current. Raises ContextExistsError."""
+        stored = self._stored()
+        if stored is not None and stored.description != self.description:
+            raise ContextExistsError(
+                f"docker has a context {self.name} that is not this machine's", hint=f"docker context rm {self.name}"
+            )
+        if stored is not None and stored.host == docker.host and self._has_certificates(docker):
             return False
         fields = {"host": docker.host}
         if docker.cert_path:
-            fields |= {Path(name).stem: str(Path(docker.cert_path) / name) for name in MATERIAL}
-        verb = "create" if kept is None else "update"
-        self._ask(verb, self.name, "--description", self.description, "--docker", _line(fields))
+            fields |= {Path(name).stem: str(Path(docker.cert_path) / name) for name in CERTIFICATE_FILES}
+        verb = "create" if stored is None else "update"
+        self._run_or_raise(verb, self.name, "--description", self.description, "--docker", _line(fields))
         return True
 
     def use(self) -> None:
-        """Select it for the person whose client it is. Raises B2dError."""
-        self._ask("use", self.name)
+        """Select the context in the client. Raises B2dError."""
+        self._run_or_raise("use", self.name)
 
     def remove(self) -> bool:
-        """Take it away if it is this machine's; False when it was not there. A selected one is so no more."""
-        kept = self._kept()
-        if kept is None or kept.description != self.description:
+        """Remove the context, deselecting it if necessary; return False when it is not this machine's or not there."""
+        stored = self._stored()
+        if stored is None or stored.description != self.description:
             return False
         if self._run("rm", self.name).exit_code != 0:
-            self._ask("use", "default")
-            self._ask("rm", "--force", self.name)
+            self._run_or_raise("use", "default")
+            self._run_or_raise("rm", "--force", self.name)
         return True
 
     @property
@@ -114,21 +112,21 @@ class DockerContext:
         home = self.environ.get("DOCKER_CONFIG") or Path(self.environ.get("HOME") or Path.home()) / ".docker"
         return Path(home) / "contexts"
 
-    def _kept(self) -> StoredContext | None:
-        """What the client keeps of it: its file is read, as starting the client for nothing would slow every `up`."""
+    def _stored(self) -> StoredContext | None:
+        """Read the context from the client's file: running the client would slow every `up`."""
         try:
-            found = json_text.parse(read_bounded(self._store / "meta" / self._digest / "meta.json"))
+            document = json_text.parse(read_bounded(self._store / "meta" / self._digest / "meta.json"))
             return StoredContext(
-                str(found["Metadata"].get("Description", "")), str(found["Endpoints"]["docker"]["Host"])
+                str(document["Metadata"].get("Description", "")), str(document["Endpoints"]["docker"]["Host"])
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def _has_material(self, docker: DockerEnv) -> bool:
-        theirs = self._store / "tls" / self._digest / "docker"
+    def _has_certificates(self, docker: DockerEnv) -> bool:
+        folder = self._store / "tls" / self._digest / "docker"
         try:
-            pairs = [(theirs / name, Path(docker.cert_path) / name) for name in MATERIAL if docker.cert_path]
-            return all(read_bounded(one) == read_bounded(other) for one, other in pairs)
+            pairs = [(folder / name, Path(docker.cert_path) / name) for name in CERTIFICATE_FILES if docker.cert_path]
+            return all(read_bounded(stored) == read_bounded(current) for stored, current in pairs)
         except OSError:
             return False
 
@@ -137,21 +135,21 @@ class DockerContext:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     def _run(self, *arguments: str) -> CommandResult:
-        environment = {name: value for name, value in self.environ.items() if name not in OTHER_ENDPOINT}
+        environment = {name: value for name, value in self.environ.items() if name not in OVERRIDES}
         return processes.run(
-            [self.client() or CLIENT, "context", *arguments], timeout_s=ANSWER_S, environment=environment
+            [self.client() or CLIENT, "context", *arguments], timeout_s=CLIENT_S, environment=environment
         )
 
-    def _ask(self, *arguments: str) -> None:
-        done = self._run(*arguments)
-        if done.exit_code != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            last = said.splitlines()[-1] if said else f"exit code {done.exit_code}"
-            raise B2dError(f"docker context {arguments[0]}: {last}", details=said)
+    def _run_or_raise(self, *arguments: str) -> None:
+        result = self._run(*arguments)
+        if result.exit_code != 0:
+            stderr = result.stderr.decode(errors="replace").strip()
+            last = stderr.splitlines()[-1] if stderr else f"exit code {result.exit_code}"
+            raise B2dError(f"docker context {arguments[0]}: {last}", details=stderr)
 
 
 def _line(fields: Mapping[str, str]) -> str:
-    """As the client reads them: CSV, so that a path may have a comma."""
+    """Render fields as the client parses them: CSV, so that a path may contain a comma."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(f"{name}={value}" for name, value in fields.items())
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""What containers publish, and behind which ports of this host that is to be."""
+"""The ports that containers publish, and the ports of this host that are forwarded to them."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Any
 from b2d.formats import numbers
 from b2d.models import Forward
 
-PORT_LIMIT = 250  # publications of one machine: each takes two of the hypervisor's files, of which it may have 1024
+PORT_LIMIT = 250  # publications of a machine: each takes two of the hypervisor's file descriptors, which may have 1024
 NAME_LIMIT = 255  # characters of a container's name
 PROTOCOLS = ("tcp", "udp", "sctp")
-HOST_PREFIX = f"not led: beyond the first {PORT_LIMIT} ports"
+OVER_LIMIT = f"not led: beyond the first {PORT_LIMIT} ports"
 OPEN, COMING = "open", "on its way"
 EVERYWHERE = ("0.0.0.0", "::", "")
 LOOPBACK = "127.0.0.1"
@@ -19,18 +19,18 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One port of a container that was asked for with `docker run -p`."""
+    """A port of a container that is published with `docker run -p`."""
 
     container: str
     protocol: str
     inside: int  # the container's own port
-    address: str  # that was asked for
+    address: str  # as requested
     port: int
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """Where a publication is on this host, and whether it is there: the word OPEN, else why not."""
+    """A publication's address on this host, and its state: OPEN, or the reason why it is not."""
 
     container: str
     protocol: str
@@ -40,18 +40,18 @@ class PublishedPort:
     state: str
 
 
-def publications(containers: Iterable[dict[str, Any]]) -> list[Publication]:
-    """All that are there, as Docker's /containers/json lists them; `::` beside `0.0.0.0` is the same wish.
+def parse_publications(containers: Iterable[dict[str, Any]]) -> list[Publication]:
+    """Parse the publications in Docker's /containers/json; `::` beside `0.0.0.0` is the same publication.
 
-    What Docker would not say so is passed over: the list is the guest's.
+    Invalid entries are skipped: the list comes from the guest.
     """
-    found: dict[tuple[str, str, int], Publication] = {}
+    published: dict[tuple[str, str, int], Publication] = {}
     for container in containers:
         ports = container.get("Ports")
         for port in ports if isinstance(ports, list) else ():
-            if isinstance(port, dict) and (one := _publication(_name(container), port)) is not None:
-                found[one.protocol, one.address, one.port] = one
-    return sorted(found.values(), key=lambda one: (one.container, one.port, one.protocol, one.address))
+            if isinstance(port, dict) and (item := _publication(_name(container), port)) is not None:
+                published[item.protocol, item.address, item.port] = item
+    return sorted(published.values(), key=lambda item: (item.container, item.port, item.protocol, item.address))
 
 
 def _name(container: dict[str, Any]) -> str:
@@ -61,12 +61,12 @@ def _name(container: dict[str, Any]) -> str:
 
 
 def _publication(name: str, port: dict[str, Any]) -> Publication | None:
-    """One entry of a container's ports; None for what is not published, or is none."""
-    protocol, asked = port.get("Type"), port.get("IP", "")
+    """Parse an entry of a container's ports; None when it is not published, or invalid."""
+    protocol, requested = port.get("Type"), port.get("IP", "")
     try:
-        if protocol not in PROTOCOLS or not isinstance(asked, str):
+        if protocol not in PROTOCOLS or not isinstance(requested, str):
             return None
-        address = "0.0.0.0" if asked in EVERYWHERE else str(ip_address(asked))
+        address = "0.0.0.0" if requested in EVERYWHERE else str(ip_address(requested))
         return Publication(
             name, protocol, numbers.port(port.get("PrivatePort")), address, numbers.port(port.get("PublicPort"))
         )
@@ -74,39 +74,48 @@ def _publication(name: str, port: dict[str, Any]) -> Publication | None:
         return None
 
 
-def is_forwarded(found: Sequence[Publication]) -> Sequence[Publication]:
-    """Return those that lead out of the machine: no more than the hypervisor has room for."""
-    return found[:PORT_LIMIT]
+def select_forwarded(publications: Sequence[Publication]) -> Sequence[Publication]:
+    """Return the publications to forward: no more than the hypervisor can hold."""
+    return publications[:PORT_LIMIT]
 
 
-def forwards(one: Publication, machine: str) -> list[Forward]:
-    """The ports of this host for it, `machine` being the machine's own address; none for an address of the guest's."""
-    if one.protocol not in ("tcp", "udp"):
+def forwards_for(publication: Publication, machine: str) -> list[Forward]:
+    """Return this host's forwards for a publication, none for one on an address of the guest's.
+
+    `machine` is the machine's own address.
+    """
+    protocol, port = publication.protocol, publication.port
+    if protocol not in ("tcp", "udp"):
         return []
-    if one.address == LOOPBACK:
-        return [Forward(one.protocol, LOOPBACK, one.port, inward=True)]
-    if one.address in EVERYWHERE:
-        return [Forward(one.protocol, address, one.port) for address in dict.fromkeys((machine, LOOPBACK))]
+    if publication.address == LOOPBACK:
+        return [Forward(protocol, LOOPBACK, port, inward=True)]
+    if publication.address in EVERYWHERE:
+        return [Forward(protocol, address, port) for address in dict.fromkeys((machine, LOOPBACK))]
     return []
 
 
 def list_ports(
-    found: Sequence[Publication], machine: str, has: Collection[Forward], obstacle: Callable[[Forward], str]
+    publications: Sequence[Publication],
+    machine: str,
+    active: Collection[Forward],
+    obstacle: Callable[[Forward], str],
 ) -> list[PublishedPort]:
-    """Where each of them is, `has` being what leads into the machine now; `obstacle` tells what has a port instead."""
+    """Return the publications' addresses on this host, with their states.
+
+    `machine` is the machine's own address, `active` the forwards that exist now; `obstacle` returns what occupies the
+    port of a missing forward, "" when nothing does.
+    """
     rows = []
-    for number, one in enumerate(found):
-        wanted = forwards(one, machine)
-        if wanted and number >= PORT_LIMIT:
-            rows.append(
-                PublishedPort(one.container, one.protocol, one.inside, wanted[0].address, one.port, HOST_PREFIX)
-            )
-            continue
-        states = {forward: OPEN if forward in has else obstacle(forward) or COMING for forward in wanted}
-        for forward, state in states.items():
-            rows.append(PublishedPort(one.container, one.protocol, one.inside, forward.address, one.port, state))
+    for number, item in enumerate(publications):
+        wanted = forwards_for(item, machine)
         if not wanted:
-            rows.append(
-                PublishedPort(one.container, one.protocol, one.inside, one.address, one.port, "in the guest alone")
-            )
+            states = {item.address: "in the guest alone"}
+        elif number >= PORT_LIMIT:
+            states = {wanted[0].address: OVER_LIMIT}
+        else:
+            states = {}
+            for forward in wanted:
+                states[forward.address] = OPEN if forward in active else obstacle(forward) or COMING
+        for address, state in states.items():
+            rows.append(PublishedPort(item.container, item.protocol, item.inside, address, item.port, state))
     return rows

@@ -1,4 +1,4 @@
-"""What `--fix` does: never to a machine's data, and to nothing that runs."""
+"""The fixes of `--fix`, which never touch a machine's data or a running machine."""
 
 import os
 import stat
@@ -19,28 +19,28 @@ from b2d.reporting.base import Reporter
 
 
 def apply_fixes(findings: Iterable[Finding], home: Home, installer: Installer, reporter: Reporter) -> None:
-    """Install what is missing, in one go, and close what is open. Raises B2dError, with the line to type.
+    """Install missing programs, all at once, and tighten permissions. Raises B2dError with a command to type.
 
-    Only files and folders of this user's in `home` are closed: a link there may lead to anybody's.
+    Only files and folders in `home` that belong to this user are changed: a link there may lead to another user's file.
     """
-    found = list(findings)
-    for path in (path for finding in found for path in finding.open_files):
+    findings = list(findings)
+    for path in (path for finding in findings for path in finding.open_files):
         if not is_own(path, home.root):
-            reporter.warn(f"left as it is, since it is no file of yours in {home.root}: {path}")
+            reporter.warn(f"the permissions of {path} are unchanged: it is not a file of yours in {home.root}")
             continue
         try:
             _tighten_permissions(path)
         except OSError as error:
-            raise B2dError(f"{path} cannot be closed to others: {error.strerror}") from error
-        reporter.note(f"closed to others: {path}")
-    needs = [need for finding in found for need in finding.needs]
+            raise B2dError(f"the permissions of {path} cannot be tightened: {error.strerror}") from error
+        reporter.note(f"tightened the permissions of {path}")
+    needs = [need for finding in findings for need in finding.needs]
     if needs:
         with reporter.step(f"install {', '.join(needs)}: {installer.line(needs)}"):
             installer.install(needs)
 
 
 def _tighten_permissions(path: Path) -> None:
-    """Take the rights of others from a file or folder, and not from what a link, put there meanwhile, leads to."""
+    """Remove others' permissions from a file or folder, without following a link that replaced it meanwhile."""
     mode = 0o700 if stat.S_ISDIR(path.lstat().st_mode) else 0o600
     if os.chmod not in os.supports_fd or not hasattr(os, "O_NOFOLLOW"):  # Windows
         path.chmod(mode)
@@ -54,7 +54,7 @@ def _tighten_permissions(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Who takes away what was left."""
+    """Removes leftovers: abandoned files, unused images and outdated env files."""
 
     home: Home
     state: Callable[[MachineSpec], MachineState]
@@ -62,38 +62,38 @@ class Cleaner:
     reporter: Reporter
 
     def clean(self, findings: Iterable[Finding]) -> None:
-        """Remove what was found to be left. What cannot be removed is told, and the rest goes all the same."""
+        """Remove the leftovers of the findings; warn about those that cannot be removed, and continue."""
         for finding in findings:
             for path in finding.left_files:
-                self._each(f"removed: {path}", partial(_remove, path))
+                self._run(f"removed {path}", partial(_remove, path))
             for sha256 in finding.left_images:
-                self._each(f"removed: the image {sha256[:12]}", partial(self.remove_image, sha256))
+                self._run(f"removed the image {sha256[:12]}", partial(self.remove_image, sha256))
             for name in finding.left_env:
-                self._each(f"no shell is sent to {name} any more", partial(self._forget, name))
+                self._run(f"shells are not directed to {name} any more", partial(self._remove_env, name))
 
-    def _each(self, done: str, do: Callable[[], None]) -> None:
+    def _run(self, success: str, action: Callable[[], None]) -> None:
         try:
-            do()
+            action()
         except B2dError as error:
             self.reporter.warn(error.message)
         else:
-            self.reporter.note(done)
+            self.reporter.note(success)
 
-    def _forget(self, name: str) -> None:
-        """Under the lock: it may have come up since it was looked at."""
+    def _remove_env(self, name: str) -> None:
+        """Remove the machine's env file, under its lock: the machine may have started since the examination."""
         store = MachineStore(self.home)
         with store.lock(name, "doctor"):
             spec = store.read(name)
             if spec is not None and self.state(spec) in ON_STATES:
-                raise B2dError(f"{name} runs by now")
+                raise B2dError(f"{name} is running now")
             store.remove_env(name)
 
 
 def _remove(path: Path) -> None:
-    """A file, or a temporary folder of b2d's with the files in it."""
+    """Remove a file, or a temporary folder of b2d's with the files in it."""
     with os_errors_as_b2d_errors(path):
         if path.is_dir() and not path.is_symlink():
             if left := remove_own(path, OwnNames(("*",))):
-                raise B2dError(f"{path} stays, since there are folders in it: {', '.join(left)}")
+                raise B2dError(f"{path} cannot be removed: it contains folders: {', '.join(left)}")
         else:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What lies in the home and nobody comes back for: of a b2d that died, a download that was given up, an older image."""
+"""Checks for leftovers in the home: files of a killed b2d, abandoned downloads, unused images, incomplete machines."""
 
 import re
 import shlex
@@ -17,24 +17,24 @@ from b2d.paths import Home
 
 DAY_S = 86400.0
 SHOWN = 3  # names in one line
-DRAFT = r"\.[a-z0-9_]{8}"  # what files.write_whole and tempfile put behind a name
+DRAFT = r"\.[a-z0-9_]{8}"  # the suffix that files.write_atomic and tempfile append to a name
 SETTINGS = re.compile(rf"\.config(?:\.draft)?\.toml{DRAFT}")
 DOWNLOADS = re.compile(rf"[0-9a-f]{{32,64}}\.(?:part|mark|iso)|\.b2d-[a-z0-9_]{{8}}|\.[\w.]+{DRAFT}")
 
 
-def stale_files(where: Home, now: float) -> Finding:
-    """Unfinished files that nobody has touched for a day."""
-    found = tuple(path for path in _unfinished(where) if _is_older(path, now - DAY_S))
-    if not found:
+def check_stale_files(where: Home, now: float) -> Finding:
+    """Find temporary files that have not been modified for a day."""
+    stale = tuple(path for path in _unfinished(where) if _is_older(path, now - DAY_S))
+    if not stale:
         return ok("stale files", "none")
-    size = sum(_size(path) for path in found) / (1 << 20)
+    size = sum(_size(path) for path in stale) / (1 << 20)
     return Finding(
-        "stale files", Verdict.DOUBTFUL, f"{_names(found)}: {size:.1f} MiB", "b2d doctor --fix", left_files=found
+        "stale files", Verdict.DOUBTFUL, f"{_names(stale)}: {size:.1f} MiB", "b2d doctor --fix", left_files=stale
     )
 
 
 def _unfinished(where: Home) -> Iterator[Path]:
-    """Find what b2d itself calls so while it works; other files in the home are their owner's business."""
+    """Yield the files named as b2d names its temporary files; other files in the home are the user's."""
     for folder, pattern in ((where.root, SETTINGS), (where.images, LEFTOVER), (where.cache, DOWNLOADS)):
         yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
     for machine in _inside(where.machines):
@@ -43,31 +43,33 @@ def _unfinished(where: Home) -> Iterator[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    """Its entries; none where nobody may look, or it is no folder."""
+    """Return a folder's entries; none when it is unreadable or no folder."""
     try:
         return sorted(folder.iterdir())
     except OSError:
         return []
 
 
-def images(machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]) -> Finding:
-    """Images that no machine has, nor had before, nor would get; None: one, or all, that cannot be read."""
+def check_images(
+    machines: Sequence[MachineSpec | None] | None, spare: Callable[[Collection[str]], list[Image]]
+) -> Finding:
+    """Find images that no machine uses, used before or would get; None stands for an unreadable machine, or all."""
     known = [spec for spec in machines or () if spec is not None]
     if machines is None or len(known) < len(machines):
-        return ok("images", "kept, as long as a machine cannot be read")
+        return ok("images", "not checked, as a machine cannot be read")
     used = {spec.image for spec in known} | {spec.previous for spec in known}
-    found = spare(used)
-    if not found:
-        return ok("images", "each is of use")
-    size = sum(image.size for image in found) / 1e6
-    versions = ", ".join(image.version for image in found)
-    message = f"no machine has {versions}, and none would get it: {size:.0f} MB"
-    left = tuple(image.sha256 for image in found)
+    unused = spare(used)
+    if not unused:
+        return ok("images", "all in use")
+    size = sum(image.size for image in unused) / (1 << 20)
+    versions = ", ".join(image.version for image in unused)
+    message = f"no machine uses {versions}: {size:.1f} MiB"
+    left = tuple(image.sha256 for image in unused)
     return Finding("images", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_images=left)
 
 
-def debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
-    """How recent the newest kept image of Debian's packages is, where it says so."""
+def check_debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
+    """Check how recent the newest stored image of Debian's packages is, if its manifest says so."""
     image = find(DEBIAN)
     if image is None or not image.suites:
         return
@@ -78,8 +80,8 @@ def debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:
         yield ok("debian image", f"{image.version}, from all suites as of {image.date}")
 
 
-def incomplete_machines(where: Home) -> Iterator[Finding]:
-    """Folders of machines without machine.json; they may hold somebody's data, so nothing is removed."""
+def find_incomplete_machines(where: Home) -> Iterator[Finding]:
+    """Find machine folders without machine.json; they may contain data, so nothing is removed."""
     try:
         folders = sorted(path for path in where.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
@@ -95,9 +97,9 @@ def incomplete_machines(where: Home) -> Iterator[Finding]:
             continue
         message = f"{folder} has no {paths.spec.name}"
         if not machine_names.is_valid(name):
-            yield warning("machine", f"{folder} is no machine", f"ls -l {shlex.quote(str(folder))}", name)
+            yield warning("machine", f"{folder} is not a machine", f"ls -l {shlex.quote(str(folder))}", name)
         elif disk:
-            yield warning("machine", f"{message}, but a disk, which init takes up", command_for("init", name), name)
+            yield warning("machine", f"{message}, but a disk, which init uses", command_for("init", name), name)
         else:
             yield warning("machine", message, command_for("delete", name), name)
 

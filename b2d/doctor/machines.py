@@ -1,4 +1,4 @@
-"""The machines of the home, one by one: how each is, its ports, certificates, clock and image."""
+"""Checks of each machine: its state, ports, certificates, clock, image, agent and exposure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ from b2d.network import port_allocation
 from b2d.paths import Home
 
 PING_S = 3.0
-CLOCK_TOLERANCE_S = 2.0  # what comes is cut to whole seconds, and may be on its way for one
+CLOCK_TOLERANCE_S = 2.0  # the guest's time comes in whole seconds, and may take one to arrive
 OLD_DAYS = 60  # Debian mends what its packages do wrong in weeks
 DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class MachineReport:
-    """One machine as it is now; `spec` is None where `trouble` says why it cannot be told."""
+    """The current condition of a machine; `spec` is None when `trouble` says why it is unknown."""
 
     name: str
     spec: MachineSpec | None = None
     state: MachineState = MachineState.ABSENT
     ping: Ping | None = None
-    behind_s: float | None = None  # its clock, against this host's
+    behind_s: float | None = None  # its clock, compared with this host's
     trouble: str = ""
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineChecks:
-    """Who can be asked about machines; each answers in bounded time, and may raise B2dError."""
+    """The checks of machines and their inputs; each input answers in bounded time, and may raise B2dError."""
 
     home: Home
     state: Callable[[MachineSpec], MachineState]
@@ -50,50 +50,50 @@ class MachineChecks:
     images: ImageLookup
     now: Callable[[], float]
     exposures: Callable[[MachineSpec, MachineState], Sequence[Exposure]] = lambda *_: ()
-    refusals: Callable[[str], Sequence[Refusal] | None] = lambda _: None  # None: no agent has told
+    refusals: Callable[[str], Sequence[Refusal] | None] = lambda _: None  # None: no agent has reported
 
-    def seen(self) -> list[MachineReport]:
-        """All machines. Raises B2dError where nobody can tell which there are."""
+    def examine(self) -> list[MachineReport]:
+        """Report on all machines. Raises B2dError when they cannot be listed."""
         return [self._look(name) for name in MachineStore(self.home).names()]
 
-    def findings(self, seen: MachineReport) -> Iterator[Finding]:
-        """All about one machine."""
-        spec = seen.spec
+    def findings(self, report: MachineReport) -> Iterator[Finding]:
+        """Yield the findings about a machine."""
+        spec = report.spec
         if spec is None:
-            yield warning("machine", seen.trouble, seen.hint, seen.name)
+            yield warning("machine", report.trouble, report.hint, report.name)
             return
-        yield _state_finding(seen)
-        if seen.state == MachineState.ABSENT:
+        yield _state_finding(report)
+        if report.state == MachineState.ABSENT:
             return
-        if seen.state not in ON_STATES:
+        if report.state not in ON_STATES:
             yield _ports(spec)
-            yield self._pointed(spec)
-        if seen.behind_s is not None:
-            yield _clock(spec.name, seen.behind_s)
+            yield self._env_file(spec)
+        if report.behind_s is not None:
+            yield _clock(spec.name, report.behind_s)
         if spec.tls:
-            yield self._certificates(spec, seen.state)
-        yield self._image(spec, seen.state)
-        if seen.state in STARTED_STATES:
+            yield self._certificates(spec, report.state)
+        yield self._image(spec, report.state)
+        if report.state in STARTED_STATES:
             yield from self._agent(spec.name)
-        yield from self._exposures(spec, seen.state)
+        yield from self._exposures(spec, report.state)
 
     def _look(self, name: str) -> MachineReport:
         try:
             spec = MachineStore(self.home).read(name)
             if spec is None:  # deleted meanwhile
-                return MachineReport(name, trouble="it is gone", hint="b2d list")
+                return MachineReport(name, trouble="it does not exist any more", hint="b2d list")
             state = self.state(spec)
             answer = self.ping(spec, PING_S) if state in STARTED_STATES else None
             return MachineReport(name, spec, state, answer, clock_sync.seconds_behind(answer, self.now()))
         except B2dError as error:
             return MachineReport(name, trouble=error.message, hint=error.hint or command_for("info", name))
 
-    def _pointed(self, spec: MachineSpec) -> Finding:
-        """Shells must not be pointed at a machine that is off."""
+    def _env_file(self, spec: MachineSpec) -> Finding:
+        """Check that a machine that is off has no env file, which directs shells to it."""
         path = self.home.machine(spec.name).env
         if not path.exists():
-            return ok("pointers", "no shell is sent to it", spec.name)
-        message = f"{path} is of a run that is over"
+            return ok("pointers", "no shell is directed to it", spec.name)
+        message = f"{path} is of an earlier run"
         left = (spec.name,)
         return Finding("pointers", Verdict.DOUBTFUL, message, "b2d doctor --fix", machine=spec.name, left_env=left)
 
@@ -101,9 +101,9 @@ class MachineChecks:
         now = datetime.fromtimestamp(self.now(), UTC)
         remark = tls_certificates.expiry_warning(self.home.machine(spec.name), [spec.address], now)
         if not remark:
-            return ok("certificates", "they hold", spec.name)
+            return ok("certificates", "valid", spec.name)
         if state not in ON_STATES:
-            return ok("certificates", f"{remark}, and will be made anew when it starts", spec.name)
+            return ok("certificates", f"{remark}; new ones are created at its next start", spec.name)
         return warning("certificates", remark, command_for("restart", spec.name), spec.name)
 
     def _image(self, spec: MachineSpec, state: MachineState) -> Finding:
@@ -113,37 +113,37 @@ class MachineChecks:
         except B2dError as error:
             return warning("image", error.message, error.hint, name)
         if newer is not None:
-            told = f"{image.version}; {newer.version} is kept, and is taken up at the next start"
+            message = f"{image.version}; the next start uses {newer.version}"
             return (
-                warning("image", told, command_for("restart", name), name)
+                warning("image", message, command_for("restart", name), name)
                 if state in ON_STATES
-                else ok("image", told, name)
+                else ok("image", message, name)
             )
         days = self._age_days(self.home.image(image.sha256).facts)
         if image.lacks:
-            told = f"{image.version} may lack security updates: {', '.join(image.lacks)} on {image.date}"
-            return warning("image", told, command_for("upgrade", name), name)
+            message = f"{image.version} may lack security updates: {', '.join(image.lacks)} on {image.date}"
+            return warning("image", message, command_for("upgrade", name), name)
         if spec.source == DEBIAN and days > OLD_DAYS:
-            told = f"{image.version} is {days} days old, and Debian has mended things since"
-            return warning("image", told, command_for("upgrade", name), name)
-        told = f", from all suites as of {image.date}" if image.suites else ""
-        return ok("image", f"{image.version}, {days} days old{told}", name)
+            message = f"{image.version} is {days} days old and may lack security updates"
+            return warning("image", message, command_for("upgrade", name), name)
+        message = f", from all suites as of {image.date}" if image.suites else ""
+        return ok("image", f"{image.version}, {days} days old{message}", name)
 
     def _agent(self, name: str) -> Iterator[Finding]:
-        """The ports and the socket of this host that are the agent's, where it has told of them."""
-        refused = self.refusals(name)
-        if refused is None:
+        """Check the ports and the socket that the agent serves on this host, if it has reported."""
+        refusals = self.refusals(name)
+        if refusals is None:
             return
-        if not refused:
-            yield ok("agent", "it serves all that it should", name)
-        for one in refused:
-            yield warning("agent", one.sentence(name), command_for("restart", name), name)
+        if not refusals:
+            yield ok("agent", "serves all ports and the socket", name)
+        for refusal in refusals:
+            yield warning("agent", refusal.sentence(name), command_for("restart", name), name)
 
     def _exposures(self, spec: MachineSpec, state: MachineState) -> Iterator[Finding]:
         try:
-            for one in self.exposures(spec, state):
-                how = Verdict.GOOD if one.weight == Severity.ASKED else Verdict.DOUBTFUL
-                yield Finding("exposure", how, one.message, one.remedy, machine=spec.name)
+            for exposure in self.exposures(spec, state):
+                verdict = Verdict.GOOD if exposure.weight == Severity.ASKED else Verdict.DOUBTFUL
+                yield Finding("exposure", verdict, exposure.message, exposure.remedy, machine=spec.name)
         except B2dError as error:
             yield warning("exposure", error.message, error.hint, spec.name)
 
@@ -154,14 +154,14 @@ class MachineChecks:
             return 0
 
 
-def _state_finding(seen: MachineReport) -> Finding:
-    name, state = seen.name, seen.state
+def _state_finding(report: MachineReport) -> Finding:
+    name, state = report.name, report.state
     if state == MachineState.ABSENT:
-        return warning("machine", "its disk is gone", command_for("delete", name), name)
+        return warning("machine", "its disk is missing", command_for("delete", name), name)
     if state == MachineState.CRASHED:
-        return warning("machine", "it ended without b2d", command_for("up", name), name)
-    if state == MachineState.RUNNING and seen.ping is None:
-        message = f"it runs, but Docker does not answer within {PING_S:.0f} s"
+        return warning("machine", "it ended unexpectedly", command_for("up", name), name)
+    if state == MachineState.RUNNING and report.ping is None:
+        message = f"it is running, but Docker does not answer within {PING_S:.0f} s"
         return warning("machine", message, f"{command_for('logs', name)}; {command_for('restart', name)}", name)
     return ok("machine", f"it is {state}", name)
 
@@ -172,12 +172,12 @@ def _ports(spec: MachineSpec) -> Finding:
     if not taken:
         return ok("ports", f"{', '.join(map(str, ports))} of {spec.address} are free", spec.name)
     held = ", ".join(f"{port} ({port_allocation.port_holder(spec.address, port)})" for port in taken)
-    message = f"on {spec.address} others have {held}; up takes the next free port"
+    message = f"other programs use {held} of {spec.address}; up takes the next free port"
     return warning("ports", message, command_for("up", spec.name), spec.name)
 
 
 def _clock(name: str, behind_s: float) -> Finding:
     if abs(behind_s) <= CLOCK_TOLERANCE_S:
-        return ok("clock", "it is right", name)
+        return ok("clock", "correct", name)
     fix = f"{command_for('save', name)} && {command_for('up', name)}"
     return warning("clock", f"it is {clock_sync.format_seconds(behind_s)}", fix, name)

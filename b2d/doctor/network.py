@@ -1,4 +1,4 @@
-"""What lies between this host and what it downloads from: proxies, certificates of authorities, the mirror."""
+"""Checks of the network for downloads: proxies, certificate authorities and the Debian mirror."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,25 +13,25 @@ from b2d.shell.variables import NO_PROXY, PROXIES
 CERTIFICATE = b"-----BEGIN "  # "TRUSTED CERTIFICATE", too
 
 
-def proxies(environment: Mapping[str, str], addresses: Sequence[str]) -> Finding:
-    """The proxies of the environment, as requests takes them; machines at `addresses` are reached without."""
-    said = {name: environment[name] for name in PROXIES if environment.get(name)}
-    if not said:
+def check_proxies(environment: Mapping[str, str], addresses: Sequence[str]) -> Finding:
+    """Check the environment's proxies, as requests reads them; machines at `addresses` must be reached without."""
+    values = {name: environment[name] for name in PROXIES if environment.get(name)}
+    if not values:
         return ok("proxies", "none")
-    for name, value in said.items():
-        if fault := _fault(value):
-            return warning("proxies", f"{name} {fault}: {proxy_shown(value)}", f"export {name}=http://HOST:PORT")
-    named = ", ".join(f"{name}={proxy_shown(value)}" for name, value in said.items())
-    passed = {item for name in NO_PROXY for item in environment.get(name, "").replace(",", " ").split()}
-    missing = [address for address in dict.fromkeys(addresses) if not passed & {address, "*"}]
+    for name, value in values.items():
+        if problem := _find_problem(value):
+            return warning("proxies", f"{name} {problem}: {redact_proxy(value)}", f"export {name}=http://HOST:PORT")
+    listed = ", ".join(f"{name}={redact_proxy(value)}" for name, value in values.items())
+    bypassed = {item for name in NO_PROXY for item in environment.get(name, "").replace(",", " ").split()}
+    missing = [address for address in dict.fromkeys(addresses) if not bypassed & {address, "*"}]
     if missing:
-        message = f"{named}; NO_PROXY lacks {', '.join(missing)}, so that curl asks the proxy for a machine"
+        message = f"{listed}; NO_PROXY lacks {', '.join(missing)}, so curl would reach machines through the proxy"
         return warning("proxies", message, 'eval "$(b2d shellinit)"')
-    return ok("proxies", named)
+    return ok("proxies", listed)
 
 
-def proxy_shown(value: str) -> str:
-    """It without a password; a proxy may be written without http://."""
+def redact_proxy(value: str) -> str:
+    """Return a proxy's URL without its password; the value may lack http://."""
     return display_url(_url(value))
 
 
@@ -39,40 +39,40 @@ def _url(value: str) -> str:
     return value if "://" in value else f"http://{value}"
 
 
-def _fault(value: str) -> str:
+def _find_problem(value: str) -> str:
     try:
         parts = urlsplit(_url(value))
         if parts.hostname and parts.port != 0:
-            return "" if parts.scheme in SCHEMES else "is not for HTTP, which is all that b2d speaks with a proxy"
+            return "" if parts.scheme in SCHEMES else "is not an HTTP proxy, the only kind that b2d supports"
     except ValueError:
         pass
-    return "is no address"
+    return "is not a valid address"
 
 
-def authorities(environment: Mapping[str, str]) -> Finding:
-    """The certificates by which downloads are trusted; the first variable that names some counts."""
+def check_authorities(environment: Mapping[str, str]) -> Finding:
+    """Check the certificate authorities that downloads trust; the first variable that is set wins."""
     name = next((name for name in AUTHORITIES if environment.get(name)), "")
     if not name:
-        return ok("authorities", "those that come with Python's requests")
+        return ok("authorities", "those of Python's requests")
     path = Path(environment[name])
     try:
-        sound = any(path.iterdir()) if path.is_dir() else CERTIFICATE in read_bounded(path)
+        has_certificate = any(path.iterdir()) if path.is_dir() else CERTIFICATE in read_bounded(path)
     except OSError as error:
         return warning("authorities", f"{path}, which {name} names: {error.strerror}", f"unset {name}")
-    if not sound:
+    if not has_certificate:
         return warning("authorities", f"there is no certificate in {path}, which {name} names", f"unset {name}")
     return ok("authorities", f"{name}={path}")
 
 
-def mirror(ask: Callable[[], str]) -> Finding:
-    """The Debian mirror that images are made from."""
+def check_mirror(query: Callable[[], str]) -> Finding:
+    """Check the Debian mirror from which images are built."""
     try:
-        found = ask()
+        url = query()
     except B2dError as error:
         return warning("mirror", error.message, error.hint)
-    parts = urlsplit(found)
+    parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname:
         return Finding(
-            "mirror", Verdict.BAD, f"{display_url(found)!r} is no address", "b2d config set mirror=https://…"
+            "mirror", Verdict.BAD, f"{display_url(url)!r} is not a valid address", "b2d config set mirror=https://…"
         )
-    return ok("mirror", display_url(found))
+    return ok("mirror", display_url(url))

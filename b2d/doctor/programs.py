@@ -1,4 +1,4 @@
-"""The programs of this host: Python, QEMU, what images are packed with, and docker's client."""
+"""Checks of this host's programs: Python, QEMU, the tools that build images, and the docker client."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,16 @@ from b2d.host.package_managers import DOCKER, QEMU, VIRTIOFSD, Installer
 
 PYTHON = (3, 11)
 QEMU_PROGRAM = "qemu-system-x86_64"
-QEMU_TRIED = (7, 2)  # the oldest that b2d is tried with
-DOCKER_API = (1, 24)  # the oldest that the daemon of b2d's image answers
-STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client speaks nothing older than 25 does
+QEMU_TRIED = (7, 2)  # the oldest version that b2d is tested with
+DOCKER_API = (1, 24)  # the oldest version that the daemon of b2d's image accepts
+STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client requires the API of Docker 25
 ASK_TIMEOUT_S = 5.0
 VERSION = re.compile(rb"(\d{1,9})\.(\d{1,9})(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A program, the question that it answers with its version, and how bad it is without it."""
+    """A program that b2d needs: its version option, the verdict when it is missing, and the consequence."""
 
     name: str
     need: str
@@ -31,49 +31,49 @@ class Requirement:
     program: str = ""
 
 
-def python(version: tuple[int, int]) -> Finding:
-    """The Python that runs this."""
-    here = ".".join(map(str, version))
+def check_python(version: tuple[int, int]) -> Finding:
+    """Check the version of the Python that runs b2d."""
+    current = ".".join(map(str, version))
     if version < PYTHON:
-        return Finding("python", Verdict.BAD, f"{here} is too old, 3.11 is needed", "install Python 3.11")
-    return ok("python", here)
+        return Finding("python", Verdict.BAD, f"{current} is too old: b2d needs 3.11", "install Python 3.11")
+    return ok("python", current)
 
 
-def qemu(installer: Installer, without: Verdict) -> Finding:
-    """QEMU and its version."""
-    needed = Requirement("qemu", QEMU, "--version", without, "no machine of QEMU starts", QEMU_PROGRAM)
-    found = program(installer, needed)
-    if found.verdict == Verdict.GOOD and _version(found.message.encode()) < QEMU_TRIED:
-        return warning("qemu", f"{found.message}: older than what b2d is tried with", "install a newer QEMU")
-    return found
+def check_qemu(installer: Installer, without: Verdict) -> Finding:
+    """Check QEMU and its version."""
+    needed = Requirement("qemu", QEMU, "--version", without, "machines of QEMU cannot start", QEMU_PROGRAM)
+    finding = check_program(installer, needed)
+    if finding.verdict == Verdict.GOOD and _version(finding.message.encode()) < QEMU_TRIED:
+        return warning("qemu", f"{finding.message}: older than b2d is tested with", "install a newer QEMU")
+    return finding
 
 
-def folders_by(
+def check_folder_sharing(
     installer: Installer,
     qemu: Finding,
     virtiofsd: Callable[[], tuple[tuple[int, int], str]],
-    is_kept_apart: Callable[[], bool],
+    is_confined: Callable[[], bool],
 ) -> Finding:
-    """How machines of QEMU have this host's folders; and whether a virtiofsd sees no more than its own."""
+    """Check how machines of QEMU mount this host's folders, and whether virtiofsd is confined to its folder."""
     if _version(qemu.message.encode()) < folder_paths.QEMU:
-        return ok("folders", "by 9p, as virtiofs wants QEMU 8.2 or newer")
+        return ok("folders", "by 9p, as virtiofs needs QEMU 8.2 or newer")
     version, path = virtiofsd()
-    if version >= folder_paths.VIRTIOFSD and not is_kept_apart():
-        message = f"by virtiofs, {path}, which could see more than its folder: this host gives it no namespaces"
+    if version >= folder_paths.VIRTIOFSD and not is_confined():
+        message = f"by virtiofs, {path}, which is not confined to its folder: this host does not allow namespaces"
         return warning("folders", message, "sudo sysctl user.max_user_namespaces=10000, or allow unshare --user")
     if version >= folder_paths.VIRTIOFSD:
         return ok("folders", f"by virtiofs, {path}")
     if path:
-        return ok("folders", f"by 9p, as virtiofs wants virtiofsd 1.11 or newer, and {path} is not")
+        return ok("folders", f"by 9p, as virtiofs needs virtiofsd 1.11 or newer, and {path} is older")
     message = "by 9p, which is slow with large files: virtiofsd is not installed"
     return Finding("folders", Verdict.DOUBTFUL, message, installer.line([VIRTIOFSD]), needs=(VIRTIOFSD,))
 
 
-def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding:
-    """Whether a guest that breaks out of QEMU, or asks it for setuid files, is held by Linux's filters."""
+def check_confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding:
+    """Check that Linux's filters confine a guest that breaks out of QEMU, or asks it for setuid files."""
     lacking = []
     if not has_filter():
-        lacking.append("no filter of system calls: containers can make setuid files in shared folders")
+        lacking.append("no filter of system calls: containers can create setuid files in shared folders")
     command = [installer.which(QEMU_PROGRAM) or QEMU_PROGRAM, "-sandbox", "on", "-version"]
     try:
         if processes.run(command, timeout_s=ASK_TIMEOUT_S).exit_code != 0:
@@ -81,12 +81,12 @@ def confinement(installer: Installer, has_filter: Callable[[], bool]) -> Finding
     except B2dError as error:
         lacking.append(error.message)
     if not lacking:
-        return ok("confinement", "QEMU's sandbox, and a filter that lets no setuid files be made")
+        return ok("confinement", "QEMU's sandbox, and a filter against setuid files")
     return warning("confinement", "; ".join(lacking), "install the distribution's own QEMU" if has_filter() else "")
 
 
-def program(installer: Installer, needed: Requirement) -> Finding:
-    """Whether it is there, and really runs."""
+def check_program(installer: Installer, needed: Requirement) -> Finding:
+    """Check that a program is installed and runs."""
     name, verdict = needed.name, needed.verdict
     path = installer.which(needed.program or name)
     line = installer.line([needed.need])
@@ -103,45 +103,45 @@ def program(installer: Installer, needed: Requirement) -> Finding:
     return ok(name, first[0])
 
 
-def docker(installer: Installer, environment: Mapping[str, str], machine_api: str) -> Finding:
-    """docker's client, and whether it speaks with a machine that runs; "" where none does."""
+def check_docker(installer: Installer, environment: Mapping[str, str], machine_api: str) -> Finding:
+    """Check the docker client, and its API version against that of a running machine; "" when none is running."""
     path = installer.which("docker")
     if path is None:
-        message = "there is no docker client: nothing speaks to the machine but b2d"
+        message = "the docker client is not installed: only b2d can use the machine's Docker"
         return Finding("docker", Verdict.DOUBTFUL, message, installer.line([DOCKER]), needs=(DOCKER,))
-    # nobody listens there: a daemon's answer would be negotiated down to what it knows itself
-    nowhere = {**environment, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    # without a daemon, the client prints its own version, not one negotiated with a daemon
+    without_daemon = {**environment, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
     for name in ("DOCKER_CONTEXT", "DOCKER_API_VERSION"):
-        nowhere.pop(name, None)
-    question = [path, "version", "--format", "{{.Client.APIVersion}}"]
+        without_daemon.pop(name, None)
+    command = [path, "version", "--format", "{{.Client.APIVersion}}"]
     try:
-        said = processes.run(question, timeout_s=ASK_TIMEOUT_S, environment=nowhere).stdout
+        output = processes.run(command, timeout_s=ASK_TIMEOUT_S, environment=without_daemon).stdout
     except B2dError as error:
         return warning("docker", error.message)
-    return _client(path, _version(said), _version(machine_api.encode()))
+    return _check_api(path, _version(output), _version(machine_api.encode()))
 
 
-def _client(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding:
+def _check_api(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding:
     if not client:
-        return warning("docker", f"{path} does not say which API it speaks")
+        return warning("docker", f"{path} does not print its API version")
     message = f"{path}, API {_dotted(client)}"
     if tuple(client) < DOCKER_API:
         return Finding("docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client")
     if not machine:
         return ok("docker", message)
-    has = _dotted(machine)
+    machine_version = _dotted(machine)
     if tuple(client) >= STRICT_CLIENT and tuple(machine) < STRICT_API:
-        told = f"{message}: too new for the machine, which has {has}"
-        return warning("docker", told, "b2d upgrade, or install a docker client of before 29")
+        too_new = f"{message}: too new for the machine, which has {machine_version}"
+        return warning("docker", too_new, "b2d upgrade, or install a docker client older than 29")
     if tuple(client) < tuple(machine):
-        return ok("docker", f"{message}; the machine has {has}, and speaks the older with it")
-    return ok("docker", f"{message}; the machine has {has}")
+        return ok("docker", f"{message}; the machine has {machine_version}, and accepts the older one too")
+    return ok("docker", f"{message}; the machine has {machine_version}")
 
 
 def _dotted(version: Sequence[int]) -> str:
     return ".".join(map(str, version))
 
 
-def _version(said: bytes) -> tuple[int, ...]:
-    found = VERSION.search(said)
-    return (int(found[1]), int(found[2])) if found else ()
+def _version(output: bytes) -> tuple[int, ...]:
+    match = VERSION.search(output)
+    return (int(match[1]), int(match[2])) if match else ()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from b2d.docker.client import DockerApi, DockerUnavailableError, document
+from b2d.docker.client import DockerApi, DockerUnavailableError, read_document
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -93,7 +93,7 @@ def ping(api: DockerApi, timeout_s: float) -> Ping | None:
         return None if version is None else Ping(version, _seconds(answer.getheader("Date")))
 
     try:
-        return api.ask("/_ping", timeout_s, read)
+        return api.get("/_ping", timeout_s, read)
     except DockerUnavailableError:
         return None
 
@@ -102,11 +102,11 @@ def engine(api: DockerApi, timeout_s: float) -> Engine | None:
     """What Docker tells of itself; the same otherwise."""
 
     def read(answer: "HTTPResponse") -> Engine:
-        told = document(answer)
+        told = read_document(answer)
         return Engine(*(str(told[key]) for key in ("ServerVersion", "KernelVersion", "Driver")))
 
     try:
-        return api.ask("/info", timeout_s, read)
+        return api.get("/info", timeout_s, read)
     except DockerUnavailableError:
         return None
 

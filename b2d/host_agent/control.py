@@ -61,7 +61,7 @@ def wait_until_serving(store: MachineStore, name: str) -> tuple[Refusal, ...] | 
 def refusals(paths: MachinePaths) -> tuple[Refusal, ...] | None:
     """Return what the machine's agent was refused; None where none runs, or it has not told yet."""
     there = _recorded(paths)
-    return report.read(paths.agent, there[0]) if there is not None and is_alive(there[0]) else None
+    return report.read(paths.agent_report, there[0]) if there is not None and is_alive(there[0]) else None
 
 
 def stop(paths: MachinePaths) -> None:
@@ -80,12 +80,12 @@ def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
 
     paths = home.machine(name)
     environment = dict(os.environ) | {"B2D_HOME": str(home.root)}
-    pid = processes.spawn_detached([sys.executable, "-P", "-m", MODULE, name], paths.companion_log, environment)
+    pid = processes.spawn_detached([sys.executable, "-P", "-m", MODULE, name], paths.agent_log, environment)
     fd_limits.raise_limit(pid)
     itself = identify(pid)
     if itself is not None:
         kept = {"companion": asdict(itself), "machine": asdict(machine), "program": PROGRAM}
-        write_atomic(paths.companion, json.dumps(kept).encode())
+        write_atomic(paths.agent_process, json.dumps(kept).encode())
 
 
 def _is_there(paths: MachinePaths, machine: ProcessIdentity) -> bool:
@@ -96,7 +96,7 @@ def _is_there(paths: MachinePaths, machine: ProcessIdentity) -> bool:
 def _recorded(paths: MachinePaths) -> tuple[ProcessIdentity, ProcessIdentity, str] | None:
     """The companion, its machine's process, and the program that it runs, as they were last."""
     try:
-        kept = json_text.parse(read_bounded(paths.companion))
+        kept = json_text.parse(read_bounded(paths.agent_process))
         return from_json(kept["companion"]), from_json(kept["machine"]), str(kept.get("program"))
     except (OSError, ValueError, KeyError, TypeError):
         return None

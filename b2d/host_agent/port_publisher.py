@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from b2d.docker.client import DockerApi, DockerUnavailableError
-from b2d.docker.published_ports import PORT_LIMIT, forwards, is_forwarded, publications
+from b2d.docker.published_ports import PORT_LIMIT, forwards_for, parse_publications, select_forwarded
 from b2d.drivers.base import Driver
 from b2d.errors import B2dError, WaitTimeoutError
 from b2d.host.polling import wait_until
@@ -43,9 +43,9 @@ class PortForwarder:
             return False
 
     def _wanted(self) -> set[Forward]:
-        found = publications(self.engine.containers(ANSWER_S))
-        self._tell(len(found) - len(is_forwarded(found)))
-        wanted = {forward for one in is_forwarded(found) for forward in forwards(one, self.engine.address)}
+        found = parse_publications(self.engine.containers(ANSWER_S))
+        self._tell(len(found) - len(select_forwarded(found)))
+        wanted = {forward for one in select_forwarded(found) for forward in forwards_for(one, self.engine.address)}
         return {forward for forward in wanted if not self._hindrance(forward)}
 
     def _hindrance(self, one: Forward) -> str:

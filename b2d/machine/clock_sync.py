@@ -79,4 +79,5 @@ def _move(guest: Guest, seconds: int) -> None:
 
 
 def format_seconds(behind: float) -> str:
+    """Return a difference of clocks in words."""
     return f"{abs(behind):.0f} s {'behind' if behind > 0 else 'ahead'}"

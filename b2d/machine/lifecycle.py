@@ -35,6 +35,7 @@ class Machine:
     """One machine by its name. A verb whose result is there already succeeds; one that cannot be raises B2dError."""
 
     def __init__(self, name: str, services: MachineServices) -> None:
+        """Bind the verbs to a machine, which need not exist."""
         self.name = name
         self.services = services
         self._store = services.store
@@ -43,6 +44,7 @@ class Machine:
 
     @property
     def paths(self) -> MachinePaths:
+        """Where the machine's files lie."""
         return self._store.home.machine(self.name)
 
     def exists(self) -> bool:
@@ -136,7 +138,7 @@ class Machine:
                     self._driver(spec).delete()
             for remark in self._store.remove(self.name):
                 self._reporter.warn(remark)
-            context.stale_contexts(self.paths)
+            context.remove_context(self.paths)
             items.stale_items(self.paths, self._store.home)
 
     def facts(self) -> RunningFacts:
@@ -221,7 +223,7 @@ class Machine:
         from b2d.machine import exposure
 
         refusals = control.wait_until_serving(self._store, self.name)
-        context.context_names(self.paths, facts.docker, self._reporter)
+        context.update_context(self.paths, facts.docker, self._reporter)
         for refusal in refusals or ():
             self._reporter.warn(f"{refusal.sentence(self.name)}; try: {command_for('restart', self.name)}")
         if refusals is None and facts.process is not None and is_alive(facts.process):

@@ -45,7 +45,7 @@ def requested_changes(values: Mapping[str, object]) -> dict[str, Any]:
     for key, value in values.items():
         if key not in FIELDS:
             raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
-        changes[key] = loader.value(loader.RawSetting("", key, value, key))
+        changes[key] = loader.parse_value(loader.RawSetting("", key, value, key))
         if key == "share":
             changes[key] = share_policy.words(changes[key]) or (loader.NOTHING,)
     return changes

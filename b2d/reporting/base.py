@@ -1,27 +1,27 @@
-"""The interface of what tells a person on stderr what a command does."""
+"""The interface of reporters, which tell a person on stderr what a command does."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """A bar under way."""
+    """A progress bar on display."""
 
     def advance(self, amount: int) -> None:
-        """Count `amount` more, in the units of the total."""
+        """Advance by `amount`, in the units of the total."""
 
 
 class Reporter(Protocol):
-    """The voice on stderr. What is said here is for eyes, never for programs."""
+    """Output on stderr for people; programs must not depend on it."""
 
     def step(self, text: str) -> AbstractContextManager[None]:
-        """Something that takes a while; leaving it says how long it took, or that it failed."""
+        """Report a step in progress; at its end the time that it took, or its failure."""
 
     def progress(self, text: str, total: int) -> AbstractContextManager[Progress]:
-        """Something with a known size."""
+        """Report a step of a known size, as bytes or another unit."""
 
     def note(self, text: str) -> None:
-        """One line worth knowing."""
+        """Print one line of information."""
 
     def warn(self, text: str) -> None:
-        """One line worth acting on."""
+        """Print one line that the user should act on."""

@@ -1,4 +1,4 @@
-"""The voice for those who use b2d from Python: in the log of the name b2d, which nobody hears unasked."""
+"""The reporter for Python programs: the logger named b2d, which is silent by default."""
 
 import time
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 class LogReporter:
-    """Steps and notes are of the level INFO, warnings of WARNING."""
+    """A reporter that logs steps and notes at level INFO, and warnings at WARNING."""
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
+        """Log the time that the step took, or its failure."""
         text, begin = one_line(text), time.monotonic()
         try:
             yield
@@ -27,28 +28,31 @@ class LogReporter:
         _log().info("%s  %.1f s", text, time.monotonic() - begin)
 
     @contextmanager
-    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the protocol's signature
+        """Log the step as one without a size."""
         with self.step(text):
             yield _NoProgress()
 
     def note(self, text: str) -> None:
+        """Log a line at level INFO."""
         _log().info("%s", one_line(text))
 
     def warn(self, text: str) -> None:
+        """Log a line at level WARNING."""
         _log().warning("%s", one_line(text))
 
 
 class _NoProgress:
-    """A bar that nobody sees."""
+    """A progress bar without a display."""
 
     def advance(self, amount: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _log() -> "logging.Logger":
     import logging
 
-    found = logging.getLogger("b2d")
-    if not found.handlers:
-        found.addHandler(logging.NullHandler())  # else Python would print warnings where nobody set up a log
-    return found
+    logger = logging.getLogger("b2d")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # otherwise Python prints warnings where no logging is configured
+    return logger

@@ -1,4 +1,4 @@
-"""What a command says on stderr outside of its reporter."""
+"""Output on stderr outside of the reporter."""
 
 import sys
 from contextlib import suppress
@@ -10,12 +10,12 @@ MARGIN = "     "
 
 
 def print_error(text: str) -> None:
-    """Say something in one line. That nobody can hear it changes nothing."""
+    """Print one line on stderr; a closed stderr is ignored."""
     _write(one_line(text))
 
 
 def print_long_error(text: str) -> None:
-    """Say what another program said in its lines, which are set off so that none passes for b2d's."""
+    """Print another program's output, indented so that no line of it looks like one of b2d's."""
     _write(indent(many_lines(text), MARGIN))
 
 

@@ -1,4 +1,4 @@
-"""A table for eyes."""
+"""Tables for people."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from b2d.reporting.safe_text import CELL_LIMIT, one_line
 
 
 def render_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return the rows in columns as wide as their widest cells; the first row is the head.
+    """Return the rows in columns as wide as their widest cells; the first row is the header.
 
-    Each cell is one line of at most CELL_LIMIT characters: what is in it may be anybody's.
+    Each cell is one line of at most CELL_LIMIT characters, as its content may be untrusted.
     """
     shown = [tuple(one_line(cell, CELL_LIMIT) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]

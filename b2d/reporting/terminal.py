@@ -1,4 +1,4 @@
-"""The voice on stderr: rich for a terminal, plain lines elsewhere, next to nothing when quiet."""
+"""Reporters on stderr: rich for a terminal, plain lines elsewhere, warnings only when quiet."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from b2d.reporting.base import Progress, Reporter
 
-NARROW = 60  # columns; a bar with all its figures needs more
+NARROW = 60  # columns; a bar with all its numbers needs more
 SPINNER_PER_S = 8
 
 
 def choose_reporter(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> "Reporter":
-    """Quiet when asked for; rich only on a terminal that can move its cursor and may be coloured or not."""
+    """Return the reporter for a stream: rich only on a terminal that can move its cursor; NO_COLOR disables colour."""
     if quiet:
         return QuietReporter(stderr)
     if not stderr.isatty() or environ.get("TERM", "") in ("dumb", "unknown"):
@@ -28,14 +28,16 @@ def choose_reporter(stderr: TextIO, quiet: bool, environ: Mapping[str, str]) -> 
 
 
 class PlainReporter:
-    """One plain line for each thing, when it is over; no control characters: a log file stays readable."""
+    """A reporter of one plain line for each finished step, without control characters, to keep log files readable."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to `stream`; `clock` returns seconds."""
         self._stream = stream
         self._clock = clock
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
+        """Print the time that the step took, or its failure."""
         text, begin = one_line(text), self._clock()
         try:
             yield
@@ -45,14 +47,17 @@ class PlainReporter:
         self._line(f"{text}  {self._clock() - begin:.1f} s")
 
     @contextmanager
-    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the protocol's signature
+        """Report the step as one without a size."""
         with self.step(text):
             yield _NoProgress()
 
     def note(self, text: str) -> None:
+        """Print the line."""
         self._line(one_line(text))
 
     def warn(self, text: str) -> None:
+        """Print the line, marked as a warning."""
         self._line(f"warning: {one_line(text)}")
 
     def _line(self, text: str) -> None:
@@ -60,55 +65,64 @@ class PlainReporter:
 
 
 class QuietReporter:
-    """Only what somebody should act on."""
+    """A reporter of warnings only."""
 
     def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
         self._stream = stream
 
     @contextmanager
-    def step(self, text: str) -> Iterator[None]:  # noqa: ARG002  the door's signature
+    def step(self, text: str) -> Iterator[None]:  # noqa: ARG002  the protocol's signature
+        """Print nothing."""
         yield
 
     @contextmanager
-    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the door's signature
+    def progress(self, text: str, total: int) -> "Iterator[Progress]":  # noqa: ARG002  the protocol's signature
+        """Print nothing."""
         yield _NoProgress()
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def warn(self, text: str) -> None:
+        """Print the line, marked as a warning."""
         _write(self._stream, f"warning: {one_line(text)}\n")
 
 
 class RichReporter:
-    """A spinner with its seconds for each step, a bar for what has a size; each leaves one line behind.
+    """A reporter with a spinner for each step and a bar for each step with a size; both leave one line when they end.
 
-    Within a step or a bar others may begin: they are shown one below the other.
+    Steps may be nested: they are shown one below the other.
     """
 
     def __init__(self, stream: TextIO, *, colour: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to `stream`; `clock` returns seconds."""
         self._stream = stream
         self._colour = colour
         self._clock = clock
-        self._bars: Bars | None = None  # while something is under way
-        self._under_way = 0
-        self._made: Console | None = None
+        self._bars: Bars | None = None  # while a step is active
+        self._active = 0
+        self._cached_console: Console | None = None
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
+        """Show a spinner, then the time that the step took, or its failure."""
         with self._shown(one_line(text), None):
             yield
 
     @contextmanager
     def progress(self, text: str, total: int) -> "Iterator[Progress]":
+        """Show a bar, then the time that the step took, or its failure."""
         with self._shown(one_line(text), total) as (bars, task):
             yield _Bar(bars, task)
 
     def note(self, text: str) -> None:
-        self._say("•", "cyan", one_line(text))
+        """Print the line with a bullet."""
+        self._print_line("•", "cyan", one_line(text))
 
     def warn(self, text: str) -> None:
-        self._say("!", "yellow", one_line(text))
+        """Print the line with an exclamation mark."""
+        self._print_line("!", "yellow", one_line(text))
 
     @contextmanager
     def _shown(self, text: str, total: int | None) -> "Iterator[tuple[Bars, TaskID]]":
@@ -121,23 +135,23 @@ class RichReporter:
             sign, style = "✓", "green"
         finally:
             bars.remove_task(task)
-            self._say(sign, style, f"{text}  {self._clock() - begin:.1f} s")
+            self._print_line(sign, style, f"{text}  {self._clock() - begin:.1f} s")
             self._end()
 
     def _begin(self) -> "Bars":
         if self._bars is None:
-            self._bars = _bars(self._console)
+            self._bars = _create_bars(self._console)
             self._bars.start()
-        self._under_way += 1
+        self._active += 1
         return self._bars
 
     def _end(self) -> None:
-        self._under_way -= 1
-        if self._under_way == 0 and self._bars is not None:
+        self._active -= 1
+        if self._active == 0 and self._bars is not None:
             self._bars.stop()
             self._bars = None
 
-    def _say(self, sign: str, style: str, text: str) -> None:
+    def _print_line(self, sign: str, style: str, text: str) -> None:
         from rich.text import Text
 
         if not self._utf8():
@@ -150,25 +164,25 @@ class RichReporter:
 
     @property
     def _console(self) -> "Console":
-        if self._made is None:
+        if self._cached_console is None:
             from rich.console import Console
 
-            class Forbearing(Console):
+            class TolerantConsole(Console):
                 def on_broken_pipe(self) -> None:
-                    """Nobody listens any more: rich would end the program, but what is under way goes on."""
+                    """Stop printing: rich would end the program, but the work must continue."""
                     self.quiet = True
 
-            self._made = Forbearing(
+            self._cached_console = TolerantConsole(
                 file=self._stream, no_color=not self._colour, highlight=False, emoji=False, markup=False
             )
-        return self._made
+        return self._cached_console
 
 
 class _NoProgress:
-    """A bar that nobody sees."""
+    """A progress bar without a display."""
 
     def advance(self, amount: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _Bar:
@@ -180,14 +194,14 @@ class _Bar:
         self._bars.update(self._task, advance=amount)
 
 
-def _bars(console: "Console") -> "Bars":
-    """The display of what is under way; narrow terminals get the figures that fit."""
+def _create_bars(console: "Console") -> "Bars":
+    """Create the display of active steps; narrow terminals get the numbers that fit."""
     from rich import progress
     from rich.table import Column
     from rich.text import Text
 
-    class WhereSized(progress.ProgressColumn):
-        """Another column, for what has a size."""
+    class SizedOnly(progress.ProgressColumn):
+        """A column that is empty for steps without a size."""
 
         def __init__(self, inner: progress.ProgressColumn) -> None:
             self._inner = inner
@@ -202,19 +216,19 @@ def _bars(console: "Console") -> "Bars":
     ]
     if console.width >= NARROW:
         columns += [
-            WhereSized(progress.BarColumn(bar_width=20)),
-            WhereSized(progress.DownloadColumn(binary_units=True)),
+            SizedOnly(progress.BarColumn(bar_width=20)),
+            SizedOnly(progress.DownloadColumn(binary_units=True)),
         ]
-        columns += [WhereSized(progress.TransferSpeedColumn())]
+        columns += [SizedOnly(progress.TransferSpeedColumn())]
     else:
-        columns += [WhereSized(progress.TextColumn("{task.percentage:>3.0f}%", markup=False))]
+        columns += [SizedOnly(progress.TextColumn("{task.percentage:>3.0f}%", markup=False))]
     columns += [progress.TimeElapsedColumn()]
     return progress.Progress(
         *columns,
         console=console,
         transient=True,
         refresh_per_second=SPINNER_PER_S,
-        redirect_stdout=False,  # else what is printed on stdout, an API, would come out on stderr
+        redirect_stdout=False,  # otherwise rich prints on stderr what the program prints on stdout, which is an API
         redirect_stderr=False,
     )
 
@@ -225,6 +239,6 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    with suppress(OSError):  # nobody listens any more, or the disk is full; what is under way is not to suffer
+    with suppress(OSError):  # the reader is gone or the disk is full, which must not fail the work
         stream.write(_encodable(text, stream))
         stream.flush()

@@ -1,12 +1,12 @@
-"""What is known of shells: which there are, which one asks, and what none of them takes for more than it is."""
+"""Shell detection: the known shells, the calling shell, and the characters that no shell interprets."""
 
 import os
 
-TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-FAMILIES = {  # every name that `--shell` takes, and whose words it speaks
+FAMILIES = {  # every name that `--shell` accepts, and its syntax family
     "sh": "sh",
     "bash": "sh",
     "zsh": "sh",
@@ -27,16 +27,16 @@ FAMILIES = {  # every name that `--shell` takes, and whose words it speaks
     "nushell": "nu",
 }
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+:,./@%")
-ANCESTORS = 5  # sudo, timeout and their like stand between, in ones and twos
+ANCESTORS = 5  # sudo, timeout and the like may stand between, one or two at a time
 
 
 def is_plain(value: str) -> bool:
-    """True for what no shell changes and none needs quoted."""
+    """Return True for a value that no shell changes and none needs quoted."""
     return bool(value) and PLAIN.issuperset(value)
 
 
 def detect(environ: "Mapping[str, str]", *, windows: bool = os.name == "nt", processes: str = "/proc") -> str:
-    """The family of the shell that runs this process; of the login shell where the system does not tell cheaply."""
+    """Return the family of the shell that runs this process, or of the login shell where /proc does not tell."""
     for _, name in zip(range(2 * ANCESTORS), _parents(processes), strict=False):
         family = _family(name)
         if family:
@@ -46,19 +46,19 @@ def detect(environ: "Mapping[str, str]", *, windows: bool = os.name == "nt", pro
 
 
 def _windows(environ: "Mapping[str, str]") -> str:
-    """What the variables tell: cmd has a prompt, PowerShell adds folders of its own to where its modules lie."""
+    """Tell cmd and PowerShell apart: cmd sets PROMPT, PowerShell adds folders to PSMODULEPATH."""
     modules = environ.get("PSMODULEPATH", "").split(";")
     return "cmd" if "PROMPT" in environ and len(modules) < 3 else "powershell"
 
 
 def _parents(processes: str) -> "Iterator[str]":
-    """The program of each parent, the nearest first, and its name, which for a script is not its interpreter's."""
+    """Yield each parent's program, nearest first, then its process name, which for a script is the script's."""
     pid = os.getppid()
     while pid > 0:
         try:  # noqa: SIM105  contextlib is slow
             yield os.readlink(f"{processes}/{pid}/exe")  # noqa: PTH115  so is pathlib
         except OSError:
-            pass  # another user's, whose name is told
+            pass  # another user's process, whose name can be read below
         try:
             descriptor = os.open(f"{processes}/{pid}/stat", os.O_RDONLY)
         except OSError:
@@ -72,6 +72,6 @@ def _parents(processes: str) -> "Iterator[str]":
 
 
 def _family(path: str) -> str:
-    """The family of the shell at `path`, "" for what is none."""
+    """Return the family of the shell at `path`, "" for other programs."""
     name = path.replace("\\", "/").rpartition("/")[2].removesuffix(" (deleted)").removesuffix(".exe")
     return FAMILIES.get(name) or FAMILIES.get(name.rstrip("0123456789.-"), "")

@@ -1,12 +1,15 @@
-"""What a shell evaluates to find its Docker. Imported in every new shell: nothing but what Python has loaded anyway."""
+"""The commands that set up a shell's Docker environment.
+
+Every new shell imports this module, so it imports only what Python has loaded anyway.
+"""
 
 from b2d.shell.detect import is_plain
 
-TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EVALUATION = {  # what makes each shell evaluate what {} prints
+EVALUATION = {  # by family: the line that evaluates the output of the command {}
     "sh": 'eval "$({})"',
     "fish": "{} | source",
     "csh": 'eval "`{}`"',
@@ -17,34 +20,35 @@ EVALUATION = {  # what makes each shell evaluate what {} prints
 
 
 def render(changes: "dict[str, str]", family: str) -> str:
-    """The lines that make the changes of docker_variables.py. Ends with a line break; empty where there are none."""
+    """Return the lines that apply the changes of variables.py, each ended by a line break; "" for no changes."""
     return "\n".join([*WORDS[family](changes), ""]) if changes else ""
 
 
 def _sh(changes: "dict[str, str]") -> "list[str]":
-    """One line, which the bare `$(b2d shellinit)` of 2014 takes as well as eval.
+    """Return one line that works with eval and with the bare `$(b2d shellinit)` of 2014.
 
-    There the shell splits what it gets into words, undoes no quoting, and exports all that follows `export`, the last
-    of a name counting. So nothing is quoted that need not be, and what must be stands once more as it is behind `;#`,
-    where eval sees a comment; a value with blanks in it cannot be had so. What must go is emptied, and then unset: the
-    bare form makes that a part of the last value, which is the memory's, and the memory allows for it.
+    In the bare form the shell splits the output into words, undoes no quoting, and exports everything after `export`,
+    where the last assignment of a name wins. So only values that need it are quoted, and then repeated without quotes
+    after `;#`, which is a comment to eval; a value with blanks cannot be passed in that form. Variables to remove are
+    emptied, and then unset: in the bare form that text becomes part of the last value, which is that of B2D_BEFORE, and
+    its parser ignores it.
     """
-    gone = [name for name, value in changes.items() if not value]
-    if len(gone) == len(changes):
-        return ["unset " + " ".join(gone)]
+    removed = [name for name, value in changes.items() if not value]
+    if len(removed) == len(changes):
+        return ["unset " + " ".join(removed)]
     words = [f"{name}={value and _quoted_sh(value)}" for name, value in changes.items()]
     raw = [f"{name}={value}" for name, value in changes.items()]
     line = "export " + " ".join(words)
     if words != raw and not any(blank in value for value in changes.values() for blank in " \t\n"):
         return [f"{line};# {' '.join(raw)}"]
-    return [f"{line};unset {' '.join(gone)}" if gone else line]
+    return [f"{line};unset {' '.join(removed)}" if removed else line]
 
 
 def _fish(changes: "dict[str, str]") -> "list[str]":
     return [
         f"set -gx {name} {_quoted_fish(value)};"
         if value
-        else f"set -eg {name}; if set -q {name}; set -gx {name} ''; end;"  # a universal one is not ours to erase
+        else f"set -eg {name}; if set -q {name}; set -gx {name} ''; end;"  # b2d must not erase a universal variable
         for name, value in changes.items()
     ]
 
@@ -94,7 +98,7 @@ def _quoted_csh(value: str) -> str:
 
 
 def _quoted_powershell(value: str) -> str:
-    """One line of ASCII: PowerShell reads in the console's code page, and takes typographic quotes for quotes."""
+    """Quote in ASCII: PowerShell reads the console's code page, and accepts typographic quotes as quotes."""
     return "'" + "".join(_sign_powershell(sign) for sign in value) + "'"
 
 

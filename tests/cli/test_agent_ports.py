@@ -76,7 +76,7 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
         (services[name], f"{HERE}:{getattr(beside, name)}") for name in taken
     }
     assert all(one.reason.endswith(f"pid {os.getpid()} has that port") for one in refused)
-    log = beside.paths.companion_log.read_text()
+    log = beside.paths.agent_log.read_text()
     assert all(one.sentence("box") in log for one in refused)
     assert control.refusals(beside.paths) == refused
 
@@ -106,6 +106,6 @@ def test_an_agent_that_ends_without_a_word_is_not_waited_for(beside: Beside, mon
 def test_the_report_of_an_earlier_agent_is_not_believed(beside: Beside) -> None:
     earlier = identify(os.getpid())
     assert earlier is not None
-    report.write(beside.paths.agent, earlier, [Refusal(SSH, "x", "y")])
+    report.write(beside.paths.agent_report, earlier, [Refusal(SSH, "x", "y")])
     assert control.refusals(beside.paths) is None
     assert control.wait_until_serving(beside.store, "box") == ()

@@ -98,7 +98,9 @@ def test_several_are_set_all_or_none(prompt: Prompt) -> None:
     assert mine.read_text() == MINE
 
 
-@pytest.mark.parametrize(("text", "said"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not TOML")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not valid TOML")]
+)
 def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, said: str) -> None:
     mine = with_config(prompt, text)
     for typed in ("set cpus=2", "unset cpus"):
@@ -129,7 +131,7 @@ def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(promp
     profile.write_text('VM = "dev"\nMemory = 1024\nHostIP = "10.0.0.1"\n')
     told = prompt.b2d("config", "set", "memory=4096")
     assert told.code == 0
-    assert prompt.home.config.read_text() == f'# taken over from {profile}\nvm = "dev"\nmemory = 4096\n'
+    assert prompt.home.config.read_text() == f'# converted from {profile}\nvm = "dev"\nmemory = 4096\n'
     assert prompt.b2d("config", "vm").out == "dev\n"
     assert prompt.b2d("config", "vm").err == ""
     assert profile.read_text().startswith('VM = "dev"\nMemory = 1024\n')
@@ -158,7 +160,7 @@ def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
     with FileLock(prompt.home.config_lock):
         told = prompt.b2d("config", "set", "memory=1000")
     assert told.code == 8
-    assert told.err.startswith(f"b2d: {prompt.home.config} is changed by another b2d\n")
+    assert told.err.startswith(f"b2d: another b2d is changing {prompt.home.config}\n")
 
 
 def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt: Prompt) -> None:
@@ -186,7 +188,7 @@ def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> 
     [
         ("memry = 1", "config.draft.toml:5: there is no setting 'memry': did you mean 'memory'?"),
         ("disk = 1", "config.draft.toml:5: disk cannot be 1"),
-        ("disk = ", "config.draft.toml is not TOML: Invalid value (at line 5, column 8)"),
+        ("disk = ", "config.draft.toml is not valid TOML: Invalid value (at line 5, column 8)"),
     ],
 )
 def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, said: str) -> None:
@@ -317,7 +319,7 @@ def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
 
 
 def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="TOML is UTF-8"):
+    with pytest.raises(ConfigError, match="is not UTF-8"):
         rewrite.set_values(Home(tmp_path), {}, {"image": "/\udcff"})
     assert not Home(tmp_path).config.exists()
 

@@ -112,7 +112,7 @@ def no_click(tmp_path: Path) -> str:
         b"",
         b"memory = 4096  # vm\ncpus = 2\n",
         b"\xef\xbb\xbf# vm = 'a'\r\n\r\nvboxapi = 'vm'\r\n",
-        b'# as it is unasked\n# vm = "boot2docker-vm"\n',
+        b'# the defaults\n# vm = "boot2docker-vm"\n',
         b'vm = "boot2docker-vm"\n',
     ],
 )

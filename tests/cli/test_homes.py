@@ -53,7 +53,7 @@ def test_a_home_with_a_line_break_in_its_path_is_refused(prompt: Prompt, verb: s
     home = f"{prompt.folder}/a{line_break}b"
     told = prompt.b2d(*verb.split(), B2D_HOME=home)
     assert (told.code, told.out) == (2, "")
-    said = f"b2d: {home!r} cannot be a home: it holds a line break\n     try: set B2D_HOME to a folder\n"
+    said = f"b2d: {home!r} contains a line break, which B2D_HOME must not\n     try: set B2D_HOME to a folder\n"
     assert told.err == said
     assert not list(prompt.folder.iterdir())
 
@@ -80,7 +80,7 @@ def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
 def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: str) -> None:
     told = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: ~/.b2d is nowhere: ")
+    assert told.err.startswith("b2d: ~/.b2d cannot be resolved: ")
     assert told.err.endswith("\n     try: set B2D_HOME to a folder\n")
 
 

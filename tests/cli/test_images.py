@@ -217,6 +217,6 @@ def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(pro
     found = {one["name"]: one for one in json.loads(prompt.b2d("doctor", "--json").out)}
     assert (found["stale files"]["left_files"], found["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
     told = prompt.b2d("doctor", "--fix")
-    assert told.err.splitlines()[:2] == [f"removed: {part}", "no shell is sent to boot2docker-vm any more"]
+    assert told.err.splitlines()[:2] == [f"removed {part}", "shells are not directed to boot2docker-vm any more"]
     assert "stale files: none" in told.out
     assert not part.exists() and not env.exists()

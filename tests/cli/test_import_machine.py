@@ -216,7 +216,7 @@ def an_empty_folder(folder: Path) -> Path:
         (a_foreign_one, "holds no data of boot2docker's"),
         (a_cut_off_one, ""),
         (a_text, "holds no data of boot2docker's"),
-        (an_empty_folder, "there is no machine's disk in"),
+        (an_empty_folder, "there is not a machine's disk in"),
     ],
 )
 def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, made: object, said: str) -> None:

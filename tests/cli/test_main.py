@@ -97,7 +97,7 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("init --driver abacus", "--driver: driver cannot be 'abacus'", "one of auto, qemu, virtualbox"),
         ("config set memry=1", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("config set memory", "the value of memory is missing", "memory=VALUE"),
-        ("config set memory lots", "memory cannot be 'lots'", "give a whole number"),
+        ("config set memory lots", "memory cannot be 'lots'", "give an integer"),
         ("config set memory=1", "memory cannot be '1'", "from 256 to 1048576"),
         ("config unset memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("config memory=640", "there is no setting 'memory=640': did you mean 'memory'?", "one of vm, driver"),

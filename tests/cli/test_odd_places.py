@@ -60,7 +60,7 @@ def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> No
     for typed in ("status", "ip", "shellinit", "config", "list", "up"):
         told = prompt.b2d(typed)
         assert (told.code, told.out) == (2, "")
-        assert told.err.startswith(f"b2d: {prompt.home.config} is not TOML: ")
+        assert told.err.startswith(f"b2d: {prompt.home.config} is not valid TOML: ")
         assert "line 2" in told.err
     prompt.home.config.write_bytes(b'vm = "\xff"\n')
     assert "is not UTF-8" in prompt.b2d("status").err
@@ -119,7 +119,7 @@ def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: P
     assert prompt.b2d("config", "set", "image=/tmp/grün", **CAPITALS).code == 0
     assert prompt.home.config.read_text(encoding="utf-8") == 'image = "/tmp/grün"\n'
     told = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
-    assert (told.code, told.err) == (2, "b2d: TOML is UTF-8, and cannot hold b'\\xfc'\n")
+    assert (told.code, told.err) == (2, "b2d: b'\\xfc' is not UTF-8, which TOML needs\n")
 
 
 def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
@@ -212,7 +212,7 @@ def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
     path = broken_library(prompt, "click", "raise ImportError('no click')")
     told = prompt.b2d("list", PYTHONPATH=path)
     assert (told.code, told.out) == (1, "")
-    assert told.err.splitlines()[0] == "b2d: this installation is not whole: no click"
+    assert told.err.splitlines()[0] == "b2d: this installation is incomplete: no click"
 
 
 def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
@@ -223,4 +223,4 @@ def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
 def test_a_home_of_nobody_is_told(prompt: Prompt) -> None:
     told = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d is nowhere: ")
+    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d cannot be resolved: ")

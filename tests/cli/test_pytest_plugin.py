@@ -102,7 +102,7 @@ def test_or_by_the_project_and_options_win(project: Project) -> None:
     project.pytester.makeini("[pytest]\nb2d_after = burn\n")
     result = project.pytester.runpytest_subprocess()
     assert result.ret != 0
-    result.stdout.fnmatch_lines(["*b2d_after cannot be 'burn': one of as-before, keep, delete*"])
+    result.stdout.fnmatch_lines(["*b2d_after is 'burn', not one of as-before, keep, delete*"])
 
 
 def test_processes_share_it_and_the_last_one_leaves_it(project: Project) -> None:

@@ -75,7 +75,7 @@ def test_what_another_machine_set_is_no_more(both: Person, shell: str) -> None:
 def test_nothing_listens_beyond_this_host(both: Person) -> None:
     for name in ("plain", NAME):
         paths, wanted = both.home.machine(name), spec(both, name)
-        agent = json.loads(paths.companion.read_text())["companion"]["pid"]
+        agent = json.loads(paths.agent_process.read_text())["companion"]["pid"]
         assert wanted.address.startswith("127.")
         assert listeners(int(paths.qemu_pid.read_text())) == {(wanted.address, wanted.forwarded_docker_port)}
         ports = {wanted.ssh_port} if wanted.tls else {wanted.ssh_port, wanted.docker_port}

@@ -42,7 +42,7 @@ sys.exit(1)
 
 
 def companion(up: Person) -> ProcessIdentity:
-    return ProcessIdentity(**json.loads(up.paths.companion.read_bytes())["companion"])
+    return ProcessIdentity(**json.loads(up.paths.agent_process.read_bytes())["companion"])
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
         (paths.folder / f"{name}.py").write_text(f"open({str(trace)!r}, 'a').write(__name__)\n")
     monkeypatch.chdir(paths.folder)
     control.ensure_running(store, "box")
-    agent = json.loads(paths.companion.read_bytes())["companion"]["pid"]
+    agent = json.loads(paths.agent_process.read_bytes())["companion"]["pid"]
     try:
-        wait_until(lambda: bool(paths.companion_lock.exists()), what="the agent", timeout_s=20)
+        wait_until(lambda: bool(paths.agent_lock.exists()), what="the agent", timeout_s=20)
         assert not trace.exists()
     finally:
         os.kill(agent, signal.SIGTERM)

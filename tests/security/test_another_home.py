@@ -131,7 +131,7 @@ def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: P
     for path in (other, elsewhere / "id_ed25519"):
         path.chmod(0o644)
     elsewhere.chmod(0o755)
-    found = home_folder.secrets(home)
+    found = home_folder.check_secrets(home)
     assert paths.host_key not in found.open_files
     reporter = FakeReporter()
     fixes.apply_fixes([found], home, Installer(), reporter)
@@ -151,7 +151,7 @@ def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
     for path in (elsewhere / ".bashrc", elsewhere / "holiday.iso", ours):
         path.write_text("mine")
         os.utime(path, (0, 0))
-    assert leftovers.stale_files(home, time.time()).left_files == (ours,)
+    assert leftovers.check_stale_files(home, time.time()).left_files == (ours,)
 
 
 @as_root

@@ -208,8 +208,8 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
         file.seek(-4, os.SEEK_END)
         file.write(b"end\n")
     growing = _GrowingFile(log)
-    assert growing.more() == bytes(996) + b"end\n"
-    assert growing.more() == b""
+    assert growing.read_new() == bytes(996) + b"end\n"
+    assert growing.read_new() == b""
 
 
 def globals_of(number: int) -> bytes:

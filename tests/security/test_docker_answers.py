@@ -16,7 +16,7 @@ import pytest
 
 from b2d.docker import client, published_ports
 from b2d.docker.client import DockerApi, DockerUnavailableError
-from b2d.docker.published_ports import HOST_PREFIX, PORT_LIMIT, list_ports, publications
+from b2d.docker.published_ports import OVER_LIMIT, PORT_LIMIT, list_ports, parse_publications
 from b2d.guest import tls_certificates
 from b2d.guest.readiness import engine, ping
 from b2d.host_agent.port_publisher import REPORT_LIMIT, EventLoop, PortForwarder
@@ -140,8 +140,8 @@ def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
 )
 def test_a_port_that_docker_would_not_say_is_passed_over(port: Any) -> None:
     sound = {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "0.0.0.0"}
-    assert [one.port for one in publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [8080]
-    assert publications([{"Names": 7, "Ports": 7}, {"Names": [], "Ports": None}, {}]) == []
+    assert [one.port for one in parse_publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [8080]
+    assert parse_publications([{"Names": 7, "Ports": 7}, {"Names": [], "Ports": None}, {}]) == []
 
 
 def crowd(number: int) -> list[dict[str, Any]]:
@@ -161,10 +161,14 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
 
 
 def test_ports_beyond_the_limit_are_told_as_such() -> None:
-    found = publications(crowd(PORT_LIMIT + 5))
-    has = [forward for one in published_ports.is_forwarded(found) for forward in published_ports.forwards(one, MACHINE)]
+    found = parse_publications(crowd(PORT_LIMIT + 5))
+    has = [
+        forward
+        for one in published_ports.select_forwarded(found)
+        for forward in published_ports.forwards_for(one, MACHINE)
+    ]
     rows = list_ports(found, MACHINE, has, lambda _: "")
-    assert [row.port for row in rows if row.state == HOST_PREFIX] == list(
+    assert [row.port for row in rows if row.state == OVER_LIMIT] == list(
         range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5)
     )
     assert len([row for row in rows if row.state == "open"]) == 2 * PORT_LIMIT

@@ -129,7 +129,7 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def check(made: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
         paths.qemu_record.write_bytes(made[0])
         paths.qemu_saved.write_bytes(made[1])
-        paths.companion.write_bytes(made[2])
+        paths.agent_process.write_bytes(made[2])
         paths.qemu_pid.write_bytes(made[3])
         found = QemuProcess(paths).launch()
         if found is not None:
@@ -142,8 +142,8 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
         control._recorded(paths)
-        paths.agent.write_bytes(made[4])
-        for refusal in report.read(paths.agent, itself) or ():
+        paths.agent_report.write_bytes(made[4])
+        for refusal in report.read(paths.agent_report, itself) or ():
             assert refusal.sentence("box")
 
     pid = damaged(b"%d\n" % os.getpid())
@@ -288,9 +288,9 @@ def test_a_file_of_settings() -> None:
         with suppress(ConfigError):
             for one in loader.parse_toml("config.toml", text):
                 with suppress(ConfigError):
-                    loader.value(one)
+                    loader.parse_value(one)
         with suppress(ConfigError):
-            loader._profile_table("config.toml", text)
+            loader._parse_table("config.toml", text)
             toml_edit.unset_value(toml_edit.set_value(text, "cpus", 3), "memory")
 
     known = [huge, nested, b"vm = [" + huge[9:] + b"]", b'x = """\n' + b"memory = 1\n" * 50_000 + b'"""\nmemory = -1\n']
@@ -346,7 +346,7 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
 
     def check(made: tuple[bytes, bytes]) -> None:
         (folder / "meta.json").write_bytes(made[0])
-        context._kept()
+        context._stored()
         (tmp_path / "m" / "config.json").write_bytes(made[1])
         with suppress(B2dError):
             found = candidates.from_folder(tmp_path / "m")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from b2d.config import boot2docker_profile, loader
 from b2d.docker.client import DockerApi, DockerUnavailableError
-from b2d.docker.published_ports import forwards, list_ports, publications
+from b2d.docker.published_ports import forwards_for, list_ports, parse_publications
 from b2d.drivers.qemu import qcow2
 from b2d.drivers.qemu.disk_import import _document, _files
 from b2d.errors import B2dError, ConfigError, DownloadError
@@ -223,10 +223,10 @@ def test_docker_s_list_of_containers() -> None:
     container = st.fixed_dictionaries({"Ports": st.one_of(JSON, st.lists(port, max_size=4))}, optional={"Names": JSON})
 
     def check(containers: list[dict[str, Any]]) -> None:
-        found = publications(containers)
+        found = parse_publications(containers)
         assert all(0 < one.port < 65536 and one.protocol in ("tcp", "udp", "sctp") for one in found)
         list_ports(
-            found, "127.0.59.103", [one for each in found for one in forwards(each, "127.0.59.103")], lambda _: ""
+            found, "127.0.59.103", [one for each in found for one in forwards_for(each, "127.0.59.103")], lambda _: ""
         )
 
     fuzz(st.lists(container, max_size=4), check)
@@ -255,7 +255,7 @@ def test_what_docker_answers_over_http() -> None:
             ping(api, 2)
             engine(api, 2)
             with suppress(DockerUnavailableError):
-                publications(api.containers(2))
+                parse_publications(api.containers(2))
             with suppress(DockerUnavailableError):
                 for _ in api.changes(2):
                     pass
@@ -305,8 +305,8 @@ def test_a_profile_of_boot2docker_s() -> None:
 
     def check(made: tuple[bytes, dict[str, object]]) -> None:
         with suppress(ConfigError):
-            loader._profile_table("profile", made[0].decode(errors="replace"))
-        boot2docker_profile.settings(boot2docker_profile.profile_settings(made[1], Path("/x")))
+            loader._parse_table("profile", made[0].decode(errors="replace"))
+        boot2docker_profile.convert_options(boot2docker_profile.profile_settings(made[1], Path("/x")))
         boot2docker_profile.unsupported_options(made[1])
 
     fuzz(st.tuples(damaged(sample), words), check)

@@ -8,7 +8,7 @@ import pytest
 
 from b2d.app.support_bundle import _docker_secrets
 from b2d.config import loader
-from b2d.config.boot2docker_profile import settings
+from b2d.config.boot2docker_profile import convert_options
 from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import json_text, numbers, toml_document, vbox_settings
 from b2d.image import download_state, image_store, releases
@@ -76,7 +76,7 @@ TOML += [f"a = 0x{'F' * 5000}", f"a = [{{b = 0b{'1' * 20_000}}}]", f"a{'.a' * 60
 def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         toml_document.parse(text)
-    with pytest.raises(ConfigError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         loader.parse_toml("profile", text)
 
 
@@ -106,7 +106,7 @@ def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
 @pytest.mark.parametrize("value", ["9" * 6000, "\u0663", 10**4000, -(10**4000), "-5", True, 1e300])
 def test_numbers_of_a_profile_that_nothing_can_have_are_no_bug(value: object) -> None:
     for word in ("Retries", "WaitTime", "DockerPort", "Memory"):
-        assert str(settings({word: value}))[:1] == "["
+        assert str(convert_options({word: value}))[:1] == "["
 
 
 def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Pat
         profile = tmp_path / f"profile{number}"
         profile.write_text(content)
         told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE=str(profile))
-        assert told.code == 2 and "is not TOML" in told.err and "bug" not in told.err
+        assert told.code == 2 and "is not valid TOML" in told.err and "bug" not in told.err
     told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE="/dev/zero")
     assert told.code == 2 and "bug" not in told.err
 

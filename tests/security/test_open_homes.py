@@ -43,7 +43,7 @@ def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: 
     os.chown({"file": home.config, "folder": home.root, "link": tmp_path / "theirs"}[whose], SOMEBODY, SOMEBODY)
     vboxapi, memory, (remark,) = heard(home)
     assert (vboxapi, memory) == ("", 777)
-    assert "not heeded, since others than you can write that file: vboxapi" in remark
+    assert "vboxapi is ignored, as it names a program to run and other users can write that file" in remark
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])

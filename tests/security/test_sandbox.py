@@ -89,13 +89,13 @@ def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: boo
     program = tmp_path / "qemu-system-x86_64"
     program.write_text(f"#!/bin/sh\nexit {code}\n")
     program.chmod(0o755)
-    found = programs.confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
+    found = programs.check_confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
     assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
 def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
     qemu = ok("qemu", "QEMU emulator version 10.0.13")
-    found = programs.folders_by(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
+    found = programs.check_folder_sharing(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
     assert found.verdict == verdict
     assert ("could see more" in found.message) is not apart

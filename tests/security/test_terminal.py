@@ -92,7 +92,7 @@ def test_doctor(show: Show, home: Home) -> None:
     (home.images / f".{EVIL[:40]}.unfinished").touch()
     os.utime(home.images / f".{EVIL[:40]}.unfinished", (0, 0))
     _, out, _ = show("doctor")
-    assert "is no machine" in out and "stale files" in out
+    assert "is not a machine" in out and "stale files" in out
     _, out, _ = show("doctor", "--json")
     assert any("\x1b" in found["message"] for found in json.loads(out))
 

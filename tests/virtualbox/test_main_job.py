@@ -87,7 +87,7 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
     The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
     """
     engine, before, asked_s = docker(person), put_right(person), question_s(person)
-    for pid in (pids := [one["pid"] for one in json.loads(person.paths.companion.read_bytes()).values()]):
+    for pid in (pids := [one["pid"] for one in json.loads(person.paths.agent_process.read_bytes()).values()]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
     for pid in pids:
@@ -101,7 +101,7 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 
 def put_right(person: Person) -> int:
     """How many times the companion has put its clock right."""
-    return person.paths.companion_log.read_text().count(" s behind; it ")
+    return person.paths.agent_log.read_text().count(" s behind; it ")
 
 
 def is_right(engine: DockerApi) -> bool:

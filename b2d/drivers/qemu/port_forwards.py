@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
-from b2d.models import INWARD, Forward
+from b2d.models import GUEST_LOOPBACK_ADDRESS, Forward
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +29,7 @@ def list_forwards(socket: Path) -> list[Forward]:
     with Qmp(socket) as qmp:
         said = str(qmp.execute("human-monitor-command", command_line="info usernet"))
     return [
-        Forward(protocol.lower(), address, int(port), inward=guest == INWARD)
+        Forward(protocol.lower(), address, int(port), inward=guest == GUEST_LOOPBACK_ADDRESS)
         for protocol, address, port, guest, inside in LINE.findall(said)
         if port == inside and len(port) <= 5 and 0 < int(port) < 1 << 16
     ]

@@ -140,10 +140,10 @@ def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> 
     effective = load(tmp_path, said)
     assert effective.settings.memory == 1024
     (remark,) = effective.remarks
-    assert remark.startswith(f"{tmp_path}/profile: not heeded: HostIP, NetMask (there is no host-only network")
-    assert "Memroy (not known: memory?)" in remark
-    assert "Serial (the console is always kept: b2d logs)" in remark
-    assert remark.endswith("Xyzzy (not known)")
+    assert remark.startswith(f"{tmp_path}/profile: ignored: HostIP, NetMask (there is no host-only network")
+    assert "Memroy (unknown: did you mean memory?)" in remark
+    assert "Serial (the console is always logged: b2d logs)" in remark
+    assert remark.endswith("Xyzzy (unknown)")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_cannot_be_is_told_with_its_line_and_its_old_name(tmp_path: Path, s
 
 
 def test_a_profile_before_toml_is_told_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"profile is not TOML: .*line 2"):
+    with pytest.raises(ConfigError, match=r"profile is not valid TOML: .*line 2"):
         load(tmp_path, "# 0.8\nvm = boot2docker-vm\n")
 
 
@@ -180,11 +180,11 @@ def test_environment_and_flags_win_over_the_profile_and_config_toml_is_read_in_i
 
 
 def test_the_profile_lies_where_boot2docker_looked_for_it(tmp_path: Path) -> None:
-    assert boot2docker_profile.path({"HOME": "/h"}) == Path("/h/.boot2docker/profile")
-    assert boot2docker_profile.path({"USERPROFILE": "/h"}) == Path("/h/.boot2docker/profile")
-    assert boot2docker_profile.path({"HOME": "/h", "BOOT2DOCKER_DIR": "/d"}) == Path("/d/profile")
-    assert boot2docker_profile.path({"BOOT2DOCKER_DIR": "/d", "BOOT2DOCKER_PROFILE": "/p"}) == Path("/p")
-    assert boot2docker_profile.path({}) is None
+    assert boot2docker_profile.profile_path({"HOME": "/h"}) == Path("/h/.boot2docker/profile")
+    assert boot2docker_profile.profile_path({"USERPROFILE": "/h"}) == Path("/h/.boot2docker/profile")
+    assert boot2docker_profile.profile_path({"HOME": "/h", "BOOT2DOCKER_DIR": "/d"}) == Path("/d/profile")
+    assert boot2docker_profile.profile_path({"BOOT2DOCKER_DIR": "/d", "BOOT2DOCKER_PROFILE": "/p"}) == Path("/p")
+    assert boot2docker_profile.profile_path({}) is None
     missing = {"BOOT2DOCKER_PROFILE": str(tmp_path / "none")}
     assert loader.load(Home(tmp_path), missing, {}) == loader.load(Home(tmp_path), {}, {})
 
@@ -241,8 +241,8 @@ def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
     told = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--basevmdk=/a")
     assert (told.code, told.out) == (3, "absent\n")
     assert told.err == (
-        "warning: not heeded: --hostip, --dhcp (there is no host-only network to set up); "
-        "--basevmdk (only `b2d init` begins with a copy of a disk)\n"
+        "warning: ignored: --hostip, --dhcp (there is no host-only network to set up); "
+        "--basevmdk (only `b2d init` can copy a disk)\n"
     )
 
 
@@ -261,7 +261,7 @@ def test_dir_is_where_all_of_it_lies(prompt: Prompt) -> None:
 def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
     told = prompt.b2d("ssh", "server", "--dhcp=false", "--sshport=x")
     assert (told.code, told.err.count("\n")) == (255, 2)
-    assert "not heeded" not in told.err
+    assert "ignored" not in told.err
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
@@ -269,6 +269,6 @@ def test_no_profile_is_too_odd(said: dict[str, object]) -> None:
     """Each of its words becomes a setting, is told to be none, or was never asked for."""
     asked = boot2docker_profile.profile_settings(said, Path("/nowhere"))
     told = boot2docker_profile.unsupported_options(asked)
-    heeded = {word for word, key, _ in boot2docker_profile.settings(asked) if key in Settings.__slots__}
+    heeded = {word for word, key, _ in boot2docker_profile.convert_options(asked) if key in Settings.__slots__}
     for word in asked:
         assert word in heeded or word in told or word in ("DockerPort", "ISO", "ISOURL"), word

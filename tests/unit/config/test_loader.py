@@ -93,23 +93,23 @@ def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> N
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("memory = 'much'", "give a whole number"),
-        ("memory = 2048.0", "give a whole number"),
-        ("memory = true", "give a whole number"),
-        ("memory = [2048]", "give a whole number"),
+        ("memory = 'much'", "give an integer"),
+        ("memory = 2048.0", "give an integer"),
+        ("memory = true", "give an integer"),
+        ("memory = [2048]", "give an integer"),
         ("memory = 255", "from 256 to 1048576"),
         ("ssh_port = 65536", "from 1 to 65535"),
         ("docker_port = 0", "from 1 to 65535"),
         ("wait = -1", "from 1 to 86400"),
         ("tls = 'perhaps'", "give yes or no"),
         ("tls = 2", "give yes or no"),
-        ("vm = 7", "give a text"),
+        ("vm = 7", "give a string"),
         ("driver = 'vmware'", "one of auto, qemu, virtualbox"),
         ("accelerator = 'KVM'", "one of auto, kvm, hvf, whpx, tcg"),
-        ("address = '0.0.0.0'", "a loopback address, as 127.0.59.103"),
-        ("address = '192.168.59.103'", "a loopback address, as 127.0.59.103"),
-        ("address = 'localhost'", "a loopback address, as 127.0.59.103"),
-        ("address = '::1'", "a loopback address, as 127.0.59.103"),
+        ("address = '0.0.0.0'", "a loopback address, for example 127.0.59.103"),
+        ("address = '192.168.59.103'", "a loopback address, for example 127.0.59.103"),
+        ("address = 'localhost'", "a loopback address, for example 127.0.59.103"),
+        ("address = '::1'", "a loopback address, for example 127.0.59.103"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hint: str) -> None:
@@ -139,9 +139,9 @@ def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
     [
         (b"vm = 'b\xff'", "is not UTF-8: byte 7"),
         ("memory = 1000".encode("utf-16"), "is not UTF-8: byte 0"),
-        (b"memory: 1000", "is not TOML"),
-        (b"memory = 1000\nmemory = 2000", "is not TOML"),
-        (b"\0", "is not TOML"),
+        (b"memory: 1000", "is not valid TOML"),
+        (b"memory = 1000\nmemory = 2000", "is not valid TOML"),
+        (b"\0", "is not valid TOML"),
     ],
 )
 def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, said: str) -> None:
@@ -193,15 +193,15 @@ def test_no_has_some_names_too(home: Home, value: object) -> None:
 def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert loader.home({}).root == tmp_path / ".b2d"
-    assert loader.home({"B2D_HOME": ""}).root == tmp_path / ".b2d"
-    assert loader.home({"B2D_HOME": "~/else"}).root == tmp_path / "else"
-    assert loader.home({"B2D_HOME": "here"}).root == tmp_path / "here"
+    assert loader.resolve_home({}).root == tmp_path / ".b2d"
+    assert loader.resolve_home({"B2D_HOME": ""}).root == tmp_path / ".b2d"
+    assert loader.resolve_home({"B2D_HOME": "~/else"}).root == tmp_path / "else"
+    assert loader.resolve_home({"B2D_HOME": "here"}).root == tmp_path / "here"
 
 
 def test_a_home_of_nobody_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
-        loader.home({"B2D_HOME": "~no-such-user-here/b2d"})
+        loader.resolve_home({"B2D_HOME": "~no-such-user-here/b2d"})
     assert "B2D_HOME" in caught.value.hint
 
 
@@ -225,4 +225,4 @@ def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
 
 @pytest.mark.parametrize("line", ["share = 7", "share = [7]", "share = true"])
 def test_what_is_no_list_of_folders_is_refused(home: Home, line: str) -> None:
-    assert "a list of texts" in refused(says(home, line)).hint
+    assert "a list of strings" in refused(says(home, line)).hint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.config.toml_edit import line_of, literal, set_value, unset_value
+from b2d.config.toml_edit import find_line, format_literal, set_value, unset_value
 
 TEXT = '''\
 # my machine
@@ -31,7 +31,7 @@ def files(draw: st.DrawFn) -> str:
     lines = []
     for key in draw(st.lists(KEYS, unique=True)):
         lines += draw(st.lists(st.one_of(COMMENTS, BLANKS), max_size=2))
-        lines.append(f"{draw(BLANKS)}{key}{draw(BLANKS)}={draw(BLANKS)}{literal(draw(VALUES))}{draw(BLANKS)}")
+        lines.append(f"{draw(BLANKS)}{key}{draw(BLANKS)}={draw(BLANKS)}{format_literal(draw(VALUES))}{draw(BLANKS)}")
         if draw(st.booleans()):
             lines[-1] += draw(COMMENTS)
     return draw(st.sampled_from(["\n", "\r\n"])).join([*lines, *draw(st.sampled_from([[], [""]]))])
@@ -43,14 +43,14 @@ def comments(text: str) -> int:
 
 @pytest.mark.parametrize(("key", "line"), [("vm", 2), ("memory", 3), ("image", 4), ("cpus", 8), ("disk", 0), ("m", 0)])
 def test_a_line_is_found_where_it_is_said(key: str, line: int) -> None:
-    assert line_of(TEXT, key) == line
+    assert find_line(TEXT, key) == line
 
 
 @pytest.mark.parametrize(
     ("text", "line"), [("\n[memory]\na = 1\n", 2), ("[[memory]]", 1), ("memory.a = 1", 1), ("\r\n'memory' = 1", 2)]
 )
 def test_tables_and_quoted_keys_are_found_too(text: str, line: int) -> None:
-    assert line_of(text, "memory") == line
+    assert find_line(text, "memory") == line
 
 
 def test_a_changed_value_leaves_all_else_alone() -> None:
@@ -70,7 +70,7 @@ def test_what_is_taken_out_leaves_all_else_alone() -> None:
 
 @given(VALUES)
 def test_a_value_is_read_as_it_was_written(value: object) -> None:
-    assert tomllib.loads(f"it = {literal(value)}")["it"] == value
+    assert tomllib.loads(f"it = {format_literal(value)}")["it"] == value
 
 
 @given(files(), KEYS, VALUES)
@@ -79,7 +79,7 @@ def test_a_file_says_what_was_put_into_it_and_all_that_it_said_before(text: str,
     put = set_value(text, key, value)
     assert tomllib.loads(put) == before | {key: value}
     assert list(tomllib.loads(put)) == list(before | {key: value})
-    line = put.split("\n")[line_of(put, key) - 1]
+    line = put.split("\n")[find_line(put, key) - 1]
     assert line.strip().startswith(key)
     again = unset_value(put, key)
     assert again.rstrip("\n") == unset_value(text, key).rstrip("\n")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.diagnostics.redaction import REDACTED, Redaction, _without_keys, passwords, values_of
+from b2d.diagnostics.redaction import REDACTED, Redaction, _without_keys, find_credentials, find_secret_values
 
 SECRET = "hunter2hunter2"
 MIB = 1 << 20
@@ -124,9 +124,9 @@ def test_json_stays_json(document: dict[str, object]) -> None:
 
 
 def test_passwords_are_found_in_addresses_and_under_their_names() -> None:
-    assert "geheim" in set(passwords("HTTP_PROXY=http://me:geheim@proxy:3128"))
-    assert {"ge%20heim", "ge heim"} <= set(passwords("me:ge%20heim@proxy"))
-    assert list(values_of({"auths": {"r": {"auth": "bWU6eA==", "n": 1}}, "l": [{"identitytoken": "t"}]})) == [
+    assert "geheim" in set(find_credentials("HTTP_PROXY=http://me:geheim@proxy:3128"))
+    assert {"ge%20heim", "ge heim"} <= set(find_credentials("me:ge%20heim@proxy"))
+    assert list(find_secret_values({"auths": {"r": {"auth": "bWU6eA==", "n": 1}}, "l": [{"identitytoken": "t"}]})) == [
         "bWU6eA==",
         "t",
     ]

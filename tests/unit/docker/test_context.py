@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.docker.context import ContextExistsError, DockerContext, context_names, stale_contexts
+from b2d.docker.context import ContextExistsError, DockerContext, remove_context, update_context
 from b2d.guest import tls_certificates
 from b2d.models import DockerEnv
 from b2d.paths import MachinePaths
@@ -87,11 +87,11 @@ def test_up_and_delete_do_it_by_themselves_and_never_fail(
     context: DockerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter = FakeReporter()
-    context_names(context.paths, DOCKER, reporter)
+    update_context(context.paths, DOCKER, reporter)
     assert names(context) == ["box", "default"]
-    stale_contexts(context.paths)
+    remove_context(context.paths)
     assert names(context) == ["default"]
     monkeypatch.setenv("PATH", "/nonexistent")
-    context_names(context.paths, DOCKER, reporter)
-    stale_contexts(context.paths)
+    update_context(context.paths, DOCKER, reporter)
+    remove_context(context.paths)
     assert reporter.said == []

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from b2d.docker.published_ports import COMING, OPEN, Publication, PublishedPort, forwards, list_ports, publications
+from b2d.docker.published_ports import (
+    COMING,
+    OPEN,
+    Publication,
+    PublishedPort,
+    forwards_for,
+    list_ports,
+    parse_publications,
+)
 from b2d.models import Forward
 
 MACHINE = "127.0.59.103"
@@ -21,11 +29,11 @@ def port(inside: int, outside: int = 0, address: str = "0.0.0.0", protocol: str 
 
 
 def test_what_is_published_twice_for_two_kinds_of_addresses_is_one_wish() -> None:
-    assert publications([container("web", port(80, 8080), port(80, 8080, "::"))]) == [WEB]
+    assert parse_publications([container("web", port(80, 8080), port(80, 8080, "::"))]) == [WEB]
 
 
 def test_what_is_only_exposed_is_not_published() -> None:
-    assert publications([container("web", port(80)), {"Id": "no names"}]) == []
+    assert parse_publications([container("web", port(80)), {"Id": "no names"}]) == []
 
 
 @pytest.mark.parametrize(
@@ -43,11 +51,11 @@ def test_what_is_only_exposed_is_not_published() -> None:
     ],
 )
 def test_it_is_exactly_where_it_was_asked_to_be(one: Publication, there: list[Forward]) -> None:
-    assert forwards(one, MACHINE) == there
+    assert forwards_for(one, MACHINE) == there
 
 
 def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
-    assert forwards(WEB, "127.0.0.1") == [Forward("tcp", "127.0.0.1", 8080)]
+    assert forwards_for(WEB, "127.0.0.1") == [Forward("tcp", "127.0.0.1", 8080)]
 
 
 def test_each_place_is_told_with_what_keeps_it_shut() -> None:

@@ -64,7 +64,7 @@ def an_examination(tmp_path: Path, **changes: object) -> Examination:
         mirror=lambda: "http://mirror.example/debian",
         accelerator=lambda: ("kvm", ""),
         virtualbox=no_virtualbox,
-        ward=MachineChecks(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
+        machine_checks=MachineChecks(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
         spare_images=lambda _: [],
         virtiofsd=lambda: ((0, 0), ""),
     )
@@ -152,7 +152,7 @@ def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
         ("1.9", "1.45", Verdict.BAD, "too old"),
         ("1.52", "1.40", Verdict.DOUBTFUL, "too new"),
         ("1.52", "1.44", Verdict.GOOD, "the machine has 1.44"),
-        ("nonsense", "", Verdict.DOUBTFUL, "does not say"),
+        ("nonsense", "", Verdict.DOUBTFUL, "does not print its API version"),
     ],
 )
 def test_the_docker_client_is_compared_by_its_api(
@@ -160,7 +160,7 @@ def test_the_docker_client_is_compared_by_its_api(
 ) -> None:
     script = f'[ "$DOCKER_HOST" = unix:///nonexistent/docker.sock ] && echo {client}; exit 1'
     installer = with_programs(tmp_path, docker=script)
-    found = programs.docker(installer, {}, machine)
+    found = programs.check_docker(installer, {}, machine)
     assert found.verdict == verdict and named in found.message
 
 

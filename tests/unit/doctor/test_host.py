@@ -29,8 +29,8 @@ def hardware(tmp_path: Path, flags: str, *, kvm: bool = True) -> Hardware:
     [
         ("vmx", False, "sudo modprobe kvm_intel"),
         ("svm", False, "sudo modprobe kvm_amd"),
-        ("sse", True, "turn on VT-x (Intel) or AMD-V (AMD) in this computer's firmware"),
-        ("hypervisor", True, "turn on nested virtualisation for this machine, where it runs"),
+        ("sse", True, "enable VT-x (Intel) or AMD-V (AMD) in this host's firmware"),
+        ("hypervisor", True, "enable nested virtualisation for this virtual machine on its host"),
         ("vmx", True, ""),
     ],
 )
@@ -43,15 +43,15 @@ def test_what_keeps_kvm_from_working_comes_with_what_helps(tmp_path: Path, flags
 def test_who_has_no_right_to_kvm_is_told_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = hardware(tmp_path, "vmx")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert here.remedy() == f"sudo usermod -aG {here.kvm.group()} $USER, then log in anew"
+    assert here.remedy() == f"sudo usermod -aG {here.kvm.group()} $USER, then log in again"
 
 
 def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own() -> None:
     def broken() -> str:
         raise HypervisorError("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
 
-    assert hypervisors.virtualbox(broken, wanted=True).verdict == Verdict.BAD
-    found = hypervisors.virtualbox(broken, wanted=False)
+    assert hypervisors.check_virtualbox(broken, wanted=True).verdict == Verdict.BAD
+    found = hypervisors.check_virtualbox(broken, wanted=False)
     assert (found.verdict, found.fix) == (Verdict.GOOD, "sudo modprobe vboxdrv")
 
 
@@ -76,32 +76,32 @@ def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present:
         ({"HTTPS_PROXY": "proxy:3128", "NO_PROXY": "a, 127.0.59.103"}, Verdict.GOOD, "http://proxy:3128"),
         ({"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "*"}, Verdict.GOOD, "proxy:3128"),
         ({"HTTPS_PROXY": "http://proxy:3128"}, Verdict.DOUBTFUL, "NO_PROXY lacks 127.0.59.103"),
-        ({"http_proxy": "http://proxy:port"}, Verdict.DOUBTFUL, "http_proxy is no address"),
-        ({"http_proxy": "http://"}, Verdict.DOUBTFUL, "http_proxy is no address"),
-        ({"ALL_PROXY": "socks5://proxy:1080"}, Verdict.DOUBTFUL, "is not for HTTP"),
+        ({"http_proxy": "http://proxy:port"}, Verdict.DOUBTFUL, "http_proxy is not a valid address"),
+        ({"http_proxy": "http://"}, Verdict.DOUBTFUL, "http_proxy is not a valid address"),
+        ({"ALL_PROXY": "socks5://proxy:1080"}, Verdict.DOUBTFUL, "is not an HTTP proxy"),
     ],
 )
 def test_proxies_are_looked_at_as_requests_takes_them(said: dict[str, str], verdict: Verdict, told: str) -> None:
-    found = network.proxies(said, ["127.0.59.103"])
+    found = network.check_proxies(said, ["127.0.59.103"])
     assert (found.verdict, told in found.message) == (verdict, True)
     assert bool(found.fix) is (verdict != Verdict.GOOD)
 
 
 @pytest.mark.parametrize("proxy", ["http://me:geheim@proxy:port", "me:geheim@proxy:3128", "socks5://me:geheim@proxy"])
 def test_a_proxys_password_is_not_said(proxy: str) -> None:
-    assert "geheim" not in network.proxies({"HTTP_PROXY": proxy}, []).message
+    assert "geheim" not in network.check_proxies({"HTTP_PROXY": proxy}, []).message
 
 
 def test_authorities_that_are_none_are_found(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
-    found = network.authorities({"REQUESTS_CA_BUNDLE": str(file)})
+    found = network.check_authorities({"REQUESTS_CA_BUNDLE": str(file)})
     assert (found.verdict, found.fix) == (Verdict.DOUBTFUL, "unset REQUESTS_CA_BUNDLE")
     file.write_text("nothing of the kind")
-    assert "there is no certificate" in network.authorities({"SSL_CERT_FILE": str(file)}).message
+    assert "there is no certificate" in network.check_authorities({"SSL_CERT_FILE": str(file)}).message
     file.write_text("-----BEGIN CERTIFICATE-----\n")
-    assert network.authorities({"SSL_CERT_FILE": str(file)}).verdict == Verdict.GOOD
-    assert network.authorities({"SSL_CERT_DIR": str(tmp_path)}).verdict == Verdict.GOOD
-    assert network.authorities({}).verdict == Verdict.GOOD
+    assert network.check_authorities({"SSL_CERT_FILE": str(file)}).verdict == Verdict.GOOD
+    assert network.check_authorities({"SSL_CERT_DIR": str(tmp_path)}).verdict == Verdict.GOOD
+    assert network.check_authorities({}).verdict == Verdict.GOOD
 
 
 HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": "other"}
@@ -130,32 +130,32 @@ def test_it_is_told_where_the_variables_of_this_shell_lead(said: dict[str, str],
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
 def test_a_home_on_another_computer_is_doubtful(tmp_path: Path, kind: str) -> None:
-    found = home_folder.file_system(Home(tmp_path), lambda _: kind)
+    found = home_folder.check_file_system(Home(tmp_path), lambda _: kind)
     assert (found.verdict, kind in found.message) == (Verdict.DOUBTFUL, True)
-    assert home_folder.file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
+    assert home_folder.check_file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
 
 
 def test_the_file_system_of_this_home_is_known(tmp_path: Path) -> None:
-    assert home_folder.kind_of(tmp_path) != ""
+    assert home_folder.file_system_type(tmp_path) != ""
 
 
 def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    assert "0 MiB free" in home_folder.temporary().message
+    assert "0 MiB free" in home_folder.check_temporary_folder().message
 
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory")
 
     monkeypatch.setattr("tempfile.gettempdir", none)
-    assert "set TMPDIR" in home_folder.temporary().fix
+    assert "set TMPDIR" in home_folder.check_temporary_folder().fix
 
 
 @pytest.mark.parametrize(
     ("qemu", "virtiofsd", "message", "needs"),
     [
-        ("7.2.22", ((1, 13), "/v"), "by 9p, as virtiofs wants QEMU 8.2 or newer", ()),
+        ("7.2.22", ((1, 13), "/v"), "by 9p, as virtiofs needs QEMU 8.2 or newer", ()),
         ("10.0.13", ((1, 13), "/v"), "by virtiofs, /v", ()),
-        ("8.2.2", ((1, 10), "/v"), "by 9p, as virtiofs wants virtiofsd 1.11 or newer, and /v is not", ()),
+        ("8.2.2", ((1, 10), "/v"), "by 9p, as virtiofs needs virtiofsd 1.11 or newer, and /v is older", ()),
         ("8.2.2", ((0, 0), ""), "by 9p, which is slow with large files: virtiofsd is not installed", ("virtiofsd",)),
     ],
 )

@@ -70,7 +70,7 @@ class Ill:
             exposures=self.exposures,
             refusals=lambda _: self.refusals,
         )
-        return an_examination(self.folder, home=self.home, ward=ward, environment={}, **changes)
+        return an_examination(self.folder, home=self.home, machine_checks=ward, environment={}, **changes)
 
     def found(self, machine: str = "boot2docker-vm") -> Mapping[str, Finding]:
         return {one.name: one for one in self.examination().findings() if one.machine == machine}
@@ -166,7 +166,7 @@ def test_a_newer_image_that_is_kept_is_told(running: Ill) -> None:
     running.images.kept["2" * 64] = "debian"
     assert running.found()["image"].fix == "b2d restart"
     running.states["boot2docker-vm"] = MachineState.STOPPED
-    assert "taken up at the next start" in running.found()["image"].message
+    assert "the next start uses" in running.found()["image"].message
 
 
 def test_an_old_image_of_debian_is_told(running: Ill) -> None:
@@ -208,7 +208,7 @@ def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: Ill) -> None:
     reporter = FakeReporter()
     broom(ill, reporter).clean([found])
     assert not ill.home.machine("boot2docker-vm").env.exists()
-    assert reporter.texts("note") == ["no shell is sent to boot2docker-vm any more"]
+    assert reporter.texts("note") == ["shells are not directed to boot2docker-vm any more"]
 
 
 def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: Ill) -> None:
@@ -218,7 +218,7 @@ def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: Ill) -> N
     reporter = FakeReporter()
     broom(ill, reporter).clean([found])
     assert ill.home.machine("boot2docker-vm").env.exists()
-    assert reporter.texts("warn") == ["boot2docker-vm runs by now"]
+    assert reporter.texts("warn") == ["boot2docker-vm is running now"]
 
 
 def leftovers(home: Home) -> Iterator[Path]:
@@ -250,10 +250,10 @@ def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: Ill
     gone = list(leftovers(ill.home))
     for path in kept:
         path.touch()
-    assert left.stale_files(ill.home, time.time()).verdict == Verdict.GOOD  # somebody may be at it
+    assert left.check_stale_files(ill.home, time.time()).verdict == Verdict.GOOD  # somebody may be at it
     for path in [*kept, *gone]:
         os.utime(path, (1, 1))
-    found = left.stale_files(ill.home, time.time())
+    found = left.check_stale_files(ill.home, time.time())
     assert set(found.left_files) == set(gone)
     broom(ill, FakeReporter()).clean([found])
     assert [path for path in gone if path.exists()] == []
@@ -274,7 +274,7 @@ def test_an_image_of_nobodys_is_removed(ill: Ill) -> None:
     gone: list[str] = []
     spare = [Image("2" * 64, Path("2.iso"), "debian", "1.0", 3_000_000)]
     found = next(one for one in ill.examination(spare_images=lambda _: spare).findings() if one.name == "images")
-    assert (found.verdict, found.message) == (Verdict.DOUBTFUL, "no machine has 1.0, and none would get it: 3 MB")
+    assert (found.verdict, found.message) == (Verdict.DOUBTFUL, "no machine uses 1.0: 2.9 MiB")
     Cleaner(ill.home, ill.state, gone.append, FakeReporter()).clean([found])
     assert gone == ["2" * 64]
 
@@ -283,7 +283,7 @@ def test_a_machines_folder_without_its_description_is_told_and_stays(ill: Ill) -
     for name in ("disk", "empty", "it's mine"):
         ill.home.machine(name).folder.mkdir()
     ill.home.machine("disk").disk_qcow2.touch()
-    found = {one.machine: one.fix for one in left.incomplete_machines(ill.home)}
+    found = {one.machine: one.fix for one in left.find_incomplete_machines(ill.home)}
     look = "ls -l " + shlex.quote(str(ill.home.machines / "it's mine"))
     assert found == {"disk": "b2d init --vm disk", "empty": "b2d delete --vm empty", "it's mine": look}
 
