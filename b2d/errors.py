@@ -48,10 +48,14 @@ class HypervisorError(B2dError):
     exit_code = 6
 
 
-class DownloadError(B2dError):
-    """Something could not be fetched, or what was fetched is not what it should be: nothing was kept."""
+class ImageError(B2dError):
+    """An image is missing, damaged, unverified or unfit."""
 
     exit_code = 7
+
+
+class DownloadError(ImageError):
+    """A download failed, or gave another file than expected; nothing of it is stored."""
 
 
 class MachineLockedError(B2dError):

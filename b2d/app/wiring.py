@@ -146,7 +146,7 @@ class App:
             share=share,
         )
         self.driver(spec).check()  # before minutes are spent on an image
-        return replace(spec, image=self.supply.first(source).sha256)
+        return replace(spec, image=self.supply.ensure(source).sha256)
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """What doctor looks at; `unread`: why these are not the settings that a person wrote."""
@@ -176,7 +176,7 @@ class App:
             exposures=exposures,
             refusals=lambda name: control.refusals(self.home.machine(name)),
         )
-        hypervisor, spare = self.hypervisor(), self.images.spare
+        hypervisor, spare = self.hypervisor(), self.images.unused
         looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
         return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 

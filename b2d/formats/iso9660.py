@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from b2d.errors import DownloadError
+from b2d.errors import ImageError
 from b2d.host.files import open_regular
 
 SECTOR = 2048
@@ -59,10 +59,10 @@ def read_volume(path: Path) -> Volume:
         descriptor = file.read(SECTOR)
         size = file.seek(0, 2)
     if not descriptor.startswith(PRIMARY):
-        raise DownloadError(f"this is no ISO image but {_kind(start, size)}")
+        raise ImageError(f"this is no ISO image but {_kind(start, size)}")
     volume = Volume(_label(descriptor), _size(descriptor))
     if size < volume.size:
-        raise DownloadError(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
+        raise ImageError(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
     return volume
 
 
@@ -75,7 +75,7 @@ def announced_size(path: Path) -> int:
     if len(descriptor) < SECTOR:
         return 0
     if not descriptor.startswith(PRIMARY):
-        raise DownloadError(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
+        raise ImageError(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
     return _size(descriptor)
 
 

@@ -75,7 +75,7 @@ class Response:
 
 @contextmanager
 def get(
-    url: str, headers: Mapping[str, str] | None = None, *, patience: TransferTimeouts | None = None
+    url: str, headers: Mapping[str, str] | None = None, *, timeouts: TransferTimeouts | None = None
 ) -> Iterator[Response]:
     """The server's last answer, whatever its status; redirects are followed.
 
@@ -84,17 +84,17 @@ def get(
     """
     import requests
 
-    patience = patience or TransferTimeouts()
-    end = time.monotonic() + patience.head_s
+    timeouts = timeouts or TransferTimeouts()
+    end = time.monotonic() + timeouts.head_s
     for _ in range(REDIRECT_LIMIT):
         _check_scheme(url)
-        watch = TransferWatch(patience, max(0.0, end - time.monotonic()))
+        watch = TransferWatch(timeouts, max(0.0, end - time.monotonic()))
         # a session each: a connection that is used again may have been closed by the server meanwhile
         with _in_time(url, watch), _translate_errors(url), watch.running(), watched_session(watch) as asked:
             asked.verify = _authorities(url)
             asked.headers.update({**HEADERS, **(headers or {})})
-            timeouts = (patience.connect_s, patience.read_s)
-            with asked.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
+            connect_and_read_s = (timeouts.connect_s, timeouts.read_s)
+            with asked.get(url, stream=True, timeout=connect_and_read_s, allow_redirects=False) as response:
                 watch.begin_body(response.raw.tell)
                 target = requests.Session.get_redirect_target(asked, response)
                 if target is None:

@@ -32,7 +32,7 @@ from pathlib import Path
 # all that is loaded on the way: Python's own folders may be closed to others
 import debian.arfile, debian.deb822, debian.debian_support, elftools.elf.elffile, elftools.elf.sections
 import encodings.idna, filelock, pycdlib.pycdlib, pysequoia, requests, zstandard
-from b2d.image.build.builder import BuildRequest, build
+from b2d.image.build.builder import BuildRequest, build_image
 from tests.support.fakes import FakeReporter
 
 if os.geteuid() == 0:
@@ -41,7 +41,7 @@ if os.geteuid() == 0:
     os.setuid({NOBODY})
 assert os.geteuid() != 0
 recipe, cache, output = map(Path, sys.argv[1:])
-build(BuildRequest("amd64", "", cache, output, recipe), FakeReporter())
+build_image(BuildRequest("amd64", "", cache, output, recipe), FakeReporter())
 """
 
 

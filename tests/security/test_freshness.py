@@ -80,7 +80,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
     told = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
     assert "b2d download --allow-expired" in told.hint
-    assert person.supply().first("debian") == kept  # what `up` and `init` ask for
+    assert person.supply().ensure("debian") == kept  # what `up` and `init` ask for
     assert person.takes() == {name: "expired" if name == suite else "current" for name in SUITES}
     assert any("--allow-expired" in said for said in person.reporter.texts("warn"))
     person.is_refused("expired")
@@ -89,7 +89,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
 def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with pytest.raises(StaleIndexError, match="trixie-security expired"):
-        person.supply().first("debian")
+        person.supply().ensure("debian")
     assert person.supply().images.all() == []
 
 

@@ -25,7 +25,7 @@ from b2d.drivers.qemu import shared_folders
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import SavedState
 from b2d.drivers.virtualbox import machine_state, port_forwards
-from b2d.errors import B2dError, ConfigError, DownloadError
+from b2d.errors import B2dError, ConfigError, ImageError
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
@@ -174,7 +174,7 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
         for one in kept.all():
             assert one.root is None or (type(one.root.offset) is int and type(one.root.size) is int)
             assert one.root is None or min(one.root.offset, one.root.size) >= 0
-            assert (one.date, one.lacks, one.size >= 0, kept.spare([]))[2]
+            assert (one.date, one.lacks, one.size >= 0, kept.unused([]))[2]
             with suppress(B2dError):
                 kept.verify(one)
 
@@ -196,9 +196,9 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     def check(content: bytes) -> None:
         said[0] = content
         assert len(suites.of_iso(tmp_path)) <= suites.MOST_SUITES
-        found = manifest.versions(tmp_path, "trixie")
-        with suppress(DownloadError):
-            Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
+        found = manifest.read_versions(tmp_path, "trixie")
+        with suppress(ImageError):
+            Freshness(stored=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
 
     said_so = {"format": 1, "suites": [suite], "packages": packages}
     worse = [[{"name": "x", "version": version}] for version in ("no version", "9" * 5000)]
@@ -211,7 +211,7 @@ def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         suites.of_iso(path)
-        manifest.versions(path, "trixie")
+        manifest.read_versions(path, "trixie")
 
     fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
 
@@ -222,11 +222,11 @@ def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        with suppress(DownloadError):
+        with suppress(ImageError):
             seen = freshness.read_dates(path)
             for suite in seen:
                 Freshness(seen, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
-                with suppress(DownloadError):
+                with suppress(ImageError):
                     Freshness(seen).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
 
     fuzz(bent({"format": 1, "suites": dates}), check)
@@ -240,7 +240,7 @@ def test_an_index_that_somebody_signed(tmp_path: Path) -> None:
     signed = sign(key.signer(), text, mode=SignatureMode.CLEAR)
 
     def check(content: bytes) -> None:
-        with suppress(DownloadError):
+        with suppress(ImageError):
             assert signature.verify(content, [trusted], "http://127.0.0.1").rstrip() == text.rstrip()
 
     fuzz(damaged(signed, hot=((0, len(signed)), (len(signed) - 300, len(signed)))), check)
