@@ -73,7 +73,7 @@ def ports(it: App) -> "list[PublishedPort]":
         ) from error
 
     def reserved(one: "Forward") -> str:
-        return "" if it.settings.privileged_ports else port_allocation.reserved(one.address, one.port)
+        return "" if it.settings.privileged_ports else port_allocation.privileged_port_obstacle(one.address, one.port)
 
     return published_ports.list_ports(
         found,

@@ -171,7 +171,11 @@ def redactor(it: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Reda
     """What takes out the secrets of this home and this person, which `texts` (files of settings) may hold too."""
     secrets = [it.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
     told = (it.settings.http_proxy, it.settings.https_proxy)
-    secrets += [form for proxy in told for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))]
+    secrets += [
+        form
+        for proxy in told
+        for form in (endpoints.password_of(proxy), endpoints.password_of(endpoints.guest_proxy(proxy)))
+    ]
     sources = [*environ.values(), *(_text(path) for path in texts)]
     secrets += [password for text in sources for password in passwords(text)]
     secrets += [*_settings_secrets(texts), *_passwords_of_machines(it.home)]

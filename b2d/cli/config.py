@@ -69,7 +69,7 @@ def get(key: str | None) -> None:
     wanted = [key] if key is not None else [field.name for field in fields(Settings)]
     found = {name: getattr(effective.settings, name) for name in wanted}
     found |= {name: endpoints.without_password(found[name]) for name in endpoints.PROXIES if name in found}
-    found |= {"password": endpoints.GONE} if found.get("password") else {}
+    found |= {"password": endpoints.REDACTED} if found.get("password") else {}
     document = {name: {"value": value, "origin": effective.origins[name]} for name, value in found.items()}
     if key is not None:
         print_result(document, found[key] if isinstance(found[key], str) else literal(found[key]))

@@ -230,7 +230,7 @@ def _invalid_value(said: RawSetting, hint: str) -> ConfigError:
     if said.key in endpoints.HINTS:
         value = endpoints.without_password(str(value))
     if said.key == "password":
-        value = endpoints.GONE
+        value = endpoints.REDACTED
     return ConfigError(f"{_where(said)}{said.word.lstrip('-')} cannot be {value!r}", hint=hint)
 
 

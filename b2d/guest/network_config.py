@@ -36,7 +36,9 @@ class Network:
 
 def from_settings(settings: Settings, spec: MachineSpec) -> Network:
     """What the settings say to that machine's guest."""
-    http, https = (endpoints.proxy(getattr(settings, key)) if settings.proxies else "" for key in endpoints.PROXIES)
+    http, https = (
+        endpoints.guest_proxy(getattr(settings, key)) if settings.proxies else "" for key in endpoints.PROXIES
+    )
     theirs = [part.strip() for part in settings.no_proxy.split(",")]
     without = [*filter(None, theirs), *GUEST, spec.address]
     return Network(
@@ -44,9 +46,9 @@ def from_settings(settings: Settings, spec: MachineSpec) -> Network:
         https_proxy=https,
         no_proxy=",".join(dict.fromkeys(without)) if http or https else "",
         ca=tuple(os.path.expanduser(path) for path in settings.ca),  # noqa: PTH111  pathlib's raises for a ~ of nobody
-        registry_mirrors=tuple(map(endpoints.mirror, settings.registry_mirrors)),
+        registry_mirrors=tuple(map(endpoints.guest_mirror, settings.registry_mirrors)),
         insecure_registries=settings.insecure_registries,
-        dns=tuple(map(endpoints.name_server, settings.dns)),
+        dns=tuple(map(endpoints.guest_name_server, settings.dns)),
     )
 
 
@@ -76,11 +78,13 @@ def remarks(settings: Settings, origins: Mapping[str, str], spec: MachineSpec) -
     """What the guest is told in vain, one line each; `origins` as config.py has them."""
     if settings.proxies:
         for key in endpoints.PROXIES:
-            if (text := getattr(settings, key)) and not endpoints.proxy(text):  # this host's: others are refused before
+            if (text := getattr(settings, key)) and not endpoints.guest_proxy(
+                text
+            ):  # this host's: others are refused before
                 yield f"{origins[key]}: the guest has no use for this proxy: {endpoints.without_password(text)}"
     network = from_settings(settings, spec)
     for server in dict.fromkeys(_servers(network)):
-        if endpoints.unreachable_hosts(server):
+        if endpoints.is_unreachable(server):
             shown = endpoints.without_password(server)
             yield f"the guest cannot reach {shown}: of this host's own addresses it has 127.0.0.1"
     if spec.driver == "virtualbox" and endpoints.GATEWAY in network.dns:  # seen on 7.2: port 53 alone

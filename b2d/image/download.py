@@ -159,7 +159,7 @@ def _total(response: Response, partial: PartialDownload) -> int:
 def _receive(response: Response, partial: PartialDownload, advance: Callable[[int], None]) -> None:
     total, size = _total(response, partial), 0
     with partial.part.open("ab") as file:
-        while content := response.more(CHUNK):
+        while content := response.read_some(CHUNK):
             file.write(content)
             if not size:
                 file.flush()

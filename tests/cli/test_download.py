@@ -218,7 +218,7 @@ def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Pro
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
     web.files.clear()
-    is_refused(prompt.b2d("download", url), "has nothing there (404)")
+    is_refused(prompt.b2d("download", url), "has no such file (404)")
 
 
 def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
@@ -294,16 +294,18 @@ def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
     url = web.put("/b2d.iso", NEW)
     prompt.environment["SSL_CERT_FILE"] = ""
     is_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
-    is_refused(prompt.b2d("download", url, **{name: "/no/such.pem"}), f"there is no /no/such.pem, which {name} names")
+    is_refused(
+        prompt.b2d("download", url, **{name: "/no/such.pem"}), f"/no/such.pem, which is set in {name}, does not exist"
+    )
     is_kept(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
 
 
 def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
     target = plain.put("/b2d.iso", NEW)
     web.odd["/b2d.iso"] = says(302, Location=target)
-    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"sends from https to {target}")
+    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
     api = web.put(API, json.dumps([a_release(target)]).encode())
-    is_refused(prompt.b2d("download", api), f"sends from https to {target}")
+    is_refused(prompt.b2d("download", api), f"redirects from https to {target}")
     assert plain.asked == []
 
 
@@ -331,7 +333,7 @@ def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plai
     plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
     told = prompt.b2d("download", "boot2docker", **through(plain))
     assert (told.code, len(told.err.splitlines())) == (0, 1)
-    assert "api.github.com was asked too often" in told.err
+    assert "api.github.com received too many requests" in told.err
 
 
 def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
@@ -381,8 +383,8 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     prompt.b2d("download", url)
     web.put("/login", PORTAL)
     web.odd = {"/b2d.iso": says(302, Location="/login"), API: says(302, Location="/login")}
-    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may want a login")
-    is_refused(prompt.b2d("download", api), "is a web page", "may want a login")
+    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may require a login")
+    is_refused(prompt.b2d("download", api), "is a web page", "may require a login")
     web.odd = {"/b2d.iso": says(511, PORTAL)}
     is_refused(prompt.b2d("download", url), "login", "(511)")
     assert kept(prompt) == [NEW]

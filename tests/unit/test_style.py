@@ -26,7 +26,7 @@ BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "wh
 TO_BE_RENAMED = {  # packages whose names are to be made standard yet
     "",
     *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "drivers", "formats", "guest", "host"],
-    *["host_agent", "importing", "machine", "machine_store", "network", "reporting", "shell"],
+    *["host_agent", "importing", "machine", "machine_store", "reporting", "shell"],
 }
 
 

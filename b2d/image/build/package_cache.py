@@ -174,7 +174,7 @@ def _append(wanted: RemoteFile, part: Path, share: _Share, stop: Event) -> None:
         http_client.raise_for_status(response)
         received = received if response.status_code == 206 else 0
         with part.open("ab" if received else "wb") as file:
-            while received < wanted.size and (chunk := response.more(min(CHUNK, wanted.size - received))):
+            while received < wanted.size and (chunk := response.read_some(min(CHUNK, wanted.size - received))):
                 if not received:
                     _check_begin(wanted, chunk, response)
                 file.write(chunk)

@@ -113,7 +113,8 @@ def test_an_authority_that_is_none_ends_up_before_anything_is_made(
 def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
     told = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
     assert told.err == (
-        "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n     try: whole paths of files, as /etc/ssl/company.pem\n"
+        "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n"
+        "     try: use absolute paths of files, such as /etc/ssl/company.pem\n"
     )
     assert told.code == 2
 
@@ -133,7 +134,7 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
     told = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
     assert told.code == 2
     assert told.err == (
-        "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: as http://user:password@proxy:3128\n"
+        "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: use an address such as http://user:password@proxy:3128\n"
     )
     told = prompt.b2d("config", "https_proxy", B2D_HTTPS_PROXY="http://me:geheim@proxy:3128")
     assert (told.code, told.out) == (0, "http://me:***@proxy:3128\n")

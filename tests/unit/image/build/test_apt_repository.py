@@ -174,11 +174,11 @@ def test_a_package_that_the_archive_lacks_is_named(host: Host, debian: LocalDebi
     ("answer", "named"),
     [
         (says(200, PORTAL), "is a web page"),
-        (says(404), "has nothing there"),
+        (says(404), "has no such file"),
         (says(403), "refuses"),
-        (says(500), "has trouble itself"),
-        (breaks_off(0), "broke off|ended after|cut off"),
-        (breaks_off(100), "broke off|ended after|cut off"),
+        (says(500), "has an internal error"),
+        (breaks_off(0), "closed the connection|ended after|is incomplete"),
+        (breaks_off(100), "closed the connection|ended after|is incomplete"),
     ],
     ids=["portal", "404", "403", "500", "nothing", "cut"],
 )
