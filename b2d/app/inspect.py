@@ -33,7 +33,7 @@ def describe_machine(it: App, name: str) -> dict[str, object]:
     if state in ON_STATES | {MachineState.SAVED}:
         from b2d.machine.boot_preparation import with_guest_network
 
-        told = with_guest_network(it.home.machine(name)).get(network_config.FILES)
+        told = with_guest_network(it.home.machine(name)).get(network_config.RECORD)
         has["network"] = _parsed(told) if told else None
     now = {"state": state, "running": running, "socket": socket(it, name), "has": has}
     return {**asdict(spec), "network": network_config.from_settings(it.settings, spec).shown(), **now}

@@ -65,7 +65,7 @@ def logs(which: str | None, follow: bool, tail: int | None) -> None:
     """The console since the start of the machine, or another log."""
     from b2d.app import inspect
     from b2d.diagnostics import logs as kept
-    from b2d.guest.ssh.streams import has_unread
+    from b2d.guest.ssh.streams import is_without_reader
 
     if follow and as_json():
         raise ConfigError("a log that goes on is no JSON document", hint="b2d logs --json")
@@ -73,7 +73,7 @@ def logs(which: str | None, follow: bool, tail: int | None) -> None:
     if which == "docker" and follow:
         _follow_docker(it.machine(), tail)
     elif follow:
-        kept.follow(inspect.log_file(it, which or "console"), tail, _show(), lambda: has_unread(1))
+        kept.follow(inspect.log_file(it, which or "console"), tail, _show(), lambda: is_without_reader(1))
     else:
         _printable(inspect.read_log(it, which or "console", tail))
 

@@ -414,7 +414,7 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
-    told = {"http_proxy": b"http://x", network_config.FILES: b"{}"}
+    told = {"http_proxy": b"http://x", network_config.RECORD: b"{}"}
     disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
 
     def check(content: bytes) -> None:
