@@ -212,7 +212,7 @@ def an_empty_folder(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (a_layer, "holds only what is otherwise than in"),
+        (a_layer, "contains only the differences from"),
         (a_foreign_one, "holds no data of boot2docker's"),
         (a_cut_off_one, ""),
         (a_text, "holds no data of boot2docker's"),

@@ -195,7 +195,7 @@ def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
 def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
-    with pytest.raises(InvalidStateError, match="did not end"):
+    with pytest.raises(InvalidStateError, match="writes more than expected"):
         SshPipe(channel, 1).end()  # type: ignore[arg-type]
     assert channel.given < 2 * MIB
 

@@ -153,7 +153,7 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
     project.rename(tmp_path / "share" / "taken")
     project.symlink_to(ssh)
     sent: list[bytes] = []
-    with pytest.raises(B2dError, match="became another file"):
+    with pytest.raises(B2dError, match="was replaced while it was read"):
         pack(found, Packer(sent.append, lambda _: None))
     assert sent == []
 

@@ -24,7 +24,7 @@ def test_the_home_folder_has_its_short_name() -> None:
 
 @pytest.mark.parametrize("path", ["data", "", ":ro", "./here", "/a\nb", "~nobody-of-that-name/x"])
 def test_what_is_no_whole_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="whole path"):
+    with pytest.raises(ConfigError, match="absolute path"):
         folder_paths.parse(path)
 
 

@@ -93,7 +93,7 @@ def certs_key(authority: Path) -> str:
     [
         (None, "cannot be read: No such file"),
         (b"\x30\x82", "contains no PEM certificates"),
-        (b"", "holds no certificates"),
+        (b"", "contains no PEM certificates"),
     ],
 )
 def test_an_authority_that_is_none_ends_up_before_anything_is_made(

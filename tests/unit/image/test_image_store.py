@@ -134,8 +134,8 @@ def test_bytes_behind_the_volume_do_no_harm(images: ImageStore, tmp_path: Path) 
         (b"\n<!DOCTYPE html><html>log in", "a web page"),
         (b'{"message": "rate limit"}', "a JSON document"),
         (bytes(100_000), "some other file of 100000 bytes"),
-        (a_b2d_iso()[:-2048], "cut off"),
-        (a_b2d_iso()[: 16 * 2048 + 500], "cut off"),
+        (a_b2d_iso()[:-2048], "truncated"),
+        (a_b2d_iso()[: 16 * 2048 + 500], "truncated"),
     ],
 )
 def test_what_is_no_whole_iso_is_refused_by_what_it_is(

@@ -45,7 +45,7 @@ def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S"):
+    for name in ("CONNECT_S", "HANDSHAKE_S", "GREETING_S", "ANSWER_S"):
         monkeypatch.setattr(connection, name, 0.5)
     for name in ("ANSWER_S", "FILE_S"):
         monkeypatch.setattr(client, name, 0.5)
@@ -184,7 +184,7 @@ def test_a_key_that_is_gone_or_spoilt_is_named(guest: SshGuest, sshd: Sshd, path
     with pytest.raises(B2dError, match=r"box/id_ed25519 is not a usable key"):
         guest.run("true", 10)
     paths.ssh_key.unlink()
-    with pytest.raises(B2dError, match=r"box/id_ed25519 is gone"):
+    with pytest.raises(B2dError, match=r"box/id_ed25519, the key of the guest, is missing"):
         guest.run("true", 10)
     assert sshd.connections == 0
 
