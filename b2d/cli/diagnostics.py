@@ -107,7 +107,7 @@ def _follow_docker(machine: "Machine", lines: int | None) -> None:
     except InvalidStateError as error:
         broken = error
     with suppress(WaitTimeoutError):
-        wait_until(lambda: machine.state() not in STARTED_STATES, what="its end", timeout_s=END_S)
+        wait_until(lambda: machine.state() not in STARTED_STATES, condition="its end", timeout_s=END_S)
         print_line(f"{machine.name} has ended, and its log with it")
         return
     raise broken

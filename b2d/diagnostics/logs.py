@@ -63,7 +63,7 @@ def follow(path: Path, lines: int | None, show: Callable[[bytes], None], given_u
 
     while not over:
         with suppress(WaitTimeoutError):
-            wait_until(look, what=str(path), timeout_s=LOOK_S, interval_s=INTERVAL_S)
+            wait_until(look, condition=str(path), timeout_s=LOOK_S, interval_s=INTERVAL_S)
 
 
 class _GrowingFile:

@@ -111,7 +111,7 @@ class EventLoop:
                 waits = not self._put_right()
             else:
                 with suppress(WaitTimeoutError):
-                    wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=RETRY_S)
+                    wait_until(lambda: not self._runs(), condition="Docker, or the machine's end", timeout_s=RETRY_S)
 
     def _listen(self) -> None:
         try:

@@ -156,7 +156,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("saved", 4, "old is saved, and what it had in memory would be lost"),
+        ("saved", 4, "old is saved, and its memory would be lost"),
         ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
     ],
 )
@@ -213,10 +213,10 @@ def an_empty_folder(folder: Path) -> Path:
     ("made", "said"),
     [
         (a_layer, "contains only the differences from"),
-        (a_foreign_one, "holds no data of boot2docker's"),
+        (a_foreign_one, "is not a data disk of boot2docker"),
         (a_cut_off_one, ""),
-        (a_text, "holds no data of boot2docker's"),
-        (an_empty_folder, "there is no machine's disk in"),
+        (a_text, "is not a data disk of boot2docker"),
+        (an_empty_folder, "contains no machine's disk"),
     ],
 )
 def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, made: object, said: str) -> None:
@@ -233,7 +233,7 @@ def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
     of_docker_machine(prompt.folder)
     told = prompt.b2d("import", "defualt")
     assert (told.code, told.out) == (2, "")
-    said = "there is no machine and no file 'defualt' to import: did you mean 'default'?"
+    said = "there is no machine or file 'defualt' to import: did you mean 'default'?"
     assert told.err == f"b2d: {said}\n     try: b2d import\n"
 
 

@@ -201,5 +201,5 @@ def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Pat
     threads, descriptors = threading.active_count(), open_files()
     for number in range(5):
         download.download(server.url, tmp_path / str(number), FakeReporter())
-    wait_until(lambda: threading.active_count() <= threads, what="the threads' end", timeout_s=10)
-    wait_until(lambda: open_files() <= descriptors, what="the sockets' end", timeout_s=10)
+    wait_until(lambda: threading.active_count() <= threads, condition="the threads' end", timeout_s=10)
+    wait_until(lambda: open_files() <= descriptors, condition="the sockets' end", timeout_s=10)

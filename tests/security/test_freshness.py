@@ -272,7 +272,7 @@ def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
     key, path = Tsk.generate("Archive <a@example.org>"), tmp_path / "key"
     end = datetime.now(UTC) + timedelta(seconds=2)
     path.write_bytes(bytes(key.extract_certificate().set_expiration(end, key.certifier())))
-    wait_until(lambda: datetime.now(UTC) > end, what="the key to expire", timeout_s=10)
+    wait_until(lambda: datetime.now(UTC) > end, condition="the key to expire", timeout_s=10)
     with pytest.raises(BadSignatureError):
         verify(message_of(key), [path], "url")
 

@@ -32,7 +32,7 @@ from b2d.formats.squashfs_tables import SquashfsError
 from b2d.guest import network_config, seed, tls_certificates
 from b2d.guest.ssh import connection, keys
 from b2d.host.autostart import templates
-from b2d.host.process_identity import MOST, is_alive
+from b2d.host.process_identity import PID_LIMIT, is_alive
 from b2d.host_agent import control, report
 from b2d.image import image_store
 from b2d.image.build import freshness, manifest, signature, squashfs
@@ -99,7 +99,7 @@ def test_what_up_found_out(tmp_path: Path) -> None:
             return
         assert 0 < found.ssh_port < 65536 and 0 < found.docker_port < 65536 and 0 <= found.engine_port < 65536
         if found.process is not None:
-            assert 0 < found.process.pid < MOST
+            assert 0 < found.process.pid < PID_LIMIT
             assert is_alive(found.process) in (True, False)
 
     known = [

@@ -25,8 +25,8 @@ BANNED = {"asked", "found", "gone", "heard", "here", "how", "it", "itself", "kep
 BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"}
 TO_BE_RENAMED = {  # packages whose names are to be made standard yet
     "",
-    *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "drivers", "host"],
-    *["host_agent", "importing", "machine", "machine_store", "reporting", "shell"],
+    *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "drivers"],
+    *["host_agent", "machine", "reporting", "shell"],
 }
 
 

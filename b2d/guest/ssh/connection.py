@@ -64,7 +64,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
         return bool(transports)
 
     try:
-        wait_until(attempt, what="the guest's ssh server", timeout_s=GREETING_S, interval_s=0.2)
+        wait_until(attempt, condition="the guest's ssh server", timeout_s=GREETING_S, interval_s=0.2)
     except WaitTimeoutError as error:
         address = f"{endpoint.address}:{endpoint.ssh_port}"
         raise InvalidStateError(

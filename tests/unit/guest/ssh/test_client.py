@@ -268,7 +268,7 @@ def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
 
     def begin_and_end(channel: Channel, command: str | None) -> None:
         begin(channel, command)
-        wait_until(lambda: channel.closed, what="its end", timeout_s=10)
+        wait_until(lambda: channel.closed, condition="its end", timeout_s=10)
 
     monkeypatch.setattr(client, "_begin", begin_and_end)
     screen, line = pty.openpty()

@@ -229,7 +229,7 @@ def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> Non
     ):
         with pytest.raises(B2dError, match=said):
             copying.send_stream(io.BytesIO(content), f"{there}/{to}")
-    wait_until(lambda: nothing_is_left(there), what="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: nothing_is_left(there), condition="the guest to tidy up", timeout_s=10)
     assert names(there / "to" / "tree") == names(tree)
 
 
@@ -353,7 +353,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here:
     (end / "big").write_text("old")
 
     def strike() -> None:
-        wait_until(lambda: any(end.glob(".b2d-*/*")), what="the copy", timeout_s=30, interval_s=0.001)
+        wait_until(lambda: any(end.glob(".b2d-*/*")), condition="the copy", timeout_s=30, interval_s=0.001)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=strike, daemon=True).start()
@@ -361,7 +361,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here:
         for _ in range(100):
             getattr(copying, way)(f"{begin}/big", str(end))
             (end / "big").write_text("old")
-    wait_until(lambda: nothing_is_left(end), what="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: nothing_is_left(end), condition="the guest to tidy up", timeout_s=10)
     assert (end / "big").read_text() == "old"
 
 
