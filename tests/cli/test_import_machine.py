@@ -249,7 +249,7 @@ def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
 
 def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
     known = [ImportCandidate("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
-    with pytest.raises(Exception, match=r"several old: /a/old\.vmdk, /b/old\.vmdk"):
+    with pytest.raises(Exception, match=r"called old: /a/old\.vmdk, /b/old\.vmdk"):
         choose("old", known)
 
 

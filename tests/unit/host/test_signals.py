@@ -87,9 +87,9 @@ def test_in_another_thread_the_block_is_just_done() -> None:
 
 SCRIPT = """
 import time
-from b2d.host.signals import held_back
+from b2d.host.signals import signals_deferred
 try:
-    with held_back():
+    with signals_deferred():
         print("in", flush=True)
         input()
         print("done", flush=True)
