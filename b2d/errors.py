@@ -51,10 +51,14 @@ class HypervisorError(B2dError):
     exit_code = 6
 
 
-class DownloadError(B2dError):
-    """A download or its verification failed: nothing of it was stored."""
+class ImageError(B2dError):
+    """An image is missing, damaged, unverified or unfit."""
 
     exit_code = 7
+
+
+class DownloadError(ImageError):
+    """A download failed, or gave another file than expected; nothing of it is stored."""
 
 
 class MachineLockedError(B2dError):

@@ -151,7 +151,7 @@ def iso(test_cache: Path) -> Path:
 def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home that keeps that image."""
     home = Home(private_folder(tmp_path_factory.mktemp("home")))
-    ImageStore(home).adopt(iso, "debian")
+    ImageStore(home).add_copy(iso, "debian")
     return home
 
 

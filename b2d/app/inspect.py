@@ -36,7 +36,7 @@ def describe_machine(app: App, name: str) -> dict[str, object]:
     if state in ON_STATES | {MachineState.SAVED}:
         from b2d.machine.boot_preparation import last_network
 
-        content = last_network(app.home.machine(name)).get(network_config.FILES)
+        content = last_network(app.home.machine(name)).get(network_config.RECORD)
         has["network"] = _parsed(content) if content else None
     now = {"state": state, "running": running, "socket": socket(app, name), "has": has}
     return {**asdict(spec), "network": network_config.from_settings(app.settings, spec).shown(), **now}
@@ -74,7 +74,11 @@ def ports(app: App) -> "list[PublishedPort]":
         ) from error
 
     def reserved(forward: "Forward") -> str:
-        return "" if app.settings.privileged_ports else port_allocation.reserved(forward.address, forward.port)
+        return (
+            ""
+            if app.settings.privileged_ports
+            else port_allocation.privileged_port_obstacle(forward.address, forward.port)
+        )
 
     return published_ports.list_ports(
         publications,

@@ -172,7 +172,9 @@ def redactor(app: App, environ: Mapping[str, str], texts: Sequence[Path]) -> Red
     secrets = [app.settings.password, *(value for name, value in environ.items() if NAME.search(name))]
     proxies = (app.settings.http_proxy, app.settings.https_proxy)
     secrets += [
-        form for proxy in proxies for form in (endpoints.secret(proxy), endpoints.secret(endpoints.proxy(proxy)))
+        form
+        for proxy in proxies
+        for form in (endpoints.password_of(proxy), endpoints.password_of(endpoints.guest_proxy(proxy)))
     ]
     sources = [*environ.values(), *(_text(path) for path in texts)]
     secrets += [password for text in sources for password in find_credentials(text)]

@@ -141,7 +141,7 @@ class App:
 
     def with_image(self, spec: "MachineSpec") -> "MachineSpec":
         """Return the spec with an image of its source, obtained first where none is stored. Raises B2dError."""
-        return replace(spec, image=self.supply.first(spec.source).sha256)
+        return replace(spec, image=self.supply.ensure(spec.source).sha256)
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """Return doctor's examination; `unread` says why the user's settings could not be read."""
@@ -171,7 +171,7 @@ class App:
             exposures=exposures,
             refusals=lambda name: control.refusals(self.home.machine(name)),
         )
-        hypervisor, spare = self.hypervisor(), self.images.spare
+        hypervisor, spare = self.hypervisor(), self.images.unused
         looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
         return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
 

@@ -79,7 +79,7 @@ def get(key: str | None) -> None:
     names = [key] if key is not None else [field.name for field in fields(Settings)]
     values = {name: getattr(effective.settings, name) for name in names}
     values |= {name: endpoints.without_password(values[name]) for name in endpoints.PROXIES if name in values}
-    values |= {"password": endpoints.GONE} if values.get("password") else {}
+    values |= {"password": endpoints.REDACTED} if values.get("password") else {}
     document = {name: {"value": value, "origin": effective.origins[name]} for name, value in values.items()}
     if key is not None:
         print_result(document, values[key] if isinstance(values[key], str) else format_literal(values[key]))

@@ -71,7 +71,7 @@ def logs(source: str | None, follow: bool, tail: int | None) -> None:
     """Print the console log since the machine's start, or another log."""
     from b2d.app import inspect
     from b2d.diagnostics import logs as log_files
-    from b2d.guest.ssh.streams import has_unread
+    from b2d.guest.ssh.streams import is_without_reader
 
     if follow and is_json():
         raise ConfigError("--follow cannot print JSON: the document would not end", hint="b2d logs --json")
@@ -79,7 +79,7 @@ def logs(source: str | None, follow: bool, tail: int | None) -> None:
     if source == "docker" and follow:
         _follow_docker(app.machine(), tail)
     elif follow:
-        log_files.follow(inspect.log_file(app, source or "console"), tail, _writer(), lambda: has_unread(1))
+        log_files.follow(inspect.log_file(app, source or "console"), tail, _writer(), lambda: is_without_reader(1))
     else:
         _print_log(inspect.read_log(app, source or "console", tail))
 
@@ -113,7 +113,7 @@ def _follow_docker(machine: "Machine", lines: int | None) -> None:
     except InvalidStateError as error:
         failure = error
     with suppress(WaitTimeoutError):
-        wait_until(lambda: machine.state() not in STARTED_STATES, what="its end", timeout_s=END_S)
+        wait_until(lambda: machine.state() not in STARTED_STATES, condition="its end", timeout_s=END_S)
         print_line(f"{machine.name} ended, and its log with it")
         return
     raise failure

@@ -235,7 +235,7 @@ def _invalid_value(raw: RawSetting, hint: str) -> ConfigError:
     if raw.key in endpoints.HINTS:
         value = endpoints.without_password(str(value))
     if raw.key == "password":
-        value = endpoints.GONE
+        value = endpoints.REDACTED
     return ConfigError(f"{_prefix(raw)}{raw.word.lstrip('-')} cannot be {value!r}", hint=hint)
 
 

@@ -63,7 +63,7 @@ def follow(path: Path, lines: int | None, show: Callable[[bytes], None], is_over
 
     while not done:
         with suppress(WaitTimeoutError):
-            wait_until(show_new, what=str(path), timeout_s=WATCH_S, interval_s=INTERVAL_S)
+            wait_until(show_new, condition=str(path), timeout_s=WATCH_S, interval_s=INTERVAL_S)
 
 
 class _GrowingFile:

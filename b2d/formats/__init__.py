@@ -1,1 +1,1 @@
-"""Parse and write file formats; what others wrote is bounded and checked."""
+"""Parse and write file formats; foreign files are limited and checked."""

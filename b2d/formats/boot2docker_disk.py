@@ -1,29 +1,29 @@
-"""Whether a disk is boot2docker's: it holds the data that the guest looks for, or asks to be formatted for it."""
+"""Recognise disks of boot2docker, by the label of their data or the request to format them."""
 
 import struct
 from collections.abc import Callable, Iterator
 
 MAGIC = "boot2docker, please format-me"
 LABEL = b"boot2docker-data"
-LABEL_AT = 1144  # bytes into an ext4 file system
+LABEL_AT = 1144  # offset in an ext4 file system
 SECTOR = 512
-TABLE, ENTRY, ENTRIES = 446, 16, 4  # of the table in the first sector
+TABLE, ENTRY, ENTRIES = 446, 16, 4  # of the partition table in the first sector
 GPT, PROTECTIVE = b"EFI PART", 0xEE
-GPT_FIELDS, GPT_LIMIT = 72, 128  # where it says how its entries lie; how many are looked at
-ENTRY_SIZES = range(128, 4097)  # bytes; what else it says would be much to read for nothing
+GPT_FIELDS, GPT_LIMIT = 72, 128  # offset of the table's location; the number of entries that are read
+ENTRY_SIZES = range(128, 4097)  # bytes; larger ones would be much to read
 
-Read = Callable[[int, int], bytes]  # from which byte on, and how many; fewer where the disk ends
+Read = Callable[[int, int], bytes]  # offset and size; fewer bytes at the disk's end
 
 
 def is_ours(read: Read) -> bool:
-    """True for a disk that the guest would take up, or format."""
+    """Return whether the guest would use the disk, or format it."""
     if read(0, len(MAGIC)) == MAGIC.encode():
         return True
     return any(read(start + LABEL_AT, len(LABEL)) == LABEL for start in (0, *_partitions(read)))
 
 
 def _partitions(read: Read) -> Iterator[int]:
-    """Where each begins, in bytes."""
+    """Yield the offset of each partition in bytes."""
     head = read(0, 2 * SECTOR).ljust(2 * SECTOR, b"\0")
     if head[SECTOR:].startswith(GPT):
         first, count, size = struct.unpack_from("<QII", head, SECTOR + GPT_FIELDS)

@@ -1,32 +1,32 @@
-"""Decompress foreign data with a limit on what comes out.
+"""Decompress foreign data with a limit on the output.
 
-A few kilobytes can stand for gigabytes, so every function takes the largest size that its caller has a use for.
+A few KiB can expand to GiB, so every function takes the largest size that its caller accepts.
 """
 
 from typing import Protocol
 
-MEMORY_LIMIT = 256 << 20  # bytes that a decoder may need for itself; xz -9 needs 65 MiB, zstd --ultra -22 128 MiB
-ZSTD_WINDOW_LIMIT = 1 << 27  # bytes; what zstd itself accepts without --long
-ZSTD_STEP = 1 << 10  # bytes of input at a time: no more than 32 MiB can come of them before the limit is looked at
+MEMORY_LIMIT = 256 << 20  # bytes of a decoder's own memory; xz -9 needs 65 MiB, zstd --ultra -22 128 MiB
+ZSTD_WINDOW_LIMIT = 1 << 27  # bytes; the limit of zstd without --long
+ZSTD_STEP = 1 << 10  # bytes of input per step: they expand to 32 MiB at most before the limit is checked
 
 
 class DecompressionError(ValueError):
-    """The data is damaged, ends too soon or becomes larger than it may."""
+    """Data that is damaged, truncated or larger than allowed when decompressed."""
 
 
 class _Decoder(Protocol):
-    """What zlib's and lzma's decoders have in common."""
+    """The common interface of zlib's and lzma's decoders."""
 
     @property
     def eof(self) -> bool:
-        """True once the end of the compressed stream was reached."""
+        """Whether the end of the compressed stream is reached."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         """Decode, and return at most `max_length` bytes."""
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Decompress one gzip member to at most `limit` bytes; what follows it is ignored. Raises DecompressionError."""
+    """Decompress a gzip member to at most `limit` bytes, ignoring data after it. Raises DecompressionError."""
     import zlib
 
     try:
@@ -46,7 +46,7 @@ def inflate(data: bytes, limit: int) -> bytes:
 
 
 def unxz(data: bytes, limit: int) -> bytes:
-    """Decompress an xz stream to at most `limit` bytes; what follows it is ignored. Raises DecompressionError."""
+    """Decompress an xz stream to at most `limit` bytes, ignoring data after it. Raises DecompressionError."""
     import lzma
 
     try:
@@ -56,9 +56,9 @@ def unxz(data: bytes, limit: int) -> bytes:
 
 
 def unzstd(data: bytes, limit: int) -> bytes:
-    """Decompress one zstd frame to at most `limit` bytes; what follows it is ignored. Raises DecompressionError.
+    """Decompress a zstd frame to at most `limit` bytes, ignoring data after it. Raises DecompressionError.
 
-    The size that a frame names is not believed: no memory is set aside for it.
+    The size in the frame is not trusted: no memory is allocated for it.
     """
     import zstandard
 
@@ -73,7 +73,7 @@ def unzstd(data: bytes, limit: int) -> bytes:
                 return bytes(content)
     except zstandard.ZstdError as error:
         raise DecompressionError(str(error)) from error
-    raise DecompressionError("the compressed data ends too soon")
+    raise DecompressionError("the compressed data is truncated")
 
 
 def _bounded(decoder: _Decoder, data: bytes, limit: int) -> bytes:
@@ -81,9 +81,9 @@ def _bounded(decoder: _Decoder, data: bytes, limit: int) -> bytes:
     if len(content) > limit:
         raise _too_large(limit)
     if not decoder.eof:
-        raise DecompressionError("the compressed data ends too soon")
+        raise DecompressionError("the compressed data is truncated")
     return content
 
 
 def _too_large(limit: int) -> DecompressionError:
-    return DecompressionError(f"the data becomes larger than {limit} bytes when it is decompressed")
+    return DecompressionError(f"the decompressed data is larger than {limit} bytes")

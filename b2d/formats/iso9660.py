@@ -1,4 +1,4 @@
-"""What the first sectors of an ISO 9660 image say of it, and whether it is one at all."""
+"""Read an ISO 9660 image's label and size, and check that it is one."""
 
 import struct
 from collections.abc import Iterator
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from b2d.errors import DownloadError
+from b2d.errors import ImageError
 from b2d.host.files import open_regular
 
 SECTOR = 2048
 DESCRIPTOR = 16 * SECTOR  # the system area before it belongs to boot loaders
 PRIMARY = b"\x01CD001\x01"
 LABEL = slice(40, 72)
-BLOCKS = 80  # 32 bits, little endian first; the block size is at 128, 16 bits likewise
+BLOCKS = 80  # 32 bits, little endian first; the block size at 128 has 16 bits, also little endian first
 BLOCK_SIZE = 128
-# "Boot2Bocker" is how 1.2.0 was spelt
+# 1.2.0 was spelt "Boot2Bocker"
 LABEL_PREFIXES = ("b2d-v", "Boot2Docker-v", "Boot2Bocker-v")
-LABEL_OF_18_09_0 = "Boot2Docker"  # it names no version
+LABEL_OF_18_09_0 = "Boot2Docker"  # without a version
 START_LIMIT = 512
 # ECMA-119: 8.4.14 (the path table's size), 8.4.18 (the root's record in a volume descriptor), 9.1 (a record)
 ROOT = slice(156, 190)
@@ -25,26 +25,26 @@ PATH_TABLE = 132
 WITH_FILES = (1, 2)  # kinds of descriptors: primary and supplementary
 RECORD_LEAST = 34  # bytes
 FOLDER = 2  # a flag
-DESCRIPTORS = 64  # of volumes; there are three to six
+DESCRIPTORS = 64  # maximum number of volume descriptors; three to six are usual
 UDF = (b"BEA01", b"NSR02", b"NSR03")
-RECORDS_LIMIT = 1 << 20  # bytes; b2d's own have some kilobytes
+RECORDS_LIMIT = 1 << 20  # bytes; b2d's own have a few KiB
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What the primary volume descriptor says."""
+    """The content of the primary volume descriptor."""
 
     label: str
     size: int  # bytes
 
     @property
     def is_boot2docker(self) -> bool:
-        """True when the label is one of the four forms that boot2docker's had."""
+        """Whether the label is one of boot2docker's four forms."""
         return self.label == LABEL_OF_18_09_0 or self.label.startswith(LABEL_PREFIXES)
 
     @property
     def version(self) -> str:
-        """The version that the label names, else the label itself."""
+        """The version in the label, else the label itself."""
         for prefix in LABEL_PREFIXES:
             if self.label.startswith(prefix):
                 return self.label.removeprefix(prefix)
@@ -52,22 +52,25 @@ class Volume:
 
 
 def read_volume(path: Path) -> Volume:
-    """The volume of a whole ISO 9660 image. Raises DownloadError, saying what the file is, and OSError."""
+    """Return the volume of a complete ISO 9660 image. Raises ImageError naming any other kind, and OSError."""
     with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
         descriptor = file.read(SECTOR)
         size = file.seek(0, 2)
     if not descriptor.startswith(PRIMARY):
-        raise DownloadError(f"this is no ISO image but {_kind(start, size)}")
+        raise ImageError(f"this is not an ISO image but {_kind(start, size)}")
     volume = Volume(_label(descriptor), _size(descriptor))
     if size < volume.size:
-        raise DownloadError(f"the ISO image is cut off: it has {size} of {volume.size} bytes")
+        raise ImageError(f"the ISO image is truncated: it has {size} of {volume.size} bytes")
     return volume
 
 
 def announced_size(path: Path) -> int:
-    """How large the image that begins there is to be, 0 while too little is there. Raises DownloadError for no ISO."""
+    """Return the size in the header of a partial image, 0 before that is there.
+
+    Raises ImageError for any other file.
+    """
     with open_regular(path) as file:
         start = file.read(START_LIMIT)
         file.seek(DESCRIPTOR)
@@ -75,37 +78,37 @@ def announced_size(path: Path) -> int:
     if len(descriptor) < SECTOR:
         return 0
     if not descriptor.startswith(PRIMARY):
-        raise DownloadError(f"this is no ISO image but {_kind(start, path.stat().st_size)}")
+        raise ImageError(f"this is not an ISO image but {_kind(start, path.stat().st_size)}")
     return _size(descriptor)
 
 
 def has_few_records(path: Path, limit: int = RECORDS_LIMIT) -> bool:
-    """Tell whether folders and path tables of an image take at most `limit` bytes. Raises OSError.
+    """Return whether folders and path tables of an image take at most `limit` bytes. Raises OSError.
 
-    False too for UDF, and for blocks of another size than a sector's. A library that keeps an object for each record
-    takes memory in proportion.
+    False also for UDF, and for blocks of another size than a sector's. A library with an object for each record takes
+    memory in proportion.
     """
-    left = limit
-    seen: set[int] = set()
+    remaining = limit
+    visited: set[int] = set()
     with open_regular(path) as file:
-        waiting: list[tuple[int, int]] = []
+        pending: list[tuple[int, int]] = []
         for descriptor in _descriptors(file):
             if descriptor is None or struct.unpack_from("<H", descriptor, BLOCK_SIZE)[0] != SECTOR:
                 return False
-            left -= int(struct.unpack_from("<I", descriptor, PATH_TABLE)[0])
-            waiting += _folders(descriptor[ROOT], with_itself=True)
-        while waiting and left >= 0:
-            sector, size = waiting.pop()
-            if sector not in seen:
-                seen.add(sector)
-                left -= max(size, SECTOR)
+            remaining -= int(struct.unpack_from("<I", descriptor, PATH_TABLE)[0])
+            pending += _folders(descriptor[ROOT], include_self=True)
+        while pending and remaining >= 0:
+            sector, size = pending.pop()
+            if sector not in visited:
+                visited.add(sector)
+                remaining -= max(size, SECTOR)
                 file.seek(sector * SECTOR)
-                waiting += _folders(file.read(min(size, limit)))
-    return left >= 0
+                pending += _folders(file.read(min(size, limit)))
+    return remaining >= 0
 
 
 def _descriptors(file: BinaryIO) -> Iterator[bytes | None]:
-    """Yield those of all volumes with files, Joliet's too; None for UDF's (ECMA-167), and where there is no end."""
+    """Yield the descriptors of volumes with files, Joliet's too; None for UDF's (ECMA-167), and for no end."""
     for number in range(DESCRIPTORS):
         file.seek(DESCRIPTOR + number * SECTOR)
         descriptor = file.read(SECTOR)
@@ -118,22 +121,22 @@ def _descriptors(file: BinaryIO) -> Iterator[bytes | None]:
     yield None
 
 
-def _folders(records: bytes, *, with_itself: bool = False) -> Iterator[tuple[int, int]]:
-    """The first sector and the size in bytes of each folder in a folder, which it and the one above are not."""
+def _folders(records: bytes, *, include_self: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield the first sector and the size in bytes of each folder in a folder's records, without . and .."""
     at = 0
     while at + RECORD_LEAST <= len(records):
         length = records[at]
-        if length < RECORD_LEAST:  # what is left of this sector
+        if length < RECORD_LEAST:  # the rest of this sector is empty
             at += SECTOR - at % SECTOR
             continue
         name = records[at + 33 : at + 33 + records[at + 32]]
-        if records[at + 25] & FOLDER and (with_itself or name not in (b"\0", b"\1")):
+        if records[at + 25] & FOLDER and (include_self or name not in (b"\0", b"\1")):
             yield struct.unpack_from("<I", records, at + 2)[0], struct.unpack_from("<I", records, at + 10)[0]
         at += length
 
 
 def is_web_page(start: bytes) -> bool:
-    """True when a file that begins so is HTML: what captive portals and error pages answer with."""
+    """Return whether a file with this start is HTML, as of captive portals and error pages."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
 
@@ -144,7 +147,7 @@ def _label(descriptor: bytes) -> str:
 
 def _size(descriptor: bytes) -> int:
     if len(descriptor) < SECTOR:
-        return DESCRIPTOR + SECTOR  # it ends within its own descriptor
+        return DESCRIPTOR + SECTOR  # the file ends within its descriptor
     blocks: int = struct.unpack_from("<I", descriptor, BLOCKS)[0]
     block_size: int = struct.unpack_from("<H", descriptor, BLOCK_SIZE)[0]
     return blocks * block_size

@@ -1,61 +1,61 @@
-"""Parse JSON that somebody else wrote."""
+"""Parse foreign JSON."""
 
 import math
 from typing import Any, NoReturn
 
-DEEPEST = 200  # lists and objects in each other: whoever walks through or prints a document has a stack with an end
+MAX_DEPTH = 200  # nested lists and objects: code that walks a document has a limited stack
 
 
 def parse(content: bytes | str) -> Any:
-    """Return the document. Raises ValueError, also for what is nested too deeply, is no UTF-8, or no finite number."""
+    """Return the document. Raises ValueError, also for deep nesting, invalid UTF-8 and numbers that are not finite."""
     import json
 
     try:
-        found = json.loads(content, parse_constant=_refused, parse_float=_finite)
+        document = json.loads(content, parse_constant=_refuse_constant, parse_float=_parse_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if _opened(content) > DEEPEST:
-        _check_depth(found)
-    return found
+    if _count_brackets(content) > MAX_DEPTH:
+        _check_depth(document)
+    return document
 
 
 def texts(value: object) -> list[str]:
-    """Return a list of texts. Raises ValueError for anything else."""
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ValueError("it is no list of texts")
+    """Return a list of strings. Raises ValueError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("it is not a list of strings")
     return value
 
 
 def text(value: object) -> str:
-    """Return a text. Raises ValueError for anything else."""
+    """Return a string. Raises ValueError for anything else."""
     if not isinstance(value, str):
-        raise ValueError("it is no text")
+        raise ValueError("it is not a string")
     return value
 
 
-def _opened(content: bytes | str) -> int:
-    """Return how many lists and objects begin in it, at most."""
+def _count_brackets(content: bytes | str) -> int:
+    """Return an upper limit for the number of lists and objects."""
     if isinstance(content, str):
         return content.count("[") + content.count("{")
     return content.count(b"[") + content.count(b"{")
 
 
-def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON's")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
-def _finite(digits: str) -> float:
+def _parse_finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise ValueError(f"{digits[:20]!r} is larger than any number")
+        raise ValueError(f"{digits[:20]!r} is too large a number")
     return number
 
 
 def _check_depth(document: object) -> None:
     level = [document]
-    for _ in range(DEEPEST):
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [one for many in inner for one in many]
+    for _ in range(MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
         if not level:
             return
     raise ValueError("it is nested too deeply")

@@ -1,4 +1,4 @@
-"""What an image says of the suites of Debian's archive that it was built from."""
+"""The suites of Debian's archive from which an image was built, as it records them."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -9,11 +9,11 @@ from b2d.formats.json_text import parse
 from b2d.models import Suite, SuiteState
 
 DESCRIPTION = "/b2d/image.json"
-MOST_SUITES, MOST_CHARACTERS = 16, 64  # an image may be anybody's
+MAX_SUITES, MAX_CHARACTERS = 16, 64  # the image may be foreign
 
 
 def of_iso(iso: Path) -> tuple[Suite, ...]:
-    """Return the suites that an ISO names, none where it says nothing sound. Raises OSError."""
+    """Return the suites that an ISO records, none where that is invalid. Raises OSError."""
     try:
         return of_json(parse(read_file(iso, DESCRIPTION) or b"{}").get("suites", ()))
     except (ValueError, TypeError, AttributeError, KeyError):
@@ -21,6 +21,9 @@ def of_iso(iso: Path) -> tuple[Suite, ...]:
 
 
 def of_json(listed: Iterable[Mapping[str, object]]) -> tuple[Suite, ...]:
-    """Convert them from JSON. Raises ValueError, TypeError and KeyError for anything else."""
-    found = [(str(one["name"]), str(one["date"]), SuiteState(str(one["state"]))) for one in islice(listed, MOST_SUITES)]
-    return tuple(Suite(name[:MOST_CHARACTERS], date[:MOST_CHARACTERS], state) for name, date, state in found)
+    """Convert suites from JSON. Raises ValueError, TypeError and KeyError."""
+    suites = [
+        (str(entry["name"]), str(entry["date"]), SuiteState(str(entry["state"])))
+        for entry in islice(listed, MAX_SUITES)
+    ]
+    return tuple(Suite(name[:MAX_CHARACTERS], date[:MAX_CHARACTERS], state) for name, date, state in suites)

@@ -1,1 +1,1 @@
-"""Talk with the guest: what it is given at boot, what it shares, how it is ready."""
+"""The guest: its data at boot, shared folders, readiness, and connections to it."""

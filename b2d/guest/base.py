@@ -1,4 +1,4 @@
-"""The interface of a running guest: commands in it, and streams to and from them."""
+"""The interface of a running guest: commands, and streams to and from them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 from b2d.models import CommandResult
 
-Dial = Callable[[int, float], "socket.socket"]  # a port of the guest, and seconds
+Dial = Callable[[int, float], "socket.socket"]  # a port of the guest, and a timeout in seconds
 
 
-ANSWER_LIMIT = 1 << 20  # bytes of a command's output in a guest: answers to b2d's own questions have some lines
+ANSWER_LIMIT = 1 << 20  # bytes of a command's output; b2d's own commands write a few lines
 
 
 class Guest(Protocol):
-    """The Linux inside, over its own control channel. Raises InvalidStateError when it cannot be reached."""
+    """The Linux in a machine, over a control channel. Raises InvalidStateError when it cannot be reached."""
 
     def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
         """Run a shell command line as the user docker.
@@ -25,44 +25,44 @@ class Guest(Protocol):
         """
 
     def shell(self, command: str | None) -> int:
-        """Join this process's streams to `command`; its exit code, 255 when it has none.
+        """Connect this process's streams to `command` and return its exit code, 255 when it has none.
 
-        Without one to a shell, which has a terminal when somebody sits at this process's.
+        None starts a shell, on a terminal when this process has one.
         """
 
-    def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
-        """Give what `command` writes, as it comes, until it ends; its exit code."""
+    def follow(self, command: str, on_output: Callable[[bytes], None]) -> int:
+        """Pass the output of `command` to `on_output` as it comes, and return the exit code."""
 
     def close(self) -> None:
-        """End the connection, if there is one; the next question makes another."""
+        """End the connection, if there is one; the next command opens another."""
 
     def run_in_pty(self, command: str | None) -> int:
-        """The same on a terminal of its own, whose screen and keyboard are this one."""
+        """Run `command` on a terminal of its own, connected to this one, and return the exit code."""
 
 
 class PipeClosedError(Exception):
-    """The command at the other end reads no more: `end` tells why."""
+    """The command reads no more; Pipe.end returns the reason."""
 
 
 class Pipe(Protocol):
-    """A command of a guest's that is given something and says something.
+    """A command in a guest with an open stdin and stdout.
 
-    Raises WaitTimeoutError, and InvalidStateError.
+    Raises WaitTimeoutError and InvalidStateError.
     """
 
     def read(self, size: int) -> bytes:
-        """What comes next on its stdout, nothing at the end."""
+        """Return the next bytes of stdout, none at its end."""
 
     def write(self, content: bytes) -> None:
-        """All of it. Raises PipeClosedError."""
+        """Write all of `content` to stdin. Raises PipeClosedError."""
 
     def end(self) -> CommandResult:
-        """Give it no more, and wait for its end; the rest of what it said."""
+        """Close stdin, wait for the command to end, and return the rest of its output."""
 
 
 @runtime_checkable
 class StreamsCommands(Protocol):
-    """A guest whose commands can be streamed to and from."""
+    """A guest that streams to and from commands."""
 
     def piped(self, command: str) -> AbstractContextManager[Pipe]:
-        """Run a shell command line; leaving the block before its end gives it up."""
+        """Run a shell command line during the block; leaving the block early ends it."""

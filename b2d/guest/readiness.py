@@ -1,4 +1,4 @@
-"""How far a machine has come: what it wrote on its console, and whether Docker answers."""
+"""The progress of a boot on the console, and the answers of Docker."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MARK = "b2d: "
 FIRST_STAGE = " kernel"
-MAX_UPTIME_S = 1e9  # that a guest may say that it runs
+MAX_UPTIME_S = 1e9  # the longest uptime that a guest may report
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,16 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What Docker says that it is, and runs on."""
+    """The versions that Docker reports."""
 
     docker: str  # its version
     linux: str  # the kernel's release
-    storage: str  # what its layers are kept with
+    storage: str  # the storage driver
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage of the boot that was reached, `uptime_s` after the kernel began."""
+    """A stage of the boot, reached `uptime_s` after the kernel's start."""
 
     name: str
     uptime_s: float
@@ -40,57 +40,57 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class BootProblem:
-    """Something that the guest warns of; `fatal`: it goes no further."""
+    """A warning of the guest; after a fatal one it does not continue."""
 
     text: str
     fatal: bool
 
 
 def parse_stages(console: str) -> list[Stage]:
-    """The stages that the guest named, in its order. Other output may stand before them on the same line."""
-    found = []
-    for said in _said(console):
-        uptime, _, name = said.partition(" ")
+    """Return the stages on the console in order; other output may precede them on the same line."""
+    stages = []
+    for message in _messages(console):
+        uptime, _, name = message.partition(" ")
         try:
-            found.append(Stage(name.strip(), _uptime(uptime)))
+            stages.append(Stage(name.strip(), _uptime(uptime)))
         except ValueError:
             continue
-    return found
+    return stages
 
 
 def find_problems(console: str) -> list[BootProblem]:
-    """What the guest warned of, in its order."""
-    words = [said.partition(" ") for said in _said(console)]
+    """Return the guest's warnings in order."""
+    words = [message.partition(" ") for message in _messages(console)]
     return [BootProblem(text.strip(), kind == "fail") for kind, _, text in words if kind in ("warn", "fail")]
 
 
-def _said(console: str) -> list[str]:
-    """What follows the mark since the last boot began, in whole lines: the last one may still be on its way."""
+def _messages(console: str) -> list[str]:
+    """Return the messages since the last boot, from complete lines: the last one may still be incomplete."""
     lines = console.replace("\r", "").split("\n")[:-1]
-    said: list[str] = []
+    messages: list[str] = []
     for line in lines:
         if MARK in line:
-            word = line.split(MARK, 1)[1]
-            if word.endswith(FIRST_STAGE):
-                said.clear()
-            said.append(word)
-    return said
+            message = line.split(MARK, 1)[1]
+            if message.endswith(FIRST_STAGE):
+                messages.clear()
+            messages.append(message)
+    return messages
 
 
 def _uptime(text: str) -> float:
-    """Raises ValueError for what is none."""
-    found = float(text)
-    if not 0 <= found < MAX_UPTIME_S:
-        raise ValueError(f"{text!r} is no time since a start")
-    return found
+    """Parse an uptime in seconds. Raises ValueError."""
+    seconds = float(text)
+    if not 0 <= seconds < MAX_UPTIME_S:
+        raise ValueError(f"{text!r} is not an uptime")
+    return seconds
 
 
 def ping(api: DockerApi, timeout_s: float) -> Ping | None:
-    """Ask the Docker API once; None when it does not answer."""
+    """Send one /_ping to Docker; None when it does not answer."""
 
-    def read(answer: "HTTPResponse") -> Ping | None:
-        version = answer.getheader("API-Version")
-        return None if version is None else Ping(version, _seconds(answer.getheader("Date")))
+    def read(response: "HTTPResponse") -> Ping | None:
+        version = response.getheader("API-Version")
+        return None if version is None else Ping(version, _seconds(response.getheader("Date")))
 
     try:
         return api.get("/_ping", timeout_s, read)
@@ -99,11 +99,11 @@ def ping(api: DockerApi, timeout_s: float) -> Ping | None:
 
 
 def engine(api: DockerApi, timeout_s: float) -> Engine | None:
-    """What Docker tells of itself; the same otherwise."""
+    """Return the versions that Docker reports; None when it does not answer."""
 
-    def read(answer: "HTTPResponse") -> Engine:
-        told = read_document(answer)
-        return Engine(*(str(told[key]) for key in ("ServerVersion", "KernelVersion", "Driver")))
+    def read(response: "HTTPResponse") -> Engine:
+        info = read_document(response)
+        return Engine(*(str(info[key]) for key in ("ServerVersion", "KernelVersion", "Driver")))
 
     try:
         return api.get("/info", timeout_s, read)
@@ -116,5 +116,5 @@ def _seconds(date: str | None) -> float | None:
 
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
-    except (ValueError, OverflowError):  # a year that the clock cannot have
+    except (ValueError, OverflowError):  # a year out of range
         return None

@@ -1,4 +1,4 @@
-"""What the host tells the guest: who it is, on a small disk at every boot, and that it may format, once."""
+"""The seed disk, which gives the guest its identity at every boot, and the request to format a data disk."""
 
 import io
 import tarfile
@@ -11,20 +11,20 @@ from b2d.formats import boot2docker_disk
 from b2d.guest.folder_paths import Folder
 from b2d.models import Access
 
-SECTOR = 2048  # bytes: a CD drive's, so that the disk can be shown as a CD too
-SMALL_SECTOR = 512  # a disk's
+SECTOR = 2048  # bytes: of a CD drive, so that the disk can be attached as a CD too
+SMALL_SECTOR = 512  # bytes: of a disk
 TABLE = 446  # bytes before the partition table in its first sector
-PAYLOAD_LIMIT = 4096  # bytes: what boot2docker's guest saves before it formats the disk
+PAYLOAD_LIMIT = 4096  # bytes that boot2docker's guest saves before it formats the disk
 MAGIC = boot2docker_disk.MAGIC
 FORMAT = b"1\n"
-NETWORK = "network/"  # the folder of what is told of it
-LOOPBACK = "loopback"  # is there when the guest is to reach this host's 127.0.0.1
-SHARE = "b2d-"  # what the names of shared folders begin with
+NETWORK = "network/"  # the folder of the network settings
+LOOPBACK = "loopback"  # exists when the guest needs this host's 127.0.0.1
+SHARE = "b2d-"  # prefix of the names of shared folders
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What dockerd needs to know its clients and to be known, as PEM."""
+    """The certificates and the key of dockerd, as PEM."""
 
     ca: bytes
     server: bytes
@@ -33,19 +33,19 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """One guest's identity."""
+    """The identity and the settings of a guest."""
 
     hostname: str
     authorized_keys: str
     host_key: bytes  # private, in OpenSSH's format
     tls: TlsFiles | None  # None: dockerd listens without TLS
     access: Access = field(default_factory=Access)
-    folders: Sequence[Folder] = ()  # of the host, which a hypervisor shares under the names b2d-0, b2d-1, ...
-    network: Mapping[str, bytes] = field(default_factory=dict)  # what network.py tells, by name
+    folders: Sequence[Folder] = ()  # of this host; the hypervisor shares them as b2d-0, b2d-1, ...
+    network: Mapping[str, bytes] = field(default_factory=dict)  # files of network_config.py by name
 
 
 def image(seed: Seed) -> bytes:
-    """The seed disk: a tar archive, padded to whole sectors."""
+    """Return the seed disk: a tar archive, padded to whole sectors."""
     files = {
         "b2d-seed": FORMAT,
         "hostname": seed.hostname.encode() + b"\n",
@@ -77,22 +77,22 @@ def image(seed: Seed) -> bytes:
 
 
 def network(disk: bytes) -> dict[str, bytes]:
-    """What a seed disk tells of the network, by name; nothing where it is none."""
+    """Return the network settings on a seed disk by name; none where it is not a seed disk."""
     return {name.removeprefix(NETWORK): content for name, content in _files(disk) if name.startswith(NETWORK)}
 
 
 def access(disk: bytes) -> Access | None:
-    """Return who may come into the guest by a seed disk; None where it is none."""
-    found = dict(_files(disk))
-    if "settings" not in found:
+    """Return the access settings on a seed disk; None where it is not a seed disk."""
+    files = dict(_files(disk))
+    if "settings" not in files:
         return None
-    settings, password = found["settings"].splitlines(), found.get("password", b"").decode(errors="replace")
+    settings, password = files["settings"].splitlines(), files.get("password", b"").decode(errors="replace")
     by_password = b"B2D_SSH_PASSWORD=yes" in settings
     return Access(by_password, password.removesuffix("\n"), has_host_loopback(disk))
 
 
 def _files(disk: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and contents of the files in a seed disk, which may be damaged: as many as can be read."""
+    """Yield names and contents of the files on a seed disk; of a damaged one as many as possible."""
     from b2d.guest.transfer.tar_writer import ForeignEntry, entries
 
     damage = (tarfile.TarError, B2dError, ValueError, LookupError, ArithmeticError)
@@ -103,26 +103,28 @@ def _files(disk: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def has_host_loopback(disk: bytes) -> bool:
-    """Tell whether a seed disk lets the guest reach this host's loopback."""
+    """Return whether a seed disk lets the guest reach this host's loopback."""
     return b"B2D_HOST_LOOPBACK=no\n" not in disk
 
 
 def share(number: int) -> str:
-    """The name under which the hypervisor shows the guest one of the folders."""
+    """Return the name under which the hypervisor shares a folder."""
     return f"{SHARE}{number}"
 
 
 def refuse_half_formatted(first_sector: bytes) -> None:
-    """Raise InvalidStateError where a guest was cut off while it formatted the disk.
+    """Raise InvalidStateError where a guest was interrupted while it formatted the disk.
 
-    It goes on where it finds its own table.
+    It continues only with its own partition table.
     """
     if first_sector.startswith(MAGIC.encode()) and any(first_sector[TABLE:SMALL_SECTOR]):
-        raise InvalidStateError("the guest has begun to format its disk, and goes on only at that size", hint="b2d up")
+        raise InvalidStateError(
+            "the guest has not finished formatting its disk, whose size must not change before", hint="b2d up"
+        )
 
 
 def payload(public_key: str) -> bytes:
-    """What a blank data disk begins with: boot2docker's request to format it, and the key to let in.
+    """Return the start of a blank data disk: boot2docker's request to format it, with the authorized key.
 
     Raises ValueError for a key that does not fit into the first 4096 bytes.
     """
@@ -139,18 +141,18 @@ def payload(public_key: str) -> bytes:
     )
     if len(content) > PAYLOAD_LIMIT + tarfile.BLOCKSIZE:
         raise ValueError(f"the public key is too long for the disk's payload: {len(key)} bytes")
-    return content[:PAYLOAD_LIMIT]  # of the two empty blocks at the end, one is enough for tar
+    return content[:PAYLOAD_LIMIT]  # tar needs only one of the two empty blocks at the end
 
 
 def _member(name: str, mode: int) -> tarfile.TarInfo:
-    """Root's, and of 1970: the same content gives the same bytes."""
+    """Return an entry of root's with the time 0: the same content gives the same bytes."""
     member = tarfile.TarInfo(name)
     member.mode = mode
     return member
 
 
 def _tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """A ustar archive with the two empty blocks that end it, and no padding beyond."""
+    """Return a ustar archive with two empty blocks at the end, and no further padding."""
     blocks = io.BytesIO()
     for member, content in members:
         member.size = len(content)

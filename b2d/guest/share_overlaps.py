@@ -1,7 +1,7 @@
-"""Folders that lie in one another: what a machine may write decides what else it could have.
+"""Refuse shared folders whose overlap would widen a machine's access.
 
-In a folder that it can write, root in the guest can put a link in the place of another folder that is to be shared, and
-at the next boot that link would be followed; and what lies there is not read-only because it is shared so once more.
+In a folder that it can write, root in the guest can replace another shared folder by a link, which would be followed at
+the next boot; and sharing a folder read-only has no effect when it lies in a writable one.
 """
 
 import os
@@ -10,22 +10,22 @@ from pathlib import Path, PurePath
 
 from b2d.guest import folder_paths
 
-MOST_LINKS = 40  # as Linux follows
+MOST_LINKS = 40  # the limit of Linux
 
 
 def refusals(shared: Sequence[str]) -> dict[str, str]:
-    """Return why each of these folders, as folders.parse() reads them, cannot be had beside the others."""
+    """Return the reason for each folder, in the form of folder_paths.parse(), that cannot be shared with the others."""
     parsed = {text: folder_paths.parse(text) for text in shared}
-    writable = [os.path.realpath(one.host) for one in parsed.values() if not one.read_only]
-    found = {text: _refusal(one, writable) for text, one in parsed.items()} if writable else {}
-    return {text: reason for text, reason in found.items() if reason}
+    writable = [os.path.realpath(folder.host) for folder in parsed.values() if not folder.read_only]
+    reasons = {text: _refusal(folder, writable) for text, folder in parsed.items()} if writable else {}
+    return {text: reason for text, reason in reasons.items() if reason}
 
 
 def _refusal(folder: folder_paths.Folder, writable: Sequence[str]) -> str:
     real = os.path.realpath(folder.host)
     above = next((place for place in writable if folder.read_only and is_within(real, place)), "")
     if above:
-        return f"it cannot be read-only, as it lies in {above}, which the machine can write"
+        return f"it cannot be read-only inside {above}, which the machine can write"
     for link in _links(folder.host):
         if any(is_within(link.parent, place) for place in writable):
             return f"{link} is a link that the machine could have made"
@@ -33,36 +33,36 @@ def _refusal(folder: folder_paths.Folder, writable: Sequence[str]) -> str:
 
 
 def _links(path: str) -> Iterator[Path]:
-    """Yield each link that is followed on the way to a folder, by its place without links."""
+    """Yield each link that is followed on the path of a folder, with its own parents resolved."""
     start = PurePath(os.path.abspath(path))  # noqa: PTH100  pathlib's keeps `..`
-    here, left, followed = Path(start.anchor), list(start.parts[1:]), 0
-    while left:
-        name = left.pop(0)
-        one = here.parent if name == ".." else here / name
-        if not one.is_symlink():
-            here = one
+    resolved, rest, followed = Path(start.anchor), list(start.parts[1:]), 0
+    while rest:
+        name = rest.pop(0)
+        path_so_far = resolved.parent if name == ".." else resolved / name
+        if not path_so_far.is_symlink():
+            resolved = path_so_far
             continue
         followed += 1
-        if followed > MOST_LINKS:  # nobody else would follow them either
+        if followed > MOST_LINKS:  # nothing else would follow them either
             return
-        yield one
-        target = one.readlink()
-        here = Path(target.anchor) if target.is_absolute() else here
-        left = [*(target.parts[1:] if target.is_absolute() else target.parts), *left]
+        yield path_so_far
+        target = path_so_far.readlink()
+        resolved = Path(target.anchor) if target.is_absolute() else resolved
+        rest = [*(target.parts[1:] if target.is_absolute() else target.parts), *rest]
 
 
 def is_within(path: str | Path, folder: str | Path) -> bool:
-    """True when `path` is the folder or lies in it, by what they are: names may differ in case, or be links."""
+    """Return whether `path` is the folder or lies in it, by identity: names may differ in case, or be links."""
     real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     if real.is_relative_to(above):
         return True
-    wanted = _identity(above)
-    return wanted is not None and any(_identity(one) == wanted for one in (real, *real.parents))
+    identity = _identity(above)
+    return identity is not None and any(_identity(parent) == identity for parent in (real, *real.parents))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return (found.st_dev, found.st_ino)
+    return (status.st_dev, status.st_ino)

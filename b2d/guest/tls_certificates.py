@@ -1,4 +1,4 @@
-"""TLS: an authority per machine, made on this host, and the certificates of dockerd and of its client."""
+"""TLS: an authority per machine, created on this host, and the certificates of dockerd and its client."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,107 +18,114 @@ if TYPE_CHECKING:
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 730  # Apple's verifier takes no server certificate of more than 825
 RENEW_DAYS = 30
-SLACK = timedelta(days=1)  # a guest's or a client's clock may be behind
+CLOCK_TOLERANCE = timedelta(days=1)  # a guest's or a client's clock may be behind
 ALWAYS = ("127.0.0.1", "::1", "localhost", "boot2docker", "10.0.2.15")
 
 
 def ensure_certificates(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> bool:
-    """Make what is missing, broken, ends within 30 days or lacks an address; True: dockerd needs its anew.
+    """Create certificates that are missing, broken, about to expire or lack an address.
 
-    `now` with a time zone. A new authority renews all: one certificate of an older one would fit nothing.
+    Returns True when dockerd's is new. `now` has a time zone. A new authority renews all: certificates of an older one
+    would match nothing.
     """
     private_folder(paths.certs)
     private_folder(paths.authority)
-    names = _all(addresses)
+    names = _all_names(addresses)
     authority, server, client = _pairs(paths)
-    fresh = not authority.holds(now, None, ())
+    fresh = not authority.is_valid(now, None, ())
     if fresh:
-        authority.make_authority(paths.folder.name, now)
-    if not client.holds(now, authority, ()):
-        client.make("docker", now, authority, ())
-    if server.holds(now, authority, names):
+        authority.create_authority(paths.folder.name, now)
+    if not client.is_valid(now, authority, ()):
+        client.create("docker", now, authority, ())
+    if server.is_valid(now, authority, names):
         return fresh
-    server.make("boot2docker", now, authority, names)
+    server.create("boot2docker", now, authority, names)
     return True
 
 
 def expiry_warning(paths: MachinePaths, addresses: Sequence[str], now: datetime) -> str:
-    """Why `ensure` would make some of them anew, in a few words; "" where it would not."""
+    """Return why ensure_certificates would create new ones, "" where it would not."""
     authority, server, client = _pairs(paths)
     return (
-        authority.remark(now, None, ())
-        or client.remark(now, authority, ())
-        or server.remark(now, authority, _all(addresses))
+        authority.find_flaw(now, None, ())
+        or client.find_flaw(now, authority, ())
+        or server.find_flaw(now, authority, _all_names(addresses))
     )
 
 
-def _all(addresses: Sequence[str]) -> tuple[str, ...]:
+def _all_names(addresses: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*addresses, *ALWAYS)))
 
 
 def _pairs(paths: MachinePaths) -> "tuple[_Pair, _Pair, _Pair]":
-    """The authority's, dockerd's and the client's."""
+    """Return the pairs of the authority, of dockerd and of the client."""
     authority = _Pair(paths.certs / "ca.pem", paths.authority / "ca-key.pem")
     server = _Pair(paths.authority / "server.pem", paths.authority / "server-key.pem")
     return authority, server, _Pair(paths.certs / "cert.pem", paths.certs / "key.pem")
 
 
 def authorities(path: Path) -> bytes:
-    """The certificates in a file of PEM, and nothing else that it holds. Raises ConfigError."""
+    """Return the certificates in a PEM file, and nothing else in it. Raises ConfigError."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
-        found = x509.load_pem_x509_certificates(read_bounded(path))
+        certificates = x509.load_pem_x509_certificates(read_bounded(path))
     except OSError as error:
         raise ConfigError(f"ca: {path} cannot be read: {error.strerror}", hint="b2d config ca") from error
     except ValueError as error:
-        hint = f"openssl x509 -inform der -in {shlex.quote(str(path))} makes PEM of DER"
-        raise ConfigError(f"ca: {path} holds no certificates as PEM", hint=hint) from error
-    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+        hint = f"openssl x509 -inform der -in {shlex.quote(str(path))} converts DER to PEM"
+        raise ConfigError(f"ca: {path} contains no PEM certificates", hint=hint) from error
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 class _Pair:
-    """A certificate and its key, as two files."""
+    """A certificate and its key, in two files."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
         self._key = key
 
-    def holds(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> bool:
-        """True when both files are there, belong together, last, are the issuer's and have all names."""
-        return not self.remark(now, issuer, names)
+    def is_valid(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> bool:
+        """Return whether both files exist, match, are valid, are the issuer's and have all names."""
+        return not self.find_flaw(now, issuer, names)
 
-    def remark(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> str:
-        """Why it does not hold, "" when it does."""
+    def find_flaw(self, now: datetime, issuer: "_Pair | None", names: Sequence[str]) -> str:
+        """Return the reason for which the pair is not valid, "" for none."""
         from cryptography import x509
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
         name = self._certificate.name
-        odd = (x509.UnsupportedGeneralNameType, x509.DuplicateExtension, x509.ExtensionNotFound, x509.InvalidVersion)
+        malformed = (
+            x509.UnsupportedGeneralNameType,
+            x509.DuplicateExtension,
+            x509.ExtensionNotFound,
+            x509.InvalidVersion,
+        )
         try:
             certificate, key = self._read()
             if issuer is not None:
                 certificate.verify_directly_issued_by(issuer._read()[0])
             else:
-                certificate.subject.public_bytes()  # `make` refers to both
+                certificate.subject.public_bytes()  # `create` uses both
                 certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-            return self._flaw(certificate, key, now) or _lacking(name, set(names) - _names(certificate))
+            return self._flaw(certificate, key, now) or _missing_names(name, set(names) - _names(certificate))
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, *odd):
-            return f"{name} is broken, or of another authority"
+        except (OSError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, *malformed):
+            return f"{name} is damaged, or of another authority"
 
     def _flaw(self, certificate: "x509.Certificate", key: "EllipticCurvePrivateKey", now: datetime) -> str:
-        """The same of its key and its dates. What is read of it here, the library looks at now."""
+        """Return the same of its key and dates; the library parses these fields only now."""
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if certificate.public_key() != key.public_key():
-            return f"{self._certificate.name} is of another key"
+            return f"{self._certificate.name} does not match its key"
         if begin > now or end <= now + timedelta(days=RENEW_DAYS):
             return f"{self._certificate.name} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
         return ""
 
-    def make_authority(self, machine: str, now: datetime) -> None:
+    def create_authority(self, machine: str, now: datetime) -> None:
+        """Create the authority's key and certificate."""
         from cryptography import x509
 
         key = _new_key()
@@ -129,14 +136,14 @@ class _Pair:
             .subject_name(name)
             .issuer_name(name)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(identifier, critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         )
         self._write(builder, key, key)
 
-    def make(self, name: str, now: datetime, authority: "_Pair", names: Sequence[str]) -> None:
-        """A server's certificate where there are names, else a client's."""
+    def create(self, name: str, now: datetime, authority: "_Pair", names: Sequence[str]) -> None:
+        """Create a server's key and certificate where there are names, else a client's."""
         from cryptography import x509
         from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
@@ -149,14 +156,14 @@ class _Pair:
             .subject_name(_name(name))
             .issuer_name(issuer.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([Usage.SERVER_AUTH if names else Usage.CLIENT_AUTH]), critical=False)
             .add_extension(own, critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False)
         )
         if names:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName([_general(one) for one in names]), critical=False
+                x509.SubjectAlternativeName([_general_name(alternative) for alternative in names]), critical=False
             )
         self._write(builder, key, issuer_key)
 
@@ -188,7 +195,7 @@ class _Pair:
         write_atomic(self._certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _lacking(name: str, missing: set[str]) -> str:
+def _missing_names(name: str, missing: set[str]) -> str:
     return f"{name} lacks {', '.join(sorted(missing))}" if missing else ""
 
 
@@ -204,13 +211,13 @@ def _builder(now: datetime, days: int, key: "EllipticCurvePrivateKey") -> "x509.
     return (
         x509.CertificateBuilder()
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - SLACK)
+        .not_valid_before(now - CLOCK_TOLERANCE)
         .not_valid_after(now + timedelta(days=days))
         .public_key(key.public_key())
     )
 
 
-def _usage(*, signs_certificates: bool) -> "x509.KeyUsage":
+def _key_usage(*, signs_certificates: bool) -> "x509.KeyUsage":
     from cryptography import x509
 
     return x509.KeyUsage(
@@ -233,7 +240,7 @@ def _name(text: str) -> "x509.Name":
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])  # RFC 5280: 64 at most
 
 
-def _general(name: str) -> "x509.GeneralName":
+def _general_name(name: str) -> "x509.GeneralName":
     from cryptography import x509
 
     try:

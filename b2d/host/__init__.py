@@ -1,1 +1,1 @@
-"""Use this host: files, processes, signals, sockets, package managers."""
+"""This host: files, processes, signals, sockets, package managers."""

@@ -1,6 +1,7 @@
-"""Folders of this host by descriptors: what lies in one is reached without following a link that appears meanwhile.
+"""Access to folders by descriptors, so that no link that appears meanwhile is followed.
 
-A guest that has the folder too may exchange what b2d is at. Windows knows no such descriptors: there it goes by names.
+A guest that shares the folder may replace files while b2d works on them. Windows has no such descriptors, and paths are
+used there.
 """
 
 import errno
@@ -15,7 +16,7 @@ BY_DESCRIPTOR = os.unlink in os.supports_dir_fd and os.listdir in os.supports_fd
 
 @contextmanager
 def open_folder(name: str, within: Folder | None = None) -> Iterator[Folder]:
-    """A folder that is no link, by a descriptor where the system can be asked so. Raises OSError."""
+    """Open a folder that is not a link, by a descriptor where the system supports it. Raises OSError."""
     if not BY_DESCRIPTOR:
         path = name if within is None else os.path.join(str(within), name)  # noqa: PTH118  Windows: no descriptors
         if os.path.islink(path):  # noqa: PTH114
@@ -31,7 +32,7 @@ def open_folder(name: str, within: Folder | None = None) -> Iterator[Folder]:
 
 @contextmanager
 def parent_of(path: str, within: Folder) -> Iterator[tuple[Folder, str]]:
-    """The folder in which `path`, with slashes between, lies below `within`, and the last name."""
+    """Yield the folder of `path`, a path with slashes below `within`, and the last name."""
     *parts, last = path.split("/")
     with ExitStack() as folders:
         for part in parts:
@@ -40,53 +41,55 @@ def parent_of(path: str, within: Folder) -> Iterator[tuple[Folder, str]]:
 
 
 def entry_names(name: str, within: Folder, key: str = "dir_fd") -> tuple[str, dict[str, int]]:
-    """How a function of os is told of a name in a folder."""
+    """Return the path and the keyword arguments of a function of os for a name in a folder."""
     if isinstance(within, str):
         return os.path.join(within, name), {}  # noqa: PTH118
     return name, {key: within}
 
 
 def set_mode(folder: Folder, mode: int) -> None:
-    """Set the rights of an open folder."""
+    """Set the mode of an open folder."""
     os.chmod(folder, mode)  # noqa: PTH101
 
 
 def make_accessible(folder: Folder, mode: int) -> None:
-    """Give all that lies below an open folder `mode`, so that it can be removed; links stay as they are.
+    """Give everything below an open folder `mode`, so that it can be removed; links are unchanged.
 
     Raises OSError.
     """
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
-        it, where = entry_names(name, folder)
-        kind = os.lstat(it, **where).st_mode
-        if stat.S_ISLNK(kind) or (BY_DESCRIPTOR and not stat.S_ISDIR(kind)):  # read-only files stay on Windows alone
+        path, arguments = entry_names(name, folder)
+        kind = os.lstat(path, **arguments).st_mode
+        if stat.S_ISLNK(kind) or (
+            BY_DESCRIPTOR and not stat.S_ISDIR(kind)
+        ):  # only Windows cannot remove read-only files
             continue
-        _set_mode_at(it, where, mode)
+        _set_mode_at(path, arguments, mode)
         if stat.S_ISDIR(kind):
             with open_folder(name, folder) as inner:
                 make_accessible(inner, mode)
 
 
 def remove_all(folder: Folder) -> None:
-    """Remove all that lies in an open folder, whatever has its name by now. Raises OSError."""
+    """Remove everything in an open folder, even if it is replaced meanwhile. Raises OSError."""
     import shutil
 
     for name in os.listdir(folder):  # noqa: PTH208  by its descriptor
-        it, where = entry_names(name, folder)
-        if stat.S_ISDIR(os.lstat(it, **where).st_mode):
-            shutil.rmtree(it, dir_fd=where.get("dir_fd"))
+        path, arguments = entry_names(name, folder)
+        if stat.S_ISDIR(os.lstat(path, **arguments).st_mode):
+            shutil.rmtree(path, dir_fd=arguments.get("dir_fd"))
         else:
-            os.unlink(it, **where)
+            os.unlink(path, **arguments)
 
 
-def _set_mode_at(name: str, where: dict[str, int], mode: int) -> None:
-    """Set the rights of what has this name and is no link, even where it allows nobody to open it."""
-    if not hasattr(os, "O_PATH"):  # macOS can be asked so; Windows cannot, and has no descriptors either
-        os.chmod(name, mode, **where, follow_symlinks=not BY_DESCRIPTOR)  # noqa: PTH101
+def _set_mode_at(name: str, arguments: dict[str, int], mode: int) -> None:
+    """Set the mode of an entry that is not a link, even if its mode does not allow opening it."""
+    if not hasattr(os, "O_PATH"):  # macOS supports this call; Windows does not, and has no descriptors either
+        os.chmod(name, mode, **arguments, follow_symlinks=not BY_DESCRIPTOR)  # noqa: PTH101
         return
-    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, **where)
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, **arguments)
     try:
         if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
-            os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101  fchmod takes no such descriptor
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101  fchmod does not accept such a descriptor
     finally:
         os.close(descriptor)

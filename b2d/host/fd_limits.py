@@ -1,19 +1,19 @@
-"""Room for connections: who fills a hypervisor's open files, at a port that it leads into a guest, keeps all out."""
+"""Raise the limit of open files, so that connections to a hypervisor's port cannot exhaust it."""
 
 import sys
 from contextlib import suppress
 
-MOST = 65536  # open files; the usual limit of a shell's programs is 1024, and anybody can have as many connections
+MOST = 65536  # open files; the usual limit of 1024 is easily reached by connections
 
 
 def raise_limit(pid: int, most: int = MOST) -> None:
-    """Let a process of this user's have as many open files as it may, up to `most`; on Linux alone."""
+    """Raise the limit of open files of a process of this user up to `most`; only on Linux."""
     if sys.platform != "linux":
         return
-    import resource  # there is none on Windows
+    import resource  # missing on Windows
 
-    with suppress(OSError, ValueError):  # it has ended
+    with suppress(OSError, ValueError):  # the process has ended
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (wanted, hard))
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        if soft != resource.RLIM_INFINITY and soft < limit:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))

@@ -1,7 +1,6 @@
-"""Remove files of b2d's own by their names, and nothing else: no other file, and nothing through a link.
+"""Remove b2d's own files by name, and nothing else: no other file, and nothing through a link.
 
-A folder in which somebody else put something stays. Where such a folder has the name of a file of b2d's, and so is in
-the way, it is moved aside whole.
+A folder with files of others stays. Such a folder with the name of a file of b2d's is moved aside as a whole.
 """
 
 import errno
@@ -15,53 +14,54 @@ from pathlib import Path
 from b2d.host.dir_fds import open_folder
 
 NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
-A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # what unlink says of one: Linux, macOS, Windows
-SET_ASIDE = "set-aside"  # the folder in a home for folders that lay in the place of b2d's files and hold something
+A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # errors of unlink for a folder: Linux, macOS, Windows
+SET_ASIDE = "set-aside"  # the folder in a home for folders that had the name of a file of b2d's
 
 
 @dataclass(frozen=True, slots=True)
 class OwnNames:
-    """Which names in a folder are b2d's, as patterns of fnmatch: files, and folders with what may be in them."""
+    """The names of b2d's files in a folder as patterns of fnmatch, and of folders with their content."""
 
     files: tuple[str, ...] = ()
     folders: Mapping[str, "OwnNames"] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
+        """Return whether the name is b2d's."""
         return any(fnmatchcase(name, pattern) for pattern in (*self.files, *self.folders))
 
     def within(self, name: str) -> "OwnNames | None":
-        """What may be in the folder of that name, None where there is no such folder."""
+        """Return the names in the folder of that name, None where it is not b2d's."""
         return next((inside for pattern, inside in self.folders.items() if fnmatchcase(name, pattern)), None)
 
 
 def remove_own(folder: Path, own: OwnNames) -> list[str]:
-    """Remove from `folder` all that `own` names, and then the folder; return the names that stay in it, sorted.
+    """Remove everything in `own` from `folder`, then the folder; return the sorted names that stay.
 
-    Neither `folder` nor anything in it is followed where it is a link. Not there: nothing. Raises OSError.
+    Links are not followed. A missing folder is no error. Raises OSError.
     """
     try:
         with open_folder(str(folder), None) as inside:
             _clear(inside, own)
-            left = sorted(os.listdir(inside))  # noqa: PTH208  by its descriptor
+            remaining = sorted(os.listdir(inside))  # noqa: PTH208  by its descriptor
     except FileNotFoundError:
         return []
-    if not left:
+    if not remaining:
         folder.rmdir()
-    return left
+    return remaining
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, link, socket, FIFO or device node, or an empty folder; False for a folder with something in it.
+    """Remove a file, link, socket, FIFO, device node or empty folder; return False for a folder with content.
 
-    Not there: nothing. Raises OSError.
+    A missing path is no error. Raises OSError.
     """
     return _remove(str(path), None)
 
 
 def move_aside(path: Path, aside: Path) -> Path | None:
-    """Remove what lies at `path`; a folder with something in it is moved into the folder `aside` instead.
+    """Remove the path; a folder with content is moved into the folder `aside` instead.
 
-    Return where it is then, else None. Raises OSError.
+    Returns its new path, else None. Raises OSError.
     """
     if remove(path):
         return None
@@ -79,27 +79,27 @@ def _clear(folder: "int | str", own: OwnNames) -> None:
         if name not in own:
             continue
         if (names := own.within(name)) is not None:
-            with suppress(OSError), open_folder(name, folder) as inside:  # a file or a link: it goes by its name
+            with suppress(OSError), open_folder(name, folder) as inside:  # a file or a link is removed below
                 _clear(inside, names)
         _remove(name, folder)
 
 
 def _remove(name: str, within: "int | str | None") -> bool:
-    place = {"dir_fd": within} if isinstance(within, int) else {}
+    arguments = {"dir_fd": within} if isinstance(within, int) else {}
     path = os.path.join(within, name) if isinstance(within, str) else name  # noqa: PTH118
     try:
-        os.unlink(path, **place)
+        os.unlink(path, **arguments)
     except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno not in A_FOLDER:
             raise
         try:
-            os.rmdir(path, **place)
+            os.rmdir(path, **arguments)
         except NotADirectoryError:
             raise error from None
-        except OSError as refused:
-            if refused.errno in NOT_EMPTY:
+        except OSError as rmdir_error:
+            if rmdir_error.errno in NOT_EMPTY:
                 return False
             raise
     return True

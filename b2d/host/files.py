@@ -1,4 +1,4 @@
-"""Files: ours are written whole, others' are read as they are, and folders that hold secrets are closed to others."""
+"""Files: atomic writes, bounded reads, and folders with secrets that only their owner can access."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ from typing import BinaryIO
 from b2d.errors import B2dError, ConfigError, DownloadError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FILE_LIMIT = 16 << 20  # bytes of a file that is read whole; machine.json, keys and settings have some kilobytes
-TEXT_LIMIT = 4 << 20  # bytes of another program's log, from its end
+FILE_LIMIT = 16 << 20  # bytes of a file that is read whole; machine.json, keys and settings have a few KiB
+TEXT_LIMIT = 4 << 20  # bytes from the end of another program's log
 WRITE_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -24,42 +24,44 @@ KINDS = {
 
 
 class NotRegularFileError(OSError):
-    """Something else than a file lies where a file should."""
+    """A path with something other than a file."""
 
     def __init__(self, path: Path, mode: int) -> None:
+        """Create the error for a path and its mode."""
         kind = KINDS.get(stat.S_IFMT(mode), "something else")
         super().__init__(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
 class FileTooLargeError(OSError):
-    """A file has more bytes than its reader has a use for."""
+    """A file that is larger than its reader accepts."""
 
     def __init__(self, path: Path, limit: int) -> None:
+        """Create the error for a path and its limit in bytes."""
         super().__init__(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
 
 
 @contextmanager
 def os_errors_as_b2d_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a B2dError that names the file; `path` where the system names none."""
+    """Translate an OSError to a B2dError with the file's name, by default `path`."""
     try:
         yield
     except OSError as error:
-        named = error.filename2 or error.filename or path  # of a rename, the name that was to be
+        named = error.filename2 or error.filename or path  # of a rename, the target
         raise B2dError(f"{named}: {error.strerror or error}") from error
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise DownloadError unless so many more bytes fit there."""
+    """Raise DownloadError unless the folder's disk has `needed` bytes free."""
     if _free(folder) < needed:
         raise no_space_error(folder, needed)
 
 
 def no_space_error(folder: Path, needed: int) -> DownloadError:
-    """What to raise where they do not, or did not: 0 is a number that nobody knows."""
+    """Return the error for a full disk; 0 stands for an unknown need."""
     free = _free(folder) / (1 << 20)
-    wanted = f"{needed / (1 << 20):.1f} MiB ({needed} bytes)" if needed else "more"
-    hint = "make room, then go on with the same command"
-    return DownloadError(f"{folder} has {free:.1f} MiB free, and {wanted} are needed", hint=hint)
+    amount = f"{needed / (1 << 20):.1f} MiB ({needed} bytes)" if needed else "more"
+    hint = "make room, then run the same command again"
+    return DownloadError(f"{folder} has {free:.1f} MiB free, and {amount} are needed", hint=hint)
 
 
 def _free(folder: Path) -> int:
@@ -69,12 +71,12 @@ def _free(folder: Path) -> int:
 
 
 def allocated_bytes(path: Path) -> int:
-    """How many bytes of this host a file takes, which are fewer than its size where there are holes; none: 0."""
+    """Return a file's allocated bytes, fewer than its size where it is sparse; 0 for a missing file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return 0
-    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size  # none on Windows
+    return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size  # st_blocks is missing on Windows
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -82,13 +84,13 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises NotRegularFileError for a folder, FIFO, socket or device, and OSError.
     """
-    mode = path.stat().st_mode  # before it is opened: to open a device may do something
+    mode = path.stat().st_mode  # before opening, which may have effects on a device
     if not stat.S_ISREG(mode):
         raise NotRegularFileError(path, mode)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     mode = os.fstat(file.fileno()).st_mode
-    if not stat.S_ISREG(mode):  # it was exchanged meanwhile
+    if not stat.S_ISREG(mode):  # it was replaced meanwhile
         file.close()
         raise NotRegularFileError(path, mode)
     return file
@@ -104,7 +106,7 @@ def read_bounded(path: Path, limit: int = FILE_LIMIT) -> bytes:
 
 
 def read_text_tail(path: Path, limit: int = TEXT_LIMIT) -> str:
-    """Read the last `limit` bytes that another program wrote, undecodable ones replaced; "" if that fails."""
+    """Return the last `limit` bytes of another program's text, undecodable ones replaced; "" on failure."""
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
@@ -114,11 +116,10 @@ def read_text_tail(path: Path, limit: int = TEXT_LIMIT) -> str:
 
 
 def write_atomic(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> None:
-    """Put `content` at `path` so that a reader, or a power cut, sees the old file or the new one, never a part.
+    """Write `content` to `path` atomically: a reader, or a power cut, sees the old or the new file.
 
-    The file has `mode`, whatever the umask, and not before it is whole. A guest may have that folder too, and put a
-    link in the place of the new file: no other file is written then, and none gets the mode.
-    Raises OSError; nothing is left behind then.
+    The complete file gets `mode`, whatever the umask. A guest may share the folder, and replace the new file by a link:
+    no other file is then written or gets the mode. Raises OSError, and leaves nothing behind then.
     """
     import shutil
     import tempfile
@@ -133,7 +134,7 @@ def write_atomic(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> No
                 shutil.copyfileobj(content, file)
             file.flush()
             os.fsync(file.fileno())
-            if hasattr(os, "fchmod"):  # Windows has no mode
+            if hasattr(os, "fchmod"):  # Windows has no modes
                 os.fchmod(file.fileno(), mode)
         temporary.replace(path)
     except BaseException:
@@ -142,43 +143,43 @@ def write_atomic(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> No
 
 
 def check_owner(home: Path) -> None:
-    """Raise ConfigError for a home of somebody else's: what root makes there, its owner could not use any more.
+    """Raise ConfigError for a home of another user, where root's files would be unusable for its owner.
 
-    In one's own nobody else may write from now on: who can exchange a file there is its owner.
+    Removes write access of others from a home of this user: replacing a file there would give the owner's rights.
     """
     if not hasattr(os, "geteuid") or not home.is_dir():
         return
-    found = home.stat()
-    if found.st_uid == os.geteuid():
-        if found.st_mode & WRITE_OF_OTHERS and not found.st_mode & stat.S_ISVTX:  # one such as /tmp is not b2d's
-            with suppress(OSError):  # a file system without rights: doctor tells
-                home.chmod(stat.S_IMODE(found.st_mode) & ~WRITE_OF_OTHERS)
+    status = home.stat()
+    if status.st_uid == os.geteuid():
+        if status.st_mode & WRITE_OF_OTHERS and not status.st_mode & stat.S_ISVTX:  # a folder like /tmp is not b2d's
+            with suppress(OSError):  # a file system without modes: doctor reports it
+                home.chmod(stat.S_IMODE(status.st_mode) & ~WRITE_OF_OTHERS)
         return
     hint = (
-        f"sudo -u '#{found.st_uid}' b2d, or set B2D_HOME" if found.st_uid else "set B2D_HOME, or give it to this user"
+        f"sudo -u '#{status.st_uid}' b2d, or set B2D_HOME" if status.st_uid else "set B2D_HOME, or give it to this user"
     )
-    raise ConfigError(f"{home} belongs to another user (uid {found.st_uid}), and can only be looked at", hint=hint)
+    raise ConfigError(f"{home} belongs to another user (uid {status.st_uid}) and cannot be changed", hint=hint)
 
 
 def is_of_others(path: Path) -> bool:
-    """Tell whether a file is, or could be exchanged by, anybody else's than this user's and root's. Raises OSError."""
+    """Return whether another user than this one and root owns or can replace a file. Raises OSError."""
     if not hasattr(os, "geteuid"):
         return False
-    seen = [one.stat() for one in (path, path.parent, path.resolve().parent)]
-    return any(one.st_uid not in (os.geteuid(), 0) or one.st_mode & WRITE_OF_OTHERS for one in seen)
+    statuses = [place.stat() for place in (path, path.parent, path.resolve().parent)]
+    return any(status.st_uid not in (os.geteuid(), 0) or status.st_mode & WRITE_OF_OTHERS for status in statuses)
 
 
-def can_be_written_by_others(found: os.stat_result) -> bool:
-    """Tell whether anybody but this user and root may write to a file; a group of this user alone does not count."""
+def can_be_written_by_others(status: os.stat_result) -> bool:
+    """Return whether another user than this one and root may write a file, except a private group."""
     if not hasattr(os, "geteuid"):
         return False
-    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & stat.S_IWOTH:
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
         return True
-    return bool(found.st_mode & stat.S_IWGRP) and not _is_private_group(found.st_gid)
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status.st_gid)
 
 
 def _is_private_group(gid: int) -> bool:
-    """One as many systems make for each user: of the same name, and without other members."""
+    """Return whether the group is the user's own: of the same name, and without other members."""
     import grp
     import pwd
 
@@ -190,7 +191,7 @@ def _is_private_group(gid: int) -> bool:
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether there is a regular file, or a link to one; False too where nobody may look."""
+    """Return whether there is a regular file, or a link to one; False also where access is denied."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
@@ -198,22 +199,22 @@ def is_regular(path: Path) -> bool:
 
 
 def is_own(path: Path, home: Path) -> bool:
-    """True for a regular file or folder of this user's in `home`, and for `home` itself; a link is neither."""
+    """Return whether the path is `home`, or this user's regular file or folder in it; links are not."""
     try:
-        seen = path.lstat()
-        inside = path == home or path.parent.resolve().is_relative_to(home.resolve())
+        status = path.lstat()
+        is_inside = path == home or path.parent.resolve().is_relative_to(home.resolve())
     except OSError:
         return False
-    owned = not hasattr(os, "geteuid") or seen.st_uid == os.geteuid()
-    return inside and owned and (stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode))
+    is_owned = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return is_inside and is_owned and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
-def open_to_write(path: Path, how: int = os.O_APPEND) -> int:
-    """Open a file for writing at its end, or anew (O_TRUNC), for its owner alone; return the descriptor.
+def open_to_write(path: Path, disposition: int = os.O_APPEND) -> int:
+    """Open a file to append, or to overwrite (O_TRUNC), for its owner only, and return the descriptor.
 
-    Neither follow a link nor wait for a reader. Raises NotRegularFileError and OSError.
+    Links are not followed, and a FIFO's reader not awaited. Raises NotRegularFileError and OSError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_WRONLY | os.O_CREAT | disposition | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o600)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -223,9 +224,9 @@ def open_to_write(path: Path, how: int = os.O_APPEND) -> int:
 
 
 def private_folder(path: Path) -> Path:
-    """Make `path`, and what is missing above it, readable by its owner alone; return it."""
+    """Create `path` and missing parents for their owner only, and return it."""
     if not path.is_dir():
-        private_folder(path.parent)  # not by mkdir's `parents`: it leaves those open to others
+        private_folder(path.parent)  # mkdir's `parents` would leave those accessible to others
         path.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o700)  # of an odd umask, not even that is left
+        path.chmod(0o700)  # the umask may have removed even the owner's rights
     return path

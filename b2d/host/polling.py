@@ -1,4 +1,4 @@
-"""The one way to wait: for a predicate, with a name and an end."""
+"""Wait for a condition, with a name for messages and a timeout."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from b2d.errors import WaitTimeoutError
 
 
 def wait_until(
-    predicate: Callable[[], bool], *, what: str, timeout_s: float, interval_s: float = 0.05, hint: str = ""
+    predicate: Callable[[], bool], *, condition: str, timeout_s: float, interval_s: float = 0.05, hint: str = ""
 ) -> None:
-    """Return as soon as `predicate()` is true; raise WaitTimeoutError naming `what` when it is not within `timeout_s`.
+    """Return as soon as `predicate()` is true. Raises WaitTimeoutError naming `condition` after `timeout_s` seconds.
 
-    The predicate is asked at least once. An error that it raises goes through.
+    The predicate is called at least once; its errors are passed on.
     """
     end = time.monotonic() + timeout_s
     while not predicate():
         if time.monotonic() >= end:
-            raise WaitTimeoutError(f"waited {timeout_s:.0f} s in vain for {what}", hint=hint)
+            raise WaitTimeoutError(f"waited {timeout_s:.0f} s in vain for {condition}", hint=hint)
         time.sleep(interval_s)

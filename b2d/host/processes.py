@@ -1,4 +1,4 @@
-"""The one way to run a program on this host."""
+"""Run programs on this host."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ from b2d.errors import B2dError, HypervisorError, WaitTimeoutError
 from b2d.host.files import open_to_write
 from b2d.models import CommandResult
 
-PROBLEM_LIMIT = 1 << 16  # bytes of the end of what a program that is followed says on stderr
+STDERR_LIMIT = 1 << 16  # bytes from the end of a followed program's stderr
 
 
 class ProgramNotFoundError(HypervisorError):
-    """A program that b2d needs is not installed."""
+    """A required program is not installed."""
 
 
 def run(
@@ -28,15 +28,14 @@ def run(
     aside_in: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> CommandResult:
-    """Run a program to its end and return how it ended, whatever its exit code.
+    """Run a program and return its result, whatever its exit code.
 
-    Raises ProgramNotFoundError, and WaitTimeoutError after `timeout_s` seconds (the program is killed then).
-    With `aside_in` it begins in that folder, and a Ctrl-C in this terminal is not sent to it. It has the open files
-    `pass_fds`, under their numbers.
+    Raises ProgramNotFoundError, and WaitTimeoutError after `timeout_s` seconds, when the program is killed. With
+    `aside_in` it runs in that folder, and gets no Ctrl-C of this terminal. It inherits the descriptors `pass_fds`.
     """
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
-        with _found(arguments[0]):
+        with _translated_start_errors(arguments[0]):
             done = subprocess.run(
                 list(arguments),
                 **source,
@@ -54,44 +53,44 @@ def run(
 
 
 def follow(
-    arguments: Sequence[str], heard: Callable[[bytes], None], *, timeout_s: float, pass_fds: Sequence[int] = ()
+    arguments: Sequence[str], on_output: Callable[[bytes], None], *, timeout_s: float, pass_fds: Sequence[int] = ()
 ) -> None:
-    """Run a program that must succeed, and pass on what it says on stdout while it does. Raises as check does.
+    """Run a program that must succeed, and pass on its stdout as it comes. Raises as check does.
 
-    When the wait is interrupted, the program is killed.
+    The program is killed when the wait is interrupted.
     """
     from tempfile import TemporaryFile
 
-    # a pipe that nobody reads meanwhile would hold up a program with much to complain about
-    with TemporaryFile() as problem:
-        with _found(arguments[0]):
+    # a pipe that is not read would block a program with a long stderr
+    with TemporaryFile() as stderr:
+        with _translated_start_errors(arguments[0]):
             process = subprocess.Popen(
                 list(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=problem,
+                stderr=stderr,
                 bufsize=0,
                 pass_fds=pass_fds,
             )
-        with process, _ended(process, arguments[0], timeout_s):
+        with process, _killed_on_failure(process, arguments[0], timeout_s):
             assert process.stdout is not None
-            while said := process.stdout.read(4096):
-                heard(said)
+            while chunk := process.stdout.read(4096):
+                on_output(chunk)
             process.wait()
-        problem.seek(max(0, problem.seek(0, os.SEEK_END) - PROBLEM_LIMIT))
-        _succeeded(arguments[0], CommandResult(process.returncode, b"", problem.read(PROBLEM_LIMIT)))
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - STDERR_LIMIT))
+        _require_success(arguments[0], CommandResult(process.returncode, b"", stderr.read(STDERR_LIMIT)))
 
 
 @contextmanager
-def _ended(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -> Iterator[None]:
-    """Kill it where the block is left by an error, or lasts for `timeout_s` seconds. Raises WaitTimeoutError then."""
-    late = threading.Event()
+def _killed_on_failure(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -> Iterator[None]:
+    """Kill the process on an error in the block, or after `timeout_s` seconds, raising WaitTimeoutError then."""
+    expired = threading.Event()
 
-    def end() -> None:
-        late.set()
+    def expire() -> None:
+        expired.set()
         process.kill()
 
-    timer = threading.Timer(timeout_s, end)
+    timer = threading.Timer(timeout_s, expire)
     try:
         timer.start()
         yield
@@ -100,33 +99,36 @@ def _ended(process: "subprocess.Popen[bytes]", program: str, timeout_s: float) -
         raise
     finally:
         timer.cancel()
-    if late.is_set():
+    if expired.is_set():
         raise WaitTimeoutError(f"{program} did not end within {timeout_s:.0f} s")
 
 
 def replace_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a program that has this terminal, however long it takes; its exit code. Raises ProgramNotFoundError."""
-    with _found(arguments[0]):
+    """Run a program with this terminal and return its exit code. Raises ProgramNotFoundError."""
+    with _translated_start_errors(arguments[0]):
         return subprocess.call(list(arguments), env=environment)
 
 
 def spawn_detached(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> int:
-    """Start a program that outlives this one, and its terminal; what it says goes to `log`. Its pid. Raises alike."""
+    """Start a program that outlives this one, with its output in `log`, and return its pid.
+
+    Raises ProgramNotFoundError and OSError.
+    """
     return watch_in_background(arguments, log, environment, pass_fds).pid
 
 
 def watch_in_background(
     arguments: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> "subprocess.Popen[bytes]":
-    """The same, for who looks whether it ends soon.
+    """Start a program as spawn_detached, and return it for a check of an early end.
 
     Raises ProgramNotFoundError, and OSError for a log that cannot be written.
     """
     descriptor = open_to_write(log)
     try:
-        with _found(arguments[0]):
+        with _translated_start_errors(arguments[0]):
             return subprocess.Popen(
                 list(arguments),
                 stdin=subprocess.DEVNULL,
@@ -142,26 +144,26 @@ def watch_in_background(
 
 
 @contextmanager
-def _found(program: str) -> Iterator[None]:
+def _translated_start_errors(program: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise ProgramNotFoundError(f"{program} is not installed", hint="b2d doctor --fix") from error
-    except OSError as error:  # it may not be run, or is for another machine
-        raise ProgramNotFoundError(f"{program} cannot be run here: {error.strerror}") from error
+    except OSError as error:  # not executable, or for another architecture
+        raise ProgramNotFoundError(f"{program} cannot be run on this host: {error.strerror}") from error
 
 
 def check(
     arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] = b"", pass_fds: Sequence[int] = ()
 ) -> bytes:
-    """Run a program that must succeed and return its stdout; else raise B2dError with its stderr as details."""
+    """Run a program that must succeed and return its stdout. Raises B2dError with its stderr as details."""
     result = run(arguments, timeout_s=timeout_s, stdin=stdin, pass_fds=pass_fds)
-    _succeeded(arguments[0], result)
+    _require_success(arguments[0], result)
     return result.stdout
 
 
-def _succeeded(program: str, result: CommandResult) -> None:
+def _require_success(program: str, result: CommandResult) -> None:
     if result.exit_code != 0:
-        said = result.stderr.decode(errors="replace").strip()
-        last = said.splitlines()[-1] if said else f"exit code {result.exit_code}"
-        raise B2dError(f"{program} failed: {last}", details=said)
+        stderr = result.stderr.decode(errors="replace").strip()
+        last = stderr.splitlines()[-1] if stderr else f"exit code {result.exit_code}"
+        raise B2dError(f"{program} failed: {last}", details=stderr)

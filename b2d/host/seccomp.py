@@ -1,8 +1,8 @@
-"""A filter of system calls for programs that act for a guest: nothing that they make can raise somebody's privileges.
+"""A system call filter for programs that act for a guest, which keeps them from creating setuid files.
 
-A container may ask for a setuid file in a shared folder, and QEMU and virtiofsd would make it for the person whose
-they are. Both are started with a filter that the kernel keeps over exec: modes with setuid or setgid and device nodes
-are refused with EPERM. A mode is a plain argument of chmod, open and the like, so the kernel's filter can see it.
+A container may request a setuid file in a shared folder, and QEMU and virtiofsd would create it as the user. Both run
+with a filter that the kernel keeps over exec: modes with setuid or setgid, and device nodes, are refused with EPERM. A
+mode is a plain argument of chmod, open and the like, so the kernel's filter can see it.
 """
 
 import ctypes
@@ -23,18 +23,18 @@ NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data, by
 SET_SECCOMP, MODE_FILTER, DROP_CAPABILITY, NO_NEW_PRIVILEGES = 22, 2, 24, 38
 
 SET_IDS = 0o6000  # S_ISUID, S_ISGID
-DEVICE = 0o020000  # in the mode of a character and of a block device, and of nothing else that mknod makes
-MAKES_FILE = 0o100 | 0o20000000  # O_CREAT, and O_TMPFILE without O_DIRECTORY: else the mode counts for nothing
-X32 = 0x40000000  # marks x86-64's calls with 32-bit pointers
+DEVICE = 0o020000  # in the modes of character and block devices only
+MAKES_FILE = 0o100 | 0o20000000  # O_CREAT, and O_TMPFILE without O_DIRECTORY: without them the mode is ignored
+X32 = 0x40000000  # in the numbers of x86-64's calls with 32-bit pointers
 
-# What a guest has no use for in a QEMU of root's, by number (linux/capability.h): SYS_MODULE, SYS_RAWIO, SYS_PTRACE,
+# Capabilities that a QEMU of root's does not need, by number (linux/capability.h): SYS_MODULE, SYS_RAWIO, SYS_PTRACE,
 # SYS_ADMIN, SYS_BOOT, SYS_TIME, MKNOD, SETFCAP (files' capabilities are setuid by another name), MAC_*, SYSLOG, BPF
-NEEDLESS_CAPABILITIES = (16, 17, 19, 21, 22, 25, 27, 31, 32, 33, 34, 39)
+UNNEEDED_CAPABILITIES = (16, 17, 19, 21, 22, 25, 27, 31, 32, 33, 34, 39)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A system call with the argument that holds a mode, and that with the flags, by which that counts or not."""
+    """A system call with the argument of its mode, and of the flags that make the mode count."""
 
     number: int
     mode: int
@@ -59,7 +59,7 @@ def _calls(numbers: dict[str, int]) -> tuple[Call, ...]:
     return tuple(Call(number, *shapes[name]) for name, number in numbers.items())
 
 
-# by AUDIT_ARCH (linux/audit.h); each kernel knows the calls of its 32-bit programs too
+# by AUDIT_ARCH (linux/audit.h); each kernel has the calls of its 32-bit programs too
 X86_64 = _calls(
     {"open": 2, "mkdir": 83, "creat": 85, "chmod": 90, "fchmod": 91, "mknod": 133, "openat": 257, "mkdirat": 258}
     | {"mknodat": 259, "fchmodat": 268, "fchmodat2": 452}
@@ -70,16 +70,16 @@ I386 = _calls(
 )
 AARCH64 = _calls({"mknodat": 33, "mkdirat": 34, "fchmod": 52, "fchmodat": 53, "openat": 56, "fchmodat2": 452})
 CALLS = {0xC000003E: X86_64, 0x40000003: I386, 0xC00000B7: AARCH64}
-MACHINES = ("x86_64", "aarch64")  # as uname says it; both put the low half of an argument first
+MACHINES = ("x86_64", "aarch64")  # of uname; both are little-endian
 
 
 def is_supported() -> bool:
-    """Tell whether this kernel takes such a filter, and the architecture is one that the filter knows."""
+    """Return whether this kernel supports the filter, on a known architecture."""
     return sys.platform == "linux" and os.uname().machine in MACHINES and _prctl(21) >= 0  # PR_GET_SECCOMP
 
 
 def program() -> bytes:
-    """Assemble the filter: an array of struct sock_filter."""
+    """Return the filter: an array of struct sock_filter."""
     code: list[bytes] = []
     for architecture, calls in CALLS.items():
         block = [_step(LOAD, NUMBER), _step(AND, ~X32 & 0xFFFFFFFF), *_checks(calls), _step(RETURN, ALLOW)]
@@ -88,13 +88,13 @@ def program() -> bytes:
 
 
 def _checks(calls: tuple[Call, ...]) -> Iterator[bytes]:
-    """For each call: if the number is its own, look at the mode, and return."""
+    """Yield the instructions that check the mode of each call and return."""
     for call in calls:
-        look = [] if call.flags is None else [_step(LOAD, _argument(call.flags)), _step(JUMP_SET, MAKES_FILE, 0, 3)]
-        look += [_step(LOAD, _argument(call.mode)), _step(JUMP_SET, call.refused, 0, 1), _step(RETURN, REFUSE)]
-        look.append(_step(RETURN, ALLOW))
-        yield _step(JUMP_EQUAL, call.number, 0, len(look))
-        yield from look
+        steps = [] if call.flags is None else [_step(LOAD, _argument(call.flags)), _step(JUMP_SET, MAKES_FILE, 0, 3)]
+        steps += [_step(LOAD, _argument(call.mode)), _step(JUMP_SET, call.refused, 0, 1), _step(RETURN, REFUSE)]
+        steps.append(_step(RETURN, ALLOW))
+        yield _step(JUMP_EQUAL, call.number, 0, len(steps))
+        yield from steps
 
 
 def _argument(index: int) -> int:
@@ -106,31 +106,31 @@ def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 class _Program(ctypes.Structure):
-    """struct sock_fprog."""
+    """The struct sock_fprog."""
 
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 def confine_thread() -> bool:
-    """Put the calling thread, and every program that it starts from now on, behind the filter for good.
+    """Put the calling thread, and programs that it starts from now on, behind the filter for good.
 
-    As root, also take needless capabilities from the programs that it starts. False where the kernel has no such
-    filter: nothing is changed then.
+    As root, also drop unneeded capabilities of those programs. Returns False, and changes nothing, where the kernel has
+    no such filter.
     """
     if not is_supported():
         return False
-    for capability in NEEDLESS_CAPABILITIES:
-        _prctl(DROP_CAPABILITY, capability)  # only root may, and only root has any
+    for capability in UNNEEDED_CAPABILITIES:
+        _prctl(DROP_CAPABILITY, capability)  # only root has any, and may drop them
     code = program()
     buffer = ctypes.create_string_buffer(code, len(code))
-    whole = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p).value)
-    return _prctl(NO_NEW_PRIVILEGES, 1) == 0 and _prctl(SET_SECCOMP, MODE_FILTER, ctypes.addressof(whole)) == 0
+    filter_program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p).value)
+    return _prctl(NO_NEW_PRIVILEGES, 1) == 0 and _prctl(SET_SECCOMP, MODE_FILTER, ctypes.addressof(filter_program)) == 0
 
 
 def call_confined(act: Callable[[], Result]) -> Result:
-    """Call `act` in a thread of its own behind the filter: programs that it starts are behind it, this one is not.
+    """Call `act` in a thread behind the filter, so that programs that it starts are behind it too.
 
-    Where there is no filter it is called all the same. Raises what it raises.
+    Without filter support it is called all the same. Its errors are passed on.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, and its kin from elsewhere, are held back while something must be done whole."""
+"""Defer Ctrl-C and other termination signals while work must be completed."""
 
 import signal
 import threading
@@ -9,15 +9,16 @@ TERMINATING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIG
 
 
 class TerminatedError(KeyboardInterrupt):
-    """Somebody asked this process to end by another signal than Ctrl-C's: `number`."""
+    """Another termination signal than Ctrl-C's: `number`."""
 
     def __init__(self, number: int) -> None:
+        """Create the error for a signal's number."""
         super().__init__()
         self.number = number
 
 
 def install_handlers() -> None:
-    """Take such a signal as a Ctrl-C, so that what is under way is left tidy; one that is ignored stays so."""
+    """Treat termination signals as Ctrl-C, so that work is cleaned up; ignored ones stay ignored."""
     for number in TERMINATING:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
@@ -29,33 +30,33 @@ def _end(number: int, _frame: object) -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let a signal that asks for the end and comes during the block strike when the block has ended.
+    """Defer termination signals until the end of the block, for short, bounded work only.
 
-    For short, bounded work only. Python gives signals to the main thread: in others there is nothing to hold.
-    One that is ignored, as nohup has it, stays ignored.
+    Python delivers signals to the main thread, so other threads have nothing to defer. Ignored signals, as of nohup,
+    stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    heeded = {number: signal.getsignal(number) for number in TERMINATING}
-    heeded = {number: handler for number, handler in heeded.items() if handler not in (signal.SIG_IGN, None)}
-    for number in heeded:
-        signal.signal(number, lambda number, _frame: came.append(number))
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in TERMINATING}
+    handlers = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: received.append(number))
     try:
         yield
     finally:
-        for number, handler in heeded.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in came[:1]:
+        for number in received[:1]:
             signal.raise_signal(number)
 
 
 @contextmanager
 def ignored_in_child() -> Iterator[None]:
-    """Take no notice of Ctrl-C during the block: the program that has the terminal gets it too, and uses it."""
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    """Ignore Ctrl-C during the block: the program that has the terminal gets it too, and handles it."""
+    previous = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

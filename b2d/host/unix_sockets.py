@@ -1,4 +1,4 @@
-"""Unix sockets, also where a path is longer than a socket's may be: then they are reached from their own folder."""
+"""Unix sockets, also at paths longer than a socket's may be: these are used from their own folder."""
 
 import os
 from collections.abc import Iterator
@@ -14,84 +14,84 @@ BACKLOG = 128
 
 
 def fits(path: Path) -> bool:
-    """True where any program can be given it."""
+    """Return whether any program can use a socket at the path."""
     return len(os.fsencode(path)) <= LIMIT
 
 
 def serves(path: Path) -> bool:
-    """True where a client can be given a socket at `path`: its name is short enough, and Python knows such sockets."""
+    """Return whether clients can use a socket at `path`: it is short enough, and Python supports such sockets."""
     import socket
 
     return fits(path) and hasattr(socket, "AF_UNIX")
 
 
-def connect(one: "socket.socket", path: Path) -> None:
-    """Connect to the socket at `path`. Raises OSError."""
-    with _called(path) as name:
-        one.connect(name)
+def connect(client: "socket.socket", path: Path) -> None:
+    """Connect a socket to `path`. Raises OSError."""
+    with _short_name(path) as name:
+        client.connect(name)
 
 
 def listen(path: Path) -> "socket.socket":
-    """One at `path` that only its owner may connect to; what was there before is gone. Raises OSError."""
+    """Return a socket at `path` for its owner only, replacing what was there. Raises OSError."""
     import socket
 
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        new = path.with_name(f"{path.name}.new")  # nobody finds it before it is closed to others, and listens
+        new = path.with_name(f"{path.name}.new")  # renamed only when it has its mode and listens
         new.unlink(missing_ok=True)
-        with _called(new) as name:
-            one.bind(name)
+        with _short_name(new) as name:
+            server.bind(name)
         new.chmod(0o600)
-        one.listen(BACKLOG)
+        server.listen(BACKLOG)
         new.replace(path)
     except BaseException:
-        one.close()
+        server.close()
         raise
-    return one
+    return server
 
 
 @contextmanager
 def listening(path: Path) -> "Iterator[socket.socket]":
-    """The same in the block; afterwards nothing is there. Raises OSError."""
-    with listen(path) as one:
+    """Listen during the block, and remove the socket afterwards. Raises OSError."""
+    with listen(path) as server:
         try:
-            yield one
+            yield server
         finally:
             path.unlink(missing_ok=True)
 
 
 def answers(path: Path) -> bool:
-    """True where somebody listens there."""
+    """Return whether a server listens there."""
     import socket
 
     if not hasattr(socket, "AF_UNIX"):
         return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
-            connect(one, path)
+            connect(client, path)
         except OSError:
             return False
         return True
 
 
 @contextmanager
-def _called(path: Path) -> Iterator[str]:
-    """What the kernel is given for `path`, which may be long; its folder may not."""
+def _short_name(path: Path) -> Iterator[str]:
+    """Yield a name for the kernel for `path`, which may be too long; its last part may not."""
     if fits(path):
         yield str(path)
         return
     folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY))
     try:
         short = f"/proc/self/fd/{folder}"
-        if os.path.exists(short):  # noqa: PTH110  Linux; there other threads keep their folder
+        if os.path.exists(short):  # noqa: PTH110  Linux: without changing other threads' folder
             yield f"{short}/{path.name}"
             return
-        here = os.open(".", os.O_RDONLY)
+        previous = os.open(".", os.O_RDONLY)
         try:
             os.fchdir(folder)
             yield path.name
         finally:
-            os.fchdir(here)
-            os.close(here)
+            os.fchdir(previous)
+            os.close(previous)
     finally:
         os.close(folder)

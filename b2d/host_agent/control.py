@@ -54,7 +54,7 @@ def wait_until_serving(store: MachineStore, name: str) -> tuple[Refusal, ...] | 
         return refusals(paths) is not None or not _is_there(paths, process)
 
     with suppress(WaitTimeoutError):
-        wait_until(settled, what="the machine's agent", timeout_s=READY_S, interval_s=0.01)
+        wait_until(settled, condition="the machine's agent", timeout_s=READY_S, interval_s=0.01)
     return refusals(paths)
 
 
@@ -72,7 +72,7 @@ def stop(paths: MachinePaths) -> None:
         return
     with suppress(OSError, WaitTimeoutError):
         os.kill(itself.pid, signal.SIGTERM)
-        wait_until(lambda: not is_alive(itself), what="the companion", timeout_s=END_S, interval_s=0.01)
+        wait_until(lambda: not is_alive(itself), condition="the companion", timeout_s=END_S, interval_s=0.01)
 
 
 def _start(home: Home, name: str, machine: ProcessIdentity) -> None:

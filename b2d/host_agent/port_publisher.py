@@ -49,7 +49,7 @@ class PortForwarder:
         return {forward for forward in wanted if not self._hindrance(forward)}
 
     def _hindrance(self, one: Forward) -> str:
-        reserved = "" if self.privileged_ports else port_allocation.reserved(one.address, one.port)
+        reserved = "" if self.privileged_ports else port_allocation.privileged_port_obstacle(one.address, one.port)
         return self.driver.forward_obstacle(one) or reserved
 
     def _tell(self, beyond: int) -> None:
@@ -111,7 +111,7 @@ class EventLoop:
                 waits = not self._reconcile()
             else:
                 with suppress(WaitTimeoutError):
-                    wait_until(lambda: not self._runs(), what="Docker, or the machine's end", timeout_s=RETRY_S)
+                    wait_until(lambda: not self._runs(), condition="Docker, or the machine's end", timeout_s=RETRY_S)
 
     def _listen(self) -> None:
         try:

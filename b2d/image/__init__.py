@@ -1,1 +1,1 @@
-"""Obtain and keep images: build, download, verify, extract what boots."""
+"""Obtain and store images: build, download, verify, and extract the files for the boot."""

@@ -1,4 +1,4 @@
-"""How the newest image of a source comes to be kept: assembled here, fetched, or copied from a file."""
+"""Obtain the newest image of a source: build it, download it, or copy it from a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from b2d.errors import ConfigError
 from b2d.host.files import check_owner, private_folder
 from b2d.image.image_store import ImageStore
-from b2d.image.source import BOOT2DOCKER, DEBIAN, PIN, is_file, is_releases, pinned
+from b2d.image.source import BOOT2DOCKER, DEBIAN, PIN, is_file, is_releases, split_hash
 from b2d.paths import Home
 from b2d.reporting.base import Reporter
 
@@ -21,33 +21,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageAcquirer:
-    """Where images come from, into one home; `mirror` is that setting."""
+    """A source of images for one home; `mirror` is the setting of that name."""
 
     home: Home
     mirror: str
     reporter: Reporter
-    allow_expired: bool = False  # take what may lack security updates, this once
+    allow_expired: bool = False  # accept packages that may lack security updates
 
     @property
     def images(self) -> ImageStore:
-        """What is kept."""
+        """The images of the home."""
         return ImageStore(self.home)
 
     def obtain(self, source: str) -> "Image":
-        """Build or fetch the newest image of a source and keep it. Raises DownloadError; nothing is kept then."""
+        """Build or download the newest image of a source and store it.
+
+        Raises ImageError, and stores nothing then.
+        """
         check_owner(self.home.root)
         if source == DEBIAN:
             return self._build()
         if self.allow_expired:
-            raise ConfigError(f"--allow-expired is of the source debian, and this is {source}", hint="b2d download")
+            raise ConfigError(
+                f"--allow-expired works with the source debian only, not with {source}", hint="b2d download"
+            )
         if is_file(source):
-            return self.images.adopt(Path(source), source)
+            return self.images.add_copy(Path(source), source)
         return self._download(self._release(source), source)
 
     def update(self, source: str) -> tuple["Image", bool, str]:
-        """The newest image of a source, whether it is new, and that in words; where nobody can be asked, what is kept.
+        """Return the newest image of a source, whether it is new, and that as text.
 
-        Raises DownloadError.
+        The newest stored image where no server can be reached. Raises ImageError.
         """
         from b2d.network.http_client import ServerUnavailableError
 
@@ -55,22 +60,22 @@ class ImageAcquirer:
         try:
             image = self.obtain(source)
         except ServerUnavailableError as error:
-            kept = self.images.find(source)
-            if kept is None:
+            stored = self.images.find(source)
+            if stored is None:
                 raise
-            return kept, False, f"what is kept, as no newer one could be asked for ({error.message})"
-        known = image.sha256 in before
-        return image, not known, "the newest already" if known else "kept"
+            return stored, False, f"the newest stored image, and a newer one is unknown ({error.message})"
+        is_known = image.sha256 in before
+        return image, not is_known, "already the newest" if is_known else "stored"
 
-    def first(self, source: str) -> "Image":
-        """A file as it is now; of other sources what is kept, if anything is."""
-        kept = None if is_file(source) else self.images.find(source)
-        return kept or self.obtain(source)
+    def ensure(self, source: str) -> "Image":
+        """Return a file as it is now; of another source the newest stored image, or obtain one."""
+        stored = None if is_file(source) else self.images.find(source)
+        return stored or self.obtain(source)
 
     def build_to(self, architecture: str, output: Path) -> str:
-        """Assemble b2d's own image at `output`, for whoever it is made for; its version. Raises B2dError.
+        """Build b2d's own image at `output`, for any use, and return its version. Raises B2dError.
 
-        It is put together where no guest can reach it, and then copied.
+        It is built where no guest can reach it, and then copied.
         """
         from tempfile import TemporaryFile
 
@@ -80,7 +85,7 @@ class ImageAcquirer:
 
         with os_errors_as_b2d_errors(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=output.parent).close()  # before minutes are spent on it
+            TemporaryFile(dir=output.parent).close()  # fail before minutes are spent
         with self._request(architecture) as request:
             try:
                 built = build_image(request, self.reporter)
@@ -95,7 +100,7 @@ class ImageAcquirer:
 
     @contextmanager
     def _request(self, architecture: str) -> "Iterator[BuildRequest]":
-        """What is to be built, in a folder that is gone after the block: two may build at once."""
+        """Yield a request to build in a temporary folder, so that two builds may run at once."""
         from tempfile import TemporaryDirectory
 
         from b2d.image.build.builder import BuildRequest
@@ -107,28 +112,28 @@ class ImageAcquirer:
                 self.home.cache,
                 Path(folder) / "b2d.iso",
                 dates=self.home.suite_dates,
-                kept=stored_iso(self.images),
+                stored_iso=stored_iso(self.images),
                 allow_expired=self.allow_expired,
             )
 
     def _build(self) -> "Image":
-        """What would come out as it is kept is not built."""
+        """Build and store the image of Debian's packages, unless the same is stored already."""
         from b2d.host.files import read_text_tail, write_atomic
-        from b2d.image.build.builder import assemble_image, plan
+        from b2d.image.build.builder import assemble_image, plan_build
 
         with self._request("amd64") as request:
-            gathered = plan(request, self.reporter)
-            made_of, _, sha256 = read_text_tail(self.home.last_build).partition(" ")
-            if made_of == gathered.ingredients and (kept := self.images.sound(sha256)):
-                return self._newest_again(kept, DEBIAN)
-            iso = assemble_image(gathered, self.reporter).path
-            with self.reporter.step("keeping the image"):
-                image = self.images.take(iso, DEBIAN)
-        write_atomic(self.home.last_build, f"{gathered.ingredients} {image.sha256}".encode())
+            plan = plan_build(request, self.reporter)
+            fingerprint, _, sha256 = read_text_tail(self.home.last_build).partition(" ")
+            if fingerprint == plan.fingerprint and (stored := self.images.get_intact(sha256)):
+                return self._mark_newest(stored, DEBIAN)
+            iso = assemble_image(plan, self.reporter).path
+            with self.reporter.step("storing the image"):
+                image = self.images.add_move(iso, DEBIAN)
+        write_atomic(self.home.last_build, f"{plan.fingerprint} {image.sha256}".encode())
         return image
 
     def _release(self, source: str) -> "Release":
-        """What is to be had from a source on the network. Raises DownloadError for what nothing could verify."""
+        """Return the newest release of a source. Raises ImageError for one that cannot be verified."""
         from dataclasses import replace
 
         from b2d.image import releases
@@ -138,7 +143,7 @@ class ImageAcquirer:
             return releases.boot2docker_release(self.home.cache, self.reporter)
         if source == BOOT2DOCKER:
             return releases.newest_release(self.home.cache)
-        address, sha256 = pinned(source)
+        address, sha256 = split_hash(source)
         if not is_releases(address):
             return releases.Release("", address, sha256)
         release = releases.newest_release(self.home.cache, address)
@@ -150,44 +155,49 @@ class ImageAcquirer:
 
         cache = self.home.cache
         with download.download_lock(release.url, cache, self.reporter):
-            kept = self.images.sound(release.sha256 or download.last_download(release.url, cache))
-            if kept and release.sha256:
-                return self._newest_again(kept, source)
-            known = kept.sha256 if kept else ""
+            stored = self.images.get_intact(release.sha256 or download.last_download(release.url, cache))
+            if stored and release.sha256:
+                return self._mark_newest(stored, source)
+            known = stored.sha256 if stored else ""
             try:
-                iso = download.download(release.url, cache, self.reporter, sha256=release.sha256, kept=known)
+                iso = download.download(release.url, cache, self.reporter, sha256=release.sha256, stored=known)
             except download.UnchangedError:
-                return self._newest_again(self.images.get(known), source)
+                return self._mark_newest(self.images.get(known), source)
             try:
                 if source == BOOT2DOCKER:
                     check_label(release, iso, self.reporter)
-                return self.images.take(iso, source, release.version)
+                return self.images.add_move(iso, source, release.version)
             finally:
                 iso.unlink(missing_ok=True)
 
-    def _newest_again(self, kept: "Image", source: str) -> "Image":
-        """The kept one as the newest of `source`, whose newest may be another by now, or none."""
+    def _mark_newest(self, stored: "Image", source: str) -> "Image":
+        """Return the stored image as the newest of `source`, where another may be recorded as such."""
         newest = self.images.find(source)
-        return newest if newest and newest.sha256 == kept.sha256 else self.images.adopt(kept.iso, source, kept.version)
+        if newest and newest.sha256 == stored.sha256:
+            return newest
+        return self.images.add_copy(stored.iso, source, stored.version)
 
 
 def check_verifiable(source: str) -> None:
-    """Raise DownloadError for an address by plain http without a hash: anybody on the way could send another image."""
-    from b2d.errors import DownloadError
+    """Raise ImageError for a plain http address without a hash.
+
+    Anyone on the path could send another image.
+    """
+    from b2d.errors import ImageError
     from b2d.network.http_client import display_url
 
     if is_file(source) or source in (DEBIAN, BOOT2DOCKER):
         return
-    address, sha256 = pinned(source)
+    address, sha256 = split_hash(source)
     if not sha256 and not address.lower().startswith("https://"):
         shown = display_url(address)
-        raise DownloadError(
-            f"{shown} is not https, so nothing tells whether the image that comes is the right one",
-            hint=f"give an address with https://, or the image's hash behind this one: '{shown}{PIN}HASH'",
+        raise ImageError(
+            f"{shown} is not https, so the image cannot be verified",
+            hint=f"use an address with https://, or append the image's hash: '{shown}{PIN}HASH'",
         )
 
 
 def stored_iso(images: ImageStore) -> Path | None:
-    """Return the ISO of the newest kept image of Debian's packages."""
-    kept = images.find(DEBIAN)
-    return kept.iso if kept is not None else None
+    """Return the ISO of the newest stored image of Debian's packages."""
+    image = images.find(DEBIAN)
+    return image.iso if image is not None else None

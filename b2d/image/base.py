@@ -1,4 +1,4 @@
-"""The interface of the images that are kept in a home."""
+"""The interface of the images in a home."""
 
 from typing import Protocol
 
@@ -6,13 +6,13 @@ from b2d.models import Image
 
 
 class ImageLookup(Protocol):
-    """The images of this home."""
+    """The images of a home."""
 
     def find(self, source: str) -> Image | None:
-        """The newest that is kept of a source, or None."""
+        """Return the newest stored image of a source, or None."""
 
     def get(self, sha256: str) -> Image:
-        """The one of that hash. Raises B2dError, with what to type, when it is not kept."""
+        """Return the image of a hash. Raises B2dError with a hint when it is not stored."""
 
     def verify(self, image: Image) -> None:
-        """Raise DownloadError unless the files are what they were when they were kept."""
+        """Raise ImageError unless the files are unchanged since they were stored."""

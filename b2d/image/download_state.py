@@ -1,4 +1,4 @@
-"""What has come of a download so far, on disk: its part, what tells that file from another, what came last time."""
+"""The state of a download on disk: its partial file, the validators of that file, and the last download."""
 
 import hashlib
 import json
@@ -12,83 +12,87 @@ from b2d.host.files import read_bounded, write_atomic
 
 @dataclass(frozen=True, slots=True)
 class CacheValidators:
-    """What tells whether a server still has the same file; both empty: it cannot be told."""
+    """The HTTP validators of a file; both empty where the server gives none."""
 
     etag: str = ""
     modified: str = ""
 
     @property
     def condition(self) -> str:
-        """What to ask with If-Range; a weak etag does not promise the same bytes."""
+        """The value for If-Range, which a weak ETag cannot be: it does not promise the same bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
     @property
     def conditional_headers(self) -> dict[str, str]:
-        """What to ask for another file only with."""
-        asked = {"If-None-Match": self.etag, "If-Modified-Since": "" if self.etag else self.modified}
-        return {name: value for name, value in asked.items() if value}
+        """The headers that request the file only if it has changed."""
+        headers = {"If-None-Match": self.etag, "If-Modified-Since": "" if self.etag else self.modified}
+        return {name: value for name, value in headers.items() if value}
 
     def differs(self, other: "CacheValidators") -> bool:
-        """True when they are certainly of two files."""
+        """Return whether the validators certainly are of two files."""
         if self.etag and other.etag:
             return self.etag != other.etag
         return bool(self.modified and other.modified) and self.modified != other.modified
 
 
 def validators_of(headers: Mapping[str, str]) -> CacheValidators:
-    """What a server says of the file that it sends."""
+    """Return the validators in a response's headers."""
     return CacheValidators(headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class PartialDownload:
-    """Where a URL's file grows, and where it lies when it is whole."""
+    """The files of one address's download."""
 
     folder: Path
     url: str
 
     @property
     def part(self) -> Path:
+        """The partial file."""
         return self._file("part")
 
     @property
     def whole(self) -> Path:
+        """The complete file."""
         return self._file("iso")
 
     @property
     def lock(self) -> Path:
+        """The lock file."""
         return self._file("lock")
 
     @property
     def size(self) -> int:
-        """How much of it is here."""
+        """The size of the partial file in bytes."""
         try:
             return self.part.stat().st_size
         except FileNotFoundError:
             return 0
 
     @property
-    def mark(self) -> CacheValidators:
-        """Of the part."""
-        return _mark(_read(self._file("mark")))
+    def validators(self) -> CacheValidators:
+        """The validators of the partial file."""
+        return _validators(_read(self._file("mark")))
 
     def last(self) -> tuple[str, CacheValidators]:
-        """The hash and the mark of what was whole last; empty where there was nothing."""
-        noted = _read(self._file("last"))
-        return noted.get("sha256", ""), _mark(noted)
+        """Return the hash and the validators of the last complete download; empty for none."""
+        record = _read(self._file("last"))
+        return record.get("sha256", ""), _validators(record)
 
-    def begin(self, mark: CacheValidators) -> None:
-        """Forget what is here: another file comes."""
+    def begin(self, validators: CacheValidators) -> None:
+        """Remove the partial file and record the validators of a new one."""
         self.forget()
-        write_atomic(self._file("mark"), json.dumps(asdict(mark)).encode())
+        write_atomic(self._file("mark"), json.dumps(asdict(validators)).encode())
 
     def end(self, sha256: str) -> None:
-        """The part is whole, and has that hash."""
-        write_atomic(self._file("last"), json.dumps({**asdict(self.mark), "sha256": sha256}).encode())
+        """Turn the partial file, which is complete and has that hash, into the whole one."""
+        write_atomic(self._file("last"), json.dumps({**asdict(self.validators), "sha256": sha256}).encode())
         self.part.replace(self.whole)
         self._file("mark").unlink(missing_ok=True)
 
     def forget(self) -> None:
+        """Remove the partial file and its validators."""
         self.part.unlink(missing_ok=True)
         self._file("mark").unlink(missing_ok=True)
 
@@ -97,12 +101,12 @@ class PartialDownload:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """What was noted there; nothing where that cannot be read."""
+    """Return the recorded values, none where they cannot be read."""
     try:
         return {str(name): str(value) for name, value in json_text.parse(read_bounded(path)).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
 
-def _mark(noted: dict[str, str]) -> CacheValidators:
-    return CacheValidators(noted.get("etag", ""), noted.get("modified", ""))
+def _validators(record: dict[str, str]) -> CacheValidators:
+    return CacheValidators(record.get("etag", ""), record.get("modified", ""))

@@ -1,4 +1,4 @@
-"""A source, which an image comes from: debian, boot2docker, an address or a file, and its one spelling."""
+"""The sources of images (debian, boot2docker, an address or a file) and their normal form."""
 
 import os
 import re
@@ -14,40 +14,40 @@ API = re.compile(r"https?://[^/?#]+(/api/v3)?/repos/[^/?#]+/[^/?#]+/releases(/la
 
 
 def describe_source(source: str) -> str:
-    """Return the name under which images of a source are kept: a file by its whole path, a hash in small letters.
+    """Return the normal form of a source: the absolute path of a file, a hash in lower case.
 
-    Raises ConfigError for a file that is not there, and for what stands behind a # and is no hash.
+    Raises ConfigError for a missing file, and for a fragment after # that is not a hash.
     """
     if not is_file(source):
-        address, sha256 = pinned(source)
+        address, sha256 = split_hash(source)
         return f"{address}{PIN}{sha256}" if sha256 else address
-    path = Path(os.path.expanduser(_path(source))).absolute()  # noqa: PTH111  pathlib's raises for a ~ that is nobody's
+    path = Path(os.path.expanduser(_path(source))).absolute()  # noqa: PTH111  pathlib's raises for an unknown ~user
     if not path.is_file():
-        raise ConfigError(f"there is no image {source!r}", hint="give debian, boot2docker, an address or a file")
+        raise ConfigError(f"the image {source!r} does not exist", hint="use debian, boot2docker, an address or a file")
     return str(path)
 
 
-def pinned(source: str) -> tuple[str, str]:
-    """Split what follows #sha256= from an address, in small letters; "" where there is nothing. Raises ConfigError."""
-    address, mark, fragment = source.partition("#")
-    if not mark or is_file(source):
+def split_hash(source: str) -> tuple[str, str]:
+    """Return the address and its #sha256= fragment in lower case, "" for none. Raises ConfigError."""
+    address, separator, fragment = source.partition("#")
+    if not separator or is_file(source):
         return source, ""
-    found = PINNED.fullmatch(source)
-    if found is None:
+    match = PINNED.fullmatch(source)
+    if match is None:
         raise ConfigError(
-            f"{'#' + fragment[:100]!r} behind an address is not the hash of an image",
-            hint=f"ADDRESS{PIN} and its 64 hexadecimal digits",
+            f"{'#' + fragment[:100]!r} after an address is not an image hash",
+            hint=f"use ADDRESS{PIN}HASH with 64 hexadecimal digits",
         )
-    return address, found[1].lower()
+    return address, match[1].lower()
 
 
 def is_file(source: str) -> bool:
-    """True for a path, and for file://, which is another way to write one."""
+    """Return whether the source is a path or a file:// address."""
     return source not in (DEBIAN, BOOT2DOCKER) and ("://" not in source or source.lower().startswith(FILE_URL))
 
 
 def is_releases(source: str) -> bool:
-    """True for the address of a releases API (GitHub's or an Enterprise's), or of one release there."""
+    """Return whether the source is a releases API (GitHub's or an Enterprise's), or one release there."""
     return API.fullmatch(source.partition("#")[0]) is not None
 
 
@@ -58,10 +58,11 @@ def _path(source: str) -> str:
     from urllib.request import url2pathname
 
     parts = urlsplit(source)
-    if parts.query or parts.fragment:  # a hash there would not be looked at
+    if parts.query or parts.fragment:  # a hash there would be ignored
         raise ConfigError(
-            f"{source[:200]!r} is a file, and nothing follows its path", hint="sha256sum FILE; a % in a path is %25"
+            f"the file address {source[:200]!r} must end with its path",
+            hint="check the hash with sha256sum FILE; write % in a path as %25",
         )
     if parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"{source!r} is on another host", hint="file:///, and then the path")
+        raise ConfigError(f"{source!r} is on another host", hint="use file:/// and the path")
     return url2pathname(parts.path)

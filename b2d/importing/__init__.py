@@ -1,1 +1,1 @@
-"""Take over machines and disks of other tools."""
+"""Import machines and disks of other tools."""

@@ -6,17 +6,17 @@ from typing import Protocol
 
 
 class DiskToCopy(Protocol):
-    """A disk that is somebody else's, and stays as it is. Raises B2dError for what cannot be read."""
+    """A foreign disk, which is not changed. Raises B2dError where it cannot be read."""
 
     @property
     def size(self) -> int:
-        """How many bytes a guest sees."""
+        """The size of the disk in bytes, as a guest sees it."""
 
     def room(self) -> int:
-        """How many bytes a copy takes, about."""
+        """Return the approximate size of a copy in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """What a guest would read there; less where the disk ends."""
+        """Return the bytes that a guest would read; fewer at the disk's end."""
 
     def copy(self, target: Path, advance: Callable[[int], None]) -> None:
-        """Write a disk of one's own kind to a file that is not there; what is done of `size` is told."""
+        """Write a copy in the driver's own format to a new file; `advance` gets the progress in bytes of `size`."""

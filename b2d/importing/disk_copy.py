@@ -1,4 +1,4 @@
-"""The verb import: the disk of a machine that is not b2d's is copied, all or nothing, and the original stays."""
+"""Copy the disk of a foreign machine, all or nothing; the original is not changed."""
 
 import os
 from contextlib import suppress
@@ -20,10 +20,10 @@ Stamp = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class DiskImport:
-    """One original, what copies its disk, and the new machine's place for that: `target`.
+    """The copy of a foreign machine's disk to the new machine's data disk, `target`.
 
-    `before` are the stamps of the disk's files, taken before anything of them was looked at: what is copied is then
-    what was checked.
+    `before` are the stamps of the disk's files from before they were read: they show that the copied files are those
+    that were checked.
     """
 
     original: ImportCandidate
@@ -34,25 +34,25 @@ class DiskImport:
 
     @property
     def disk_mib(self) -> int:
-        """How large the disk is, whole MiB."""
+        """The size of the disk in MiB, rounded up."""
         return -(-self.disk.size // MIB)
 
     def check(self) -> None:
-        """Raise B2dError for what the guest would not take up, before anything is begun."""
+        """Raise B2dError for a disk that the guest would not use."""
         if not boot2docker_disk.is_ours(self.disk.read):
-            said = f"{self.original.disk} holds no data of boot2docker's, and does not ask to be formatted"
-            raise B2dError(said, hint="b2d import FILE, its data disk")
+            message = f"{self.original.disk} is not a data disk of boot2docker"
+            raise B2dError(message, hint="b2d import FILE, with its data disk")
 
     def run(self, reporter: Reporter) -> None:
-        """Copy the disk to where the machine's is to be; one that came from there already is as good.
+        """Copy the disk to the new machine, unless its disk is a copy of the original already.
 
-        Raises B2dError. Then, and when it is interrupted, nothing is left; whoever calls holds the machine.
+        Raises B2dError. After an error or an interruption nothing is left. The caller holds the machine's lock.
         """
         if self.target.exists():
             if imported_from(self.paths, self.original):
                 return
-            raise InvalidStateError(f"there is a data disk already: {self.target}", hint="b2d init, which takes it up")
-        there = self.paths.folder.exists()
+            raise InvalidStateError(f"there is a data disk already: {self.target}", hint="b2d init, which uses it")
+        folder_exists = self.paths.folder.exists()
         unfinished = self.target.with_name(f".{self.target.name}.unfinished")
         with os_errors_as_b2d_errors(self.paths.folder):
             try:
@@ -61,7 +61,7 @@ class DiskImport:
                 with signals_deferred(), suppress(OSError):
                     unfinished.unlink(missing_ok=True)
                     self.paths.origin.unlink(missing_ok=True)
-                    if not there:
+                    if not folder_exists:
                         self.paths.folder.rmdir()
                 raise
 
@@ -77,7 +77,9 @@ class DiskImport:
         with reporter.progress(f"copying {self.original.disk}", self.disk.size) as bar:
             self.disk.copy(unfinished, bar.advance)
         if stamps(self.original) != self.before:
-            raise InvalidStateError(f"{self.original.disk} was changed while it was copied", hint="power it off first")
+            raise InvalidStateError(
+                f"{self.original.disk} was changed while it was copied", hint="power the machine off first"
+            )
         unfinished.chmod(0o600)
         with signals_deferred():
             write_atomic(self.paths.origin, _mark(self.original))
@@ -85,7 +87,7 @@ class DiskImport:
 
 
 def imported_from(paths: MachinePaths, original: ImportCandidate) -> bool:
-    """True where the machine's disk was copied from that one."""
+    """Return whether the machine's disk is a copy of that original."""
     try:
         return paths.origin.read_bytes() == _mark(original)
     except OSError:
@@ -97,6 +99,6 @@ def _mark(original: ImportCandidate) -> bytes:
 
 
 def stamps(original: ImportCandidate) -> list[Stamp]:
-    """Return how its files look from outside: otherwise when one was written, exchanged or renamed. Raises OSError."""
-    seen = [path.stat() for path in original.files]
-    return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in seen]
+    """Return stamps of the disk's files that change when one is written, replaced or renamed. Raises OSError."""
+    files = [path.stat() for path in original.files]
+    return [(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) for file in files]

@@ -76,7 +76,7 @@ def await_docker(
     with _Steps(reporter, patience.behind) as steps:
         watch = _Watch(name, driver, ping, reporter, steps, patience)
         try:
-            wait_until(watch.look, what="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
+            wait_until(watch.look, condition="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
         except WaitTimeoutError:
             raise WaitTimeoutError(
                 f"Docker in {name} did not answer within {timeout_s:.0f} s; {watch.reached()}",

@@ -101,7 +101,7 @@ def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, repor
         for home in whole:
             reporter.warn(f"{spec.name} was saved with all of {home}, and has it until: b2d restart")
         return spec
-    share = spec.share or share_policy.of_older(spec.folders)
+    share = spec.share or share_policy.from_older_share(spec.folders)
     for home in whole:
         reporter.note(
             f"{spec.name} has the folders in {home} from now on, and not what is hidden there: docs/folders.md"

@@ -369,7 +369,9 @@ class Machine:
         """Wait until the machine is off; cut the power when it does not come to that by itself."""
         patience_s = self.services.stop_wait_s
         try:
-            wait_until(lambda: driver.state() in OFF_STATES, what=f"{self.name} to power off", timeout_s=patience_s)
+            wait_until(
+                lambda: driver.state() in OFF_STATES, condition=f"{self.name} to power off", timeout_s=patience_s
+            )
         except WaitTimeoutError:
             self._reporter.warn(f"{self.name} did not power off within {patience_s:.0f} s: its power was cut")
         driver.kill()  # also forgets a process that has ended

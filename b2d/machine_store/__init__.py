@@ -1,1 +1,1 @@
-"""Keep machines on disk: each one's specification, and the files that belong to it."""
+"""Store machines on disk: their specifications, and the files that belong to them."""

@@ -1,4 +1,4 @@
-"""The names of b2d's own files in a machine's folder: what `delete` removes, and nothing else does it."""
+"""The names of b2d's own files in a machine's folder, which are all that `delete` removes."""
 
 from b2d.host.file_removal import OwnNames
 
@@ -14,7 +14,7 @@ PEM = ("ca.pem", "ca-key.pem", "cert.pem", "key.pem", "server.pem", "server-key.
 
 
 def _with_drafts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, and what files are called while they are written (files.write_whole)."""
+    """Return the names, and those of temporary files in writing (files.write_atomic)."""
     return (*names, *(f".{name}.????????" for name in names))
 
 

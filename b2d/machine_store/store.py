@@ -1,6 +1,6 @@
-"""What is kept of the machines of one home: the spec of each, what `up` found out, and the lock.
+"""The stored data of a home's machines: each one's spec, what `up` found out, and the lock.
 
-What `b2d list` of an empty home does not need is imported where it is used.
+Modules that `b2d list` of an empty home does not need are imported where they are used.
 """
 
 import os
@@ -37,17 +37,17 @@ LOCK_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RunningFacts:
-    """What `up` found out of a machine that runs: all that shellinit and ip need, so that they ask nobody."""
+    """The addresses of a running machine: all that shellinit and ip need, so that they ask no driver."""
 
     address: str
     ssh_port: int
     docker_port: int
     docker: "DockerEnv"
     process: "ProcessIdentity | None" = None
-    engine_port: int = 0  # leads to dockerd, by TLS, where docker_port does not; 0: docker_port does
+    engine_port: int = 0  # dockerd's port by TLS where docker_port is the agent's; 0: docker_port is dockerd's
 
     def engine(self, certs: Path) -> "DockerApi":
-        """Return dockerd's own API, where the hypervisor leads to it; `certs` is the machine's folder of that name."""
+        """Return dockerd's own API at the hypervisor's port; `certs` is the machine's folder of that name."""
         from b2d.docker.client import DockerApi
 
         by_tls = bool(self.engine_port or self.docker.cert_path)
@@ -55,7 +55,7 @@ class RunningFacts:
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` can be a machine's name, and so a folder's."""
+    """Raise ConfigError unless `name` can be the name of a machine and its folder."""
     if not machine_names.is_valid(name):
         raise ConfigError(f"{name!r} cannot be a machine's name", hint=machine_names.HINT)
 
@@ -63,11 +63,11 @@ def check_name(name: str) -> None:
 def running_facts(
     spec: "MachineSpec", paths: MachinePaths, endpoint: "Endpoint", process: "ProcessIdentity | None"
 ) -> RunningFacts:
-    """Return where a machine that runs is reached, by people and by their clients."""
+    """Return the addresses of a running machine for users and their clients."""
     from b2d.host import unix_sockets
     from b2d.models import DockerEnv
 
-    plain = spec.guarded and not spec.tls  # on docker_port the agent listens, and leads to the engine
+    plain = spec.guarded and not spec.tls  # the agent listens on docker_port and forwards to the engine
     port = spec.docker_port if plain else endpoint.docker_port
     by_socket = plain and unix_sockets.serves(paths.docker_socket)
     host = f"unix://{paths.docker_socket}" if by_socket else f"tcp://{endpoint.address}:{port}"
@@ -83,37 +83,37 @@ def running_facts(
 
 @dataclass(frozen=True, slots=True)
 class MachineStore:
-    """The folder machines/ of one home. Readers never wait; whoever changes a machine holds its lock."""
+    """The folder machines/ of a home. Readers never wait; writers hold a machine's lock."""
 
     home: Home
     lock_wait_s: float = LOCK_WAIT_S
 
     def names(self) -> list[str]:
-        """The machines that have a spec, readable or not, sorted."""
+        """Return the sorted names of machines with a spec, readable or not."""
         with os_errors_as_b2d_errors(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            sound = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
-            return sorted(name for name in sound if is_regular(self._paths(name).spec))
+            valid = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
+            return sorted(name for name in valid if is_regular(self._paths(name).spec))
 
     def lost(self) -> list[str]:
-        """What is left of machines that have no spec: half made, half deleted, or it was lost. Sorted.
+        """Return the sorted names of machines without a spec: half created, half deleted, or damaged.
 
-        A folder without any file of b2d's never was a machine.
+        A folder without any file of b2d's is not a machine.
         """
         from b2d.machine_store import folder_removal
 
         with os_errors_as_b2d_errors(self.home.machines):
             folders = list(self.home.machines.iterdir()) if self.home.machines.is_dir() else []
-            sound = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
-            without = [name for name in sound if not is_regular(self._paths(name).spec)]
+            valid = [folder.name for folder in folders if machine_names.is_valid(folder.name)]
+            without = [name for name in valid if not is_regular(self._paths(name).spec)]
             return sorted(name for name in without if folder_removal.is_own_file(self._paths(name).folder))
 
     def read(self, name: str) -> "MachineSpec | None":
-        """The spec, None when there is no such machine. Raises B2dError naming a file that cannot be read."""
+        """Return the spec, None when there is no such machine. Raises B2dError for an unreadable file."""
         return _read(self._paths(name).spec, name)
 
     def read_copy(self, name: str) -> "MachineSpec | None":
-        """The spec as it was written last, None when that cannot be read."""
+        """Return the copy of the last spec, None when it cannot be read."""
         try:
             return _read(self._paths(name).spec_copy, name)
         except CorruptSpecError as error:
@@ -122,7 +122,7 @@ class MachineStore:
             return None
 
     def write(self, spec: "MachineSpec") -> None:
-        """Keep the spec, and make the machine's folder where there is none."""
+        """Store the spec, and create the machine's folder where there is none."""
         import json
 
         paths = self._paths(spec.name)
@@ -134,16 +134,16 @@ class MachineStore:
             write_atomic(paths.spec_copy, content.encode())
 
     def put_aside(self, name: str) -> Path:
-        """Take away a spec that cannot be read; where it is now."""
+        """Rename a spec that cannot be read, and return its new path."""
         paths = self._paths(name)
         with os_errors_as_b2d_errors(paths.spec):
             self._make_way(paths.spec_broken)
             return paths.spec.rename(paths.spec_broken)
 
     def remove(self, name: str) -> list[str]:
-        """Remove the machine's own files, and its folder if nothing else is in it; not there: nothing.
+        """Remove the machine's own files, and its folder if it is empty then; a missing one is no error.
 
-        Return a sentence on each thing that stays: what is not b2d's, and what a link leads to.
+        Returns a sentence on each thing that stays: files of others, and targets of links.
         """
         from b2d.machine_store import folder_removal
 
@@ -151,28 +151,31 @@ class MachineStore:
             return folder_removal.remove_machine(self._paths(name))
 
     def check_case_conflict(self, name: str) -> None:
-        """Raise ConfigError where a machine is called so but for the case: some file systems would take it for that."""
+        """Raise ConfigError where the name of a machine differs only in case.
+
+        Some file systems would take both for one.
+        """
         for other in self.names():
             if other != name and other.casefold() == name.casefold():
-                raise ConfigError(f"{name} is {other} but for the case, and that one is there", hint=f"--vm {other}")
+                raise ConfigError(f"{name} differs only in case from the machine {other}", hint=f"--vm {other}")
 
     def neighbours(self, name: str) -> "list[MachineSpec]":
-        """The specs of the other machines of this home; those that cannot be read are passed over."""
-        found = []
+        """Return the specs of the home's other machines, without those that cannot be read."""
+        specs = []
         for other in self.names():
             try:
                 spec = self.read(other) if other != name else None
             except B2dError:
                 continue
             if spec is not None:
-                found.append(spec)
-        return found
+                specs.append(spec)
+        return specs
 
     @contextmanager
     def lock(self, name: str, verb: str) -> Iterator[None]:
-        """Hold the machine for `verb`. Raises MachineLockedError, naming the holder, when another has it for too long.
+        """Hold the machine's lock for `verb`. Raises MachineLockedError naming the holder after a wait.
 
-        The kernel holds the lock, so it ends with its process, however that ends. Not to be taken twice.
+        The kernel releases it with the process, however that ends. It is not reentrant.
         """
         from filelock import FileLock, Timeout
 
@@ -184,9 +187,9 @@ class MachineStore:
             try:
                 lock.acquire(timeout=self.lock_wait_s)
             except Timeout:
-                raise _busy(name, paths) from None
+                raise _locked_error(name, paths) from None
         try:
-            # who holds it is good to know, and no reason to do nothing
+            # the holder is only for messages: failing to record it is no error
             with suppress(OSError), os.fdopen(open_to_write(paths.holder, os.O_TRUNC), "w") as file:
                 file.write(f"{os.getpid()} {verb}\n")
             yield
@@ -197,10 +200,7 @@ class MachineStore:
 
     @contextmanager
     def allocation_lock(self) -> Iterator[None]:
-        """Keep others of this home from being given an address meanwhile: that takes no time.
-
-        Raises MachineLockedError.
-        """
+        """Hold the lock for allocating addresses, for a moment. Raises MachineLockedError."""
         from filelock import FileLock, Timeout
 
         with os_errors_as_b2d_errors(self.home.machines_lock):
@@ -208,32 +208,32 @@ class MachineStore:
             try:
                 lock = FileLock(self.home.machines_lock).acquire(timeout=LOCK_WAIT_S)
             except Timeout:
-                raise MachineLockedError("another b2d is making a machine", hint="try again in a moment") from None
+                raise MachineLockedError("another b2d is creating a machine", hint="try again in a moment") from None
         with lock:
             yield
 
     def write_env(self, name: str, facts: RunningFacts) -> None:
-        """Keep what `up` found out, for shellinit and ip. Raises B2dError for a value with a line break."""
+        """Store the facts for shellinit and ip. Raises B2dError for a value with a line break."""
         path = self._paths(name).env
         lines = []
         for key, value in _env_values(facts).items():
             if "\n" in value or "\r" in value:
-                raise B2dError(f"{key} holds a line break, and cannot be kept in {path}: {value!r}")
+                raise B2dError(f"{key} contains a line break and cannot be stored in {path}: {value!r}")
             lines.append(f"{key}={value}\n")
         with os_errors_as_b2d_errors(path):
             write_atomic(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
     def remove_env(self, name: str) -> None:
-        """Forget what `up` found out; nothing there: nothing."""
+        """Remove the stored facts; missing ones are no error."""
         path = self._paths(name).env
         with os_errors_as_b2d_errors(path):
             self._make_way(path)
 
     def read_env(self, name: str) -> RunningFacts | None:
-        """What `up` found out, None when there is nothing whole. It may be stale: only the driver knows."""
+        """Return the stored facts, None when incomplete. They may be stale: only the driver knows."""
         try:
             text = read_bounded(self._paths(name).env).decode("utf-8", "surrogateescape")
-            return _facts_of(dict(line.split("=", 1) for line in text.split("\n") if line))
+            return _parse_facts(dict(line.split("=", 1) for line in text.split("\n") if line))
         except (OSError, ValueError, KeyError):
             return None
 
@@ -262,13 +262,13 @@ def _read(path: Path, name: str) -> "MachineSpec | None":
     return spec_json.parse(path, name, content)
 
 
-def _busy(name: str, paths: MachinePaths) -> MachineLockedError:
+def _locked_error(name: str, paths: MachinePaths) -> MachineLockedError:
     try:
         pid, verb = read_text_tail(paths.holder).split()
         pid = str(int(pid))
     except ValueError:
-        return MachineLockedError(f"{name} is held by another b2d", hint="try again in a moment")
-    return MachineLockedError(f"{name} is held by `b2d {verb}` (pid {pid})", hint="try again when that has ended")
+        return MachineLockedError(f"{name} is locked by another b2d", hint="try again in a moment")
+    return MachineLockedError(f"{name} is locked by `b2d {verb}` (pid {pid})", hint="try again when it has finished")
 
 
 def _env_values(facts: RunningFacts) -> dict[str, str]:
@@ -282,16 +282,16 @@ def _env_values(facts: RunningFacts) -> dict[str, str]:
     return values | facts.docker.variables()
 
 
-def _facts_of(values: dict[str, str]) -> RunningFacts:
+def _parse_facts(values: dict[str, str]) -> RunningFacts:
     from b2d.formats import numbers
-    from b2d.host.process_identity import MOST
+    from b2d.host.process_identity import PID_LIMIT
     from b2d.models import DockerEnv, ProcessIdentity
 
     if any("\0" in value for value in values.values()):
-        raise ValueError("what a power cut left")
+        raise ValueError("it contains zero bytes, as after a power cut")
     process = None
     if "pid" in values:
-        pid = numbers.whole(numbers.parse(values["pid"], MOST - 1), 1, MOST)
+        pid = numbers.whole(numbers.parse(values["pid"], PID_LIMIT - 1), 1, PID_LIMIT)
         process = ProcessIdentity(pid, values["start_time"], values["boot_id"])
     return RunningFacts(
         address=spec_json.loopback(values["address"]),

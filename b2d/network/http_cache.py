@@ -1,4 +1,4 @@
-"""A short answer of a web server, whole; what it still is, is kept and not sent again."""
+"""Small responses of web servers, cached while the server's ETag stays the same."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,26 +13,24 @@ from b2d.network.http_client import display_url
 
 
 def get_cached(url: str, folder: Path, headers: Mapping[str, str] | None = None) -> bytes:
-    """All that `url` answers; kept in `folder`. Raises DownloadError, also for a web page: none is asked for."""
+    """Return the response of `url`, cached in `folder`. Raises DownloadError, also for a web page."""
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.answer"
-    etag, kept = _read(path)
+    etag, cached = _read(path)
     conditions = {"If-None-Match": etag} if etag else {}
     with http_client.get(url, {**(headers or {}), **conditions}) as response:
         if response.status_code == 304 and etag:
-            return kept
+            return cached
         http_client.raise_for_status(response)
         content = http_client.read_content(response, http_client.CONTENT_LIMIT + 1)
         announced = response.headers.get("Content-Length", "")
         etag = response.headers.get("ETag", "")
-    if _is_cut(announced, len(content)):
+    if _is_incomplete(announced, len(content)):
         raise http_client.TransferInterruptedError(
             f"{display_url(url)} ended after {len(content)} of {announced} bytes", hint=http_client.HINT_AGAIN
         )
     if len(content) > http_client.CONTENT_LIMIT:
         limit = http_client.CONTENT_LIMIT >> 20
-        raise DownloadError(
-            f"{display_url(url)} does not end: more than {limit} MiB came", hint=http_client.HINT_ADDRESS
-        )
+        raise DownloadError(f"{display_url(url)} sends more than {limit} MiB", hint=http_client.HINT_ADDRESS)
     if is_web_page(content):
         raise DownloadError(f"{display_url(url)} is a web page", hint=http_client.HINT_PORTAL)
     if etag:
@@ -40,16 +38,16 @@ def get_cached(url: str, folder: Path, headers: Mapping[str, str] | None = None)
     return content
 
 
-def _is_cut(announced: str, came: int) -> bool:
-    """Return whether more was announced than came; an absurd number is none."""
+def _is_incomplete(announced: str, received: int) -> bool:
+    """Return whether less came than was announced; an invalid number counts as none."""
     try:
-        return came < numbers.parse(announced, http_client.CONTENT_LIMIT)
+        return received < numbers.parse(announced, http_client.CONTENT_LIMIT)
     except ValueError:
         return False
 
 
 def _read(path: Path) -> tuple[str, bytes]:
-    """The etag and the answer; empty where there is none, or it is not what was written."""
+    """Return the cached ETag and response; empty where there is none, or it is damaged."""
     try:
         etag, sha256, content = read_bounded(path).split(b"\n", 2)
     except (OSError, ValueError):
@@ -58,7 +56,7 @@ def _read(path: Path) -> tuple[str, bytes]:
 
 
 def _write(path: Path, etag: str, content: bytes) -> None:
-    """A folder that cannot be written costs only that it is sent again."""
+    """Cache a response; a folder that cannot be written only costs another transfer."""
     from contextlib import suppress
 
     sha256 = hashlib.sha256(content).hexdigest()

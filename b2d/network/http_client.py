@@ -1,4 +1,4 @@
-"""A question to a web server: bounded in time, careful with redirects, and its failures in a user's words."""
+"""HTTP requests with time limits, safe redirects, and errors with messages for users."""
 
 import os
 import time
@@ -19,45 +19,45 @@ CONTENT_LIMIT = 8 << 20  # bytes
 DETAILS_LIMIT = 500
 
 HINT_AGAIN = "try again in a moment"
-HINT_PORTAL = "open any page in a browser: this network may want a login first"
-HINT_ADDRESS = "check the address, and whether this host is on the network"
-HINT_PROXY = "check http_proxy, https_proxy, all_proxy and no_proxy: b2d speaks HTTP with a proxy, not SOCKS"
+HINT_PORTAL = "open any page in a browser: this network may require a login"
+HINT_ADDRESS = "check the address and the network of this host"
+HINT_PROXY = "check http_proxy, https_proxy, all_proxy and no_proxy: b2d supports HTTP proxies, not SOCKS"
 HINT_AUTHORITY = (
-    "for an authority of your own, set SSL_CERT_FILE to its certificates; this network may want a login, too"
+    "for an authority of your own, set SSL_CERT_FILE to its certificates; this network may also require a login"
 )
-HINT_LIMIT = "wait a while: this server limits how often it may be asked"
+HINT_LIMIT = "wait a while: this server limits the number of requests"
 HINTS = {407: HINT_PROXY, 408: HINT_AGAIN, 429: HINT_LIMIT, 511: HINT_PORTAL}
 MEANINGS = {
-    401: "wants a user and a password",
-    403: "refuses to give it",
-    404: "has nothing there",
-    407: "is behind a proxy that wants a user and a password",
-    410: "has it no more",
-    429: "was asked too often",
+    401: "requires a user and a password",
+    403: "refuses access",
+    404: "has no such file",
+    407: "is behind a proxy that requires a user and a password",
+    410: "no longer has the file",
+    429: "received too many requests",
     511: "cannot be reached before a login to this network",
 }
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HEADERS = {
     "User-Agent": "b2d",
-    "Accept-Encoding": "identity",  # the bytes as they lie there: sizes and ranges are counted in them
+    "Accept-Encoding": "identity",  # sizes and ranges count the stored bytes
 }
 
 
 class TransferInterruptedError(DownloadError):
-    """The network or the server failed half-way: the same question may well succeed now."""
+    """The network or the server failed half-way; repeating the request may succeed."""
 
 
 class ServerUnavailableError(DownloadError):
-    """Nobody could be asked: there is no network, or the server has trouble, or wants to be left alone."""
+    """No server could be reached: no network, a failing server, or one that limits requests."""
 
 
 class ServerTimeoutError(TransferInterruptedError, ServerUnavailableError):
-    """It did not answer, and the next may well."""
+    """A server that did not answer; repeating the request may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A server's answer, its body yet to be read."""
+    """A server's response with an unread body."""
 
     url: str
     status_code: int
@@ -65,50 +65,58 @@ class Response:
     _raw: Any
     _watch: TransferWatch
 
-    def more(self, size: int) -> bytes:
-        """The next bytes of the body, at most so many; b"" at its end. Raises Interrupted for one that is too slow."""
-        piece: bytes = self._raw.read1(size)  # a read would wait until all of it is there
+    def read_some(self, size: int) -> bytes:
+        """Return the next bytes of the body, at most `size`; b"" at its end.
+
+        Raises TransferInterruptedError for a body that comes too slowly.
+        """
+        chunk: bytes = self._raw.read1(size)  # read() would wait for all of it
         if self._watch.late:
             raise TransferInterruptedError(f"{display_url(self.url)} {self._watch.late}", hint=HINT_AGAIN)
-        return piece
+        return chunk
 
 
 @contextmanager
 def get(
-    url: str, headers: Mapping[str, str] | None = None, *, patience: TransferTimeouts | None = None
+    url: str, headers: Mapping[str, str] | None = None, *, timeouts: TransferTimeouts | None = None
 ) -> Iterator[Response]:
-    """The server's last answer, whatever its status; redirects are followed.
+    """Yield the final response, whatever its status, after following redirects.
 
-    Raises DownloadError, and Interrupted where to try again is worth it; also for what fails in the block.
-    Proxies and authorities are those of the environment: as requests has it, and OpenSSL.
+    Raises DownloadError, and TransferInterruptedError where a retry may help, also for failures in the block. Proxies
+    and authorities are those of the environment, as for requests and OpenSSL.
     """
     import requests
 
-    patience = patience or TransferTimeouts()
-    end = time.monotonic() + patience.head_s
+    timeouts = timeouts or TransferTimeouts()
+    end = time.monotonic() + timeouts.head_s
     for _ in range(REDIRECT_LIMIT):
         _check_scheme(url)
-        watch = TransferWatch(patience, max(0.0, end - time.monotonic()))
-        # a session each: a connection that is used again may have been closed by the server meanwhile
-        with _in_time(url, watch), _translate_errors(url), watch.running(), watched_session(watch) as asked:
-            asked.verify = _authorities(url)
-            asked.headers.update({**HEADERS, **(headers or {})})
-            timeouts = (patience.connect_s, patience.read_s)
-            with asked.get(url, stream=True, timeout=timeouts, allow_redirects=False) as response:
+        watch = TransferWatch(timeouts, max(0.0, end - time.monotonic()))
+        # a session for each request: the server may have closed a connection that is reused
+        with (
+            _translated_timeout(url, watch),
+            _translate_errors(url),
+            watch.running(),
+            watched_session(watch) as session,
+        ):
+            session.verify = _authorities(url)
+            session.headers.update({**HEADERS, **(headers or {})})
+            connect_and_read_s = (timeouts.connect_s, timeouts.read_s)
+            with session.get(url, stream=True, timeout=connect_and_read_s, allow_redirects=False) as response:
                 watch.begin_body(response.raw.tell)
-                target = requests.Session.get_redirect_target(asked, response)
+                target = requests.Session.get_redirect_target(session, response)
                 if target is None:
                     yield Response(response.url, response.status_code, response.headers, response.raw, watch)
                     return
                 target = urljoin(url, target)
         url = redirect_target(url, target)
-    message = f"{_host(url)} sends from one address to the next without end"
+    message = f"{_host(url)} redirects without end"
     raise DownloadError(message, hint=HINT_ADDRESS, details=display_url(url))
 
 
 @contextmanager
-def _in_time(url: str, watch: TransferWatch) -> Iterator[None]:
-    """Say of a connection that was shut down why it was."""
+def _translated_timeout(url: str, watch: TransferWatch) -> Iterator[None]:
+    """Translate the error of a connection that the watch shut down."""
     try:
         yield
     except DownloadError as error:
@@ -119,53 +127,56 @@ def _in_time(url: str, watch: TransferWatch) -> Iterator[None]:
 
 
 def raise_for_status(response: Response) -> None:
-    """Raise DownloadError, saying why, for an answer that is not a success."""
+    """Raise DownloadError with the reason for a response that is not a success."""
     code = response.status_code
     if code in (200, 206):
         return
-    sent = response.headers
-    spent = code == 403 and (sent.get("X-RateLimit-Remaining") == "0" or "Retry-After" in sent)  # as GitHub says it
-    told = 429 if spent else code
-    meaning = MEANINGS.get(told, "has trouble itself" if code >= 500 else "says no")
-    silent = code == 408 or (code >= 500 and code != 511)
-    kind = ServerTimeoutError if silent else ServerUnavailableError if told == 429 else DownloadError
-    hint = HINTS.get(told, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
+    headers = response.headers
+    # GitHub's way to limit requests
+    is_limited = code == 403 and (headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers)
+    effective = 429 if is_limited else code
+    meaning = MEANINGS.get(effective, "has an internal error" if code >= 500 else "refuses the request")
+    is_silent = code == 408 or (code >= 500 and code != 511)
+    kind = ServerTimeoutError if is_silent else ServerUnavailableError if effective == 429 else DownloadError
+    hint = HINTS.get(effective, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
     raise kind(
-        f"{_host(response.url)} {meaning} ({code}): {display_url(response.url)}", hint=hint, details=_said(response)
+        f"{_host(response.url)} {meaning} ({code}): {display_url(response.url)}",
+        hint=hint,
+        details=_body_excerpt(response),
     )
 
 
 def read_content(response: Response, limit: int = CONTENT_LIMIT) -> bytes:
-    """The first `limit` bytes of a short answer. Raises Interrupted when they do not come in time."""
+    """Return the first `limit` bytes of a short response. Raises TransferInterruptedError for a slow one."""
     end = time.monotonic() + CONTENT_S
-    had = b""
-    while len(had) < limit and (more := response.more(limit - len(had))):
-        had += more
+    content = b""
+    while len(content) < limit and (chunk := response.read_some(limit - len(content))):
+        content += chunk
         if time.monotonic() > end:
-            raise TransferInterruptedError(f"{_host(response.url)} answers too slowly", hint=HINT_AGAIN)
-    return had
+            raise TransferInterruptedError(f"{_host(response.url)} responds too slowly", hint=HINT_AGAIN)
+    return content
 
 
-def _said(response: Response) -> str:
+def _body_excerpt(response: Response) -> str:
     return read_content(response, DETAILS_LIMIT).decode(errors="replace").strip()
 
 
 def _check_scheme(url: str) -> None:
     try:
         parts = urlsplit(url)
-        sound = parts.scheme.lower() in SCHEMES and bool(parts.hostname)
+        is_valid = parts.scheme.lower() in SCHEMES and bool(parts.hostname)
     except ValueError:
-        sound = False
-    if not sound:
-        raise DownloadError(f"{url!r} is no address of a web server", hint="one begins with https://")
+        is_valid = False
+    if not is_valid:
+        raise DownloadError(f"{url!r} is not a web address", hint="use an address that begins with https://")
 
 
 def redirect_target(url: str, target: str) -> str:
-    """The address that an answer of `url` sends to. Raises DownloadError where that one would not be trusted."""
+    """Return the target of a redirect from `url`. Raises DownloadError for one from https to http."""
     if _is_https(url) and not _is_https(target):
         raise DownloadError(
-            f"{_host(url)} sends from https to {display_url(target)}, where anybody on the way could change what comes",
-            hint="give an address that stays on https",
+            f"{_host(url)} redirects from https to {display_url(target)}, where anyone on the path can change the file",
+            hint="use an address that stays on https",
         )
     return target
 
@@ -173,23 +184,23 @@ def redirect_target(url: str, target: str) -> str:
 def _is_https(url: str) -> bool:
     try:
         return urlsplit(url).scheme.lower() == "https"
-    except ValueError:  # half an IPv6 address
+    except ValueError:  # an unclosed IPv6 address
         return False
 
 
 def _authorities(url: str) -> str | bool:
-    """The certificates that the environment names; True: those that requests brings."""
+    """Return the file of certificates in the environment; True for those of requests."""
     name = next((name for name in AUTHORITIES if os.environ.get(name)), "")
     if not name or not _is_https(url):
         return True
     path = os.environ[name]
     if not Path(path).exists():
-        raise DownloadError(f"there is no {path}, which {name} names", hint=HINT_AUTHORITY)
+        raise DownloadError(f"{path}, which is set in {name}, does not exist", hint=HINT_AUTHORITY)
     return path
 
 
 def display_url(url: str) -> str:
-    """An address as it may be said: without a password, or what follows its path, which may be as good as one."""
+    """Return an address for output: without a password, a query or a fragment, which may be secret."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -200,34 +211,34 @@ def display_url(url: str) -> str:
 def _host(url: str) -> str:
     try:
         return urlsplit(url).netloc.rpartition("@")[2] or url
-    except ValueError:  # half an IPv6 address
+    except ValueError:  # an unclosed IPv6 address
         return url
 
 
 def _through_proxy(url: str) -> bool:
-    """True when it is sound itself, and a proxy is to be asked for it."""
+    """Return whether the address is valid, and requests for it go through a proxy."""
     import requests
 
     try:
-        sound = urlsplit(url).port != 0
+        is_valid = urlsplit(url).port != 0
     except ValueError:
         return False
-    return sound and bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
+    return is_valid and bool(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)))
 
 
-def _described(error: Exception, url: str) -> str:
-    """What a library says, which may quote the address: without what follows its path."""
-    said = str(error)
+def _details(error: Exception, url: str) -> str:
+    """Return a library's message without the query of the address, which may be secret."""
+    message = str(error)
     try:
         query = urlsplit(url).query
-    except ValueError:  # half an IPv6 address
+    except ValueError:  # an unclosed IPv6 address
         return ""
-    return said.replace(query, "***") if query else said
+    return message.replace(query, "***") if query else message
 
 
 @contextmanager
 def _translate_errors(url: str) -> Iterator[None]:
-    """Translate what requests, and urllib3 below it, raise. The more special ones come first."""
+    """Translate the errors of requests, and of urllib3 below it; the more specific ones come first."""
     import requests
     import urllib3
 
@@ -236,29 +247,29 @@ def _translate_errors(url: str) -> Iterator[None]:
         yield
     except requests.exceptions.ProxyError as error:
         raise ServerUnavailableError(
-            "the proxy cannot be used", hint=HINT_PROXY, details=_described(error, url)
+            "the proxy cannot be used", hint=HINT_PROXY, details=_details(error, url)
         ) from error
     except requests.exceptions.SSLError as error:
-        message = f"{host} is not trusted: its certificate does not hold"
-        raise DownloadError(message, hint=HINT_AUTHORITY, details=_described(error, url)) from error
+        message = f"{host} is not trusted: its certificate is not valid"
+        raise DownloadError(message, hint=HINT_AUTHORITY, details=_details(error, url)) from error
     except requests.exceptions.ConnectTimeout as error:
-        raise ServerTimeoutError(
-            f"{host} does not answer", hint=HINT_ADDRESS, details=_described(error, url)
-        ) from error
+        raise ServerTimeoutError(f"{host} does not respond", hint=HINT_ADDRESS, details=_details(error, url)) from error
     except (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise ServerTimeoutError(
-            f"{host} has fallen silent", hint=HINT_AGAIN, details=_described(error, url)
-        ) from error
+        raise ServerTimeoutError(f"{host} stopped responding", hint=HINT_AGAIN, details=_details(error, url)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
         if _through_proxy(url):
-            raise DownloadError("the proxy cannot be used", hint=HINT_PROXY, details=_described(error, url)) from error
-        message = f"{url!r} is no address of a web server, or sends to one that is none"
-        raise DownloadError(message, hint=HINT_ADDRESS, details=_described(error, url)) from error
+            raise DownloadError("the proxy cannot be used", hint=HINT_PROXY, details=_details(error, url)) from error
+        message = f"{url!r} is not a web address, or redirects to an invalid one"
+        raise DownloadError(message, hint=HINT_ADDRESS, details=_details(error, url)) from error
     except requests.exceptions.ChunkedEncodingError as error:
-        raise TransferInterruptedError(f"{host} broke off", hint=HINT_AGAIN, details=_described(error, url)) from error
+        raise TransferInterruptedError(
+            f"{host} closed the connection early", hint=HINT_AGAIN, details=_details(error, url)
+        ) from error
     except requests.exceptions.ConnectionError as error:
         raise ServerTimeoutError(
-            f"{host} cannot be reached", hint=HINT_ADDRESS, details=_described(error, url)
+            f"{host} cannot be reached", hint=HINT_ADDRESS, details=_details(error, url)
         ) from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise TransferInterruptedError(f"{host} broke off", hint=HINT_AGAIN, details=_described(error, url)) from error
+        raise TransferInterruptedError(
+            f"{host} closed the connection early", hint=HINT_AGAIN, details=_details(error, url)
+        ) from error

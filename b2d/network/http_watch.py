@@ -1,8 +1,8 @@
-"""Watch a question to a web server from a thread of its own: a server can keep its asker waiting in many ways.
+"""Limit the duration of an HTTP request from a separate thread.
 
-A time-out of a socket is for the next byte. So a server that sends one now and then, of a greeting, a header, an
-interim answer (RFC 9110, 15.2) or a trailer (RFC 9112, 7.1.2), is waited for without an end, out of sight of who reads
-the body. Here the connection is shut down when its time is over, and what waits for it ends at once.
+A socket's timeout counts from byte to byte. A server that sends one now and then, of a greeting, a header, an interim
+response (RFC 9110, 15.2) or a trailer (RFC 9112, 7.1.2), can hold a client for ever, unseen by the reader of the body.
+Here the connection is shut down when its time is over, and any wait for it ends at once.
 """
 
 import socket
@@ -19,83 +19,84 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TransferTimeouts:
-    """When to give a server up: silent for so long, or slower than this over so long."""
+    """The limits of a transfer: the longest silence, and the lowest rate over a window."""
 
     connect_s: float = 10.0
-    read_s: float = 30.0  # between two pieces of what it says
+    read_s: float = 30.0  # between two chunks
     window_s: float = 60.0
     window_bytes: int = 64 << 10
 
     @property
     def head_s(self) -> float:
-        """Until the body begins, whatever comes before."""
+        """The time until the body begins, in seconds."""
         return self.connect_s + 2 * self.read_s
 
 
 class TransferWatch:
-    """One question. `late` says why it was ended, "" while it was not."""
+    """The watch over a request; `late` is the reason for which it was ended, "" for none."""
 
-    def __init__(self, patience: TransferTimeouts, head_s: float) -> None:
+    def __init__(self, timeouts: TransferTimeouts, head_s: float) -> None:
+        """Create a watch that allows `head_s` seconds until the body begins."""
         self.late = ""
-        self._patience = patience
+        self._timeouts = timeouts
         self._head_s = head_s
         self._sockets: list[socket.socket] = []
         self._closing: list[Callable[[], None]] = []
-        self._came: Callable[[], int] = lambda: 0
-        self._begun, self._over = threading.Event(), threading.Event()
+        self._received: Callable[[], int] = lambda: 0
+        self._begun, self._ended = threading.Event(), threading.Event()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watch in the block."""
+        """Watch during the block."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._over.set()
+            self._ended.set()
             self._begun.set()
             thread.join()
-            for close in (*self._closing, *(one.close for one in self._sockets)):
+            for close in (*self._closing, *(connection.close for connection in self._sockets)):
                 close()
 
-    def add(self, one: socket.socket, close: Callable[[], None]) -> None:
-        """Watch a new connection, by a socket of our own: TLS takes the other's descriptor away.
+    def add(self, connection: socket.socket, close: Callable[[], None]) -> None:
+        """Watch a new connection, by a duplicate socket: TLS takes the descriptor of the original away.
 
-        `close` ends it after the question: urllib3 leaves open what it might use again.
+        `close` ends it after the request: urllib3 leaves open what it might reuse.
         """
-        self._sockets.append(one.dup())
+        self._sockets.append(connection.dup())
         self._closing.append(close)
 
-    def begin_body(self, came: Callable[[], int]) -> None:
-        """The answer's head is here; `came` tells how many bytes of its body."""
-        self._came = came
+    def begin_body(self, received: Callable[[], int]) -> None:
+        """Start measuring the body; `received` returns the number of its bytes so far."""
+        self._received = received
         self._begun.set()
 
     def has_begun(self) -> bool:
-        """True when the head came in time."""
+        """Return whether the response's head came in time."""
         return self._begun.is_set()
 
     def _run(self) -> None:
         if not self._begun.wait(self._head_s):
-            self._cut("takes too long to answer")
+            self._cut("takes too long to respond")
             return
-        had = self._came()
-        while not self._over.wait(self._patience.window_s):
-            came = self._came()
-            if came - had < self._patience.window_bytes:
-                self._cut(f"comes too slowly: {came - had} bytes in {self._patience.window_s:.0f} s")
+        before = self._received()
+        while not self._ended.wait(self._timeouts.window_s):
+            received = self._received()
+            if received - before < self._timeouts.window_bytes:
+                self._cut(f"sends too slowly: {received - before} bytes in {self._timeouts.window_s:.0f} s")
                 return
-            had = came
+            before = received
 
     def _cut(self, late: str) -> None:
         self.late = late
-        for one in list(self._sockets):
-            with suppress(OSError):  # it has hung up
-                one.shutdown(socket.SHUT_RDWR)
+        for connection in list(self._sockets):
+            with suppress(OSError):  # the server has closed it
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def watched_session(watch: TransferWatch) -> "requests.Session":
-    """Return one whose connections are watched, and which does not care for redirects."""
+    """Return a session whose connections are watched, and which does not follow redirects."""
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -113,28 +114,28 @@ def watched_session(watch: TransferWatch) -> "requests.Session":
 
     class Session(requests.Session):
         def get_redirect_target(self, _: requests.Response) -> None:
-            """None: to follow one, requests reads the whole body of the answer before, however long it is."""
+            """Return None: to follow a redirect, requests first reads the response's whole body."""
 
-    made = Session()
+    session = Session()
     for scheme in pools:
-        made.mount(f"{scheme}://", Adapter())
-    return made
+        session.mount(f"{scheme}://", Adapter())
+    return session
 
 
 def _watched_pools(watch: TransferWatch) -> "dict[str, type[HTTPConnectionPool]]":
-    """What urllib3 makes connections with, by scheme."""
+    """Return the connection pools for urllib3, by scheme."""
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
     class Plain(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            watch.add(one := super()._new_conn(), self.close)
-            return one
+            watch.add(connection := super()._new_conn(), self.close)
+            return connection
 
     class Secured(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            watch.add(one := super()._new_conn(), self.close)
-            return one
+            watch.add(connection := super()._new_conn(), self.close)
+            return connection
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -1,4 +1,4 @@
-"""Which loopback address and ports a machine gets: what is free is found out by binding it."""
+"""Choose a machine's loopback address and ports; binding a port shows whether it is free."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from b2d.errors import B2dError, HypervisorError
 
 PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
 FIRST, LAST = 103, 254
-NEARBY = 500  # ports tried beyond the one that was wanted
+NEARBY = 500  # ports tried above the preferred one
 HIGHEST_PORT = 65535
 EVERYWHERE = ("0.0.0.0", "::")
 LOOPBACK = "127.0.0.1"
@@ -19,24 +19,24 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 def is_free(address: str, port: int, protocol: str = "tcp") -> bool:
-    """True when a hypervisor could listen there now, and would take the place of nobody who listens on IPv6 alone."""
+    """Return whether a hypervisor could listen there, and would not hide a server on IPv6."""
     return _obstacle(address, port, KINDS[protocol]) is None
 
 
-def reserved(address: str, port: int) -> str:
-    """Why a container's port is not opened there unasked, "" where it may be.
+def privileged_port_obstacle(address: str, port: int) -> str:
+    """Return why a container's port is not opened there by default, "" where it may be.
 
-    Root could open every port. On this host's usual address those of its own services are left alone, as they are by
-    an ordinary user, to whom the kernel refuses them; on a machine's own address nobody looks for such a service.
+    Root could open every port. On 127.0.0.1 privileged ports are left to this host's own services, as the kernel does
+    for ordinary users; on a machine's own address nobody expects such a service.
     """
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if is_root and address == LOOPBACK and port < _first_unprivileged():
-        return "below 1024, as root only with privileged_ports = true"
+        return "ports below 1024 need privileged_ports = true when b2d runs as root"
     return ""
 
 
 def _first_unprivileged() -> int:
-    """The first port that Linux lets everybody open; 1024 elsewhere."""
+    """Return the first port that Linux lets every user open; 1024 elsewhere."""
     try:
         return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     except (OSError, ValueError):
@@ -44,21 +44,22 @@ def _first_unprivileged() -> int:
 
 
 def port_holder(address: str, port: int) -> str:
-    """Who listens there, as far as this host tells whoever asks."""
+    """Return the program that listens there, as far as this host shows it to the user."""
     import psutil
 
     try:
-        for one in psutil.net_connections("tcp"):
-            here = one.laddr and one.laddr.port == port and one.laddr.ip in (address, *EVERYWHERE)
-            if here and one.status == psutil.CONN_LISTEN and one.pid:
-                return f"{psutil.Process(one.pid).name()}, pid {one.pid}"
-    except (psutil.Error, OSError):  # others' processes are not for everybody
+        for connection in psutil.net_connections("tcp"):
+            local = connection.laddr
+            is_match = local and local.port == port and local.ip in (address, *EVERYWHERE)
+            if is_match and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    except (psutil.Error, OSError):  # other users' processes may be hidden
         pass
     return "another program"
 
 
 def port_obstacle(address: str, port: int, protocol: str) -> str:
-    """What keeps a hypervisor from listening there now, "" where nothing does."""
+    """Return the reason for which a hypervisor cannot listen there, "" for none."""
     error = _obstacle(address, port, KINDS[protocol])
     if error is None:
         return ""
@@ -68,46 +69,46 @@ def port_obstacle(address: str, port: int, protocol: str) -> str:
 
 
 def require_free(address: str, ports: Iterable[int]) -> None:
-    """Raise HypervisorError, naming the port, when a hypervisor could not listen on all of them."""
+    """Raise HypervisorError naming the port unless a hypervisor can listen on all of them."""
     for port in ports:
         if not is_free(address, port):
-            raise HypervisorError(f"port {port} of {address} is taken by another program", hint="b2d config")
+            raise HypervisorError(f"port {port} of {address} is used by another program", hint="b2d config")
 
 
 def pick_address(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:
-    """An address for a new machine: the first that no machine in `taken` has and whose `ports` are all free.
+    """Return an address for a new machine: the first one not in `taken` with all `ports` free.
 
-    Where something listens on one of the ports on every address, the first that is not taken. Raises B2dError
-    when all are taken. macOS has only one loopback address unless root adds more.
+    Where something listens on one of the ports on every address, the first one not in `taken`. Raises B2dError when all
+    are taken. macOS has only one loopback address unless root adds more.
     """
     if platform == "darwin":
         return "127.0.0.1"
     candidates = [f"{PREFIX}{last}" for last in range(FIRST, LAST + 1)]
     candidates = [address for address in candidates if address not in taken]
     if not candidates:
-        raise B2dError("all loopback addresses are taken by machines", hint="b2d list")
-    wanted = list(ports)
-    return next((address for address in candidates if all(is_free(address, port) for port in wanted)), candidates[0])
+        raise B2dError("all loopback addresses are used by machines", hint="b2d list")
+    needed = list(ports)
+    return next((address for address in candidates if all(is_free(address, port) for port in needed)), candidates[0])
 
 
-def reserve_ports(address: str, wanted: int, avoid: Collection[int] = ()) -> int:
-    """`wanted` where it is free and not to be avoided, else the next port that is. Raises B2dError when none is."""
+def reserve_ports(address: str, preferred: int, avoid: Collection[int] = ()) -> int:
+    """Return `preferred` or the next port that is free and not in `avoid`. Raises B2dError when none is."""
     obstacle = None
-    for port in range(wanted, min(wanted + NEARBY, HIGHEST_PORT) + 1):
+    for port in range(preferred, min(preferred + NEARBY, HIGHEST_PORT) + 1):
         if port in avoid:
             continue
         obstacle = _obstacle(address, port)
         if obstacle is None:
             return port
-    reason = obstacle.strerror if obstacle else "all are given to other machines"
-    raise B2dError(f"no port from {wanted} up can be opened on {address}: {reason}", hint="b2d config")
+    reason = obstacle.strerror if obstacle else "all are used by other machines"
+    raise B2dError(f"no port from {preferred} up can be opened on {address}: {reason}", hint="b2d config")
 
 
 def _obstacle(address: str, port: int, kind: int = socket.SOCK_STREAM) -> OSError | None:
-    """What keeps a server from listening there.
+    """Return the error that keeps a server from listening there, None for none.
 
-    With SO_REUSEADDR, as QEMU and VirtualBox listen: without it a port counts as taken for a minute after its
-    last connection (TIME_WAIT). Windows gives the option another meaning, there it would steal the port.
+    With SO_REUSEADDR, as QEMU and VirtualBox listen: without it a port counts as used for a minute after its last
+    connection (TIME_WAIT). On Windows the option means something else: there it would steal the port.
     """
     with socket.socket(socket.AF_INET, kind) as probe:
         if sys.platform == "win32":
@@ -124,7 +125,7 @@ def _obstacle(address: str, port: int, kind: int = socket.SOCK_STREAM) -> OSErro
 
 
 def _obstacle_on_ipv6(port: int, kind: int) -> OSError | None:
-    """Who listens on [::] or [::1] alone is reached by the name localhost too: that is not taken from them."""
+    """Return the error where another server has the port on IPv6, by which localhost reaches it too."""
     if not socket.has_ipv6:
         return None
     with socket.socket(socket.AF_INET6, kind) as probe:
@@ -132,7 +133,7 @@ def _obstacle_on_ipv6(port: int, kind: int) -> OSError | None:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if kind == socket.SOCK_STREAM and sys.platform != "win32":
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("::", port))  # it never listens: nobody can connect to it
+            probe.bind(("::", port))  # without listen(): nobody can connect to it
         except OSError as error:
             return error if error.errno == errno.EADDRINUSE else None
     return None

@@ -75,7 +75,7 @@ def _image(home: Home, iso: Path) -> Table:
         if warm:
             found.add(BUILD, time.monotonic() - begin)
     found.add(SIZE, iso.stat().st_size / 1e6)
-    ImageStore(home).adopt(iso, "debian")
+    ImageStore(home).add_copy(iso, "debian")
     return found
 
 

@@ -30,7 +30,7 @@ def measure(home: Home, rounds: int) -> Table:
         static = reserve_ports(HERE, SMALL + 1)
         with Qmp(home.machine("bench").qmp_socket) as qmp:
             qmp.execute("human-monitor-command", command_line=f"hostfwd_add net tcp:{HERE}:{static}-:{BIG}")
-        wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", what="the server", timeout_s=60)
+        wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", condition="the server", timeout_s=60)
         for _ in range(rounds):
             docker("run", "-d", "--name", "small", "-p", f"{SMALL}:80", "hello", *serves("small"))
             found.add(APPEARS, _until(lambda: says(address, SMALL) == says(HERE, SMALL) == "small"))
@@ -63,7 +63,7 @@ def a_machine(home: Home) -> Iterator[tuple[Docker, str]]:
 
 def _until(happened: Callable[[], bool]) -> float:
     begin = time.monotonic()
-    wait_until(happened, what="the port", timeout_s=60, interval_s=0.01)
+    wait_until(happened, condition="the port", timeout_s=60, interval_s=0.01)
     return time.monotonic() - begin
 
 

@@ -37,7 +37,7 @@ def measure(home: Home, rounds: int) -> Table:
             idle = resident()
             fill = f"{BOX} dd if=/dev/zero of=/big/x bs=1M count={MEMORY} && echo full && exec {BOX} sleep 1000"
             docker("run", "-d", "--name", "big", "--tmpfs", f"/big:size={MEMORY + 50}m", "hello", "sh", "-c", fill)
-            wait_until(lambda: "full" in docker("logs", "big"), what="the container", timeout_s=120)
+            wait_until(lambda: "full" in docker("logs", "big"), condition="the container", timeout_s=120)
             most = resident()
             docker("rm", "-f", "big")
             time.sleep(5)

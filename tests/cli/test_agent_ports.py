@@ -94,7 +94,7 @@ def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
     recorded = control._recorded(beside.paths)
     assert recorded is not None
     os.kill(recorded[0].pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(recorded[0]), what="its end", timeout_s=5)
+    wait_until(lambda: not is_alive(recorded[0]), condition="its end", timeout_s=5)
     assert control.refusals(beside.paths) is None
 
 

@@ -349,7 +349,7 @@ def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_i
     for typed, value in {
         bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
         int: [([flag, number], number), ([f"{flag}={number}"], number)],
-        str: [([flag, text], endpoints.GONE if key == "password" else text)],
+        str: [([flag, text], endpoints.REDACTED if key == "password" else text)],
         tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
     }[kind]:
         for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):

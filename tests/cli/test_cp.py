@@ -30,7 +30,7 @@ def prompt(tmp_path: Path) -> Prompt:
         ("- file :x", 2, "an archive must be the only source"),
         (":x :y -", 2, "or the target of one source"),
         ("--json :x -", 2, "an archive must go to a file or a pipe"),
-        ("a@b:x .", 2, "'a@b' is no name of a machine"),
+        ("a@b:x .", 2, "'a@b' is not a valid machine name"),
         ("'' :x", 2, "a path cannot be empty"),
         ("file :x", 4, "boot2docker-vm is stopped, not running"),
         ("other:x .", 3, "there is no machine other"),

@@ -62,12 +62,12 @@ def kept(prompt: Prompt) -> list[bytes]:
 
 def is_kept(told: Answer, version: str) -> None:
     assert (told.code, told.out) == (0, ""), told.err
-    assert f"\n{version} is kept: " in f"\n{told.err}"
+    assert f"\n{version} is stored: " in f"\n{told.err}"
 
 
 def is_the_newest(told: Answer, version: str) -> None:
     assert (told.code, told.out) == (0, ""), told.err
-    assert told.err.startswith(f"{version} is the newest already: ")
+    assert told.err.startswith(f"{version} is already the newest: ")
     assert len(told.err.splitlines()) == 1
 
 
@@ -144,7 +144,7 @@ def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: W
     assert web.paths() == [API]
     web.put("/a.iso", OLD)
     ImageStore(prompt.home).remove(image.sha256)
-    is_refused(prompt.b2d("download", api), image.sha256, "not what was published")
+    is_refused(prompt.b2d("download", api), image.sha256, "was published")
     assert kept(prompt) == []
 
 
@@ -168,7 +168,7 @@ def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, pr
     for source in (api, url):
         told = prompt.b2d("download", source)
         assert (told.code, len(told.err.splitlines())) == (0, 1)
-        assert told.err.startswith("19.03.12 is what is kept, as no newer one could be asked for (127.0.0.1:")
+        assert told.err.startswith("19.03.12 is the newest stored image, and a newer one is unknown (127.0.0.1:")
         assert f"({code})" in told.err
 
 
@@ -186,19 +186,21 @@ def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Pr
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
     nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
     is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
-    ImageStore(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    ImageStore(prompt.home).add_copy(tmp_path / "a.iso", "debian")
     told = prompt.b2d("-q", "download", **nowhere)
     assert (told.code, told.out, told.err) == (0, "", "")
     told = prompt.b2d("download", **nowhere)
     assert told.code == 0
-    assert told.err.splitlines()[-1].startswith("26.1.5-6.12.117 is what is kept, as no newer one could be asked for (")
+    assert told.err.splitlines()[-1].startswith(
+        "26.1.5-6.12.117 is the newest stored image, and a newer one is unknown ("
+    )
 
 
 def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
     web: WebServer, prompt: Prompt, tmp_path: Path
 ) -> None:
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
-    ImageStore(prompt.home).adopt(tmp_path / "a.iso", "debian")
+    ImageStore(prompt.home).add_copy(tmp_path / "a.iso", "debian")
     web.put("/debian/dists/trixie/InRelease", b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n")
     is_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
 
@@ -216,7 +218,7 @@ def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Pro
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
     web.files.clear()
-    is_refused(prompt.b2d("download", url), "has nothing there (404)")
+    is_refused(prompt.b2d("download", url), "has no such file (404)")
 
 
 def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
@@ -261,7 +263,7 @@ def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
         told = [one.result() for one in both]
     for one in told:
         assert one.code == 0
-        assert re.search("^19.03.12 is (kept|the newest already): ", one.err, re.MULTILINE)
+        assert re.search("^19.03.12 is (stored|already the newest): ", one.err, re.MULTILINE)
     assert (web.sent, kept(prompt)) == (len(NEW), [NEW])
 
 
@@ -292,16 +294,18 @@ def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
     url = web.put("/b2d.iso", NEW)
     prompt.environment["SSL_CERT_FILE"] = ""
     is_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
-    is_refused(prompt.b2d("download", url, **{name: "/no/such.pem"}), f"there is no /no/such.pem, which {name} names")
+    is_refused(
+        prompt.b2d("download", url, **{name: "/no/such.pem"}), f"/no/such.pem, which is set in {name}, does not exist"
+    )
     is_kept(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
 
 
 def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
     target = plain.put("/b2d.iso", NEW)
     web.odd["/b2d.iso"] = says(302, Location=target)
-    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"sends from https to {target}")
+    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
     api = web.put(API, json.dumps([a_release(target)]).encode())
-    is_refused(prompt.b2d("download", api), f"sends from https to {target}")
+    is_refused(prompt.b2d("download", api), f"redirects from https to {target}")
     assert plain.asked == []
 
 
@@ -329,7 +333,7 @@ def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plai
     plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
     told = prompt.b2d("download", "boot2docker", **through(plain))
     assert (told.code, len(told.err.splitlines())) == (0, 1)
-    assert "api.github.com was asked too often" in told.err
+    assert "api.github.com received too many requests" in told.err
 
 
 def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
@@ -337,7 +341,7 @@ def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer,
     plain.put(LAST, NEW)
     told = prompt.b2d("download", "boot2docker", **through(plain))
     is_kept(told, "19.03.12")
-    assert "warning: the releases could not be listed, so 19.03.12 it is" in told.err
+    assert "warning: the releases could not be listed, using 19.03.12" in told.err
 
 
 @pytest.mark.parametrize("label", ["b2d-v19.03.12", "Boot2Docker-v19.03.12", "Boot2Bocker-v19.03.12", "Boot2Docker"])
@@ -359,7 +363,7 @@ def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_
     plain.put(LAST, OLD)
     told = prompt.b2d("download", "boot2docker", **through(plain))
     is_kept(told, "19.03.12")
-    assert "warning: the ISO of release 19.03.12 says that it is 19.03.11" in told.err
+    assert "warning: the ISO of release 19.03.12 is labelled 19.03.11" in told.err
 
 
 def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
@@ -379,8 +383,8 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     prompt.b2d("download", url)
     web.put("/login", PORTAL)
     web.odd = {"/b2d.iso": says(302, Location="/login"), API: says(302, Location="/login")}
-    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may want a login")
-    is_refused(prompt.b2d("download", api), "is a web page", "may want a login")
+    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may require a login")
+    is_refused(prompt.b2d("download", api), "is a web page", "may require a login")
     web.odd = {"/b2d.iso": says(511, PORTAL)}
     is_refused(prompt.b2d("download", url), "login", "(511)")
     assert kept(prompt) == [NEW]

@@ -114,7 +114,7 @@ def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, ver
     before = files_of(folder)
     told = Stranger(who, folder).b2d(*verb.split())
     assert (told.code, told.out) == (2, "")
-    said = f"b2d: {home.root} belongs to another user (uid {owner}), and can only be looked at"
+    said = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
     assert told.err.splitlines()[0] == said
     assert len(told.err.splitlines()) == 2
     assert files_of(folder) == before

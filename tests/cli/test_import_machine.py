@@ -156,7 +156,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("saved", 4, "old is saved, and what it had in memory would be lost"),
+        ("saved", 4, "old is saved, and its memory would be lost"),
         ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
     ],
 )
@@ -212,11 +212,11 @@ def an_empty_folder(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (a_layer, "holds only what is otherwise than in"),
-        (a_foreign_one, "holds no data of boot2docker's"),
+        (a_layer, "contains only the differences from"),
+        (a_foreign_one, "is not a data disk of boot2docker"),
         (a_cut_off_one, ""),
-        (a_text, "holds no data of boot2docker's"),
-        (an_empty_folder, "there is not a machine's disk in"),
+        (a_text, "is not a data disk of boot2docker"),
+        (an_empty_folder, "contains no machine's disk"),
     ],
 )
 def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, made: object, said: str) -> None:
@@ -233,7 +233,7 @@ def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
     of_docker_machine(prompt.folder)
     told = prompt.b2d("import", "defualt")
     assert (told.code, told.out) == (2, "")
-    said = "there is no machine and no file 'defualt' to import: did you mean 'default'?"
+    said = "there is no machine or file 'defualt' to import: did you mean 'default'?"
     assert told.err == f"b2d: {said}\n     try: b2d import\n"
 
 
@@ -249,7 +249,7 @@ def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
 
 def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
     known = [ImportCandidate("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
-    with pytest.raises(Exception, match=r"several old: /a/old\.vmdk, /b/old\.vmdk"):
+    with pytest.raises(Exception, match=r"called old: /a/old\.vmdk, /b/old\.vmdk"):
         choose("old", known)
 
 

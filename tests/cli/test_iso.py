@@ -32,14 +32,14 @@ def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 def test_a_processor_without_an_image_is_a_usage_error(tmp_path: Path) -> None:
     said = failed(b2d(tmp_path, "iso", "build", "--arch", "m68k"), 2)
-    assert said == "b2d: there is no image for m68k yet"
+    assert said == "b2d: images for m68k are not supported yet"
 
 
 @pytest.mark.parametrize(
     ("mirror", "code", "sentence"),
     [
         ("http://127.0.0.1:1/debian", 7, "b2d: 127.0.0.1:1 cannot be reached"),
-        ("ftp.de.debian.org", 2, "b2d: 'ftp.de.debian.org' cannot be a mirror"),
+        ("ftp.de.debian.org", 2, "b2d: 'ftp.de.debian.org' is not a valid mirror address"),
     ],
 )
 def test_a_mirror_that_is_not_there_is_told_in_one_sentence(

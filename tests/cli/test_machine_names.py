@@ -96,7 +96,7 @@ def test_a_name_that_differs_in_case_alone_is_another_only_where_there_is_none_y
     MachineStore(prompt.home).write(a_spec("box"))
     told = prompt.b2d("init", "--vm", "BOX")
     assert (told.code, told.out) == (2, "")
-    assert told.err == "b2d: BOX is box but for the case, and that one is there\n     try: --vm box\n"
+    assert told.err == "b2d: BOX differs only in case from the machine box\n     try: --vm box\n"
     assert not prompt.home.machine("BOX").folder.exists()
     assert prompt.b2d("status", "--vm", "BOX").out == "absent\n"
 

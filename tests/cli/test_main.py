@@ -109,7 +109,7 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("config sett memory=1", "there is no command 'sett': did you mean 'set'?", "b2d config --help"),
         ("config memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("shellinit --shell abacus", "there is no shell 'abacus'", "one of sh, bash"),
-        ("init --image /nowhere.iso", "there is no image '/nowhere.iso'", "give debian"),
+        ("init --image /nowhere.iso", "the image '/nowhere.iso' does not exist", "use debian"),
         ("--vm x", "missing command", "b2d --help"),
         ("stop now", "got unexpected extra argument (now)", "b2d stop --help"),
     ],

@@ -28,7 +28,7 @@ def prompt(tmp_path: Path) -> Prompt:
     kept = {}
     for version in (OLD, NEW):
         iso.write_bytes(a_b2d_iso(version))
-        kept[version] = ImageStore(made.home).adopt(iso, str(iso))
+        kept[version] = ImageStore(made.home).add_copy(iso, str(iso))
     MachineStore(made.home).write(a_spec(source=str(iso), image=kept[OLD].sha256))
     made.home.machine(NAME).disk_qcow2.write_bytes(b"QFI\xfb")
     return made

@@ -63,11 +63,11 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
     idle = resident()
     use = "/usr/bin/busybox dd if=/dev/zero of=/big/x bs=1M count=400 && echo full && exec /usr/bin/busybox sleep 1000"
     up.docker("run", "-d", "--name", "big", "--tmpfs", "/big:size=500m", "hello", "sh", "-c", use)
-    wait_until(lambda: "full" in up.docker("logs", "big"), what="the memory to be used", timeout_s=120)
+    wait_until(lambda: "full" in up.docker("logs", "big"), condition="the memory to be used", timeout_s=120)
     most = resident()
     assert most - idle > 200 * MIB
     up.docker("rm", "-f", "big")
-    wait_until(lambda: most - resident() > 280 * MIB, what="the memory to come back", timeout_s=30)
+    wait_until(lambda: most - resident() > 280 * MIB, condition="the memory to come back", timeout_s=30)
 
 
 def test_what_a_guest_under_virtualbox_writes_over_free_room_ends_with_it(up: Person) -> None:

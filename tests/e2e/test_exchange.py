@@ -171,7 +171,7 @@ def test_an_upgrade_that_was_killed_is_gone_on_with(machine: Person, release: Re
     release.good()
     command = [str(B2D), "upgrade"]
     running = subprocess.Popen(command, env=machine.environment, cwd=machine.folder, stderr=subprocess.DEVNULL)
-    wait_until(lambda: spec_of(machine).image != old, what="the newer image", timeout_s=LIMIT_S)
+    wait_until(lambda: spec_of(machine).image != old, condition="the newer image", timeout_s=LIMIT_S)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert spec_of(machine).previous == old

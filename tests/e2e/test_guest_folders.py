@@ -114,11 +114,13 @@ def test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_
     sharing.docker(
         "run", "-d", "--name", "tail", "-v", f"{project}:/src", "hello", "sh", "-c", FOLLOW.format("/src/log")
     )
-    wait_until(lambda: sharing.docker("logs", "tail") == "first\n", what="the first line", timeout_s=30, interval_s=0.5)
+    wait_until(
+        lambda: sharing.docker("logs", "tail") == "first\n", condition="the first line", timeout_s=30, interval_s=0.5
+    )
     with (project / "log").open("a") as log:
         log.write("second\n")
     wait_until(
-        lambda: sharing.docker("logs", "tail") == "first\nsecond\n", what="the next", timeout_s=30, interval_s=0.5
+        lambda: sharing.docker("logs", "tail") == "first\nsecond\n", condition="the next", timeout_s=30, interval_s=0.5
     )
     sharing.docker("rm", "-f", "tail")
 
@@ -127,7 +129,7 @@ def test_what_the_host_appends_stays_where_a_container_appends_too(sharing: Pers
     both = project / "both"
     lines = "exec 4>>both; echo one >&4; until [ -e go ]; do /usr/bin/busybox sleep 0.2; done; echo three >&4"
     sharing.docker("run", "-d", "--name", "appends", "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", lines)
-    wait_until(lambda: both.exists() and both.read_text() == "one\n", what="one", timeout_s=30, interval_s=0.2)
+    wait_until(lambda: both.exists() and both.read_text() == "one\n", condition="one", timeout_s=30, interval_s=0.2)
     with both.open("a") as log:
         log.write("two\n")
     (project / "go").touch()
@@ -215,7 +217,7 @@ def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sha
 
 def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) -> None:
     with subprocess.Popen(["b2d", "save"], cwd=sharing.folder, env=sharing.environment) as save:
-        wait_until(sharing.paths.taken.exists, what="the save", timeout_s=30, interval_s=0.001)
+        wait_until(sharing.paths.taken.exists, condition="the save", timeout_s=30, interval_s=0.001)
         save.kill()
     time.sleep(1)
     sharing.does("up")
@@ -229,5 +231,7 @@ def test_a_container_that_is_started_again_at_boot_finds_its_folder(sharing: Per
     )
     (project / "source").write_text("of the next boot\n")
     sharing.does("restart")
-    wait_until(lambda: "of the next boot\n" in sharing.docker("logs", "ever"), what="ever", timeout_s=30, interval_s=1)
+    wait_until(
+        lambda: "of the next boot\n" in sharing.docker("logs", "ever"), condition="ever", timeout_s=30, interval_s=1
+    )
     assert sharing.does("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"

@@ -68,7 +68,7 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
 
 def await_hooks(kept: Person) -> None:
     """Wait for bootlocal.sh, and see that it could ask Docker."""
-    wait_until(lambda: "after" in order(kept), what="the hooks", timeout_s=60, interval_s=1)
+    wait_until(lambda: "after" in order(kept), condition="the hooks", timeout_s=60, interval_s=1)
     assert order(kept) == "before nobody\nafter linux\n"
 
 
@@ -136,7 +136,7 @@ def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(kept: P
     assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and among the details
     assert "--nonsense" in kept.does("logs", "--docker")
     kept.does("ssh", f"sudo rm {STORE}/profile")
-    wait_until(lambda: kept.b2d("up").returncode == 0, what="Docker", timeout_s=60, interval_s=1)
+    wait_until(lambda: kept.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)
 
 
 def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
 
 
 def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
-    wait_until(lambda: " ready" in alive.does("logs"), what="ready", timeout_s=30, interval_s=1)
+    wait_until(lambda: " ready" in alive.does("logs"), condition="ready", timeout_s=30, interval_s=1)
     said = alive.does("logs")
     names = [stage.name for stage in parse_stages(said)]
     assert names[:4] == ["kernel", "root", "disk", "network"]
@@ -225,7 +225,7 @@ def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Ter
     terminal.reads("No space left on device")
     terminal.reads("/mnt/vda1$ ")
     terminal.type("sudo poweroff")
-    wait_until(lambda: off(alive), what="poweroff", timeout_s=40)
+    wait_until(lambda: off(alive), condition="poweroff", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
 
 
@@ -233,7 +233,7 @@ def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Perso
     done = alive.b2d("up")
     assert "the data disk is full" in done.stderr.decode()
     alive.does("ssh", "sudo rm /mnt/vda1/full")
-    wait_until(lambda: alive.b2d("up").returncode == 0, what="Docker", timeout_s=90, interval_s=1)
+    wait_until(lambda: alive.b2d("up").returncode == 0, condition="Docker", timeout_s=90, interval_s=1)
     assert alive.docker("run", "--rm", "hello", "echo", "room") == "room\n"
 
 
@@ -245,7 +245,7 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
         done = alive.b2d("ssh", "cat /proc/sys/kernel/random/boot_id")
         return done.returncode == 0 and done.stdout.decode() != booted
 
-    wait_until(again, what="the reboot", timeout_s=90, interval_s=1)
+    wait_until(again, condition="the reboot", timeout_s=90, interval_s=1)
     assert alive.b2d("status").stdout == b"running\n"
     alive.does("up")
     assert alive.docker("run", "--rm", "hello", "echo", "again") == "again\n"
@@ -254,7 +254,7 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
 
 def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:
     alive.b2d("ssh", "sudo halt")
-    wait_until(lambda: off(alive), what="halt", timeout_s=40)
+    wait_until(lambda: off(alive), condition="halt", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
 
 

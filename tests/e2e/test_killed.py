@@ -73,7 +73,7 @@ def test_b2d_is_killed(numbered: Person) -> None:
         numbered.does(first)
         killed(numbered, line, MOMENTS.uniform(0.15, within_s))
         if line == "stop" and not numbered.paths.env.exists():
-            wait_until(lambda: goes_off(numbered), what="the guest's end", timeout_s=60, interval_s=0.2)
+            wait_until(lambda: goes_off(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
         goes_on(numbered, number)
     numbered.does("stop")
     subprocess.run(["qemu-img", "check", str(numbered.paths.disk_qcow2)], check=True, capture_output=True)
@@ -94,8 +94,8 @@ def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
     numbered.does("up")
     before = noted(numbered)
     process = begins(numbered, line)
-    wait_until(lambda: not numbered.paths.env.exists(), what="it to begin", timeout_s=30, interval_s=0.005)
-    wait_until(of_qemu(numbered), what="QEMU's death", timeout_s=10)
+    wait_until(lambda: not numbered.paths.env.exists(), condition="it to begin", timeout_s=30, interval_s=0.005)
+    wait_until(of_qemu(numbered), condition="QEMU's death", timeout_s=10)
     _, said = process.communicate(timeout=60)
     assert process.returncode in (0, 1, 4, 6), said
     assert b"Traceback" not in said
@@ -116,7 +116,7 @@ def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None
         _, said = process.communicate(timeout=120)
         assert process.returncode in (0, 4, 8), (before, said)
         assert b"Traceback" not in said
-        assert process.returncode != 8 or b"is held by `b2d " in said
+        assert process.returncode != 8 or b"is locked by `b2d " in said
     assert numbered.b2d("status").stdout in (b"running\n", b"saved\n", b"stopped\n")
 
 

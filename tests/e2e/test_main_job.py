@@ -100,10 +100,10 @@ def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: 
     assert not (up.folder / "shadow").exists()
     command = [str(B2D), "cp", str(tmp_path / "big"), ":/tmp/big"]
     copying = subprocess.Popen(command, env=up.environment, cwd=up.folder, stderr=subprocess.DEVNULL)
-    wait_until(lambda: "b2d-" in up.does("ssh", "ls -A /tmp"), what="the copy", timeout_s=30)
+    wait_until(lambda: "b2d-" in up.does("ssh", "ls -A /tmp"), condition="the copy", timeout_s=30)
     copying.send_signal(signal.SIGINT)
     assert copying.wait(20) == 130
-    wait_until(lambda: "b2d-" not in up.does("ssh", "ls -A /tmp"), what="the guest to tidy up", timeout_s=30)
+    wait_until(lambda: "b2d-" not in up.does("ssh", "ls -A /tmp"), condition="the guest to tidy up", timeout_s=30)
     assert "big" not in up.does("ssh", "ls /tmp").split()
 
 
@@ -225,14 +225,16 @@ def test_data_and_restarting_containers_survive_a_restart(up: Person) -> None:
 def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     count = "i=0; while :; do i=$((i+1)); echo $i; /usr/bin/busybox sleep 0.2; done"
     up.docker("run", "-d", "--name", "counter", "hello", "sh", "-c", count)
-    wait_until(lambda: len(up.docker("logs", "counter").split()) > 3, what="the counter", timeout_s=30)
+    wait_until(lambda: len(up.docker("logs", "counter").split()) > 3, condition="the counter", timeout_s=30)
     before = int(up.docker("logs", "counter").split()[-1])
     up.does("save")
     assert up.b2d("status").stdout == b"saved\n"
     assert b"is saved and off already" in up.b2d("stop").stderr
     time.sleep(3)
     assert b"kernel" not in up.b2d("up").stderr
-    wait_until(lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, what="the counter", timeout_s=30)
+    wait_until(
+        lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, condition="the counter", timeout_s=30
+    )
     numbers = [int(one) for one in up.docker("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert abs(int(up.does("ssh", "date +%s")) - time.time()) <= 2
@@ -242,7 +244,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
 
 def test_a_killed_machine_is_told_and_comes_back(up: Person) -> None:
     os.kill(int(up.paths.qemu_pid.read_text()), signal.SIGKILL)
-    wait_until(lambda: up.b2d("status").stdout == b"crashed\n", what="crashed", timeout_s=10)
+    wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     assert up.b2d("status").returncode == 4
     assert up.b2d("shellinit").returncode == 4
     up.does("up")
@@ -260,7 +262,7 @@ def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> 
     process = subprocess.Popen(
         [str(B2D), "up"], env=up.environment, cwd=up.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    wait_until(lambda: up.b2d("status").stdout == b"running\n", what="qemu", timeout_s=30)
+    wait_until(lambda: up.b2d("status").stdout == b"running\n", condition="qemu", timeout_s=30)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert not up.paths.env.exists()

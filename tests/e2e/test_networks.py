@@ -70,7 +70,7 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
                 process = subprocess.Popen([*someone.within, *command], stdout=file, stderr=subprocess.STDOUT)
             stack.callback(process.wait)
             stack.callback(process.kill)
-        wait_until(lambda: log.read_text() == "ready\n", what="the proxy", timeout_s=20)
+        wait_until(lambda: log.read_text() == "ready\n", condition="the proxy", timeout_s=20)
         authority = paths.certs / "ca.pem"
         someone.home.config.write_text(
             f'https_proxy = "{USER}:{PASSWORD}@localhost:{PROXY_PORT}/"\n'

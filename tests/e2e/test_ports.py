@@ -56,12 +56,12 @@ def web(up: Person) -> Iterator[Person]:
 
 def test_a_published_port_answers_at_once_and_is_gone_at_once(web: Person) -> None:
     for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
-        wait_until(lambda at=(address, port): says(*at) == "hey", what=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
+        wait_until(lambda at=(address, port): says(*at) == "hey", condition=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
     assert refused(web.address, ALONE)
     assert refused("127.0.0.2", TCP)
     web.docker("rm", "-f", "web")
     for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
-        wait_until(lambda at=(address, port): refused(*at), what=f"the end of {address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
+        wait_until(lambda at=(address, port): refused(*at), condition=f"the end of {address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -90,28 +90,28 @@ def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:
 def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
     with socket.create_server(("127.0.0.1", BUSY)):
         up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *serves("mine"))
-        wait_until(lambda: says(up.address, BUSY) == "mine", what="its own address", timeout_s=SOON_S)
+        wait_until(lambda: says(up.address, BUSY) == "mine", condition="its own address", timeout_s=SOON_S)
         told = up.does("ports")
         assert f", pid {os.getpid()} has this port\n" in told
         assert f"{up.address}:{BUSY}  open\n" in told
-    wait_until(lambda: says("127.0.0.1", BUSY) == "mine", what="the port", timeout_s=3)
+    wait_until(lambda: says("127.0.0.1", BUSY) == "mine", condition="the port", timeout_s=3)
     assert [one["state"] for one in json.loads(up.does("ports", "--json"))] == ["open", "open"]
     up.docker("rm", "-f", "busy")
     assert up.does("ports") == ""
 
 
 def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: Person) -> None:
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
     before = companion(web)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(before), what="its end", timeout_s=5)
+    wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
     web.docker("rm", "-f", "web")
     assert not refused("127.0.0.1", TCP)
     web.does("info")
     assert companion(web) == before  # what only looks starts nothing
     web.does("ssh", "true")
     assert companion(web) != before
-    wait_until(lambda: refused("127.0.0.1", TCP), what="what was left to go", timeout_s=5)
+    wait_until(lambda: refused("127.0.0.1", TCP), condition="what was left to go", timeout_s=5)
 
 
 def test_many_ports_leak_nothing(up: Person) -> None:
@@ -121,10 +121,10 @@ def test_many_ports_leak_nothing(up: Person) -> None:
     for number in range(4):
         first = 21000 + 50 * number
         up.docker("run", "-d", "--name", "many", "-p", f"{first}-{first + 49}:1000-1049", "hello", "sleep", "1000")
-        wait_until(lambda last=first + 49: not refused("127.0.0.1", last), what="the last", timeout_s=10)  # type: ignore[misc]
+        wait_until(lambda last=first + 49: not refused("127.0.0.1", last), condition="the last", timeout_s=10)  # type: ignore[misc]
         up.docker("rm", "-f", "many")
-        wait_until(lambda last=first + 49: refused("127.0.0.1", last), what="its end", timeout_s=10)  # type: ignore[misc]
-    wait_until(lambda: len(list(open_files.iterdir())) <= held + 5, what="sockets to go", timeout_s=10)
+        wait_until(lambda last=first + 49: refused("127.0.0.1", last), condition="its end", timeout_s=10)  # type: ignore[misc]
+    wait_until(lambda: len(list(open_files.iterdir())) <= held + 5, condition="sockets to go", timeout_s=10)
 
 
 def test_the_companion_is_small_and_rests(up: Person) -> None:
@@ -144,11 +144,11 @@ def test_it_ends_with_the_machine_and_comes_with_it(web: Person) -> None:
     web.docker("update", "--restart", "always", "web")
     before = companion(web)
     web.does("save")
-    wait_until(lambda: not is_alive(before), what="the companion's end", timeout_s=10)
+    wait_until(lambda: not is_alive(before), condition="the companion's end", timeout_s=10)
     assert refused("127.0.0.1", TCP)
     web.does("up")
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
     web.does("stop")
     assert refused("127.0.0.1", TCP)
     web.does("up")
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", what="the port", timeout_s=5)
+    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)

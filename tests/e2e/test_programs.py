@@ -63,12 +63,12 @@ def test_an_image_goes_there_and_back_whole(up: Person) -> None:
 def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_one_serves_it(up: Person) -> None:
     before = companion(up)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(before), what="its end", timeout_s=5)
+    wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
     assert up.paths.docker_socket.exists()
     assert not unix_sockets.answers(up.paths.docker_socket)
     up.does("status")
     up.does("info")
-    wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), what="the socket", timeout_s=5)
+    wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), condition="the socket", timeout_s=5)
     assert by_socket(up, "ps").returncode == 0
 
 
@@ -77,11 +77,11 @@ def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> 
     begin = time.monotonic()
     assert by_socket(up, "ps").returncode != 0
     assert time.monotonic() - begin < 5
-    wait_until(lambda: not up.paths.docker_socket.exists(), what="its end", timeout_s=5)
+    wait_until(lambda: not up.paths.docker_socket.exists(), condition="its end", timeout_s=5)
     up.does("up")
     assert by_socket(up, "ps").returncode == 0
     up.does("poweroff")
-    wait_until(lambda: not up.paths.docker_socket.exists(), what="its end", timeout_s=5)
+    wait_until(lambda: not up.paths.docker_socket.exists(), condition="its end", timeout_s=5)
     assert json.loads(up.does("info"))["socket"]["answers"] is False
 
 
@@ -101,7 +101,7 @@ def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
         assert (machine.ip(), machine.state(), machine.info()["has"]["memory_mib"]) == (up.address, "running", 1100)  # type: ignore[index]
         run = ["docker", "run", "-d", "-p", "20090:80", "--name", "web", "hello", "sleep", "1000"]
         subprocess.run(run, env=up.environment | machine.docker_env(), check=True, stdout=subprocess.PIPE)
-        wait_until(lambda: {one.state for one in machine.ports()} == {"open"}, what="the port", timeout_s=5)
+        wait_until(lambda: {one.state for one in machine.ports()} == {"open"}, condition="the port", timeout_s=5)
         assert {(one.container, one.port) for one in machine.ports()} == {("web", 20090)}
         with ThreadPoolExecutor(4) as many:
             codes = many.map(lambda n: machine.ssh("sh", "-c", f"echo {n}; exit {n}"), range(4))

@@ -44,7 +44,7 @@ def boot(person: Person) -> str:
 def test_save(up: Person, number: int, delay_s: float) -> None:
     before = boot(up)
     process = begins(up, "save")
-    wait_until(lambda: not up.paths.env.exists(), what="the save to begin", timeout_s=30, interval_s=0.005)
+    wait_until(lambda: not up.paths.env.exists(), condition="the save to begin", timeout_s=30, interval_s=0.005)
     time.sleep(delay_s)
     ended(process, number)
     assert up.does("list").splitlines()[1].split()[1] in ("running", "saved")
@@ -56,7 +56,7 @@ def test_save(up: Person, number: int, delay_s: float) -> None:
 def test_stop(up: Person) -> None:
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
     process = begins(up, "stop")
-    wait_until(lambda: not up.paths.env.exists(), what="the stop to begin", timeout_s=30, interval_s=0.005)
+    wait_until(lambda: not up.paths.env.exists(), condition="the stop to begin", timeout_s=30, interval_s=0.005)
     time.sleep(0.3)
     ended(process, signal.SIGTERM)
     up.does("stop")
@@ -67,7 +67,7 @@ def test_stop(up: Person) -> None:
 def test_up(up: Person, number: int) -> None:
     """One boot for both: each finds the machine on its way."""
     process = begins(up, "up")
-    wait_until(lambda: up.b2d("status").stdout == b"running\n", what="qemu", timeout_s=30)
+    wait_until(lambda: up.b2d("status").stdout == b"running\n", condition="qemu", timeout_s=30)
     ended(process, number)
     assert not up.paths.env.exists()
     assert up.b2d("shellinit").returncode == 4

@@ -266,7 +266,7 @@ def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> No
         assert it.ends() == 255
         assert it.modes() == before
         it.shows(rb"b2d: the connection to the guest broke")
-    wait_until(lambda: up.b2d("status").stdout == b"crashed\n", what="crashed", timeout_s=10)
+    wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     done = up.b2d("ssh", "true")
     assert done.returncode == 255
     assert b"crashed, not running" in done.stderr

@@ -84,7 +84,9 @@ def follower(sharing: Person, project: Path) -> Iterator[str]:
     name = "follower"
     line = FOLLOW.format("/src/log")
     sharing.docker("run", "-d", "--name", name, "-v", f"{project}:/src", "hello", "sh", "-c", line)
-    wait_until(lambda: sharing.docker("logs", name) == "first\n", what="the first line", timeout_s=30, interval_s=0.5)
+    wait_until(
+        lambda: sharing.docker("logs", name) == "first\n", condition="the first line", timeout_s=30, interval_s=0.5
+    )
     yield name
     sharing.docker("rm", "-f", name)
 
@@ -98,14 +100,14 @@ def test_a_machine_is_saved_while_a_container_has_a_file_open(sharing: Person, p
     sharing.does("up")
     assert sharing.does("ssh", BOOT) == booted
     read = "first\nmeanwhile\n"
-    wait_until(lambda: sharing.docker("logs", follower) == read, what="the next", timeout_s=30, interval_s=0.5)
+    wait_until(lambda: sharing.docker("logs", follower) == read, condition="the next", timeout_s=30, interval_s=0.5)
 
 
 def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
     servers = served(sharing)
     assert len(servers) == 2
     sharing.does("stop")
-    wait_until(lambda: not any(map(is_alive, servers)), what="their end", timeout_s=5)
+    wait_until(lambda: not any(map(is_alive, servers)), condition="their end", timeout_s=5)
     assert not list(sharing.paths.folder.glob("virtiofsd.sock*"))
 
 

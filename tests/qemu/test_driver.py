@@ -45,7 +45,7 @@ def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[..., QemuD
 def wait_for_count(driver: QemuDriver, number: int) -> None:
     wait_until(
         lambda: max(tiny_guest.counts(driver.console()), default=0) >= number,
-        what=f"the count of {number}",
+        condition=f"the count of {number}",
         timeout_s=tiny_guest.BOOT_TIMEOUT_S,
     )
 
@@ -76,7 +76,9 @@ def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
     after = max(tiny_guest.counts(driver.console()))
 
     driver.start()
-    wait_until(lambda: tiny_guest.found(driver.console()) != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    wait_until(
+        lambda: tiny_guest.found(driver.console()) != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+    )
     assert tiny_guest.found(driver.console())[0] >= after
 
 
@@ -89,7 +91,9 @@ def saved(driver: QemuDriver) -> None:
 def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
     """It comes up by a boot, with its disk as it was, and nothing is left of the state."""
     driver.start()
-    wait_until(lambda: tiny_guest.found(driver.console()) != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    wait_until(
+        lambda: tiny_guest.found(driver.console()) != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+    )
     assert tiny_guest.found(driver.console())[0] >= 1
     assert not paths.qemu_saved.exists()
     assert snapshots(paths) == []
@@ -115,7 +119,9 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
     saved(make())
     woken = make(memory_mib=640)
     woken.start()
-    wait_until(lambda: tiny_guest.counts(woken.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    wait_until(
+        lambda: tiny_guest.counts(woken.console()) != [], condition="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+    )
     assert tiny_guest.found(woken.console()) == []
     measured = woken.effective_spec()
     assert measured is not None
@@ -140,7 +146,9 @@ def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_im
     woken = make(ssh_port=spec.ssh_port + 2, docker_port=spec.docker_port + 2)
     woken.start()
     assert woken.endpoint().ssh_port == spec.ssh_port + 2
-    wait_until(lambda: tiny_guest.counts(woken.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    wait_until(
+        lambda: tiny_guest.counts(woken.console()) != [], condition="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+    )
     assert tiny_guest.found(woken.console()) == []
 
 

@@ -141,7 +141,7 @@ def test_the_power_button_ends_in_stopped(machine: Case, paused: bool) -> None:
     if paused:
         machine.pause()
     machine.driver().stop()
-    wait_until(lambda: machine.driver().state() == MachineState.STOPPED, what="the end", timeout_s=STOP_TIMEOUT_S)
+    wait_until(lambda: machine.driver().state() == MachineState.STOPPED, condition="the end", timeout_s=STOP_TIMEOUT_S)
 
 
 def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine: Case) -> None:

@@ -46,7 +46,7 @@ def counts(driver: QemuDriver) -> list[int]:
 
 def wait_for(driver: QemuDriver, number: int) -> None:
     what = f"the count of {number}"
-    wait_until(lambda: max(counts(driver), default=0) >= number, what=what, timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    wait_until(lambda: max(counts(driver), default=0) >= number, condition=what, timeout_s=tiny_guest.BOOT_TIMEOUT_S)
 
 
 def on(driver: QemuDriver) -> int:
@@ -222,7 +222,7 @@ def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: Machi
                 process = identify(int(paths.qemu_pid.read_text()))
                 assert process is not None
                 os.kill(process.pid, signal.SIGKILL)
-                wait_until(lambda: not is_alive(process), what="QEMU's death", timeout_s=10)
+                wait_until(lambda: not is_alive(process), condition="QEMU's death", timeout_s=10)
             return execute(self, command, *arguments, **more)  # type: ignore[arg-type]
 
         return ask

@@ -163,7 +163,7 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
         driver.restore_snapshot("three")
         assert (driver.state(), len(snapshots(paths))) == (MachineState.STOPPED, 2)
         driver.start()
-        wait_until(lambda: found() != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+        wait_until(lambda: found() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
         assert 3 <= found()[0] <= then + 1
         driver.delete_snapshot("three")
         driver.save()
@@ -173,7 +173,7 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
             driver.restore_snapshot("three")
         driver.restore_snapshot("b2d-saved")
         driver.start()
-        wait_until(lambda: found() != [], what="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+        wait_until(lambda: found() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
         assert found()[0] >= then + 14
     finally:
         driver.delete()

@@ -36,7 +36,7 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
     control.ensure_running(store, "box")
     agent = json.loads(paths.agent_process.read_bytes())["companion"]["pid"]
     try:
-        wait_until(lambda: bool(paths.agent_lock.exists()), what="the agent", timeout_s=20)
+        wait_until(lambda: bool(paths.agent_lock.exists()), condition="the agent", timeout_s=20)
         assert not trace.exists()
     finally:
         os.kill(agent, signal.SIGTERM)

@@ -77,7 +77,7 @@ def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, w
     before = seen(folder)
     told = Stranger(who, folder).b2d(*verb.split())
     assert told.out == "" and told.code in (2, 255), told.err  # 255: ssh has the codes for its command
-    said = f"b2d: {home.root} belongs to another user (uid {owner}), and can only be looked at"
+    said = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
     assert told.err.splitlines()[0] == said and len(told.err.splitlines()) == 2
     assert seen(folder) == before
 

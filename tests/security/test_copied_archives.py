@@ -77,11 +77,11 @@ def sparse(folder: Path, style: str) -> bytes:
 def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tmp_path: Path, style: str) -> None:
     archive, to = sparse(tmp_path, style), tmp_path / "to"
     to.mkdir()
-    with pytest.raises(B2dError, match="file with holes"):
+    with pytest.raises(B2dError, match="a sparse file"):
         fetched(to, b"1\n" + archive)
     assert list(to.iterdir()) == []
     guest = Said(b"")
-    with pytest.raises(B2dError, match="file with holes"):
+    with pytest.raises(B2dError, match="a sparse file"):
         Copier("box", guest, LogReporter()).send_stream(io.BytesIO(archive), "/tmp")
     assert guest.sent < 10_000
 
@@ -142,7 +142,7 @@ def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Pat
 )
 def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: Path, line: bytes) -> None:
     guest = Said(line + b"x" * 100)
-    with pytest.raises(B2dError, match="did not say how large"):
+    with pytest.raises(B2dError, match="sent no size"):
         Copier("box", guest, LogReporter()).fetch("/x", str(tmp_path))
     assert guest.taken < 100
     assert list(tmp_path.iterdir()) == []
@@ -195,7 +195,7 @@ def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
 def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
-    with pytest.raises(InvalidStateError, match="did not end"):
+    with pytest.raises(InvalidStateError, match="writes more than expected"):
         SshPipe(channel, 1).end()  # type: ignore[arg-type]
     assert channel.given < 2 * MIB
 
@@ -263,5 +263,5 @@ def test_of_what_is_left_out_the_first_few_are_named(tmp_path: Path) -> None:
     Copier("box", Said(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
     Copier("box", Passed(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
     warned = reporter.texts("warn")
-    named = [f"x/{number} is no file, folder or link, and was left out" for number in range(MAX_REPORTED)]
-    assert warned == 2 * [*named, "more that is no file, folder or link is left out"]
+    named = [f"x/{number} is not a file, folder or link and was skipped" for number in range(MAX_REPORTED)]
+    assert warned == 2 * [*named, "more entries that are not files, folders or links were skipped"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from b2d.errors import B2dError, DownloadError
+from b2d.errors import B2dError, ImageError
 from b2d.formats import bzimage, bzimage_uncompressed
 from b2d.formats.bzimage import DamagedKernelError, vmlinux
 from b2d.formats.bzimage_uncompressed import UnfitKernelError
@@ -64,7 +64,7 @@ def test_a_kernel_that_unpacks_to_more_than_any_has_is_damaged(form: str, monkey
 def test_an_initrd_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot_files, "INITRD_LIMIT", MIB)
     paths = image(tmp_path, initrd=zeros("zstd", 9 * MIB))
-    with pytest.raises(DownloadError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         boot_files.unpack(paths)
     nothing_is_kept(paths)
 
@@ -74,11 +74,11 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))
 from b2d.image import boot_files
-from b2d.errors import DownloadError
+from b2d.errors import ImageError
 from b2d.paths import Home, ImagePaths
 try:
     boot_files.unpack(Home(Path(sys.argv[1])).image("0" * 64))
-except DownloadError:
+except ImageError:
     sys.exit(7)
 """
 
@@ -97,15 +97,15 @@ def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(
 ) -> None:
     monkeypatch.setattr(boot_files, "FILE_LIMIT", MIB)
     for name in ("kernel", "initrd"):
-        with pytest.raises(DownloadError, match="damaged"):
+        with pytest.raises(ImageError, match="damaged"):
             boot_files.unpack(image(tmp_path, **{name: bytes(2 * MIB)}))
-    with pytest.raises(DownloadError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         boot_files.unpack(image(tmp_path, image=b"[" * (2 * MIB)))
 
 
 @pytest.mark.parametrize("description", [b"[" * 100_000, b'{"a":' * 100_000, b"7", b"[]", b"\xff\xfe", b"9" * 5000])
 def test_a_description_that_is_none_is_damage_not_a_bug(tmp_path: Path, description: bytes) -> None:
-    with pytest.raises(DownloadError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         boot_files.unpack(image(tmp_path, image=description))
 
 
@@ -176,10 +176,10 @@ def test_a_package_with_a_file_that_is_too_large_is_broken(
     monkeypatch.setattr(deb, "DATA_LIMIT", 16 * MIB)
     monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
     ending = "zst" if form == "zstd" else "xz"
-    with pytest.raises(DownloadError):
+    with pytest.raises(ImageError):
         deb.unpack(package(tmp_path, ending, PACKERS[form](tar_of(2 * MIB))), "x", Tree(), lambda _: True)
     if form == "zstd":
-        with pytest.raises(DownloadError, match="larger than"):
+        with pytest.raises(ImageError, match="larger than"):
             deb.unpack(package(tmp_path, ending, zeros(form, 20 * MIB)), "x", Tree(), lambda _: True)
 
 
@@ -193,7 +193,7 @@ def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkey
         tar.addfile(large, io.BytesIO(bytes(large.size)))
         link.type, link.linkname = tarfile.LNKTYPE, large.name
         tar.addfile(link)
-    with pytest.raises(DownloadError, match="holds a file of more than"):
+    with pytest.raises(ImageError, match="contains a file of more than"):
         deb.unpack(package(tmp_path, "xz", lzma.compress(made.getvalue())), "x", Tree(), lambda path: "doc" not in path)
 
 
@@ -201,23 +201,23 @@ def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 3 << 30)
     made = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-c", "x"], stdout=subprocess.PIPE, check=True).stdout
-    with pytest.raises(DownloadError, match="holds a file of"):
+    with pytest.raises(ImageError, match="contains a file of"):
         deb.unpack(package(tmp_path, "xz", lzma.compress(made)), "x", Tree(), lambda _: True)
 
 
 def test_an_index_of_packages_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apt_repository, "INDEX_LIMIT", MIB)
     (tmp_path / "index").write_bytes(zeros("xz", 9 * MIB))
-    with pytest.raises(DownloadError, match="cannot be unpacked"):
-        apt_repository._unpacked(tmp_path / "index", RemoteFile("index", "http://x", 1, "0"))
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        apt_repository._decompress(tmp_path / "index", RemoteFile("index", "http://x", 1, "0"))
 
 
 def test_a_module_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_modules, "MODULE_LIMIT", MIB)
     with pytest.raises(B2dError, match="cannot be unpacked"):
-        kernel_modules._unpacked("x.ko.xz", zeros("xz", 9 * MIB))
+        kernel_modules._decompress("x.ko.xz", zeros("xz", 9 * MIB))
     with pytest.raises(B2dError, match="cannot be unpacked"):
-        kernel_modules._unpacked("x.ko.xz", b"\xfd7zXZ\0" + json.dumps({}).encode())
+        kernel_modules._decompress("x.ko.xz", b"\xfd7zXZ\0" + json.dumps({}).encode())
 
 
 @pytest.mark.parametrize("other", ["fifo", "device", "folder"])

@@ -15,7 +15,7 @@ import pytest
 from b2d.errors import DownloadError
 from b2d.host.polling import wait_until
 from b2d.image import download
-from b2d.image.build.package_cache import Cache, RemoteFile, get_all
+from b2d.image.build.package_cache import Cache, RemoteFile, fetch_all
 from b2d.network import http_cache, http_client
 from tests.support.fakes import FakeReporter
 from tests.support.kernel_images import an_iso
@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "BEHIND_NOTICE", 2 * MIB)
+    monkeypatch.setattr(download, "TRAILING_LIMIT", 2 * MIB)
 
 
 def endless(begin: bytes, sent: list[int], **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -49,7 +49,7 @@ def test_an_iso_without_an_end_is_given_up_whatever_is_announced(
     sent: list[int] = []
     announced = {} if length is None else {"Content-Length": length}
     server.answers = [endless(ISO, sent, **announced)]
-    assert "does not end" in refused(server, tmp_path).message
+    assert "more bytes than" in refused(server, tmp_path).message
     assert sum(sent) < 40 * MIB
     assert kept(tmp_path) == []
 
@@ -72,7 +72,7 @@ def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
     large = bytearray(ISO)
     large[32768 + 80 : 32768 + 84] = b"\xff" * 4
     server.answers = [endless(bytes(large), sent)]
-    assert "does not end" in refused(server, tmp_path).message
+    assert "more bytes than" in refused(server, tmp_path).message
     assert sum(sent) < 60 * MIB
     assert kept(tmp_path) == []
 
@@ -98,7 +98,7 @@ def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server,
 
     server.answers = [absurd]
     with pytest.raises(DownloadError, match="not what Debian signed"):
-        get_all([RemoteFile("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
+        fetch_all([RemoteFile("x", server.url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x")
     assert http_cache.get_cached(server.url, tmp_path / "answers", {}) == b"{}"
 
 
@@ -160,9 +160,9 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
     with server_that(NEVER_DONE[what]) as url:
         for ask in (
-            lambda: download.download(url, tmp_path / "iso", FakeReporter(), patience=HASTY),
+            lambda: download.download(url, tmp_path / "iso", FakeReporter(), timeouts=HASTY),
             lambda: http_cache.get_cached(url, tmp_path / "answers"),
-            lambda: get_all([RemoteFile("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
+            lambda: fetch_all([RemoteFile("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
         ):
             begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             with pytest.raises(DownloadError):
@@ -186,8 +186,8 @@ def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: 
             monkeypatch.setenv("HTTPS_PROXY", address)
             url = "https://127.0.0.1:9/b2d.iso"
         started = time.monotonic()
-        with pytest.raises(DownloadError, match=r"takes too long to answer|has fallen silent"):
-            download.download(url, tmp_path, FakeReporter(), patience=HASTY)
+        with pytest.raises(DownloadError, match=r"takes too long to respond|stopped responding"):
+            download.download(url, tmp_path, FakeReporter(), timeouts=HASTY)
         assert time.monotonic() - started < 9
 
 
@@ -201,5 +201,5 @@ def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Pat
     threads, descriptors = threading.active_count(), open_files()
     for number in range(5):
         download.download(server.url, tmp_path / str(number), FakeReporter())
-    wait_until(lambda: threading.active_count() <= threads, what="the threads' end", timeout_s=10)
-    wait_until(lambda: open_files() <= descriptors, what="the sockets' end", timeout_s=10)
+    wait_until(lambda: threading.active_count() <= threads, condition="the threads' end", timeout_s=10)
+    wait_until(lambda: open_files() <= descriptors, condition="the sockets' end", timeout_s=10)

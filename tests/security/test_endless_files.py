@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.errors import DownloadError
+from b2d.errors import ImageError
 from b2d.image import boot_files
 from tests.support.cli import Prompt
 from tests.support.kernel_images import an_iso
@@ -19,7 +19,7 @@ def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_
     at = Prompt(tmp_path)
     told = at.b2d("download", str(iso))
     assert told.code != 0
-    assert told.err.splitlines()[-1].endswith("as no image has")
+    assert told.err.splitlines()[-1].endswith("the limit for images")
     assert [path.name for path in at.home.images.iterdir() if path.name != ".lock"] == []
 
 
@@ -40,6 +40,6 @@ def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, mon
                 file.write(chunk)
 
     monkeypatch.setattr(hashlib, "sha256", Growing)
-    with pytest.raises(DownloadError, match="as no image has"):
+    with pytest.raises(ImageError, match="the limit for images"):
         boot_files.copy(source, target)
     assert target.stat().st_size <= 5 << 20

@@ -11,7 +11,7 @@ import pytest
 from b2d.errors import B2dError
 from b2d.guest.transfer import tar_extract
 from b2d.guest.transfer.tar_extract import Unpacker, place_file
-from b2d.guest.transfer.tar_writer import ForeignEntry, Packer, listed, pack
+from b2d.guest.transfer.tar_writer import ForeignEntry, Packer, list_entries, pack
 from b2d.host import dir_fds as host_opened
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descriptors of folders")
@@ -48,7 +48,7 @@ def ssh(tmp_path: Path) -> Path:
 
 def take(root: Path, content: io.BytesIO, meanwhile: Callable[[int], None]) -> None:
     with tarfile.open(fileobj=content, mode="r|", tarinfo=ForeignEntry) as tar:
-        Unpacker(root, "it", meanwhile, print).take(tar)
+        Unpacker(root, "it", meanwhile, print).unpack(tar)
 
 
 @pytest.mark.parametrize("place", ["it/sub", "it"])
@@ -119,7 +119,7 @@ def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to
     project = tmp_path / "share" / "project"
     (project / "sub").mkdir(parents=True)
     (project / "sub" / "id").write_text("dummy")
-    found = listed(project, "it", print)
+    found = list_entries(project, "it", print)
     place = {"file": project / "sub" / "id", "folder": project / "sub", "root": project}[what]
     place.rename(tmp_path / "share" / "taken")
     place.symlink_to({"file": ssh / "id", "folder": ssh, "root": ssh.parent}[what])
@@ -140,7 +140,7 @@ def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) ->
         (project / "b").rename(tmp_path / "share" / "taken")
         (project / "b").symlink_to(ssh)
 
-    names = [entry.name for _, entry in listed(project, "it", exchange)]
+    names = [entry.name for _, entry in list_entries(project, "it", exchange)]
     assert names == ["it", "it/a", "it/b"]
 
 
@@ -149,11 +149,11 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
     project = tmp_path / "share" / "project"
     project.mkdir(parents=True)
     (project / "config").write_text("dummy")
-    found = listed(project / "config", "it", print)
+    found = list_entries(project / "config", "it", print)
     project.rename(tmp_path / "share" / "taken")
     project.symlink_to(ssh)
     sent: list[bytes] = []
-    with pytest.raises(B2dError, match="became another file"):
+    with pytest.raises(B2dError, match="was replaced while it was read"):
         pack(found, Packer(sent.append, lambda _: None))
     assert sent == []
 
@@ -215,5 +215,5 @@ def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
 def test_folders_one_in_another_have_an_end(tmp_path: Path) -> None:
     """Each is open at once, and a folder that is too deep could not be cleared away again."""
     names = [f"{'it/' * depth}" for depth in range(1, 259)]
-    with pytest.raises(B2dError, match="257 folders one in another"):
+    with pytest.raises(B2dError, match="257 nested folders"):
         take(tmp_path / "it", archive(*names), lambda _: None)

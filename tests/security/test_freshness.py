@@ -80,7 +80,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
     told = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
     assert "b2d download --allow-expired" in told.hint
-    assert person.supply().first("debian") == kept  # what `up` and `init` ask for
+    assert person.supply().ensure("debian") == kept  # what `up` and `init` ask for
     assert person.takes() == {name: "expired" if name == suite else "current" for name in SUITES}
     assert any("--allow-expired" in said for said in person.reporter.texts("warn"))
     person.is_refused("expired")
@@ -89,7 +89,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
 def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with pytest.raises(StaleIndexError, match="trixie-security expired"):
-        person.supply().first("debian")
+        person.supply().ensure("debian")
     assert person.supply().images.all() == []
 
 
@@ -121,9 +121,9 @@ def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Person, suite: str) -> None:
     person.debian.wrong[f"/{suite}/InRelease"] = repeat(says(404))
-    person.is_refused("has nothing there", suite)
+    person.is_refused("has no such file", suite)
     if suite == "trixie":
-        with pytest.raises(DownloadError, match="has nothing there"):
+        with pytest.raises(DownloadError, match="has no such file"):
             person.takes()
     else:
         assert person.takes()[suite] == "missing"
@@ -272,7 +272,7 @@ def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
     key, path = Tsk.generate("Archive <a@example.org>"), tmp_path / "key"
     end = datetime.now(UTC) + timedelta(seconds=2)
     path.write_bytes(bytes(key.extract_certificate().set_expiration(end, key.certifier())))
-    wait_until(lambda: datetime.now(UTC) > end, what="the key to expire", timeout_s=10)
+    wait_until(lambda: datetime.now(UTC) > end, condition="the key to expire", timeout_s=10)
     with pytest.raises(BadSignatureError):
         verify(message_of(key), [path], "url")
 

@@ -25,14 +25,14 @@ from b2d.drivers.qemu import shared_folders
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import SavedState
 from b2d.drivers.virtualbox import machine_state, port_forwards
-from b2d.errors import B2dError, ConfigError, DownloadError
+from b2d.errors import B2dError, ConfigError, ImageError
 from b2d.formats import suites
 from b2d.formats.squashfs import write_uncompressed
 from b2d.formats.squashfs_tables import SquashfsError
 from b2d.guest import network_config, seed, tls_certificates
 from b2d.guest.ssh import connection, keys
 from b2d.host.autostart import templates
-from b2d.host.process_identity import MOST, is_alive
+from b2d.host.process_identity import PID_LIMIT, is_alive
 from b2d.host_agent import control, report
 from b2d.image import image_store
 from b2d.image.build import freshness, manifest, signature, squashfs
@@ -99,7 +99,7 @@ def test_what_up_found_out(tmp_path: Path) -> None:
             return
         assert 0 < found.ssh_port < 65536 and 0 < found.docker_port < 65536 and 0 <= found.engine_port < 65536
         if found.process is not None:
-            assert 0 < found.process.pid < MOST
+            assert 0 < found.process.pid < PID_LIMIT
             assert is_alive(found.process) in (True, False)
 
     known = [
@@ -174,7 +174,7 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
         for one in kept.all():
             assert one.root is None or (type(one.root.offset) is int and type(one.root.size) is int)
             assert one.root is None or min(one.root.offset, one.root.size) >= 0
-            assert (one.date, one.lacks, one.size >= 0, kept.spare([]))[2]
+            assert (one.date, one.lacks, one.size >= 0, kept.unused([]))[2]
             with suppress(B2dError):
                 kept.verify(one)
 
@@ -195,10 +195,10 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def check(content: bytes) -> None:
         said[0] = content
-        assert len(suites.of_iso(tmp_path)) <= suites.MOST_SUITES
-        found = manifest.versions(tmp_path, "trixie")
-        with suppress(DownloadError):
-            Freshness(kept=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
+        assert len(suites.of_iso(tmp_path)) <= suites.MAX_SUITES
+        found = manifest.read_versions(tmp_path, "trixie")
+        with suppress(ImageError):
+            Freshness(stored=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
 
     said_so = {"format": 1, "suites": [suite], "packages": packages}
     worse = [[{"name": "x", "version": version}] for version in ("no version", "9" * 5000)]
@@ -211,7 +211,7 @@ def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         suites.of_iso(path)
-        manifest.versions(path, "trixie")
+        manifest.read_versions(path, "trixie")
 
     fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
 
@@ -222,11 +222,11 @@ def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        with suppress(DownloadError):
+        with suppress(ImageError):
             seen = freshness.read_dates(path)
             for suite in seen:
                 Freshness(seen, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
-                with suppress(DownloadError):
+                with suppress(ImageError):
                     Freshness(seen).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
 
     fuzz(bent({"format": 1, "suites": dates}), check)
@@ -240,7 +240,7 @@ def test_an_index_that_somebody_signed(tmp_path: Path) -> None:
     signed = sign(key.signer(), text, mode=SignatureMode.CLEAR)
 
     def check(content: bytes) -> None:
-        with suppress(DownloadError):
+        with suppress(ImageError):
             assert signature.verify(content, [trusted], "http://127.0.0.1").rstrip() == text.rstrip()
 
     fuzz(damaged(signed, hot=((0, len(signed)), (len(signed) - 300, len(signed)))), check)
@@ -414,7 +414,7 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
-    told = {"http_proxy": b"http://x", network_config.FILES: b"{}"}
+    told = {"http_proxy": b"http://x", network_config.RECORD: b"{}"}
     disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
 
     def check(content: bytes) -> None:

@@ -64,10 +64,10 @@ def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
     from b2d.formats import iso_writer
     from b2d.image import boot_files
 
-    with boot_files._opened(iso) as opened:
+    with boot_files._open_iso(iso) as opened:
         assert opened is not None
         kept = (*boot_files.BOOT_LOADER, boot_files.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
-        files: dict[str, bytes | Path] = {name: boot_files._needed(opened, name) for name in kept}
+        files: dict[str, bytes | Path] = {name: boot_files._read_required(opened, name) for name in kept}
     iso_writer.write({**files, "/b2d/root.squashfs": squashfs}, "b2d-v1", 0, path)
     return path
 
@@ -107,7 +107,7 @@ def test_no_way_by_which_an_image_is_taken_in_runs_it(
     prompt = Prompt(tmp_path)
     if way == "verify":
         images = ImageStore(Home(tmp_path / ".b2d"))
-        image = images.adopt(path, "debian")
+        image = images.add_copy(path, "debian")
         assert image.stored is not None
         image.stored.write_bytes(b"damaged")
         images.verify(image)

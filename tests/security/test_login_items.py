@@ -10,7 +10,7 @@ import pytest
 
 from b2d.errors import ConfigError
 from b2d.host.autostart import items, templates
-from b2d.host.autostart.templates import sound_path
+from b2d.host.autostart.templates import split_path
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
 from tests.support.cli import Prompt
@@ -36,7 +36,7 @@ def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_pat
     else:
         lines = [line for line in content.decode().splitlines() if line.startswith("Environment=")]
         assert lines == ['Environment="PATH=/usr/bin:/opt/100%% \\\\"a\\\\":/bin"'.replace("\\\\", "\\")]
-    said = [remark for remark in item.remarks() if "left out of its PATH" in remark]
+    said = [remark for remark in item.remarks() if "its PATH lacks this entry" in remark]
     assert len(said) == 2 and all("\n" not in remark for remark in said)
 
 
@@ -59,7 +59,7 @@ def test_nothing_with_a_control_character_is_written_at_all(control: str) -> Non
     for make in makers:
         with pytest.raises(ConfigError, match="control character"):
             make()
-    assert sound_path(f"/bin:{bad}") == ("/bin", [bad])
+    assert split_path(f"/bin:{bad}") == ("/bin", [bad])
 
 
 def test_a_user_of_windows_is_text_and_no_markup() -> None:
@@ -75,6 +75,6 @@ def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
     path = prompt.known()["PATH"]
     told = prompt.b2d("autostart", "enable", PATH=f"{path}:{EVIL}")
     assert told.code == 0, told.err
-    assert "left out of its PATH" in told.err
+    assert "its PATH lacks this entry" in told.err
     unit = next((tmp_path / ".config" / "systemd" / "user").glob("*.service"))
     assert "ExecStartPre" not in unit.read_text()

@@ -39,7 +39,7 @@ def test_a_releases_api_that_answers_with_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: bytes
 ) -> None:
     monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: document)
-    with pytest.raises(DownloadError, match="does not answer as a releases API does"):
+    with pytest.raises(DownloadError, match="did not answer as a releases API"):
         releases.newest_release(tmp_path, "http://127.0.0.1/")
 
 
@@ -49,7 +49,7 @@ def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path,
     paths.folder.mkdir(parents=True)
     for path in (paths.facts, paths.checked):
         path.write_bytes(document)
-    assert image_store._read_facts(paths) is None
+    assert image_store._read_record(paths) is None
     assert isinstance(image_store._read_stamps(paths), dict)
     (tmp_path / "mark").write_bytes(document)
     assert isinstance(download_state._read(tmp_path / "mark"), dict)

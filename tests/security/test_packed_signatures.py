@@ -65,5 +65,5 @@ def test_signatures_of_one_and_of_several_keys_are(signers: int) -> None:
     blocks = [sign(Tsk.generate("a <a@example.com>").signer(), TEXT, mode=SignatureMode.CLEAR) for _ in range(signers)]
     bodies = [one.partition(signature.SIGNATURE)[2].partition(b"-----END")[0].partition(b"\n\n")[2] for one in blocks]
     packets = [base64.b64decode(b"".join(one for one in body.split() if one[:1] != b"=")) for body in bodies]
-    assert signature._has_signatures_alone(clear(b"".join(packets)))
-    assert all(signature._has_signatures_alone(one) for one in blocks)
+    assert signature._has_only_signatures(clear(b"".join(packets)))
+    assert all(signature._has_only_signatures(one) for one in blocks)

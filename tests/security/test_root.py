@@ -61,7 +61,7 @@ def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Dock
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
-    assert "privileged_ports" in port_allocation.reserved("127.0.0.1", number)
+    assert "privileged_ports" in port_allocation.privileged_port_obstacle("127.0.0.1", number)
     hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # of an older b2d, or of a setting that is gone
     assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
@@ -80,10 +80,10 @@ def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert port_allocation.reserved("127.0.59.103", 80) == ""
-    assert port_allocation.reserved("127.0.0.1", 8080) == ""
+    assert port_allocation.privileged_port_obstacle("127.0.59.103", 80) == ""
+    assert port_allocation.privileged_port_obstacle("127.0.0.1", 8080) == ""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert port_allocation.reserved("127.0.0.1", 80) == ""  # the kernel decides
+    assert port_allocation.privileged_port_obstacle("127.0.0.1", 80) == ""  # the kernel decides
 
 
 @pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")

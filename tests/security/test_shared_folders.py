@@ -69,7 +69,7 @@ def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
     b2d_home.mkdir()
     for path in ("~/src", "~/src/b2d", "~/src/b2d/machines", "~/src/b2d/*", "~", "~/src/../src"):
         assert shared(me, path, b2d_home=b2d_home) == [], path
-        with pytest.raises(ConfigError, match="where b2d keeps its keys"):
+        with pytest.raises(ConfigError, match="where b2d stores its keys"):
             share_policy.check([path], b2d_home)
     assert shared(me, "~/*", b2d_home=b2d_home) == ["My Documents x"]
     (sentence,) = share_policy.select(["~/*"], b2d_home).left_out
@@ -94,7 +94,7 @@ def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Pa
     assert shared(me, "~/big/*") == ["big/project"]
     for path in ("~/big", "~/big/deep", "~/big/deep/there", "~/big/deep/there/deeper"):
         assert shared(me, path) == [], path
-        with pytest.raises(ConfigError, match="where b2d keeps its keys"):
+        with pytest.raises(ConfigError, match="where b2d stores its keys"):
             share_policy.check([path], b2d_home)
     assert shared(me, "~/big", b2d_home=tmp_path / "elsewhere") == []
 
@@ -105,10 +105,10 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
     assert shared(me, "~/*") == ["My Documents x", "src"]
     (sentence,) = share_policy.select(["~/*"], me / ".b2d").left_out
-    reason = f"b2d itself is installed there ({me}/b2d/.venv); it is, if `b2d set share=` names it"
+    reason = f"b2d itself is installed there ({me}/b2d/.venv); to share it, name it with `b2d set share=`"
     assert sentence == f"{me}/b2d is not shared with the machine: {reason}"
     assert shared(me, "~/b2d") == ["b2d"]
-    assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, as share says")
+    assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, because of the setting share")
 
 
 def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monk
     monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", ".", *(str(me / name) for name in on_path)]))
     assert shared(me, "~/*") == ["My Documents x", "project", "src"]
     left_out = share_policy.select(["~/*"], me / ".b2d").left_out
-    reason = f"programs lie there, as PATH has {me}/go/bin; it is, if `b2d set share=` names it"
+    reason = f"it contains programs, since {me}/go/bin is on PATH; to share it, name it with `b2d set share=`"
     assert f"{me}/go is not shared with the machine: {reason}" in left_out
     assert shared(me, "~/go", "~/tools") == ["go", "tools"]
 
@@ -168,10 +168,10 @@ def test_a_file_system_s_root_is_no_home(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) -> None:
-    for number in range(share_policy.MOST):
+    for number in range(share_policy.MAX_FOLDERS):
         (me / f"p{number:02}").mkdir()
     found = share_policy.select(["~/*"], me / ".b2d")
-    assert len(found.folders) == share_policy.MOST
+    assert len(found.folders) == share_policy.MAX_FOLDERS
     assert "2 folders are not shared" in found.left_out[0]
     assert str(me / "src") in found.left_out[0]
 
@@ -280,11 +280,11 @@ def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> No
 
 
 def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
-    spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MOST)), hardware=HARDWARE)
+    spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MAX_FOLDERS)), hardware=HARDWARE)
     words = shared_folders.arguments(spec, MachinePaths(tmp_path))
     places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]
     assert places[:2] == ["0x10.0,multifunction=on", "0x10.1"]
-    assert len(set(places)) == share_policy.MOST
+    assert len(set(places)) == share_policy.MAX_FOLDERS
     assert max(int(place.partition(".")[0], 16) for place in places) < 32
     few = shared_folders.arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few

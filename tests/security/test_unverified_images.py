@@ -10,7 +10,7 @@ import pytest
 from b2d.errors import ConfigError
 from b2d.image.acquire import ImageAcquirer
 from b2d.image.image_store import ImageStore
-from b2d.image.source import describe_source, pinned
+from b2d.image.source import describe_source, split_hash
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
 from tests.support.cli import Answer, Prompt
@@ -101,10 +101,10 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
     """What is kept is what it was when it was taken, so the machine starts as before."""
     url = plain.put("/b2d.iso", ISO)
     (tmp_path / "a.iso").write_bytes(OTHER)
-    kept = ImageStore(prompt.home).adopt(tmp_path / "a.iso", url)
+    kept = ImageStore(prompt.home).add_copy(tmp_path / "a.iso", url)
     MachineStore(prompt.home).write(a_spec(source=url, image=kept.sha256))
     is_refused(prompt.b2d("download"), plain)
-    assert ImageAcquirer(prompt.home, "", FakeReporter()).first(url) == kept
+    assert ImageAcquirer(prompt.home, "", FakeReporter()).ensure(url) == kept
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
@@ -123,7 +123,7 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
         server.put("/b2d.iso", ISO)
         assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
         server.asked.clear()
-        assert "the newest already" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
+        assert "already the newest" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
         assert server.asked == []  # it can be no other
         ImageStore(prompt.home).remove(SHA256)
 
@@ -160,8 +160,8 @@ def test_a_source_has_one_name() -> None:
     address = "https://host/b2d.iso"
     assert describe_source(address) == address
     assert describe_source(f"{address}#SHA256={SHA256.upper()}") == describe_source(f"{address}#sha256={SHA256}")
-    assert pinned(f"{address}#sha256={SHA256}") == (address, SHA256)
-    assert pinned("debian") == ("debian", "")
+    assert split_hash(f"{address}#sha256={SHA256}") == (address, SHA256)
+    assert split_hash("debian") == ("debian", "")
     with pytest.raises(ConfigError):
         describe_source(f"{address}#sha256={SHA256}\n")
 
@@ -170,7 +170,7 @@ def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
     iso = tmp_path / "a#sha256=1.iso"
     iso.write_bytes(ISO)
     assert describe_source(str(iso)) == str(iso)
-    assert pinned(str(iso)) == (str(iso), "")
+    assert split_hash(str(iso)) == (str(iso), "")
 
 
 @pytest.mark.parametrize("more", [f"#sha256={'0' * 64}", "#x", "?sha256=0"])
@@ -178,5 +178,5 @@ def test_a_hash_behind_a_file_s_address_is_not_passed_over(tmp_path: Path, more:
     (tmp_path / "a.iso").write_bytes(ISO)
     address = (tmp_path / "a.iso").as_uri()
     assert describe_source(address) == str(tmp_path / "a.iso")
-    with pytest.raises(ConfigError, match="nothing follows its path"):
+    with pytest.raises(ConfigError, match="must end with its path"):
         describe_source(address + more)

@@ -54,7 +54,7 @@ class FakeCase:
     def boot(self) -> None:
         driver = self.driver()
         driver.start()
-        wait_until(lambda: "last line" in driver.console(), what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+        wait_until(lambda: "last line" in driver.console(), condition="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
 
     def crash(self) -> None:
         self.driver().crash()
@@ -85,13 +85,15 @@ class QemuCase:
         driver = self.driver()
         driver.start()
         wait_until(
-            lambda: tiny_guest.counts(driver.console()) != [], what="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+            lambda: tiny_guest.counts(driver.console()) != [],
+            condition="the guest",
+            timeout_s=tiny_guest.BOOT_TIMEOUT_S,
         )
 
     def crash(self) -> None:
         process = self.process()
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(process), what="QEMU's death", timeout_s=10)
+        wait_until(lambda: not is_alive(process), condition="QEMU's death", timeout_s=10)
 
     def pause(self) -> None:
         with Qmp(self.paths.qmp_socket) as qmp:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from b2d.errors import (
     B2dError,
-    DownloadError,
     HypervisorError,
+    ImageError,
     InvalidStateError,
     MachineNotFoundError,
     SavedStateError,
@@ -320,7 +320,7 @@ class FakeImages:
 
     def get(self, sha256: str) -> Image:
         if sha256 not in self.kept:
-            raise B2dError(f"the image {sha256[:12]} is not kept any more", hint="b2d download")
+            raise B2dError(f"the image {sha256[:12]} is no longer stored", hint="b2d download")
         return Image(
             sha256, Path("/nonexistent") / f"{sha256}.iso", self.kept[sha256], self.versions.get(sha256, sha256[:4]), 1
         )
@@ -328,7 +328,7 @@ class FakeImages:
     def verify(self, image: Image) -> None:
         self.verified.append(image.sha256)
         if image.sha256 in self.damaged:
-            raise DownloadError(f"the image {image.version} is damaged")
+            raise ImageError(f"the image {image.version} is damaged")
 
 
 class FakeProgress:

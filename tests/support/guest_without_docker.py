@@ -47,7 +47,7 @@ class Guest:
         """Boot it, and cut the power as soon as that is so."""
 
         def cut(process: "subprocess.Popen[bytes]") -> None:
-            wait_until(reached, what="the moment", timeout_s=BOOT_TIMEOUT_S, interval_s=0.001)
+            wait_until(reached, condition="the moment", timeout_s=BOOT_TIMEOUT_S, interval_s=0.001)
             process.kill()
 
         self._console(cut)

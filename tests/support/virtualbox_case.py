@@ -50,13 +50,13 @@ class VirtualBoxCase:
     def boot(self) -> None:
         driver = self.driver()
         driver.start()
-        wait_until(lambda: tiny_guest.counts(driver.console()) != [], what="the guest", timeout_s=BOOT_TIMEOUT_S)
+        wait_until(lambda: tiny_guest.counts(driver.console()) != [], condition="the guest", timeout_s=BOOT_TIMEOUT_S)
 
     def crash(self) -> None:
         process = self.process()
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(process), what="VirtualBox's death", timeout_s=10)
-        wait_until(lambda: self.driver().state() != MachineState.RUNNING, what="its being seen", timeout_s=10)
+        wait_until(lambda: not is_alive(process), condition="VirtualBox's death", timeout_s=10)
+        wait_until(lambda: self.driver().state() != MachineState.RUNNING, condition="its being seen", timeout_s=10)
 
     def pause(self) -> None:
         manage("controlvm", self.spec.name, "pause")

@@ -194,11 +194,11 @@ def kept(home: Home, source: Path) -> object:
     iso = source.with_name("brought.iso")
     if not iso.exists():
         shutil.copy(source, iso)
-    return ImageStore(home).take(iso, "debian")
+    return ImageStore(home).add_move(iso, "debian")
 
 
 IMAGES: dict[str, Callable[[Home, Path], object]] = {
-    "adopt": lambda home, source: ImageStore(home).adopt(source, "debian"),
+    "adopt": lambda home, source: ImageStore(home).add_copy(source, "debian"),
     "take": kept,
     "remove": lambda home, _: list(map(ImageStore(home).remove, [image.sha256 for image in ImageStore(home).all()])),
     "verify": lambda home, _: list(map(ImageStore(home).verify, ImageStore(home).all())),
@@ -215,7 +215,7 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
         shutil.rmtree(home.root, ignore_errors=True)
         (tmp_path / "brought.iso").unlink(missing_ok=True)
         if verb in ("remove", "verify"):
-            image = ImageStore(home).adopt(source, "debian")
+            image = ImageStore(home).add_copy(source, "debian")
             home.image(image.sha256).checked.unlink()  # so that there is something to note
 
     begin()
@@ -232,7 +232,7 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
             ImageStore(home).verify(image)
         act(home, source)
         assert ImageStore(home).all() == [] if verb == "remove" else ImageStore(home).all()
-        image = ImageStore(home).adopt(source, "debian")
+        image = ImageStore(home).add_copy(source, "debian")
         ImageStore(home).verify(image)
         ImageStore(home).remove(image.sha256)
         assert [path.name for path in home.images.iterdir()] == [".lock"], at

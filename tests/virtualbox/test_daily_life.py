@@ -58,9 +58,11 @@ def proxy(person: Person, registry: str) -> Iterator[Path]:
                 process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             stack.callback(process.wait)
             stack.callback(process.kill)
-        wait_until(lambda: log.read_text() == "ready\n", what="the proxy", timeout_s=20)
+        wait_until(lambda: log.read_text() == "ready\n", condition="the proxy", timeout_s=20)
         wait_until(
-            lambda: "listening on" in (person.folder / "registry.log").read_text(), what="the registry", timeout_s=20
+            lambda: "listening on" in (person.folder / "registry.log").read_text(),
+            condition="the registry",
+            timeout_s=20,
         )
         docker_registry.fill(port, "library/small", b"from the registry\n")
         yield log

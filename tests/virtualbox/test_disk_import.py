@@ -139,7 +139,7 @@ def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, 
     manage("startvm", NAME, "--type", "headless")
     running = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert (running.code, running.out) == (4, "")
-    assert running.err.startswith(f"b2d: {NAME} is running, and is imported only while it is off\n")
+    assert running.err.startswith(f"b2d: {NAME} is running, but must be off to be imported\n")
     by_file = prompt.b2d("import", str(disk), "--vm", "box", "--driver", "virtualbox")
     assert by_file.err == running.err
     save_by_hand(NAME)
@@ -166,7 +166,7 @@ def test_cancelled_it_leaves_nothing(prompt: Prompt, disk: Path, tmp_path: Path)
     command = [B2D, "import", str(large), "--vm", "other", "--driver", "virtualbox"]
     child = subprocess.Popen(command, env=prompt.known(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     folder = prompt.home.machine("other").folder
-    wait_until((folder / ".disk.vdi.unfinished").exists, what="the copy", timeout_s=60, interval_s=0.005)
+    wait_until((folder / ".disk.vdi.unfinished").exists, condition="the copy", timeout_s=60, interval_s=0.005)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err

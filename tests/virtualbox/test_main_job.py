@@ -75,10 +75,10 @@ def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person
     ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
     person.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
     for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
-        wait_until(lambda at=(address, port): says(*at) == "hey", what=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
+        wait_until(lambda at=(address, port): says(*at) == "hey", condition=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
     assert person.does("ports").count("open\n") == 3
     person.docker("rm", "-f", "web")
-    wait_until(lambda: refused("127.0.0.1", 20080), what="its end", timeout_s=60)
+    wait_until(lambda: refused("127.0.0.1", 20080), condition="its end", timeout_s=60)
 
 
 def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
@@ -93,7 +93,7 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     begin = time.monotonic()
-    wait_until(lambda: put_right(person) > before, what="the companion's word", timeout_s=120)
+    wait_until(lambda: put_right(person) > before, condition="the companion's word", timeout_s=120)
     took = time.monotonic() - begin
     assert is_right(engine)
     assert took < RIGHT_S + QUESTIONS * max(asked_s, question_s(person))

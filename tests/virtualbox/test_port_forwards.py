@@ -33,10 +33,10 @@ def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase
     machine.driver().start()
     machine.driver().add_forward(web)
     assert machine.driver().forwards() == [web]
-    wait_until(lambda: is_open(web), what="the port", timeout_s=5)
+    wait_until(lambda: is_open(web), condition="the port", timeout_s=5)
     machine.driver().remove_forward(web)
     assert machine.driver().forwards() == []
-    wait_until(lambda: not is_open(web), what="the port to be shut", timeout_s=5)
+    wait_until(lambda: not is_open(web), condition="the port to be shut", timeout_s=5)
 
 
 def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxCase) -> None:

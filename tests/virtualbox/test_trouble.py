@@ -96,7 +96,7 @@ def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> No
     before = tiny_guest.counts(machine.driver().console())[-1]
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
-    wait_until(lambda: tiny_guest.counts(machine.driver().console()) != [], what="the guest", timeout_s=30)
+    wait_until(lambda: tiny_guest.counts(machine.driver().console()) != [], condition="the guest", timeout_s=30)
     assert tiny_guest.counts(machine.driver().console())[0] > before
 
 

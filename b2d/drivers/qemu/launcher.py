@@ -144,7 +144,7 @@ class Launcher:
         def settled() -> bool:
             return qemu.poll() is not None or qmp_greets(self.paths.qmp_socket)
 
-        wait_until(settled, what="QEMU's start", timeout_s=LAUNCH_TIMEOUT_S, interval_s=LAUNCH_INTERVAL_S)
+        wait_until(settled, condition="QEMU's start", timeout_s=LAUNCH_TIMEOUT_S, interval_s=LAUNCH_INTERVAL_S)
         return qemu.poll()
 
     def _failure(self, exit_code: int, with_servers: bool) -> HypervisorError:

@@ -96,7 +96,9 @@ def _taken(qmp: Qmp, address: str, port: int, timeout_s: float) -> "socket.socke
         return (address, str(port)) in TAKEN.findall(said)
 
     try:
-        wait_until(is_taken, what="QEMU to take a connection", timeout_s=min(timeout_s, TAKEN_S), interval_s=LOOK_S)
+        wait_until(
+            is_taken, condition="QEMU to take a connection", timeout_s=min(timeout_s, TAKEN_S), interval_s=LOOK_S
+        )
     except BaseException:
         with suppress(OSError):
             connection.close()

@@ -13,7 +13,7 @@ from b2d.formats import json_text, numbers
 from b2d.host.file_removal import SET_ASIDE, move_aside
 from b2d.host.files import read_bounded, read_text_tail, write_atomic
 from b2d.host.polling import wait_until
-from b2d.host.process_identity import MOST, from_json, identify, is_alive
+from b2d.host.process_identity import PID_LIMIT, from_json, identify, is_alive
 from b2d.machine_store.spec_json import loopback
 from b2d.models import Endpoint, ProcessIdentity
 from b2d.paths import MachinePaths
@@ -122,7 +122,7 @@ class QemuProcess:
             pid = int(read_text_tail(self.paths.qemu_pid))
         except ValueError:
             return None
-        return pid if 0 < pid < MOST else None
+        return pid if 0 < pid < PID_LIMIT else None
 
     def _listens(self) -> bool:
         """True when somebody has our control socket: it is in a private folder, so that is our QEMU."""
@@ -183,7 +183,7 @@ def _gone(process: ProcessIdentity) -> bool:
     try:
         wait_until(
             lambda: not is_alive(process),
-            what="QEMU's end",
+            condition="QEMU's end",
             timeout_s=END_TIMEOUT_S,
             interval_s=END_INTERVAL_S,
         )

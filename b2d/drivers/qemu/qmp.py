@@ -93,7 +93,7 @@ class Qmp:
             return found.get("status") == "concluded"
 
         try:
-            wait_until(concluded, what=f"QEMU's {command}", timeout_s=timeout_s, interval_s=JOB_INTERVAL_S)
+            wait_until(concluded, condition=f"QEMU's {command}", timeout_s=timeout_s, interval_s=JOB_INTERVAL_S)
         except QmpTimeoutError as error:
             raise WaitTimeoutError(f"QEMU's {command} did not end within {timeout_s:.0f} s") from error
         if "id" in found:

@@ -182,7 +182,7 @@ def unmount(paths: MachinePaths, name: str) -> None:
             return count_mounted(qmp) == 0
 
     try:
-        wait_until(gone, what="QEMU", timeout_s=FORGOTTEN_S)
+        wait_until(gone, condition="QEMU", timeout_s=FORGOTTEN_S)
     except B2dError as error:
         raise InvalidStateError(f"something in {name} uses folders of this host", hint="b2d stop") from error
 

@@ -58,7 +58,7 @@ def foreign_errors() -> tuple[type[BaseException], ...]:
 
 def wait_for_progress(progress: Any, what: str, timeout_s: float) -> None:
     """Wait for one of VirtualBox's operations. Raises Refused when it failed, and WaitTimeoutError."""
-    wait_until(lambda: bool(progress.completed), what=what, timeout_s=timeout_s, interval_s=0.02)
+    wait_until(lambda: bool(progress.completed), condition=what, timeout_s=timeout_s, interval_s=0.02)
     code = int(progress.result_code) & 0xFFFFFFFF
     if code:
         # a process that died has left no reason, and pyvbox wraps what is nothing too: without a text
@@ -82,7 +82,7 @@ def retry_while_locked(question: Callable[[], Any], holder: Callable[[], int | N
         return True
 
     try:
-        wait_until(asked, what="the machine", timeout_s=LOCK_WAIT_S)
+        wait_until(asked, condition="the machine", timeout_s=LOCK_WAIT_S)
     except WaitTimeoutError as error:
         raise MachineLockedError(
             f"the machine is locked in VirtualBox by {_named(holder())}", hint="close that first"

@@ -83,7 +83,9 @@ class MediumCopy:
             except BaseException:
                 if progress is not None and not progress.completed:
                     progress.cancel()
-                    wait_until(lambda: bool(progress.completed), what="VirtualBox to let go of it", timeout_s=LEAST_S)
+                    wait_until(
+                        lambda: bool(progress.completed), condition="VirtualBox to let go of it", timeout_s=LEAST_S
+                    )
                 raise
             finally:
                 made.close()  # the file stays: whoever attaches it takes it up
@@ -99,7 +101,7 @@ class MediumCopy:
             return bool(progress.completed)
 
         limit_s = LEAST_S + self.size / SLOWEST
-        wait_until(look, what="VirtualBox to copy the disk", timeout_s=limit_s, interval_s=0.1)
+        wait_until(look, condition="VirtualBox to copy the disk", timeout_s=limit_s, interval_s=0.1)
         wait_for_progress(progress, "the disk", LEAST_S)
 
     @contextmanager

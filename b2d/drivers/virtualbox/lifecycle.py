@@ -126,8 +126,8 @@ def _end_process(machine: VirtualBoxMachine) -> None:
     process = None if pid is None else identify(pid)
     if process is not None:
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(process), what="VirtualBox's process to end", timeout_s=END_S)
-    wait_until(lambda: machine.state() not in ON_STATES, what="VirtualBox to see its end", timeout_s=END_S)
+        wait_until(lambda: not is_alive(process), condition="VirtualBox's process to end", timeout_s=END_S)
+    wait_until(lambda: machine.state() not in ON_STATES, condition="VirtualBox to see its end", timeout_s=END_S)
 
 
 def reregister(box: "VirtualBox", settings: Path, disk: Path) -> None:

@@ -289,7 +289,7 @@ class VirtualBoxMachine:
         with translate_errors(), contextlib.suppress(WaitTimeoutError):
             wait_until(
                 lambda: int(self._raw.sessionState) == unlocked,
-                what="VirtualBox to let go of the machine",
+                condition="VirtualBox to let go of the machine",
                 timeout_s=LOCK_WAIT_S,
                 interval_s=0.01,
             )

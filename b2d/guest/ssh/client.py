@@ -16,46 +16,51 @@ if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
 FILE_S = 60.0
-NO_EXIT_CODE = 255  # as ssh
+NO_EXIT_CODE = 255  # as of ssh
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """What the guest's shell is given: one argument as it was typed, as in 2014; several, each exactly as it is."""
+    """Return the command for the guest's shell: one argument as typed, several quoted each."""
     return arguments[0] if len(arguments) == 1 else shlex.join(arguments)
 
 
 class SshGuest:
-    """Guest over one connection, made when it is needed first; close() or a `with` ends it."""
+    """A Guest over one SSH connection, opened on first use; close() or a `with` ends it."""
 
     def __init__(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> None:
+        """Create a guest without connecting; `dial` is for connections without a port on this host."""
         self._endpoint = endpoint
         self._paths = paths
         self._dial = dial
-        self._connected: Transport | None = None
+        self._current: Transport | None = None
 
     def __enter__(self) -> "SshGuest":
+        """Return the guest."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the connection."""
         self.close()
 
     def close(self) -> None:
         """End the connection."""
-        if self._connected is not None:
-            self._connected.close()
-            self._connected = None
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     def run(self, command: str, timeout_s: float, limit: int = ANSWER_LIMIT) -> CommandResult:
+        """Run a command as Guest.run describes."""
         from b2d.guest.ssh.streams import collect
 
         with translate_errors():
             channel = self._channel()
-            with _answered(channel):
+            with _reply_timeout(channel):
                 channel.exec_command(command)
             stdout, stderr = collect(channel, timeout_s, command, limit)
             return CommandResult(_exit_code(channel), stdout, stderr)
 
     def shell(self, command: str | None) -> int:
+        """Connect this process's streams to a command as Guest.shell describes."""
         from b2d.guest.ssh import streams, terminal
 
         if command is None and terminal.is_terminal():
@@ -66,18 +71,20 @@ class SshGuest:
             streams.connect(channel)
             return _exit_code(channel)
 
-    def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
-        from b2d.guest.ssh.streams import pieces
+    def follow(self, command: str, on_output: Callable[[bytes], None]) -> int:
+        """Pass on the output of a command as Guest.follow describes."""
+        from b2d.guest.ssh.streams import read_output
 
         with translate_errors():
             channel = self._channel()
             _begin(channel, command)
-            for piece in pieces(channel):
-                heard(piece)
+            for chunk in read_output(channel):
+                on_output(chunk)
             return _exit_code(channel)
 
     @contextmanager
     def piped(self, command: str) -> Iterator[Pipe]:
+        """Run a command with open streams as StreamsCommands.piped describes."""
         from b2d.guest.ssh.pipe import SshPipe
 
         with translate_errors():
@@ -91,11 +98,12 @@ class SshGuest:
                 channel.close()
 
     def run_in_pty(self, command: str | None) -> int:
+        """Run a command on a terminal as Guest.run_in_pty describes."""
         from b2d.guest.ssh import terminal
 
         with translate_errors():
             channel = self._channel()
-            with _answered(channel):
+            with _reply_timeout(channel):
                 terminal.set_window(channel)
             _begin(channel, command)
             terminal.run_interactive(channel)
@@ -105,22 +113,22 @@ class SshGuest:
         return self._transport().open_session(timeout=ANSWER_S)
 
     def _transport(self) -> "Transport":
-        if self._connected is None or not self._connected.is_active():
-            self._connected = connect(self._endpoint, self._paths, self._dial)
-        return self._connected
+        if self._current is None or not self._current.is_active():
+            self._current = connect(self._endpoint, self._paths, self._dial)
+        return self._current
 
 
 def _begin(channel: "Channel", command: str | None) -> None:
-    with _answered(channel):
+    with _reply_timeout(channel):
         if command is None:
-            channel.invoke_shell()  # without a terminal it reads its commands from stdin
+            channel.invoke_shell()  # without a terminal the shell reads commands from stdin
         else:
             channel.exec_command(os.fsencode(command))
 
 
 @contextmanager
-def _answered(channel: "Channel") -> Iterator[None]:
-    """Requests are answered at once, but where nobody answers paramiko waits for ever. Raises TimeoutError."""
+def _reply_timeout(channel: "Channel") -> Iterator[None]:
+    """Limit the wait for a reply, which paramiko would not. Raises TimeoutError."""
     from paramiko import SSHException
 
     from b2d.guest.ssh.streams import closing_after
@@ -135,9 +143,9 @@ def _answered(channel: "Channel") -> Iterator[None]:
 
 
 def _exit_code(channel: "Channel") -> int:
-    """The command's own, 255 where a signal ended it. Raises EOFError when the connection ended before it."""
+    """Return the command's exit code, 255 where a signal ended it. Raises EOFError when the connection ended first."""
     code = channel.recv_exit_status()
     if code < 0 and not channel.eof_received:
-        raise EOFError("it ended before the command did")
+        raise EOFError("it ended before the command")
     channel.close()
     return code if code >= 0 else NO_EXIT_CODE

@@ -1,4 +1,4 @@
-"""SSH keys: one pair for the person, one for the guest, which so is known before the first connection."""
+"""SSH keys: a pair for the user, and the guest's host key, which is known before the first connection."""
 
 import os
 import shlex
@@ -21,46 +21,46 @@ if TYPE_CHECKING:
 
 
 def host_alias(paths: MachinePaths) -> str:
-    """The name under which known_hosts knows the guest: addresses and ports are leased, and change."""
+    """Return the guest's name in known_hosts: addresses and ports are leased, and change."""
     return f"b2d-{paths.folder.name}"
 
 
 def ensure_client(paths: MachinePaths) -> None:
-    """Make the key pair that opens the guest, unless it is there. Raises B2dError naming a broken file."""
+    """Create the user's key pair unless it exists. Raises B2dError naming a damaged file."""
     key = _ensure(paths.ssh_key)
-    public = _public(key, "docker@b2d")
-    if not _holds(paths.ssh_public_key, public):
+    public = _public_line(key, "docker@b2d")
+    if not _contains(paths.ssh_public_key, public):
         write_atomic(paths.ssh_public_key, public, 0o644)
 
 
 def ensure_host(paths: MachinePaths) -> None:
-    """Make the guest's own key, unless it is there, and note it in known_hosts. Raises B2dError."""
-    _note(paths, _ensure(paths.host_key))
+    """Create the guest's host key unless it exists, and record it in known_hosts. Raises B2dError."""
+    _record(paths, _ensure(paths.host_key))
 
 
 def ensure_known(paths: MachinePaths) -> None:
-    """Have known_hosts hold the guest's own key, and no other: whoever answers is never believed.
+    """Write known_hosts with the guest's host key and no other: a key is never accepted on first use.
 
-    Raises B2dError where nobody knows that key any more.
+    Raises B2dError where that key is lost.
     """
     if is_regular(paths.host_key):
         with os_errors_as_b2d_errors(paths.known_hosts):
-            _note(paths, _load(paths.host_key))
+            _record(paths, _load(paths.host_key))
     elif not is_regular(paths.known_hosts):
         raise B2dError(
-            f"{paths.host_key} and {paths.known_hosts} are gone, and without them nobody knows the guest's host key",
+            f"{paths.host_key} and {paths.known_hosts} are missing: the guest's host key is unknown",
             hint=f"b2d restart --vm {paths.folder.name}",
         )
 
 
-def _note(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
-    """Write known_hosts unless it is so already."""
-    line = f"{host_alias(paths)} ".encode() + _public(key, "")
-    if not _holds(paths.known_hosts, line):
+def _record(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
+    """Write known_hosts unless it is up to date."""
+    line = f"{host_alias(paths)} ".encode() + _public_line(key, "")
+    if not _contains(paths.known_hosts, line):
         write_atomic(paths.known_hosts, line)
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _contains(path: Path, content: bytes) -> bool:
     try:
         return read_bounded(path) == content
     except (FileNotFoundError, FileTooLargeError):
@@ -86,8 +86,8 @@ def _load(path: Path) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    away = shlex.join(["mv", str(path), f"{path}.broken"])
-    hint = f"{away} && b2d restart --vm {path.parent.name}"  # it is made anew then
+    command = shlex.join(["mv", str(path), f"{path}.broken"])
+    hint = f"{command} && b2d restart --vm {path.parent.name}"  # which creates a new key
     try:
         key = serialization.load_ssh_private_key(read_bounded(path), password=None)
     except (NotRegularFileError, FileTooLargeError, ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -98,7 +98,7 @@ def _load(path: Path) -> "Ed25519PrivateKey":
     return key
 
 
-def _public(key: "Ed25519PrivateKey", comment: str) -> bytes:
+def _public_line(key: "Ed25519PrivateKey", comment: str) -> bytes:
     from cryptography.hazmat.primitives import serialization
 
     line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)

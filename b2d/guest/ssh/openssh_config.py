@@ -1,4 +1,4 @@
-"""What OpenSSH's programs are told of a machine: a block for ~/.ssh/config (ssh_config(5))."""
+"""A machine's block for OpenSSH's ~/.ssh/config (ssh_config(5))."""
 
 from b2d.guest.ssh.keys import host_alias
 from b2d.paths import MachinePaths
@@ -7,22 +7,22 @@ USER = "docker"
 
 
 def config_block(host: str, address: str, port: int, paths: MachinePaths) -> str:
-    """The lines for `ssh host`; nothing of a person's own keys and agents is used, and the guest is known already."""
+    """Return the block for `ssh host`; it uses none of the user's keys and agents, and the known host key."""
     lines = [
         f"HostName {address}",
         f"Port {port}",
         f"User {USER}",
-        f"IdentityFile {_quoted(str(paths.ssh_key))}",
+        f"IdentityFile {_quote(str(paths.ssh_key))}",
         "IdentitiesOnly yes",
         "IdentityAgent none",
         f"HostKeyAlias {host_alias(paths)}",
-        f"UserKnownHostsFile {_quoted(str(paths.known_hosts))}",
+        f"UserKnownHostsFile {_quote(str(paths.known_hosts))}",
         "StrictHostKeyChecking yes",
     ]
     return "\n    ".join([f"Host {host}", *lines]) + "\n"
 
 
-def _quoted(path: str) -> str:
-    """As one word, with nothing in it that OpenSSH would replace; it knows escapes since 8.7."""
+def _quote(path: str) -> str:
+    """Return the path as one word without expansion by OpenSSH; it knows escapes since 8.7."""
     plain = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{plain}"'

@@ -1,4 +1,4 @@
-"""A command of a guest's over SSH, as a pipe both ways."""
+"""A command in a guest over SSH with open stdin and stdout."""
 
 import threading
 from contextlib import suppress
@@ -11,61 +11,65 @@ from b2d.models import CommandResult
 if TYPE_CHECKING:
     from paramiko import Channel
 
-KEPT = 1 << 16  # bytes of what it says on stderr, the last ones
-REST_LIMIT = 1 << 20  # bytes of what it says when all should be said: a tar pads by some kilobytes
+STDERR_LIMIT = 1 << 16  # bytes of stderr, the last ones
+REST_LIMIT = 1 << 20  # bytes of stdout after its expected end: tar pads by some KiB
 NO_EXIT_CODE = 255
 
 
 class SshPipe:
-    """The channel of a command that has begun; each answer may take `patience_s`."""
+    """The channel of a running command; each reply may take `reply_s` seconds."""
 
-    def __init__(self, channel: "Channel", patience_s: float) -> None:
+    def __init__(self, channel: "Channel", reply_s: float) -> None:
+        """Start reading stderr."""
         self._channel = channel
-        self._patience_s = patience_s
-        self._problems = b""
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._reply_s = reply_s
+        self._stderr = b""
+        self._reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._reader.start()
 
     def read(self, size: int) -> bytes:
+        """Return the next bytes of stdout."""
         with translate_errors():
             return self._channel.recv(size)
 
     def write(self, content: bytes) -> None:
+        """Write to stdin. Raises PipeClosedError."""
         with translate_errors():
             try:
                 self._channel.sendall(content)
             except TimeoutError:
                 raise
             except OSError as error:
-                if self._channel.status_event.wait(self._patience_s) and self._channel.exit_status >= 0:
+                if self._channel.status_event.wait(self._reply_s) and self._channel.exit_status >= 0:
                     raise PipeClosedError from error
                 raise
 
     def end(self) -> CommandResult:
+        """Close stdin, wait for the command, and return its result."""
         with translate_errors():
             with suppress(OSError):  # it has ended already
                 self._channel.shutdown_write()
             rest = b""
-            while piece := self._channel.recv(CHUNK):
-                rest += piece
+            while chunk := self._channel.recv(CHUNK):
+                rest += chunk
                 if len(rest) > REST_LIMIT:
-                    raise EOFError("it did not end with what it had to say")
-            self._listener.join(self._patience_s)
-            if not self._channel.status_event.wait(self._patience_s):
+                    raise EOFError("the command writes more than expected")
+            self._reader.join(self._reply_s)
+            if not self._channel.status_event.wait(self._reply_s):
                 raise TimeoutError
             code = self._channel.exit_status
             if code < 0 and not self._channel.eof_received:
-                raise EOFError("it ended before the command did")
-        return CommandResult(code if code >= 0 else NO_EXIT_CODE, rest, self._problems)
+                raise EOFError("it ended before the command")
+        return CommandResult(code if code >= 0 else NO_EXIT_CODE, rest, self._stderr)
 
-    def _listen(self) -> None:
-        """Who does not, makes the command wait; for how long it says nothing does not matter."""
+    def _read_stderr(self) -> None:
+        """Read stderr, since the command waits otherwise; silence of any length is no error."""
         while True:
             with suppress(TimeoutError, EOFError, OSError):
-                said = self._channel.recv_stderr(CHUNK)
-                if not said:
+                chunk = self._channel.recv_stderr(CHUNK)
+                if not chunk:
                     return
-                self._problems = (self._problems + said)[-KEPT:]
+                self._stderr = (self._stderr + chunk)[-STDERR_LIMIT:]
                 continue
             if self._channel.closed:
                 return

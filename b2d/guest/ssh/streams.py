@@ -1,4 +1,4 @@
-"""A channel of SSH joined to this process's own streams, byte by byte."""
+"""Connect an SSH channel to this process's own streams."""
 
 import os
 import select
@@ -17,43 +17,43 @@ CHUNK = 1 << 15  # bytes
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-def collect(channel: "Channel", timeout_s: float, what: str, limit: int) -> tuple[bytes, bytes]:
-    """All that a command writes until it ends; nothing is sent to it.
+def collect(channel: "Channel", timeout_s: float, command: str, limit: int) -> tuple[bytes, bytes]:
+    """Return all output of a command, to which nothing is sent, as stdout and stderr.
 
-    Raises WaitTimeoutError, and closes the channel then, and InvalidStateError for more than `limit` bytes, which are
-    not kept.
+    Raises WaitTimeoutError, after closing the channel, and InvalidStateError for more than `limit` bytes, which are
+    discarded.
     """
     channel.settimeout(None)
     stderr: list[bytes] = []
     stdout: list[bytes] = []
-    endless = threading.Event()
+    overflow = threading.Event()
 
-    def gather(receive: Callable[[int], bytes], into: list[bytes]) -> None:
+    def gather(receive: Callable[[int], bytes], chunks: list[bytes]) -> None:
         size = 0
-        while piece := receive(CHUNK):
-            size += len(piece)
+        while chunk := receive(CHUNK):
+            size += len(chunk)
             if size > limit:
-                endless.set()
+                overflow.set()
             else:
-                into.append(piece)
+                chunks.append(chunk)
 
     reader = threading.Thread(target=gather, args=(channel.recv_stderr, stderr), daemon=True)
-    with closing_after(channel, timeout_s) as late:
+    with closing_after(channel, timeout_s) as expired:
         channel.shutdown_write()
         reader.start()
         gather(channel.recv, stdout)
         reader.join()
         channel.status_event.wait()
-        if late.is_set():
-            raise WaitTimeoutError(f"{what!r} did not end within {timeout_s:.0f} s in the guest")
-    if endless.is_set():
-        raise InvalidStateError(f"{what!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
+        if expired.is_set():
+            raise WaitTimeoutError(f"{command!r} did not end within {timeout_s:.0f} s in the guest")
+    if overflow.is_set():
+        raise InvalidStateError(f"{command!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
     return b"".join(stdout), b"".join(stderr)
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """A connection that breaks, told as such."""
+    """Translate the errors of a broken connection."""
     from paramiko import SSHException
 
     try:
@@ -62,7 +62,7 @@ def translate_errors() -> Iterator[None]:
         raise WaitTimeoutError("the guest stopped answering", hint="b2d logs") from error
     except (SSHException, EOFError) as error:
         raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
-    except BrokenPipeError:  # of our own stdout: the command line ends quietly then
+    except BrokenPipeError:  # of this process's stdout: the command line ends silently then
         raise
     except OSError as error:
         raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
@@ -70,47 +70,47 @@ def translate_errors() -> Iterator[None]:
 
 @contextmanager
 def closing_after(channel: "Channel", timeout_s: float) -> Iterator[threading.Event]:
-    """Close the channel when the block takes longer, which wakes whoever waits for it; the event tells so."""
-    late = threading.Event()
+    """Close the channel when the block takes longer, which ends any wait for it; the event reports that."""
+    expired = threading.Event()
 
-    def strike() -> None:
-        late.set()
+    def expire() -> None:
+        expired.set()
         _close(channel)
 
-    alarm = threading.Timer(timeout_s, strike)
-    alarm.daemon = True
-    alarm.start()
+    timer = threading.Timer(timeout_s, expire)
+    timer.daemon = True
+    timer.start()
     try:
-        yield late
+        yield expired
     finally:
-        alarm.cancel()
+        timer.cancel()
 
 
-def pieces(channel: "Channel") -> Iterator[bytes]:
-    """What a command writes, as it comes, until it ends; its stderr too, and nothing is sent to it."""
+def read_output(channel: "Channel") -> Iterator[bytes]:
+    """Yield a command's stdout and stderr as they come until it ends; nothing is sent to it."""
     channel.settimeout(None)
     channel.set_combine_stderr(True)
     channel.shutdown_write()
     return iter(lambda: channel.recv(CHUNK), b"")
 
 
-def has_unread(descriptor: int) -> bool:
-    """True when it is a pipe that nobody reads any more."""
+def is_without_reader(descriptor: int) -> bool:
+    """Return whether the descriptor is a pipe without a reader."""
     if not hasattr(select, "poll"):  # Windows
         return False
-    asked = select.poll()
-    asked.register(descriptor, 0)
-    return any(event & select.POLLERR for _, event in asked.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def connect(channel: "Channel") -> None:
-    """Give a command this process's stdin, and its output to stdout and stderr, until it has written all.
+    """Connect a command to this process's stdin, stdout and stderr until all its output is written.
 
-    Ends with the command, also while stdin is still open. Raises BrokenPipeError when nobody reads any more, and
-    B2dError when what it says cannot be written; the channel is closed then.
+    Returns when the command ends, even if stdin is still open. Raises BrokenPipeError when stdout has no reader, and
+    B2dError when output cannot be written; the channel is closed then.
     """
     channel.settimeout(None)
-    refused: list[OSError] = []
+    failures: list[OSError] = []
 
     def receive(read: Callable[[int], bytes], descriptor: int) -> None:
         try:
@@ -118,22 +118,22 @@ def connect(channel: "Channel") -> None:
                 write(descriptor, chunk)
         except OSError as error:
             error.filename = NAMES[descriptor]
-            refused.append(error)
-            _close(channel)  # else the command waits for ever for somebody to read the rest
+            failures.append(error)
+            _close(channel)  # otherwise the command waits for ever with the rest of its output
 
     threading.Thread(target=send, args=(channel,), daemon=True).start()
     errors = threading.Thread(target=receive, args=(channel.recv_stderr, 2), daemon=True)
     errors.start()
     receive(channel.recv, 1)
     errors.join()
-    for error in refused:
+    for error in failures:
         if isinstance(error, BrokenPipeError):
             raise error
         raise B2dError(f"{error.filename} cannot be written: {error.strerror}")
 
 
 def send(channel: "Channel") -> None:
-    """Give the other side this process's stdin until either ends."""
+    """Send this process's stdin to the channel until either ends."""
     with suppress(EOFError, OSError):  # the command or the connection has ended
         while chunk := _read(sys.stdin.fileno()):
             channel.sendall(chunk)
@@ -146,7 +146,7 @@ def _close(channel: "Channel") -> None:
 
 
 def write(descriptor: int, content: bytes) -> None:
-    """Write all of it, also where somebody who shares the descriptor has made it one that never waits."""
+    """Write all of the content, even if another process has made the descriptor non-blocking."""
     rest = memoryview(content)
     while rest:
         try:
@@ -156,7 +156,7 @@ def write(descriptor: int, content: bytes) -> None:
 
 
 def _read(descriptor: int) -> bytes:
-    """What comes next; nothing at the end, and where nothing can be read: the terminal has gone, it is a folder."""
+    """Return the next bytes; none at the end, and where reading fails: a closed terminal, or a folder."""
     while True:
         try:
             return os.read(descriptor, CHUNK)

@@ -1,4 +1,4 @@
-"""This terminal as the screen and keyboard of a program elsewhere."""
+"""Connect this terminal to a program on a terminal in the guest."""
 
 import os
 import select
@@ -14,43 +14,43 @@ from b2d.guest.ssh import streams
 if TYPE_CHECKING:
     from paramiko import Channel
 
-USUAL = os.terminal_size((80, 24))
+DEFAULT_SIZE = os.terminal_size((80, 24))
 
 
 def is_terminal() -> bool:
-    """True when somebody sits at the keyboard of this process; as for ssh, stdout may be anything."""
+    """Return whether stdin is a terminal; as for ssh, stdout may be anything."""
     return sys.stdin.isatty()
 
 
 def set_window(channel: "Channel") -> None:
-    """Ask for a terminal of this one's kind and size at the other end."""
+    """Request a terminal of this one's type and size in the guest."""
     size = _size()
     channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
 
 
 def run_interactive(channel: "Channel") -> None:
-    """Join them until the program has ended; what is written comes out unchanged.
+    """Connect the terminals until the program ends; output is passed unchanged.
 
-    Every key goes there, Ctrl-C too; a change of size follows; this terminal is put back whatever happens.
+    Every key is sent, Ctrl-C too, and changes of size; this terminal's mode is restored in any case.
     """
     if sys.platform == "win32":
-        streams.connect(channel)  # a plain connection: no test of this could be run where b2d was written
+        streams.connect(channel)  # a plain connection: raw mode could not be tested on Windows
         return
     channel.settimeout(None)
     channel.set_combine_stderr(True)
-    with _raw(sys.stdin.fileno()), _resized() as resized:
+    with _raw_mode(sys.stdin.fileno()), _size_changes() as resized:
         threading.Thread(target=streams.send, args=(channel,), daemon=True).start()
         _show(channel, resized)
 
 
 def _show(channel: "Channel", resized: int) -> None:
     screen = sys.stdout.fileno()
-    _tell_size(channel)  # it may have changed since give()
+    _send_size(channel)  # it may have changed since set_window()
     while True:
         ready, _, _ = select.select([channel.fileno(), resized], [], [])
         if resized in ready:
             os.read(resized, streams.CHUNK)
-            _tell_size(channel)
+            _send_size(channel)
         if channel.fileno() in ready:
             chunk = channel.recv(streams.CHUNK)
             if not chunk:
@@ -58,51 +58,51 @@ def _show(channel: "Channel", resized: int) -> None:
             streams.write(screen, chunk)
 
 
-def _tell_size(channel: "Channel") -> None:
+def _send_size(channel: "Channel") -> None:
     from paramiko import SSHException
 
     size = _size()
-    with suppress(SSHException):  # what ran there has ended, and what it wrote is still to be read
+    with suppress(SSHException):  # the program has ended, with output still to be read
         channel.resize_pty(size.columns, size.lines)
 
 
 def _size() -> os.terminal_size:
     try:
-        found = os.get_terminal_size(sys.stdin.fileno())
+        size = os.get_terminal_size(sys.stdin.fileno())
     except OSError:
-        return USUAL
-    return found if found.columns and found.lines else USUAL  # a serial line does not know its size
+        return DEFAULT_SIZE
+    return size if size.columns and size.lines else DEFAULT_SIZE  # a serial line reports no size
 
 
 @contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
-    """Every key as it comes, and nothing echoed."""
+def _raw_mode(descriptor: int) -> Iterator[None]:
+    """Set raw mode: every key as it comes, without echo."""
     import termios
     import tty
 
-    before = termios.tcgetattr(descriptor)
+    previous = termios.tcgetattr(descriptor)
     try:
         tty.setraw(descriptor)
         yield
     finally:
-        with suppress(termios.error):  # it has gone
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is closed
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, previous)
 
 
 @contextmanager
-def _resized() -> Iterator[int]:
-    """A descriptor that can be read when the size has changed: a signal's handler can do no more than say so."""
-    out, into = os.pipe()
-    os.set_blocking(into, False)
+def _size_changes() -> Iterator[int]:
+    """Yield a descriptor that becomes readable when the size changes: a signal handler can do no more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    def tell(*_: object) -> None:
-        with suppress(BlockingIOError):  # it has been told often enough
-            os.write(into, b"!")
+    def notify(*_: object) -> None:
+        with suppress(BlockingIOError):  # a notification is pending already
+            os.write(writer, b"!")
 
-    before = signal.signal(signal.SIGWINCH, tell)
+    previous = signal.signal(signal.SIGWINCH, notify)
     try:
-        yield out
+        yield reader
     finally:
-        signal.signal(signal.SIGWINCH, before)
-        os.close(into)
-        os.close(out)
+        signal.signal(signal.SIGWINCH, previous)
+        os.close(writer)
+        os.close(reader)

@@ -1,4 +1,4 @@
-"""Files between this host and a guest, whole or not at all under their names: a stream of tar over one connection."""
+"""Copy files between this host and a guest as tar streams; a target appears only when it is complete."""
 
 import lzma
 import os
@@ -17,17 +17,27 @@ from b2d.formats import numbers
 from b2d.guest.base import Pipe, PipeClosedError, StreamsCommands
 from b2d.guest.transfer import copy_endpoints
 from b2d.guest.transfer.tar_extract import Unpacker, final_path, place_file, remove_unfinished
-from b2d.guest.transfer.tar_writer import CHUNK, ENCODING, ERRORS, OWNERS, ForeignEntry, Packer, listed, pack, repack
+from b2d.guest.transfer.tar_writer import (
+    CHUNK,
+    ENCODING,
+    ERRORS,
+    OWNERS,
+    ForeignEntry,
+    Packer,
+    list_entries,
+    pack,
+    repack,
+)
 from b2d.host.files import os_errors_as_b2d_errors
 from b2d.reporting.base import Reporter
 
 FILE, FOLDER = "file", "folder"
-LINE_LIMIT = 24  # bytes of the line that says how much is to come
+LINE_LIMIT = 24  # bytes of the line with the size
 SIZE_LIMIT = 1 << 44  # KiB
 SEND_HINT = "as root: tar -c FILE | b2d ssh -- sudo tar -x -C FOLDER"
 FETCH_HINT = "as root: b2d ssh -- sudo tar -c -C FOLDER FILE | tar -x"
 ROOM_HINT = "b2d ssh -- df -h"
-PART, WHOLE = "it", "whole"  # in a stream to the guest: what is sent, and that this was all
+PART, WHOLE = "it", "whole"  # names in a stream to the guest: the content, and the mark of its end
 SEND = """
 fail() { echo "$*" >&2; exit 1; }
 to=$1 name=$2 kind=$3 mode=$4 many=$5
@@ -38,18 +48,18 @@ if [ $kind = file ]; then
     [ ! -d "$to" ] || [ -h "$to" ] || fail "$to is a folder"
     case $to in */) fail "no such folder" ;; esac
 else
-    [ ! -e "$to" ] || [ -d "$to" ] || fail "$to is there, and no folder"
+    [ ! -e "$to" ] || [ -d "$to" ] || fail "$to exists and is not a folder"
 fi
 up=$to
 [ $kind = folder ] && [ -d "$to" ] || up=$(dirname "$to")
-[ -d "$up" ] || fail "there is no folder $up"
+[ -d "$up" ] || fail "the folder $up does not exist"
 [ -w "$up" ] || fail "$up: Permission denied"
 made=$(mktemp -d "$up/.b2d-XXXXXX") || exit 1
 clean() { rm -rf "$made" 2>/dev/null || { find "$made" -type d -exec chmod 700 {} +; rm -rf "$made"; }; }
 trap clean EXIT
 trap "exit 1" HUP INT TERM PIPE
 tar -x -p -f - -C "$made" || exit 1
-[ -e "$made/whole" ] || fail "it was cut off"
+[ -e "$made/whole" ] || fail "the transfer was interrupted"
 if [ $kind = folder ] && [ -d "$to" ]; then
     umask 0
     cp -RPlf "$made/it/." "$to/" || exit 1
@@ -72,7 +82,7 @@ exec tar -c -f - -- "$2"
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One thing that was copied: where it is, and how many files it is."""
+    """A finished copy: its target, and its number of files."""
 
     path: str
     files: int
@@ -80,25 +90,25 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """Copies to and from one machine's guest, as the user docker."""
+    """Copies to and from a machine's guest, as the user docker."""
 
     name: str  # the machine's
     guest: StreamsCommands
     reporter: Reporter
 
     def send(self, source: str, to: str, *, many: bool = False) -> Copied:
-        """A file or folder of this host. Raises B2dError; what was there stays as it was then."""
-        typed = _slashed(source)
+        """Copy a file or folder of this host. Raises B2dError; an existing target is then unchanged."""
+        typed = _with_slashes(source)
         name, as_folder = copy_endpoints.last_name(typed), typed.endswith("/")
         root = Path(os.path.realpath(source)) if as_folder or not name else Path(source)
         with os_errors_as_b2d_errors(root):
-            entries = listed(root, PART, self.reporter.warn)
+            entries = list_entries(root, PART, self.reporter.warn)
         if not entries or (as_folder and not entries[0][1].isdir()):
-            raise B2dError(f"{source} is no {'folder' if as_folder else 'file, folder or link'}")
+            raise B2dError(f"{source} is not a {'folder' if as_folder else 'file, folder or link'}")
         first = entries[0][1]
         mode, kind = first.mode, FOLDER if first.isdir() else FILE
         if kind == FOLDER:
-            first.mode |= OWNERS  # until it is in its place: else nobody could move it there
+            first.mode |= OWNERS  # until it is in place: without write access it could not be moved
         script = _script(SEND, to, name, kind, f"{mode:o}", "many" if many else "")
         text, size = f"{name or source} to {self.name}", sum(entry.size for _, entry in entries)
         with self.guest.piped(script) as pipe, self.reporter.progress(text, size) as bar:
@@ -106,71 +116,71 @@ class Copier:
             with (
                 suppress(PipeClosedError),
                 os_errors_as_b2d_errors(root),
-            ):  # what the guest had against it, its end tells
+            ):  # the result of the pipe has the guest's reason
                 pack(entries, packer)
                 packer.end(WHOLE)
             return Copied(self._end(pipe, to, SEND_HINT), packer.files)
 
     def send_stream(self, stream: IO[bytes], to: str) -> Copied:
-        """What an archive has in it, into a folder that is there."""
+        """Unpack an archive into an existing folder of the guest. Raises B2dError."""
         script = _script(SEND, to, "", FOLDER, "755", "many")
         with self.guest.piped(script) as pipe, self.reporter.step(f"stdin to {self.name}"):
             packer = Packer(pipe.write, lambda _: None)
             with (
                 suppress(PipeClosedError),
                 os_errors_as_b2d_errors(Path("stdin")),
-                _archive("stdin", stream, "r|*") as archive,
+                _open_archive("stdin", stream, "r|*") as archive,
             ):
                 repack(archive, PART, packer, self.reporter.warn)
                 packer.end(WHOLE)
             return Copied(self._end(pipe, to, SEND_HINT), packer.files)
 
     def fetch(self, source: str, to: str, *, many: bool = False) -> Copied:
-        """A file or folder of the guest. Raises B2dError; what was there stays as it was then."""
+        """Copy a file or folder of the guest. Raises B2dError; an existing target is then unchanged."""
         (folder, inside), name = copy_endpoints.split(source), copy_endpoints.last_name(source)
         final, base = final_path(to, name, many=many)
         script = _script(FETCH, folder, inside)
-        with self.guest.piped(script) as pipe, os_errors_as_b2d_errors(final), remove_unfinished(base) as made:
+        with self.guest.piped(script) as pipe, os_errors_as_b2d_errors(final), remove_unfinished(base) as temporary:
             size = self._size(pipe, source)
             with self.reporter.progress(f"{name or source} of {self.name}", size) as bar:
-                unpacker = Unpacker(made / PART, "" if inside == "." else inside, bar.advance, self.reporter.warn)
+                unpacker = Unpacker(temporary / PART, "" if inside == "." else inside, bar.advance, self.reporter.warn)
                 with self._sent(pipe, source) as archive:
-                    unpacker.take(archive)
-            new = made / PART
-            if not new.is_dir() and _slashed(to).endswith("/") and not Path(to).is_dir():
-                raise B2dError(f"there is no folder {to}")
+                    unpacker.unpack(archive)
+            new = temporary / PART
+            if not new.is_dir() and _with_slashes(to).endswith("/") and not Path(to).is_dir():
+                raise B2dError(f"the folder {to} does not exist")
             place_file(new, final)
         return Copied(os.fspath(final), unpacker.files)
 
     def fetch_stream(self, source: str, write: Callable[[bytes], None]) -> None:
-        """A file or folder of the guest, as an archive."""
+        """Write a file or folder of the guest as an archive. Raises B2dError."""
         with self.guest.piped(_script(FETCH, *copy_endpoints.split(source))) as pipe:
             self._size(pipe, source)
-            while piece := pipe.read(CHUNK):
-                write(piece)
+            while chunk := pipe.read(CHUNK):
+                write(chunk)
             self._end(pipe, source, FETCH_HINT)
 
     def _size(self, pipe: Pipe, source: str) -> int:
-        """Return how many bytes are to come, about; the first line says so. Raises B2dError for what is none."""
+        """Return the approximate size in bytes from the first line. Raises B2dError for an invalid one."""
         line = b""
         while not line.endswith(b"\n"):
-            sign = pipe.read(1)
-            if not sign:
+            byte = pipe.read(1)
+            if not byte:
                 self._end(pipe, source, FETCH_HINT)
-                raise B2dError(f"{self.name}:{source}: the guest said nothing")
-            line += sign
+                raise B2dError(f"{self.name}:{source}: the guest sent nothing")
+            line += byte
             if len(line) > LINE_LIMIT:
-                raise B2dError(f"{self.name}:{source}: the guest did not say how large it is")
+                raise B2dError(f"{self.name}:{source}: the guest sent no size")
         try:
             return numbers.parse(line[:-1], SIZE_LIMIT) << 10
         except ValueError as error:
-            raise B2dError(f"{self.name}:{source}: the guest did not say how large it is") from error
+            raise B2dError(f"{self.name}:{source}: the guest sent no size") from error
 
     @contextmanager
     def _sent(self, pipe: Pipe, source: str) -> Iterator[TarFile]:
-        """The archive that the guest sends. Where that broke off, what the guest says of it goes before all else."""
+        """Yield the archive from the guest; after a failure the guest's own error takes precedence."""
         try:
-            with _archive(self.name, cast(IO[bytes], pipe), "r|") as archive:
+            with _open_archive(self.name, cast(IO[bytes], pipe), "r|") as archive:
                 yield archive
         except B2dError:
             self._end(pipe, source, FETCH_HINT)
@@ -178,34 +188,38 @@ class Copier:
         self._end(pipe, source, FETCH_HINT)
 
     def _end(self, pipe: Pipe, path: str, hint: str) -> str:
-        """What the command said in the end. Raises B2dError when it failed."""
+        """Return the command's output. Raises B2dError when it failed."""
         result = pipe.end()
-        said = result.stderr.decode(errors="replace").strip()
+        stderr = result.stderr.decode(errors="replace").strip()
         if result.exit_code != 0:
-            cause = said.splitlines()[0] if said else f"exit code {result.exit_code}"
-            denied = "denied" in cause or "not permitted" in cause
-            hint = hint if denied else ROOM_HINT if "No space" in cause else ""
-            raise B2dError(f"{self.name}:{path}: {cause.removeprefix('tar: ')}", hint=hint, details=said)
+            cause = stderr.splitlines()[0] if stderr else f"exit code {result.exit_code}"
+            is_denied = "denied" in cause or "not permitted" in cause
+            hint = hint if is_denied else ROOM_HINT if "No space" in cause else ""
+            raise B2dError(f"{self.name}:{path}: {cause.removeprefix('tar: ')}", hint=hint, details=stderr)
         return os.fsdecode(result.stdout).removesuffix("\n")
 
 
 @contextmanager
-def _archive(whose: str, stream: IO[bytes], mode: "Literal['r|', 'r|*']") -> Iterator[TarFile]:
-    """The archive that a stream holds. Raises B2dError for what is none, or asks for more than an archive may."""
-    how = {"bufsize": CHUNK, "encoding": ENCODING, "errors": ERRORS, "tarinfo": ForeignEntry}
+def _open_archive(origin: str, stream: IO[bytes], mode: "Literal['r|', 'r|*']") -> Iterator[TarFile]:
+    """Open the archive in a stream. Raises B2dError for an invalid one, or one beyond the limits."""
+    options = {"bufsize": CHUNK, "encoding": ENCODING, "errors": ERRORS, "tarinfo": ForeignEntry}
     try:
-        with tarfile.open(mode=mode, fileobj=stream, **how) as archive:  # type: ignore[call-overload]
+        with tarfile.open(mode=mode, fileobj=stream, **options) as archive:  # type: ignore[call-overload]
             yield archive
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise B2dError(f"what {whose} gave is no whole archive: {error}") from error
-    except (ValueError, OverflowError, RecursionError) as error:  # of numbers and names in it, which nobody checks
-        raise B2dError(f"what {whose} gave is a damaged archive", details=repr(error)) from error
+        raise B2dError(f"the archive from {origin} is incomplete: {error}") from error
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # of numbers and names in it, which tarfile does not check
+        raise B2dError(f"the archive from {origin} is damaged", details=repr(error)) from error
 
 
 def _script(text: str, *arguments: str) -> str:
     return shlex.join(["sh", "-c", text, "b2d", *arguments])
 
 
-def _slashed(path: str) -> str:
-    """As every system can write it."""
+def _with_slashes(path: str) -> str:
+    """Return the path with slashes."""
     return path.replace(os.sep, "/")

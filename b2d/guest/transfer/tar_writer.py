@@ -1,4 +1,4 @@
-"""Files of this host, or of another archive, as a stream of tar that every tar reads."""
+"""Write files of this host, or entries of another archive, as a tar stream that every tar reads."""
 
 import copy
 import os
@@ -30,17 +30,17 @@ from b2d.host.files import NotRegularFileError
 
 CHUNK = 1 << 17  # bytes
 ENCODING, ERRORS = "utf-8", "surrogateescape"
-OWNERS = 0o700  # what a folder must allow while it is filled
-KEPT = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
-DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the entry behind them
+OWNERS = 0o700  # the mode that a folder needs while it is filled
+SUPPORTED = (REGTYPE, DIRTYPE, SYMTYPE, LNKTYPE)
+DESCRIPTIONS = (GNUTYPE_LONGNAME, GNUTYPE_LONGLINK, XHDTYPE, XGLTYPE, SOLARIS_XHDTYPE)  # of the next entry
 DESCRIPTION_LIMIT = 32 << 10  # bytes; a path has at most 4096
-PATH_LIMIT = 4095  # bytes of a path, or of what a link points to; Linux takes no more
-DEFERRED_LIMIT = 256 << 20  # bytes of memory for what can only be made when all else is there
-DEFERRED_EACH = 512  # of them for a link or a folder, beside its names
-MAX_REPORTED = 20  # of what was left out; an archive may have any number
-DEPTH_LIMIT = 256  # of folders; each of them is open at once where files are reached by descriptors
-HOLES = "the archive has a file with holes, which is not unpacked: {!r}"
-HOLES_HINT = "tar -c without -S or --sparse"
+PATH_LIMIT = 4095  # bytes of a path or of a link's target, the limit of Linux
+DEFERRED_LIMIT = 256 << 20  # bytes of memory for entries that are created last
+DEFERRED_EACH = 512  # bytes for a link or folder, beside its names
+MAX_REPORTED = 20  # skipped entries; an archive may have any number
+DEPTH_LIMIT = 256  # nested folders; all are open at once where files are accessed by descriptors
+HOLES = "the archive has a sparse file, which is not supported: {!r}"
+HOLES_HINT = "create it without tar's -S or --sparse"
 NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 READ = os.O_RDONLY | NO_LINK | NO_WAIT | getattr(os, "O_BINARY", 0)
 Place = tuple[str, Folder]  # a name in an open folder
@@ -49,79 +49,85 @@ OnSkipped = Callable[[str], None]
 
 
 class ForeignEntry(TarInfo):
-    """An entry of somebody else's archive: what stands before it is small, and it holds what the archive carries.
+    """An entry of a foreign archive with small metadata, whose content is in the archive.
 
-    A file with holes says of a few bytes that they are as many as it likes, so it is refused.
+    A sparse file of a few bytes may claim any size, so it is refused.
     """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "ForeignEntry":
-        found = super().frombuf(buf, encoding, errors)
-        if found.type == GNUTYPE_SPARSE:
-            raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
-        if found.type in DESCRIPTIONS and not 0 <= found.size <= DESCRIPTION_LIMIT:
-            raise B2dError(f"the archive describes an entry in {found.size} bytes, which is too much")
-        if found.size < 0:
-            raise B2dError(f"the archive has a file of {found.size} bytes: {found.name}")
-        return found
+        """Parse an entry's header. Raises B2dError for a sparse file, or one beyond the limits."""
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type == GNUTYPE_SPARSE:
+            raise B2dError(HOLES.format(entry.name), hint=HOLES_HINT)
+        if entry.type in DESCRIPTIONS and not 0 <= entry.size <= DESCRIPTION_LIMIT:
+            raise B2dError(
+                f"the archive has {entry.size} bytes of metadata for an entry, more than {DESCRIPTION_LIMIT}"
+            )
+        if entry.size < 0:
+            raise B2dError(f"the archive has a file of {entry.size} bytes: {entry.name}")
+        return entry
 
     @classmethod
     def fromtarfile(cls, tarfile: TarFile) -> "ForeignEntry":
-        found = super().fromtarfile(tarfile)
-        if found.issparse():  # in the manner of POSIX
-            raise B2dError(HOLES.format(found.name), hint=HOLES_HINT)
-        if max(len(name.encode(ENCODING, ERRORS)) for name in (found.name, found.linkname)) > PATH_LIMIT:
+        """Read the next entry. Raises B2dError for a sparse file, or too long a path."""
+        entry = super().fromtarfile(tarfile)
+        if entry.issparse():  # in POSIX format
+            raise B2dError(HOLES.format(entry.name), hint=HOLES_HINT)
+        if max(len(name.encode(ENCODING, ERRORS)) for name in (entry.name, entry.linkname)) > PATH_LIMIT:
             raise B2dError(f"the archive has a path of more than {PATH_LIMIT} bytes")
-        return found
+        return entry
 
 
 class DeferredLinks:
-    """Counts what the links and folders of an archive take of memory until all else is there."""
+    """The memory for the links and folders of an archive that are created last."""
 
     def __init__(self) -> None:
+        """Start with the full allowance."""
         self._left = DEFERRED_LIMIT
 
     def add(self, *names: str) -> None:
-        """Raises B2dError for one too many."""
+        """Count an entry. Raises B2dError for one too many."""
         self._left -= DEFERRED_EACH + sum(len(name.encode(ENCODING, ERRORS)) for name in names)
         if self._left < 0:
-            raise B2dError(
-                "these are too many links and folders for one copy", hint="copy the folders in it one by one"
-            )
+            raise B2dError("the copy has too many links and folders", hint="copy the folders in it one by one")
 
 
 class SkippedEntries:
-    """Tells what is no file, folder or link; all of it is left out, and only the first few are named."""
+    """Warnings of entries that are not files, folders or links; only the first few are named."""
 
-    def __init__(self, told: OnSkipped) -> None:
-        self._told = told
+    def __init__(self, warn: OnSkipped) -> None:
+        """Pass warnings to `warn`."""
+        self._warn = warn
         self._count = 0
 
     def add(self, name: str | Path) -> None:
+        """Warn of a skipped entry."""
         self._count += 1
         if self._count <= MAX_REPORTED:
-            self._told(f"{name} is no file, folder or link, and was left out")
+            self._warn(f"{name} is not a file, folder or link and was skipped")
         elif self._count == MAX_REPORTED + 1:
-            self._told("more that is no file, folder or link is left out")
+            self._warn("more entries that are not files, folders or links were skipped")
 
 
 class OwnEntry(TarInfo):
-    """An entry of a file of this host."""
+    """An entry for a file of this host."""
 
-    inode: tuple[int, int]  # with the device's number: which file it is, whatever lies at its path later
+    inode: tuple[int, int]  # with the device: the identity of the file, even if its path is replaced
 
 
 class Packer:
-    """Writes entry by entry. A folder gets its own mode last: one that allows no writing could not be filled."""
+    """Writes a tar stream. A folder gets its mode at the end: a read-only one could not be filled."""
 
     def __init__(self, write: Writer, advance: Callable[[int], None]) -> None:
+        """Write to `write`; `advance` gets the bytes of content."""
         self._write = write
         self._advance = advance
         self._folders: list[TarInfo] = []
         self.files = 0
 
     def put(self, entry: TarInfo, content: IO[bytes] | None = None) -> None:
-        """Raises B2dError where `content` is shorter than the entry says."""
+        """Write an entry. Raises B2dError where `content` is shorter than the entry's size."""
         if entry.isdir():
             self._folders.append(entry)
             entry = copy.copy(entry)
@@ -132,45 +138,45 @@ class Packer:
         self.files += not entry.isdir()
 
     def end(self, mark: str) -> None:
-        """The folders' modes, and an empty file of that name: who finds it has all."""
+        """Write the folders' modes, and an empty file called `mark`, which shows that the stream is complete."""
         for entry in reversed(self._folders):
             self._write(entry.tobuf(GNU_FORMAT, ENCODING, ERRORS))
         self._write(TarInfo(mark).tobuf(GNU_FORMAT, ENCODING, ERRORS) + bytes(2 * BLOCKSIZE))
 
     def _content(self, entry: TarInfo, content: IO[bytes]) -> None:
-        left = entry.size
-        while left:
-            piece = content.read(min(CHUNK, left))
-            if not piece:
-                raise B2dError(f"{entry.name} became shorter while it was read", hint="the same command again")
-            self._write(piece)
-            self._advance(len(piece))
-            left -= len(piece)
+        remaining = entry.size
+        while remaining:
+            chunk = content.read(min(CHUNK, remaining))
+            if not chunk:
+                raise B2dError(f"{entry.name} became shorter while it was read", hint="run the same command again")
+            self._write(chunk)
+            self._advance(len(chunk))
+            remaining -= len(chunk)
         self._write(bytes(-entry.size % BLOCKSIZE))
 
 
-def listed(root: Path, name: str, told: OnSkipped) -> list[tuple[Path, OwnEntry]]:
-    """`root` and all that is in it, links as such, called `name`; what is neither file, folder nor link is told.
+def list_entries(root: Path, name: str, warn: OnSkipped) -> list[tuple[Path, OwnEntry]]:
+    """Return `root` and all that is in it, links as such, under the name `name`; other kinds are skipped.
 
-    Raises OSError for what cannot be looked at.
+    Raises OSError for a file that cannot be read.
     """
-    seen: dict[tuple[int, int], str] = {}
-    found, left_out = [], SkippedEntries(told)
+    hard_links: dict[tuple[int, int], str] = {}
+    listing, skipped = [], SkippedEntries(warn)
     with open_folder(os.path.realpath(root.parent)) as base:
         for path, inside, place in _walk(root, name, (root.name or ".", base)):
-            with _told_of(path):
-                entry = _entry(place, inside, seen)
+            with _errors_with_path(path):
+                entry = _make_entry(place, inside, hard_links)
             if entry is None:
-                left_out.add(path)
+                skipped.add(path)
             else:
-                found.append((path, entry))
-    return found
+                listing.append((path, entry))
+    return listing
 
 
 def _walk(path: Path, name: str, place: Place) -> Iterator[tuple[Path, str, Place]]:
     yield path, name, place
     with ExitStack() as inside:
-        with _told_of(path):
+        with _errors_with_path(path):
             if not stat.S_ISDIR(_status(place).st_mode):
                 return
             folder = inside.enter_context(open_folder(*place))
@@ -180,8 +186,8 @@ def _walk(path: Path, name: str, place: Place) -> Iterator[tuple[Path, str, Plac
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Have an error name the whole path, and not what the system was asked of."""
+def _errors_with_path(path: Path) -> Iterator[None]:
+    """Set the whole path as the file name of an OSError, in place of the relative one."""
     try:
         yield
     except OSError as error:
@@ -190,33 +196,33 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def _status(place: Place) -> os.stat_result:
-    name, where = entry_names(*place)
-    return os.stat(name, follow_symlinks=False, **where)  # noqa: PTH116
+    name, arguments = entry_names(*place)
+    return os.stat(name, follow_symlinks=False, **arguments)  # noqa: PTH116
 
 
-def _entry(place: Place, name: str, seen: dict[tuple[int, int], str]) -> OwnEntry | None:
-    facts = _status(place)
+def _make_entry(place: Place, name: str, hard_links: dict[tuple[int, int], str]) -> OwnEntry | None:
+    status = _status(place)
     entry = OwnEntry(name)
-    entry.mode, entry.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
-    inode = entry.inode = (facts.st_dev, facts.st_ino)
-    if stat.S_ISDIR(facts.st_mode):
+    entry.mode, entry.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+    inode = entry.inode = (status.st_dev, status.st_ino)
+    if stat.S_ISDIR(status.st_mode):
         entry.type = DIRTYPE
-    elif stat.S_ISLNK(facts.st_mode):
-        it, where = entry_names(*place)
-        entry.type, entry.linkname = SYMTYPE, os.readlink(it, **where)
-    elif not stat.S_ISREG(facts.st_mode):
+    elif stat.S_ISLNK(status.st_mode):
+        link, arguments = entry_names(*place)
+        entry.type, entry.linkname = SYMTYPE, os.readlink(link, **arguments)
+    elif not stat.S_ISREG(status.st_mode):
         return None
-    elif facts.st_nlink > 1 and inode in seen:
-        entry.type, entry.linkname = LNKTYPE, seen[inode]
+    elif status.st_nlink > 1 and inode in hard_links:
+        entry.type, entry.linkname = LNKTYPE, hard_links[inode]
     else:
-        entry.size = facts.st_size
-        if facts.st_nlink > 1:
-            seen[inode] = name
+        entry.size = status.st_size
+        if status.st_nlink > 1:
+            hard_links[inode] = name
     return entry
 
 
 def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
-    """Write them with what they hold, the first of which is the root of all. Raises OSError for what cannot be read.
+    """Write entries with their content, the first of which is the root. Raises OSError for unreadable files.
 
     Nothing is read through a link: a guest that shares the folder may put one there after it was listed.
     """
@@ -225,24 +231,24 @@ def pack(entries: list[tuple[Path, OwnEntry]], packer: Packer) -> None:
         for path, entry in entries:
             if entry.isreg():
                 below = "/".join([root.name or ".", *path.relative_to(root).parts])
-                with _told_of(path), parent_of(below, base) as (folder, last):
-                    content = os.fdopen(_descriptor(path, last, folder), "rb")
+                with _errors_with_path(path), parent_of(below, base) as (folder, last):
+                    content = os.fdopen(_open_file(path, last, folder), "rb")
                 with content:
-                    found = os.fstat(content.fileno())
-                    if (found.st_dev, found.st_ino) != entry.inode:
-                        raise B2dError(f"{path} became another file while it was read", hint="the same command again")
+                    status = os.fstat(content.fileno())
+                    if (status.st_dev, status.st_ino) != entry.inode:
+                        raise B2dError(f"{path} was replaced while it was read", hint="run the same command again")
                     packer.put(entry, content)
             else:
                 packer.put(entry)
 
 
-def _descriptor(path: Path, last: str, folder: Folder) -> int:
-    """Open a file to read it, and no link; never wait for a writer. Raises NotRegularFileError and OSError."""
-    name, where = entry_names(last, folder)
-    mode = os.stat(name, follow_symlinks=False, **where).st_mode  # noqa: PTH116  to open a device may do something
+def _open_file(path: Path, last: str, folder: Folder) -> int:
+    """Open a file without following links or waiting. Raises NotRegularFileError and OSError."""
+    name, arguments = entry_names(last, folder)
+    mode = os.stat(name, follow_symlinks=False, **arguments).st_mode  # noqa: PTH116  opening a device may have effects
     if not stat.S_ISREG(mode):
         raise NotRegularFileError(path, mode)
-    descriptor = os.open(name, READ, **where)
+    descriptor = os.open(name, READ, **arguments)
     if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegularFileError(path, mode)
@@ -250,26 +256,26 @@ def _descriptor(path: Path, last: str, folder: Folder) -> int:
 
 
 def entries(archive: TarFile) -> Iterator[TarInfo]:
-    """Yield what is in a stream, entry by entry, and keep none: there may be any number. Raises TarError."""
+    """Yield the entries of a stream without storing them: there may be any number. Raises TarError."""
     for entry in archive:
-        # it would remember them all, and what is said of all that follows, which may be any number of things
+        # tarfile would store them all, and all global headers, without limit
         archive.members.clear()  # type: ignore[attr-defined]
         archive.pax_headers.clear()  # type: ignore[attr-defined]
         yield entry
 
 
-def repack(archive: TarFile, name: str, packer: Packer, told: OnSkipped) -> None:
-    """Write the entries of another archive below `name`. Raises B2dError for one that leads outside, or TarError."""
+def repack(archive: TarFile, name: str, packer: Packer, warn: OnSkipped) -> None:
+    """Write the entries of another archive below `name`. Raises B2dError for an unsafe path, and TarError."""
     packer.put(_folder(name))
-    later, left_out = DeferredLinks(), SkippedEntries(told)
+    deferred, skipped = DeferredLinks(), SkippedEntries(warn)
     for entry in entries(archive):
         path = inner_path(entry.name)
         kind = REGTYPE if entry.isreg() else entry.type
-        if kind not in KEPT:
-            left_out.add(entry.name)
+        if kind not in SUPPORTED:
+            skipped.add(entry.name)
         elif path:
             if entry.isdir():
-                later.add(path)
+                deferred.add(path)
             plain = TarInfo(f"{name}/{path}")
             plain.type, plain.mode, plain.mtime, plain.size = kind, entry.mode, int(entry.mtime), entry.size
             plain.linkname = f"{name}/{inner_path(entry.linkname)}" if entry.islnk() else entry.linkname
@@ -283,10 +289,10 @@ def _folder(name: str) -> TarInfo:
 
 
 def inner_path(path: str) -> str:
-    """A path of an archive below the folder that it is unpacked in; "" for that itself. Raises B2dError for others."""
+    """Return a path of an archive relative to the target folder, "" for that itself. Raises B2dError for others."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts or "\0" in path or (os.sep != "/" and any(sign in path for sign in "\\:")):
+    if ".." in parts or "\0" in path or (os.sep != "/" and any(character in path for character in "\\:")):
         raise B2dError(f"the archive has a path that leads outside: {path!r}")
     if len(parts) > DEPTH_LIMIT:
-        raise B2dError(f"the archive has {len(parts)} folders one in another, which is too much")
+        raise B2dError(f"the archive has {len(parts)} nested folders, more than {DEPTH_LIMIT}")
     return "/".join(parts)

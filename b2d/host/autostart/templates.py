@@ -1,4 +1,4 @@
-"""What starts a program at login, as systemd, launchd and Windows write it."""
+"""Login items for systemd, launchd and Windows."""
 
 import os
 import plistlib
@@ -11,51 +11,53 @@ from xml.parsers.expat import ExpatError
 from b2d.errors import ConfigError
 
 TASKS = "http://schemas.microsoft.com/windows/2004/02/mit/task"
-DAMAGE = (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError, struct.error)  # of plistlib's own
-STOP_S = 180  # that a machine may take to power off; then its power is cut anyway
+DAMAGE = (LookupError, AttributeError, TypeError, ArithmeticError, RecursionError, struct.error)  # errors of plistlib
+STOP_S = 180  # for a machine to power off, before its power is cut
 
 
 def check(texts: Iterable[str]) -> None:
-    """Raise ConfigError for a line break or another control character: it would begin a line of its own in a unit."""
+    """Raise ConfigError for a line break or another control character, which could add a line to a unit."""
     for text in texts:
-        if not is_sound(text):
+        if not is_plain_text(text):
             raise ConfigError(
-                f"{text!r} holds a control character, and cannot be started at login", hint="b2d --dir FOLDER"
+                f"{text!r} contains a control character and cannot be used at login", hint="b2d --dir FOLDER"
             )
 
 
-def is_sound(text: str) -> bool:
-    """True for text without control characters."""
+def is_plain_text(text: str) -> bool:
+    """Return whether the text has no control characters."""
     return not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text)
 
 
-def sound_path(path: str) -> tuple[str, list[str]]:
-    """Split the entries of PATH into those that a login item can hold, joined again, and the others.
+def split_path(path: str) -> tuple[str, list[str]]:
+    """Split the entries of PATH into those that a login item can contain, joined again, and the others.
 
-    Others hold control characters, or bytes that are no UTF-8, for which systemd and launchd pass over the whole.
+    The others have control characters or invalid UTF-8, for which systemd and launchd would ignore the whole value.
     """
     entries = path.split(os.pathsep)
-    kept = [entry for entry in entries if is_sound(entry) and not any("\ud800" <= char <= "\udfff" for char in entry)]
-    return os.pathsep.join(kept), [entry for entry in entries if entry not in kept]
+    usable = [
+        entry for entry in entries if is_plain_text(entry) and not any("\ud800" <= char <= "\udfff" for char in entry)
+    ]
+    return os.pathsep.join(usable), [entry for entry in entries if entry not in usable]
 
 
 def unit(mark: str, start: Sequence[str], stop: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """A service (systemd.service(5)) that is on from the end of `start` on, with all that it left running.
+    """Return a service (systemd.service(5)) that counts as active after `start`, with what that left running.
 
-    Raises ConfigError for what no unit can hold; so do the two below.
+    Raises ConfigError for text that a unit cannot contain, as plist and task do.
     """
     check([mark, *start, *stop, *environment, *environment.values()])
     lines = [
         f"# {mark}",
         "[Unit]",
-        f"Description={_plain(mark)}",
+        f"Description={_escape(mark)}",
         "",
         "[Service]",
         "Type=oneshot",
         "RemainAfterExit=yes",
-        *(f"Environment={_quoted(f'{name}={value}')}" for name, value in environment.items()),
-        f"ExecStart={_command(start)}",
-        f"ExecStop={_command(stop)}",
+        *(f"Environment={_quote(f'{name}={value}')}" for name, value in environment.items()),
+        f"ExecStart={_command_line(start)}",
+        f"ExecStop={_command_line(stop)}",
         "TimeoutStartSec=infinity",  # up has a limit of its own
         f"TimeoutStopSec={STOP_S}",
         "",
@@ -66,26 +68,26 @@ def unit(mark: str, start: Sequence[str], stop: Sequence[str], environment: Mapp
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _command(words: Sequence[str]) -> str:
-    """By env: of the first word systemd makes something else than of the others."""
-    return " ".join(["/usr/bin/env", *(_quoted(word).replace("$", "$$") for word in words)])
+def _command_line(words: Sequence[str]) -> str:
+    """Return a command line by env: systemd interprets its first word differently."""
+    return " ".join(["/usr/bin/env", *(_quote(word).replace("$", "$$") for word in words)])
 
 
-def _quoted(word: str) -> str:
-    return '"' + _plain(word.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+def _quote(word: str) -> str:
+    return '"' + _escape(word.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("%", "%%")
 
 
 def plist(label: str, mark: str, start: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """An agent (launchd.plist(5)) that leaves running what it started; launchd has nothing for the end of a session."""
+    """Return an agent (launchd.plist(5)) whose processes keep running; launchd has no action for a logout."""
     check([mark, *start, *environment, *environment.values()])
     return plistlib.dumps(
         {
             "Label": label,
-            "B2DMachine": mark,  # launchd passes over keys that it does not know
+            "B2DMachine": mark,  # launchd ignores unknown keys
             "ProgramArguments": list(start),
             "EnvironmentVariables": dict(environment),
             "RunAtLoad": True,
@@ -95,29 +97,29 @@ def plist(label: str, mark: str, start: Sequence[str], environment: Mapping[str,
 
 
 def plist_mark(content: bytes) -> str:
-    """Which machine's it is; "" where nobody's, or no plist."""
+    """Return the mark of the machine in an agent, "" for none."""
     try:
-        found = plistlib.loads(content)
+        agent = plistlib.loads(content)
     except (ValueError, ExpatError, *DAMAGE):
         return ""
-    return str(found.get("B2DMachine", "")) if isinstance(found, dict) else ""
+    return str(agent.get("B2DMachine", "")) if isinstance(agent, dict) else ""
 
 
 def unit_mark(content: bytes) -> str:
-    """Which machine's a unit is; "" where nobody's."""
+    """Return the mark of the machine in a unit, "" for none."""
     first = content.decode("utf-8", "surrogateescape").partition("\n")[0]
     return first.removeprefix("# ") if first.startswith("# ") else ""
 
 
 def task(mark: str, user: str, start: Sequence[str]) -> bytes:
-    """A task (Task Scheduler 1.2) for the person who makes it, at each login; Windows has nothing for its end."""
+    """Return a task (Task Scheduler 1.2) for the user at each login; Windows has no action for a logout."""
     check([mark, user, *start])
     ElementTree.register_namespace("", TASKS)
     root = ElementTree.Element(f"{{{TASKS}}}Task", version="1.2")
     for path, text in (
         ("RegistrationInfo/Source", mark),
         ("Triggers/LogonTrigger/Enabled", "true"),
-        ("Triggers/LogonTrigger/UserId", user),  # that of everybody only an administrator may make
+        ("Triggers/LogonTrigger/UserId", user),  # a task for all users needs an administrator
         ("Principals/Principal/UserId", user),
         ("Principals/Principal/LogonType", "InteractiveToken"),
         ("Principals/Principal/RunLevel", "LeastPrivilege"),
@@ -129,12 +131,12 @@ def task(mark: str, user: str, start: Sequence[str]) -> bytes:
         ("Actions/Exec/Command", start[0]),
         ("Actions/Exec/Arguments", subprocess.list2cmdline(start[1:])),
     ):
-        _put(root, path.split("/"), text)
-    found: bytes = ElementTree.tostring(root, encoding="utf-16")
-    return found
+        _add_element(root, path.split("/"), text)
+    content: bytes = ElementTree.tostring(root, encoding="utf-16")
+    return content
 
 
-def _put(parent: ElementTree.Element, path: list[str], text: str) -> None:
+def _add_element(parent: ElementTree.Element, path: list[str], text: str) -> None:
     for name in path:
         child = parent.find(f"{{{TASKS}}}{name}")
         parent = ElementTree.SubElement(parent, f"{{{TASKS}}}{name}") if child is None else child

@@ -1,4 +1,4 @@
-"""Debian's archive: a signed index, verified against the pinned keys, and the packages that it names."""
+"""Debian's archive: indexes verified against the pinned keys, and the packages that they list."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from b2d.formats import compression, numbers
 from b2d.host.files import read_bounded
 from b2d.image.build.freshness import Freshness
 from b2d.image.build.mirror import Mirror
-from b2d.image.build.package_cache import HINT_MIRROR, Cache, RemoteFile, get_all, get_small
+from b2d.image.build.package_cache import HINT_MIRROR, Cache, RemoteFile, fetch_all, fetch_small
 from b2d.image.build.recipe import Archive, Recipe
 from b2d.image.build.signature import NotAnIndexError, verify
 from b2d.models import Suite
@@ -26,7 +26,7 @@ SIZE_LIMIT = 4 << 30  # bytes of a file of an archive
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One .deb as the archive describes it."""
+    """A .deb as the archive describes it."""
 
     name: str
     version: str
@@ -36,7 +36,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What an InRelease says, once its signature was verified."""
+    """The content of an InRelease file with a verified signature."""
 
     sha256: dict[str, tuple[str, int]]  # path: hash, size in bytes
     date: datetime
@@ -46,17 +46,20 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class PackageIndex:
-    """What an archive has of what a recipe could want: versions by package, the newest first."""
+    """The packages of an archive that a recipe may use: versions by package name, the newest first."""
 
     packages: dict[str, list[Package]]
     suites: tuple[Suite, ...]
 
 
-def packages(
+def read_packages(
     recipe: Recipe, mirror: Mirror, architecture: str, cache: Cache, reporter: Reporter, freshness: Freshness
 ) -> PackageIndex:
-    """Read the index of every suite. Raises DownloadError, and StaleIndexError for one that is not fresh."""
-    found: dict[str, list[Package]] = {}
+    """Return the packages of every suite of the recipe.
+
+    Raises DownloadError, and StaleIndexError for an index that is not fresh.
+    """
+    available: dict[str, list[Package]] = {}
     suites = []
     for archive in recipe.archives:
         release, suite = _release(recipe, mirror, archive, cache, freshness, reporter)
@@ -64,17 +67,17 @@ def packages(
         if release is None:
             continue
         index = _index(release, recipe.component, architecture, mirror, archive)
-        get_all([index], cache, reporter, f"index {archive.name}")
-        text = _unpacked(cache.path(index.sha256), index)
-        for package in _parse(text, mirror, archive, _names(recipe)):
-            found.setdefault(package.name, []).append(package)
-    for versions in found.values():
-        versions.sort(key=_age, reverse=True)
-    return PackageIndex(found, tuple(suites))
+        fetch_all([index], cache, reporter, f"index {archive.name}")
+        text = _decompress(cache.path(index.sha256), index)
+        for package in _parse(text, mirror, archive, _package_names(recipe)):
+            available.setdefault(package.name, []).append(package)
+    for versions in available.values():
+        versions.sort(key=_version_key, reverse=True)
+    return PackageIndex(available, tuple(suites))
 
 
 def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Package]:
-    """The newest of each name. Raises DownloadError naming one that the archive does not have."""
+    """Return the newest version of each package. Raises DownloadError naming one that the archive lacks."""
     chosen = []
     for name in names:
         if not available.get(name):
@@ -83,31 +86,31 @@ def choose(names: Sequence[str], available: dict[str, list[Package]]) -> list[Pa
     return chosen
 
 
-def kernel_of(meta: Package) -> str:
-    """The package that a kernel's meta package stands for."""
+def kernel_package(meta: Package) -> str:
+    """Return the name of the package that a kernel's meta package depends on. Raises DownloadError for none."""
     for dependency in meta.depends.split(","):
         name = dependency.split()[0] if dependency.split() else ""
         if name.startswith("linux-image-"):
             return name
-    raise DownloadError(f"{meta.name} {meta.version} depends on no kernel")
+    raise DownloadError(f"the package {meta.name} {meta.version} does not depend on a kernel")
 
 
 def _release(
     recipe: Recipe, mirror: Mirror, archive: Archive, cache: Cache, freshness: Freshness, reporter: Reporter
 ) -> tuple[Release | None, Suite]:
-    """Return a suite's verified index and how fresh it is; None for one that is not required and may be missing."""
+    """Return a suite's verified index, None for an optional one that is missing, and the state of the suite."""
     name = PurePosixPath(archive.path).name
     url = mirror.url(archive.base, f"{archive.path}/InRelease")
     try:
-        content = get_small(url, cache)
+        content = fetch_small(url, cache)
     except DownloadError as failure:
         if archive.required:
             raise
-        return None, freshness.missing(name, failure, reporter)
-    told = display_url(url)
-    release = _parse_release(verify(content, recipe.keys, told), told)
+        return None, freshness.mark_missing(name, failure, reporter)
+    address = display_url(url)
+    release = _parse_release(verify(content, recipe.keys, address), address)
     if release.suite != name:
-        raise DownloadError(f"{told} is signed, but it is of another suite: {release.suite}", hint=HINT_MIRROR)
+        raise DownloadError(f"{address} is signed, but for another suite: {release.suite}", hint=HINT_MIRROR)
     return release, freshness.judge(name, release.date, release.valid_until, reporter)
 
 
@@ -123,11 +126,13 @@ def _parse_release(text: bytes, url: str) -> Release:
         valid_until = _time(until) if until else None
         return Release(hashes, _time(stanza["Date"]), valid_until, stanza["Codename"])
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise NotAnIndexError(f"{url} lacks what an index has", hint=HINT_MIRROR, details=repr(error)) from error
+        raise NotAnIndexError(
+            f"{url} is not a complete archive index", hint=HINT_MIRROR, details=repr(error)
+        ) from error
 
 
 def _time(text: str) -> datetime:
-    """Parse a date as RFC 5322 has it; Debian's are in UTC. Raises ValueError."""
+    """Parse a date of RFC 5322; one without a zone is UTC, as Debian's are. Raises ValueError."""
     time = parsedate_to_datetime(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
@@ -137,34 +142,37 @@ def _index(release: Release, component: str, architecture: str, mirror: Mirror, 
     if path not in release.sha256:
         raise DownloadError(f"{archive.path} has no {path}", hint=HINT_MIRROR)
     sha256, size = release.sha256[path]
-    # by its hash: the file of that name may be replaced while it is fetched
+    # by hash: the file at the plain path may be replaced during the download
     folder = f"{component}/binary-{architecture}/by-hash/SHA256/{sha256}"
     return RemoteFile(f"index {archive.name}", mirror.url(archive.base, f"{archive.path}/{folder}"), size, sha256)
 
 
-def _unpacked(path: Path, index: RemoteFile) -> str:
+def _decompress(path: Path, index: RemoteFile) -> str:
     try:
         return compression.unxz(read_bounded(path, PACKED_LIMIT), INDEX_LIMIT).decode()
     except (compression.DecompressionError, UnicodeDecodeError, OSError) as error:
         raise DownloadError(f"{index.name} cannot be unpacked: {error}", hint=HINT_MIRROR) from error
 
 
-def _names(recipe: Recipe) -> frozenset[str]:
+def _package_names(recipe: Recipe) -> frozenset[str]:
     return frozenset((recipe.kernel_package, *recipe.root_packages, *recipe.medium_packages))
 
 
 def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -> Iterator[Package]:
-    """Of 68 000 stanzas only those that could be wanted are read: all of them would take long."""
+    """Yield the packages of an index that a recipe may use.
+
+    Only stanzas that may be needed are parsed: all 68 000 would take too long.
+    """
     from debian.deb822 import Deb822
 
-    for part in text.split("\n\n"):
-        name = part.partition("\n")[0].removeprefix("Package: ")
+    for paragraph in text.split("\n\n"):
+        name = paragraph.partition("\n")[0].removeprefix("Package: ")
         if name not in names and not name.startswith("linux-image-"):
             continue
         try:
-            stanza = Deb822(part)
+            stanza = Deb822(paragraph)
             version = checked_version(stanza["Version"])
-            wanted = RemoteFile(
+            deb = RemoteFile(
                 name=f"{name} {version}",
                 url=mirror.url(archive.base, stanza["Filename"]),
                 size=numbers.parse(stanza["Size"], SIZE_LIMIT),
@@ -172,13 +180,16 @@ def _parse(text: str, mirror: Mirror, archive: Archive, names: frozenset[str]) -
             )
             depends = stanza.get("Depends", "")
         except (LookupError, ValueError, TypeError, AttributeError) as error:
-            said = f"the index {archive.name} does not say what a package is: {name[:100]}"
-            raise NotAnIndexError(said, hint=HINT_MIRROR, details=repr(error)) from error
-        yield Package(name, version, depends, wanted)
+            message = f"the index {archive.name} has an invalid entry for the package {name[:100]}"
+            raise NotAnIndexError(message, hint=HINT_MIRROR, details=repr(error)) from error
+        yield Package(name, version, depends, deb)
 
 
 def checked_version(text: str) -> str:
-    """Return a version that Debian's comparison can take. Raises ValueError for what is none, or has no end."""
+    """Return a version that Debian's comparison accepts.
+
+    Raises ValueError for an invalid version and for one of more than VERSION_LIMIT characters.
+    """
     from debian.debian_support import Version
 
     if len(text) > VERSION_LIMIT:
@@ -186,7 +197,7 @@ def checked_version(text: str) -> str:
     return str(Version(text))
 
 
-def _age(package: Package) -> Any:
+def _version_key(package: Package) -> Any:
     from debian.debian_support import Version
 
     return Version(package.version), package.file.sha256

@@ -1,4 +1,4 @@
-"""The whole way from Debian's archive to an ISO, without root and without running what is unpacked."""
+"""Build an ISO from Debian's archive, without root and without running anything that is unpacked."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ from b2d.image.build.deb import unpack
 from b2d.image.build.freshness import Freshness, StaleIndexError
 from b2d.image.build.fs_tree import Tree
 from b2d.image.build.kernel_modules import Modules, install
-from b2d.image.build.package_cache import Cache, get_all
+from b2d.image.build.package_cache import Cache, fetch_all
 from b2d.image.build.recipe import Recipe
 from b2d.models import Suite
 from b2d.reporting.base import Reporter
@@ -44,21 +44,21 @@ LDLINUX = "usr/lib/syslinux/modules/bios/ldlinux.c32"
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build, and where to put it."""
+    """The image to build, and its location."""
 
     architecture: str
-    mirror: str  # "": apt's own, else the recipe's
+    mirror: str  # "": those of apt on this host, else the recipe's
     cache: Path
     output: Path
     recipe: Path = field(default_factory=recipe.find)  # the folder iso/
-    dates: Path | None = None  # the file in which the dates of indexes are remembered
-    kept: Path | None = None  # the ISO of the newest kept image, whose packages none may be older than
+    dates: Path | None = None  # the file that records the dates of indexes
+    stored_iso: Path | None = None  # the newest stored image: no package may be older than in it
     allow_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """What was built."""
+    """An image that was built."""
 
     path: Path
     sha256: str
@@ -67,7 +67,7 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True)
 class _ChosenPackages:
-    """The packages of an image; the kernel is one of `root`."""
+    """The packages of an image; the kernel's is among `root`."""
 
     root: list[Package]
     medium: list[Package]
@@ -76,7 +76,7 @@ class _ChosenPackages:
 
     @property
     def version(self) -> str:
-        """Docker's and Linux's, which is what a person wants to know of an image."""
+        """The version of the image: Docker's and Linux's."""
         docker = next(package for package in self.root if package.name == "docker.io")
         return f"{_upstream(docker.version)}-{_upstream(self.kernel.version)}"
 
@@ -87,7 +87,7 @@ class _ChosenPackages:
 
 @dataclass(frozen=True, slots=True)
 class _Trees:
-    """What the packages hold; nothing in the image is newer than `mtime` (Unix time)."""
+    """The content of the packages; no file in the image is newer than `mtime` (Unix time)."""
 
     root: Tree
     medium: Tree
@@ -96,71 +96,74 @@ class _Trees:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that an image is made of, here and verified."""
+    """All that an image is made of, downloaded and verified."""
 
     request: BuildRequest
-    plan: Recipe
+    recipe: Recipe
     chosen: _ChosenPackages
     cache: Cache
 
     @property
-    def ingredients(self) -> str:
-        """The same for what would come out alike."""
+    def fingerprint(self) -> str:
+        """A hash that is equal for plans that give the same image."""
         return fingerprint.fingerprint(self.request.recipe, self.chosen.all, self.chosen.suites)
 
 
 def build_image(request: BuildRequest, reporter: Reporter) -> BuiltImage:
-    """Assemble the image at `request.output`, with its manifest beside it. All or nothing. Raises B2dError.
+    """Build the image at `request.output`, with its manifest beside it, or nothing. Raises B2dError.
 
     The same packages from the same indexes give the same bytes.
     """
-    return assemble_image(plan(request, reporter), reporter)
+    return assemble_image(plan_build(request, reporter), reporter)
 
 
-def plan(request: BuildRequest, reporter: Reporter) -> BuildPlan:
-    """Fetch what is missing of the newest packages. Raises B2dError, and StaleIndexError where newer ones may exist."""
+def plan_build(request: BuildRequest, reporter: Reporter) -> BuildPlan:
+    """Choose the newest packages and download those that are missing.
+
+    Raises B2dError, and StaleIndexError where newer packages may exist.
+    """
     if request.architecture not in recipe.ARCHITECTURES:
         known = ", ".join(recipe.ARCHITECTURES)
-        raise ConfigError(f"there is no image for {request.architecture} yet", hint=f"--arch {known}")
-    plan = recipe.read(request.recipe)
-    with _on_disk(request.output):
+        raise ConfigError(f"images for {request.architecture} are not supported yet", hint=f"--arch {known}")
+    image_recipe = recipe.read(request.recipe)
+    with _translated_os_errors(request.output):
         cache = Cache(private_folder(request.cache / "packages"))
-        chosen = _fetch(plan, request, cache, reporter)
+        chosen = _fetch(image_recipe, request, cache, reporter)
         cache.drop_old(time.time(), {package.file.sha256 for package in chosen.all})
-        return BuildPlan(request, plan, chosen, cache)
+        return BuildPlan(request, image_recipe, chosen, cache)
 
 
-def assemble_image(gathered: BuildPlan, reporter: Reporter) -> BuiltImage:
-    """Make the image of it. Raises B2dError."""
-    request = gathered.request
-    with _on_disk(request.output):
-        unpacked = _unpack(gathered.chosen, gathered.cache, reporter)
+def assemble_image(plan: BuildPlan, reporter: Reporter) -> BuiltImage:
+    """Build the image from downloaded packages. Raises B2dError."""
+    request = plan.request
+    with _translated_os_errors(request.output):
+        unpacked = _unpack(plan.chosen, plan.cache, reporter)
         private_folder(request.output.parent)
         with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
-            return _assemble(gathered, unpacked, Path(work), reporter)
+            return _assemble(plan, unpacked, Path(work), reporter)
 
 
-def _assemble(gathered: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter) -> BuiltImage:
-    request, plan, chosen = gathered.request, gathered.plan, gathered.chosen
+def _assemble(plan: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter) -> BuiltImage:
+    request, chosen = plan.request, plan.chosen
     trees = (unpacked.root, unpacked.medium)
-    about = manifest.ImageInfo(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
-    described = manifest.describe(about, chosen.all, trees)
-    files = _kernel(plan, unpacked, reporter) | _boot_loader(plan, unpacked.medium)
-    files |= _root(plan, unpacked, work, reporter)
-    files["/b2d/manifest.json"] = manifest.render(described)
-    files["/b2d/image.json"] = _image_json(chosen, plan, files)
+    info = manifest.ImageInfo(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
+    content = manifest.describe(info, chosen.all, trees)
+    files = _kernel(plan.recipe, unpacked, reporter) | _boot_loader(plan.recipe, unpacked.medium)
+    files |= _root(plan.recipe, unpacked, work, reporter)
+    files["/b2d/manifest.json"] = manifest.render(content)
+    files["/b2d/image.json"] = _image_json(chosen, plan.recipe, files)
     path = work / "b2d.iso"
     with reporter.step("writing the ISO"):
         iso_writer.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    write_atomic(manifest_path(request.output), manifest.render(described), 0o644)
+    write_atomic(manifest_path(request.output), manifest.render(content), 0o644)
     path.replace(request.output)
     return BuiltImage(request.output, sha256, chosen.version)
 
 
 @contextmanager
-def _on_disk(output: Path) -> Iterator[None]:
+def _translated_os_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -171,41 +174,47 @@ def _on_disk(output: Path) -> Iterator[None]:
 
 
 def manifest_path(iso: Path) -> Path:
-    """Where the manifest of an image lies."""
+    """Return the path of an image's manifest."""
     return iso.with_name(iso.name + ".manifest.json")
 
 
-def _fetch(plan: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _ChosenPackages:
-    """Choose and fetch the packages from the first mirror that answers with what Debian signed.
+def _fetch(image_recipe: Recipe, request: BuildRequest, cache: Cache, reporter: Reporter) -> _ChosenPackages:
+    """Choose and download the packages from the first mirror that gives what Debian signed.
 
-    What may be stale is taken only where every mirror gives no better, and `allow_expired` lets it.
+    Indexes that may be stale are used only where no mirror gives better ones, and `allow_expired` permits it.
     """
-    seen = freshness.read_dates(request.dates) if request.dates else {}
-    kept = manifest.versions(request.kept, plan.suite) if request.kept else {}
+    last_seen = freshness.read_dates(request.dates) if request.dates else {}
+    stored_versions = manifest.read_versions(request.stored_iso, image_recipe.suite) if request.stored_iso else {}
     try:
-        chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept), reporter)
+        chosen = _fetch_from_any(image_recipe, request, cache, Freshness(last_seen, stored_versions), reporter)
     except DownloadError:
         if not request.allow_expired:
             raise
-        chosen = _fetch_from_any(plan, request, cache, Freshness(seen, kept, allow_expired=True), reporter)
+        chosen = _fetch_from_any(
+            image_recipe, request, cache, Freshness(last_seen, stored_versions, allow_expired=True), reporter
+        )
     if request.dates:
         freshness.record_dates(request.dates, chosen.suites)
     return chosen
 
 
 def _fetch_from_any(
-    plan: Recipe, request: BuildRequest, cache: Cache, fresh: Freshness, reporter: Reporter
+    image_recipe: Recipe, request: BuildRequest, cache: Cache, freshness_rules: Freshness, reporter: Reporter
 ) -> _ChosenPackages:
-    """Try the mirrors in order. Raises the StaleIndexError of one that answers, else the failure of the last."""
-    mirrors = mirror.choose(request.mirror, plan.mirrors)
+    """Try the mirrors in order. Raises the StaleIndexError of one that answers, else the last failure."""
+    mirrors = mirror.choose(request.mirror, image_recipe.mirrors)
     failures: list[DownloadError] = []
     for candidate in mirrors:
         try:
             with reporter.step(f"reading the index of {candidate.name}"):
-                available = apt_repository.packages(plan, candidate, request.architecture, cache, reporter, fresh)
-            chosen = _choose(plan, available)
-            fresh.check_versions(manifest.by_name((one.name, one.version) for one in chosen.all), reporter)
-            get_all([package.file for package in chosen.all], cache, reporter, "packages")
+                available = apt_repository.read_packages(
+                    image_recipe, candidate, request.architecture, cache, reporter, freshness_rules
+                )
+            chosen = _choose(image_recipe, available)
+            freshness_rules.check_versions(
+                manifest.versions_by_name((package.name, package.version) for package in chosen.all), reporter
+            )
+            fetch_all([package.file for package in chosen.all], cache, reporter, "packages")
             return chosen
         except DownloadError as failure:
             failures.append(failure)
@@ -214,12 +223,12 @@ def _fetch_from_any(
     raise next((failure for failure in failures if isinstance(failure, StaleIndexError)), failures[-1])
 
 
-def _choose(plan: Recipe, available: PackageIndex) -> _ChosenPackages:
-    (meta,) = apt_repository.choose([plan.kernel_package], available.packages)
-    (kernel,) = apt_repository.choose([apt_repository.kernel_of(meta)], available.packages)
+def _choose(image_recipe: Recipe, available: PackageIndex) -> _ChosenPackages:
+    (meta,) = apt_repository.choose([image_recipe.kernel_package], available.packages)
+    (kernel,) = apt_repository.choose([apt_repository.kernel_package(meta)], available.packages)
     return _ChosenPackages(
-        root=[kernel, *apt_repository.choose(plan.root_packages, available.packages)],
-        medium=apt_repository.choose(plan.medium_packages, available.packages),
+        root=[kernel, *apt_repository.choose(image_recipe.root_packages, available.packages)],
+        medium=apt_repository.choose(image_recipe.medium_packages, available.packages),
         kernel=kernel,
         suites=available.suites,
     )
@@ -228,13 +237,15 @@ def _choose(plan: Recipe, available: PackageIndex) -> _ChosenPackages:
 def _unpack(chosen: _ChosenPackages, cache: Cache, reporter: Reporter) -> _Trees:
     tree, medium = Tree(), Tree()
     with reporter.step("unpacking the packages"):
-        times = [unpack(cache.path(one.file.sha256), one.name, tree, _is_of_use) for one in chosen.root]
-        times += [unpack(cache.path(one.file.sha256), one.name, medium, _is_boot_loader) for one in chosen.medium]
+        times = [unpack(cache.path(package.file.sha256), package.name, tree, _is_useful) for package in chosen.root]
+        times += [
+            unpack(cache.path(package.file.sha256), package.name, medium, _is_boot_loader) for package in chosen.medium
+        ]
     return _Trees(tree, medium, max(times))
 
 
-def _is_of_use(path: str) -> bool:
-    """False for what no image needs and a package has much of."""
+def _is_useful(path: str) -> bool:
+    """Return False for files that no image needs and of which packages have many."""
     if path.startswith(("usr/share/doc/", "usr/share/man/", "usr/share/locale/")):
         return path.endswith("/copyright")
     return not path.startswith("boot/System.map")
@@ -244,40 +255,44 @@ def _is_boot_loader(path: str) -> bool:
     return path in (ISOLINUX, LDLINUX) or path.endswith("/copyright")
 
 
-def _kernel(plan: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[str, bytes | Path]:
-    """The kernel and the first file system; of the root's modules only those that are wanted remain."""
+def _kernel(image_recipe: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[str, bytes | Path]:
+    """Return the kernel and the initramfs; leave only the modules of the recipe in the root file system."""
     tree = unpacked.root
     kernel = next((path for path, _ in tree if path.startswith("boot/vmlinuz-")), None)
     if kernel is None:
-        raise B2dError("the kernel's package holds no kernel")
+        raise B2dError("the kernel package contains no kernel")
     with reporter.step("choosing kernel modules"):
         modules = Modules(Tree(dict(tree.nodes)), kernel.removeprefix("boot/vmlinuz-"))
         tree.remove(f"{modules.folder}*")
-        install(modules, modules.with_dependencies((*plan.modules, *plan.stage1.first, *plan.stage1.more)), tree)
-        first = initramfs.compose(plan, tree[plan.busybox].content, modules)
+        install(
+            modules,
+            modules.with_dependencies((*image_recipe.modules, *image_recipe.stage1.first, *image_recipe.stage1.more)),
+            tree,
+        )
+        first = initramfs.compose(image_recipe, tree[image_recipe.busybox].content, modules)
         initrd = zstandard.ZstdCompressor(level=INITRD_LEVEL).compress(cpio.pack(first, unpacked.mtime))
     return {"/boot/vmlinuz": tree[kernel].content, "/boot/initrd": initrd}
 
 
-def _root(plan: Recipe, unpacked: _Trees, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
-    """The root file system, as small as this host can make it."""
-    rootfs.compose(unpacked.root, plan)
-    if squashfs.available():
+def _root(image_recipe: Recipe, unpacked: _Trees, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
+    """Return the root file system, as small as this host can make it."""
+    rootfs.compose(unpacked.root, image_recipe)
+    if squashfs.is_available():
         path, pack = work / "root.squashfs", squashfs.pack
     else:
-        path, pack = work / "root.cpio.gz", squashfs.pack_without
+        path, pack = work / "root.cpio.gz", squashfs.pack_cpio
         reporter.warn(
             f"{squashfs.PROGRAM} is not installed (b2d doctor --fix installs it): the image is larger, "
-            "and lies in the machine's memory whole"
+            "and all of it is loaded into the machine's memory"
         )
     with reporter.step("compressing the root file system"):
         pack(unpacked.root, unpacked.mtime, path)
     return {f"/b2d/{path.name}": path}
 
 
-def _boot_loader(plan: Recipe, medium: Tree) -> dict[str, bytes | Path]:
+def _boot_loader(image_recipe: Recipe, medium: Tree) -> dict[str, bytes | Path]:
     lines = ("default b2d", "label b2d", "kernel /boot/vmlinuz", "initrd /boot/initrd")
-    configuration = "\n".join((*lines, f"append {plan.kernel_arguments}", ""))
+    configuration = "\n".join((*lines, f"append {image_recipe.kernel_arguments}", ""))
     return {
         "/isolinux/isolinux.bin": medium[ISOLINUX].content,
         "/isolinux/ldlinux.c32": medium[LDLINUX].content,
@@ -285,20 +300,20 @@ def _boot_loader(plan: Recipe, medium: Tree) -> dict[str, bytes | Path]:
     }
 
 
-def _image_json(chosen: _ChosenPackages, plan: Recipe, files: dict[str, bytes | Path]) -> bytes:
-    """How a hypervisor boots the image without its boot loader; images.py reads it."""
-    facts = {
+def _image_json(chosen: _ChosenPackages, image_recipe: Recipe, files: dict[str, bytes | Path]) -> bytes:
+    """Return how a hypervisor boots the image without its boot loader; boot_files.py reads it."""
+    description = {
         "format": 1,
         "version": chosen.version,
         "suites": [asdict(suite) for suite in chosen.suites],
         "kernel": "/boot/vmlinuz",
         "initrd": "/boot/initrd",
         "root": next(path for path in files if path.startswith("/b2d/root.")),
-        "arguments": plan.kernel_arguments,
+        "arguments": image_recipe.kernel_arguments,
     }
-    return (json.dumps(facts, indent=1) + "\n").encode()
+    return (json.dumps(description, indent=1) + "\n").encode()
 
 
 def _upstream(version: str) -> str:
-    """A package's version without Debian's own part: 26.1.5 of 26.1.5+dfsg1-9+b1."""
+    """Return a package's version without Debian's own part: 26.1.5 of 26.1.5+dfsg1-9+b1."""
     return version.rpartition(":")[2].partition("-")[0].partition("+")[0]

@@ -1,4 +1,4 @@
-"""A tree as a cpio archive of the new ASCII format, which the kernel unpacks as its first file system."""
+"""Write a tree as a cpio archive of the new ASCII format, which the kernel unpacks as its initramfs."""
 
 import stat
 
@@ -8,7 +8,7 @@ TYPES = {Kind.FILE: stat.S_IFREG, Kind.FOLDER: stat.S_IFDIR, Kind.LINK: stat.S_I
 
 
 def pack(tree: Tree, mtime: int) -> bytes:
-    """The archive (cpio(5), "newc"); every file has `mtime`, seconds since 1970."""
+    """Return the archive (cpio(5), "newc"); every file has `mtime` (Unix time)."""
     parts = [_entry(number, path, node, mtime) for number, (path, node) in enumerate(tree, start=1)]
     parts.append(_record(0, 0, 0, "TRAILER!!!", b""))
     return b"".join(parts)

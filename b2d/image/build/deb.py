@@ -1,4 +1,4 @@
-"""A Debian package is unpacked into a tree; none of its scripts is run."""
+"""Unpack a Debian package into a tree; none of its scripts is run."""
 
 import io
 import lzma
@@ -14,18 +14,27 @@ from b2d.host.files import open_regular
 from b2d.image.build.fs_tree import Tree, file, folder, link, normalize
 
 DATA_LIMIT = 1 << 30  # bytes of all files of a package; the kernel's has about 100 MB
-FILE_LIMIT = 256 << 20  # bytes of one of them
+FILE_LIMIT = 256 << 20  # bytes of a single file
 
 
 def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) -> int:
-    """Put the `wanted` files of a .deb into the tree; return when its newest one was made (Unix time).
+    """Add the `wanted` files of a .deb to the tree and return the time of the newest (Unix time).
 
-    Raises DownloadError for a broken one.
+    Raises DownloadError for a broken package.
     """
     from debian.arfile import ArError
 
-    packing = (lzma.LZMAError, zlib.error, EOFError)
-    broken = (ArError, tarfile.TarError, ValueError, LookupError, TypeError, OverflowError, OSError, *packing)
+    compression_errors = (lzma.LZMAError, zlib.error, EOFError)
+    broken = (
+        ArError,
+        tarfile.TarError,
+        ValueError,
+        LookupError,
+        TypeError,
+        OverflowError,
+        OSError,
+        *compression_errors,
+    )
     newest = 0
     try:
         with open_regular(path) as packed, _data(packed) as archive:
@@ -38,7 +47,7 @@ def unpack(path: Path, package: str, tree: Tree, wanted: Callable[[str], bool]) 
 
 
 def _data(packed: BinaryIO) -> tarfile.TarFile:
-    """The files of a package, whichever way they are packed. Raises KeyError where there are none."""
+    """Open the files of a package, whatever their compression. Raises KeyError where there are none."""
     from debian.arfile import ArFile
 
     members: list[Any] = ArFile(fileobj=packed).getmembers()
@@ -55,7 +64,7 @@ def _put(
 ) -> None:
     path = normalize(member.name)
     if ".." in path.split("/"):
-        raise DownloadError(f"the package {package} holds a path that leads out of it: {member.name}")
+        raise DownloadError(f"the package {package} contains an unsafe path: {member.name}")
     if not path or not wanted(path):
         return
     mode = member.mode & 0o7777
@@ -66,12 +75,12 @@ def _put(
         tree.put(path, link(member.linkname))
     elif member.isfile() or member.islnk():  # a hard link is a second file: an image has room for both
         if member.issparse() or member.size > FILE_LIMIT:
-            raise DownloadError(f"the package {package} holds a file of {member.size} bytes: {member.name}")
-        stream = archive.extractfile(member)  # of a hard link: what it was linked to, whose size is its own
-        assert stream is not None  # so it has content
+            raise DownloadError(f"the package {package} contains a file of {member.size} bytes: {member.name}")
+        stream = archive.extractfile(member)  # of a hard link: its target, which has a size of its own
+        assert stream is not None  # only entries without content have no stream
         content = stream.read(FILE_LIMIT + 1)
         if len(content) > FILE_LIMIT:
-            raise DownloadError(f"the package {package} holds a file of more than {FILE_LIMIT} bytes: {member.name}")
+            raise DownloadError(f"the package {package} contains a file of more than {FILE_LIMIT} bytes: {member.name}")
         tree.put(path, file(content, mode))
     else:
-        raise DownloadError(f"the package {package} holds a device: {member.name}")
+        raise DownloadError(f"the package {package} contains a device: {member.name}")

@@ -1,4 +1,4 @@
-"""What an image is made of, as one hash: the same recipe, builder and packages give the same bytes."""
+"""A hash of all that an image is made of: the same recipe, builder and packages give the same bytes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from b2d.models import Suite
 
 
 def fingerprint(recipe: Path, packages: Sequence[Package], suites: Sequence[Suite] = ()) -> str:
-    """`recipe` is its folder. A program of this host that shapes the image counts too.
+    """Return the hash; `recipe` is the recipe's folder, and mksquashfs on this host counts too.
 
-    Of the suites counts which were stale or missing, not their dates: those change several times a day.
+    Of the suites only their state counts (stale or missing), not their dates: those change several times a day.
     """
-    digest = hashlib.sha256(b"squashfs" if squashfs.available() else b"cpio")
+    digest = hashlib.sha256(b"squashfs" if squashfs.is_available() else b"cpio")
     for package in sorted(packages, key=lambda package: package.name):
         digest.update(package.file.sha256.encode())
     for suite in suites:
         digest.update(f"{suite.name} {suite.state}\n".encode())
-    made_by = [Path(str(iso_writer.__file__)), *Path(__file__).parent.glob("*.py"), *recipe.rglob("*")]
-    for path in sorted(path for path in made_by if path.is_file()):
+    sources = [Path(str(iso_writer.__file__)), *Path(__file__).parent.glob("*.py"), *recipe.rglob("*")]
+    for path in sorted(path for path in sources if path.is_file()):
         digest.update(f"\0{path}\0{path.stat().st_mode & 0o777:o}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A file system in memory: what a package brings, what an image holds, without a right to anything."""
+"""A file system in memory, as packages and images contain it; building it needs no privileges."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 from b2d.errors import B2dError
 
-# Debian's packages may still name the folders that usr-merge made links of.
+# Packages may still use these paths, which usr-merge turned into links to usr.
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 
 class Kind(Enum):
-    """What a node is. An image needs no more kinds: devices are the kernel's matter."""
+    """The kind of a node. An image needs no others: the kernel creates devices."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -22,7 +22,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One file, folder or link. Everything in an image is root's; the boot gives the person what is theirs."""
+    """A file, folder or link. Everything in an image belongs to root; the boot sets the user's ownership."""
 
     kind: Kind
     mode: int  # permission bits
@@ -31,19 +31,22 @@ class Node:
 
 
 def file(content: bytes, mode: int = 0o644) -> Node:
+    """Return a file node."""
     return Node(Kind.FILE, mode, content)
 
 
 def folder(mode: int = 0o755) -> Node:
+    """Return a folder node."""
     return Node(Kind.FOLDER, mode)
 
 
 def link(target: str) -> Node:
+    """Return a symbolic link node."""
     return Node(Kind.LINK, 0o777, target=target)
 
 
 def normalize(path: str) -> str:
-    """A path as it is kept: without leading dots and slashes, and with usr-merge's folders in usr."""
+    """Return a path as Tree stores it: without leading dots and slashes, and with usr-merge's folders in usr."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if parts and parts[0] in MERGED:
         parts.insert(0, "usr")
@@ -52,52 +55,54 @@ def normalize(path: str) -> str:
 
 @dataclass(slots=True)
 class Tree:
-    """Nodes by their path; every folder above a node is there too."""
+    """Nodes by their path; every folder above a node is in it too."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
 
     def __contains__(self, path: str) -> bool:
+        """Return whether there is a node at the path."""
         return path in self.nodes
 
     def __getitem__(self, path: str) -> Node:
-        """The node. Raises B2dError where there is none."""
+        """Return the node at the path. Raises B2dError where there is none."""
         if path not in self.nodes:
-            raise B2dError(f"no package brings {path}, which the recipe asks for", hint="upgrade b2d")
+            raise B2dError(f"no package provides {path}, which the recipe requires", hint="upgrade b2d")
         return self.nodes[path]
 
     def __iter__(self) -> Iterator[tuple[str, Node]]:
-        """Every node, each folder before what is in it."""
+        """Yield every node, each folder before its content."""
         yield from sorted(self.nodes.items())
 
     def put(self, path: str, node: Node) -> None:
-        """Add a node, or replace the one there; a folder that is there already keeps what is in it."""
+        """Add or replace a node; a folder that exists keeps its content. Raises B2dError below a file or link."""
         if not path:
             return
-        for parent in _above(path):
+        for parent in _parents(path):
             if self.nodes.setdefault(parent, folder()).kind is not Kind.FOLDER:
-                raise B2dError(f"{path} cannot be put into {parent}, which is no folder")
+                raise B2dError(f"{path} cannot be created: {parent} is not a folder")
         self.nodes[path] = node
 
     def change_mode(self, path: str, mode: int) -> None:
+        """Set the permission bits of a node. Raises B2dError where there is none."""
         self.nodes[path] = replace(self[path], mode=mode)
 
     def remove(self, pattern: str) -> int:
-        """Remove what matches, with all that is in it; how many nodes that were."""
-        gone = {path for path in self.nodes if fnmatchcase(path, pattern)}
-        for path in gone:
+        """Remove the nodes that match the pattern of fnmatch, and return their number."""
+        matching = {path for path in self.nodes if fnmatchcase(path, pattern)}
+        for path in matching:
             del self.nodes[path]
-        return len(gone)
+        return len(matching)
 
     def prune(self) -> None:
-        """Remove folders that hold nothing."""
-        held: set[str] = set()
+        """Remove empty folders."""
+        occupied: set[str] = set()
         for path, node in sorted(self.nodes.items(), reverse=True):
-            if node.kind is Kind.FOLDER and path not in held:
+            if node.kind is Kind.FOLDER and path not in occupied:
                 del self.nodes[path]
             else:
-                held.update(_above(path))
+                occupied.update(_parents(path))
 
 
-def _above(path: str) -> list[str]:
-    """The folders that a path lies in."""
+def _parents(path: str) -> list[str]:
+    """Return the folders above a path, the nearest first."""
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]

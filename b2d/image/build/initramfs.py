@@ -1,4 +1,4 @@
-"""The first file system of the boot: busybox, a few modules and a script that finds the root."""
+"""The initramfs: busybox, a few modules and a script that finds the root file system."""
 
 from b2d.image.build.fs_tree import Tree, file, folder, link
 from b2d.image.build.kernel_modules import Module, Modules
@@ -6,7 +6,7 @@ from b2d.image.build.recipe import Recipe
 
 
 def compose(recipe: Recipe, busybox: bytes, modules: Modules) -> Tree:
-    """The tree of it; /modules/first and /modules/more list modules in the order in which they are loaded."""
+    """Return the initramfs; /modules/first and /modules/more list modules in the order of loading."""
     tree = Tree()
     for name in recipe.stage1.folders:
         tree.put(name, folder())

@@ -1,4 +1,4 @@
-"""What is in an image: every package with its version, hash and licences."""
+"""The manifest of an image: every package with its version, hash and licences."""
 
 import json
 import re
@@ -13,16 +13,16 @@ from b2d.image.build.apt_repository import Package, checked_version
 from b2d.image.build.fs_tree import Tree
 from b2d.models import Suite
 
-PATH = "/b2d/manifest.json"  # in an image
+PATH = "/b2d/manifest.json"  # in the image
 KERNEL = re.compile(r"^linux-image-\d.*")
 
 LICENCE = re.compile(r"^License:[ \t]*(\S.*)$", re.MULTILINE)  # of a machine-readable copyright file
-COMMON = re.compile(r"/usr/share/common-licenses/([\w.-]*\w)")  # what an older one, all prose, points to
+COMMON = re.compile(r"/usr/share/common-licenses/([\w.-]*\w)")  # of an older copyright file, which is prose
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image is as a whole; nothing in it is newer than `mtime` (Unix time)."""
+    """An image as a whole; no file in it is newer than `mtime` (Unix time)."""
 
     version: str
     architecture: str
@@ -30,14 +30,14 @@ class ImageInfo:
     suites: tuple[Suite, ...]
 
 
-def describe(about: ImageInfo, packages: Sequence[Package], trees: Sequence[Tree]) -> dict[str, Any]:
-    """Return the manifest; `trees` must still hold the packages' copyright files."""
+def describe(info: ImageInfo, packages: Sequence[Package], trees: Sequence[Tree]) -> dict[str, Any]:
+    """Return the manifest; `trees` must still contain the packages' copyright files."""
     return {
         "format": 1,
-        "version": about.version,
-        "architecture": about.architecture,
-        "newest_file": about.mtime,
-        "suites": [asdict(suite) for suite in about.suites],
+        "version": info.version,
+        "architecture": info.architecture,
+        "newest_file": info.mtime,
+        "suites": [asdict(suite) for suite in info.suites],
         "packages": [
             {
                 "name": package.name,
@@ -52,23 +52,27 @@ def describe(about: ImageInfo, packages: Sequence[Package], trees: Sequence[Tree
 
 
 def render(manifest: dict[str, Any]) -> bytes:
+    """Return the manifest as JSON."""
     return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
 
 
-def versions(iso: Path, suite: str) -> dict[str, str]:
-    """Return the version of each package of an image, by name; none where it is of another suite, or does not say."""
+def read_versions(iso: Path, suite: str) -> dict[str, str]:
+    """Return the version of each package of an image, by name.
+
+    Empty for an image of another suite and for one without a readable manifest.
+    """
     try:
-        found = parse(read_file(iso, PATH) or b"")
-        suites = [one["name"] for one in found.get("suites", ())]
-        said = [(str(one["name"]), str(one["version"])) for one in found["packages"]]
+        manifest = parse(read_file(iso, PATH) or b"")
+        suites = [entry["name"] for entry in manifest.get("suites", ())]
+        packages = [(str(entry["name"]), str(entry["version"])) for entry in manifest["packages"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    listed = [(name, version) for name, version in said if _is_version(version)]
-    return by_name(listed) if not suites or suite in suites else {}
+    valid = [(name, version) for name, version in packages if _is_version(version)]
+    return versions_by_name(valid) if not suites or suite in suites else {}
 
 
 def _is_version(text: str) -> bool:
-    """Tell whether Debian's own comparison can take it."""
+    """Return whether Debian's own comparison accepts the version."""
     try:
         checked_version(text)
     except ValueError:
@@ -76,16 +80,19 @@ def _is_version(text: str) -> bool:
     return True
 
 
-def by_name(packages: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return name: version; a kernel's package, whose name holds its version, under the name without it."""
+def versions_by_name(packages: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return versions by package name; a kernel package, whose name contains its version, as linux-image."""
     return {KERNEL.sub("linux-image", name): version for name, version in packages}
 
 
 def _licences(name: str, trees: Sequence[Tree]) -> list[str]:
-    """The short names that the copyright file gives; it may lie in another package of the same source."""
+    """Return the licences' short names from a package's copyright file.
+
+    That file may be in another package of the same source.
+    """
     path = f"usr/share/doc/{name}/copyright"
     text = next((tree[path].content.decode(errors="replace") for tree in trees if path in tree), None)
     if text is None:
         return ["see its source package"]
-    found = {match.strip() for match in LICENCE.findall(text) or COMMON.findall(text)}
-    return sorted(found) or ["see its copyright file"]
+    licences = {match.strip() for match in LICENCE.findall(text) or COMMON.findall(text)}
+    return sorted(licences) or ["see its copyright file"]

@@ -1,4 +1,4 @@
-"""Which Debian mirrors to ask: the one that was set, else apt's own, else the recipe's."""
+"""Choose Debian mirrors: the one that is set, else those of apt on this host, else the recipe's."""
 
 import re
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ OPTIONS = re.compile(r"\[[^\]]*\]")
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Where each base of the archive lies: {"debian": url, "debian-security": url}, without a final slash."""
+    """The address of each part of the archive, "debian" and "debian-security", without a final slash."""
 
     bases: dict[str, str]
 
     def url(self, base: str, path: str) -> str:
-        """Where a file of a base is."""
+        """Return the address of a file."""
         return f"{self.bases[base]}/{path}"
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """The mirror's address for messages."""
         return display_url(self.bases[MAIN])
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One entry of apt's."""
+    """An entry of apt's sources."""
 
     url: str  # without a final slash
     suites: tuple[str, ...]
@@ -44,28 +44,30 @@ class _Source:
 
 
 def choose(setting: str, listed: tuple[str, ...], apt: Path = APT) -> list[Mirror]:
-    """The mirrors to try, in order. Raises ConfigError for a setting that cannot be one."""
+    """Return the mirrors in the order to try. Raises ConfigError for an invalid setting."""
     if setting:
-        return [_whole(_checked(setting))]
-    return from_apt(apt) or [_whole(url) for url in listed]
+        return [_complete_mirror(_checked(setting))]
+    return from_apt(apt) or [_complete_mirror(url) for url in listed]
 
 
 def from_apt(apt: Path) -> list[Mirror]:
-    """The Debian mirrors that apt on this host uses, the likeliest first; none where it is Ubuntu's.
+    """Return the Debian mirrors of apt on this host, the best first; none on Ubuntu.
 
-    Others' archives may end in /debian too (Docker's does): which one is Debian's, its signature tells.
+    Other archives may end in /debian too (Docker's does): the signature shows which one is Debian's.
     """
-    found = [
-        source for source in (*_one_line(apt), *_deb822(apt)) if _is_web(source.url) and "main" in source.components
+    candidates = [
+        source
+        for source in (*_read_one_line(apt), *_read_deb822(apt))
+        if _is_web(source.url) and "main" in source.components
     ]
-    security = {source.base: source.url for source in reversed(found) if source.base == SECURITY}
-    main = [source for source in found if source.base == MAIN]
+    security = {source.base: source.url for source in reversed(candidates) if source.base == SECURITY}
+    main = [source for source in candidates if source.base == MAIN]
     main.sort(key=lambda source: not any(suite.endswith("-updates") for suite in source.suites))
-    return [Mirror(_whole(url).bases | security) for url in dict.fromkeys(source.url for source in main)]
+    return [Mirror(_complete_mirror(url).bases | security) for url in dict.fromkeys(source.url for source in main)]
 
 
-def _whole(url: str) -> Mirror:
-    """A mirror that has both bases side by side, as Debian's own layout is."""
+def _complete_mirror(url: str) -> Mirror:
+    """Return a mirror that has both parts side by side, in Debian's own layout."""
     url = url.rstrip("/")
     parent = url.removesuffix("/" + MAIN)
     return Mirror({MAIN: url, SECURITY: f"{parent}/{SECURITY}"})
@@ -74,7 +76,7 @@ def _whole(url: str) -> Mirror:
 def _checked(setting: str) -> str:
     if not _is_web(setting):
         raise ConfigError(
-            f"{setting!r} cannot be a mirror", hint="give an address such as https://ftp.de.debian.org/debian"
+            f"{setting!r} is not a valid mirror address", hint="use an address such as https://ftp.de.debian.org/debian"
         )
     return setting
 
@@ -82,7 +84,7 @@ def _checked(setting: str) -> str:
 def _is_web(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # half an IPv6 address
+    except ValueError:  # an unclosed IPv6 address
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
@@ -92,8 +94,8 @@ def _files(apt: Path, ending: str) -> list[Path]:
     return sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
 
 
-def _one_line(apt: Path) -> list[_Source]:
-    """The entries in the old format: deb [options] address suite component."""
+def _read_one_line(apt: Path) -> list[_Source]:
+    """Read the entries in the one-line format: deb [options] address suite component."""
     sources = []
     for path in [apt / "sources.list", *_files(apt, ".list")]:
         for line in _text(path).splitlines():
@@ -103,8 +105,8 @@ def _one_line(apt: Path) -> list[_Source]:
     return sources
 
 
-def _deb822(apt: Path) -> list[_Source]:
-    """The entries in the format of stanzas."""
+def _read_deb822(apt: Path) -> list[_Source]:
+    """Read the entries in the deb822 format."""
     from debian.deb822 import Deb822
 
     sources = []

@@ -1,4 +1,4 @@
-"""The recipe: iso/image.toml and the files beside it, read into plain values."""
+"""The recipe of the image: iso/image.toml and the files beside it, as plain values."""
 
 import tomllib
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ ARCHITECTURES = ("amd64",)
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One part of Debian's archive."""
+    """A part of Debian's archive."""
 
     name: str
     path: str  # below the base, where InRelease lies
     base: str  # "debian" or "debian-security", as the mirrors name them
-    required: bool  # False: --allow-expired builds without it where it cannot be fetched
+    required: bool  # False: --allow-expired builds without it where it cannot be downloaded
 
 
 @dataclass(frozen=True, slots=True)
 class FileRules:
-    """What happens to the files once all packages are unpacked; paths as patterns of fnmatch."""
+    """Changes to the files after all packages are unpacked; paths are patterns of fnmatch."""
 
     remove: tuple[str, ...]
     folders: dict[str, int]  # mode
@@ -32,7 +32,7 @@ class FileRules:
 
 @dataclass(frozen=True, slots=True)
 class Stage1Rules:
-    """What the first file system of the boot is made of."""
+    """The content of the initramfs."""
 
     applets: tuple[str, ...]
     folders: tuple[str, ...]
@@ -42,7 +42,7 @@ class Stage1Rules:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All of iso/."""
+    """The folder iso/."""
 
     folder: Path
     component: str
@@ -61,38 +61,39 @@ class Recipe:
 
     @property
     def suite(self) -> str:
-        """The codename of the suite that everything is from but for updates."""
+        """The codename of the main suite; updates and security have their own."""
         return self.archives[0].path.rpartition("/")[2]
 
     @property
     def overlay(self) -> Path:
-        """Files that are laid over what the packages bring, at the path they have in the image."""
+        """Files that are added over those of the packages, at the path that they have in the image."""
         return self.folder / "rootfs"
 
     @property
     def stage1_init(self) -> Path:
+        """The script that the initramfs runs as init."""
         return self.folder / "stage1" / "init"
 
 
 def find() -> Path:
-    """The folder iso/: inside the installed package, or beside it in a checkout. Raises B2dError."""
+    """Return the folder iso/ of the installed package, or of a checkout. Raises B2dError."""
     package = Path(__file__).resolve().parents[2]  # b2d
     for folder in (package / "iso", package.parent / "iso"):
         if (folder / "image.toml").is_file():
             return folder
     raise B2dError(
         "the recipe iso/image.toml is missing from this installation",
-        hint="in the checkout of this program: pip install --force-reinstall .",
+        hint="in a checkout of b2d: pip install --force-reinstall .",
     )
 
 
 def read(folder: Path) -> Recipe:
-    """Read the recipe. Raises ConfigError naming what is wrong in it."""
+    """Read the recipe. Raises ConfigError naming what is invalid in it."""
     path = folder / "image.toml"
     try:
         return _recipe(folder, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be used: {error!r}") from error
+        raise ConfigError(f"{path} is invalid: {error!r}") from error
 
 
 def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:

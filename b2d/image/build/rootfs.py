@@ -1,4 +1,4 @@
-"""The root file system: what the packages bring, less what nobody needs, with b2d's own files over it."""
+"""The root file system: the packages' files without those that nobody needs, and b2d's own over them."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
 def compose(tree: Tree, recipe: Recipe) -> None:
-    """Turn unpacked packages into the root file system, in place."""
+    """Turn unpacked packages into the root file system, in place. Raises B2dError."""
     _bundle_authorities(tree)
     for pattern in recipe.files.remove:
         tree.remove(pattern)
     tree.prune()
     for path, mode in recipe.files.folders.items():
         tree.put(path, folder(mode))
-    _lay_over(tree, recipe.overlay)
+    _add_overlay(tree, recipe.overlay)
     for path, target in recipe.files.links.items():
         tree.put(path, link(target))
     _link_applets(tree, recipe)
@@ -27,16 +27,16 @@ def compose(tree: Tree, recipe: Recipe) -> None:
 
 
 def _bundle_authorities(tree: Tree) -> None:
-    """All certificates in one file: what the package's own script would have done."""
-    found = [node.content for path, node in tree if path.startswith(AUTHORITIES) and path.endswith(".crt")]
-    if not found:
-        raise B2dError("the package ca-certificates holds no certificates")
-    tree.put(BUNDLE, file(b"".join(content.rstrip() + b"\n" for content in found)))
+    """Put all certificates into one file, as the package's own script would."""
+    certificates = [node.content for path, node in tree if path.startswith(AUTHORITIES) and path.endswith(".crt")]
+    if not certificates:
+        raise B2dError("the package ca-certificates contains no certificates")
+    tree.put(BUNDLE, file(b"".join(content.rstrip() + b"\n" for content in certificates)))
     tree.remove(AUTHORITIES + "*")
 
 
-def _lay_over(tree: Tree, overlay: Path) -> None:
-    """Add the recipe's own files. A script is told by its first bytes: a checkout may have lost the modes."""
+def _add_overlay(tree: Tree, overlay: Path) -> None:
+    """Add the recipe's own files; scripts are recognised by #!, since a checkout may have lost the modes."""
     for path in sorted(overlay.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
@@ -45,12 +45,12 @@ def _lay_over(tree: Tree, overlay: Path) -> None:
 
 
 def _link_applets(tree: Tree, recipe: Recipe) -> None:
-    """busybox under the name of each of its tools that no package brings."""
+    """Link busybox under the name of each of its tools that no package provides."""
     taken = {path.rpartition("/")[2] for path, node in tree if _is_program(path) and node.kind is not Kind.FOLDER}
-    for where, names in recipe.applets.items():
+    for directory, names in recipe.applets.items():
         for name in names:
             if name not in taken:
-                tree.put(f"{where}/{name}", link("/" + recipe.busybox))
+                tree.put(f"{directory}/{name}", link("/" + recipe.busybox))
 
 
 def _is_program(path: str) -> bool:

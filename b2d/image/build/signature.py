@@ -1,4 +1,4 @@
-"""Clear-signed messages (RFC 9580), verified against pinned certificates."""
+"""Verify clear-signed messages (RFC 9580) against pinned certificates."""
 
 import base64
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 
 
 class BadSignatureError(DownloadError):
-    """No pinned key that is valid now signed the message."""
+    """A message without a signature of a pinned key that is valid now."""
 
 
 class NotAnIndexError(DownloadError):
-    """The mirror's answer is no index of an archive."""
+    """A response of a mirror that is not an archive index."""
 
 
 def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None = None) -> bytes:
     """Return the signed text of a clear-signed message; `keys` are files of OpenPGP certificates.
 
     Raises NotAnIndexError for any other file, and BadSignatureError unless a key signed it that has not expired at
-    `now`: whoever gets hold of an expired key can date signatures back. What the library checks itself: that the key
-    was valid when the signature was made, revocations, and weak hashes.
+    `now`: a stolen expired key can back-date signatures. The library itself checks that the key was valid when the
+    signature was made, revocations, and weak hashes.
     """
     import pysequoia
 
@@ -41,11 +41,11 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
         )
     certificates = [certificate for key in keys for certificate in pysequoia.Cert.split_bytes(key.read_bytes())]
     unsigned = f"{url} is not signed by Debian: nothing was installed"
-    if not _has_signatures_alone(content):
+    if not _has_only_signatures(content):
         raise BadSignatureError(unsigned, hint=HINT_MIRROR)
     try:
         result = pysequoia.verify(content, lambda _identifiers: certificates)
-    except RuntimeError as error:  # whatever the library has against it
+    except RuntimeError as error:  # the library raises nothing more precise
         raise BadSignatureError(unsigned, hint=HINT_MIRROR, details=str(error)) from error
     if not result.valid_sigs:
         raise BadSignatureError(unsigned, hint=HINT_MIRROR)
@@ -53,16 +53,16 @@ def verify(content: bytes, keys: Sequence[Path], url: str, now: datetime | None 
     if all(expires is not None and expires <= (now or datetime.now(UTC)) for expires in expirations):
         latest = max(expires for expires in expirations if expires is not None)
         message = f"{url} is signed by a key that expired on {latest:%Y-%m-%d}: nothing was installed"
-        raise BadSignatureError(message, hint="upgrade b2d: a newer one brings Debian's newer keys")
+        raise BadSignatureError(message, hint="upgrade b2d: newer versions contain Debian's newer keys")
     return bytes(result.bytes or b"")
 
 
-def _has_signatures_alone(content: bytes) -> bool:
-    """Tell whether behind the text there are signatures and nothing else: the library would unpack what is packed.
+def _has_only_signatures(content: bytes) -> bool:
+    """Return whether only signatures follow the text: the library would unpack a compressed packet.
 
-    RFC 9580: 6.2 (armor), 4.2 (the headers of packets), 5.2 (tag 2).
+    RFC 9580: 6.2 (armor), 4.2 (packet headers), 5.2 (tag 2).
     """
-    if content.count(b"-----BEGIN ") != 2:  # the armor's headers, which are anybody's words, among the rest
+    if content.count(b"-----BEGIN ") != 2:  # also in the armor's headers, which anyone can write
         return False
     armor = content.partition(SIGNATURE)[2].partition(b"-----END PGP SIGNATURE-----")[0].replace(b"\r", b"")
     lines = armor.partition(b"\n\n")[2].split(b"\n")
@@ -70,30 +70,30 @@ def _has_signatures_alone(content: bytes) -> bool:
         packets = base64.b64decode(b"".join(line for line in lines if not line.startswith(b"=")), validate=True)
     except ValueError:
         return False
-    found = bool(packets)
+    has_packets = bool(packets)
     while packets:
-        head, length = _packet(packets)
-        if not length or packets[0] not in (0xC2, *range(0x88, 0x8B)):  # of the new format, of the old one
+        header, length = _packet_lengths(packets)
+        if not length or packets[0] not in (0xC2, *range(0x88, 0x8B)):  # signatures in the new format, and in the old
             return False
-        packets = packets[head + length :]
-    return found
+        packets = packets[header + length :]
+    return has_packets
 
 
-def _packet(packets: bytes) -> tuple[int, int]:
-    """How long the first packet's header and body are, in bytes; 0 where that is not said, as of a part."""
-    new, octets = packets[0] & 0x40, packets[1:6]
-    if new and octets[:1] < b"\xc0":
+def _packet_lengths(packets: bytes) -> tuple[int, int]:
+    """Return the lengths of the first packet's header and body in bytes; 0 where unknown, as for partial bodies."""
+    is_new_format, octets = packets[0] & 0x40, packets[1:6]
+    if is_new_format and octets[:1] < b"\xc0":
         return 2, int.from_bytes(octets[:1])
-    if new and octets[:1] < b"\xe0":
+    if is_new_format and octets[:1] < b"\xe0":
         return 3, int.from_bytes(octets[:2]) - 0xC000 + 192
-    if new:
+    if is_new_format:
         return 6, int.from_bytes(octets[1:5]) if octets[:1] == b"\xff" else 0
     size = {0: 1, 1: 2, 2: 4}.get(packets[0] & 3, 0)
     return 1 + size, int.from_bytes(octets[:size])
 
 
 def _expiration(signature: Any, certificates: Sequence["Cert"]) -> datetime | None:
-    """The time from which on the signing key is not valid: its own expiration or its primary key's, None: never."""
+    """Return when the signing key expires, by itself or with its primary key; None for never."""
     times = []
     for certificate in certificates:
         if certificate.fingerprint == signature.certificate:
@@ -102,7 +102,7 @@ def _expiration(signature: Any, certificates: Sequence["Cert"]) -> datetime | No
 
 
 def _subkey_expiration(certificate: "Cert", fingerprint: str) -> datetime | None:
-    """The expiration that the newest binding signature of a subkey gives it."""
+    """Return the expiration in the newest binding signature of a subkey; None for never."""
     from pysequoia.packet import PacketPile, SignatureType
 
     key, created, period, newest = "", None, None, None

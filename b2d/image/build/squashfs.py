@@ -1,4 +1,4 @@
-"""A tree as a compressed, read-only file system: squashfs by mksquashfs, else a packed cpio."""
+"""Write a tree as a compressed, read-only file system: squashfs by mksquashfs, else a compressed cpio."""
 
 import gzip
 import io
@@ -19,29 +19,29 @@ LIMIT_S = 1200.0
 TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.FOLDER: tarfile.DIRTYPE, Kind.LINK: tarfile.SYMTYPE}
 
 
-def available() -> bool:
-    """True when mksquashfs is installed, reads a tar archive from stdin (since 4.5), and knows zstd."""
+def is_available() -> bool:
+    """Return whether mksquashfs is installed, reads a tar archive from stdin (since 4.5), and has zstd."""
     if shutil.which(PROGRAM) is None:
         return False
-    said = processes.run([PROGRAM, "-help"], timeout_s=20)
-    return all(word in said.stdout + said.stderr for word in (b"-tar", b"zstd"))
+    usage = processes.run([PROGRAM, "-help"], timeout_s=20)
+    return all(word in usage.stdout + usage.stderr for word in (b"-tar", b"zstd"))
 
 
 def pack(tree: Tree, mtime: int, output: Path) -> None:
-    """Write the squashfs. Twice from the same tree, whatever the number of processors: the same bytes."""
+    """Write the squashfs; the same tree gives the same bytes, whatever the number of processors."""
     output.unlink(missing_ok=True)
     with tempfile.TemporaryFile() as stream:
         _write_tar(tree, mtime, stream)
         stream.seek(0)
         options = ["-tar", "-noappend", "-no-progress", "-quiet", "-b", BLOCK]
-        # the root folder is in no tar: it would be of now, of whoever builds, and open to all
+        # the tar has no root folder: it would get the current time, the builder's ownership and an open mode
         options += ["-mkfs-time", str(mtime), "-all-time", str(mtime), "-all-root", "-root-mode", "0755"]
         compression = ["-comp", "zstd", "-Xcompression-level", str(LEVEL)]
         processes.check([PROGRAM, "-", str(output), *options, *compression], timeout_s=LIMIT_S, stdin=stream)
 
 
-def pack_without(tree: Tree, mtime: int, output: Path) -> None:
-    """Write what the boot can use where there is no mksquashfs: all of it is then unpacked into RAM."""
+def pack_cpio(tree: Tree, mtime: int, output: Path) -> None:
+    """Write a compressed cpio for hosts without mksquashfs: the boot unpacks all of it into RAM."""
     output.write_bytes(gzip.compress(cpio.pack(tree, mtime), compresslevel=9, mtime=0))
 
 

@@ -10,9 +10,9 @@ import pytest
 from b2d.app import wiring
 from b2d.app.wiring import App
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
-from b2d.errors import B2dError, ConfigError, DownloadError, HypervisorError
+from b2d.errors import B2dError, ConfigError, DownloadError, HypervisorError, ImageError
 from b2d.host.files import private_folder
-from b2d.image.build.builder import BuildRequest, plan
+from b2d.image.build.builder import BuildRequest, plan_build
 from b2d.image.source import describe_source
 from b2d.models import MachineSpec, MachineState
 from tests.support.fakes import FakeReporter, a_spec
@@ -68,7 +68,7 @@ def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp
         assert shared.folders == (f"{me}/src:ro", "/data")
         patches.setenv("HOME", "/home/docker")
         assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # it is the guest's own user's
-        with pytest.raises(ConfigError, match="of its own"):
+        with pytest.raises(ConfigError, match="has its own"):
             wished(folder, image=str(iso), driver="virtualbox", share=("~",))
 
 
@@ -102,9 +102,9 @@ def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
 
 def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
     """There is no network here: one that were fetched would fail."""
-    kept = an_app(folder).images.adopt(iso, "debian")
+    kept = an_app(folder).images.add_copy(iso, "debian")
     assert wished(folder).image == kept.sha256
-    kept = an_app(folder).images.adopt(iso, "http://127.0.0.1:1/b2d.iso")
+    kept = an_app(folder).images.add_copy(iso, "http://127.0.0.1:1/b2d.iso")
     assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == kept.sha256
 
 
@@ -112,9 +112,9 @@ def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, 
     it = an_app(folder)
     private_folder(it.home.cache)
     (it.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
-    kept = it.images.adopt(iso, "debian")
+    kept = it.images.add_copy(iso, "debian")
     request = BuildRequest("amd64", "", it.home.cache, folder / "b2d.iso")
-    made_of = plan(request, FakeReporter()).ingredients
+    made_of = plan_build(request, FakeReporter()).fingerprint
     it.home.last_build.write_text(f"{made_of} {kept.sha256}")
     reporter = FakeReporter()
     assert wiring.make_app({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == kept
@@ -132,7 +132,7 @@ def test_a_file_is_taken_as_it_is_now(folder: Path, iso: Path) -> None:
 def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.iso"
     text.write_text("no image")
-    with pytest.raises(DownloadError):
+    with pytest.raises(ImageError):
         wished(folder, image=str(text))
     assert an_app(folder).images.all() == []
 

@@ -100,7 +100,7 @@ def test_what_stands_behind_a_short_descriptor_counts_as_qemu_reads_it() -> None
 )
 def test_a_descriptor_alone_is_known(begin: bytes) -> None:
     assert is_text_descriptor(begin)
-    with pytest.raises(DiskImageError, match="only names other files"):
+    with pytest.raises(DiskImageError, match="only refers to other files"):
         of(begin)
 
 

@@ -28,13 +28,13 @@ def test_a_number_without_an_end_is_a_value_error(text: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, "x", {"x": 1}, ["x", 1], ("x",), [["x"]]])
 def test_what_is_no_list_of_texts_is_a_value_error(value: object) -> None:
-    with pytest.raises(ValueError, match="no list of texts"):
+    with pytest.raises(ValueError, match="not a list of strings"):
         json_text.texts(value)
     assert json_text.texts(["x", ""]) == ["x", ""]
 
 
 @pytest.mark.parametrize("value", [None, 7, ["x"], b"x"])
 def test_what_is_no_text_is_a_value_error(value: object) -> None:
-    with pytest.raises(ValueError, match="no text"):
+    with pytest.raises(ValueError, match="not a string"):
         json_text.text(value)
     assert json_text.text("") == ""

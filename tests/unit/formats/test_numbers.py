@@ -12,13 +12,13 @@ def test_a_number_within_the_range_is_read(number: int, largest: int) -> None:
     if number <= largest:
         assert numbers.parse(str(number), largest) == numbers.parse(str(number).encode(), largest) == number
     else:
-        with pytest.raises(ValueError, match="no number from 0"):
+        with pytest.raises(ValueError, match="not a number from 0"):
             numbers.parse(str(number), largest)
 
 
 @given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.integers(max_value=0), st.integers(65536)))
 def test_what_is_no_port_is_none(value: object) -> None:
-    with pytest.raises(ValueError, match="no port from 1 to 65535"):
+    with pytest.raises(ValueError, match="not a port from 1 to 65535"):
         numbers.port(value)
 
 
@@ -28,6 +28,6 @@ def test_a_port_is_one() -> None:
 
 @pytest.mark.parametrize("value", [-1, 8, True, "7", 7.0, None, 10**400, [7]])
 def test_what_is_no_whole_number_of_a_range_is_none(value: object) -> None:
-    with pytest.raises(ValueError, match="no number from 0 to 7"):
+    with pytest.raises(ValueError, match="not a number from 0 to 7"):
         numbers.whole(value, 0, 7)
     assert [numbers.whole(number, 0, 7) for number in (0, 7)] == [0, 7]

@@ -42,10 +42,10 @@ def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) ->
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no settings file of VirtualBox"),
-        (b"<a/>", "no settings file of a VirtualBox machine"),
-        (b"<VirtualBox><Machine/></VirtualBox>", "no settings file of a VirtualBox machine"),
-        (settings("box", "x").replace('RAMSize="1024"', 'RAMSize="much"').encode(), "cannot be understood"),
+        (b"", "not a settings file of VirtualBox"),
+        (b"<a/>", "not a settings file of a VirtualBox machine"),
+        (b"<VirtualBox><Machine/></VirtualBox>", "not a settings file of a VirtualBox machine"),
+        (settings("box", "x").replace('RAMSize="1024"', 'RAMSize="much"').encode(), "has an invalid value"),
     ],
 )
 def test_what_is_none_is_told(file: Path, content: bytes, said: str) -> None:

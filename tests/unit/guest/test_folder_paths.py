@@ -24,7 +24,7 @@ def test_the_home_folder_has_its_short_name() -> None:
 
 @pytest.mark.parametrize("path", ["data", "", ":ro", "./here", "/a\nb", "~nobody-of-that-name/x"])
 def test_what_is_no_whole_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="whole path"):
+    with pytest.raises(ConfigError, match="absolute path"):
         folder_paths.parse(path)
 
 
@@ -33,7 +33,7 @@ def test_what_is_no_whole_path_is_refused(path: str) -> None:
     ["/", "/etc", "/usr/local", "/var", "/var/lib/docker/volumes", "/home", "/home/docker", "/dev/shm", "/a/../run"],
 )
 def test_what_the_guest_lives_in_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="of its own"):
+    with pytest.raises(ConfigError, match="has its own"):
         folder_paths.parse(path)
 
 

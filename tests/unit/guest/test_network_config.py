@@ -58,7 +58,7 @@ def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
         "10.0.2.2",
         "127.0.59.7",
     ]
-    assert json.loads(told[network_config.FILES])["http_proxy"] == "http://me:***@10.0.2.2:3128"
+    assert json.loads(told[network_config.RECORD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
 
 
 def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
@@ -80,7 +80,7 @@ def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
 def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
     told = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
     assert told["authorities"].decode() + certs_key(authority) == authority.read_text()
-    assert json.loads(told[network_config.FILES])["ca"] == [str(authority)]
+    assert json.loads(told[network_config.RECORD])["ca"] == [str(authority)]
 
 
 def certs_key(authority: Path) -> str:
@@ -92,8 +92,8 @@ def certs_key(authority: Path) -> str:
     ("content", "message"),
     [
         (None, "cannot be read: No such file"),
-        (b"\x30\x82", "holds no certificates as PEM"),
-        (b"", "holds no certificates"),
+        (b"\x30\x82", "contains no PEM certificates"),
+        (b"", "contains no PEM certificates"),
     ],
 )
 def test_an_authority_that_is_none_ends_up_before_anything_is_made(
@@ -113,7 +113,8 @@ def test_an_authority_that_is_none_ends_up_before_anything_is_made(
 def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
     told = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
     assert told.err == (
-        "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n     try: whole paths of files, as /etc/ssl/company.pem\n"
+        "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n"
+        "     try: use absolute paths of files, such as /etc/ssl/company.pem\n"
     )
     assert told.code == 2
 
@@ -133,7 +134,7 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
     told = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
     assert told.code == 2
     assert told.err == (
-        "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: as http://user:password@proxy:3128\n"
+        "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: use an address such as http://user:password@proxy:3128\n"
     )
     told = prompt.b2d("config", "https_proxy", B2D_HTTPS_PROXY="http://me:geheim@proxy:3128")
     assert (told.code, told.out) == (0, "http://me:***@proxy:3128\n")
@@ -142,17 +143,17 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
 def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
     found = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
     assert list(network_config.remarks(found.settings, found.origins, SPEC)) == [
-        "http_proxy: the guest has no use for this proxy: ftp://me:***@x",
-        "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it has 127.0.0.1",
+        "http_proxy: the guest cannot use this proxy: ftp://me:***@x",
+        "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it reaches only 127.0.0.1",
     ]
     found = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
     assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, restrict=True))) == [
-        f"{SPEC.name} is restricted, and reaches nothing: dns cannot help there"
+        f"{SPEC.name} is restricted and has no network, so these settings have no effect: dns"
     ]
     found = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
     assert list(network_config.remarks(found.settings, found.origins, SPEC)) == []
     assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, driver="virtualbox"))) == [
-        "dns: a guest of VirtualBox's reaches no name server on 127.0.0.1; without dns it asks this host's own"
+        "dns: a VirtualBox guest cannot reach a name server on 127.0.0.1; without dns it uses this host's"
     ]
 
 

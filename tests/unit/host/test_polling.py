@@ -10,27 +10,27 @@ from b2d.host.polling import wait_until
 
 @pytest.mark.parametrize("timeout_s", [0, -1])
 def test_what_is_so_already_needs_no_time(timeout_s: float) -> None:
-    wait_until(lambda: True, what="nothing", timeout_s=timeout_s)
+    wait_until(lambda: True, condition="nothing", timeout_s=timeout_s)
 
 
 def test_it_is_asked_at_least_once() -> None:
     answers = iter([False, False])
     with pytest.raises(WaitTimeoutError):
-        wait_until(lambda: next(answers), what="the end of days", timeout_s=0)
+        wait_until(lambda: next(answers), condition="the end of days", timeout_s=0)
     assert list(answers) == [False]
 
 
 def test_it_ends_as_soon_as_it_is_so() -> None:
     begin = time.monotonic()
     answers = iter([False, False, True])
-    wait_until(lambda: next(answers), what="the third answer", timeout_s=60, interval_s=0.01)
+    wait_until(lambda: next(answers), condition="the third answer", timeout_s=60, interval_s=0.01)
     assert time.monotonic() - begin < 5
 
 
 def test_what_was_waited_for_in_vain_is_named() -> None:
     begin = time.monotonic()
     with pytest.raises(WaitTimeoutError) as caught:
-        wait_until(lambda: False, what="the end of days", timeout_s=0.2, interval_s=0.01, hint="b2d doctor")
+        wait_until(lambda: False, condition="the end of days", timeout_s=0.2, interval_s=0.01, hint="b2d doctor")
     assert 0.2 <= time.monotonic() - begin < 5
     assert "the end of days" in caught.value.message
     assert (caught.value.hint, caught.value.exit_code) == ("b2d doctor", 5)
@@ -38,9 +38,9 @@ def test_what_was_waited_for_in_vain_is_named() -> None:
 
 def test_it_is_asked_once_more_at_the_end() -> None:
     begin = time.monotonic()
-    wait_until(lambda: time.monotonic() - begin > 0.05, what="later", timeout_s=0.1, interval_s=0.2)
+    wait_until(lambda: time.monotonic() - begin > 0.05, condition="later", timeout_s=0.1, interval_s=0.2)
 
 
 def test_what_the_question_raises_goes_through() -> None:
     with pytest.raises(ZeroDivisionError):
-        wait_until(lambda: 1 // 0 == 1, what="nothing", timeout_s=60)
+        wait_until(lambda: 1 // 0 == 1, condition="nothing", timeout_s=60)

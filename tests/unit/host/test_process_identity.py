@@ -68,7 +68,7 @@ def test_a_process_that_has_ended_is_nobody_before_and_after_its_parent_asks(
     before = look(sleeper.pid)
     assert before is not None
     sleeper.kill()
-    wait_until(lambda: is_zombie(sleeper.pid), what="the zombie", timeout_s=10)
+    wait_until(lambda: is_zombie(sleeper.pid), condition="the zombie", timeout_s=10)
     assert look(sleeper.pid) is None
     sleeper.wait()
     assert look(sleeper.pid) is None
@@ -88,7 +88,7 @@ def test_a_process_has_ended_when_its_last_thread_has() -> None:
     with subprocess.Popen([sys.executable, "-c", LAST_THREAD], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        wait_until(lambda: is_zombie(process.pid), what="the main thread's end", timeout_s=10)
+        wait_until(lambda: is_zombie(process.pid), condition="the main thread's end", timeout_s=10)
         found = identify(process.pid)
         process.kill()
     assert found is not None

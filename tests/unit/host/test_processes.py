@@ -55,7 +55,7 @@ def test_a_program_that_cannot_be_run_here_is_told(tmp_path: Path, mode: int, co
     program = tmp_path / "program"
     program.write_bytes(content)
     program.chmod(mode)
-    with pytest.raises(processes.ProgramNotFoundError, match="program cannot be run here: "):
+    with pytest.raises(processes.ProgramNotFoundError, match="program cannot be run on this host: "):
         processes.run([str(program)], timeout_s=SHORT_S)
 
 
@@ -116,7 +116,7 @@ def test_one_that_is_heard_may_complain_at_length() -> None:
     """More than a pipe holds, while its stdout is open; the end of it is kept, where the reason is."""
     with pytest.raises(B2dError, match="sh failed: no room") as caught:
         processes.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
-    assert len(caught.value.details) <= processes.PROBLEM_LIMIT
+    assert len(caught.value.details) <= processes.STDERR_LIMIT
 
 
 def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:

@@ -107,7 +107,7 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     thread = threading.Thread(target=publisher.run)
     made.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
     thread.start()
-    wait_until(lambda: bool(docker.listeners) and not made.has, what="the publisher to listen", timeout_s=5)
+    wait_until(lambda: bool(docker.listeners) and not made.has, condition="the publisher to listen", timeout_s=5)
     yield made
     ended.set()
     docker.hangs_up()
@@ -116,7 +116,7 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
 
 
 def comes_to(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = SOON_S) -> None:
-    wait_until(lambda: hypervisor.has == set(wanted), what=f"{wanted}", timeout_s=soon_s, interval_s=0.01)
+    wait_until(lambda: hypervisor.has == set(wanted), condition=f"{wanted}", timeout_s=soon_s, interval_s=0.01)
 
 
 WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 23053)

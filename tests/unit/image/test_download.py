@@ -120,7 +120,7 @@ def kept(folder: Path) -> list[str]:
 
 def refused(server: Server, folder: Path, **how: object) -> DownloadError:
     with pytest.raises(DownloadError) as failure:
-        download(server.url, folder, FakeReporter(), **{"patience": HASTY, **how})  # type: ignore[arg-type]
+        download(server.url, folder, FakeReporter(), **{"timeouts": HASTY, **how})  # type: ignore[arg-type]
     assert failure.value.hint
     return failure.value
 
@@ -156,7 +156,7 @@ def test_redirects_are_followed_and_relative_ones_too(server: Server, tmp_path: 
 
 def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> None:
     server.answers = [redirect("/boot2docker.iso")]
-    with pytest.raises(DownloadError, match="without end"):
+    with pytest.raises(DownloadError, match="redirects without end"):
         download(server.url, tmp_path, FakeReporter())
     assert len(server.asked) == http_client.REDIRECT_LIMIT
 
@@ -164,18 +164,18 @@ def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> No
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://[::1"])
 def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path: Path, target: str) -> None:
     server.answers = [redirect(target)]
-    assert "no address of a web server" in refused(server, tmp_path).message
+    assert "not a web address" in refused(server, tmp_path).message
 
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
-    with pytest.raises(DownloadError, match="from https to http://host/x"):
+    with pytest.raises(DownloadError, match="redirects from https to http://host/x"):
         http_client.redirect_target("https://host/x", "http://host/x")
     assert http_client.redirect_target("http://host/x", "https://host/x") == "https://host/x"
 
 
 @pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
 def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no address of a web server"):
+    with pytest.raises(DownloadError, match="not a web address"):
         download(url, tmp_path, FakeReporter())
 
 
@@ -184,10 +184,10 @@ def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: 
     [
         (401, "password"),
         (403, "refuses"),
-        (404, "nothing there"),
-        (410, "no more"),
-        (429, "too often"),
-        (418, "says no"),
+        (404, "no such file"),
+        (410, "no longer has"),
+        (429, "too many requests"),
+        (418, "refuses the request"),
     ],
 )
 def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code: int, named: str) -> None:
@@ -214,7 +214,7 @@ def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path,
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(50_000)])
 def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: bytes) -> None:
     server.answers = [serve(content, ETag='"x"')]
-    assert "no ISO image" in refused(server, tmp_path).message
+    assert "not an ISO image" in refused(server, tmp_path).message
     assert kept(tmp_path) == []
 
 
@@ -252,7 +252,7 @@ def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: P
                 sent.append(1 << 16)
 
     server.answers = [endless]
-    assert "no ISO image" in refused(server, tmp_path).message
+    assert "not an ISO image" in refused(server, tmp_path).message
     assert sum(sent) < 30 << 20  # what is under way at loopback's pace
     assert kept(tmp_path) == []
 
@@ -265,7 +265,7 @@ def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) ->
                 to.wfile.write(bytes(1 << 16))
 
     server.answers = [endless]
-    assert "does not end" in refused(server, tmp_path).message
+    assert "more bytes than" in refused(server, tmp_path).message
     assert kept(tmp_path) == []
 
 
@@ -321,7 +321,7 @@ def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Serv
 def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
     """Some servers pay no heed to If-Range."""
     server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"two"'), serve(ETag='"two"')]
-    assert "another file" in refused(server, tmp_path).message
+    assert "has changed" in refused(server, tmp_path).message
     assert kept(tmp_path) == []
     assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
 
@@ -329,7 +329,7 @@ def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server,
 def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
     wrong = serve(ISO[5:], 206, Content_Range=f"bytes 5-{len(ISO) - 1}/{len(ISO)}", ETag='"one"')
     server.answers = [break_off(300_000, ETag='"one"'), wrong]
-    assert "another part" in refused(server, tmp_path).message
+    assert "another range" in refused(server, tmp_path).message
     server.answers = [serve()]
     assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
     assert server.ranges()[-1] is None  # it would answer so for ever
@@ -361,7 +361,7 @@ def test_a_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path) 
 
     server.answers = [answer]
     begin = time.monotonic()
-    assert "silent" in refused(server, tmp_path).message
+    assert "stopped responding" in refused(server, tmp_path).message
     assert time.monotonic() - begin < 5
 
 
@@ -378,7 +378,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server: Server, tmp
 
 def test_a_server_that_never_answers_is_given_up(server: Server, tmp_path: Path) -> None:
     server.answers = [lambda to: void(server.ended.wait(10))]
-    assert "silent" in refused(server, tmp_path).message
+    assert "stopped responding" in refused(server, tmp_path).message
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +429,7 @@ def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) 
     ):
         download(server.url, tmp_path, reporter)
     assert server.asked == []
-    assert reporter.texts("failed") == ["waiting for another b2d that downloads the same"]
+    assert reporter.texts("failed") == ["waiting for another b2d to download the same file"]
     with download_lock(server.url, tmp_path, reporter):
         assert download(server.url, tmp_path, reporter).read_bytes() == ISO
 

@@ -59,7 +59,7 @@ def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
 ) -> None:
     monkeypatch.setattr("b2d.machine_store.store.LOCK_WAIT_S", 0.1)
     store = MachineStore(Home(tmp_path))
-    with store.allocation_lock(), pytest.raises(MachineLockedError, match="another b2d is making a machine"):
+    with store.allocation_lock(), pytest.raises(MachineLockedError, match="another b2d is creating a machine"):
         store_new_spec(a_spec("second", address=""), store)
     assert store.names() == []
 

@@ -12,6 +12,7 @@ from b2d.errors import (
     ConfigError,
     DownloadError,
     HypervisorError,
+    ImageError,
     InvalidStateError,
     MachineLockedError,
     MachineNotFoundError,
@@ -170,7 +171,7 @@ def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
     with pytest.raises(DownloadError):
         exchange(box).upgrade(newest)
     box.images.damaged.add(box.next_image().sha256)
-    with pytest.raises(DownloadError):
+    with pytest.raises(ImageError):
         upgraded(box)
     assert box.machine().state() == RUNNING
     assert box.machine().spec() == box.spec()
@@ -299,7 +300,7 @@ def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
     with_an_earlier_one(box, RUNNING)
     if verb == "rollback":
         del box.images.kept[FIRST]
-        with pytest.raises(B2dError, match="is not kept any more"):
+        with pytest.raises(B2dError, match=r"no longer stored|not kept any more"):
             exchange(box).rollback()
         assert box.calls == []
     else:

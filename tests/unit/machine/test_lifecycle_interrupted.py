@@ -158,4 +158,4 @@ def test_who_waits_goes_on_as_soon_as_the_holder_has_ended(box: Box) -> None:
     assert box.machine().stop() is True
     assert time.monotonic() - begin < 10
     process.communicate()
-    wait_until(lambda: machine.state() == MachineState.STOPPED, what="the end", timeout_s=1)
+    wait_until(lambda: machine.state() == MachineState.STOPPED, condition="the end", timeout_s=1)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from b2d.errors import B2dError, DownloadError, HypervisorError, WaitTimeoutError
+from b2d.errors import B2dError, HypervisorError, ImageError, WaitTimeoutError
 from b2d.machine.lifecycle import Machine
 from b2d.models import DockerEnv, MachineState
 from tests.support.fake_machine import ADDRESS, DOCKER, SSH, Box, host_of
@@ -160,7 +160,7 @@ def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:
 def test_a_damaged_image_is_not_booted(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.images.damaged.add("0" * 64)
-    with pytest.raises(DownloadError) as caught:
+    with pytest.raises(ImageError) as caught:
         machine.up()
     assert caught.value.exit_code == 7
     assert machine.state() == MachineState.STOPPED

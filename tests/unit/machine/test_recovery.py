@@ -185,7 +185,7 @@ def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: 
     assert (refused.code, "--yes" in refused.err) == (2, True)
     told = prompt.b2d("delete", "--yes", "--vm", "box")
     assert (told.code, told.err.splitlines()[-1]) == (0, "box is deleted")
-    assert ("which is kept" in told.err) is (damage == "a folder")
+    assert ("which was moved to" in told.err) is (damage == "a folder")
     assert not prompt.home.machine("box").folder.exists()
     assert [row["name"] for row in json.loads(prompt.b2d("list", "--json").out)] == ["near"]
 

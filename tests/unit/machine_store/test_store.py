@@ -100,7 +100,7 @@ def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
         (json.dumps({**GOOD, "memory_mib": "512"}).encode(), "'memory_mib' cannot be '512'"),
         (json.dumps({**GOOD, "memory_mib": True}).encode(), "'memory_mib' cannot be True"),
         (json.dumps({**GOOD, "tls": 1}).encode(), "'tls' cannot be 1"),
-        (json.dumps({**GOOD, "colour": "red"}).encode(), "'colour' is not known"),
+        (json.dumps({**GOOD, "colour": "red"}).encode(), "'colour' is unknown"),
         (json.dumps({key: value for key, value in GOOD.items() if key != "image"}).encode(), "'image' is missing"),
         (json.dumps({**GOOD, "name": "other"}).encode(), "moved or copied"),
     ],
@@ -196,7 +196,7 @@ def test_facts_hold_any_path_of_one_line(tmp_path_factory: pytest.TempPathFactor
 def test_a_line_break_is_refused_and_the_file_is_not_touched(store: MachineStore, path: str) -> None:
     store.write(a_spec("box"))
     store.write_env("box", FACTS)
-    with pytest.raises(B2dError, match="DOCKER_CERT_PATH holds a line break"):
+    with pytest.raises(B2dError, match="DOCKER_CERT_PATH contains a line break"):
         store.write_env("box", replace(FACTS, docker=DockerEnv("tcp://h:1", path)))
     assert store.read_env("box") == FACTS
 

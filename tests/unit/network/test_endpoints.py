@@ -29,19 +29,19 @@ from b2d.network import endpoints
     ],
 )
 def test_a_proxy_is_told_so_that_the_guest_can_read_and_reach_it(written: str, told: str) -> None:
-    assert endpoints.proxy(written) == told
+    assert endpoints.guest_proxy(written) == told
 
 
 @pytest.mark.parametrize(
     "text", ["http://", "ftp://proxy:1", "not a proxy", "http://proxy:70000", "http://proxy/path", "http://a:\n@b", "@"]
 )
 def test_what_is_no_proxy_is_none(text: str) -> None:
-    assert endpoints.proxy(text) == ""
+    assert endpoints.guest_proxy(text) == ""
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="%"), min_size=1))
 def test_every_password_comes_through_whole(password: str) -> None:
-    told = urlsplit(endpoints.proxy(f"http://me:{password}@proxy:3128"))
+    told = urlsplit(endpoints.guest_proxy(f"http://me:{password}@proxy:3128"))
     assert (told.username, unquote(told.password or ""), told.hostname, told.port) == ("me", password, "proxy", 3128)
 
 
@@ -59,10 +59,10 @@ def test_odd_addresses_hide_it_too(text: str) -> None:
 
 
 def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() -> None:
-    assert endpoints.mirror("http://localhost:5000/") == "http://10.0.2.2:5000/"
-    assert endpoints.mirror("https://mirror.corp/docker") == "https://mirror.corp/docker"
-    assert endpoints.name_server("127.0.0.1") == endpoints.name_server("::1") == "10.0.2.2"
-    assert endpoints.name_server("fd00::53") == "fd00::53"
+    assert endpoints.guest_mirror("http://localhost:5000/") == "http://10.0.2.2:5000/"
+    assert endpoints.guest_mirror("https://mirror.corp/docker") == "https://mirror.corp/docker"
+    assert endpoints.guest_name_server("127.0.0.1") == endpoints.guest_name_server("::1") == "10.0.2.2"
+    assert endpoints.guest_name_server("fd00::53") == "fd00::53"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_of_this_host_s_variables_small_letters_go_first_and_all_proxy_last() ->
 
 
 def test_of_this_host_s_own_addresses_the_guest_reaches_one() -> None:
-    assert endpoints.unreachable_hosts("http://me:pw@127.0.0.53:3128")
-    assert endpoints.unreachable_hosts("127.0.0.53")
-    assert not endpoints.unreachable_hosts(endpoints.proxy("127.0.0.1:3128"))
-    assert not endpoints.unreachable_hosts("8.8.8.8")
+    assert endpoints.is_unreachable("http://me:pw@127.0.0.53:3128")
+    assert endpoints.is_unreachable("127.0.0.53")
+    assert not endpoints.is_unreachable(endpoints.guest_proxy("127.0.0.1:3128"))
+    assert not endpoints.is_unreachable("8.8.8.8")

@@ -44,7 +44,7 @@ def test_a_machine_whose_ports_are_taken_is_refused_with_the_port() -> None:
     port_allocation.require_free(ADDRESS, (PORT, PORT + 1))
     with listening(ADDRESS, PORT + 1), pytest.raises(HypervisorError) as caught:
         port_allocation.require_free(ADDRESS, (PORT, PORT + 1))
-    assert caught.value.message == f"port {PORT + 1} of {ADDRESS} is taken by another program"
+    assert caught.value.message == f"port {PORT + 1} of {ADDRESS} is used by another program"
 
 
 def test_a_port_whose_last_connection_just_ended_is_free() -> None:
@@ -75,7 +75,7 @@ def test_there_is_no_port_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> No
     with listening(ADDRESS, 65535), pytest.raises(B2dError, match="in use") as caught:
         port_allocation.reserve_ports(ADDRESS, 65535)
     assert caught.value.hint
-    with pytest.raises(B2dError, match="given to other machines"):
+    with pytest.raises(B2dError, match="used by other machines"):
         port_allocation.reserve_ports(ADDRESS, 65535, {65535})
 
 

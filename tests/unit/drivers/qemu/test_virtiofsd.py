@@ -83,7 +83,7 @@ def test_without_one_folders_are_had_by_9p(paths: MachinePaths, server: Path) ->
 def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) -> None:
     one = virtiofsd.start(str(server / "virtiofsd"), Path("/some where"), paths, read_only=True)
     wrote = paths.folder.parent / "served"
-    wait_until(lambda: wrote.exists() and wrote.read_text() != "", what="it", timeout_s=20)
+    wait_until(lambda: wrote.exists() and wrote.read_text() != "", condition="it", timeout_s=20)
     words = wrote.read_text().splitlines()
     assert words[:2] == ["--shared-dir", "/some where"]
     assert f"squash-guest:0:{os.getuid()}:4294967295" in words
@@ -93,7 +93,7 @@ def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) 
     assert one.process is not None
     assert is_alive(one.process)
     one.connection.close()
-    wait_until(lambda: one.process is not None and not is_alive(one.process), what="its end", timeout_s=20)
+    wait_until(lambda: one.process is not None and not is_alive(one.process), condition="its end", timeout_s=20)
 
 
 def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: MachinePaths, server: Path) -> None:

@@ -45,7 +45,7 @@ def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_S", "HANDSHAKE_S", "PATIENCE_S", "ANSWER_S"):
+    for name in ("CONNECT_S", "HANDSHAKE_S", "GREETING_S", "ANSWER_S"):
         monkeypatch.setattr(connection, name, 0.5)
     for name in ("ANSWER_S", "FILE_S"):
         monkeypatch.setattr(client, name, 0.5)
@@ -87,7 +87,7 @@ def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd
 
 def test_another_machine_is_refused_before_it_learns_anything(guest: SshGuest, sshd: Sshd, tmp_path: Path) -> None:
     sshd.host_key = foreign_key(tmp_path)
-    with pytest.raises(B2dError, match="is not this machine: its host key is another") as caught:
+    with pytest.raises(B2dError, match="is not this machine: its host key differs") as caught:
         guest.run("true", 10)
     assert caught.value.hint == "b2d restart --vm box"
     assert sshd.tried == []
@@ -127,7 +127,7 @@ def test_a_guest_whose_known_hosts_is_lost_is_known_by_the_key_that_was_made_for
 def test_a_guest_that_nobody_knows_is_not_believed(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
     for path in (paths.known_hosts, paths.host_key):
         path.unlink()
-    with pytest.raises(B2dError, match="nobody knows the guest's host key") as caught:
+    with pytest.raises(B2dError, match="the guest's host key is unknown") as caught:
         guest.run("true", 10)
     assert caught.value.hint == "b2d restart --vm box"
     assert sshd.tried == [] and not paths.known_hosts.exists()
@@ -174,7 +174,7 @@ def test_only_the_machine_s_own_key_is_offered(
 
 def test_a_guest_that_does_not_know_the_key_is_told_at_once(guest: SshGuest, sshd: Sshd) -> None:
     sshd.lets_in = b"another"
-    with pytest.raises(InvalidStateError, match=r"does not know the key .*id_ed25519"):
+    with pytest.raises(InvalidStateError, match=r"does not accept the key .*id_ed25519"):
         guest.run("true", 10)
     assert len(sshd.tried) == 1
 
@@ -184,7 +184,7 @@ def test_a_key_that_is_gone_or_spoilt_is_named(guest: SshGuest, sshd: Sshd, path
     with pytest.raises(B2dError, match=r"box/id_ed25519 is not a usable key"):
         guest.run("true", 10)
     paths.ssh_key.unlink()
-    with pytest.raises(B2dError, match=r"box/id_ed25519 is gone"):
+    with pytest.raises(B2dError, match=r"box/id_ed25519, the key of the guest, is missing"):
         guest.run("true", 10)
     assert sshd.connections == 0
 
@@ -268,7 +268,7 @@ def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
 
     def begin_and_end(channel: Channel, command: str | None) -> None:
         begin(channel, command)
-        wait_until(lambda: channel.closed, what="its end", timeout_s=10)
+        wait_until(lambda: channel.closed, condition="its end", timeout_s=10)
 
     monkeypatch.setattr(client, "_begin", begin_and_end)
     screen, line = pty.openpty()

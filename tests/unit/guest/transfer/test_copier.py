@@ -171,9 +171,9 @@ def names(root: Path) -> dict[str, object]:
         ("file", "none/", "folder"),
         ("file", "none/new", "folder"),
         ("tree", "none/new", "folder"),
-        ("tree", "file", "no folder"),
-        ("tree/.", "file", "no folder"),
-        ("tree", "to", "link|no folder"),
+        ("tree", "file", "not a folder|does not exist"),
+        ("tree/.", "file", "not a folder|does not exist"),
+        ("tree", "to", "link|not a folder|does not exist"),
         ("file", "full", "folder"),
     ],
 )
@@ -205,7 +205,7 @@ def test_what_is_no_file_is_left_out_and_told(copying: Copier, reporter: FakeRep
     assert names(there / "new") == {"file": b"file"}
     copying.fetch(f"{there}/tree", f"{here}/new")
     assert names(here / "new") == {"file": b"file"}
-    assert len([line for line in reporter.texts("warn") if "fifo" in line and "left out" in line]) == 2
+    assert len([line for line in reporter.texts("warn") if "fifo" in line and "skipped" in line]) == 2
 
 
 def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> None:
@@ -223,13 +223,13 @@ def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> Non
         assert len(archive.getmembers()) == 13
         assert {name.partition("/")[0] for name in archive.getnames()} == {"tree"}
     for content, to, said in (
-        (packed.getvalue()[:-400], "to", "no whole archive"),
-        (b"no archive" * 1000, "to", "no whole archive"),
+        (packed.getvalue()[:-400], "to", "is incomplete"),
+        (b"no archive" * 1000, "to", "is incomplete"),
         (packed.getvalue(), "none", "no such folder"),
     ):
         with pytest.raises(B2dError, match=said):
             copying.send_stream(io.BytesIO(content), f"{there}/{to}")
-    wait_until(lambda: nothing_is_left(there), what="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: nothing_is_left(there), condition="the guest to tidy up", timeout_s=10)
     assert names(there / "to" / "tree") == names(tree)
 
 
@@ -266,7 +266,7 @@ def test_a_guest_that_lies_writes_nothing_outside(tmp_path: Path, entries: list[
     root = tmp_path / "it"
     unpacker = Unpacker(root, "it", lambda _: None, lambda _: None)
     with pytest.raises((B2dError, OSError)):
-        unpacker.take(an_archive(an_entry("it", tarfile.DIRTYPE), *entries))
+        unpacker.unpack(an_archive(an_entry("it", tarfile.DIRTYPE), *entries))
     assert {path.name for path in tmp_path.iterdir()} <= {"secret", "it"}
     assert (tmp_path / "secret").read_text() == "secret"
     assert (tmp_path / "secret").stat().st_nlink == 1
@@ -274,7 +274,7 @@ def test_a_guest_that_lies_writes_nothing_outside(tmp_path: Path, entries: list[
 
 def test_nothing_of_a_guest_s_runs_as_its_owner(tmp_path: Path) -> None:
     unpacker = Unpacker(tmp_path / "it", "it", lambda _: None, lambda _: None)
-    unpacker.take(an_archive(an_entry("it")))
+    unpacker.unpack(an_archive(an_entry("it")))
     assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o777
 
 
@@ -353,7 +353,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here:
     (end / "big").write_text("old")
 
     def strike() -> None:
-        wait_until(lambda: any(end.glob(".b2d-*/*")), what="the copy", timeout_s=30, interval_s=0.001)
+        wait_until(lambda: any(end.glob(".b2d-*/*")), condition="the copy", timeout_s=30, interval_s=0.001)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=strike, daemon=True).start()
@@ -361,7 +361,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here:
         for _ in range(100):
             getattr(copying, way)(f"{begin}/big", str(end))
             (end / "big").write_text("old")
-    wait_until(lambda: nothing_is_left(end), what="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: nothing_is_left(end), condition="the guest to tidy up", timeout_s=10)
     assert (end / "big").read_text() == "old"
 
 

@@ -18,7 +18,7 @@ from b2d.image.build import apt_repository, package_cache, recipe
 from b2d.image.build.apt_repository import Package
 from b2d.image.build.freshness import Freshness, StaleIndexError
 from b2d.image.build.mirror import Mirror, choose
-from b2d.image.build.package_cache import Cache, get_all
+from b2d.image.build.package_cache import Cache, fetch_all
 from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 from tests.support.deb_builder import Deb
 from tests.support.debian_mirror import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
@@ -50,12 +50,12 @@ class Host:
 
     def reads(self) -> dict[str, list[Package]]:
         arguments = (self.recipe, self.mirror, "amd64", self.cache, self.reporter, Freshness())
-        return apt_repository.packages(*arguments).packages
+        return apt_repository.read_packages(*arguments).packages
 
     def fetches(self) -> list[Package]:
         """The newest of all that the recipe wants."""
         chosen = apt_repository.choose(self.recipe.root_packages, self.reads())
-        get_all([package.file for package in chosen], self.cache, self.reporter, "packages")
+        fetch_all([package.file for package in chosen], self.cache, self.reporter, "packages")
         return chosen
 
     def kept(self) -> list[str]:
@@ -174,11 +174,11 @@ def test_a_package_that_the_archive_lacks_is_named(host: Host, debian: LocalDebi
     ("answer", "named"),
     [
         (says(200, PORTAL), "is a web page"),
-        (says(404), "has nothing there"),
+        (says(404), "has no such file"),
         (says(403), "refuses"),
-        (says(500), "has trouble itself"),
-        (breaks_off(0), "broke off|ended after|cut off"),
-        (breaks_off(100), "broke off|ended after|cut off"),
+        (says(500), "has an internal error"),
+        (breaks_off(0), "closed the connection|ended after|is incomplete"),
+        (breaks_off(100), "closed the connection|ended after|is incomplete"),
     ],
     ids=["portal", "404", "403", "500", "nothing", "cut"],
 )
@@ -272,7 +272,10 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
 def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_cache, "LOCK_WAIT_S", 0.1)
     host.cache.folder.mkdir()
-    with FileLock(host.cache.folder / "lock"), pytest.raises(MachineLockedError, match="another b2d fetches packages"):
+    with (
+        FileLock(host.cache.folder / "lock"),
+        pytest.raises(MachineLockedError, match="another b2d is downloading packages"),
+    ):
         host.fetches()
-    assert host.reporter.texts("step") == ["waiting for another b2d that fetches packages"]
+    assert host.reporter.texts("step") == ["waiting for another b2d to download packages"]
     host.fetches()

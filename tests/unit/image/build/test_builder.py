@@ -11,7 +11,7 @@ import pytest
 from pycdlib import PyCdlib
 
 from b2d.errors import B2dError, ConfigError, DownloadError
-from b2d.image.build.builder import BuildRequest, BuiltImage, build_image, manifest_path, plan
+from b2d.image.build.builder import BuildRequest, BuiltImage, build_image, manifest_path, plan_build
 from b2d.image.image_store import ImageStore
 from b2d.paths import Home
 from tests.support.debian_mirror import LocalDebian
@@ -75,7 +75,7 @@ def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest
     assert built.path.read_bytes()[loader * 2048 + 12 : loader * 2048 + 16] == loader.to_bytes(4, "little")
     iso.close()
 
-    kept = ImageStore(Home(tmp_path / "home")).adopt(built.path, "debian")
+    kept = ImageStore(Home(tmp_path / "home")).add_copy(built.path, "debian")
     assert (kept.version, kept.kernel_arguments, kept.boots_directly) == (built.version, "console=ttyS0 quiet", True)
 
 
@@ -170,16 +170,16 @@ def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
 
 
 def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRequest, debian: LocalDebian) -> None:
-    before = plan(request_, FakeReporter()).ingredients
-    assert plan(request_, FakeReporter()).ingredients == before
+    before = plan_build(request_, FakeReporter()).fingerprint
+    assert plan_build(request_, FakeReporter()).fingerprint == before
     init = request_.recipe / "stage1" / "init"
     kept = init.read_bytes()
     init.write_bytes(kept + b"\n")
-    assert plan(request_, FakeReporter()).ingredients != before
+    assert plan_build(request_, FakeReporter()).fingerprint != before
     init.write_bytes(kept)
-    assert plan(request_, FakeReporter()).ingredients == before
+    assert plan_build(request_, FakeReporter()).fingerprint == before
     debian.publish("trixie", *packages("26.1.6+dfsg1-1"))
-    assert plan(request_, FakeReporter()).ingredients != before
+    assert plan_build(request_, FakeReporter()).fingerprint != before
 
 
 def test_a_processor_without_an_image_is_refused_before_anything_is_asked(

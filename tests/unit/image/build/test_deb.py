@@ -63,7 +63,7 @@ def test_a_hard_link_to_what_nobody_wants_has_its_content(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["../evil", "./usr/../../evil", "/../evil", "usr/.."])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DownloadError, match="leads out of it"):
+    with pytest.raises(DownloadError, match="unsafe path"):
         unpacked(tmp_path, a_deb(regular(name, b"evil")))
     assert not (tmp_path.parent / "evil").exists()
 

@@ -42,7 +42,7 @@ def test_nothing_is_put_through_a_link_or_a_file() -> None:
     tree = a_tree("file")
     tree.put("run", link("/somewhere/else"))
     for path in ("run/x", "file/x", "file/x/y"):
-        with pytest.raises(B2dError, match="no folder"):
+        with pytest.raises(B2dError, match="not a folder"):
             tree.put(path, file(b""))
 
 

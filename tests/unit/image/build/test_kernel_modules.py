@@ -6,7 +6,7 @@ import pytest
 
 from b2d.errors import B2dError
 from b2d.image.build.fs_tree import Tree, file
-from b2d.image.build.kernel_modules import Modules, install, module_name, unsigned
+from b2d.image.build.kernel_modules import Modules, install, module_name, strip_signature
 from tests.support.kernel_images import a_module
 
 HERE = "usr/lib/modules/6.12"
@@ -63,8 +63,8 @@ def test_a_module_that_the_kernel_lacks_is_named(modules: Modules) -> None:
 
 def test_signatures_are_taken_off_and_nothing_else() -> None:
     plain = a_module("x")
-    assert unsigned(a_module("x", signature=b"s" * 700)) == plain
-    assert unsigned(plain) == plain
+    assert strip_signature(a_module("x", signature=b"s" * 700)) == plain
+    assert strip_signature(plain) == plain
 
 
 def test_modprobe_finds_what_was_installed(modules: Modules) -> None:

@@ -121,8 +121,8 @@ def test_mirrors_are_tried_in_order_until_one_has_what_debian_signed(
         request = BuildRequest("amd64", "", tmp_path / "cache", tmp_path / "b2d.iso", folder)
         build_image(request, reporter)
         first, second = reporter.texts("warn")
-        assert empty.url in first and "has nothing there" in first and "next mirror" in first
+        assert empty.url in first and "has no such file" in first and "next mirror" in first
         assert evil.url in second and "not signed by Debian" in second
         debian.files.clear()
-        with pytest.raises(DownloadError, match="has nothing there"):
+        with pytest.raises(DownloadError, match="has no such file"):
             build_image(request, FakeReporter())

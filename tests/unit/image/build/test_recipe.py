@@ -66,5 +66,5 @@ def test_every_script_of_the_recipe_says_what_runs_it() -> None:
 def test_what_is_wrong_in_a_recipe_is_told_with_its_file(tmp_path: Path, old: str, new: str) -> None:
     assert old in RECIPE
     folder = a_recipe(tmp_path / "iso", LocalDebian(), RECIPE.replace(old, new))
-    with pytest.raises(ConfigError, match=r"image\.toml cannot be used"):
+    with pytest.raises(ConfigError, match=r"image\.toml is invalid"):
         recipe.read(folder)
