@@ -25,7 +25,7 @@ BANNED = {"asked", "found", "gone", "heard", "here", "how", "it", "itself", "kep
 BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"}
 TO_BE_RENAMED = {  # packages whose names are to be made standard yet
     "",
-    *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "drivers", "formats", "guest", "host"],
+    *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "formats", "guest", "host"],
     *["host_agent", "image", "importing", "machine", "machine_store", "network", "reporting", "shell"],
 }
 
