@@ -172,8 +172,8 @@ class App:
             refusals=lambda name: control.refusals(self.home.machine(name)),
         )
         hypervisor, spare = self.hypervisor(), self.images.unused
-        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.newest, hypervisor, unread)
-        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_kept_apart)
+        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.find_newest, hypervisor, unread)
+        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_sandboxed)
 
     def _virtualbox(self) -> str:
         """Return the version and place of the VirtualBox that works here. Raises HypervisorError."""

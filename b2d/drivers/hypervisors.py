@@ -1,4 +1,4 @@
-"""What differs between hypervisors, as data: it loads no driver."""
+"""Differences between hypervisors as data; no driver is loaded."""
 
 import os
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from b2d.paths import MachinePaths
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """One hypervisor that b2d drives."""
+    """A hypervisor that b2d drives."""
 
     name: str  # in settings and in machine.json
     title: str  # in messages
-    disk: Callable[[MachinePaths], Path]  # of a machine's data
-    traces: Callable[[MachinePaths], tuple[Path, ...]]  # what it leaves in a machine's folder, its disk first
-    log: Callable[[MachinePaths], Path]  # what it writes of itself
-    growing_logs: Callable[[MachinePaths], tuple[Path, ...]]  # that it appends to, so that they can be cut meanwhile
-    clock_stops: bool  # whether the guest's clock stands still while this host sleeps
-    loads_large_libraries: bool  # to drive it: what asks it now and then does so in a process of its own
+    disk: Callable[[MachinePaths], Path]  # the machine's data disk
+    traces: Callable[[MachinePaths], tuple[Path, ...]]  # its files in a machine's folder, the disk first
+    log: Callable[[MachinePaths], Path]  # its own log
+    growing_logs: Callable[[MachinePaths], tuple[Path, ...]]  # that can be truncated: it appends
+    clock_stops: bool  # whether the guest's clock stops while this host sleeps
+    loads_large_libraries: bool  # programs that query it regularly do so in a process of their own
 
 
 QEMU = Hypervisor(
@@ -31,7 +31,7 @@ QEMU = Hypervisor(
     traces=lambda paths: (paths.disk_qcow2, paths.qemu_pid, paths.qemu_record),
     log=lambda paths: paths.qemu_log,
     growing_logs=lambda paths: (paths.serial_log, paths.qemu_log, paths.virtiofsd_log),
-    clock_stops=False,  # the guest has a clock chip that does not sleep
+    clock_stops=False,  # the guest has a clock chip that keeps running
     loads_large_libraries=False,
 )
 VIRTUALBOX = Hypervisor(
@@ -48,19 +48,19 @@ ALL = {hypervisor.name: hypervisor for hypervisor in (QEMU, VIRTUALBOX)}
 
 
 def get(name: str) -> Hypervisor:
-    """Return the hypervisor of that name. Raises ConfigError for one that b2d cannot drive."""
+    """Return the hypervisor of that name. Raises ConfigError for one that b2d does not support."""
     if name not in ALL:
-        raise ConfigError(f"this b2d cannot drive {name}", hint=f"--driver {QEMU.name}")
+        raise ConfigError(f"b2d does not support the hypervisor {name}", hint=f"--driver {QEMU.name}")
     return ALL[name]
 
 
 def title(name: str) -> str:
-    """Return a hypervisor's name for a message, also of one that this b2d does not know."""
+    """Return a hypervisor's name for messages, also when this b2d does not support it."""
     return ALL[name].title if name in ALL else name
 
 
 def with_traces(paths: MachinePaths) -> list[str]:
-    """Return the names of those that have left something in the machine's folder. Raises B2dError."""
+    """Return the names of the hypervisors that left files in the machine's folder. Raises B2dError."""
     with os_errors_as_b2d_errors(paths.folder):
         return [
             name for name, hypervisor in ALL.items() if any(os.path.lexists(path) for path in hypervisor.traces(paths))
@@ -68,5 +68,5 @@ def with_traces(paths: MachinePaths) -> list[str]:
 
 
 def of_disk(paths: MachinePaths) -> str:
-    """Return the name of that whose disk lies in the machine's folder, "" where none does, or nobody may look."""
-    return next((name for name in reversed(ALL) if os.path.exists(ALL[name].disk(paths))), "")  # noqa: PTH110  no error
+    """Return the name of the hypervisor whose disk is in the machine's folder, "" when none is or it cannot be read."""
+    return next((name for name in reversed(ALL) if os.path.exists(ALL[name].disk(paths))), "")  # noqa: PTH110  raises no error

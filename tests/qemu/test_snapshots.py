@@ -37,7 +37,7 @@ def disk(paths: MachinePaths) -> SnapshotDisk:
 
 
 def names(paths: MachinePaths) -> list[str]:
-    return [one.name for one in internal_snapshots.listed(paths.disk_qcow2)]
+    return [one.name for one in internal_snapshots.list_snapshots(paths.disk_qcow2)]
 
 
 def sound(path: Path) -> bool:
@@ -57,15 +57,15 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
     second = content(paths.disk_qcow2, tmp_path)
     qemu_img.grow(paths.disk_qcow2, 20)
     write(paths.disk_qcow2, 19 * MIB, b"latest")
-    disk.go_back("1")
+    disk.restore("1")
     assert content(paths.disk_qcow2, tmp_path) == first
-    assert qcow2.size(paths.disk_qcow2) == 8 * MIB
-    disk.go_back("first")
+    assert qcow2.read_size(paths.disk_qcow2) == 8 * MIB
+    disk.restore("first")
     assert content(paths.disk_qcow2, tmp_path) == second
-    disk.drop("1")
+    disk.delete("1")
     assert names(paths) == ["first"]
     assert content(paths.disk_qcow2, tmp_path) == second
-    disk.drop("first")
+    disk.delete("first")
     assert snapshots(paths) == []
     assert content(paths.disk_qcow2, tmp_path) == second
     assert sound(paths.disk_qcow2)
@@ -77,7 +77,7 @@ def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDi
     for place in range(4):
         write(paths.disk_qcow2, (2 + place) * MIB, b"data")
     disk.take("two")
-    told = internal_snapshots.listed(paths.disk_qcow2)
+    told = internal_snapshots.list_snapshots(paths.disk_qcow2)
     by_qemu = [one for one in snapshots(paths) if isinstance(one, dict)]
     assert [(f"b2d:{one.name}", one.taken_s) for one in told] == [(it["name"], it["date-sec"]) for it in by_qemu[1:]]
     assert told[1].size - told[0].size == 4 * 65536
@@ -92,16 +92,16 @@ def test_a_deleted_snapshot_gives_its_room_back_to_the_host(disk: SnapshotDisk, 
     before = paths.disk_qcow2.stat().st_blocks * 512
     processes.check(command, timeout_s=60)
     assert paths.disk_qcow2.stat().st_blocks * 512 - before >= 4 * MIB
-    disk.drop("one")
+    disk.delete("one")
     assert paths.disk_qcow2.stat().st_blocks * 512 - before < MIB
 
 
 @pytest.mark.parametrize("begin", [b"", b"QFI\xfb", b"QFI\xfb" + b"\xff" * 100, b"\0" * 4096])
 def test_what_is_no_disk_has_no_snapshots(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "disk.qcow2"
-    assert qcow2.snapshots(path) == []
+    assert qcow2.read_snapshots(path) == []
     path.write_bytes(begin)
-    assert qcow2.snapshots(path) == []
+    assert qcow2.read_snapshots(path) == []
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def test_a_snapshot_for_which_there_is_no_room_changes_nothing(
     assert failures or more
     disk.take("last")
     write(paths.disk_qcow2, 5 * MIB, b"other")
-    disk.go_back("last")
+    disk.restore("last")
     assert content(paths.disk_qcow2, tmp_path) == before
 
 

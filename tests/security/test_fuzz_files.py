@@ -64,8 +64,8 @@ def check_spec(spec: MachineSpec) -> None:
         os.fsencode(text)
         assert "\0" not in text
     with suppress(B2dError):
-        shared_folders.missing(spec.folders, lambda _: "")
-        shared_folders.resolved(spec)
+        shared_folders.find_missing(spec.folders, lambda _: "")
+        shared_folders.resolve_paths(spec)
 
 
 def test_a_machine_s_description(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert all(isinstance(word, str) for word in found.hardware)
             assert all(type(number) is int for number in (*found.missing, found.disk))
         QemuProcess(paths).find()
-        QemuProcess(paths).abandoned()
+        QemuProcess(paths).is_abandoned()
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
         control._recorded(paths)
@@ -365,13 +365,13 @@ def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     def check(made: tuple[bytes, bytes, bytes]) -> None:
         settings.write_bytes(made[0])
         log.write_bytes(made[1])
-        assert machine_state.of_file(settings)
+        assert machine_state.read_state_file(settings)
         assert isinstance(machine_state.last_error(log), str)
         rules = made[2].decode(errors="replace").split("\n")
-        named = list(port_forwards.parsed(rules))
+        named = list(port_forwards.parse_rules(rules))
         assert all(0 <= port < 65536 for _, _, port in named)
         machine: Any = SimpleNamespace(forwards=lambda: named)
-        assert all(0 < one.port < 65536 for one in port_forwards.listed(machine))
+        assert all(0 < one.port < 65536 for one in port_forwards.list_forwards(machine))
 
     long = [(b"<Machine " * 400_000, b"aText={" * 500_000, b"")]
     fuzz(st.tuples(damaged(sample), damaged(said * 2), damaged(rules)), check, long)

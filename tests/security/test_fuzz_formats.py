@@ -19,7 +19,7 @@ from b2d.config import boot2docker_profile, loader
 from b2d.docker.client import DockerApi, DockerUnavailableError
 from b2d.docker.published_ports import forwards_for, list_ports, parse_publications
 from b2d.drivers.qemu import qcow2
-from b2d.drivers.qemu.disk_import import _document, _files
+from b2d.drivers.qemu.disk_import import _files, _parse_object
 from b2d.errors import B2dError, ConfigError, ImageError
 from b2d.formats import boot2docker_disk, bzimage_uncompressed, vbox_settings
 from b2d.formats.bzimage import DamagedKernelError, vmlinux
@@ -90,7 +90,7 @@ def check_disk(content: bytes) -> None:
         command = ["qemu-img", "info", "--output=json", "-f", found.format, str(path)]
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
         if done.returncode == 0:
-            assert set(_files(_document(done.stdout))) <= {str(path)}
+            assert set(_files(_parse_object(done.stdout))) <= {str(path)}
 
 
 def test_the_header_of_a_qcow2() -> None:
@@ -131,8 +131,8 @@ def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        assert len(qcow2.snapshots(path)) <= 1 << 16
-        assert qcow2.size(path) >= 0
+        assert len(qcow2.read_snapshots(path)) <= 1 << 16
+        assert qcow2.read_size(path) >= 0
 
     fuzz(damaged(whole, hot=((0, 120), (table, table + 80))), check, [bytes(many)])
 

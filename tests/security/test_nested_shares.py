@@ -59,7 +59,7 @@ def test_a_link_that_a_guest_made_is_not_followed_at_the_next_boot(
     (sentence,) = share_policy.select(["~/src", path + mode], me / ".b2d").left_out
     assert "is a link that the machine could have made" in sentence
     shared = [f"{me}/src", path + mode]  # as one has them that was saved
-    assert shared_folders.missing(shared, lambda _: "") == [1]
+    assert shared_folders.find_missing(shared, lambda _: "") == [1]
     assert got(me, "~/src:ro", path + mode) == ["src:ro", path.removeprefix(f"{me}/") + mode]  # nobody could make it
 
 

@@ -252,7 +252,7 @@ def test_only_a_machine_that_was_saved_so_keeps_a_folder_above_b2d_s_home(tmp_pa
 def test_what_was_looked_at_is_what_is_shared(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    spec = shared_folders.resolved(a_spec(folders=(f"{tmp_path}/link:ro",)))
+    spec = shared_folders.resolve_paths(a_spec(folders=(f"{tmp_path}/link:ro",)))
     assert spec.folders == (f"{tmp_path}/real:ro",)
 
 
@@ -281,10 +281,10 @@ def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> No
 
 def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
     spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MAX_FOLDERS)), hardware=HARDWARE)
-    words = shared_folders.arguments(spec, MachinePaths(tmp_path))
+    words = shared_folders.build_arguments(spec, MachinePaths(tmp_path))
     places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]
     assert places[:2] == ["0x10.0,multifunction=on", "0x10.1"]
     assert len(set(places)) == share_policy.MAX_FOLDERS
     assert max(int(place.partition(".")[0], 16) for place in places) < 32
-    few = shared_folders.arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
+    few = shared_folders.build_arguments(a_spec(folders=("/data/1",), hardware=HARDWARE), MachinePaths(tmp_path))
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in few

@@ -65,7 +65,7 @@ class Guest:
         paths = MachinePaths(self.folder)
         if not paths.seed.exists():
             paths.seed.write_bytes(bytes(2048))
-        whole = command_line.arguments(self.spec, self.image, paths, Accelerator("tcg"), 1)
+        whole = command_line.build_arguments(self.spec, self.image, paths, Accelerator("tcg"), 1)
         command = [command_line.PROGRAM, *whole, "-no-reboot"]
         if not self.disks:
             paths.disk_qcow2.touch()

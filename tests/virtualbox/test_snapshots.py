@@ -27,7 +27,7 @@ def data_disk(machine: VirtualBoxCase) -> str:
 
 def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
     """The content of that file."""
-    box = machine.driver()._box()
+    box = machine.driver()._client()
     library = box.pyvbox.library
     kinds = (library.DeviceType.hard_disk, library.AccessMode.read_write)
     return box.root.open_medium(data_disk(machine), *kinds, False).open_for_io(writable, "")
@@ -57,7 +57,7 @@ def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted
     assert data_disk(machine) != str(machine.paths.disk_vdi)
     driver.restore_snapshot("made")
     assert read(machine) == b"payload"
-    with pytest.raises(InvalidStateError, match="VirtualBox keeps made while others"):
+    with pytest.raises(InvalidStateError, match="VirtualBox cannot delete made while"):
         driver.delete_snapshot("made")
     driver.restore_snapshot("later")
     assert read(machine) == b"later"

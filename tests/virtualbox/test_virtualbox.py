@@ -18,7 +18,7 @@ from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
 from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
 from b2d.drivers.virtualbox.installation import SearchPaths
 from b2d.drivers.virtualbox.machine import VirtualBoxMachine
-from b2d.drivers.virtualbox.machine_state import of_file
+from b2d.drivers.virtualbox.machine_state import read_state_file
 from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineState
@@ -132,7 +132,7 @@ def test_a_machine_is_saved_again_and_again(machine: VirtualBoxCase) -> None:
     for _ in range(5):
         machine.boot()
         machine.driver().save()
-        assert of_file(machine.paths.virtualbox_settings) == machine.driver().state() == MachineState.SAVED
+        assert read_state_file(machine.paths.virtualbox_settings) == machine.driver().state() == MachineState.SAVED
 
 
 def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machine: VirtualBoxCase) -> None:
@@ -140,11 +140,11 @@ def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machin
     machine.driver().save()
     settings = machine.paths.virtualbox_settings
     settings.write_text(re.sub(r' stateFile="[^"]*"', "", settings.read_text()))
-    assert of_file(settings) == MachineState.STOPPED
-    known = VirtualBoxMachine.find(machine.driver()._box(), settings)
+    assert read_state_file(settings) == MachineState.STOPPED
+    known = VirtualBoxMachine.find(machine.driver()._client(), settings)
     assert known is not None
     known.flush_settings()
-    assert of_file(settings) == MachineState.SAVED
+    assert read_state_file(settings) == MachineState.SAVED
 
 
 def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:

@@ -1,4 +1,4 @@
-"""Which accelerator QEMU gets: what will really work here, not what there is a name for."""
+"""The choice of QEMU's accelerator: one that really works on this host."""
 
 import os
 import sys
@@ -13,49 +13,50 @@ PASSES_CPU_THROUGH = frozenset({"kvm", "hvf"})
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """The name for -accel, and for emulation one line that says why; nothing to say otherwise."""
+    """An accelerator by its name for -accel; `reason` is one line that says why it emulates, else ""."""
 
     name: str
     reason: str = ""
 
     @property
     def emulates(self) -> bool:
+        """Whether QEMU emulates the CPU."""
         return self.name == "tcg"
 
     @property
     def cpu(self) -> str:
-        """The CPU model; qemu64 is what boots fastest under emulation, where every feature costs."""
+        """The CPU model; qemu64 boots fastest under emulation, where every feature costs time."""
         return "host" if self.name in PASSES_CPU_THROUGH else "qemu64"
 
 
-def choose(asked: str, platform: str = sys.platform, kvm: Path = KVM, cpuinfo: Path = CPUINFO) -> Accelerator:
-    """What was asked for, or for "auto" what works on this host."""
-    if asked != "auto":
-        return Accelerator(asked)
+def choose(requested: str, platform: str = sys.platform, kvm: Path = KVM, cpuinfo: Path = CPUINFO) -> Accelerator:
+    """Return the requested accelerator, or for "auto" the one that works on this host."""
+    if requested != "auto":
+        return Accelerator(requested)
     obstacle = _kvm_obstacle(kvm, cpuinfo) if platform == "linux" else ""
     native = NATIVE.get(platform)
     if native is None:
-        obstacle = f"there is no accelerator for {platform}"
+        obstacle = f"QEMU has no accelerator for {platform}"
     if native is None or obstacle:
-        return Accelerator("tcg", f"the machine is emulated, which is several times slower: {obstacle}")
+        return Accelerator("tcg", f"the machine is emulated, and several times slower: {obstacle}")
     return Accelerator(native)
 
 
 def _kvm_obstacle(kvm: Path, cpuinfo: Path) -> str:
-    """Why KVM cannot be used, "" when it can.
+    """Return the reason why KVM cannot be used, "" when it can.
 
-    A device that opens is no proof: seen in a virtual machine, where it opens, and a guest's kernel
-    hangs for want of the CPU's own virtualisation.
+    A device that opens is no proof: in a virtual machine it may open, and a guest's kernel then hangs because the CPU
+    has no virtualisation of its own (seen).
     """
     try:
         os.close(os.open(kvm, os.O_RDWR))
     except FileNotFoundError:
-        return f"there is no {kvm}"
+        return f"{kvm} does not exist"
     except OSError as error:
         return f"{kvm} cannot be opened ({error.strerror})"
     flags = _cpu_flags(cpuinfo)
     if not flags & {"vmx", "svm"}:
-        return "the CPU shows neither vmx nor svm"
+        return "the CPU has neither vmx nor svm"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The command line of one machine: a pure function of its spec, its image, its paths and its accelerator."""
+"""QEMU's command line for a machine: a pure function of its spec, image, paths and accelerator."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,13 @@ from b2d.paths import MachinePaths
 PROGRAM = "qemu-system-x86_64"
 
 
-def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int) -> list[str]:
-    """Everything after the program's name. The order of the disks is their order in the guest: data first.
+def build_arguments(
+    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int
+) -> list[str]:
+    """Return all arguments after the program's name, with the data disk first.
 
-    A boot2docker of 2014 takes the first blank disk that it sees, so nothing may stand before the data disk.
+    The order of the disks is their order in the guest. A boot2docker of 2014 takes the first blank disk that it sees,
+    so nothing may come before the data disk.
     """
     return [
         *_process(paths),
@@ -30,8 +33,8 @@ def arguments(spec: MachineSpec, image: Image, paths: MachinePaths, accelerator:
     ]
 
 
-def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
-    """The spec with the memory and CPUs of a machine that was started so; of no machine as it is."""
+def spec_as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
+    """Return the spec with the memory and CPUs of a machine's command line; unchanged when it has none."""
     try:
         memory, cpus = (command[command.index(name) + 1] for name in ("-m", "-smp"))
         return replace(spec, memory_mib=int(memory.removesuffix("M")), cpus=int(cpus))
@@ -39,25 +42,25 @@ def as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
         return spec
 
 
-def hardware(command: Sequence[str]) -> list[str]:
-    """The words of a command that a saved state depends on; of one kept by an older b2d too."""
+def normalize_hardware(command: Sequence[str]) -> list[str]:
+    """Return the arguments that a saved state depends on, also of a command recorded by an older b2d."""
     return [word for word in command if word != "-daemonize"]
 
 
 def _process(paths: MachinePaths) -> list[str]:
-    """QEMU runs in the machine's folder: a socket's name may be too long with its path."""
+    """Return the options of the process. QEMU runs in the machine's folder: a socket's full path may be too long."""
     socket = paths.qmp_socket if unix_sockets.fits(paths.qmp_socket) else paths.qmp_socket.name
     return [
         *("-nodefaults", "-no-user-config"),
         *("-pidfile", str(paths.qemu_pid)),
-        *("-chardev", f"socket,id=qmp,path={value(socket)},server=on,wait=off"),
+        *("-chardev", f"socket,id=qmp,path={quote_value(socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
     ]
 
 
 def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
     return [
-        *("-name", value(spec.name)),
+        *("-name", quote_value(spec.name)),
         *("-machine", "pc"),
         *("-accel", accelerator.name),
         *("-cpu", accelerator.cpu),
@@ -68,16 +71,16 @@ def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
 
 
 def _data_disk(paths: MachinePaths) -> list[str]:
-    """The guest's flushes reach the host's disk: no option weakens them; discarded space is given back."""
+    """Return the data disk. No option weakens the guest's flushes; discarded space returns to the host."""
     return [
-        *("-blockdev", f"driver=file,node-name=data-file,filename={value(paths.disk_qcow2)},discard=unmap"),
+        *("-blockdev", f"driver=file,node-name=data-file,filename={quote_value(paths.disk_qcow2)},discard=unmap"),
         *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),
         *("-device", f"virtio-blk-pci,drive={DATA_NODE},serial=b2d-data,discard=on"),
     ]
 
 
 def _direct_boot(image: Image) -> list[str]:
-    """QEMU loads the kernel, and the guest gets the root file system alone, as a disk of its own."""
+    """Return the boot by a kernel that QEMU loads; the guest gets the root file system alone, as a disk."""
     if image.root is None:
         raise AssertionError("an image that boots directly has a root")
     return [
@@ -109,9 +112,9 @@ def _seed_disk(paths: MachinePaths) -> list[str]:
 
 
 def _network(spec: MachineSpec) -> list[str]:
-    """QEMU's own network: no root needed. The guest's ports appear on the machine's own loopback address."""
+    """Return QEMU's own network, which needs no root. The guest's ports are on the machine's own loopback address."""
     forwards = [(spec.forwarded_docker_port, spec.guest_docker_port)]
-    if not spec.guarded:  # else its port of this host is the agent's, which asks the kernel who calls
+    if not spec.guarded:  # else the agent has that port of this host, and asks the kernel who connects
         forwards.insert(0, (spec.ssh_port, GUEST_SSH_PORT))
     options = ["user", "id=net", *(f"hostfwd=tcp:{spec.address}:{host}-:{guest}" for host, guest in forwards)]
     if spec.restrict:
@@ -120,7 +123,7 @@ def _network(spec: MachineSpec) -> list[str]:
 
 
 def _small_devices() -> list[str]:
-    """Entropy from the first second; idle memory goes back to the host; a screen that can be photographed."""
+    """Return entropy from the first second, a balloon that returns idle memory, and a screen for screenshots."""
     return [
         *("-device", "virtio-rng-pci"),
         *("-device", "virtio-balloon-pci,free-page-reporting=on"),
@@ -130,15 +133,15 @@ def _small_devices() -> list[str]:
 
 
 def _serial(spec: MachineSpec, paths: MachinePaths) -> list[str]:
-    """The console goes to a file; at its end, whoever makes that shorter meanwhile (host_agent/log_rotation.py)."""
-    appended = ",append=on" if spec.guarded else ""  # else a saved state would not fit
-    return ["-chardev", f"file,id=serial,path={value(paths.serial_log)}{appended}", "-serial", "chardev:serial"]
+    """Return the console as a file that QEMU appends to, because host_agent/log_rotation.py may truncate it."""
+    appended = ",append=on" if spec.guarded else ""  # not on older hardware: its saved states would not fit
+    return ["-chardev", f"file,id=serial,path={quote_value(paths.serial_log)}{appended}", "-serial", "chardev:serial"]
 
 
 def _read_only_file(node: str, path: Path) -> str:
-    return f"driver=file,node-name={node},filename={value(path)},read-only=on"
+    return f"driver=file,node-name={node},filename={quote_value(path)},read-only=on"
 
 
-def value(text: object) -> str:
-    """As QEMU reads it in a list of options: a comma is doubled there."""
+def quote_value(text: object) -> str:
+    """Return a text as the value of a QEMU option: commas are doubled."""
     return str(text).replace(",", ",,")

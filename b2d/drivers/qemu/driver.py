@@ -1,6 +1,6 @@
-"""Machines of QEMU: one process each, which outlives the terminal and is spoken to on its control socket.
+"""QEMU's driver: each machine is one process that outlives the terminal and is controlled by QMP.
 
-What runs programs is imported where it is used: `b2d status` asks for the state alone, and is to be quick.
+Modules that run programs are imported where they are used: `b2d status` only asks for the state, and must be fast.
 """
 
 import os
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
     from b2d.drivers.qemu.launcher import Launcher
 
-# RunState of QEMU's QMP reference; what is not here is a short step on the way to running
+# RunState of QEMU's QMP reference; the missing ones are short steps on the way to running
 STATES = {
     "running": MachineState.RUNNING,
     "paused": MachineState.PAUSED,
@@ -53,7 +53,7 @@ STATES = {
 
 
 class QemuDriver:
-    """The driver of one machine of QEMU; `accelerator` and `mount_type` are those settings."""
+    """The driver of one QEMU machine; `accelerator` and `mount_type` are the settings of those names."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class QemuDriver:
         accelerator: str = "auto",
         mount_type: str = "auto",
     ) -> None:
+        """Bind the driver to a machine."""
         self._spec = spec
         self._paths = paths
         self._process = QemuProcess(paths)
@@ -72,9 +73,11 @@ class QemuDriver:
         self._mount_type = mount_type
 
     def check(self) -> None:
+        """Raise HypervisorError unless a machine could start on this host."""
         self._launcher().check()
 
     def create(self, payload: bytes) -> None:
+        """Create the machine and its data disk."""
         from b2d.drivers.qemu import qemu_img
 
         self.check()
@@ -82,34 +85,37 @@ class QemuDriver:
             qemu_img.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
 
     def delete(self) -> None:
+        """Remove the machine and its disk."""
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()
             paths = self._paths
             files = (paths.qemu_saved, paths.serial_log, paths.qemu_log, paths.virtiofsd_log)
-            for path in (*files, paths.disk_qcow2):  # the disk last: while it is there, so is the machine
+            for path in (*files, paths.disk_qcow2):  # the disk last: it decides whether the machine exists
                 remove(path)
 
     def state(self) -> MachineState:
+        """Return the machine's state."""
         process = self._process.find()
         if process is not None:
-            state = self._ask()
+            state = self._query_state()
             if is_alive(process):
                 return state
         if not is_regular(self._paths.disk_qcow2):
             return MachineState.ABSENT
         if self._saved.exists():
             return MachineState.SAVED
-        return MachineState.CRASHED if self._process.left_behind() else MachineState.STOPPED
+        return MachineState.CRASHED if self._process.has_leftover_pid() else MachineState.STOPPED
 
     def start(self) -> None:
-        state = self._existing()
+        """Boot the machine, or resume it from paused or saved."""
+        state = self._require_existing()
         if state in (MachineState.RUNNING, MachineState.STOPPING):
             raise InvalidStateError(f"{self._spec.name} is {state} already")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             if state == MachineState.PAUSED:
-                self._go_on()
+                self._continue()
                 return
-            self._process.end()  # one that crashed, or that a b2d which was cut off did not see started
+            self._process.end()  # it crashed, or a b2d that was killed did not see it started
             if self._saved.exists():
                 if self._resume():
                     return
@@ -118,219 +124,250 @@ class QemuDriver:
             self._launcher().launch()
 
     def stop(self) -> None:
-        if self._running() == MachineState.PAUSED:
+        """Press the power button."""
+        if self._require_running() == MachineState.PAUSED:
             with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
-                self._go_on()  # a guest that stands still would not notice
+                self._continue()  # a paused guest would not notice
         with Qmp(self._paths.qmp_socket) as qmp:
             qmp.execute("system_powerdown")
 
     def kill(self) -> None:
+        """Cut the power."""
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()
 
     def save(self) -> None:
-        self._running()
+        """Write the state to disk and end the machine."""
+        self._require_running()
         launch = self._process.launch()
         if launch is None:
-            raise InvalidStateError(f"how {self._spec.name} was started is not known any more", hint="b2d stop")
+            raise InvalidStateError(f"the record of how {self._spec.name} was started is lost", hint="b2d stop")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             with Qmp(self._paths.qmp_socket) as qmp:
                 self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
             self._process.end()
 
     def move_clock(self, seconds: int) -> None:
+        """Move the guest's clock through its control port."""
         from b2d.drivers import control_port
 
         control_port.move_clock(self._paths.line_socket, seconds)
 
     def unmount_folders(self) -> None:
+        """Have the guest unmount all shared folders."""
         from b2d.drivers.qemu import shared_folders
 
-        state = self._running()
+        state = self._require_running()
         with Qmp(self._paths.qmp_socket) as qmp:
-            there = shared_folders.count_mounted(qmp)
-        if there and state == MachineState.PAUSED:
-            self._go_on()  # a guest that stands still lets nothing go
-        if there:
+            mounted = shared_folders.count_mounted(qmp)
+        if mounted and state == MachineState.PAUSED:
+            self._continue()  # a paused guest cannot unmount
+        if mounted:
             write_atomic(self._paths.taken, b"")
             shared_folders.unmount(self._paths, self._spec.name)
 
     def mount_folders(self) -> list[str]:
+        """Have the guest mount the shared folders again."""
         launch = self._process.launch()
-        if launch is not None and not all(one is not None and is_alive(one) for one in launch.servers):
-            raise InvalidStateError("their virtiofsd has ended, and who asks it for a file waits until: b2d restart")
+        if launch is not None and not all(server is not None and is_alive(server) for server in launch.servers):
+            raise InvalidStateError(
+                "virtiofsd of the shared folders has ended; access to them hangs until: b2d restart"
+            )
         if not self._paths.taken.exists():
             return []
         from b2d.drivers.qemu import shared_folders
 
-        self._running()
-        found = shared_folders.mount(self._paths, self._spec.folders, launch.missing if launch is not None else ())
+        self._require_running()
+        missing = shared_folders.mount(self._paths, self._spec.folders, launch.missing if launch is not None else ())
         self._paths.taken.unlink(missing_ok=True)
-        return found
+        return missing
 
     def endpoint(self) -> Endpoint:
+        """Return the addresses of the machine's ports."""
         if self._process.find() is None:
-            self._running()
+            self._require_running()
         launch = self._process.launch()
         return launch.endpoint if launch is not None else self._launcher().plan().endpoint
 
     def dial(self, port: int, timeout_s: float) -> "socket.socket":
+        """Connect to a port of the guest."""
         from b2d.drivers.qemu import port_forwards
 
         own = self.endpoint()
         if not self._spec.guarded and port == GUEST_SSH_PORT:
-            return port_forwards.connected(own.address, own.ssh_port, timeout_s)
+            return port_forwards.connect(own.address, own.ssh_port, timeout_s)
         return port_forwards.dial(self._paths.qmp_socket, own.address, port, timeout_s)
 
     def process(self) -> ProcessIdentity | None:
+        """Return the machine's process."""
         return self._process.find()
 
     def effective_spec(self) -> MachineSpec | None:
+        """Return the spec with the memory and CPUs of the running machine."""
         launch = self._process.launch() if self._process.find() else None
         if launch is None:
             return None
-        from b2d.drivers.qemu.command_line import as_started
+        from b2d.drivers.qemu.command_line import spec_as_started
 
-        return as_started(self._spec, launch.hardware)
+        return spec_as_started(self._spec, launch.hardware)
 
     def forwards(self) -> list[Forward]:
+        """Return the port forwards except for the machine's own two."""
         from b2d.drivers.qemu import port_forwards
 
         own = self.endpoint()
-        found = port_forwards.list_forwards(self._paths.qmp_socket)
-        mine = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
-        return [one for one in found if (one.protocol, one.address, one.port) not in mine]
+        rules = port_forwards.list_forwards(self._paths.qmp_socket)
+        own_rules = [("tcp", own.address, port) for port in (own.ssh_port, own.docker_port)]
+        return [rule for rule in rules if (rule.protocol, rule.address, rule.port) not in own_rules]
 
     def forward_obstacle(self, forward: Forward) -> str:
-        # slirp lets nothing of UDP out of such a machine, answers neither (seen on 7.2)
-        return "no UDP with restrict" if self._spec.restrict and forward.protocol == "udp" else ""
+        """Return the reason why a port can never be forwarded."""
+        # slirp lets no UDP out of such a machine, not even answers (seen on 7.2)
+        return "UDP cannot be forwarded with restrict" if self._spec.restrict and forward.protocol == "udp" else ""
 
     def add_forward(self, forward: Forward) -> None:
+        """Forward a port of this host into the guest."""
         from b2d.drivers.qemu import port_forwards
 
         port_forwards.add_forward(self._paths.qmp_socket, forward)
 
     def remove_forward(self, forward: Forward) -> None:
+        """Stop forwarding a port."""
         from b2d.drivers.qemu import port_forwards
 
         port_forwards.remove_forward(self._paths.qmp_socket, forward)
 
     def limitations(self) -> list[str]:
+        """Return the differences between the spec and what start would do."""
         return self._launcher().limitations()
 
     def console(self) -> str:
+        """Return the output of the serial console."""
         return read_text_tail(self._paths.serial_log)
 
     def screenshot(self) -> bytes:
-        self._running()
+        """Return the screen as a PNG."""
+        self._require_running()
         from tempfile import TemporaryDirectory
 
         folder = self._paths.folder
-        in_json = os.fsencode(folder).decode(errors="ignore") == str(folder)  # else QEMU cannot be told of it
+        is_utf8 = os.fsencode(folder).decode(errors="ignore") == str(folder)  # else JSON cannot carry the path to QEMU
         with (
             os_errors_as_b2d_errors(folder),
-            TemporaryDirectory(dir=folder if in_json else None, prefix=".screen-") as work,
+            TemporaryDirectory(dir=folder if is_utf8 else None, prefix=".screen-") as work_folder,
         ):
-            picture = Path(work) / "screen.png"
+            picture = Path(work_folder) / "screen.png"
             with Qmp(self._paths.qmp_socket) as qmp:
                 qmp.execute("screendump", filename=str(picture), format="png")  # as PNG since QEMU 7.1
             return picture.read_bytes()
 
     def disk_mib(self) -> int:
+        """Return the size of the data disk in MiB."""
         from b2d.drivers.qemu import qcow2
 
-        return qcow2.size(self._paths.disk_qcow2) >> 20
+        return qcow2.read_size(self._paths.disk_qcow2) >> 20
 
     def grow_disk(self, size_mib: int) -> None:
+        """Enlarge the data disk."""
         from b2d.drivers.qemu import qemu_img
 
-        self._off("grows")
+        self._require_off("grows")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.grow(self._paths.disk_qcow2, size_mib)
 
     @property
     def trims(self) -> bool:
+        """Whether discarded space returns to the host at once."""
         return True
 
     def disk_room(self) -> int:
+        """Return the bytes that the data disk takes on this host."""
         return allocated_bytes(self._paths.disk_qcow2)
 
     def compact_disk(self) -> None:
+        """Return blocks of zeros to the host."""
         from b2d.drivers.qemu import qemu_img
 
-        self._off("is compacted")
+        self._require_off("is compacted")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.compact(self._paths.disk_qcow2)
 
     def snapshots(self) -> list[Snapshot]:
+        """Return the snapshots, the oldest first."""
         from b2d.drivers.qemu import internal_snapshots
 
-        return internal_snapshots.listed(self._paths.disk_qcow2)
+        return internal_snapshots.list_snapshots(self._paths.disk_qcow2)
 
     def take_snapshot(self, name: str) -> None:
-        self._existing()
+        """Take a snapshot of the data disk."""
+        self._require_existing()
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._disk().take(name)
 
     def restore_snapshot(self, name: str) -> None:
-        if (state := self._existing()) in ON_STATES:
+        """Restore the data disk from a snapshot."""
+        if (state := self._require_existing()) in ON_STATES:
             raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
-            self._process.end()  # what crashed may still have it
-            self._disk().go_back(name)
-            self._saved.discard()  # last: until then the next start would go on from it, as if nothing had been
+            self._process.end()  # a crashed process may still have the disk open
+            self._disk().restore(name)
+            self._saved.discard()  # last: until then the next start would resume from it, as if nothing had happened
 
     def delete_snapshot(self, name: str) -> None:
-        self._existing()
+        """Delete a snapshot."""
+        self._require_existing()
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
-            self._disk().drop(name)
+            self._disk().delete(name)
 
-    def _launcher(self, as_before: Sequence[str] = ()) -> "Launcher":
-        """What starts it, with the hardware of an earlier start where that one is to go on."""
+    def _launcher(self, hardware_before: Sequence[str] = ()) -> "Launcher":
+        """Return a launcher, with the hardware of an earlier start when that machine is to be resumed."""
         from b2d.drivers.qemu import command_line
         from b2d.drivers.qemu.launcher import Launcher
 
-        spec = command_line.as_started(self._spec, as_before)
-        return Launcher(spec, self._paths, self._image, self._accelerator, self._mount_type, as_before)
+        spec = command_line.spec_as_started(self._spec, hardware_before)
+        return Launcher(spec, self._paths, self._image, self._accelerator, self._mount_type, hardware_before)
 
-    def _ask(self) -> MachineState:
-        """What QEMU says; a process that lives and does not answer has the disk, so it counts as running."""
+    def _query_state(self) -> MachineState:
+        """Return the state that QEMU reports.
+
+        A live process that does not answer has the disk open, so it counts as running.
+        """
         try:
             with Qmp(self._paths.qmp_socket) as qmp:
                 state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
         except (QmpError, KeyError, TypeError):
-            return MachineState.CRASHED if self._process.half_started() else MachineState.RUNNING
-        return MachineState.CRASHED if state == MachineState.STARTING and self._process.abandoned() else state
+            return MachineState.CRASHED if self._process.is_half_started() else MachineState.RUNNING
+        return MachineState.CRASHED if state == MachineState.STARTING and self._process.is_abandoned() else state
 
-    def _running(self) -> MachineState:
-        state = self._existing()
+    def _require_running(self) -> MachineState:
+        state = self._require_existing()
         if state not in ON_STATES:
             raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
         return state
 
-    def _go_on(self) -> None:
-        """From paused. A save that was cut off at its end left a state: it is void from here on."""
+    def _continue(self) -> None:
+        """Resume from paused, and void the state that an interrupted save may have left."""
         with Qmp(self._paths.qmp_socket) as qmp:
             self._saved.forget(qmp)
             qmp.execute("cont")
 
     def _resume(self) -> bool:
-        """Go on from the saved state; False when it does not fit, and is no more."""
-        from b2d.drivers.qemu.command_line import hardware
+        """Resume from the saved state; return False when it does not fit, and discard it then."""
+        from b2d.drivers.qemu.command_line import normalize_hardware
 
-        kept = self._saved.dependencies()
-        launcher = self._launcher(kept.hardware if kept is not None else [])
+        saved = self._saved.dependencies()
+        launcher = self._launcher(saved.hardware if saved is not None else [])
         plan = launcher.plan()
-        if kept is not None and (hardware(kept.hardware), kept.image) == (plan.hardware, plan.image):
+        if saved is not None and (normalize_hardware(saved.hardware), saved.image) == (plan.hardware, plan.image):
             launcher.launch("-S")
-            if self._load(kept.qemu):
+            if self._load(saved.qemu):
                 return True
             self._process.end()
         self._saved.discard()
         return False
 
     def _load(self, version: str) -> bool:
-        """Whether the QEMU that waits took the state and goes on; if not, the next boot shows why."""
+        """Tell whether the waiting QEMU loaded the state and runs; if not, the next boot shows why."""
         try:
             with Qmp(self._paths.qmp_socket) as qmp:
                 if qmp.version != version:
@@ -347,13 +384,13 @@ class QemuDriver:
 
         return SnapshotDisk(self._paths, in_use=self._process.find() is not None)
 
-    def _existing(self) -> MachineState:
+    def _require_existing(self) -> MachineState:
         state = self.state()
         if state == MachineState.ABSENT:
             raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
         return state
 
-    def _off(self, what: str) -> None:
-        if (state := self._existing()) not in OFF_STATES:
-            said = f"{self._spec.name} is {state}, and its disk {what} only while it is off"
-            raise InvalidStateError(said, hint="b2d up && b2d stop")
+    def _require_off(self, action: str) -> None:
+        if (state := self._require_existing()) not in OFF_STATES:
+            message = f"{self._spec.name} is {state}; its disk {action} only while it is off"
+            raise InvalidStateError(message, hint="b2d up && b2d stop")

@@ -1,4 +1,4 @@
-"""How a QEMU machine's process is begun, and what it cannot be given here."""
+"""Start of a QEMU machine's process, with the limitations of this host."""
 
 import os
 import re
@@ -26,17 +26,17 @@ from b2d.paths import MachinePaths
 LAUNCH_TIMEOUT_S = 60.0
 LAUNCH_INTERVAL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
-PARALLEL_EMULATION = (
-    8,
-    1,
-)  # before it, several emulated CPUs crash some guests: seen on 7.2, fixed by deba78709a
-OTHERS = 0o077
+PARALLEL_EMULATION = (8, 1)  # several emulated CPUs crash some guests on 7.2: fixed by deba78709a
+GROUP_AND_OTHERS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Everything that is known before the start; `accelerator` and `mount_type` are the settings of that name, and
-    `saved` the hardware of a machine that is to go on from saved."""
+    """Everything that is known before the start of a machine.
+
+    `accelerator` and `mount_type` are the settings of those names; `saved` is the hardware of a machine that is to be
+    resumed.
+    """
 
     spec: MachineSpec
     paths: MachinePaths
@@ -46,10 +46,10 @@ class Launcher:
     saved: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raise HypervisorError unless QEMU is there, and this Python can speak to it."""
+        """Raise HypervisorError unless QEMU is installed and this Python can control it."""
         if not hasattr(socket, "AF_UNIX"):  # Python on Windows
             raise HypervisorError(
-                "Python has no Unix sockets here, and QEMU is controlled by one",
+                "QEMU needs Unix sockets, which Python lacks on this host",
                 hint="b2d up --driver virtualbox",
             )
         for program in (command_line.PROGRAM, qemu_img.PROGRAM):
@@ -57,80 +57,82 @@ class Launcher:
                 raise processes.ProgramNotFoundError(f"{program} is not installed", hint="b2d doctor --fix")
 
     def limitations(self) -> list[str]:
-        """What the machine will not get, one line each."""
+        """Return what the machine will not get, one line each."""
         chosen = accelerator.choose(self.accelerator)
-        found = [chosen.reason] if chosen.reason else []
-        if self.spec.cpus > 1 and self._cpus(chosen) == 1:
-            found.append(
+        lines = [chosen.reason] if chosen.reason else []
+        if self.spec.cpus > 1 and self._cpu_count(chosen) == 1:
+            lines.append(
                 f"the machine gets 1 CPU instead of {self.spec.cpus}: "
                 "QEMU before 8.1 cannot emulate several without crashing some guests"
             )
         if self.spec.folders and self.mount_type == shared_folders.VIRTIOFS and not self._virtiofsd():
-            found.append("folders of this host are had by 9p: virtiofs wants QEMU 8.2, and virtiofsd 1.11, or newer")
-        return found
+            lines.append("folders of this host are shared by 9p: virtiofs needs QEMU 8.2 and virtiofsd 1.11 or newer")
+        return lines
 
     def plan(self) -> Launch:
-        """What a start would be. A saved state depends on the hardware, not on the ports of this host."""
-        return self._planned(self._virtiofsd())
+        """Return the record of a start. A saved state depends on the hardware, not on the ports of this host."""
+        return self._plan(self._virtiofsd())
 
-    def _planned(self, program: str) -> Launch:
+    def _plan(self, program: str) -> Launch:
         spec = self.spec
         return Launch(
             endpoint=Endpoint(spec.address, spec.ssh_port, spec.forwarded_docker_port),
             hardware=[
                 *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0, engine_port=0)),
-                *shared_folders.arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
+                *shared_folders.build_arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
-            missing=tuple(shared_folders.missing(spec.folders, self._refusal)),
+            missing=tuple(shared_folders.find_missing(spec.folders, self._share_refusal)),
         )
 
     def launch(self, *extra: str) -> None:
-        """Start the process and record which it is. Raises HypervisorError; nothing runs then."""
+        """Start the process and record it. Raises HypervisorError; nothing runs then."""
         self.check()
-        ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's among them
+        ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's included
         port_allocation.require_free(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
-        plan = replace(self._planned(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())
+        plan = replace(self._plan(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
             write_atomic(log, b"")  # QEMU would make it readable by others
         shared_folders.prepare(self.paths, plan.missing)
         if not extra:
-            self.paths.taken.unlink(missing_ok=True)  # it mounts them when it boots
+            self.paths.taken.unlink(missing_ok=True)  # the guest mounts them when it boots
         elif program and plan.missing:
-            write_atomic(self.paths.taken, b"")  # so that it is told of: the guest has them still
+            write_atomic(self.paths.taken, b"")  # so that the user is told: the guest still has them mounted
         process.record(plan)
         try:
-            shared = shared_folders.resolved(self.spec)
-            with shared_folders.serving(program, shared, self.paths, plan.missing) as served:
-                servers = tuple(one.process for one in served or ())
+            shared = shared_folders.resolve_paths(self.spec)
+            with shared_folders.start_servers(program, shared, self.paths, plan.missing) as served:
+                servers = tuple(server.process for server in served or ())
                 self._run(replace(plan, servers=servers), served, extra)
         except BaseException:
             process.end()
             raise
 
     def _run(self, plan: Launch, served: Sequence[virtiofsd.VirtiofsServer] | None, extra: Sequence[str]) -> None:
-        """Start QEMU beside b2d, and return when it has set everything up.
+        """Start QEMU as a detached process, and return when it is ready.
 
         Raises HypervisorError and WaitTimeoutError.
         """
-        numbers = None if served is None else [one.connection.fileno() for one in served]
-        shared = shared_folders.arguments(shared_folders.resolved(self.spec), self.paths, plan.missing, numbers)
+        descriptors = None if served is None else [server.connection.fileno() for server in served]
+        shared = shared_folders.build_arguments(
+            shared_folders.resolve_paths(self.spec), self.paths, plan.missing, descriptors
+        )
         command = [*self._arguments(self.spec), *shared, *extra]
         sandbox = qemu_sandbox.ARGUMENTS
-        ended = self._started([*sandbox, *command], plan, numbers or ())
+        ended = self._start([*sandbox, *command], plan, descriptors or ())
         if ended is not None and sandbox and qemu_sandbox.is_refused(ended, read_text_tail(self.paths.qemu_log)):
-            write_atomic(self.paths.qemu_log, b"b2d: this QEMU has no sandbox, and is started without\n")
-            ended = self._started(command, plan, numbers or ())
+            write_atomic(self.paths.qemu_log, b"b2d: this QEMU has no sandbox and is started without it\n")
+            ended = self._start(command, plan, descriptors or ())
         if ended is not None:
             raise self._failure(ended, served is not None)
 
-    def _started(self, arguments: Sequence[str], plan: Launch, pass_fds: Sequence[int]) -> int | None:
-        """Its exit code when it ended, and its log tells why; None when it runs.
+    def _start(self, arguments: Sequence[str], plan: Launch, pass_fds: Sequence[int]) -> int | None:
+        """Return QEMU's exit code when it ended, which its log explains; None when it runs.
 
-        QEMU cannot go to the background by itself: its sandbox lets no process be made. So it is started in a session
+        QEMU cannot go to the background by itself: its sandbox forbids new processes. So it is started in a session
         of its own, in the machine's folder, and is ready when its control socket greets.
         """
         command = [command_line.PROGRAM, *arguments]
@@ -148,33 +150,33 @@ class Launcher:
         return qemu.poll()
 
     def _failure(self, exit_code: int, with_servers: bool) -> HypervisorError:
-        """What to raise when QEMU has ended, with its last words; a virtiofsd's come before them."""
+        """Return the error for a QEMU that has ended, with the ends of the logs, virtiofsd's first."""
         program = command_line.PROGRAM
-        theirs = read_text_tail(self.paths.virtiofsd_log) if with_servers else ""
-        said = (theirs + read_text_tail(self.paths.qemu_log)).strip()
-        last = said.splitlines()[-1].removeprefix(f"{program}: ") if said else ""
+        server_log = read_text_tail(self.paths.virtiofsd_log) if with_servers else ""
+        log = (server_log + read_text_tail(self.paths.qemu_log)).strip()
+        last_line = log.splitlines()[-1].removeprefix(f"{program}: ") if log else ""
         return HypervisorError(
-            f"QEMU did not start: {last or exit_code}",
-            hint=shared_folders.hint(last) or "b2d logs --hypervisor",
-            details=said,
+            f"QEMU did not start: {last_line or exit_code}",
+            hint=shared_folders.hint_for_log(last_line) or "b2d logs --hypervisor",
+            details=log,
         )
 
     def _arguments(self, spec: MachineSpec) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
-        return command_line.arguments(spec, self.image(), self.paths, chosen, self._cpus(chosen))
+        return command_line.build_arguments(spec, self.image(), self.paths, chosen, self._cpu_count(chosen))
 
     def _virtiofsd(self) -> str:
-        """The program that serves folders; "" where they are had by 9p, as by a machine that was saved so."""
+        """Return the path of virtiofsd; "" when folders are shared by 9p, as by a machine that was saved so."""
         if not self.spec.folders or self.mount_type == shared_folders.PLAN9 or "-fsdev" in self.saved:
             return ""
         program = virtiofsd.find()
         return program if program and _version() >= folder_paths.QEMU else ""
 
-    def _refusal(self, path: str) -> str:
+    def _share_refusal(self, path: str) -> str:
         refusal = share_policy.refusal_inside if self.saved else share_policy.refusal
         return refusal(path, self.paths.home)
 
-    def _cpus(self, chosen: Accelerator) -> int:
+    def _cpu_count(self, chosen: Accelerator) -> int:
         wanted = self.spec.cpus or os.cpu_count() or 1
         if wanted > 1 and chosen.emulates and _version() < PARALLEL_EMULATION:
             return 1
@@ -182,7 +184,7 @@ class Launcher:
 
 
 def qmp_greets(path: Path) -> bool:
-    """True when QEMU has set everything up: it accepts on its control socket from then on."""
+    """Tell whether QEMU is ready: it accepts connections on its control socket from then on."""
     try:
         Qmp(path).close()
     except QmpError:
@@ -191,14 +193,14 @@ def qmp_greets(path: Path) -> bool:
 
 
 def _version() -> tuple[int, int]:
-    """QEMU's; (0, 0) where it says nothing of the kind."""
-    said = processes.check([command_line.PROGRAM, "--version"], timeout_s=VERSION_TIMEOUT_S)
-    found = re.search(rb"version (\d{1,9})\.(\d{1,9})", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    """Return QEMU's version; (0, 0) when it cannot be read."""
+    output = processes.check([command_line.PROGRAM, "--version"], timeout_s=VERSION_TIMEOUT_S)
+    match = re.search(rb"version (\d{1,9})\.(\d{1,9})", output)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _refuse_open_folder(paths: MachinePaths) -> None:
-    """Who can open the control socket owns the machine: its folder must be ours alone."""
-    found = paths.folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & OTHERS:
-        raise HypervisorError(f"{paths.folder} must be yours alone (mode 0700), for QEMU's control socket")
+    """Raise HypervisorError unless the folder is private: access to the control socket controls the machine."""
+    status = paths.folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & GROUP_AND_OTHERS:
+        raise HypervisorError(f"{paths.folder} must be private (mode 0700), because of QEMU's control socket")

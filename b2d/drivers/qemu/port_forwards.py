@@ -1,4 +1,4 @@
-"""Ports of this host that a running QEMU's own network leads into the guest, added and taken away while it runs."""
+"""Port forwards of QEMU's own network, added and removed while the machine runs."""
 
 import re
 from contextlib import suppress
@@ -13,91 +13,93 @@ from b2d.models import GUEST_LOOPBACK_ADDRESS, Forward
 if TYPE_CHECKING:
     import socket
 
-NETWORK = "net"  # the -netdev of qemu_arguments.py
-GUEST = "10.0.2.15"  # what QEMU's network gives the guest
-# as `info usernet` lists them: protocol, number, address and port on this host, address and port in the guest
+NETWORK = "net"  # the -netdev in command_line.py
+GUEST = "10.0.2.15"  # the guest's address in QEMU's network
+# a forward in `info usernet`: protocol, number, address and port on this host, address and port in the guest
 LINE = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+)", re.ASCII)
-# a connection that it has taken at a forward: the address and port of that on this host
-TAKEN = re.compile(r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+(\S+)\s+(\d+)\s")
-ATTEMPTS = 5  # at a port that another program may take first
-TAKEN_S = 5.0  # in which QEMU takes a connection; an emulated CPU keeps it busy
-LOOK_S = 0.002
+# a connection that QEMU has accepted at a forward: address and port on this host
+ACCEPTED = re.compile(r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+(\S+)\s+(\d+)\s")
+ATTEMPTS = 5  # for a port that another program may take first
+ACCEPT_S = 5.0  # for QEMU to accept a connection; an emulated CPU keeps it busy
+POLL_S = 0.002
 
 
 def list_forwards(socket: Path) -> list[Forward]:
-    """Those that lead to the same port of the guest."""
+    """Return the forwards that lead to the same port of the guest."""
     with Qmp(socket) as qmp:
-        said = str(qmp.execute("human-monitor-command", command_line="info usernet"))
+        output = str(qmp.execute("human-monitor-command", command_line="info usernet"))
     return [
         Forward(protocol.lower(), address, int(port), inward=guest == GUEST_LOOPBACK_ADDRESS)
-        for protocol, address, port, guest, inside in LINE.findall(said)
+        for protocol, address, port, guest, inside in LINE.findall(output)
         if port == inside and len(port) <= 5 and 0 < int(port) < 1 << 16
     ]
 
 
 def add_forward(socket: Path, forward: Forward) -> None:
-    """Raises HypervisorError where the port cannot be had."""
-    _say(socket, f"hostfwd_add {NETWORK} {_rule(forward)}-{forward.inside or GUEST}:{forward.port}", forward)
+    """Add a forward. Raises HypervisorError when the port cannot be opened."""
+    _run_monitor_command(
+        socket, f"hostfwd_add {NETWORK} {_rule(forward)}-{forward.inside or GUEST}:{forward.port}", forward
+    )
 
 
 def remove_forward(socket: Path, forward: Forward) -> None:
-    """What goes through it already goes on."""
-    _say(socket, f"hostfwd_remove {NETWORK} {_rule(forward)}", forward)
+    """Remove a forward; open connections through it stay."""
+    _run_monitor_command(socket, f"hostfwd_remove {NETWORK} {_rule(forward)}", forward)
 
 
 def _rule(forward: Forward) -> str:
     return f"{forward.protocol}:{forward.address}:{forward.port}"
 
 
-def _say(socket: Path, line: str, forward: Forward) -> None:
+def _run_monitor_command(socket: Path, line: str, forward: Forward) -> None:
     with Qmp(socket) as qmp:
-        said = str(qmp.execute("human-monitor-command", command_line=line)).strip()
-    if said and "removed" not in said:
-        raise HypervisorError(f"port {forward.port} of {forward.address} cannot be opened: {said}")
+        output = str(qmp.execute("human-monitor-command", command_line=line)).strip()
+    if output and "removed" not in output:
+        raise HypervisorError(f"QEMU cannot open port {forward.port} on {forward.address}: {output}")
 
 
 def dial(control: Path, address: str, port: int, timeout_s: float) -> "socket.socket":
-    """Connect to a TCP port of the guest, through a forward that is there for that moment alone.
+    """Connect to a TCP port of the guest, through a forward that exists only for that moment.
 
-    Other users of this host could connect to a forward that stays; with this one they would have to be there within
-    milliseconds, and each time they would have one connection that lets nobody in. Raises HypervisorError,
-    WaitTimeoutError, and OSError.
+    Other users of this host could connect to a permanent forward; to this one they would have to connect within
+    milliseconds, and each time they would get one connection, to a service that admits nobody without a key. Raises
+    HypervisorError, WaitTimeoutError and OSError.
     """
     for left in reversed(range(ATTEMPTS)):
         rule = f"tcp:{address}:{_free_port(address)}"
         with Qmp(control) as qmp:
-            said = str(
+            output = str(
                 qmp.execute("human-monitor-command", command_line=f"hostfwd_add {NETWORK} {rule}-{GUEST}:{port}")
             )
-            if said.strip():
+            if output.strip():
                 if left:
                     continue
-                raise HypervisorError(f"no port of {address} can be opened: {said.strip()}")
+                raise HypervisorError(f"QEMU cannot open a port on {address}: {output.strip()}")
             try:
-                return _taken(qmp, address, int(rule.rpartition(":")[2]), timeout_s)
+                return _connect_accepted(qmp, address, int(rule.rpartition(":")[2]), timeout_s)
             finally:
                 qmp.execute("human-monitor-command", command_line=f"hostfwd_remove {NETWORK} {rule}")
     raise AssertionError("the last attempt returns or raises")
 
 
-def connected(address: str, port: int, timeout_s: float) -> "socket.socket":
+def connect(address: str, port: int, timeout_s: float) -> "socket.socket":
     """Connect to a port of this host. Raises OSError."""
     import socket
 
     return socket.create_connection((address, port), timeout_s)
 
 
-def _taken(qmp: Qmp, address: str, port: int, timeout_s: float) -> "socket.socket":
-    """Connect, and return when QEMU has taken the connection: what waits to be taken ends with the forward."""
-    connection = connected(address, port, timeout_s)
+def _connect_accepted(qmp: Qmp, address: str, port: int, timeout_s: float) -> "socket.socket":
+    """Connect, and return when QEMU has accepted the connection: one that still waits ends with the forward."""
+    connection = connect(address, port, timeout_s)
 
-    def is_taken() -> bool:
-        said = str(qmp.execute("human-monitor-command", command_line="info usernet"))
-        return (address, str(port)) in TAKEN.findall(said)
+    def is_accepted() -> bool:
+        output = str(qmp.execute("human-monitor-command", command_line="info usernet"))
+        return (address, str(port)) in ACCEPTED.findall(output)
 
     try:
         wait_until(
-            is_taken, condition="QEMU to take a connection", timeout_s=min(timeout_s, TAKEN_S), interval_s=LOOK_S
+            is_accepted, condition="QEMU to accept a connection", timeout_s=min(timeout_s, ACCEPT_S), interval_s=POLL_S
         )
     except BaseException:
         with suppress(OSError):

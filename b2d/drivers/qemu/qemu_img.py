@@ -1,4 +1,4 @@
-"""The data disk of one QEMU machine: it grows with what is in it, and is never made over another."""
+"""The data disk of a QEMU machine: it grows with its content, and never overwrites another."""
 
 import os
 from contextlib import suppress
@@ -15,11 +15,11 @@ PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
 COMPACT_S = 3600.0
 MIB = 1 << 20
-SECTOR = 512  # bytes; a raw image is a whole number of them
+SECTOR = 512  # bytes; the size of a raw image is a multiple
 
 
 def create(path: Path, size_mib: int, payload: bytes) -> None:
-    """Make a disk that begins with `payload`. All or nothing. Raises InvalidStateError when there is one already."""
+    """Create a disk that begins with `payload`, all or nothing. Raises InvalidStateError when it exists."""
     if path.exists():
         raise InvalidStateError(f"there is a data disk already: {path}")
     start = path.with_name(f".{path.name}.start")
@@ -27,12 +27,12 @@ def create(path: Path, size_mib: int, payload: bytes) -> None:
     try:
         private_folder(path.parent)
         write_atomic(start, payload.ljust(-(-len(payload) // SECTOR) * SECTOR, b"\0"))
-        _image("convert", "-f", "raw", "-O", "qcow2", str(start), str(unfinished))
-        _image("resize", "-q", "-f", "qcow2", str(unfinished), f"{size_mib}M")
+        _run("convert", "-f", "raw", "-O", "qcow2", str(start), str(unfinished))
+        _run("resize", "-q", "-f", "qcow2", str(unfinished), f"{size_mib}M")
         unfinished.chmod(0o600)
         unfinished.rename(path)
     except OSError as error:
-        raise B2dError(f"the data disk cannot be made: {error}") from error
+        raise B2dError(f"the data disk cannot be created: {error}") from error
     finally:
         with suppress(OSError):
             start.unlink(missing_ok=True)
@@ -40,28 +40,28 @@ def create(path: Path, size_mib: int, payload: bytes) -> None:
 
 
 def grow(path: Path, size_mib: int) -> None:
-    """Make a disk that nobody has open as large as that; one that is as large, or larger, stays as it is."""
-    if qcow2.size(path) >= size_mib * MIB:
+    """Enlarge a disk that no process has open to `size_mib`; a larger disk stays as it is."""
+    if qcow2.read_size(path) >= size_mib * MIB:
         return
     seed.refuse_half_formatted(_first_sector(path))
-    _image("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
+    _run("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
 
 
 def compact(path: Path) -> None:
-    """Write a disk that nobody has open anew, without its blocks of zeros. All or nothing.
+    """Rewrite a disk that no process has open without its blocks of zeros, all or nothing.
 
-    Raises InvalidStateError where there are snapshots: they would not come along.
+    Raises InvalidStateError when it has snapshots: the copy would lose them.
     """
-    if qcow2.snapshots(path):
+    if qcow2.read_snapshots(path):
         raise InvalidStateError(
-            "a disk with snapshots is compacted while its machine runs", hint="b2d up && b2d disk compact"
+            "a disk with snapshots can only be compacted while its machine runs", hint="b2d up && b2d disk compact"
         )
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        _image("convert", "-f", "qcow2", "-O", "qcow2", str(path), str(unfinished), timeout_s=COMPACT_S)
+        _run("convert", "-f", "qcow2", "-O", "qcow2", str(path), str(unfinished), timeout_s=COMPACT_S)
         unfinished.chmod(0o600)
         with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # qemu-img itself leaves that to the system
+            os.fsync(file.fileno())  # qemu-img does not do it
         unfinished.replace(path)
     finally:
         with suppress(OSError):
@@ -71,9 +71,9 @@ def compact(path: Path) -> None:
 def _first_sector(path: Path) -> bytes:
     with TemporaryDirectory(dir=path.parent, prefix=".begin-") as folder:
         copy = Path(folder) / "begin"
-        _image("dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", "count=1", f"if={path}", f"of={copy}")
+        _run("dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", "count=1", f"if={path}", f"of={copy}")
         return copy.read_bytes()
 
 
-def _image(*arguments: str, timeout_s: float = TIMEOUT_S) -> None:
+def _run(*arguments: str, timeout_s: float = TIMEOUT_S) -> None:
     processes.check([PROGRAM, *arguments], timeout_s=timeout_s)

@@ -1,6 +1,6 @@
-"""virtiofsd: a process beside QEMU that gives the guest one folder of this host, by virtiofs.
+"""virtiofsd: a process beside QEMU that shares one folder of this host with the guest by virtiofs.
 
-It ends with its connection to QEMU. When it ends before, the guest waits for it for ever: QEMU connects no second time.
+It ends with its connection to QEMU. When it ends earlier, the guest waits for it for ever: QEMU does not reconnect.
 """
 
 import os
@@ -19,49 +19,52 @@ from b2d.models import ProcessIdentity
 from b2d.paths import MachinePaths
 
 PROGRAM = "virtiofsd"
-SEARCH_PATHS = ("/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")  # Debian's and Fedora's, and Arch's: in nobody's PATH
+SEARCH_PATHS = ("/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")  # Debian's and Fedora's, and Arch's: not in PATH
 VERSION_TIMEOUT_S = 5.0
-EVERYBODY = (1 << 32) - 1  # so many users and groups there can be
+ID_COUNT = (1 << 32) - 1  # of users, and of groups
 
 
 @dataclass(frozen=True, slots=True)
 class VirtiofsServer:
-    """One that waits for QEMU at the other end of its connection, and ends when nobody has that any more."""
+    """A virtiofsd that waits for QEMU at the other end of its connection, and ends when all copies of it are closed."""
 
     connection: socket.socket
     process: ProcessIdentity | None
 
 
 def find() -> str:
-    """The one of this host that a machine can be saved with; "" where there is none."""
-    version, program = newest()
+    """Return the path of a virtiofsd with which a machine can be saved; "" when there is none."""
+    version, program = find_newest()
     return program if version >= folder_paths.VIRTIOFSD else ""
 
 
-def newest() -> tuple[tuple[int, int], str]:
-    """Version and path of this host's; (0, 0) where there is none. QEMU's own of old is none: another program."""
+def find_newest() -> tuple[tuple[int, int], str]:
+    """Return version and path of the newest virtiofsd on this host; (0, 0) when there is none.
+
+    QEMU's own virtiofsd of earlier years is another program and does not count.
+    """
     paths = [path for path in (shutil.which(PROGRAM), *SEARCH_PATHS) if path and os.access(path, os.X_OK)]
     return max(((_version(path), path) for path in paths), default=((0, 0), ""))
 
 
 def _version(program: str) -> tuple[int, int]:
     try:
-        said = processes.run([program, "--version"], timeout_s=VERSION_TIMEOUT_S).stdout
+        output = processes.run([program, "--version"], timeout_s=VERSION_TIMEOUT_S).stdout
     except B2dError:
         return 0, 0
-    found = re.match(rb"virtiofsd (\d{1,9})\.(\d{1,9})", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.match(rb"virtiofsd (\d{1,9})\.(\d{1,9})", output)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -> VirtiofsServer:
-    """Start one. Raises B2dError and OSError; when this b2d ends before QEMU has the connection, so does it."""
+    """Start a virtiofsd, which ends when this b2d ends before QEMU has the connection. Raises B2dError and OSError."""
     path = paths.virtiofsd_socket
     with unix_sockets.listen(path) as listening:
         connection = socket.socket(socket.AF_UNIX)
         try:
-            unix_sockets.connect(connection, path)  # it waits there for the program, which takes the first alone
+            unix_sockets.connect(connection, path)  # queued for the program, which accepts only the first connection
             path.unlink()
-            command = [program, "--fd", str(listening.fileno()), *arguments(folder, read_only=read_only)]
+            command = [program, "--fd", str(listening.fileno()), *build_arguments(folder, read_only=read_only)]
             descriptors = [listening.fileno()]
             pid = seccomp.call_confined(
                 lambda: processes.spawn_detached(command, paths.virtiofsd_log, os.environ, descriptors)
@@ -72,33 +75,33 @@ def start(program: str, folder: Path, paths: MachinePaths, *, read_only: bool) -
     return VirtiofsServer(connection, identify(pid))
 
 
-def arguments(folder: Path, *, read_only: bool) -> Sequence[str]:
-    """What it is told: nothing is cached, and all that the guest writes is the person's, whoever did so there."""
-    mine = {"uid": os.getuid(), "gid": os.getgid()}
+def build_arguments(folder: Path, *, read_only: bool) -> Sequence[str]:
+    """Return its arguments: no cache, and all files that the guest writes are this user's, whoever wrote them."""
+    ids = {"uid": os.getuid(), "gid": os.getgid()}
     return [
         *("--shared-dir", str(folder)),
         *("--cache", "never", "--allow-mmap"),
         *_sandbox(),
-        *(word for kind, number in mine.items() for word in (f"--translate-{kind}", _squashed(number))),
-        *("--migration-on-error", "guest-error"),  # a file that is gone when the machine goes on is an error there
+        *(word for kind, number in ids.items() for word in (f"--translate-{kind}", _squashed(number))),
+        *("--migration-on-error", "guest-error"),  # a file that is gone at resume is an error in the guest
         *(["--readonly"] if read_only else []),
     ]
 
 
 def _sandbox() -> Sequence[str]:
-    """The narrowest of its own that works here: it then sees the one folder alone, even if a guest takes it over."""
-    if os.getuid() == 0:  # it insists on capabilities that b2d takes from it, unless it is told
+    """Return the strictest sandbox that works on this host: it sees that folder alone, even under a guest's control."""
+    if os.getuid() == 0:  # else it requires capabilities that b2d drops
         return ("--sandbox", "chroot", "--modcaps=-mknod:-setfcap")
     return ("--sandbox", "namespace" if has_namespaces() else "none")
 
 
-def is_kept_apart() -> bool:
-    """Whether one that is started here sees its folder alone."""
+def is_sandboxed() -> bool:
+    """Tell whether a virtiofsd on this host sees its folder alone."""
     return os.getuid() == 0 or has_namespaces()
 
 
 def has_namespaces() -> bool:
-    """Whether this kernel gives a person the namespaces that the program asks for; it would not start without."""
+    """Tell whether this kernel lets a user create the namespaces of the sandbox; virtiofsd does not start without."""
     command = ["unshare", "--user", "--mount", "--pid", "--net", "--fork", "true"]
     try:
         return processes.run(command, timeout_s=VERSION_TIMEOUT_S).exit_code == 0
@@ -107,4 +110,4 @@ def has_namespaces() -> bool:
 
 
 def _squashed(number: int) -> str:
-    return f"squash-guest:0:{number}:{EVERYBODY}"
+    return f"squash-guest:0:{number}:{ID_COUNT}"

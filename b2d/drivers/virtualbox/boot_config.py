@@ -1,4 +1,4 @@
-"""What a machine of VirtualBox is given anew before each boot, in its settings and in its folder."""
+"""Settings and files that a VirtualBox machine is given before each boot."""
 
 import os
 from pathlib import Path
@@ -15,48 +15,51 @@ from b2d.paths import MachinePaths
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
-LEAST_MEDIUM = 17 * 2048  # bytes: VirtualBox takes no smaller file for a CD
+MIN_CD_SIZE = 17 * 2048  # bytes: VirtualBox accepts no smaller file as a CD
 
 
 def write_files(paths: MachinePaths) -> None:
-    """The seed as a CD, an empty console, and no socket of an earlier line."""
-    write_atomic(paths.virtualbox_seed, read_bounded(paths.seed).ljust(LEAST_MEDIUM, b"\0"))
+    """Write the seed as a CD and an empty console log, and remove the socket of an earlier control port."""
+    write_atomic(paths.virtualbox_seed, read_bounded(paths.seed).ljust(MIN_CD_SIZE, b"\0"))
     paths.serial_log.unlink(missing_ok=True)
     write_atomic(paths.serial_log, b"")  # VirtualBox would make it readable by others
     paths.line_socket.unlink(missing_ok=True)
 
 
 def settings(spec: MachineSpec, paths: MachinePaths, machine: "VirtualBoxMachine") -> list[hardware.Step]:
-    """What the spec says now."""
+    """Return the settings that the spec asks for now."""
     return [
-        *hardware.of_spec(spec, str(paths.serial_log)),
-        *hardware.line(str(paths.line_socket) if control_port.is_possible(paths.line_socket) else ""),
+        *hardware.spec_settings(spec, str(paths.serial_log)),
+        *hardware.control_port(str(paths.line_socket) if control_port.is_possible(paths.line_socket) else ""),
         *forwards(spec, machine),
         *_shares(spec, paths, machine),
     ]
 
 
 def host_loopback(paths: MachinePaths, version: hardware.Version) -> list[hardware.Step]:
-    """The guest reaches this host's loopback where its seed speaks of that, and only there."""
+    """Allow access to this host's loopback only when the machine's seed asks for it."""
     content = read_bounded(paths.seed)
     return hardware.host_loopback(version, seed.LOOPBACK in seed.network(content) and seed.has_host_loopback(content))
 
 
 def forwards(spec: MachineSpec, machine: "VirtualBoxMachine") -> list[hardware.Step]:
-    """Ours, in place of those that were; a person's own rules stay."""
+    """Replace b2d's own forwards; the user's rules stay."""
     ours = (hardware.SSH_RULE, hardware.DOCKER_RULE)
-    there = [name for name, _, _ in machine.forwards() if name in ours or RULE.fullmatch(name)]
-    return [*hardware.without_forwards(there), *hardware.forwards(spec)]
+    existing = [name for name, _, _ in machine.forwards() if name in ours or RULE.fullmatch(name)]
+    return [*hardware.remove_forwards(existing), *hardware.forwards(spec)]
 
 
 def _shares(spec: MachineSpec, paths: MachinePaths, machine: "VirtualBoxMachine") -> list[hardware.Step]:
-    """The same for folders. VirtualBox would not start with one that is not there: the guest says that it has none."""
+    """Replace b2d's own shared folders.
+
+    VirtualBox would not start with a folder that does not exist: it is left out, and the guest reports it.
+    """
     ours = [name for name in machine.shares() if name.startswith(seed.SHARE)]
-    steps = hardware.unshared(ours)
+    steps = hardware.remove_shares(ours)
     loose = share_overlaps.refusals(spec.folders)
     for number, text in enumerate(spec.folders):
         folder = folder_paths.parse(text)
-        real = os.path.realpath(folder.host)  # what is looked at is what is shared
+        real = os.path.realpath(folder.host)  # the path that is checked is the one that is shared
         if text not in loose and Path(real).is_dir() and not share_policy.refusal(real, paths.home):
-            steps.append(hardware.shared(seed.share(number), real, writable=not folder.read_only))
+            steps.append(hardware.add_share(seed.share(number), real, writable=not folder.read_only))
     return steps

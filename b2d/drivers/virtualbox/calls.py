@@ -1,4 +1,4 @@
-"""Call VirtualBox: translate its errors, wait for its operations and locks, and give up a process that hangs."""
+"""Calls of VirtualBox's API: errors, operations, locks, and processes that hang."""
 
 import sys
 import threading
@@ -10,7 +10,7 @@ from b2d.errors import B2dError, HypervisorError, MachineLockedError, WaitTimeou
 from b2d.host.polling import wait_until
 
 OWN_ERRORS: tuple[type[BaseException], ...] = (B2dError, OSError)
-LOCK_WAIT_S = 5.0  # that another program may take to let go of a machine
+LOCK_WAIT_S = 5.0  # for another program to unlock a machine
 NOT_FOUND, LOCKED = 0x80BB0001, 0x80BB0007
 SERVICE_GONE = frozenset({0x80004004, 0x800706BE, 0x80470002, 0xC1F30200})
 # the base classes of pyvbox, of xpcom, and of COM on Windows
@@ -18,9 +18,10 @@ BASES = (("virtualbox.library", "VBoxError"), ("xpcom", "Exception"), ("pywintyp
 
 
 class VirtualBoxError(B2dError):
-    """VirtualBox said no; `code` is its own number for that."""
+    """An error reported by VirtualBox; `code` is its own number."""
 
     def __init__(self, code: int, text: str) -> None:
+        """Keep the code, and use the first line of the text as the message."""
         first = text.strip().splitlines()[0] if text.strip() else f"error 0x{code:08x}"
         super().__init__(f"VirtualBox: {first}", details=text.strip())
         self.code = code
@@ -28,23 +29,25 @@ class VirtualBoxError(B2dError):
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Whatever VirtualBox raises, as b2d's error."""
+    """Raise VirtualBox's errors as b2d's."""
     try:
         yield
     except foreign_errors() as error:
-        raise translated(error) from error
+        raise translate_error(error) from error
 
 
-def translated(error: BaseException) -> B2dError:
-    code = code_of(error)
+def translate_error(error: BaseException) -> B2dError:
+    """Return b2d's error for one of VirtualBox's."""
+    code = error_code(error)
     if code in SERVICE_GONE:
         return HypervisorError(
-            "VirtualBox's service (VBoxSVC) has ended: the same command works again", details=str(error)
+            "VirtualBox's service (VBoxSVC) has ended; run the same command again", details=str(error)
         )
     return VirtualBoxError(code, str(getattr(error, "msg", "") or error))
 
 
-def code_of(error: BaseException) -> int:
+def error_code(error: BaseException) -> int:
+    """Return VirtualBox's number for an error, -1 when it has none."""
     for name in ("value", "errno", "hresult"):  # pyvbox's, xpcom's, COM's
         if isinstance(number := getattr(error, name, None), int):
             return number & 0xFFFFFFFF
@@ -52,58 +55,58 @@ def code_of(error: BaseException) -> int:
 
 
 def foreign_errors() -> tuple[type[BaseException], ...]:
-    """The exceptions of those that are loaded by now."""
+    """Return the exception types of the bindings that are loaded by now."""
     return tuple(getattr(sys.modules[module], name) for module, name in BASES if module in sys.modules)
 
 
-def wait_for_progress(progress: Any, what: str, timeout_s: float) -> None:
-    """Wait for one of VirtualBox's operations. Raises Refused when it failed, and WaitTimeoutError."""
-    wait_until(lambda: bool(progress.completed), condition=what, timeout_s=timeout_s, interval_s=0.02)
+def wait_for_progress(progress: Any, operation: str, timeout_s: float) -> None:
+    """Wait for one of VirtualBox's operations. Raises VirtualBoxError when it failed, and WaitTimeoutError."""
+    wait_until(lambda: bool(progress.completed), condition=operation, timeout_s=timeout_s, interval_s=0.02)
     code = int(progress.result_code) & 0xFFFFFFFF
     if code:
-        # a process that died has left no reason, and pyvbox wraps what is nothing too: without a text
+        # a process that died left no reason: pyvbox wraps that too, as an object without a text
         raise VirtualBoxError(code, str(getattr(progress.error_info, "text", "")))
 
 
-def retry_while_locked(question: Callable[[], Any], holder: Callable[[], int | None]) -> Any:
-    """The answer to a question that needs a machine's lock.
+def retry_while_locked(call: Callable[[], Any], holder: Callable[[], int | None]) -> Any:
+    """Return the result of a call that needs a machine's lock.
 
-    Raises MachineLockedError, naming the process that keeps it too long.
+    Raises MachineLockedError, naming the process that holds it for too long.
     """
-    answers: list[Any] = []
+    results: list[Any] = []
 
-    def asked() -> bool:
+    def attempt() -> bool:
         try:
-            answers.append(question())
+            results.append(call())
         except foreign_errors() as error:
-            if code_of(error) == LOCKED:
+            if error_code(error) == LOCKED:
                 return False
-            raise translated(error) from error
+            raise translate_error(error) from error
         return True
 
     try:
-        wait_until(asked, condition="the machine", timeout_s=LOCK_WAIT_S)
+        wait_until(attempt, condition="the machine", timeout_s=LOCK_WAIT_S)
     except WaitTimeoutError as error:
         raise MachineLockedError(
-            f"the machine is locked in VirtualBox by {_named(holder())}", hint="close that first"
+            f"the machine is locked in VirtualBox by {_process_name(holder())}", hint="close that program first"
         ) from error
-    return answers[0]
+    return results[0]
 
 
-def run_with_timeout(timeout_s: float, asked: Callable[[], None]) -> None:
-    """Ask a machine's own process. Raises HypervisorError when it hangs: the thread that asked is given up then."""
-    if sys.platform == "win32":  # COM's objects stay in their thread
-        asked()
+def run_with_timeout(timeout_s: float, call: Callable[[], None]) -> None:
+    """Run a call to a machine's own process. Raises HypervisorError when it hangs: its thread is abandoned then."""
+    if sys.platform == "win32":  # COM objects belong to their thread
+        call()
         return
     failures: list[BaseException] = []
-    answered = threading.Event()
+    is_done = threading.Event()
 
     def run() -> None:
         try:
-            asked()
+            call()
         except OWN_ERRORS + foreign_errors() as error:
             failures.append(error)
-        answered.set()
+        is_done.set()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -112,11 +115,11 @@ def run_with_timeout(timeout_s: float, asked: Callable[[], None]) -> None:
         raise HypervisorError("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
     for failure in failures:
         raise failure
-    if not answered.is_set():
-        raise AssertionError("the thread ended by an error that nobody expected")
+    if not is_done.is_set():
+        raise AssertionError("the thread ended with an unexpected error")
 
 
-def _named(pid: int | None) -> str:
+def _process_name(pid: int | None) -> str:
     import psutil
 
     if pid is None:

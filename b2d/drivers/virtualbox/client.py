@@ -1,8 +1,8 @@
-"""VirtualBox's API through pyvbox, which no other module knows: plain values go in and come out, and b2d's errors.
+"""A client of VirtualBox's API through pyvbox, with plain values and b2d's errors on the outside.
 
-pyvbox knows the API of 6.1. Its methods are used where they are right on every version since; what has moved is
-reached by the API's own names (virtualbox_hardware.py), and its numbers for states are not used at all. It takes longer
-to load than all else of `b2d status` together: what only asks does without it.
+No other module knows pyvbox. It knows the API of 6.1: its methods are used where they are right for every version
+since; what has moved is reached by the API's own names (hardware.py), and its numbers for states are not used at all.
+It takes longer to import than all else of `b2d status` together: queries do without it.
 """
 
 import os
@@ -14,10 +14,10 @@ from typing import Any
 from b2d.drivers.virtualbox import machine_state
 from b2d.drivers.virtualbox.calls import (
     NOT_FOUND,
-    code_of,
+    error_code,
     foreign_errors,
+    translate_error,
     translate_errors,
-    translated,
     wait_for_progress,
 )
 from b2d.drivers.virtualbox.hardware import DISK, Assign, Constant, Step, Version
@@ -28,7 +28,7 @@ from b2d.models import MachineState
 
 DISK_S = 120.0
 COMPACT_S = 3600.0
-# what vboxapi is known to raise where VirtualBox's service is missing, broken or of another kind
+# raised by vboxapi when VirtualBox's service is missing, broken or of another version
 CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
     ImportError,
     OSError,
@@ -41,7 +41,7 @@ CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
 
 
 class VirtualBox:
-    """The service of the person who runs b2d; it starts by itself, and ends soon after nobody asks any more."""
+    """The VirtualBox service of the user; it starts by itself, and ends soon after the last client."""
 
     def __init__(self, vboxapi: Path) -> None:
         """Connect. Raises HypervisorError."""
@@ -54,14 +54,14 @@ class VirtualBox:
                 self._constants = self._manager.constants
             except CONNECTION_ERRORS + foreign_errors() as error:
                 raise HypervisorError(
-                    "VirtualBox's service (VBoxSVC) does not answer: once it is well again, the same command works",
+                    "VirtualBox's service (VBoxSVC) does not answer",
                     hint="b2d doctor",
                     details=str(error),
                 ) from error
 
     @cached_property
     def pyvbox(self) -> Any:
-        """The library, over this connection; for the driver's other modules."""
+        """The library pyvbox over this connection, for the driver's other modules."""
         import virtualbox
 
         virtualbox._managers.setdefault(os.getpid(), self._manager)
@@ -69,34 +69,37 @@ class VirtualBox:
 
     @cached_property
     def root(self) -> Any:
-        """pyvbox's own IVirtualBox, for the driver's other modules."""
+        """The IVirtualBox of pyvbox, for the driver's other modules."""
         return self.pyvbox.library.IVirtualBox(self._raw)
 
     def find_machine(self, settings: Path) -> Any | None:
-        """Return vboxapi's machine whose settings are in that file, None when there is none; for VirtualBoxMachine."""
-        found = self._find(str(settings))
-        if found is None:  # one whose file is gone is only in the list
+        """Return vboxapi's machine with that settings file, None when there is none; for VirtualBoxMachine."""
+        raw = self._find(str(settings))
+        if raw is None:  # a machine whose file is gone is only in the list
             with translate_errors():
-                found = next((it for it in self.array("machines") if str(it.settingsFilePath) == str(settings)), None)
-        return found
+                raw = next(
+                    (machine for machine in self.array("machines") if str(machine.settingsFilePath) == str(settings)),
+                    None,
+                )
+        return raw
 
-    def other(self, name: str) -> str | None:
-        """Where the settings of a machine of that name are, None when there is none."""
-        found = self._find(name)
+    def find_settings(self, name: str) -> str | None:
+        """Return the settings file of the machine of that name, None when there is none."""
+        machine = self._find(name)
         with translate_errors():
-            return None if found is None else str(found.settingsFilePath)
+            return None if machine is None else str(machine.settingsFilePath)
 
     def create(self, arguments: list[object], steps: Iterable[Step]) -> None:
-        """Make and register a machine."""
+        """Create and register a machine."""
         with translate_errors():
             raw = self._raw.createMachine(*(self.number(argument) for argument in arguments))
-            made = self.pyvbox.library.IMachine(raw)
-            self.apply(made, steps)
-            made.save_settings()
-            self.root.register_machine(made)
+            machine = self.pyvbox.library.IMachine(raw)
+            self.apply(machine, steps)
+            machine.save_settings()
+            self.root.register_machine(machine)
 
     def create_disk(self, path: Path, size_mib: int, payload: bytes) -> None:
-        """Make a disk that grows with what is in it, and begins with `payload`."""
+        """Create a disk that grows with its content and begins with `payload`."""
         library = self.pyvbox.library
         with translate_errors():
             disk = self.root.create_medium(
@@ -107,19 +110,20 @@ class VirtualBox:
             )
             content = disk.open_for_io(True, "")
             try:
-                content._i.write(0, payload)  # pyvbox's own write() wants what vboxapi does not take
+                content._i.write(0, payload)  # pyvbox's own write() passes arguments that vboxapi does not accept
             finally:
                 content.close()
 
     def disk_mib(self, path: Path) -> int:
-        """How large a disk is."""
+        """Return the size of a disk in MiB."""
         with translate_errors():
             return int(self.medium(path, DISK).logical_size) >> 20
 
     def grow_disk(self, path: Path, size_mib: int) -> None:
-        """Make a disk larger that no machine has open. Raises InvalidStateError where the guest has begun to format it.
+        """Enlarge a disk that no machine has open.
 
-        And where there are snapshots: VirtualBox makes the file larger then, and the machine never sees it (7.2).
+        Raises InvalidStateError when the guest has begun to format it, and when it has snapshots: VirtualBox then
+        enlarges the file, and the machine never sees it (7.2).
         """
         with translate_errors():
             disk = self.medium(path, DISK)
@@ -131,36 +135,36 @@ class VirtualBox:
                 content.close()
             seed.refuse_half_formatted(first)
             wait_for_progress(disk.resize(size_mib << 20), "the disk", DISK_S)
-            disk.refresh_state()  # else it is told to have its old size (seen on 7.2)
+            disk.refresh_state()  # else it reports its old size (seen on 7.2)
 
     def compact_disk(self, path: Path) -> None:
-        """Take the blocks of zeros out of a disk that no machine has open."""
+        """Remove the blocks of zeros from a disk that no machine has open."""
         with translate_errors():
             disk = self.medium(path, DISK)
             _refuse_snapshots(disk)
             wait_for_progress(disk.compact(), "the disk", COMPACT_S)
 
     def medium(self, path: Path, kind: str) -> Any:
-        """The medium in a file, for VirtualBoxMachine alone."""
+        """Return the medium of a file, for VirtualBoxMachine alone."""
         library = self.pyvbox.library
         readable = library.AccessMode.read_write if kind == DISK else library.AccessMode.read_only
         device = library.DeviceType.hard_disk if kind == DISK else library.DeviceType.dvd
         return self.root.open_medium(str(path), device, readable, False)
 
     def forget_media(self, below: Iterable[Path], spared: Iterable[Path] = ()) -> None:
-        """Forget the disks and ISOs in those folders that no machine has; the files stay, and so do those spared.
+        """Unregister the disks and ISOs in those folders that no machine uses, except `spared`; the files stay.
 
-        After a snapshot that failed VirtualBox says of a machine's CDs that nobody has them (7.2).
+        After a failed snapshot VirtualBox reports a machine's CDs as unused (7.2).
         """
         folders = list(below)
         with translate_errors():
             for medium in [*self.root.hard_disks, *self.root.dvd_images]:
-                here = any(Path(str(medium.location)).is_relative_to(folder) for folder in folders)
-                if here and not medium.machine_ids and Path(str(medium.location)) not in spared:
+                is_below = any(Path(str(medium.location)).is_relative_to(folder) for folder in folders)
+                if is_below and not medium.machine_ids and Path(str(medium.location)) not in spared:
                     _close(medium)
 
     def apply(self, machine: Any, steps: Iterable[Step]) -> None:
-        """Do what the steps say to a machine that may be changed, for VirtualBoxMachine alone."""
+        """Apply the steps to a machine that is locked for writing, for VirtualBoxMachine alone."""
         for step in steps:
             owner, name = _walk(machine._i, step.path)
             if isinstance(step, Assign):
@@ -169,48 +173,48 @@ class VirtualBox:
                 getattr(owner, name)(*(self.number(argument) for argument in step.arguments))
 
     def array(self, name: str, owner: Any = None) -> list[Any]:
-        """An attribute of VirtualBox's, or of another object of its API, that holds several."""
+        """Return the items of an array attribute of VirtualBox, or of another object of its API."""
         return list(self._manager.getArray(self._raw if owner is None else owner, name))
 
     def call(self, name: str, *arguments: object) -> Any:
-        """A method of VirtualBox's that pyvbox does not know."""
+        """Call a method of VirtualBox that pyvbox does not know."""
         return getattr(self._raw, name)(*arguments)
 
     def number(self, value: object) -> object:
-        """The number that a constant has in the installed version; anything else is itself."""
+        """Return a constant's number in the installed version; return any other value unchanged."""
         if not isinstance(value, Constant):
             return value
         return getattr(self._constants, f"{value.enumeration}_{value.name}")
 
     def state(self, number: int) -> MachineState:
-        """What one of the installed version's numbers for states means."""
-        return machine_state.by_number(self._constants.all_values("MachineState"))[number]
+        """Return the state for one of the installed version's numbers."""
+        return machine_state.states_by_number(self._constants.all_values("MachineState"))[number]
 
     def _find(self, key: str) -> Any:
         try:
             return self._raw.findMachine(key)
         except foreign_errors() as error:
-            if code_of(error) == NOT_FOUND:
+            if error_code(error) == NOT_FOUND:
                 return None
-            raise translated(error) from error
+            raise translate_error(error) from error
 
 
 def _refuse_snapshots(disk: Any) -> None:
     if list(disk.children):
-        raise InvalidStateError("VirtualBox does that to no disk that has snapshots", hint="b2d snapshot list")
+        raise InvalidStateError("VirtualBox cannot change a disk that has snapshots", hint="b2d snapshot list")
 
 
 def _close(medium: Any) -> None:
-    """With those that go on from it, after a snapshot."""
+    """Close a medium and the children that a snapshot left."""
     for child in list(medium.children):
         _close(child)
     medium.close()
 
 
 def _walk(owner: Any, path: str) -> tuple[Any, str]:
-    """The object that a path ends at, and the name of what is asked of it there."""
-    *way, last = path.split(".")
-    for part in way:
+    """Return the object before the last part of a path, and that part's name."""
+    *parents, last = path.split(".")
+    for part in parents:
         name, _, argument = part.rstrip(")").partition("(")
         owner = getattr(owner, name)
         if argument:

@@ -1,6 +1,6 @@
-"""What a machine of VirtualBox is made of, as data: which attribute of its API gets which value, by version.
+"""The hardware of a VirtualBox machine as data: values of attributes of its API, by version.
 
-The names are those of VirtualBox's SDK reference. What moved between versions is in the tables at the top.
+The names are those of VirtualBox's SDK reference. Names that moved between versions are in the tables at the top.
 """
 
 import os
@@ -13,17 +13,17 @@ from b2d.models import GUEST_SSH_PORT, Forward, MachineSpec
 Version = tuple[int, int]
 Entry = TypeVar("Entry")
 DISK, DVD = "HardDisk", "DVD"
-# The CDs are on IDE: on SATA VirtualBox tells a guest that was saved that its CDs were changed, and Linux reads nothing
-# more from a changed CD, on which is its root (seen on 7.2).
+# The CDs are on IDE: on SATA VirtualBox reports changed CDs to a resumed guest, and Linux reads nothing more from a
+# changed CD, which holds its root (seen on 7.2).
 CONTROLLERS = {DISK: "SATA", DVD: "IDE"}
 ISO_PORT, SEED_PORT = 0, 1  # of IDE
 DATA_PORT = 0  # of SATA
-VIDEO_MIB = 9  # a text console, and a picture of it
+VIDEO_MIB = 9  # for a text console and its screenshot
 MAX_CPUS = 32  # more make a boot slower, not faster
 LINK_UP_DELAY = "VBoxInternal/Devices/e1000/{}/Config/LinkUpDelay"  # in ms; DevE1000.cpp of VirtualBox's source
 SSH_RULE, DOCKER_RULE = "b2d-ssh", "b2d-docker"
 
-# the first version of the API that has them there; the newest that is not newer than VirtualBox counts
+# by the first version of the API with that name; the newest that is not newer than VirtualBox applies
 RTC = {(6, 1): "RTCUseUTC", (7, 1): "platform.RTCUseUTC"}
 FIRMWARE = {(6, 1): "BIOSSettings", (7, 1): "firmwareSettings"}
 AUDIO = {(6, 1): "audioAdapter", (7, 0): "audioSettings.adapter"}
@@ -37,7 +37,7 @@ OLDEST: Version = (6, 1)
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value of one of VirtualBox's enumerations: what number it is, the installed version knows."""
+    """A value of one of VirtualBox's enumerations; its number depends on the installed version."""
 
     enumeration: str
     name: str
@@ -48,7 +48,7 @@ Value = str | int | bool | Constant
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Give an attribute its value; `path` goes from the machine on, over attributes and getters of one number."""
+    """An assignment to an attribute; `path` starts at the machine, over attributes and getters of one argument."""
 
     path: str
     value: Value
@@ -56,7 +56,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call a method."""
+    """A call of a method."""
 
     path: str
     arguments: tuple[Value, ...]
@@ -66,7 +66,7 @@ Step = Assign | Call
 
 
 def create_arguments(name: str, settings: str, version: Version) -> list[object]:
-    """What IVirtualBox.createMachine wants: arrays are given without their length."""
+    """Return the arguments of IVirtualBox.createMachine: arrays are given without their length."""
     groups, system, flags = ["/"], "Linux26_64", ""
     if version < (7, 0):
         return [settings, name, groups, system, flags]
@@ -77,24 +77,24 @@ def create_arguments(name: str, settings: str, version: Version) -> list[object]
 
 
 def open_arguments(settings: str, version: Version) -> list[object]:
-    """What IVirtualBox.openMachine wants: since 7.0 a password too, for settings that are encrypted."""
+    """Return the arguments of IVirtualBox.openMachine: since 7.0 also a password for encrypted settings."""
     return [settings] if version < (7, 0) else [settings, ""]
 
 
 def board(version: Version) -> list[Step]:
-    """What never changes of a machine."""
-    firmware = newest(FIRMWARE, version)
-    set_cpu_property, properties = newest(CPU_PROPERTY, version)
+    """Return the settings that never change."""
+    firmware = entry_for_version(FIRMWARE, version)
+    set_cpu_property, properties = entry_for_version(CPU_PROPERTY, version)
     return [
-        Assign(newest(RTC, version), True),
+        Assign(entry_for_version(RTC, version), True),
         Assign(f"{firmware}.IOAPICEnabled", True),
         Assign(f"{firmware}.ACPIEnabled", True),
-        Assign(f"{firmware}.bootMenuMode", Constant(newest(BOOT_MENU, version), "Disabled")),
+        Assign(f"{firmware}.bootMenuMode", Constant(entry_for_version(BOOT_MENU, version), "Disabled")),
         Assign(f"{firmware}.logoFadeIn", False),
         Assign(f"{firmware}.logoFadeOut", False),
         Assign(f"{firmware}.logoDisplayTime", 0),
         Call(set_cpu_property, (Constant(properties, "PAE"), True)),
-        Assign(f"{newest(AUDIO, version)}.enabled", False),
+        Assign(f"{entry_for_version(AUDIO, version)}.enabled", False),
         Assign("graphicsAdapter.VRAMSize", VIDEO_MIB),
         Assign("pointingHIDType", Constant("PointingHIDType", "PS2Mouse")),
         Call("setBootOrder", (1, Constant("DeviceType", "DVD"))),
@@ -106,14 +106,17 @@ def board(version: Version) -> list[Step]:
 
 
 def drives() -> list[Step]:
-    """The two drives, empty; what lies in them is put there before each boot."""
+    """Return the two drives, empty; their media are inserted before each boot."""
     kind = Constant("DeviceType", "DVD")
     ports = (ISO_PORT, SEED_PORT)
     return [Call("attachDeviceWithoutMedium", (CONTROLLERS[DVD], port, 0, kind)) for port in ports]
 
 
-def of_spec(spec: MachineSpec, serial_log: str) -> list[Step]:
-    """What the spec says, before each boot: a person may have changed it, or somebody in VirtualBox's window."""
+def spec_settings(spec: MachineSpec, serial_log: str) -> list[Step]:
+    """Return the settings from the spec, applied before each boot.
+
+    The user may have changed the spec, or somebody the machine in VirtualBox's window.
+    """
     return [
         Assign("name", spec.name),
         Assign("memorySize", spec.memory_mib),
@@ -127,11 +130,11 @@ def of_spec(spec: MachineSpec, serial_log: str) -> list[Step]:
 
 
 def network_card(number: int) -> list[Step]:
-    """One of Intel's PRO/1000 MT, whose cable is in at once.
+    """Return an Intel PRO/1000 MT whose cable is connected at once.
 
-    VirtualBox's virtio card writes over its own memory: a machine that went on from saved for the third time ends by a
-    segmentation fault when it is saved again, and what was saved is lost (7.2.22, every time). And of any card it takes
-    the cable out for five seconds when a machine goes on, which only matters where the network is another one then.
+    VirtualBox's virtio card overwrites its own memory: a machine that was resumed for the third time ends by a
+    segmentation fault at the next save, and the state is lost (7.2.22, every time). And VirtualBox disconnects any card
+    for five seconds at resume, which only matters when the network has changed.
     """
     return [
         Assign(f"getNetworkAdapter({number}).enabled", True),
@@ -141,7 +144,7 @@ def network_card(number: int) -> list[Step]:
 
 
 def no_network_card(number: int) -> list[Step]:
-    """None; what is told of a card that is not there would keep the machine from starting (seen on 7.2)."""
+    """Disable a card. Extra data of a missing card would keep the machine from starting (seen on 7.2)."""
     return [
         Assign(f"getNetworkAdapter({number}).enabled", False),
         Call("setExtraData", (LINK_UP_DELAY.format(number), "")),
@@ -149,7 +152,7 @@ def no_network_card(number: int) -> list[Step]:
 
 
 def forwards(spec: MachineSpec) -> list[Step]:
-    """The guest's ports on the machine's own address of this host."""
+    """Return the forwards from the machine's own address on this host to the guest's SSH and Docker."""
     tcp = Constant("NATProtocol", "TCP")
     rules = (
         (SSH_RULE, spec.ssh_port, GUEST_SSH_PORT),
@@ -161,25 +164,25 @@ def forwards(spec: MachineSpec) -> list[Step]:
     ]
 
 
-def with_forward(name: str, forward: Forward) -> list[Step]:
-    """A rule for one more port; the guest's second addresses are those of b2d's image (iso/rootfs/etc/b2d/dhcp)."""
+def add_forward(name: str, forward: Forward) -> list[Step]:
+    """Return the rule of a further port; further guest addresses are those of b2d's image (iso/rootfs/etc/b2d/dhcp)."""
     protocol = Constant("NATProtocol", forward.protocol.upper())
     arguments = (name, protocol, forward.address, forward.port, forward.inside, forward.port)
     return [Call("getNetworkAdapter(0).NATEngine.addRedirect", arguments)]
 
 
 def host_loopback(version: Version, reachable: bool) -> list[Step]:
-    """Whether the guest reaches this host's 127.0.0.1; before 7.0 it always does."""
+    """Set whether the guest reaches this host's 127.0.0.1; before 7.0 it always does."""
     return [] if version < (7, 0) else [Assign("getNetworkAdapter(0).NATEngine.localhostReachable", reachable)]
 
 
-def without_forwards(names: Iterable[str]) -> list[Step]:
-    """Take rules out."""
+def remove_forwards(names: Iterable[str]) -> list[Step]:
+    """Remove rules by name."""
     return [Call("getNetworkAdapter(0).NATEngine.removeRedirect", (name,)) for name in names]
 
 
-def line(socket: str) -> list[Step]:
-    """The second serial port, as a socket of this host that VirtualBox makes; "" for none."""
+def control_port(socket: str) -> list[Step]:
+    """Set the second serial port to a socket that VirtualBox creates on this host; "" for none."""
     port = "getSerialPort(1)"
     if not socket:
         return [Assign(f"{port}.enabled", False)]
@@ -191,21 +194,21 @@ def line(socket: str) -> list[Step]:
     ]
 
 
-def shared(name: str, path: str, *, writable: bool) -> Step:
-    """A folder of this host; where it is mounted, the guest decides."""
+def add_share(name: str, path: str, *, writable: bool) -> Step:
+    """Share a folder of this host; the guest decides where to mount it."""
     return Call("createSharedFolder", (name, path, writable, False, ""))
 
 
-def unshared(names: Iterable[str]) -> list[Step]:
-    """Take folders back."""
+def remove_shares(names: Iterable[str]) -> list[Step]:
+    """Remove shared folders by name."""
     return [Call("removeSharedFolder", (name,)) for name in names]
 
 
 def cpus(spec: MachineSpec) -> int:
-    """As many as asked for, else those of this host."""
+    """Return the number of CPUs of the spec, else that of this host."""
     return spec.cpus or min(os.cpu_count() or 1, MAX_CPUS)
 
 
-def newest(table: Mapping[Version, Entry], version: Version) -> Entry:
-    """The entry that holds for a version of the API."""
+def entry_for_version(table: Mapping[Version, Entry], version: Version) -> Entry:
+    """Return the table's entry for a version of the API."""
     return table[max(known for known in table if known <= max(version, OLDEST))]

@@ -1,7 +1,7 @@
-"""The second network card: a network between this host and its machines alone, where it can be had without root.
+"""The second network card: a network between this host and its machines alone, if possible without root.
 
-With it what a container publishes is at an address of the machine's own, 192.168.59.103 and up as in 2014. Nothing of
-b2d needs it. Since 6.1.28 users may choose addresses of VirtualBox's networks from 192.168.56.0/21 only.
+The ports that containers publish are then at an address of the machine's own, 192.168.59.103 and up as in 2014. b2d
+needs none of it. Since 6.1.28 users may choose addresses of VirtualBox's networks from 192.168.56.0/21 only.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from b2d.drivers.virtualbox.calls import (
     NOT_FOUND,
     VirtualBoxError,
-    code_of,
+    error_code,
     foreign_errors,
     translate_errors,
     wait_for_progress,
@@ -28,14 +28,14 @@ HOST, SERVER, FIRST, LAST = f"{NETWORK}3", f"{NETWORK}99", f"{NETWORK}103", f"{N
 MASK = "255.255.255.0"
 NAME = "b2d"  # of a network on macOS
 DEVICE = Path("/dev/vboxnetctl")  # of VirtualBox's network driver on Linux
-MAKE_S = 30.0
+CREATE_S = 30.0
 NUMBER = 1
 CARD = f"getNetworkAdapter({NUMBER})"
 
 
 @dataclass(frozen=True, slots=True)
 class SecondCard:
-    """What the machine gets: a network by its name and kind, or none for a reason."""
+    """The second network card: a network by its name and kind, or none with a reason."""
 
     attribute: str = ""
     kind: str = ""
@@ -43,7 +43,7 @@ class SecondCard:
     reason: str = ""
 
     def steps(self) -> list[Step]:
-        """How a machine that is off is given it."""
+        """Return the steps that give it to a machine that is off."""
         if self.reason:
             return no_network_card(NUMBER)
         return [
@@ -53,48 +53,48 @@ class SecondCard:
         ]
 
 
-def second_card(box: "VirtualBox", platform: str = sys.platform, device: Path = DEVICE) -> SecondCard:
-    """The network with this host, made where there is none yet."""
+def second_card(client: "VirtualBox", platform: str = sys.platform, device: Path = DEVICE) -> SecondCard:
+    """Return the network with this host; create it when it does not exist yet."""
     if platform == "linux" and not device.exists():
-        return SecondCard(reason="VirtualBox's network driver is not in the kernel (modprobe vboxnetadp)")
+        return SecondCard(reason="VirtualBox's network driver is not loaded (modprobe vboxnetadp)")
     try:
         with translate_errors():
-            if platform == "darwin" and box.api >= (7, 0):
-                return SecondCard("hostOnlyNetwork", "HostOnlyNetwork", _network(box))
-            return SecondCard("hostOnlyInterface", "HostOnly", _interface(box))
+            if platform == "darwin" and client.api >= (7, 0):
+                return SecondCard("hostOnlyNetwork", "HostOnlyNetwork", _network(client))
+            return SecondCard("hostOnlyInterface", "HostOnly", _interface(client))
     except B2dError as error:
         return SecondCard(reason=error.message)
 
 
-def _network(box: "VirtualBox") -> str:
-    """macOS: a network of VirtualBox 7's new kind."""
-    for network in box.array("hostOnlyNetworks"):
+def _network(client: "VirtualBox") -> str:
+    """Return the host-only network of macOS, which is of VirtualBox 7's new kind."""
+    for network in client.array("hostOnlyNetworks"):
         if str(network.lowerIP).startswith(NETWORK):
             return str(network.networkName)
-    made = box.call("createHostOnlyNetwork", NAME)
-    made.networkMask, made.lowerIP, made.upperIP, made.enabled = MASK, FIRST, LAST, True
-    return str(made.networkName)
+    created = client.call("createHostOnlyNetwork", NAME)
+    created.networkMask, created.lowerIP, created.upperIP, created.enabled = MASK, FIRST, LAST, True
+    return str(created.networkName)
 
 
-def _interface(box: "VirtualBox") -> str:
-    """Elsewhere: an interface of this host's, and a server that gives addresses."""
-    kind = box.pyvbox.library.HostNetworkInterfaceType.host_only
-    known = box.root.host.find_host_network_interfaces_of_type(kind)
-    found = next((one for one in known if str(one.ip_address).startswith(NETWORK)), None)
-    if found is None:
-        found, progress = box.root.host.create_host_only_network_interface()
-        wait_for_progress(progress, "the host-only network", MAKE_S)
-        found.enable_static_ip_config(HOST, MASK)
-    server = _server(box, str(found.network_name))
+def _interface(client: "VirtualBox") -> str:
+    """Return the interface of other hosts, with a DHCP server."""
+    kind = client.pyvbox.library.HostNetworkInterfaceType.host_only
+    known = client.root.host.find_host_network_interfaces_of_type(kind)
+    interface = next((entry for entry in known if str(entry.ip_address).startswith(NETWORK)), None)
+    if interface is None:
+        interface, progress = client.root.host.create_host_only_network_interface()
+        wait_for_progress(progress, "the host-only network", CREATE_S)
+        interface.enable_static_ip_config(HOST, MASK)
+    server = _server(client, str(interface.network_name))
     server.set_configuration(SERVER, MASK, FIRST, LAST)
     server.enabled = True
-    return str(found.name)
+    return str(interface.name)
 
 
-def _server(box: "VirtualBox", network: str) -> Any:
+def _server(client: "VirtualBox", network: str) -> Any:
     try:
-        return box.root.find_dhcp_server_by_network_name(network)
+        return client.root.find_dhcp_server_by_network_name(network)
     except foreign_errors() as error:
-        if code_of(error) != NOT_FOUND:
-            raise VirtualBoxError(code_of(error), str(error)) from error
-        return box.root.create_dhcp_server(network)
+        if error_code(error) != NOT_FOUND:
+            raise VirtualBoxError(error_code(error), str(error)) from error
+        return client.root.create_dhcp_server(network)

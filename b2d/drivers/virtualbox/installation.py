@@ -1,4 +1,4 @@
-"""Find and load vboxapi, VirtualBox's own binding for Python: it comes with VirtualBox, and no environment has it."""
+"""The search for vboxapi, VirtualBox's own Python binding, which comes with it and is in no environment."""
 
 import atexit
 import contextlib
@@ -16,17 +16,17 @@ from b2d.errors import HypervisorError
 
 NAME = "vboxapi"
 INIT = "__init__.py"
-# below VirtualBox's own folder: as it is today, before 7.1, in the SDK of 5.x, and on Windows
+# below VirtualBox's own folder: today's, before 7.1, the SDK of 5.x, and Windows
 IN_SDK = (
     "sdk/installer/python/vboxapi/src",
     "sdk/installer/python/vboxapi",
     "sdk/installer",
     "sdk/install",
 )
-# where a distribution's package, or Oracle's installer with the system's Python, puts it
+# of a distribution's package, or of Oracle's installer with the system's Python
 OF_PYTHONS = {
     "linux": (
-        "usr/lib/python3/dist-packages",  # Debian's, by its name: looking through /usr/lib takes milliseconds
+        "usr/lib/python3/dist-packages",  # Debian's, by name: a glob over /usr/lib takes milliseconds
         "usr/lib/python3*/*-packages",
         "usr/lib64/python3*/*-packages",
         "usr/local/lib/python3*/*-packages",
@@ -37,8 +37,8 @@ PROGRAM_FOLDERS = {
     "linux": ("usr/lib/virtualbox", "usr/lib64/virtualbox", "opt/VirtualBox"),
     "darwin": ("Applications/VirtualBox.app/Contents/MacOS",),
 }
-SERVICE = {"win32": "VBoxSVC.exe"}  # what answers the API; elsewhere VBoxSVC
-DRIVER = {"linux": "dev/vboxdrv", "darwin": "", "win32": ""}  # "": nothing that can be looked at
+SERVICE = {"win32": "VBoxSVC.exe"}  # the API's server; elsewhere VBoxSVC
+DRIVER = {"linux": "dev/vboxdrv", "darwin": "", "win32": ""}  # "": it cannot be checked
 TO_INSTALL = {
     "linux": "apt-get install virtualbox, or what virtualbox.org offers for this system",
     "darwin": "brew install --cask virtualbox",
@@ -48,43 +48,43 @@ TO_INSTALL = {
 
 @dataclass(frozen=True, slots=True)
 class SearchPaths:
-    """Where to look on one host."""
+    """The places to search on a host."""
 
     platform: str = sys.platform
     root: Path = Path("/")
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def vboxapi(self, setting: str = "") -> Path:
-        """The folder of the package. Raises HypervisorError, with what to install, when there is none."""
+        """Return the folder of the package. Raises HypervisorError, with what to install, when there is none."""
         if setting:
             given = Path(setting).expanduser()
-            found = next((folder for folder in (given, given / NAME) if (folder / INIT).is_file()), None)
-            if found is None:
-                raise HypervisorError(f"there is no {NAME} in {setting}", hint="b2d config unset vboxapi")
-            return found
-        found = next((folder for folder in self._candidates() if (folder / INIT).is_file()), None)
-        if found is not None:
-            return found
+            folder = next((candidate for candidate in (given, given / NAME) if (candidate / INIT).is_file()), None)
+            if folder is None:
+                raise HypervisorError(f"the folder {setting} does not contain {NAME}", hint="b2d config unset vboxapi")
+            return folder
+        folder = next((candidate for candidate in self._candidates() if (candidate / INIT).is_file()), None)
+        if folder is not None:
+            return folder
         if self.installed():
             raise HypervisorError(
-                f"VirtualBox is there, but not its binding for Python ({NAME})",
-                hint=f"b2d config set vboxapi=FOLDER, if it is somewhere; else {self.to_install}",
+                f"VirtualBox is installed, but not its Python binding ({NAME})",
+                hint=f"b2d config set vboxapi=FOLDER, or {self.to_install}",
             )
         raise HypervisorError("VirtualBox is not installed", hint=self.to_install)
 
     def installed(self) -> bool:
-        """True when VirtualBox's service is there."""
+        """Tell whether VirtualBox's service is installed."""
         service = SERVICE.get(self.platform, "VBoxSVC")
         return any((folder / service).is_file() for folder in self._programs())
 
     def can_start(self) -> bool:
-        """True when a machine could really start: the service is there, and its driver is in the kernel."""
+        """Tell whether a machine could start: the service is installed, and its driver is loaded."""
         driver = DRIVER.get(self.platform)
         return driver is not None and self.installed() and (not driver or (self.root / driver).exists())
 
     @property
     def to_install(self) -> str:
-        """What a person does to get VirtualBox."""
+        """The command that installs VirtualBox."""
         return TO_INSTALL.get(self.platform, "see virtualbox.org")
 
     def _candidates(self) -> Iterator[Path]:
@@ -107,24 +107,27 @@ class SearchPaths:
 
 @functools.cache
 def manager(folder: Path) -> Any:
-    """vboxapi's manager, one for this process: after the end of one no other works. It ends before Python does."""
-    made = load(folder).VirtualBoxManager(None, None)
-    atexit.register(made.deinit)
-    return made
+    """Return the manager of vboxapi, one for this process, which ends before Python does.
+
+    After the end of one manager no other works.
+    """
+    started = load(folder).VirtualBoxManager(None, None)
+    atexit.register(started.deinit)
+    return started
 
 
 def load(folder: Path) -> Any:
-    """Import vboxapi from its own files: nothing else of the place where it lies becomes importable."""
+    """Import vboxapi from its own files: no other module of its folder becomes importable."""
     if NAME in sys.modules:
         return sys.modules[NAME]
-    place = folder / INIT
-    described = importlib.util.spec_from_file_location(NAME, place, submodule_search_locations=[str(folder)])
-    if described is None or described.loader is None:
-        raise ImportError(f"{place} is not a package")
-    module = importlib.util.module_from_spec(described)
+    init = folder / INIT
+    spec = importlib.util.spec_from_file_location(NAME, init, submodule_search_locations=[str(folder)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{init} is not a package")
+    module = importlib.util.module_from_spec(spec)
     sys.modules[NAME] = module
     try:
-        described.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[NAME]
         raise
@@ -133,29 +136,32 @@ def load(folder: Path) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing that is printed meanwhile is seen, whoever prints it: the service starts with these files open."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a number is wanted
-        kept = {stream: os.dup(stream) for stream in (1, 2)}
+    """Discard all output of this process and its children: the service starts with these files open."""
+    with open(os.devnull, "wb") as null:  # noqa: PTH123  dup2 needs a descriptor
+        copies = {stream: os.dup(stream) for stream in (1, 2)}
         try:
-            for stream in kept:
-                os.dup2(nowhere.fileno(), stream)
+            for stream in copies:
+                os.dup2(null.fileno(), stream)
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 yield
         finally:
-            for stream, copy in kept.items():
+            for stream, copy in copies.items():
                 os.dup2(copy, stream)
                 os.close(copy)
 
 
 @contextlib.contextmanager
 def in_stable_folder() -> Iterator[None]:
-    """The service keeps the folder in which it was started, and so would keep a stick from being taken out."""
+    """Change to the root folder for the block.
+
+    The service keeps the folder in which it starts in use, and would prevent the removal of a USB stick.
+    """
     try:
-        here = Path.cwd()
-    except OSError:  # it is gone
-        here = Path(Path.home().anchor)
+        current = Path.cwd()
+    except OSError:  # it was deleted
+        current = Path(Path.home().anchor)
     os.chdir(Path.home().anchor)
     try:
         yield
     finally:
-        os.chdir(here)
+        os.chdir(current)

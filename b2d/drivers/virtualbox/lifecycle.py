@@ -1,4 +1,4 @@
-"""Start, end, remove and register a machine of VirtualBox."""
+"""Start, end, removal and registration of a VirtualBox machine."""
 
 import os
 import re
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
     from b2d.drivers.virtualbox.client import VirtualBox
     from b2d.drivers.virtualbox.host_only_network import SecondCard
 
-CRASH_SEEN = "b2d/crash-seen"  # when the machine's state changed last, once a kill has dealt with a crash
+CRASH_SEEN = "b2d/crash-seen"  # extra data: time of the crash after which the machine was killed
 END_S = 10.0
-# the last: its serial port was a file of a folder that lies somewhere else now
+# the last: its serial port was a file of a folder that has moved
 STATE_DOES_NOT_FIT = ("VERR_SSM", "saved state", "failed to create the raw output file")
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of one machine, which is off or saved."""
+    """A start of a machine that is off or saved."""
 
     spec: MachineSpec
     paths: MachinePaths
     machine: VirtualBoxMachine
 
-    def boot(self, box: "VirtualBox", iso: Path, card: "SecondCard") -> None:
-        """Give it what the spec says now, and the image, and a seed; then start it."""
+    def boot(self, client: "VirtualBox", iso: Path, card: "SecondCard") -> None:
+        """Apply the spec, insert the image and the seed, and start the machine."""
         for path in (iso, self.paths.disk_vdi):
             if not path.is_file():
-                raise B2dError(f"{path} is gone, {self.spec.name} cannot start without it")
+                raise B2dError(f"{self.spec.name} cannot start: {path} does not exist")
         boot_config.write_files(self.paths)
         self.machine.edit(
             [
                 *boot_config.settings(self.spec, self.paths, self.machine),
-                *boot_config.host_loopback(self.paths, box.api),
+                *boot_config.host_loopback(self.paths, client.api),
                 *card.steps(),
             ],
             [(hardware.ISO_PORT, hardware.DVD, iso), (hardware.SEED_PORT, hardware.DVD, self.paths.virtualbox_seed)],
         )
-        box.forget_media([iso.parent, self.paths.folder], [iso, self.paths.virtualbox_seed, self.paths.disk_vdi])
+        client.forget_media([iso.parent, self.paths.folder], [iso, self.paths.virtualbox_seed, self.paths.disk_vdi])
         self._launch()
 
-    def resumes(self) -> bool:
-        """Go on from the saved state; False when it does not fit, and is no more."""
+    def resume(self) -> bool:
+        """Resume from the saved state; return False when it does not fit, and discard it then."""
         self.machine.edit(boot_config.forwards(self.spec, self.machine))
         try:
             self._launch()
@@ -77,25 +77,25 @@ class Start:
         self.paths.virtualbox_log.unlink(missing_ok=True)
         try:
             self.machine.launch()
-        except VirtualBoxError as refused:
-            said = machine_state.last_error(self.paths.virtualbox_log) or refused.message
+        except VirtualBoxError as error:
+            reason = machine_state.last_error(self.paths.virtualbox_log) or error.message
             raise HypervisorError(
-                f"VirtualBox does not start {self.spec.name}: {said.splitlines()[0]}",
+                f"VirtualBox cannot start {self.spec.name}: {reason.splitlines()[0]}",
                 hint="b2d doctor",
-                details=f"{refused.details}\n{said}",
-            ) from refused
+                details=f"{error.details}\n{reason}",
+            ) from error
 
 
-def true_state(machine: VirtualBoxMachine) -> MachineState:
-    """What VirtualBox says; a crash that a kill has dealt with is none any more."""
+def effective_state(machine: VirtualBoxMachine) -> MachineState:
+    """Return the state that VirtualBox reports; a crash after which the machine was killed counts as stopped."""
     state = machine.state()
-    if state == MachineState.CRASHED and machine.note(CRASH_SEEN) == machine.last_change():
+    if state == MachineState.CRASHED and machine.read_note(CRASH_SEEN) == machine.last_change():
         return MachineState.STOPPED
     return state
 
 
-def end(machine: VirtualBoxMachine) -> None:
-    """Cut the power, also of a process that answers nobody."""
+def power_off(machine: VirtualBoxMachine) -> None:
+    """Cut the power, also of a process that does not answer."""
     if machine.state() in (*ON_STATES, MachineState.CRASHED) and machine.pid() is not None:
         try:
             machine.power_down()
@@ -105,17 +105,17 @@ def end(machine: VirtualBoxMachine) -> None:
         machine.write_note(CRASH_SEEN, machine.last_change())
 
 
-def remove(box: "VirtualBox", paths: MachinePaths, spared: frozenset[Path] = frozenset()) -> None:
-    """Whatever there is of the machine, in VirtualBox and on disk, but what is spared; a shared ISO stays."""
-    machine = VirtualBoxMachine.find(box, paths.virtualbox_settings)
+def remove(client: "VirtualBox", paths: MachinePaths, spared: frozenset[Path] = frozenset()) -> None:
+    """Remove the machine from VirtualBox and disk, except what is spared; a shared ISO stays."""
+    machine = VirtualBoxMachine.find(client, paths.virtualbox_settings)
     isos: list[Path] = []
     if machine is not None:
-        if not machine.trouble():
-            end(machine)
+        if not machine.access_error():
+            power_off(machine)
             isos = machine.isos()
         machine.unregister(spared)
-    box.forget_media([paths.folder, *isos])
-    with suppress(NotADirectoryError):  # something else of that name goes with the machine's folder
+    client.forget_media([paths.folder, *isos])
+    with suppress(NotADirectoryError):  # a file of that name is removed with the machine's folder
         remove_own(paths.virtualbox, VIRTUALBOX)
     for path in {paths.serial_log, paths.line_socket, paths.disk_vdi} - spared:
         remove_file(path)
@@ -130,28 +130,28 @@ def _end_process(machine: VirtualBoxMachine) -> None:
     wait_until(lambda: machine.state() not in ON_STATES, condition="VirtualBox to see its end", timeout_s=END_S)
 
 
-def reregister(box: "VirtualBox", settings: Path, disk: Path) -> None:
-    """Register the machine of that settings file; its data disk is `disk`, wherever that was when it was written."""
+def reregister(client: "VirtualBox", settings: Path, disk: Path) -> None:
+    """Register the machine of a settings file; its data disk is `disk`, wherever that was when the file was written."""
     with translate_errors():
-        _forget_where_it_was(box, settings)
-        opened = box.call("openMachine", *open_arguments(str(settings), box.api))
-        box.call("registerMachine", opened)
-        hard_disk = box.number(Constant("DeviceType", DISK))
-        for attached in box.array("mediumAttachments", opened):
+        _unregister_moved(client, settings)
+        opened = client.call("openMachine", *open_arguments(str(settings), client.api))
+        client.call("registerMachine", opened)
+        hard_disk = client.number(Constant("DeviceType", DISK))
+        for attached in client.array("mediumAttachments", opened):
             if attached.type == hard_disk and attached.medium is not None:
                 medium = attached.medium.base
-                there = Path(str(medium.location))
-                if there != disk and there.name == disk.name and not there.exists():
+                location = Path(str(medium.location))
+                if location != disk and location.name == disk.name and not location.exists():
                     medium.location = str(disk)
 
 
-def _forget_where_it_was(box: "VirtualBox", settings: Path) -> None:
-    """The same machine in the list, under a settings file that is gone, is in the way."""
-    found = re.search(r"<Machine\s[^<>]{0,10000}?uuid=\"\{([0-9a-fA-F-]{1,50})\}\"", read_text_tail(settings))
-    itself = found[1] if found else ""
-    for machine in box.array("machines"):
-        there = Path(str(machine.settingsFilePath))
-        if str(machine.id) == itself and not there.exists():
-            library = box.pyvbox.library
+def _unregister_moved(client: "VirtualBox", settings: Path) -> None:
+    """Unregister the same machine under a settings file that is gone, which would be in the way."""
+    match = re.search(r"<Machine\s[^<>]{0,10000}?uuid=\"\{([0-9a-fA-F-]{1,50})\}\"", read_text_tail(settings))
+    uuid = match[1] if match else ""
+    for machine in client.array("machines"):
+        file = Path(str(machine.settingsFilePath))
+        if str(machine.id) == uuid and not file.exists():
+            library = client.pyvbox.library
             library.IMachine(machine).unregister(library.CleanupMode.detach_all_return_none)
-            box.forget_media([there.parent.parent])
+            client.forget_media([file.parent.parent])

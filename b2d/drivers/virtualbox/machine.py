@@ -1,4 +1,4 @@
-"""One machine that VirtualBox has: what is asked of it and done to it, while it is locked where that must be."""
+"""A machine of VirtualBox: queries and changes, under a lock where one is needed."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +18,8 @@ from b2d.drivers.virtualbox.calls import (
 )
 from b2d.drivers.virtualbox.client import VirtualBox
 from b2d.drivers.virtualbox.hardware import CONTROLLERS, DISK, DVD, Constant, Step
-from b2d.drivers.virtualbox.machine_state import of_file
-from b2d.drivers.virtualbox.port_forwards import parsed
+from b2d.drivers.virtualbox.machine_state import read_state_file
+from b2d.drivers.virtualbox.port_forwards import parse_rules
 from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.host.polling import wait_until
 from b2d.models import MachineState, Snapshot
@@ -32,77 +32,80 @@ NO_PID = 0xFFFFFFFF
 
 
 class VirtualBoxMachine:
-    """One registered machine."""
+    """A registered machine."""
 
-    def __init__(self, box: VirtualBox, raw: Any) -> None:
-        self._box = box
+    def __init__(self, client: VirtualBox, raw: Any) -> None:
+        """Wrap vboxapi's machine."""
+        self._client = client
         self._raw = raw
 
     @classmethod
-    def find(cls, box: VirtualBox, settings: Path) -> Self | None:
-        """Return the machine whose settings are in that file, None when there is none."""
-        raw = box.find_machine(settings)
-        return None if raw is None else cls(box, raw)
+    def find(cls, client: VirtualBox, settings: Path) -> Self | None:
+        """Return the machine with that settings file, None when there is none."""
+        raw = client.find_machine(settings)
+        return None if raw is None else cls(client, raw)
 
     @cached_property
     def _library(self) -> Any:
-        return self._box.pyvbox.library
+        return self._client.pyvbox.library
 
     @cached_property
     def _machine(self) -> Any:
         return self._library.IMachine(self._raw)
 
-    def trouble(self) -> str:
-        """Why VirtualBox cannot read the machine's settings, "" when it can."""
+    def access_error(self) -> str:
+        """Return the reason why VirtualBox cannot read the machine's settings, "" when it can."""
         with translate_errors():
             return "" if self._raw.accessible else str(self._raw.accessError.text).splitlines()[0]
 
     def state(self) -> MachineState:
+        """Return the machine's state."""
         with translate_errors():
-            return self._box.state(int(self._raw.state))
+            return self._client.state(int(self._raw.state))
 
     def last_change(self) -> str:
-        """When its state changed last."""
+        """Return the time of the last change of state."""
         with translate_errors():
             return str(self._raw.lastStateChange)
 
-    def note(self, key: str) -> str:
-        """What was written down with the machine, in VirtualBox's own settings; "" when nothing was."""
+    def read_note(self, key: str) -> str:
+        """Return an entry of the extra data in the machine's settings; "" when there is none."""
         with translate_errors():
             return str(self._raw.getExtraData(key))
 
     def write_note(self, key: str, text: str) -> None:
+        """Write an entry of the extra data."""
         with self._session(self._library.LockType.shared) as session:
             session.machine.set_extra_data(key, text)
 
     def pid(self) -> int | None:
-        """The process that has the machine; while it runs, the one that it is."""
+        """Return the process that has locked the machine; while it runs, its own process."""
         with translate_errors():
             pid = int(self._raw.sessionPID)
         return None if pid in (0, NO_PID) else pid
 
     def size(self) -> tuple[int, int]:
-        """Its memory in MiB and its CPUs: of a machine that is on, nobody can change them."""
+        """Return memory in MiB and CPUs, which cannot change while the machine is on."""
         with translate_errors():
             return int(self._raw.memorySize), int(self._raw.CPUCount)
 
     def forwards(self) -> list[tuple[str, str, int]]:
-        """The rules of the first network card: name, address and port on this host."""
+        """Return the rules of the first network card: name, address and port on this host."""
         with translate_errors():
-            rules = self._box.array("redirects", self._raw.getNetworkAdapter(0).NATEngine)
-        return list(parsed(map(str, rules)))
+            rules = self._client.array("redirects", self._raw.getNetworkAdapter(0).NATEngine)
+        return list(parse_rules(map(str, rules)))
 
     def shares(self) -> list[str]:
-        """The names of the folders that it shares."""
+        """Return the names of the shared folders."""
         with translate_errors():
-            return [str(one.name) for one in self._box.array("sharedFolders", self._raw)]
+            return [str(folder.name) for folder in self._client.array("sharedFolders", self._raw)]
 
     def edit(self, steps: Iterable[Step], media: Iterable[tuple[int, str, Path]] = ()) -> None:
-        """Change the machine, which must be off; of `media` each is put (or attached) at its port."""
+        """Change the machine, which must be off; insert or attach each of `media` at its port."""
         with self._session(self._library.LockType.write) as session:
-            self._box.apply(session.machine, steps)
+            self._client.apply(session.machine, steps)
             for port, kind, path in media:
-                medium = self._box.medium(path, kind)
+                medium = self._client.medium(path, kind)
                 if kind == DISK:
                     session.machine.attach_device(
                         CONTROLLERS[kind], port, 0, self._library.DeviceType.hard_disk, medium
@@ -116,15 +119,15 @@ class VirtualBoxMachine:
 
         def change() -> None:
             with self._session(self._library.LockType.shared) as session:
-                self._box.apply(session.machine, steps)
-                session.machine.save_settings()  # else nobody but the machine's process sees it
+                self._client.apply(session.machine, steps)
+                session.machine.save_settings()  # else only the machine's process sees it
 
         run_with_timeout(ANSWER_S, change)
 
     def launch(self) -> None:
         """Start its process, from off or saved, and return when it runs."""
-        session = self._box.pyvbox.Session()
-        progress = self._patiently(lambda: self._machine.launch_vm_process(session, "headless", []))
+        session = self._client.pyvbox.Session()
+        progress = self._retry_while_locked(lambda: self._machine.launch_vm_process(session, "headless", []))
         with translate_errors():
             try:
                 wait_for_progress(progress, "VirtualBox to start the machine", LAUNCH_S)
@@ -132,29 +135,32 @@ class VirtualBoxMachine:
                 self._unlock(session)
 
     def press_button(self) -> None:
+        """Press the power button."""
         self._ask(lambda console: console.power_button())
 
     def screenshot(self) -> bytes:
-        """The screen as a PNG."""
-        taken: list[bytes] = []
+        """Return the screen as a PNG."""
+        images: list[bytes] = []
 
         def take(console: Any) -> None:
             width, height, *_ = console.display.get_screen_resolution(0)
             png = self._library.BitmapFormat.png
-            taken.append(bytes(console.display.take_screen_shot_to_array(0, width, height, png)))
+            images.append(bytes(console.display.take_screen_shot_to_array(0, width, height, png)))
 
         self._ask(take)
-        return taken[0]
+        return images[0]
 
     def resume(self) -> None:
+        """Resume from paused."""
         self._ask(lambda console: console.resume())
 
     def power_down(self) -> None:
+        """Cut the power."""
         self._ask(lambda console: wait_for_progress(console.power_down(), "the machine's end", ANSWER_S))
         self._wait_unlocked()
 
     def save(self) -> None:
-        """Write its state to disk and end it; while it cannot be, the machine runs on."""
+        """Write the state and end the machine; it continues to run when that fails."""
 
         def write() -> None:
             with self._session(self._library.LockType.shared) as session:
@@ -162,44 +168,47 @@ class VirtualBoxMachine:
                 try:
                     wait_for_progress(progress, "the machine's state to be saved", SAVE_S)
                 except B2dError:
-                    if self.state() != MachineState.SAVED:  # then the process was gone before it could be asked
+                    if self.state() != MachineState.SAVED:  # it is saved when the process ended before the query
                         raise
 
-        self._ask(lambda console: console._i.state)  # one that hangs does not get as long as one that writes
+        self._ask(lambda console: console._i.state)  # a process that hangs gets a shorter timeout than one that writes
         run_with_timeout(SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
         self.flush_settings()
 
     def flush_settings(self) -> None:
-        """Have VirtualBox write down that the machine is saved, where it is and its settings file does not say so.
+        """Have VirtualBox write the saved state to the settings file when it has not.
 
-        A machine's process that ends sooner than the service is done with it makes that fail (7.2.22: one of ten times
-        on a busy computer). The service would forget the saved state when it ends itself.
+        The service fails to write it when a machine's process ends before the service has finished with it (7.2.22: one
+        of ten times on a busy computer). It would forget the saved state at its own end.
         """
-        if self.state() == MachineState.SAVED and of_file(self._settings()) != MachineState.SAVED:
-            self.write_note(SAVED_AGAIN, self.last_change())  # any change that is written has all of it written
+        if self.state() == MachineState.SAVED and read_state_file(self._settings()) != MachineState.SAVED:
+            self.write_note(SAVED_AGAIN, self.last_change())  # any change makes VirtualBox write the whole file
 
     def discard_saved(self) -> None:
+        """Discard the saved state."""
         with self._session(self._library.LockType.write) as session:
             session.machine.discard_saved_state(True)
 
     def snapshots(self) -> list[Snapshot]:
-        """The oldest first."""
+        """Return the snapshots, the oldest first."""
         with translate_errors():
-            found = [self._raw.findSnapshot("")] if self._raw.snapshotCount else []  # the first
-            for one in found:
-                found.extend(self._box.array("children", one))  # which it meets in its turn
-            told = [Snapshot(str(one.name), int(one.timeStamp) // 1000, self._held(one.machine)) for one in found]
-        return sorted(told, key=lambda one: one.taken_s)
+            nodes = [self._raw.findSnapshot("")] if self._raw.snapshotCount else []  # the root
+            for node in nodes:
+                nodes.extend(self._client.array("children", node))  # visited later in this loop
+            snapshots = [
+                Snapshot(str(node.name), int(node.timeStamp) // 1000, self._disk_size(node.machine)) for node in nodes
+            ]
+        return sorted(snapshots, key=lambda snapshot: snapshot.taken_s)
 
     def take_snapshot(self, name: str) -> None:
-        """Of one that runs with its memory, which VirtualBox does not leave out."""
+        """Take a snapshot, of a running machine with its memory: VirtualBox cannot leave it out."""
         with self._session(self._lock()) as session:
             progress, _ = session.machine.take_snapshot(name, "", True)
             wait_for_progress(progress, "the snapshot", SAVE_S)
 
     def restore_snapshot(self, name: str) -> None:
-        """Its memory, where it has one, is let go of."""
+        """Restore a snapshot, and discard its memory."""
         with self._session(self._library.LockType.write) as session:
             wait_for_progress(
                 session.machine.restore_snapshot(session.machine.find_snapshot(name)), "the snapshot", SAVE_S
@@ -208,31 +217,31 @@ class VirtualBoxMachine:
             self.discard_saved()
 
     def delete_snapshot(self, name: str) -> None:
-        """Raises InvalidStateError while more than one disk goes on from it."""
+        """Delete a snapshot. Raises InvalidStateError while more than one disk depends on it."""
         try:
             with self._session(self._lock()) as session:
                 snapshot = session.machine.find_snapshot(name)
                 wait_for_progress(session.machine.delete_snapshot(snapshot.id_p), "the snapshot to be merged", SAVE_S)
-        except VirtualBoxError as refused:
-            if refused.code != LOCKED:
+        except VirtualBoxError as error:
+            if error.code != LOCKED:
                 raise
-            said = f"VirtualBox keeps {name} while others, or the disk, go on from it"
-            raise InvalidStateError(said, hint="delete the later ones first", details=refused.details) from refused
+            message = f"VirtualBox cannot delete {name} while several later snapshots, or the disk, depend on it"
+            raise InvalidStateError(message, hint="delete the later snapshots first", details=error.details) from error
 
     def _settings(self) -> Path:
         with translate_errors():
             return Path(str(self._raw.settingsFilePath))
 
     def _lock(self) -> Any:
-        """What a machine is changed under."""
-        asleep = (MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED)
-        return self._library.LockType.write if self.state() in asleep else self._library.LockType.shared
+        """Return the type of lock for changes."""
+        off_states = (MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED)
+        return self._library.LockType.write if self.state() in off_states else self._library.LockType.shared
 
-    def _held(self, machine: Any) -> int:
-        """How many bytes the files of a machine's data disk have."""
-        hard_disk = self._box.number(Constant("DeviceType", DISK))
-        attached = self._box.array("mediumAttachments", machine)
-        medium = next((one.medium for one in attached if one.type == hard_disk), None)
+    def _disk_size(self, machine: Any) -> int:
+        """Return the number of bytes of the files of a machine's data disk."""
+        hard_disk = self._client.number(Constant("DeviceType", DISK))
+        attached = self._client.array("mediumAttachments", machine)
+        medium = next((entry.medium for entry in attached if entry.type == hard_disk), None)
         size = 0
         while medium is not None:
             size += int(medium.size)
@@ -240,34 +249,36 @@ class VirtualBoxMachine:
         return size
 
     def isos(self) -> list[Path]:
-        """What lies in its drives."""
-        drive = self._box.number(Constant("DeviceType", DVD))
+        """Return the ISO files in its drives."""
+        drive = self._client.number(Constant("DeviceType", DVD))
         with translate_errors():
-            held = [one.medium for one in self._box.array("mediumAttachments", self._raw) if one.type == drive]
-            return [Path(str(medium.location)) for medium in held if medium is not None]
+            media = [
+                entry.medium for entry in self._client.array("mediumAttachments", self._raw) if entry.type == drive
+            ]
+            return [Path(str(medium.location)) for medium in media if medium is not None]
 
     def unregister(self, spared: frozenset[Path] = frozenset()) -> None:
-        """Remove it from VirtualBox, with the disks that lie in its folder, but those that are spared."""
+        """Remove it from VirtualBox, with the disks in its folder that are not spared."""
         kind = self._library.CleanupMode.detach_all_return_hard_disks_only
         own = self._settings().parent.parent
         with translate_errors():
-            for medium in self._patiently(lambda: self._machine.unregister(kind)):
-                where = Path(str(medium.location))
-                if where.is_relative_to(own) and where not in spared:
+            for medium in self._retry_while_locked(lambda: self._machine.unregister(kind)):
+                location = Path(str(medium.location))
+                if location.is_relative_to(own) and location not in spared:
                     wait_for_progress(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
 
     def _ask(self, question: Callable[[Any], None]) -> None:
-        def asked() -> None:
+        def call() -> None:
             with self._session(self._library.LockType.shared) as session:
                 question(session.console)
 
-        run_with_timeout(ANSWER_S, asked)
+        run_with_timeout(ANSWER_S, call)
 
     @contextlib.contextmanager
     def _session(self, kind: Any) -> Iterator[Any]:
-        """Hold the machine."""
-        session = self._box.pyvbox.Session()
-        self._patiently(lambda: self._machine.lock_machine(session, kind))
+        """Hold the machine's lock."""
+        session = self._client.pyvbox.Session()
+        self._retry_while_locked(lambda: self._machine.lock_machine(session, kind))
         try:
             with translate_errors():
                 yield session
@@ -276,12 +287,12 @@ class VirtualBoxMachine:
             if kind == self._library.LockType.write:
                 self._wait_unlocked()
 
-    def _patiently(self, question: Callable[[], Any]) -> Any:
+    def _retry_while_locked(self, question: Callable[[], Any]) -> Any:
         return retry_while_locked(question, self.pid)
 
     @staticmethod
     def _unlock(session: Any) -> None:
-        with contextlib.suppress(*foreign_errors()):  # it is unlocked by itself when the machine's process has ended
+        with contextlib.suppress(*foreign_errors()):  # it was unlocked if the machine's process has ended
             session.unlock_machine()
 
     def _wait_unlocked(self) -> None:
@@ -289,7 +300,7 @@ class VirtualBoxMachine:
         with translate_errors(), contextlib.suppress(WaitTimeoutError):
             wait_until(
                 lambda: int(self._raw.sessionState) == unlocked,
-                condition="VirtualBox to let go of the machine",
+                condition="VirtualBox to unlock the machine",
                 timeout_s=LOCK_WAIT_S,
                 interval_s=0.01,
             )

@@ -1,4 +1,4 @@
-"""What VirtualBox's names for a machine's state mean, and what its files tell without asking it."""
+"""VirtualBox's names of states, and the facts in a machine's files that need no VirtualBox."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ STATES = {
     "DeletingSnapshot": MachineState.STOPPED,
     "Snapshotting": MachineState.STOPPED,
     "Saved": MachineState.SAVED,
-    "AbortedSaved": MachineState.SAVED,  # it ended while its state was being loaded, which is still there
+    "AbortedSaved": MachineState.SAVED,  # it ended while loading its state, which still exists
     "Aborted": MachineState.CRASHED,
     "Stuck": MachineState.CRASHED,
     "Paused": MachineState.PAUSED,
@@ -36,35 +36,35 @@ STATES = {
 }
 
 
-def by_number(constants: Mapping[str, int]) -> dict[int, MachineState]:
-    """The states by the numbers of the installed version, whose constants have more than one name for some."""
+def states_by_number(constants: Mapping[str, int]) -> dict[int, MachineState]:
+    """Return the states by the installed version's numbers, which have several names for some."""
     return {
         number: STATES[name] for name, number in constants.items() if name in STATES
     }  # not FirstOnline, LastTransient and the like
 
 
-def of_file(settings: Path) -> MachineState:
-    """The state of a machine that cannot be running, for VirtualBox is not there, by VirtualBox's own record."""
+def read_state_file(settings: Path) -> MachineState:
+    """Return the state of a machine from VirtualBox's settings file, for hosts where VirtualBox does not run."""
     if not is_regular(settings):
         return MachineState.ABSENT
     text = read_text_tail(settings)
-    found = re.search(r"<Machine\s[^<>]*>", text)  # no second one within: the time would grow with the square
-    element = found[0] if found else ""
+    match = re.search(r"<Machine\s[^<>]*>", text)  # no nested "<": else quadratic time
+    element = match[0] if match else ""
     if "stateFile=" in element:
         return MachineState.SAVED
     return MachineState.CRASHED if 'aborted="true"' in element else MachineState.STOPPED
 
 
 def disk_room(paths: MachinePaths) -> int:
-    """How many bytes the files of its data disk take, with those of its snapshots."""
+    """Return the number of bytes that the files of the data disk and its snapshots take."""
     return sum(map(allocated_bytes, [paths.disk_vdi, *(paths.virtualbox / "Snapshots").glob("*.vdi")]))
 
 
 def last_error(log: Path) -> str:
-    """The last thing that a machine's process gave as an error in its log, "" when there is none."""
+    """Return the last error in the log of a machine's process, "" when there is none."""
     for line in reversed(read_text_tail(log).split("\n")):
-        _, _, begun = line.rpartition("aText={")
-        said, ends, _ = begun.partition("}, preserve=")
-        if ends:
-            return said
+        _, _, start = line.rpartition("aText={")
+        text, end, _ = start.partition("}, preserve=")
+        if end:
+            return text
     return ""

@@ -1,6 +1,7 @@
-"""Ports of this host that VirtualBox leads into a machine that runs: rules of its NAT, which is told while it runs.
+"""Port forwards of a running VirtualBox machine: rules of its NAT, which can change while it runs.
 
-VirtualBox takes a rule for a port that another program has, and leads nothing: that is looked at first (seen on 7.2).
+VirtualBox accepts a rule for a port that another program has, and forwards nothing: so that is checked first (seen on
+7.2).
 """
 
 import re
@@ -17,12 +18,12 @@ from b2d.network import port_allocation
 if TYPE_CHECKING:
     from b2d.drivers.virtualbox.machine import VirtualBoxMachine
 
-# how ours are called: protocol, address and port on this host, and whether it leads to the guest's own loopback
+# names of b2d's rules: protocol, address and port on this host, and whether they lead to the guest's loopback
 RULE = re.compile(r"b2d-port-(tcp|udp)-([0-9.]+)-([0-9]{1,5})(-inward)?")
 
 
-def parsed(rules: Iterable[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield name, address and port on this host of each; a person's own may be called anything, and has any port."""
+def parse_rules(rules: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield name, address and port on this host of each rule; a user's own rules may have any name and port."""
     for rule in rules:
         name, *fields = rule.rsplit(",", 5)
         if len(fields) == 5:
@@ -30,23 +31,23 @@ def parsed(rules: Iterable[str]) -> Iterator[tuple[str, str, int]]:
                 yield name, fields[1], numbers.parse(fields[2], 65535)
 
 
-def listed(machine: "VirtualBoxMachine") -> list[Forward]:
-    """Those that are ours."""
-    found = [RULE.fullmatch(name) for name, _, _ in machine.forwards()]
-    ours = [Forward(one[1], one[2], int(one[3]), inward=bool(one[4])) for one in found if one]
-    return [one for one in ours if 0 < one.port < 1 << 16]
+def list_forwards(machine: "VirtualBoxMachine") -> list[Forward]:
+    """Return b2d's own forwards."""
+    matches = [RULE.fullmatch(name) for name, _, _ in machine.forwards()]
+    ours = [Forward(match[1], match[2], int(match[3]), inward=bool(match[4])) for match in matches if match]
+    return [forward for forward in ours if 0 < forward.port < 1 << 16]
 
 
-def add(machine: "VirtualBoxMachine", forward: Forward) -> None:
-    """Raises HypervisorError where the port cannot be had."""
-    if why := port_allocation.port_obstacle(forward.address, forward.port, forward.protocol):
-        raise HypervisorError(f"port {forward.port} of {forward.address} cannot be opened: {why}")
-    machine.adjust(hardware.with_forward(_name(forward), forward))
+def add_forward(machine: "VirtualBoxMachine", forward: Forward) -> None:
+    """Add a forward. Raises HypervisorError when the port cannot be opened."""
+    if reason := port_allocation.port_obstacle(forward.address, forward.port, forward.protocol):
+        raise HypervisorError(f"port {forward.port} on {forward.address} cannot be opened: {reason}")
+    machine.adjust(hardware.add_forward(_name(forward), forward))
 
 
-def remove(machine: "VirtualBoxMachine", forward: Forward) -> None:
-    """What goes through it already may end."""
-    machine.adjust(hardware.without_forwards([_name(forward)]))
+def remove_forward(machine: "VirtualBoxMachine", forward: Forward) -> None:
+    """Remove a forward; open connections through it may end."""
+    machine.adjust(hardware.remove_forwards([_name(forward)]))
 
 
 def _name(forward: Forward) -> str:

@@ -23,7 +23,10 @@ def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> N
 
 def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
-    with guest(path, [b"mov"]), pytest.raises(B2dError, match="does not answer on its line: it was cut"):
+    with (
+        guest(path, [b"mov"]),
+        pytest.raises(B2dError, match="does not answer on its control port: the connection was closed"),
+    ):
         control_port.move_clock(path, 1)
 
 
@@ -33,7 +36,7 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        with pytest.raises(B2dError, match="does not answer on its line"):
+        with pytest.raises(B2dError, match="does not answer on its control port"):
             control_port.move_clock(path, 1)
 
 
@@ -71,11 +74,11 @@ def test_a_guest_that_chatters_is_not_listened_to_for_ever(tmp_path: Path, monke
     path = tmp_path / "line.sock"
     with (
         endless_guest(path, b"login: ", 0.05),
-        pytest.raises(B2dError, match="does not answer on its line: timed out"),
+        pytest.raises(B2dError, match="does not answer on its control port: timed out"),
     ):
         control_port.move_clock(path, 1)
 
 
 def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
-    with pytest.raises(B2dError, match="does not answer on its line"):
+    with pytest.raises(B2dError, match="does not answer on its control port"):
         control_port.move_clock(tmp_path / "line.sock", 1)

@@ -57,7 +57,7 @@ class Line(FakeDriver):
     def move_clock(self, seconds: int) -> None:
         self.calls.append("move_clock")
         if not self._listens:
-            raise B2dError("the guest does not answer on its line")
+            raise B2dError("the guest does not answer on its control port")
         if self._guest.heeds:
             self._guest.ahead_s += seconds
 

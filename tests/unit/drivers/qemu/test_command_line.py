@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu.accelerator import Accelerator
-from b2d.drivers.qemu.command_line import arguments
+from b2d.drivers.qemu.command_line import build_arguments
 from b2d.models import Extent, Image, MachineSpec
 from b2d.paths import MachinePaths
 from tests.support.fakes import a_spec
@@ -32,7 +32,7 @@ def options(
 ) -> list[tuple[str, str]]:
     """The options with their values; one without a value has an empty one."""
     found: list[tuple[str, str]] = []
-    for word in arguments(spec or a_spec(), image, paths, TCG, cpus):
+    for word in build_arguments(spec or a_spec(), image, paths, TCG, cpus):
         if word.startswith("-") and (not found or found[-1][0] != "-append" or found[-1][1]):
             found.append((word, ""))
         else:

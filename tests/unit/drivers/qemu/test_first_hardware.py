@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu import launcher, virtiofsd
-from b2d.drivers.qemu.command_line import hardware
+from b2d.drivers.qemu.command_line import normalize_hardware
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.models import HARDWARE, Image, MachineSpec
 from b2d.paths import MachinePaths
@@ -92,17 +92,17 @@ def planned(spec: MachineSpec, image: Image = DIRECT) -> list[str]:
     ids=["TLS", "no TLS", "restricted", "folders", "many folders"],
 )
 def test_a_machine_of_the_first_hardware_is_what_it_was(spec: MachineSpec, of_old: list[str]) -> None:
-    assert planned(spec) == hardware(shlex.split("".join(of_old)))
+    assert planned(spec) == normalize_hardware(shlex.split("".join(of_old)))
 
 
 def test_so_is_one_of_another_image_on_its_cd() -> None:
-    assert planned(a_spec(), FOREIGN) == hardware(shlex.split("".join([BEGIN, CD, SEED, NETWORK, END])))
+    assert planned(a_spec(), FOREIGN) == normalize_hardware(shlex.split("".join([BEGIN, CD, SEED, NETWORK, END])))
 
 
 def test_so_are_its_folders_by_virtiofs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_version", lambda: (10, 0))
     monkeypatch.setattr(virtiofsd, "find", lambda: "/usr/libexec/virtiofsd")
-    assert planned(a_spec(folders=TWO)) == hardware(shlex.split("".join([*USUAL, VIRTIOFS, LINE])))
+    assert planned(a_spec(folders=TWO)) == normalize_hardware(shlex.split("".join([*USUAL, VIRTIOFS, LINE])))
 
 
 def test_today_s_hardware_is_another() -> None:

@@ -55,7 +55,7 @@ def test_another_process_of_that_pid_is_not_the_machine(paths: MachinePaths, sle
     assert process.find() is None
     process.end()
     assert sleeper.poll() is None  # it was left alone
-    assert not process.left_behind()
+    assert not process.has_leftover_pid()
 
 
 def test_the_pid_of_another_boot_is_not_the_machine(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
@@ -90,7 +90,7 @@ def test_a_process_that_ignores_its_control_socket_is_signalled(
 def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(paths: MachinePaths, content: str) -> None:
     paths.qemu_pid.write_text(content)
     assert QemuProcess(paths).find() is None
-    assert QemuProcess(paths).left_behind()
+    assert QemuProcess(paths).has_leftover_pid()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"process": 1}', b'{"process": {"pid": 1}}'])

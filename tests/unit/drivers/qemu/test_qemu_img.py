@@ -80,7 +80,7 @@ def test_a_disk_grows_with_all_that_is_on_it(disk: Path, tmp_path: Path) -> None
     write(disk, 8 * MIB - 512, b"the last of it")
     before = content(disk, tmp_path)
     qemu_img.grow(disk, 20)
-    assert qcow2.size(disk) == 20 * MIB
+    assert qcow2.read_size(disk) == 20 * MIB
     assert content(disk, tmp_path) == before.ljust(20 * MIB, b"\0")
     assert disk.stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.iterdir()} == {disk.name, "raw"}
@@ -97,7 +97,7 @@ def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
     """A save that was cut off left it."""
     processes.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
     qemu_img.grow(disk, 20)
-    assert qcow2.size(disk) == 20 * MIB
+    assert qcow2.read_size(disk) == 20 * MIB
 
 
 def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path: Path) -> None:
@@ -105,16 +105,16 @@ def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path
     with pytest.raises(InvalidStateError) as caught:
         qemu_img.grow(disk, 20)
     assert caught.value.hint == "b2d up"
-    assert qcow2.size(disk) == 8 * MIB
+    assert qcow2.read_size(disk) == 8 * MIB
     assert list(tmp_path.iterdir()) == [disk]
 
 
 @pytest.mark.parametrize("begin", [b"", b"QFI\xfb", b"QFI\xfb" + bytes(20), b"\0" * 4096])
 def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "disk.qcow2"
-    assert qcow2.size(path) == 0
+    assert qcow2.read_size(path) == 0
     path.write_bytes(begin)
-    assert qcow2.size(path) == 0
+    assert qcow2.read_size(path) == 0
     with pytest.raises(B2dError):
         qemu_img.grow(path, 8)
     assert path.read_bytes() == begin

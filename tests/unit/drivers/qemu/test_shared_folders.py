@@ -32,7 +32,7 @@ def sharing(*shared: str) -> MachineSpec:
 
 
 def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path: Path) -> None:
-    given = shared_folders.arguments(sharing("/home/me", "/data, of mine:ro"), MachinePaths(tmp_path))
+    given = shared_folders.build_arguments(sharing("/home/me", "/data, of mine:ro"), MachinePaths(tmp_path))
     first = "local,id=b2d-0,path=/home/me,security_model=none,multidevs=remap"
     second = "local,id=b2d-1,path=/data,, of mine,security_model=none,multidevs=remap,readonly=on"
     assert [word for option, word in pairwise(given) if option == "-fsdev"] == [first, second]
@@ -41,7 +41,7 @@ def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path
 
 
 def test_a_machine_that_shares_nothing_gets_nothing_more(tmp_path: Path) -> None:
-    assert shared_folders.arguments(sharing(), MachinePaths(tmp_path)) == []
+    assert shared_folders.build_arguments(sharing(), MachinePaths(tmp_path)) == []
 
 
 def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "also-there").mkdir()
     shared = [str(tmp_path / name) for name in ("there", "file", "never", "also-there:ro")]
-    assert shared_folders.missing(shared, lambda _: "") == [1, 2]
-    assert shared_folders.missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
+    assert shared_folders.find_missing(shared, lambda _: "") == [1, 2]
+    assert shared_folders.find_missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
 
 
 def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_its_stand_in_for_it(
@@ -110,7 +110,7 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
 
 
 def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(B2dError, match="cannot be taken out: the guest does not answer") as caught:
+    with pytest.raises(B2dError, match="cannot be unmounted: the guest does not answer") as caught:
         shared_folders.unmount(MachinePaths(tmp_path), "box")
     assert caught.value.hint == "b2d stop"
 
@@ -130,6 +130,6 @@ def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path
 
 
 def test_a_qemu_without_9p_is_told_apart() -> None:
-    assert "B2D_SHARE=none" in shared_folders.hint("-fsdev local,id=b2d-0: There is no option group 'fsdev'")
-    assert "B2D_SHARE=none" in shared_folders.hint("'virtio-9p-pci' is not a valid device model name")
-    assert shared_folders.hint("could not open the disk") == ""
+    assert "B2D_SHARE=none" in shared_folders.hint_for_log("-fsdev local,id=b2d-0: There is no option group 'fsdev'")
+    assert "B2D_SHARE=none" in shared_folders.hint_for_log("'virtio-9p-pci' is not a valid device model name")
+    assert shared_folders.hint_for_log("could not open the disk") == ""

@@ -119,7 +119,7 @@ def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> N
 def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
     (said,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
-    assert said.startswith("folders of this host are had by 9p: virtiofs wants ")
+    assert said.startswith("folders of this host are shared by 9p: virtiofs needs ")
 
 
 def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, server: Path) -> None:
@@ -171,8 +171,8 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
 
 
 def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
-    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("'vhost-user-fs-pci' is not a valid device model name")
-    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint("invalid object type: memory-backend-memfd")
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint_for_log("'vhost-user-fs-pci' is not a valid device model name")
+    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint_for_log("invalid object type: memory-backend-memfd")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_it_has_the_narrowest_sandbox_that_works_here(
     unshare.write_text(f"#!/bin/sh\nexit {0 if namespaces else 1}\n")
     unshare.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    words = list(virtiofsd.arguments(Path("/data"), read_only=False))
+    words = list(virtiofsd.build_arguments(Path("/data"), read_only=False))
     assert words[words.index("--sandbox") + 1] == sandbox
     assert ("--modcaps=-mknod:-setfcap" in words) == (user == 0)
     unshare.unlink()

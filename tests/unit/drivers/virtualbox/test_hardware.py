@@ -46,13 +46,13 @@ def steps(version: Version) -> list[Step]:
     return [
         *hardware.board(version),
         *hardware.drives(),
-        *hardware.of_spec(spec, "/serial.log"),
-        *hardware.without_forwards(["b2d-ssh"]),
+        *hardware.spec_settings(spec, "/serial.log"),
+        *hardware.remove_forwards(["b2d-ssh"]),
         *hardware.forwards(spec),
-        *hardware.line("/line.sock"),
+        *hardware.control_port("/line.sock"),
         *hardware.host_loopback(version, True),
-        *hardware.unshared(["b2d-0"]),
-        hardware.shared("b2d-0", "/home", writable=True),
+        *hardware.remove_shares(["b2d-0"]),
+        hardware.add_share("b2d-0", "/home", writable=True),
         *SecondCard("hostOnlyInterface", "HostOnly", "vboxnet0").steps(),
     ]
 
@@ -93,7 +93,7 @@ def test_a_version_newer_than_any_is_taken_for_the_newest() -> None:
 
 def test_the_spec_is_what_the_machine_gets() -> None:
     spec = a_spec(memory_mib=777, cpus=3, address="127.0.59.7", ssh_port=22022, docker_port=22375, tls=False)
-    given = {step.path: step.value for step in hardware.of_spec(spec, "/log") if isinstance(step, Assign)}
+    given = {step.path: step.value for step in hardware.spec_settings(spec, "/log") if isinstance(step, Assign)}
     assert (given["memorySize"], given["CPUCount"], given["getSerialPort(0).path"]) == (777, 3, "/log")
     rules = [step.arguments for step in hardware.forwards(spec) if isinstance(step, Call)]
     tcp = Constant("NATProtocol", "TCP")

@@ -58,7 +58,7 @@ def test_the_setting_comes_first_and_may_name_the_folder_above(tmp_path: Path, g
 
 def test_a_setting_that_names_nothing_is_told(tmp_path: Path) -> None:
     a_package(tmp_path / DEBIAN)
-    with pytest.raises(HypervisorError, match="no vboxapi in /nowhere") as caught:
+    with pytest.raises(HypervisorError, match="/nowhere does not contain vboxapi") as caught:
         places(tmp_path).vboxapi("/nowhere")
     assert caught.value.hint
 
@@ -72,7 +72,7 @@ def test_what_is_to_be_installed_is_told(tmp_path: Path) -> None:
 
 def test_a_virtualbox_without_the_binding_is_told_apart(tmp_path: Path) -> None:
     a_file(tmp_path / "usr/lib/virtualbox/VBoxSVC")
-    with pytest.raises(HypervisorError, match="VirtualBox is there, but not its binding"):
+    with pytest.raises(HypervisorError, match="VirtualBox is installed, but not its Python binding"):
         places(tmp_path).vboxapi()
 
 

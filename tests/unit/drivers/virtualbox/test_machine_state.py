@@ -44,12 +44,14 @@ OF_6_1 = {name: value for name, value, _ in library.MachineState._enums}  # pyvb
 
 @pytest.mark.parametrize("constants", [OF_6_1, OF_7_2], ids=["6.1", "7.2"])
 def test_every_state_of_a_version_is_known_but_that_of_no_machine(constants: dict[str, int]) -> None:
-    assert set(constants.values()) - set(machine_state.by_number(constants)) == {constants["Null"]}
+    assert set(constants.values()) - set(machine_state.states_by_number(constants)) == {constants["Null"]}
 
 
 def test_the_numbers_moved_between_versions() -> None:
-    assert machine_state.by_number(OF_6_1)[5] == machine_state.by_number(OF_7_2)[6] == MachineState.RUNNING
-    assert machine_state.by_number(OF_7_2)[5] == MachineState.SAVED
+    assert (
+        machine_state.states_by_number(OF_6_1)[5] == machine_state.states_by_number(OF_7_2)[6] == MachineState.RUNNING
+    )
+    assert machine_state.states_by_number(OF_7_2)[5] == MachineState.SAVED
 
 
 @pytest.mark.parametrize(
@@ -63,11 +65,11 @@ def test_the_numbers_moved_between_versions() -> None:
 def test_without_virtualbox_its_own_record_tells(tmp_path: Path, element: str, state: MachineState) -> None:
     settings = tmp_path / "machine.vbox"
     settings.write_text(f'<?xml version="1.0"?>\n<VirtualBox version="1.20-linux">\n  {element}\n')
-    assert machine_state.of_file(settings) == state
+    assert machine_state.read_state_file(settings) == state
 
 
 def test_without_virtualbox_and_its_record_there_is_no_machine(tmp_path: Path) -> None:
-    assert machine_state.of_file(tmp_path / "machine.vbox") == MachineState.ABSENT
+    assert machine_state.read_state_file(tmp_path / "machine.vbox") == MachineState.ABSENT
 
 
 def test_the_last_error_in_a_log_is_found(tmp_path: Path) -> None:
