@@ -60,6 +60,7 @@ trap clean EXIT
 trap "exit 1" HUP INT TERM PIPE
 tar -x -p -f - -C "$made" || exit 1
 [ -e "$made/whole" ] || fail "the transfer was interrupted"
+tar -x -p -f "$made/whole" -C "$made" || exit 1
 if [ $kind = folder ] && [ -d "$to" ]; then
     umask 0
     cp -RPlf "$made/it/." "$to/" || exit 1

@@ -117,7 +117,7 @@ class OwnEntry(TarInfo):
 
 
 class Packer:
-    """Writes a tar stream. A folder gets its mode at the end: a read-only one could not be filled."""
+    """Writes a tar stream. A folder gets its mode and time at the end: a read-only one could not be filled."""
 
     def __init__(self, write: Writer, advance: Callable[[int], None]) -> None:
         """Write to `write`; `advance` gets the bytes of content."""
@@ -138,10 +138,22 @@ class Packer:
         self.files += not entry.isdir()
 
     def end(self, mark: str) -> None:
-        """Write the folders' modes, and an empty file called `mark`, which shows that the stream is complete."""
+        """Write a file called `mark`, which shows that the stream is complete, and holds the folders' modes and times.
+
+        It is an archive of its own, to be unpacked last: busybox's tar creates links that lead outside when it has
+        unpacked all else, which needs their folder to be writable, and changes its time.
+        """
+        whole = TarInfo(mark)
+        whole.size = sum(len(header) for header in self._folder_headers()) + 2 * BLOCKSIZE
+        self._write(whole.tobuf(GNU_FORMAT, ENCODING, ERRORS))
+        for header in self._folder_headers():
+            self._write(header)
+        self._write(bytes(2 * BLOCKSIZE))  # the end of that archive, and of this one
+        self._write(bytes(2 * BLOCKSIZE))
+
+    def _folder_headers(self) -> Iterator[bytes]:
         for entry in reversed(self._folders):
-            self._write(entry.tobuf(GNU_FORMAT, ENCODING, ERRORS))
-        self._write(TarInfo(mark).tobuf(GNU_FORMAT, ENCODING, ERRORS) + bytes(2 * BLOCKSIZE))
+            yield entry.tobuf(GNU_FORMAT, ENCODING, ERRORS)
 
     def _content(self, entry: TarInfo, content: IO[bytes]) -> None:
         remaining = entry.size

@@ -91,8 +91,11 @@ def a_tree(root: Path) -> Path:
     (root / "relative").symlink_to("sub/./x")
     (root / "outward").symlink_to("/etc/passwd")
     (root / "locked" / "inside").write_bytes(b"in")
+    (root / "locked" / "outward").symlink_to("/etc/passwd")
     os.utime(root / "run.sh", (1_000_000_000, 1_000_000_000))
     (root / "locked").chmod(0o500)
+    for folder in (root / "locked", root / "sub" / ODD, root / "sub", root):
+        os.utime(folder, (1_100_000_000, 1_100_000_000))
     root.chmod(0o750)
     return root
 
@@ -119,10 +122,10 @@ def nothing_is_left(*folders: Path) -> bool:
 def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, here: Path, there: Path) -> None:
     tree = a_tree(here / "tree")
     sent = copying.send(str(tree), f"{there}/new")
-    assert (sent.path, sent.files) == (f"{there}/new", 9)
+    assert (sent.path, sent.files) == (f"{there}/new", 10)
     assert seen(there / "new") == seen(tree)
     fetched = copying.fetch(f"{there}/new", str(here / "back"))
-    assert (fetched.path, fetched.files) == (str(here / "back"), 9)
+    assert (fetched.path, fetched.files) == (str(here / "back"), 10)
     assert seen(here / "back") == seen(tree)
     assert nothing_is_left(here, there)
 
@@ -214,7 +217,7 @@ def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> Non
     with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
         archive.add(tree, "/tree")
     (there / "to" / "tree").mkdir(parents=True)
-    assert copying.send_stream(io.BytesIO(packed.getvalue()), f"{there}/to").files == 9
+    assert copying.send_stream(io.BytesIO(packed.getvalue()), f"{there}/to").files == 10
     assert set(seen(there / "to" / "tree")) == set(seen(tree))
     assert names(there / "to" / "tree") == names(tree)
     came = bytearray()
