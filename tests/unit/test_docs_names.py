@@ -1,0 +1,42 @@
+"""The page on the architecture names modules, classes and functions that are there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+CODE = re.compile(r"`([^`\n]+)`")
+NAME = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\))?")
+FILE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:py|md|toml)")
+
+
+def defined() -> set[str]:
+    """Return what b2d's modules define: classes, functions, constants, fields; and the modules' own names."""
+    names = set()
+    for path in (ROOT / "b2d").rglob("*.py"):
+        names |= {path.stem, path.parent.name}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+    return names
+
+
+def test_names_of_the_code_are_the_code_s() -> None:
+    known = defined()
+    words = [word.removesuffix("()") for word in CODE.findall(PAGE) if NAME.fullmatch(word)]
+    dotted = [word for word in words if "." in word or "_" in word.strip("_")]
+    assert len(dotted) > 50
+    assert [word for word in dotted if word.rpartition(".")[2] not in known and not FILE.fullmatch(word)] == []
+
+
+@pytest.mark.parametrize("name", sorted({word for word in CODE.findall(PAGE) if FILE.fullmatch(word)}))
+def test_files_are_there(name: str) -> None:
+    places = [ROOT, ROOT / "b2d", *(ROOT / "b2d").iterdir()]
+    found = [place for place in places if place.is_dir() and (place / name).is_file()]
+    assert found or list(Path(ROOT / "b2d").rglob(name)) or name in ("config.toml", "origin")
