@@ -157,7 +157,7 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     assert (found.verdict, found.fix, "is valid from" in found.message) == (Verdict.DOUBTFUL, "b2d restart", True)
     (paths.authority / "server-key.pem").unlink()
     (paths.certs / "ca.pem").write_text("nonsense")
-    assert "ca.pem is broken" in running.found()["certificates"].message
+    assert "ca.pem is damaged" in running.found()["certificates"].message
     running.states["boot2docker-vm"] = MachineState.STOPPED
     assert running.found()["certificates"].verdict == Verdict.GOOD  # up makes them anew
 

@@ -146,7 +146,7 @@ def test_a_download_that_names_no_size_is_checked_by_the_iso_itself(server: Serv
     server.answers = [endless(ISO)]
     assert download(server.url, tmp_path, FakeReporter()).read_bytes() == ISO
     server.answers = [endless(ISO[:-4096])]
-    assert "cut off" in refused(server, tmp_path).message
+    assert "truncated" in refused(server, tmp_path).message
 
 
 def test_redirects_are_followed_and_relative_ones_too(server: Server, tmp_path: Path) -> None:

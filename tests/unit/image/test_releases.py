@@ -93,7 +93,7 @@ def test_a_limit_on_questions_is_told_as_one_and_the_known_release_stands_in(api
     api.code, api.headers = 403, {"X-RateLimit-Remaining": "0"}
     reporter = FakeReporter()
     assert boot2docker_release(tmp_path, reporter, api.url) == LAST_RELEASE
-    assert "asked too often" in reporter.texts("warn")[0]
+    assert "received too many requests" in reporter.texts("warn")[0]
 
 
 def test_without_a_network_the_known_release_stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
