@@ -26,7 +26,7 @@ BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "wh
 TO_BE_RENAMED = {  # packages whose names are to be made standard yet
     "",
     *["api", "app", "cli", "config", "diagnostics", "docker", "doctor", "formats", "guest", "host"],
-    *["host_agent", "image", "importing", "machine", "machine_store", "network", "reporting", "shell"],
+    *["image", "importing", "machine", "machine_store", "network", "reporting", "shell"],
 }
 
 

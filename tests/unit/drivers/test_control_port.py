@@ -23,7 +23,10 @@ def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> N
 
 def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
-    with guest(path, [b"mov"]), pytest.raises(B2dError, match="does not answer on its control port: the connection was closed"):
+    with (
+        guest(path, [b"mov"]),
+        pytest.raises(B2dError, match="does not answer on its control port: the connection"),
+    ):
         control_port.move_clock(path, 1)
 
 
