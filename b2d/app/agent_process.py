@@ -27,7 +27,7 @@ from b2d.host_agent.log_rotation import rotate_while
 from b2d.host_agent.peer import is_owner
 from b2d.host_agent.port_publisher import EventLoop, PortForwarder
 from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
-from b2d.host_agent.stream_end import to_docker, to_guest
+from b2d.host_agent.stream_end import docker_connector, guest_connector
 from b2d.host_agent.tls_stream import GuardedPlainText
 from b2d.machine.clock_sync import sync_guest_clock
 from b2d.models import GUEST_SSH_PORT, MachineSpec
@@ -81,7 +81,7 @@ def _serving(app: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
         if hasattr(socket, "AF_UNIX"):
             try:
                 listener = opened.enter_context(unix_sockets.listening(paths.docker_socket))
-                entrances.append(ListeningSocket(listener, to_docker(engine)))
+                entrances.append(ListeningSocket(listener, docker_connector(engine)))
             except OSError as error:
                 refusals.append(Refusal(DOCKER_SOCKET, str(paths.docker_socket), error.strerror or str(error)))
         for port, (service, make) in _agent_ports(app, spec, engine).items():
@@ -89,7 +89,7 @@ def _serving(app: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
                 entrances.append(make(socket.create_server((spec.address, port))))
             except OSError as error:
                 refusals.append(_refusal(service, (spec.address, port), error))
-        opened.enter_context(docker_socket.relaying(entrances))
+        opened.enter_context(docker_socket.relay_connections(entrances))
         _report_refusals(app, spec, refusals)
         yield
 
@@ -125,12 +125,12 @@ def _agent_ports(
 
         ports[spec.docker_port] = (
             DOCKER,
-            lambda listener: ListeningSocket(listener, to_docker(engine), is_owner, guarded),
+            lambda listener: ListeningSocket(listener, docker_connector(engine), is_owner, guarded),
         )
     driver = app.driver(spec)
     if isinstance(driver, DialsGuest):
         dial = driver.dial
-        reach = to_guest(lambda: dial(GUEST_SSH_PORT, DIAL_S))
+        reach = guest_connector(lambda: dial(GUEST_SSH_PORT, DIAL_S))
         ports[spec.ssh_port] = (SSH, lambda listener: ListeningSocket(listener, reach, is_owner, dials=True))
     return ports
 

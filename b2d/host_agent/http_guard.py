@@ -1,8 +1,8 @@
-"""Look at each HTTP request on its way to a Docker without TLS, and refuse what a browser sends for a web page.
+"""A guard of HTTP requests to a Docker without TLS: it refuses what browsers send for web pages.
 
-Any page can make a browser send a request to a loopback address: a simple POST without asking, or, by a name that
-suddenly leads to 127.0.0.1, a request whose answer it may read. Such requests carry Origin, Referer or Sec-Fetch-*,
-which no page can leave out of all of them, or a foreign Host.
+Any page can make a browser send a request to a loopback address: a simple POST without preflight, or, by a name that is
+rebound to 127.0.0.1, a request whose answer it may read. Such requests carry Origin, Referer or Sec-Fetch-*, of which
+no page can suppress all, or a foreign Host.
 
 Source of the format: RFC 9112 (HTTP/1.1 messages), RFC 9110 (Upgrade); Fetch Standard (headers of requests).
 """
@@ -26,7 +26,7 @@ MESSAGE = b'{"message":"b2d: this Docker is for programs of its owner, and not f
 
 
 class RefusedRequestError(OSError):
-    """A request that is no Docker client's."""
+    """A request that no Docker client sends."""
 
 
 def forbidden_response() -> bytes:
@@ -35,18 +35,19 @@ def forbidden_response() -> bytes:
 
 
 class HttpGuard:
-    """The requests of one connection, in the order in which they come; `hosts` are the names that Host may have."""
+    """The requests of one connection, in order; `hosts` are the names that Host may have."""
 
     def __init__(self, hosts: Collection[str]) -> None:
+        """Start at the head of a request."""
         self._hosts = frozenset(hosts)
-        self._gathered = b""  # of a head, or of a line between chunks
-        self._left = 0  # bytes of the body, or of a chunk, that are still to come
-        self._chunks = False  # the body comes in chunks
-        self._begun = self._last = False  # a chunk whose line break is still to come; the last one
-        self._raw = False  # behind a request with Upgrade come Docker's own streams
+        self._buffer = b""  # part of a head, or of a line between chunks
+        self._left = 0  # remaining bytes of the body or chunk
+        self._chunks = False  # the body is chunked
+        self._begun = self._last = False  # within a chunk; within the last one
+        self._raw = False  # Docker's own streams follow a request with Upgrade
 
     def check(self, data: bytes) -> bytes:
-        """Return what may be sent on of `data`: whole requests only are. Raises RefusedRequestError."""
+        """Return the part of `data` that may be forwarded: only whole heads are. Raises RefusedRequestError."""
         passed = bytearray()
         while data:
             if self._left:
@@ -61,48 +62,51 @@ class HttpGuard:
         return bytes(passed)
 
     def _gather(self, data: bytes, end: bytes, limit: int, passed: bytearray) -> bytes:
-        """Wait for `end`, and look at what comes before it; return what comes behind."""
-        gathered = self._gathered + data
-        content, found, rest = gathered.partition(end)
-        if not found:
-            if len(gathered) > limit:
-                raise RefusedRequestError("a request without an end")
-            self._gathered = gathered
+        """Collect bytes up to `end`, and check them; return the bytes after it."""
+        buffer = self._buffer + data
+        content, separator, rest = buffer.partition(end)
+        if not separator:
+            if len(buffer) > limit:
+                raise RefusedRequestError("the request has no end")
+            self._buffer = buffer
             return b""
         if len(content) > limit:
-            raise RefusedRequestError("a request that is too long")
-        self._gathered = b""
+            raise RefusedRequestError("the request is too long")
+        self._buffer = b""
         if self._begun:
             self._end_chunk(content)
         elif self._chunks:
             self._begin_chunk(content)
         else:
             self._begin_request(content)
-        passed += content + found
+        passed += content + separator
         return rest
 
     def _begin_chunk(self, line: bytes) -> None:
         size = CHUNK.fullmatch(line)
         if size is None:
-            raise RefusedRequestError("a chunk that has no size")
+            raise RefusedRequestError("a chunk has no size")
         self._left = int(size[1], 16)
         self._begun, self._last = True, not self._left
 
     def _end_chunk(self, rest: bytes) -> None:
-        """Refuse trailers too: where they end, another request would begin for Docker than for this guard."""
+        """Check the end of a chunk, and refuse trailers.
+
+        After a trailer, the next request would begin elsewhere for Docker than for this guard.
+        """
         if rest:
-            raise RefusedRequestError("a chunk that is longer than its size, or has a trailer")
+            raise RefusedRequestError("a chunk is longer than its size, or has a trailer")
         self._begun, self._chunks = False, not self._last
 
     def _begin_request(self, head: bytes) -> None:
         line, *lines = head.split(b"\r\n")
         if REQUEST.fullmatch(line) is None:
-            raise RefusedRequestError("no request of HTTP")
+            raise RefusedRequestError("not an HTTP request")
         headers: dict[str, list[str]] = {}
         for text in lines:
             header = HEADER.fullmatch(text)
             if header is None:
-                raise RefusedRequestError("a header that is none")
+                raise RefusedRequestError("an invalid header")
             headers.setdefault(header[1].decode().lower(), []).append(header[2].decode("latin-1").strip(" \t"))
         self._check_sender(headers)
         self._expect_body(headers, line.endswith(b"1.1"))
@@ -110,20 +114,20 @@ class HttpGuard:
     def _check_sender(self, headers: dict[str, list[str]]) -> None:
         sent = [name for name in BROWSER_HEADERS if name in headers]
         if sent:
-            raise RefusedRequestError(f"a request with {', '.join(sent)}, as browsers send for web pages")
+            raise RefusedRequestError(f"the request has {', '.join(sent)}, as browsers send for web pages")
         hosts = headers.get("host", [])
         name = HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
         if name is None or name[1] not in self._hosts:
-            raise RefusedRequestError(f"a request for the host {', '.join(hosts)[:100]!r}")
+            raise RefusedRequestError(f"the request is for the host {', '.join(hosts)[:100]!r}")
 
     def _expect_body(self, headers: dict[str, list[str]], knows_chunks: bool) -> None:
         coding, lengths = headers.get("transfer-encoding", []), headers.get("content-length", [])
         if coding and (lengths or [text.lower() for text in coding] != ["chunked"]):
-            raise RefusedRequestError("a body of two lengths")
-        if coding and not knows_chunks:  # Go passes over that header in HTTP/1.0
-            raise RefusedRequestError("chunks in HTTP/1.0")
+            raise RefusedRequestError("the body has two lengths")
+        if coding and not knows_chunks:  # Go ignores that header in HTTP/1.0
+            raise RefusedRequestError("the body is chunked in HTTP/1.0")
         if len(lengths) > 1 or any(not text.isdecimal() or len(text) > LENGTH_DIGITS for text in lengths):
-            raise RefusedRequestError("a body without a length")
+            raise RefusedRequestError("the body has no valid length")
         self._chunks = bool(coding)
         self._left = int(lengths[0]) if lengths else 0
         self._raw = "upgrade" in headers

@@ -1,4 +1,4 @@
-"""Keep a machine's logs bounded: a guest writes as much as it likes on its console, for as long as it runs."""
+"""Rotation of a machine's logs: a guest may write any amount to its console."""
 
 import os
 import threading
@@ -9,14 +9,14 @@ from pathlib import Path
 from b2d.host.files import NotRegularFileError, open_regular, open_to_write, write_atomic
 
 LIMIT = 16 << 20  # bytes of one log; a boot writes some kilobytes
-KEPT = 1 << 20  # bytes of its end that stay in the file beside it
-LOOK_S = 60.0
+TAIL_SIZE = 1 << 20  # bytes of its end in the file beside it
+INTERVAL_S = 60.0
 
 
-def rotate(path: Path, limit: int = LIMIT, kept: int = KEPT) -> bool:
-    """Empty a log that is larger than `limit` bytes, and keep its last `kept` bytes as PATH.1; False for others.
+def rotate(path: Path, limit: int = LIMIT, keep: int = TAIL_SIZE) -> bool:
+    """Truncate a log larger than `limit` bytes, with its last `keep` bytes in PATH.1; return whether it was.
 
-    The program that writes it has it open for appending, and goes on at its new end. Raises OSError, for a link too.
+    The program that writes it has it open for appending, and continues at the new end. Raises OSError, for a link too.
     """
     try:
         with open_regular(path) as file:
@@ -27,8 +27,8 @@ def rotate(path: Path, limit: int = LIMIT, kept: int = KEPT) -> bool:
             try:
                 if not os.path.sameopenfile(descriptor, file.fileno()):
                     return False
-                file.seek(size - kept)
-                write_atomic(path.with_name(f"{path.name}.1"), file.read(kept))
+                file.seek(size - keep)
+                write_atomic(path.with_name(f"{path.name}.1"), file.read(keep))
                 os.ftruncate(descriptor, 0)
             finally:
                 os.close(descriptor)
@@ -37,11 +37,11 @@ def rotate(path: Path, limit: int = LIMIT, kept: int = KEPT) -> bool:
     return True
 
 
-def rotate_while(runs: Callable[[], bool], logs: Sequence[Path], interval_s: float = LOOK_S) -> None:
-    """Look after `logs` until the machine has ended."""
+def rotate_while(runs: Callable[[], bool], logs: Sequence[Path], interval_s: float = INTERVAL_S) -> None:
+    """Rotate `logs` until the machine has ended."""
     pause = threading.Event()
     while runs():
         for path in logs:
-            with suppress(OSError):  # the disk is full, say: the next look may do better
+            with suppress(OSError):  # a full disk, for example: the next attempt may succeed
                 rotate(path)
         pause.wait(interval_s)

@@ -1,4 +1,4 @@
-"""Ports that containers publish appear on this host and go again, as Docker tells of it."""
+"""The forwards of ports that containers publish, kept up to date by Docker's events."""
 
 import logging
 import queue
@@ -16,51 +16,57 @@ from b2d.host.polling import wait_until
 from b2d.models import Forward
 from b2d.network import port_allocation
 
-ANSWER_S = 20.0  # for Docker's list of containers; an emulated one may be busy
-REPORT_LIMIT = 100  # changes that wait to be looked at; who tells of more waits
+ANSWER_S = 20.0  # for Docker's list of containers; an emulated guest may be slow
+REPORT_LIMIT = 100  # queued changes; the listener waits beyond it
 ROUNDS, ROUNDS_A_S = 20.0, 2.0
-RETRY_S = 1.0  # until a port that was taken, or a Docker that was silent, is tried again
+RETRY_S = 1.0  # until the next attempt at a taken port or a silent Docker
 
 
 @dataclass(slots=True)
 class PortForwarder:
-    """One running machine's forwards, and the Docker whose containers they are for."""
+    """The forwards of one running machine, and the Docker whose containers they are for."""
 
     driver: Driver
     engine: DockerApi
     privileged_ports: bool = False  # the setting of that name
-    _beyond: int = field(default=0, init=False)  # how many ports were not led the last time
+    _excess: int = field(default=0, init=False)  # number of ports over the limit in the last round
 
     def reconcile(self) -> bool:
-        """Take away the forwards that nobody wants, and add what is wanted; False where some could not be had."""
+        """Remove unwanted forwards, and add the missing ones; return False when some cannot be opened."""
         try:
             wanted = self._wanted()
-            has = set(self.driver.forwards())
-            for forward in sorted(has - wanted):
+            existing = set(self.driver.forwards())
+            for forward in sorted(existing - wanted):
                 self.driver.remove_forward(forward)
-            return not [forward for forward in sorted(wanted - has) if not self._has(forward)]
+            return not [forward for forward in sorted(wanted - existing) if not self._try_add(forward)]
         except (DockerUnavailableError, B2dError):
             return False
 
     def _wanted(self) -> set[Forward]:
-        found = parse_publications(self.engine.containers(ANSWER_S))
-        self._tell(len(found) - len(select_forwarded(found)))
-        wanted = {forward for one in select_forwarded(found) for forward in forwards_for(one, self.engine.address)}
-        return {forward for forward in wanted if not self._hindrance(forward)}
+        published = parse_publications(self.engine.containers(ANSWER_S))
+        self._report_excess(len(published) - len(select_forwarded(published)))
+        wanted = {
+            forward
+            for publication in select_forwarded(published)
+            for forward in forwards_for(publication, self.engine.address)
+        }
+        return {forward for forward in wanted if not self._obstacle(forward)}
 
-    def _hindrance(self, one: Forward) -> str:
-        reserved = "" if self.privileged_ports else port_allocation.privileged_port_obstacle(one.address, one.port)
-        return self.driver.forward_obstacle(one) or reserved
+    def _obstacle(self, forward: Forward) -> str:
+        reserved = (
+            "" if self.privileged_ports else port_allocation.privileged_port_obstacle(forward.address, forward.port)
+        )
+        return self.driver.forward_obstacle(forward) or reserved
 
-    def _tell(self, beyond: int) -> None:
-        if beyond and not self._beyond:
-            said = "the containers publish more than %d ports: %d of them are not led to this host"
-            logging.getLogger("b2d").warning(said, PORT_LIMIT, beyond)
-        self._beyond = beyond
+    def _report_excess(self, excess: int) -> None:
+        if excess and not self._excess:
+            message = "the containers publish more than %d ports: %d of them are not forwarded to this host"
+            logging.getLogger("b2d").warning(message, PORT_LIMIT, excess)
+        self._excess = excess
 
-    def _has(self, forward: Forward) -> bool:
+    def _try_add(self, forward: Forward) -> bool:
         if not port_allocation.is_free(forward.address, forward.port, forward.protocol):
-            return False  # asked here, as a hypervisor takes some that are another's: of UDP, or on IPv6 alone
+            return False  # checked first: a hypervisor accepts some ports of other programs, of UDP or on IPv6 alone
         try:
             self.driver.add_forward(forward)
         except B2dError:
@@ -70,14 +76,16 @@ class PortForwarder:
 
 @dataclass(slots=True)
 class RetrySchedule:
-    """How often one may look: many times in a row, and then ROUNDS_A_S. A guest that tells of changes without a pause
-    would have a CPU of this host for itself."""
+    """A rate limit: ROUNDS in a row, then ROUNDS_A_S per second.
 
-    last: float  # when that was, in seconds of a clock that is never set
+    Else a guest that reports changes without a pause would use a whole CPU of this host.
+    """
+
+    last: float  # time of the last round, in seconds of a monotonic clock
     _left: float = field(default=ROUNDS, init=False)
 
     def wait_s(self, now: float) -> float:
-        """How long to wait before the next round, which is counted."""
+        """Return the seconds to wait before the next round, and count it."""
         self._left = min(ROUNDS, self._left + (now - self.last) * ROUNDS_A_S) - 1
         wait_s = max(0.0, -self._left / ROUNDS_A_S)
         self.last = now
@@ -85,30 +93,32 @@ class RetrySchedule:
 
 
 class EventLoop:
-    """Calls `reconcile` whenever the containers have changed, while `runs` tells that their machine does."""
+    """A loop that calls `reconcile` whenever the containers have changed, while `runs` returns true."""
 
     def __init__(self, engine: DockerApi, reconcile: Callable[[], bool], runs: Callable[[], bool]) -> None:
+        """Prepare the queue of events."""
         self._engine = engine
         self._reconcile = reconcile
         self._runs = runs
-        self._told: queue.Queue[bool] = queue.Queue(REPORT_LIMIT)  # True: something changed; False: Docker is silent
+        # True: a change; False: the connection to Docker ended
+        self._events: queue.Queue[bool] = queue.Queue(REPORT_LIMIT)
 
     def run(self) -> None:
-        """Until the machine ends. Costs nothing while no container starts or ends, and no port is waited for."""
-        waits = False
-        listens = False
+        """Run until the machine ends, without cost while no container starts or ends, and no port is awaited."""
+        is_waiting = False
+        is_listening = False
         rounds, pause = RetrySchedule(time.monotonic()), threading.Event()
         while self._runs():
-            if not listens:
+            if not is_listening:
                 threading.Thread(target=self._listen, daemon=True).start()
-                listens = True
+                is_listening = True
             with suppress(queue.Empty):
-                listens = self._told.get(timeout=RETRY_S if waits else None)
-            while listens and not self._told.empty():
-                listens = self._told.get()
-            if listens:
+                is_listening = self._events.get(timeout=RETRY_S if is_waiting else None)
+            while is_listening and not self._events.empty():
+                is_listening = self._events.get()
+            if is_listening:
                 pause.wait(rounds.wait_s(time.monotonic()))
-                waits = not self._reconcile()
+                is_waiting = not self._reconcile()
             else:
                 with suppress(WaitTimeoutError):
                     wait_until(lambda: not self._runs(), condition="Docker, or the machine's end", timeout_s=RETRY_S)
@@ -117,6 +127,6 @@ class EventLoop:
         try:
             with suppress(DockerUnavailableError):
                 for _ in self._engine.changes(ANSWER_S):
-                    self._told.put(True)
+                    self._events.put(True)
         finally:
-            self._told.put(False)
+            self._events.put(False)

@@ -1,4 +1,4 @@
-"""What a machine's agent could not listen on, written down by itself for whoever asks where the machine is reached."""
+"""The agent's report of the addresses that it could not serve, for commands that print the machine's addresses."""
 
 import json
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ KEYS = {"service", "place", "reason"}
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A place of this host that was to lead into the machine and does not: what is there is somebody else's."""
+    """An address on this host that should lead into the machine and does not, because another program has it."""
 
     service: str
     place: str  # ADDRESS:PORT, or a socket's path
     reason: str
 
     def sentence(self, machine: str) -> str:
-        """It for a person."""
+        """Return a message about it."""
         return f"{self.service} of {machine} is not at {self.place}: {self.reason}"
 
 
 def write(path: Path, agent: ProcessIdentity, refusals: Sequence[Refusal]) -> None:
-    """Tell that `agent` serves all but `refusals`. Raises OSError."""
-    document = {"agent": asdict(agent), "refusals": [asdict(one) for one in refusals]}
+    """Write the report that `agent` serves all addresses but `refusals`. Raises OSError."""
+    document = {"agent": asdict(agent), "refusals": [asdict(refusal) for refusal in refusals]}
     write_atomic(path, json.dumps(document).encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path, agent: ProcessIdentity) -> tuple[Refusal, ...] | None:
-    """Return what that agent was refused; None where it has not told yet."""
+    """Return the refusals that the agent reported; None when it has not reported yet."""
     try:
-        kept = json_text.parse(read_bounded(path))
-        if from_json(kept["agent"]) != agent:
+        document = json_text.parse(read_bounded(path))
+        if from_json(document["agent"]) != agent:
             return None
-        return tuple(_refusal(one) for one in kept["refusals"])
+        return tuple(_parse_refusal(entry) for entry in document["refusals"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _refusal(kept: object) -> Refusal:
-    if not isinstance(kept, dict) or kept.keys() != KEYS or not all(isinstance(text, str) for text in kept.values()):
-        raise ValueError("it is no refusal")
-    return Refusal(**kept)
+def _parse_refusal(entry: object) -> Refusal:
+    if not isinstance(entry, dict) or entry.keys() != KEYS or not all(isinstance(text, str) for text in entry.values()):
+        raise ValueError("not a refusal")
+    return Refusal(**entry)

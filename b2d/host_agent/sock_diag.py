@@ -1,7 +1,7 @@
-"""Ask Linux for one TCP connection by its two ends: /proc/net/tcp is longer the more connections anybody has.
+"""A query of Linux for one TCP connection by its two ends: /proc/net/tcp grows with all connections of the host.
 
-Sources of outside facts: sock_diag(7), netlink(7), linux/inet_diag.h (inet_diag_req_v2, inet_diag_msg). A kernel that
-lacks the module says of everything that it is not there, so what it says of a connection of our own comes first.
+Sources of outside facts: sock_diag(7), netlink(7), linux/inet_diag.h (inet_diag_req_v2, inet_diag_msg). A kernel
+without the module reports every connection as missing, so a connection of this process is queried first.
 """
 
 import os
@@ -10,60 +10,67 @@ import struct
 from functools import cache
 from typing import NamedTuple
 
-ASK_S = 5.0
+TIMEOUT_S = 5.0
 SOCK_DIAG, BY_FAMILY, ERROR, REQUEST = 4, 20, 2, 1
-HEADER = struct.Struct("=IHHII")  # length, type, flags, number, process
-QUESTION = struct.Struct("=BBBxI")  # family, protocol, more, states
-ENDS = struct.Struct("!HH4s12x4s12x")  # ports here and there, addresses
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, process
+REQUEST_BODY = struct.Struct("=BBBxI")  # family, protocol, extensions, states
+ENDS = struct.Struct("!HH4s12x4s12x")  # local and remote port, addresses
 ANY = struct.Struct("=III")  # interface, cookie
 ANSWER = struct.Struct("=4s48sIIIII")  # family and so on; ends; expires, two queues, uid, inode
-MAPPED = bytes(10) + b"\xff\xff"  # begins an address of IPv4 in IPv6
+MAPPED = bytes(10) + b"\xff\xff"  # prefix of an IPv4 address in IPv6
 Address = tuple[str, int]
 
 
 class Row(NamedTuple):
-    """What the kernel knows of one side of a connection."""
+    """The kernel's record of one side of a connection."""
 
     uid: int
     inode: int  # 0: no process has it any more
 
 
-def find(here: Address, there: Address) -> Row | None:
-    """Return the side whose own end is `here`; None where there is none. Raises OSError where nobody can be asked."""
-    if not _answers():
-        raise OSError("the kernel tells of no connections by netlink")
-    return _asked(here, there)
+def find(local: Address, remote: Address) -> Row | None:
+    """Return the side whose own end is `local`, None when there is none.
+
+    Raises OSError when the kernel cannot be queried.
+    """
+    if not _is_available():
+        raise OSError("the kernel does not report connections by netlink")
+    return _query(local, remote)
 
 
 @cache
-def _answers() -> bool:
+def _is_available() -> bool:
     """Tell whether this kernel finds a connection of this process."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.settimeout(ASK_S)
-            with socket.create_connection(listener.getsockname()[:2], ASK_S) as one, listener.accept()[0]:
-                found = _asked(one.getsockname()[:2], one.getpeername()[:2])
-                return found is not None and found.inode == os.fstat(one.fileno()).st_ino
+            listener.settimeout(TIMEOUT_S)
+            with socket.create_connection(listener.getsockname()[:2], TIMEOUT_S) as client, listener.accept()[0]:
+                row = _query(client.getsockname()[:2], client.getpeername()[:2])
+                return row is not None and row.inode == os.fstat(client.fileno()).st_ino
     except (OSError, AttributeError):
         return False
 
 
-def _asked(here: Address, there: Address) -> Row | None:
-    ends = ENDS.pack(here[1], there[1], socket.inet_aton(here[0]), socket.inet_aton(there[0]))
-    body = QUESTION.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF) + ends + ANY.pack(0, 0xFFFFFFFF, 0xFFFFFFFF)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, SOCK_DIAG) as asking:
-        asking.settimeout(ASK_S)
-        asking.send(HEADER.pack(HEADER.size + len(body), BY_FAMILY, REQUEST, 1, 0) + body)
-        said = asking.recv(1 << 16)
-    if len(said) < HEADER.size + ANSWER.size or HEADER.unpack_from(said)[1] != BY_FAMILY:
+def _query(local: Address, remote: Address) -> Row | None:
+    ends = ENDS.pack(local[1], remote[1], socket.inet_aton(local[0]), socket.inet_aton(remote[0]))
+    body = (
+        REQUEST_BODY.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF)
+        + ends
+        + ANY.pack(0, 0xFFFFFFFF, 0xFFFFFFFF)
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, SOCK_DIAG) as netlink:
+        netlink.settimeout(TIMEOUT_S)
+        netlink.send(HEADER.pack(HEADER.size + len(body), BY_FAMILY, REQUEST, 1, 0) + body)
+        answer = netlink.recv(1 << 16)
+    if len(answer) < HEADER.size + ANSWER.size or HEADER.unpack_from(answer)[1] != BY_FAMILY:
         return None
-    _, found, _, _, _, uid, inode = ANSWER.unpack_from(said, HEADER.size)
-    return Row(uid, inode) if _is_between(found, here, there) else None  # a listener is found too
+    _, answer_ends, _, _, _, uid, inode = ANSWER.unpack_from(answer, HEADER.size)
+    return Row(uid, inode) if _is_between(answer_ends, local, remote) else None  # the kernel may return a listener
 
 
-def _is_between(found: bytes, here: Address, there: Address) -> bool:
-    ports = struct.unpack_from("!HH", found)
-    places = found[4:20], found[20:36]
-    wanted = [socket.inet_aton(end[0]) for end in (here, there)]
-    told = [place[12:] if place.startswith(MAPPED) else place[:4] for place in places]
-    return ports == (here[1], there[1]) and told == wanted
+def _is_between(answer_ends: bytes, local: Address, remote: Address) -> bool:
+    ports = struct.unpack_from("!HH", answer_ends)
+    addresses = answer_ends[4:20], answer_ends[20:36]
+    expected = [socket.inet_aton(end[0]) for end in (local, remote)]
+    actual = [address[12:] if address.startswith(MAPPED) else address[:4] for address in addresses]
+    return ports == (local[1], remote[1]) and actual == expected

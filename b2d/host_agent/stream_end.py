@@ -1,73 +1,74 @@
-"""One side of a connection that the agent carries on, and what makes such sides that lead into a machine."""
+"""One side of a relayed connection, and factories of the sides that lead into a machine."""
 
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from b2d.docker.client import DockerApi
-from b2d.host_agent.tls_stream import PIECE, PlainText, TlsClient, Wire
+from b2d.host_agent.tls_stream import CHUNK_SIZE, PlainText, TlsClient, Wire
 
-MAX_BUFFER = 1 << 20  # bytes that wait for somebody slow, before no more is taken for them
+MAX_BUFFER = 1 << 20  # bytes that wait for a slow reader before no more are read for it
 
 
 class StreamEnd:
-    """One side: its socket, and how its bytes are meant."""
+    """One side: its socket and its encoding."""
 
-    def __init__(self, one: socket.socket, wire: Wire, *, connected: bool = True) -> None:
-        self.socket = one
-        self.connected = connected  # else that is not to be sent to yet
+    def __init__(self, connection: socket.socket, wire: Wire, *, connected: bool = True) -> None:
+        """Wrap a non-blocking socket; without `connected` nothing is sent until it is."""
+        self.socket = connection
+        self.connected = connected  # False while connecting: nothing can be sent yet
         self.unsent = bytearray()
-        self.silent = False  # it says no more
+        self.at_eof = False  # the peer sends no more
         self.watched = 0
         self._wire = wire
-        self._told_all = False
+        self._eof_sent = False
 
-    def full(self) -> bool:
-        """True when enough waits for it."""
-        return len(self.unsent) + self._wire.held() >= MAX_BUFFER
+    def is_full(self) -> bool:
+        """Tell whether enough bytes wait to be sent."""
+        return len(self.unsent) + self._wire.pending() >= MAX_BUFFER
 
-    def hear(self) -> bytes:
-        """What it says now. Raises OSError."""
+    def receive(self) -> bytes:
+        """Return the plaintext that can be read now. Raises OSError."""
         try:
-            raw = self.socket.recv(PIECE)
+            raw = self.socket.recv(CHUNK_SIZE)
         except BlockingIOError:
             return b""
-        heard = self._wire.hear(raw)
-        self.silent = heard.over
-        self.unsent += heard.sent
-        return heard.meant
+        decoded = self._wire.decode(raw)
+        self.at_eof = decoded.eof
+        self.unsent += decoded.to_send
+        return decoded.plaintext
 
-    def tell(self, meant: bytes) -> None:
-        """Send it, at once as far as that can be. Raises OSError."""
-        self.unsent += self._wire.tell(meant)
+    def send(self, plaintext: bytes) -> None:
+        """Queue plaintext, and send as much as possible at once. Raises OSError."""
+        self.unsent += self._wire.encode(plaintext)
         self.flush()
 
-    def end(self) -> None:
-        """Nothing more comes for it."""
-        if not self._told_all:
-            self._told_all = True
-            self.unsent += self._wire.end()
+    def send_eof(self) -> None:
+        """Send the end of the plaintext."""
+        if not self._eof_sent:
+            self._eof_sent = True
+            self.unsent += self._wire.encode_eof()
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as that can be. Raises OSError."""
+        """Send as much of the queue as possible. Raises OSError."""
         with suppress(BlockingIOError):
             while self.unsent and self.connected:
                 del self.unsent[: self.socket.send(self.unsent)]
-            if self._told_all and self.connected and self._wire.shuts:
+            if self._eof_sent and self.connected and self._wire.half_closes:
                 self.socket.shutdown(socket.SHUT_WR)
 
 
-def to_docker(engine: DockerApi) -> Callable[[], StreamEnd]:
-    """What makes connections to that Docker. Raises OSError for certificates that cannot be read."""
+def docker_connector(engine: DockerApi) -> Callable[[], StreamEnd]:
+    """Return a factory of connections to that Docker. Raises OSError for certificates that cannot be read."""
     tls = engine.tls()
     return lambda: StreamEnd(
-        _begun(engine), PlainText() if tls is None else TlsClient(tls, engine.address), connected=False
+        _start_connection(engine), PlainText() if tls is None else TlsClient(tls, engine.address), connected=False
     )
 
 
-def to_guest(dial: Callable[[], socket.socket]) -> Callable[[], StreamEnd]:
-    """What makes connections by `dial`, which may take a while."""
+def guest_connector(dial: Callable[[], socket.socket]) -> Callable[[], StreamEnd]:
+    """Return a factory of connections by `dial`, which may take a while."""
 
     def reach() -> StreamEnd:
         connection = dial()
@@ -77,10 +78,10 @@ def to_guest(dial: Callable[[], socket.socket]) -> Callable[[], StreamEnd]:
     return reach
 
 
-def _begun(engine: DockerApi) -> socket.socket:
-    """A connection that is on its way; what becomes of it is seen when something is sent."""
-    one = socket.socket()
-    one.setblocking(False)
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    one.connect_ex((engine.address, engine.port))
-    return one
+def _start_connection(engine: DockerApi) -> socket.socket:
+    """Return a socket that is connecting; a failure shows when something is sent."""
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.connect_ex((engine.address, engine.port))
+    return connection

@@ -1,65 +1,71 @@
-"""Bytes as they go over a connection, in clear or within TLS; each direction has an end of its own."""
+"""Encodings of a connection's bytes, plain or TLS; each direction has its own end."""
 
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-PIECE = 1 << 18
+CHUNK_SIZE = 1 << 18
 
 
 class Decoded(NamedTuple):
-    """What was meant by the bytes that came, whether that was all, and what is to be sent for it."""
+    """The plaintext of received bytes, whether it was the last, and the bytes to send in return."""
 
-    meant: bytes
-    over: bool
-    sent: bytes = b""
+    plaintext: bytes
+    eof: bool
+    to_send: bytes = b""
 
 
 class Wire(Protocol):
-    """One connection's, without the connection. Each may raise OSError when the other side speaks something else."""
+    """The encoding of one connection, without its socket. Every method may raise OSError for a protocol violation."""
 
-    shuts: bool  # whether the end is the connection's own
+    half_closes: bool  # whether its end is that of the connection's direction
 
-    def held(self) -> int:
-        """How many bytes were told that cannot be sent yet."""
+    def pending(self) -> int:
+        """Return the number of plaintext bytes that cannot be encoded yet."""
 
-    def tell(self, meant: bytes) -> bytes:
-        """What is sent for it."""
+    def encode(self, plaintext: bytes) -> bytes:
+        """Return the bytes to send for plaintext."""
 
-    def hear(self, raw: bytes) -> Decoded:
-        """What came; nothing: no more comes."""
+    def decode(self, raw: bytes) -> Decoded:
+        """Decode received bytes; no bytes are the end."""
 
-    def end(self) -> bytes:
-        """What is sent when no more is meant to be."""
+    def encode_eof(self) -> bytes:
+        """Return the bytes to send at the end of the plaintext."""
 
 
 class PlainText:
-    """As they are."""
+    """The bytes as they are."""
 
-    shuts = True
+    half_closes = True
 
-    def held(self) -> int:
+    def pending(self) -> int:
+        """Return the number of plaintext bytes that cannot be encoded yet."""
         return 0
 
-    def tell(self, meant: bytes) -> bytes:
-        return meant
+    def encode(self, plaintext: bytes) -> bytes:
+        """Return the bytes to send for plaintext."""
+        return plaintext
 
-    def hear(self, raw: bytes) -> Decoded:
+    def decode(self, raw: bytes) -> Decoded:
+        """Decode received bytes; no bytes are the end."""
         return Decoded(raw, not raw)
 
-    def end(self) -> bytes:
+    def encode_eof(self) -> bytes:
+        """Return the bytes to send at the end."""
         return b""
 
 
 class GuardedPlainText(PlainText):
-    """As they are, where they are requests that `check` lets pass; its OSError ends them with `refusal`."""
+    """Requests that pass `check`; its OSError ends the connection with `refusal`."""
 
     def __init__(self, check: Callable[[bytes], bytes], refusal: bytes) -> None:
+        """Keep the check and the answer to refused requests."""
         self._check = check
         self._refusal = refusal
 
-    def hear(self, raw: bytes) -> Decoded:
+    def decode(self, raw: bytes) -> Decoded:
+        """Return the requests that pass the check, or the refusal."""
         try:
             return Decoded(self._check(raw), not raw)
         except OSError:
@@ -67,55 +73,60 @@ class GuardedPlainText(PlainText):
 
 
 class TlsClient:
-    """Within TLS, as a client to `name`. Its end is said in TLS: the connection itself stays open, as Go has it too."""
+    """TLS as a client to `name`. Its end is a TLS message: the connection itself stays open, as with Go."""
 
-    shuts = False
+    half_closes = False
 
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        """Prepare the handshake."""
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
-        self._early = b""  # told before the greeting was over
-        self._greeted = self._ends = False
+        self._queued = b""  # plaintext given before the end of the handshake
+        self._is_established = self._is_closing = False
 
-    def held(self) -> int:
-        return len(self._early)
+    def pending(self) -> int:
+        """Return the number of plaintext bytes that cannot be encoded yet."""
+        return len(self._queued)
 
-    def tell(self, meant: bytes) -> bytes:
-        self._early += meant
+    def encode(self, plaintext: bytes) -> bytes:
+        """Return the bytes to send for plaintext."""
+        self._queued += plaintext
         with suppress(ssl.SSLWantReadError):
-            self._put()
+            self._advance()
         return self._out.read()
 
-    def hear(self, raw: bytes) -> Decoded:
+    def decode(self, raw: bytes) -> Decoded:
+        """Decode received bytes; no bytes are the end."""
         if raw:
             self._in.write(raw)
         else:
             self._in.write_eof()
-        pieces, over = [], False
+        chunks, eof = [], False
         try:
-            self._put()
-            while piece := self._tls.read(PIECE):
-                pieces.append(piece)
-            over = True
+            self._advance()
+            while chunk := self._tls.read(CHUNK_SIZE):
+                chunks.append(chunk)
+            eof = True
         except ssl.SSLWantReadError:
             pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # the first where our own end was said already
-            over = True
-        return Decoded(b"".join(pieces), over, self._out.read())
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # SSLZeroReturnError: our own end was sent before
+            eof = True
+        return Decoded(b"".join(chunks), eof, self._out.read())
 
-    def end(self) -> bytes:
-        self._ends = True
-        return self.tell(b"")
+    def encode_eof(self) -> bytes:
+        """Return the bytes to send at the end."""
+        self._is_closing = True
+        return self.encode(b"")
 
-    def _put(self) -> None:
-        """Into TLS with what waits for it. Raises SSLWantReadError while the greeting goes on."""
-        if not self._greeted:
+    def _advance(self) -> None:
+        """Continue the handshake, and encrypt the queue. Raises SSLWantReadError during the handshake."""
+        if not self._is_established:
             self._tls.do_handshake()
-            self._greeted = True
-        rest, self._early = memoryview(self._early), b""
+            self._is_established = True
+        rest, self._queued = memoryview(self._queued), b""
         while rest:
             rest = rest[self._tls.write(rest) :]
-        if self._ends:
-            self._ends = False
-            with suppress(ssl.SSLWantReadError):  # it would like to hear the other's end at once
+        if self._is_closing:
+            self._is_closing = False
+            with suppress(ssl.SSLWantReadError):  # it would wait for the peer's end
                 self._tls.unwrap()

@@ -91,15 +91,15 @@ def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
 
 def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
     assert control.wait_until_serving(beside.store, "box") == ()
-    recorded = control._recorded(beside.paths)
+    recorded = control._read_record(beside.paths)
     assert recorded is not None
-    os.kill(recorded[0].pid, signal.SIGKILL)
-    wait_until(lambda: not is_alive(recorded[0]), condition="its end", timeout_s=5)
+    os.kill(recorded.agent.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(recorded.agent), condition="its end", timeout_s=5)
     assert control.refusals(beside.paths) is None
 
 
 def test_an_agent_that_ends_without_a_word_is_not_waited_for(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "MODULE", "b2d.no_such_module")
+    monkeypatch.setattr(control, "AGENT_MODULE", "b2d.no_such_module")
     assert control.wait_until_serving(beside.store, "box") is None
 
 

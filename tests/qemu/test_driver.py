@@ -160,7 +160,7 @@ def test_a_state_that_cannot_be_written_leaves_the_machine_running(
     wait_for_count(driver, 1)
     paths.qemu_saved.mkdir()  # where the last file of a save would go
     (paths.qemu_saved / "obstacle").touch()
-    with pytest.raises(B2dError, match="runs on"):
+    with pytest.raises(B2dError, match="continues to run"):
         driver.save()
     assert driver.state() == MachineState.RUNNING
     assert snapshots(paths) == []

@@ -157,7 +157,7 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
         assert lead.reconcile()
     assert {one.port for one in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not led to this host"]
+    assert told == [f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not forwarded to this host"]
 
 
 def test_ports_beyond_the_limit_are_told_as_such() -> None:
@@ -191,7 +191,7 @@ def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: py
         thread.start()
         assert looked.wait(20)
         time.sleep(0.5)
-        assert publisher._told.qsize() <= REPORT_LIMIT
+        assert publisher._events.qsize() <= REPORT_LIMIT
         goes_on.set()
         thread.join(20)
         assert not thread.is_alive()

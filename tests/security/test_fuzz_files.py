@@ -141,7 +141,7 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         QemuProcess(paths).is_abandoned()
         kept = SavedState(paths).dependencies()
         assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
-        control._recorded(paths)
+        control._read_record(paths)
         paths.agent_report.write_bytes(made[4])
         for refusal in report.read(paths.agent_report, itself) or ():
             assert refusal.sentence("box")

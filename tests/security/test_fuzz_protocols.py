@@ -201,7 +201,7 @@ def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
             passed += guard.check(piece)
         except RefusedRequestError:
             return passed, True
-        assert len(guard._gathered) <= HEAD_LIMIT
+        assert len(guard._buffer) <= HEAD_LIMIT
     return passed, False
 
 
@@ -230,10 +230,10 @@ def test_what_comes_where_docker_s_tls_should() -> None:
     def check(content: bytes) -> None:
         wire = TlsClient(ssl.create_default_context(), "127.0.0.1")
         with suppress(OSError):
-            assert wire.tell(b"GET / HTTP/1.1\r\n\r\n")
-            assert wire.hear(content).meant == b""
-            wire.hear(b"")
-            wire.end()
+            assert wire.encode(b"GET / HTTP/1.1\r\n\r\n")
+            assert wire.decode(content).plaintext == b""
+            wire.decode(b"")
+            wire.encode_eof()
 
     fuzz(damaged(hello, alert, hello + alert, b"HTTP/1.1 400 Bad Request\r\n\r\n"), check)
 

@@ -19,7 +19,7 @@ from b2d.host_agent import docker_socket, peer, sock_diag
 from b2d.host_agent.docker_socket import ListeningSocket
 from b2d.host_agent.http_guard import HttpGuard, RefusedRequestError, forbidden_response
 from b2d.host_agent.peer import is_owner
-from b2d.host_agent.stream_end import to_docker, to_guest
+from b2d.host_agent.stream_end import docker_connector, guest_connector
 from b2d.host_agent.tls_stream import GuardedPlainText
 
 HERE = "127.0.0.1"
@@ -68,12 +68,12 @@ def port() -> Iterator[int]:
         listener = socket.create_server((HERE, 0))
         entrance = ListeningSocket(
             listener,
-            to_docker(engine),
+            docker_connector(engine),
             is_owner,
             lambda: GuardedPlainText(HttpGuard(HOSTS).check, forbidden_response()),
         )
         number = listener.getsockname()[1]
-        opened.enter_context(docker_socket.relaying([entrance]))
+        opened.enter_context(docker_socket.relay_connections([entrance]))
         yield number
 
 
@@ -151,7 +151,7 @@ def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monk
         connection, _ = listener.accept()
         with connection:
             monkeypatch.setattr(peer, "PROC", tmp_path)
-            monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+            monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
             assert not is_owner(connection)
 
 
@@ -267,7 +267,7 @@ def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
     with (
-        docker_socket.relaying([ListeningSocket(listener, to_guest(dial), is_owner, dials=True)]),
+        docker_socket.relay_connections([ListeningSocket(listener, guest_connector(dial), is_owner, dials=True)]),
         socket.create_connection(address, SOON_S) as first,
         socket.create_connection(address, SOON_S) as second,
     ):
@@ -286,7 +286,7 @@ def test_a_guest_that_cannot_be_dialed_is_an_end_and_not_a_wait() -> None:
 
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()
-    with docker_socket.relaying([ListeningSocket(listener, to_guest(dial), is_owner, dials=True)]):
+    with docker_socket.relay_connections([ListeningSocket(listener, guest_connector(dial), is_owner, dials=True)]):
         for _ in range(3):
             with socket.create_connection(address, SOON_S) as connection, suppress(ConnectionError):
                 assert connection.recv(100) == b""

@@ -60,7 +60,7 @@ def connected() -> Iterator[socket.socket]:
 def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux cuts a name after 15 bytes, in the middle of a letter too."""
     if not asks:
-        monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+        monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     with running(NAMED.format(name=b"caf\xc3") + WAITS, uid=OTHER), connected() as connection:
         assert is_owner(connection)
 
@@ -118,6 +118,6 @@ def test_both_ways_to_ask_say_the_same(family: str) -> None:
 
 
 def test_where_netlink_says_nothing_proc_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+    monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     with connected() as connection:
         assert is_owner(connection)

@@ -53,7 +53,7 @@ def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> N
     assert len(out.splitlines()) == 2 and "'address' cannot be" in err
     MachineStore(home).write(a_spec("box", driver=EVIL, source=EVIL))
     _, out, err = show("list")
-    assert len(out.splitlines()) == 2 and "cannot drive" in err
+    assert len(out.splitlines()) == 2 and "does not support the hypervisor" in err
     for verb in ("status", "info", "stop", "up", "delete", "set memory=700", "disk", "snapshot list", "ip"):
         code, out, err = show(*verb.split(), "--vm", "box", "-v")
         assert code != 0 and out == "", verb

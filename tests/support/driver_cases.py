@@ -1,4 +1,4 @@
-"""The hypervisors of the contract suite: one machine each, and what can befall it from outside."""
+"""The hypervisors of the contract suite: one machine each, and events from outside."""
 
 import os
 import signal
@@ -20,27 +20,27 @@ from tests.support.fakes import FakeDriver, FakeHypervisor
 
 
 class Case(Protocol):
-    """One hypervisor with one machine, and what can befall it from outside."""
+    """A hypervisor with one machine, and events from outside."""
 
     spec: MachineSpec
 
     def driver(self) -> Driver:
-        """A driver of the machine, each time a new one: nothing may live in the driver itself."""
+        """Return a new driver of the machine each time: no state may live in the driver itself."""
 
     def boot(self) -> None:
-        """Start the machine and return when the guest listens to its power button."""
+        """Start the machine, and return when the guest handles its power button."""
 
     def crash(self) -> None:
-        """End the hypervisor's process as the kernel does when memory is short."""
+        """End the hypervisor's process, as the kernel does when memory is short."""
 
     def pause(self) -> None:
-        """Halt the guest, as somebody who speaks to the hypervisor himself."""
+        """Pause the guest, as a user of the hypervisor's own tools does."""
 
     def hang(self) -> None:
-        """Let the hypervisor's process live, but answer nothing."""
+        """Let the hypervisor's process live without answering."""
 
     def uninstall(self) -> None:
-        """Take the hypervisor away."""
+        """Make the hypervisor unavailable."""
 
 
 class FakeCase:

@@ -25,22 +25,22 @@ from b2d.paths import Home, MachinePaths
 from b2d.reporting.base import Reporter
 from tests.support.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, FakeImages, FakeReporter, a_spec
 
-Door = TypeVar("Door")
+Dependency = TypeVar("Dependency")
 
-# of this process alone: other tests of this host have others
+# of this process alone: other tests on this host have others
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 SSH, DOCKER = 22022, 22375
-BOOT = "b2d: 1.0 kernel\nb2d: 9.0 docker"  # what a guest writes on its console, seen at one look
+BOOT = "b2d: 1.0 kernel\nb2d: 9.0 docker"  # console output of a guest, read at once
 
 
 class Nameless(ThreadingHTTPServer):
-    """A server that does not ask what this host is called: each time that takes 10 ms."""
+    """A server that does not look up this host's name, which takes 10 ms each time."""
 
     server_bind = TCPServer.server_bind
 
 
 class Engine:
-    """The guest's open ports: Docker's API as far as /_ping, with what the seed disk says of TLS; ssh just listens."""
+    """The guest's open ports: Docker's API as far as /_ping, with the seed's TLS settings; SSH only listens."""
 
     def __init__(self, spec: MachineSpec, paths: MachinePaths, box: "Box") -> None:
         class Answer(BaseHTTPRequestHandler):
@@ -131,7 +131,7 @@ class ListeningDriver(FakeDriver):
         self._hang_up()
 
     def panic(self) -> None:
-        """The guest has crashed, and the hypervisor's process stays, with its ports."""
+        """Crash the guest; the hypervisor's process stays, with its ports."""
         self._existing().state = MachineState.CRASHED
 
     def _note(self, verb: str) -> None:
@@ -161,14 +161,14 @@ class BoxGuest(FakeGuest):
 
 
 class Strikes:
-    """Raises KeyboardInterrupt at one of the moments at which a door is passed, once."""
+    """Raise KeyboardInterrupt once, before or after one of the calls of the watched dependencies."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at = at
         self.passed = 0
 
-    def watch(self, door: Door) -> Door:
-        return cast(Door, _Watched(door, self)) if self.at is not None else door
+    def watch(self, dependency: Dependency) -> Dependency:
+        return cast(Dependency, _Watched(dependency, self)) if self.at is not None else dependency
 
     def look(self) -> None:
         self.passed += 1
@@ -177,14 +177,14 @@ class Strikes:
 
 
 class _Watched:
-    """A door that is passed before and after each call."""
+    """A dependency with a check before and after each call."""
 
-    def __init__(self, door: object, strikes: Strikes) -> None:
-        self._door = door
+    def __init__(self, dependency: object, strikes: Strikes) -> None:
+        self._dependency = dependency
         self._strikes = strikes
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._door, name)
+        found = getattr(self._dependency, name)
         if not callable(found):
             return found
 
@@ -198,14 +198,14 @@ class _Watched:
 
 
 def host_of(box: "Box") -> str:
-    """Where clients of a machine without TLS are led: to its socket, unless that has too long a name for them."""
+    """Return the DOCKER_HOST of a machine without TLS: its socket, unless the path is too long."""
     socket_path = box.paths.docker_socket
     return f"unix://{socket_path}" if unix_sockets.fits(socket_path) else f"tcp://{ADDRESS}:{DOCKER}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Describes a machine that is to be created."""
+    """A source of specs for new machines."""
 
     make: Callable[[], MachineSpec]
 
@@ -217,9 +217,9 @@ class Source:
 
 
 class FakeServices:
-    """The services of a machine of a Box, each part watched; a test may put others in their places."""
+    """The dependencies of a Box's machine, each of them watched; a test may replace them."""
 
-    def __init__(self, box: "Box", watch: Callable[[Any], Any] = lambda door: door) -> None:
+    def __init__(self, box: "Box", watch: Callable[[Any], Any] = lambda dependency: dependency) -> None:
         self.box = box
         self.watch = watch
         self.store: MachineStore = watch(box.store)
@@ -250,7 +250,7 @@ class FakeServices:
 
 @dataclass
 class Box:
-    """One home with one hypervisor; tests set what they are about."""
+    """A home with one hypervisor; tests set the behaviour."""
 
     home: Home
     hypervisor: FakeHypervisor = field(default_factory=lambda: FakeHypervisor(script=[BOOT]))
@@ -258,20 +258,22 @@ class Box:
     images: FakeImages = field(default_factory=lambda: FakeImages({"0" * 64: "debian"}))
     engines: dict[str, Engine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)  # of all drivers
-    pointed_at: list[tuple[str, bool]] = field(default_factory=list)  # what ended it, and whether env was there then
+    pointed_at: list[tuple[str, bool]] = field(default_factory=list)  # the last calls, and whether env existed then
     docker_answers: bool = True
-    runs: dict[str, tuple[str, str]] = field(default_factory=dict)  # by image: what Docker says of itself and Linux
+    runs: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # by image: the versions that Docker reports of itself and Linux
     storage: str = "overlay2"
     crashing: set[str] = field(default_factory=set)  # images whose guests crash at once
     silent: set[str] = field(default_factory=set)  # whose Docker does not answer
-    failing: dict[str, str] = field(default_factory=dict)  # whose guests say that they cannot go on
-    listens: bool = True  # False: nothing does; whether Docker answers is for the test to say
+    failing: dict[str, str] = field(default_factory=dict)  # whose guests report a fatal error
+    listens: bool = True  # False: no port is open
     clock_ahead_s: float = 0
-    looks_until_off: int | None = None  # so often a machine is seen stopping, before it is off; None: for ever
+    looks_until_off: int | None = None  # number of queries that see a machine stopping before it is off; None: for ever
     wait_s: float = 5
     stop_wait_s: float = 0.2
     lock_wait_s: float = 0.1
-    network: dict[str, bytes] = field(default_factory=dict)  # what the guest is to be told of it
+    network: dict[str, bytes] = field(default_factory=dict)  # network files for the guest
 
     def __post_init__(self) -> None:
         self.guest = BoxGuest(self)
@@ -285,7 +287,7 @@ class Box:
         return self.home.machine("box")
 
     def spec(self, **changes: object) -> MachineSpec:
-        """Of today's hardware, with Docker that is spoken to without TLS unless a test says otherwise."""
+        """Return a spec with today's hardware, and Docker without TLS unless a test changes it."""
         usual = {"address": ADDRESS, "tls": False, "ssh_port": SSH, "docker_port": DOCKER, "hardware": HARDWARE}
         if not changes.get("tls"):
             usual["engine_port"] = GUEST_DOCKER_PORT
@@ -304,7 +306,7 @@ class Box:
         return machine
 
     def in_state(self, state: MachineState) -> Machine:
-        """A machine of that state, which came to it as machines do; what was called until then is forgotten."""
+        """Return a machine that reached that state by the usual calls; earlier calls are forgotten."""
         machine = self.machine() if state == MachineState.ABSENT else self.made()
         if state not in (MachineState.ABSENT, MachineState.STOPPED):
             machine.up()
@@ -322,12 +324,12 @@ class Box:
         return machine
 
     def booted(self) -> str:
-        """The image that the machine was booted from last."""
+        """Return the image of the last boot."""
         booted = self.hypervisor.machines["box"].booted
         return booted.image if booted is not None else ""
 
     def told(self, path: str) -> bytes | None:
-        """What Docker in the machine answers, None where it does not."""
+        """Return the answer of Docker in the machine, None when it does not answer."""
         if not self.docker_answers or self.booted() in self.silent:
             return None
         if path == "/info" and self.booted() in self.runs:
@@ -337,14 +339,14 @@ class Box:
         return b"" if path == "/_ping" else None
 
     def go_wrong(self, driver: ListeningDriver) -> None:
-        """What befalls a guest that has just been started, if anything does."""
+        """Apply the configured failure, if any, to a guest that has just started."""
         if self.booted() in self.failing:
             self.hypervisor.machines["box"].console = f"b2d: 1.0 kernel\nb2d: fail {self.failing[self.booted()]}\n"
         if self.booted() in self.crashing:
             driver.crash()
 
     def next_image(self, letter: str = "1") -> Image:
-        """A newer image of the source debian is kept from now on."""
+        """Store a newer image of the source debian."""
         self.images.kept[letter * 64] = "debian"
         return self.images.get(letter * 64)
 

@@ -1,4 +1,4 @@
-"""Honest doubles of the doors in ports.py: FakeDriver passes the contract suite of the real drivers."""
+"""Fakes of the driver, images, reporter and guest; FakeDriver passes the contract suite of the real drivers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ BEYOND_ANY_PID = 2**22  # Linux gives no pid as high as this: is_alive() of a fa
 
 
 def a_spec(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
-    """A small machine; `changes` are fields of MachineSpec."""
+    """Return the spec of a small machine; `changes` are fields of MachineSpec."""
     spec = MachineSpec(
         name=name,
         driver="qemu",
@@ -50,34 +50,34 @@ def a_spec(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
 
 @dataclass
 class FakeMachine:
-    """One machine of the fake hypervisor, and how it behaves; tests set what they are about."""
+    """A machine of the fake hypervisor, and its behaviour, which tests set."""
 
     state: MachineState
     payload: bytes
     endpoint: Endpoint | None = None
     process: ProcessIdentity | None = None
     disk_mib: int = 0
-    booted: MachineSpec | None = None  # what it was booted with
+    booted: MachineSpec | None = None  # the spec at its boot
     boots: int = 0
     resumes: int = 0
     console: str = ""
     room: int = 1 << 20
-    snapshots: dict[str, tuple[bytes, int]] = field(default_factory=dict)  # what was on the disk, and its size
+    snapshots: dict[str, tuple[bytes, int]] = field(default_factory=dict)  # content of the disk, and its size
 
 
 @dataclass
 class FakeHypervisor:
-    """What outlives a driver: the machines, by name. Two drivers with one hypervisor see the same machine."""
+    """The machines by name, which outlive a driver: two drivers of one hypervisor see the same machine."""
 
     machines: dict[str, FakeMachine] = field(default_factory=dict)
-    unusable: HypervisorError | None = None  # what check() and start() raise
-    script: Sequence[str] = ()  # what a booting guest writes: each look at the console shows one more of them
-    ignores_button: bool = False  # True: the guest goes on after stop()
+    unusable: HypervisorError | None = None  # raised by check() and start()
+    script: Sequence[str] = ()  # console output of a booting guest: each call of console() shows one more line
+    ignores_button: bool = False  # True: the guest continues after stop()
     save_fails: B2dError | None = None
-    state_fits: bool = True  # False: what was saved cannot be gone on with
+    state_fits: bool = True  # False: the saved state cannot be resumed
     trims: bool = True
     snapshot_fails: B2dError | None = None
-    dies_after: int | None = None  # this many looks at the console after a start, the process dies
+    dies_after: int | None = None  # the process dies after this many calls of console()
     hang: bool = False  # True: the control socket no longer answers
     limitations: list[str] = field(default_factory=list)
     forwards: set[Forward] = field(default_factory=set)
@@ -85,7 +85,7 @@ class FakeHypervisor:
 
 
 class FakeDriver:
-    """Driver and all the abilities of ports.py over a FakeHypervisor; `calls` names what it was asked."""
+    """A Driver (b2d/drivers/base.py) over a FakeHypervisor; `calls` lists the methods that were called."""
 
     def __init__(self, spec: MachineSpec, hypervisor: FakeHypervisor | None = None) -> None:
         self.spec = spec
@@ -227,7 +227,7 @@ class FakeDriver:
         return list(self.hypervisor.limitations)
 
     def move_clock(self, seconds: int) -> None:
-        """As a guest without a control port."""
+        """Raise B2dError, as for a guest without a control port."""
         raise B2dError("the guest has no control port")
 
     def forwards(self) -> list[Forward]:
@@ -261,18 +261,18 @@ class FakeDriver:
             self.crash()
         return machine.console
 
-    # what happens to a machine from outside
+    # events from outside b2d
 
     @property
     def machine(self) -> FakeMachine | None:
         return self.hypervisor.machines.get(self.spec.name)
 
     def crash(self) -> None:
-        """As kill -9 of the hypervisor's process."""
+        """End the hypervisor's process, as kill -9 does."""
         _end(self._existing(), MachineState.CRASHED)
 
     def pause(self) -> None:
-        """As somebody does who speaks to the hypervisor himself."""
+        """Pause the machine, as a user of the hypervisor's own tools does."""
         self._running().state = MachineState.PAUSED
 
     def _existing(self) -> FakeMachine:
@@ -306,11 +306,11 @@ def _end(machine: FakeMachine, state: MachineState) -> None:
 
 
 class FakeImages:
-    """The images of a home, by hash and in the order in which they were taken in; `damaged` ones fail to verify."""
+    """The images of a home, by hash and in order of arrival; `damaged` ones fail to verify."""
 
     def __init__(self, kept: dict[str, str]) -> None:
         self.kept = kept  # hash: source
-        self.versions: dict[str, str] = {}  # by hash; of the others it is how the hash begins
+        self.versions: dict[str, str] = {}  # by hash; else the version is the start of the hash
         self.damaged: set[str] = set()
         self.verified: list[str] = []
 
@@ -332,7 +332,7 @@ class FakeImages:
 
 
 class FakeProgress:
-    """Counts what it was told."""
+    """A progress that counts."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -343,7 +343,7 @@ class FakeProgress:
 
 
 class FakeReporter:
-    """Records all that was said, in order, as (kind, text): step, failed, progress, note, warn."""
+    """A reporter that records all messages in order, as (kind, text): step, failed, progress, note, warn."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
@@ -371,12 +371,12 @@ class FakeReporter:
         self.said.append(("warn", text))
 
     def texts(self, kind: str) -> list[str]:
-        """All that was said in that way."""
+        """Return all messages of that kind."""
         return [text for said, text in self.said if said == kind]
 
 
 class FakeGuest:
-    """A Linux of prepared answers; `commands` and `shells` record what was asked of it."""
+    """A guest with prepared answers; `commands` and `shells` record the calls."""
 
     def __init__(self, answers: dict[str, CommandResult] | None = None) -> None:
         self.answers = answers or {}
@@ -387,7 +387,7 @@ class FakeGuest:
         self.reachable = True
 
     def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
-        """The prepared answer, else success without output."""
+        """Return the prepared answer, else success without output."""
         self._reach()
         self.commands.append(command)
         return self.answers.get(command, CommandResult(0, b"", b""))
@@ -406,7 +406,7 @@ class FakeGuest:
         return self.shell_exit_code if self.reachable else 255
 
     def close(self) -> None:
-        """There is no connection."""
+        """Do nothing: there is no connection."""
 
     def _reach(self) -> None:
         if not self.reachable:

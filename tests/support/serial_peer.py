@@ -1,4 +1,4 @@
-"""The other end of a line to a guest: a thread that listens as the guest does."""
+"""The other end of a control port: a thread that listens as the guest does."""
 
 import threading
 from collections.abc import Iterator, Sequence

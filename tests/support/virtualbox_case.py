@@ -1,4 +1,4 @@
-"""VirtualBox as a hypervisor of the contract suite: only where a machine can start, which is so in the lab."""
+"""VirtualBox as a hypervisor of the contract suite, where a machine can start: in the lab."""
 
 import os
 import signal

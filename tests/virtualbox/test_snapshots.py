@@ -70,7 +70,7 @@ def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted
 def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
     before = machine.driver().disk_mib()
     machine.driver().take_snapshot("one")
-    with pytest.raises(InvalidStateError, match="to no disk that has snapshots"):
+    with pytest.raises(InvalidStateError, match="cannot change a disk that has snapshots"):
         machine.driver().grow_disk(before + 100)
     assert machine.driver().disk_mib() == before
     machine.driver().delete_snapshot("one")

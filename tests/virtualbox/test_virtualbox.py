@@ -123,7 +123,7 @@ def test_a_guest_that_does_not_know_the_line_is_no_hang(
     monkeypatch.setattr(control_port, "ANSWER_S", 0.5)
     machine.boot()
     assert machine.paths.line_socket.is_socket()
-    with pytest.raises(B2dError, match="does not answer on its line: timed out"):
+    with pytest.raises(B2dError, match="does not answer on its control port: timed out"):
         machine.driver().move_clock(60)
     assert machine.driver().state() == MachineState.RUNNING
 

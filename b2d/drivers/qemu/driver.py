@@ -223,7 +223,7 @@ class QemuDriver:
     def forward_obstacle(self, forward: Forward) -> str:
         """Return the reason why a port can never be forwarded."""
         # slirp lets no UDP out of such a machine, not even answers (seen on 7.2)
-        return "UDP cannot be forwarded with restrict" if self._spec.restrict and forward.protocol == "udp" else ""
+        return "no UDP with restrict" if self._spec.restrict and forward.protocol == "udp" else ""
 
     def add_forward(self, forward: Forward) -> None:
         """Forward a port of this host into the guest."""

@@ -26,7 +26,7 @@ from b2d.paths import MachinePaths
 LAUNCH_TIMEOUT_S = 60.0
 LAUNCH_INTERVAL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
-PARALLEL_EMULATION = (8, 1)  # several emulated CPUs crash some guests on 7.2: fixed by deba78709a
+PARALLEL_EMULATION = (8, 1)  # before it several emulated CPUs crash some guests (seen on 7.2): deba78709a
 GROUP_AND_OTHERS = 0o077
 
 

@@ -55,7 +55,7 @@ def _run_monitor_command(socket: Path, line: str, forward: Forward) -> None:
     with Qmp(socket) as qmp:
         output = str(qmp.execute("human-monitor-command", command_line=line)).strip()
     if output and "removed" not in output:
-        raise HypervisorError(f"QEMU cannot open port {forward.port} on {forward.address}: {output}")
+        raise HypervisorError(f"QEMU refused port {forward.port} on {forward.address}: {output}")
 
 
 def dial(control: Path, address: str, port: int, timeout_s: float) -> "socket.socket":

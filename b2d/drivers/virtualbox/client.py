@@ -54,7 +54,7 @@ class VirtualBox:
                 self._constants = self._manager.constants
             except CONNECTION_ERRORS + foreign_errors() as error:
                 raise HypervisorError(
-                    "VirtualBox's service (VBoxSVC) does not answer",
+                    "VirtualBox's service (VBoxSVC) does not answer; when it does again, run the same command",
                     hint="b2d doctor",
                     details=str(error),
                 ) from error

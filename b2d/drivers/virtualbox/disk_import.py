@@ -77,9 +77,8 @@ class MediumCopy:
             )
             progress = None
             try:
-                with (
-                    signals_deferred()
-                ):  # a disk could not be released while it is created, or copied without a progress
+                # a disk could not be released while it is created, or copied without a progress
+                with signals_deferred():
                     # VirtualBox would add a target that does not exist yet to the original's settings (seen on 7.2)
                     wait_for_progress(
                         disk.create_base_storage(self.size, [library.MediumVariant.standard]), "the disk", MIN_TIMEOUT_S

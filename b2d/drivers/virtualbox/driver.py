@@ -67,9 +67,8 @@ class VirtualBoxDriver:
         self._refuse_other_machine(client)
         paths = self._paths
         with os_errors_as_b2d_errors(self._paths.folder):
-            spared = frozenset(
-                {paths.disk_vdi} if paths.disk_vdi.exists() else ()
-            )  # it holds data, although no machine uses it
+            # an existing disk holds data, although no machine uses it
+            spared = frozenset({paths.disk_vdi} if paths.disk_vdi.exists() else ())
             try:
                 lifecycle.remove(client, paths, spared)  # an interrupted creation
                 private_folder(paths.virtualbox)
@@ -108,9 +107,8 @@ class VirtualBoxDriver:
             return machine_state.read_state_file(settings)
         machine = self._find(self._client(vboxapi))
         if machine is None:
-            return self._absent_without_disk(
-                machine_state.read_state_file(settings)
-            )  # not in VirtualBox's list, but still ours
+            # not in VirtualBox's list, but still b2d's
+            return self._absent_without_disk(machine_state.read_state_file(settings))
         if access_error := machine.access_error():
             raise HypervisorError(
                 f"VirtualBox cannot read the settings of {self._spec.name}: {access_error}",

@@ -136,7 +136,7 @@ class VirtualBoxMachine:
 
     def press_button(self) -> None:
         """Press the power button."""
-        self._ask(lambda console: console.power_button())
+        self._run_in_session(lambda console: console.power_button())
 
     def screenshot(self) -> bytes:
         """Return the screen as a PNG."""
@@ -147,16 +147,16 @@ class VirtualBoxMachine:
             png = self._library.BitmapFormat.png
             images.append(bytes(console.display.take_screen_shot_to_array(0, width, height, png)))
 
-        self._ask(take)
+        self._run_in_session(take)
         return images[0]
 
     def resume(self) -> None:
         """Resume from paused."""
-        self._ask(lambda console: console.resume())
+        self._run_in_session(lambda console: console.resume())
 
     def power_down(self) -> None:
         """Cut the power."""
-        self._ask(lambda console: wait_for_progress(console.power_down(), "the machine's end", ANSWER_S))
+        self._run_in_session(lambda console: wait_for_progress(console.power_down(), "the machine's end", ANSWER_S))
         self._wait_unlocked()
 
     def save(self) -> None:
@@ -171,7 +171,8 @@ class VirtualBoxMachine:
                     if self.state() != MachineState.SAVED:  # it is saved when the process ended before the query
                         raise
 
-        self._ask(lambda console: console._i.state)  # a process that hangs gets a shorter timeout than one that writes
+        # a process that hangs gets a shorter timeout than one that writes
+        self._run_in_session(lambda console: console._i.state)
         run_with_timeout(SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
         self.flush_settings()
@@ -267,10 +268,10 @@ class VirtualBoxMachine:
                 if location.is_relative_to(own) and location not in spared:
                     wait_for_progress(medium.delete_storage(), "a disk to be deleted", LAUNCH_S)
 
-    def _ask(self, question: Callable[[Any], None]) -> None:
+    def _run_in_session(self, action: Callable[[Any], None]) -> None:
         def call() -> None:
             with self._session(self._library.LockType.shared) as session:
-                question(session.console)
+                action(session.console)
 
         run_with_timeout(ANSWER_S, call)
 
@@ -287,8 +288,8 @@ class VirtualBoxMachine:
             if kind == self._library.LockType.write:
                 self._wait_unlocked()
 
-    def _retry_while_locked(self, question: Callable[[], Any]) -> Any:
-        return retry_while_locked(question, self.pid)
+    def _retry_while_locked(self, call: Callable[[], Any]) -> Any:
+        return retry_while_locked(call, self.pid)
 
     @staticmethod
     def _unlock(session: Any) -> None:

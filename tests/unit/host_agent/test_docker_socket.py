@@ -17,8 +17,8 @@ import pytest
 from b2d.docker.client import DockerApi
 from b2d.guest import tls_certificates
 from b2d.host import unix_sockets
-from b2d.host_agent.docker_socket import ListeningSocket, relaying
-from b2d.host_agent.stream_end import to_docker
+from b2d.host_agent.docker_socket import ListeningSocket, relay_connections
+from b2d.host_agent.stream_end import docker_connector
 from b2d.paths import MachinePaths
 
 HERE = "127.0.0.1"
@@ -69,7 +69,10 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
 @contextmanager
 def served(path: Path, docker: DockerApi) -> Iterator[None]:
     """In the block `path` leads to that Docker."""
-    with unix_sockets.listening(path) as listener, relaying([ListeningSocket(listener, to_docker(docker))]):
+    with (
+        unix_sockets.listening(path) as listener,
+        relay_connections([ListeningSocket(listener, docker_connector(docker))]),
+    ):
         yield
 
 

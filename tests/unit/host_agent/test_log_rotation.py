@@ -13,7 +13,7 @@ def test_a_log_that_is_too_large_is_emptied_and_its_end_is_kept(tmp_path: Path) 
     with log.open("ab") as writer:
         writer.write(b"x" * 1000 + b"the end")
         writer.flush()
-        assert rotate(log, limit=500, kept=7)
+        assert rotate(log, limit=500, keep=7)
         writer.write(b"and on")
     assert log.read_bytes() == b"and on"
     assert (tmp_path / "serial.log.1").read_bytes() == b"the end"
@@ -35,7 +35,7 @@ def test_a_link_beside_it_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / "serial.log").write_bytes(b"x" * 500)
     (tmp_path / "serial.log.1").symlink_to(tmp_path / "theirs")
-    assert rotate(tmp_path / "serial.log", limit=100, kept=10)
+    assert rotate(tmp_path / "serial.log", limit=100, keep=10)
     assert (tmp_path / "theirs").read_text() == "theirs"
 
 
@@ -43,7 +43,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"x" * 500)
     (tmp_path / "serial.log").symlink_to(tmp_path / "theirs")
     with pytest.raises(OSError, match="symbolic link"):
-        rotate(tmp_path / "serial.log", limit=100, kept=10)
+        rotate(tmp_path / "serial.log", limit=100, keep=10)
     assert (tmp_path / "theirs").read_bytes() == b"x" * 500
     assert not (tmp_path / "serial.log.1").exists()
 

@@ -19,7 +19,7 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer, "PROC", tmp_path)
-    monkeypatch.setattr(sock_diag, "_answers", lambda: False)
+    monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     assert not peer.can_identify("linux")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's
