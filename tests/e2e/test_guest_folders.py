@@ -203,7 +203,7 @@ def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sha
     sharing.docker("run", "-d", "--name", "web", "-v", f"{project}:/src", "hello", "sleep", "10000")
     done = sharing.b2d("save")
     assert (done.returncode, done.stdout) == (4, b"")
-    assert b"use folders of this host: the container web\n" in done.stderr
+    assert b"while programs in it use folders of this host: the container web\n" in done.stderr
     assert b"docker stop web && b2d save" in done.stderr
     assert sharing.docker("exec", "web", "/usr/bin/busybox", "cat", "/src/source") == "changed meanwhile\n"
     sharing.docker("rm", "-f", "web")

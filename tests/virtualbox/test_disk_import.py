@@ -145,7 +145,7 @@ def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, 
     save_by_hand(NAME)
     saved = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert saved.code == 4
-    assert saved.err.startswith(f"b2d: {NAME} is saved, and what it had in memory would be lost\n")
+    assert saved.err.startswith(f"b2d: {NAME} is saved, and its memory would be lost\n")
     manage("discardstate", NAME)
     assert not prompt.home.machine("box").folder.exists()
 

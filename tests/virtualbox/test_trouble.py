@@ -166,7 +166,7 @@ def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -
     shutil.copy(machine.image.iso, iso)
     machine.image = replace(machine.image, iso=iso)
     iso.unlink()
-    with pytest.raises(B2dError, match=r"mine\.iso is gone"):
+    with pytest.raises(B2dError, match=r"mine\.iso does not exist"):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
 
