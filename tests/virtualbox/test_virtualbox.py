@@ -221,7 +221,7 @@ def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
     try:
         before = everything()
         assert case.driver().state() == MachineState.ABSENT
-        with pytest.raises(InvalidStateError, match="another machine named .*theirs"):
+        with pytest.raises(InvalidStateError, match=r"another machine named .*theirs"):
             case.driver().create(b"payload")
         case.driver().delete()
         case.driver().kill()
