@@ -243,8 +243,8 @@ def test_the_console_is_empty_before_the_first_start_and_begins_anew_with_each_b
     driver = machine.driver()
     assert driver.console() == ""
     machine.boot()
+    wait_until(lambda: len(tiny_guest.counts(driver.console())) > 2, condition="the guest", timeout_s=60)
     before = driver.console()
-    assert before
     driver.kill()
     assert before in driver.console()
     driver.start()

@@ -66,7 +66,7 @@ def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None
     taken = machine.spec.docker_port
     with (
         socket.create_server((machine.spec.address, taken)),
-        pytest.raises(HypervisorError, match=f"port {taken} .*taken"),
+        pytest.raises(HypervisorError, match=f"port {taken} of .* is used"),
     ):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
