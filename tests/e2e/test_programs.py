@@ -66,8 +66,9 @@ def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_o
     wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
     assert up.paths.docker_socket.exists()
     assert not unix_sockets.answers(up.paths.docker_socket)
-    up.does("status")
     up.does("info")
+    assert not unix_sockets.answers(up.paths.docker_socket)  # what only looks starts nothing
+    up.does("ssh", "true")
     wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), condition="the socket", timeout_s=5)
     assert by_socket(up, "ps").returncode == 0
 
