@@ -207,7 +207,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver])
         other.bind((spec.address, spec.docker_port))
         other.listen(1)
         driver = make(docker_port=spec.docker_port)
-        with pytest.raises(HypervisorError, match=f"port {spec.docker_port} of {spec.address} is taken"):
+        with pytest.raises(HypervisorError, match=f"port {spec.docker_port} of {spec.address} is used"):
             driver.start()
     assert driver.state() == MachineState.STOPPED
 

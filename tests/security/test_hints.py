@@ -76,4 +76,4 @@ def test_a_folder_that_is_not_there_is_one_word_of_a_command(tmp_path: Path) -> 
 def test_a_path_that_is_no_machine_s_is_one_word() -> None:
     with pytest.raises(B2dError) as caught:
         copy_endpoints.parse_endpoint("a b;id:x")
-    assert shlex.split(caught.value.hint.partition(", if")[0]) == ["./a b;id:x"]
+    assert shlex.split(caught.value.hint.partition(" for ")[0]) == ["./a b;id:x"]
