@@ -108,7 +108,14 @@ class App:
             return QemuDriver(spec, paths, lambda: self.images.get(spec.image), *chosen)
         from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 
-        return VirtualBoxDriver(spec, paths, lambda: self.images.get(spec.image), self.settings.vboxapi)
+        settings = self.settings
+        return VirtualBoxDriver(
+            spec,
+            paths,
+            lambda: self.images.get(spec.image),
+            settings.vboxapi,
+            uncompressed_boot=settings.uncompressed_boot,
+        )
 
     def new_machine_spec(self) -> "MachineSpec":
         """Return what a new machine should look like, by the settings. Raises ConfigError."""

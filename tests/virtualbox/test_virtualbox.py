@@ -15,6 +15,7 @@ from b2d.drivers import control_port
 from b2d.drivers.virtualbox import client
 from b2d.drivers.virtualbox import machine as machine_of_virtualbox
 from b2d.drivers.virtualbox.client import VirtualBox
+from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 from b2d.drivers.virtualbox.hardware import LINK_UP_DELAY, no_network_card
 from b2d.drivers.virtualbox.host_only_network import DEVICE, second_card
 from b2d.drivers.virtualbox.installation import SearchPaths
@@ -116,6 +117,21 @@ def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there
         machine.driver().start()
         assert ('localhost-reachable="true"' in machine.paths.virtualbox_settings.read_text()) is is_open
         machine.driver().kill()
+
+
+def test_the_iso_as_it_is_boots_where_its_uncompressed_copy_is_not_wanted(
+    machine: VirtualBoxCase, tmp_path: Path
+) -> None:
+    stored = tmp_path / "stored.iso"
+    stored.write_bytes(machine.image.iso.read_bytes())
+    machine.image = replace(machine.image, stored=stored)
+    for uncompressed, iso in ((True, stored), (False, machine.image.iso)):
+        driver = VirtualBoxDriver(machine.spec, machine.paths, lambda: machine.image, uncompressed_boot=uncompressed)
+        driver.start()
+        found = VirtualBoxMachine.find(driver._client(), machine.paths.virtualbox_settings)
+        assert found is not None
+        assert {stored, machine.image.iso} & set(found.isos()) == {iso}
+        driver.kill()
 
 
 def test_a_guest_that_does_not_know_the_line_is_no_hang(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class VirtualBoxDriver:
-    """The driver of one VirtualBox machine; `vboxapi` is the setting of that name."""
+    """The driver of one VirtualBox machine; `vboxapi` and `uncompressed_boot` are those settings."""
 
     def __init__(
         self,
@@ -46,12 +46,15 @@ class VirtualBoxDriver:
         image: Callable[[], Image],
         vboxapi: str = "",
         search_paths: SearchPaths | None = None,
+        *,
+        uncompressed_boot: bool = True,
     ) -> None:
         """Bind the driver to a machine."""
         self._spec = spec
         self._paths = paths
         self._image = image
         self._setting = vboxapi
+        self._uncompressed_boot = uncompressed_boot
         self._search_paths = search_paths or SearchPaths()
         self._connection: VirtualBox | None = None
 
@@ -135,7 +138,8 @@ class VirtualBoxDriver:
             port_allocation.require_free(self._spec.address, sorted(ports))
             start = Start(self._spec, self._paths, machine)
             if not (state == MachineState.SAVED and start.resume()):
-                start.boot(client, self._image().medium, self._second_card)
+                image = self._image()
+                start.boot(client, image.medium if self._uncompressed_boot else image.iso, self._second_card)
 
     def stop(self) -> None:
         """Press the power button."""
