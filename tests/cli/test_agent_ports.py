@@ -1,5 +1,6 @@
 """Where the agent of a machine could not listen is told by it, to whoever asks where the machine is reached."""
 
+import json
 import os
 import signal
 import socket
@@ -60,6 +61,24 @@ def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
     assert is_open(beside.ssh) and is_open(beside.docker)
     assert control.refusals(beside.paths) == ()
     assert control.wait_until_serving(beside.store, "box") == ()  # at once, of the one that is there
+
+
+@pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["untold", "told"])
+def test_an_agent_that_another_b2d_started_is_replaced(beside: Beside, recorded: str | None) -> None:
+    """Its modules may be gone. Agents of before did not record their program."""
+    assert control.wait_until_serving(beside.store, "box") == ()
+    before = control._read_record(beside.paths)
+    assert before is not None
+    document = json.loads(beside.paths.agent_process.read_bytes())
+    document |= {"program": recorded} if recorded else {}
+    document = document if recorded else {key: value for key, value in document.items() if key != "program"}
+    beside.paths.agent_process.write_text(json.dumps(document))
+    assert control.wait_until_serving(beside.store, "box") == ()
+    after = control._read_record(beside.paths)
+    assert after is not None
+    assert is_alive(after.agent)
+    assert not is_alive(before.agent)
+    assert is_open(beside.ssh) and is_open(beside.docker)
 
 
 @pytest.mark.parametrize("taken", [("ssh",), ("docker",), ("ssh", "docker")])
