@@ -18,12 +18,13 @@ from b2d._version import __version__
 from b2d.app import inspect
 from b2d.app.wiring import App
 from b2d.diagnostics.logs import DOCKER_LOG
-from b2d.diagnostics.redaction import NAME, REDACTED, Redaction, find_credentials, find_secret_values
+from b2d.diagnostics.redaction import NAME, Redaction, find_credentials, find_secret_values
 from b2d.errors import B2dError
 from b2d.formats import json_text
 from b2d.host.files import open_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.models import MachineState
 from b2d.network import endpoints
+from b2d.network.endpoints import REDACTED
 from b2d.network.http_client import AUTHORITIES
 from b2d.paths import Home, MachinePaths
 from b2d.shell.variables import NO_PROXY, PROXIES

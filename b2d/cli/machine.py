@@ -203,8 +203,9 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
 
     The exit code is the command's; 255 means that there was no connection.
     """
+    from b2d.guest.base import NO_EXIT_CODE
     from b2d.guest.ssh import terminal
-    from b2d.guest.ssh.client import NO_EXIT_CODE, command_line
+    from b2d.guest.ssh.client import command_line
 
     if is_json():
         raise ConfigError("ssh cannot print JSON: its output is the command's", hint="b2d ssh COMMAND --json")

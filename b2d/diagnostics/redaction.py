@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote, unquote
 
-REDACTED = "***"
+from b2d.network.endpoints import REDACTED
+
 MIN_SECRET_LENGTH = 4  # characters of a secret that is searched literally: shorter ones occur everywhere
 # common names, which identify nobody
 NO_NAMES = frozenset(

@@ -7,6 +7,7 @@ from typing import Any
 
 from b2d.formats import numbers
 from b2d.models import Forward
+from b2d.network.port_allocation import LOOPBACK
 
 PORT_LIMIT = 250  # publications of a machine: each takes two of the hypervisor's file descriptors, which may have 1024
 NAME_LIMIT = 255  # characters of a container's name
@@ -14,7 +15,6 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 OVER_LIMIT = f"not led: beyond the first {PORT_LIMIT} ports"
 OPEN, COMING = "open", "on its way"
 EVERYWHERE = ("0.0.0.0", "::", "")
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from b2d.doctor.finding import Finding, Verdict, warning
 from b2d.doctor.hypervisors import Hardware
 from b2d.doctor.machines import MachineChecks, MachineReport
 from b2d.doctor.programs import Requirement
+from b2d.drivers.virtualbox.host_only_network import DEVICE as NETWORK_DRIVER
 from b2d.errors import B2dError, ConfigError
 from b2d.host import seccomp
 from b2d.host.package_managers import QEMU_IMG, SQUASHFS, Installer
@@ -20,8 +21,6 @@ from b2d.models import Image, MachineSpec
 from b2d.paths import Home
 
 __all__ = ["Examination", "Finding", "MachineChecks", "Verdict"]
-
-NETWORK_DRIVER = Path("/dev/vboxnetctl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.doctor.finding import Finding, Verdict, ok, warning
+from b2d.doctor.programs import ASK_TIMEOUT_S
 from b2d.errors import B2dError
 from b2d.host import processes
 
-ASK_TIMEOUT_S = 5.0
 HYPER_V = ("powershell", "-NoProfile", "-Command", "(Get-CimInstance Win32_ComputerSystem).HypervisorPresent")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from b2d import machine_names
 from b2d.doctor.finding import Finding, Verdict, ok, warning
+from b2d.doctor.machines import DAY_S
 from b2d.image.boot_files import LEFTOVER
 from b2d.image.source import DEBIAN
 from b2d.machine_names import command_for
@@ -15,7 +16,6 @@ from b2d.machine_store.own_files import MACHINE
 from b2d.models import Image, MachineSpec
 from b2d.paths import Home
 
-DAY_S = 86400.0
 SHOWN = 3  # names in one line
 DRAFT = r"\.[a-z0-9_]{8}"  # the suffix that files.write_atomic and tempfile append to a name
 SETTINGS = re.compile(rf"\.config(?:\.draft)?\.toml{DRAFT}")

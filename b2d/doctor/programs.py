@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from b2d.doctor.finding import Finding, Verdict, ok, warning
+from b2d.drivers.qemu.command_line import PROGRAM as QEMU_PROGRAM
 from b2d.errors import B2dError
 from b2d.guest import folder_paths
 from b2d.host import processes
 from b2d.host.package_managers import DOCKER, QEMU, VIRTIOFSD, Installer
 
 PYTHON = (3, 11)
-QEMU_PROGRAM = "qemu-system-x86_64"
 QEMU_TRIED = (7, 2)  # the oldest version that b2d is tested with
 DOCKER_API = (1, 24)  # the oldest version that the daemon of b2d's image accepts
 STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client requires the API of Docker 25

@@ -3,10 +3,11 @@
 import struct
 from collections.abc import Callable, Iterator
 
+from b2d.formats.disk_reading import SECTOR
+
 MAGIC = "boot2docker, please format-me"
 LABEL = b"boot2docker-data"
 LABEL_AT = 1144  # offset in an ext4 file system
-SECTOR = 512
 TABLE, ENTRY, ENTRIES = 446, 16, 4  # of the partition table in the first sector
 GPT, PROTECTIVE = b"EFI PART", 0xEE
 GPT_FIELDS, GPT_LIMIT = 72, 128  # offset of the table's location; the number of entries that are read

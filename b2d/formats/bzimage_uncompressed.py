@@ -10,7 +10,8 @@ guide of the processors' manuals (paging, segment descriptors, EFER).
 
 import struct
 
-SECTOR = 512
+from b2d.formats.bzimage import SECTOR
+
 SETUP_SECTORS, SYSSIZE = 0x1F1, 0x1F4
 CODE32_START, RELOCATABLE = 0x214, 0x234
 PAYLOAD, PREF_ADDRESS, INIT_SIZE = 0x248, 0x258, 0x260

@@ -13,6 +13,8 @@ Dial = Callable[[int, float], "socket.socket"]  # a port of the guest, and a tim
 
 
 ANSWER_LIMIT = 1 << 20  # bytes of a command's output; b2d's own commands write a few lines
+USER = "docker"  # of the guest, in every image
+NO_EXIT_CODE = 255  # of a command whose end is not known, as of ssh
 
 
 class Guest(Protocol):

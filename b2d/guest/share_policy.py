@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from b2d.config.loader import NOTHING  # stored for a machine that explicitly shares nothing
 from b2d.errors import ConfigError
 from b2d.guest import folder_paths, share_overlaps
 from b2d.guest.share_overlaps import is_within
@@ -19,7 +20,6 @@ from b2d.host.files import read_text_tail
 EACH = "/*"  # suffix of a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
 BY_NAME = "to share it, name it with `b2d set share=`"
-NOTHING = "none"  # stored for a machine that explicitly shares nothing
 DEFAULT_HOME = "~/.b2d"
 OWN_DEPTH = 4  # nested folders: home, machines, a machine, its certificates
 MAX_FOLDERS = 64  # under QEMU each is a device

@@ -15,6 +15,8 @@ from b2d.errors import ImageError
 from b2d.formats import bzimage, compression, json_text, numbers
 from b2d.formats.iso9660 import SECTOR, has_few_records
 from b2d.formats.iso_files import DAMAGE
+from b2d.formats.squashfs_tables import MAGIC as SQUASHFS_MAGIC
+from b2d.formats.suites import DESCRIPTION
 from b2d.host.files import check_space, open_regular, write_atomic
 from b2d.image import uncompressed_iso
 from b2d.models import Extent
@@ -26,19 +28,17 @@ if TYPE_CHECKING:
 Stamp = list[int]  # size, mtime_ns, inode; a list, since it is stored as JSON
 
 HINT = "b2d download"
-DESCRIPTION = "/b2d/image.json"
 BOOT_LOADER = ("/isolinux/isolinux.bin", "/isolinux/ldlinux.c32", "/isolinux/isolinux.cfg")
 FORMAT = 1
 UNFINISHED = ".unfinished"
 # names of b2d's own temporary files among the images; other files there belong to the user
 LEFTOVER = re.compile(rf"\.\d+{re.escape(UNFINISHED)}|\.b2d-[a-z0-9_]{{8}}|\.[0-9a-f]{{64}}\.[a-z.]+\.[a-z0-9_]{{8}}")
 CHUNK = 1 << 20
-IMAGE_LIMIT = 8 << 30  # bytes, as for a download (download.py)
+IMAGE_LIMIT = 8 << 30  # bytes; no ISO for a machine of this kind comes near
 MAX_PART_SIZE = 1 << 50  # bytes of a file
 DESCRIPTION_LIMIT = 1 << 20  # bytes
 FILE_LIMIT = 256 << 20  # bytes of a file of an ISO that is read into memory
 INITRD_LIMIT = 256 << 20  # bytes, decompressed; b2d's own has a few MiB
-SQUASHFS = b"hsqs"
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -286,4 +286,4 @@ def _squashfs(iso: "PyCdlib", path: Path, root: str) -> Extent | None:
     extent = Extent(int(record.extent_location()) * SECTOR, int(record.get_data_length()))
     with path.open("rb") as file:
         file.seek(extent.offset)
-        return extent if file.read(len(SQUASHFS)) == SQUASHFS else None
+        return extent if file.read(len(SQUASHFS_MAGIC)) == SQUASHFS_MAGIC else None

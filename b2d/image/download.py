@@ -10,6 +10,7 @@ from b2d.errors import DownloadError, ImageError, MachineLockedError
 from b2d.formats import numbers
 from b2d.formats.iso9660 import announced_size, is_web_page, read_volume
 from b2d.host.files import FULL, check_space, no_space_error, private_folder
+from b2d.image.boot_files import IMAGE_LIMIT
 from b2d.image.download_state import PartialDownload, validators_of
 from b2d.network import http_client
 from b2d.network.http_client import Response, display_url
@@ -20,7 +21,6 @@ CHUNK = 1 << 18
 ATTEMPTS = 5  # each must bring some bytes; the next resumes after them
 LOCK_WAIT_S = 1800.0
 TRAILING_LIMIT = 64 << 20  # bytes that may follow the size in the ISO's own header
-ISO_LIMIT = 8 << 30  # bytes; no ISO for a machine of this kind comes near
 
 
 class UnchangedError(Exception):
@@ -149,7 +149,7 @@ def _total(response: Response, partial: PartialDownload) -> int:
     if not (length.isascii() and length.isdigit()):
         return 0
     try:
-        return numbers.parse(length, ISO_LIMIT)
+        return numbers.parse(length, IMAGE_LIMIT)
     except ValueError as error:
         partial.forget()
         message = f"{display_url(response.url)} announces {length[:20]} bytes, too many for an ISO image"
@@ -164,7 +164,7 @@ def _receive(response: Response, partial: PartialDownload, advance: Callable[[in
             if not size:
                 file.flush()
                 size = _announced_size(response.url, partial)
-            if max(total, file.tell()) > min(size + TRAILING_LIMIT, ISO_LIMIT) and (
+            if max(total, file.tell()) > min(size + TRAILING_LIMIT, IMAGE_LIMIT) and (
                 size or file.tell() > TRAILING_LIMIT
             ):
                 partial.forget()

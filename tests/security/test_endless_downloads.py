@@ -67,7 +67,7 @@ def test_an_iso_that_says_that_it_has_no_blocks_is_given_up_too(server: Server, 
 def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "ISO_LIMIT", 8 * MIB)
+    monkeypatch.setattr(download, "IMAGE_LIMIT", 8 * MIB)
     sent: list[int] = []
     large = bytearray(ISO)
     large[32768 + 80 : 32768 + 84] = b"\xff" * 4

@@ -61,12 +61,12 @@ def packed(tree: Path, path: Path, packer: str = "zstd", *options: str) -> Path:
 
 def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
     """An image as b2d makes them, but with another root."""
-    from b2d.formats import iso_writer
+    from b2d.formats import iso_writer, suites
     from b2d.image import boot_files
 
     with boot_files._open_iso(iso) as opened:
         assert opened is not None
-        kept = (*boot_files.BOOT_LOADER, boot_files.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
+        kept = (*boot_files.BOOT_LOADER, suites.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
         files: dict[str, bytes | Path] = {name: boot_files._read_required(opened, name) for name in kept}
     iso_writer.write({**files, "/b2d/root.squashfs": squashfs}, "b2d-v1", 0, path)
     return path

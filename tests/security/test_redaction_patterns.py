@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from b2d.diagnostics.redaction import REDACTED, Redaction
+from b2d.diagnostics.redaction import Redaction
+from b2d.network.endpoints import REDACTED
 
 HEX, MIXED, UPPER = "0a1b2c3d4e5f6789" * 4, "aB3dE5fG7hJ9kL1mN0pQ" * 4, "AB2CD4EF6GH8JK0LMNPQ" * 3
 TOKENS = [

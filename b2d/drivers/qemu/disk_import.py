@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from b2d.drivers.qemu.qemu_img import PROGRAM, SECTOR, TIMEOUT_S
+from b2d.drivers.qemu.qemu_img import PROGRAM, TIMEOUT_S
 from b2d.errors import B2dError
 from b2d.formats import json_text
 from b2d.formats.disk_image import inspect
-from b2d.formats.disk_reading import CONVERT, SIZE_LIMIT, DiskImageError
+from b2d.formats.disk_reading import CONVERT, SECTOR, SIZE_LIMIT, DiskImageError
 from b2d.host import processes
 from b2d.host.files import can_be_written_by_others, open_regular
 

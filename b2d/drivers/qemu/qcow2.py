@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from b2d.formats.disk_image import QCOW2_CLUSTER_BITS, QCOW2_MAGIC
 from b2d.host.files import open_regular
 from b2d.models import Snapshot
 
-MAGIC = b"QFI\xfb"
 HEADER = ">4s16xIQ28xIQ"  # magic, bits of a cluster, size, number of snapshots, offset of their table
 ENTRY = ">QIHHI16xI"  # of that table: offset and entries of its map, lengths of id and name, seconds, extra
-CLUSTERS = range(9, 22)  # valid bits
 OFFSET = 0x00FFFFFFFFFFFE00  # the file offset in an entry of a map
 COMPRESSED = 1 << 62
 SNAPSHOT_LIMIT, MAP_LIMIT = 1 << 16, 4 << 20  # snapshots of a disk, entries of a map; QEMU allows no more
@@ -42,7 +41,7 @@ def read_snapshots(path: Path) -> list[Snapshot]:
 
 def _parse_header(file: BinaryIO) -> tuple[int, int, int, int]:
     magic, bits, size, count, table = _unpack(file, 0, HEADER)
-    return (bits, size, count, table) if magic == MAGIC and bits in CLUSTERS else (0, 0, 0, 0)
+    return (bits, size, count, table) if magic == QCOW2_MAGIC and bits in QCOW2_CLUSTER_BITS else (0, 0, 0, 0)
 
 
 def _parse_snapshots(file: BinaryIO) -> Iterator[Snapshot]:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from b2d.drivers.qemu import qcow2
 from b2d.errors import B2dError, InvalidStateError
+from b2d.formats.disk_reading import SECTOR
 from b2d.guest import seed
 from b2d.host import processes
 from b2d.host.files import private_folder, write_atomic
@@ -15,7 +16,6 @@ PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
 COMPACT_S = 3600.0
 MIB = 1 << 20
-SECTOR = 512  # bytes; the size of a raw image is a multiple
 
 
 def create(path: Path, size_mib: int, payload: bytes) -> None:

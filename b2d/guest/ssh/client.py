@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from b2d.guest.base import ANSWER_LIMIT, Dial, Pipe
+from b2d.guest.base import ANSWER_LIMIT, NO_EXIT_CODE, Dial, Pipe
 from b2d.guest.ssh.connection import ANSWER_S, connect
 from b2d.guest.ssh.streams import translate_errors
 from b2d.models import CommandResult, Endpoint
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
 FILE_S = 60.0
-NO_EXIT_CODE = 255  # as of ssh
 
 
 def command_line(arguments: Sequence[str]) -> str:

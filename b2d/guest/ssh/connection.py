@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from b2d.errors import B2dError, HypervisorError, InvalidStateError, WaitTimeoutError
-from b2d.guest.base import Dial
+from b2d.guest.base import USER, Dial
 from b2d.guest.ssh.keys import ensure_known, host_alias
 from b2d.host.polling import wait_until
 from b2d.models import GUEST_SSH_PORT, Endpoint
@@ -18,7 +18,6 @@ from b2d.paths import MachinePaths
 if TYPE_CHECKING:
     from paramiko import Channel, HostKeys, PKey, Transport
 
-USER = "docker"
 CONNECT_S = 5.0  # for the first attempt, until sshd's banner
 CONNECT_GROWTH = 3  # between attempts: under VirtualBox a busy emulated CPU takes half a minute to greet
 HANDSHAKE_S = 60.0  # for the key exchange, and again for authentication: each takes 15 s there

@@ -1,9 +1,8 @@
 """A machine's block for OpenSSH's ~/.ssh/config (ssh_config(5))."""
 
+from b2d.guest.base import USER
 from b2d.guest.ssh.keys import host_alias
 from b2d.paths import MachinePaths
-
-USER = "docker"
 
 
 def config_block(host: str, address: str, port: int, paths: MachinePaths) -> str:

@@ -4,7 +4,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from b2d.guest.base import PipeClosedError
+from b2d.guest.base import NO_EXIT_CODE, PipeClosedError
 from b2d.guest.ssh.streams import CHUNK, translate_errors
 from b2d.models import CommandResult
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 STDERR_LIMIT = 1 << 16  # bytes of stderr, the last ones
 REST_LIMIT = 1 << 20  # bytes of stdout after its expected end: tar pads by some KiB
-NO_EXIT_CODE = 255
 
 
 class SshPipe:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.diagnostics.redaction import REDACTED, Redaction, _without_keys, find_credentials, find_secret_values
+from b2d.diagnostics.redaction import Redaction, _without_keys, find_credentials, find_secret_values
+from b2d.network.endpoints import REDACTED
 
 SECRET = "hunter2hunter2"
 MIB = 1 << 20

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2d.formats.boot2docker_disk import LABEL, LABEL_AT, SECTOR, Read, is_ours
+from b2d.formats.boot2docker_disk import LABEL, LABEL_AT, Read, is_ours
+from b2d.formats.disk_reading import SECTOR
 from tests.support import raw_disks
 
 
