@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -43,16 +42,18 @@ DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # 
 NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of two processes one has what is tested in VirtualBox's lab, which has a network of its own: half of the time."""
-    from xdist.scheduler import LoadScopeScheduling
+FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # tiers: what takes long begins first
 
-    class Halves(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "lab" if "/test_in_lab.py::" in nodeid else "the rest"
 
-    return Halves(config, log)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give xdist its groups: machines of one hypervisor have ports of this host in common, and run one at a time."""
+    tiers = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
+    for item in items:
+        for marker in ("virtualbox", "qemu"):
+            if item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.xdist_group(marker))
+                break
+    items.sort(key=lambda item: FIRST.index(tiers[item]) if tiers[item] in FIRST else len(FIRST))
 
 
 @pytest.fixture(autouse=True)

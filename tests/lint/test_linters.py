@@ -1,0 +1,28 @@
+"""The linters find nothing: a step of its own, since they take longer than all unit tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        ("importlinter.cli", "lint-imports"),
+    ],
+    ids=["ruff", "format", "types", "layers"],
+)
+def test_the_linters_find_nothing(command: tuple[str, ...]) -> None:
+    if command[0].startswith("importlinter"):
+        arguments = [str(Path(sys.executable).with_name("lint-imports"))]
+    else:
+        arguments = [sys.executable, "-m", *command]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
