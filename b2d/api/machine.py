@@ -182,7 +182,7 @@ class Machine(MachineStorage):
         """Change an existing machine and return the changes. Its data is kept."""
         from b2d.machine.reconfigure import apply_changes, requested_changes
 
-        return apply_changes(self._app.store, self._app.driver, self.name, requested_changes(changes)).changes
+        return apply_changes(self._verbs, requested_changes(changes)).changes
 
     def upgrade(self, *, saved_too: bool = False) -> "UpgradeResult":
         """Boot the newest image; if it does not start, go back to the old one and raise B2dError.
@@ -245,5 +245,4 @@ class Machine(MachineStorage):
             if not saved_too:
                 raise ConfigError(consequence, hint="saved_too=True")
 
-        app = self._app
-        return ImageUpgrade(self._verbs, app.store, app.images, app.driver, confirm)
+        return ImageUpgrade(self._verbs, confirm)

@@ -62,15 +62,13 @@ class MachineStorage:
     def _disk(self) -> "DataDisk":
         from b2d.machine.disk_usage import DataDisk
 
-        app = self._app
-        return DataDisk(app.settings.vm, app.store, app.driver, self._verbs.guest, app.reporter)
+        return DataDisk(self._verbs)
 
     @property
     def _snapshots(self) -> "SnapshotCommands":
         from b2d.machine.snapshots import SnapshotCommands
 
-        app = self._app
-        return SnapshotCommands(app.settings.vm, app.store, app.driver, self._verbs.guest, app.reporter)
+        return SnapshotCommands(self._verbs)
 
     @contextmanager
     def _copier(self) -> "Iterator[Copier]":

@@ -212,7 +212,7 @@ def set_machine(changes: tuple[str, ...]) -> None:
     requested = requested_changes(_parse_assignments(changes))
     app = create_app()
     name = app.settings.vm
-    outcome = apply_changes(app.store, app.driver, name, requested)
+    outcome = apply_changes(app.machine(), requested)
     counts = {change.key: _effective_from(change.key, outcome.state) for change in outcome.changes}
     for change in outcome.changes:
         print_line(

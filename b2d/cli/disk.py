@@ -57,7 +57,7 @@ def grow(size: str) -> None:
 
     app = create_app()
     size_mib = loader.parse_value(loader.RawSetting("", "disk", size, "disk"))
-    changes = apply_changes(app.store, app.driver, app.settings.vm, {"disk": size_mib}).changes
+    changes = apply_changes(app.machine(), {"disk": size_mib}).changes
     for change in changes:
         print_line(
             f"the disk of {app.settings.vm} has {change.after} MiB, was {change.before} MiB; "
@@ -84,7 +84,7 @@ def _data_disk() -> "DataDisk":
     from b2d.machine.disk_usage import DataDisk
 
     app = create_app()
-    return DataDisk(app.settings.vm, app.store, app.driver, lambda: app.machine().guest(), app.reporter)
+    return DataDisk(app.machine())
 
 
 def _format_size(size: int) -> str:

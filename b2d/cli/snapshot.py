@@ -65,7 +65,7 @@ def _snapshots() -> "SnapshotCommands":
     from b2d.machine.snapshots import SnapshotCommands
 
     app = create_app()
-    return SnapshotCommands(app.settings.vm, app.store, app.driver, lambda: app.machine().guest(), app.reporter)
+    return SnapshotCommands(app.machine())
 
 
 def _document(snapshot: "Snapshot") -> dict[str, Any]:

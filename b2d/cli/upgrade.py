@@ -46,7 +46,7 @@ def _image_upgrade(app: "App", yes: bool) -> "ImageUpgrade":
     from b2d.machine.image_upgrade import ImageUpgrade
 
     app.check_network()
-    return ImageUpgrade(app.machine(), app.store, app.images, app.driver, _skip_confirmation if yes else confirm)
+    return ImageUpgrade(app.machine(), _skip_confirmation if yes else confirm)
 
 
 def _skip_confirmation(_: str) -> None:

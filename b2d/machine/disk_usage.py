@@ -1,16 +1,12 @@
 """Measure and compact a machine's data disk, in the guest and on this host."""
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from b2d.drivers.base import Driver
 from b2d.errors import B2dError, InvalidStateError
 from b2d.formats import numbers
-from b2d.guest.base import Guest
-from b2d.machine import preconditions
-from b2d.machine_store.store import MachineStore
-from b2d.models import OFF_STATES, MachineSpec, MachineState
+from b2d.machine.lifecycle import Machine
+from b2d.models import OFF_STATES, MachineState
 from b2d.reporting.base import Reporter
 
 HERE = "/var/lib/boot2docker/.."  # on the data disk, wherever that is mounted
@@ -52,56 +48,50 @@ class Compacted:
 class DataDisk:
     """The data disk of one machine."""
 
-    name: str
-    store: MachineStore
-    driver: Callable[[MachineSpec], Driver]
-    guest: Callable[[], Guest]
-    reporter: Reporter
+    machine: Machine
 
     def use(self) -> DiskUsage:
         """Return the disk's use now."""
-        driver, state = self._bound()
+        _, driver, state = self.machine.bound()
         files = self._files() if state == MachineState.RUNNING else None
         return DiskUsage(driver.disk_mib() << 20, driver.disk_room(), files)
 
     def compact(self) -> Compacted:
         """Return unused space to this host. Raises B2dError; all data stays in any case."""
-        with self.store.lock(self.name, "disk compact"):
-            driver, state = self._bound()
+        with self.machine.lock("disk compact"):
+            _, driver, state = self.machine.bound()
             before, done = driver.disk_room(), True
             if state in OFF_STATES:
-                with self.reporter.step("compacting the disk"):
+                with self._reporter.step("compacting the disk"):
                     driver.compact_disk()
             elif state != MachineState.RUNNING:
                 raise InvalidStateError(
-                    f"{self.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up"
+                    f"{self.machine.name} is {state}: a disk is compacted of what runs or is off", hint="b2d up"
                 )
             elif driver.trims:
-                with self.reporter.step("the guest tells what is free"):
+                with self._reporter.step("the guest tells what is free"):
                     self._run(TRIM)
             else:
                 done = False
-                with self.reporter.step("the guest writes zeros over what is free"):
+                with self._reporter.step("the guest writes zeros over what is free"):
                     self._run(zero_fill_command(HERE))
             return Compacted(before, driver.disk_room(), done)
 
-    def _bound(self) -> tuple[Driver, MachineState]:
-        spec = preconditions.require_spec(self.store.read(self.name), self.name)
-        driver = self.driver(spec)
-        state = preconditions.require_disk(driver.state(), self.name)
-        return driver, state
+    @property
+    def _reporter(self) -> Reporter:
+        return self.machine.services.reporter
 
     def _files(self) -> FileSystemUsage | None:
         try:
-            output = self.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
+            output = self.machine.guest().run(MEASURE, ASK_S).stdout.decode(errors="replace")
             kibibytes = [numbers.parse(word, KIB_LIMIT) for word in output.splitlines()[-1].split()[1:4]]
             return FileSystemUsage(*(kib << 10 for kib in kibibytes))
         except (B2dError, ValueError, TypeError, IndexError):
-            self.reporter.warn("the guest does not tell what is on its disk")
+            self._reporter.warn("the guest does not tell what is on its disk")
             return None
 
     def _run(self, command: str) -> None:
-        done = self.guest().run(command, FREE_S)
+        done = self.machine.guest().run(command, FREE_S)
         if done.exit_code != 0:
             output = done.stderr.decode(errors="replace").strip()
             raise B2dError(

@@ -5,14 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from b2d.drivers.base import Driver
 from b2d.errors import B2dError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.image import version_label
-from b2d.image.base import ImageLookup
-from b2d.machine import preconditions
 from b2d.machine.boot_preparation import AUFS_HINT, aufs_refusal, with_trial_image
 from b2d.machine.lifecycle import Machine
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.store import RunningFacts
 from b2d.models import OFF_STATES, STARTED_STATES, Image, MachineSpec, MachineState
 
 if TYPE_CHECKING:
@@ -40,9 +37,6 @@ class ImageUpgrade:
     """
 
     machine: Machine
-    store: MachineStore
-    images: ImageLookup
-    driver: Callable[[MachineSpec], Driver]
     agree: Callable[[str], None]
 
     def upgrade(self, newest: Callable[[str], Image]) -> UpgradeResult:
@@ -50,14 +44,14 @@ class ImageUpgrade:
 
         Raises B2dError: it has its old image then, and runs if it ran.
         """
-        spec, _ = self._spec_and_state()
-        self.driver(spec).check()  # before minutes are spent on an image
+        spec, driver, _ = self.machine.bound()
+        driver.check()  # before minutes are spent on an image
         image = newest(spec.source)
         spec, state = self._spec_and_state()
         if image.sha256 == spec.image and not spec.trial and self._has_it(image, state):
             return UpgradeResult(image, changed=False, state=state)
         self._refuse_aufs(spec, image)
-        self.images.verify(image)
+        self.machine.services.images.verify(image)
         self._end(state, image, lambda: self._refuse_aufs(spec, image))
         self._write(lambda now: with_trial_image(now, image))
         try:
@@ -77,7 +71,7 @@ class ImageUpgrade:
         if image is None:
             message = f"{spec.name} cannot go back: the image {spec.previous[:12]} is not kept any more"
             raise B2dError(message, hint="b2d upgrade")
-        self.images.verify(image)
+        self.machine.services.images.verify(image)
         self._end(state, image)
         self._write(lambda now: _with_refusal(now, image.sha256, now.image))
         if state not in KEEP_STOPPED:
@@ -85,8 +79,8 @@ class ImageUpgrade:
         return self._exchanged(spec, image, state)
 
     def _spec_and_state(self) -> tuple[MachineSpec, MachineState]:
-        spec = self.machine.spec()
-        return spec, preconditions.require_disk(self.machine.state(), spec.name)
+        spec, _, state = self.machine.bound()
+        return spec, state
 
     def _has_it(self, image: Image, state: MachineState) -> bool:
         """Whether a machine that is on runs what is promised; one that is off came up with it before."""
@@ -129,11 +123,11 @@ class ImageUpgrade:
 
         Raises InvalidStateError when somebody started it.
         """
-        with self.store.lock(self.machine.name, "upgrade"):
+        with self.machine.lock("upgrade"):
             spec, state = self._spec_and_state()
             if state not in OFF_STATES:
                 raise InvalidStateError(f"{spec.name} is {state}: somebody else started it meanwhile", hint="try again")
-            self.store.write(change(spec))
+            self.machine.services.store.write(change(spec))
 
     def _check(self, image: Image, facts: RunningFacts) -> None:
         """Raise B2dError unless kernel and engine are those that the image has: only a boot of it brings both."""
@@ -174,7 +168,7 @@ class ImageUpgrade:
 
     def _stored_image(self, sha256: str) -> Image | None:
         try:
-            return self.images.get(sha256) if sha256 else None
+            return self.machine.services.images.get(sha256) if sha256 else None
         except B2dError:
             return None
 

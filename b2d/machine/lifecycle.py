@@ -55,14 +55,20 @@ class Machine:
         """Return the spec. Raises MachineNotFoundError."""
         return preconditions.require_spec(self._store.read(self.name), self.name)
 
+    def bound(self) -> tuple[MachineSpec, Driver, MachineState]:
+        """Return the spec, the driver and the state of a machine with its disk. Raises MachineNotFoundError."""
+        spec = self.spec()
+        driver = self.driver(spec)
+        return spec, driver, self._state_of(driver)
+
     def state(self) -> MachineState:
         """Return the state that the hypervisor tells now."""
         spec = self._store.read(self.name)
-        return MachineState.ABSENT if spec is None else self._driver(spec).state()
+        return MachineState.ABSENT if spec is None else self.driver(spec).state()
 
     def init(self, source: SpecSource) -> bool:
         """Create the machine that `source` describes; False when there is one already, which stays as it is."""
-        with self._lock("init"):
+        with self.lock("init"):
             return self._create(source)
 
     def up(self, source: SpecSource | None = None) -> RunningFacts:
@@ -71,7 +77,7 @@ class Machine:
         Where there is none, it is created first as `source` describes it. When this returns, the agent serves, Docker's
         client has the machine's context, and what is open to others has been reported.
         """
-        with self._lock("up"):
+        with self.lock("up"):
             if source is not None:
                 self._create(source)
             return self._up()
@@ -81,31 +87,31 @@ class Machine:
 
         A saved machine is off: it stays saved.
         """
-        with self._lock("stop"):
+        with self.lock("stop"):
             return self._stop()
 
     def poweroff(self) -> bool:
         """Cut the power; False when it was off already."""
-        with self._lock("poweroff"):
+        with self.lock("poweroff"):
             return self._cut_power()
 
     def restart(self) -> RunningFacts:
         """Stop, and up again."""
-        with self._lock("restart"):
+        with self.lock("restart"):
             self._stop()
             return self._up()
 
     def reset(self) -> RunningFacts:
         """Cut the power, and up again."""
-        with self._lock("reset"):
+        with self.lock("reset"):
             self._running()
             self._cut_power()
             return self._up()
 
     def save(self) -> bool:
         """Write the machine's state to disk and end it; False when it was saved already."""
-        with self._lock("save"):
-            driver = self._driver(self.spec())
+        with self.lock("save"):
+            driver = self.driver(self.spec())
             state = self._state_of(driver)
             if state == MachineState.SAVED:
                 return False
@@ -128,14 +134,14 @@ class Machine:
         from b2d.docker import context
         from b2d.host.autostart import items
 
-        with self._lock("delete"), signals_deferred():
+        with self.lock("delete"), signals_deferred():
             specs = recovery.specs_for_removal(self._store, self.name)
             for spec in specs:
                 if self.paths.folder.is_symlink():  # nothing behind a link is removed, but nothing runs on either
-                    self._driver(spec).kill()
+                    self.driver(spec).kill()
                 else:
                     self._store.remove_env(self.name)
-                    self._driver(spec).delete()
+                    self.driver(spec).delete()
             for remark in self._store.remove(self.name):
                 self._reporter.warn(remark)
             context.remove_context(self.paths)
@@ -165,7 +171,7 @@ class Machine:
     def answers(self, timeout_s: float) -> "Ping | None":
         """Ask Docker now; return its answer, or None."""
         spec = self.spec()
-        return self._ping(self._driver(spec), spec, timeout_s)
+        return self._ping(self.driver(spec), spec, timeout_s)
 
     def exposures(self, *, booted: bool) -> "list[Exposure]":
         """Return what cannot be closed of the machine: of one that is `booted` as it is, else as it will be."""
@@ -177,10 +183,10 @@ class Machine:
             access = boot_preparation.access_of(self.paths, access)
         else:
             spec = boot_preparation.with_current_hardware(spec)
-        around = exposure.Environment(self._driver(spec), access, booted, tells_users=peer.can_identify)
+        around = exposure.Environment(self.driver(spec), access, booted, tells_users=peer.can_identify)
         return exposure.find_exposures(spec, around)
 
-    def _driver(self, spec: MachineSpec) -> Driver:
+    def driver(self, spec: MachineSpec) -> Driver:
         """Return the driver that is bound to `spec`: one a command, as long as the spec stays the same."""
         if self._bound is None or self._bound[0] != spec:
             self._bound = spec, self.services.driver(spec)
@@ -194,13 +200,13 @@ class Machine:
         if self.state() != MachineState.ABSENT:
             return mended
         spec = source.new_machine_spec()
-        self._driver(spec).check()  # before minutes are spent on an image
+        self.driver(spec).check()  # before minutes are spent on an image
         spec = source.with_image(spec)
         with signals_deferred():
             payload = seed.payload(ensure_ssh_keys(self.paths))
             # the spec first: a disk without one would be nobody's, and in the way
             spec = store_new_spec(spec, self._store)
-            driver = self._driver(spec)
+            driver = self.driver(spec)
             if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
                 driver.create(payload)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -232,7 +238,7 @@ class Machine:
         exposure.report(self.exposures(booted=True), self._reporter)
 
     def _stop(self) -> bool:
-        driver = self._driver(self.spec())
+        driver = self.driver(self.spec())
         state = driver.state()
         if state in OFF_STATES or state == MachineState.SAVED:
             self._store.remove_env(self.name)
@@ -248,7 +254,7 @@ class Machine:
         return True
 
     def _cut_power(self) -> bool:
-        driver = self._driver(self.spec())
+        driver = self.driver(self.spec())
         was_on = driver.state() in ON_STATES
         with self._without_env_file(driver):
             driver.kill()
@@ -258,7 +264,7 @@ class Machine:
         from b2d.machine.clock_sync import sync_guest_clock
 
         spec = self.spec()
-        driver = self._driver(spec)
+        driver = self.driver(spec)
         before = self._state_of(driver)
         if before == MachineState.STOPPING:
             self._wait_off(driver)
@@ -267,7 +273,7 @@ class Machine:
             before = driver.state()  # it may have been about to go on from a saved state
         if before not in STARTED_STATES:
             spec = self._prepare_boot(spec, before)
-            driver = self._driver(spec)
+            driver = self.driver(spec)
             self._start(driver)
         answer = self._await_docker(driver, spec, before)
         if before in SUSPENDED_STATES:  # it has missed what happened since
@@ -276,7 +282,7 @@ class Machine:
         return self._record_running(driver, spec)
 
     def _running(self) -> Driver:
-        driver = self._driver(self.spec())
+        driver = self.driver(self.spec())
         state = self._state_of(driver)
         if state not in STARTED_STATES:
             raise InvalidStateError(f"{self.name} is {state}, not running", hint="b2d up")
@@ -298,7 +304,8 @@ class Machine:
                 self._store.write_env(self.name, facts)
             raise
 
-    def _lock(self, verb: str) -> AbstractContextManager[None]:
+    def lock(self, verb: str) -> AbstractContextManager[None]:
+        """Hold the machine for `verb` in the block. Raises MachineLockedError."""
         return self._store.lock(self.name, verb)
 
     def _prepare_boot(self, spec: MachineSpec, state: MachineState) -> MachineSpec:

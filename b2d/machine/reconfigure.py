@@ -1,6 +1,6 @@
 """The verb set: what a machine was made with is changed, and its data never: a disk only grows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +8,7 @@ from b2d.config import loader
 from b2d.drivers.base import Driver
 from b2d.errors import ConfigError
 from b2d.guest import share_policy
-from b2d.machine import preconditions
-from b2d.machine_store.store import MachineStore
+from b2d.machine.lifecycle import Machine
 from b2d.models import MachineSpec, MachineState
 
 FIELDS = {
@@ -51,25 +50,24 @@ def requested_changes(values: Mapping[str, object]) -> dict[str, Any]:
     return changes
 
 
-def apply_changes(
-    store: MachineStore, driver: Callable[[MachineSpec], Driver], name: str, wanted: Mapping[str, Any]
-) -> Changes:
+def apply_changes(machine: Machine, wanted: Mapping[str, Any]) -> Changes:
     """Store the changes in the spec, all or nothing; folders change at the next boot.
 
     Raises ConfigError for a smaller disk and a folder that is never shared, InvalidStateError for a disk that is in
     use.
     """
+    store = machine.services.store
     share_policy.check(wanted.get("share", ()), store.home.root)
-    with store.lock(name, "set"):
-        spec = preconditions.require_spec(store.read(name), name)
+    with machine.lock("set"):
+        spec = machine.spec()
         fields: dict[str, Any] = {FIELDS[key]: value for key, value in wanted.items()}
         changed = replace(spec, **fields)
         if changed.ssh_port == changed.docker_port:
             raise ConfigError(f"SSH and Docker cannot both have port {changed.ssh_port}", hint="give two")
-        bound = driver(spec)
-        state = bound.state()
+        driver = machine.driver(spec)
+        state = driver.state()
         if "disk" in wanted:
-            _grow(bound, spec, changed.disk_mib)
+            _grow(driver, spec, changed.disk_mib)
         changes = [
             Change(key, getattr(spec, field), getattr(changed, field))
             for key, field in FIELDS.items()

@@ -8,9 +8,7 @@ from difflib import get_close_matches
 from b2d import machine_names
 from b2d.drivers.base import Driver
 from b2d.errors import B2dError, ConfigError, InvalidStateError
-from b2d.guest.base import Guest
-from b2d.machine import preconditions
-from b2d.machine_store.store import MachineStore
+from b2d.machine.lifecycle import Machine
 from b2d.models import OFF_STATES, ON_STATES, MachineSpec, MachineState, Snapshot
 from b2d.reporting.base import Reporter
 
@@ -21,15 +19,11 @@ SYNC_S = 60.0
 class SnapshotCommands:
     """Those of one machine. Each verb does all or nothing, or raises B2dError."""
 
-    name: str
-    store: MachineStore
-    driver: Callable[[MachineSpec], Driver]
-    guest: Callable[[], Guest]
-    reporter: Reporter
+    machine: Machine
 
     def all(self) -> list[Snapshot]:
         """Return the snapshots, the oldest first."""
-        return self._bound()[1].snapshots()
+        return self.machine.bound()[1].snapshots()
 
     def create(self, name: str) -> Snapshot:
         """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
@@ -37,10 +31,12 @@ class SnapshotCommands:
             raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
         with self._held() as (_, driver, state):
             if any(snapshot.name.lower() == name.lower() for snapshot in driver.snapshots()):
-                raise B2dError(f"{self.name} has a snapshot {name} already", hint="give it another name")
+                raise B2dError(f"{self.machine.name} has a snapshot {name} already", hint="give it another name")
             if state not in OFF_STATES | {MachineState.RUNNING}:
-                raise InvalidStateError(f"{self.name} is {state}: snapshots are of what runs or is off", hint="b2d up")
-            with self.reporter.step(f"taking the snapshot {name}"):
+                raise InvalidStateError(
+                    f"{self.machine.name} is {state}: snapshots are of what runs or is off", hint="b2d up"
+                )
+            with self._reporter.step(f"taking the snapshot {name}"):
                 if state == MachineState.RUNNING:
                     self._write_out()
                 driver.take_snapshot(name)
@@ -48,42 +44,40 @@ class SnapshotCommands:
 
     def restore(self, name: str, agree: Callable[[str], None]) -> Snapshot:
         """Make the disk what it was. `agree` is told what would be lost, and raises B2dError where that may not be."""
-        before = self._bound()[2]
+        before = self.machine.bound()[2]
         self._refuse_in_use(before)
-        snapshot = self._by_name(self._bound()[1], name)
+        snapshot = self._by_name(self.machine.bound()[1], name)
         lost = " and its saved state" if before == MachineState.SAVED else ""
-        agree(f"the disk of {self.name} goes back to {name}: what was written since{lost} would be lost")
+        agree(f"the disk of {self.machine.name} goes back to {name}: what was written since{lost} would be lost")
         with self._held() as (spec, driver, state):
             self._refuse_in_use(state)
             if state != before:
                 raise InvalidStateError(
-                    f"{self.name} is {state} now: somebody else used it meanwhile", hint="try again"
+                    f"{self.machine.name} is {state} now: somebody else used it meanwhile", hint="try again"
                 )
-            with self.reporter.step(f"going back to {name}"):
+            with self._reporter.step(f"going back to {name}"):
                 driver.restore_snapshot(self._by_name(driver, name).name)
             if (size_mib := driver.disk_mib()) != spec.disk_mib:
-                self.reporter.note(f"the disk has {size_mib} MiB, as it had then")
-                self.store.write(replace(spec, disk_mib=size_mib))
+                self._reporter.note(f"the disk has {size_mib} MiB, as it had then")
+                self.machine.services.store.write(replace(spec, disk_mib=size_mib))
         return snapshot
 
     def delete(self, name: str) -> Snapshot:
         """Forget one; the disk and the other snapshots stay as they are."""
         with self._held() as (_, driver, _):
             snapshot = self._by_name(driver, name)
-            with self.reporter.step(f"deleting the snapshot {name}"):
+            with self._reporter.step(f"deleting the snapshot {name}"):
                 driver.delete_snapshot(snapshot.name)
             return snapshot
 
     @contextmanager
     def _held(self) -> Iterator[tuple[MachineSpec, Driver, MachineState]]:
-        with self.store.lock(self.name, "snapshot"):
-            yield self._bound()
+        with self.machine.lock("snapshot"):
+            yield self.machine.bound()
 
-    def _bound(self) -> tuple[MachineSpec, Driver, MachineState]:
-        spec = preconditions.require_spec(self.store.read(self.name), self.name)
-        driver = self.driver(spec)
-        state = preconditions.require_disk(driver.state(), self.name)
-        return spec, driver, state
+    @property
+    def _reporter(self) -> Reporter:
+        return self.machine.services.reporter
 
     def _by_name(self, driver: Driver, name: str) -> Snapshot:
         snapshots = {snapshot.name: snapshot for snapshot in driver.snapshots()}
@@ -92,18 +86,20 @@ class SnapshotCommands:
         near = get_close_matches(name, snapshots, n=1)
         suggestion = f": did you mean {near[0]!r}?" if near else ""
         known = f" It has {', '.join(snapshots)}" if snapshots else " It has none"
-        raise B2dError(f"{self.name} has no snapshot {name!r}{suggestion or '.'}{known}", hint="b2d snapshot list")
+        raise B2dError(
+            f"{self.machine.name} has no snapshot {name!r}{suggestion or '.'}{known}", hint="b2d snapshot list"
+        )
 
     def _refuse_in_use(self, state: MachineState) -> None:
         if state in ON_STATES:
-            raise InvalidStateError(f"{self.name} is {state}, and its disk is in use", hint="b2d stop")
+            raise InvalidStateError(f"{self.machine.name} is {state}, and its disk is in use", hint="b2d stop")
 
     def _write_out(self) -> None:
         """Have the guest write its cached data to the disk."""
         try:
-            self.guest().run("sync", SYNC_S)
+            self.machine.guest().run("sync", SYNC_S)
         except B2dError as error:
             message = (
                 f"the guest did not write out what it holds, so the snapshot is as after a power cut: {error.message}"
             )
-            self.reporter.warn(message)
+            self._reporter.warn(message)

@@ -25,11 +25,11 @@ from b2d.host_agent.tls_stream import TlsClient
 from b2d.image import releases
 from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, await_docker
 from b2d.machine.disk_usage import DataDisk
-from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
 from b2d.paths import Home, MachinePaths
 from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
 from tests.support import ssh_server
+from tests.support.fake_machine import Box
 from tests.support.fakes import FakeReporter
 from tests.unit.guest.test_readiness import server
 
@@ -317,7 +317,7 @@ def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkey
         )
 
 
-def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:
+def test_what_a_guest_says_of_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 19475088 123456 18342512 1% /mnt\n"
 
     class Guest:
@@ -327,7 +327,10 @@ def test_what_a_guest_says_of_its_disk(tmp_path: Path) -> None:
             return CommandResult(0, self.said, b"")
 
     guest: Any = Guest()
-    disk = DataDisk("box", MachineStore(Home(tmp_path)), lambda _: guest, lambda: guest, FakeReporter())
+    box = Box(Home(tmp_path))
+    monkeypatch.setattr(box, "guest", guest)
+    box.made().up()
+    disk = DataDisk(box.machine())
 
     def check(content: bytes) -> None:
         guest.said = content

@@ -260,7 +260,7 @@ def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> No
     box.made(folders=(f"{me}/src",), share=(f"{me}/src",))
 
     def says(share: str) -> MachineSpec:
-        reconfigure.apply_changes(box.store, box.driver, "box", reconfigure.requested_changes({"share": share}))
+        reconfigure.apply_changes(box.machine(), reconfigure.requested_changes({"share": share}))
         spec = box.store.read("box")
         assert spec is not None
         return spec

@@ -69,11 +69,11 @@ class Before:
 
 
 def changed(box: Box) -> object:
-    return apply_changes(box.store, box.driver, "box", {"memory": 640, "disk": 512})
+    return apply_changes(box.machine(), {"memory": 640, "disk": 512})
 
 
 def snapshots(box: Box) -> SnapshotCommands:
-    return SnapshotCommands("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+    return SnapshotCommands(box.machine())
 
 
 def kept_once(box: Box) -> object:

@@ -22,7 +22,7 @@ Filesystem           1024-blocks    Used Available Capacity Mounted on
 
 
 def of(box: Box) -> DataDisk:
-    return DataDisk("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+    return DataDisk(box.machine())
 
 
 @pytest.mark.parametrize("state", THERE)

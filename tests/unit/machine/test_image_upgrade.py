@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from b2d.drivers.base import Driver
 from b2d.errors import (
     B2dError,
     ConfigError,
@@ -18,7 +17,7 @@ from b2d.errors import (
     MachineNotFoundError,
 )
 from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
-from b2d.models import OFF_STATES, Image, MachineSpec, MachineState
+from b2d.models import OFF_STATES, Image, MachineState
 from tests.support.fake_machine import Box, Strikes
 
 OLD, NEW, NEWER, FIRST = (sign * 64 for sign in "0129")
@@ -52,9 +51,7 @@ def box(box: Box) -> Box:
 
 
 def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], None] = lambda _: None) -> ImageUpgrade:
-    watch = (strikes or Strikes()).watch
-    driver: Callable[[MachineSpec], Driver] = lambda spec: watch(box.driver(spec))  # noqa: E731
-    return ImageUpgrade(box.machine(strikes), watch(box.store), watch(box.images), driver, agree)
+    return ImageUpgrade(box.machine(strikes), agree)
 
 
 def upgraded(box: Box, strikes: Strikes | None = None) -> UpgradeResult:

@@ -146,7 +146,7 @@ class Life(RuleBasedStateMachine):
     @rule(memory_mib=st.sampled_from([512, 640]), more=st.integers(0, 3))
     def set(self, memory_mib: int, more: int) -> None:
         disk = self.box.hypervisor.machines["box"].disk_mib + more
-        apply_changes(self.box.store, self.box.driver, "box", {"memory": memory_mib, "disk": disk})
+        apply_changes(self.box.machine(), {"memory": memory_mib, "disk": disk})
         self.memory_mib = memory_mib
         assert self.machine.spec() == replace(self.machine.spec(), memory_mib=memory_mib, disk_mib=disk)
 

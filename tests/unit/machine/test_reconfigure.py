@@ -23,7 +23,7 @@ WISHES = {
 
 
 def wish(box: Box, **wanted: int) -> Changes:
-    return apply_changes(box.store, box.driver, "box", wanted)
+    return apply_changes(box.machine(), wanted)
 
 
 @pytest.mark.parametrize("state", THERE)
@@ -126,9 +126,8 @@ def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
     for at in range(1, 40):
         machine = box.in_state(MachineState.STOPPED)
         strikes = Strikes(at)
-        store, door = strikes.watch(box.store), strikes.watch(box.driver())
         with suppress(KeyboardInterrupt):
-            apply_changes(store, lambda _spec, door=door: door, "box", {"memory": 640, "disk": 1000})  # type: ignore[misc]
+            apply_changes(box.machine(strikes), {"memory": 640, "disk": 1000})
         spec = machine.spec()
         assert (spec.memory_mib, spec.disk_mib) in ((512, 256), (640, 1000)), at
         wish(box, memory=640, disk=1000)

@@ -16,7 +16,7 @@ GOES_BACK = [MachineState.STOPPED, MachineState.CRASHED, MachineState.SAVED]
 
 
 def snapshots(box: Box) -> SnapshotCommands:
-    return SnapshotCommands("box", box.store, box.driver, lambda: box.machine().guest(), box.reporter)
+    return SnapshotCommands(box.machine())
 
 
 def yes(_: str) -> None:
