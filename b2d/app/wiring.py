@@ -208,7 +208,15 @@ class App:
         """Return the files that tell a guest that boots now of proxies, registries and DNS. Raises ConfigError."""
         from b2d.guest import network_config
 
-        for remark in network_config.remarks(self.settings, self.effective.origins, spec):
+        hypervisor = hypervisors.get(spec.driver)
+        remarks = network_config.remarks(
+            self.settings,
+            self.effective.origins,
+            spec,
+            reaches_loopback_dns=hypervisor.reaches_loopback_dns,
+            can_restrict=hypervisor.can_restrict,
+        )
+        for remark in remarks:
             self.reporter.warn(remark)
         return network_config.files(network_config.from_settings(self.settings, spec))
 

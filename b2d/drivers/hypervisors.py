@@ -20,6 +20,8 @@ class Hypervisor:
     traces: Callable[[MachinePaths], tuple[Path, ...]]  # its files in a machine's folder, the disk first
     log: Callable[[MachinePaths], Path]  # its own log
     growing_logs: Callable[[MachinePaths], tuple[Path, ...]]  # that can be truncated: it appends
+    reaches_loopback_dns: bool  # whether a guest reaches a name server on this host's loopback
+    can_restrict: bool  # whether the setting `restrict` takes effect
     clock_stops: bool  # whether the guest's clock stops while this host sleeps
     loads_large_libraries: bool  # programs that query it regularly do so in a process of their own
 
@@ -31,6 +33,8 @@ QEMU = Hypervisor(
     traces=lambda paths: (paths.disk_qcow2, paths.qemu_pid, paths.qemu_record),
     log=lambda paths: paths.qemu_log,
     growing_logs=lambda paths: (paths.serial_log, paths.qemu_log, paths.virtiofsd_log),
+    reaches_loopback_dns=True,
+    can_restrict=True,
     clock_stops=False,  # the guest has a clock chip that keeps running
     loads_large_libraries=False,
 )
@@ -41,6 +45,8 @@ VIRTUALBOX = Hypervisor(
     traces=lambda paths: (paths.disk_vdi, paths.virtualbox),
     log=lambda paths: paths.virtualbox_log,
     growing_logs=lambda _: (),  # its process does not append
+    reaches_loopback_dns=False,  # seen on 7.2, for port 53 only
+    can_restrict=False,
     clock_stops=True,
     loads_large_libraries=True,
 )

@@ -74,8 +74,18 @@ def check(settings: Settings) -> None:
         tls_certificates.authorities(Path(os.path.expanduser(path)))  # noqa: PTH111  as above
 
 
-def remarks(settings: Settings, origins: Mapping[str, str], spec: MachineSpec) -> Iterator[str]:
-    """Yield a line for each setting without effect in the guest; `origins` are those of the settings."""
+def remarks(
+    settings: Settings,
+    origins: Mapping[str, str],
+    spec: MachineSpec,
+    *,
+    reaches_loopback_dns: bool,
+    can_restrict: bool,
+) -> Iterator[str]:
+    """Yield a line for each setting without effect in the guest; `origins` are those of the settings.
+
+    The last two are what the hypervisor's network can do (`drivers.hypervisors`).
+    """
     if settings.proxies:
         for key in endpoints.PROXIES:
             if (text := getattr(settings, key)) and not endpoints.guest_proxy(
@@ -87,13 +97,13 @@ def remarks(settings: Settings, origins: Mapping[str, str], spec: MachineSpec) -
         if endpoints.is_unreachable(server):
             shown = endpoints.without_password(server)
             yield f"the guest cannot reach {shown}: of this host's own addresses it reaches only 127.0.0.1"
-    if spec.driver == "virtualbox" and endpoints.GATEWAY in network.dns:  # seen on 7.2, for port 53 only
+    if not reaches_loopback_dns and endpoints.GATEWAY in network.dns:
         yield "dns: a VirtualBox guest cannot reach a name server on 127.0.0.1; without dns it uses this host's"
     active = [key for key in (*endpoints.PROXIES, "registry_mirrors", "dns") if getattr(settings, key)]
     ineffective = [key for key in active if origins[key] not in endpoints.VARIABLES.get(key, ())]
     if not settings.host_loopback and any(endpoints.GATEWAY in server for server in _servers(network)):
         yield "host_loopback = no: the guest cannot reach servers on this host's loopback, as these settings need"
-    if spec.restrict and spec.driver == "qemu" and ineffective:
+    if spec.restrict and can_restrict and ineffective:
         keys = ", ".join(ineffective)
         yield f"{spec.name} is restricted and has no network, so these settings have no effect: {keys}"
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b2d.config import loader
 from b2d.drivers.base import Driver
 from b2d.errors import ConfigError
 from b2d.guest import share_policy
-from b2d.machine.lifecycle import Machine
 from b2d.models import MachineSpec, MachineState
+
+if TYPE_CHECKING:
+    from b2d.machine.lifecycle import Machine
 
 FIELDS = {
     "memory": "memory_mib",
@@ -50,7 +52,7 @@ def requested_changes(values: Mapping[str, object]) -> dict[str, Any]:
     return changes
 
 
-def apply_changes(machine: Machine, wanted: Mapping[str, Any]) -> Changes:
+def apply_changes(machine: "Machine", wanted: Mapping[str, Any]) -> Changes:
     """Store the changes in the spec, all or nothing; folders change at the next boot.
 
     Raises ConfigError for a smaller disk and a folder that is never shared, InvalidStateError for a disk that is in

@@ -10,8 +10,9 @@ import pytest
 
 from b2d.config import loader
 from b2d.config.settings import Settings
+from b2d.drivers import hypervisors
 from b2d.guest import network_config, seed, tls_certificates
-from b2d.models import MachineState
+from b2d.models import MachineSpec, MachineState
 from b2d.paths import Home, MachinePaths
 from tests.support.cli import Prompt
 from tests.support.fake_machine import Box
@@ -140,19 +141,25 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
     assert (told.code, told.out) == (0, "http://me:***@proxy:3128\n")
 
 
+def remarks(found: loader.ResolvedSettings, spec: MachineSpec) -> list[str]:
+    hypervisor = hypervisors.get(spec.driver)
+    network = {"reaches_loopback_dns": hypervisor.reaches_loopback_dns, "can_restrict": hypervisor.can_restrict}
+    return list(network_config.remarks(found.settings, found.origins, spec, **network))
+
+
 def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
     found = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
-    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == [
+    assert remarks(found, SPEC) == [
         "http_proxy: the guest cannot use this proxy: ftp://me:***@x",
         "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it reaches only 127.0.0.1",
     ]
     found = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
-    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, restrict=True))) == [
+    assert remarks(found, replace(SPEC, restrict=True)) == [
         f"{SPEC.name} is restricted and has no network, so these settings have no effect: dns"
     ]
     found = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
-    assert list(network_config.remarks(found.settings, found.origins, SPEC)) == []
-    assert list(network_config.remarks(found.settings, found.origins, replace(SPEC, driver="virtualbox"))) == [
+    assert remarks(found, SPEC) == []
+    assert remarks(found, replace(SPEC, driver="virtualbox")) == [
         "dns: a VirtualBox guest cannot reach a name server on 127.0.0.1; without dns it uses this host's"
     ]
 
