@@ -1,5 +1,9 @@
 """The tree of errors, each with the exit code of a command that fails with it (docs/exit-codes.md)."""
 
+TYPE_CHECKING = False  # as the module typing has it, which is slow to load
+if TYPE_CHECKING:
+    from typing import Self
+
 
 class B2dError(Exception):
     """An error: `message` in the user's terms, `hint` a command to type, `details` the output of another program."""
@@ -12,6 +16,16 @@ class B2dError(Exception):
         self.message = message
         self.hint = hint
         self.details = details
+
+    def replace(self, **changes: "str | int") -> "Self":
+        """Return an error of the same kind with another `message`, `hint`, `details` or `exit_code`.
+
+        It is raised from this one: an error that is on its way is not changed.
+        """
+        changed = type(self).__new__(type(self), *self.args)
+        changed.__dict__.update(self.__dict__ | changes)
+        changed.args = (changed.message,)
+        return changed
 
 
 class ConfigError(B2dError):

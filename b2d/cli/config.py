@@ -140,8 +140,8 @@ def edit() -> None:
     try:
         changed = editor.edit(home, get_environment(), lambda: _run_editor(home))
     except ConfigError as error:
-        error.hint = f"{error.hint}; then: b2d config edit" if error.hint else "b2d config edit"
-        raise
+        hint = f"{error.hint}; then: b2d config edit" if error.hint else "b2d config edit"
+        raise error.replace(hint=hint) from error
     print_line(f"{home.config} is changed" if changed else f"{home.config} is unchanged")
     print_result({"path": home.config, "changed": changed})
 
@@ -157,7 +157,7 @@ def _run_editor(home: "Home") -> None:
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or default
     try:
         with ignored_in_child():
-            code = processes.replace_process([*shlex.split(command, posix=os.name != "nt"), str(home.config_draft)])
+            code = processes.run_in_foreground([*shlex.split(command, posix=os.name != "nt"), str(home.config_draft)])
     except (processes.ProgramNotFoundError, ValueError) as error:
         raise B2dError(f"the editor {command!r} cannot be started", hint="EDITOR=nano b2d config edit") from error
     if code != 0:

@@ -52,11 +52,10 @@ def run(command: tuple[str, ...]) -> int:
     environment = {name: value for name, value in (dict(os.environ) | changes).items() if value or name not in changes}
     try:
         with ignored_in_child():
-            code = processes.replace_process(list(command), environment)
+            code = processes.run_in_foreground(list(command), environment)
     except processes.ProgramNotFoundError as error:
-        error.exit_code = NOT_RUN if "cannot be run" in error.message else NOT_FOUND
-        error.hint = "b2d run -- COMMAND"
-        raise
+        exit_code = NOT_RUN if isinstance(error, processes.ProgramNotExecutableError) else NOT_FOUND
+        raise error.replace(exit_code=exit_code, hint="b2d run -- COMMAND") from error
     return code if code >= 0 else 128 - code  # negative: ended by that signal
 
 

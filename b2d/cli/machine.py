@@ -220,8 +220,7 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
     except ConfigError:
         raise
     except B2dError as error:
-        error.exit_code = NO_EXIT_CODE  # as ssh does: no command uses this code itself
-        raise
+        raise error.replace(exit_code=NO_EXIT_CODE) from error  # as ssh does: no command uses this code itself
 
 
 @click.command(cls=Command, read_only=True, example='eval "$(b2d shellinit)"')

@@ -19,6 +19,10 @@ class ProgramNotFoundError(HypervisorError):
     """A required program is not installed."""
 
 
+class ProgramNotExecutableError(ProgramNotFoundError):
+    """A program cannot be run on this host: it is not executable, or for another architecture."""
+
+
 def run(
     arguments: Sequence[str],
     *,
@@ -103,7 +107,7 @@ def _killed_on_failure(process: "subprocess.Popen[bytes]", program: str, timeout
         raise WaitTimeoutError(f"{program} did not end within {timeout_s:.0f} s")
 
 
-def replace_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+def run_in_foreground(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a program with this terminal and return its exit code. Raises ProgramNotFoundError."""
     with _translated_start_errors(arguments[0]):
         return subprocess.call(list(arguments), env=environment)
@@ -149,8 +153,8 @@ def _translated_start_errors(program: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ProgramNotFoundError(f"{program} is not installed", hint="b2d doctor --fix") from error
-    except OSError as error:  # not executable, or for another architecture
-        raise ProgramNotFoundError(f"{program} cannot be run on this host: {error.strerror}") from error
+    except OSError as error:
+        raise ProgramNotExecutableError(f"{program} cannot be run on this host: {error.strerror}") from error
 
 
 def check(

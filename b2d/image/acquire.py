@@ -90,8 +90,7 @@ class ImageAcquirer:
             try:
                 built = build_image(request, self.reporter)
             except StaleIndexError as error:
-                error.hint = error.hint.replace("b2d download", "b2d iso build")
-                raise
+                raise error.replace(hint=error.hint.replace("b2d download", "b2d iso build")) from error
             with os_errors_as_b2d_errors(output):
                 for source, target in ((manifest_path(built.path), manifest_path(output)), (built.path, output)):
                     with source.open("rb") as file:

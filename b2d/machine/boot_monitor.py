@@ -103,10 +103,11 @@ def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
     try:
         yield
     except B2dError as error:
+        message = error.message
         with suppress(B2dError, OSError):
             write_atomic(path, driver.screenshot())
-            error.message += f"; its screen: {path}"
-        raise
+            message += f"; its screen: {path}"
+        raise error.replace(message=message) from error
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def confirm_image_on_success(spec: MachineSpec, store: MachineStore) -> Iterator
         yield
     except B2dError as error:
         if spec.trial and spec.previous:
-            error.hint = "b2d rollback"
+            raise error.replace(hint="b2d rollback") from error
         raise
     if spec.trial:
         store.write(replace(spec, trial=False))

@@ -142,10 +142,8 @@ class ImageCopy:
         try:
             yield
         except B2dError as error:
-            error.message, error.details = (
-                text.replace(self._name, str(self.path)) for text in (error.message, error.details)
-            )
-            raise
+            message, details = (text.replace(self._name, str(self.path)) for text in (error.message, error.details))
+            raise error.replace(message=message, details=details) from error
 
 
 def _comparable_name(name: str) -> str:
