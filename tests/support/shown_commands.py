@@ -37,6 +37,20 @@ def lines(page: str) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
+def blocks(page: str) -> Iterator[list[str]]:
+    """Yield the code blocks of a page, each as its commands in order, without the words beside them."""
+    block: list[str] = []
+    last = 0
+    for number, line in lines(page):
+        if block and number > last + 1:
+            yield block
+            block = []
+        block.append(BESIDE.sub("", line))
+        last = number
+    if block:
+        yield block
+
+
 def commands(page: str) -> Iterator[ShownCommand]:
     """Yield the commands of b2d's that a page shows, also those within others."""
     for number, line in lines(page):

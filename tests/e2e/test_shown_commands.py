@@ -1,0 +1,58 @@
+"""What pages of docs/ show works as it is shown, one block after the other, on a real machine."""
+
+import pytest
+
+from b2d.paths import Home
+from tests.e2e.conftest import Person
+from tests.support.shown_commands import blocks
+
+pytestmark = pytest.mark.qemu
+
+# pages, and what their readers have already
+PAGES = {
+    "docs/everyday.md": "echo conf >site.conf",
+    "docs/copy.md": "mkdir -p src/sub && echo a >src/a && echo b >src/sub/b && echo conf >site.conf",
+    "docs/disk.md": "true",
+    "docs/snapshots.md": "true",
+    "docs/howto/backup.md": "mkdir backup && b2d run -- sh -c 'docker volume create VOLUME && docker tag hello debian'",
+    "docs/howto/several-machines.md": "true",
+}
+# what is typed otherwise here, and why
+EDITS = {
+    "b2d ssh": "b2d ssh </dev/null",  # nobody types into that shell
+    "b2d logs -f": "timeout -s INT 5 b2d logs -f || [ $? = 130 ]",  # Ctrl-C
+    "b2d status": "b2d status || [ $? = 4 ]",  # it is off there
+    "b2d set memory=4096 cpus=4": "b2d set memory=1024 cpus=1",  # what the next tests of this machine can have
+    "b2d stop && b2d snapshot restore before-the-update && b2d up": (
+        "b2d stop && b2d snapshot restore before-the-update --yes && b2d up"  # nobody can be asked
+    ),
+    "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 /backup/": (
+        "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 backup/"  # in a folder of the test's own
+    ),
+    "b2d import /backup/disk.qcow2 --vm restored": "b2d import backup/disk.qcow2 --vm restored",
+    "b2d run -- docker run --rm -v VOLUME:/data:ro debian tar -c -C /data . > volume.tar": (
+        "b2d run -- docker run --rm -v VOLUME:/data:ro debian tar -c -C /data . > volume.tar && tar -tf volume.tar"
+    ),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_works(up: Person, image_home: Home, page: str) -> None:
+    up.does("up")
+    prepared = up.sh(PAGES[page])
+    assert prepared.returncode == 0, prepared.stderr.decode()
+    shown = list(blocks(page))
+    assert shown
+    for block in shown:
+        if not block[0].startswith("b2d up"):
+            up.does("up")
+        script = "\n".join(["set -e", *(EDITS.get(line, line) for line in block)])
+        done = up.sh(script)
+        assert done.returncode == 0, f"{script}\n{done.stdout.decode()}{done.stderr.decode()}"
+    for name in ("restored", "ci"):
+        up.b2d("delete", "--yes", "--vm", name)
+
+
+def test_every_edit_is_of_a_line_that_is_shown() -> None:
+    lines = {line for page in PAGES for block in blocks(page) for line in block}
+    assert set(EDITS) <= lines
