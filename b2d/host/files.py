@@ -115,6 +115,14 @@ def read_text_tail(path: Path, limit: int = TEXT_LIMIT) -> str:
         return ""
 
 
+def hash_of(path: Path) -> str:
+    """Return the file's sha256 in hexadecimal."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_atomic(path: Path, content: bytes | BinaryIO, mode: int = 0o600) -> None:
     """Write `content` to `path` atomically: a reader, or a power cut, sees the old or the new file.
 

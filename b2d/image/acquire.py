@@ -149,18 +149,19 @@ class ImageAcquirer:
         return replace(release, sha256=sha256) if sha256 else release
 
     def _download(self, release: "Release", source: str) -> "Image":
-        from b2d.image import download
+        from b2d.image.download import IsoDownload
         from b2d.image.releases import check_label
+        from b2d.network.download import UnchangedError
 
-        cache = self.home.cache
-        with download.download_lock(release.url, cache, self.reporter):
-            stored = self.images.get_intact(release.sha256 or download.last_download(release.url, cache))
+        download = IsoDownload(release.url, self.home.cache)
+        with download.lock(self.reporter):
+            stored = self.images.get_intact(release.sha256 or download.last()[0])
             if stored and release.sha256:
                 return self._mark_newest(stored, source)
             known = stored.sha256 if stored else ""
             try:
-                iso = download.download(release.url, cache, self.reporter, sha256=release.sha256, stored=known)
-            except download.UnchangedError:
+                iso = download.run(self.reporter, sha256=release.sha256, stored=known)
+            except UnchangedError:
                 return self._mark_newest(self.images.get(known), source)
             try:
                 if source == BOOT2DOCKER:

@@ -17,7 +17,7 @@ from b2d.formats.iso9660 import SECTOR, has_few_records
 from b2d.formats.iso_files import DAMAGE
 from b2d.formats.squashfs_tables import MAGIC as SQUASHFS_MAGIC
 from b2d.formats.suites import DESCRIPTION
-from b2d.host.files import check_space, open_regular, write_atomic
+from b2d.host.files import check_space, hash_of, open_regular, write_atomic
 from b2d.image import uncompressed_iso
 from b2d.models import Extent
 from b2d.paths import ImagePaths
@@ -137,12 +137,6 @@ def move(source: Path, target: Path) -> str:
         return sha256
     target.chmod(0o600)
     return hash_of(target)
-
-
-def hash_of(path: Path) -> str:
-    """Return the file's sha256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stamp(path: Path) -> Stamp:

@@ -52,7 +52,11 @@ class ServerUnavailableError(DownloadError):
 
 
 class ServerTimeoutError(TransferInterruptedError, ServerUnavailableError):
-    """A server that did not answer; repeating the request may succeed."""
+    """A server that did not answer; repeating the request later may succeed."""
+
+
+class ServerFailureError(TransferInterruptedError, ServerUnavailableError):
+    """A server that answered with an error of its own (5xx); repeating the request may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +140,8 @@ def raise_for_status(response: Response) -> None:
     is_limited = code == 403 and (headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers)
     effective = 429 if is_limited else code
     meaning = MEANINGS.get(effective, "has an internal error" if code >= 500 else "refuses the request")
-    is_silent = code == 408 or (code >= 500 and code != 511)
-    kind = ServerTimeoutError if is_silent else ServerUnavailableError if effective == 429 else DownloadError
+    is_failure = code == 408 or (code >= 500 and code != 511)
+    kind = ServerFailureError if is_failure else ServerUnavailableError if effective == 429 else DownloadError
     hint = HINTS.get(effective, HINT_AGAIN if code >= 500 else HINT_ADDRESS)
     raise kind(
         f"{_host(response.url)} {meaning} ({code}): {display_url(response.url)}",

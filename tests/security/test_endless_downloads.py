@@ -88,7 +88,7 @@ def test_a_size_that_no_iso_has_is_refused_before_anything_comes(server: Server,
 
 def test_an_iso_with_something_behind_it_is_taken(server: Server, tmp_path: Path) -> None:
     server.answers = [test_download.serve(an_iso(padding=MIB), ETag='"x"')]
-    assert download.download(server.url, tmp_path, FakeReporter()).stat().st_size > MIB
+    assert download.IsoDownload(server.url, tmp_path).run(FakeReporter()).stat().st_size > MIB
 
 
 def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
     with server_that(NEVER_DONE[what]) as url:
         for ask in (
-            lambda: download.download(url, tmp_path / "iso", FakeReporter(), timeouts=HASTY),
+            lambda: download.IsoDownload(url, tmp_path / "iso").run(FakeReporter(), timeouts=HASTY),
             lambda: http_cache.get_cached(url, tmp_path / "answers"),
             lambda: fetch_all([RemoteFile("x", url, 10, "0" * 64)], Cache(tmp_path / "cache"), FakeReporter(), "x"),
         ):
@@ -187,7 +187,7 @@ def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: 
             url = "https://127.0.0.1:9/b2d.iso"
         started = time.monotonic()
         with pytest.raises(DownloadError, match=r"takes too long to respond|stopped responding"):
-            download.download(url, tmp_path, FakeReporter(), timeouts=HASTY)
+            download.IsoDownload(url, tmp_path).run(FakeReporter(), timeouts=HASTY)
         assert time.monotonic() - started < 9
 
 
@@ -200,6 +200,6 @@ def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Pat
     server.answers = [serve(ISO, ETag='"x"')]
     threads, descriptors = threading.active_count(), open_files()
     for number in range(5):
-        download.download(server.url, tmp_path / str(number), FakeReporter())
+        download.IsoDownload(server.url, tmp_path / str(number)).run(FakeReporter())
     wait_until(lambda: threading.active_count() <= threads, condition="the threads' end", timeout_s=10)
     wait_until(lambda: open_files() <= descriptors, condition="the sockets' end", timeout_s=10)

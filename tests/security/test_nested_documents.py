@@ -11,8 +11,9 @@ from b2d.config import loader
 from b2d.config.boot2docker_profile import convert_options
 from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import json_text, numbers, toml_document, vbox_settings
-from b2d.image import download_state, image_store, releases
+from b2d.image import image_store, releases
 from b2d.importing.candidates import from_folder
+from b2d.network import partial_file
 from b2d.paths import Home
 from tests.support.cli import Prompt
 from tests.support.foreign_machines import settings as of_virtualbox
@@ -52,7 +53,7 @@ def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path,
     assert image_store._read_record(paths) is None
     assert isinstance(image_store._read_stamps(paths), dict)
     (tmp_path / "mark").write_bytes(document)
-    assert isinstance(download_state._read(tmp_path / "mark"), dict)
+    assert isinstance(partial_file.read_record(tmp_path / "mark"), dict)
 
 
 def test_a_client_s_settings_with_it_have_no_secrets_that_are_known() -> None:

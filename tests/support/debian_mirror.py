@@ -90,12 +90,15 @@ class LocalDebian:
 
 def soundly(to: BaseHTTPRequestHandler, content: bytes) -> None:
     """As a good server answers, ranges included."""
+    etag = _etag(content)
     begin = int(to.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-    if begin >= len(content):
-        says(416)(to, b"")
-        return
+    if begin and to.headers.get("If-Range", etag) != etag:
+        begin = 0
     span = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
-    _send(to, 206 if begin else 200, content[begin:], len(content) - begin, span)
+    if begin and begin >= len(content):
+        _send(to, 416, b"", 0, {"Content-Range": f"bytes */{len(content)}"})
+        return
+    _send(to, 206 if begin else 200, content[begin:], len(content) - begin, {"ETag": etag, **span})
 
 
 def says(code: int, content: bytes = b"") -> Answer:
@@ -105,7 +108,7 @@ def says(code: int, content: bytes = b"") -> Answer:
 
 def breaks_off(after: int) -> Answer:
     """The connection ends after so many bytes of what was announced."""
-    return lambda to, content: _send(to, 200, content[:after], len(content))
+    return lambda to, content: _send(to, 200, content[:after], len(content), {"ETag": _etag(content)})
 
 
 def gives(change: Callable[[bytes], bytes]) -> Answer:
@@ -153,6 +156,10 @@ def served(debian: LocalDebian) -> Iterator[LocalDebian]:
         finally:
             listening.shutdown()
             thread.join()
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()}"'
 
 
 def _send(

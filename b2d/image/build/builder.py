@@ -1,7 +1,6 @@
 """Build an ISO from Debian's archive, without root and without running anything that is unpacked."""
 
 import errno
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import zstandard
 
 from b2d.errors import B2dError, ConfigError, DownloadError
 from b2d.formats import iso_writer
-from b2d.host.files import private_folder, write_atomic
+from b2d.host.files import hash_of, private_folder, write_atomic
 from b2d.image.build import (
     apt_repository,
     cpio,
@@ -155,8 +154,7 @@ def _assemble(plan: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter)
     path = work / "b2d.iso"
     with reporter.step("writing the ISO"):
         iso_writer.write(files, f"b2d-v{chosen.version}", unpacked.mtime, path)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hash_of(path)
     write_atomic(manifest_path(request.output), manifest.render(content), 0o644)
     path.replace(request.output)
     return BuiltImage(request.output, sha256, chosen.version)

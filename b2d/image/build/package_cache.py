@@ -1,25 +1,25 @@
 """Download files from a mirror, complete and with the hash of the signed index, or not at all."""
 
-import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from b2d.errors import DownloadError, MachineLockedError
+from b2d.errors import DownloadError
 from b2d.formats.iso9660 import is_web_page
-from b2d.host.files import private_folder, write_atomic
+from b2d.host.files import hash_of
 from b2d.network import http_cache, http_client
+from b2d.network.download import WrongContentError, download, download_lock, retry_interrupted
+from b2d.network.partial_file import PartialFile
 from b2d.reporting.base import Progress, Reporter
 
 CONCURRENT_DOWNLOADS = 4
-HASHED = re.compile(r"[0-9a-f]{64}(?:\.part)?")
-ATTEMPTS = 3
-CHUNK = 1 << 18  # bytes
+HASHED = re.compile(r"[0-9a-f]{64}(?:\.part|\.mark)?")
+START = 4096  # bytes by which a web page is recognized
 KEPT_S = 30 * 86400.0  # since a build last used a file
 LOCK_WAIT_S = 900.0  # as long as another b2d may take for the same files
 HINT_MIRROR = "try another mirror: set B2D_MIRROR, or mirror in config.toml"
@@ -34,6 +34,32 @@ class RemoteFile:
     size: int  # bytes
     sha256: str
 
+    def size_limit(self, path: Path, announced: int) -> int:
+        """Return the size in the signed index; see ExpectedFile."""
+        with path.open("rb") as file:
+            start = file.read(START)
+        if is_web_page(start):
+            raise HashMismatchError(
+                f"{http_client.display_url(self.url)} is a web page, not a Debian package", hint=http_client.HINT_PORTAL
+            )
+        if start and announced not in (0, self.size):
+            raise self._mismatch_error(f"the server has {announced} bytes, the signed index says {self.size}")
+        return self.size
+
+    def verify(self, path: Path) -> None:
+        """Check size and hash; see ExpectedFile."""
+        if path.stat().st_size != self.size or hash_of(path) != self.sha256:
+            with path.open("rb") as file:
+                start = file.read(16)
+            raise self._mismatch_error(f"its hash is wrong; it begins with {start!r}")
+
+    def _mismatch_error(self, details: str) -> "HashMismatchError":
+        return HashMismatchError(
+            f"{self.name} is not what Debian signed, and was discarded: {http_client.display_url(self.url)}",
+            hint=HINT_MIRROR,
+            details=details,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Cache:
@@ -45,16 +71,16 @@ class Cache:
         """Return the path of a verified file."""
         return self.folder / sha256
 
-    def part(self, sha256: str) -> Path:
-        """Return the path of a partial download."""
-        return self.folder / f"{sha256}.part"
+    def partial(self, sha256: str) -> PartialFile:
+        """Return the file while it is not complete."""
+        return PartialFile(self.folder, sha256)
 
     def has(self, wanted: RemoteFile) -> bool:
         """Return whether the file is cached; a damaged copy is removed."""
         path = self.path(wanted.sha256)
         if not path.is_file():
             return False
-        if path.stat().st_size == wanted.size and _sha256(path) == wanted.sha256:
+        if path.stat().st_size == wanted.size and hash_of(path) == wanted.sha256:
             with suppress(PermissionError):  # a file of another user that is only readable
                 os.utime(path)
             return True
@@ -69,16 +95,13 @@ class Cache:
                     path.unlink()
 
 
-class HashMismatchError(DownloadError):
+class HashMismatchError(WrongContentError):
     """A file of a mirror that differs from the signed index."""
 
 
 def fetch_small(url: str, cache: Cache) -> bytes:
     """Return a small file of unknown size, such as an index with its own signature. Raises DownloadError."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(http_client.TransferInterruptedError):
-            return http_cache.get_cached(url, cache.folder)
-    return http_cache.get_cached(url, cache.folder)
+    return retry_interrupted(lambda: http_cache.get_cached(url, cache.folder))
 
 
 def fetch_all(wanted: Sequence[RemoteFile], cache: Cache, reporter: Reporter, text: str) -> None:
@@ -89,7 +112,7 @@ def fetch_all(wanted: Sequence[RemoteFile], cache: Cache, reporter: Reporter, te
     """
     if all(cache.has(file) for file in wanted):
         return
-    with _download_lock(cache, reporter):
+    with download_lock(cache.folder / "lock", "packages", reporter, wait_s=LOCK_WAIT_S):
         missing = [file for file in wanted if not cache.has(file)]
         with reporter.progress(text, sum(file.size for file in missing)) as progress:
             _fetch_missing(missing, cache, progress)
@@ -108,28 +131,6 @@ def _fetch_missing(missing: Sequence[RemoteFile], cache: Cache, progress: Progre
         future.result()
 
 
-@contextmanager
-def _download_lock(cache: Cache, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock under which partial downloads grow; the kernel releases it when the process dies."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(private_folder(cache.folder) / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with reporter.step("waiting for another b2d to download packages"):
-            try:
-                lock.acquire(timeout=LOCK_WAIT_S)
-            except Timeout:
-                raise MachineLockedError(
-                    "another b2d is downloading packages", hint="try again when it has finished"
-                ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class _Share:
     """One file's share of a progress bar; bytes that are downloaded again do not count."""
 
@@ -144,79 +145,21 @@ class _Share:
 
 
 def _fetch(wanted: RemoteFile, cache: Cache, share: _Share, stop: Event) -> None:
-    """Download one file; a partial download that turns out wrong is discarded once."""
-    part = cache.part(wanted.sha256)
-    for left in reversed(range(ATTEMPTS)):
-        is_resumed = part.exists()
-        try:
-            _append(wanted, part, share, stop)
-            write_atomic(cache.path(wanted.sha256), _verify(wanted, part))
-            part.unlink()
-            return
-        except http_client.TransferInterruptedError:
-            if not left:
-                raise
-        except HashMismatchError:
-            part.unlink(missing_ok=True)
-            if not (left and is_resumed):
-                raise
+    """Download one file into the cache."""
 
+    @contextmanager
+    def show(offset: int, _total: int) -> Iterator[Callable[[int], None]]:
+        position = offset
 
-def _append(wanted: RemoteFile, part: Path, share: _Share, stop: Event) -> None:
-    """Download the rest of `part`, by a range request where the server supports it."""
-    received = part.stat().st_size if part.exists() else 0
-    if received >= wanted.size:  # complete, but never verified
-        part.unlink()
-        received = 0
-    with http_client.get(wanted.url, {"Range": f"bytes={received}-"} if received else {}) as response:
-        if response.status_code == 416:
-            raise _mismatch_error(wanted, f"the server has fewer than {received} bytes")
-        http_client.raise_for_status(response)
-        received = received if response.status_code == 206 else 0
-        with part.open("ab" if received else "wb") as file:
-            while received < wanted.size and (chunk := response.read_some(min(CHUNK, wanted.size - received))):
-                if not received:
-                    _check_begin(wanted, chunk, response)
-                file.write(chunk)
-                received += len(chunk)
-                share.reach(received)
-                if stop.is_set():
-                    raise DownloadError(f"{wanted.name}: download cancelled")
-    if received < wanted.size:
-        address = http_client.display_url(wanted.url)
-        raise http_client.TransferInterruptedError(
-            f"{wanted.name} is incomplete: {address} sent {received} of {wanted.size} bytes",
-            hint=http_client.HINT_AGAIN,
-        )
+        def advance(amount: int) -> None:
+            nonlocal position
+            position += amount
+            share.reach(position)
+            if stop.is_set():
+                raise DownloadError(f"{wanted.name}: download cancelled")
 
+        yield advance
 
-def _check_begin(wanted: RemoteFile, begin: bytes, response: http_client.Response) -> None:
-    """Raise HashMismatchError at once where the response cannot be the file."""
-    if is_web_page(begin):
-        raise HashMismatchError(
-            f"{http_client.display_url(wanted.url)} is a web page, not a Debian package",
-            hint=http_client.HINT_PORTAL,
-        )
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and announced.lstrip("0") != str(wanted.size).lstrip("0"):
-        raise _mismatch_error(wanted, f"the server has {announced[:20]} bytes, the signed index says {wanted.size}")
-
-
-def _verify(wanted: RemoteFile, part: Path) -> bytes:
-    content = part.read_bytes()
-    if hashlib.sha256(content).hexdigest() != wanted.sha256:
-        raise _mismatch_error(wanted, f"its hash is wrong; it begins with {content[:16]!r}")
-    return content
-
-
-def _mismatch_error(wanted: RemoteFile, details: str) -> HashMismatchError:
-    return HashMismatchError(
-        f"{wanted.name} is not what Debian signed, and was discarded: {http_client.display_url(wanted.url)}",
-        hint=HINT_MIRROR,
-        details=details,
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    partial = cache.partial(wanted.sha256)
+    download(wanted, partial, show)
+    partial.complete(cache.path(wanted.sha256))

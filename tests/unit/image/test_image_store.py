@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from b2d.errors import B2dError, ImageError
+from b2d.host.files import hash_of
 from b2d.image import boot_files
 from b2d.image.image_store import ImageStore
 from b2d.models import Image
@@ -229,7 +230,7 @@ def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_
     image.kernel.write_bytes(b"as that version unpacked it")
     paths = home.image(image.sha256)
     old = json.loads(paths.facts.read_text())
-    old["kernel"] = {"sha256": boot_files.hash_of(image.kernel), "size": image.kernel.stat().st_size}
+    old["kernel"] = {"sha256": hash_of(image.kernel), "size": image.kernel.stat().st_size}
     del old["suites"]
     paths.facts.write_text(json.dumps(old))
     again = images.add_copy(a_file(tmp_path, a_b2d_iso()), "elsewhere")
@@ -308,11 +309,11 @@ def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, 
     images = ImageStore(Home(tmp_path / "home"))
     kept = images.add_copy(image.iso, "debian")
     assert kept.stored is not None and image.stored is not None
-    whole = boot_files.hash_of(kept.stored)
-    assert whole == boot_files.hash_of(image.stored)
+    whole = hash_of(kept.stored)
+    assert whole == hash_of(image.stored)
     spoil(kept.stored)
     images.verify(kept)
-    assert boot_files.hash_of(kept.stored) == whole
+    assert hash_of(kept.stored) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from b2d.image.build.freshness import Freshness, StaleIndexError
 from b2d.image.build.mirror import Mirror, choose
 from b2d.image.build.package_cache import Cache, fetch_all
 from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
+from b2d.network.partial_file import CacheValidators
 from tests.support.deb_builder import Deb
 from tests.support.debian_mirror import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
 from tests.support.fakes import FakeReporter
@@ -220,7 +221,7 @@ def test_a_download_that_was_cut_goes_on_where_it_was(host: Host, debian: LocalD
 
 
 def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
-    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(500), says(500)])
+    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(500), says(500), says(500)])
     refused(host.fetches)
     host.fetches()
     assert ranges(debian)[-1] == "bytes=1000-"
@@ -237,11 +238,15 @@ def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian
 @pytest.mark.parametrize("part", [b"<html>" * 10, bytes(len(BUSYBOX.content)), bytes(10**6)])
 def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDebian, part: bytes) -> None:
     sha256 = hashlib.sha256(BUSYBOX.content).hexdigest()
+    partial = host.cache.partial(sha256)
     host.cache.folder.mkdir()
-    host.cache.part(sha256).write_bytes(part)
-    host.fetches()
-    assert host.has(BUSYBOX)
-    assert not host.cache.part(sha256).exists()
+    for etag in ("", '"another"', f'"{sha256}"'):  # the last claims to be of the same file
+        partial.begin(CacheValidators(etag))
+        partial.path.write_bytes(part)
+        host.fetches()
+        assert host.has(BUSYBOX)
+        assert [path.suffix for path in host.cache.folder.glob(f"{sha256}*")] == [""]
+        host.cache.path(sha256).unlink()
 
 
 def test_what_is_there_is_transferred_once(host: Host, debian: LocalDebian) -> None:

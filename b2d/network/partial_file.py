@@ -1,6 +1,5 @@
-"""The state of a download on disk: its partial file, the validators of that file, and the last download."""
+"""A download on disk that is not complete: its partial file, and the HTTP validators of that file."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -41,66 +40,52 @@ def validators_of(headers: Mapping[str, str]) -> CacheValidators:
 
 
 @dataclass(frozen=True, slots=True)
-class PartialDownload:
-    """The files of one address's download."""
+class PartialFile:
+    """A file that a download has not completed, and beside it the validators by which it is resumed."""
 
     folder: Path
-    url: str
+    name: str  # without a suffix
 
     @property
-    def part(self) -> Path:
+    def path(self) -> Path:
         """The partial file."""
-        return self._file("part")
-
-    @property
-    def whole(self) -> Path:
-        """The complete file."""
-        return self._file("iso")
-
-    @property
-    def lock(self) -> Path:
-        """The lock file."""
-        return self._file("lock")
+        return self.folder / f"{self.name}.part"
 
     @property
     def size(self) -> int:
         """The size of the partial file in bytes."""
         try:
-            return self.part.stat().st_size
+            return self.path.stat().st_size
         except FileNotFoundError:
             return 0
 
     @property
     def validators(self) -> CacheValidators:
         """The validators of the partial file."""
-        return _validators(_read(self._file("mark")))
-
-    def last(self) -> tuple[str, CacheValidators]:
-        """Return the hash and the validators of the last complete download; empty for none."""
-        record = _read(self._file("last"))
-        return record.get("sha256", ""), _validators(record)
+        return validators_of_record(read_record(self._record))
 
     def begin(self, validators: CacheValidators) -> None:
-        """Remove the partial file and record the validators of a new one."""
+        """Replace the partial file by an empty one, and record its validators."""
         self.forget()
-        write_atomic(self._file("mark"), json.dumps(asdict(validators)).encode())
+        write_atomic(self._record, json.dumps(asdict(validators)).encode())
+        self.path.touch(0o600)
 
-    def end(self, sha256: str) -> None:
-        """Turn the partial file, which is complete and has that hash, into the whole one."""
-        write_atomic(self._file("last"), json.dumps({**asdict(self.validators), "sha256": sha256}).encode())
-        self.part.replace(self.whole)
-        self._file("mark").unlink(missing_ok=True)
+    def complete(self, target: Path) -> None:
+        """Rename the partial file, which is complete, to `target`."""
+        self.path.replace(target)
+        self._record.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove the partial file and its validators."""
-        self.part.unlink(missing_ok=True)
-        self._file("mark").unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
 
-    def _file(self, kind: str) -> Path:
-        return self.folder / f"{hashlib.sha256(self.url.encode()).hexdigest()[:32]}.{kind}"
+    @property
+    def _record(self) -> Path:
+        return self.folder / f"{self.name}.mark"
 
 
-def _read(path: Path) -> dict[str, str]:
+def read_record(path: Path) -> dict[str, str]:
     """Return the recorded values, none where they cannot be read."""
     try:
         return {str(name): str(value) for name, value in json_text.parse(read_bounded(path)).items()}
@@ -108,5 +93,6 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _validators(record: dict[str, str]) -> CacheValidators:
+def validators_of_record(record: dict[str, str]) -> CacheValidators:
+    """Return the validators in a record, empty ones where it has none."""
     return CacheValidators(record.get("etag", ""), record.get("modified", ""))
