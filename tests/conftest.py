@@ -45,6 +45,7 @@ NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # tiers: what takes long begins first
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give xdist its groups: machines of one hypervisor have ports of this host in common, and run one at a time."""
     tiers = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
