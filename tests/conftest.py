@@ -57,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: FIRST.index(tiers[item]) if tiers[item] in FIRST else len(FIRST))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Check that the groups count: a pytest that is too new for xdist ignores them."""
+    if session.config.getoption("loadgroup", default=False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        assert all("@" in item.nodeid for item in grouped), "this pytest is too new for this xdist"
+
+
 @pytest.fixture(autouse=True)
 def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a person has set up for themselves reaches a test, and no guest reaches beyond itself."""

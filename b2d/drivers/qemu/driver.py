@@ -80,7 +80,6 @@ class QemuDriver:
         """Create the machine and its data disk."""
         from b2d.drivers.qemu import qemu_img
 
-        self.check()
         with os_errors_as_b2d_errors(self._paths.folder):
             qemu_img.create(self._paths.disk_qcow2, self._spec.disk_mib, payload)
 

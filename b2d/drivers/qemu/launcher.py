@@ -87,7 +87,6 @@ class Launcher:
 
     def launch(self, *extra: str) -> None:
         """Start the process and record it. Raises HypervisorError; nothing runs then."""
-        self.check()
         ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's included
         port_allocation.require_free(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
