@@ -40,9 +40,13 @@ settings.register_profile("b2d", deadline=None)  # a busy computer is no fault
 settings.load_profile("b2d")
 DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # one for all processes of a run
 NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
-
-
+LONGEST_ID = 60  # characters or bytes of a parameter in a test's name
 FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # tiers: what takes long begins first
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Keep names of tests short, and the same in all processes: content may be long, and random."""
+    return f"{len(val)} long" if isinstance(val, bytes | str) and len(val) > LONGEST_ID else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
