@@ -90,9 +90,9 @@ def debian(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDebian]:
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     """A machine of the fake hypervisor in a home of its own, to be made yet."""
-    made = Box(Home(tmp_path / "home"))
-    yield made
-    made.close()
+    new_box = Box(Home(tmp_path / "home"))
+    yield new_box
+    new_box.close()
 
 
 @pytest.fixture(scope="session")
@@ -104,8 +104,8 @@ def test_cache() -> Path:
 @pytest.fixture(scope="session")
 def nu(test_cache: Path) -> Path:
     """The folder of a nushell, which Debian has no package of."""
-    if found := shutil.which("nu"):
-        return Path(found).parent
+    if executable := shutil.which("nu"):
+        return Path(executable).parent
     if shutil.which("npm") is None:
         pytest.skip("there is no nushell, and no npm to get it with")
     folder = test_cache / NUSHELL
@@ -132,13 +132,13 @@ def registry(test_cache: Path) -> str:
 def real_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RealShell]:
     """The shell of a name, in a folder of its own."""
 
-    def found(name: str) -> RealShell:
+    def create(name: str) -> RealShell:
         path = os.environ["PATH"]
         if name == "nu":
             path = f"{request.getfixturevalue('nu')}:{path}"
         return RealShell(name, tmp_path_factory.mktemp(name), path)
 
-    return cache(found)
+    return cache(create)
 
 
 @pytest.fixture(params=list(COMMANDS))
@@ -171,9 +171,9 @@ def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(scope="session")
 def image(image_home: Home) -> Image:
     """The image as it is kept."""
-    found = ImageStore(image_home).find("debian")
-    assert found is not None
-    return found
+    stored = ImageStore(image_home).find("debian")
+    assert stored is not None
+    return stored
 
 
 @pytest.fixture(scope="session")

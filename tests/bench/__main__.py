@@ -32,18 +32,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and its pictures")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="b2d-") as work:
         home = Home(private_folder(Path(work) / "home"))
         image = _image(home, Path(work) / "b2d.iso")
-        verbs = commands.measure(private_folder(Path(work) / "verbs"), 5 * asked.rounds)
-        machine = machines.measure(private_folder(CACHE), home, asked.rounds)
-        published = ports.measure(home, asked.rounds)
-        socket = sockets.measure(home, asked.rounds)
-        copied = copies.measure(home, private_folder(Path(work) / "copies"), asked.rounds)
-        shared = folders.measure(home, newer_qemu.made(private_folder(CACHE)), asked.rounds)
-        given_back = room.measure(home, asked.rounds)
-        after_sleep = clock.measure(home, asked.rounds)
+        verbs = commands.measure(private_folder(Path(work) / "verbs"), 5 * options.rounds)
+        machine = machines.measure(private_folder(CACHE), home, options.rounds)
+        published = ports.measure(home, options.rounds)
+        socket = sockets.measure(home, options.rounds)
+        copied = copies.measure(home, private_folder(Path(work) / "copies"), options.rounds)
+        shared = folders.measure(home, newer_qemu.ensure_programs(private_folder(CACHE)), options.rounds)
+        given_back = room.measure(home, options.rounds)
+        after_sleep = clock.measure(home, options.rounds)
     parts = (
         ("Machines", machine),
         ("Commands", verbs),
@@ -57,7 +57,7 @@ def main() -> int:
     )
     text = "\n".join(f"## {title}\n\n{report.markdown(part)}" for title, part in parts)
     sys.stdout.write(text)
-    if asked.write:
+    if options.write:
         _write(text, machine, verbs)
     missed = [line for _, part in parts for line in report.missed(part)]
     for line in missed:
@@ -67,16 +67,16 @@ def main() -> int:
 
 def _image(home: Home, iso: Path) -> Table:
     """Build the image twice, the second time with all packages there, and keep it in `home`."""
-    found = table(Figure(BUILD, asked=60.0), Figure(SIZE, asked=90, unit="MB"))
+    figures = table(Figure(BUILD, limit=60.0), Figure(SIZE, limit=90, unit="MB"))
     request = BuildRequest("amd64", "", private_folder(CACHE), iso)
     for warm in (False, True):
         begin = time.monotonic()
         build_image(request, FakeReporter())
         if warm:
-            found.add(BUILD, time.monotonic() - begin)
-    found.add(SIZE, iso.stat().st_size / 1e6)
+            figures.add(BUILD, time.monotonic() - begin)
+    figures.add(SIZE, iso.stat().st_size / 1e6)
     ImageStore(home).add_copy(iso, "debian")
-    return found
+    return figures
 
 
 def _write(text: str, machine: Table, verbs: Table) -> None:

@@ -13,7 +13,7 @@ AWAKE, RESUMED = f"the clock, {AFTER_S} s after {SLEPT_S} s of sleep", f"the clo
 
 def measure(home: Home, rounds: int) -> Table:
     """In turn, on one machine. `home` keeps an image already."""
-    found = table(Figure(AWAKE, asked=1.0), Figure(RESUMED, asked=1.0))
+    figures = table(Figure(AWAKE, limit=1.0), Figure(RESUMED, limit=1.0))
     machine = Machine("bench-clock", home=home.root, memory=1024, restrict=True)
     with machine.temporary():
         for _ in range(rounds):
@@ -22,12 +22,12 @@ def measure(home: Home, rounds: int) -> Table:
                 time.sleep(SLEPT_S)
                 qmp.execute("cont")
             time.sleep(AFTER_S)
-            found.add(AWAKE, _off(machine))
+            figures.add(AWAKE, _off(machine))
             machine.save()
             time.sleep(SLEPT_S)
             machine.up()
-            found.add(RESUMED, _off(machine))
-    return found
+            figures.add(RESUMED, _off(machine))
+    return figures
 
 
 def _off(machine: Machine) -> float:

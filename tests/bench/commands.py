@@ -38,8 +38,8 @@ def measure(folder: Path, rounds: int) -> Table:
     home.machine(a_spec().name).disk_qcow2.touch()
     docker = DockerEnv("tcp://127.0.59.103:2376", "/certs")
     store.write_env(a_spec().name, RunningFacts("127.0.59.103", 2022, 2376, docker, identify(os.getpid())))
-    found = table(Figure(FLOOR), *(Figure(f"b2d {verb}", FLOOR, asked) for verb, asked, _ in VERBS))
-    found.rows |= table(*(Figure(f"python -c '{code}'", FLOOR, asked) for code, asked in PROGRAMS)).rows
+    figures = table(Figure(FLOOR), *(Figure(f"b2d {verb}", FLOOR, limit) for verb, limit, _ in VERBS))
+    figures.rows |= table(*(Figure(f"python -c '{code}'", FLOOR, limit) for code, limit in PROGRAMS)).rows
     environment = plain_environment(B2D_HOME=str(folder))
     for number in range(rounds + 2):
         for name, command, code in (
@@ -49,5 +49,5 @@ def measure(folder: Path, rounds: int) -> Table:
         ):
             taken = seconds(command, environment, code)
             if number >= 2:  # the first rounds fill the caches
-                found.add(name, taken)
-    return found
+                figures.add(name, taken)
+    return figures

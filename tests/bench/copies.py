@@ -17,14 +17,14 @@ def measure(home: Home, work: Path, rounds: int) -> Table:
     for number in range(FILES):
         (work / "many" / str(number)).write_bytes(os.urandom(SIZE))
     (work / "big").write_bytes(os.urandom(BIG_MIB << 20))
-    ways = [(name, what, way) for what, name in zip(WHATS, ("big", "many"), strict=True) for way in ("there", "back")]
-    found = table(
+    ways = [(name, kind, way) for kind, name in zip(WHATS, ("big", "many"), strict=True) for way in ("there", "back")]
+    figures = table(
         *(
             row
-            for name, what, way in ways
+            for name, kind, way in ways
             for row in (
-                Figure(f"scp: {what}, {way}"),
-                Figure(f"b2d cp: {what}, {way}", f"scp: {what}, {way}", 0.5 if name == "many" else None),
+                Figure(f"scp: {kind}, {way}"),
+                Figure(f"b2d cp: {kind}, {way}", f"scp: {kind}, {way}", 0.5 if name == "many" else None),
             )
         )
     )
@@ -32,23 +32,23 @@ def measure(home: Home, work: Path, rounds: int) -> Table:
     try:
         seconds([B2D, "up"], environment)
         config = work / "config"
-        config.write_text(_said([B2D, "ssh-config", "--host", "box"], environment))
+        config.write_text(_stdout_of([B2D, "ssh-config", "--host", "box"], environment))
         for number in range(rounds):
-            for name, what, way in ways:
-                here, there = str(work / name), f"/tmp/{name}"
-                paths = (here, ":" + there) if way == "there" else (":" + there, f"{here}-{number}")
+            for name, kind, way in ways:
+                local, remote = str(work / name), f"/tmp/{name}"
+                paths = (local, ":" + remote) if way == "there" else (":" + remote, f"{local}-{number}")
                 by_scp = [f"box{path}-scp" if path[0] == ":" else path for path in paths]
                 if way == "back":
                     by_scp[1] += "-scp"
-                found.add(f"scp: {what}, {way}", seconds(["scp", "-qrF", str(config), *by_scp], environment))
-                found.add(f"b2d cp: {what}, {way}", seconds([B2D, "cp", *paths], environment))
+                figures.add(f"scp: {kind}, {way}", seconds(["scp", "-qrF", str(config), *by_scp], environment))
+                figures.add(f"b2d cp: {kind}, {way}", seconds([B2D, "cp", *paths], environment))
             seconds([B2D, "ssh", "rm -r /tmp/big* /tmp/many*"], environment)
     finally:
         seconds([B2D, "delete", "--yes"], environment)
-    return found
+    return figures
 
 
-def _said(command: list[str], environment: dict[str, str]) -> str:
+def _stdout_of(command: list[str], environment: dict[str, str]) -> str:
     import subprocess
 
     return subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout

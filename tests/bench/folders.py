@@ -51,16 +51,16 @@ def measure(home: Home, programs: Path, rounds: int) -> Table:
     rows = []
     for work in WORK:
         rows += [Figure(on_disk(work)), *(Figure(by(work, way), on_disk(work)) for way in WAYS)]
-    found = table(*rows)
+    figures = table(*rows)
     with ExitStack() as machines:
         folder = machines.enter_context(tempfile.TemporaryDirectory(prefix="b2d-bench-"))
-        there = {way: _machine(machines, home, programs, folder, way) for way in WAYS}
+        environments = {way: _machine(machines, home, programs, folder, way) for way in WAYS}
         for _ in range(rounds):
             for work, script in WORK.items():
-                found.add(on_disk(work), _takes(there[PLAN9], DISK, script))
-                for way, environment in there.items():
-                    found.add(by(work, way), _takes(environment, str(Path(folder, way)), script))
-    return found
+                figures.add(on_disk(work), _takes(environments[PLAN9], DISK, script))
+                for way, environment in environments.items():
+                    figures.add(by(work, way), _takes(environment, str(Path(folder, way)), script))
+    return figures
 
 
 def _machine(machines: ExitStack, home: Home, programs: Path, folder: str, way: str) -> dict[str, str]:

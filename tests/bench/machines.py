@@ -27,7 +27,7 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
     chosen = accelerator.choose("auto")
     hardware = ["-machine", "pc", "-accel", chosen.name, "-cpu", chosen.cpu, "-m", f"{MEMORY_MIB}M", "-smp", "1"]
     hardware += ["-rtc", "base=utc,clock=host", "-device", "virtio-rng-pci"]
-    found = table(
+    figures = table(
         Figure(YARDSTICK),
         Figure(YARDSTICK_STOP),
         Figure(FIRST, YARDSTICK, 0.40),
@@ -35,19 +35,19 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
         Figure(TOLD, COLD, 1.1),
         Figure(RESUMED, YARDSTICK, 0.05),
         Figure(SAVE),
-        Figure(STOP, asked=2.0),
-        Figure(USED, asked=125, unit="MiB"),
+        Figure(STOP, limit=2.0),
+        Figure(USED, limit=125, unit="MiB"),
     )
     yardstick.up(hardware, identity.certs)  # its first boot makes what later ones find
     yardstick.stop()
     for _ in range(rounds):
-        found.add(YARDSTICK, yardstick.up(hardware, identity.certs))
-        found.add(YARDSTICK_STOP, yardstick.stop())
-        _one_life(home, found, identity.certs / "ca.pem")
-    return found
+        figures.add(YARDSTICK, yardstick.up(hardware, identity.certs))
+        figures.add(YARDSTICK_STOP, yardstick.stop())
+        _one_life(home, figures, identity.certs / "ca.pem")
+    return figures
 
 
-def _one_life(home: Home, found: Table, authority: Path) -> None:
+def _one_life(home: Home, figures: Table, authority: Path) -> None:
     """A machine from its making to its end; `authority` is one that it is to trust."""
     environment = plain_environment(
         B2D_HOME=str(home.root), B2D_RESTRICT="1", B2D_MEMORY=str(MEMORY_MIB), B2D_CPUS="1", B2D_VM="bench"
@@ -58,15 +58,15 @@ def _one_life(home: Home, found: Table, authority: Path) -> None:
 
     try:
         takes("init")
-        found.add(FIRST, takes("up"))
+        figures.add(FIRST, takes("up"))
         takes("stop")
-        found.add(COLD, takes("up"))
-        found.add(USED, _used_mib(environment))
-        found.add(SAVE, takes("save"))
-        found.add(RESUMED, takes("up"))
-        found.add(STOP, takes("stop"))
+        figures.add(COLD, takes("up"))
+        figures.add(USED, _used_mib(environment))
+        figures.add(SAVE, takes("save"))
+        figures.add(RESUMED, takes("up"))
+        figures.add(STOP, takes("stop"))
         proxies = ("--http-proxy=http://me:p@ss@proxy:3128", "--https-proxy=proxy:3128", f"--ca={authority}")
-        found.add(TOLD, takes("up", *proxies, "--registry-mirrors=https://mirror.test", "--dns=192.0.2.7"))
+        figures.add(TOLD, takes("up", *proxies, "--registry-mirrors=https://mirror.test", "--dns=192.0.2.7"))
     finally:
         takes("delete", "--yes")
 
@@ -75,8 +75,8 @@ def _used_mib(environment: dict[str, str]) -> float:
     """`free`'s used, in the guest."""
     import subprocess
 
-    said = subprocess.run([B2D, "ssh", "free", "-m"], env=environment, capture_output=True, check=True, text=True)
-    return float(said.stdout.splitlines()[1].split()[2])
+    completed = subprocess.run([B2D, "ssh", "free", "-m"], env=environment, capture_output=True, check=True, text=True)
+    return float(completed.stdout.splitlines()[1].split()[2])
 
 
 def host() -> str:

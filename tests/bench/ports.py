@@ -24,7 +24,7 @@ Docker = Callable[..., str]
 
 def measure(home: Home, rounds: int) -> Table:
     """In turn, on one machine. `home` keeps an image already."""
-    found = table(Figure(APPEARS, asked=0.5), Figure(GOES, asked=0.5), Figure(STATIC), Figure(PUBLISHED, STATIC, 1.1))
+    figures = table(Figure(APPEARS, limit=0.5), Figure(GOES, limit=0.5), Figure(STATIC), Figure(PUBLISHED, STATIC, 1.1))
     with a_machine(home) as (docker, address):
         docker("run", "-d", "-p", f"{BIG}:80", "hello", "sh", "-c", f"{FILES}; exec {BOX} httpd -f -h /www")
         static = reserve_ports(HERE, SMALL + 1)
@@ -33,12 +33,12 @@ def measure(home: Home, rounds: int) -> Table:
         wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", condition="the server", timeout_s=60)
         for _ in range(rounds):
             docker("run", "-d", "--name", "small", "-p", f"{SMALL}:80", "hello", *serves("small"))
-            found.add(APPEARS, _until(lambda: says(address, SMALL) == says(HERE, SMALL) == "small"))
+            figures.add(APPEARS, _until(lambda: says(address, SMALL) == says(HERE, SMALL) == "small"))
             docker("rm", "-f", "small")
-            found.add(GOES, _until(lambda: refused(address, SMALL) and refused(HERE, SMALL)))
-            found.add(STATIC, _fetch(HERE, static))
-            found.add(PUBLISHED, _fetch(address, BIG))
-    return found
+            figures.add(GOES, _until(lambda: refused(address, SMALL) and refused(HERE, SMALL)))
+            figures.add(STATIC, _fetch(HERE, static))
+            figures.add(PUBLISHED, _fetch(address, BIG))
+    return figures
 
 
 @contextmanager

@@ -13,22 +13,22 @@ def markdown(table: Table) -> str:
             continue
         ratio = table.ratio(row)
         cells = [row.name, *(_value(row, value) for value in (row.middle, min(row.values), max(row.values)))]
-        cells += [f"{ratio:.3g} of {row.against}" if ratio is not None else "", _asked(row)]
+        cells += [f"{ratio:.3g} of {row.against}" if ratio is not None else "", _limit(row)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def missed(table: Table) -> list[str]:
     """The rows that are above what is asked of them, each as a line."""
-    found = []
+    lines = []
     for row in table.rows.values():
-        if row.asked is None or not row.values:
+        if row.limit is None or not row.values:
             continue
         ratio = table.ratio(row)
         reached = row.middle if ratio is None else ratio
-        if reached > row.asked:
-            found.append(f"{row.name}: {reached:.3g}, asked: {row.asked:g}")
-    return found
+        if reached > row.limit:
+            lines.append(f"{row.name}: {reached:.3g}, asked: {row.limit:g}")
+    return lines
 
 
 def picture(table: Table, title: str, path: Path) -> None:
@@ -59,7 +59,7 @@ def _value(row: Figure, value: float) -> str:
     return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def _asked(row: Figure) -> str:
-    if row.asked is None:
+def _limit(row: Figure) -> str:
+    if row.limit is None:
         return ""
-    return f"≤ {row.asked:g}" if row.against else f"≤ {row.asked:g} {row.unit}"
+    return f"≤ {row.limit:g}" if row.against else f"≤ {row.limit:g} {row.unit}"

@@ -22,7 +22,7 @@ MIB = 1 << 20
 def measure(home: Home, rounds: int) -> Table:
     """In turn, on one machine. `home` keeps an image already."""
     rows = [Figure(name, unit="MiB") for name in (ROSE, FELL, GREW, SHRANK)]
-    found = table(Figure(CREATE), Figure(RESTORE), Figure(DELETE), *rows)
+    figures = table(Figure(CREATE), Figure(RESTORE), Figure(DELETE), *rows)
     environment = plain_environment(B2D_HOME=str(home.root), B2D_VM="bench", B2D_RESTRICT="1")
     paths = home.machine("bench")
 
@@ -41,19 +41,19 @@ def measure(home: Home, rounds: int) -> Table:
             most = resident()
             docker("rm", "-f", "big")
             time.sleep(5)
-            found.add(ROSE, most - idle)
-            found.add(FELL, most - resident())
+            figures.add(ROSE, most - idle)
+            figures.add(FELL, most - resident())
             empty = room()
             fill = f"{BOX} dd if=/dev/urandom of=/data/x bs=1M count={DISK} && sync"
             docker("run", "--rm", "-v", "data:/data", "hello", "sh", "-c", fill)
             full = room()
             docker("volume", "rm", "data")
             subprocess.run([B2D, "disk", "compact"], env=environment, check=True, capture_output=True)
-            found.add(GREW, full - empty)
-            found.add(SHRANK, full - room())
-            found.add(CREATE, seconds([B2D, "snapshot", "create", "one"], environment))
+            figures.add(GREW, full - empty)
+            figures.add(SHRANK, full - room())
+            figures.add(CREATE, seconds([B2D, "snapshot", "create", "one"], environment))
             seconds([B2D, "save"], environment)
-            found.add(RESTORE, seconds([B2D, "snapshot", "restore", "one", "--yes"], environment))
-            found.add(DELETE, seconds([B2D, "snapshot", "delete", "one"], environment))
+            figures.add(RESTORE, seconds([B2D, "snapshot", "restore", "one", "--yes"], environment))
+            figures.add(DELETE, seconds([B2D, "snapshot", "delete", "one"], environment))
             seconds([B2D, "up"], environment)
-    return found
+    return figures

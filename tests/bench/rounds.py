@@ -16,7 +16,7 @@ class Figure:
 
     name: str
     against: str = ""  # a row's name, or nothing
-    asked: float | None = None  # the ratio to that row, or without one the value, that is asked for at most
+    limit: float | None = None  # the ratio to that row, or without one the value, that is asked for at most
     unit: str = "s"
     values: list[float] = field(default_factory=list)
 

@@ -54,8 +54,8 @@ class Yardstick:
         _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "trixie", str(tree), mirror.bases[MAIN])
         self._configure(tree, paths)
         for name in ("vmlinuz", "initrd.img"):
-            (found,) = (tree / "boot").glob(f"{name}-*")
-            shutil.copy(found, self.folder / name)
+            (kernel,) = (tree / "boot").glob(f"{name}-*")
+            shutil.copy(kernel, self.folder / name)
         raw = self.folder / "disk.raw"
         _run("mkfs.ext4", "-q", "-L", "root", "-d", str(tree), str(raw), DISK_SIZE)
         _run("qemu-img", "convert", "-O", "qcow2", str(raw), str(self.disk))

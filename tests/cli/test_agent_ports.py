@@ -46,9 +46,9 @@ class Beside:
 
 @pytest.fixture
 def beside(tmp_path: Path, program: "subprocess.Popen[bytes]") -> Iterator[Beside]:
-    made = Beside(tmp_path, program.pid)
-    yield made
-    control.stop(made.paths)
+    agent = Beside(tmp_path, program.pid)
+    yield agent
+    control.stop(agent.paths)
 
 
 def is_open(port: int) -> bool:
@@ -91,19 +91,19 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
         for other in others:
             other.close()
     assert refused is not None
-    assert {(one.service, one.place) for one in refused} == {
+    assert {(refusal.service, refusal.place) for refusal in refused} == {
         (services[name], f"{HERE}:{getattr(beside, name)}") for name in taken
     }
-    assert all(one.reason.endswith(f"pid {os.getpid()} has that port") for one in refused)
+    assert all(refusal.reason.endswith(f"pid {os.getpid()} has that port") for refusal in refused)
     log = beside.paths.agent_log.read_text()
-    assert all(one.sentence("box") in log for one in refused)
+    assert all(refusal.sentence("box") in log for refusal in refused)
     assert control.refusals(beside.paths) == refused
 
 
 def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
     (beside.paths.folder / "docker.sock.new").mkdir()  # in its way
     refused = control.wait_until_serving(beside.store, "box") or ()
-    assert [(one.service, one.place) for one in refused] == [(DOCKER_SOCKET, str(beside.paths.docker_socket))]
+    assert [(refusal.service, refusal.place) for refusal in refused] == [(DOCKER_SOCKET, str(beside.paths.docker_socket))]
     assert is_open(beside.ssh)
     (beside.paths.folder / "docker.sock.new").rmdir()
 

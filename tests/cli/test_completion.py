@@ -34,7 +34,7 @@ class Terminal:
     """A shell on a terminal; in it b2d completes as ever, and shows what it was called with."""
 
     leader: int
-    said: str = ""
+    output: str = ""
 
     def types(self, keys: str) -> None:
         os.write(self.leader, keys.encode())
@@ -42,11 +42,11 @@ class Terminal:
     def reads(self, wanted: str) -> str:
         """All until that is said."""
         end = time.monotonic() + LIMIT_S
-        while wanted not in self.said:
+        while wanted not in self.output:
             ready, _, _ = select.select([self.leader], [], [], max(0, end - time.monotonic()))
-            assert ready, self.said
-            self.said += os.read(self.leader, 65536).decode(errors="replace")
-        before, _, self.said = self.said.partition(wanted)
+            assert ready, self.output
+            self.output += os.read(self.leader, 65536).decode(errors="replace")
+        before, _, self.output = self.output.partition(wanted)
         return before
 
 
@@ -59,12 +59,12 @@ def shell(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
     """Somebody with three machines, and a file."""
-    made = Prompt(tmp_path_factory.mktemp("person"))
+    person = Prompt(tmp_path_factory.mktemp("person"))
     for name in ("devel", "test-1", "test-2"):
-        MachineStore(made.home).write(a_spec(name))
-    (made.home.machines / "$(touch x)").mkdir()
-    (made.folder / "an image.iso").touch()
-    return made
+        MachineStore(person.home).write(a_spec(name))
+    (person.home.machines / "$(touch x)").mkdir()
+    (person.folder / "an image.iso").touch()
+    return person
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,10 @@ def terminal(shell: str, prompt: Prompt) -> Iterator[Terminal]:
     command = ["setsid", "--ctty", *START[shell]]  # fish wants a terminal of its own
     child = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=known, cwd=prompt.folder)
     os.close(follower)
-    made = Terminal(leader)
-    made.types(EVALUATE[shell].format(f"{B2D} completion {shell}") + "; echo REA''DY\n")
-    made.reads("READY")
-    yield made
+    shell_terminal = Terminal(leader)
+    shell_terminal.types(EVALUATE[shell].format(f"{B2D} completion {shell}") + "; echo REA''DY\n")
+    shell_terminal.reads("READY")
+    yield shell_terminal
     child.kill()
     child.wait()
     os.close(leader)
@@ -123,9 +123,9 @@ def test_tab_completes(terminal: Terminal, typed: str, became: str) -> None:
 
 
 def offered(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -> list[str]:
-    told = prompt.b2d("completion", shell, "--", *words, **more)
-    assert (told.code, told.err) == (0, "")
-    return [line.split("\t")[0] for line in told.out.splitlines()]
+    result = prompt.b2d("completion", shell, "--", *words, **more)
+    assert (result.code, result.err) == (0, "")
+    return [line.split("\t")[0] for line in result.out.splitlines()]
 
 
 def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
@@ -171,12 +171,12 @@ def test_what_bash_cut_is_put_together(cut: list[str], joined: list[str], left: 
 
 
 def test_the_script_is_the_answer_and_a_shell_without_one_is_told(prompt: Prompt) -> None:
-    told = prompt.b2d("completion", "bash", "--json", "--", "config", "me")
-    assert json.loads(told.out) == {"memory": ""}
+    result = prompt.b2d("completion", "bash", "--json", "--", "config", "me")
+    assert json.loads(result.out) == {"memory": ""}
     for name in SHELLS:
-        told = prompt.b2d("completion", name)
-        assert (told.code, told.err) == (0, "")
-        assert "boot2docker" in told.out
-    told = prompt.b2d("completion", "tcsh")
-    assert (told.code, told.out) == (2, "")
-    assert "'bash', 'zsh', 'fish'" in told.err
+        result = prompt.b2d("completion", name)
+        assert (result.code, result.err) == (0, "")
+        assert "boot2docker" in result.out
+    result = prompt.b2d("completion", "tcsh")
+    assert (result.code, result.out) == (2, "")
+    assert "'bash', 'zsh', 'fish'" in result.err

@@ -56,15 +56,15 @@ def editor(prompt: Prompt, script: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("typed", ["config", "config get memory", "config unset cpus", "list", "status", "-v status"])
 def test_a_shell_that_evaluated_shellinit_is_answered_as_any_other(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split(), B2D_BEFORE="tcp://127.0.59.103:2376,,,,127.0.59.103")
-    assert told == prompt.b2d(*typed.split())
-    assert "BEFORE" not in told.out + told.err
+    result = prompt.b2d(*typed.split(), B2D_BEFORE="tcp://127.0.59.103:2376,,,,127.0.59.103")
+    assert result == prompt.b2d(*typed.split())
+    assert "BEFORE" not in result.out + result.err
 
 
 def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
-    assert (told.code, told.out) == (0, "")
-    assert told.err == f"memory, tls, image: set in {prompt.home.config}\n"
+    result = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == f"memory, tls, image: set in {prompt.home.config}\n"
     assert prompt.home.config.read_text() == 'memory = 4096\ntls = false\nimage = "/a b.iso"\n'
     assert stat.S_IMODE(prompt.home.config.stat().st_mode) == 0o600
     assert prompt.b2d("config", "get", "memory") == prompt.b2d("config", "memory")
@@ -93,44 +93,44 @@ def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
 
 def test_several_are_set_all_or_none(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
-    told = prompt.b2d("config", "set", "memory=2000", "cpus=-1")
-    assert (told.code, told.err) == (2, "b2d: cpus cannot be '-1'\n     try: from 0 to 256\n")
+    result = prompt.b2d("config", "set", "memory=2000", "cpus=-1")
+    assert (result.code, result.err) == (2, "b2d: cpus cannot be '-1'\n     try: from 0 to 256\n")
     assert mine.read_text() == MINE
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not valid TOML")]
+    ("text", "message"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not valid TOML")]
 )
-def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, said: str) -> None:
+def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, message: str) -> None:
     mine = with_config(prompt, text)
     for typed in ("set cpus=2", "unset cpus"):
-        told = prompt.b2d("config", *typed.split())
-        assert (told.code, told.out) == (2, "")
-        assert told.err.startswith(f"b2d: {mine}{said}")
+        result = prompt.b2d("config", *typed.split())
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"b2d: {mine}{message}")
     assert mine.read_text() == text
 
 
 def test_a_variable_that_wins_is_told(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
-    assert told.err.endswith(f"warning: B2D_MEMORY is set and overrides {prompt.home.config}\n")
+    result = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
+    assert result.err.endswith(f"warning: B2D_MEMORY is set and overrides {prompt.home.config}\n")
 
 
 def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> None:
-    kept = prompt.folder / "dotfiles.toml"
-    kept.write_text(MINE)
+    target = prompt.folder / "dotfiles.toml"
+    target.write_text(MINE)
     prompt.home.root.mkdir()
-    prompt.home.config.symlink_to(kept)
+    prompt.home.config.symlink_to(target)
     prompt.b2d("config", "set", "memory=2000")
     assert prompt.home.config.is_symlink()
-    assert kept.read_text() == MINE.replace("1000", "2000")
+    assert target.read_text() == MINE.replace("1000", "2000")
 
 
 def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(prompt: Prompt) -> None:
     profile = prompt.folder / ".boot2docker" / "profile"
     profile.parent.mkdir()
     profile.write_text('VM = "dev"\nMemory = 1024\nHostIP = "10.0.0.1"\n')
-    told = prompt.b2d("config", "set", "memory=4096")
-    assert told.code == 0
+    result = prompt.b2d("config", "set", "memory=4096")
+    assert result.code == 0
     assert prompt.home.config.read_text() == f'# converted from {profile}\nvm = "dev"\nmemory = 4096\n'
     assert prompt.b2d("config", "vm").out == "dev\n"
     assert prompt.b2d("config", "vm").err == ""
@@ -149,7 +149,7 @@ def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
     started = [
         subprocess.Popen([B2D, "config", "set", wish], env=prompt.known(), stderr=subprocess.DEVNULL) for wish in wishes
     ]
-    assert [one.wait(60) for one in started] == [0] * len(wishes)
+    assert [process.wait(60) for process in started] == [0] * len(wishes)
     assert sorted(prompt.home.config.read_text().split("\n")[:-1]) == sorted(
         wish.replace("=", " = ") for wish in wishes
     )
@@ -158,17 +158,17 @@ def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
 def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
     prompt.home.root.mkdir()
     with FileLock(prompt.home.config_lock):
-        told = prompt.b2d("config", "set", "memory=1000")
-    assert told.code == 8
-    assert told.err.startswith(f"b2d: another b2d is changing {prompt.home.config}\n")
+        result = prompt.b2d("config", "set", "memory=1000")
+    assert result.code == 8
+    assert result.err.startswith(f"b2d: another b2d is changing {prompt.home.config}\n")
 
 
 def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "edit", **editor(prompt, f'cp "$1" {prompt.folder}/seen; echo "memory = 700" >>"$1"'))
-    assert (told.code, told.out, told.err) == (0, "", f"{prompt.home.config} is changed\n")
-    seen = (prompt.folder / "seen").read_text()
-    assert "# memory = 2048\n" in seen
-    assert loader.parse_toml("", seen) == []
+    result = prompt.b2d("config", "edit", **editor(prompt, f'cp "$1" {prompt.folder}/seen; echo "memory = 700" >>"$1"'))
+    assert (result.code, result.out, result.err) == (0, "", f"{prompt.home.config} is changed\n")
+    text = (prompt.folder / "seen").read_text()
+    assert "# memory = 2048\n" in text
+    assert loader.parse_toml("", text) == []
     assert prompt.b2d("config", "memory").out == "700\n"
     mine = with_config(prompt, MINE)
     prompt.b2d("config", "edit", **editor(prompt, 'sed -i s/1000/2000/ "$1"'))
@@ -178,31 +178,31 @@ def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt
 
 
 def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "edit", **editor(prompt, "true"))
-    assert (told.code, told.err) == (0, f"{prompt.home.config} is unchanged\n")
+    result = prompt.b2d("config", "edit", **editor(prompt, "true"))
+    assert (result.code, result.err) == (0, f"{prompt.home.config} is unchanged\n")
     assert [path.name for path in prompt.home.root.iterdir()] == [".config.lock"]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("memry = 1", "config.draft.toml:5: there is no setting 'memry': did you mean 'memory'?"),
         ("disk = 1", "config.draft.toml:5: disk cannot be 1"),
         ("disk = ", "config.draft.toml is not valid TOML: Invalid value (at line 5, column 8)"),
     ],
 )
-def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, said: str) -> None:
+def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, message: str) -> None:
     mine = with_config(prompt, MINE)
-    told = prompt.b2d("config", "edit", **editor(prompt, f'echo "{line}" >>"$1"'))
-    assert (told.code, told.out) == (2, "")
-    assert told.err.splitlines()[0] == f"b2d: {said}"
-    assert told.err.rstrip().endswith("b2d config edit")
+    result = prompt.b2d("config", "edit", **editor(prompt, f'echo "{line}" >>"$1"'))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[0] == f"b2d: {message}"
+    assert result.err.rstrip().endswith("b2d config edit")
     assert mine.read_text() == MINE
     assert prompt.b2d("config", "memory").out == "1000\n"
-    told = prompt.b2d("config", "edit", **editor(prompt, f'sed -i "s/^{line}$/disk = 5000/" "$1"'))
-    first, last = told.err.splitlines()
+    result = prompt.b2d("config", "edit", **editor(prompt, f'sed -i "s/^{line}$/disk = 5000/" "$1"'))
+    first, last = result.err.splitlines()
     assert first == f"continuing with the draft that was not valid last time: {prompt.home.config_draft}"
-    assert (told.code, last) == (0, f"{mine} is changed")
+    assert (result.code, last) == (0, f"{mine} is changed")
     assert mine.read_text() == f"{MINE}disk = 5000\n"
     assert not prompt.home.config_draft.exists()
 
@@ -211,22 +211,22 @@ def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt:
 def test_a_broken_file_is_mended_by_editing_it(prompt: Prompt, content: bytes) -> None:
     prompt.home.root.mkdir()
     prompt.home.config.write_bytes(content)
-    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "memory = 700" >"$1"'))
-    assert (told.code, told.err) == (0, f"{prompt.home.config} is changed\n")
+    result = prompt.b2d("config", "edit", **editor(prompt, 'echo "memory = 700" >"$1"'))
+    assert (result.code, result.err) == (0, f"{prompt.home.config} is changed\n")
     assert prompt.b2d("config", "memory").out == "700\n"
 
 
 def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
-    told = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
-    assert told.code == 1
-    assert f"exited with code 3: {mine} is unchanged" in told.err
+    result = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
+    assert result.code == 1
+    assert f"exited with code 3: {mine} is unchanged" in result.err
     assert mine.read_text() == MINE
     assert prompt.home.config_draft.read_text() == "cpus = 9\n"
     for nobody in ("no-such-editor -x", "'"):
-        told = prompt.b2d("config", "edit", EDITOR=nobody)
-        assert told.code == 1
-        assert told.err.endswith("     try: EDITOR=nano b2d config edit\n")
+        result = prompt.b2d("config", "edit", EDITOR=nobody)
+        assert result.code == 1
+        assert result.err.endswith("     try: EDITOR=nano b2d config edit\n")
 
 
 def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
@@ -247,21 +247,21 @@ def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
 def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec())
     qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
-    told = prompt.b2d("set", "memory=640", "disk=1000")
-    assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines() == [
+    result = prompt.b2d("set", "memory=640", "disk=1000")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines() == [
         "memory of boot2docker-vm: 640, was 512, from its next start on",
         "disk of boot2docker-vm: 1000, was 256, from its next start on",
     ]
     known = json.loads(prompt.b2d("info").out)
     assert (known["memory_mib"], known["disk_mib"], known["has"]) == (640, 1000, {"disk_mib": 1000})
     assert prompt.b2d("set", "memory", "640").err == "boot2docker-vm has these values already\n"
-    told = prompt.b2d("set", "--json", "cpus=2")
-    assert json.loads(told.out) == {"cpus": {"key": "cpus", "before": 1, "after": 2, "counts": "start"}}
+    result = prompt.b2d("set", "--json", "cpus=2")
+    assert json.loads(result.out) == {"cpus": {"key": "cpus", "before": 1, "after": 2, "counts": "start"}}
     prompt.b2d("set", "disk=1500")
-    told = prompt.b2d("set", "disk=1499")
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
+    result = prompt.b2d("set", "disk=1499")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
 
 
 def text_of(value: object) -> str:
@@ -273,30 +273,30 @@ def text_of(value: object) -> str:
 @st.composite
 def wishes(draw: st.DrawFn) -> dict[str, object]:
     """Settings as they can be."""
-    found: dict[str, object] = {}
+    settings: dict[str, object] = {}
     for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
         usual = getattr(Settings(), key)
         if key in loader.CHOICES:
-            found[key] = draw(st.sampled_from(loader.CHOICES[key]))
+            settings[key] = draw(st.sampled_from(loader.CHOICES[key]))
         elif key in loader.RANGES:
-            found[key] = draw(st.integers(*loader.RANGES[key]))
+            settings[key] = draw(st.integers(*loader.RANGES[key]))
         elif key == "address":
-            found[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
+            settings[key] = draw(st.sampled_from(["", "127.0.0.1", "127.0.59.200"]))
         elif key == "vm":
-            found[key] = draw(
+            settings[key] = draw(
                 st.text("aB9_-.", max_size=63).map(lambda rest: f"x{rest}z"[-63:]).filter(machine_names.is_valid)
             )
         elif isinstance(usual, bool):
-            found[key] = draw(st.booleans())
+            settings[key] = draw(st.booleans())
         elif isinstance(usual, tuple):
-            found[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
+            settings[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
         elif key in endpoints.HINTS:
-            found[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
+            settings[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
         elif key == "password":
-            found[key] = draw(st.from_regex(loader.PASSWORD, fullmatch=True))
+            settings[key] = draw(st.from_regex(loader.PASSWORD, fullmatch=True))
         else:
-            found[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
-    return found
+            settings[key] = draw(st.text(st.characters(exclude_categories=["Cs"])))
+    return settings
 
 
 @given(wishes(), wishes(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
@@ -327,33 +327,33 @@ def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
 def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec(disk_mib=1000))
     qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
-    there = "boot2docker-vm exists already\n"
+    exists = "boot2docker-vm exists already\n"
     other = "boot2docker-vm was created with other values and keeps them; to change them: b2d set"
-    assert prompt.b2d("init").err == there
-    assert prompt.b2d("init", "--memory=512", B2D_CPUS="1").err == there
-    assert prompt.b2d("init", "-m", "640", "--disksize=2000").err == f"{there}{other} memory=640 disk=2000\n"
-    assert prompt.b2d("init", B2D_CPUS="2").err == f"{there}{other} cpus=2\n"
+    assert prompt.b2d("init").err == exists
+    assert prompt.b2d("init", "--memory=512", B2D_CPUS="1").err == exists
+    assert prompt.b2d("init", "-m", "640", "--disksize=2000").err == f"{exists}{other} memory=640 disk=2000\n"
+    assert prompt.b2d("init", B2D_CPUS="2").err == f"{exists}{other} cpus=2\n"
     with_config(prompt, "memory = 640\n")
-    assert prompt.b2d("init").err == f"{there}{other} memory=640\n"
+    assert prompt.b2d("init").err == f"{exists}{other} memory=640\n"
     assert prompt.b2d("set", "memory=640").code == 0
-    assert prompt.b2d("init").err == there
-    told = prompt.b2d("init", "--no-tls", "--image=debian")
-    assert told.err == f"{there}only new machines take --image, --no-tls; boot2docker-vm is unchanged\n"
+    assert prompt.b2d("init").err == exists
+    result = prompt.b2d("init", "--no-tls", "--image=debian")
+    assert result.err == f"{exists}only new machines take --image, --no-tls; boot2docker-vm is unchanged\n"
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
     kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
     number, text = ("7" if key == "cpus" else "1000"), loader.CHOICES.get(key, ("127.0.0.9",))[-1]
-    one, other = LISTED.get(key, ("/a", "/b:ro"))
+    first, other = LISTED.get(key, ("/a", "/b:ro"))
     for typed, value in {
         bool: [([flag], "true"), ([f"--no-{flag[2:]}"], "false")],
         int: [([flag, number], number), ([f"{flag}={number}"], number)],
         str: [([flag, text], endpoints.REDACTED if key == "password" else text)],
-        tuple: [([f"{flag}={one}", flag, other], f'["{one}", "{other}"]'), ([flag, "none"], "[]")],
+        tuple: [([f"{flag}={first}", flag, other], f'["{first}", "{other}"]'), ([flag, "none"], "[]")],
     }[kind]:
-        for told in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):
-            assert (told.code, told.out, told.err) == (0, f"{value}\n", "")
+        for result in (prompt.b2d(*typed, "config", "get", key), prompt.b2d("config", "get", key, *typed)):
+            assert (result.code, result.out, result.err) == (0, f"{value}\n", "")
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(prompt: Prompt) -> None:
@@ -361,5 +361,5 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(prompt: Prompt)
     assert prompt.b2d("config", "stop_wait", B2D_STOP_WAIT="2").out == "2\n"
     assert prompt.b2d("config", "stop_wait", "--stop-wait=3", B2D_STOP_WAIT="2").out == "3\n"
     assert prompt.b2d("--no-restrict", "config", "restrict").out == "false\n"
-    told = prompt.b2d("config", "--stop-wait=0")
-    assert (told.code, told.err) == (2, "b2d: --stop-wait: stop_wait cannot be '0'\n     try: from 1 to 3600\n")
+    result = prompt.b2d("config", "--stop-wait=0")
+    assert (result.code, result.err) == (2, "b2d: --stop-wait: stop_wait cannot be '0'\n     try: from 1 to 3600\n")

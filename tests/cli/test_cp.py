@@ -12,14 +12,14 @@ from tests.support.fakes import a_spec
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     """Somebody whose machine is off."""
-    found = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
-    MachineStore(found.home).write(a_spec())
-    found.home.machine("boot2docker-vm").disk_qcow2.touch()
-    return found
+    person = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    MachineStore(person.home).write(a_spec())
+    person.home.machine("boot2docker-vm").disk_qcow2.touch()
+    return person
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "said"),
+    ("typed", "code", "message"),
     [
         ("", 2, "missing argument"),
         ("file", 2, "cp needs a source and a target"),
@@ -38,8 +38,8 @@ def prompt(tmp_path: Path) -> Prompt:
         ("boot2docker-vm:x . --vm other", 4, "boot2docker-vm is stopped"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_exit_code(prompt: Prompt, typed: str, code: int, said: str) -> None:
-    told = prompt.sh(f"b2d cp {typed}")
-    assert (told.code, told.out if "--json" not in typed else "") == (code, "")
-    assert said in told.err
-    assert "     try: " in told.err
+def test_what_cannot_be_is_told_with_its_exit_code(prompt: Prompt, typed: str, code: int, message: str) -> None:
+    result = prompt.sh(f"b2d cp {typed}")
+    assert (result.code, result.out if "--json" not in typed else "") == (code, "")
+    assert message in result.err
+    assert "     try: " in result.err

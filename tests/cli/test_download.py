@@ -55,27 +55,27 @@ def a_release(url: str, tag: str = "v19.03.12", body: str = "", **changes: objec
     return {"tag_name": tag, "prerelease": False, "draft": False, "assets": [asset], "body": body, **changes}
 
 
-def kept(prompt: Prompt) -> list[bytes]:
+def stored_contents(prompt: Prompt) -> list[bytes]:
     """The newest first."""
     return [image.iso.read_bytes() for image in ImageStore(prompt.home).all()]
 
 
-def is_kept(told: Answer, version: str) -> None:
-    assert (told.code, told.out) == (0, ""), told.err
-    assert f"\n{version} is stored: " in f"\n{told.err}"
+def is_kept(result: Answer, version: str) -> None:
+    assert (result.code, result.out) == (0, ""), result.err
+    assert f"\n{version} is stored: " in f"\n{result.err}"
 
 
-def is_the_newest(told: Answer, version: str) -> None:
-    assert (told.code, told.out) == (0, ""), told.err
-    assert told.err.startswith(f"{version} is already the newest: ")
-    assert len(told.err.splitlines()) == 1
+def is_the_newest(result: Answer, version: str) -> None:
+    assert (result.code, result.out) == (0, ""), result.err
+    assert result.err.startswith(f"{version} is already the newest: ")
+    assert len(result.err.splitlines()) == 1
 
 
-def is_refused(told: Answer, *said: str) -> None:
-    assert (told.code, told.out) == (7, ""), told.err
-    assert "try: " in told.err and "Traceback" not in told.err
-    for text in said:
-        assert text in told.err
+def is_refused(result: Answer, *texts: str) -> None:
+    assert (result.code, result.out) == (7, ""), result.err
+    assert "try: " in result.err and "Traceback" not in result.err
+    for text in texts:
+        assert text in result.err
 
 
 @pytest.mark.parametrize("etags", [True, False])
@@ -85,11 +85,11 @@ def test_what_is_the_newest_already_is_not_transferred(web: WebServer, prompt: P
     is_kept(prompt.b2d("download", url), "19.03.11")
     assert web.sent == len(OLD)
     is_the_newest(prompt.b2d("download", url), "19.03.11")
-    assert (web.sent, len(web.asked)) == (len(OLD), 2)
+    assert (web.sent, len(web.requests)) == (len(OLD), 2)
     web.put("/b2d.iso", NEW)
     is_kept(prompt.b2d("download", url), "19.03.12")
     assert web.sent == len(OLD) + len(NEW)
-    assert kept(prompt) == [NEW, OLD]
+    assert stored_contents(prompt) == [NEW, OLD]
 
 
 def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: Prompt) -> None:
@@ -99,7 +99,7 @@ def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: P
     image.iso.write_bytes(OLD[:-1] + b"?")
     assert prompt.b2d("download", url).code == 0
     assert web.sent == 2 * len(OLD)
-    assert kept(prompt) == [OLD]
+    assert stored_contents(prompt) == [OLD]
 
 
 def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) -> None:
@@ -118,12 +118,12 @@ def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) ->
     assert boot_files.stamp(image.iso) == before
 
 
-@pytest.mark.parametrize("how", [("download", "{}"), ("--image", "{}", "download"), ("download", "--iso-url={}")])
-def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, how: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [("download", "{}"), ("--image", "{}", "download"), ("download", "--iso-url={}")])
+def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, options: tuple[str, ...]) -> None:
     url = web.put("/o/r/releases/download/v19.03.12/boot2docker.iso", NEW)
     listed = [a_release(url, "v20-rc1", prerelease=True), a_release(url)]
     api = web.put(API, json.dumps(listed).encode())
-    typed = [word.format(api) for word in how]
+    typed = [word.format(api) for word in options]
     is_kept(prompt.b2d(*typed), "19.03.12")
     sent = web.sent
     is_the_newest(prompt.b2d(*typed), "19.03.12")
@@ -139,13 +139,13 @@ def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: W
     prompt.b2d("download", url)
     (image,) = ImageStore(prompt.home).all()
     api = web.put(API, json.dumps([a_release(url, body=f"{image.sha256}  boot2docker.iso")]).encode())
-    web.asked.clear()
+    web.requests.clear()
     is_the_newest(prompt.b2d("download", api), "19.03.12")
     assert web.paths() == [API]
     web.put("/a.iso", OLD)
     ImageStore(prompt.home).remove(image.sha256)
     is_refused(prompt.b2d("download", api), image.sha256, "was published")
-    assert kept(prompt) == []
+    assert stored_contents(prompt) == []
 
 
 def test_one_release_can_be_named(web: WebServer, prompt: Prompt) -> None:
@@ -166,19 +166,19 @@ def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, pr
     prompt.b2d("download", url)
     web.odd = {API: refusal, "/a.iso": refusal}
     for source in (api, url):
-        told = prompt.b2d("download", source)
-        assert (told.code, len(told.err.splitlines())) == (0, 1)
-        assert told.err.startswith("19.03.12 is the newest stored image, and a newer one is unknown (127.0.0.1:")
-        assert f"({code})" in told.err
+        result = prompt.b2d("download", source)
+        assert (result.code, len(result.err.splitlines())) == (0, 1)
+        assert result.err.startswith("19.03.12 is the newest stored image, and a newer one is unknown (127.0.0.1:")
+        assert f"({code})" in result.err
 
 
 def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: Path) -> None:
     with serving(tmp_path, tls=True) as web:
         url = web.put("/a.iso", NEW)
         prompt.b2d("download", url)
-    told = prompt.b2d("download", url)
-    assert (told.code, len(told.err.splitlines())) == (0, 1)
-    assert "cannot be reached" in told.err
+    result = prompt.b2d("download", url)
+    assert (result.code, len(result.err.splitlines())) == (0, 1)
+    assert "cannot be reached" in result.err
     is_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
 
 
@@ -187,11 +187,11 @@ def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Pr
     nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
     is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
     ImageStore(prompt.home).add_copy(tmp_path / "a.iso", "debian")
-    told = prompt.b2d("-q", "download", **nowhere)
-    assert (told.code, told.out, told.err) == (0, "", "")
-    told = prompt.b2d("download", **nowhere)
-    assert told.code == 0
-    assert told.err.splitlines()[-1].startswith(
+    result = prompt.b2d("-q", "download", **nowhere)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = prompt.b2d("download", **nowhere)
+    assert result.code == 0
+    assert result.err.splitlines()[-1].startswith(
         "26.1.5-6.12.117 is the newest stored image, and a newer one is unknown ("
     )
 
@@ -209,9 +209,9 @@ def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt
     for answer in (says(404), says(200, PORTAL), says(200, b"what", ETag='"x"'), says(200, NEW[:-5000], ETag='"x"')):
         web.odd["/a.iso?token=verysecret"] = answer
         address = web.url.replace("//", "//user:verysecret@")
-        told = prompt.b2d("download", f"{address}/a.iso?token=verysecret")
-        is_refused(told, f"{web.url}/a.iso")
-        assert "verysecret" not in told.err
+        result = prompt.b2d("download", f"{address}/a.iso?token=verysecret")
+        is_refused(result, f"{web.url}/a.iso")
+        assert "verysecret" not in result.err
 
 
 def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Prompt) -> None:
@@ -228,8 +228,8 @@ def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
     is_the_newest(prompt.b2d("download", str(iso)), "19.03.11")
     is_the_newest(prompt.b2d("download", f"file://localhost{iso.as_uri().removeprefix('file://')}"), "19.03.11")
     for wrong in ("file:///no/such.iso", f"file://host{iso}", "file://"):
-        told = prompt.b2d("download", wrong)
-        assert told.code == 2, told.err
+        result = prompt.b2d("download", wrong)
+        assert result.code == 2, result.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -241,16 +241,16 @@ def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: 
     while not (part := next(prompt.home.cache.glob("*.part"), None)) or part.stat().st_size < len(NEW) // 3:
         assert running.poll() is None
     running.send_signal(number)
-    said = running.communicate(timeout=20)[1]
+    stderr = running.communicate(timeout=20)[1]
     assert running.returncode in (128 + number, -number)
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     had = part.stat().st_size
     web.goes_on.set()
     web.holds_after = 0
     is_kept(prompt.b2d("download", url), "19.03.12")
-    assert web.asked[-1][2]["Range"] == f"bytes={had}-"
+    assert web.requests[-1][2]["Range"] == f"bytes={had}-"
     assert web.given[-1] == len(NEW) - had
-    assert kept(prompt) == [NEW]
+    assert stored_contents(prompt) == [NEW]
 
 
 def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
@@ -260,11 +260,11 @@ def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
         both = [pool.submit(prompt.b2d, "download", url) for _ in range(2)]
         assert web.held.wait(20)
         threading.Timer(1.0, web.goes_on.set).start()
-        told = [one.result() for one in both]
-    for one in told:
-        assert one.code == 0
-        assert re.search("^19.03.12 is (stored|already the newest): ", one.err, re.MULTILINE)
-    assert (web.sent, kept(prompt)) == (len(NEW), [NEW])
+        results = [future.result() for future in both]
+    for future in results:
+        assert future.code == 0
+        assert re.search("^19.03.12 is (stored|already the newest): ", future.err, re.MULTILINE)
+    assert (web.sent, stored_contents(prompt)) == (len(NEW), [NEW])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a small disk of one's own is made with Linux's namespaces")
@@ -306,7 +306,7 @@ def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prom
     is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
     api = web.put(API, json.dumps([a_release(target)]).encode())
     is_refused(prompt.b2d("download", api), f"redirects from https to {target}")
-    assert plain.asked == []
+    assert plain.requests == []
 
 
 def through(proxy: WebServer) -> dict[str, str]:
@@ -323,7 +323,7 @@ def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plai
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, NEW)
     is_kept(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
-    assert [(host, path) for host, path, _ in plain.asked] == [
+    assert [(host, path) for host, path, _ in plain.requests] == [
         ("api.github.com:443", OFFICIAL),
         ("github.com:443", LAST),
     ]
@@ -331,26 +331,26 @@ def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plai
     is_the_newest(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
     assert plain.sent == sent
     plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
-    told = prompt.b2d("download", "boot2docker", **through(plain))
-    assert (told.code, len(told.err.splitlines())) == (0, 1)
-    assert "api.github.com received too many requests" in told.err
+    result = prompt.b2d("download", "boot2docker", **through(plain))
+    assert (result.code, len(result.err.splitlines())) == (0, 1)
+    assert "api.github.com received too many requests" in result.err
 
 
 def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
     plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
     plain.put(LAST, NEW)
-    told = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(told, "19.03.12")
-    assert "warning: the releases could not be listed, using 19.03.12" in told.err
+    result = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(result, "19.03.12")
+    assert "warning: the releases could not be listed, using 19.03.12" in result.err
 
 
 @pytest.mark.parametrize("label", ["b2d-v19.03.12", "Boot2Docker-v19.03.12", "Boot2Bocker-v19.03.12", "Boot2Docker"])
 def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, prompt: Prompt, label: str) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, an_iso(label))
-    told = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(told, "19.03.12")
-    assert "warning" not in told.err
+    result = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(result, "19.03.12")
+    assert "warning" not in result.err
 
 
 def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_told(
@@ -359,11 +359,11 @@ def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, an_iso("SOME_LINUX"))
     is_refused(prompt.b2d("download", "boot2docker", **through(plain)), "'SOME_LINUX'")
-    assert kept(prompt) == []
+    assert stored_contents(prompt) == []
     plain.put(LAST, OLD)
-    told = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(told, "19.03.12")
-    assert "warning: the ISO of release 19.03.12 is labelled 19.03.11" in told.err
+    result = prompt.b2d("download", "boot2docker", **through(plain))
+    is_kept(result, "19.03.12")
+    assert "warning: the ISO of release 19.03.12 is labelled 19.03.11" in result.err
 
 
 def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
@@ -374,8 +374,8 @@ def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain:
     is_refused(
         prompt.b2d("download", f"http://mirror.example/other.iso#sha256={'0' * 64}", **away), "the proxy cannot be used"
     )
-    told = prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **away)
-    assert (told.code, len(told.err.splitlines())) == (0, 1)
+    result = prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **away)
+    assert (result.code, len(result.err.splitlines())) == (0, 1)
 
 
 def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prompt: Prompt) -> None:
@@ -387,14 +387,14 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     is_refused(prompt.b2d("download", api), "is a web page", "may require a login")
     web.odd = {"/b2d.iso": says(511, PORTAL)}
     is_refused(prompt.b2d("download", url), "login", "(511)")
-    assert kept(prompt) == [NEW]
+    assert stored_contents(prompt) == [NEW]
 
 
 def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     for changed in (True, False):
-        told = json.loads(prompt.b2d("download", url, "--json").out)
-        assert (told["version"], told["source"], told["changed"]) == ("19.03.12", url, changed)
+        document = json.loads(prompt.b2d("download", url, "--json").out)
+        assert (document["version"], document["source"], document["changed"]) == ("19.03.12", url, changed)
     web.odd["/b2d.iso"] = says(503)
     assert json.loads(prompt.b2d("download", url, "--json").out)["changed"] is False
 

@@ -50,7 +50,7 @@ def leaves() -> Iterator[str]:
     with click.Context(group) as context:
         for verb in VERBS:
             command = group.get_command(context, verb)
-            yield from (f"{verb} {one}" for one in command.commands) if isinstance(command, click.Group) else [verb]
+            yield from (f"{verb} {name}" for name in command.commands) if isinstance(command, click.Group) else [verb]
 
 
 EVERY_VERB = list(leaves())
@@ -81,28 +81,28 @@ def typed(prompt: Prompt, home: str, verb: str, *options: str, **environment: st
     return prompt.b2d(*verb.split(), *options, *ARGUMENTS.get(verb, []), **environment)
 
 
-def check_document(told: Answer, verb: str) -> None:
+def check_document(result: Answer, verb: str) -> None:
     """That it is one, and of the documented shape."""
-    document = json.loads(told.out)
+    document = json.loads(result.out)
     if "error" not in document:
-        assert told.code == 0 or verb in TELLS_BY_ITS_CODE
+        assert result.code == 0 or verb in TELLS_BY_ITS_CODE
         return
     assert list(document) == ["error"]
     assert list(document["error"]) == ["message", "hint", "exit_code"]
-    assert document["error"]["exit_code"] == told.code != 0
-    assert told.err.startswith(f"b2d: {document['error']['message']}\n") or "\nb2d: " in told.err
+    assert document["error"]["exit_code"] == result.code != 0
+    assert result.err.startswith(f"b2d: {document['error']['message']}\n") or "\nb2d: " in result.err
 
 
 @pytest.mark.parametrize("home", ["nothing", "off", "broken", "misconfigured"])
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, verb: str, home: str) -> None:
-    told = typed(prompt, home, verb, "--json")
-    check_document(told, verb)
+    result = typed(prompt, home, verb, "--json")
+    check_document(result, verb)
     if verb in ("ssh", "run"):  # they say what another says
-        assert told.code == 2
+        assert result.code == 2
     fresh(prompt, home)
     before = prompt.b2d("--json", *verb.split(), *ARGUMENTS.get(verb, []))
-    assert (before.code, still(before.out)) == (told.code, still(told.out))
+    assert (before.code, still(before.out)) == (result.code, still(result.out))
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
@@ -112,14 +112,14 @@ def test_a_bug_and_a_mistake_are_documents_too(prompt: Prompt, verb: str) -> Non
     for library in ("filelock", "shutil", "subprocess"):
         (broken / f"{library}.py").write_text("raise RuntimeError('it broke')")
     check_document(typed(prompt, "off", verb, "--json", PYTHONPATH=str(broken)), verb)
-    told = typed(prompt, "off", verb, "--json", "--foo")
-    assert told.code == 2
-    check_document(told, verb)
+    result = typed(prompt, "off", verb, "--json", "--foo")
+    assert result.code == 2
+    check_document(result, verb)
 
 
-def still(said: str) -> str:
+def still(text: str) -> str:
     """Without what changes from moment to moment: how long something took, and how much room there is."""
-    return re.sub(r"[0-9.]+ (s|GiB free)\b", r"\1", said)
+    return re.sub(r"[0-9.]+ (s|GiB free)\b", r"\1", text)
 
 
 @pytest.mark.parametrize("home", ["nothing", "off"])
@@ -127,9 +127,9 @@ def still(said: str) -> str:
 def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt: Prompt, verb: str, home: str) -> None:
     plain = typed(prompt, home, verb)
     for option in ("-v", "-q"):
-        told = typed(prompt, home, verb, option)
-        assert (told.code, still(told.out)) == (plain.code, still(plain.out))
-        assert "Traceback" not in told.err
+        result = typed(prompt, home, verb, option)
+        assert (result.code, still(result.out)) == (plain.code, still(plain.out))
+        assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
@@ -142,10 +142,10 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
         done = subprocess.run(
             command, stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False, cwd=prompt.folder
         )
-    said = done.stderr.decode().splitlines()
+    stderr = done.stderr.decode().splitlines()
     assert done.returncode != 0
-    assert all(line.startswith(("b2d: ", "     try: ", "     more: ")) for line in said)
-    assert not [line for line in said if "ipe" in line or "bug" in line]
+    assert all(line.startswith(("b2d: ", "     try: ", "     more: ")) for line in stderr)
+    assert not [line for line in stderr if "ipe" in line or "bug" in line]
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
@@ -186,33 +186,33 @@ def test_help_fits_80_columns_and_20_with_every_word(prompt: Prompt, verb: str) 
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_an_option_that_is_nearly_right_is_told(prompt: Prompt, verb: str) -> None:
     for wrong, right in (("--verbos", "--verbose"), ("--stop-wiat", "--stop-wait")):
-        told = typed(prompt, "nothing", verb, wrong)
-        assert told.code == 2
-        assert told.err.splitlines()[0] == f"b2d: no such option '{wrong}': did you mean '{right}'?"
+        result = typed(prompt, "nothing", verb, wrong)
+        assert result.code == 2
+        assert result.err.splitlines()[0] == f"b2d: no such option '{wrong}': did you mean '{right}'?"
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "list", "iso build", "config", "init"])
 def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
-    told = prompt.run(
+    result = prompt.run(
         ["/bin/sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {B2D} {verb}"], PATH="/bin", B2D_HOME="relative"
     )
-    assert (told.code, told.out) == (1, "")
-    assert told.err == "b2d: the current folder of this shell does not exist any more\n     try: cd\n"
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "b2d: the current folder of this shell does not exist any more\n     try: cd\n"
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "this is not Python"])
 def test_a_library_that_cannot_be_loaded_is_told(prompt: Prompt, fault: str) -> None:
     (prompt.folder / "click.py").write_text(fault)
-    told = prompt.b2d("list", PYTHONPATH=str(prompt.folder))
-    assert (told.code, told.out, told.err.count("\n")) == (1, "", 1)
-    assert told.err.startswith("b2d: a library cannot be loaded: ")
+    result = prompt.b2d("list", PYTHONPATH=str(prompt.folder))
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert result.err.startswith("b2d: a library cannot be loaded: ")
 
 
 def test_every_verb_and_every_exit_code_is_documented() -> None:
     verbs, codes = ((DOCS / f"{page}.md").read_text() for page in ("commands", "exit-codes"))
     named = [verb.removesuffix(" get") for verb in EVERY_VERB]
     assert [verb for verb in named if not re.search(rf"`{verb}[ `]", verbs)] == []
-    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.B2dError)]
+    kinds = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.B2dError)]
     assert [kind for kind in kinds if f"\n| {kind.exit_code} |" not in codes] == []
 
 
@@ -249,22 +249,22 @@ def running(prompt: Prompt) -> Iterator[Prompt]:
 
 
 def test_what_up_found_out_is_its_answer(running: Prompt) -> None:
-    told = running.b2d("up", "--json")
-    document = json.loads(told.out)
-    assert (told.code, document["name"], document["address"]) == (0, "boot2docker-vm", "127.0.0.1")
+    result = running.b2d("up", "--json")
+    document = json.loads(result.out)
+    assert (result.code, document["name"], document["address"]) == (0, "boot2docker-vm", "127.0.0.1")
     assert document["docker"]["host"] == f"tcp://127.0.0.1:{document['docker_port']}"
-    assert still(told.err) == still(running.b2d("up").err)
+    assert still(result.err) == still(running.b2d("up").err)
     assert running.b2d("up").out == ""
 
 
 def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) -> None:
     for verb in ("init", "stop", "poweroff"):
-        told = typed(prompt, "off", verb, "--json")
-        assert (told.code, json.loads(told.out)) == (0, {"name": "boot2docker-vm", "changed": False})
-    told = typed(prompt, "off", "delete", "--json")
-    assert (told.code, json.loads(told.out)) == (0, {"name": "boot2docker-vm", "changed": True})
-    told = typed(prompt, "off", "config set", "--json")
-    assert json.loads(told.out) == {"path": str(prompt.home.config), "keys": ["memory"]}
+        result = typed(prompt, "off", verb, "--json")
+        assert (result.code, json.loads(result.out)) == (0, {"name": "boot2docker-vm", "changed": False})
+    result = typed(prompt, "off", "delete", "--json")
+    assert (result.code, json.loads(result.out)) == (0, {"name": "boot2docker-vm", "changed": True})
+    result = typed(prompt, "off", "config set", "--json")
+    assert json.loads(result.out) == {"path": str(prompt.home.config), "keys": ["memory"]}
     assert json.loads(typed(prompt, "off", "logs", "--json").out) == {"log": ""}
 
 

@@ -30,11 +30,11 @@ LINE += " B2D_BEFORE=tcp://127.0.59.103:2376,,,,\n"
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A home whose machine's process is this one, so that it runs."""
-    made = Home(tmp_path)
-    store = MachineStore(made)
+    new_home = Home(tmp_path)
+    store = MachineStore(new_home)
     store.write(a_spec())
-    keep(made, identify(os.getpid()))
-    return made
+    keep(new_home, identify(os.getpid()))
+    return new_home
 
 
 def keep(home: Home, process: ProcessIdentity | None) -> None:
@@ -56,10 +56,10 @@ def test_the_answers_are_what_up_found_out(home: Home) -> None:
 
 
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
-@pytest.mark.parametrize("said", [None, "memory = 4096\n"])
-def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, said: str | None) -> None:
-    if said:
-        home.config.write_text(said)
+@pytest.mark.parametrize("config_text", [None, "memory = 4096\n"])
+def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, config_text: str | None) -> None:
+    if config_text:
+        home.config.write_text(config_text)
     script = (
         "import sys, os; before = set(sys.modules); sys.argv = ['b2d', sys.argv[1]]\n"
         "os._exit = lambda code: (print(*(set(sys.modules) - before), file=sys.stderr), sys.exit(code))\n"
@@ -86,9 +86,9 @@ def test_the_machine_may_be_named_before_and_after(home: Home, order: tuple[str,
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
 @pytest.mark.parametrize("field", ["pid", "start_time", "boot_id"])
 def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: str) -> None:
-    here = identify(os.getpid())
-    assert here is not None
-    values = {"pid": here.pid, "start_time": here.start_time, "boot_id": here.boot_id}
+    identity = identify(os.getpid())
+    assert identity is not None
+    values = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": identity.boot_id}
     values[field] = 2**22 if field == "pid" else "other"
     keep(home, ProcessIdentity(**values))  # type: ignore[arg-type]
     done = run(home, verb)
@@ -107,7 +107,7 @@ def no_click(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         b"",
         b"memory = 4096  # vm\ncpus = 2\n",
@@ -117,8 +117,8 @@ def no_click(tmp_path: Path) -> str:
     ],
 )
 @pytest.mark.parametrize("file", ["config.toml", "profile"])
-def test_a_file_that_names_no_other_machine_needs_no_click(home: Home, no_click: str, file: str, said: bytes) -> None:
-    (home.root / file).write_bytes(said)
+def test_a_file_that_names_no_other_machine_needs_no_click(home: Home, no_click: str, file: str, content: bytes) -> None:
+    (home.root / file).write_bytes(content)
     known = {"PYTHONPATH": no_click, "BOOT2DOCKER_DIR": str(home.root)}
     assert run(home, "shellinit", **known).stdout == LINE
     assert run(home, "ip", **known).stdout == "127.0.59.103\n"
@@ -141,10 +141,10 @@ NAMING = [
 ]
 
 
-@pytest.mark.parametrize("said", NAMING)
+@pytest.mark.parametrize("text", NAMING)
 @pytest.mark.parametrize("file", ["config.toml", "profile"])
-def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, said: str) -> None:
-    (home.root / file).write_text(said)
+def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, text: str) -> None:
+    (home.root / file).write_text(text)
     known = {"BOOT2DOCKER_PROFILE": str(home.root / "profile")}
     done = run(home, "ip", **known)
     assert (done.returncode, done.stdout) == (3, "")
@@ -152,23 +152,23 @@ def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_cli
     assert run(home, "ip", PYTHONPATH=no_click, B2D_VM="boot2docker-vm", **known).stdout == "127.0.59.103\n"
 
 
-@pytest.mark.parametrize("said", ['VM = "other"', 'Init=false\nvM="other"', '"V-M" = "other"', '_v_m = "other"'])
-def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_toml(home: Home, said: str) -> None:
+@pytest.mark.parametrize("text", ['VM = "other"', 'Init=false\nvM="other"', '"V-M" = "other"', '_v_m = "other"'])
+def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_toml(home: Home, text: str) -> None:
     mine = home.root / ".boot2docker"
     mine.mkdir()
-    (mine / "profile").write_text(said)
+    (mine / "profile").write_text(text)
     assert run(home, "ip", HOME=str(home.root)).returncode == 3
     assert run(home, "ip", HOME="", USERPROFILE=str(home.root)).returncode == 3
     home.config.touch()
     assert run(home, "ip", HOME=str(home.root)).stdout == "127.0.59.103\n"
 
 
-@pytest.mark.parametrize("said", [b"vm = other\n", b"[vm]\n", b'VM = "a"\n', b"memory = 1024 # \xff\n", None])
-def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, said: bytes | None) -> None:
-    if said is None:
+@pytest.mark.parametrize("content", [b"vm = other\n", b"[vm]\n", b'VM = "a"\n', b"memory = 1024 # \xff\n", None])
+def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, content: bytes | None) -> None:
+    if content is None:
         home.config.mkdir()
     else:
-        home.config.write_bytes(said)
+        home.config.write_bytes(content)
     done = run(home, "ip")
     assert (done.returncode, done.stdout) == (2, "")
     assert str(home.config) in done.stderr
@@ -274,9 +274,9 @@ def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home
     keep(home, None)
     if state == 4:
         home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
-    told, quiet = run(home, "shellinit"), run(home, "shellinit", "--quiet")
-    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (state, "", 1)
-    assert told.stderr.startswith("b2d: ")
+    verbose, quiet = run(home, "shellinit"), run(home, "shellinit", "--quiet")
+    assert (verbose.returncode, verbose.stdout, verbose.stderr.count("\n")) == (state, "", 1)
+    assert verbose.stderr.startswith("b2d: ")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (state, "", "")
 
 

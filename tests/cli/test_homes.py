@@ -51,10 +51,10 @@ def files_of(folder: Path) -> dict[str, bytes | None]:
 @pytest.mark.parametrize("verb", ["status", "shellinit -q", "ip", "list", "init", "config path", "doctor"])
 def test_a_home_with_a_line_break_in_its_path_is_refused(prompt: Prompt, verb: str, line_break: str) -> None:
     home = f"{prompt.folder}/a{line_break}b"
-    told = prompt.b2d(*verb.split(), B2D_HOME=home)
-    assert (told.code, told.out) == (2, "")
-    said = f"b2d: {home!r} contains a line break, which B2D_HOME must not\n     try: set B2D_HOME to a folder\n"
-    assert told.err == said
+    result = prompt.b2d(*verb.split(), B2D_HOME=home)
+    assert (result.code, result.out) == (2, "")
+    message = f"b2d: {home!r} contains a line break, which B2D_HOME must not\n     try: set B2D_HOME to a folder\n"
+    assert result.err == message
     assert not list(prompt.folder.iterdir())
 
 
@@ -78,10 +78,10 @@ def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
 @as_root
 @pytest.mark.parametrize("verb", ["status", "init"])
 def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: str) -> None:
-    told = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: ~/.b2d cannot be resolved: ")
-    assert told.err.endswith("\n     try: set B2D_HOME to a folder\n")
+    result = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("b2d: ~/.b2d cannot be resolved: ")
+    assert result.err.endswith("\n     try: set B2D_HOME to a folder\n")
 
 
 @as_root
@@ -90,8 +90,8 @@ def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder
     assert stranger.b2d("status").out == "absent\n"
     assert stranger.b2d("list").code == 0
     for verb in ("init", "config set memory=640"):
-        told = stranger.b2d(*verb.split())
-        assert (told.code, told.out, told.err) == (1, "", f"b2d: {folder}/.b2d: Permission denied\n")
+        result = stranger.b2d(*verb.split())
+        assert (result.code, result.out, result.err) == (1, "", f"b2d: {folder}/.b2d: Permission denied\n")
 
 
 @as_root
@@ -100,23 +100,23 @@ def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder
 def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: int) -> None:
     a_home(folder, owner, 0o755)
     before = files_of(folder)
-    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
-    assert told.code == (4 if verb in ("status", "shellinit -q") else 0)
-    assert told.err == ""
+    result = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert result.code == (4 if verb in ("status", "shellinit -q") else 0)
+    assert result.err == ""
     assert files_of(folder) == before
 
 
 @as_root
 @pytest.mark.parametrize("verb", WRITERS)
-@pytest.mark.parametrize(("who", "owner"), [(SOMEBODY, 0), (SOMEBODY, SOMEBODY + 1), (0, SOMEBODY)])
-def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, verb: str, who: int, owner: int) -> None:
+@pytest.mark.parametrize(("uid", "owner"), [(SOMEBODY, 0), (SOMEBODY, SOMEBODY + 1), (0, SOMEBODY)])
+def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, verb: str, uid: int, owner: int) -> None:
     home = a_home(folder, owner, 0o755)
     before = files_of(folder)
-    told = Stranger(who, folder).b2d(*verb.split())
-    assert (told.code, told.out) == (2, "")
-    said = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
-    assert told.err.splitlines()[0] == said
-    assert len(told.err.splitlines()) == 2
+    result = Stranger(uid, folder).b2d(*verb.split())
+    assert (result.code, result.out) == (2, "")
+    message = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
+    assert result.err.splitlines()[0] == message
+    assert len(result.err.splitlines()) == 2
     assert files_of(folder) == before
 
 
@@ -124,32 +124,32 @@ def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, ver
 @pytest.mark.parametrize("verb", ["status", "list", "shellinit -q", "stop", "init", "config", "completion bash -- st"])
 def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) -> None:
     home = a_home(folder, 0, 0o700)
-    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    result = Stranger(SOMEBODY, folder).b2d(*verb.split())
     if verb.startswith("completion"):
-        assert (told.code, told.err) == (0, "")
+        assert (result.code, result.err) == (0, "")
     else:
-        assert (told.code, told.out) == (2, "")
-        assert told.err == f"b2d: {home.config} cannot be read: Permission denied\n"
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"b2d: {home.config} cannot be read: Permission denied\n"
 
 
 @as_root
 @pytest.mark.parametrize("verb", READERS)
 def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY, 0o555)
-    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
-    assert told.code == (4 if verb in ("status", "shellinit -q") else 0)
-    assert told.err == ""
+    result = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert result.code == (4 if verb in ("status", "shellinit -q") else 0)
+    assert result.err == ""
 
 
 @as_root
 @pytest.mark.parametrize("verb", [verb for verb in WRITERS if "debian" not in verb])
 def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb: str) -> None:
     home = a_home(folder, SOMEBODY, 0o555)
-    told = Stranger(SOMEBODY, folder).b2d(*verb.split())
-    assert (told.code, told.out) == (1, "")
-    assert told.err.startswith(f"b2d: {home.root}/")
-    assert told.err.endswith(": Permission denied\n")
-    assert len(told.err.splitlines()) == 1
+    result = Stranger(SOMEBODY, folder).b2d(*verb.split())
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"b2d: {home.root}/")
+    assert result.err.endswith(": Permission denied\n")
+    assert len(result.err.splitlines()) == 1
 
 
 @as_root
@@ -160,11 +160,11 @@ def test_whatever_the_umask_what_is_made_can_be_used_by_its_owner_alone(folder: 
     assert stranger.b2d("config", "set", "memory=640").code == 0
     assert stranger.b2d("config", "set", "cpus=1").code == 0
     for _ in range(2):
-        told = stranger.b2d("stop")
-        assert (told.code, told.err.splitlines()[0]) == (3, "b2d: there is no machine boot2docker-vm")
-    made = [folder / ".b2d", *(folder / ".b2d").rglob("*")]
-    assert len(made) > 3
-    for path in made:
+        result = stranger.b2d("stop")
+        assert (result.code, result.err.splitlines()[0]) == (3, "b2d: there is no machine boot2docker-vm")
+    files = [folder / ".b2d", *(folder / ".b2d").rglob("*")]
+    assert len(files) > 3
+    for path in files:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
@@ -205,18 +205,18 @@ def test_a_machine_that_nobody_may_look_at_hides_no_other_and_can_be_opened_or_r
     path = home.machine("boot2docker-vm").folder / closed
     path.chmod(0)
     stranger = Stranger(SOMEBODY, folder)
-    told = stranger.b2d("list")
-    assert told.code == 0
-    assert sorted(line.split()[0] for line in told.out.splitlines()[1:]) == ["boot2docker-vm", "near"]
+    result = stranger.b2d("list")
+    assert result.code == 0
+    assert sorted(line.split()[0] for line in result.out.splitlines()[1:]) == ["boot2docker-vm", "near"]
     assert "is a bug" not in stranger.b2d("doctor").err
-    told = stranger.b2d("status")
-    assert told.code == 1
-    assert "Permission denied" in told.err
-    hint = told.err.splitlines()[-1].removeprefix("     try: ")
+    result = stranger.b2d("status")
+    assert result.code == 1
+    assert "Permission denied" in result.err
+    hint = result.err.splitlines()[-1].removeprefix("     try: ")
     subprocess.run(["sh", "-c", hint], check=True)
     assert stranger.b2d("status").out == "stopped\n"
     path.chmod(0)
-    told = stranger.b2d("delete", "--yes")
-    assert told.code == (0 if closed else 1)
+    result = stranger.b2d("delete", "--yes")
+    assert result.code == (0 if closed else 1)
     assert home.machine("boot2docker-vm").folder.exists() is not bool(closed)
-    assert closed or told.err.endswith(": Permission denied\n")
+    assert closed or result.err.endswith(": Permission denied\n")

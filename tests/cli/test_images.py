@@ -33,18 +33,18 @@ def two_machines(folder: Path) -> Prompt:
     return prompt
 
 
-def error(told: str) -> dict[str, object]:
+def error(output: str) -> dict[str, object]:
     """The error in an answer that is one."""
-    document = json.loads(told)
+    document = json.loads(output)
     assert list(document) == ["error"]
     assert set(document["error"]) == {"message", "hint", "exit_code"}
-    found: dict[str, object] = document["error"]
-    return found
+    fields: dict[str, object] = document["error"]
+    return fields
 
 
 def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
-    told = prompt.b2d("list")
-    assert (told.code, told.out, told.err) == (0, "", "there is no machine yet; create one: b2d up\n")
+    result = prompt.b2d("list")
+    assert (result.code, result.out, result.err) == (0, "", "there is no machine yet; create one: b2d up\n")
     assert prompt.b2d("-q", "list").err == ""
     assert json.loads(prompt.b2d("list", "--json").out) == []
     assert json.loads(prompt.b2d("iso", "list", "--json").out) == []
@@ -53,9 +53,9 @@ def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
 def test_machines_are_a_table_and_a_list(prompt: Prompt) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     a_stopped_machine(prompt, "b", "127.0.59.104")
-    told = prompt.b2d("list")
-    assert (told.code, told.err) == (0, "")
-    assert [line.split() for line in told.out.splitlines()] == [
+    result = prompt.b2d("list")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split() for line in result.out.splitlines()] == [
         ["NAME", "STATE", "DRIVER", "ADDRESS"],
         ["b", "stopped", "qemu", "127.0.59.104"],
         ["boot2docker-vm", "stopped", "qemu", "127.0.59.103"],
@@ -74,11 +74,11 @@ def test_a_machine_that_is_broken_hides_no_other(prompt: Prompt, content: str) -
     a_stopped_machine(prompt, "b")
     spec = prompt.home.machine("a").spec
     spec.write_text(content)
-    told = prompt.b2d("list")
-    assert told.code == 0
-    assert told.err.startswith(f"warning: {spec}")
-    assert len(told.err.splitlines()) == 1
-    assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [["a", "unknown"], ["b", "stopped"]]
+    result = prompt.b2d("list")
+    assert result.code == 0
+    assert result.err.startswith(f"warning: {spec}")
+    assert len(result.err.splitlines()) == 1
+    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [["a", "unknown"], ["b", "stopped"]]
     first, second = json.loads(prompt.b2d("list", "--json").out)
     assert (first["state"], second["state"]) == ("unknown", "stopped")
     assert str(spec) in first["error"]
@@ -89,10 +89,10 @@ def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb
     a_stopped_machine(prompt, "boot2docker-vm")
     spec = prompt.home.machine("boot2docker-vm").spec
     spec.write_text("{")
-    told = prompt.b2d(verb)
-    assert (told.code, told.out) == (255 if verb == "ssh" else 1, "")
-    assert told.err.startswith(f"b2d: {spec} is not JSON: ")
-    assert told.err.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+    result = prompt.b2d(verb)
+    assert (result.code, result.out) == (255 if verb == "ssh" else 1, "")
+    assert result.err.startswith(f"b2d: {spec} is not JSON: ")
+    assert result.err.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
 
 
 def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(prompt: Prompt) -> None:
@@ -100,23 +100,23 @@ def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(
     assert prompt.b2d("status").out == "stopped\n"
     assert prompt.b2d("status").code == 4
     for verb in ("ip", "logs --docker"):
-        told = prompt.b2d(*verb.split())
-        assert (told.code, told.out) == (4, "")
-        assert told.err == "b2d: boot2docker-vm is stopped, not running\n     try: b2d up\n"
-    told = prompt.b2d("shellinit")  # a line, since every new shell may say it
-    assert (told.code, told.out, told.err) == (4, "", "b2d: boot2docker-vm is stopped, not running; try: b2d up\n")
+        result = prompt.b2d(*verb.split())
+        assert (result.code, result.out) == (4, "")
+        assert result.err == "b2d: boot2docker-vm is stopped, not running\n     try: b2d up\n"
+    result = prompt.b2d("shellinit")  # a line, since every new shell may say it
+    assert (result.code, result.out, result.err) == (4, "", "b2d: boot2docker-vm is stopped, not running; try: b2d up\n")
     assert prompt.b2d("ssh", "ls").code == 255
     assert prompt.b2d("stop").code == 0
 
 
 def test_the_settings_are_a_file_that_can_be_taken_as_it_is(prompt: Prompt) -> None:
-    told = prompt.b2d("config", B2D_MEMORY="1024")
-    assert (told.code, told.err) == (0, "")
-    assert len(told.out.splitlines()) == len(Settings.__slots__)
-    assert "memory = 1024" in told.out
-    assert "# B2D_MEMORY" in told.out
+    result = prompt.b2d("config", B2D_MEMORY="1024")
+    assert (result.code, result.err) == (0, "")
+    assert len(result.out.splitlines()) == len(Settings.__slots__)
+    assert "memory = 1024" in result.out
+    assert "# B2D_MEMORY" in result.out
     prompt.home.root.mkdir()
-    prompt.home.config.write_text(told.out)
+    prompt.home.config.write_text(result.out)
     assert prompt.b2d("config", "memory").out == "1024\n"
     assert f"# {prompt.home.config}" in prompt.b2d("config").out
 
@@ -142,11 +142,11 @@ def test_the_version_is_one_line(prompt: Prompt) -> None:
 
 
 def test_states_in_json(prompt: Prompt) -> None:
-    told = prompt.b2d("status", "--json")
-    assert (told.code, json.loads(told.out)) == (3, {"name": "boot2docker-vm", "state": "absent"})
+    result = prompt.b2d("status", "--json")
+    assert (result.code, json.loads(result.out)) == (3, {"name": "boot2docker-vm", "state": "absent"})
     a_stopped_machine(prompt, "boot2docker-vm")
-    told = prompt.b2d("--vm", "boot2docker-vm", "status", "--json")
-    assert (told.code, json.loads(told.out)["state"]) == (4, "stopped")
+    result = prompt.b2d("--vm", "boot2docker-vm", "status", "--json")
+    assert (result.code, json.loads(result.out)["state"]) == (4, "stopped")
     known = json.loads(prompt.b2d("info").out)
     assert (known["name"], known["state"], known["running"]) == ("boot2docker-vm", "stopped", None)
     assert prompt.b2d("info", "--json").out == prompt.b2d("info").out
@@ -154,11 +154,11 @@ def test_states_in_json(prompt: Prompt) -> None:
 
 @pytest.mark.parametrize("typed", ["ip --json", "shellinit --json", "info --json", "--vm x ip --json"])
 def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split())
+    result = prompt.b2d(*typed.split())
     name = "x" if "x" in typed.split() else "boot2docker-vm"
-    assert told.code == 3
-    assert error(told.out) == {"message": f"there is no machine {name}", "hint": "b2d init", "exit_code": 3}
-    assert told.err == f"b2d: there is no machine {name}\n     try: b2d init\n"
+    assert result.code == 3
+    assert error(result.out) == {"message": f"there is no machine {name}", "hint": "b2d init", "exit_code": 3}
+    assert result.err == f"b2d: there is no machine {name}\n     try: b2d init\n"
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: s
     ],
 )
 def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split())
-    assert told.code == 2
-    assert error(told.out)["exit_code"] == 2
+    result = prompt.b2d(*typed.split())
+    assert result.code == 2
+    assert error(result.out)["exit_code"] == 2
 
 
 def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
@@ -185,23 +185,23 @@ def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
 
 def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: Prompt) -> None:
     nothing = str(Path(B2D).parent)  # no QEMU there
-    told = prompt.b2d("doctor", "--json", PATH=nothing)
-    found = {one["name"]: one for one in json.loads(told.out)}
-    assert (told.code, found["qemu"]["verdict"]) == (6, "bad")
-    told = prompt.b2d("doctor", PATH=nothing)
-    assert told.code == 6
-    assert "bad       qemu: " in told.out
-    assert told.err.startswith("b2d: b2d cannot work on this host: qemu")
+    result = prompt.b2d("doctor", "--json", PATH=nothing)
+    findings = {finding["name"]: finding for finding in json.loads(result.out)}
+    assert (result.code, findings["qemu"]["verdict"]) == (6, "bad")
+    result = prompt.b2d("doctor", PATH=nothing)
+    assert result.code == 6
+    assert "bad       qemu: " in result.out
+    assert result.err.startswith("b2d: b2d cannot work on this host: qemu")
 
 
 def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prompt) -> None:
     prompt.home.root.mkdir(mode=0o700)
     prompt.home.config.write_text("memry = 4\n")
-    told = prompt.b2d("doctor")
-    assert told.code == 2
-    assert told.out.startswith("bad       settings: ")
-    assert "python: " in told.out
-    assert "'memry': did you mean 'memory'?" in told.err
+    result = prompt.b2d("doctor")
+    assert result.code == 2
+    assert result.out.startswith("bad       settings: ")
+    assert "python: " in result.out
+    assert "'memry': did you mean 'memory'?" in result.err
     as_document = prompt.b2d("doctor", "--json")
     assert as_document.code == 2
     assert json.loads(as_document.out)[0]["name"] == "settings"
@@ -214,9 +214,9 @@ def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(pro
     part.touch()
     os.utime(part, (1, 1))
     env.write_text("address=127.0.59.103\n")
-    found = {one["name"]: one for one in json.loads(prompt.b2d("doctor", "--json").out)}
-    assert (found["stale files"]["left_files"], found["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
-    told = prompt.b2d("doctor", "--fix")
-    assert told.err.splitlines()[:2] == [f"removed {part}", "shells are not directed to boot2docker-vm any more"]
-    assert "stale files: none" in told.out
+    findings = {finding["name"]: finding for finding in json.loads(prompt.b2d("doctor", "--json").out)}
+    assert (findings["stale files"]["left_files"], findings["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
+    result = prompt.b2d("doctor", "--fix")
+    assert result.err.splitlines()[:2] == [f"removed {part}", "shells are not directed to boot2docker-vm any more"]
+    assert "stale files: none" in result.out
     assert not part.exists() and not env.exists()

@@ -35,10 +35,10 @@ def prompt(tmp_path: Path) -> Prompt:
     return an_owner(tmp_path)
 
 
-def taken_in(prompt: Prompt, told: Answer, name: str, disk: Path) -> None:
+def taken_in(prompt: Prompt, result: Answer, name: str, disk: Path) -> None:
     """It is there, with what is on that disk, in a file of its own."""
-    assert (told.code, told.out) == (0, ""), told.err
-    assert told.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
+    assert (result.code, result.out) == (0, ""), result.err
+    assert result.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
     copy = prompt.home.machine(name).disk_qcow2
     compared = subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False)
     assert compared.returncode == 0
@@ -52,9 +52,9 @@ def nothing_is_made(prompt: Prompt) -> None:
 
 
 def info(prompt: Prompt, name: str) -> dict[str, object]:
-    found = json.loads(prompt.b2d("info", "--vm", name).out)
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(prompt.b2d("info", "--vm", name).out)
+    assert isinstance(document, dict)
+    return document
 
 
 @pytest.mark.parametrize("given", ["boot2docker-vm", "{home}/VirtualBox VMs/boot2docker-vm", "{disk}", "{settings}"])
@@ -65,8 +65,8 @@ def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_i
     before = raw_disks.hash_of(disk)
     word = given.format(home=prompt.folder, disk=disk, settings=disk.with_suffix(".vbox"))
     taken_in(prompt, prompt.b2d("import", word), "boot2docker-vm", disk)
-    found = info(prompt, "boot2docker-vm")
-    assert (found["memory_mib"], found["cpus"], found["disk_mib"]) == (1024, 2, 64)
+    machine = info(prompt, "boot2docker-vm")
+    assert (machine["memory_mib"], machine["cpus"], machine["disk_mib"]) == (1024, 2, 64)
     assert raw_disks.hash_of(disk) == before
 
 
@@ -74,14 +74,14 @@ def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_i
 def test_a_machine_of_docker_machine_comes_by_its_name(prompt: Prompt, with_settings: bool) -> None:
     disk = of_docker_machine(prompt.folder, with_settings=with_settings)
     taken_in(prompt, prompt.b2d("import", "default"), "default", disk)
-    found = info(prompt, "default")
-    assert (found["memory_mib"], found["cpus"]) == (1024, 2 if with_settings else 1)
+    machine = info(prompt, "default")
+    assert (machine["memory_mib"], machine["cpus"]) == (1024, 2 if with_settings else 1)
 
 
 def test_docker_machine_s_store_may_lie_elsewhere(prompt: Prompt, tmp_path: Path) -> None:
     disk = of_docker_machine(tmp_path / "else")
-    told = prompt.b2d("import", "default", MACHINE_STORAGE_PATH=str(tmp_path / "else/.docker/machine"))
-    taken_in(prompt, told, "default", disk)
+    result = prompt.b2d("import", "default", MACHINE_STORAGE_PATH=str(tmp_path / "else/.docker/machine"))
+    taken_in(prompt, result, "default", disk)
 
 
 @pytest.mark.parametrize("ending", ["vmdk", "vdi", "qcow2", "raw", "vhdx"])
@@ -89,16 +89,16 @@ def test_a_disk_comes_as_a_file_of_any_hypervisor_s(prompt: Prompt, tmp_path: Pa
     disk = a_disk(tmp_path / f"my: disk,{ending}.{ending}")
     before = raw_disks.hash_of(disk)
     taken_in(prompt, prompt.b2d("import", str(disk), "--vm", "box"), "box", disk)
-    found = info(prompt, "box")
-    assert (found["memory_mib"], found["disk_mib"]) == (640, 64)
+    machine = info(prompt, "box")
+    assert (machine["memory_mib"], machine["disk_mib"]) == (640, 64)
     assert raw_disks.hash_of(disk) == before
 
 
 def test_what_is_asked_for_on_the_command_line_wins_over_the_original(prompt: Prompt) -> None:
     of_boot2docker(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm", "--vm", "box", "--memory", "768", "--cpus=1").code == 0
-    found = info(prompt, "box")
-    assert (found["name"], found["memory_mib"], found["cpus"]) == ("box", 768, 1)
+    machine = info(prompt, "box")
+    assert (machine["name"], machine["memory_mib"], machine["cpus"]) == ("box", 768, 1)
 
 
 def test_a_disk_that_was_never_used_is_one_too(prompt: Prompt, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt,
 def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
     assert prompt.b2d("import").err.startswith("there is no machine of boot2docker or docker-machine")
     assert json.loads(prompt.b2d("import", "--json").out) == []
-    one, two = of_boot2docker(prompt.folder), of_docker_machine(prompt.folder)
+    first, two = of_boot2docker(prompt.folder), of_docker_machine(prompt.folder)
     of_boot2docker(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
     (prompt.folder / "VirtualBox VMs" / "broken").mkdir()
     (prompt.folder / "VirtualBox VMs" / "broken" / "broken.vbox").write_text("<")
@@ -136,7 +136,7 @@ def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
         "state": "stopped",
         "memory_mib": 1024,
         "cpus": 2,
-        "disk": str(one),
+        "disk": str(first),
         "version": "19.03.12",
     }
     assert listed[1]["disk"] == str(two)
@@ -148,28 +148,28 @@ def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
 )
 def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warned: bool) -> None:
     of_boot2docker(prompt.folder, label=label)
-    told = prompt.b2d("import", "boot2docker-vm")
-    assert told.code == 0
-    assert ("current Docker engines cannot read its AUFS data" in told.err) == warned
+    result = prompt.b2d("import", "boot2docker-vm")
+    assert result.code == 0
+    assert ("current Docker engines cannot read its AUFS data" in result.err) == warned
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "said"),
+    ("condition", "code", "message"),
     [
         ("saved", 4, "old is saved, and its memory would be lost"),
         ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
     ],
 )
-def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(prompt: Prompt, how: str, code: int, said: str) -> None:
-    disk = of_boot2docker(prompt.folder, "old", saved=how == "saved", layers=how == "layers")
-    if how == "layers":
+def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(prompt: Prompt, condition: str, code: int, message: str) -> None:
+    disk = of_boot2docker(prompt.folder, "old", saved=condition == "saved", layers=condition == "layers")
+    if condition == "layers":
         (disk.parent / "Snapshots").mkdir()
         child = disk.parent / "Snapshots" / "{00000000-0000-0000-0000-000000000002}.vmdk"
         child.write_bytes(b"")
-    told = prompt.b2d("import", "old")
-    assert (told.code, told.out) == (code, "")
-    assert told.err.splitlines()[0] == f"b2d: {said}"
-    assert "try: " in told.err
+    result = prompt.b2d("import", "old")
+    assert (result.code, result.out) == (code, "")
+    assert result.err.splitlines()[0] == f"b2d: {message}"
+    assert "try: " in result.err
     nothing_is_made(prompt)
 
 
@@ -210,7 +210,7 @@ def an_empty_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("create", "message"),
     [
         (a_layer, "contains only the differences from"),
         (a_foreign_one, "is not a data disk of boot2docker"),
@@ -219,28 +219,28 @@ def an_empty_folder(folder: Path) -> Path:
         (an_empty_folder, "contains no machine's disk"),
     ],
 )
-def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, made: object, said: str) -> None:
-    assert callable(made)
-    told = prompt.b2d("import", str(made(prompt.folder)), "--vm", "box")
-    assert (told.code, told.out) == (1, "")
-    assert said in told.err.splitlines()[0]
-    assert "bug" not in told.err
-    assert len([line for line in told.err.splitlines() if line.startswith("b2d: ")]) == 1
+def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, create: object, message: str) -> None:
+    assert callable(create)
+    result = prompt.b2d("import", str(create(prompt.folder)), "--vm", "box")
+    assert (result.code, result.out) == (1, "")
+    assert message in result.err.splitlines()[0]
+    assert "bug" not in result.err
+    assert len([line for line in result.err.splitlines() if line.startswith("b2d: ")]) == 1
     nothing_is_made(prompt)
 
 
 def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
     of_docker_machine(prompt.folder)
-    told = prompt.b2d("import", "defualt")
-    assert (told.code, told.out) == (2, "")
-    said = "there is no machine or file 'defualt' to import: did you mean 'default'?"
-    assert told.err == f"b2d: {said}\n     try: b2d import\n"
+    result = prompt.b2d("import", "defualt")
+    assert (result.code, result.out) == (2, "")
+    message = "there is no machine or file 'defualt' to import: did you mean 'default'?"
+    assert result.err == f"b2d: {message}\n     try: b2d import\n"
 
 
 def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
     of_boot2docker(prompt.folder, "my old box")
-    told = prompt.b2d("import", "my old box")
-    assert (told.code, told.err) == (
+    result = prompt.b2d("import", "my old box")
+    assert (result.code, result.err) == (
         2,
         "b2d: 'my old box' is not a valid machine name\n     try: b2d import ... --vm NAME\n",
     )
@@ -256,8 +256,8 @@ def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
 def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
     disk = of_boot2docker(prompt.folder)
     disk.unlink()
-    told = prompt.b2d("import", "boot2docker-vm")
-    assert (told.code, told.err) == (1, f"b2d: the disk of boot2docker-vm is gone: {disk}\n")
+    result = prompt.b2d("import", "boot2docker-vm")
+    assert (result.code, result.err) == (1, f"b2d: the disk of boot2docker-vm is gone: {disk}\n")
     nothing_is_made(prompt)
 
 
@@ -358,31 +358,31 @@ def test_a_small_disk_is_told_with_what_is_free_and_needed_before_anything_is_co
     machines = prompt.home.machines
     machines.mkdir()
     line = f"mount -t tmpfs -o size=200k small {machines} && b2d import {disk}; ls -A {machines} >&3; exit"
-    told = prompt.run(["unshare", "--mount", "sh", "-c", f"exec 3>&1; {line}"])
-    assert told.err.startswith(f"b2d: {machines}/old has 0.")
-    assert " MiB free, and 1." in told.err
-    assert [name for name in told.out.split() if not name.startswith(".")] == []
+    result = prompt.run(["unshare", "--mount", "sh", "-c", f"exec 3>&1; {line}"])
+    assert result.err.startswith(f"b2d: {machines}/old has 0.")
+    assert " MiB free, and 1." in result.err
+    assert [name for name in result.out.split() if not name.startswith(".")] == []
 
 
 def test_without_qemu_it_is_told_what_to_install(prompt: Prompt, tmp_path: Path) -> None:
-    told = prompt.b2d("import", str(a_disk(tmp_path / "old.vmdk")), PATH=str(Path(B2D).parent))
-    assert (told.code, told.out) == (6, "")
-    assert told.err == "b2d: qemu-img is not installed\n     try: b2d doctor --fix\n"
+    result = prompt.b2d("import", str(a_disk(tmp_path / "old.vmdk")), PATH=str(Path(B2D).parent))
+    assert (result.code, result.out) == (6, "")
+    assert result.err == "b2d: qemu-img is not installed\n     try: b2d doctor --fix\n"
     nothing_is_made(prompt)
 
 
 def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "base.vmdk")
-    told = prompt.b2d("--basevmdk", str(disk), "init")
-    assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines()[-1] == "boot2docker-vm is created; start it: b2d up"
+    result = prompt.b2d("--basevmdk", str(disk), "init")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines()[-1] == "boot2docker-vm is created; start it: b2d up"
     assert info(prompt, "boot2docker-vm")["memory_mib"] == 640
     copy = prompt.home.machine("boot2docker-vm").disk_qcow2
     assert subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False).returncode == 0
     again = prompt.b2d("init", "--basevmdk", str(disk))
     assert (again.code, again.err.splitlines()[0]) == (0, "boot2docker-vm exists already")
-    gone = prompt.b2d("init", "--vm", "other", "--basevmdk", "/nowhere.vmdk")
-    assert (gone.code, gone.err) == (
+    result = prompt.b2d("init", "--vm", "other", "--basevmdk", "/nowhere.vmdk")
+    assert (result.code, result.err) == (
         2,
         "b2d: there is no disk /nowhere.vmdk to begin with\n     try: --basevmdk FILE\n",
     )
@@ -394,8 +394,8 @@ def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(pro
     first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
     done = prompt.b2d("import", str(first), "--vm", "first")
     assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in done.err
-    asked = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
-    assert "no folders" not in asked.err
+    result = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
+    assert "no folders" not in result.err
     specs = [MachineStore(prompt.home).read(name) for name in ("first", "second")]
     assert [(spec.share, spec.folders) for spec in specs if spec] == [
         ((), ()),

@@ -31,8 +31,8 @@ def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def test_a_processor_without_an_image_is_a_usage_error(tmp_path: Path) -> None:
-    said = failed(b2d(tmp_path, "iso", "build", "--arch", "m68k"), 2)
-    assert said == "b2d: images for m68k are not supported yet"
+    stderr = failed(b2d(tmp_path, "iso", "build", "--arch", "m68k"), 2)
+    assert stderr == "b2d: images for m68k are not supported yet"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_mirror_that_is_not_there_is_told_in_one_sentence(
 
 def test_a_mirror_that_debian_did_not_sign_is_refused(debian: LocalDebian, tmp_path: Path) -> None:
     publish(debian)
-    said = failed(b2d(tmp_path, "iso", "build", "--mirror", debian.url), 7)
-    assert "is not signed by Debian" in said
+    stderr = failed(b2d(tmp_path, "iso", "build", "--mirror", debian.url), 7)
+    assert "is not signed by Debian" in stderr
 
 
 def test_a_network_that_wants_a_login_is_told_so(debian: LocalDebian, tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[by
     assert prompt.b2d("status").out == "crashed\n"
     assert prompt.b2d("list").out.split()[-3] == "crashed"
     for verb in ("shellinit", "ip"):
-        told = prompt.b2d(verb)
-        assert (told.code, told.out) == (4, "")
-        assert "b2d up" in told.err
+        result = prompt.b2d(verb)
+        assert (result.code, result.out) == (4, "")
+        assert "b2d up" in result.err
     assert prompt.b2d("save").code == 4
     assert prompt.b2d("stop").code == 0
     assert prompt.b2d("status").out == "stopped\n"

@@ -47,12 +47,12 @@ def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt,
     profile = prompt.folder / "profile"
     profile.write_text(f"VM = {quoted}\n")
     for typed in ("status", "shellinit", "shellinit -q", "ip"):
-        told = {
+        results = {
             "--vm": prompt.b2d(*typed.split(), f"--vm={name}"),
             "B2D_VM": prompt.b2d(*typed.split(), B2D_VM=name),
             f"{profile}:1": prompt.b2d(*typed.split(), BOOT2DOCKER_PROFILE=str(profile)),
         }
-        for place, answer in told.items():
+        for place, answer in results.items():
             assert (answer.code, answer.out) == (2, "")
             assert answer.err == f"b2d: {place}: {name!r} is not a valid machine name\n     try: {HINT}\n"
     assert not prompt.home.root.exists()
@@ -62,15 +62,15 @@ def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt,
 def test_every_verb_refuses_it_and_begins_nothing(prompt: Prompt, verb: str) -> None:
     prompt.home.root.mkdir()
     prompt.home.config.write_text('\nvm = "../.."\n')
-    told = prompt.b2d(*verb.split())
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(f"b2d: {prompt.home.config}:2: '../..' is not a valid machine name\n")
+    result = prompt.b2d(*verb.split())
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"b2d: {prompt.home.config}:2: '../..' is not a valid machine name\n")
     assert [path.name for path in prompt.home.root.iterdir()] == ["config.toml"]
 
 
 def test_it_is_not_taken_into_the_settings_either(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "set", "vm=nul")
-    assert told.code == 2
+    result = prompt.b2d("config", "set", "vm=nul")
+    assert result.code == 2
     assert not prompt.home.config.exists()
 
 
@@ -94,9 +94,9 @@ def test_tab_offers_only_machines_that_are_there(prompt: Prompt) -> None:
 
 def test_a_name_that_differs_in_case_alone_is_another_only_where_there_is_none_yet(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec("box"))
-    told = prompt.b2d("init", "--vm", "BOX")
-    assert (told.code, told.out) == (2, "")
-    assert told.err == "b2d: BOX differs only in case from the machine box\n     try: --vm box\n"
+    result = prompt.b2d("init", "--vm", "BOX")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "b2d: BOX differs only in case from the machine box\n     try: --vm box\n"
     assert not prompt.home.machine("BOX").folder.exists()
     assert prompt.b2d("status", "--vm", "BOX").out == "absent\n"
 
@@ -107,9 +107,9 @@ def test_where_the_file_system_takes_one_case_for_the_other_the_machine_is_told_
 ) -> None:
     MachineStore(prompt.home).write(a_spec("box"))
     (prompt.home.machines / "BOX").symlink_to("box")  # as macOS and Windows would find it
-    told = prompt.b2d(*verb.split(), "--vm", "BOX")
-    assert (told.code, told.out) == (2, "")
-    assert told.err == "b2d: the machine is called box, not BOX\n     try: --vm box\n"
+    result = prompt.b2d(*verb.split(), "--vm", "BOX")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "b2d: the machine is called box, not BOX\n     try: --vm box\n"
     assert prompt.home.machine("box").spec.exists()
 
 

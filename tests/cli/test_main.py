@@ -39,12 +39,12 @@ def test_all_the_words_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [*VERBS, *ALIASES, *(f"iso {one}" for one in ISO), *(f"config {one}" for one in CONFIG)]
+    "verb", [*VERBS, *ALIASES, *(f"iso {name}" for name in ISO), *(f"config {name}" for name in CONFIG)]
 )
 def test_every_verb_explains_itself_with_an_example(prompt: Prompt, verb: str) -> None:
-    told = prompt.b2d(*verb.split(), "--help")
-    assert (told.code, told.err) == (0, "")
-    usage, _, example = told.out.partition("Example:\n")
+    result = prompt.b2d(*verb.split(), "--help")
+    assert (result.code, result.err) == (0, "")
+    usage, _, example = result.out.partition("Example:\n")
     assert usage.startswith(f"Usage: b2d {verb} ")
     assert "b2d" in example
     assert len(example.splitlines()) == 1
@@ -65,9 +65,9 @@ def test_alone_it_shows_all_verbs_each_in_one_line_of_80_columns(prompt: Prompt)
 
 @pytest.mark.parametrize("typed", ["--help", "up --help"])
 def test_a_narrow_terminal_gets_narrow_help(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split(), COLUMNS="40")
-    assert max(map(len, told.out.splitlines())) <= 40
-    assert told.out.split() == prompt.b2d(*typed.split()).out.split()
+    result = prompt.b2d(*typed.split(), COLUMNS="40")
+    assert max(map(len, result.out.splitlines())) <= 40
+    assert result.out.split() == prompt.b2d(*typed.split()).out.split()
 
 
 def test_help_of_a_verb_may_be_asked_for_with_a_verb(prompt: Prompt) -> None:
@@ -83,7 +83,7 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
 
 
 @pytest.mark.parametrize(
-    ("typed", "said", "tried"),
+    ("typed", "message", "tried"),
     [
         ("strat", "there is no command 'strat': did you mean 'start'?", "b2d --help"),
         ("xyzzy", "there is no command 'xyzzy'", "b2d --help"),
@@ -114,19 +114,19 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("stop now", "got unexpected extra argument (now)", "b2d stop --help"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_with_what_to_try(prompt: Prompt, typed: str, said: str, tried: str) -> None:
-    told = prompt.b2d(*typed.split())
-    assert (told.code, told.out) == (2, "")
-    first, second = told.err.splitlines()
-    assert first == f"b2d: {said}"
+def test_a_mistake_is_told_in_one_sentence_with_what_to_try(prompt: Prompt, typed: str, message: str, tried: str) -> None:
+    result = prompt.b2d(*typed.split())
+    assert (result.code, result.out) == (2, "")
+    first, second = result.err.splitlines()
+    assert first == f"b2d: {message}"
     assert second.startswith(f"     try: {tried}")
 
 
 @pytest.mark.parametrize("typed", ["--foo", "up --foo", "stop --foo", "iso list --foo"])
 def test_an_unknown_option_is_told(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split())
-    assert (told.code, told.out) == (2, "")
-    first, second = told.err.splitlines()
+    result = prompt.b2d(*typed.split())
+    assert (result.code, result.out) == (2, "")
+    first, second = result.err.splitlines()
     assert first.startswith("b2d: no such option")
     assert "--foo" in first
     assert second == f"     try: b2d {typed.replace('--foo', '--help')}"
@@ -134,32 +134,32 @@ def test_an_unknown_option_is_told(prompt: Prompt, typed: str) -> None:
 
 @pytest.mark.parametrize("verb", sorted({*VERBS, *ALIASES} - {*NOT_ABOUT_AN_EXISTING_ONE.split()}))
 def test_a_machine_that_is_not_there_is_told_and_stdout_stays_empty(prompt: Prompt, verb: str) -> None:
-    told = prompt.b2d(verb, *ARGUMENTS.get(verb, []))
-    said = NO_MACHINE.replace("\n    ", ";") if verb in ("shellinit", "env", "socket") else NO_MACHINE
-    assert (told.code, told.out, told.err) == (3, "", said)
+    result = prompt.b2d(verb, *ARGUMENTS.get(verb, []))
+    message = NO_MACHINE.replace("\n    ", ";") if verb in ("shellinit", "env", "socket") else NO_MACHINE
+    assert (result.code, result.out, result.err) == (3, "", message)
 
 
 @pytest.mark.parametrize("typed", ["ssh", "ssh ls", "ssh -- exit 7"])
 def test_ssh_to_a_machine_that_is_not_there_ends_as_ssh_does(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split())
-    assert (told.code, told.out, told.err) == (255, "", NO_MACHINE)
+    result = prompt.b2d(*typed.split())
+    assert (result.code, result.out, result.err) == (255, "", NO_MACHINE)
 
 
 def test_a_machine_that_is_not_there_has_a_state(prompt: Prompt) -> None:
-    told = prompt.b2d("status")
-    assert (told.code, told.out, told.err) == (3, "absent\n", "")
+    result = prompt.b2d("status")
+    assert (result.code, result.out, result.err) == (3, "absent\n", "")
 
 
 def test_what_is_not_there_is_deleted_already(prompt: Prompt) -> None:
-    told = prompt.b2d("delete")
-    assert (told.code, told.out, told.err) == (0, "", "there is no machine boot2docker-vm\n")
+    result = prompt.b2d("delete")
+    assert (result.code, result.out, result.err) == (0, "", "there is no machine boot2docker-vm\n")
     assert prompt.b2d("-q", "delete", "--yes").err == ""
 
 
 @pytest.mark.parametrize("typed", ["--vm other ip", "ip --vm other", "--vm=other ip", "ip --vm=other"])
 def test_the_machine_may_be_named_before_the_verb_and_after(prompt: Prompt, typed: str) -> None:
-    told = prompt.b2d(*typed.split())
-    assert (told.code, told.err.splitlines()[0]) == (3, "b2d: there is no machine other")
+    result = prompt.b2d(*typed.split())
+    assert (result.code, result.err.splitlines()[0]) == (3, "b2d: there is no machine other")
 
 
 def test_the_name_after_the_verb_is_the_last_word(prompt: Prompt) -> None:

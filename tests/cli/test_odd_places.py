@@ -27,30 +27,30 @@ def prompt(tmp_path: Path) -> Prompt:
 def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
     file = prompt.folder / "file"
     file.write_text("mine")
-    told = prompt.b2d(*verb.split(), B2D_HOME=str(file))
-    assert (told.code, told.out) == (2, "")
-    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    result = prompt.b2d(*verb.split(), B2D_HOME=str(file))
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
     assert file.read_text() == "mine"
 
 
 def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> None:
     file = prompt.folder / "file"
     file.write_text("mine")
-    told = prompt.b2d("doctor", B2D_HOME=str(file))
-    assert told.code == 2
-    assert told.out.startswith(
+    result = prompt.b2d("doctor", B2D_HOME=str(file))
+    assert result.code == 2
+    assert result.out.startswith(
         f"bad       settings: {file}/config.toml cannot be read: Not a directory\ngood      python"
     )
-    assert told.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
+    assert result.err == f"b2d: {file}/config.toml cannot be read: Not a directory\n"
     assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # where nobody may make anything, not even root
 def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> None:
-    told = prompt.b2d("stop", B2D_HOME=home)
-    assert (told.code, told.out) == (1, "")
-    assert told.err.startswith(f"b2d: {home}")
-    assert len(told.err.splitlines()) == 1
+    result = prompt.b2d("stop", B2D_HOME=home)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"b2d: {home}")
+    assert len(result.err.splitlines()) == 1
     assert prompt.b2d("status", B2D_HOME=home).out == "absent\n"
 
 
@@ -58,15 +58,15 @@ def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> No
     prompt.home.root.mkdir()
     prompt.home.config.write_text('vm = "a"\nmemory = = 3\n')
     for typed in ("status", "ip", "shellinit", "config", "list", "up"):
-        told = prompt.b2d(typed)
-        assert (told.code, told.out) == (2, "")
-        assert told.err.startswith(f"b2d: {prompt.home.config} is not valid TOML: ")
-        assert "line 2" in told.err
+        result = prompt.b2d(typed)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"b2d: {prompt.home.config} is not valid TOML: ")
+        assert "line 2" in result.err
     prompt.home.config.write_bytes(b'vm = "\xff"\n')
     assert "is not UTF-8" in prompt.b2d("status").err
     prompt.home.config.write_text("memry = 3\n")
-    told = prompt.b2d("status")
-    assert told.err.startswith(f"b2d: {prompt.home.config}:1: there is no setting 'memry': did you mean 'memory'?\n")
+    result = prompt.b2d("status")
+    assert result.err.startswith(f"b2d: {prompt.home.config}:1: there is no setting 'memry': did you mean 'memory'?\n")
     assert prompt.b2d("version").code == 0
     assert prompt.b2d("--help").code == 0
 
@@ -86,16 +86,16 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
 @pytest.mark.parametrize("verb", ["status", "stop", "delete", "list --json", "ssh", "--foo", "ip"])
 def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed: str) -> None:
     expected = prompt.b2d(*verb.split())
-    told = prompt.sh(f"{B2D} {verb} {closed}")
-    assert told.code == expected.code
-    assert told.out == ("" if ">&-" in closed.split() else expected.out)
-    assert told.err == ("" if "2>&-" in closed else expected.err)
+    result = prompt.sh(f"{B2D} {verb} {closed}")
+    assert result.code == expected.code
+    assert result.out == ("" if ">&-" in closed.split() else expected.out)
+    assert result.err == ("" if "2>&-" in closed else expected.err)
 
 
 @pytest.mark.parametrize("verb", ["status", "config", "list --json"])
 def test_a_full_disk_is_told(prompt: Prompt, verb: str) -> None:
-    told = prompt.sh(f"{B2D} {verb} >/dev/full")
-    assert (told.code, told.err) == (1, "b2d: stdout cannot be written: No space left on device\n")
+    result = prompt.sh(f"{B2D} {verb} >/dev/full")
+    assert (result.code, result.err) == (1, "b2d: stdout cannot be written: No space left on device\n")
     assert prompt.sh(f"{B2D} stop 2>/dev/full").code == 3
 
 
@@ -106,10 +106,10 @@ def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[
         folder.mkdir()
         (folder / "config.toml").write_text('image = "/tmp/grün"\n', encoding="utf-8")
         environment = {"B2D_HOME": str(folder)} | locale
-        told = prompt.b2d("config", **environment)
-        assert told.code == 0
-        assert f"# {folder}/config.toml" in told.out
-        assert 'image = "/tmp/grün"' in told.out
+        result = prompt.b2d("config", **environment)
+        assert result.code == 0
+        assert f"# {folder}/config.toml" in result.out
+        assert 'image = "/tmp/grün"' in result.out
         assert prompt.b2d("config", "image", **environment).out == "/tmp/grün\n"
         assert prompt.b2d("config", "--json", **environment).code == 0
         assert prompt.b2d("stop", **environment).code == 3
@@ -118,15 +118,15 @@ def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[
 def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: Prompt) -> None:
     assert prompt.b2d("config", "set", "image=/tmp/grün", **CAPITALS).code == 0
     assert prompt.home.config.read_text(encoding="utf-8") == 'image = "/tmp/grün"\n'
-    told = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
-    assert (told.code, told.err) == (2, "b2d: b'\\xfc' is not UTF-8, which TOML needs\n")
+    result = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
+    assert (result.code, result.err) == (2, "b2d: b'\\xfc' is not UTF-8, which TOML needs\n")
 
 
 def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
     file = prompt.folder / "a\x1b[2Jbc\x9b"
     file.touch()
-    told = prompt.b2d("list", B2D_HOME=str(file))
-    assert told.err == f"b2d: {prompt.folder}/a\ufffd[2Jbc\ufffd/config.toml cannot be read: Not a directory\n"
+    result = prompt.b2d("list", B2D_HOME=str(file))
+    assert result.err == f"b2d: {prompt.folder}/a\ufffd[2Jbc\ufffd/config.toml cannot be read: Not a directory\n"
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
@@ -137,9 +137,9 @@ def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, envir
     )
     os.close(follower)
     assert child.wait(LIMIT_S) == 3
-    said = os.read(leader, 65536).decode()
+    output = os.read(leader, 65536).decode()
     os.close(leader)
-    assert said == "b2d: there is no machine boot2docker-vm\r\n     try: b2d init\r\n"
+    assert output == "b2d: there is no machine boot2docker-vm\r\n     try: b2d init\r\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -170,26 +170,26 @@ def broken_library(prompt: Prompt, name: str, content: str) -> str:
 
 def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
-    told = prompt.b2d("stop", PYTHONPATH=path)
+    result = prompt.b2d("stop", PYTHONPATH=path)
     log = prompt.home.log
-    assert (told.code, told.out) == (1, "")
-    assert told.err == f"b2d: this is a bug in b2d (the traceback is in {log}): RuntimeError: it broke\n     more: -v\n"
+    assert (result.code, result.out) == (1, "")
+    assert result.err == f"b2d: this is a bug in b2d (the traceback is in {log}): RuntimeError: it broke\n     more: -v\n"
     assert "Traceback" in log.read_text()
     assert ": stop\n" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600
     before = log.stat().st_size
-    told = prompt.b2d("-v", "stop", PYTHONPATH=path)
-    assert "Traceback" in told.err
+    result = prompt.b2d("-v", "stop", PYTHONPATH=path)
+    assert "Traceback" in result.err
     assert log.stat().st_size > before
 
 
 def test_what_fails_where_nobody_waits_is_in_the_log_alone(prompt: Prompt) -> None:
     thread = "import threading\nthread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\n"
     leaving = "class Leaves:\n    def __del__(self):\n        [][1]\nLeaves()\n"
-    told = prompt.b2d(
+    result = prompt.b2d(
         "stop", PYTHONPATH=broken_library(prompt, "filelock", f"{thread}{leaving}raise OSError(28, 'No')")
     )
-    assert (told.code, told.out, told.err) == (1, "", "b2d: No\n     more: -v\n")
+    assert (result.code, result.out, result.err) == (1, "", "b2d: No\n     more: -v\n")
     assert "ZeroDivisionError" in prompt.home.log.read_text()
     assert "IndexError" in prompt.home.log.read_text()
 
@@ -198,29 +198,29 @@ def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Pro
     path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
     (prompt.folder / ".b2d").mkdir()
     prompt.home.log.mkdir()
-    told = prompt.b2d("stop", PYTHONPATH=path)
-    assert (told.code, told.err) == (1, "b2d: this is a bug in b2d: RuntimeError: it broke\n     more: -v\n")
+    result = prompt.b2d("stop", PYTHONPATH=path)
+    assert (result.code, result.err) == (1, "b2d: this is a bug in b2d: RuntimeError: it broke\n     more: -v\n")
 
 
 def test_what_the_system_refuses_is_no_bug(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "open('/nowhere/at/all')")
-    told = prompt.b2d("stop", PYTHONPATH=path)
-    assert (told.code, told.err) == (1, "b2d: /nowhere/at/all: No such file or directory\n     more: -v\n")
+    result = prompt.b2d("stop", PYTHONPATH=path)
+    assert (result.code, result.err) == (1, "b2d: /nowhere/at/all: No such file or directory\n     more: -v\n")
 
 
 def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
     path = broken_library(prompt, "click", "raise ImportError('no click')")
-    told = prompt.b2d("list", PYTHONPATH=path)
-    assert (told.code, told.out) == (1, "")
-    assert told.err.splitlines()[0] == "b2d: this installation is incomplete: no click"
+    result = prompt.b2d("list", PYTHONPATH=path)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines()[0] == "b2d: this installation is incomplete: no click"
 
 
 def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
-    told = prompt.b2d("status", HOME="/nowhere")
-    assert (told.code, told.out) == (3, "absent\n")
+    result = prompt.b2d("status", HOME="/nowhere")
+    assert (result.code, result.out) == (3, "absent\n")
 
 
 def test_a_home_of_nobody_is_told(prompt: Prompt) -> None:
-    told = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("b2d: ~nobody-of-that-name/b2d cannot be resolved: ")
+    result = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("b2d: ~nobody-of-that-name/b2d cannot be resolved: ")

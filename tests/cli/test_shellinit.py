@@ -69,4 +69,4 @@ def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, know
 
 def test_the_lines_are_in_the_documentation() -> None:
     page = (ROOT / "docs" / "shells.md").read_text().replace("\\|", "|")
-    assert [line for how in EVALUATION.values() if (line := how.format(INIT)) not in page] == []
+    assert [line for template in EVALUATION.values() if (line := template.format(INIT)) not in page] == []

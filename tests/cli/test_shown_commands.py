@@ -22,9 +22,9 @@ def parse(words: list[str]) -> None:
         if not words:
             return
         assert isinstance(command, click.Group)
-        found, inner, words = command.resolve_command(context, words)
+        resolved, inner, words = command.resolve_command(context, words)
         assert inner is not None
-        name, command = found or name, inner
+        name, command = resolved or name, inner
 
 
 def test_many_are_shown() -> None:

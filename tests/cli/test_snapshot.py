@@ -18,10 +18,10 @@ NAME = "boot2docker-vm"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    made = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
-    MachineStore(made.home).write(a_spec(disk_mib=8))
-    qemu_img.create(paths(made).disk_qcow2, 8, b"payload")
-    return made
+    person = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    MachineStore(person.home).write(a_spec(disk_mib=8))
+    qemu_img.create(paths(person).disk_qcow2, 8, b"payload")
+    return person
 
 
 def paths(prompt: Prompt) -> MachinePaths:
@@ -31,20 +31,20 @@ def paths(prompt: Prompt) -> MachinePaths:
 def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp_path: Path) -> None:
     assert prompt.b2d("snapshot", "list").out == ""
     assert prompt.b2d("snapshot", "list", "--json").out == "[]\n"
-    told = prompt.b2d("snapshot", "create", "before")
-    assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines()[-1] == "the snapshot before is created"
-    made = json.loads(prompt.b2d("snapshot", "create", "after", "--json").out)
-    assert list(made) == ["name", "taken", "size"]
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(made["taken"])).total_seconds()) < 60
-    assert [one["name"] for one in json.loads(prompt.b2d("snapshot", "list", "--json").out)] == ["before", "after"]
+    result = prompt.b2d("snapshot", "create", "before")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines()[-1] == "the snapshot before is created"
+    snapshot = json.loads(prompt.b2d("snapshot", "create", "after", "--json").out)
+    assert list(snapshot) == ["name", "taken", "size"]
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(snapshot["taken"])).total_seconds()) < 60
+    assert [row["name"] for row in json.loads(prompt.b2d("snapshot", "list", "--json").out)] == ["before", "after"]
     lines = prompt.b2d("snapshot", "list").out.splitlines()
     assert lines[0].split() == ["NAME", "TAKEN", "SIZE"]
     assert [line.split()[0] for line in lines[1:]] == ["before", "after"]
     prompt.b2d("set", "disk=1000")
-    told = prompt.b2d("snapshot", "restore", "before", "--yes")
-    assert (told.code, told.out) == (0, "")
-    assert "the disk has 8 MiB, as it had then" in told.err
+    result = prompt.b2d("snapshot", "restore", "before", "--yes")
+    assert (result.code, result.out) == (0, "")
+    assert "the disk has 8 MiB, as it had then" in result.err
     assert content(paths(prompt).disk_qcow2, tmp_path) == b"payload".ljust(8 << 20, b"\0")
     assert json.loads(prompt.b2d("info").out)["disk_mib"] == 8
     assert prompt.b2d("snapshot", "delete", "before").code == 0
@@ -55,11 +55,11 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
     prompt.b2d("snapshot", "create", "before")
     paths(prompt).qemu_saved.write_text("{}")
     before = paths(prompt).disk_qcow2.read_bytes()
-    told = prompt.b2d("snapshot", "restore", "before")
+    result = prompt.b2d("snapshot", "restore", "before")
     lost = "what was written since and its saved state would be lost"
     unconfirmed = f"the disk of {NAME} goes back to before: {lost}; stdin is not a terminal to confirm this on"
-    said = f"b2d: {unconfirmed}\n     try: --yes\n"
-    assert (told.code, told.out, told.err) == (2, "", said)
+    message = f"b2d: {unconfirmed}\n     try: --yes\n"
+    assert (result.code, result.out, result.err) == (2, "", message)
     assert paths(prompt).disk_qcow2.read_bytes() == before
     assert prompt.b2d("snapshot", "create", "another").code == 4
 
@@ -68,9 +68,9 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
 def test_a_name_that_is_wrong_is_told_and_nothing_is_changed(prompt: Prompt, verb: str, code: int) -> None:
     prompt.b2d("snapshot", "create", "before")
     before = paths(prompt).disk_qcow2.read_bytes()
-    told = prompt.b2d("snapshot", verb, "before" if verb == "create" else "befor")
-    assert told.code == code
-    assert ("has a snapshot before already" if verb == "create" else "did you mean 'before'?") in told.err
+    result = prompt.b2d("snapshot", verb, "before" if verb == "create" else "befor")
+    assert result.code == code
+    assert ("has a snapshot before already" if verb == "create" else "did you mean 'before'?") in result.err
     assert prompt.b2d("snapshot", "create", "../x").code == 2
     assert paths(prompt).disk_qcow2.read_bytes() == before
 
@@ -95,8 +95,8 @@ def test_what_the_disk_takes_is_told_and_it_grows_and_is_compacted(prompt: Promp
     assert prompt.b2d("disk", "grow", "1000").err == f"the disk of {NAME} has 1000 MiB already\n"
     for wrong in ("7", "999", "40G"):
         assert prompt.b2d("disk", "grow", wrong).code == 2
-    told = prompt.b2d("disk", "compact", "--json")
-    assert (told.code, list(json.loads(told.out))) == (0, ["name", "before", "after", "done"])
+    result = prompt.b2d("disk", "compact", "--json")
+    assert (result.code, list(json.loads(result.out))) == (0, ["name", "before", "after", "done"])
     prompt.b2d("snapshot", "create", "one")
     refused = prompt.b2d("disk", "compact")
     assert (refused.code, refused.err.splitlines()[-1]) == (4, "     try: b2d up && b2d disk compact")

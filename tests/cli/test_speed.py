@@ -40,15 +40,15 @@ def loaded(prompt: Prompt, *arguments: str) -> set[str]:
         check=False,
         env=prompt.known(PYTHONPATH=root),
     )
-    found = set(done.stderr.splitlines()[-1].split())
-    assert ("click" in found) == (arguments != ("status",))
-    return found
+    modules = set(done.stderr.splitlines()[-1].split())
+    assert ("click" in modules) == (arguments != ("status",))
+    return modules
 
 
 @pytest.mark.parametrize("typed", ["version", "--version", "config", "list", "--quiet list", "config memory"])
 def test_what_asks_no_machine_loads_nothing_of_machines(prompt: Prompt, typed: str) -> None:
-    found = loaded(prompt, *typed.split())
-    assert found & (HEAVY | SLOW | MACHINES | NOUNS) == set()
+    modules = loaded(prompt, *typed.split())
+    assert modules & (HEAVY | SLOW | MACHINES | NOUNS) == set()
 
 
 @pytest.mark.parametrize("typed", ["status", "ip", "shellinit", "info", "status --json", "list --json"])
@@ -56,18 +56,18 @@ def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) ->
     assert loaded(prompt, *typed.split()) & (HEAVY | SLOW) == set()
     MachineStore(prompt.home).write(a_spec())
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
-    found = loaded(prompt, *typed.split())
-    assert "b2d.drivers.qemu.driver" in found
-    assert found & (HEAVY | SLOW) == set()
+    modules = loaded(prompt, *typed.split())
+    assert "b2d.drivers.qemu.driver" in modules
+    assert modules & (HEAVY | SLOW) == set()
 
 
 @pytest.mark.parametrize("driver", ["qemu", "virtualbox"])
 def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
     MachineStore(prompt.home).write(a_spec(driver=driver))
     prompt.environment["B2D_VBOXAPI"] = "/nowhere"
-    found = loaded(prompt, "status")
-    assert f"b2d.drivers.{driver}.driver" in found
-    assert found & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
+    modules = loaded(prompt, "status")
+    assert f"b2d.drivers.{driver}.driver" in modules
+    assert modules & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])

@@ -23,7 +23,7 @@ class Planted:
     def __init__(self) -> None:
         self.all: dict[str, str] = {}
 
-    def one(self, place: str) -> str:
+    def add(self, place: str) -> str:
         self.all[place] = f"S3cr3t{next(COUNT)}Xy"
         return self.all[place]
 
@@ -53,14 +53,14 @@ def unpacked(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
 
 def a_traceback(planted: Planted, where: str) -> str:
     """What a log may hold, with a secret in each line."""
-    one = planted.one
-    return f"""2026-01-01 b2d up --token {one(where + " option")} https://u:{one(where + " address")}@host/x
+    secret = planted.add
+    return f"""2026-01-01 b2d up --token {secret(where + " option")} https://u:{secret(where + " address")}@host/x
 Traceback (most recent call last):
-requests.exceptions.ProxyError: proxy http://me:{one(where + " proxy")}@proxy:3128 refused
-headers {{'Authorization': 'Basic {one(where + " header")}'}} body {{"password": "{one(where + " json")}"}}
-GET https://bucket/b2d.iso?X-Amz-Signature={one(where + " signed")}
+requests.exceptions.ProxyError: proxy http://me:{secret(where + " proxy")}@proxy:3128 refused
+headers {{'Authorization': 'Basic {secret(where + " header")}'}} body {{"password": "{secret(where + " json")}"}}
+GET https://bucket/b2d.iso?X-Amz-Signature={secret(where + " signed")}
 -----BEGIN RSA PRIVATE KEY-----
-{one(where + " pem")}
+{secret(where + " pem")}
 -----END RSA PRIVATE KEY-----
 somebody in /home/somebody
 """
@@ -68,7 +68,7 @@ somebody in /home/somebody
 
 def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
     """Secrets at every place that b2d reads or writes; the variables of the shell."""
-    one, home = planted.one, prompt.home
+    secret, home = planted.add, prompt.home
     MachineStore(home).write(a_spec())
     paths = home.machine("boot2docker-vm")
     paths.disk_qcow2.write_bytes(b"QFI\xfb")
@@ -77,34 +77,34 @@ def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
     tls_certificates.ensure_certificates(paths, ["127.0.59.103"], datetime.now(UTC))
     for key in (paths.ssh_key, paths.host_key, paths.certs / "key.pem", paths.authority / "ca-key.pem"):
         planted.all[key.name] = key.read_text().splitlines()[1]
-    paths.seed.write_text(one("seed"))
+    paths.seed.write_text(secret("seed"))
     leaked = paths.ssh_key.read_text().splitlines()[2]
     planted.all["a line of a key in a log"] = leaked
     home.config.write_text(
-        f'mirror = "http://m:{one("mirror")}@mirror.example/debian"\n'
-        f'image = "https://i:{one("image")}@host/b2d.iso?sig={one("query")}"\n'
-        f'https_proxy = "me:/@?{one("proxy in a file")}@proxy.example"\n'
+        f'mirror = "http://m:{secret("mirror")}@mirror.example/debian"\n'
+        f'image = "https://i:{secret("image")}@host/b2d.iso?sig={secret("query")}"\n'
+        f'https_proxy = "me:/@?{secret("proxy in a file")}@proxy.example"\n'
     )
     docker = prompt.folder / ".docker"
     docker.mkdir()
-    auth = base64.b64encode(f"me:{one('registry')}".encode()).decode()
+    auth = base64.b64encode(f"me:{secret('registry')}".encode()).decode()
     planted.all["auth"] = auth
     (docker / "config.json").write_text(json.dumps({"auths": {"registry.example": {"auth": auth}}}))
     for log, name in ((home.log, "log"), (home.older_log, "older"), (paths.serial_log, "console")):
         log.write_text(a_traceback(planted, name) + f"{auth} me {planted.all['registry']} {leaked} {prompt.folder}/x\n")
     paths.qemu_log.write_text(a_traceback(planted, "qemu"))
-    paths.qemu_record.write_text(json.dumps({"hardware": ["-drive", f"https://u:{one('drive')}@host/x"]}))
+    paths.qemu_record.write_text(json.dumps({"hardware": ["-drive", f"https://u:{secret('drive')}@host/x"]}))
     paths.virtualbox_log.parent.mkdir(parents=True)
     paths.virtualbox_log.write_text(a_traceback(planted, "vbox"))
     return {
-        "HTTPS_PROXY": f"http://me:{one('proxy')}@proxy.example:3128",
-        "http_proxy": f"me:{one('bare proxy')}@proxy.example:3128",
-        "B2D_HTTP_PROXY": f"http://me:' {one('proxy of b2d')}@proxy.example",
-        "DOCKER_AUTH_CONFIG": json.dumps({"auths": {"r": {"identitytoken": one("identity")}}}),
-        "DOCKER_HOST": f"tcp://u:{one('docker host')}@127.0.0.1:2376",
-        "B2D_IMAGE": f"https://x:{one('variable')}@host/b2d.iso",
-        "GITHUB_TOKEN": one("token"),
-        "DOCKER_REGISTRY_PASSWORD": one("password"),
+        "HTTPS_PROXY": f"http://me:{secret('proxy')}@proxy.example:3128",
+        "http_proxy": f"me:{secret('bare proxy')}@proxy.example:3128",
+        "B2D_HTTP_PROXY": f"http://me:' {secret('proxy of b2d')}@proxy.example",
+        "DOCKER_AUTH_CONFIG": json.dumps({"auths": {"r": {"identitytoken": secret("identity")}}}),
+        "DOCKER_HOST": f"tcp://u:{secret('docker host')}@127.0.0.1:2376",
+        "B2D_IMAGE": f"https://x:{secret('variable')}@host/b2d.iso",
+        "GITHUB_TOKEN": secret("token"),
+        "DOCKER_REGISTRY_PASSWORD": secret("password"),
     }
 
 
@@ -112,10 +112,10 @@ def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt
     planted = Planted()
     variables = plant(prompt, planted)
     for options, more in (((), {}), (("--json",), {}), (("-v",), {}), ((), CAPITALS)):
-        told = prompt.b2d("support", "out.tgz", *options, **variables, **more)
-        assert told.code == 0, told.err
+        result = prompt.b2d("support", "out.tgz", *options, **variables, **more)
+        assert result.code == 0, result.err
         files = unpacked(prompt)
-        everything = "\n".join([*files, *files.values(), told.out, told.err])
+        everything = "\n".join([*files, *files.values(), result.out, result.err])
         assert {place for place, secret in planted.all.items() if secret in everything} == set()
         inside = "\n".join([*files, *files.values()])
         assert "maria" not in inside
@@ -128,8 +128,8 @@ def test_the_doctor_says_no_secret_either(prompt: Prompt) -> None:
     planted = Planted()
     variables = plant(prompt, planted)
     for options in ((), ("--json",)):
-        told = prompt.b2d("doctor", *options, **variables)
-        assert {place for place, secret in planted.all.items() if secret in told.out + told.err} == set()
+        result = prompt.b2d("doctor", *options, **variables)
+        assert {place for place, secret in planted.all.items() if secret in result.out + result.err} == set()
 
 
 def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> None:
@@ -147,7 +147,7 @@ def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> No
 
 def test_what_is_inside_tells_all_that_helps(prompt: Prompt) -> None:
     plant(prompt, Planted())
-    told = prompt.b2d("support", "out.tgz")
+    result = prompt.b2d("support", "out.tgz")
     files = unpacked(prompt)
     machine = "machines/boot2docker-vm"
     assert list(files) == [
@@ -155,18 +155,18 @@ def test_what_is_inside_tells_all_that_helps(prompt: Prompt) -> None:
         *(f"{machine}/info.json", f"{machine}/machine.json", f"{machine}/qemu.json", f"{machine}/serial.log"),
         *(f"{machine}/qemu.log", f"{machine}/VBox.log", f"{machine}/docker.log"),
     ]
-    assert told.out == f"{prompt.folder / 'out.tgz'}\n"
-    assert all(name in told.err for name in files)
+    assert result.out == f"{prompt.folder / 'out.tgz'}\n"
+    assert all(name in result.err for name in files)
     assert json.loads(files["config.json"])["mirror"]["origin"] == "~/.b2d/config.toml"
-    assert {"qemu", "machine"} <= {one["name"] for one in json.loads(files["doctor.json"])}
+    assert {"qemu", "machine"} <= {finding["name"] for finding in json.loads(files["doctor.json"])}
     assert json.loads(files[f"{machine}/info.json"])["state"] == "stopped"
     assert "-rw-------" in files["files.txt"] and f"{machine}/id_ed25519" in files["files.txt"]
     assert (prompt.folder / "out.tgz").stat().st_mode & 0o777 == 0o600
 
 
 def test_without_a_name_the_archive_lies_here_under_its_date(prompt: Prompt) -> None:
-    told = prompt.b2d("support", "--json")
-    document = json.loads(told.out)
+    result = prompt.b2d("support", "--json")
+    document = json.loads(result.out)
     assert Path(document["path"]).parent == prompt.folder
     assert Path(document["path"]).is_file()
     assert list(unpacked(prompt, Path(document["path"]).name)) == document["files"]
@@ -178,8 +178,8 @@ def test_what_is_broken_is_told_inside(prompt: Prompt, home: str) -> None:
     prompt.home.config.write_text("memry = 3\n" if home == "settings" else "")
     prompt.home.machine("boot2docker-vm").spec.write_text("{" if home == "spec" else "")
     variables = {"B2D_HOME": str(prompt.home.config)} if home == "file" else {}
-    told = prompt.b2d("support", "out.tgz", **variables)
-    assert told.code == 0, told.err
+    result = prompt.b2d("support", "out.tgz", **variables)
+    assert result.code == 0, result.err
     files = unpacked(prompt)
     told_in = {"settings": "config.json", "spec": "machines/boot2docker-vm/info.json", "file": "config.json"}[home]
     wanted = {"settings": "did you mean 'memory'", "spec": "is not JSON", "file": "cannot be read"}[home]
@@ -187,6 +187,6 @@ def test_what_is_broken_is_told_inside(prompt: Prompt, home: str) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told(prompt: Prompt) -> None:
-    told = prompt.b2d("support", "nowhere/out.tgz")
-    assert (told.code, told.out) == (1, "")
-    assert f"{prompt.folder}/nowhere" in told.err
+    result = prompt.b2d("support", "nowhere/out.tgz")
+    assert (result.code, result.out) == (1, "")
+    assert f"{prompt.folder}/nowhere" in result.err

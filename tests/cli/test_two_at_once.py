@@ -43,15 +43,15 @@ def begins(prompt: Prompt, line: str) -> "subprocess.Popen[str]":
 def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
     pair = [begins(prompt, first), begins(prompt, second)]
     for process in pair:
-        _, said = process.communicate(timeout=60)
-        assert process.returncode in CODES, said
-        assert "Traceback" not in said
-        assert "bug" not in said
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode in CODES, stderr
+        assert "Traceback" not in stderr
+        assert "bug" not in stderr
     assert not prompt.home.machine("boot2docker-vm").holder.exists()
-    told = prompt.b2d("status")
-    assert told.out in ("stopped\n", "absent\n")
-    gone = "delete --yes" in (first, second)
-    assert (told.out == "absent\n") is gone or {first, second} == {"delete --yes", "init"}  # whichever was last
+    result = prompt.b2d("status")
+    assert result.out in ("stopped\n", "absent\n")
+    deleted = "delete --yes" in (first, second)
+    assert (result.out == "absent\n") is deleted or {first, second} == {"delete --yes", "init"}  # whichever was last
     assert prompt.b2d("delete", "--yes").code == 0
     assert not prompt.home.machine("boot2docker-vm").folder.exists()
 
@@ -65,9 +65,9 @@ def test_who_reads_does_not_wait_for_who_writes(prompt: Prompt) -> None:
     with store.lock("boot2docker-vm", "up"):
         for verb in READERS:
             begin = time.monotonic()
-            told = prompt.b2d(*verb.split())
+            result = prompt.b2d(*verb.split())
             assert time.monotonic() - begin < plain[verb][1] + 2, verb  # a writer waits for 5 s
-            assert told == plain[verb][0], verb
+            assert result == plain[verb][0], verb
         busy = prompt.b2d("stop")
         assert busy.code == 8
         assert f"`b2d up` (pid {os.getpid()})" in busy.err
@@ -86,5 +86,5 @@ def test_a_machine_that_is_deleted_while_another_waits_for_it_is_absent_to_that_
         waiting = begins(prompt, "stop")
         time.sleep(1)
         MachineStore(prompt.home).remove("boot2docker-vm")
-    _, said = waiting.communicate(timeout=60)
-    assert (waiting.returncode, "b2d init" in said) == (3, True)
+    _, stderr = waiting.communicate(timeout=60)
+    assert (waiting.returncode, "b2d init" in stderr) == (3, True)

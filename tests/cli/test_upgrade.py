@@ -23,18 +23,18 @@ OLD, NEW = "26.1.5-6.12.57", "26.1.5-6.12.63"
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     """Somebody whose machine is off, has the older of two images of a file, and follows that file."""
-    made = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
+    person = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     iso = tmp_path / "b2d.iso"
-    kept = {}
+    images = {}
     for version in (OLD, NEW):
         iso.write_bytes(a_b2d_iso(version))
-        kept[version] = ImageStore(made.home).add_copy(iso, str(iso))
-    MachineStore(made.home).write(a_spec(source=str(iso), image=kept[OLD].sha256))
-    made.home.machine(NAME).disk_qcow2.write_bytes(b"QFI\xfb")
-    return made
+        images[version] = ImageStore(person.home).add_copy(iso, str(iso))
+    MachineStore(person.home).write(a_spec(source=str(iso), image=images[OLD].sha256))
+    person.home.machine(NAME).disk_qcow2.write_bytes(b"QFI\xfb")
+    return person
 
 
-def kept(prompt: Prompt, version: str) -> Image:
+def stored_image(prompt: Prompt, version: str) -> Image:
     return next(image for image in ImageStore(prompt.home).all() if image.version == version)
 
 
@@ -43,19 +43,19 @@ def set_spec(prompt: Prompt, image: str, previous: str = "") -> None:
     store = MachineStore(prompt.home)
     spec = store.read(NAME)
     assert spec is not None
-    earlier = kept(prompt, previous).sha256 if previous else ""
-    store.write(replace(spec, image=kept(prompt, image).sha256, previous=earlier))
+    earlier = stored_image(prompt, previous).sha256 if previous else ""
+    store.write(replace(spec, image=stored_image(prompt, image).sha256, previous=earlier))
 
 
 def test_what_has_the_newest_image_already_says_so_and_changes_nothing(prompt: Prompt) -> None:
     set_spec(prompt, NEW)
     before = prompt.home.machine(NAME).spec.read_bytes()
-    told = prompt.b2d("upgrade")
-    assert (told.code, told.out) == (0, "")
-    assert told.err.splitlines()[-1] == f"{NAME} has the newest image already: {NEW}"
+    result = prompt.b2d("upgrade")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines()[-1] == f"{NAME} has the newest image already: {NEW}"
     assert prompt.home.machine(NAME).spec.read_bytes() == before
     document = json.loads(prompt.b2d("upgrade", "--json").out)
-    iso = kept(prompt, NEW)
+    iso = stored_image(prompt, NEW)
     assert document == {
         "name": NAME,
         "changed": False,
@@ -67,13 +67,13 @@ def test_what_has_the_newest_image_already_says_so_and_changes_nothing(prompt: P
 
 def test_a_saved_state_is_not_used_up_where_nobody_can_be_asked(prompt: Prompt) -> None:
     prompt.home.machine(NAME).qemu_saved.write_text("{}")
-    told = prompt.b2d("upgrade", "--json")
-    error = json.loads(told.out)["error"]
-    assert (told.code, error["exit_code"], error["hint"]) == (2, 2, "--yes")
+    result = prompt.b2d("upgrade", "--json")
+    error = json.loads(result.out)["error"]
+    assert (result.code, error["exit_code"], error["hint"]) == (2, 2, "--yes")
     assert f"go on from there, be stopped cleanly, and start with the image {NEW}" in error["message"]
     set_spec(prompt, NEW, OLD)
-    told = prompt.b2d("rollback")
-    assert (told.code, told.err.splitlines()[-1]) == (2, "     try: --yes")
+    result = prompt.b2d("rollback")
+    assert (result.code, result.err.splitlines()[-1]) == (2, "     try: --yes")
     assert prompt.b2d("status").out == "saved\n"
 
 
@@ -84,39 +84,39 @@ def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
     done = subprocess.run([B2D, "upgrade"], stdin=follower, capture_output=True, env=prompt.known(), check=False)
     os.close(leader)
     os.close(follower)
-    said = done.stderr.decode()
+    stderr = done.stderr.decode()
     assert (done.returncode, done.stdout) == (1, b"")
-    assert f"start with the image {NEW}\ncontinue? [y/N]: " in said
-    assert said.endswith("b2d: cancelled: nothing was changed\n")
+    assert f"start with the image {NEW}\ncontinue? [y/N]: " in stderr
+    assert stderr.endswith("b2d: cancelled: nothing was changed\n")
     assert prompt.b2d("status").out == "saved\n"
 
 
 def test_a_rollback_gives_a_machine_that_is_off_its_earlier_image(prompt: Prompt) -> None:
     set_spec(prompt, NEW, OLD)
-    told = prompt.b2d("rollback", "--json")
-    document = json.loads(told.out)
-    assert (told.code, document["changed"], document["state"]) == (0, True, "stopped")
+    result = prompt.b2d("rollback", "--json")
+    document = json.loads(result.out)
+    assert (result.code, document["changed"], document["state"]) == (0, True, "stopped")
     assert (document["image"]["version"], document["before"]) == (OLD, NEW)
-    assert told.err == f"{NAME} is stopped with the image {OLD}, was {NEW}\n"
+    assert result.err == f"{NAME} is stopped with the image {OLD}, was {NEW}\n"
     known = json.loads(prompt.b2d("info").out)
-    old, new = kept(prompt, OLD).sha256, kept(prompt, NEW).sha256
+    old, new = stored_image(prompt, OLD).sha256, stored_image(prompt, NEW).sha256
     assert (known["image"], known["previous"], known["refused"]) == (old, "", new)
 
 
-@pytest.mark.parametrize("gone", [False, True])
-def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, gone: bool) -> None:
-    set_spec(prompt, NEW, OLD if gone else "")
-    if gone:
-        ImageStore(prompt.home).remove(kept(prompt, OLD).sha256)
-    told = prompt.b2d("rollback")
-    assert (told.code, told.out) == (1, "")
-    first, second = told.err.splitlines()
-    assert ("is not kept any more" if gone else "has had no other image") in first
+@pytest.mark.parametrize("removed", [False, True])
+def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, removed: bool) -> None:
+    set_spec(prompt, NEW, OLD if removed else "")
+    if removed:
+        ImageStore(prompt.home).remove(stored_image(prompt, OLD).sha256)
+    result = prompt.b2d("rollback")
+    assert (result.code, result.out) == (1, "")
+    first, second = result.err.splitlines()
+    assert ("is not kept any more" if removed else "has had no other image") in first
     assert second == "     try: b2d upgrade"
 
 
 def test_a_source_that_is_gone_leaves_the_machine_alone(prompt: Prompt) -> None:
     (prompt.folder / "b2d.iso").unlink()
-    told = prompt.b2d("upgrade")
-    assert (told.code, "b2d.iso" in told.err) == (1, True)
-    assert json.loads(prompt.b2d("info").out)["image"] == kept(prompt, OLD).sha256
+    result = prompt.b2d("upgrade")
+    assert (result.code, "b2d.iso" in result.err) == (1, True)
+    assert json.loads(prompt.b2d("info").out)["image"] == stored_image(prompt, OLD).sha256

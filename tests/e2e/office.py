@@ -35,8 +35,8 @@ class Proxy(BaseHTTPRequestHandler):
 
     def _leads(self, host: str, port: int, first: bytes) -> None:
         expected = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
-        told = self.headers.get("Proxy-Authorization", "")
-        code = 407 if told != f"Basic {expected}" else 200 if host in NAMES else 502
+        authorization = self.headers.get("Proxy-Authorization", "")
+        code = 407 if authorization != f"Basic {expected}" else 200 if host in NAMES else 502
         sys.stdout.write(f"{self.command} {host}:{port} {code}\n")  # at once: other threads write too
         sys.stdout.flush()
         if code != 200:
@@ -75,12 +75,12 @@ def names() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HERE, 53))
         while True:
-            asked, where = server.recvfrom(512)
-            end = asked.index(b"\0", 12) + 5
-            question, kind = asked[12:end], asked[end - 4 : end - 2]
-            found = kind == b"\0\1"
-            head = asked[:2] + b"\x81\x80" + b"\0\1" + bytes((0, found)) + bytes(4)
-            record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(ANSWER) if found else b""
+            query, where = server.recvfrom(512)
+            end = query.index(b"\0", 12) + 5
+            question, kind = query[12:end], query[end - 4 : end - 2]
+            is_address = kind == b"\0\1"
+            head = query[:2] + b"\x81\x80" + b"\0\1" + bytes((0, is_address)) + bytes(4)
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(ANSWER) if is_address else b""
             server.sendto(head + question + record, where)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.qemu
 MIB = 1 << 20
 
 
-def kept(person: Person) -> str:
+def volume_content(person: Person) -> str:
     return person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/file")
 
 
@@ -27,17 +27,17 @@ def test_a_snapshot_of_a_running_machine_brings_back_volumes_and_images(up: Pers
     refused = up.b2d("snapshot", "restore", "then", "--yes")
     assert (refused.returncode, refused.stdout) == (4, b"")
     assert b"try: b2d stop" in refused.stderr
-    assert kept(up) == "now\n"
+    assert volume_content(up) == "now\n"
     up.does("save")
     up.does("snapshot", "restore", "then", "--yes")
     assert up.b2d("status").stdout == b"stopped\n"
     up.does("up")
-    assert kept(up) == "then\n"
+    assert volume_content(up) == "then\n"
     assert "later" not in up.docker("images", "--format", "{{.Repository}}").split()
     up.does("snapshot", "create", "again")
     up.does("snapshot", "delete", "then")
     assert [line.split()[0] for line in up.does("snapshot", "list").splitlines()] == ["NAME", "again"]
-    assert kept(up) == "then\n"
+    assert volume_content(up) == "then\n"
 
 
 def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> None:
@@ -57,9 +57,9 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
     assert full["room"] - first["room"] > 50 * MIB
     assert full["files"]["used"] - first["files"]["used"] > 50 * MIB
     up.docker("volume", "rm", "data")
-    told = json.loads(up.does("disk", "compact", "--json"))
-    assert told["done"]
-    assert full["room"] - told["after"] > 50 * MIB
+    document = json.loads(up.does("disk", "compact", "--json"))
+    assert document["done"]
+    assert full["room"] - document["after"] > 50 * MIB
     idle = resident()
     use = "/usr/bin/busybox dd if=/dev/zero of=/big/x bs=1M count=400 && echo full && exec /usr/bin/busybox sleep 1000"
     up.docker("run", "-d", "--name", "big", "--tmpfs", "/big:size=500m", "hello", "sh", "-c", use)

@@ -63,7 +63,7 @@ class Release:
 
 def contents(iso: Path) -> dict[str, bytes]:
     """Every file of an ISO by its path, but for the boot catalogue, which is made anew."""
-    found = {}
+    files = {}
     opened = PyCdlib()
     opened.open(str(iso))
     for folder, _, names in opened.walk(rr_path="/"):
@@ -71,9 +71,9 @@ def contents(iso: Path) -> dict[str, bytes]:
             path = f"{folder.rstrip('/')}/{name}"
             content = BytesIO()
             opened.get_file_from_iso_fp(content, rr_path=path)
-            found[path] = content.getvalue()
+            files[path] = content.getvalue()
     opened.close()
-    return {path: content for path, content in found.items() if not path.endswith("boot.cat")}
+    return {path: content for path, content in files.items() if not path.endswith("boot.cat")}
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,11 @@ def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machin
     _, old, *_ = facts(machine)
     release.boots_not()
     done = machine.b2d("upgrade", "-v")
-    said = done.stderr.decode()
-    assert done.returncode == 1, said
-    assert "did not come up with the image" in said
-    assert "and is back to" in said
-    assert "this image was made so" in said
+    stderr = done.stderr.decode()
+    assert done.returncode == 1, stderr
+    assert "did not come up with the image" in stderr
+    assert "and is back to" in stderr
+    assert "this image was made so" in stderr
     assert facts(machine)[:2] == ("running", old)
     check_data(machine)
     machine.does("restart")

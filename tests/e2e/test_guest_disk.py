@@ -43,37 +43,37 @@ def reporting(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture
 def guest(reporting: Image, tmp_path: Path) -> Boot:
-    def make(*found: Path) -> guest_without_docker.Guest:
-        return guest_without_docker.Guest(reporting, tmp_path, tiny_guest.spec(), list(found))
+    def make(*disks: Path) -> guest_without_docker.Guest:
+        return guest_without_docker.Guest(reporting, tmp_path, tiny_guest.spec(), list(disks))
 
     return make
 
 
 def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.fresh(tmp_path / "disk", DISK_MIB)
-    machine, found = guest(disk), Found(disk)
-    machine.cut_off(found.has_table)
-    machine.cut_off(found.has_file_system)
-    machine.cut_off(lambda: found.label() == raw_disks.LABEL)
-    machine.cut_off(lambda: not found.has_magic())
-    said = machine.report()
+    machine, content = guest(disk), Found(disk)
+    machine.cut_off(content.has_table)
+    machine.cut_off(content.has_file_system)
+    machine.cut_off(lambda: content.label() == raw_disks.LABEL)
+    machine.cut_off(lambda: not content.has_magic())
+    report = machine.report()
     assert "warn" not in machine.console()
-    assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
-    assert "/dev/vda2" in said.split("Filename")[1]  # swap
-    assert "/mnt/vda1/var/lib/docker\n/mnt/vda1/var/lib/boot2docker\n" in said
-    assert raw_disks.KEY.strip() in said
-    assert "format-me" not in said
-    assert not found.has_magic()
-    assert found.label() == raw_disks.LABEL
-    assert found.is_clean()
+    assert "/dev/vda1 /mnt/vda1 ext4 rw" in report
+    assert "/dev/vda2" in report.split("Filename")[1]  # swap
+    assert "/mnt/vda1/var/lib/docker\n/mnt/vda1/var/lib/boot2docker\n" in report
+    assert raw_disks.KEY.strip() in report
+    assert "format-me" not in report
+    assert not content.has_magic()
+    assert content.label() == raw_disks.LABEL
+    assert content.is_clean()
 
 
 def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     table = disk.read_bytes()[446:512]
     raw_disks.put(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
-    said = guest(disk).report()
-    assert "kept\n" in said
+    report = guest(disk).report()
+    assert "kept\n" in report
 
 
 def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: Path) -> None:
@@ -122,19 +122,19 @@ ASKING = 9
 
 
 def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
-    found = others(tmp_path / "others")
-    before = {name: raw_disks.hash_of(path) for name, path in found.items()}
-    machine = guest(*found.values())
-    said = machine.report()
-    assert {name for name, path in found.items() if raw_disks.hash_of(path) != before[name]} == set()
+    disks = others(tmp_path / "others")
+    before = {name: raw_disks.hash_of(path) for name, path in disks.items()}
+    machine = guest(*disks.values())
+    report = machine.report()
+    assert {name for name, path in disks.items() if raw_disks.hash_of(path) != before[name]} == set()
     assert machine.console().count(LEFT_ALONE) == ASKING
     assert IN_RAM in machine.console()
-    assert "docker /var/lib/docker tmpfs" in said
+    assert "docker /var/lib/docker tmpfs" in report
 
 
-def data_kib(said: str) -> int:
+def data_kib(report: str) -> int:
     """How large the guest's file system is."""
-    return int(next(line for line in said.splitlines() if line.endswith(" /mnt/vda1")).split()[1])
+    return int(next(line for line in report.splitlines() if line.endswith(" /mnt/vda1")).split()[1])
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -142,18 +142,18 @@ def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
     guest: Boot, tmp_path: Path, cut: bool
 ) -> None:
     disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
-    machine, found = guest(disk), Found(disk)
+    machine, content = guest(disk), Found(disk)
     assert 150 << 10 < data_kib(machine.report()) < 200 << 10
     with disk.open("r+b") as file:
         file.truncate(600 * MIB)
     if cut:
-        before = found.table()
-        machine.cut_off(lambda: found.table() != before)
-    said = machine.report()
-    assert "kept\n" in said
-    assert 520 << 10 < data_kib(said) < 600 << 10
+        before = content.table()
+        machine.cut_off(lambda: content.table() != before)
+    report = machine.report()
+    assert "kept\n" in report
+    assert 520 << 10 < data_kib(report) < 600 << 10
     assert "warn" not in machine.console()
-    assert found.is_clean()
+    assert content.is_clean()
 
 
 def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tm
 
 def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
     machine = guest()
-    said = machine.report()
-    assert "docker /var/lib/docker tmpfs" in said
+    report = machine.report()
+    assert "docker /var/lib/docker tmpfs" in report
     assert f"b2d: warn no data disk: {IN_RAM}" in machine.console()
 
 
@@ -177,20 +177,20 @@ def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: P
     machine = guest(raw_disks.blank(tmp_path / "empty", 10), disk)  # it need not be the first
     machine.cut_off(lambda: " disk\n" in machine.console())
     assert not Found(disk).is_clean()
-    said = machine.report()
-    assert "/dev/vdd1 /mnt/vdd1 ext4 rw" in said
-    assert "recovery complete" in said
-    assert "/dev/vdd2" in said.split("Filename")[1]
-    assert "of 2014\n" in said
-    assert raw_disks.KEY.strip() in said
+    report = machine.report()
+    assert "/dev/vdd1 /mnt/vdd1 ext4 rw" in report
+    assert "recovery complete" in report
+    assert "/dev/vdd2" in report.split("Filename")[1]
+    assert "of 2014\n" in report
+    assert raw_disks.KEY.strip() in report
     assert Found(disk).is_clean()
 
 
 def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
-    said = guest(raw_disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
-    assert "/dev/vda1 /mnt/vda1 ext4 rw" in said
-    assert raw_disks.KEY.strip() in said
-    assert "kept since 18.09\n" in said
+    report = guest(raw_disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
+    assert "/dev/vda1 /mnt/vda1 ext4 rw" in report
+    assert raw_disks.KEY.strip() in report
+    assert "kept since 18.09\n" in report
 
 
 def a_tree(folder: Path, note: str) -> Path:
@@ -233,12 +233,12 @@ def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tm
     machine = guest_without_docker.Guest(
         guest_without_docker.image(image, tmp_path, report), tmp_path, tiny_guest.spec(), [disk]
     )
-    said = machine.report()
+    output = machine.report()
     assert machine.console().count(f"b2d: fail {folder} {NO_AUFS}") == 1
-    assert "first: nothing" in said
+    assert "first: nothing" in output
     names = ("", "aufs", "aufs/diff", "aufs/diff/0123", "containers")
-    assert {line for line in said.splitlines() if line.startswith(folder)} == {f"{folder}/{name}" for name in names}
-    assert "then: containerd" in said  # when they are put away it goes on by itself
+    assert {line for line in output.splitlines() if line.startswith(folder)} == {f"{folder}/{name}" for name in names}
+    assert "then: containerd" in output  # when they are put away it goes on by itself
 
 
 def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 
 
 @pytest.fixture(scope="module")
-def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
+def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
     person.does("init")
     tls_certificates.ensure_certificates(person.paths, [person.address], datetime.now(UTC))
@@ -54,15 +54,15 @@ def kept(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     answer.write_text("42\n")
     raw = raw_disks.of_2014(folder / "raw", 600, folder / "tree")
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
-    said = {
+    settings = {
         "REGISTRY_MIRRORS": "https://host.test",
         "INSECURE_REGISTRIES": "host.test:5000",
         "HTTP_PROXY": "host.test:1",
     }
-    person.environment |= {f"B2D_{key}": value for key, value in said.items()}
-    told = person.b2d("up")
-    assert told.returncode == 0, told.stderr.decode()
-    assert f"{STORE}/etc/docker/daemon.json has its own registry-mirrors: this host's are" in told.stderr.decode()
+    person.environment |= {f"B2D_{key}": value for key, value in settings.items()}
+    result = person.b2d("up")
+    assert result.returncode == 0, result.stderr.decode()
+    assert f"{STORE}/etc/docker/daemon.json has its own registry-mirrors: this host's are" in result.stderr.decode()
     return person
 
 
@@ -76,67 +76,67 @@ def order(kept: Person) -> str:
     return kept.does("ssh", f"cat {STORE}/order")
 
 
-def test_hooks_run_before_and_after_docker_came_up(kept: Person) -> None:
-    await_hooks(kept)
+def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:
+    await_hooks(hooked)
 
 
-def test_the_profile_counts_and_cannot_take_tls_away(kept: Person) -> None:
+def test_the_profile_counts_and_cannot_take_tls_away(hooked: Person) -> None:
     """DOCKER_HOST and DOCKER_TLS are what docker-machine wrote; the seed has said that already, or otherwise."""
-    assert kept.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
-    environment = kept.does("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
+    assert hooked.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
+    environment = hooked.does("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
     assert "HTTP_PROXY=http://127.0.0.1:9/" in environment.split("\0")
-    assert kept.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"').stdout == b""
+    assert hooked.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"').stdout == b""
 
 
-def test_the_daemon_s_own_settings_and_the_name_count(kept: Person) -> None:
-    assert kept.docker("info", "--format", "{{.Debug}} {{.Name}}") == "true attic\n"
+def test_the_daemon_s_own_settings_and_the_name_count(hooked: Person) -> None:
+    assert hooked.docker("info", "--format", "{{.Debug}} {{.Name}}") == "true attic\n"
 
 
-def test_the_host_s_word_on_registries_counts_where_the_daemon_s_own_settings_have_none(kept: Person) -> None:
+def test_the_host_s_word_on_registries_counts_where_the_daemon_s_own_settings_have_none(hooked: Person) -> None:
     """And the profile's proxy before the host's, which it has in capitals."""
-    registries = json.loads(kept.docker("info", "--format", "{{json .RegistryConfig}}"))
+    registries = json.loads(hooked.docker("info", "--format", "{{json .RegistryConfig}}"))
     assert registries["Mirrors"] == ["https://own.test/"]
     assert "host.test:5000" in registries["IndexConfigs"]
 
 
-def test_an_authority_that_is_kept_there_is_trusted(kept: Person) -> None:
+def test_an_authority_that_is_kept_there_is_trusted(hooked: Person) -> None:
     """Docker is its own registry here. It trusts that one, which does not let it in without a client's certificate.
 
     From within the guest nobody reaches Docker's port, so the firewall is opened for this.
     """
-    authority = (kept.paths.certs / "ca.pem").read_text()
-    assert authority in kept.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
-    kept.does("ssh", "sudo iptables -F b2d")
-    said = kept.asks_docker("pull", "10.0.2.15:2376/anything").stderr
-    assert b"certificate required" in said
+    authority = (hooked.paths.certs / "ca.pem").read_text()
+    assert authority in hooked.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    hooked.does("ssh", "sudo iptables -F b2d")
+    stderr = hooked.asks_docker("pull", "10.0.2.15:2376/anything").stderr
+    assert b"certificate required" in stderr
 
 
-def test_volumes_of_2014_are_there(kept: Person) -> None:
-    assert kept.docker("volume", "ls", "-q") == "old\n"
-    assert kept.does("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
+def test_volumes_of_2014_are_there(hooked: Person) -> None:
+    assert hooked.docker("volume", "ls", "-q") == "old\n"
+    assert hooked.does("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
 
 
-def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(kept: Person) -> None:
-    kept.does("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
-    done = kept.b2d("restart")
+def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person) -> None:
+    hooked.does("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
+    done = hooked.b2d("restart")
     assert done.returncode == 0, done.stderr.decode()
     assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
-    assert kept.docker("info", "--format", "{{.Labels}}") == "[]\n"
-    assert kept.does("ssh", "sh -lc 'echo in'") == "in\n"
-    await_hooks(kept)  # the log tells of the last boot's Docker too
+    assert hooked.docker("info", "--format", "{{.Labels}}") == "[]\n"
+    assert hooked.does("ssh", "sh -lc 'echo in'") == "in\n"
+    await_hooks(hooked)  # the log tells of the last boot's Docker too
 
 
-def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(kept: Person) -> None:
-    kept.does("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
+def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked: Person) -> None:
+    hooked.does("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
     begin = time.monotonic()
-    done = kept.b2d("restart", "-v")
+    done = hooked.b2d("restart", "-v")
     assert done.returncode == 1
     assert time.monotonic() - begin < GIVE_UP_S
     assert "dockerd ends as soon as it starts" in done.stderr.decode()
     assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and among the details
-    assert "--nonsense" in kept.does("logs", "--docker")
-    kept.does("ssh", f"sudo rm {STORE}/profile")
-    wait_until(lambda: kept.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)
+    assert "--nonsense" in hooked.does("logs", "--docker")
+    hooked.does("ssh", f"sudo rm {STORE}/profile")
+    wait_until(lambda: hooked.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)
 
 
 def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:

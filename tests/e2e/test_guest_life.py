@@ -54,15 +54,15 @@ class Terminal:
 
     def reads(self, wanted: str, timeout_s: float = 60.0) -> str:
         """All that appears up to and including `wanted`."""
-        seen = ""
+        output = ""
         end = time.monotonic() + timeout_s
-        while wanted not in seen:
-            assert time.monotonic() < end, f"no {wanted!r} in {seen!r}"
+        while wanted not in output:
+            assert time.monotonic() < end, f"no {wanted!r} in {output!r}"
             try:
-                seen += self._socket.recv(4096).decode(errors="replace")
+                output += self._socket.recv(4096).decode(errors="replace")
             except TimeoutError:
                 continue
-        return seen
+        return output
 
     def leaves(self) -> None:
         """Log out; a terminal that stays and reads nothing would hold up what the guest writes."""
@@ -131,14 +131,14 @@ def password_is_taken(person: Person, password: str) -> bool:
 
 
 def test_what_people_reach_for_is_there(alive: Person) -> None:
-    said = alive.does("ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS))
-    assert [Path(line).name for line in said.splitlines()] == TOOLS
+    stdout = alive.does("ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS))
+    assert [Path(line).name for line in stdout.splitlines()] == TOOLS
 
 
 def test_every_network_card_gets_an_address(alive: Person) -> None:
-    said = alive.does("ssh", "ip -4 -o addr")
-    assert "inet 10.0.2.15/24" in said
-    assert "inet 10.9.0.15/24" in said
+    stdout = alive.does("ssh", "ip -4 -o addr")
+    assert "inet 10.0.2.15/24" in stdout
+    assert "inet 10.9.0.15/24" in stdout
 
 
 def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
@@ -149,9 +149,9 @@ def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
 
 
 def test_docker_has_what_it_had_best_have(alive: Person) -> None:
-    said = alive.docker("info", "--format", "{{.CgroupVersion}} {{.Driver}} {{.SecurityOptions}}")
-    assert said.startswith("2 overlay2 ")
-    assert "name=seccomp,profile=builtin" in said
+    stdout = alive.docker("info", "--format", "{{.CgroupVersion}} {{.Driver}} {{.SecurityOptions}}")
+    assert stdout.startswith("2 overlay2 ")
+    assert "name=seccomp,profile=builtin" in stdout
 
 
 def test_the_root_file_system_is_not_held_in_memory(alive: Person) -> None:
@@ -174,11 +174,11 @@ def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
 
 def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
     wait_until(lambda: " ready" in alive.does("logs"), condition="ready", timeout_s=30, interval_s=1)
-    said = alive.does("logs")
-    names = [stage.name for stage in parse_stages(said)]
+    stdout = alive.does("logs")
+    names = [stage.name for stage in parse_stages(stdout)]
     assert names[:4] == ["kernel", "root", "disk", "network"]
     assert sorted(names[4:]) == ["docker", "ready", "ssh"]
-    assert "boot2docker login:" in said
+    assert "boot2docker login:" in stdout
 
 
 def test_the_clock_is_right_soon_after_the_host_stood_still(alive: Person) -> None:

@@ -48,8 +48,8 @@ def person(request: pytest.FixtureRequest, image_home: Home, tmp_path: Path) -> 
 
 def open_to_others(home: Home) -> list[str]:
     """What somebody else could look into, were the folders above it open."""
-    made = [home.machines, *home.machines.rglob("*")]
-    secret = [path for path in made if path.suffix != ".pub"]
+    files = [home.machines, *home.machines.rglob("*")]
+    secret = [path for path in files if path.suffix != ".pub"]
     modes = {str(path): path.stat().st_mode for path in secret}
     harm = {path: 0o022 if stat.S_ISSOCK(mode) else 0o077 for path, mode in modes.items()}  # to connect is to write
     return [path for path, mode in modes.items() if mode & harm[path]]
@@ -62,8 +62,8 @@ def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_
     assert open_to_others(person.home) == []
     assert person.does("ssh", "hostname") == "boot2docker\n"
     assert unix_sockets.answers(person.paths.docker_socket)
-    said = person.docker("version", "--format", "{{.Server.Os}}")
-    assert said == "linux\n"
+    stdout = person.docker("version", "--format", "{{.Server.Os}}")
+    assert stdout == "linux\n"
     evaluated = person.sh('eval "$(b2d shellinit)" && cat "$DOCKER_CERT_PATH/cert.pem"')
     assert evaluated.stdout.startswith(b"-----BEGIN CERTIFICATE-----")
     assert person.does("screenshot", "screen.png") == ""
@@ -85,7 +85,7 @@ def test_two_machines_at_once_have_addresses_of_their_own(image_home: Home, tmp_
             subprocess.Popen([str(B2D), "up", "--vm", name], env=person.environment, cwd=person.folder)
             for name in ("one", "Two")
         ]
-        assert [one.wait(300) for one in starting] == [0, 0]
+        assert [process.wait(300) for process in starting] == [0, 0]
         at = [person.does("ip", "--vm", name).strip() for name in ("one", "Two")]
         assert at[0] != at[1]
         assert [person.does("--vm", name, "ssh", "hostname").lower() for name in ("one", "Two")] == ["one\n", "two\n"]

@@ -55,7 +55,7 @@ def sends(person: Person, *way: str) -> None:
     person.asks_docker("run", "--rm", "--network", "host", "away", "/away", way[0], PORT, *way[1:])
 
 
-def heard(server: "subprocess.Popen[bytes]") -> bytes:
+def received(server: "subprocess.Popen[bytes]") -> bytes:
     """All that came there until now; it ends."""
     server.terminate()
     return server.communicate(timeout=ENOUGH_S)[0]
@@ -77,11 +77,11 @@ def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
         assert hears(apart) == b"this host"
         for way in WAYS:
             sends(apart, *way)
-        assert heard(server) == b"away\n" * len(WAYS)
+        assert received(server) == b"away\n" * len(WAYS)
     with services(apart) as server:
         apart.environment["B2D_HOST_LOOPBACK"] = "no"
         apart.does("restart")
         assert hears(apart) == b""
         for way in WAYS:
             sends(apart, *way)
-        assert heard(server) == b""
+        assert received(server) == b""

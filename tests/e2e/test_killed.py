@@ -26,16 +26,16 @@ def note(person: Person, number: int) -> None:
 
 
 def noted(person: Person) -> list[int]:
-    said = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "ls", "/kept")
-    return sorted(int(word) for word in said.split())
+    stdout = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "ls", "/kept")
+    return sorted(int(word) for word in stdout.split())
 
 
 def killed(person: Person, line: str, after_s: float) -> None:
     process = begins(person, *line.split())
     time.sleep(after_s)
     process.kill()
-    _, said = process.communicate(timeout=60)
-    assert b"Traceback" not in said
+    _, stderr = process.communicate(timeout=60)
+    assert b"Traceback" not in stderr
 
 
 def goes_on(person: Person, number: int) -> None:
@@ -96,10 +96,10 @@ def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
     process = begins(numbered, line)
     wait_until(lambda: not numbered.paths.env.exists(), condition="it to begin", timeout_s=30, interval_s=0.005)
     wait_until(of_qemu(numbered), condition="QEMU's death", timeout_s=10)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode in (0, 1, 4, 6), said
-    assert b"Traceback" not in said
-    assert b"bug" not in said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (0, 1, 4, 6), stderr
+    assert b"Traceback" not in stderr
+    assert b"bug" not in stderr
     numbered.does("up")
     assert noted(numbered) == before
 
@@ -113,10 +113,10 @@ def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None
         numbered.b2d(verb)
     assert time.monotonic() - begin < 10
     for process in pair:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode in (0, 4, 8), (before, said)
-        assert b"Traceback" not in said
-        assert process.returncode != 8 or b"is locked by `b2d " in said
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode in (0, 4, 8), (before, stderr)
+        assert b"Traceback" not in stderr
+        assert process.returncode != 8 or b"is locked by `b2d " in stderr
     assert numbered.b2d("status").stdout in (b"running\n", b"saved\n", b"stopped\n")
 
 

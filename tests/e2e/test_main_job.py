@@ -59,8 +59,8 @@ def test_ssh_ends_as_its_command_does(up: Person, code: int) -> None:
 
 def test_openssh_finds_the_machine_by_its_block(up: Person) -> None:
     (up.folder / "config").write_text(up.does("ssh-config", "--host", "box"))
-    there = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
-    done = up.sh(f"ssh -F config box 'echo from $(hostname)' && {there}")
+    script = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
+    done = up.sh(f"ssh -F config box 'echo from $(hostname)' && {script}")
     assert (done.stdout, done.stderr) == (b"from boot2docker\nthere\n", b"")
 
 
@@ -71,10 +71,10 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
     (tree / "sub" / "run.sh").write_text("#!/bin/sh\necho it runs\n")
     (tree / "sub" / "run.sh").chmod(0o755)
     (tree / "link").symlink_to("/etc/passwd")
-    told = json.loads(up.does("cp", "--json", str(tree), ":/tmp"))
-    assert told == {"name": NAME, "files": 3, "paths": ["/tmp/tree"]}
-    said = up.does("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
-    assert said.split() == ["it", "runs", "/etc/passwd", hashlib.sha256((tree / "big").read_bytes()).hexdigest(), "big"]
+    document = json.loads(up.does("cp", "--json", str(tree), ":/tmp"))
+    assert document == {"name": NAME, "files": 3, "paths": ["/tmp/tree"]}
+    stdout = up.does("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
+    assert stdout.split() == ["it", "runs", "/etc/passwd", hashlib.sha256((tree / "big").read_bytes()).hexdigest(), "big"]
     assert "b2d-" not in up.does("ssh", "ls -A /tmp")
     up.does("cp", f"{NAME}:/tmp/tree", "back")
     assert up.sh(f"diff -r --no-dereference {tree} back && test -x back/sub/run.sh").returncode == 0
@@ -87,15 +87,15 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
 def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(9_000_000))
     up.does("ssh", "sudo mkdir -p /tmp/small && sudo mount -t tmpfs -o size=1m,mode=1777 none /tmp/small")
-    for arguments, said in (
+    for arguments, message in (
         ((str(tmp_path / "big"), ":/etc/big"), "/etc: Permission denied"),
         ((":/etc/shadow", "shadow"), "Permission denied"),
         ((":/none", "none"), "No such file or directory"),
         ((str(tmp_path / "big"), ":/tmp/small"), "No space left on device"),
     ):
-        told = up.b2d("cp", *arguments)
-        assert (told.returncode, told.stdout) == (1, b"")
-        assert said in told.stderr.decode()
+        result = up.b2d("cp", *arguments)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert message in result.stderr.decode()
     assert up.does("ssh", "ls -A /tmp/small && sudo umount /tmp/small") == ""
     assert not (up.folder / "shadow").exists()
     command = [str(B2D), "cp", str(tmp_path / "big"), ":/tmp/big"]
@@ -120,9 +120,9 @@ def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
     assert "hello" in listed.split()
     assert up.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
     assert up.b2d("run", "sh", "-c", "kill -TERM $$").returncode == 143
-    told = up.b2d("run", "no-such-program")
-    assert (told.returncode, told.stdout) == (127, b"")
-    assert b"no-such-program is not installed" in told.stderr
+    result = up.b2d("run", "no-such-program")
+    assert (result.returncode, result.stdout) == (127, b"")
+    assert b"no-such-program is not installed" in result.stderr
     assert up.does("run", "sh", "-c", "echo $B2D_BEFORE $DOCKER_TLS_VERIFY --json") == "1 --json\n"
 
 
@@ -145,10 +145,10 @@ def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
 
 
 def test_the_guest_is_what_it_should_be(up: Person) -> None:
-    said = up.does(
+    stdout = up.does(
         "ssh", "id -un; id -u; sudo -n id -u; date +%s; findmnt 2>/dev/null; grep -c ' /mnt/vda1 ext4' /proc/mounts"
     )
-    user, uid, root, clock, mounted = said.split()
+    user, uid, root, clock, mounted = stdout.split()
     assert (user, uid, root, mounted) == ("docker", "1000", "0", "1")
     assert abs(int(clock) - time.time()) < 5
 
@@ -173,9 +173,9 @@ def test_its_screen_is_a_picture(up: Person) -> None:
 
 def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person) -> None:
     begin = time.monotonic()
-    found = [one for one in json.loads(up.b2d("doctor", "--json").stdout) if one["machine"] == NAME]
+    findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
     assert time.monotonic() - begin < 5
-    assert {one["name"]: one["verdict"] for one in found} == {
+    assert {finding["name"]: finding["verdict"] for finding in findings} == {
         **dict.fromkeys(("machine", "agent", "clock", "certificates", "image"), "good"),
     }
 
@@ -235,7 +235,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     wait_until(
         lambda: int(up.docker("logs", "counter").split()[-1]) > before + 3, condition="the counter", timeout_s=30
     )
-    numbers = [int(one) for one in up.docker("logs", "counter").split()]
+    numbers = [int(number) for number in up.docker("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert abs(int(up.does("ssh", "date +%s")) - time.time()) <= 2
     assert up.docker("inspect", "--format", "{{.RestartCount}}", "counter") == "0\n"

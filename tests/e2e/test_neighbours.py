@@ -51,8 +51,8 @@ def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, n
     """With TLS."""
     addresses = ("172.17.0.1", "10.0.2.15", "10.0.2.127") if network == "bridge" else ("127.0.0.1", "10.0.2.15")
     for address in addresses:
-        told = within(up, network, address, port)
-        assert b"refused" in told or b"timed out" in told, told
+        result = within(up, network, address, port)
+        assert b"refused" in result or b"timed out" in result, result
 
 
 def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
@@ -61,8 +61,8 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
     try:
         for port in PORTS:
             for network, address in (("six", "fd00:dead::1"), ("six", "fe80::1%eth0"), ("host", "::1")):
-                told = within(up, network, address, port)
-                assert b"refused" in told or b"timed out" in told, (network, address, told)
+                result = within(up, network, address, port)
+                assert b"refused" in result or b"timed out" in result, (network, address, result)
     finally:
         up.docker("network", "rm", "six")
 
@@ -71,8 +71,8 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
 def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
     open_machine.makes_hello()
     for port in PORTS:
-        told = within(open_machine, network, "172.17.0.1", port)
-        assert b"refused" in told or b"timed out" in told, told
+        result = within(open_machine, network, "172.17.0.1", port)
+        assert b"refused" in result or b"timed out" in result, result
 
 
 def as_other_user(person: Person, name: str, port: int) -> bytes:
@@ -150,8 +150,8 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
         person.makes_hello()
         assert b"this host" in within(person, "bridge", "10.0.2.2", 8000)
         for port in (2022, 2375):
-            told = within(person, "bridge", "10.0.2.2", port)
-            assert b"SSH" not in told
+            result = within(person, "bridge", "10.0.2.2", port)
+            assert b"SSH" not in result
         request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
         answer = person.asks_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
         assert b"200" not in answer.stdout

@@ -39,7 +39,7 @@ class Office:
     authority: Path
     log: Path  # of the proxy
 
-    def asked(self) -> list[str]:
+    def requests(self) -> list[str]:
         """What the proxy was asked for, and its answer."""
         return self.log.read_text().splitlines()[1:]
 
@@ -85,17 +85,17 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
 
 def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_each_way(office: Office) -> None:
     person = office.person
-    plain, kept = f"{PLAIN}/library/hello", f"{TLS}/library/hello"
-    person.docker("tag", "hello", kept)
-    person.docker("push", kept)
-    assert f"CONNECT {TLS} 200" in office.asked()
-    for name, asked in ((plain, f"GET {PLAIN} 200"), (kept, f"CONNECT {TLS} 200"), ("hello", f"CONNECT {TLS} 200")):
-        person.asks_docker("rmi", "hello", plain, kept)
-        before = len(office.asked())
+    plain, secured = f"{PLAIN}/library/hello", f"{TLS}/library/hello"
+    person.docker("tag", "hello", secured)
+    person.docker("push", secured)
+    assert f"CONNECT {TLS} 200" in office.requests()
+    for name, request in ((plain, f"GET {PLAIN} 200"), (secured, f"CONNECT {TLS} 200"), ("hello", f"CONNECT {TLS} 200")):
+        person.asks_docker("rmi", "hello", plain, secured)
+        before = len(office.requests())
         person.docker("pull", name)  # without TLS; by its whole name; as Docker's own, from the mirror
         assert person.docker("run", "--rm", name, "echo", "hi") == "hi\n"
-        assert asked in office.asked()[before:]
-    assert {line.split()[2] for line in office.asked() if "corp.test" in line} == {"200"}
+        assert request in office.requests()[before:]
+    assert {line.split()[2] for line in office.requests() if "corp.test" in line} == {"200"}
 
 
 def test_the_guest_itself_has_it_all(office: Office) -> None:
@@ -106,9 +106,9 @@ def test_the_guest_itself_has_it_all(office: Office) -> None:
     proxy = f"http://{USER}:{QUOTED}@{GATEWAY}:{PROXY_PORT}"
     for shell in ("", "sh -lc ", "sudo "):  # commands, logins, root
         inner = shlex.quote("env") if shell.startswith("sh") else "env"
-        said = dict(line.partition("=")[::2] for line in person.does("ssh", shell + inner).splitlines())
-        assert (said["http_proxy"], said["https_proxy"]) == (proxy, proxy)
-        assert {"intranet.corp.test", GATEWAY, "10.0.2.15", person.address} < {*said["no_proxy"].split(",")}
+        stdout = dict(line.partition("=")[::2] for line in person.does("ssh", shell + inner).splitlines())
+        assert (stdout["http_proxy"], stdout["https_proxy"]) == (proxy, proxy)
+        assert {"intranet.corp.test", GATEWAY, "10.0.2.15", person.address} < {*stdout["no_proxy"].split(",")}
     assert person.does("ssh", f"wget -qO- http://{PLAIN}/v2/") == "{}"
 
 
@@ -122,8 +122,8 @@ def test_it_is_shown_and_passwords_are_not(office: Office, tmp_path: Path) -> No
     person.does("support", str(tmp_path / "support.tar.gz"))
     with tarfile.open(tmp_path / "support.tar.gz") as archive:
         gathered = [file.read().decode() for member in archive if (file := archive.extractfile(member))]
-    told = [person.does(*words.split()) for words in ("config", "config --json", "logs", "logs --docker")]
-    for text in (info, *told, *gathered):
+    outputs = [person.does(*words.split()) for words in ("config", "config --json", "logs", "logs --docker")]
+    for text in (info, *outputs, *gathered):
         assert PASSWORD not in text
         assert json.dumps(PASSWORD)[1:-1] not in text
         assert QUOTED not in text
@@ -136,12 +136,12 @@ def test_a_saved_machine_keeps_it_and_one_that_boots_without_has_none_of_it(offi
     home = office.home()
     home.does("save")
     home.home.config.unlink()
-    told = home.b2d("up").stderr.decode()
-    assert "goes on with the proxies and the like that it was saved with; for today's: b2d restart" in told
+    stderr = home.b2d("up").stderr.decode()
+    assert "goes on with the proxies and the like that it was saved with; for today's: b2d restart" in stderr
     shows = ("info", "--format", "{{.HTTPProxy}} {{.RegistryConfig.Mirrors}}")
     assert f"{GATEWAY}:{PROXY_PORT} [https://{TLS}/]\n" in home.docker(*shows)
-    told = json.loads(home.does("info"))
-    assert told["network"]["http_proxy"] == "" != told["has"]["network"]["http_proxy"]
+    stderr = json.loads(home.does("info"))
+    assert stderr["network"]["http_proxy"] == "" != stderr["has"]["network"]["http_proxy"]
     home.does("restart")
     assert home.docker(*shows) == " []\n"
     assert json.loads(home.does("info"))["has"]["network"] is None

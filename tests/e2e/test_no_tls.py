@@ -27,9 +27,9 @@ def both(up: Person) -> Iterator[Person]:
 
 
 def spec(person: Person, name: str) -> MachineSpec:
-    found = MachineStore(person.home).read(name)
-    assert found is not None
-    return found
+    stored = MachineStore(person.home).read(name)
+    assert stored is not None
+    return stored
 
 
 def address(person: Person, name: str) -> str:
@@ -40,15 +40,15 @@ def listeners(pid: int) -> set[tuple[str, int]]:
     """Where a process listens, from the kernel's own tables; an address of IPv6 stays in hexadecimal."""
     links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
-    found = set()
+    addresses = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[9] in sockets and (words[3] == LISTENING or table.startswith("udp")):
                 host, port = words[1].split(":")
                 quad = ".".join(str(byte) for byte in reversed(bytes.fromhex(host))) if len(host) == 8 else host
-                found.add((quad, int(port, 16)))
-    return found
+                addresses.add((quad, int(port, 16)))
+    return addresses
 
 
 def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
@@ -96,8 +96,8 @@ def test_the_machine_is_chosen_by_option_or_variable(both: Person) -> None:
     assert both.does("ssh", "--vm", "plain", "hostname") == "plain\n"
     assert both.does("--vm", "plain", "ssh", "hostname") == "plain\n"
     assert both.does("ssh", "hostname").encode() == HOSTNAME + b"\n"
-    there = both.sh("export B2D_VM=plain; b2d ssh hostname; b2d ip; b2d ssh --vm boot2docker-vm hostname").stdout
-    assert there.decode().split() == ["plain", address(both, "plain"), HOSTNAME.decode()]
+    stdout = both.sh("export B2D_VM=plain; b2d ssh hostname; b2d ip; b2d ssh --vm boot2docker-vm hostname").stdout
+    assert stdout.decode().split() == ["plain", address(both, "plain"), HOSTNAME.decode()]
 
 
 def test_the_list_shows_both(both: Person) -> None:

@@ -50,15 +50,15 @@ def woken(person: Person, request: pytest.FixtureRequest) -> Iterator[Person]:
 
 def as_then(person: Person) -> None:
     """Write the machine's description as such a b2d did."""
-    kept = json.loads(person.paths.spec.read_text())
-    kept = {key: value for key, value in kept.items() if key not in SINCE}
-    person.paths.spec.write_text(json.dumps(kept | {"folders": [str(person.folder)]}))
+    document = json.loads(person.paths.spec.read_text())
+    document = {key: value for key, value in document.items() if key not in SINCE}
+    person.paths.spec.write_text(json.dumps(document | {"folders": [str(person.folder)]}))
 
 
 def spec(person: Person) -> MachineSpec:
-    found = MachineStore(person.home).read(NAME)
-    assert found is not None
-    return found
+    stored = MachineStore(person.home).read(NAME)
+    assert stored is not None
+    return stored
 
 
 def assert_goes_on(person: Person) -> None:

@@ -83,7 +83,7 @@ def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
 
 def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:
     up.docker("run", "-d", "--name", "dns", "-p", f"{UDP}:53/udp", "hello", "sleep", "1000")
-    assert {one["state"] for one in json.loads(up.does("ports", "--json"))} == {"no UDP with restrict"}
+    assert {row["state"] for row in json.loads(up.does("ports", "--json"))} == {"no UDP with restrict"}
     up.docker("rm", "-f", "dns")
 
 
@@ -91,11 +91,11 @@ def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
     with socket.create_server(("127.0.0.1", BUSY)):
         up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *serves("mine"))
         wait_until(lambda: says(up.address, BUSY) == "mine", condition="its own address", timeout_s=SOON_S)
-        told = up.does("ports")
-        assert f", pid {os.getpid()} has this port\n" in told
-        assert f"{up.address}:{BUSY}  open\n" in told
+        table = up.does("ports")
+        assert f", pid {os.getpid()} has this port\n" in table
+        assert f"{up.address}:{BUSY}  open\n" in table
     wait_until(lambda: says("127.0.0.1", BUSY) == "mine", condition="the port", timeout_s=3)
-    assert [one["state"] for one in json.loads(up.does("ports", "--json"))] == ["open", "open"]
+    assert [row["state"] for row in json.loads(up.does("ports", "--json"))] == ["open", "open"]
     up.docker("rm", "-f", "busy")
     assert up.does("ports") == ""
 

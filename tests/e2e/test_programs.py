@@ -40,13 +40,13 @@ def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(
 def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None:
     given = os.urandom(3_000_000)
     done = by_socket(up, "run", "-i", "--rm", "hello", "sha256sum", stdin=given)
-    here = subprocess.run(["sha256sum"], input=given, capture_output=True, check=True).stdout
-    assert done.stdout == here, done.stderr
+    expected = subprocess.run(["sha256sum"], input=given, capture_output=True, check=True).stdout
+    assert done.stdout == expected, done.stderr
     by_socket(up, "run", "-d", "--name", "aside", "hello", "sleep", "1000")
     with ThreadPoolExecutor(6) as many:
         count = ("exec", "-i", "aside", "/usr/bin/busybox", "wc", "-c")
         counted = many.map(lambda n: by_socket(up, *count, stdin=b"x" * n).stdout, range(6))
-        assert [int(one) for one in counted] == list(range(6))
+        assert [int(number) for number in counted] == list(range(6))
     assert by_socket(up, "exec", "aside", "/usr/bin/busybox", "sh", "-c", "exit 7").returncode == 7
     assert by_socket(up, "rm", "-f", "aside").stdout == b"aside\n"
     status = Path(f"/proc/{companion(up).pid}/status").read_text()
@@ -102,11 +102,11 @@ def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
         assert (machine.ip(), machine.state(), machine.info()["has"]["memory_mib"]) == (up.address, "running", 1100)  # type: ignore[index]
         run = ["docker", "run", "-d", "-p", "20090:80", "--name", "web", "hello", "sleep", "1000"]
         subprocess.run(run, env=up.environment | machine.docker_env(), check=True, stdout=subprocess.PIPE)
-        wait_until(lambda: {one.state for one in machine.ports()} == {"open"}, condition="the port", timeout_s=5)
-        assert {(one.container, one.port) for one in machine.ports()} == {("web", 20090)}
+        wait_until(lambda: {port.state for port in machine.ports()} == {"open"}, condition="the port", timeout_s=5)
+        assert {(port.container, port.port) for port in machine.ports()} == {("web", 20090)}
         with ThreadPoolExecutor(4) as many:
             codes = many.map(lambda n: machine.ssh("sh", "-c", f"echo {n}; exit {n}"), range(4))
-            assert [(one.exit_code, one.stdout) for one in codes] == [(n, b"%d\n" % n) for n in range(4)]
+            assert [(port.exit_code, port.stdout) for port in codes] == [(n, b"%d\n" % n) for n in range(4)]
         assert "b2d: " in machine.logs() and machine.logs("docker", 1).count("\n") == 1
         (tmp_path / "sent").write_bytes(b"to and fro")
         assert machine.send(tmp_path / "sent", "/tmp/there").path == "/tmp/there"

@@ -29,10 +29,10 @@ def begins(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
 def ended(process: "subprocess.Popen[bytes]", number: int) -> bytes:
     """Tell it to end, which it does soon, with that signal's exit code or having done its work; what it said."""
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode in (128 + number, -number, 0), said
-    assert b"b2d/__main__.py" not in said  # in a traceback; Python's own start may end in one
-    return said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number, 0), stderr
+    assert b"b2d/__main__.py" not in stderr  # in a traceback; Python's own start may end in one
+    return stderr
 
 
 def boot(person: Person) -> str:

@@ -42,11 +42,11 @@ class Terminal:
     def shows(self, pattern: bytes) -> re.Match[bytes]:
         """Wait for what comes on the screen; it is taken away with all before it."""
         end = time.monotonic() + LIMIT_S
-        while (found := re.search(pattern, self.shown, re.DOTALL)) is None:
+        while (match := re.search(pattern, self.shown, re.DOTALL)) is None:
             assert time.monotonic() < end, f"not shown: {pattern!r} in {self.shown!r}"
             self.look(0.1)
-        self.shown = self.shown[found.end() :]
-        return found
+        self.shown = self.shown[match.end() :]
+        return match
 
     def look(self, timeout_s: float) -> None:
         if select.select([self.screen], [], [], timeout_s)[0]:
@@ -73,10 +73,10 @@ def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33)
     """b2d on a terminal of its own, which it controls as a person's shell would have it."""
     screen, line = pty.openpty()
     environment = person.environment | {"TERM": "xterm-256color"}
-    it = Terminal(screen, line, subprocess.Popen(["true"]))
-    it.process.wait()
-    it.resize(columns, rows)
-    it.process = subprocess.Popen(
+    shell = Terminal(screen, line, subprocess.Popen(["true"]))
+    shell.process.wait()
+    shell.resize(columns, rows)
+    shell.process = subprocess.Popen(
         [str(B2D), *arguments],
         stdin=line,
         stdout=line,
@@ -87,102 +87,102 @@ def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33)
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  this test starts no threads
     )
     try:
-        yield it
+        yield shell
     finally:
         with suppress(ProcessLookupError):
-            it.process.kill()
-        it.process.wait()
+            shell.process.kill()
+        shell.process.wait()
         os.close(screen)
         os.close(line)
 
 
 def test_a_shell_with_a_prompt_of_this_terminal_s_size_and_kind(up: Person) -> None:
-    with terminal(up, "ssh") as it:
-        it.shows(re.escape(PROMPT))
-        it.types(b"stty size; echo $TERM; tty\r")
-        it.shows(rb"33 91\r\nxterm-256color\r\n/dev/pts/\d+")
-        it.resize(120, 40)  # the kernel sends SIGWINCH
-        it.types(b"sleep 1; stty size\r")
-        it.shows(rb"\n40 120\r\n")
-        it.types(b"exit\r")
-        assert it.ends() == 0
+    with terminal(up, "ssh") as shell:
+        shell.shows(re.escape(PROMPT))
+        shell.types(b"stty size; echo $TERM; tty\r")
+        shell.shows(rb"33 91\r\nxterm-256color\r\n/dev/pts/\d+")
+        shell.resize(120, 40)  # the kernel sends SIGWINCH
+        shell.types(b"sleep 1; stty size\r")
+        shell.shows(rb"\n40 120\r\n")
+        shell.types(b"exit\r")
+        assert shell.ends() == 0
 
 
 def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> None:
-    with terminal(up, "ssh") as it:
-        it.shows(re.escape(PROMPT))
-        it.types(b"sleep 1000\r")
-        it.shows(rb"sleep 1000\r\n")
+    with terminal(up, "ssh") as shell:
+        shell.shows(re.escape(PROMPT))
+        shell.types(b"sleep 1000\r")
+        shell.shows(rb"sleep 1000\r\n")
         time.sleep(0.5)
-        it.types(CTRL_C)
-        it.shows(re.escape(PROMPT))
-        it.types(b"echo code $?; (exit 7)\r")
-        it.shows(rb"\ncode 130\r\n.*" + re.escape(PROMPT))
-        it.types(CTRL_D)
-        assert it.ends() == 7
+        shell.types(CTRL_C)
+        shell.shows(re.escape(PROMPT))
+        shell.types(b"echo code $?; (exit 7)\r")
+        shell.shows(rb"\ncode 130\r\n.*" + re.escape(PROMPT))
+        shell.types(CTRL_D)
+        assert shell.ends() == 7
 
 
 def test_every_byte_comes_unchanged(up: Person) -> None:
     """Colours, control characters, half letters: all 256 but what a line of a terminal makes of a line break."""
     octal = "".join(f"\\{number:03o}" for number in range(256) if number != 10)
-    with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as it:
-        shown = it.shows(rb"<<(.*)>>").group(1)
+    with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as shell:
+        shown = shell.shows(rb"<<(.*)>>").group(1)
         assert shown == bytes(number for number in range(256) if number != 10)
-        assert it.ends() == 0
+        assert shell.ends() == 0
 
 
 def test_large_output_is_whole(up: Person) -> None:
-    with terminal(up, "ssh", "-t", "seq 1 100000; exit 3") as it:
-        code = it.ends()
-        while select.select([it.screen], [], [], 0)[0]:
-            it.look(0)
+    with terminal(up, "ssh", "-t", "seq 1 100000; exit 3") as shell:
+        code = shell.ends()
+        while select.select([shell.screen], [], [], 0)[0]:
+            shell.look(0)
     assert code == 3
-    assert it.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
+    assert shell.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
 
 
 PASTED = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))  # more than any buffer on the way holds
 
 
-def paste(it: Terminal) -> None:
+def paste(shell: Terminal) -> None:
     """Type all of it as fast as it is taken, while what comes back is read."""
     rest = memoryview(PASTED)
     while rest:
-        readable, writable, _ = select.select([it.screen], [it.screen], [], LIMIT_S)
+        readable, writable, _ = select.select([shell.screen], [shell.screen], [], LIMIT_S)
         assert readable or writable
         if readable:
-            it.look(0)
+            shell.look(0)
         else:
-            rest = rest[os.write(it.screen, rest[:512]) :]
+            rest = rest[os.write(shell.screen, rest[:512]) :]
 
 
 def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up: Person) -> None:
     command = f"stty raw -echo; echo go; head -c {len(PASTED)} | tee /dev/stderr | md5sum"
-    with terminal(up, "ssh", "-t", command) as it:
-        it.shows(rb"go\n")
-        paste(it)
+    with terminal(up, "ssh", "-t", command) as shell:
+        shell.shows(rb"go\n")
+        paste(shell)
         wanted = hashlib.md5(PASTED).hexdigest().encode()
-        assert it.shows(rb"([0-9a-f]{32})").group(1) == wanted
+        assert shell.shows(rb"([0-9a-f]{32})").group(1) == wanted
 
 
 @pytest.mark.parametrize("echo", ["-echo", "echo"])
 def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
     """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/decisions/limits.md)."""
-    with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as it:
-        it.shows(rb"go\r\n")
-        paste(it)
-        it.types(CTRL_D)
-        assert it.ends() == 0
+    with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as shell:
+        shell.shows(rb"go\r\n")
+        paste(shell)
+        shell.types(CTRL_D)
+        assert shell.ends() == 0
     lines = PASTED.replace(b"\r", b"\n")
     assert up.does("ssh", "cat /tmp/pasted").split() == [hashlib.md5(lines).hexdigest(), "-"]
 
 
 def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
-    with terminal(up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9") as it:
-        it.shows(rb"/dev/pts/0\r\n33 91\r\n")
-        assert it.ends() == 9
-    with terminal(up, "ssh", "tty") as it:
-        it.shows(rb"not a tty")
-        assert it.ends() == 1
+    with terminal(up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9") as shell:
+        shell.shows(rb"/dev/pts/0\r\n33 91\r\n")
+        assert shell.ends() == 9
+    with terminal(up, "ssh", "tty") as shell:
+        shell.shows(rb"not a tty")
+        assert shell.ends() == 1
 
 
 def test_without_a_keyboard_there_is_no_terminal_and_that_is_said(up: Person) -> None:
@@ -199,32 +199,32 @@ def test_what_looks_like_an_option_of_ssh_is_not_run(up: Person) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_the_terminal_is_as_it_was_after_a_signal(up: Person, number: int, code: int) -> None:
-    with terminal(up, "ssh") as it:
-        before = it.modes()
-        it.shows(re.escape(PROMPT))
-        assert it.modes() != before
-        it.process.send_signal(number)
-        assert it.ends() == code
-        assert it.modes() == before
+    with terminal(up, "ssh") as shell:
+        before = shell.modes()
+        shell.shows(re.escape(PROMPT))
+        assert shell.modes() != before
+        shell.process.send_signal(number)
+        assert shell.ends() == code
+        assert shell.modes() == before
 
 
 def test_the_terminal_is_as_it_was_after_the_shell(up: Person) -> None:
-    with terminal(up, "ssh") as it:
-        before = it.modes()
-        it.shows(re.escape(PROMPT))
-        it.types(b"exit 5\r")
-        assert it.ends() == 5
-        assert it.modes() == before
+    with terminal(up, "ssh") as shell:
+        before = shell.modes()
+        shell.shows(re.escape(PROMPT))
+        shell.types(b"exit 5\r")
+        assert shell.ends() == 5
+        assert shell.modes() == before
 
 
 def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
     begin = time.monotonic()
     assert up.does("ssh", "sleep 100 & echo begun") == "begun\n"
-    with terminal(up, "ssh") as it:
-        it.shows(re.escape(PROMPT))
-        it.types(b"sleep 100 &\r")
-        it.types(b"exit\r")
-        assert it.ends() == 0
+    with terminal(up, "ssh") as shell:
+        shell.shows(re.escape(PROMPT))
+        shell.types(b"sleep 100 &\r")
+        shell.types(b"exit\r")
+        assert shell.ends() == 0
     assert time.monotonic() - begin < 30
 
 
@@ -259,13 +259,13 @@ def test_a_file_of_root_s_is_read_by_nobody_else(up: Person) -> None:
 
 def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> None:
     """Last of all: the machine is gone then."""
-    with terminal(up, "ssh") as it:
-        before = it.modes()
-        it.shows(re.escape(PROMPT))
+    with terminal(up, "ssh") as shell:
+        before = shell.modes()
+        shell.shows(re.escape(PROMPT))
         os.kill(int(up.paths.qemu_pid.read_text()), signal.SIGKILL)
-        assert it.ends() == 255
-        assert it.modes() == before
-        it.shows(rb"b2d: the connection to the guest broke")
+        assert shell.ends() == 255
+        assert shell.modes() == before
+        shell.shows(rb"b2d: the connection to the guest broke")
     wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     done = up.b2d("ssh", "true")
     assert done.returncode == 255

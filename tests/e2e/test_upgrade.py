@@ -38,7 +38,7 @@ def pin(file: Path) -> str:
     return f"#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
-def kept(person: Person) -> list[str]:
+def stored_images(person: Person) -> list[str]:
     """Whatever lies in images/ and cache/, but for the locks."""
     folders = [folder for folder in (person.home.images, person.home.cache) if folder.exists()]
     return sorted(path.name for folder in folders for path in folder.rglob("*") if not path.name.endswith(".lock"))
@@ -112,24 +112,24 @@ def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> 
 @pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", os.urandom(100_000)])
 def test_what_is_no_image_is_refused_and_not_kept(person: Person, release: Path, content: bytes) -> None:
     (release.parent / "garbage.iso").write_bytes(content)
-    before = kept(person)
+    before = stored_images(person)
     with served(release.parent) as url:
         fetched = person.b2d("download", f"{url}/garbage.iso{pin(release.parent / 'garbage.iso')}")
     copied = person.b2d("download", str(release.parent / "garbage.iso"))
     assert (fetched.returncode, copied.returncode) == (7, 7)
     assert b"ISO image" in fetched.stderr
     assert b"ISO image" in copied.stderr
-    assert kept(person) == before
+    assert stored_images(person) == before
 
 
 def test_half_an_image_is_refused_and_not_kept(person: Person, release: Path, iso: Path) -> None:
     (release.parent / "half.iso").write_bytes(iso.read_bytes()[: iso.stat().st_size // 2])
-    before = kept(person)
+    before = stored_images(person)
     with served(release.parent) as url:
         assert person.b2d("download", f"{url}/half.iso").returncode == 7
         assert person.b2d("download", f"{url}/none.iso").returncode == 7
     assert person.b2d("download", str(release.parent / "half.iso")).returncode == 7
-    assert kept(person) == before
+    assert stored_images(person) == before
 
 
 def test_a_file_that_is_not_there_is_named(person: Person) -> None:

@@ -52,7 +52,7 @@ BOOT = "cat /proc/sys/kernel/random/boot_id"
 @pytest.fixture(scope="module")
 def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
     """Someone with a QEMU and a virtiofsd that are new enough."""
-    path = f"{newer_qemu.made(test_cache)}{os.pathsep}{person.environment['PATH']}"
+    path = f"{newer_qemu.ensure_programs(test_cache)}{os.pathsep}{person.environment['PATH']}"
     person.environment |= {"PATH": path, "B2D_SHARE": f"~/*,{outside}:ro"}
     (person.folder / PROJECT).mkdir()
     (person.folder / PROJECT / "source").write_text("of the host\n")
@@ -140,4 +140,4 @@ def test_a_machine_that_was_saved_with_9p_goes_on_so_and_has_virtiofs_from_its_n
 def served(person: Person) -> list[ProcessIdentity]:
     launch = QemuProcess(person.paths).launch()
     assert launch is not None
-    return [one for one in launch.servers if one is not None]
+    return [server for server in launch.servers if server is not None]

@@ -64,8 +64,8 @@ def seen(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY)
     before = seen(folder)
-    told = Stranger(0, folder).b2d(*verb.split())
-    assert "belongs to another user" not in told.err and "Traceback" not in told.err
+    result = Stranger(0, folder).b2d(*verb.split())
+    assert "belongs to another user" not in result.err and "Traceback" not in result.err
     assert seen(folder) == before
 
 
@@ -75,10 +75,10 @@ def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
 def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, who: int, owner: int) -> None:
     home = a_home(folder, owner)
     before = seen(folder)
-    told = Stranger(who, folder).b2d(*verb.split())
-    assert told.out == "" and told.code in (2, 255), told.err  # 255: ssh has the codes for its command
+    result = Stranger(who, folder).b2d(*verb.split())
+    assert result.out == "" and result.code in (2, 255), result.err  # 255: ssh has the codes for its command
     said = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
-    assert told.err.splitlines()[0] == said and len(told.err.splitlines()) == 2
+    assert result.err.splitlines()[0] == said and len(result.err.splitlines()) == 2
     assert seen(folder) == before
 
 

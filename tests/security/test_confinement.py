@@ -118,8 +118,8 @@ def test_the_guest_is_set_as_its_file_says(running: Person) -> None:
     wanted = dict(re.findall(r"^([\w.]+) = (.*)$", SYSCTL.read_text(), re.MULTILINE))
     assert len(wanted) > 20
     paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
-    said = running.does("ssh", f"sudo grep -H . {paths}")
-    found = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(said)}
+    stdout = running.does("ssh", f"sudo grep -H . {paths}")
+    found = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(stdout)}
     assert found == wanted
 
 

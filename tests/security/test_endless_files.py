@@ -17,9 +17,9 @@ def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     os.truncate(iso, boot_files.IMAGE_LIMIT + 1)
     at = Prompt(tmp_path)
-    told = at.b2d("download", str(iso))
-    assert told.code != 0
-    assert told.err.splitlines()[-1].endswith("the limit for images")
+    result = at.b2d("download", str(iso))
+    assert result.code != 0
+    assert result.err.splitlines()[-1].endswith("the limit for images")
     assert [path.name for path in at.home.images.iterdir() if path.name != ".lock"] == []
 
 

@@ -38,11 +38,11 @@ def prompt(tmp_path: Path) -> Prompt:
     return made
 
 
-def is_refused(prompt: Prompt, told: Answer) -> None:
+def is_refused(prompt: Prompt, result: Answer) -> None:
     """One sentence and an exit code; nothing was opened by another program, copied or left behind."""
-    assert (told.code, told.out) == (1, ""), told.err
-    assert told.err.splitlines()[-1].startswith(("b2d: ", "     try: "))
-    assert "bug" not in told.err and SECRET.decode() not in told.err
+    assert (result.code, result.out) == (1, ""), result.err
+    assert result.err.splitlines()[-1].startswith(("b2d: ", "     try: "))
+    assert "bug" not in result.err and SECRET.decode() not in result.err
     assert not (prompt.folder.parent / "calls").exists()
     assert not prompt.home.machine("box").folder.exists()
     for path in prompt.home.root.rglob("*"):
@@ -90,17 +90,17 @@ def a_fifo(folder: Path) -> Path:
 def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
     prompt: Prompt, tmp_path: Path, made: Callable[[Path], Path]
 ) -> None:
-    told = prompt.b2d("import", str(made(tmp_path)), "--vm", "box")
-    is_refused(prompt, told)
-    assert "not a file" in told.err
+    result = prompt.b2d("import", str(made(tmp_path)), "--vm", "box")
+    is_refused(prompt, result)
+    assert "not a file" in result.err
 
 
 def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) -> None:
     disk = image(tmp_path, "real.vdi", "vdi")
     (tmp_path / "link.vdi").symlink_to(disk)
-    told = prompt.b2d("import", str(tmp_path / "link.vdi"), "--vm", "box")
-    assert told.code == 0, told.err
-    assert f"box is created from {disk}" in told.err
+    result = prompt.b2d("import", str(tmp_path / "link.vdi"), "--vm", "box")
+    assert result.code == 0, result.err
+    assert f"box is created from {disk}" in result.err
 
 
 @pytest.mark.parametrize("made", [of_docker_machine, of_boot2docker])
@@ -109,9 +109,9 @@ def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, made: Calla
     elsewhere = disk.rename(prompt.folder / "elsewhere.vmdk")
     disk.symlink_to(elsewhere)
     name = disk.parent.name
-    told = prompt.b2d("import", name, "--vm", "box")
-    is_refused(prompt, told)
-    assert "is a link, and is not followed" in told.err
+    result = prompt.b2d("import", name, "--vm", "box")
+    is_refused(prompt, result)
+    assert "is a link, and is not followed" in result.err
     assert prompt.b2d("import", str(elsewhere), "--vm", "box").code == 0
 
 
@@ -128,9 +128,9 @@ def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt,
     program = tmp_path / "bin" / "qemu-img"
     real = shutil.which("qemu-img")
     program.write_text(f'#!/bin/sh\n[ "$1" != info ] || mv {other} {disk}\nexec {real} "$@"\n')
-    told = prompt.b2d("import", str(disk), "--vm", "box")
-    assert (told.code, told.out) == (4, ""), told.err
-    assert "was changed while it was copied" in told.err
+    result = prompt.b2d("import", str(disk), "--vm", "box")
+    assert (result.code, result.out) == (4, ""), result.err
+    assert "was changed while it was copied" in result.err
     assert not prompt.home.machine("box").folder.exists()
 
 
@@ -169,8 +169,8 @@ def test_what_qemu_img_finds_against_expectation_is_refused_too(
 )
 def test_a_whole_disk_still_comes(prompt: Prompt, tmp_path: Path, name: str, kind: str, options: tuple[str]) -> None:
     disk = image(tmp_path, name, kind, *options)
-    told = prompt.b2d("import", str(disk), "--vm", "box")
-    assert told.code == 0, told.err
+    result = prompt.b2d("import", str(disk), "--vm", "box")
+    assert result.code == 0, result.err
     calls = (tmp_path / "calls").read_text().splitlines()
     read = [call for call in calls if "/proc/self/fd/" in call or str(disk) in call]
     assert read and all(f" -f {kind} " in call for call in read)
@@ -226,8 +226,8 @@ def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path)
     (tmp_path / "x.vbox").write_text(settings("x", "sub/../plain.vmdk"))
     image(tmp_path, "plain.vmdk", "vmdk")
     for word, name in ((disk, "box"), (tmp_path / "x.vbox", "other")):
-        told = prompt.b2d("import", str(word), "--vm", name)
-        assert told.code == 0, told.err
+        result = prompt.b2d("import", str(word), "--vm", name)
+        assert result.code == 0, result.err
 
 
 def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:

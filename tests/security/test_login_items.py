@@ -73,8 +73,8 @@ def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(prompt.home).write(a_spec())
     path = prompt.known()["PATH"]
-    told = prompt.b2d("autostart", "enable", PATH=f"{path}:{EVIL}")
-    assert told.code == 0, told.err
-    assert "its PATH lacks this entry" in told.err
+    result = prompt.b2d("autostart", "enable", PATH=f"{path}:{EVIL}")
+    assert result.code == 0, result.err
+    assert "its PATH lacks this entry" in result.err
     unit = next((tmp_path / ".config" / "systemd" / "user").glob("*.service"))
     assert "ExecStartPre" not in unit.read_text()

@@ -114,10 +114,10 @@ def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Pat
     for number, content in enumerate(TOML):
         profile = tmp_path / f"profile{number}"
         profile.write_text(content)
-        told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE=str(profile))
-        assert told.code == 2 and "is not valid TOML" in told.err and "bug" not in told.err
-    told = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE="/dev/zero")
-    assert told.code == 2 and "bug" not in told.err
+        result = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE=str(profile))
+        assert result.code == 2 and "is not valid TOML" in result.err and "bug" not in result.err
+    result = Prompt(tmp_path).b2d("config", BOOT2DOCKER_PROFILE="/dev/zero")
+    assert result.code == 2 and "bug" not in result.err
 
 
 def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_an_installation_without_its_recipe_says_where_to_install_from(
 
 def test_an_installation_without_a_library_says_the_same(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ImportError('no click')")
-    told = Prompt(tmp_path).b2d("list", PYTHONPATH=str(tmp_path))
-    assert told.code == 1
-    assert "checkout" in told.err
-    assert not LEADS_ASTRAY.search(told.err)
+    result = Prompt(tmp_path).b2d("list", PYTHONPATH=str(tmp_path))
+    assert result.code == 1
+    assert "checkout" in result.err
+    assert not LEADS_ASTRAY.search(result.err)

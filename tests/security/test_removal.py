@@ -56,9 +56,9 @@ def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Pr
     for verb in (["list"], ["status"], ["up"], ["init"], ["stop"], ["doctor", "--fix"]):
         prompt.b2d(*verb, "--vm", "linked")
         assert untouched(precious), verb
-    told = deleted(prompt, "linked")
-    assert told.code == 0
-    assert str(precious) in told.err
+    result = deleted(prompt, "linked")
+    assert result.code == 0
+    assert str(precious) in result.err
     assert not link.is_symlink()
     assert untouched(precious)
 
@@ -71,8 +71,8 @@ def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(
     before = sorted(path.name for path in elsewhere.iterdir())
     folder.symlink_to(elsewhere)
     assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
-    told = deleted(prompt)
-    assert (told.code, str(elsewhere) in told.err) == (0, True)
+    result = deleted(prompt)
+    assert (result.code, str(elsewhere) in result.err) == (0, True)
     assert not folder.is_symlink()
     assert sorted(path.name for path in elsewhere.iterdir()) == before
     assert prompt.b2d("status", "--vm", "box").code == 3
@@ -135,8 +135,8 @@ def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
     (folder / "2014").mkdir(parents=True)
     (folder / "2014" / "cat.jpg").write_text(SECRET)
     assert "photos" not in prompt.b2d("list").out + prompt.b2d("list").err
-    told = deleted(prompt, "photos")
-    assert (told.code, "is not deleted" in told.err) == (0, True)
+    result = deleted(prompt, "photos")
+    assert (result.code, "is not deleted" in result.err) == (0, True)
     assert (folder / "2014" / "cat.jpg").read_text() == SECRET
 
 
@@ -145,9 +145,9 @@ def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) ->
     (folder / "backup").mkdir()
     (folder / "backup" / "disk.qcow2").write_text(SECRET)
     (folder / "notes.txt").write_text(SECRET)
-    told = deleted(prompt)
-    assert told.code == 0
-    assert "backup, notes.txt" in told.err
+    result = deleted(prompt)
+    assert result.code == 0
+    assert "backup, notes.txt" in result.err
     assert sorted(path.name for path in folder.iterdir()) == ["backup", "notes.txt"]
     assert (folder / "backup" / "disk.qcow2").read_text() == SECRET
     assert "box" not in prompt.b2d("list").out
@@ -162,11 +162,11 @@ def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(promp
     place.mkdir(exist_ok=True)
     (place / "inside").mkdir()
     (place / "inside" / "notes").write_text(SECRET)
-    told = deleted(prompt)
-    assert told.code == 0
+    result = deleted(prompt)
+    assert result.code == 0
     assert not prompt.home.machine("box").folder.exists()
     kept = (prompt.home.root / SET_ASIDE) / f"box.{name}"
-    assert str(kept) in told.err
+    assert str(kept) in result.err
     assert (kept / "inside" / "notes").read_text() == SECRET
     assert (prompt.home.root / SET_ASIDE).stat().st_mode & 0o077 == 0
 
@@ -176,8 +176,8 @@ def test_an_empty_folder_in_the_place_of_a_file_just_goes(prompt: Prompt, name: 
     place = prompt.home.machine("box").folder / name
     place.unlink(missing_ok=True)
     place.mkdir()
-    told = deleted(prompt)
-    assert (told.code, told.err) == (0, "box is deleted\n")
+    result = deleted(prompt)
+    assert (result.code, result.err) == (0, "box is deleted\n")
     assert not prompt.home.machine("box").folder.exists()
     assert not (prompt.home.root / SET_ASIDE).exists()
 
@@ -235,8 +235,8 @@ def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_remove
 ) -> None:
     IN_THE_WAY[thing](prompt.home.machine("box").folder / name)
     for verb in ("status", "shellinit", "info", "stop", "doctor"):
-        told = prompt.b2d(verb, "--vm", "box")
-        assert "a bug in b2d" not in told.err, (verb, told.err)
+        result = prompt.b2d(verb, "--vm", "box")
+        assert "a bug in b2d" not in result.err, (verb, result.err)
     assert prompt.b2d("status", "--vm", "near").out == "stopped\n"
     assert deleted(prompt).code == 0
     assert not os.path.lexists(prompt.home.machine("box").folder)
@@ -247,8 +247,8 @@ def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_remove
 def test_nor_does_anything_hang_by_what_lies_in_the_home(prompt: Prompt, name: str, thing: str) -> None:
     IN_THE_WAY[thing](prompt.home.machines / name)
     for verb in ("status", "list", "stop", "config", "doctor"):
-        told = prompt.b2d(verb, "--vm", "box")
-        assert "a bug in b2d" not in told.err, (verb, told.err)
+        result = prompt.b2d(verb, "--vm", "box")
+        assert "a bug in b2d" not in result.err, (verb, result.err)
 
 
 @pytest.mark.parametrize("thing", ["a file", "a dangling link", "a FIFO"])
@@ -260,8 +260,8 @@ def test_what_lies_in_the_place_of_a_machines_folder_is_named_and_can_be_removed
         IN_THE_WAY[thing](place)
     assert "third" in prompt.b2d("list").out
     for verb in ("status", "up", "info"):
-        told = prompt.b2d(verb, "--vm", "third", B2D_IMAGE="/nonexistent.iso")
-        assert "a bug in b2d" not in told.err, (verb, told.err)
+        result = prompt.b2d(verb, "--vm", "third", B2D_IMAGE="/nonexistent.iso")
+        assert "a bug in b2d" not in result.err, (verb, result.err)
     assert deleted(prompt, "third").code == 0
     assert not os.path.lexists(place)
 

@@ -192,9 +192,9 @@ def test_they_are_told_of_when_a_machine_is_changed_too(me: Path) -> None:
     prompt = Prompt(me)
     a_stopped_machine(prompt, "box")
     (me / "src" / ".ssh").mkdir()
-    told = prompt.b2d("set", "share=~/src", "--vm", "box")
-    assert (told.code, told.err.count("root in the machine can read and change")) == (0, 1), told.err
-    assert f"{me}/src/.ssh" in told.err
+    result = prompt.b2d("set", "share=~/src", "--vm", "box")
+    assert (result.code, result.err.count("root in the machine can read and change")) == (0, 1), result.err
+    assert f"{me}/src/.ssh" in result.err
     assert "root in the machine" not in prompt.b2d("set", "share=~/*", "--vm", "box").err
 
 

@@ -74,8 +74,8 @@ def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
     for address in (facts.address, odd):
         MachineStore(home).write_env(a_spec().name, replace(facts, address=address))
         for typed in ("b2d ip", "b2d shellinit", "b2d shellinit --shell fish", "b2d shellinit --json"):
-            told = prompt.sh(f"script -qec '{typed}' /dev/null", B2D_HOME=str(home.root))
-            assert not set(told.out + told.err) & {"\x1b", "\x07"}, typed
+            result = prompt.sh(f"script -qec '{typed}' /dev/null", B2D_HOME=str(home.root))
+            assert not set(result.out + result.err) & {"\x1b", "\x07"}, typed
 
 
 def test_snapshots(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:

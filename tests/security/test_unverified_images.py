@@ -49,10 +49,10 @@ def listed(url: str, body: str = "") -> bytes:
     return json.dumps([{"tag_name": "v19.03.12", "assets": [asset], "body": body}]).encode()
 
 
-def is_refused(told: Answer, server: WebServer) -> None:
+def is_refused(result: Answer, server: WebServer) -> None:
     """Nothing was asked for, and the sentence names both ways."""
-    assert told.code == 7, told.err
-    assert "is not https" in told.err and "https://" in told.err and "#sha256=" in told.err
+    assert result.code == 7, result.err
+    assert "is not https" in result.err and "https://" in result.err and "#sha256=" in result.err
     assert server.asked == []
 
 
@@ -109,16 +109,16 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
 def test_the_password_in_an_address_is_not_said(prompt: Prompt, plain: WebServer, scheme: str) -> None:
-    told = prompt.b2d("download", plain.url.replace("http://", f"{scheme}://me:geheim@") + "/a.iso?token=geheim")
-    is_refused(told, plain)
-    assert "geheim" not in told.err
+    result = prompt.b2d("download", plain.url.replace("http://", f"{scheme}://me:geheim@") + "/a.iso?token=geheim")
+    is_refused(result, plain)
+    assert "geheim" not in result.err
 
 
 def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: WebServer, prompt: Prompt) -> None:
     for server in (tls, plain):
         url = server.put("/b2d.iso", OTHER)
-        told = prompt.b2d("download", f"{url}#sha256={SHA256}")
-        assert told.code == 7 and SHA256 in told.err
+        result = prompt.b2d("download", f"{url}#sha256={SHA256}")
+        assert result.code == 7 and SHA256 in result.err
         assert ImageStore(prompt.home).all() == []
         server.put("/b2d.iso", ISO)
         assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
@@ -131,8 +131,8 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
 def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, prompt: Prompt) -> None:
     url = tls.put("/b2d.iso", OTHER)
     api = tls.put(API, listed(url, f"{hashlib.sha256(OTHER).hexdigest()}  boot2docker.iso"))
-    told = prompt.b2d("download", f"{api}#sha256={SHA256}")
-    assert told.code == 7 and ImageStore(prompt.home).all() == []
+    result = prompt.b2d("download", f"{api}#sha256={SHA256}")
+    assert result.code == 7 and ImageStore(prompt.home).all() == []
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, promp
 )
 def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prompt: Prompt, fragment: str) -> None:
     for server in (plain, tls):
-        told = prompt.b2d("download", f"{server.url}/b2d.iso#{fragment}")
-        assert told.code == 2 and "#sha256=" in told.err, told.err
-        told = prompt.b2d("init", "--image", f"{server.url}/b2d.iso#{fragment}")
-        assert told.code == 2, told.err
+        result = prompt.b2d("download", f"{server.url}/b2d.iso#{fragment}")
+        assert result.code == 2 and "#sha256=" in result.err, result.err
+        result = prompt.b2d("init", "--image", f"{server.url}/b2d.iso#{fragment}")
+        assert result.code == 2, result.err
         assert server.asked == []
 
 

@@ -57,5 +57,5 @@ class Prompt:
             env=self.known(**more),
             check=False,
         )
-        said = [stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr)]
-        return Answer(done.returncode, *said)
+        stderr = [stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr)]
+        return Answer(done.returncode, *stderr)

@@ -102,8 +102,8 @@ def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy
     asked = proxy.read_text().splitlines()
     assert f"GET {PLAIN} 200" in asked
     assert {line.split()[2] for line in asked if PLAIN in line} == {"200"}
-    said = person.does("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
-    assert said == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
+    stdout = person.does("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
+    assert stdout == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
 
 
 def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:

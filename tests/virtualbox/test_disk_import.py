@@ -90,8 +90,8 @@ def test_it_is_listed_with_its_state(prompt: Prompt, disk: Path) -> None:
 @pytest.mark.parametrize("given", [NAME, "{disk}"])
 def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: Prompt, disk: Path, given: str) -> None:
     before = everything(disk)
-    told = prompt.b2d("import", given.format(disk=disk), "--vm", "box", "--driver", "virtualbox")
-    assert (told.code, told.out) == (0, ""), told.err
+    result = prompt.b2d("import", given.format(disk=disk), "--vm", "box", "--driver", "virtualbox")
+    assert (result.code, result.out) == (0, ""), result.err
     assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
     assert everything(disk)[0] == before[0]
     assert all(b"disk.vdi" not in path.read_bytes() for path in disk.parent.rglob("*.vbox-prev"))
@@ -108,12 +108,12 @@ def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: P
 def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -> None:
     manage("snapshot", NAME, "take", "before")
     before = everything(disk)
-    told = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
-    assert (told.code, told.out) == (0, ""), told.err
+    result = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
+    assert (result.code, result.out) == (0, ""), result.err
     assert same_content(disk, prompt.home.machine("box").disk_vdi)
     for path in disk.parent.glob("*.compared"):
         path.unlink()
-    told = prompt.b2d("delete", "--yes", "--vm", "box")
+    result = prompt.b2d("delete", "--yes", "--vm", "box")
     assert everything(disk) == before
     manage("snapshot", NAME, "delete", "before")
 
@@ -125,8 +125,8 @@ def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path:
     manage("snapshot", NAME, "take", "before")
     before = everything(disk)
     path = f"{qemu.parent}:{prompt.known()['PATH']}"
-    told = prompt.b2d("import", NAME, "--vm", "box", "--driver", "qemu", PATH=path)
-    assert (told.code, told.out) == (0, ""), told.err
+    result = prompt.b2d("import", NAME, "--vm", "box", "--driver", "qemu", PATH=path)
+    assert (result.code, result.out) == (0, ""), result.err
     copy = prompt.home.machine("box").disk_qcow2
     assert subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False).returncode == 0
     left = {path.name for path in copy.parent.iterdir() if path.name.startswith(".")}
@@ -153,8 +153,8 @@ def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, 
 def test_a_disk_that_nobody_has_is_known_to_nobody_afterwards(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     loose = a_disk(tmp_path / "loose.vmdk")
     before = everything(disk), raw_disks.hash_of(loose)
-    told = prompt.b2d("import", str(loose), "--vm", "other", "--driver", "virtualbox")
-    assert (told.code, told.out) == (0, ""), told.err
+    result = prompt.b2d("import", str(loose), "--vm", "other", "--driver", "virtualbox")
+    assert (result.code, result.out) == (0, ""), result.err
     assert str(loose) not in manage("list", "hdds")
     assert prompt.b2d("delete", "--yes", "--vm", "other").code == 0
     assert (everything(disk), raw_disks.hash_of(loose)) == before

@@ -238,18 +238,18 @@ def test_a_flag_of_2014_is_the_setting_of_today(prompt: Prompt, typed: str, key:
 
 
 def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
-    told = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--basevmdk=/a")
-    assert (told.code, told.out) == (3, "absent\n")
-    assert told.err == (
+    result = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--basevmdk=/a")
+    assert (result.code, result.out) == (3, "absent\n")
+    assert result.err == (
         "warning: ignored: --hostip, --dhcp (there is no host-only network to set up); "
         "--basevmdk (only `b2d init` can copy a disk)\n"
     )
 
 
 def test_a_flag_of_2014_that_cannot_be_is_told_by_its_name(prompt: Prompt) -> None:
-    told = prompt.b2d("up", "--sshport=70000")
-    assert (told.code, told.out) == (2, "")
-    assert told.err == "b2d: --sshport: sshport cannot be '70000'\n     try: from 1 to 65535\n"
+    result = prompt.b2d("up", "--sshport=70000")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "b2d: --sshport: sshport cannot be '70000'\n     try: from 1 to 65535\n"
 
 
 def test_dir_is_where_all_of_it_lies(prompt: Prompt) -> None:
@@ -259,9 +259,9 @@ def test_dir_is_where_all_of_it_lies(prompt: Prompt) -> None:
 
 
 def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
-    told = prompt.b2d("ssh", "server", "--dhcp=false", "--sshport=x")
-    assert (told.code, told.err.count("\n")) == (255, 2)
-    assert "ignored" not in told.err
+    result = prompt.b2d("ssh", "server", "--dhcp=false", "--sshport=x")
+    assert (result.code, result.err.count("\n")) == (255, 2)
+    assert "ignored" not in result.err
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))

@@ -102,8 +102,8 @@ def test_the_log_of_b2d_needs_no_machine(tmp_path: Path) -> None:
 
 
 def test_dockers_log_of_a_machine_that_is_off_cannot_be_followed(prompt: Prompt) -> None:
-    told = prompt.b2d("logs", "--docker", "-f")
-    assert (told.code, told.out) == (4, "")
+    result = prompt.b2d("logs", "--docker", "-f")
+    assert (result.code, result.out) == (4, "")
 
 
 def test_what_goes_on_is_no_json_and_a_number_is_one(prompt: Prompt) -> None:
@@ -123,8 +123,8 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
             file.write(b"a new boot\n")
         assert reads(running, b"boot\n") == b"a new boot\n"
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=20)
-        assert (running.returncode, said) == (130, b"\nb2d: interrupted\n")
+        _, stderr = running.communicate(timeout=20)
+        assert (running.returncode, stderr) == (130, b"\nb2d: interrupted\n")
 
 
 def test_a_log_that_is_not_there_yet_is_waited_for(prompt: Prompt) -> None:

@@ -103,21 +103,21 @@ def test_an_authority_that_is_none_ends_up_before_anything_is_made(
     file = prompt.folder / "ca.crt"
     if content is not None:
         file.write_bytes(content)
-    told = prompt.b2d("up", "--ca", str(file))
-    assert told.code == 2
-    assert told.err.startswith(f"b2d: ca: {file} {message}")
+    result = prompt.b2d("up", "--ca", str(file))
+    assert result.code == 2
+    assert result.err.startswith(f"b2d: ca: {file} {message}")
     assert not prompt.home.machine("boot2docker-vm").folder.exists()
     for verb in ("restart", "reset", "upgrade", "rollback"):
-        assert prompt.b2d(verb, "--ca", str(file)).err == told.err
+        assert prompt.b2d(verb, "--ca", str(file)).err == result.err
 
 
 def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
-    told = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
-    assert told.err == (
+    result = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
+    assert result.err == (
         "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n"
         "     try: use absolute paths of files, such as /etc/ssl/company.pem\n"
     )
-    assert told.code == 2
+    assert result.code == 2
 
 
 def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -> None:
@@ -132,13 +132,13 @@ def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -
 
 
 def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) -> None:
-    told = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
-    assert told.code == 2
-    assert told.err == (
+    result = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
+    assert result.code == 2
+    assert result.err == (
         "b2d: http_proxy cannot be 'ftp://me:***@proxy'\n     try: use an address such as http://user:password@proxy:3128\n"
     )
-    told = prompt.b2d("config", "https_proxy", B2D_HTTPS_PROXY="http://me:geheim@proxy:3128")
-    assert (told.code, told.out) == (0, "http://me:***@proxy:3128\n")
+    result = prompt.b2d("config", "https_proxy", B2D_HTTPS_PROXY="http://me:geheim@proxy:3128")
+    assert (result.code, result.out) == (0, "http://me:***@proxy:3128\n")
 
 
 def remarks(found: loader.ResolvedSettings, spec: MachineSpec) -> list[str]:

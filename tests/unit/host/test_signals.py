@@ -105,5 +105,5 @@ def test_a_real_one_from_outside_waits_too() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate("go on\n", timeout=20)
-    assert said == "done\nstruck\n"
+        stdout, _ = process.communicate("go on\n", timeout=20)
+    assert stdout == "done\nstruck\n"

@@ -174,18 +174,18 @@ def prompt(tmp_path: Path) -> Prompt:
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: str) -> None:
     DAMAGE[damage](prompt.home.machine("box").spec)
-    told = prompt.b2d("list", "--json")
-    assert told.code == 0
-    assert [(row["name"], row["state"]) for row in json.loads(told.out)] == [("near", "stopped"), ("box", "unknown")][
+    result = prompt.b2d("list", "--json")
+    assert result.code == 0
+    assert [(row["name"], row["state"]) for row in json.loads(result.out)] == [("near", "stopped"), ("box", "unknown")][
         :: 1 if damage in ("missing", "a folder") else -1
     ]
-    assert "b2d up --vm box" in told.err
+    assert "b2d up --vm box" in result.err
     assert prompt.b2d("status", "--vm", "near").out == "stopped\n"
     refused = prompt.b2d("delete", "--vm", "box")
     assert (refused.code, "--yes" in refused.err) == (2, True)
-    told = prompt.b2d("delete", "--yes", "--vm", "box")
-    assert (told.code, told.err.splitlines()[-1]) == (0, "box is deleted")
-    assert ("which was moved to" in told.err) is (damage == "a folder")
+    result = prompt.b2d("delete", "--yes", "--vm", "box")
+    assert (result.code, result.err.splitlines()[-1]) == (0, "box is deleted")
+    assert ("which was moved to" in result.err) is (damage == "a folder")
     assert not prompt.home.machine("box").folder.exists()
     assert [row["name"] for row in json.loads(prompt.b2d("list", "--json").out)] == ["near"]
 
@@ -229,8 +229,8 @@ def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
     paths = prompt.home.machine("box")
     runs(paths, identify(program.pid))
     DAMAGE[damage](paths.folder / name)
-    told = prompt.b2d("status", "--vm", "box")
-    assert told.out == ("running\n" if name == "qemu.pid" else "crashed\n")
+    result = prompt.b2d("status", "--vm", "box")
+    assert result.out == ("running\n" if name == "qemu.pid" else "crashed\n")
     assert prompt.b2d("poweroff", "--vm", "box").code == 0
     assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
     assert (program.poll() is None) is (name == "qemu.json")
@@ -245,9 +245,9 @@ def test_settings_that_are_damaged_are_told_by_their_file_and_a_draft_is_no_obst
     DAMAGE[damage](prompt.home.config_draft)
     assert prompt.b2d("list").code == 0
     DAMAGE[damage](prompt.home.config)
-    told = prompt.b2d("list")
-    assert (told.code, told.err == "") in ((0, True), (2, False))
-    assert told.code == 0 or "config.toml" in told.err
+    result = prompt.b2d("list")
+    assert (result.code, result.err == "") in ((0, True), (2, False))
+    assert result.code == 0 or "config.toml" in result.err
 
 
 def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:

@@ -208,14 +208,14 @@ def test_a_task_is_made_and_goes_and_another_s_stays(tmp_path: Path, monkeypatch
 
 def test_a_person_turns_it_on_and_off_and_delete_takes_it_away(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_HOME": str(tmp_path / ".b2d")})
-    told = prompt.b2d("autostart", "enable")
-    assert (told.code, told.out) == (3, "")
+    result = prompt.b2d("autostart", "enable")
+    assert (result.code, result.out) == (3, "")
     MachineStore(prompt.home).write(a_spec())
     assert prompt.b2d("autostart").out == "disabled\n"
-    told = prompt.b2d("autostart", "enable")
+    result = prompt.b2d("autostart", "enable")
     unit = tmp_path / ".config" / "systemd" / "user" / "b2d-boot2docker-vm.service"
-    assert (told.code, told.out) == (0, "")
-    assert f"boot2docker-vm starts at login: {unit}\n" in told.err
+    assert (result.code, result.out) == (0, "")
+    assert f"boot2docker-vm starts at login: {unit}\n" in result.err
     assert verified(unit) == ""
     assert prompt.b2d("autostart").out == "enabled\n"
     line = next(line for line in unit.read_text().splitlines() if line.startswith("ExecStop="))
