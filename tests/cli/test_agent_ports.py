@@ -103,7 +103,9 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
 def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
     (beside.paths.folder / "docker.sock.new").mkdir()  # in its way
     refused = control.wait_until_serving(beside.store, "box") or ()
-    assert [(refusal.service, refusal.place) for refusal in refused] == [(DOCKER_SOCKET, str(beside.paths.docker_socket))]
+    assert [(refusal.service, refusal.place) for refusal in refused] == [
+        (DOCKER_SOCKET, str(beside.paths.docker_socket))
+    ]
     assert is_open(beside.ssh)
     (beside.paths.folder / "docker.sock.new").rmdir()
 

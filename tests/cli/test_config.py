@@ -191,7 +191,9 @@ def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> 
         ("disk = ", "config.draft.toml is not valid TOML: Invalid value (at line 5, column 8)"),
     ],
 )
-def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(prompt: Prompt, line: str, message: str) -> None:
+def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(
+    prompt: Prompt, line: str, message: str
+) -> None:
     mine = with_config(prompt, MINE)
     result = prompt.b2d("config", "edit", **editor(prompt, f'echo "{line}" >>"$1"'))
     assert (result.code, result.out) == (2, "")
@@ -289,7 +291,9 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
         elif isinstance(usual, bool):
             settings[key] = draw(st.booleans())
         elif isinstance(usual, tuple):
-            settings[key] = tuple(draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"])))))
+            settings[key] = tuple(
+                draw(st.lists(st.sampled_from(LISTED.get(key, ["~", "/a b", "/\N{SNOWMAN}\x7f:ro"]))))
+            )
         elif key in endpoints.HINTS:
             settings[key] = draw(st.sampled_from(["", "http://me:p%@:?w@proxy:3128", "proxy"]))
         elif key == "password":

@@ -117,7 +117,9 @@ def no_click(tmp_path: Path) -> str:
     ],
 )
 @pytest.mark.parametrize("file", ["config.toml", "profile"])
-def test_a_file_that_names_no_other_machine_needs_no_click(home: Home, no_click: str, file: str, content: bytes) -> None:
+def test_a_file_that_names_no_other_machine_needs_no_click(
+    home: Home, no_click: str, file: str, content: bytes
+) -> None:
     (home.root / file).write_bytes(content)
     known = {"PYTHONPATH": no_click, "BOOT2DOCKER_DIR": str(home.root)}
     assert run(home, "shellinit", **known).stdout == LINE

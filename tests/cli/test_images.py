@@ -104,7 +104,11 @@ def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(
         assert (result.code, result.out) == (4, "")
         assert result.err == "b2d: boot2docker-vm is stopped, not running\n     try: b2d up\n"
     result = prompt.b2d("shellinit")  # a line, since every new shell may say it
-    assert (result.code, result.out, result.err) == (4, "", "b2d: boot2docker-vm is stopped, not running; try: b2d up\n")
+    assert (result.code, result.out, result.err) == (
+        4,
+        "",
+        "b2d: boot2docker-vm is stopped, not running; try: b2d up\n",
+    )
     assert prompt.b2d("ssh", "ls").code == 255
     assert prompt.b2d("stop").code == 0
 

@@ -160,7 +160,9 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
         ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
     ],
 )
-def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(prompt: Prompt, condition: str, code: int, message: str) -> None:
+def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(
+    prompt: Prompt, condition: str, code: int, message: str
+) -> None:
     disk = of_boot2docker(prompt.folder, "old", saved=condition == "saved", layers=condition == "layers")
     if condition == "layers":
         (disk.parent / "Snapshots").mkdir()

@@ -114,7 +114,9 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("stop now", "got unexpected extra argument (now)", "b2d stop --help"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_with_what_to_try(prompt: Prompt, typed: str, message: str, tried: str) -> None:
+def test_a_mistake_is_told_in_one_sentence_with_what_to_try(
+    prompt: Prompt, typed: str, message: str, tried: str
+) -> None:
     result = prompt.b2d(*typed.split())
     assert (result.code, result.out) == (2, "")
     first, second = result.err.splitlines()

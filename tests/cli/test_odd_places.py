@@ -173,7 +173,9 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
     result = prompt.b2d("stop", PYTHONPATH=path)
     log = prompt.home.log
     assert (result.code, result.out) == (1, "")
-    assert result.err == f"b2d: this is a bug in b2d (the traceback is in {log}): RuntimeError: it broke\n     more: -v\n"
+    assert (
+        result.err == f"b2d: this is a bug in b2d (the traceback is in {log}): RuntimeError: it broke\n     more: -v\n"
+    )
     assert "Traceback" in log.read_text()
     assert ": stop\n" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600

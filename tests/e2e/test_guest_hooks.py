@@ -66,14 +66,14 @@ def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     return person
 
 
-def await_hooks(kept: Person) -> None:
+def await_hooks(hooked: Person) -> None:
     """Wait for bootlocal.sh, and see that it could ask Docker."""
-    wait_until(lambda: "after" in order(kept), condition="the hooks", timeout_s=60, interval_s=1)
-    assert order(kept) == "before nobody\nafter linux\n"
+    wait_until(lambda: "after" in order(hooked), condition="the hooks", timeout_s=60, interval_s=1)
+    assert order(hooked) == "before nobody\nafter linux\n"
 
 
-def order(kept: Person) -> str:
-    return kept.does("ssh", f"cat {STORE}/order")
+def order(hooked: Person) -> str:
+    return hooked.does("ssh", f"cat {STORE}/order")
 
 
 def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:

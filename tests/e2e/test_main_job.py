@@ -74,7 +74,13 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
     document = json.loads(up.does("cp", "--json", str(tree), ":/tmp"))
     assert document == {"name": NAME, "files": 3, "paths": ["/tmp/tree"]}
     stdout = up.does("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
-    assert stdout.split() == ["it", "runs", "/etc/passwd", hashlib.sha256((tree / "big").read_bytes()).hexdigest(), "big"]
+    assert stdout.split() == [
+        "it",
+        "runs",
+        "/etc/passwd",
+        hashlib.sha256((tree / "big").read_bytes()).hexdigest(),
+        "big",
+    ]
     assert "b2d-" not in up.does("ssh", "ls -A /tmp")
     up.does("cp", f"{NAME}:/tmp/tree", "back")
     assert up.sh(f"diff -r --no-dereference {tree} back && test -x back/sub/run.sh").returncode == 0

@@ -89,7 +89,11 @@ def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_
     person.docker("tag", "hello", secured)
     person.docker("push", secured)
     assert f"CONNECT {TLS} 200" in office.requests()
-    for name, request in ((plain, f"GET {PLAIN} 200"), (secured, f"CONNECT {TLS} 200"), ("hello", f"CONNECT {TLS} 200")):
+    for name, request in (
+        (plain, f"GET {PLAIN} 200"),
+        (secured, f"CONNECT {TLS} 200"),
+        ("hello", f"CONNECT {TLS} 200"),
+    ):
         person.asks_docker("rmi", "hello", plain, secured)
         before = len(office.requests())
         person.docker("pull", name)  # without TLS; by its whole name; as Docker's own, from the mirror

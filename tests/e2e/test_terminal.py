@@ -177,7 +177,9 @@ def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> Non
 
 
 def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
-    with terminal(up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9") as shell:
+    with terminal(
+        up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9"
+    ) as shell:
         shell.shows(rb"/dev/pts/0\r\n33 91\r\n")
         assert shell.ends() == 9
     with terminal(up, "ssh", "tty") as shell:

@@ -114,9 +114,9 @@ def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
 def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Person, project: Path) -> None:
     sharing.does("up")
     os.kill(served(sharing)[0].pid, signal.SIGKILL)
-    said = sharing.b2d("up")
-    assert said.returncode == 0
-    assert b"b2d restart" in said.stderr
+    completed = sharing.b2d("up")
+    assert completed.returncode == 0
+    assert b"b2d restart" in completed.stderr
     assert sharing.does("status") == "running\n"
     sharing.environment["B2D_STOP_WAIT"] = "5"
     sharing.does("restart")

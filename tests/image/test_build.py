@@ -49,8 +49,8 @@ def content(iso: Path, path: str) -> bytes:
     """A file of an ISO."""
     opened = PyCdlib()
     opened.open(str(iso))
-    with opened.open_file_from_iso(rr_path=path) as found:
-        read: bytes = found.read()
+    with opened.open_file_from_iso(rr_path=path) as file:
+        read: bytes = file.read()
     opened.close()
     return read
 
@@ -101,13 +101,15 @@ def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
     manifest = json.loads(manifest_path(iso).read_text())
     assert content(iso, "/b2d/manifest.json") == manifest_path(iso).read_bytes()
     ours = recipe.read(recipe.find())
-    found = {package["name"]: package for package in manifest["packages"]}
-    assert set(found) >= {*ours.root_packages, *ours.medium_packages}
-    assert len(found) == len(ours.root_packages) + len(ours.medium_packages) + 1  # the kernel
-    for package in found.values():
+    packages = {package["name"]: package for package in manifest["packages"]}
+    assert set(packages) >= {*ours.root_packages, *ours.medium_packages}
+    assert len(packages) == len(ours.root_packages) + len(ours.medium_packages) + 1  # the kernel
+    for package in packages.values():
         assert package["version"] and len(package["sha256"]) == 64
         assert package["licence"] and all(package["licence"])
-    unknown = {name for name, package in found.items() if any(one.startswith("see") for one in package["licence"])}
+    unknown = {
+        name for name, package in packages.items() if any(licence.startswith("see") for licence in package["licence"])
+    }
     assert unknown == {
         "libcrypt1",
         "libgcc-s1",
@@ -129,14 +131,14 @@ def test_a_bios_finds_its_boot_loader(iso: Path) -> None:
 
 
 def test_the_root_holds_what_the_recipe_says_with_its_modes(root: Path) -> None:
-    found = in_root(root)
-    assert found["etc/shadow"] == "-rw------- 0/0"
-    assert found["usr/lib/cargo/bin/sudo"] == "-rwsr-xr-x 0/0"
-    assert {path for path, shown in found.items() if not shown.endswith(" 0/0")} == set()
-    assert found["tmp"] == "drwxrwxrwt 0/0"
+    modes = in_root(root)
+    assert modes["etc/shadow"] == "-rw------- 0/0"
+    assert modes["usr/lib/cargo/bin/sudo"] == "-rwsr-xr-x 0/0"
+    assert {path for path, shown in modes.items() if not shown.endswith(" 0/0")} == set()
+    assert modes["tmp"] == "drwxrwxrwt 0/0"
     for program in ("dockerd", "containerd", "crun", "docker", "iptables", "mkfs.ext4", "dropbear", "runc", "mount"):
-        assert {f"usr/bin/{program}", f"usr/sbin/{program}"} & set(found), program
-    assert not [path for path in found if path.startswith(("usr/share/doc/", "usr/share/man/", "boot/"))]
+        assert {f"usr/bin/{program}", f"usr/sbin/{program}"} & set(modes), program
+    assert not [path for path in modes if path.startswith(("usr/share/doc/", "usr/share/man/", "boot/"))]
 
 
 def test_no_program_of_the_root_lacks_a_library(root: Path, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_no_program_of_the_root_lacks_a_library(root: Path, tmp_path: Path) -> N
         with path.open("rb") as opened:
             if opened.read(4) != b"\x7fELF":
                 continue
-            dynamic = [one for one in ELFFile(opened).iter_sections() if isinstance(one, DynamicSection)]
+            dynamic = [section for section in ELFFile(opened).iter_sections() if isinstance(section, DynamicSection)]
             needed = {tag.needed for section in dynamic for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]
         if needed - present:
             missing[path.name] = needed - present
@@ -172,15 +174,15 @@ def test_links_of_the_root_lead_somewhere(root: Path, tmp_path: Path) -> None:
 
 def test_the_first_file_system_is_unpacked_by_the_program_that_is_in_it(iso: Path, tmp_path: Path) -> None:
     packed = zstandard.ZstdDecompressor().decompressobj().decompress(content(iso, "/boot/initrd"))
-    found = {entry.path: entry for entry in entries(packed)}
+    by_path = {entry.path: entry for entry in entries(packed)}
     busybox = tmp_path / "busybox"
-    busybox.write_bytes(found["bin/busybox"].content)
+    busybox.write_bytes(by_path["bin/busybox"].content)
     busybox.chmod(0o755)
     (tmp_path / "out").mkdir()
     subprocess.run([busybox, "cpio", "-idm"], input=packed, cwd=tmp_path / "out", check=True, capture_output=True)
-    for entry in found.values():
+    for entry in by_path.values():
         path = tmp_path / "out" / entry.path
         assert path.lstat().st_mode == entry.mode
         if stat.S_ISREG(entry.mode):
             assert path.read_bytes() == entry.content
-    assert "modules/virtio_blk.ko" in found and "init" in found
+    assert "modules/virtio_blk.ko" in by_path and "init" in by_path

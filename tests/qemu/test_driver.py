@@ -71,15 +71,17 @@ def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
     assert snapshots(paths) == []  # before the guest has done anything
     wait_for_count(driver, before + 3)
     assert tiny_guest.counts(driver.console())[0] == before + 1
-    assert tiny_guest.found(driver.console()) == []  # it has not booted
+    assert tiny_guest.initial_counts(driver.console()) == []  # it has not booted
     driver.kill()
     after = max(tiny_guest.counts(driver.console()))
 
     driver.start()
     wait_until(
-        lambda: tiny_guest.found(driver.console()) != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+        lambda: tiny_guest.initial_counts(driver.console()) != [],
+        condition="the boot",
+        timeout_s=tiny_guest.BOOT_TIMEOUT_S,
     )
-    assert tiny_guest.found(driver.console())[0] >= after
+    assert tiny_guest.initial_counts(driver.console())[0] >= after
 
 
 def saved(driver: QemuDriver) -> None:
@@ -92,9 +94,11 @@ def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
     """It comes up by a boot, with its disk as it was, and nothing is left of the state."""
     driver.start()
     wait_until(
-        lambda: tiny_guest.found(driver.console()) != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S
+        lambda: tiny_guest.initial_counts(driver.console()) != [],
+        condition="the boot",
+        timeout_s=tiny_guest.BOOT_TIMEOUT_S,
     )
-    assert tiny_guest.found(driver.console())[0] >= 1
+    assert tiny_guest.initial_counts(driver.console())[0] >= 1
     assert not paths.qemu_saved.exists()
     assert snapshots(paths) == []
 
@@ -103,8 +107,8 @@ def test_a_state_of_another_qemu_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     saved(make(hardware=HARDWARE))
-    kept = json.loads(paths.qemu_saved.read_text())
-    paths.qemu_saved.write_text(json.dumps(kept | {"qemu": "0.0.1"}))
+    document = json.loads(paths.qemu_saved.read_text())
+    paths.qemu_saved.write_text(json.dumps(document | {"qemu": "0.0.1"}))
     assert_boots(make(hardware=HARDWARE), paths)
 
 
@@ -122,7 +126,7 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
     wait_until(
         lambda: tiny_guest.counts(woken.console()) != [], condition="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
     )
-    assert tiny_guest.found(woken.console()) == []
+    assert tiny_guest.initial_counts(woken.console()) == []
     measured = woken.effective_spec()
     assert measured is not None
     assert measured.memory_mib == tiny_guest.spec().memory_mib
@@ -149,7 +153,7 @@ def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_im
     wait_until(
         lambda: tiny_guest.counts(woken.console()) != [], condition="the guest", timeout_s=tiny_guest.BOOT_TIMEOUT_S
     )
-    assert tiny_guest.found(woken.console()) == []
+    assert tiny_guest.initial_counts(woken.console()) == []
 
 
 def test_a_state_that_cannot_be_written_leaves_the_machine_running(
@@ -174,12 +178,12 @@ def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
 ) -> None:
     driver = make()
     saved(driver)
-    kept = paths.qemu_saved.read_bytes()
+    content = paths.qemu_saved.read_bytes()
     driver.start()
     with Qmp(paths.qmp_socket) as qmp:  # as it is when b2d was killed between the state and QEMU's end
         qmp.execute("stop")
         qmp.run_job("snapshot-save", 60, tag="b2d-saved", vmstate="data", devices=["data"])
-    paths.qemu_saved.write_bytes(kept)
+    paths.qemu_saved.write_bytes(content)
     assert driver.state() == MachineState.PAUSED
     driver.start()
     assert driver.state() == MachineState.RUNNING
@@ -191,8 +195,8 @@ def test_a_start_that_was_cut_off_is_found(make: Callable[..., QemuDriver], path
     driver = make()
     driver.start()
     process = driver.process()
-    kept = json.loads(paths.qemu_record.read_text())
-    paths.qemu_record.write_text(json.dumps(kept | {"process": None}))
+    document = json.loads(paths.qemu_record.read_text())
+    paths.qemu_record.write_text(json.dumps(document | {"process": None}))
     assert driver.process() == process
     assert driver.state() == MachineState.RUNNING
     driver.kill()
@@ -259,7 +263,7 @@ def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_p
     paths.seed.write_bytes(bytes(2048))
     driver = QemuDriver(tiny_guest.spec(), paths, lambda: tiny_image, "tcg")
     driver.create(b"payload")
-    here = Path.cwd()
+    before = Path.cwd()
     try:
         driver.start()
         assert paths.qmp_socket.is_socket()
@@ -270,7 +274,7 @@ def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_p
         assert driver.state() == MachineState.RUNNING
     finally:
         driver.delete()
-    assert Path.cwd() == here
+    assert Path.cwd() == before
     assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
 
 
@@ -283,23 +287,23 @@ def test_after_delete_only_what_the_driver_did_not_make_is_left(
     assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
 
 
-@pytest.mark.parametrize(("asked", "said"), [(1, 0), (0, 0), (2, 1)])
+@pytest.mark.parametrize(("cpus", "count"), [(1, 0), (0, 0), (2, 1)])
 def test_one_cpu_instead_of_several_is_said_when_several_were_asked_for(
     paths: MachinePaths,
     tiny_image: Image,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    asked: int,
-    said: int,
+    cpus: int,
+    count: int,
 ) -> None:
     program = tmp_path / "qemu-system-x86_64"
     program.write_text("#!/bin/sh\necho QEMU emulator version 7.2.22\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    launcher = Launcher(spec_with(asked), paths, lambda: tiny_image, "tcg")
+    launcher = Launcher(spec_with(cpus), paths, lambda: tiny_image, "tcg")
     lines = launcher.limitations()
-    assert len(lines) == said
-    assert all(f"instead of {asked}" in line for line in lines)
+    assert len(lines) == count
+    assert all(f"instead of {cpus}" in line for line in lines)
     hardware = launcher.plan().hardware
     assert hardware[hardware.index("-smp") + 1] == "1"
 

@@ -31,13 +31,13 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         return
     with monkeypatch.context() as patches:
         folder = tmp_path / "a machine, with a comma"
-        made: Case = (
+        new_case: Case = (
             VirtualBoxCase(request.getfixturevalue("own_virtualbox"), folder, patches)
             if request.param == "virtualbox"
             else QemuCase(request.getfixturevalue("tiny_image"), folder, patches)
         )
-        yield made
-    made.driver().delete()
+        yield new_case
+    new_case.driver().delete()
 
 
 @pytest.fixture
@@ -306,9 +306,9 @@ def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
     machine.boot()
     driver.take_snapshot("2")  # as QEMU numbers them by itself
     assert driver.state() == MachineState.RUNNING
-    assert [one.name for one in machine_snapshots(machine)] == ["first", "2"]
+    assert [snapshot.name for snapshot in machine_snapshots(machine)] == ["first", "2"]
     assert driver.snapshots()[0].taken_s <= driver.snapshots()[1].taken_s
-    assert all(one.size > 0 for one in driver.snapshots())
+    assert all(snapshot.size > 0 for snapshot in driver.snapshots())
     with pytest.raises(InvalidStateError):
         driver.restore_snapshot("first")
     driver.save()

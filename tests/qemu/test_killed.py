@@ -45,8 +45,10 @@ def counts(driver: QemuDriver) -> list[int]:
 
 
 def wait_for(driver: QemuDriver, number: int) -> None:
-    what = f"the count of {number}"
-    wait_until(lambda: max(counts(driver), default=0) >= number, condition=what, timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+    condition = f"the count of {number}"
+    wait_until(
+        lambda: max(counts(driver), default=0) >= number, condition=condition, timeout_s=tiny_guest.BOOT_TIMEOUT_S
+    )
 
 
 def on(driver: QemuDriver) -> int:
@@ -203,7 +205,7 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
     assert make().state() == MachineState.SAVED
     make().start()
     wait_for(make(), slept + 2)
-    assert tiny_guest.found(make().console()) == []  # it has not booted
+    assert tiny_guest.initial_counts(make().console()) == []  # it has not booted
 
 
 @pytest.mark.parametrize("verb", ["save", "start", "stop"])
@@ -213,12 +215,12 @@ def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: Machi
     if verb == "start":
         make().save()
     execute = Qmp.execute
-    asked = [0]
+    commands = [0]
 
     def killing(at: int) -> Callable[..., object]:
         def ask(self: Qmp, command: str, *arguments: object, **more: object) -> object:
-            asked[0] += 1
-            if asked[0] == at:
+            commands[0] += 1
+            if commands[0] == at:
                 process = identify(int(paths.qemu_pid.read_text()))
                 assert process is not None
                 os.kill(process.pid, signal.SIGKILL)
@@ -228,7 +230,7 @@ def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: Machi
         return ask
 
     for at in {"save": (2, 4, 6), "start": (1, 3), "stop": (2,)}[verb]:
-        asked[0] = 0
+        commands[0] = 0
         with pytest.MonkeyPatch.context() as patches, suppress(B2dError):
             patches.setattr(Qmp, "execute", killing(at))
             getattr(make(), verb)()

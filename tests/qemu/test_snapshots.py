@@ -37,7 +37,7 @@ def disk(paths: MachinePaths) -> SnapshotDisk:
 
 
 def names(paths: MachinePaths) -> list[str]:
-    return [one.name for one in internal_snapshots.list_snapshots(paths.disk_qcow2)]
+    return [snapshot.name for snapshot in internal_snapshots.list_snapshots(paths.disk_qcow2)]
 
 
 def sound(path: Path) -> bool:
@@ -77,10 +77,12 @@ def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDi
     for place in range(4):
         write(paths.disk_qcow2, (2 + place) * MIB, b"data")
     disk.take("two")
-    told = internal_snapshots.list_snapshots(paths.disk_qcow2)
-    by_qemu = [one for one in snapshots(paths) if isinstance(one, dict)]
-    assert [(f"b2d:{one.name}", one.taken_s) for one in told] == [(it["name"], it["date-sec"]) for it in by_qemu[1:]]
-    assert told[1].size - told[0].size == 4 * 65536
+    listed = internal_snapshots.list_snapshots(paths.disk_qcow2)
+    by_qemu = [snapshot for snapshot in snapshots(paths) if isinstance(snapshot, dict)]
+    assert [(f"b2d:{snapshot.name}", snapshot.taken_s) for snapshot in listed] == [
+        (row["name"], row["date-sec"]) for row in by_qemu[1:]
+    ]
+    assert listed[1].size - listed[0].size == 4 * 65536
 
 
 def test_a_deleted_snapshot_gives_its_room_back_to_the_host(disk: SnapshotDisk, paths: MachinePaths) -> None:
@@ -144,7 +146,7 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
 ) -> None:
     spec = replace(tiny_guest.spec(), disk_mib=64)
     driver = QemuDriver(spec, paths, lambda: tiny_image, "tcg")
-    found: Callable[[], list[int]] = lambda: tiny_guest.found(driver.console())  # noqa: E731
+    initial: Callable[[], list[int]] = lambda: tiny_guest.initial_counts(driver.console())  # noqa: E731
     driver.create(b"payload")
     try:
         driver.start()
@@ -163,8 +165,8 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
         driver.restore_snapshot("three")
         assert (driver.state(), len(snapshots(paths))) == (MachineState.STOPPED, 2)
         driver.start()
-        wait_until(lambda: found() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
-        assert 3 <= found()[0] <= then + 1
+        wait_until(lambda: initial() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+        assert 3 <= initial()[0] <= then + 1
         driver.delete_snapshot("three")
         driver.save()
         driver.start()
@@ -173,8 +175,8 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
             driver.restore_snapshot("three")
         driver.restore_snapshot("b2d-saved")
         driver.start()
-        wait_until(lambda: found() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
-        assert found()[0] >= then + 14
+        wait_until(lambda: initial() != [], condition="the boot", timeout_s=tiny_guest.BOOT_TIMEOUT_S)
+        assert initial()[0] >= then + 14
     finally:
         driver.delete()
     assert not paths.disk_qcow2.exists()

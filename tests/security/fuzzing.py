@@ -52,18 +52,18 @@ def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], known: Se
     """Check what was `known` to fail once, then rounds of inputs until this target's share of the time is used up."""
     begin, number, tried = time.monotonic(), FIRST_SEED * 1_000_000, 0
 
-    def one_more(one: Any) -> None:
+    def one_more(example: Any) -> None:
         nonlocal tried
         tried += 1
         before = sum(os.times()[:4])
-        check(one)
-        assert sum(os.times()[:4]) - before < BUSIEST_S, repr(one)[:200]
+        check(example)
+        assert sum(os.times()[:4]) - before < BUSIEST_S, repr(example)[:200]
 
     with little_memory():
-        for one in known:
+        for example in known:
             began = time.monotonic()
-            one_more(one)
-            assert time.monotonic() - began < SLOWEST.total_seconds(), repr(one)[:200]
+            one_more(example)
+            assert time.monotonic() - began < SLOWEST.total_seconds(), repr(example)[:200]
         while True:
             _round(inputs, one_more, number)
             number += 1
@@ -82,8 +82,8 @@ def _round(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], number:
         phases=(Phase.generate, Phase.shrink),
     )
     @given(inputs)
-    def examples(one: Any) -> None:
-        check(one)
+    def examples(example: Any) -> None:
+        check(example)
 
     examples()
 
@@ -111,7 +111,7 @@ def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.Search
         offset = st.one_of([st.integers(begin, max(begin, end - 1)) for begin, end in ranges])
         patch = st.tuples(offset, st.one_of(st.sampled_from(ODD), st.binary(min_size=1, max_size=8)), st.booleans())
         cut = st.one_of(st.none(), st.none(), st.none(), offset)
-        return st.tuples(st.lists(patch, max_size=8), cut).map(lambda made: _patched(sample, *made))
+        return st.tuples(st.lists(patch, max_size=8), cut).map(lambda changes: _patched(sample, *changes))
 
     return st.integers(0, len(samples) - 1).flatmap(lambda number: of(samples[number]))  # what it draws from is printed
 
@@ -125,12 +125,12 @@ def _patched(sample: bytes, patches: list[tuple[int, bytes, bool]], cut: int | N
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="b2d-fuzz-"))
+    path = Path(tempfile.mkdtemp(prefix="b2d-fuzz-"))
     try:
-        yield made
+        yield path
     finally:
-        subprocess.run(["chmod", "-R", "u+rwX", str(made)], check=False)
-        shutil.rmtree(made)
+        subprocess.run(["chmod", "-R", "u+rwX", str(path)], check=False)
+        shutil.rmtree(path)
 
 
 DEEP = "@deep@"
@@ -160,26 +160,28 @@ HOSTILE: st.SearchStrategy[Any] = st.recursive(
 def bent(sample: Any) -> st.SearchStrategy[bytes]:
     """A sound JSON document of which some values are others, or are missing, and some numbers or nests have no end."""
     change = st.tuples(st.lists(st.integers(0, 30), max_size=4), st.booleans(), HOSTILE)
-    made = st.tuples(st.lists(change, max_size=3), st.integers(1, 1100)).map(lambda one: _bent(sample, *one))
-    return st.one_of(made, made, made, damaged(json.dumps(sample).encode()))
+    documents = st.tuples(st.lists(change, max_size=3), st.integers(1, 1100)).map(
+        lambda changes: _bent(sample, *changes)
+    )
+    return st.one_of(documents, documents, documents, damaged(json.dumps(sample).encode()))
 
 
 def _bent(sample: Any, changes: list[tuple[list[int], bool, Any]], depth: int) -> bytes:
     document = json.loads(json.dumps(sample))
-    for way, gone, value in changes:
-        document = _changed(document, way, gone, value)
+    for way, missing, value in changes:
+        document = _changed(document, way, missing, value)
     return dumped(document, depth)
 
 
-def _changed(document: Any, way: list[int], gone: bool, value: Any) -> Any:
+def _changed(document: Any, way: list[int], missing: bool, value: Any) -> Any:
     if not way or not isinstance(document, list | dict) or not document:
         return value
     keys = list(document) if isinstance(document, dict) else list(range(len(document)))
     key = keys[way[0] % len(keys)]
-    if gone and len(way) == 1:
+    if missing and len(way) == 1:
         del document[key]
     else:
-        document[key] = _changed(document[key], way[1:], gone, value)
+        document[key] = _changed(document[key], way[1:], missing, value)
     return document
 
 

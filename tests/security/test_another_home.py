@@ -49,37 +49,37 @@ def a_home(folder: Path, owner: int) -> Home:
     return home
 
 
-def seen(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     """Owner, mode and content of all that is in there."""
-    found = {}
+    files = {}
     for path in folder.rglob("*"):
         info = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
-        found[str(path)] = (info.st_uid, info.st_mode, content)
-    return found
+        files[str(path)] = (info.st_uid, info.st_mode, content)
+    return files
 
 
 @as_root
 @pytest.mark.parametrize("verb", LOOKING)
 def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY)
-    before = seen(folder)
+    before = contents(folder)
     result = Stranger(0, folder).b2d(*verb.split())
     assert "belongs to another user" not in result.err and "Traceback" not in result.err
-    assert seen(folder) == before
+    assert contents(folder) == before
 
 
 @as_root
-@pytest.mark.parametrize(("who", "owner"), [(0, SOMEBODY), (SOMEBODY, SOMEBODY + 1)])
+@pytest.mark.parametrize(("uid", "owner"), [(0, SOMEBODY), (SOMEBODY, SOMEBODY + 1)])
 @pytest.mark.parametrize("verb", WRITING)
-def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, who: int, owner: int) -> None:
+def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, uid: int, owner: int) -> None:
     home = a_home(folder, owner)
-    before = seen(folder)
-    result = Stranger(who, folder).b2d(*verb.split())
+    before = contents(folder)
+    result = Stranger(uid, folder).b2d(*verb.split())
     assert result.out == "" and result.code in (2, 255), result.err  # 255: ssh has the codes for its command
-    said = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
-    assert result.err.splitlines()[0] == said and len(result.err.splitlines()) == 2
-    assert seen(folder) == before
+    message = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
+    assert result.err.splitlines()[0] == message and len(result.err.splitlines()) == 2
+    assert contents(folder) == before
 
 
 def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
@@ -88,8 +88,12 @@ def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
     for verb in main.VERBS:
         command = main._create_group().get_command(context, verb)
         assert command is not None
-        inner = {f"{verb} {name}": one for name, one in getattr(command, "commands", {}).items()} or {verb: command}
-        looks |= {name for name, one in inner.items() if isinstance(one, Command) and one.read_only}
+        inner = {f"{verb} {name}": subcommand for name, subcommand in getattr(command, "commands", {}).items()} or {
+            verb: command
+        }
+        looks |= {
+            name for name, subcommand in inner.items() if isinstance(subcommand, Command) and subcommand.read_only
+        }
     assert looks == {
         *("status", "run", "shellinit", "ip", "ports", "disk show", "snapshot list", "info", "list", "iso list"),
         *("config get", "config path", "doctor", "completion", "version"),
@@ -102,9 +106,9 @@ def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monke
 
     home = a_home(folder, SOMEBODY)
     monkeypatch.setenv("B2D_HOME", str(home.root))
-    before = seen(folder)
+    before = contents(folder)
     assert "is in" not in report_unexpected(RuntimeError("x"), []).message
-    assert seen(folder) == before
+    assert contents(folder) == before
 
 
 def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,15 +135,15 @@ def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: P
     for path in (other, elsewhere / "id_ed25519"):
         path.chmod(0o644)
     elsewhere.chmod(0o755)
-    found = home_folder.check_secrets(home)
-    assert paths.host_key not in found.open_files
+    finding = home_folder.check_secrets(home)
+    assert paths.host_key not in finding.open_files
     reporter = FakeReporter()
-    fixes.apply_fixes([found], home, Installer(), reporter)
+    fixes.apply_fixes([finding], home, Installer(), reporter)
     assert [oct(path.stat().st_mode & 0o777) for path in (other, elsewhere / "id_ed25519", elsewhere)] == [
         *("0o644", "0o644", "0o755")
     ]
     assert paths.ssh_key.stat().st_mode & 0o777 == 0o600 and paths.folder.stat().st_mode & 0o777 == 0o700
-    assert any("linked/id_ed25519" in said for said in reporter.texts("warn"))
+    assert any("linked/id_ed25519" in text for text in reporter.texts("warn"))
 
 
 def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:

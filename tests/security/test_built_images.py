@@ -23,10 +23,10 @@ def share(tmp_path: Path) -> Path:
 
 def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "") -> list[list[str]]:
     """A build that takes no time; what the guest sees of it meanwhile, as names in the folder."""
-    seen: list[list[str]] = []
+    visible: list[list[str]] = []
 
     def built(request: BuildRequest, _: object) -> BuiltImage:
-        seen.append([path.name for path in share.iterdir()])
+        visible.append([path.name for path in share.iterdir()])
         request.output.write_bytes(ISO)
         manifest_path(request.output).write_bytes(MANIFEST)
         for name in ("b2d.iso", "b2d.iso.manifest.json") if guest_does else ():
@@ -34,7 +34,7 @@ def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "")
         return BuiltImage(request.output, "0" * 64, "1.2.3")
 
     monkeypatch.setattr(builder, "build_image", built)
-    return seen
+    return visible
 
 
 def supply(folder: Path) -> ImageAcquirer:
@@ -44,9 +44,9 @@ def supply(folder: Path) -> ImageAcquirer:
 def test_nothing_of_it_is_where_the_guest_is_before_it_is_whole(
     tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = building(share, monkeypatch)
+    visible = building(share, monkeypatch)
     assert supply(tmp_path).build_to("amd64", share / "deeper" / "b2d.iso") == "1.2.3"
-    assert seen == [["deeper"]]
+    assert visible == [["deeper"]]
     files = {path.name: (path.read_bytes(), path.stat().st_mode & 0o777) for path in (share / "deeper").iterdir()}
     assert files == {"b2d.iso": (ISO, 0o644), "b2d.iso.manifest.json": (MANIFEST, 0o644)}
     assert list((tmp_path / "home" / "cache").iterdir()) == []
@@ -68,8 +68,8 @@ def test_a_link_with_its_name_is_replaced_and_not_followed(
 def test_where_nothing_can_be_written_nothing_is_built(
     tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = building(share, monkeypatch)
+    visible = building(share, monkeypatch)
     (share / "file").write_bytes(b"")
     with pytest.raises(B2dError, match="file"):
         supply(tmp_path).build_to("amd64", share / "file" / "b2d.iso")
-    assert seen == []
+    assert visible == []

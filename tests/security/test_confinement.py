@@ -68,8 +68,8 @@ def test_qemu_is_behind_both_filters_and_gains_no_privileges(running: Person) ->
     ["chmod 4755 file", "chmod 2755 file", "chmod 6755 file", "mkdir -m 2775 sub", "mknod null c 1 3"],
 )
 def test_no_container_makes_a_setuid_file_or_a_device_on_this_host(running: Person, script: str) -> None:
-    code, said = in_src(running, f"exec {BUSYBOX} {script}")
-    assert code != 0, said
+    code, output = in_src(running, f"exec {BUSYBOX} {script}")
+    assert code != 0, output
     for path in (running.folder / "src").rglob("*"):
         mode = path.lstat().st_mode
         assert not mode & (stat.S_ISUID | stat.S_ISGID)
@@ -107,9 +107,9 @@ def test_it_is_saved_and_goes_on_behind_the_filters(running: Person) -> None:
 
 
 def test_a_container_leaves_no_core_unless_it_is_asked_for(running: Person) -> None:
-    code, said = in_src(running, f"ulimit -c; ulimit -H -c; {BUSYBOX} sh -c 'kill -SEGV $$'; {BUSYBOX} ls")
-    assert said.split()[:2] == ["0", "unlimited"], code
-    assert "core" not in said.split()
+    code, output = in_src(running, f"ulimit -c; ulimit -H -c; {BUSYBOX} sh -c 'kill -SEGV $$'; {BUSYBOX} ls")
+    assert output.split()[:2] == ["0", "unlimited"], code
+    assert "core" not in output.split()
     limit = ("run", "--rm", "--ulimit", "core=-1", "hello", "sh", "-c", "ulimit -c")
     assert running.docker(*limit) == "unlimited\n"
 
@@ -119,22 +119,22 @@ def test_the_guest_is_set_as_its_file_says(running: Person) -> None:
     assert len(wanted) > 20
     paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
     stdout = running.does("ssh", f"sudo grep -H . {paths}")
-    found = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(stdout)}
-    assert found == wanted
+    values = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(stdout)}
+    assert values == wanted
 
 
-def lines(said: str) -> list[tuple[str, str, str]]:
-    return [line.partition(":") for line in said.splitlines()]
+def lines(output: str) -> list[tuple[str, str, str]]:
+    return [line.partition(":") for line in output.splitlines()]
 
 
 def test_only_docker_s_own_programs_have_addresses_that_stay_and_only_on_an_emulated_cpu(running: Person) -> None:
     names = "dropbear acpid dockerd containerd"
     look = "sudo cat /proc/$(pidof $p | cut -d' ' -f1)/personality"
     script = f"for p in {names}; do echo $p $({look}); done"
-    found = dict(line.split() for line in running.does("ssh", script).splitlines())
-    assert (found["dropbear"], found["acpid"]) == ("00000000", "00000000")
+    modes = dict(line.split() for line in running.does("ssh", script).splitlines())
+    assert (modes["dropbear"], modes["acpid"]) == ("00000000", "00000000")
     emulated = b"QEMU Virtual CPU" in running.b2d("ssh", "cat /proc/cpuinfo").stdout
-    assert found["dockerd"] == found["containerd"] == ("00040000" if emulated else "00000000")
+    assert modes["dockerd"] == modes["containerd"] == ("00040000" if emulated else "00000000")
     inside = running.docker("run", "--rm", "--privileged", "hello", "cat", "/proc/self/personality")
     assert inside == "00000000\n"
 
@@ -145,5 +145,5 @@ def test_what_is_published_on_the_guest_s_loopback_still_comes_here(running: Per
     script = "for i in $(seq 100); do curl -s http://127.0.0.1:23480/ && exit 0; sleep 0.1; done; exit 1"
     assert running.sh(script).stdout == b"hey\n"
     rows = json.loads(running.does("ports", "--json"))
-    assert [(one["address"], one["state"]) for one in rows] == [("127.0.0.1", "open")]
+    assert [(row["address"], row["state"]) for row in rows] == [("127.0.0.1", "open")]
     running.docker("rm", "-f", "web")

@@ -66,10 +66,10 @@ def sparse(folder: Path, style: str) -> bytes:
     command = ["tar", "-S", f"--format={style.partition(':')[0]}", "-C", str(folder), "-c", "x"]
     if ":" in style:
         command.insert(2, f"--sparse-version={style.partition(':')[2]}")
-    made = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    assert len(made) < 20_000
+    packed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert len(packed) < 20_000
     (folder / "x").unlink()
-    return made
+    return packed
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
@@ -87,10 +87,10 @@ def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tm
 
 
 def entry(name: str = "x", **facts: object) -> TarInfo:
-    made = TarInfo(name)
+    info = TarInfo(name)
     for key, value in facts.items():
-        setattr(made, key, value)
-    return made
+        setattr(info, key, value)
+    return info
 
 
 def archive(*headers: bytes) -> bytes:
@@ -98,9 +98,9 @@ def archive(*headers: bytes) -> bytes:
 
 
 def pax(**headers: str) -> bytes:
-    made = TarInfo("x")
-    made.pax_headers = {key.replace("_", "."): value for key, value in headers.items()}
-    return made.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    info = TarInfo("x")
+    info.pax_headers = {key.replace("_", "."): value for key, value in headers.items()}
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 LONG = entry("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=5 << 30).tobuf(tarfile.GNU_FORMAT)

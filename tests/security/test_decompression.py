@@ -159,14 +159,14 @@ def package(folder: Path, ending: str, packed: bytes) -> Path:
 
 
 def tar_of(size: int, **facts: object) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo("usr/x")
         entry.size = size
         for key, value in facts.items():
             setattr(entry, key, value)
         tar.addfile(entry, io.BytesIO(bytes(size)))
-    return made.getvalue()
+    return archive.getvalue()
 
 
 @pytest.mark.parametrize("form", ["zstd", "xz"])
@@ -186,23 +186,25 @@ def test_a_package_with_a_file_that_is_too_large_is_broken(
 def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file itself is not wanted, so nobody looked at its size."""
     monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         large, link = tarfile.TarInfo("usr/share/doc/x"), tarfile.TarInfo("usr/bin/x")
         large.size = 2 * MIB
         tar.addfile(large, io.BytesIO(bytes(large.size)))
         link.type, link.linkname = tarfile.LNKTYPE, large.name
         tar.addfile(link)
     with pytest.raises(ImageError, match="contains a file of more than"):
-        deb.unpack(package(tmp_path, "xz", lzma.compress(made.getvalue())), "x", Tree(), lambda path: "doc" not in path)
+        deb.unpack(
+            package(tmp_path, "xz", lzma.compress(archive.getvalue())), "x", Tree(), lambda path: "doc" not in path
+        )
 
 
 def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 3 << 30)
-    made = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-c", "x"], stdout=subprocess.PIPE, check=True).stdout
+    archive = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-c", "x"], stdout=subprocess.PIPE, check=True).stdout
     with pytest.raises(ImageError, match="contains a file of"):
-        deb.unpack(package(tmp_path, "xz", lzma.compress(made)), "x", Tree(), lambda _: True)
+        deb.unpack(package(tmp_path, "xz", lzma.compress(archive)), "x", Tree(), lambda _: True)
 
 
 def test_an_index_of_packages_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

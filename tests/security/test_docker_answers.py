@@ -140,12 +140,16 @@ def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
 )
 def test_a_port_that_docker_would_not_say_is_passed_over(port: Any) -> None:
     sound = {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "0.0.0.0"}
-    assert [one.port for one in parse_publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [8080]
+    assert [publication.port for publication in parse_publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [
+        8080
+    ]
     assert parse_publications([{"Names": 7, "Ports": 7}, {"Names": [], "Ports": None}, {}]) == []
 
 
 def crowd(number: int) -> list[dict[str, Any]]:
-    ports = [{"PrivatePort": 80, "PublicPort": 1024 + one, "Type": "tcp", "IP": "0.0.0.0"} for one in range(number)]
+    ports = [
+        {"PrivatePort": 80, "PublicPort": 1024 + offset, "Type": "tcp", "IP": "0.0.0.0"} for offset in range(number)
+    ]
     return [{"Names": ["/many"], "Ports": ports}]
 
 
@@ -155,24 +159,26 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
         lead = PortForwarder(driver, DockerApi(HERE, port, None))
         assert lead.reconcile()
         assert lead.reconcile()
-    assert {one.port for one in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not forwarded to this host"]
+    assert {forward.port for forward in driver.has} == set(range(1024, 1024 + PORT_LIMIT))
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        f"the containers publish more than {PORT_LIMIT} ports: 5 of them are not forwarded to this host"
+    ]
 
 
 def test_ports_beyond_the_limit_are_told_as_such() -> None:
-    found = parse_publications(crowd(PORT_LIMIT + 5))
+    publications = parse_publications(crowd(PORT_LIMIT + 5))
     has = [
         forward
-        for one in published_ports.select_forwarded(found)
-        for forward in published_ports.forwards_for(one, MACHINE)
+        for publication in published_ports.select_forwarded(publications)
+        for forward in published_ports.forwards_for(publication, MACHINE)
     ]
-    rows = list_ports(found, MACHINE, has, lambda _: "")
+    rows = list_ports(publications, MACHINE, has, lambda _: "")
     assert [row.port for row in rows if row.state == OVER_LIMIT] == list(
         range(1024 + PORT_LIMIT, 1024 + PORT_LIMIT + 5)
     )
     assert len([row for row in rows if row.state == "open"]) == 2 * PORT_LIMIT
-    assert all(isinstance(one, Forward) for one in has)
+    assert all(isinstance(publication, Forward) for publication in has)
 
 
 def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

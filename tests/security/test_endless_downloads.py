@@ -20,7 +20,7 @@ from b2d.network import http_cache, http_client
 from tests.support.fakes import FakeReporter
 from tests.support.kernel_images import an_iso
 from tests.unit.image import test_download
-from tests.unit.image.test_download import HASTY, ISO, Server, head, kept, refused, serve
+from tests.unit.image.test_download import HASTY, ISO, Server, head, refused, serve, stored_suffixes
 
 server = test_download.server
 MIB = 1 << 20
@@ -51,7 +51,7 @@ def test_an_iso_without_an_end_is_given_up_whatever_is_announced(
     server.answers = [endless(ISO, sent, **announced)]
     assert "more bytes than" in refused(server, tmp_path).message
     assert sum(sent) < 40 * MIB
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_an_iso_that_says_that_it_has_no_blocks_is_given_up_too(server: Server, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_an_iso_that_says_that_it_has_no_blocks_is_given_up_too(server: Server, 
     server.answers = [endless(bytes(none), sent)]
     refused(server, tmp_path)
     assert sum(sent) < 40 * MIB
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
@@ -74,7 +74,7 @@ def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
     server.answers = [endless(bytes(large), sent)]
     assert "more bytes than" in refused(server, tmp_path).message
     assert sum(sent) < 60 * MIB
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 @pytest.mark.parametrize("length", ["9" * 30, "9" * 6000, str(1 << 40)])
@@ -83,7 +83,7 @@ def test_a_size_that_no_iso_has_is_refused_before_anything_comes(server: Server,
     server.answers = [endless(ISO, sent, **{"Content-Length": length})]
     refused(server, tmp_path)
     assert sum(sent) < 40 * MIB
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_an_iso_with_something_behind_it_is_taken(server: Server, tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ NEVER_DONE = {
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("what", list(NEVER_DONE))
-def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+@pytest.mark.parametrize("kind", list(NEVER_DONE))
+def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Neither time nor memory: of a redirect's body nothing is read, and no byte now and then makes it go on."""
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
-    with server_that(NEVER_DONE[what]) as url:
+    with server_that(NEVER_DONE[kind]) as url:
         for ask in (
             lambda: download.IsoDownload(url, tmp_path / "iso").run(FakeReporter(), timeouts=HASTY),
             lambda: http_cache.get_cached(url, tmp_path / "answers"),
@@ -169,20 +169,20 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
                 ask()
             assert time.monotonic() - begin < 9
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
-    assert kept(tmp_path / "iso") == []
+    assert stored_suffixes(tmp_path / "iso") == []
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("what", ["greeting", "proxy"])
-def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+@pytest.mark.parametrize("kind", ["greeting", "proxy"])
+def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Of TLS, and of a proxy that is asked to lead to a server."""
     monkeypatch.setenv("NO_PROXY", "")
     record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # of TLS: the server's greeting, and how long it is
-    begin = record if what == "greeting" else b"HTTP/1.1 200 OK\r\n"
-    again = b"x" if what == "greeting" else b"x: y\r\n"
+    begin = record if kind == "greeting" else b"HTTP/1.1 200 OK\r\n"
+    again = b"x" if kind == "greeting" else b"x: y\r\n"
     with server_that(says(begin, again)) as address:
         url = address.replace("http:", "https:")
-        if what == "proxy":
+        if kind == "proxy":
             monkeypatch.setenv("HTTPS_PROXY", address)
             url = "https://127.0.0.1:9/b2d.iso"
         started = time.monotonic()

@@ -93,9 +93,9 @@ def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
         return
     context = click.Context(command)
     for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from verbs(found, (*path, name))
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None
+        yield from verbs(subcommand, (*path, name))
 
 
 VERBS = sorted(verbs(main._create_group()))
@@ -179,15 +179,15 @@ def answers() -> dict[str, Callable[..., object]]:
 @pytest.fixture
 def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     """A machine that is on; only its own home, and what is typed, are this person's."""
-    box.made().up()
+    box.create_machine().up()
     box.hypervisor.limitations = [EVIL]
     box.images.versions |= {"0" * 64: EVIL, "1" * 64: EVIL}
     box.next_image()
     MachineStore(home).write(a_spec("other", driver=EVIL, source=EVIL))
     (home.machines / EVIL).mkdir()
     (box.paths.folder / EVIL).touch()
-    said = CommandResult(1, EVIL.encode(), EVIL.encode())
-    monkeypatch.setattr(box.guest, "run", lambda *_: said)
+    result = CommandResult(1, EVIL.encode(), EVIL.encode())
+    monkeypatch.setattr(box.guest, "run", lambda *_: result)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDITOR", EVIL)
     monkeypatch.setenv("PATH", "/nowhere")
@@ -203,8 +203,8 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(box.guest, "piped", failing, raising=False)
 
     def make(_environ: object, _flags: object, reporter: Reporter) -> HostileApp:
-        said = loader.load(box.home, {}, {"vm": "box", "image": EVIL})
-        return HostileApp(box.home, said, reporter, box)
+        settings = loader.load(box.home, {}, {"vm": "box", "image": EVIL})
+        return HostileApp(box.home, settings, reporter, box)
 
     monkeypatch.setattr("b2d.app.wiring.make_app", make)
     return box

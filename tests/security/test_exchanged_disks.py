@@ -21,12 +21,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextmanager
-def exchanged(one: Path, other: Path) -> Iterator[None]:
+def exchanged(first: Path, other: Path) -> Iterator[None]:
     """In the block each has the other's name; the files in them look as before, to whoever asks the file system."""
-    aside = one.with_name("aside")
+    aside = first.with_name("aside")
     for turn in range(2):
-        one.rename(aside)
-        other.rename(one)
+        first.rename(aside)
+        other.rename(first)
         aside.rename(other)
         if turn == 0:
             yield
@@ -52,14 +52,14 @@ def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, t
     assert SECRET[:512] not in target.read_bytes()
 
 
-@pytest.mark.parametrize("how", ["others may write", "a group may write", "it is another user's"])
-def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, how: str) -> None:
+@pytest.mark.parametrize("condition", ["others may write", "a group may write", "it is another user's"])
+def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, condition: str) -> None:
     """Through a mapping that is written to already: no time of the file tells."""
-    disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(how, 0o600))
-    if how != "others may write":
+    disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(condition, 0o600))
+    if condition != "others may write":
         if os.geteuid() != 0:
             pytest.skip("only root can give a file away")
-        os.chown(disk, *((0, 65534) if how == "a group may write" else (65534, 0)))
+        os.chown(disk, *((0, 65534) if condition == "a group may write" else (65534, 0)))
     with pytest.raises(B2dError, match="could be changed by another user"):
         check_disk(disk)
     with pytest.raises(B2dError, match="could be changed by another user"):

@@ -96,12 +96,12 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
     really = tar_extract._mode
 
     def looked(place: tuple[str, int | str]) -> int:
-        seen = really(place)
-        if place[0] == "sub" and seen and (new / "sub").exists() and len(calls) == 1:
+        mode = really(place)
+        if place[0] == "sub" and mode and (new / "sub").exists() and len(calls) == 1:
             (final / "sub").rename(tmp_path / "share" / "taken")
             (final / "sub").symlink_to(ssh)
         calls.extend(["sub"] * (place[0] == "sub"))
-        return seen
+        return mode
 
     calls: list[str] = []
     monkeypatch.setattr(tar_extract, "_mode", looked)
@@ -111,21 +111,21 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
     assert list(ssh.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["file", "folder", "root"])
+@pytest.mark.parametrize("replaced", ["file", "folder", "root"])
 def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to(
-    tmp_path: Path, ssh: Path, what: str
+    tmp_path: Path, ssh: Path, replaced: str
 ) -> None:
     (ssh / "id").write_text("a key")
     project = tmp_path / "share" / "project"
     (project / "sub").mkdir(parents=True)
     (project / "sub" / "id").write_text("dummy")
-    found = list_entries(project, "it", print)
-    place = {"file": project / "sub" / "id", "folder": project / "sub", "root": project}[what]
+    listing = list_entries(project, "it", print)
+    place = {"file": project / "sub" / "id", "folder": project / "sub", "root": project}[replaced]
     place.rename(tmp_path / "share" / "taken")
-    place.symlink_to({"file": ssh / "id", "folder": ssh, "root": ssh.parent}[what])
+    place.symlink_to({"file": ssh / "id", "folder": ssh, "root": ssh.parent}[replaced])
     sent: list[bytes] = []
     with pytest.raises(OSError, match=r"Not a directory|symbolic|not a file"):
-        pack(found, Packer(sent.append, lambda _: None))
+        pack(listing, Packer(sent.append, lambda _: None))
     assert b"a key" not in b"".join(sent)
 
 
@@ -149,12 +149,12 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
     project = tmp_path / "share" / "project"
     project.mkdir(parents=True)
     (project / "config").write_text("dummy")
-    found = list_entries(project / "config", "it", print)
+    listing = list_entries(project / "config", "it", print)
     project.rename(tmp_path / "share" / "taken")
     project.symlink_to(ssh)
     sent: list[bytes] = []
     with pytest.raises(B2dError, match="was replaced while it was read"):
-        pack(found, Packer(sent.append, lambda _: None))
+        pack(listing, Packer(sent.append, lambda _: None))
     assert sent == []
 
 
@@ -164,14 +164,14 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
     (ssh / "key").write_text("secret")
     (ssh / "key").chmod(0o400)
     ssh.chmod(0o500)
-    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(tmp_path) as made:
-        (made / "it" / "sub").mkdir(parents=True)
-        (made / "it" / "sub" / "inner").mkdir(mode=mode)
-        (made / "it" / "linked").symlink_to(ssh)
-        (made / "it" / "key").symlink_to(ssh / "key")
-        (made / "it" / "sub").chmod(mode)
+    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(tmp_path) as folder:
+        (folder / "it" / "sub").mkdir(parents=True)
+        (folder / "it" / "sub" / "inner").mkdir(mode=mode)
+        (folder / "it" / "linked").symlink_to(ssh)
+        (folder / "it" / "key").symlink_to(ssh / "key")
+        (folder / "it" / "sub").chmod(mode)
         raise KeyboardInterrupt
-    assert [one.name for one in tmp_path.iterdir()] == ["me"]
+    assert [path.name for path in tmp_path.iterdir()] == ["me"]
     assert (ssh.stat().st_mode & 0o777, (ssh / "key").stat().st_mode & 0o777) == (0o500, 0o400)
 
 
@@ -182,13 +182,13 @@ def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path
     ssh.chmod(0o755)
     share = tmp_path / "share"
     share.mkdir()
-    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(share) as made:
-        (made / "it").mkdir()
-        made.rename(share / "gone")
+    with pytest.raises(KeyboardInterrupt), tar_extract.remove_unfinished(share) as folder:
+        (folder / "it").mkdir()
+        folder.rename(share / "gone")
         if moved:
-            made.symlink_to(ssh)
+            folder.symlink_to(ssh)
         raise KeyboardInterrupt
-    assert [one.stat().st_mode & 0o777 for one in (ssh, ssh / "sub")] == [0o755, 0o755]
+    assert [path.stat().st_mode & 0o777 for path in (ssh, ssh / "sub")] == [0o755, 0o755]
     assert list((share / "gone").iterdir()) == []
 
 
@@ -197,17 +197,17 @@ def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
 ) -> None:
     """Between the look at what it is and the change of its mode."""
     ssh.chmod(0o500)
-    made = tmp_path / "made"
-    (made / "sub").mkdir(parents=True)
+    parent = tmp_path / "made"
+    (parent / "sub").mkdir(parents=True)
     really = host_opened._set_mode_at
 
     def exchanged(name: str, where: dict[str, int], mode: int) -> None:
-        (made / "sub").rmdir()
-        (made / "sub").symlink_to(ssh)
+        (parent / "sub").rmdir()
+        (parent / "sub").symlink_to(ssh)
         really(name, where, mode)
 
     monkeypatch.setattr(host_opened, "_set_mode_at", exchanged)
-    with host_opened.open_folder(str(made)) as folder, pytest.raises(OSError, match=r"Not a directory|symbolic"):
+    with host_opened.open_folder(str(parent)) as folder, pytest.raises(OSError, match=r"Not a directory|symbolic"):
         host_opened.make_accessible(folder, 0o700)
     assert ssh.stat().st_mode & 0o777 == 0o500
 

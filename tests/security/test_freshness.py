@@ -42,20 +42,20 @@ class Person:
 
     def is_refused(self, *words: str) -> DownloadError:
         """No newer image is to be had, in one sentence with a hint and exit code 7; what is kept is untouched."""
-        kept = {path.name for path in self.home.images.glob("*")}
+        names = {path.name for path in self.home.images.glob("*")}
         for ask in (self.supply().obtain, self.supply().update):
             with pytest.raises(DownloadError) as failure:
                 ask("debian")
             assert failure.value.exit_code == 7 and failure.value.hint
             assert [word for word in words if word not in failure.value.message] == []
-        assert {path.name for path in self.home.images.glob("*")} == kept
+        assert {path.name for path in self.home.images.glob("*")} == names
         return failure.value
 
     def takes(self) -> dict[str, SuiteState]:
         """What is built with --allow-expired says of its suites."""
         image = self.supply(allow_expired=True).obtain("debian")
-        (told,) = [one for one in self.supply().images.all() if one.sha256 == image.sha256]
-        assert told.suites == image.suites
+        (stored,) = [stored_image for stored_image in self.supply().images.all() if stored_image.sha256 == image.sha256]
+        assert stored.suites == image.suites
         return {suite.name: suite.state for suite in image.suites}
 
 
@@ -76,13 +76,13 @@ def of(suite: str) -> tuple[Deb, ...]:
 def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_said_each_time(
     person: Person, suite: str
 ) -> None:
-    kept = person.supply().obtain("debian")
+    image = person.supply().obtain("debian")
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
-    told = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
-    assert "b2d download --allow-expired" in told.hint
-    assert person.supply().ensure("debian") == kept  # what `up` and `init` ask for
+    error = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
+    assert "b2d download --allow-expired" in error.hint
+    assert person.supply().ensure("debian") == image  # what `up` and `init` ask for
     assert person.takes() == {name: "expired" if name == suite else "current" for name in SUITES}
-    assert any("--allow-expired" in said for said in person.reporter.texts("warn"))
+    assert any("--allow-expired" in text for text in person.reporter.texts("warn"))
     person.is_refused("expired")
 
 
@@ -99,9 +99,9 @@ def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires
 ) -> None:
     person.supply().obtain("debian")
     shutil.rmtree(person.home.cache)
-    before = person.debian.made - 2 * DAY
+    before = person.debian.created - 2 * DAY
     person.debian.publish(suite, *of(suite), date=before)
-    person.is_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.made:%Y-%m-%d %H:%M}")
+    person.is_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.created:%Y-%m-%d %H:%M}")
     assert person.takes()[suite] == "older"
     person.is_refused(suite)  # the newer date is what is remembered
     person.debian.publish(suite, *of(suite), date=NOW + DAY / 24)
@@ -145,7 +145,7 @@ def test_a_package_that_is_older_than_in_the_kept_image_is_refused(person: Perso
 def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, tmp_path: Path) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with served(LocalDebian()) as other:
-        other.key, other.made = person.debian.key, person.debian.made
+        other.key, other.created = person.debian.key, person.debian.created
         publish(other)
         mirrors = RECIPE.replace("mirrors = []", f"mirrors = {[person.debian.url, other.url]}")
         (tmp_path / "iso" / "image.toml").write_text(mirrors)
@@ -163,15 +163,15 @@ def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -
 
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     image = person.supply(allow_expired=True).obtain("debian")
-    assert image.date == f"{person.debian.made:%Y-%m-%d}" and image.lacks == ("trixie-security expired",)
+    assert image.date == f"{person.debian.created:%Y-%m-%d}" and image.lacks == ("trixie-security expired",)
     for path in ("/b2d/image.json", "/b2d/manifest.json"):
-        told = json.loads(read_file(image.iso, path) or b"")["suites"]
-        assert [(one["name"], one["state"]) for one in told] == [
+        rows = json.loads(read_file(image.iso, path) or b"")["suites"]
+        assert [(row["name"], row["state"]) for row in rows] == [
             ("trixie", "current"),
             ("trixie-updates", "current"),
             ("trixie-security", "expired"),
         ]
-        assert {one["date"] for one in told} == {f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}"}
+        assert {row["date"] for row in rows} == {f"{person.debian.created:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def test_it_is_said_by_the_verbs(
@@ -192,18 +192,22 @@ def test_it_is_said_by_the_verbs(
         assert f"b2d {verb} --allow-expired" in err
         code, out, err = typed(*verb.split(), "--allow-expired")
         assert code == 0, err
-    day = f"{person.debian.made:%Y-%m-%d}"
+    day = f"{person.debian.created:%Y-%m-%d}"
     assert f"{day}  trixie-security expired" in typed("iso", "list")[1].splitlines()[1]
-    told = json.loads(typed("iso", "list", "--json")[1])[0]["suites"]
-    assert {"name": "trixie-security", "date": f"{person.debian.made:%Y-%m-%dT%H:%M:%SZ}", "state": "expired"} in told
+    rows = json.loads(typed("iso", "list", "--json")[1])[0]["suites"]
+    assert {
+        "name": "trixie-security",
+        "date": f"{person.debian.created:%Y-%m-%dT%H:%M:%SZ}",
+        "state": "expired",
+    } in rows
     code, out, _ = typed("doctor")
     assert f"of {day}, may lack security updates: trixie-security expired" in out
     person.debian.publish("trixie-security", date=NOW + DAY / 24)
     assert typed("download")[0] == 0
     assert typed("iso", "list")[1].splitlines()[1].endswith("  all")
     assert "from all suites as of" in typed("doctor")[1]
-    found = {one["name"]: one for one in json.loads(typed("doctor", "--json")[1])}
-    assert found["debian image"]["verdict"] == "good"
+    findings = {finding["name"]: finding for finding in json.loads(typed("doctor", "--json")[1])}
+    assert findings["debian image"]["verdict"] == "good"
     code, _, err = typed("download", "boot2docker", "--allow-expired")
     assert code == 2 and "--allow-expired" in err
 
@@ -228,8 +232,8 @@ def test_another_source_has_no_use_for_the_option(person: Person) -> None:
 def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, content: bytes) -> None:
     person.supply().obtain("debian")
     person.home.suite_dates.write_bytes(content)
-    told = person.is_refused(str(person.home.suite_dates))
-    assert told.hint == f"rm {person.home.suite_dates}"
+    error = person.is_refused(str(person.home.suite_dates))
+    assert error.hint == f"rm {person.home.suite_dates}"
 
 
 @pytest.mark.parametrize("change", [lambda text: text.replace(b"Date: ", b"Data: ", 1), lambda text: text[:40]])

@@ -92,15 +92,15 @@ def test_what_up_found_out(tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        told = fast._facts(str(folder))
-        assert told is None or fast._runs(told) in (True, False)
-        found = store.read_env(NAME)
-        if found is None:
+        quick_facts = fast._facts(str(folder))
+        assert quick_facts is None or fast._runs(quick_facts) in (True, False)
+        facts = store.read_env(NAME)
+        if facts is None:
             return
-        assert 0 < found.ssh_port < 65536 and 0 < found.docker_port < 65536 and 0 <= found.engine_port < 65536
-        if found.process is not None:
-            assert 0 < found.process.pid < PID_LIMIT
-            assert is_alive(found.process) in (True, False)
+        assert 0 < facts.ssh_port < 65536 and 0 < facts.docker_port < 65536 and 0 <= facts.engine_port < 65536
+        if facts.process is not None:
+            assert 0 < facts.process.pid < PID_LIMIT
+            assert is_alive(facts.process) in (True, False)
 
     known = [
         sample.replace(old, new) for old, new in ((b"2022", b"99999"), (b"pid=", b"pid=\0"), (b"pid=", b"pid=9" * 999))
@@ -111,45 +111,51 @@ def test_what_up_found_out(tmp_path: Path) -> None:
 def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu_process, "_commands", lambda: iter(()))
     paths = MachinePaths(tmp_path)
-    one = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
+    process = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
     endpoint = {"address": "127.0.59.103", "ssh_port": 2022, "docker_port": 2376}
     launch: dict[str, Any] = {
         "endpoint": endpoint,
         "hardware": ["-m", "1024M"],
         "image": "a" * 64,
-        "process": one,
-        "loader": one,
+        "process": process,
+        "loader": process,
     }
-    launch |= {"missing": [1], "servers": [one, None], "disk": 5}
-    agent = {"agent": one, "refusals": [{"service": "SSH", "place": "127.0.0.1:2022", "reason": "taken"}]}
+    launch |= {"missing": [1], "servers": [process, None], "disk": 5}
+    agent = {"agent": process, "refusals": [{"service": "SSH", "place": "127.0.0.1:2022", "reason": "taken"}]}
     saved = {"qemu": "8.2", "hardware": ["-m", "1024M"], "image": "a" * 64}
 
-    itself = ProcessIdentity(os.getpid(), "1", "x")
+    identity = ProcessIdentity(os.getpid(), "1", "x")
 
-    def check(made: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
-        paths.qemu_record.write_bytes(made[0])
-        paths.qemu_saved.write_bytes(made[1])
-        paths.agent_process.write_bytes(made[2])
-        paths.qemu_pid.write_bytes(made[3])
-        found = QemuProcess(paths).launch()
-        if found is not None:
-            assert 0 < found.endpoint.ssh_port < 65536 and 0 < found.endpoint.docker_port < 65536
-            assert isinstance(found.endpoint.address, str) and isinstance(found.image, str)
-            assert all(isinstance(word, str) for word in found.hardware)
-            assert all(type(number) is int for number in (*found.missing, found.disk))
+    def check(contents: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
+        paths.qemu_record.write_bytes(contents[0])
+        paths.qemu_saved.write_bytes(contents[1])
+        paths.agent_process.write_bytes(contents[2])
+        paths.qemu_pid.write_bytes(contents[3])
+        recorded = QemuProcess(paths).launch()
+        if recorded is not None:
+            assert 0 < recorded.endpoint.ssh_port < 65536 and 0 < recorded.endpoint.docker_port < 65536
+            assert isinstance(recorded.endpoint.address, str) and isinstance(recorded.image, str)
+            assert all(isinstance(word, str) for word in recorded.hardware)
+            assert all(type(number) is int for number in (*recorded.missing, recorded.disk))
         QemuProcess(paths).find()
         QemuProcess(paths).is_abandoned()
-        kept = SavedState(paths).dependencies()
-        assert kept is None or all(isinstance(word, str) for word in (*kept.hardware, kept.image, kept.qemu))
+        dependencies = SavedState(paths).dependencies()
+        assert dependencies is None or all(
+            isinstance(word, str) for word in (*dependencies.hardware, dependencies.image, dependencies.qemu)
+        )
         control._read_record(paths)
-        paths.agent_report.write_bytes(made[4])
-        for refusal in report.read(paths.agent_report, itself) or ():
+        paths.agent_report.write_bytes(contents[4])
+        for refusal in report.read(paths.agent_report, identity) or ():
             assert refusal.sentence("box")
 
     pid = damaged(b"%d\n" % os.getpid())
     worse = [{**launch, "disk": float("inf")}, {**launch, "endpoint": {**endpoint, "ssh_port": "x"}}]
-    known = [(dumped(one), dumped({**saved, "hardware": None}), b"[]", b"-1", b"[]") for one in worse]
-    fuzz(st.tuples(bent(launch), bent(saved), bent({"companion": one, "machine": one}), pid, bent(agent)), check, known)
+    known = [(dumped(process), dumped({**saved, "hardware": None}), b"[]", b"-1", b"[]") for process in worse]
+    fuzz(
+        st.tuples(bent(launch), bent(saved), bent({"companion": process, "machine": process}), pid, bent(agent)),
+        check,
+        known,
+    )
 
 
 def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
@@ -165,44 +171,44 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
         "arguments": "quiet",
     }
     facts |= {"kernel": part, "initrd": part, "stored": part, "root": {"offset": 2048, "size": 5}, "suites": [suite]}
-    kept = image_store.ImageStore(Home(tmp_path))
+    images = image_store.ImageStore(Home(tmp_path))
 
-    def check(made: tuple[bytes, bytes]) -> None:
-        paths.facts.write_bytes(made[0])
-        paths.checked.write_bytes(made[1])
+    def check(contents: tuple[bytes, bytes]) -> None:
+        paths.facts.write_bytes(contents[0])
+        paths.checked.write_bytes(contents[1])
         assert isinstance(image_store._read_stamps(paths), dict)
-        for one in kept.all():
-            assert one.root is None or (type(one.root.offset) is int and type(one.root.size) is int)
-            assert one.root is None or min(one.root.offset, one.root.size) >= 0
-            assert (one.date, one.lacks, one.size >= 0, kept.unused([]))[2]
+        for image in images.all():
+            assert image.root is None or (type(image.root.offset) is int and type(image.root.size) is int)
+            assert image.root is None or min(image.root.offset, image.root.size) >= 0
+            assert (image.date, image.lacks, image.size >= 0, images.unused([]))[2]
             with suppress(B2dError):
-                kept.verify(one)
+                images.verify(image)
 
     worse = [
         {**facts, "size": float("inf")},
         {**facts, "sources": {"x": 10**400}},
         {**facts, "root": {"offset": "x", "size": 1}},
     ]
-    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check, [(dumped(one), b"[]") for one in worse])
+    fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check, [(dumped(document), b"[]") for document in worse])
 
 
 def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = {"name": "trixie", "date": "2026-01-01T00:00:00Z", "state": "current"}
     packages = [{"name": "linux-image-6.12-amd64", "version": "6.12-1"}, {"name": "x", "version": "1:2~a-3"}]
-    said = [b""]
+    content_of_iso = [b""]
     for module in (suites, manifest):
-        monkeypatch.setattr(module, "read_file", lambda *_: said[0])
+        monkeypatch.setattr(module, "read_file", lambda *_: content_of_iso[0])
 
     def check(content: bytes) -> None:
-        said[0] = content
+        content_of_iso[0] = content
         assert len(suites.of_iso(tmp_path)) <= suites.MAX_SUITES
-        found = manifest.read_versions(tmp_path, "trixie")
+        versions = manifest.read_versions(tmp_path, "trixie")
         with suppress(ImageError):
-            Freshness(stored=found).check_versions(dict.fromkeys(found, "1.0"), FakeReporter())
+            Freshness(stored=versions).check_versions(dict.fromkeys(versions, "1.0"), FakeReporter())
 
     said_so = {"format": 1, "suites": [suite], "packages": packages}
     worse = [[{"name": "x", "version": version}] for version in ("no version", "9" * 5000)]
-    fuzz(bent(said_so), check, [dumped({**said_so, "packages": one}) for one in worse])
+    fuzz(bent(said_so), check, [dumped({**said_so, "packages": rows}) for rows in worse])
 
 
 def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
@@ -223,11 +229,11 @@ def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with suppress(ImageError):
-            seen = freshness.read_dates(path)
-            for suite in seen:
-                Freshness(seen, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
+            read = freshness.read_dates(path)
+            for suite in read:
+                Freshness(read, allow_expired=True).judge(suite, datetime.now(UTC), None, FakeReporter())
                 with suppress(ImageError):
-                    Freshness(seen).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
+                    Freshness(read).judge(suite, datetime(2001, 1, 1, tzinfo=UTC), None, FakeReporter())
 
     fuzz(bent({"format": 1, "suites": dates}), check)
 
@@ -286,9 +292,9 @@ def test_a_file_of_settings() -> None:
     def check(content: bytes) -> None:
         text = content.decode(errors="replace")
         with suppress(ConfigError):
-            for one in loader.parse_toml("config.toml", text):
+            for setting in loader.parse_toml("config.toml", text):
                 with suppress(ConfigError):
-                    loader.parse_value(one)
+                    loader.parse_value(setting)
         with suppress(ConfigError):
             loader._parse_table("config.toml", text)
             toml_edit.unset_value(toml_edit.set_value(text, "cpus", 3), "memory")
@@ -303,10 +309,10 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
     more = b"@revoked * " + known.split(b" ", 1)[1] + b"|1|AAAA|AAAA= ssh-rsa AAAA\nx ecdsa-sha2-nistp256 AAAAE2Vj\n"
     key = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
 
-    def check(made: tuple[bytes, bytes, bytes]) -> None:
-        paths.known_hosts.write_bytes(made[0])
-        paths.host_key.write_bytes(made[1])
-        paths.ssh_key.write_bytes(made[2])
+    def check(contents: tuple[bytes, bytes, bytes]) -> None:
+        paths.known_hosts.write_bytes(contents[0])
+        paths.host_key.write_bytes(contents[1])
+        paths.ssh_key.write_bytes(contents[2])
         with suppress(B2dError):
             connection._read_hosts(paths.known_hosts).check(keys.host_alias(paths), key)
         for use in (keys.ensure_known, keys.ensure_client, connection._key):
@@ -344,13 +350,13 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "disk.vmdk").touch()
 
-    def check(made: tuple[bytes, bytes]) -> None:
-        (folder / "meta.json").write_bytes(made[0])
+    def check(contents: tuple[bytes, bytes]) -> None:
+        (folder / "meta.json").write_bytes(contents[0])
         context._stored()
-        (tmp_path / "m" / "config.json").write_bytes(made[1])
+        (tmp_path / "m" / "config.json").write_bytes(contents[1])
         with suppress(B2dError):
-            found = candidates.from_folder(tmp_path / "m")
-            assert 0 <= found.cpus <= 1024 and 0 <= found.memory_mib <= 1 << 24
+            candidate = candidates.from_folder(tmp_path / "m")
+            assert 0 <= candidate.cpus <= 1024 and 0 <= candidate.memory_mib <= 1 << 24
 
     fuzz(st.tuples(bent(meta), bent({"Driver": {"Memory": 1024, "CPU": 1}})), check)
 
@@ -358,23 +364,23 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
 def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     settings, log = tmp_path / "x.vbox", tmp_path / "VBox.log"
     sample = foreign_machines.settings("box", "x.vmdk").encode()
-    said = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
+    error_line = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
 
     rules = b"b2d-docker,1,127.0.59.103,2376,,2376\nb2d-port-tcp-127.0.0.1-80,1,127.0.0.1,80,,80\na, person's,0,,5,,5"
 
-    def check(made: tuple[bytes, bytes, bytes]) -> None:
-        settings.write_bytes(made[0])
-        log.write_bytes(made[1])
+    def check(contents: tuple[bytes, bytes, bytes]) -> None:
+        settings.write_bytes(contents[0])
+        log.write_bytes(contents[1])
         assert machine_state.read_state_file(settings)
         assert isinstance(machine_state.last_error(log), str)
-        rules = made[2].decode(errors="replace").split("\n")
+        rules = contents[2].decode(errors="replace").split("\n")
         named = list(port_forwards.parse_rules(rules))
         assert all(0 <= port < 65536 for _, _, port in named)
         machine: Any = SimpleNamespace(forwards=lambda: named)
-        assert all(0 < one.port < 65536 for one in port_forwards.list_forwards(machine))
+        assert all(0 < forward.port < 65536 for forward in port_forwards.list_forwards(machine))
 
     long = [(b"<Machine " * 400_000, b"aText={" * 500_000, b"")]
-    fuzz(st.tuples(damaged(sample), damaged(said * 2), damaged(rules)), check, long)
+    fuzz(st.tuples(damaged(sample), damaged(error_line * 2), damaged(rules)), check, long)
 
 
 def test_what_shellinit_remembers() -> None:
@@ -396,12 +402,12 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
     files = [paths.certs / "ca.pem", paths.authority / "ca-key.pem", paths.authority / "server.pem"]
     files += [paths.authority / "server-key.pem", paths.certs / "cert.pem", paths.certs / "key.pem"]
     sound = [path.read_bytes() for path in files]
-    inside = [ssl.PEM_cert_to_DER_cert(one.decode()) for one in (sound[0], sound[2], sound[4])]
+    inside = [ssl.PEM_cert_to_DER_cert(pem.decode()) for pem in (sound[0], sound[2], sound[4])]
 
-    def check(made: tuple[int, bytes, bytes]) -> None:
+    def check(change: tuple[int, bytes, bytes]) -> None:
         for path, content in zip(files, sound, strict=True):
             path.write_bytes(content)
-        which, text, binary = made
+        which, text, binary = change
         files[which].write_bytes(text if which % 2 else ssl.DER_cert_to_PEM_cert(binary).encode())
         tls_certificates.expiry_warning(paths, ["127.0.59.103"], now)
         with suppress(B2dError):
@@ -414,12 +420,12 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
 
 
 def test_what_a_guest_was_told(tmp_path: Path) -> None:
-    told = {"http_proxy": b"http://x", network_config.RECORD: b"{}"}
-    disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], told))
+    network_files = {"http_proxy": b"http://x", network_config.RECORD: b"{}"}
+    disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], network_files))
 
     def check(content: bytes) -> None:
-        found = seed.network(content)
-        assert sum(map(len, found.values())) <= len(content)
+        read = seed.network(content)
+        assert sum(map(len, read.values())) <= len(content)
         seed.access(content)
 
     places = tuple((at, at + 512) for at in range(0, len(disk), 1024))

@@ -60,13 +60,13 @@ def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:
 
 def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
     def check(content: bytes) -> None:
-        with folder() as made:
-            paths = Home(made).image("0" * 64)
+        with folder() as work:
+            paths = Home(work).image("0" * 64)
             paths.folder.mkdir(parents=True)
             paths.iso.write_bytes(content)
             with suppress(ImageError):
                 boot_files.unpack(paths)
-            assert {path for path in made.rglob("*") if path.is_file()} <= {paths.iso, paths.kernel, paths.initrd}
+            assert {path for path in work.rglob("*") if path.is_file()} <= {paths.iso, paths.kernel, paths.initrd}
 
     iso = a_b2d_iso()
     fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
@@ -74,20 +74,20 @@ def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
 
 @cache
 def disk(name: str, kind: str, *options: str) -> bytes:
-    with folder() as made:
-        return image(made, name, kind, *options).read_bytes()
+    with folder() as work:
+        return image(work, name, kind, *options).read_bytes()
 
 
 def check_disk(content: bytes) -> None:
     """What is accepted names no other file, as qemu-img has it."""
     try:
-        found = inspect(io.BytesIO(content), child=False)
+        disk_info = inspect(io.BytesIO(content), child=False)
     except DiskImageError:
         return
-    with folder() as made:
-        path = made / "disk"
+    with folder() as work:
+        path = work / "disk"
         path.write_bytes(content)
-        command = ["qemu-img", "info", "--output=json", "-f", found.format, str(path)]
+        command = ["qemu-img", "info", "--output=json", "-f", disk_info.format, str(path)]
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
         if done.returncode == 0:
             assert set(_files(_parse_object(done.stdout))) <= {str(path)}
@@ -143,14 +143,14 @@ def test_whether_a_disk_is_boot2docker_s() -> None:
     begin[512 + 72 : 512 + 88] = struct.pack("<QII", 2, 128, 128)
 
     def check(content: bytes) -> None:
-        asked: list[int] = []
+        sizes: list[int] = []
 
         def read(offset: int, size: int) -> bytes:
-            asked.append(size)
+            sizes.append(size)
             return content[offset : offset + size]
 
         assert boot2docker_disk.is_ours(read) in (True, False)
-        assert sum(asked) < 4 << 20
+        assert sum(sizes) < 4 << 20
 
     fuzz(damaged(bytes(begin), bytes(begin[:512]), hot=((440, 512), (512, 620))), check)
 
@@ -170,7 +170,7 @@ def test_a_settings_file_of_virtualbox(tmp_path: Path) -> None:
 
 
 def an_archive() -> list[bytes]:
-    made = []
+    archives = []
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         written = io.BytesIO()
         with tarfile.open(fileobj=written, mode="w", format=form) as tar:
@@ -185,20 +185,20 @@ def an_archive() -> list[bytes]:
                 entry.type, entry.size = kind, 4 if kind == b"0" else 0
                 entry.linkname = "x/file" if kind == b"1" else "file"
                 tar.addfile(entry, io.BytesIO(b"data"))
-        made.append(written.getvalue())
-    return made
+        archives.append(written.getvalue())
+    return archives
 
 
 def test_the_stream_that_a_guest_sends_for_cp() -> None:
     def check(content: bytes) -> None:
-        with folder() as made:
-            (made / "to").mkdir()
-            (made / "file").write_text("mine")
+        with folder() as work:
+            (work / "to").mkdir()
+            (work / "file").write_text("mine")
             with suppress(B2dError):
-                fetched(made / "to", b"1\n" + content)
-            assert (made / "file").read_text() == "mine"
-            assert {path.name for path in made.iterdir()} == {"to", "file"}
-            assert {path.name for path in (made / "to").iterdir()} <= {"x"}
+                fetched(work / "to", b"1\n" + content)
+            assert (work / "file").read_text() == "mine"
+            assert {path.name for path in work.iterdir()} == {"to", "file"}
+            assert {path.name for path in (work / "to").iterdir()} <= {"x"}
 
     fuzz(damaged(*an_archive(), hot=((0, 512), (512, 1024), (1536, 4096))), check)
 
@@ -223,10 +223,13 @@ def test_docker_s_list_of_containers() -> None:
     container = st.fixed_dictionaries({"Ports": st.one_of(JSON, st.lists(port, max_size=4))}, optional={"Names": JSON})
 
     def check(containers: list[dict[str, Any]]) -> None:
-        found = parse_publications(containers)
-        assert all(0 < one.port < 65536 and one.protocol in ("tcp", "udp", "sctp") for one in found)
+        publications = parse_publications(containers)
+        assert all(0 < entry.port < 65536 and entry.protocol in ("tcp", "udp", "sctp") for entry in publications)
         list_ports(
-            found, "127.0.59.103", [one for each in found for one in forwards_for(each, "127.0.59.103")], lambda _: ""
+            publications,
+            "127.0.59.103",
+            [entry for each in publications for entry in forwards_for(each, "127.0.59.103")],
+            lambda _: "",
         )
 
     fuzz(st.lists(container, max_size=4), check)
@@ -240,18 +243,18 @@ def test_what_docker_answers_over_http() -> None:
         head + b"Content-Length: %d\r\n\r\n" % len(body) + body,
         head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n",
     ]
-    said = [b""]
+    response = [b""]
 
     def answer(connection: Any) -> None:
         connection.recv(4096)
-        connection.sendall(said[0])
+        connection.sendall(response[0])
         connection.close()
 
     with server(answer) as port:
         api = DockerApi("127.0.0.1", port, None)
 
         def check(content: bytes) -> None:
-            said[0] = content
+            response[0] = content
             ping(api, 2)
             engine(api, 2)
             with suppress(DockerUnavailableError):
@@ -282,7 +285,7 @@ def test_the_indexes_of_debian_s_archive() -> None:
     signed = (
         b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n" + release + b"-----BEGIN PGP SIGNATURE-----\n\nxx\n"
     )
-    mirror, one = Mirror({"debian": "http://127.0.0.1"}), Archive("main", "dists/trixie", "debian", True)
+    mirror, archive = Mirror({"debian": "http://127.0.0.1"}), Archive("main", "dists/trixie", "debian", True)
 
     def check(content: bytes) -> None:
         with suppress(ImageError):
@@ -291,8 +294,8 @@ def test_the_indexes_of_debian_s_archive() -> None:
             signature.verify(content, [], "http://127.0.0.1")
         with suppress(ImageError):
             text = content.decode(errors="replace")
-            found = list(apt_repository._parse(text, mirror, one, frozenset(("linux-image-x", "x"))))
-            sorted(found, key=apt_repository._version_key)
+            packages = list(apt_repository._parse(text, mirror, archive, frozenset(("linux-image-x", "x"))))
+            sorted(packages, key=apt_repository._version_key)
 
     fuzz(damaged(release, signed, stanza.encode() * 2), check)
 
@@ -303,11 +306,11 @@ def test_a_profile_of_boot2docker_s() -> None:
         st.sampled_from([*boot2docker_profile.SETTINGS, *boot2docker_profile.REASONS, "odd"]), JSON, max_size=5
     )
 
-    def check(made: tuple[bytes, dict[str, object]]) -> None:
+    def check(example: tuple[bytes, dict[str, object]]) -> None:
         with suppress(ConfigError):
-            loader._parse_table("profile", made[0].decode(errors="replace"))
-        boot2docker_profile.convert_options(boot2docker_profile.profile_settings(made[1], Path("/x")))
-        boot2docker_profile.unsupported_options(made[1])
+            loader._parse_table("profile", example[0].decode(errors="replace"))
+        boot2docker_profile.convert_options(boot2docker_profile.profile_settings(example[1], Path("/x")))
+        boot2docker_profile.unsupported_options(example[1])
 
     fuzz(st.tuples(damaged(sample), words), check)
 
@@ -315,15 +318,15 @@ def test_a_profile_of_boot2docker_s() -> None:
 def test_a_kernel() -> None:
     samples = [a_bzimage(pack(an_elf(), form)) for form in ("gzip", "xz", "zstd")]
 
-    def check(made: tuple[bytes, bytes]) -> None:
+    def check(contents: tuple[bytes, bytes]) -> None:
         with suppress(DamagedKernelError):
-            vmlinux(made[0])
+            vmlinux(contents[0])
         with suppress(DamagedKernelError):
-            vmlinux(a_bzimage(pack(made[1], "gzip")))
+            vmlinux(a_bzimage(pack(contents[1], "gzip")))
         with suppress(UnfitKernelError):
-            bzimage_uncompressed.uncompressed_kernel(samples[0], made[1])
+            bzimage_uncompressed.uncompressed_kernel(samples[0], contents[1])
         with suppress(UnfitKernelError):
-            bzimage_uncompressed.uncompressed_kernel(made[0], an_elf())
+            bzimage_uncompressed.uncompressed_kernel(contents[0], an_elf())
 
     elf = an_elf()
     known = [

@@ -59,14 +59,14 @@ def speaking(path: Path, script: Callable[[], list[bytes]]) -> Iterator[None]:
                     return
                 with connection, suppress(OSError):
                     for number, piece in enumerate(script()):
-                        connection.sendall(_with_names(piece, _heard(connection) if number else b""))
+                        connection.sendall(_with_names(piece, _received(connection) if number else b""))
 
         threading.Thread(target=serve, daemon=True).start()
         yield
         listening.shutdown(socket.SHUT_RDWR)
 
 
-def _heard(connection: socket.socket) -> bytes:
+def _received(connection: socket.socket) -> bytes:
     """What is asked; nothing where the other side waits for more."""
     connection.settimeout(0.02)
     try:
@@ -75,9 +75,9 @@ def _heard(connection: socket.socket) -> bytes:
         return b""
 
 
-def _with_names(piece: bytes, asked: bytes) -> bytes:
+def _with_names(piece: bytes, request: bytes) -> bytes:
     """The piece with what the question called itself, and the job that it began."""
-    number, job = re.search(rb'"id": (\d+)', asked), re.search(rb'"b2d-[\w-]+"', asked)
+    number, job = re.search(rb'"id": (\d+)', request), re.search(rb'"b2d-[\w-]+"', request)
     piece = piece.replace(b'"@id@"', number[1] if number else b"0")
     return re.sub(rb'"@job@"', job[0] if job else b'"@job@"', piece)
 
@@ -85,7 +85,7 @@ def _with_names(piece: bytes, asked: bytes) -> bytes:
 def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
     path, script = tmp_path / "qmp.sock", [b""]
     listed = [{"id": "@job@", "status": "concluded", "type": "x"}]
-    told = st.one_of(
+    value = st.one_of(
         HOSTILE,
         st.sampled_from([FORWARDS, FORWARDS.replace("2376", "9" * 5000), FORWARDS.replace("2376", "\u0663")]),
         st.fixed_dictionaries({"status": HOSTILE}),
@@ -94,13 +94,13 @@ def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
     )
     sound = st.sampled_from([{}, {"status": "running"}, listed, FORWARDS])
     answer = st.one_of(
-        st.builds(lambda value: dumped({"return": value, "id": "@id@"}) + b"\n", st.one_of(told, told, sound)),
+        st.builds(lambda value: dumped({"return": value, "id": "@id@"}) + b"\n", st.one_of(value, value, sound)),
         st.builds(lambda value: dumped({"error": value, "id": "@id@"}) + b"\n", HOSTILE),
         st.builds(lambda value: dumped(value) + b"\n", HOSTILE),
         st.binary(max_size=20),
     )
     greeting = st.one_of(st.just(dumped(GREETING)), st.just(dumped(GREETING)), bent(GREETING)).map(
-        lambda one: one + b"\n"
+        lambda line: line + b"\n"
     )
     agreed = st.just(dumped({"return": {}, "id": "@id@"}) + b"\n")
 
@@ -114,12 +114,13 @@ def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
         lambda: port_forwards.add_forward(path, Forward("tcp", "127.0.0.1", 80)),
     ]
 
-    def check(said: list[bytes]) -> None:
-        script[:] = said
+    def check(lines: list[bytes]) -> None:
+        script[:] = lines
         for use in uses:
             with suppress(B2dError):
-                found = use()
-                assert found is None or isinstance(found, int) or all(0 < one.port < 65536 for one in found)  # type: ignore[attr-defined]
+                outcome: Any = use()
+                if outcome is not None and not isinstance(outcome, int):
+                    assert all(0 < forward.port < 65536 for forward in outcome)
 
     with speaking(path, lambda: list(script)):
         fuzz(st.tuples(greeting, agreed, answer, answer, answer).map(list), check)
@@ -131,7 +132,7 @@ def _with(path: Path, use: Callable[[Qmp], object]) -> object:
 
 
 def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
-    paths, said = MachinePaths(tmp_path), [b""]
+    paths, response = MachinePaths(tmp_path), [b""]
     samples = [
         b"held container web a b\nheld program 12 sh -c x\nfolders let-go\n",
         b"without /data\nfolders have\n",
@@ -139,7 +140,7 @@ def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
     ]
 
     def check(content: bytes) -> None:
-        said[0] = content
+        response[0] = content
         with suppress(B2dError):
             shared_folders.unmount(paths, "box")
         with suppress(B2dError):
@@ -147,7 +148,7 @@ def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
         with suppress(B2dError):
             control_port.move_clock(paths.line_socket, 5)
 
-    with speaking(paths.line_socket, lambda: [b"", said[0], b""]):
+    with speaking(paths.line_socket, lambda: [b"", response[0], b""]):
         fuzz(damaged(*samples), check)
 
 
@@ -155,13 +156,13 @@ class Chatty:
     """A machine of which only the console is known."""
 
     def __init__(self) -> None:
-        self.said = ""
+        self.output = ""
 
     def state(self) -> MachineState:
         return MachineState.RUNNING
 
     def console(self) -> str:
-        return self.said
+        return self.output
 
 
 def test_what_a_guest_writes_on_its_console_while_it_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,14 +170,14 @@ def test_what_a_guest_writes_on_its_console_while_it_comes_up(monkeypatch: pytes
     sample += b"b2d: fail\n"
     driver: Any = Chatty()
 
-    def check(made: tuple[bytes, int]) -> None:
-        driver.said = made[0].decode(errors="replace") * made[1]
+    def check(example: tuple[bytes, int]) -> None:
+        driver.output = example[0].decode(errors="replace") * example[1]
         reporter = FakeReporter()
         with suppress(B2dError):
             await_docker("box", driver, lambda _: None, reporter, 0.01, RUNNING_TIMEOUTS)
         assert len(reporter.texts("warn")) < 100
-        assert all(abs(one.uptime_s) < 1e12 for one in parse_stages(driver.said))
-        find_problems(driver.said)
+        assert all(abs(stage.uptime_s) < 1e12 for stage in parse_stages(driver.output))
+        find_problems(driver.output)
 
     known = [(b"b2d: x\n", 500_000), (b"".join(b"b2d: warn %d\n" % number for number in range(200_000)), 1)]
     fuzz(st.tuples(damaged(sample), st.sampled_from([1, 2, 1000])), check, known)
@@ -208,8 +209,8 @@ def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
 def test_requests_on_their_way_to_docker() -> None:
     words = re.compile(rb"\r\n(?i:" + b"|".join(word.encode() for word in BROWSER_HEADERS) + rb")[ \t]*:")
 
-    def check(made: tuple[bytes, int]) -> None:
-        content, step = made
+    def check(example: tuple[bytes, int]) -> None:
+        content, step = example
         pieces = [content[at : at + step] for at in range(0, len(content), step)]
         passed, refused = guarded(pieces)
         assert content.startswith(passed)
@@ -242,17 +243,17 @@ def test_what_docker_tells_of_its_containers() -> None:
     event = b'{"Type":"container","Action":"start","Actor":{"ID":"x","Attributes":{"name":"web"}}}\n'
     samples = [STREAM + b"%x\r\n" % len(event) + event + b"\r\n" + tail for tail in (b"", b"0\r\n\r\n")]
     samples.append(b"HTTP/1.1 200 OK\r\n\r\n" + event * 3)
-    said = [b""]
+    response = [b""]
 
     def answer(connection: socket.socket) -> None:
         connection.recv(4096)
-        connection.sendall(said[0])
+        connection.sendall(response[0])
         connection.close()
 
     with server(answer) as port:
 
         def check(content: bytes) -> None:
-            said[0] = content
+            response[0] = content
             with suppress(DockerUnavailableError):
                 for number, _ in enumerate(DockerApi("127.0.0.1", port, None).changes(2)):
                     assert number < 5000
@@ -262,11 +263,11 @@ def test_what_docker_tells_of_its_containers() -> None:
 
 def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
     """What a real server says until both speak in cipher."""
-    heard = b""
+    received = b""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def carry() -> None:
-            nonlocal heard
+            nonlocal received
             client, _ = listening.accept()
             with client, socket.create_connection(("127.0.0.1", at.port)) as engine:
 
@@ -279,7 +280,7 @@ def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
                 threading.Thread(target=back, daemon=True).start()
                 with suppress(OSError):
                     while piece := engine.recv(65536):
-                        heard += piece
+                        received += piece
                         client.sendall(piece)
 
         thread = threading.Thread(target=carry, daemon=True)
@@ -287,24 +288,24 @@ def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
         endpoint = Endpoint("127.0.0.1", listening.getsockname()[1], 0)
         ssh_connection.connect(endpoint, paths).close()
         thread.join(10)
-    return heard
+    return received
 
 
 def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, said = ssh_server.machine(tmp_path), [b""]
+    paths, response = ssh_server.machine(tmp_path), [b""]
     with ssh_server.guest_of(paths).running() as real:
         whole = recorded(real, paths)
     monkeypatch.setattr(ssh_connection, "GREETING_S", 0.0)
 
     def answer(connection: socket.socket) -> None:
-        connection.sendall(said[0])
+        connection.sendall(response[0])
         connection.shutdown(socket.SHUT_WR)
         connection.close()
 
     with server(answer) as port:
 
         def check(content: bytes) -> None:
-            said[0] = content
+            response[0] = content
             with suppress(B2dError):
                 ssh_connection.connect(Endpoint("127.0.0.1", port, 0), paths).close()
 
@@ -321,21 +322,21 @@ def test_what_a_guest_says_of_its_disk(tmp_path: Path, monkeypatch: pytest.Monke
     sample = b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 19475088 123456 18342512 1% /mnt\n"
 
     class Guest:
-        said = b""
+        output = b""
 
         def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
-            return CommandResult(0, self.said, b"")
+            return CommandResult(0, self.output, b"")
 
     guest: Any = Guest()
     box = Box(Home(tmp_path))
     monkeypatch.setattr(box, "guest", guest)
-    box.made().up()
+    box.create_machine().up()
     disk = DataDisk(box.machine())
 
     def check(content: bytes) -> None:
-        guest.said = content
-        found = disk._files()
-        assert found is None or min(found.size, found.used, found.free) >= 0
+        guest.output = content
+        usage = disk._files()
+        assert usage is None or min(usage.size, usage.used, usage.free) >= 0
 
     fuzz(damaged(sample), check)
 
@@ -344,15 +345,15 @@ def test_what_a_releases_api_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     url = "https://127.0.0.1/x/boot2docker.iso"
     asset = {"name": "boot2docker.iso", "browser_download_url": url, "digest": "sha256:" + "a" * 64}
     release = {"tag_name": "v19.03.12", "assets": [asset], "body": "b" * 64 + "  boot2docker.iso", "draft": False}
-    said = [b""]
-    monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: said[0])
+    response = [b""]
+    monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: response[0])
 
     def check(content: bytes) -> None:
-        said[0] = content
+        response[0] = content
         with suppress(DownloadError):
-            found = releases.newest_release(tmp_path, "https://127.0.0.1/")
-            assert found.url.lower().startswith("https:")
-            assert re.fullmatch("[0-9a-f]{64}|", found.sha256)
+            newest = releases.newest_release(tmp_path, "https://127.0.0.1/")
+            assert newest.url.lower().startswith("https:")
+            assert re.fullmatch("[0-9a-f]{64}|", newest.sha256)
 
     known = [dumped({**release, "assets": [{**asset, "browser_download_url": "https://[x"}]})]
     fuzz(st.one_of(bent([release, release]), bent(release)), check, known)

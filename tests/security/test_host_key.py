@@ -16,9 +16,9 @@ from tests.support.fakes import a_spec
 
 @pytest.fixture
 def paths(tmp_path: Path) -> MachinePaths:
-    made = MachinePaths(private_folder(tmp_path / "box"))
-    keys.ensure_host(made)
-    return made
+    machine_paths = MachinePaths(private_folder(tmp_path / "box"))
+    keys.ensure_host(machine_paths)
+    return machine_paths
 
 
 def test_known_hosts_comes_from_the_key_that_was_made_here(paths: MachinePaths) -> None:

@@ -66,8 +66,8 @@ def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
 
     with boot_files._open_iso(iso) as opened:
         assert opened is not None
-        kept = (*boot_files.BOOT_LOADER, suites.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
-        files: dict[str, bytes | Path] = {name: boot_files._read_required(opened, name) for name in kept}
+        names = (*boot_files.BOOT_LOADER, suites.DESCRIPTION, uncompressed_iso.KERNEL, uncompressed_iso.INITRD)
+        files: dict[str, bytes | Path] = {name: boot_files._read_required(opened, name) for name in names}
     iso_writer.write({**files, "/b2d/root.squashfs": squashfs}, "b2d-v1", 0, path)
     return path
 

@@ -33,9 +33,9 @@ def prompt(tmp_path: Path) -> Prompt:
     programs.mkdir()
     (programs / "qemu-img").write_text(LOUD.format(log=tmp_path / "calls", real=shutil.which("qemu-img")))
     (programs / "qemu-img").chmod(0o755)
-    made = an_owner(tmp_path)
-    made.environment["PATH"] = f"{programs}:{made.known()['PATH']}"
-    return made
+    owner = an_owner(tmp_path)
+    owner.environment["PATH"] = f"{programs}:{owner.known()['PATH']}"
+    return owner
 
 
 def is_refused(prompt: Prompt, result: Answer) -> None:
@@ -49,18 +49,18 @@ def is_refused(prompt: Prompt, result: Answer) -> None:
         assert not stat.S_ISREG(path.lstat().st_mode) or SECRET not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("made", evil_disks.ALL, ids=lambda made: made.__name__)
+@pytest.mark.parametrize("create", evil_disks.ALL, ids=lambda create: create.__name__)
 def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_opens_it(
-    tmp_path: Path, made: Callable[[Path], Path]
+    tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
     with pytest.raises(B2dError) as caught:
-        check_disk(made(tmp_path))
+        check_disk(create(tmp_path))
     assert caught.value.exit_code == 1
     assert SECRET.decode() not in f"{caught.value.message}{caught.value.hint}{caught.value.details}"
 
 
 @pytest.mark.parametrize(
-    "made",
+    "create",
     [
         evil_disks.vmdk_of_text,
         evil_disks.vmdk_of_capacity_0,
@@ -68,12 +68,12 @@ def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_ope
         evil_disks.qcow2_with_an_external_data_file,
         evil_disks.old_qcow2_with_a_backing_file,
     ],
-    ids=lambda made: made.__name__,
+    ids=lambda create: create.__name__,
 )
 def test_import_ends_with_a_sentence_and_nothing_of_another_file_is_in_the_home(
-    prompt: Prompt, tmp_path: Path, made: Callable[[Path], Path]
+    prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
-    is_refused(prompt, prompt.b2d("import", str(made(tmp_path)), "--vm", "box"))
+    is_refused(prompt, prompt.b2d("import", str(create(tmp_path)), "--vm", "box"))
 
 
 def test_init_with_a_disk_to_begin_with_refuses_the_same(prompt: Prompt, tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def a_fifo(folder: Path) -> Path:
     return folder / "fifo.raw"
 
 
-@pytest.mark.parametrize("made", [a_fifo, lambda _: Path("/dev/zero")], ids=["fifo", "device"])
+@pytest.mark.parametrize("create", [a_fifo, lambda _: Path("/dev/zero")], ids=["fifo", "device"])
 def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
-    prompt: Prompt, tmp_path: Path, made: Callable[[Path], Path]
+    prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
-    result = prompt.b2d("import", str(made(tmp_path)), "--vm", "box")
+    result = prompt.b2d("import", str(create(tmp_path)), "--vm", "box")
     is_refused(prompt, result)
     assert "not a file" in result.err
 
@@ -103,9 +103,9 @@ def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) 
     assert f"box is created from {disk}" in result.err
 
 
-@pytest.mark.parametrize("made", [of_docker_machine, of_boot2docker])
-def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, made: Callable[[Path], Path]) -> None:
-    disk = made(prompt.folder)
+@pytest.mark.parametrize("create", [of_docker_machine, of_boot2docker])
+def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, create: Callable[[Path], Path]) -> None:
+    disk = create(prompt.folder)
     elsewhere = disk.rename(prompt.folder / "elsewhere.vmdk")
     disk.symlink_to(elsewhere)
     name = disk.parent.name
@@ -182,14 +182,16 @@ class NoBox:
     root = None
 
 
-@pytest.mark.parametrize("made", [evil_disks.vmdk_of_text, evil_disks.vhd_differencing], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "create", [evil_disks.vmdk_of_text, evil_disks.vhd_differencing], ids=lambda create: create.__name__
+)
 @pytest.mark.parametrize("place", [0, 1])
 def test_every_layer_is_checked_before_virtualbox_opens_the_first(
-    tmp_path: Path, made: Callable[[Path], Path], place: int
+    tmp_path: Path, create: Callable[[Path], Path], place: int
 ) -> None:
     layer = image(tmp_path, "child.vdi", "vdi")
     raw_disks.put(raw_disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
-    evil = made(tmp_path)
+    evil = create(tmp_path)
     chain = [evil] if place == 0 else [layer, evil]
     with pytest.raises(B2dError) as caught:
         MediumCopy(NoBox(), chain)  # type: ignore[arg-type]
@@ -243,9 +245,9 @@ def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(t
     content = bytearray(disk.read_bytes())
     (first,) = struct.unpack_from(">Q", content, 40)
     (second,) = struct.unpack_from(">Q", content, first)
-    table, one = second & evil_disks.OFFSET, content[(second & evil_disks.OFFSET) + 8 :][:8]
-    content[table + 8 : table + 65536] = bytes(one) * 8191
-    end = (struct.unpack(">Q", one)[0] & evil_disks.OFFSET) + (2 << 16)
+    table, entry = second & evil_disks.OFFSET, content[(second & evil_disks.OFFSET) + 8 :][:8]
+    content[table + 8 : table + 65536] = bytes(entry) * 8191
+    end = (struct.unpack(">Q", entry)[0] & evil_disks.OFFSET) + (2 << 16)
     disk.write_bytes(bytes(content[:end]))
     assert disk.stat().st_size < 2 << 20
     for kind in ("qcow2", "vdi"):

@@ -36,8 +36,8 @@ def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_pat
     else:
         lines = [line for line in content.decode().splitlines() if line.startswith("Environment=")]
         assert lines == ['Environment="PATH=/usr/bin:/opt/100%% \\\\"a\\\\":/bin"'.replace("\\\\", "\\")]
-    said = [remark for remark in item.remarks() if "its PATH lacks this entry" in remark]
-    assert len(said) == 2 and all("\n" not in remark for remark in said)
+    remarks = [remark for remark in item.remarks() if "its PATH lacks this entry" in remark]
+    assert len(remarks) == 2 and all("\n" not in remark for remark in remarks)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -64,8 +64,8 @@ def test_nothing_with_a_control_character_is_written_at_all(control: str) -> Non
 
 def test_a_user_of_windows_is_text_and_no_markup() -> None:
     content = templates.task("mark", 'PC\\<me> & "you"', ["b2d"])
-    found = [element.text for element in ElementTree.fromstring(content).iter() if element.tag.endswith("UserId")]
-    assert found == ['PC\\<me> & "you"'] * 2
+    texts = [element.text for element in ElementTree.fromstring(content).iter() if element.tag.endswith("UserId")]
+    assert texts == ['PC\\<me> & "you"'] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is a unit")

@@ -77,7 +77,7 @@ def port() -> Iterator[int]:
         yield number
 
 
-def asked(port: int, request: bytes) -> bytes:
+def send_request(port: int, request: bytes) -> bytes:
     with socket.create_connection((HERE, port), SOON_S) as connection:
         connection.sendall(request)
         with suppress(ConnectionError):
@@ -97,7 +97,7 @@ def as_user(uid: int, port: int) -> str:
 
 
 def test_a_program_of_this_user_is_let_in(port: int) -> None:
-    assert asked(port, PING) == b"heard " + PING
+    assert send_request(port, PING) == b"heard " + PING
 
 
 def test_a_program_of_another_user_is_not(port: int) -> None:
@@ -136,12 +136,12 @@ def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
 def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_told_apart_too(port: int) -> None:
     """As Java's do."""
     script = TALK.replace('"127.0.0.1"', '"::ffff:127.0.0.1"')
-    said = {}
+    outputs = {}
     for uid in (0, OTHER):
         command = ["/usr/bin/python3", "-c", script, str(port)]
-        said[uid] = subprocess.run(command, user=uid, group=uid, capture_output=True, text=True, check=False).stdout
-    assert said[0].startswith("heard")
-    assert "heard" not in said[OTHER]
+        outputs[uid] = subprocess.run(command, user=uid, group=uid, capture_output=True, text=True, check=False).stdout
+    assert outputs[0].startswith("heard")
+    assert "heard" not in outputs[OTHER]
 
 
 def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ sys.stdin.read()
         assert stranger.stdout is not None and stranger.stdin is not None
         assert stranger.stdout.readline() == b"held\n"
         begin = time.monotonic()
-        assert asked(port, PING).startswith(b"heard")
+        assert send_request(port, PING).startswith(b"heard")
         assert time.monotonic() - begin < SOON_S / 2
         stranger.stdin.close()
 
@@ -197,15 +197,15 @@ OF_BROWSERS = {
 }
 
 
-@pytest.mark.parametrize("what", OF_BROWSERS)
-def test_what_a_browser_sends_for_a_page_does_not_get_there(port: int, what: str) -> None:
-    answer = asked(port, OF_BROWSERS[what])
+@pytest.mark.parametrize("kind", OF_BROWSERS)
+def test_what_a_browser_sends_for_a_page_does_not_get_there(port: int, kind: str) -> None:
+    answer = send_request(port, OF_BROWSERS[kind])
     assert b"heard" not in answer
     assert b"403" in answer or answer == b""
 
 
-@pytest.mark.parametrize("what", ["a simple POST", "a name that leads here", "a newer browser"])
-def test_nor_on_a_connection_that_was_let_in_before(port: int, what: str) -> None:
+@pytest.mark.parametrize("kind", ["a simple POST", "a name that leads here", "a newer browser"])
+def test_nor_on_a_connection_that_was_let_in_before(port: int, kind: str) -> None:
     body = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
     chunks = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     with socket.create_connection((HERE, port), SOON_S) as connection:
@@ -214,7 +214,7 @@ def test_nor_on_a_connection_that_was_let_in_before(port: int, what: str) -> Non
             got = b""
             while len(got) < len(request) + 6:
                 got += connection.recv(65536)
-        connection.sendall(OF_BROWSERS[what])
+        connection.sendall(OF_BROWSERS[kind])
         with suppress(ConnectionError):
             assert b"heard" not in connection.recv(65536)
 
@@ -256,13 +256,13 @@ def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
     slow = threading.Event()
 
     def dial() -> socket.socket:
-        here, there = socket.socketpair()
-        there.sendall(b"SSH-2.0-guest\r\n")
+        near, far = socket.socketpair()
+        far.sendall(b"SSH-2.0-guest\r\n")
         if not slow.is_set():
             slow.set()
             time.sleep(1)
-        there.close()
-        return here
+        far.close()
+        return near
 
     listener = socket.create_server((HERE, 0))
     address = listener.getsockname()

@@ -65,8 +65,8 @@ def test_a_folder_of_docker_machine_s_with_it_tells_no_memory(tmp_path: Path) ->
     (tmp_path / "disk.vmdk").touch()
     for content in (b"[" * 100_000, b'{"Driver":{"Memory":' + b"9" * 4000 + b',"CPU":-5}}', b'{"Driver":[]}'):
         (tmp_path / "config.json").write_bytes(content)
-        found = from_folder(tmp_path)
-        assert (found.memory_mib, found.cpus) == (0, 0)
+        candidate = from_folder(tmp_path)
+        assert (candidate.memory_mib, candidate.cpus) == (0, 0)
 
 
 TOML = ["a = " + "[" * 100_000, "a = " + "[" * 100_000 + "]" * 100_000, "a = " + "9" * 6000, "a = " + "{b=" * 10_000]
@@ -133,7 +133,7 @@ def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-ENTITIES = "".join(f'<!ENTITY {chr(98 + one)} "{f"&{chr(97 + one)};" * 10}">' for one in range(9))
+ENTITIES = "".join(f'<!ENTITY {chr(98 + level)} "{f"&{chr(97 + level)};" * 10}">' for level in range(9))
 LAUGHS = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{ENTITIES}]>'
 
 

@@ -21,8 +21,8 @@ def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def got(me: Path, *share: str) -> list[str]:
-    found = share_policy.select(share, me / ".b2d").folders
-    return [str(Path(one).relative_to(me)) for one in found]
+    folders = share_policy.select(share, me / ".b2d").folders
+    return [str(Path(folder).relative_to(me)) for folder in folders]
 
 
 def by_itself(me: Path) -> str:

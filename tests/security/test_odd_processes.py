@@ -39,13 +39,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Lin
 def running(script: str, *arguments: str, uid: int | None = None) -> Iterator[None]:
     """A program of that user's, from when it has done what it does."""
     command = [PYTHON, "-c", script, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, user=uid, group=uid, extra_groups=[]) as one:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, user=uid, group=uid, extra_groups=[]) as process:
         try:
-            assert one.stdout is not None
-            assert one.stdout.readline()
+            assert process.stdout is not None
+            assert process.stdout.readline()
             yield
         finally:
-            one.kill()
+            process.kill()
 
 
 @contextmanager

@@ -23,25 +23,25 @@ def a_home(folder: Path) -> Home:
     return home
 
 
-def heard(home: Home) -> tuple[str, int, list[str]]:
-    found = loader.load(home, {}, {})
-    return found.settings.vboxapi, found.settings.memory, found.remarks
+def load_settings(home: Home) -> tuple[str, int, list[str]]:
+    loaded = loader.load(home, {}, {})
+    return loaded.settings.vboxapi, loaded.settings.memory, loaded.remarks
 
 
 def test_code_that_the_owner_names_is_run(tmp_path: Path) -> None:
-    assert heard(a_home(tmp_path)) == ("/srv/evil", 777, [])
+    assert load_settings(a_home(tmp_path)) == ("/srv/evil", 777, [])
 
 
 @as_root
-@pytest.mark.parametrize("whose", ["file", "folder", "link"])
-def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: Path, whose: str) -> None:
+@pytest.mark.parametrize("foreign", ["file", "folder", "link"])
+def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: Path, foreign: str) -> None:
     home = a_home(tmp_path)
-    if whose == "link":
+    if foreign == "link":
         (tmp_path / "theirs").mkdir()
         home.config.rename(tmp_path / "theirs" / "config.toml")
         home.config.symlink_to(tmp_path / "theirs" / "config.toml")
-    os.chown({"file": home.config, "folder": home.root, "link": tmp_path / "theirs"}[whose], SOMEBODY, SOMEBODY)
-    vboxapi, memory, (remark,) = heard(home)
+    os.chown({"file": home.config, "folder": home.root, "link": tmp_path / "theirs"}[foreign], SOMEBODY, SOMEBODY)
+    vboxapi, memory, (remark,) = load_settings(home)
     assert (vboxapi, memory) == ("", 777)
     assert "vboxapi is ignored, as it names a program to run and other users can write that file" in remark
 
@@ -50,10 +50,10 @@ def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: 
 def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Path, mode: int) -> None:
     home = a_home(tmp_path)
     home.root.chmod(mode)
-    assert heard(home)[0] == ""
+    assert load_settings(home)[0] == ""
     home.root.chmod(0o755)
     home.config.chmod(0o666)
-    assert heard(home)[0] == ""
+    assert load_settings(home)[0] == ""
 
 
 def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_written(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def texts() -> list[Path]:
 
 
 def test_no_text_tells_to_install_another_persons_package() -> None:
-    found = [path for path in texts() if LEADS_ASTRAY.search(path.read_text(errors="replace"))]
-    assert found == []
+    violations = [path for path in texts() if LEADS_ASTRAY.search(path.read_text(errors="replace"))]
+    assert violations == []
 
 
 @pytest.mark.parametrize(

@@ -50,20 +50,22 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("what", list(HOSTILE))
-def test_what_is_no_text_with_signatures_is_not_unpacked(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_what_is_no_text_with_signatures_is_not_unpacked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unpack(*_: object) -> None:
         raise AssertionError("the library unpacks what is packed")
 
     monkeypatch.setattr(pysequoia, "verify", unpack)
     with pytest.raises((NotAnIndexError, BadSignatureError)):
-        verify(HOSTILE[what], [], "http://127.0.0.1")
+        verify(HOSTILE[kind], [], "http://127.0.0.1")
 
 
 @pytest.mark.parametrize("signers", [1, 2])
 def test_signatures_of_one_and_of_several_keys_are(signers: int) -> None:
     blocks = [sign(Tsk.generate("a <a@example.com>").signer(), TEXT, mode=SignatureMode.CLEAR) for _ in range(signers)]
-    bodies = [one.partition(signature.SIGNATURE)[2].partition(b"-----END")[0].partition(b"\n\n")[2] for one in blocks]
-    packets = [base64.b64decode(b"".join(one for one in body.split() if one[:1] != b"=")) for body in bodies]
+    bodies = [
+        block.partition(signature.SIGNATURE)[2].partition(b"-----END")[0].partition(b"\n\n")[2] for block in blocks
+    ]
+    packets = [base64.b64decode(b"".join(block for block in body.split() if block[:1] != b"=")) for body in bodies]
     assert signature._has_only_signatures(clear(b"".join(packets)))
-    assert all(signature._has_only_signatures(one) for one in blocks)
+    assert all(signature._has_only_signatures(block) for block in blocks)

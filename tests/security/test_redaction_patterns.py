@@ -153,16 +153,16 @@ READABLE = [
 @pytest.mark.parametrize("token", TOKENS, ids=range(len(TOKENS)))
 @pytest.mark.parametrize("around", ["it is {} here", 'level=info msg="got {}"', "x={}", '["{}"]'])
 def test_a_token_is_known_by_its_form(token: str, around: str) -> None:
-    said = Redaction(()).clean(around.format(token))
-    assert REDACTED in said
-    assert MIXED[:16] not in said and HEX[:16] not in said and UPPER[:16] not in said
+    cleaned = Redaction(()).clean(around.format(token))
+    assert REDACTED in cleaned
+    assert MIXED[:16] not in cleaned and HEX[:16] not in cleaned and UPPER[:16] not in cleaned
 
 
 @pytest.mark.parametrize("text", WRITTEN, ids=range(len(WRITTEN)))
 def test_a_secret_is_known_by_how_it_is_written(text: str) -> None:
-    said = Redaction(()).clean(f"before\n{text}\nafter")
-    assert SECRET not in said and REDACTED in said
-    assert said.startswith("before\n") and said.endswith("after")
+    cleaned = Redaction(()).clean(f"before\n{text}\nafter")
+    assert SECRET not in cleaned and REDACTED in cleaned
+    assert cleaned.startswith("before\n") and cleaned.endswith("after")
 
 
 @pytest.mark.parametrize("text", READABLE, ids=range(len(READABLE)))

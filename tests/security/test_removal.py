@@ -165,9 +165,9 @@ def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(promp
     result = deleted(prompt)
     assert result.code == 0
     assert not prompt.home.machine("box").folder.exists()
-    kept = (prompt.home.root / SET_ASIDE) / f"box.{name}"
-    assert str(kept) in result.err
-    assert (kept / "inside" / "notes").read_text() == SECRET
+    set_aside = (prompt.home.root / SET_ASIDE) / f"box.{name}"
+    assert str(set_aside) in result.err
+    assert (set_aside / "inside" / "notes").read_text() == SECRET
     assert (prompt.home.root / SET_ASIDE).stat().st_mode & 0o077 == 0
 
 
@@ -310,7 +310,7 @@ def test_every_file_that_has_a_path_is_known_by_its_name(tmp_path: Path) -> None
 
 
 def test_a_machine_that_was_up_leaves_nothing_behind(box: Box) -> None:
-    machine = box.made(tls=True)
+    machine = box.create_machine(tls=True)
     machine.up()
     machine.delete()
     assert not box.paths.folder.exists()

@@ -19,15 +19,15 @@ from tests.unit.docker.test_published_ports import container, port
 from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 
 
-@pytest.mark.parametrize(("user", "folders", "said"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
+@pytest.mark.parametrize(("user", "folders", "count"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
 def test_root_is_told_when_a_machine_is_made(
-    box: Box, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], said: int
+    box: Box, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], count: int
 ) -> None:
     monkeypatch.setattr("b2d.machine.lifecycle.os", SimpleNamespace(geteuid=lambda: user))
-    box.made(folders=folders)
-    told = box.reporter.texts("note")
-    assert len(told) == said
-    assert ["containers write the folders" in text for text in told] == [bool(folders)] * said
+    box.create_machine(folders=folders)
+    notes = box.reporter.texts("note")
+    assert len(notes) == count
+    assert ["containers write the folders" in text for text in notes] == [bool(folders)] * count
 
 
 def test_root_is_told_once_and_not_at_every_command(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker
     docker.runs(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
-    assert {one.port for one in hypervisor.has} == {23081}
+    assert {forward.port for forward in hypervisor.has} == {23081}
     lead(docker, hypervisor, privileged_ports=True).reconcile()
-    assert {one.port for one in hypervisor.has} == {1023, 23081}
+    assert {forward.port for forward in hypervisor.has} == {1023, 23081}
 
 
 def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved(
@@ -105,7 +105,7 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
         assert "has this port" in port_allocation.port_obstacle("127.0.0.1", taken, protocol)
         assert port_allocation.is_free("127.0.59.103", taken, protocol)
     assert lead(docker, hypervisor).reconcile()
-    assert [one.port for one in hypervisor.has] == [taken]
+    assert [forward.port for forward in hypervisor.has] == [taken]
 
 
 def test_a_service_on_the_same_address_keeps_its_port(docker: Docker) -> None:

@@ -53,17 +53,19 @@ def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) ->
     ids=["no option", "disabled", "killed by it"],
 )
 def test_one_that_was_built_without_is_started_all_the_same(paths: MachinePaths, with_sandbox: str) -> None:
-    made, message = calls(paths, with_sandbox)
-    assert ["-sandbox" in call for call in made] == [True, False]
+    command_lines, message = calls(paths, with_sandbox)
+    assert ["-sandbox" in call for call in command_lines] == [True, False]
     assert message == "QEMU did not start: no luck"
     assert "started without" in paths.qemu_log.read_text()
 
 
-@pytest.mark.parametrize("said", ["Could not open 'disk.qcow2'", 'Failed to get \\"write\\" lock', "no such device"])
-def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, said: str) -> None:
-    made, message = calls(paths, f'echo "qemu-system-x86_64: {said}" >&2; exit 1')
-    assert len(made) == 1
-    assert said.replace("\\", "") in message
+@pytest.mark.parametrize(
+    "complaint", ["Could not open 'disk.qcow2'", 'Failed to get \\"write\\" lock', "no such device"]
+)
+def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, complaint: str) -> None:
+    command_lines, message = calls(paths, f'echo "qemu-system-x86_64: {complaint}" >&2; exit 1')
+    assert len(command_lines) == 1
+    assert complaint.replace("\\", "") in message
     assert not paths.qemu_record.exists()
 
 
@@ -89,13 +91,13 @@ def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: boo
     program = tmp_path / "qemu-system-x86_64"
     program.write_text(f"#!/bin/sh\nexit {code}\n")
     program.chmod(0o755)
-    found = programs.check_confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
-    assert found.verdict == verdict
+    finding = programs.check_confinement(Installer(which=lambda _: str(program)), lambda: has_filter)
+    assert finding.verdict == verdict
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
 def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
     qemu = ok("qemu", "QEMU emulator version 10.0.13")
-    found = programs.check_folder_sharing(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
-    assert found.verdict == verdict
-    assert ("not confined to its folder" in found.message) is not apart
+    finding = programs.check_folder_sharing(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
+    assert finding.verdict == verdict
+    assert ("not confined to its folder" in finding.message) is not apart

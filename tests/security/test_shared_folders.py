@@ -39,8 +39,8 @@ def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shared(me: Path, *share: str, b2d_home: Path | None = None) -> list[str]:
-    found = share_policy.select(share, b2d_home or me / ".b2d").folders
-    return [str(Path(one).relative_to(me)) for one in found]
+    folders = share_policy.select(share, b2d_home or me / ".b2d").folders
+    return [str(Path(folder).relative_to(me)) for folder in folders]
 
 
 def an_app(home: Path, reporter: FakeReporter | None = None, **flags: object) -> App:
@@ -170,10 +170,10 @@ def test_a_file_system_s_root_is_no_home(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) -> None:
     for number in range(share_policy.MAX_FOLDERS):
         (me / f"p{number:02}").mkdir()
-    found = share_policy.select(["~/*"], me / ".b2d")
-    assert len(found.folders) == share_policy.MAX_FOLDERS
-    assert "2 folders are not shared" in found.left_out[0]
-    assert str(me / "src") in found.left_out[0]
+    selection = share_policy.select(["~/*"], me / ".b2d")
+    assert len(selection.folders) == share_policy.MAX_FOLDERS
+    assert "2 folders are not shared" in selection.left_out[0]
+    assert str(me / "src") in selection.left_out[0]
 
 
 def test_who_asks_for_the_whole_home_is_told_what_can_be_asked_for(me: Path) -> None:
@@ -257,7 +257,7 @@ def test_what_was_looked_at_is_what_is_shared(tmp_path: Path) -> None:
 
 
 def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> None:
-    box.made(folders=(f"{me}/src",), share=(f"{me}/src",))
+    box.create_machine(folders=(f"{me}/src",), share=(f"{me}/src",))
 
     def says(share: str) -> MachineSpec:
         reconfigure.apply_changes(box.machine(), reconfigure.requested_changes({"share": share}))

@@ -17,30 +17,30 @@ ROOM = 300 << 20  # bytes of memory
 
 def blocks(content: bytes) -> list[bytes]:
     packed = [zlib.compress(content[at : at + METADATA]) for at in range(0, len(content), METADATA)]
-    return [struct.pack("<H", len(one)) + one for one in packed]
+    return [struct.pack("<H", len(block)) + block for block in packed]
 
 
 def a_squashfs(inodes: bytes, count: int, listings: bytes = b"", fragments: bytes = b"", data: bytes = b"") -> bytes:
-    made = bytearray(Superblock.FORM.size) + data
+    image = bytearray(Superblock.FORM.size) + data
 
     def table(content: bytes) -> int:
         places = []
-        for one in blocks(content):
-            places.append(len(made))
-            made.extend(one)
-        begin = len(made)
-        made.extend(struct.pack(f"<{len(places)}Q", *places))
+        for block in blocks(content):
+            places.append(len(image))
+            image.extend(block)
+        begin = len(image)
+        image.extend(struct.pack(f"<{len(places)}Q", *places))
         return begin
 
-    inode_table = len(made)
-    made += b"".join(blocks(inodes))
-    directory_table = len(made)
-    made += b"".join(blocks(listings))
+    inode_table = len(image)
+    image += b"".join(blocks(inodes))
+    directory_table = len(image)
+    image += b"".join(blocks(listings))
     fragment_table, id_table = table(fragments), table(bytes(4))
-    numbers = (count, 0, BLOCK, len(fragments) // 16, 1, 20, 0, 1, 4, 0, 0, len(made))
+    numbers = (count, 0, BLOCK, len(fragments) // 16, 1, 20, 0, 1, 4, 0, 0, len(image))
     head = (b"hsqs", *numbers, id_table, NOTHING, inode_table, directory_table, fragment_table, NOTHING)
-    made[: Superblock.FORM.size] = Superblock.FORM.pack(*head)
-    return bytes(made)
+    image[: Superblock.FORM.size] = Superblock.FORM.pack(*head)
+    return bytes(image)
 
 
 def of_shared_listings() -> bytes:

@@ -94,7 +94,7 @@ def test_doctor(show: Show, home: Home) -> None:
     _, out, _ = show("doctor")
     assert "is not a machine" in out and "stale files" in out
     _, out, _ = show("doctor", "--json")
-    assert any("\x1b" in found["message"] for found in json.loads(out))
+    assert any("\x1b" in finding["message"] for finding in json.loads(out))
 
 
 @pytest.mark.parametrize("key", ["image", "driver", "mirror", "http_proxy", "share", "vm"])

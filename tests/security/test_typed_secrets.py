@@ -30,9 +30,9 @@ def test_what_is_typed_as_a_secret_is_in_no_log(
 ) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
     report_unexpected(RuntimeError(f"no: {typed[-1]}"), typed)
-    said = (tmp_path / "b2d.log").read_text()
-    assert "hunter22" not in said
-    assert typed[0] in said and "RuntimeError: no" in said
+    log = (tmp_path / "b2d.log").read_text()
+    assert "hunter22" not in log
+    assert typed[0] in log and "RuntimeError: no" in log
 
 
 def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_support_knows_passwords_that_do_not_count_now(tmp_path: Path) -> None:
     assert at.b2d("config", "set", "password=hunter 22").code == 0
     MachineStore(at.home).write(a_spec(name="box"))
     paths = at.home.machine("box")
-    told = seed.Seed("box", "", b"", None, Access(True, "hunter 23"), [], {})
-    paths.seed.write_bytes(seed.image(told))
+    new_seed = seed.Seed("box", "", b"", None, Access(True, "hunter 23"), [], {})
+    paths.seed.write_bytes(seed.image(new_seed))
     paths.serial_log.write_text("typed: hunter 21\ntyped: hunter 22\ntyped: hunter 23\n")
     answer = at.b2d("support", "out.tgz")
     assert answer.code == 0, answer.err

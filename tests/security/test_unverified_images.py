@@ -53,7 +53,7 @@ def is_refused(result: Answer, server: WebServer) -> None:
     """Nothing was asked for, and the sentence names both ways."""
     assert result.code == 7, result.err
     assert "is not https" in result.err and "https://" in result.err and "#sha256=" in result.err
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
     """What is kept is what it was when it was taken, so the machine starts as before."""
     url = plain.put("/b2d.iso", ISO)
     (tmp_path / "a.iso").write_bytes(OTHER)
-    kept = ImageStore(prompt.home).add_copy(tmp_path / "a.iso", url)
-    MachineStore(prompt.home).write(a_spec(source=url, image=kept.sha256))
+    image = ImageStore(prompt.home).add_copy(tmp_path / "a.iso", url)
+    MachineStore(prompt.home).write(a_spec(source=url, image=image.sha256))
     is_refused(prompt.b2d("download"), plain)
-    assert ImageAcquirer(prompt.home, "", FakeReporter()).ensure(url) == kept
+    assert ImageAcquirer(prompt.home, "", FakeReporter()).ensure(url) == image
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
@@ -122,9 +122,9 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
         assert ImageStore(prompt.home).all() == []
         server.put("/b2d.iso", ISO)
         assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
-        server.asked.clear()
+        server.requests.clear()
         assert "already the newest" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
-        assert server.asked == []  # it can be no other
+        assert server.requests == []  # it can be no other
         ImageStore(prompt.home).remove(SHA256)
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prom
         assert result.code == 2 and "#sha256=" in result.err, result.err
         result = prompt.b2d("init", "--image", f"{server.url}/b2d.iso#{fragment}")
         assert result.code == 2, result.err
-        assert server.asked == []
+        assert server.requests == []
 
 
 def test_a_source_has_one_name() -> None:

@@ -28,9 +28,9 @@ class Deb:
         return f"pool/main/{self.name}_{self.version}_amd64.deb"
 
 
-def regular(name: str, content: bytes = b"", mode: int = 0o644, made: int = MADE) -> Member:
+def regular(name: str, content: bytes = b"", mode: int = 0o644, mtime: int = MADE) -> Member:
     member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = len(content), mode, made
+    member.size, member.mode, member.mtime = len(content), mode, mtime
     return member, content
 
 

@@ -26,9 +26,9 @@ class LocalDebian:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.wrong: dict[str, Iterator[Answer]] = {}
-        self.asked: list[tuple[str, str]] = []  # path, range
+        self.requests: list[tuple[str, str]] = []  # path, range
         self.key = Tsk.generate("Archive <archive@example.org>")
-        self.made = datetime.now(UTC).replace(microsecond=0)
+        self.created = datetime.now(UTC).replace(microsecond=0)
         self.port = 0
 
     @property
@@ -57,24 +57,24 @@ class LocalDebian:
         base = "debian-security" if suite.endswith("-security") else "debian"
         self.files |= {f"/{base}/{deb.path}": deb.content for deb in debs}
         index = lzma.compress("\n".join(_stanza(deb) for deb in debs).encode())
-        here = f"/{base}/dists/{suite}"
+        folder = f"/{base}/dists/{suite}"
         sha256 = hashlib.sha256(index).hexdigest()
-        self.files[f"{here}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
+        self.files[f"{folder}/main/binary-amd64/by-hash/SHA256/{sha256}"] = index
         expires = f"Valid-Until: {format_datetime(valid_until)}\n" if valid_until else ""
         text = (
             f"Origin: Debian\nSuite: some\nCodename: {codename or suite}\n"
-            f"Date: {format_datetime(date or self.made)}\n{expires}SHA256:\n"
+            f"Date: {format_datetime(date or self.created)}\n{expires}SHA256:\n"
             f" {sha256} {len(index)} main/binary-amd64/Packages.xz\n"
         )
-        self.files[f"{here}/InRelease"] = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)
+        self.files[f"{folder}/InRelease"] = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)
 
     def paths(self) -> list[str]:
         """What was asked for so far."""
-        return [path for path, _ in self.asked]
+        return [path for path, _ in self.requests]
 
     def answer(self, to: BaseHTTPRequestHandler) -> None:
         """The next wrong answer for that path, else the right one."""
-        self.asked.append((to.path, to.headers.get("Range", "")))
+        self.requests.append((to.path, to.headers.get("Range", "")))
         content = self.files.get(to.path)
         for part, answers in self.wrong.items():
             if part in to.path:

@@ -14,7 +14,7 @@ MANIFEST = f"{DOCKER}.distribution.manifest.v2+json"
 PATIENCE_S = 20.0
 CONFIG = """version: 0.1
 storage:
-  filesystem: {{rootdirectory: {kept}}}
+  filesystem: {{rootdirectory: {storage}}}
 http:
   addr: 127.0.0.1:{port}
 {tls}"""
@@ -23,7 +23,7 @@ http:
 def configured(folder: Path, port: str, tls: str = "") -> Path:
     """What the registry is started with, so that it listens there; all in one folder hold the same images."""
     path = folder / f"{port}.yml"
-    path.write_text(CONFIG.format(kept=folder / "kept", port=port, tls=tls))
+    path.write_text(CONFIG.format(storage=folder / "kept", port=port, tls=tls))
     return path
 
 
@@ -48,12 +48,12 @@ def fill(port: str, name: str, content: bytes) -> None:
 
 
 def _layer(content: bytes) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
         member = tarfile.TarInfo("content")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
-    return made.getvalue()
+    return layer.getvalue()
 
 
 def _digest(blob: bytes) -> str:

@@ -45,7 +45,7 @@ class Engine:
     def __init__(self, spec: MachineSpec, paths: MachinePaths, box: "Box") -> None:
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                content = box.told(self.path)
+                content = box.docker_response(self.path)
                 self.send_response(503 if content is None else 200)
                 self.send_header("Api-Version", "1.45")
                 self.send_header("Content-Length", str(len(content or b"")))
@@ -90,14 +90,14 @@ class ListeningDriver(FakeDriver):
         self._box = box
 
     def state(self) -> MachineState:
-        found = super().state()
-        if found == MachineState.STOPPING and self._box.looks_until_off is not None:
+        state = super().state()
+        if state == MachineState.STOPPING and self._box.looks_until_off is not None:
             self._box.looks_until_off -= 1
             if self._box.looks_until_off < 0:
                 super().kill()
                 self.calls.pop()
                 self._hang_up()
-        return found
+        return state
 
     def start(self) -> None:
         super().start()
@@ -184,13 +184,13 @@ class _Watched:
         self._strikes = strikes
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._dependency, name)
-        if not callable(found):
-            return found
+        member = getattr(self._dependency, name)
+        if not callable(member):
+            return member
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._strikes.look()
-            result = found(*arguments, **named)
+            result = member(*arguments, **named)
             self._strikes.look()
             return result
 
@@ -300,14 +300,14 @@ class Box:
         watch = (strikes or Strikes()).watch
         return Machine("box", FakeServices(self, watch))
 
-    def made(self, **changes: object) -> Machine:
+    def create_machine(self, **changes: object) -> Machine:
         machine = self.machine()
         machine.init(Source(lambda: self.spec(**changes)))
         return machine
 
     def in_state(self, state: MachineState) -> Machine:
         """Return a machine that reached that state by the usual calls; earlier calls are forgotten."""
-        machine = self.machine() if state == MachineState.ABSENT else self.made()
+        machine = self.machine() if state == MachineState.ABSENT else self.create_machine()
         if state not in (MachineState.ABSENT, MachineState.STOPPED):
             machine.up()
         if state == MachineState.SAVED:
@@ -320,7 +320,7 @@ class Box:
             self.hypervisor.machines["box"].state = state
         self.calls.clear()
         self.pointed_at.clear()
-        self.reporter.said.clear()
+        self.reporter.messages.clear()
         return machine
 
     def booted(self) -> str:
@@ -328,7 +328,7 @@ class Box:
         booted = self.hypervisor.machines["box"].booted
         return booted.image if booted is not None else ""
 
-    def told(self, path: str) -> bytes | None:
+    def docker_response(self, path: str) -> bytes | None:
         """Return the answer of Docker in the machine, None when it does not answer."""
         if not self.docker_answers or self.booted() in self.silent:
             return None
@@ -347,7 +347,7 @@ class Box:
 
     def next_image(self, letter: str = "1") -> Image:
         """Store a newer image of the source debian."""
-        self.images.kept[letter * 64] = "debian"
+        self.images.sources[letter * 64] = "debian"
         return self.images.get(letter * 64)
 
     def close(self) -> None:

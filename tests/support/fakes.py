@@ -200,8 +200,8 @@ class FakeDriver:
         machine.room //= 2
 
     def snapshots(self) -> list[Snapshot]:
-        kept = self._existing().snapshots
-        return [Snapshot(name, number, len(data)) for number, (name, (data, _)) in enumerate(kept.items())]
+        snapshots = self._existing().snapshots
+        return [Snapshot(name, number, len(data)) for number, (name, (data, _)) in enumerate(snapshots.items())]
 
     def take_snapshot(self, name: str) -> None:
         self.calls.append("take_snapshot")
@@ -308,21 +308,25 @@ def _end(machine: FakeMachine, state: MachineState) -> None:
 class FakeImages:
     """The images of a home, by hash and in order of arrival; `damaged` ones fail to verify."""
 
-    def __init__(self, kept: dict[str, str]) -> None:
-        self.kept = kept  # hash: source
+    def __init__(self, sources: dict[str, str]) -> None:
+        self.sources = sources  # hash: source
         self.versions: dict[str, str] = {}  # by hash; else the version is the start of the hash
         self.damaged: set[str] = set()
         self.verified: list[str] = []
 
     def find(self, source: str) -> Image | None:
-        found = [sha256 for sha256, of in self.kept.items() if of == source]
-        return self.get(found[-1]) if found else None
+        hashes = [sha256 for sha256, of in self.sources.items() if of == source]
+        return self.get(hashes[-1]) if hashes else None
 
     def get(self, sha256: str) -> Image:
-        if sha256 not in self.kept:
+        if sha256 not in self.sources:
             raise B2dError(f"the image {sha256[:12]} is no longer stored", hint="b2d download")
         return Image(
-            sha256, Path("/nonexistent") / f"{sha256}.iso", self.kept[sha256], self.versions.get(sha256, sha256[:4]), 1
+            sha256,
+            Path("/nonexistent") / f"{sha256}.iso",
+            self.sources[sha256],
+            self.versions.get(sha256, sha256[:4]),
+            1,
         )
 
     def verify(self, image: Image) -> None:
@@ -346,33 +350,33 @@ class FakeReporter:
     """A reporter that records all messages in order, as (kind, text): step, failed, progress, note, warn."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
+        self.messages: list[tuple[str, str]] = []
         self.bars: list[FakeProgress] = []
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        self.said.append(("step", text))
+        self.messages.append(("step", text))
         try:
             yield
         except BaseException:
-            self.said.append(("failed", text))
+            self.messages.append(("failed", text))
             raise
 
     @contextmanager
     def progress(self, text: str, total: int) -> Iterator[FakeProgress]:
-        self.said.append(("progress", text))
+        self.messages.append(("progress", text))
         self.bars.append(FakeProgress(total))
         yield self.bars[-1]
 
     def note(self, text: str) -> None:
-        self.said.append(("note", text))
+        self.messages.append(("note", text))
 
     def warn(self, text: str) -> None:
-        self.said.append(("warn", text))
+        self.messages.append(("warn", text))
 
     def texts(self, kind: str) -> list[str]:
         """Return all messages of that kind."""
-        return [text for said, text in self.said if said == kind]
+        return [text for recorded, text in self.messages if recorded == kind]
 
 
 class FakeGuest:
@@ -396,9 +400,9 @@ class FakeGuest:
         self.shells.append(command)
         return self.shell_exit_code if self.reachable else 255
 
-    def follow(self, command: str, heard: Callable[[bytes], None]) -> int:
+    def follow(self, command: str, on_output: Callable[[bytes], None]) -> int:
         result = self.run(command, 0)
-        heard(result.stdout)
+        on_output(result.stdout)
         return result.exit_code
 
     def run_in_pty(self, command: str | None) -> int:

@@ -25,7 +25,7 @@ class WebServer:
 
     files: dict[str, bytes] = field(default_factory=dict)
     odd: dict[str, Answer] = field(default_factory=dict)
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # host, path, headers
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # host, path, headers
     given: list[int] = field(default_factory=list)
     etags: bool = True  # False: it knows when a file changed, and no more
     changed: dict[str, datetime] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class WebServer:
         return sum(self.given)
 
     def paths(self) -> list[str]:
-        return [path for _, path, _ in self.asked]
+        return [path for _, path, _ in self.requests]
 
     def put(self, path: str, content: bytes) -> str:
         """Lay a file there; its address."""
@@ -49,7 +49,7 @@ class WebServer:
         return self.url + path
 
     def answer(self, to: BaseHTTPRequestHandler, host: str) -> None:
-        self.asked.append((host, to.path, dict(to.headers)))
+        self.requests.append((host, to.path, dict(to.headers)))
         self.given.append(0)
         if to.path in self.odd:
             self.odd[to.path](to)

@@ -88,7 +88,9 @@ def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> byte
 
 def a_module(depends: str = "", aliases: tuple[str, ...] = (), signature: bytes = b"") -> bytes:
     """A kernel module: an ELF64 file with a section .modinfo, and a signature behind it where one is given."""
-    modinfo = b"".join(f"{line}\0".encode() for line in (f"depends={depends}", *(f"alias={one}" for one in aliases)))
+    modinfo = b"".join(
+        f"{line}\0".encode() for line in (f"depends={depends}", *(f"alias={alias}" for alias in aliases))
+    )
     names = b"\0.modinfo\0.shstrtab\0"
     start = 64 + 3 * 64
     sections = [(0, 0, 0, 0), (1, 1, start, len(modinfo)), (10, 3, start + len(modinfo), len(names))]

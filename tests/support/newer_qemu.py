@@ -23,7 +23,7 @@ exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-
 """
 
 
-def made(cache: Path) -> Path:
+def ensure_programs(cache: Path) -> Path:
     """The folder of the programs, to be put first in PATH; made when it is missing, in ten seconds."""
     folder = cache / f"qemu-{SUITE}"
     with (cache / "qemu.lock").open("w") as file:

@@ -20,10 +20,10 @@ START = "import sys; sys.argv[0] = 'b2d'; from b2d.__main__ import main; main()"
 @contextmanager
 def reachable_folder() -> Iterator[Path]:
     """A folder that others can reach, which they cannot where pytest's own are."""
-    made = Path(tempfile.mkdtemp(prefix="b2d-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    folder = Path(tempfile.mkdtemp(prefix="b2d-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @dataclass(frozen=True, slots=True)

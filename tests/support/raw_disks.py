@@ -73,9 +73,9 @@ def of_2018(path: Path, mib: int, tree: Path) -> Path:
     put(path, 510, b"\x55\xaa")
     entries = (_gpt_entry(1, FIRST + swap, data) + _gpt_entry(2, FIRST, swap)).ljust(128 * 128, b"\0")
     last = mib * MIB // SECTOR - 1
-    for here, there, table in ((1, last, 2), (last, 1, last - 32)):
+    for own, backup, table in ((1, last, 2), (last, 1, last - 32)):
         put(path, table * SECTOR, entries)
-        put(path, here * SECTOR, _gpt_header(here, there, table, entries))
+        put(path, own * SECTOR, _gpt_header(own, backup, table, entries))
     target = f"seek={(FIRST + swap) * SECTOR // MIB}"
     dd = ["dd", f"if={part}", f"of={path}", "bs=1M", target, "conv=notrunc,sparse", "status=none"]
     subprocess.run(dd, check=True)
@@ -131,10 +131,24 @@ def _gpt_entry(number: int, start: int, sectors: int) -> bytes:
     return struct.pack("<16s16sQQ80x", kind, bytes([number] * 16), start, start + sectors - 1)
 
 
-def _gpt_header(here: int, there: int, table: int, entries: bytes) -> bytes:
+def _gpt_header(own_sector: int, other_sector: int, table: int, entries: bytes) -> bytes:
     def header(own: int) -> bytes:
-        first, last = 34, max(here, there) - 33
-        fields = (b"EFI PART", 0x10000, 92, own, 0, here, there, first, last, bytes(15) + b"\1", table, 128, 128)
+        first, last = 34, max(own_sector, other_sector) - 33
+        fields = (
+            b"EFI PART",
+            0x10000,
+            92,
+            own,
+            0,
+            own_sector,
+            other_sector,
+            first,
+            last,
+            bytes(15) + b"\1",
+            table,
+            128,
+            128,
+        )
         return struct.pack("<8sIIIIQQQQ16sQIII", *fields, zlib.crc32(entries))
 
     return header(zlib.crc32(header(0)))

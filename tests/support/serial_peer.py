@@ -11,17 +11,17 @@ from b2d.host import unix_sockets
 @contextmanager
 def guest(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
     """One that hears what is said, in the list, and then answers piece by piece."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with unix_sockets.listen(path) as server:
 
         def listen() -> None:
             line, _ = server.accept()
             with line:
-                heard.append(line.recv(1000))
+                received.append(line.recv(1000))
                 for answer in answers:
                     line.sendall(answer)
 
         thread = threading.Thread(target=listen)
         thread.start()
-        yield heard
+        yield received
         thread.join()

@@ -67,5 +67,5 @@ def commands(page: str) -> Iterator[ShownCommand]:
 
 def pages() -> list[str]:
     """Return README and all pages below docs/."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [path.relative_to(ROOT).as_posix() for path in found if "_build" not in path.parts]
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path.relative_to(ROOT).as_posix() for path in paths if "_build" not in path.parts]

@@ -77,11 +77,11 @@ class Sshd:
 
 def machine(folder: Path) -> MachinePaths:
     """The machine `box` with its keys."""
-    made = MachinePaths(folder / "box")
-    made.folder.mkdir()
-    keys.ensure_client(made)
-    keys.ensure_host(made)
-    return made
+    paths = MachinePaths(folder / "box")
+    paths.folder.mkdir()
+    keys.ensure_client(paths)
+    keys.ensure_host(paths)
+    return paths
 
 
 def guest_of(paths: MachinePaths) -> Sshd:

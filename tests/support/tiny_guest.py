@@ -46,9 +46,9 @@ POWER_BUTTON = "#!/bin/sh\nsync\n/tiny/poweroff -f\n"
 
 def spec() -> MachineSpec:
     """A small machine on ports that nobody has now."""
-    here = "127.0.59.250"
-    first = port_allocation.reserve_ports(here, 20000 + os.getpid() % 20000)
-    return a_spec(address=here, ssh_port=first, docker_port=port_allocation.reserve_ports(here, first + 1))
+    address = "127.0.59.250"
+    first = port_allocation.reserve_ports(address, 20000 + os.getpid() % 20000)
+    return a_spec(address=address, ssh_port=first, docker_port=port_allocation.reserve_ports(address, first + 1))
 
 
 def folder(place: Path) -> MachinePaths:
@@ -82,7 +82,7 @@ def counts(console: str) -> list[int]:
     return [int(number) for number in re.findall(r"tiny: count (\d+)", console)]
 
 
-def found(console: str) -> list[int]:
+def initial_counts(console: str) -> list[int]:
     """The number that its disk held at its boot, in a list that is empty before it is up."""
     return [int(number) for number in re.findall(r"tiny: found (\d+)", console)]
 

@@ -95,10 +95,10 @@ def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def tiny_iso(folder: Path) -> Path:
     """A CD with the guest of tiny.s, which counts on its serial port; made in `folder`."""
-    made, program, iso = folder / "tiny.o", folder / "tiny.bin", folder / "tiny.iso"
+    object_file, program, iso = folder / "tiny.o", folder / "tiny.bin", folder / "tiny.iso"
     for command in (
-        ["as", "--32", "-o", str(made), str(HERE / "tiny.s")],
-        ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", str(program), str(made)],
+        ["as", "--32", "-o", str(object_file), str(HERE / "tiny.s")],
+        ["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", str(program), str(object_file)],
     ):
         subprocess.run(command, check=True)
     iso_writer.write({iso_writer.BOOT_FILE: program.read_bytes()}, "TINY", 0, iso)

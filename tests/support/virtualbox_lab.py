@@ -163,9 +163,9 @@ class Lab:
         diverted = f"/{FRONT_END}.distrib"
         if not (self.folder / diverted.strip("/")).exists():
             self.run("dpkg-divert", "--local", "--rename", "--divert", diverted, "--add", f"/{FRONT_END}")
-        made = self.folder / f"{FRONT_END}.new"
-        _run(["cc", "-O2", "-Wall", "-o", str(made), str(HERE / "headless.c"), "-ldl"])
-        made.replace(self.folder / FRONT_END)
+        built = self.folder / f"{FRONT_END}.new"
+        _run(["cc", "-O2", "-Wall", "-o", str(built), str(HERE / "headless.c"), "-ldl"])
+        built.replace(self.folder / FRONT_END)
 
     def _venv(self) -> None:
         say("b2d and what its tests need")

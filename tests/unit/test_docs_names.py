@@ -43,5 +43,5 @@ MODULES = sorted({word for word in CODE.findall(PAGE) if FILE.fullmatch(word) an
 @pytest.mark.parametrize("name", MODULES)
 def test_files_are_there(name: str) -> None:
     places = [ROOT, ROOT / "b2d", *(ROOT / "b2d").iterdir()]
-    found = [place for place in places if place.is_dir() and (place / name).is_file()]
-    assert found or list((ROOT / "b2d").rglob(name)) or list((ROOT / "tests").rglob(name))
+    folders = [place for place in places if place.is_dir() and (place / name).is_file()]
+    assert folders or list((ROOT / "b2d").rglob(name)) or list((ROOT / "tests").rglob(name))

@@ -45,5 +45,5 @@ def test_what_the_door_takes_for_no_name_is_none(
     )
 )
 def test_it_looks_for_the_profile_where_profile_py_does(environ: dict[str, str]) -> None:
-    found = _profile_path(environ)
-    assert (Path(found) if found else None) == boot2docker_profile.profile_path(environ)
+    quick_path = _profile_path(environ)
+    assert (Path(quick_path) if quick_path else None) == boot2docker_profile.profile_path(environ)

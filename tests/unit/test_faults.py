@@ -78,7 +78,7 @@ def snapshots(box: Box) -> SnapshotCommands:
 
 def kept_once(box: Box) -> object:
     """A second time there is one of the name already."""
-    return [one.name for one in snapshots(box).all()] == ["one"] or snapshots(box).create("one")
+    return [snapshot.name for snapshot in snapshots(box).all()] == ["one"] or snapshots(box).create("one")
 
 
 def brought_back(box: Box) -> object:
@@ -139,7 +139,7 @@ def goes_on(box: Box, verb: str, act: Callable[[Box], object]) -> None:
 def begun(box: Box, folder: Path, verb: str) -> Before:
     state, _ = VERBS[verb]
     if state != ABSENT:
-        box.made(tls=verb != "set")
+        box.create_machine(tls=verb != "set")
     if state not in (ABSENT, STOPPED):
         box.in_state(state)
     for machine in box.hypervisor.machines.values():
@@ -190,7 +190,7 @@ def test_who_only_reads_needs_no_room(quiet: Box) -> None:
     assert fault_injection.count(quiet.home.root, read) == 0
 
 
-def kept(home: Home, source: Path) -> object:
+def store_image(home: Home, source: Path) -> object:
     iso = source.with_name("brought.iso")
     if not iso.exists():
         shutil.copy(source, iso)
@@ -199,7 +199,7 @@ def kept(home: Home, source: Path) -> object:
 
 IMAGES: dict[str, Callable[[Home, Path], object]] = {
     "adopt": lambda home, source: ImageStore(home).add_copy(source, "debian"),
-    "take": kept,
+    "take": store_image,
     "remove": lambda home, _: list(map(ImageStore(home).remove, [image.sha256 for image in ImageStore(home).all()])),
     "verify": lambda home, _: list(map(ImageStore(home).verify, ImageStore(home).all())),
 }

@@ -10,6 +10,7 @@ from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "b2d"
 CODE = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 40, 6
 SLEEPERS = {"host/polling.py"}
 SPEAKERS = {"cli/base.py", "cli/main.py", "cli/machine.py", "reporting/terminal.py", "__main__.py"}
@@ -35,7 +36,7 @@ def test_no_file_outgrows_its_sentence() -> None:
 
 
 def test_no_function_is_long_or_asks_for_too_much() -> None:
-    found = []
+    violations = []
     for path in CODE:
         for function in functions(path):
             lines = (function.end_lineno or function.lineno) - function.lineno + 1
@@ -43,43 +44,45 @@ def test_no_function_is_long_or_asks_for_too_much() -> None:
             count = len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs])
             count -= bool(arguments.args and arguments.args[0].arg in ("self", "cls"))
             if lines > FUNCTION_LINES or count > PARAMETERS:
-                found.append(f"{path.name}: {function.name}: {lines} lines, {count} parameters")
-    assert found == []
+                violations.append(f"{path.name}: {function.name}: {lines} lines, {count} parameters")
+    assert violations == []
 
 
 def test_every_module_and_public_class_has_its_sentence() -> None:
-    found = []
+    violations = []
     for path in CODE:
         tree = ast.parse(path.read_text())
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-        found += [path.name] if ast.get_docstring(tree) is None else []
-        found += [f"{path.name}: {node.name}" for node in classes if ast.get_docstring(node) is None]
-    assert found == []
+        violations += [path.name] if ast.get_docstring(tree) is None else []
+        violations += [f"{path.name}: {node.name}" for node in classes if ast.get_docstring(node) is None]
+    assert violations == []
 
 
 def names(path: Path) -> Iterator[str]:
-    """Yield what a module calls things: functions, classes, parameters and variables."""
+    """Yield what a module calls things: functions, classes, parameters, variables and attributes."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
         elif isinstance(node, ast.arg):
             yield node.arg
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
 
 
 def test_names_say_what_they_hold() -> None:
-    found = [
-        f"{path.relative_to(PACKAGE)}: {name}"
-        for path in CODE
+    violations = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (*CODE, *TESTS)
         for name in sorted(set(names(path)))
         if name.strip("_") in BANNED
     ]
-    assert found == []
+    assert violations == []
 
 
 @pytest.mark.parametrize(
-    ("said", "allowed"),
+    ("text", "allowed"),
     [
         ("time.sleep(", SLEEPERS),
         ("sys.exit(", LEAVERS),
@@ -93,5 +96,5 @@ def test_names_say_what_they_hold() -> None:
         ("except Exception", BROAD),
     ],
 )
-def test_some_things_have_one_home(said: str, allowed: set[str]) -> None:
-    assert {path.relative_to(PACKAGE).as_posix() for path in CODE if said in path.read_text()} <= allowed
+def test_some_things_have_one_home(text: str, allowed: set[str]) -> None:
+    assert {path.relative_to(PACKAGE).as_posix() for path in CODE if text in path.read_text()} <= allowed

@@ -22,10 +22,10 @@ CLIENT = "VBoxManage showvminfo --machinereadable"
 @pytest.mark.virtualbox
 @pytest.mark.timeout(5000)
 def test_how_long_it_takes(iso: Path, image_home: Home) -> None:
-    found = table(
+    figures = table(
         Figure(CLIENT),
         Figure("b2d status", CLIENT, 1.3),
-        Figure("b2d up, from saved", asked=10.0),
+        Figure("b2d up, from saved", limit=10.0),
         Figure("b2d save"),
         Figure("b2d ssh true"),
     )
@@ -34,10 +34,10 @@ def test_how_long_it_takes(iso: Path, image_home: Home) -> None:
             client = ["VBoxManage", "showvminfo", "boot2docker-vm", "--machinereadable"]
             taken = seconds(client, person.environment), seconds([str(B2D), "status"], person.environment, 4)
             if number >= 2:  # the first ones start VirtualBox's service, and fill the caches
-                found.add(CLIENT, taken[0])
-                found.add("b2d status", taken[1])
+                figures.add(CLIENT, taken[0])
+                figures.add("b2d status", taken[1])
         for _ in range(ROUNDS):
-            found.add("b2d up, from saved", seconds([str(B2D), "up"], person.environment))
-            found.add("b2d ssh true", seconds([str(B2D), "ssh", "true"], person.environment))
-            found.add("b2d save", seconds([str(B2D), "save"], person.environment))
-    sys.stdout.write(f"{os.linesep}{report.markdown(found)}")
+            figures.add("b2d up, from saved", seconds([str(B2D), "up"], person.environment))
+            figures.add("b2d ssh true", seconds([str(B2D), "ssh", "true"], person.environment))
+            figures.add("b2d save", seconds([str(B2D), "save"], person.environment))
+    sys.stdout.write(f"{os.linesep}{report.markdown(figures)}")

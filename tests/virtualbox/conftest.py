@@ -15,9 +15,9 @@ collect_ignore = ["test_in_lab.py"] if USABLE else [name for name in HERE if nam
 def case(own_virtualbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBoxCase]:
     """A place for one machine."""
     with monkeypatch.context() as patches:
-        made = VirtualBoxCase(own_virtualbox, tmp_path / "machine", patches)
-        yield made
-    made.driver().delete()
+        new_case = VirtualBoxCase(own_virtualbox, tmp_path / "machine", patches)
+        yield new_case
+    new_case.driver().delete()
 
 
 @pytest.fixture

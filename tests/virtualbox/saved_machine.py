@@ -36,21 +36,21 @@ MADE_BY = [
 @contextmanager
 def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
     """Someone who has saved a machine, whose Docker has the image `hello`; all ends with the block."""
-    here, kept, mark = FOLDER / "person", FOLDER / "kept", FOLDER / "kept.key"
+    folder, stored, mark = FOLDER / "person", FOLDER / "kept", FOLDER / "kept.key"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
-        shutil.rmtree(here, ignore_errors=True)
-        someone = _person(here)
+        shutil.rmtree(folder, ignore_errors=True)
+        someone = _person(folder)
         if mark.exists() and mark.read_text() == key(iso):
-            _copy(kept, here)
+            _copy(stored, folder)
         else:
             mark.unlink(missing_ok=True)
-            shutil.rmtree(kept, ignore_errors=True)
-            here.mkdir()
+            shutil.rmtree(stored, ignore_errors=True)
+            folder.mkdir()
             shutil.copytree(image_home.images, someone.home.images)
             _first_boot(someone)
-            _copy(here, kept)
+            _copy(folder, stored)
             mark.write_text(key(iso))
         try:
             yield someone
@@ -66,10 +66,10 @@ def key(iso: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _person(here: Path) -> Person:
-    os.environ |= {"VBOX_USER_HOME": str(here / "virtualbox"), "VBOX_IPC_SOCKETID": "b2d-person"}
+def _person(folder: Path) -> Person:
+    os.environ |= {"VBOX_USER_HOME": str(folder / "virtualbox"), "VBOX_IPC_SOCKETID": "b2d-person"}
     environment = {
-        "HOME": str(here),
+        "HOME": str(folder),
         "PATH": os.pathsep.join([str(B2D.parent), PROGRAMS, os.environ["PATH"]]),
         "B2D_DRIVER": "virtualbox",
         "B2D_MEMORY": "1024",
@@ -82,7 +82,7 @@ def _person(here: Path) -> Person:
         "LANG": "C.UTF-8",
         **{name: os.environ[name] for name in ("VBOX_USER_HOME", "VBOX_IPC_SOCKETID")},
     }
-    return Person(Home(here / ".b2d"), here, environment)
+    return Person(Home(folder / ".b2d"), folder, environment)
 
 
 def _first_boot(someone: Person) -> None:

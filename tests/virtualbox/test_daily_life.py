@@ -75,33 +75,33 @@ def mark(name: str) -> str:
 
 def put(name: str) -> str:
     """A command that writes that into Docker's volume."""
-    said, last = mark(name)[:-1], mark(name)[-1]
-    return f"echo '{said}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
+    text, last = mark(name)[:-1], mark(name)[-1]
+    return f"echo '{text}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
 
 
 def test_docker_is_behind_a_socket_of_this_host_and_a_command_s_environment(person: Person) -> None:
-    asked = "docker images --format '{{.Repository}}'"
-    at_the_socket = person.sh(f"DOCKER_HOST='unix://{person.paths.docker_socket}' {asked}")
+    command = "docker images --format '{{.Repository}}'"
+    at_the_socket = person.sh(f"DOCKER_HOST='unix://{person.paths.docker_socket}' {command}")
     assert (at_the_socket.returncode, at_the_socket.stdout) == (0, b"hello\n"), at_the_socket.stderr
-    assert person.does("run", "--", "sh", "-c", asked) == "hello\n"
+    assert person.does("run", "--", "sh", "-c", command) == "hello\n"
     assert person.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
 
 
 def test_a_file_is_copied_each_way(person: Person) -> None:
-    here, back = person.folder / "here", person.folder / "back"
-    here.write_bytes(bytes(range(256)) * 1024)
-    here.chmod(0o750)
-    person.does("cp", str(here), ":/tmp/there")
+    local, back = person.folder / "here", person.folder / "back"
+    local.write_bytes(bytes(range(256)) * 1024)
+    local.chmod(0o750)
+    person.does("cp", str(local), ":/tmp/there")
     person.does("cp", ":/tmp/there", str(back))
-    assert back.read_bytes() == here.read_bytes()
-    assert back.stat().st_mode == here.stat().st_mode
+    assert back.read_bytes() == local.read_bytes()
+    assert back.stat().st_mode == local.stat().st_mode
 
 
 def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy: Path) -> None:
     person.docker("pull", IMAGE)
-    asked = proxy.read_text().splitlines()
-    assert f"GET {PLAIN} 200" in asked
-    assert {line.split()[2] for line in asked if PLAIN in line} == {"200"}
+    requests = proxy.read_text().splitlines()
+    assert f"GET {PLAIN} 200" in requests
+    assert {line.split()[2] for line in requests if PLAIN in line} == {"200"}
     stdout = person.does("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
     assert stdout == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
 
@@ -148,8 +148,8 @@ def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
 
 def test_what_was_deleted_goes_back_when_it_is_off(person: Person) -> None:
     before = allocated_bytes(person.paths.disk_vdi)
-    told = json.loads(person.does("disk", "compact", "--json"))
-    assert (told["before"], told["done"]) == (before, True)
+    document = json.loads(person.does("disk", "compact", "--json"))
+    assert (document["before"], document["done"]) == (before, True)
     given_back = before - allocated_bytes(person.paths.disk_vdi)
     assert given_back > FULL_MIB * MIB / 2  # a tenth may lie anywhere, and blocks are whole MiB
     assert mark("then").encode() in person.paths.disk_vdi.read_bytes()

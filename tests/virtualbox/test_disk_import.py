@@ -46,7 +46,7 @@ def disk(prompt: Prompt) -> Iterator[Path]:
     folder = prompt.folder / ".docker" / "machine" / "machines" / NAME
     folder.mkdir(parents=True)
     (folder / "boot2docker.iso").write_bytes(an_iso("b2d-v19.03.12"))
-    made = a_disk(folder / "disk.vmdk")
+    vmdk = a_disk(folder / "disk.vmdk")
     manage("createvm", "--basefolder", str(folder), "--name", NAME, "--register")
     manage("modifyvm", NAME, "--memory", "1024", "--cpus", "2", "--ostype", "Linux26_64", "--firmware", "bios")
     # all that its service would otherwise find in the file when it is back is not what it has now
@@ -54,8 +54,8 @@ def disk(prompt: Prompt) -> Iterator[Path]:
     manage("storagectl", NAME, "--name", "SATA", "--add", "sata", "--hostiocache", "on")
     attach = ("storageattach", NAME, "--storagectl", "SATA", "--device", "0")
     manage(*attach, "--port", "0", "--type", "dvddrive", "--medium", str(folder / "boot2docker.iso"))
-    manage(*attach, "--port", "1", "--type", "hdd", "--medium", str(made))
-    yield made
+    manage(*attach, "--port", "1", "--type", "hdd", "--medium", str(vmdk))
+    yield vmdk
     subprocess.run(["VBoxManage", "controlvm", NAME, "poweroff"], env=prompt.known(), capture_output=True, check=False)
     time.sleep(1)
     manage("unregistervm", NAME)
@@ -70,14 +70,14 @@ def everything(disk: Path) -> tuple[object, ...]:
     """
     files = [path for path in disk.parent.rglob("*") if path.is_file() and path.suffix in (".vbox", ".vmdk", ".iso")]
     hashes = {str(path): raw_disks.hash_of(path) for path in files}
-    said = manage("showvminfo", NAME, "--machinereadable").splitlines()
-    facts = [line for line in said if not line.startswith("VMStateChangeTime")]  # since when its service knows of it
+    lines = manage("showvminfo", NAME, "--machinereadable").splitlines()
+    facts = [line for line in lines if not line.startswith("VMStateChangeTime")]  # since when its service knows of it
     return hashes, manage("list", "vms"), manage("list", "hdds"), facts
 
 
-def same_content(one: Path, other: Path) -> bool:
-    raws = [path.with_name(f"{path.name}.compared") for path in (one, other)]
-    for path, raw in zip((one, other), raws, strict=True):
+def same_content(first: Path, other: Path) -> bool:
+    raws = [path.with_name(f"{path.name}.compared") for path in (first, other)]
+    for path, raw in zip((first, other), raws, strict=True):
         manage("clonemedium", "disk", str(path), str(raw), "--format", "RAW")
         manage("closemedium", "disk", str(raw))
     return raws[0].read_bytes() == raws[1].read_bytes()

@@ -23,9 +23,9 @@ MAKE_TIMEOUT_S, FILE_TIMEOUT_S, BOOT_TIMEOUT_S = 900, 1800, 5400
 
 @pytest.fixture(scope="module")
 def made_lab() -> virtualbox_lab.Lab:
-    made = virtualbox_lab.Lab(virtualbox_lab.DEFAULT)
-    made.create()
-    return made
+    lab = virtualbox_lab.Lab(virtualbox_lab.DEFAULT)
+    lab.create()
+    return lab
 
 
 @pytest.mark.virtualbox

@@ -64,11 +64,11 @@ def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
 
 
 def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
-    here = person.folder / SHARED
-    (here / "host's").write_text("from the host\n")
-    inside = f"cd '{here}' && cat *s && echo from the guest >guest && stat -c %U guest"
+    shared = person.folder / SHARED
+    (shared / "host's").write_text("from the host\n")
+    inside = f"cd '{shared}' && cat *s && echo from the guest >guest && stat -c %U guest"
     assert person.does("ssh", inside) == "from the host\ndocker\n"
-    assert (here / "guest").read_text() == "from the guest\n"
+    assert (shared / "guest").read_text() == "from the guest\n"
 
 
 def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person) -> None:
@@ -129,8 +129,8 @@ def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
     assert person.b2d("status").stdout == b"saved\n"
     assert person.b2d("shellinit").stdout == b""
     person.does("up")
-    seen = f"cat /tmp/kept '{person.folder}/of both/guest'"
-    assert person.does("ssh", seen) == "here\nfrom the guest\n"
+    command = f"cat /tmp/kept '{person.folder}/of both/guest'"
+    assert person.does("ssh", command) == "here\nfrom the guest\n"
 
 
 def test_its_power_button_ends_it(person: Person) -> None:

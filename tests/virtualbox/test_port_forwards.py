@@ -19,9 +19,9 @@ def a_port(machine: VirtualBoxCase, protocol: str = "tcp") -> Forward:
     return Forward(protocol, machine.spec.address, port_allocation.reserve_ports(machine.spec.address, 30000))
 
 
-def is_open(one: Forward) -> bool:
+def is_open(forward: Forward) -> bool:
     """Whether somebody listens there. The guest is too small to answer: the hypervisor does."""
-    with suppress(OSError), socket.create_connection((one.address, one.port), 2):
+    with suppress(OSError), socket.create_connection((forward.address, forward.port), 2):
         return True
     return False
 
@@ -44,12 +44,12 @@ def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxC
     before = machine.driver().endpoint()
     web = a_port(machine)
     kinds = [web, Forward("tcp", "127.0.0.1", web.port, inward=True), Forward("udp", "127.0.0.1", web.port)]
-    for one in kinds:
-        machine.driver().add_forward(one)
+    for forward in kinds:
+        machine.driver().add_forward(forward)
     assert set(machine.driver().forwards()) == set(kinds)
-    said = manage("showvminfo", machine.spec.name, "--machinereadable")
-    assert f",tcp,127.0.0.1,{web.port},10.0.2.127,{web.port}" in said
-    assert f",udp,127.0.0.1,{web.port},10.0.2.128,{web.port}" in said
+    listing = manage("showvminfo", machine.spec.name, "--machinereadable")
+    assert f",tcp,127.0.0.1,{web.port},10.0.2.127,{web.port}" in listing
+    assert f",udp,127.0.0.1,{web.port},10.0.2.128,{web.port}" in listing
     assert machine.driver().endpoint() == before
 
 

@@ -29,10 +29,10 @@ def beginning(disk: Path, tmp_path: Path) -> bytes:
         manage("closemedium", "disk", str(raw), "--delete")
 
 
-def moved(machine: VirtualBoxCase, there: Path) -> None:
+def moved(machine: VirtualBoxCase, target: Path) -> None:
     """The machine's folder lies somewhere else from now on."""
-    shutil.move(machine.paths.folder, there)
-    machine.paths = MachinePaths(there)
+    shutil.move(machine.paths.folder, target)
+    machine.paths = MachinePaths(target)
 
 
 def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.virtualbox
 
 
 def names(machine: VirtualBoxCase) -> list[str]:
-    return [one.name for one in machine.driver().snapshots()]
+    return [snapshot.name for snapshot in machine.driver().snapshots()]
 
 
 def data_disk(machine: VirtualBoxCase) -> str:
@@ -35,17 +35,17 @@ def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
 
 def write(machine: VirtualBoxCase, content: bytes) -> None:
     """As a guest would, at the disk's begin."""
-    there = opened(machine, writable=True)
-    there._i.write(0, content.ljust(512, b"\0"))
-    there.close()
+    medium = opened(machine, writable=True)
+    medium._i.write(0, content.ljust(512, b"\0"))
+    medium.close()
 
 
 def read(machine: VirtualBoxCase) -> bytes:
-    there = opened(machine, writable=False)
+    medium = opened(machine, writable=False)
     try:
-        return bytes(there._i.read(0, 512)).rstrip(b"\0")
+        return bytes(medium._i.read(0, 512)).rstrip(b"\0")
     finally:
-        there.close()
+        medium.close()
 
 
 def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted(machine: VirtualBoxCase) -> None:
@@ -80,9 +80,9 @@ def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
 
 def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_none(machine: VirtualBoxCase) -> None:
     def put(content: bytes, at_mib: int) -> int:
-        there = opened(machine, writable=True)
-        there._i.write(at_mib * MIB, content)
-        there.close()
+        medium = opened(machine, writable=True)
+        medium._i.write(at_mib * MIB, content)
+        medium.close()
         return machine.driver().disk_room()
 
     full = put(os.urandom(4 * MIB), 40)
@@ -108,7 +108,7 @@ def test_what_was_kept_of_a_running_machine_comes_back_without_its_memory(machin
 def test_a_snapshot_that_fails_changes_nothing(machine: VirtualBoxCase) -> None:
     folder = machine.paths.virtualbox / "Snapshots"
     folder.write_bytes(b"where the further disk would lie")
-    there = data_disk(machine)
+    disk = data_disk(machine)
     for _ in range(2):
         with pytest.raises(B2dError):
             machine.driver().take_snapshot("one")
@@ -118,7 +118,7 @@ def test_a_snapshot_that_fails_changes_nothing(machine: VirtualBoxCase) -> None:
             machine.driver().take_snapshot("one")
         assert machine.driver().state() == MachineState.RUNNING
         machine.driver().kill()
-        assert (names(machine), data_disk(machine)) == ([], there)
+        assert (names(machine), data_disk(machine)) == ([], disk)
     folder.unlink()
     assert read(machine) == b"payload"
     machine.driver().take_snapshot("one")

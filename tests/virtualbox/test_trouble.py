@@ -212,8 +212,8 @@ except HypervisorError as error:
 def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
     own_virtualbox: Path, tmp_path: Path
 ) -> None:
-    made = elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
-    assert made.returncode == 0, made.stderr
+    created = elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
+    assert created.returncode == 0, created.stderr
     killed = elsewhere(tmp_path, SEE_THE_END, tmp_path)
     assert (killed.returncode, killed.stderr) == (6, "")
     state, message = killed.stdout.splitlines()
@@ -227,8 +227,8 @@ def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbo
     ended = elsewhere(tmp_path, MAKE + END, tmp_path)
     assert ended.returncode == 0, ended.stderr
     (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
-    told = elsewhere(tmp_path, MAKE + ASK, tmp_path).stdout
-    assert "cannot read the settings" in told and "b2d delete" in told
+    stdout = elsewhere(tmp_path, MAKE + ASK, tmp_path).stdout
+    assert "cannot read the settings" in stdout and "b2d delete" in stdout
     done = elsewhere(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
     assert (done.stdout, done.stderr) == ("absent\n", "")
     assert not (tmp_path / "machine" / "disk.vdi").exists()

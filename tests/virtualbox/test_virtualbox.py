@@ -42,16 +42,16 @@ def everything() -> tuple[str, str, str]:
 
 
 def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
-    found = facts(machine)
-    assert (found["memory"], found["cpus"]) == ("64", "1")
-    assert found["ostype"].startswith("Linux 2.6 / 3.x") and found["ostype"].endswith("(64-bit)")
-    assert (found["rtcuseutc"], found["ioapic"], found["pae"]) == ("on", "on", "on")
-    assert (found["boot1"], found["boot2"], found["audio"], found["vram"]) == ("dvd", "none", "none", "9")
-    assert (found["nic1"], found["nictype1"]) == ("nat", "82540EM")
+    actual = facts(machine)
+    assert (actual["memory"], actual["cpus"]) == ("64", "1")
+    assert actual["ostype"].startswith("Linux 2.6 / 3.x") and actual["ostype"].endswith("(64-bit)")
+    assert (actual["rtcuseutc"], actual["ioapic"], actual["pae"]) == ("on", "on", "on")
+    assert (actual["boot1"], actual["boot2"], actual["audio"], actual["vram"]) == ("dvd", "none", "none", "9")
+    assert (actual["nic1"], actual["nictype1"]) == ("nat", "82540EM")
     delay = manage("getextradata", machine.spec.name, LINK_UP_DELAY.format(0))
     assert delay == "Value: 0\n"
-    assert found["SATA-0-0"] == str(machine.paths.disk_vdi)
-    assert found["uart1"] and found["uartmode1"] == f"file,{machine.paths.serial_log}"
+    assert actual["SATA-0-0"] == str(machine.paths.disk_vdi)
+    assert actual["uart1"] and actual["uartmode1"] == f"file,{machine.paths.serial_log}"
 
 
 def test_all_of_a_machine_lies_in_its_own_folder(machine: VirtualBoxCase) -> None:
@@ -85,8 +85,8 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
     machine.driver().kill()
     machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
     machine.driver().start()
-    found = facts(machine)
-    rules = sorted(value for key, value in found.items() if key.startswith("Forwarding("))
+    actual = facts(machine)
+    rules = sorted(value for key, value in actual.items() if key.startswith("Forwarding("))
     spec = machine.spec
     assert rules == [
         f"b2d-docker,tcp,{spec.address},{spec.docker_port},,2376",
@@ -98,22 +98,22 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
 
 def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
     manage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
-    there, gone = tmp_path / "the re", tmp_path / "gone"
-    there.mkdir()
-    machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(gone), str(there)))
+    existing, missing = tmp_path / "the re", tmp_path / "gone"
+    existing.mkdir()
+    machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(missing), str(existing)))
     machine.driver().start()
     machine.driver().kill()
-    machine.spec = replace(machine.spec, folders=(str(gone), str(there)))
+    machine.spec = replace(machine.spec, folders=(str(missing), str(existing)))
     machine.driver().start()
-    found = facts(machine)
-    shared = {value: found[key.replace("Name", "Path")] for key, value in found.items() if "FolderNameMachine" in key}
-    assert shared == {"theirs": str(tmp_path), "b2d-1": str(there)}
+    actual = facts(machine)
+    shared = {value: actual[key.replace("Name", "Path")] for key, value in actual.items() if "FolderNameMachine" in key}
+    assert shared == {"theirs": str(tmp_path), "b2d-1": str(existing)}
 
 
 def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there(machine: VirtualBoxCase) -> None:
     empty = seed.Seed("box", "", b"", None)
-    for told, is_open in ({seed.LOOPBACK: b"yes\n"}, True), ({}, False):
-        machine.paths.seed.write_bytes(seed.image(replace(empty, network=told)))
+    for network, is_open in ({seed.LOOPBACK: b"yes\n"}, True), ({}, False):
+        machine.paths.seed.write_bytes(seed.image(replace(empty, network=network)))
         machine.driver().start()
         assert ('localhost-reachable="true"' in machine.paths.virtualbox_settings.read_text()) is is_open
         machine.driver().kill()
@@ -128,9 +128,9 @@ def test_the_iso_as_it_is_boots_where_its_uncompressed_copy_is_not_wanted(
     for uncompressed, iso in ((True, stored), (False, machine.image.iso)):
         driver = VirtualBoxDriver(machine.spec, machine.paths, lambda: machine.image, uncompressed_boot=uncompressed)
         driver.start()
-        found = VirtualBoxMachine.find(driver._client(), machine.paths.virtualbox_settings)
-        assert found is not None
-        assert {stored, machine.image.iso} & set(found.isos()) == {iso}
+        registered = VirtualBoxMachine.find(driver._client(), machine.paths.virtualbox_settings)
+        assert registered is not None
+        assert {stored, machine.image.iso} & set(registered.isos()) == {iso}
         driver.kill()
 
 
@@ -253,26 +253,26 @@ def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
         "import os, sys, subprocess\nprint('noise')\nprint('noise', file=sys.stderr)\nos.write(1, b'noise')\n"
         "subprocess.run(['sh', '-c', 'echo noise; echo noise >&2'])\nraise ImportError('no VBoxPython')\n"
     )
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "b2d", "doctor"],
         env=os.environ | {"B2D_VBOXAPI": str(noisy), "B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "virtualbox" in said.stdout
-    assert "noise" not in said.stdout + said.stderr
+    assert "virtualbox" in completed.stdout
+    assert "noise" not in completed.stdout + completed.stderr
 
 
 def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "b2d", "doctor"],
         env=os.environ | {"B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
         capture_output=True,
         text=True,
         check=False,
     )
-    line = next(line for line in said.stdout.splitlines() if "virtualbox" in line)
+    line = next(line for line in completed.stdout.splitlines() if "virtualbox" in line)
     assert str(SearchPaths().vboxapi()) in line
     assert manage("--version").strip().partition("r")[0] in line
 
@@ -282,11 +282,11 @@ def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_ma
 ) -> None:
     lines = machine.driver().limitations()
     machine.driver().start()
-    found = facts(machine)
-    if found["nic2"] == "none":
+    actual = facts(machine)
+    if actual["nic2"] == "none":
         assert len(lines) == 1 and "no host-only network" in lines[0]
     else:  # a VirtualBox with its network driver
-        assert (found["nic2"], lines) == ("hostonly", [])
+        assert (actual["nic2"], lines) == ("hostonly", [])
 
 
 if not DEVICE.exists():  # else there would be one more network on this host

@@ -82,7 +82,7 @@ def test_a_command_s_end_is_its_own(machine: b2d.Machine, box: Box) -> None:
 def test_snapshots(machine: b2d.Machine) -> None:
     machine.init()
     assert machine.snapshot("clean").name == "clean"
-    assert [one.name for one in machine.snapshots()] == ["clean"]
+    assert [snapshot.name for snapshot in machine.snapshots()] == ["clean"]
     assert machine.restore("clean").name == machine.forget("clean").name == "clean"
     assert machine.snapshots() == []
 
@@ -137,7 +137,7 @@ def test_with_leaves_it_as_it_was_and_deletes_nothing(
 
 
 def test_with_leaves_nothing_on_that_did_not_come_up(machine: b2d.Machine, box: Box) -> None:
-    box.made()
+    box.create_machine()
     box.crashing.add("0" * 64)
     with pytest.raises(B2dError), machine:
         pytest.fail("it came up")
@@ -149,7 +149,7 @@ def test_a_temporary_one_is_deleted_only_where_there_was_none(machine: b2d.Machi
     with pytest.raises(ZeroDivisionError), machine.temporary():
         raise ZeroDivisionError
     assert machine.state() == "absent"
-    box.made()
+    box.create_machine()
     with machine.temporary() as same:
         assert same.state() == "running"
     assert machine.state() == "stopped"
@@ -171,28 +171,28 @@ def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) ->
 
 def test_threads_of_which_each_has_its_own_command(machine: b2d.Machine, box: Box) -> None:
     machine.up()
-    found: list[object] = []
+    outcomes: list[object] = []
 
     def ask() -> None:
         for _ in range(20):
-            found.append((machine.state(), machine.ip(), machine.ssh("x").exit_code))
+            outcomes.append((machine.state(), machine.ip(), machine.ssh("x").exit_code))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [("running", ADDRESS, 0)] * 160
+    assert outcomes == [("running", ADDRESS, 0)] * 160
 
 
 def test_settings_count_as_options_do_and_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_VM", "of-the-environment")
     assert b2d.Machine(home=tmp_path).name == "of-the-environment"
-    made = b2d.Machine("ci", home=tmp_path, memory=700, tls=False, share=[])
-    assert (made.name, made.folder) == ("ci", tmp_path / "machines" / "ci")
-    assert made.socket == made.folder / "docker.sock"
-    assert (made._app.settings.memory, made._app.settings.tls, made._app.settings.share) == (700, False, ())
-    MachineStore(made._app.home).write(a_spec("other"))
+    created = b2d.Machine("ci", home=tmp_path, memory=700, tls=False, share=[])
+    assert (created.name, created.folder) == ("ci", tmp_path / "machines" / "ci")
+    assert created.socket == created.folder / "docker.sock"
+    assert (created._app.settings.memory, created._app.settings.tls, created._app.settings.share) == (700, False, ())
+    MachineStore(created._app.home).write(a_spec("other"))
     assert repr(b2d.Machine.all(tmp_path)) == f"[Machine('other', home='{tmp_path}')]"
 
 
@@ -224,7 +224,7 @@ def test_nothing_is_printed_and_who_wants_to_hear_has_a_log(
             bar.advance(3)
         with pytest.raises(ZeroDivisionError), journal.step("in vain"):
             raise ZeroDivisionError
-    assert [(one.levelname, one.getMessage().partition("  ")[0]) for one in caplog.records] == [
+    assert [(record.levelname, record.getMessage().partition("  ")[0]) for record in caplog.records] == [
         ("WARNING", "look"),
         ("INFO", "bytes"),
         ("INFO", "a while"),

@@ -38,8 +38,8 @@ def an_app(folder: Path, **flags: object) -> App:
 
 
 def wished(folder: Path, **flags: object) -> MachineSpec:
-    it = an_app(folder, **flags)
-    return it.with_image(it.new_machine_spec())
+    app = an_app(folder, **flags)
+    return app.with_image(app.new_machine_spec())
 
 
 def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
@@ -102,22 +102,22 @@ def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
 
 def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
     """There is no network here: one that were fetched would fail."""
-    kept = an_app(folder).images.add_copy(iso, "debian")
-    assert wished(folder).image == kept.sha256
-    kept = an_app(folder).images.add_copy(iso, "http://127.0.0.1:1/b2d.iso")
-    assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == kept.sha256
+    stored = an_app(folder).images.add_copy(iso, "debian")
+    assert wished(folder).image == stored.sha256
+    stored = an_app(folder).images.add_copy(iso, "http://127.0.0.1:1/b2d.iso")
+    assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == stored.sha256
 
 
 def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, test_cache: Path) -> None:
-    it = an_app(folder)
-    private_folder(it.home.cache)
-    (it.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
-    kept = it.images.add_copy(iso, "debian")
-    request = BuildRequest("amd64", "", it.home.cache, folder / "b2d.iso")
+    app = an_app(folder)
+    private_folder(app.home.cache)
+    (app.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
+    stored = app.images.add_copy(iso, "debian")
+    request = BuildRequest("amd64", "", app.home.cache, folder / "b2d.iso")
     made_of = plan_build(request, FakeReporter()).fingerprint
-    it.home.last_build.write_text(f"{made_of} {kept.sha256}")
+    app.home.last_build.write_text(f"{made_of} {stored.sha256}")
     reporter = FakeReporter()
-    assert wiring.make_app({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == kept
+    assert wiring.make_app({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == stored
     assert "writing the ISO" not in reporter.texts("step")
 
 
@@ -154,9 +154,9 @@ def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
     folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    it = an_app(folder, image=str(iso))
+    app = an_app(folder, image=str(iso))
     with pytest.raises(HypervisorError):
-        it.machine().init(it)
+        app.machine().init(app)
     assert an_app(folder).images.all() == []
 
 
@@ -195,10 +195,10 @@ def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Pat
 
 def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
     assert shutil.which("qemu-img")
-    it = an_app(folder, vm="box", image=str(iso))
-    assert it.machine().init(it) is True
-    paths = it.home.machine("box")
-    assert it.machine().state() == MachineState.STOPPED
+    app = an_app(folder, vm="box", image=str(iso))
+    assert app.machine().init(app) is True
+    paths = app.home.machine("box")
+    assert app.machine().state() == MachineState.STOPPED
     raw = subprocess.run(
         ["qemu-img", "dd", "-O", "raw", "bs=4096", "count=1", f"if={paths.disk_qcow2}", f"of={folder}/start"],
         check=True,
@@ -208,5 +208,5 @@ def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
     start = (folder / "start").read_bytes()
     assert start.startswith(b"boot2docker, please format-me")
     assert paths.ssh_public_key.read_bytes() in start
-    it.machine().delete()
+    app.machine().delete()
     assert not paths.folder.exists()

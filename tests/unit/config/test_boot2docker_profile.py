@@ -67,14 +67,14 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-def load(folder: Path, said: str, **flags: object) -> loader.ResolvedSettings:
+def load(folder: Path, profile: str, **flags: object) -> loader.ResolvedSettings:
     """The settings of somebody who has that profile and no config.toml."""
-    (folder / "profile").write_text(said)
+    (folder / "profile").write_text(profile)
     return loader.load(Home(folder / "none"), {"BOOT2DOCKER_DIR": str(folder)}, flags)
 
 
-def one(folder: Path, said: str, key: str) -> Any:
-    return getattr(load(folder, said).settings, key)
+def setting(folder: Path, profile: str, key: str) -> Any:
+    return getattr(load(folder, profile).settings, key)
 
 
 def test_what_boot2docker_wrote_by_itself_asks_for_next_to_nothing(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_boot2docker_wrote_by_itself_asks_for_next_to_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("said", "key", "value"),
+    ("profile", "key", "value"),
     [
         ('VM = "dev"', "vm", "dev"),
         ("Memory = 4096", "memory", 4096),
@@ -103,20 +103,20 @@ def test_what_boot2docker_wrote_by_itself_asks_for_next_to_nothing(tmp_path: Pat
         ("Waittime = 10", "wait", 300),
     ],
 )
-def test_a_word_of_2014_is_the_setting_of_today(tmp_path: Path, said: str, key: str, value: object) -> None:
-    effective = load(tmp_path, said)
+def test_a_word_of_2014_is_the_setting_of_today(tmp_path: Path, profile: str, key: str, value: object) -> None:
+    effective = load(tmp_path, profile)
     assert getattr(effective.settings, key) == value
     assert effective.remarks == []
-    asked = value != getattr(Settings(), key) or said.startswith("Waittime")
-    assert effective.origins[key] == (str(tmp_path / "profile") if asked else "default")
+    from_profile = value != getattr(Settings(), key) or profile.startswith("Waittime")
+    assert effective.origins[key] == (str(tmp_path / "profile") if from_profile else "default")
 
 
 def test_an_iso_that_is_not_there_is_fetched_from_where_the_profile_says(tmp_path: Path) -> None:
     iso = tmp_path / "mine.iso"
-    said = f'ISO = "{iso}"\nISOURL = "https://ghe.example/a.iso"'
-    assert one(tmp_path, said, "image") == "https://ghe.example/a.iso"
+    profile = f'ISO = "{iso}"\nISOURL = "https://ghe.example/a.iso"'
+    assert setting(tmp_path, profile, "image") == "https://ghe.example/a.iso"
     iso.touch()
-    assert one(tmp_path, said, "image") == str(iso)
+    assert setting(tmp_path, profile, "image") == str(iso)
 
 
 def test_every_key_of_2014_is_a_setting_or_has_its_reason() -> None:
@@ -136,8 +136,10 @@ def test_every_key_and_flag_of_2014_is_in_the_page_on_them() -> None:
 
 
 def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> None:
-    said = 'HostIP = "10.0.0.1"\nMemory = 1024\nNetMask = [255, 0, 0, 0]\nMemroy = 1\nSerial = true\n[Xyzzy]\na = 1\n'
-    effective = load(tmp_path, said)
+    profile = (
+        'HostIP = "10.0.0.1"\nMemory = 1024\nNetMask = [255, 0, 0, 0]\nMemroy = 1\nSerial = true\n[Xyzzy]\na = 1\n'
+    )
+    effective = load(tmp_path, profile)
     assert effective.settings.memory == 1024
     (remark,) = effective.remarks
     assert remark.startswith(f"{tmp_path}/profile: ignored: HostIP, NetMask (there is no host-only network")
@@ -147,7 +149,7 @@ def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("profile", "message"),
     [
         ("# mine\nMemory = 3\n", "2: Memory cannot be 3"),
         ('\n\nMemory = "lots"', "3: Memory cannot be 'lots'"),
@@ -157,10 +159,10 @@ def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> 
         ("VM = 3", "1: VM cannot be 3"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_line_and_its_old_name(tmp_path: Path, said: str, told: str) -> None:
+def test_what_cannot_be_is_told_with_its_line_and_its_old_name(tmp_path: Path, profile: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, said)
-    assert caught.value.message == f"{tmp_path}/profile:{told}"
+        load(tmp_path, profile)
+    assert caught.value.message == f"{tmp_path}/profile:{message}"
     assert caught.value.hint
 
 
@@ -233,8 +235,8 @@ def test_every_flag_of_2014_is_heard_before_the_verb_and_after_it(prompt: Prompt
     ],
 )
 def test_a_flag_of_2014_is_the_setting_of_today(prompt: Prompt, typed: str, key: str, value: str) -> None:
-    for told in (prompt.b2d(*typed.split(), "config", key), prompt.b2d("config", key, *typed.split())):
-        assert (told.code, told.out, told.err) == (0, f"{value}\n", "")
+    for result in (prompt.b2d(*typed.split(), "config", key), prompt.b2d("config", key, *typed.split())):
+        assert (result.code, result.out, result.err) == (0, f"{value}\n", "")
 
 
 def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
@@ -265,10 +267,10 @@ def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
-def test_no_profile_is_too_odd(said: dict[str, object]) -> None:
+def test_no_profile_is_too_odd(profile: dict[str, object]) -> None:
     """Each of its words becomes a setting, is told to be none, or was never asked for."""
-    asked = boot2docker_profile.profile_settings(said, Path("/nowhere"))
-    told = boot2docker_profile.unsupported_options(asked)
-    heeded = {word for word, key, _ in boot2docker_profile.convert_options(asked) if key in Settings.__slots__}
-    for word in asked:
-        assert word in heeded or word in told or word in ("DockerPort", "ISO", "ISOURL"), word
+    options = boot2docker_profile.profile_settings(profile, Path("/nowhere"))
+    unsupported = boot2docker_profile.unsupported_options(options)
+    heeded = {word for word, key, _ in boot2docker_profile.convert_options(options) if key in Settings.__slots__}
+    for word in options:
+        assert word in heeded or word in unsupported or word in ("DockerPort", "ISO", "ISOURL"), word

@@ -26,7 +26,7 @@ def says(home: Home, content: str | bytes) -> Home:
     return home
 
 
-def one(home: Home, key: str, value: object) -> object:
+def setting(home: Home, key: str, value: object) -> object:
     return getattr(loader.load(home, {}, {key: value}).settings, key)
 
 
@@ -61,13 +61,13 @@ def test_what_is_said_again_as_the_default_is_still_said(home: Home) -> None:
 def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
     for field in fields(Settings):
         value = getattr(Settings(), field.name)
-        said = list(value) if isinstance(value, tuple) else value
+        toml_value = list(value) if isinstance(value, tuple) else value
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         if text:
             effective = loader.load(home, {f"B2D_{field.name.upper()}": text}, {})
             assert effective.settings == Settings()
             assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
-        line = f"{field.name} = {said!r}".replace("True", "true").replace("False", "false")
+        line = f"{field.name} = {toml_value!r}".replace("True", "true").replace("False", "false")
         assert loader.load(says(home, line), {}, {}).settings == Settings()
         home.config.unlink()
     assert loader.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
@@ -126,7 +126,7 @@ def test_a_value_that_cannot_be_is_told_with_who_said_it(home: Home) -> None:
 
 @pytest.mark.parametrize("value", ["", "127.0.0.1", "127.0.59.200"])
 def test_an_address_of_this_host_alone_can_be(home: Home, value: str) -> None:
-    assert one(home, "address", value) == value
+    assert setting(home, "address", value) == value
 
 
 def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
@@ -135,7 +135,7 @@ def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"vm = 'b\xff'", "is not UTF-8: byte 7"),
         ("memory = 1000".encode("utf-16"), "is not UTF-8: byte 0"),
@@ -144,9 +144,9 @@ def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
         (b"\0", "is not valid TOML"),
     ],
 )
-def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, said: str) -> None:
+def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, reason: str) -> None:
     message = refused(says(home, content)).message
-    assert message.startswith(f"{home.config} {said}")
+    assert message.startswith(f"{home.config} {reason}")
 
 
 def test_a_file_that_cannot_be_read_is_told(home: Home) -> None:
@@ -158,13 +158,13 @@ def test_a_file_that_cannot_be_read_is_told(home: Home) -> None:
 def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
     tmp_path_factory: pytest.TempPathFactory, key: str, number: int
 ) -> None:
-    here = Home(tmp_path_factory.getbasetemp())
+    new_home = Home(tmp_path_factory.getbasetemp())
     low, high = loader.RANGES[key]
     results = []
     for environ, flags, line in (({f"B2D_{key.upper()}": str(number)}, {}, ""), ({}, {key: number}, ""), ({}, {}, key)):
-        says(here, f"{line} = {number}" if line else "")
+        says(new_home, f"{line} = {number}" if line else "")
         try:
-            results.append(getattr(loader.load(here, environ, flags).settings, key))
+            results.append(getattr(loader.load(new_home, environ, flags).settings, key))
         except ConfigError:
             results.append(None)
     assert results == [number if low <= number <= high else None] * 3
@@ -172,22 +172,22 @@ def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
 
 @given(st.text())
 def test_no_text_is_too_odd_for_a_number_or_a_switch(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    here = Home(tmp_path_factory.getbasetemp() / "none")
+    new_home = Home(tmp_path_factory.getbasetemp() / "none")
     for key, kind in (("memory", int), ("tls", bool)):
         try:
-            assert type(one(here, key, text)) is kind
+            assert type(setting(new_home, key, text)) is kind
         except ConfigError as error:
             assert repr(text) in error.message
 
 
 @pytest.mark.parametrize("value", [True, "1", "yes", "TRUE", "On"])
 def test_yes_has_some_names(home: Home, value: object) -> None:
-    assert one(home, "restrict", value) is True
+    assert setting(home, "restrict", value) is True
 
 
 @pytest.mark.parametrize("value", [False, "0", "no", "False", "OFF"])
 def test_no_has_some_names_too(home: Home, value: object) -> None:
-    assert one(home, "tls", value) is False
+    assert setting(home, "tls", value) is False
 
 
 def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_file_says_what_was_put_into_it_and_all_that_it_said_before(text: str,
     assert line.strip().startswith(key)
     again = unset_value(put, key)
     assert again.rstrip("\n") == unset_value(text, key).rstrip("\n")
-    assert tomllib.loads(again) == {name: said for name, said in before.items() if name != key}
+    assert tomllib.loads(again) == {name: value for name, value in before.items() if name != key}
     if key not in before:
         assert unset_value(text, key) == text
         assert comments(put) == comments(text) + str(value).count("#")

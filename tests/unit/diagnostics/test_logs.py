@@ -73,8 +73,8 @@ def test_the_last_lines_are_counted_by_line_feeds() -> None:
 
 
 def test_what_a_terminal_would_obey_is_taken_out() -> None:
-    said = b"\x1b[2J\x1b[0;32mOK\x1b[0m \x1b]0;title\x07a\tb\r\nc\x07\x00\xff\x1b]52;c;cm0=\x1b\\d\xc2\x9b6n\x1b"
-    assert logs.printable_text(said) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
+    raw = b"\x1b[2J\x1b[0;32mOK\x1b[0m \x1b]0;title\x07a\tb\r\nc\x07\x00\xff\x1b]52;c;cm0=\x1b\\d\xc2\x9b6n\x1b"
+    assert logs.printable_text(raw) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
     assert logs.printable_text(b"gr\xc3\xbc\xc3\x9fe") == "grüße"
 
 
@@ -169,13 +169,13 @@ class Asked:
 
 
 def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(diagnostics, "print_line", said.append)
+    lines: list[str] = []
+    monkeypatch.setattr(diagnostics, "print_line", lines.append)
     monkeypatch.setattr(diagnostics, "END_S", 0.1)
     guest = FakeGuest()
     diagnostics._follow_docker(Asked(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
     assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
-    assert said == ["boot2docker-vm ended, and its log with it"]
+    assert lines == ["boot2docker-vm ended, and its log with it"]
     guest.reachable = False
     with pytest.raises(InvalidStateError, match="cannot be reached"):
         diagnostics._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]

@@ -51,10 +51,10 @@ PEM = f"-----BEGIN EC PRIVATE KEY-----\n{BODY}\n-----END EC PRIVATE KEY-----"
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
-    said = Redaction(()).clean(f"before {text}\nafter")
-    assert SECRET not in said
-    assert REDACTED in said
-    assert said.startswith("before ")
+    cleaned = Redaction(()).clean(f"before {text}\nafter")
+    assert SECRET not in cleaned
+    assert REDACTED in cleaned
+    assert cleaned.startswith("before ")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_whose_it_is_is_not_said() -> None:
 
 @given(st.text(), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8, max_size=30))
 def test_a_known_secret_is_nowhere_in_what_comes_out(text: str, secret: str) -> None:
-    said = Redaction([secret]).clean(f"{text}{secret}{text} {secret}")
-    assert secret not in said.replace(REDACTED, " ")
+    cleaned = Redaction([secret]).clean(f"{text}{secret}{text} {secret}")
+    assert secret not in cleaned.replace(REDACTED, " ")
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans()))

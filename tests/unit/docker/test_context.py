@@ -94,4 +94,4 @@ def test_up_and_delete_do_it_by_themselves_and_never_fail(
     monkeypatch.setenv("PATH", "/nonexistent")
     update_context(context.paths, DOCKER, reporter)
     remove_context(context.paths)
-    assert reporter.said == []
+    assert reporter.messages == []

@@ -24,8 +24,8 @@ def container(name: str, *ports: dict[str, Any]) -> dict[str, Any]:
 
 
 def port(inside: int, outside: int = 0, address: str = "0.0.0.0", protocol: str = "tcp") -> dict[str, Any]:
-    found: dict[str, Any] = {"PrivatePort": inside, "Type": protocol}
-    return found | ({"PublicPort": outside, "IP": address} if outside else {})
+    document: dict[str, Any] = {"PrivatePort": inside, "Type": protocol}
+    return document | ({"PublicPort": outside, "IP": address} if outside else {})
 
 
 def test_what_is_published_twice_for_two_kinds_of_addresses_is_one_wish() -> None:
@@ -37,7 +37,7 @@ def test_what_is_only_exposed_is_not_published() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "there"),
+    ("publication", "forwards"),
     [
         (WEB, [Forward("tcp", MACHINE, 8080), Forward("tcp", "127.0.0.1", 8080)]),
         (
@@ -50,8 +50,8 @@ def test_what_is_only_exposed_is_not_published() -> None:
         (Publication("old", "sctp", 80, "0.0.0.0", 80), []),
     ],
 )
-def test_it_is_exactly_where_it_was_asked_to_be(one: Publication, there: list[Forward]) -> None:
-    assert forwards_for(one, MACHINE) == there
+def test_it_is_exactly_where_it_was_asked_to_be(publication: Publication, forwards: list[Forward]) -> None:
+    assert forwards_for(publication, MACHINE) == forwards
 
 
 def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
@@ -61,10 +61,10 @@ def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
 def test_each_place_is_told_with_what_keeps_it_shut() -> None:
     taken = {Forward("tcp", "127.0.0.1", 8080): "another program has this port"}
     inner = Publication("inner", "tcp", 80, "10.0.2.15", 80)
-    told = list_ports([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda one: taken.get(one, ""))
-    assert told == [
+    ports = list_ports([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda forward: taken.get(forward, ""))
+    assert ports == [
         PublishedPort("web", "tcp", 80, MACHINE, 8080, OPEN),
         PublishedPort("web", "tcp", 80, "127.0.0.1", 8080, "another program has this port"),
         PublishedPort("inner", "tcp", 80, "10.0.2.15", 80, "in the guest alone"),
     ]
-    assert {one.state for one in list_ports([WEB], MACHINE, (), lambda _: "")} == {COMING}
+    assert {forward.state for forward in list_ports([WEB], MACHINE, (), lambda _: "")} == {COMING}

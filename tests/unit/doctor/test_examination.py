@@ -72,7 +72,7 @@ def an_examination(tmp_path: Path, **changes: object) -> Examination:
 
 
 def finding(examination: Examination, name: str) -> Finding:
-    return next(found for found in examination.findings() if found.name == name)
+    return next(candidate for candidate in examination.findings() if candidate.name == name)
 
 
 def with_programs(tmp_path: Path, **scripts: str) -> Installer:
@@ -82,24 +82,24 @@ def with_programs(tmp_path: Path, **scripts: str) -> Installer:
 
 
 def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
-    found = list(an_examination(tmp_path).findings())
-    assert [one.name for one in found if one.verdict == Verdict.BAD] == []
-    names = [one.name for one in found]
+    findings = list(an_examination(tmp_path).findings())
+    assert [item.name for item in findings if item.verdict == Verdict.BAD] == []
+    names = [item.name for item in findings]
     assert names == [
         *("python", "qemu", "folders", "confinement", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
         *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images"),
         *("docker", "proxies", "authorities", "mirror", "docker variables"),
     ]
-    assert "QEMU emulator version" in found[1].message
-    assert "mksquashfs version" in found[6].message
+    assert "QEMU emulator version" in findings[1].message
+    assert "mksquashfs version" in findings[6].message
 
 
 def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -> None:
     beside = finding(an_examination(tmp_path), "virtualbox")
     assert (beside.verdict, beside.fix) == (Verdict.GOOD, "install it")
     assert finding(an_examination(tmp_path, hypervisor="virtualbox"), "virtualbox").verdict == Verdict.BAD
-    there = an_examination(tmp_path, virtualbox=lambda: "7.2, through /somewhere")
-    assert finding(there, "virtualbox").message == "7.2, through /somewhere"
+    installed = an_examination(tmp_path, virtualbox=lambda: "7.2, through /somewhere")
+    assert finding(installed, "virtualbox").message == "7.2, through /somewhere"
 
 
 def test_qemu_is_no_must_where_machines_would_be_virtualbox_s(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(tmp_path: Path)
 
 def test_a_program_that_does_not_work_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
     examination = an_examination(tmp_path, installer=with_programs(tmp_path, qemu_img="echo broken >&2; exit 1"))
-    found = finding(examination, "qemu-img")
-    assert found.verdict == Verdict.BAD and "broken" in found.message
+    broken = finding(examination, "qemu-img")
+    assert broken.verdict == Verdict.BAD and "broken" in broken.message
 
 
 def test_a_qemu_older_than_any_tried_is_doubtful(tmp_path: Path) -> None:
@@ -140,8 +140,10 @@ def test_an_old_python_is_bad(tmp_path: Path) -> None:
 
 
 def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
-    found = finding(an_examination(tmp_path, accelerator=lambda: ("tcg", "there is no /dev/kvm")), "acceleration")
-    assert found.verdict == Verdict.DOUBTFUL and "there is no /dev/kvm" in found.message
+    acceleration = finding(
+        an_examination(tmp_path, accelerator=lambda: ("tcg", "there is no /dev/kvm")), "acceleration"
+    )
+    assert acceleration.verdict == Verdict.DOUBTFUL and "there is no /dev/kvm" in acceleration.message
 
 
 @pytest.mark.parametrize(
@@ -160,19 +162,19 @@ def test_the_docker_client_is_compared_by_its_api(
 ) -> None:
     script = f'[ "$DOCKER_HOST" = unix:///nonexistent/docker.sock ] && echo {client}; exit 1'
     installer = with_programs(tmp_path, docker=script)
-    found = programs.check_docker(installer, {}, machine)
-    assert found.verdict == verdict and named in found.message
+    comparison = programs.check_docker(installer, {}, machine)
+    assert comparison.verdict == verdict and named in comparison.message
 
 
 def test_a_home_that_cannot_be_a_folder_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = finding(an_examination(tmp_path, home=Home(tmp_path / "file" / "home")), "home")
-    assert found.verdict == Verdict.BAD
+    home = finding(an_examination(tmp_path, home=Home(tmp_path / "file" / "home")), "home")
+    assert home.verdict == Verdict.BAD
 
 
 def test_a_long_home_is_good(tmp_path: Path) -> None:
-    found = finding(an_examination(tmp_path, home=Home(tmp_path / ("x" * 90) / ("y" * 90))), "home")
-    assert found.verdict == Verdict.GOOD
+    home = finding(an_examination(tmp_path, home=Home(tmp_path / ("x" * 90) / ("y" * 90))), "home")
+    assert home.verdict == Verdict.GOOD
 
 
 def test_a_mirror_that_is_no_address_is_bad(tmp_path: Path) -> None:
@@ -195,10 +197,10 @@ def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     paths.ssh_key.write_text("secret")
     paths.ssh_key.chmod(0o644)
     examination = an_examination(tmp_path, home=home)
-    found = finding(examination, "secrets")
-    assert found.verdict == Verdict.BAD and str(paths.ssh_key) in found.message
+    secrets = finding(examination, "secrets")
+    assert secrets.verdict == Verdict.BAD and str(paths.ssh_key) in secrets.message
 
-    apply_fixes([found], home, FakeHost().installer(), FakeReporter())
+    apply_fixes([secrets], home, FakeHost().installer(), FakeReporter())
     assert paths.ssh_key.stat().st_mode & 0o777 == 0o600
     assert finding(examination, "secrets").verdict == Verdict.GOOD
 

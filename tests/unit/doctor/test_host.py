@@ -35,15 +35,15 @@ def hardware(tmp_path: Path, flags: str, *, kvm: bool = True) -> Hardware:
     ],
 )
 def test_what_keeps_kvm_from_working_comes_with_what_helps(tmp_path: Path, flags: str, kvm: bool, remedy: str) -> None:
-    here = hardware(tmp_path, flags, kvm=kvm)
-    slow = an_examination(tmp_path, accelerator=lambda: ("tcg", "slow"), hardware=here, platform="linux")
+    host = hardware(tmp_path, flags, kvm=kvm)
+    slow = an_examination(tmp_path, accelerator=lambda: ("tcg", "slow"), hardware=host, platform="linux")
     assert finding(slow, "acceleration").fix == remedy
 
 
 def test_who_has_no_right_to_kvm_is_told_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = hardware(tmp_path, "vmx")
+    host = hardware(tmp_path, "vmx")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert here.remedy() == f"sudo usermod -aG {here.kvm.group()} $USER, then log in again"
+    assert host.remedy() == f"sudo usermod -aG {host.kvm.group()} $USER, then log in again"
 
 
 def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own() -> None:
@@ -51,26 +51,26 @@ def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own()
         raise HypervisorError("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
 
     assert hypervisors.check_virtualbox(broken, wanted=True).verdict == Verdict.BAD
-    found = hypervisors.check_virtualbox(broken, wanted=False)
-    assert (found.verdict, found.fix) == (Verdict.GOOD, "sudo modprobe vboxdrv")
+    result = hypervisors.check_virtualbox(broken, wanted=False)
+    assert (result.verdict, result.fix) == (Verdict.GOOD, "sudo modprobe vboxdrv")
 
 
 def test_virtualbox_without_its_network_driver_is_doubtful(tmp_path: Path) -> None:
     sound = an_examination(tmp_path, virtualbox=lambda: "7.2", platform="linux", network_driver=tmp_path / "ctl")
     assert finding(sound, "virtualbox network").fix == "sudo modprobe vboxnetadp"
     (tmp_path / "ctl").touch()
-    assert [one for one in sound.findings() if one.name == "virtualbox network"] == []
+    assert [item for item in sound.findings() if item.name == "virtualbox network"] == []
 
 
 @pytest.mark.parametrize(("present", "verdict"), [(True, Verdict.DOUBTFUL), (False, Verdict.GOOD)])
 def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present: bool, verdict: Verdict) -> None:
-    found = finding(an_examination(tmp_path, platform="win32", hyper_v=lambda: present), "hyper-v")
-    assert found.verdict == verdict
-    assert ("bcdedit" in found.fix) is present
+    hyper_v = finding(an_examination(tmp_path, platform="win32", hyper_v=lambda: present), "hyper-v")
+    assert hyper_v.verdict == verdict
+    assert ("bcdedit" in hyper_v.fix) is present
 
 
 @pytest.mark.parametrize(
-    ("said", "verdict", "told"),
+    ("environment", "verdict", "message"),
     [
         ({}, Verdict.GOOD, "none"),
         ({"HTTPS_PROXY": "proxy:3128", "NO_PROXY": "a, 127.0.59.103"}, Verdict.GOOD, "http://proxy:3128"),
@@ -81,10 +81,12 @@ def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present:
         ({"ALL_PROXY": "socks5://proxy:1080"}, Verdict.DOUBTFUL, "is not an HTTP proxy"),
     ],
 )
-def test_proxies_are_looked_at_as_requests_takes_them(said: dict[str, str], verdict: Verdict, told: str) -> None:
-    found = network.check_proxies(said, ["127.0.59.103"])
-    assert (found.verdict, told in found.message) == (verdict, True)
-    assert bool(found.fix) is (verdict != Verdict.GOOD)
+def test_proxies_are_looked_at_as_requests_takes_them(
+    environment: dict[str, str], verdict: Verdict, message: str
+) -> None:
+    proxies = network.check_proxies(environment, ["127.0.59.103"])
+    assert (proxies.verdict, message in proxies.message) == (verdict, True)
+    assert bool(proxies.fix) is (verdict != Verdict.GOOD)
 
 
 @pytest.mark.parametrize("proxy", ["http://me:geheim@proxy:port", "me:geheim@proxy:3128", "socks5://me:geheim@proxy"])
@@ -94,8 +96,8 @@ def test_a_proxys_password_is_not_said(proxy: str) -> None:
 
 def test_authorities_that_are_none_are_found(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
-    found = network.check_authorities({"REQUESTS_CA_BUNDLE": str(file)})
-    assert (found.verdict, found.fix) == (Verdict.DOUBTFUL, "unset REQUESTS_CA_BUNDLE")
+    authorities = network.check_authorities({"REQUESTS_CA_BUNDLE": str(file)})
+    assert (authorities.verdict, authorities.fix) == (Verdict.DOUBTFUL, "unset REQUESTS_CA_BUNDLE")
     file.write_text("nothing of the kind")
     assert "there is no certificate" in network.check_authorities({"SSL_CERT_FILE": str(file)}).message
     file.write_text("-----BEGIN CERTIFICATE-----\n")
@@ -108,7 +110,7 @@ HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": 
 
 
 @pytest.mark.parametrize(
-    ("said", "verdict", "fix"),
+    ("environment", "verdict", "fix"),
     [
         ({}, Verdict.GOOD, ""),
         ({"DOCKER_HOST": "tcp://127.0.59.103:2376"}, Verdict.GOOD, ""),
@@ -123,15 +125,17 @@ HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": 
         ({"DOCKER_API_VERSION": "1.30"}, Verdict.DOUBTFUL, "unset DOCKER_API_VERSION"),
     ],
 )
-def test_it_is_told_where_the_variables_of_this_shell_lead(said: dict[str, str], verdict: Verdict, fix: str) -> None:
-    found = docker_environment.check_docker_variables(said, HERE, ["boot2docker-vm"])
-    assert (found.verdict, found.fix) == (verdict, fix)
+def test_it_is_told_where_the_variables_of_this_shell_lead(
+    environment: dict[str, str], verdict: Verdict, fix: str
+) -> None:
+    variables = docker_environment.check_docker_variables(environment, HERE, ["boot2docker-vm"])
+    assert (variables.verdict, variables.fix) == (verdict, fix)
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
 def test_a_home_on_another_computer_is_doubtful(tmp_path: Path, kind: str) -> None:
-    found = home_folder.check_file_system(Home(tmp_path), lambda _: kind)
-    assert (found.verdict, kind in found.message) == (Verdict.DOUBTFUL, True)
+    file_system = home_folder.check_file_system(Home(tmp_path), lambda _: kind)
+    assert (file_system.verdict, kind in file_system.message) == (Verdict.DOUBTFUL, True)
     assert home_folder.check_file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
 
 
@@ -165,9 +169,9 @@ def test_how_folders_are_had_is_told_with_what_would_be_quicker(
     programs = {"qemu-system-x86_64": a_program(tmp_path, "qemu", f"echo QEMU emulator version {qemu}")}
     programs["apt-get"] = a_program(tmp_path, "apt-get", "exit")
     host = Installer(programs.get, FakeHost().run, True)
-    here = an_examination(tmp_path, installer=host, virtiofsd=lambda: virtiofsd, platform="linux")
-    found = finding(here, "folders")
-    assert (found.message, found.needs, bool(found.fix)) == (message, needs, bool(needs))
+    examination = an_examination(tmp_path, installer=host, virtiofsd=lambda: virtiofsd, platform="linux")
+    folders = finding(examination, "folders")
+    assert (folders.message, folders.needs, bool(folders.fix)) == (message, needs, bool(needs))
 
 
 def test_who_cannot_say_anything_does_not_end_the_examination(tmp_path: Path) -> None:
@@ -176,5 +180,5 @@ def test_who_cannot_say_anything_does_not_end_the_examination(tmp_path: Path) ->
 
     names = ("mirror", "accelerator", "virtualbox", "spare_images")
     everything: dict[str, Callable[..., object]] = dict.fromkeys(names, broken)
-    found = list(an_examination(tmp_path, **everything).findings())
-    assert [one.message for one in found].count("it broke") == 3
+    findings = list(an_examination(tmp_path, **everything).findings())
+    assert [item.message for item in findings].count("it broke") == 3

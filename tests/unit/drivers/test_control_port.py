@@ -16,9 +16,9 @@ from tests.support.serial_peer import guest
 
 def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
-    with guest(path, [b"noise mo", b"ved\n"]) as heard:
+    with guest(path, [b"noise mo", b"ved\n"]) as received:
         control_port.move_clock(path, -3600)
-    assert heard == [b"\nmove -3600\n"]
+    assert received == [b"\nmove -3600\n"]
 
 
 def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
 
 
 @contextmanager
-def endless_guest(path: Path, said: bytes, pause_s: float) -> Iterator[None]:
+def endless_guest(path: Path, response: bytes, pause_s: float) -> Iterator[None]:
     """One that says the same over and over, for five seconds at the most; the block has two."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -52,7 +52,7 @@ def endless_guest(path: Path, said: bytes, pause_s: float) -> Iterator[None]:
             end = time.monotonic() + 5
             with line, suppress(OSError):
                 while time.monotonic() < end:
-                    line.sendall(said)
+                    line.sendall(response)
                     time.sleep(pause_s)
 
         thread = threading.Thread(target=talk)

@@ -25,10 +25,10 @@ def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
     image = bzimage_uncompressed.uncompressed_kernel(bzimage, an_x86_elf())
     setup = (bzimage[0x1F1] + 1) * SECTOR
     memory = image[setup:]
-    there = LINKED - bzimage_uncompressed.BEGIN
-    assert memory[there:].startswith(b"kernel kernel ")
-    assert memory[there + 0x10000 :].startswith(b"kernel k")
-    assert not any(memory[there - 4096 : there])
+    offset = LINKED - bzimage_uncompressed.BEGIN
+    assert memory[offset:].startswith(b"kernel kernel ")
+    assert memory[offset + 0x10000 :].startswith(b"kernel k")
+    assert not any(memory[offset - 4096 : offset])
 
 
 def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_there() -> None:
@@ -45,9 +45,9 @@ def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
     memory = image[(image[0x1F1] + 1) * SECTOR :]
 
     def entry(table: int, index: int) -> int:
-        found: int = struct.unpack_from("<Q", memory, table - bzimage_uncompressed.BEGIN + 8 * index)[0]
-        assert found & 1
-        return found & ~0xFFF
+        value: int = struct.unpack_from("<Q", memory, table - bzimage_uncompressed.BEGIN + 8 * index)[0]
+        assert value & 1
+        return value & ~0xFFF
 
     for address in (0, LINKED, 3 << 30 | 5 << 21):
         pointers = entry(bzimage_uncompressed.BEGIN + 4096, 0)

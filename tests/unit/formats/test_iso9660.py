@@ -44,12 +44,12 @@ def patched(path: Path, content: bytes, at: int, new: bytes) -> Path:
 
 
 def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
-    one = tmp_path / "one.iso"
-    one.write_bytes(an_iso(files={"/boot/kernel": b"x", "/b2d/image.json": b"{}"}))
-    assert has_few_records(one)
-    table = struct.unpack_from("<I", one.read_bytes(), DESCRIPTOR + 132)[0]
-    assert has_few_records(one, 3 * SECTOR + table)
-    assert not has_few_records(one, 3 * SECTOR + table - 1), "the root, boot, b2d, and the path table"
+    path = tmp_path / "one.iso"
+    path.write_bytes(an_iso(files={"/boot/kernel": b"x", "/b2d/image.json": b"{}"}))
+    assert has_few_records(path)
+    table = struct.unpack_from("<I", path.read_bytes(), DESCRIPTOR + 132)[0]
+    assert has_few_records(path, 3 * SECTOR + table)
+    assert not has_few_records(path, 3 * SECTOR + table - 1), "the root, boot, b2d, and the path table"
 
 
 def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_are_read(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_what_says_nothing_sound_names_none(tmp_path: Path, content: bytes) -> N
 
 
 def test_what_is_long_is_cut(tmp_path: Path) -> None:
-    found = suites.of_iso(an_image(tmp_path, json.dumps({"suites": [{**GOOD, "name": "x" * 10_000}] * 100}).encode()))
-    assert len(found) == suites.MAX_SUITES and len(found[0].name) == suites.MAX_CHARACTERS
+    parsed = suites.of_iso(an_image(tmp_path, json.dumps({"suites": [{**GOOD, "name": "x" * 10_000}] * 100}).encode()))
+    assert len(parsed) == suites.MAX_SUITES and len(parsed[0].name) == suites.MAX_CHARACTERS
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

@@ -19,18 +19,18 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("seven", [False, True])
 def test_name_size_and_media_are_read(file: Path, seven: bool) -> None:
     file.write_text(settings("box", "box.vmdk", "/isos/b2d.iso", seven=seven))
-    found = vbox_settings.read(file)
-    assert (found.name, found.memory_mib, found.cpus) == ("box", 1024, 2)
-    assert found.disks == (file.parent / "box.vmdk",)
-    assert found.isos == (Path("/isos/b2d.iso"),)
-    assert not found.saved and not found.has_snapshots
+    parsed = vbox_settings.read(file)
+    assert (parsed.name, parsed.memory_mib, parsed.cpus) == ("box", 1024, 2)
+    assert parsed.disks == (file.parent / "box.vmdk",)
+    assert parsed.isos == (Path("/isos/b2d.iso"),)
+    assert not parsed.saved and not parsed.has_snapshots
 
 
 def test_a_saved_state_and_layers_are_seen(file: Path) -> None:
     file.write_text(settings("box", "box.vmdk", layers=True, saved=True))
-    found = vbox_settings.read(file)
-    assert found.saved and found.has_snapshots
-    assert found.disks == (file.parent / "Snapshots" / f"{CHILD_UUID}.vmdk",)
+    parsed = vbox_settings.read(file)
+    assert parsed.saved and parsed.has_snapshots
+    assert parsed.disks == (file.parent / "Snapshots" / f"{CHILD_UUID}.vmdk",)
 
 
 def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not a settings file of VirtualBox"),
         (b"<a/>", "not a settings file of a VirtualBox machine"),
@@ -48,9 +48,9 @@ def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) ->
         (settings("box", "x").replace('RAMSize="1024"', 'RAMSize="much"').encode(), "has an invalid value"),
     ],
 )
-def test_what_is_none_is_told(file: Path, content: bytes, said: str) -> None:
+def test_what_is_none_is_told(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
-    with pytest.raises(B2dError, match=said):
+    with pytest.raises(B2dError, match=message):
         vbox_settings.read(file)
 
 

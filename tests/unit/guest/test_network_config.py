@@ -45,11 +45,11 @@ def test_where_nothing_is_set_nothing_is_told() -> None:
 
 
 def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
-    told = network_config.files(network_config.from_settings(PROXIED, SPEC))
-    script = told["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
-    said = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
-    assert said[:2] == ["http://me:it%27s@10.0.2.2:3128", "none"]
-    assert said[2].split(",") == [
+    files = network_config.files(network_config.from_settings(PROXIED, SPEC))
+    script = files["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
+    lines = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
+    assert lines[:2] == ["http://me:it%27s@10.0.2.2:3128", "none"]
+    assert lines[2].split(",") == [
         "corp",
         "10.0.0.0/8",
         "localhost",
@@ -59,7 +59,7 @@ def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
         "10.0.2.2",
         "127.0.59.7",
     ]
-    assert json.loads(told[network_config.RECORD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
+    assert json.loads(files[network_config.RECORD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
 
 
 def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
@@ -79,9 +79,9 @@ def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
 
 
 def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
-    told = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
-    assert told["authorities"].decode() + certs_key(authority) == authority.read_text()
-    assert json.loads(told[network_config.RECORD])["ca"] == [str(authority)]
+    files = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
+    assert files["authorities"].decode() + certs_key(authority) == authority.read_text()
+    assert json.loads(files[network_config.RECORD])["ca"] == [str(authority)]
 
 
 def certs_key(authority: Path) -> str:
@@ -123,9 +123,9 @@ def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
 def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -> None:
     home = Home(tmp_path)
     environ = {"HTTPS_PROXY": "http://host:1", "NO_PROXY": "corp"}
-    found = loader.load(home, environ, {})
-    assert (found.settings.https_proxy, found.origins["https_proxy"]) == ("http://host:1", "HTTPS_PROXY")
-    assert found.settings.no_proxy == "corp"
+    resolved = loader.load(home, environ, {})
+    assert (resolved.settings.https_proxy, resolved.origins["https_proxy"]) == ("http://host:1", "HTTPS_PROXY")
+    assert resolved.settings.no_proxy == "corp"
     home.config.write_text('https_proxy = "http://file:1"\n')
     assert loader.load(home, environ, {}).settings.https_proxy == "http://file:1"
     assert loader.load(home, environ | {"B2D_HTTPS_PROXY": "http://b2d:1"}, {}).settings.https_proxy == "http://b2d:1"
@@ -141,32 +141,32 @@ def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) ->
     assert (result.code, result.out) == (0, "http://me:***@proxy:3128\n")
 
 
-def remarks(found: loader.ResolvedSettings, spec: MachineSpec) -> list[str]:
+def remarks(resolved: loader.ResolvedSettings, spec: MachineSpec) -> list[str]:
     hypervisor = hypervisors.get(spec.driver)
     network = {"reaches_loopback_dns": hypervisor.reaches_loopback_dns, "can_restrict": hypervisor.can_restrict}
-    return list(network_config.remarks(found.settings, found.origins, spec, **network))
+    return list(network_config.remarks(resolved.settings, resolved.origins, spec, **network))
 
 
 def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
-    found = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
-    assert remarks(found, SPEC) == [
+    resolved = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
+    assert remarks(resolved, SPEC) == [
         "http_proxy: the guest cannot use this proxy: ftp://me:***@x",
         "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it reaches only 127.0.0.1",
     ]
-    found = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
-    assert remarks(found, replace(SPEC, restrict=True)) == [
+    resolved = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
+    assert remarks(resolved, replace(SPEC, restrict=True)) == [
         f"{SPEC.name} is restricted and has no network, so these settings have no effect: dns"
     ]
-    found = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
-    assert remarks(found, SPEC) == []
-    assert remarks(found, replace(SPEC, driver="virtualbox")) == [
+    resolved = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
+    assert remarks(resolved, SPEC) == []
+    assert remarks(resolved, replace(SPEC, driver="virtualbox")) == [
         "dns: a VirtualBox guest cannot reach a name server on 127.0.0.1; without dns it uses this host's"
     ]
 
 
 def remarked(box: Box) -> bool:
     """Whether it was said that a saved machine keeps what it knows."""
-    return any("saved with; for today's: b2d restart" in text for _, text in box.reporter.said)
+    return any("saved with; for today's: b2d restart" in text for _, text in box.reporter.messages)
 
 
 def test_a_machine_is_told_at_each_start_and_a_saved_one_when_it_boots(box: Box) -> None:

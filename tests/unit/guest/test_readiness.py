@@ -78,10 +78,10 @@ def test_a_date_that_is_none_is_no_clock() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
-    kept: list[socket.socket] = []
+    connections: list[socket.socket] = []
     paths = MachinePaths(tmp_path)
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
-    with server(kept.append) as port:
+    with server(connections.append) as port:
         for folder in (None, paths.certs):
             begin = time.monotonic()
             assert ping(DockerApi("127.0.0.1", port, folder), 0.3) is None

@@ -21,11 +21,11 @@ def a_seed(tls: seed.TlsFiles | None = TLS) -> seed.Seed:
 
 def files(content: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        found = {}
+        contents = {}
         for member in archive:
             file = archive.extractfile(member)
-            found[member.name] = file.read() if file else b""
-        return found
+            contents[member.name] = file.read() if file else b""
+        return contents
 
 
 def test_the_seed_holds_who_the_guest_is() -> None:
@@ -42,14 +42,14 @@ def test_the_seed_holds_who_the_guest_is() -> None:
 
 
 def test_without_tls_the_guest_is_told_so() -> None:
-    found = files(seed.image(a_seed(tls=None)))
-    assert found["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
-    assert not [name for name in found if name.startswith("tls/")]
+    contents = files(seed.image(a_seed(tls=None)))
+    assert contents["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
+    assert not [name for name in contents if name.startswith("tls/")]
 
 
 def test_a_password_counts_only_when_that_was_asked_for() -> None:
-    found = files(seed.image(replace(a_seed(), access=Access(ssh_password=True))))
-    assert b"B2D_SSH_PASSWORD=yes\n" in found["settings"]
+    contents = files(seed.image(replace(a_seed(), access=Access(ssh_password=True))))
+    assert b"B2D_SSH_PASSWORD=yes\n" in contents["settings"]
 
 
 def test_the_seed_begins_with_its_name_and_fills_whole_sectors() -> None:
@@ -84,8 +84,8 @@ def test_a_key_that_does_not_fit_is_refused() -> None:
 
 def test_the_guest_is_told_which_folders_it_has_and_how() -> None:
     shared = [Folder("/home/me", "/home/me", read_only=False), Folder("D:\\some data", "/d/some data", read_only=True)]
-    found = files(seed.image(replace(a_seed(), folders=shared)))
-    assert found["folders"] == b"b2d-0 rw /home/me\nb2d-1 ro /d/some data\n"
+    contents = files(seed.image(replace(a_seed(), folders=shared)))
+    assert contents["folders"] == b"b2d-0 rw /home/me\nb2d-1 ro /d/some data\n"
 
 
 @pytest.mark.parametrize(

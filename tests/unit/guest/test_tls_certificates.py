@@ -18,9 +18,9 @@ ADDRESS = "127.0.59.103"
 
 @pytest.fixture
 def paths(tmp_path: Path) -> MachinePaths:
-    made = MachinePaths(tmp_path / "box")
-    tls_certificates.ensure_certificates(made, [ADDRESS], NOW)
-    return made
+    machine_paths = MachinePaths(tmp_path / "box")
+    tls_certificates.ensure_certificates(machine_paths, [ADDRESS], NOW)
+    return machine_paths
 
 
 def shake_hands(server: MachinePaths, client: MachinePaths, name: str, *, shows_certificate: bool = True) -> bytes:

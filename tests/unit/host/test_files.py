@@ -70,10 +70,10 @@ def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert mode(tmp_path) == 0o755
 
 
-@pytest.mark.parametrize("there", ["a file", "a file above"])
-def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path, there: str) -> None:
+@pytest.mark.parametrize("name", ["a file", "a file above"])
+def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "box").write_text("in the way")
-    wanted = tmp_path / "box" / "deeper" if there == "a file above" else tmp_path / "box"
+    wanted = tmp_path / "box" / "deeper" if name == "a file above" else tmp_path / "box"
     with pytest.raises(B2dError, match=str(tmp_path / "box")), os_errors_as_b2d_errors(tmp_path):
         private_folder(wanted)
 

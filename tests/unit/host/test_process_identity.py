@@ -89,9 +89,9 @@ def test_a_process_has_ended_when_its_last_thread_has() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         wait_until(lambda: is_zombie(process.pid), condition="the main thread's end", timeout_s=10)
-        found = identify(process.pid)
+        identity = identify(process.pid)
         process.kill()
-    assert found is not None
+    assert identity is not None
 
 
 def test_where_there_is_no_proc_the_identity_does_not_move_with_the_clock(

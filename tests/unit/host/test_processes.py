@@ -90,16 +90,16 @@ def test_what_must_succeed_and_does_not_is_told_by_its_last_line() -> None:
 
 
 def test_what_a_program_says_is_heard_while_it_runs() -> None:
-    heard: list[bytes] = []
+    pieces: list[bytes] = []
     begin = time.monotonic()
     when: list[float] = []
 
-    def hear(said: bytes) -> None:
-        heard.append(said)
+    def hear(piece: bytes) -> None:
+        pieces.append(piece)
         when.append(time.monotonic() - begin)
 
     processes.follow(["sh", "-c", "echo one; sleep 0.5; echo two"], hear, timeout_s=30)
-    assert b"".join(heard) == b"one\ntwo\n"
+    assert b"".join(pieces) == b"one\ntwo\n"
     assert when[-1] - when[0] > 0.3
 
 
@@ -120,7 +120,7 @@ def test_one_that_is_heard_may_complain_at_length() -> None:
 
 
 def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
-    def hear(said: bytes) -> None:
+    def hear(piece: bytes) -> None:
         raise KeyboardInterrupt
 
     begin = time.monotonic()

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "file").write_text("")
     (tmp_path / "sub").mkdir()
     yield tmp_path
-    assert [one for one in tmp_path.rglob("*") if one.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)] == []
+    assert [path for path in tmp_path.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)] == []
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ AWAKE = (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("step", "count"),
     [
         (AWAKE, 0),
         ((1.9, 1.9), 0),  # a busy host
@@ -56,10 +56,10 @@ AWAKE = (1.0, 1.0)
     ],
 )
 def test_a_guest_is_told_once_for_each_sleep(
-    monkeypatch: pytest.MonkeyPatch, what: tuple[float, float], told: int
+    monkeypatch: pytest.MonkeyPatch, step: tuple[float, float], count: int
 ) -> None:
-    assert looks(monkeypatch, [AWAKE, what, AWAKE, AWAKE]) == told
-    assert looks(monkeypatch, [what, AWAKE, what]) == 2 * told
+    assert looks(monkeypatch, [AWAKE, step, AWAKE, AWAKE]) == count
+    assert looks(monkeypatch, [step, AWAKE, step]) == 2 * count
 
 
 def test_a_guest_that_does_not_listen_yet_is_told_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

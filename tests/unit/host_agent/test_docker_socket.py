@@ -49,16 +49,16 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
         tls.load_verify_locations(secured.certs / "ca.pem")
         tls.verify_mode = ssl.CERT_REQUIRED
 
-    def answer(one: socket.socket) -> None:
-        with suppress(OSError), one, tls.wrap_socket(one, server_side=True) if tls else one as line:
+    def answer(raw: socket.socket) -> None:
+        with suppress(OSError), raw, tls.wrap_socket(raw, server_side=True) if tls else raw as line:
             line.settimeout(LIMIT_S)
             talk(line)
 
     def serve() -> None:
         with suppress(OSError):
             while True:
-                one, _ = listener.accept()
-                threading.Thread(target=answer, args=(one,), daemon=True).start()
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     with listener:
@@ -77,18 +77,18 @@ def served(path: Path, docker: DockerApi) -> Iterator[None]:
 
 
 def dial(path: Path) -> socket.socket:
-    one = socket.socket(socket.AF_UNIX)
-    one.settimeout(LIMIT_S)
-    unix_sockets.connect(one, path)
-    return one
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(LIMIT_S)
+    unix_sockets.connect(connection, path)
+    return connection
 
 
 def to_end(line: socket.socket) -> bytes:
-    found = bytearray()
+    received = bytearray()
     with suppress(ssl.SSLZeroReturnError):  # Python's word for an end that comes after one's own
         while piece := line.recv(1 << 16):
-            found += piece
-    return bytes(found)
+            received += piece
+    return bytes(received)
 
 
 def digests(line: socket.socket) -> None:
@@ -120,15 +120,15 @@ HEARD: list[bytes] = []
 ENDED = threading.Event()
 
 
-def speak(line: socket.socket, said: bytes) -> None:
-    line.sendall(said)
+def speak(line: socket.socket, request: bytes) -> None:
+    line.sendall(request)
     line.shutdown(socket.SHUT_WR)
 
 
-def asked(path: Path, question: bytes) -> bytes:
-    with dial(path) as one:
-        speak(one, question)
-        return to_end(one)
+def exchange(path: Path, question: bytes) -> bytes:
+    with dial(path) as connection:
+        speak(connection, question)
+        return to_end(connection)
 
 
 def test_what_the_client_ends_is_ended_there_and_the_answer_still_comes(
@@ -136,8 +136,8 @@ def test_what_the_client_ends_is_ended_there_and_the_answer_still_comes(
 ) -> None:
     question = os.urandom(5_000_000)
     with engine(digests, secured) as docker, served(tmp_path / "sock", docker):
-        for said in (b"x", question):
-            assert asked(tmp_path / "sock", said) == hashlib.sha256(said).digest()
+        for request in (b"x", question):
+            assert exchange(tmp_path / "sock", request) == hashlib.sha256(request).digest()
 
 
 def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
@@ -145,11 +145,11 @@ def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
 ) -> None:
     HEARD.clear()
     ENDED.clear()
-    with engine(speaks_on, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
-        one.sendall(b"hello")
-        assert to_end(one) == b"bye"
-        one.sendall(b"and more")
-        one.shutdown(socket.SHUT_WR)
+    with engine(speaks_on, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as connection:
+        connection.sendall(b"hello")
+        assert to_end(connection) == b"bye"
+        connection.sendall(b"and more")
+        connection.shutdown(socket.SHUT_WR)
         assert ENDED.wait(LIMIT_S)
         assert HEARD == [b"and more"]
 
@@ -158,11 +158,11 @@ def test_both_speak_at_once_and_many_beside_each_other(tmp_path: Path, secured: 
     wrong: list[int] = []
 
     def converse(number: int) -> None:
-        said = os.urandom(300_000 + number)
-        with dial(tmp_path / "sock") as one:
-            speaking = threading.Thread(target=speak, args=(one, said))
+        request = os.urandom(300_000 + number)
+        with dial(tmp_path / "sock") as connection:
+            speaking = threading.Thread(target=speak, args=(connection, request))
             speaking.start()
-            if to_end(one) != said:
+            if to_end(connection) != request:
                 wrong.append(number)
             speaking.join()
 
@@ -187,9 +187,9 @@ def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePat
         while True:
             sent += line.send(b"\0" * 65536)
 
-    with engine(floods, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
-        one.sendall(b"x")
-        assert one.recv(1) == b"\0"
+    with engine(floods, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as connection:
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"\0"
         threading.Event().wait(2)
         assert 1_000_000 < sent < 40_000_000  # what the kernel and the relay hold
 
@@ -197,12 +197,12 @@ def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePat
 def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachinePaths) -> None:
     with socket.create_server((HERE, 0)) as mute:
         docker = DockerApi(HERE, mute.getsockname()[1], identity.certs)
-        with served(tmp_path / "sock", docker), dial(tmp_path / "sock") as one:
-            one.settimeout(1)
+        with served(tmp_path / "sock", docker), dial(tmp_path / "sock") as connection:
+            connection.settimeout(1)
             sent = 0
             with suppress(TimeoutError):
                 while sent < 50_000_000:
-                    sent += one.send(b"\0" * 65536)
+                    sent += connection.send(b"\0" * 65536)
     assert sent < 10_000_000
 
 
@@ -215,7 +215,7 @@ def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Pat
         with engine(digests, None) as docker, served(path, docker):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert unix_sockets.answers(path)
-            assert asked(path, b"x") == hashlib.sha256(b"x").digest()
+            assert exchange(path, b"x") == hashlib.sha256(b"x").digest()
     finally:
         os.umask(before)
     assert list(tmp_path.iterdir()) == []
@@ -224,14 +224,14 @@ def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Pat
 def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 120)
     deep.mkdir()
-    here = Path.cwd()
+    before = Path.cwd()
     with ExitStack() as open_:
         for path, word in ((tmp_path / "sock", b"one"), (deep / "sock", b"two")):
             talk: Talk = lambda line, word=word: line.sendall(word + to_end(line))  # type: ignore[misc]  # noqa: E731
             docker = open_.enter_context(engine(talk, None))
             open_.enter_context(served(path, docker))
-        assert (asked(tmp_path / "sock", b"?"), asked(deep / "sock", b"?")) == (b"one?", b"two?")
-    assert Path.cwd() == here
+        assert (exchange(tmp_path / "sock", b"?"), exchange(deep / "sock", b"?")) == (b"one?", b"two?")
+    assert Path.cwd() == before
     assert list(deep.iterdir()) == []
 
 
@@ -239,7 +239,7 @@ def test_a_docker_that_is_not_there_is_an_end_and_not_a_wait(tmp_path: Path, sec
     with engine(digests, secured) as docker:
         pass
     with served(tmp_path / "sock", docker), suppress(ConnectionError):
-        assert asked(tmp_path / "sock", b"GET /_ping HTTP/1.1\r\n\r\n") == b""
+        assert exchange(tmp_path / "sock", b"GET /_ping HTTP/1.1\r\n\r\n") == b""
 
 
 def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: 
     with engine(notes, None) as docker, served(tmp_path / "sock", docker):
         for _ in range(3):
             assert unix_sockets.answers(tmp_path / "sock")
-        assert asked(tmp_path / "sock", b"x") == b""
+        assert exchange(tmp_path / "sock", b"x") == b""
     assert len(came) == 1
 
 
@@ -267,8 +267,8 @@ def test_more_than_there_can_be_wait_their_turn(tmp_path: Path) -> None:
                 while True:
                     held.append(dial(path))
                     held[-1].sendall(b"x")
-            for one in held:
-                one.close()
+            for connection in held:
+                connection.close()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert asked(path, b"after") == b"after"
+        assert exchange(path, b"after") == b"after"

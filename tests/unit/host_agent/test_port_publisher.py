@@ -93,22 +93,22 @@ class Docker:
 
 @pytest.fixture
 def docker() -> Iterator[Docker]:
-    made = Docker()
-    yield made
-    made.close()
+    fake = Docker()
+    yield fake
+    fake.close()
 
 
 @pytest.fixture
 def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     """One whose machine has a publisher until the test ends."""
-    made, ended = Hypervisor(), threading.Event()
+    fake, ended = Hypervisor(), threading.Event()
     engine = DockerApi(HERE, docker.port, None)
-    publisher = EventLoop(engine, PortForwarder(made, engine).reconcile, lambda: not ended.is_set())
+    publisher = EventLoop(engine, PortForwarder(fake, engine).reconcile, lambda: not ended.is_set())
     thread = threading.Thread(target=publisher.run)
-    made.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
+    fake.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
     thread.start()
-    wait_until(lambda: bool(docker.listeners) and not made.has, condition="the publisher to listen", timeout_s=5)
-    yield made
+    wait_until(lambda: bool(docker.listeners) and not fake.has, condition="the publisher to listen", timeout_s=5)
+    yield fake
     ended.set()
     docker.hangs_up()
     thread.join(10)

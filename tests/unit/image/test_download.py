@@ -30,11 +30,11 @@ class Server:
 
     url: str = ""
     answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def ranges(self) -> list[str | None]:
-        return [headers.get("Range") for headers in self.asked]
+        return [headers.get("Range") for headers in self.requests]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            playing.asked.append(dict(self.headers))
+            playing.requests.append(dict(self.headers))
             answer = playing.answers.pop(0) if len(playing.answers) > 1 else playing.answers[0]
             self.close_connection = True
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -114,13 +114,13 @@ def void(_: object) -> None:
     """For a lambda that answers nothing."""
 
 
-def kept(folder: Path) -> list[str]:
+def stored_suffixes(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def refused(server: Server, folder: Path, **how: object) -> DownloadError:
+def refused(server: Server, folder: Path, **options: object) -> DownloadError:
     with pytest.raises(DownloadError) as failure:
-        IsoDownload(server.url, folder).run(FakeReporter(), **{"timeouts": HASTY, **how})  # type: ignore[arg-type]
+        IsoDownload(server.url, folder).run(FakeReporter(), **{"timeouts": HASTY, **options})  # type: ignore[arg-type]
     assert failure.value.hint
     return failure.value
 
@@ -130,7 +130,7 @@ def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path
     reporter = FakeReporter()
     path = IsoDownload(server.url, tmp_path / "cache").run(reporter, sha256=SHA256.upper())
     assert path.read_bytes() == ISO
-    assert kept(tmp_path / "cache") == [".iso", ".last"]
+    assert stored_suffixes(tmp_path / "cache") == [".iso", ".last"]
     assert reporter.texts("progress") == ["download boot2docker.iso"]
     assert [(bar.done, bar.total) for bar in reporter.bars] == [(len(ISO), len(ISO))]
 
@@ -158,7 +158,7 @@ def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> No
     server.answers = [redirect("/boot2docker.iso")]
     with pytest.raises(DownloadError, match="redirects without end"):
         IsoDownload(server.url, tmp_path).run(FakeReporter())
-    assert len(server.asked) == http_client.REDIRECT_LIMIT
+    assert len(server.requests) == http_client.REDIRECT_LIMIT
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://[::1"])
@@ -195,7 +195,7 @@ def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code:
     error = refused(server, tmp_path)
     assert named in error.message and str(code) in error.message and server.url in error.message
     assert error.details == "Because."
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
@@ -208,18 +208,18 @@ def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path,
     server.answers = [serve(b"\n<!doctype html><title>Welcome to our Wi-Fi", **headers)]
     error = refused(server, tmp_path)
     assert "web page" in error.message and "login" in error.hint
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(50_000)])
 def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: bytes) -> None:
     server.answers = [serve(content, ETag='"x"')]
     assert "not an ISO image" in refused(server, tmp_path).message
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         b"",
         b"SSH-2.0-OpenSSH\r\n",
@@ -234,12 +234,12 @@ def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: byt
         b"HTTP/1.1 304 Not Modified\r\n\r\n",
         b"HTTP/1.1 999 Odd\r\n\r\n",
     ],
-    ids=lambda said: repr(said[:60]),
+    ids=lambda response: repr(response[:60]),
 )
-def test_nonsense_ends_in_a_sentence_and_leaves_nothing(server: Server, tmp_path: Path, said: bytes) -> None:
-    server.answers = [lambda to: void(to.wfile.write(said))]
+def test_nonsense_ends_in_a_sentence_and_leaves_nothing(server: Server, tmp_path: Path, response: bytes) -> None:
+    server.answers = [lambda to: void(to.wfile.write(response))]
     refused(server, tmp_path)
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: P
     server.answers = [endless]
     assert "not an ISO image" in refused(server, tmp_path).message
     assert sum(sent) < 30 << 20  # what is under way at loopback's pace
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) -> None:
@@ -266,14 +266,14 @@ def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) ->
 
     server.answers = [endless]
     assert "more bytes than" in refused(server, tmp_path).message
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(ETag='"x"')]
     error = refused(server, tmp_path, sha256="ab" * 32)
     assert SHA256 in error.message and "ab" * 32 in error.message
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
 
 
 def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_pa
     reporter = FakeReporter()
     assert IsoDownload(server.url, tmp_path).run(reporter).read_bytes() == ISO
     assert server.ranges() == [None, "bytes=300000-"]
-    assert server.asked[1]["If-Range"] == '"one"'
+    assert server.requests[1]["If-Range"] == '"one"'
     assert reporter.bars[1].done == reporter.bars[1].total == len(ISO)
     assert len(reporter.texts("note")) == 1
 
@@ -289,17 +289,17 @@ def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_pa
 def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, Last_Modified="Mon, 29 Jun 2020 17:00:00 GMT"), serve(b"", 503)]
     refused(server, tmp_path)
-    assert kept(tmp_path) == [".mark", ".part"]
+    assert stored_suffixes(tmp_path) == [".mark", ".part"]
     server.answers = [go_on()]
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == ISO
-    assert server.asked[-1]["If-Range"] == "Mon, 29 Jun 2020 17:00:00 GMT"
+    assert server.requests[-1]["If-Range"] == "Mon, 29 Jun 2020 17:00:00 GMT"
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
 def test_what_cannot_be_gone_on_from_is_not_kept(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
     server.answers = [break_off(300_000, **headers)]
     refused(server, tmp_path)
-    assert kept(tmp_path) == []
+    assert stored_suffixes(tmp_path) == []
     assert set(server.ranges()) == {None}
 
 
@@ -428,7 +428,7 @@ def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) 
         IsoDownload(server.url, tmp_path).lock(reporter, wait_s=0.2),
     ):
         IsoDownload(server.url, tmp_path).run(reporter)
-    assert server.asked == []
+    assert server.requests == []
     assert reporter.texts("failed") == ["waiting for another b2d to download the same file"]
     with IsoDownload(server.url, tmp_path).lock(reporter):
         assert IsoDownload(server.url, tmp_path).run(reporter).read_bytes() == ISO

@@ -192,8 +192,8 @@ def test_the_same_iso_can_be_the_newest_of_two_sources(images: ImageStore, tmp_p
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "/my/own.iso")
     for source in ("debian", "/my/own.iso"):
-        found = images.find(source)
-        assert found is not None and found.source == source
+        newest = images.find(source)
+        assert newest is not None and newest.source == source
     assert len(images.all()) == 1
 
 
@@ -307,13 +307,13 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: ImageSt
 
 def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, tmp_path: Path) -> None:
     images = ImageStore(Home(tmp_path / "home"))
-    kept = images.add_copy(image.iso, "debian")
-    assert kept.stored is not None and image.stored is not None
-    whole = hash_of(kept.stored)
+    stored = images.add_copy(image.iso, "debian")
+    assert stored.stored is not None and image.stored is not None
+    whole = hash_of(stored.stored)
     assert whole == hash_of(image.stored)
-    spoil(kept.stored)
-    images.verify(kept)
-    assert hash_of(kept.stored) == whole
+    spoil(stored.stored)
+    images.verify(stored)
+    assert hash_of(stored.stored) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:
@@ -376,9 +376,9 @@ def test_two_at_once_keep_one_image_and_both_sources(images: ImageStore, tmp_pat
 
 def test_what_is_kept_is_plain_json_that_names_its_format(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
-    kept = json.loads(home.image(image.sha256).facts.read_text())
-    assert kept["format"] == 2
-    assert kept["version"] == image.version
+    document = json.loads(home.image(image.sha256).facts.read_text())
+    assert document["format"] == 2
+    assert document["version"] == image.version
 
 
 def test_finding_an_image_loads_nothing_heavy() -> None:

@@ -66,7 +66,7 @@ def test_the_first_full_release_with_an_iso_is_the_last(api: Api, tmp_path: Path
     )
     reporter = FakeReporter()
     assert boot2docker_release(tmp_path, reporter, api.url) == Release("2", URL)
-    assert reporter.said == []
+    assert reporter.messages == []
 
 
 def test_the_hash_is_the_one_that_the_release_notes_quote(api: Api, tmp_path: Path) -> None:

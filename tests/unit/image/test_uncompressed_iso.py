@@ -31,8 +31,8 @@ def whole(path: Path) -> Extent:
 
 
 def listed(path: Path) -> list[bytes]:
-    said = processes.check(["unsquashfs", "-llnumeric", str(path)], timeout_s=20)
-    return sorted(line for line in said.splitlines() if b"squashfs-root" in line)
+    listing = processes.check(["unsquashfs", "-llnumeric", str(path)], timeout_s=20)
+    return sorted(line for line in listing.splitlines() if b"squashfs-root" in line)
 
 
 def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:

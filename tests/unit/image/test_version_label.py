@@ -26,7 +26,7 @@ def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: 
 
 
 @pytest.mark.parametrize(
-    ("version", "docker", "linux", "said"),
+    ("version", "docker", "linux", "message"),
     [
         (OURS, "26.1.5+dfsg1", "6.12.48+deb13-amd64", "Linux 6.12.48"),
         (OURS, "26.1.4+dfsg1", "6.12.57+deb13-amd64", "Docker 26.1.4"),
@@ -38,8 +38,8 @@ def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: 
         (OURS, "", "", "Docker  and Linux "),
     ],
 )
-def test_what_does_not_hold_is_named(version: str, docker: str, linux: str, said: str) -> None:
-    assert version_mismatches(version, docker, linux) == said
+def test_what_does_not_hold_is_named(version: str, docker: str, linux: str, message: str) -> None:
+    assert version_mismatches(version, docker, linux) == message
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.13.1", "17.05.0-ce", "18.06.3-ce", "v18.06.1-ce"])

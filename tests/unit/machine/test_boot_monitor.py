@@ -118,7 +118,7 @@ def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> N
 def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
     boot = Boot(["\n".join(ALL)])
     boot.awaited()
-    assert [text for kind, text in boot.reporter.said if kind == "step"][0::6] == ["kernel", "Docker API"]
+    assert [text for kind, text in boot.reporter.messages if kind == "step"][0::6] == ["kernel", "Docker API"]
     assert boot.reporter.texts("failed") == []
 
 

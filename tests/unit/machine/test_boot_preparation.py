@@ -67,7 +67,7 @@ def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
 def test_ports_that_are_free_stay(paths: MachinePaths) -> None:
     reporter = FakeReporter()
     assert free_ports(SPEC, [], reporter) == SPEC
-    assert reporter.said == []
+    assert reporter.messages == []
 
 
 def test_a_port_that_is_taken_is_replaced_and_that_is_noted() -> None:
@@ -140,12 +140,12 @@ def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> No
 def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None:
     images = FakeImages({"0" * 64: "debian", "2" * 64: "boot2docker"})
     assert pending_image(SPEC, images) is None
-    images.kept["1" * 64] = "debian"
+    images.sources["1" * 64] = "debian"
     assert pending_image(SPEC, images) == images.get("1" * 64)
     assert pending_image(a_spec("box", refused="1" * 64), images) is None
-    images.kept["3" * 64] = "debian"
+    images.sources["3" * 64] = "debian"
     assert pending_image(a_spec("box", refused="1" * 64), images) == images.get("3" * 64)
-    images.kept.clear()
+    images.sources.clear()
     assert pending_image(SPEC, images) is None
 
 

@@ -33,8 +33,8 @@ class Sleeper(FakeGuest):
         if self.exit_code:
             return CommandResult(self.exit_code, b"", b"sudo: no\n")
         if self.heeds:
-            moved, _, kept = command.partition(" && ")
-            assert kept.startswith("sudo hwclock -w"), "the guest would go back to what its clock chip shows"
+            moved, _, saving = command.partition(" && ")
+            assert saving.startswith("sudo hwclock -w"), "the guest would go back to what its clock chip shows"
             self.ahead_s += int(moved.rsplit("+", maxsplit=1)[-1].strip(" )"))
         return CommandResult(0, b"", b"")
 
@@ -74,25 +74,25 @@ def woken(guest: Sleeper, answer: Ping | None = None, driver: FakeDriver | None 
 @pytest.mark.parametrize("second", [0.0, 0.25, 0.49])
 def test_a_clock_that_is_right_costs_no_connection(ahead_s: float, second: float) -> None:
     guest = Sleeper(ahead_s=ahead_s / 2, now=NOW + second)
-    assert woken(guest).said == []
+    assert woken(guest).messages == []
     assert guest.visits == 0
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "said"), [(-3600.0, "3600 s behind"), (7200.0, "7200 s ahead"), (-2.0, "2 s behind")]
+    ("ahead_s", "deviation"), [(-3600.0, "3600 s behind"), (7200.0, "7200 s ahead"), (-2.0, "2 s behind")]
 )
-def test_a_clock_that_is_wrong_is_moved_and_that_is_noted(ahead_s: float, said: str) -> None:
+def test_a_clock_that_is_wrong_is_moved_and_that_is_noted(ahead_s: float, deviation: str) -> None:
     guest = Sleeper(ahead_s=ahead_s)
     reporter = woken(guest)
     assert abs(guest.ahead_s) <= 1
-    assert reporter.said == [("note", f"the guest's clock was {said}; it is right now")]
+    assert reporter.messages == [("note", f"the guest's clock was {deviation}; it is right now")]
     assert guest.visits == 1
     assert guest.commands[0].startswith("sudo date -u -s @")
 
 
 def test_a_guest_that_does_not_say_the_time_is_left_alone() -> None:
     guest = Sleeper(ahead_s=-3600)
-    assert woken(guest, Ping("1.45", None)).said == []
+    assert woken(guest, Ping("1.45", None)).messages == []
     assert guest.visits == 0
 
 
@@ -102,12 +102,12 @@ def test_a_docker_that_falls_silent_is_not_said_to_be_right() -> None:
     guest.silent = True
     reporter = woken(guest, first)
     assert guest.ahead_s == 0
-    assert reporter.said == [("note", "the guest's clock was 3600 s behind; it was set")]
+    assert reporter.messages == [("note", "the guest's clock was 3600 s behind; it was set")]
 
 
 def test_a_clock_that_cannot_be_set_is_a_warning() -> None:
     reporter = woken(Sleeper(ahead_s=-3600, exit_code=1))
-    assert reporter.said == [("warn", "the guest's clock is 3600 s behind and could not be set: sudo: no")]
+    assert reporter.messages == [("warn", "the guest's clock is 3600 s behind and could not be set: sudo: no")]
 
 
 def test_a_guest_that_cannot_be_reached_is_a_warning() -> None:
@@ -122,7 +122,7 @@ def test_a_guest_that_cannot_be_reached_is_a_warning() -> None:
 def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
     guest = Sleeper(ahead_s=-3600, heeds=False)
     reporter = woken(guest)
-    assert reporter.said == [("warn", "the guest's clock is 3600 s behind, although it was set 3 times")]
+    assert reporter.messages == [("warn", "the guest's clock is 3600 s behind, although it was set 3 times")]
     assert len(guest.commands) == 3
     assert guest.visits == 1
 
@@ -130,12 +130,12 @@ def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
 def test_a_driver_that_can_tell_the_guest_saves_the_connection() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest)
-    assert woken(guest, driver=driver).said == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is right now")]
     assert (driver.calls, guest.visits) == (["move_clock"], 0)
 
 
 def test_a_guest_that_does_not_listen_to_the_driver_is_visited() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest, listens=False)
-    assert woken(guest, driver=driver).said == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is right now")]
     assert (driver.calls, guest.visits) == (["move_clock"], 1)

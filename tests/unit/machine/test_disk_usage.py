@@ -31,7 +31,7 @@ def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: Machine
     box.guest.answers[disk_usage.MEASURE] = CommandResult(0, TOLD, b"")
     files = FileSystemUsage(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
     assert of(box).use() == DiskUsage(256 << 20, ROOM, files)
-    assert box.reporter.said == []
+    assert box.reporter.messages == []
 
 
 @pytest.mark.parametrize("answer", [b"", b"df: no such file\n", b"one two\nthree\n", b"a b c d\n", TOLD[:80]])
@@ -105,7 +105,7 @@ def test_a_machine_that_is_not_there_takes_nothing(box: Box) -> None:
     for verb in verbs:
         with pytest.raises(MachineNotFoundError):
             verb()
-    box.made()
+    box.create_machine()
     box.hypervisor.machines.clear()
     for verb in verbs:
         with pytest.raises(MachineNotFoundError):

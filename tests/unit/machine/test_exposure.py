@@ -27,7 +27,7 @@ def of(driver: str, **changes: object) -> MachineSpec:
     return a_spec("box", driver=driver, **{"hardware": HARDWARE, **changes})
 
 
-def told(spec: MachineSpec, access: Access | None = None, **facts: object) -> list[Exposure]:
+def exposures(spec: MachineSpec, access: Access | None = None, **facts: object) -> list[Exposure]:
     driver: Driver = Dialing(spec) if spec.driver == "qemu" else FakeDriver(spec)
     around = Environment(driver, access or Access(), platform="linux")
     return find_exposures(spec, replace(around, **facts))  # type: ignore[arg-type]
@@ -36,12 +36,12 @@ def told(spec: MachineSpec, access: Access | None = None, **facts: object) -> li
 @pytest.mark.parametrize("tls", [True, False])
 @pytest.mark.parametrize("folders", [(), ("/data",)])
 def test_of_qemu_s_machines_on_linux_all_is_closed(tls: bool, folders: tuple[str, ...]) -> None:
-    assert told(of("qemu", tls=tls, folders=folders)) == []
+    assert exposures(of("qemu", tls=tls, folders=folders)) == []
 
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls: bool) -> None:
-    assert told(of("virtualbox", tls=tls)) == [Exposure(BUSY, Severity.KNOWN)]
+    assert exposures(of("virtualbox", tls=tls)) == [Exposure(BUSY, Severity.KNOWN)]
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
 def test_a_password_is_one_sentence_on_every_driver(
     driver: str, access: Access, weight: Severity, sentence: str, remedy: str
 ) -> None:
-    assert told(of(driver), access) == [Exposure(sentence, weight, remedy)]
+    assert exposures(of(driver), access) == [Exposure(sentence, weight, remedy)]
     then = f"{remedy} && b2d restart --vm box"  # the machine that runs has it until it boots again
-    assert [one.line for one in told(of(driver), access, booted=True)] == [f"{sentence}; try: {then}"]
+    assert [exposure.line for exposure in exposures(of(driver), access, booted=True)] == [f"{sentence}; try: {then}"]
 
 
 def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
-    found = told(of("qemu", hardware=1, tls=False), booted=True)
-    assert [(one.message, one.weight, one.remedy) for one in found] == [
+    listed = exposures(of("qemu", hardware=1, tls=False), booted=True)
+    assert [(exposure.message, exposure.weight, exposure.remedy) for exposure in listed] == [
         (
             "box goes on as an older b2d saved it: every user of this host can use its Docker",
             Severity.SERIOUS,
@@ -107,24 +107,30 @@ def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
     ],
 )
 def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver: str, tls: bool, places: str) -> None:
-    found = [one for one in told(of(driver, tls=tls), tells_users=lambda: False) if one.weight == Severity.SERIOUS]
+    listed = [
+        exposure
+        for exposure in exposures(of(driver, tls=tls), tells_users=lambda: False)
+        if exposure.weight == Severity.SERIOUS
+    ]
     sentence = f"this host does not tell whose connections are: {places} of box refuse all"
-    assert [one.message for one in found] == [f"{sentence}, while b2d ssh and docker.sock work"] * bool(places)
+    assert [exposure.message for exposure in listed] == [f"{sentence}, while b2d ssh and docker.sock work"] * bool(
+        places
+    )
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
-    found = told(of("virtualbox", tls=False), platform=platform)
-    assert [one.message for one in found] == [
+    listed = exposures(of("virtualbox", tls=False), platform=platform)
+    assert [exposure.message for exposure in listed] == [
         "who may use Docker without TLS at 127.0.59.103:2376 of box is told by psutil, which was not tried on "
         + platform,
         BUSY,
     ]
-    assert told(of("qemu"), platform=platform) == []
+    assert exposures(of("qemu"), platform=platform) == []
 
 
 @pytest.mark.parametrize(
-    ("driver", "platform", "folders", "said"),
+    ("driver", "platform", "folders", "expected"),
     [
         ("virtualbox", "linux", ("/data",), True),
         ("virtualbox", "linux", ("/data:ro",), False),
@@ -132,27 +138,29 @@ def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
         ("qemu", "linux", ("/data",), False),
     ],
 )
-def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: tuple[str, ...], said: bool) -> None:
-    messages = [one.message for one in told(of(driver, folders=folders), platform=platform)]
+def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: tuple[str, ...], expected: bool) -> None:
+    messages = [exposure.message for exposure in exposures(of(driver, folders=folders), platform=platform)]
     sentence = "nothing on this host refuses setuid files that containers make in the folders of box"
-    assert (sentence in messages) == said
+    assert (sentence in messages) == expected
 
 
 @pytest.mark.parametrize(
-    ("driver", "restrict", "said"), [("qemu", False, True), ("qemu", True, False), ("virtualbox", False, False)]
+    ("driver", "restrict", "expected"), [("qemu", False, True), ("qemu", True, False), ("virtualbox", False, False)]
 )
-def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, said: bool) -> None:
-    messages = [one.message for one in told(of(driver, restrict=restrict), Access(host_loopback=False))]
+def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, expected: bool) -> None:
+    messages = [exposure.message for exposure in exposures(of(driver, restrict=restrict), Access(host_loopback=False))]
     sentence = "host_loopback=no is kept by the firewall in box: its root can undo it"
     sentence += ", and raw frames of containers with --network host pass by"
-    assert (sentence in messages) == said
+    assert (sentence in messages) == expected
 
 
 def test_the_most_serious_comes_first() -> None:
-    found = told(of("virtualbox", tls=False, folders=("/data",)), PASSWORD, platform="darwin")
-    assert [one.weight for one in found] == [Severity.SERIOUS, Severity.KNOWN, Severity.KNOWN]
+    listed = exposures(of("virtualbox", tls=False, folders=("/data",)), PASSWORD, platform="darwin")
+    assert [exposure.weight for exposure in listed] == [Severity.SERIOUS, Severity.KNOWN, Severity.KNOWN]
 
 
 def test_the_usual_machine_is_named_without_its_name() -> None:
     spec = a_spec(driver="qemu", hardware=HARDWARE)
-    assert [one.remedy for one in told(spec, PASSWORD, booted=True)] == ["b2d config set password && b2d restart"]
+    assert [exposure.remedy for exposure in exposures(spec, PASSWORD, booted=True)] == [
+        "b2d config set password && b2d restart"
+    ]

@@ -44,40 +44,42 @@ def test_qemu_lends_folders_and_virtualbox_saves_with_them() -> None:
 
 
 def test_they_are_taken_back_for_a_save_and_stay_away() -> None:
-    one = lender()
-    with folders_unmounted(one):
-        assert one.calls == ["take"]
-    assert one.calls == ["take"]
+    driver = lender()
+    with folders_unmounted(driver):
+        assert driver.calls == ["take"]
+    assert driver.calls == ["take"]
 
 
 @pytest.mark.parametrize("error", [B2dError("the disk is full"), KeyboardInterrupt()])
 def test_a_save_that_fails_or_is_interrupted_gives_them_again(error: BaseException) -> None:
-    one = lender()
-    with pytest.raises(type(error)), folders_unmounted(one):
+    driver = lender()
+    with pytest.raises(type(error)), folders_unmounted(driver):
         raise error
-    assert one.calls == ["take", "give"]
+    assert driver.calls == ["take", "give"]
 
 
 def test_a_guest_that_keeps_them_is_not_saved_and_the_reason_is_its_own() -> None:
-    one = lender()
-    one.refuses = InvalidStateError("the container web uses it")
-    one.silent = B2dError("it says nothing")
-    with pytest.raises(InvalidStateError, match="the container web uses it"), folders_unmounted(one):
+    driver = lender()
+    driver.refuses = InvalidStateError("the container web uses it")
+    driver.silent = B2dError("it says nothing")
+    with pytest.raises(InvalidStateError, match="the container web uses it"), folders_unmounted(driver):
         raise AssertionError("it was saved")
 
 
 def test_what_cannot_be_had_again_is_a_warning() -> None:
-    one, reporter = lender(), FakeReporter()
-    one.lacking = ("/data", "/more")
-    mount_folders(one, reporter)
-    assert reporter.said == [("warn", f"the host's folder {path} cannot be had in the machine") for path in one.lacking]
+    driver, reporter = lender(), FakeReporter()
+    driver.lacking = ("/data", "/more")
+    mount_folders(driver, reporter)
+    assert reporter.messages == [
+        ("warn", f"the host's folder {path} cannot be had in the machine") for path in driver.lacking
+    ]
 
 
 def test_a_guest_that_does_not_answer_is_a_warning_too() -> None:
-    one, reporter = lender(), FakeReporter()
-    one.silent = B2dError("it says nothing")
-    mount_folders(one, reporter)
-    assert reporter.said == [("warn", "folders of this host could not be had in the machine: it says nothing")]
+    driver, reporter = lender(), FakeReporter()
+    driver.silent = B2dError("it says nothing")
+    mount_folders(driver, reporter)
+    assert reporter.messages == [("warn", "folders of this host could not be had in the machine: it says nothing")]
 
 
 def test_a_driver_that_lends_nothing_is_left_alone() -> None:
@@ -85,4 +87,4 @@ def test_a_driver_that_lends_nothing_is_left_alone() -> None:
     with folders_unmounted(plain):
         pass
     mount_folders(plain, reporter)
-    assert (plain.calls, reporter.said) == ([], [])
+    assert (plain.calls, reporter.messages) == ([], [])

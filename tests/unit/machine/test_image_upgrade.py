@@ -56,9 +56,9 @@ def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], No
 
 def upgraded(box: Box, strikes: Strikes | None = None) -> UpgradeResult:
     def newest(source: str) -> Image:
-        found = box.images.find(source)
-        assert found is not None
-        return found
+        image = box.images.find(source)
+        assert image is not None
+        return image
 
     return exchange(box, strikes).upgrade(newest)
 
@@ -70,7 +70,7 @@ def refuses(_: str) -> None:
 def with_an_earlier_one(box: Box, state: MachineState) -> None:
     """A machine of that state that had another image before."""
     box.in_state(state)
-    box.images.kept = {FIRST: "debian", OLD: "debian"}
+    box.images.sources = {FIRST: "debian", OLD: "debian"}
     box.store.write(replace(box.machine().spec(), previous=FIRST))
 
 
@@ -140,14 +140,14 @@ def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box:
         with_an_earlier_one(box, SAVED)
         newer = box.next_image()
         spec = box.machine().spec()
-        asked = exchange(box, agree=refuses)
+        upgrade = exchange(box, agree=refuses)
         with pytest.raises(ConfigError):
-            asked.rollback() if verb == "rollback" else asked.upgrade(lambda _, newer=newer: newer)  # type: ignore[misc]
+            upgrade.rollback() if verb == "rollback" else upgrade.upgrade(lambda _, newer=newer: newer)  # type: ignore[misc]
         assert box.machine().state() == SAVED
         assert box.machine().spec() == spec
         assert set(box.calls) <= {"check"}
         box.machine().delete()
-        del box.images.kept[NEW]
+        del box.images.sources[NEW]
 
 
 def test_a_saved_machine_goes_on_is_stopped_cleanly_and_boots(box: Box) -> None:
@@ -224,8 +224,8 @@ def test_an_image_that_does_not_come_up_as_promised_is_given_back(
     with pytest.raises(B2dError) as caught:
         upgraded(box)
     assert caught.value.exit_code == 1
-    said = "box did not come up with the image 26.1.5-6.12.63, and is back to 26.1.5-6.12.57: "
-    assert caught.value.message.startswith(said)
+    message = "box did not come up with the image 26.1.5-6.12.63, and is back to 26.1.5-6.12.57: "
+    assert caught.value.message.startswith(message)
     assert why in caught.value.message
     assert machine.state() == state
     assert machine.spec() == box.spec(refused=NEW)
@@ -296,13 +296,13 @@ def test_when_the_old_image_comes_up_no_more_either_both_are_told(box: Box) -> N
 def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
     with_an_earlier_one(box, RUNNING)
     if verb == "rollback":
-        del box.images.kept[FIRST]
+        del box.images.sources[FIRST]
         with pytest.raises(B2dError, match=r"no longer stored|not kept any more"):
             exchange(box).rollback()
         assert box.calls == []
     else:
         box.next_image()
-        del box.images.kept[OLD]
+        del box.images.sources[OLD]
         crashes(box)
         with pytest.raises(B2dError, match="no other to go back to"):
             upgraded(box)
@@ -408,7 +408,7 @@ def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
     box.next_image()
     machine.up()
     assert box.booted() == OLD
-    assert ["AUFS" in said for said in box.reporter.texts("warn")] == [True]
+    assert ["AUFS" in text for text in box.reporter.texts("warn")] == [True]
 
 
 def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> None:
@@ -440,7 +440,7 @@ def test_a_machine_that_somebody_else_starts_meanwhile_keeps_its_image(box: Box)
 
 
 def prepared(box: Box, state: MachineState) -> None:
-    box.images.kept = {OLD: "debian"}
+    box.images.sources = {OLD: "debian"}
     box.in_state(state)
     box.next_image()
 
@@ -486,7 +486,7 @@ def test_the_way_back_can_be_cut_off_at_every_moment_too(box: Box) -> None:
 
 def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
     for at in range(1, PLENTY):
-        box.images.kept = {OLD: "debian"}
+        box.images.sources = {OLD: "debian"}
         with_an_earlier_one(box, RUNNING)
         strikes = Strikes(at)
         with suppress(KeyboardInterrupt):

@@ -121,10 +121,10 @@ def test_init_makes_what_was_wished_once(box: Box) -> None:
 def test_nothing_is_made_where_no_hypervisor_is_usable(box: Box) -> None:
     box.hypervisor.unusable = HypervisorError("there is none", hint="b2d doctor --fix")
     with pytest.raises(HypervisorError):
-        box.made()
+        box.create_machine()
     assert box.machine().exists() is False
     box.hypervisor.unusable = None
-    assert box.made().state() == STOPPED
+    assert box.create_machine().state() == STOPPED
 
 
 def test_what_cannot_be_wished_leaves_nothing(box: Box) -> None:

@@ -44,12 +44,12 @@ def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineSta
         box.in_state(before)
         with suppress(KeyboardInterrupt):
             made_and_up(box, box.machine(Strikes(at)))
-        kept = box.hypervisor.machines.get("box")
+        machine = box.hypervisor.machines.get("box")
         if box.paths.env.exists() and before == MachineState.ABSENT:
             assert box.machine().facts() == box.store.read_env("box")
         made_and_up(box, box.machine())
         assert box.machine().answers(2) is not None, at
-        assert kept is None or box.hypervisor.machines["box"] is kept, at  # the disk was not made anew
+        assert machine is None or box.hypervisor.machines["box"] is machine, at  # the disk was not made anew
         box.machine().delete()
         assert not box.paths.folder.exists()
 
@@ -76,10 +76,10 @@ def test_what_ends_a_machine_can_be_cut_off_at_every_moment(box: Box, verb: str)
 
 def test_a_disk_that_lost_its_spec_is_taken_up_with_its_data(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
-    kept = box.hypervisor.machines["box"]
+    stored = box.hypervisor.machines["box"]
     box.paths.spec.unlink()
     assert machine.init(Source(box.spec)) is True
-    assert box.hypervisor.machines["box"] is kept
+    assert box.hypervisor.machines["box"] is stored
     machine.up()
 
 
@@ -94,7 +94,7 @@ def test_two_at_once_are_one_after_the_other(box: Box) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(made for made, _ in results) == [False, True]
+    assert sorted(created for created, _ in results) == [False, True]
     assert results[0][1] == results[1][1]
     assert box.calls.count("create") == box.calls.count("start") == 1
 

@@ -85,8 +85,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def init(self) -> None:
         before, known = self.true_state(), self.readable()
-        made = self.machine.init(self)
-        assert made is (before == ABSENT or not known)
+        created = self.machine.init(self)
+        assert created is (before == ABSENT or not known)
         assert self.true_state() == (STOPPED if before == ABSENT else before)
         self.mark()
 
@@ -174,14 +174,14 @@ class Life(RuleBasedStateMachine):
     # what befalls it from outside
 
     @precondition(lambda self: self.true_state() in ALIVE)
-    @rule(what=st.sampled_from([CRASHED, STOPPED, PAUSED, STOPPING]))
-    def befalls(self, what: MachineState) -> None:
+    @rule(state=st.sampled_from([CRASHED, STOPPED, PAUSED, STOPPING]))
+    def befalls(self, state: MachineState) -> None:
         """Its process is killed, or the host was; the guest turns itself off; somebody pauses it."""
-        if what in (CRASHED, STOPPED):
+        if state in (CRASHED, STOPPED):
             self.box.driver(self.new_machine_spec()).crash()
-            self.box.hypervisor.machines["box"].state = what
+            self.box.hypervisor.machines["box"].state = state
         else:
-            self.box.hypervisor.machines["box"].state = what
+            self.box.hypervisor.machines["box"].state = state
         self.ended_outside = True
 
     @precondition(lambda self: self.box.paths.folder.exists())

@@ -17,7 +17,7 @@ LAST = "b2d: 9.0 docker"
 
 
 def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) -> None:
-    facts = box.made().up()
+    facts = box.create_machine().up()
     assert (facts.address, facts.ssh_port, facts.docker_port) == (ADDRESS, SSH, DOCKER)
     assert facts.docker == DockerEnv(host_of(box))
     assert facts.process == box.driver().process()
@@ -25,7 +25,7 @@ def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) ->
 
 
 def test_with_tls_the_docker_that_counts_is_the_one_that_got_the_machine_s_seed(box: Box) -> None:
-    facts = box.made(tls=True).up()
+    facts = box.create_machine(tls=True).up()
     assert facts.docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}", str(box.paths.certs))
     assert box.machine().answers(2) is not None
     (box.paths.certs / "ca.pem").unlink()
@@ -34,7 +34,7 @@ def test_with_tls_the_docker_that_counts_is_the_one_that_got_the_machine_s_seed(
 
 def test_each_stage_of_the_boot_is_a_step(box: Box) -> None:
     box.hypervisor.script = [*STAGES, LAST]
-    box.made().up()
+    box.create_machine().up()
     assert box.reporter.texts("step") == [
         "kernel",
         "root file system",
@@ -47,13 +47,13 @@ def test_each_stage_of_the_boot_is_a_step(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "told"), [("stop", "stop"), ("save", "save"), ("poweroff", "kill"), ("delete", "delete")]
+    ("verb", "call"), [("stop", "stop"), ("save", "save"), ("poweroff", "kill"), ("delete", "delete")]
 )
-def test_what_ends_the_machine_takes_its_env_first(box: Box, verb: str, told: str) -> None:
+def test_what_ends_the_machine_takes_its_env_first(box: Box, verb: str, call: str) -> None:
     machine = box.in_state(MachineState.RUNNING)
     assert box.paths.env.exists()
     getattr(machine, verb)()
-    assert box.pointed_at[0] == (told, False)
+    assert box.pointed_at[0] == (call, False)
 
 
 def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
@@ -72,7 +72,7 @@ def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
 def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box: Box) -> None:
     box.docker_answers = False
     box.wait_s = 0.2
-    box.made()
+    box.create_machine()
     with pytest.raises(WaitTimeoutError) as caught:
         box.machine().up()
     assert caught.value.exit_code == 5
@@ -84,7 +84,7 @@ def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box:
 def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box) -> None:
     box.docker_answers, box.wait_s = False, 0.2
     with pytest.raises(WaitTimeoutError) as failure:
-        box.made().up()
+        box.create_machine().up()
     assert failure.value.message.endswith(f"its screen: {box.paths.screen}")
     assert box.paths.screen.read_bytes().startswith(b"\x89PNG")
 
@@ -92,7 +92,7 @@ def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box
 def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next_time(box: Box) -> None:
     box.hypervisor.script, box.hypervisor.dies_after = [*STAGES, "Kernel panic - not syncing"], 6
     box.docker_answers = False
-    box.made()
+    box.create_machine()
     begin = time.monotonic()
     with pytest.raises(B2dError, match="crashed") as caught:
         box.machine().up()
@@ -107,12 +107,12 @@ def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next
 
 def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
-    kept = box.hypervisor.machines["box"]
+    stored = box.hypervisor.machines["box"]
     newer = box.next_image()
     machine.up()
     assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
     assert box.images.verified == [newer.sha256]
-    assert box.hypervisor.machines["box"] is kept
+    assert box.hypervisor.machines["box"] is stored
     assert any(newer.version in note for note in box.reporter.texts("note"))
 
 
@@ -152,7 +152,7 @@ def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(bo
 
 def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
-    box.images.kept["2" * 64] = "boot2docker"
+    box.images.sources["2" * 64] = "boot2docker"
     machine.up()
     assert machine.spec().image == "0" * 64
 
@@ -168,7 +168,7 @@ def test_a_damaged_image_is_not_booted(box: Box) -> None:
 
 def test_an_image_that_is_not_kept_any_more_is_told_with_what_to_type(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
-    box.images.kept.clear()
+    box.images.sources.clear()
     with pytest.raises(B2dError) as caught:
         machine.up()
     assert caught.value.hint == "b2d download"
@@ -195,7 +195,7 @@ def test_a_guest_that_panicked_keeps_its_ports_to_itself_and_gets_them_back(box:
 
 def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -> None:
     box.store.write(a_spec("other", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1))
-    assert box.made().up().ssh_port == SSH + 2
+    assert box.create_machine().up().ssh_port == SSH + 2
 
 
 def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Box) -> None:
@@ -235,7 +235,7 @@ def test_a_clock_that_slept_is_put_right(box: Box, state: MachineState) -> None:
 
 def test_a_clock_that_did_not_sleep_is_its_own_matter(box: Box) -> None:
     box.clock_ahead_s = -3600
-    box.made().up()
+    box.create_machine().up()
     assert box.guest.commands == []
 
 
@@ -262,7 +262,7 @@ def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
 
 def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_runs(box: Box) -> None:
     box.hypervisor.limitations = ["one CPU only"]
-    machine = box.made()
+    machine = box.create_machine()
     machine.up()
     machine.up()
     assert box.reporter.texts("note").count("one CPU only") == 1

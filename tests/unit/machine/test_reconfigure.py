@@ -142,10 +142,10 @@ def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.fixed_dictionaries({}, optional=WISHES), max_size=4))
 def test_whatever_is_asked_is_kept_or_refused_whole_and_the_disk_only_grows(
-    box: Box, asked: list[dict[str, int]]
+    box: Box, changes: list[dict[str, int]]
 ) -> None:
     box.in_state(MachineState.STOPPED)
-    for wanted in asked:
+    for wanted in changes:
         before, disk = box.machine().spec(), box.hypervisor.machines["box"].disk_mib
         try:
             wish(box, **wanted)

@@ -45,7 +45,7 @@ IN_THE_FUTURE = {"schema": 2, "name": "box", "colour": "red"}
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, damage: str) -> None:
-    machine = box.made(memory_mib=700)
+    machine = box.create_machine(memory_mib=700)
     data = box.hypervisor.machines["box"]
     box.paths.disk_qcow2.touch()
     DAMAGE[damage](box.paths.spec)
@@ -63,7 +63,7 @@ def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, da
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(box: Box, damage: str) -> None:
-    machine = box.made(memory_mib=700)
+    machine = box.create_machine(memory_mib=700)
     data = box.hypervisor.machines["box"]
     for path in (box.paths.spec, box.paths.spec_copy):
         DAMAGE[damage](path)
@@ -86,7 +86,7 @@ def test_a_running_machine_is_mended_as_it_runs(box: Box) -> None:
 
 
 def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> None:
-    box.made(memory_mib=700)
+    box.create_machine(memory_mib=700)
     new = box.home.machines / "new"
     box.paths.folder.rename(new)
     with pytest.raises(CorruptSpecError, match="moved or copied"):
@@ -100,7 +100,7 @@ def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> N
 
 
 def test_what_a_newer_b2d_wrote_is_not_mended_and_goes_only_when_it_is_told_to(box: Box) -> None:
-    machine = box.made()
+    machine = box.create_machine()
     for path in (box.paths.spec, box.paths.spec_copy):
         path.write_text(json.dumps(IN_THE_FUTURE))
     for verb in (machine.up, machine.stop, machine.state, lambda: machine.init(Source(box.spec))):
@@ -129,7 +129,7 @@ def test_what_can_be_made_anew_is(box: Box, name: str, damage: str) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "missing"])
 def test_certificates_that_are_damaged_are_made_anew(box: Box, damage: str) -> None:
-    machine = box.made(tls=True)
+    machine = box.create_machine(tls=True)
     machine.up()
     names = [path.relative_to(box.paths.folder) for path in box.paths.folder.glob("*/*.pem")]
     assert len(names) == 6
@@ -142,7 +142,7 @@ def test_certificates_that_are_damaged_are_made_anew(box: Box, damage: str) -> N
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
 @pytest.mark.parametrize("name", ["id_ed25519", "host_ed25519"])
 def test_a_damaged_key_is_told_with_what_to_type_and_that_works(box: Box, name: str, damage: str) -> None:
-    machine = box.made()
+    machine = box.create_machine()
     DAMAGE[damage](box.paths.folder / name)
     with pytest.raises(B2dError, match=name) as caught:
         machine.up()
@@ -153,7 +153,7 @@ def test_a_damaged_key_is_told_with_what_to_type_and_that_works(box: Box, name: 
 
 
 def test_a_holder_of_garbage_is_another_b2d_and_no_obstacle(box: Box) -> None:
-    machine = box.made()
+    machine = box.create_machine()
     for damage in ("empty", "garbage", "of zeros"):
         box.paths.holder.touch()
         DAMAGE[damage](box.paths.holder)
@@ -193,8 +193,8 @@ def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: 
 def runs(paths: MachinePaths, process: ProcessIdentity | None) -> None:
     assert process is not None
     paths.qemu_pid.write_text(f"{process.pid}\n")
-    found = QemuProcess(paths)
-    found.record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "0" * 64, process, disk=found.disk()))
+    qemu = QemuProcess(paths)
+    qemu.record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "0" * 64, process, disk=qemu.disk()))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -269,7 +269,7 @@ def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
 ) -> None:
     monkeypatch.setattr("b2d.drivers.virtualbox.installation.SearchPaths.can_start", lambda _: driver == "qemu")
-    it = wiring.make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
-    it.home.machine("box").folder.mkdir(parents=True)
-    (it.home.machine("box").folder / disk).touch()
-    assert it.hypervisor() == driver
+    app = wiring.make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box"}, FakeReporter())
+    app.home.machine("box").folder.mkdir(parents=True)
+    (app.home.machine("box").folder / disk).touch()
+    assert app.hypervisor() == driver

@@ -23,12 +23,12 @@ def yes(_: str) -> None:
     """Nobody objects."""
 
 
-def no(what: str) -> NoReturn:
-    raise B2dError(what)
+def no(question: str) -> NoReturn:
+    raise B2dError(question)
 
 
 def names(box: Box) -> list[str]:
-    return [one.name for one in snapshots(box).all()]
+    return [snapshot.name for snapshot in snapshots(box).all()]
 
 
 def put(box: Box, data: bytes) -> None:
@@ -42,8 +42,8 @@ def data(box: Box) -> bytes:
 @pytest.mark.parametrize("state", TAKEN_OF)
 def test_a_snapshot_is_taken_of_what_runs_or_is_off_and_the_machine_stays_so(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
-    made = snapshots(box).create("one")
-    assert snapshots(box).all() == [made]
+    snapshot = snapshots(box).create("one")
+    assert snapshots(box).all() == [snapshot]
     assert machine.state() == state
     assert box.calls == ["take_snapshot"]
     assert box.guest.commands == (["sync"] if state == MachineState.RUNNING else [])
@@ -96,11 +96,11 @@ def test_the_disk_goes_back_and_a_saved_state_is_no_more(box: Box, state: Machin
     put(box, b"then")
     box.driver().take_snapshot("one")
     put(box, b"now")
-    asked: list[str] = []
-    snapshots(box).restore("one", asked.append)
+    questions: list[str] = []
+    snapshots(box).restore("one", questions.append)
     assert data(box) == b"then"
     assert machine.state() == MachineState.STOPPED
-    assert ("saved state" in asked[0]) == (state == MachineState.SAVED)
+    assert ("saved state" in questions[0]) == (state == MachineState.SAVED)
     assert names(box) == ["one"]
 
 
@@ -165,11 +165,11 @@ def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> 
         snapshots(box).delete("befor")
     for name in ("before", "x"):
         snapshots(box).create(name)
-    said = r"^box has no snapshot 'befor': did you mean 'before'\? It has before, x$"
-    with pytest.raises(B2dError, match=said) as caught:
+    message = r"^box has no snapshot 'befor': did you mean 'before'\? It has before, x$"
+    with pytest.raises(B2dError, match=message) as caught:
         snapshots(box).restore("befor", yes)
     assert caught.value.hint == "b2d snapshot list"
-    with pytest.raises(B2dError, match=said):
+    with pytest.raises(B2dError, match=message):
         snapshots(box).delete("befor")
 
 
@@ -182,7 +182,7 @@ def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
     for verb in verbs:
         with pytest.raises(MachineNotFoundError):
             verb()
-    box.made()
+    box.create_machine()
     box.hypervisor.machines.clear()
     with pytest.raises(MachineNotFoundError):
         snapshots(box).create("one")

@@ -87,7 +87,7 @@ def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not JSON"),
         (json.dumps(GOOD).encode()[:-20], "not JSON"),
@@ -105,13 +105,13 @@ def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
         (json.dumps({**GOOD, "name": "other"}).encode(), "moved or copied"),
     ],
 )
-def test_a_spec_that_cannot_be_read_is_told_by_its_file(store: MachineStore, content: bytes, said: str) -> None:
+def test_a_spec_that_cannot_be_read_is_told_by_its_file(store: MachineStore, content: bytes, message: str) -> None:
     path = put(store, content)
     with pytest.raises(B2dError) as caught:
         store.read("box")
     assert caught.value.exit_code == 1
     assert str(path) in caught.value.message
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
 def test_a_spec_that_the_system_refuses_to_read_is_told_by_its_file(store: MachineStore) -> None:

@@ -10,7 +10,7 @@ from b2d.network import endpoints
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "url"),
     [
         ("http://proxy:3128", "http://proxy:3128"),
         ("proxy.corp:3128", "http://proxy.corp:3128"),
@@ -28,8 +28,8 @@ from b2d.network import endpoints
         ("http://me:\N{SNOWMAN} %zz@proxy:1", "http://me:%E2%98%83%20%25zz@proxy:1"),
     ],
 )
-def test_a_proxy_is_told_so_that_the_guest_can_read_and_reach_it(written: str, told: str) -> None:
-    assert endpoints.guest_proxy(written) == told
+def test_a_proxy_is_told_so_that_the_guest_can_read_and_reach_it(written: str, url: str) -> None:
+    assert endpoints.guest_proxy(written) == url
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,13 @@ def test_what_is_no_proxy_is_none(text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="%"), min_size=1))
 def test_every_password_comes_through_whole(password: str) -> None:
-    told = urlsplit(endpoints.guest_proxy(f"http://me:{password}@proxy:3128"))
-    assert (told.username, unquote(told.password or ""), told.hostname, told.port) == ("me", password, "proxy", 3128)
+    parts = urlsplit(endpoints.guest_proxy(f"http://me:{password}@proxy:3128"))
+    assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == (
+        "me",
+        password,
+        "proxy",
+        3128,
+    )
 
 
 @given(st.text(min_size=1).filter(lambda text: text not in "http://me:***@proxy:3128"))

@@ -54,7 +54,7 @@ def on_a_terminal(columns: int, tmp_path: Path, **environment: str) -> tuple[str
             env={**clean, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
         )
     os.close(follower)
-    said = b""
+    output = b""
     while True:
         try:
             more = os.read(leader, 65536)
@@ -62,16 +62,16 @@ def on_a_terminal(columns: int, tmp_path: Path, **environment: str) -> tuple[str
             break
         if not more:
             break
-        said += more
+        output += more
     os.close(leader)
     assert child.wait() == 0
-    return said.decode(), (tmp_path / "stdout").read_text()
+    return output.decode(), (tmp_path / "stdout").read_text()
 
 
-def shown(said: str) -> list[str]:
+def shown(output: str) -> list[str]:
     """The lines as a reader has them at last: a line that was erased is not there."""
     lines = []
-    for line in said.replace("\r\n", "\n").split("\n"):
+    for line in output.replace("\r\n", "\n").split("\n"):
         rest = re.split(r"\x1b\[2K", line)[-1]
         text = ESCAPES.sub("", rest).rpartition("\r")[2].rstrip()
         if text:
@@ -81,8 +81,8 @@ def shown(said: str) -> list[str]:
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_a_terminal_of_any_width_keeps_one_line_of_each_thing(columns: int, tmp_path: Path) -> None:
-    said, _ = on_a_terminal(columns, tmp_path)
-    text = "\n".join(shown(said))
+    output, _ = on_a_terminal(columns, tmp_path)
+    text = "\n".join(shown(output))
     assert re.search(r"✓ kernel  \d+\.\d s", text)
     assert re.search(r"✓ download a-file-with-a-rather-long-name-that-goes-on\.iso  \d+\.\d s", text)
     assert re.search(r"✓ within  \d+\.\d s", text)
@@ -94,22 +94,22 @@ def test_a_terminal_of_any_width_keeps_one_line_of_each_thing(columns: int, tmp_
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_what_moves_stays_on_one_line(columns: int, tmp_path: Path) -> None:
-    said, _ = on_a_terminal(columns, tmp_path)
-    frames = [ESCAPES.sub("", part).rstrip() for part in re.split(r"[\r\n]+|\x1b\[2K", said)]
+    output, _ = on_a_terminal(columns, tmp_path)
+    frames = [ESCAPES.sub("", part).rstrip() for part in re.split(r"[\r\n]+|\x1b\[2K", output)]
     moving = [frame for frame in frames if re.search(r"\d+:\d\d:\d\d$", frame)]
     assert moving
     assert all(len(frame) <= columns for frame in moving)
 
 
 def test_stdout_is_never_touched_not_even_while_a_bar_moves(tmp_path: Path) -> None:
-    said, answer = on_a_terminal(80, tmp_path)
+    output, answer = on_a_terminal(80, tmp_path)
     assert answer == '{"the": "answer"}\n'
-    assert "answer" not in said
+    assert "answer" not in output
 
 
 def test_a_foreign_control_character_never_reaches_the_terminal(tmp_path: Path) -> None:
-    said, _ = on_a_terminal(80, tmp_path)
-    assert "\x1b[2J" not in said
+    output, _ = on_a_terminal(80, tmp_path)
+    assert "\x1b[2J" not in output
 
 
 def test_no_colour_when_it_is_not_wanted(tmp_path: Path) -> None:
@@ -121,15 +121,15 @@ def test_no_colour_when_it_is_not_wanted(tmp_path: Path) -> None:
 
 
 def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
-    said, _ = on_a_terminal(80, tmp_path, TERM="dumb")
-    assert "\x1b" not in said
-    assert re.search(r"^kernel  \d+\.\d s\r$", said, re.M)
+    output, _ = on_a_terminal(80, tmp_path, TERM="dumb")
+    assert "\x1b" not in output
+    assert re.search(r"^kernel  \d+\.\d s\r$", output, re.M)
 
 
 def test_a_terminal_that_knows_ascii_alone_gets_ascii(tmp_path: Path) -> None:
-    said, _ = on_a_terminal(80, tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert said.isascii()
-    assert re.search(r"\+ kernel", "\n".join(shown(said)))
+    output, _ = on_a_terminal(80, tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert output.isascii()
+    assert re.search(r"\+ kernel", "\n".join(shown(output)))
 
 
 def test_a_pipe_gets_one_plain_line_for_each_thing() -> None:

@@ -31,13 +31,13 @@ def options(
     spec: MachineSpec | None = None, image: Image = DIRECT, paths: MachinePaths = PATHS, cpus: int = 1
 ) -> list[tuple[str, str]]:
     """The options with their values; one without a value has an empty one."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for word in build_arguments(spec or a_spec(), image, paths, TCG, cpus):
-        if word.startswith("-") and (not found or found[-1][0] != "-append" or found[-1][1]):
-            found.append((word, ""))
+        if word.startswith("-") and (not pairs or pairs[-1][0] != "-append" or pairs[-1][1]):
+            pairs.append((word, ""))
         else:
-            found[-1] = (found[-1][0], word)
-    return found
+            pairs[-1] = (pairs[-1][0], word)
+    return pairs
 
 
 def values(name: str, given: list[tuple[str, str]]) -> list[str]:

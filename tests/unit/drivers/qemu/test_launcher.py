@@ -41,8 +41,8 @@ def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
     """A machine of that spec was saved, as far as its files tell."""
     driver(paths, spec).create(b"payload")
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
-    kept = asdict(Dependencies("7.2", hardware, DIRECT.sha256)) | changes
-    paths.qemu_saved.write_text(json.dumps(kept))
+    document = asdict(Dependencies("7.2", hardware, DIRECT.sha256)) | changes
+    paths.qemu_saved.write_text(json.dumps(document))
 
 
 def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:

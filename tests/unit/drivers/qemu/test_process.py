@@ -37,9 +37,9 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 def recorded(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> QemuProcess:
     """As after a start: QEMU's pid file, and b2d's record beside it."""
     paths.qemu_pid.write_text(f"{pid}\n")
-    found = QemuProcess(paths)
-    found.record(Launch(ENDPOINT, ["-m", "512M"], "0" * 64, process))
-    return found
+    qemu = QemuProcess(paths)
+    qemu.record(Launch(ENDPOINT, ["-m", "512M"], "0" * 64, process))
+    return qemu
 
 
 def test_the_process_that_was_started_is_found(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:

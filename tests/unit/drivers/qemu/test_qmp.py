@@ -35,8 +35,8 @@ class Peer:
         line = self._lines.readline()
         if not line:
             raise ConnectionError
-        asked: dict[str, Any] = json.loads(line)
-        return asked
+        command: dict[str, Any] = json.loads(line)
+        return command
 
     def greet(self) -> None:
         self.send(GREETING)
@@ -44,9 +44,9 @@ class Peer:
 
     def answer(self, value: object) -> dict[str, Any]:
         """Wait for a question and answer it."""
-        asked = self.question()
-        self.send({"return": value, "id": asked["id"]})
-        return asked
+        command = self.question()
+        self.send({"return": value, "id": command["id"]})
+        return command
 
 
 @pytest.fixture
@@ -86,25 +86,25 @@ def test_the_version_comes_with_the_greeting(serve: Callable[[Script], Path]) ->
 
 
 def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
-    asked: list[dict[str, Any]] = []
+    commands: list[dict[str, Any]] = []
 
     def script(peer: Peer) -> None:
         peer.greet()
-        asked.append(peer.question())
-        peer.send({"return": {"status": "running"}, "id": asked[0]["id"]})
+        commands.append(peer.question())
+        peer.send({"return": {"status": "running"}, "id": commands[0]["id"]})
 
     with Qmp(serve(script)) as qmp:
         assert qmp.execute("query-status", job_id="x") == {"status": "running"}
-    assert asked[0]["execute"] == "query-status"
-    assert asked[0]["arguments"] == {"job-id": "x"}
+    assert commands[0]["execute"] == "query-status"
+    assert commands[0]["arguments"] == {"job-id": "x"}
 
 
 def test_events_and_late_answers_between_are_passed_over(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.send(GREETING, EVENT)
         peer.answer({})
-        asked = peer.question()
-        peer.send(EVENT, {"return": "late", "id": asked["id"] - 1}, EVENT, {"return": "right", "id": asked["id"]})
+        command = peer.question()
+        peer.send(EVENT, {"return": "late", "id": command["id"] - 1}, EVENT, {"return": "right", "id": command["id"]})
 
     with Qmp(serve(script)) as qmp:
         assert qmp.execute("query-status") == "right"
@@ -113,8 +113,8 @@ def test_events_and_late_answers_between_are_passed_over(serve: Callable[[Script
 def test_an_answer_in_pieces_is_one_answer(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
-        asked = peer.question()
-        text = json.dumps({"return": "wh\u00f6le", "id": asked["id"]}, ensure_ascii=False).encode() + b"\n"
+        command = peer.question()
+        text = json.dumps({"return": "wh\u00f6le", "id": command["id"]}, ensure_ascii=False).encode() + b"\n"
         for place in range(len(text)):
             peer.raw(text[place : place + 1])
 
@@ -125,8 +125,8 @@ def test_an_answer_in_pieces_is_one_answer(serve: Callable[[Script], Path]) -> N
 def test_a_refusal_says_why_and_the_connection_lives_on(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
-        asked = peer.question()
-        peer.send({"error": {"class": "GenericError", "desc": "not now"}, "id": asked["id"]})
+        command = peer.question()
+        peer.send({"error": {"class": "GenericError", "desc": "not now"}, "id": command["id"]})
         peer.answer("after all")
 
     with Qmp(serve(script)) as qmp:
@@ -165,13 +165,13 @@ def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], P
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b'{"QMP": 3}\n', b"\n"],
     ids=["ssh", "bytes", "list", "empty", "wrong", "blank"],
 )
-def test_nonsense_is_called_so(serve: Callable[[Script], Path], said: bytes) -> None:
+def test_nonsense_is_called_so(serve: Callable[[Script], Path], response: bytes) -> None:
     with pytest.raises(QmpError):
-        Qmp(serve(lambda peer: peer.raw(said)))
+        Qmp(serve(lambda peer: peer.raw(response)))
 
 
 def test_a_line_without_end_is_not_kept_for_ever(serve: Callable[[Script], Path]) -> None:
@@ -204,7 +204,7 @@ def test_no_socket_and_nobody_behind_one_are_no_silence(tmp_path: Path) -> None:
 
 
 def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
-    asked: list[str] = []
+    executed: list[str] = []
 
     def script(peer: Peer) -> None:
         peer.greet()
@@ -213,12 +213,12 @@ def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
         for status in ("running", "concluded"):
             peer.answer([other, {"id": job, "status": status}])
         dismissal = peer.question()
-        asked.append(dismissal["execute"])
+        executed.append(dismissal["execute"])
         peer.send({"return": {}, "id": dismissal["id"]})
 
     with Qmp(serve(script)) as qmp:
         qmp.run_job("snapshot-save", 5, tag="x")
-    assert asked == ["job-dismiss"]
+    assert executed == ["job-dismiss"]
 
 
 def test_a_job_that_fails_says_why(serve: Callable[[Script], Path]) -> None:

@@ -100,11 +100,11 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     answer = ("held container web", "held container db", "held program 12 my sleep", "stuck ", "folders let-go")
     with (
-        guest(paths.line_socket, [f"{one}\n".encode() for one in answer]) as heard,
+        guest(paths.line_socket, [f"{line}\n".encode() for line in answer]) as received,
         pytest.raises(InvalidStateError) as caught,
     ):
         shared_folders.unmount(paths, "box")
-    assert heard == [b"\nfolders let-go\n"]
+    assert received == [b"\nfolders let-go\n"]
     assert caught.value.message.endswith(": the container web, the container db, my sleep (pid 12)")
     assert caught.value.hint == "docker stop web db && b2d ssh sudo kill 12 && b2d save, or b2d stop"
 
@@ -117,9 +117,9 @@ def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
 
 def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
-    with guest(paths.line_socket, [b"without /c d\nfolders have\n"]) as heard:
+    with guest(paths.line_socket, [b"without /c d\nfolders have\n"]) as received:
         assert shared_folders.mount(paths, ["/a", "/b", "/c d"], [1]) == ["/b", "/c d"]
-    assert heard == [b"\nfolders have b2d-0 b2d-2\n"]
+    assert received == [b"\nfolders have b2d-0 b2d-2\n"]
 
 
 def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_without_one_folders_are_had_by_9p(paths: MachinePaths, server: Path) ->
 
 
 def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) -> None:
-    one = virtiofsd.start(str(server / "virtiofsd"), Path("/some where"), paths, read_only=True)
+    daemon = virtiofsd.start(str(server / "virtiofsd"), Path("/some where"), paths, read_only=True)
     wrote = paths.folder.parent / "served"
     wait_until(lambda: wrote.exists() and wrote.read_text() != "", condition="it", timeout_s=20)
     words = wrote.read_text().splitlines()
@@ -90,10 +90,10 @@ def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) 
     assert words[-1] == "--readonly"
     assert not paths.virtiofsd_socket.exists()
     assert paths.virtiofsd_log.stat().st_mode & 0o777 == 0o600
-    assert one.process is not None
-    assert is_alive(one.process)
-    one.connection.close()
-    wait_until(lambda: one.process is not None and not is_alive(one.process), condition="its end", timeout_s=20)
+    assert daemon.process is not None
+    assert is_alive(daemon.process)
+    daemon.connection.close()
+    wait_until(lambda: daemon.process is not None and not is_alive(daemon.process), condition="its end", timeout_s=20)
 
 
 def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: MachinePaths, server: Path) -> None:
@@ -108,18 +108,18 @@ def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: M
 
 def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths)
-    one = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
-    one.create(b"payload")
+    machine = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
+    machine.create(b"payload")
     with pytest.raises(HypervisorError):
-        one.start()
+        machine.start()
     assert "-fsdev" in (paths.folder.parent / "called").read_text().splitlines()
-    assert one.limitations() == []
+    assert machine.limitations() == []
 
 
 def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
-    (said,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
-    assert said.startswith("folders of this host are shared by 9p: virtiofs needs ")
+    (limitation,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
+    assert limitation.startswith("folders of this host are shared by 9p: virtiofs needs ")
 
 
 def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, server: Path) -> None:

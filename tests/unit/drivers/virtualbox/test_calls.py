@@ -10,14 +10,14 @@ FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
 
 
 @pytest.mark.parametrize(
-    ("error_info", "said"),
+    ("error_info", "message"),
     [
         (SimpleNamespace(text="The disk is full"), "The disk is full"),
         (SimpleNamespace(), "error 0x80004005"),
     ],
 )
-def test_an_operation_that_fails_is_refused_with_its_reason(error_info: SimpleNamespace, said: str) -> None:
+def test_an_operation_that_fails_is_refused_with_its_reason(error_info: SimpleNamespace, message: str) -> None:
     progress = SimpleNamespace(completed=True, result_code=FAILED, error_info=error_info)
     with pytest.raises(VirtualBoxError) as refused:
         wait_for_progress(progress, "the disk", 1)
-    assert (refused.value.code, refused.value.message) == (0x80004005, f"VirtualBox: {said}")
+    assert (refused.value.code, refused.value.message) == (0x80004005, f"VirtualBox: {message}")

@@ -71,7 +71,7 @@ def missing(members: Members, path: str) -> str:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_all_that_is_set_is_there_in_that_version(version: Version) -> None:
     members = recorded(version)
-    assert [found for step in steps(version) if (found := missing(members, step.path))] == []
+    assert [absent for step in steps(version) if (absent := missing(members, step.path))] == []
 
 
 def test_what_moved_is_really_gone_where_it_was() -> None:

@@ -64,10 +64,10 @@ def test_a_setting_that_names_nothing_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_to_be_installed_is_told(tmp_path: Path) -> None:
-    for platform, said in (("linux", "apt-get install virtualbox"), ("darwin", "brew"), ("win32", "winget")):
+    for platform, text in (("linux", "apt-get install virtualbox"), ("darwin", "brew"), ("win32", "winget")):
         with pytest.raises(HypervisorError, match="VirtualBox is not installed") as caught:
             places(tmp_path, platform).vboxapi()
-        assert said in caught.value.hint
+        assert text in caught.value.hint
 
 
 def test_a_virtualbox_without_the_binding_is_told_apart(tmp_path: Path) -> None:

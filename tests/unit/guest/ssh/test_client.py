@@ -39,8 +39,8 @@ def sshd(paths: MachinePaths) -> Iterator[Sshd]:
 
 @pytest.fixture
 def guest(sshd: Sshd, paths: MachinePaths) -> Iterator[SshGuest]:
-    with SshGuest(Endpoint("127.0.0.1", sshd.port, 2376), paths) as it:
-        yield it
+    with SshGuest(Endpoint("127.0.0.1", sshd.port, 2376), paths) as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def foreign_key(tmp_path: Path) -> Ed25519Key:
 def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path: Path) -> None:
     came: list[bytes] = []
 
-    def heard(piece: bytes) -> None:
+    def on_output(piece: bytes) -> None:
         came.append(piece)
         if b"first" in piece:
             (tmp_path / "heard").touch()
 
     wait = f"while ! [ -e {tmp_path}/heard ]; do sleep 0.05; done"
-    assert guest.follow(f"echo first; {wait}; echo then; echo error >&2; exit 3", heard) == 3
+    assert guest.follow(f"echo first; {wait}; echo then; echo error >&2; exit 3", on_output) == 3
     assert b"error\n" in b"".join(came)  # two streams: which comes first is nobody's promise
     assert b"".join(came).replace(b"error\n", b"") == b"first\nthen\n"
 
@@ -309,8 +309,8 @@ def test_large_output_of_both_kinds_is_whole(guest: SshGuest) -> None:
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_arguments_arrive_exactly(arguments: list[str]) -> None:
     line = command_line(["printf", "%s\\0", *arguments])
-    said = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
-    assert said == "".join(f"{argument}\0" for argument in arguments).encode()
+    stdout = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
+    assert stdout == "".join(f"{argument}\0" for argument in arguments).encode()
 
 
 def test_one_argument_is_a_line_of_the_shell() -> None:

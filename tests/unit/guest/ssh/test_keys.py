@@ -36,11 +36,11 @@ def test_what_is_there_is_not_replaced(paths: MachinePaths) -> None:
 
 def test_the_guest_is_known_by_the_machine_s_name(paths: MachinePaths) -> None:
     keys.ensure_host(paths)
-    found = subprocess.run(
+    completed = subprocess.run(
         ["ssh-keygen", "-F", "b2d-box", "-f", paths.known_hosts], capture_output=True, check=True
     ).stdout
     derived = subprocess.run(["ssh-keygen", "-y", "-f", paths.host_key], capture_output=True, check=True).stdout
-    assert derived.split()[1] in found
+    assert derived.split()[1] in completed
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nxx\n"])

@@ -13,16 +13,16 @@ def read_by_ssh(folder: Path, config: str) -> dict[str, str]:
     """What `ssh -G` makes of it."""
     file = folder / "config"
     file.write_text(config)
-    said = subprocess.run(["ssh", "-F", file, "-G", "box"], capture_output=True, text=True, check=True).stdout
-    return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    stdout = subprocess.run(["ssh", "-F", file, "-G", "box"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split(" ", 1) for line in stdout.splitlines() if " " in line)
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "100%d", "it's", "grüße 🐳", "#1"])
 def test_every_path_arrives(tmp_path: Path, name: str) -> None:
     paths = MachinePaths(tmp_path / name / "machines" / "box")
-    found = read_by_ssh(tmp_path, config_block("box", "127.0.59.103", 2022, paths))
-    assert (found["hostname"], found["port"], found["user"]) == ("127.0.59.103", "2022", "docker")
-    assert found["identityfile"].replace("%%", "%") == str(paths.ssh_key)
-    assert found["userknownhostsfile"].strip('"').replace("%%", "%") == str(paths.known_hosts)
-    assert (found["hostkeyalias"], found["stricthostkeychecking"]) == ("b2d-box", "true")
-    assert (found["identitiesonly"], found["identityagent"]) == ("yes", "none")
+    options = read_by_ssh(tmp_path, config_block("box", "127.0.59.103", 2022, paths))
+    assert (options["hostname"], options["port"], options["user"]) == ("127.0.59.103", "2022", "docker")
+    assert options["identityfile"].replace("%%", "%") == str(paths.ssh_key)
+    assert options["userknownhostsfile"].strip('"').replace("%%", "%") == str(paths.known_hosts)
+    assert (options["hostkeyalias"], options["stricthostkeychecking"]) == ("b2d-box", "true")
+    assert (options["identitiesonly"], options["identityagent"]) == ("yes", "none")

@@ -62,14 +62,14 @@ def copying(sshd: Sshd, paths: MachinePaths, reporter: FakeReporter) -> Iterator
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def local(tmp_path: Path) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
+def remote(tmp_path: Path) -> Path:
     """What is the guest's."""
     folder = tmp_path / "guest"
     folder.mkdir()
@@ -100,18 +100,18 @@ def a_tree(root: Path) -> Path:
     return root
 
 
-def seen(root: Path) -> dict[str, tuple[object, ...]]:
+def contents(root: Path) -> dict[str, tuple[object, ...]]:
     """All that is there, as it is."""
-    found: dict[str, tuple[object, ...]] = {}
+    entries: dict[str, tuple[object, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:
         facts, name = path.lstat(), str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = ("link", os.readlink(path))  # noqa: PTH115
+            entries[name] = ("link", os.readlink(path))  # noqa: PTH115
         elif path.is_dir():
-            found[name] = ("folder", stat.S_IMODE(facts.st_mode), int(facts.st_mtime))
+            entries[name] = ("folder", stat.S_IMODE(facts.st_mode), int(facts.st_mtime))
         else:
-            found[name] = (path.read_bytes(), stat.S_IMODE(facts.st_mode), int(facts.st_mtime), facts.st_nlink)
-    return found
+            entries[name] = (path.read_bytes(), stat.S_IMODE(facts.st_mode), int(facts.st_mtime), facts.st_nlink)
+    return entries
 
 
 def nothing_is_left(*folders: Path) -> bool:
@@ -119,21 +119,21 @@ def nothing_is_left(*folders: Path) -> bool:
     return not [path for folder in folders for path in folder.rglob(".b2d-*")]
 
 
-def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, here: Path, there: Path) -> None:
-    tree = a_tree(here / "tree")
-    sent = copying.send(str(tree), f"{there}/new")
-    assert (sent.path, sent.files) == (f"{there}/new", 10)
-    assert seen(there / "new") == seen(tree)
-    fetched = copying.fetch(f"{there}/new", str(here / "back"))
-    assert (fetched.path, fetched.files) == (str(here / "back"), 10)
-    assert seen(here / "back") == seen(tree)
-    assert nothing_is_left(here, there)
+def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, local: Path, remote: Path) -> None:
+    tree = a_tree(local / "tree")
+    sent = copying.send(str(tree), f"{remote}/new")
+    assert (sent.path, sent.files) == (f"{remote}/new", 10)
+    assert contents(remote / "new") == contents(tree)
+    fetched = copying.fetch(f"{remote}/new", str(local / "back"))
+    assert (fetched.path, fetched.files) == (str(local / "back"), 10)
+    assert contents(local / "back") == contents(tree)
+    assert nothing_is_left(local, remote)
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, here: Path, there: Path, way: str) -> None:
+def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, local: Path, remote: Path, way: str) -> None:
     """As `cp -a` on this host does it, for every form of the two paths."""
-    source, target = (here, there) if way == "send" else (there, here)
+    source, target = (local, remote) if way == "send" else (remote, local)
     cases = ["file to", "file to/", "file new", "tree to", "tree to/", "tree new", "tree new/", "tree/. to"]
     cases += ["tree/. new", "tree/ to", "link to", "link new", "tolink to", "file linked", "file old", "tree linked/"]
     for number, case in enumerate(cases):
@@ -153,7 +153,7 @@ def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, here: Path, there:
         getattr(copying, way)(f"{begin}/{first}", f"{ours}/{second}")
         subprocess.run(["/bin/cp", "-a", f"{begin}/{first}", f"{theirs}/{second}"], check=True)
         assert names(ours) == names(theirs), case
-    assert nothing_is_left(here, there)
+    assert nothing_is_left(local, remote)
 
 
 def names(root: Path) -> dict[str, object]:
@@ -181,67 +181,71 @@ def names(root: Path) -> dict[str, object]:
     ],
 )
 def test_what_cannot_be_is_told_and_changes_nothing(
-    copying: Copier, here: Path, there: Path, way: str, case: tuple[str, str, str]
+    copying: Copier, local: Path, remote: Path, way: str, case: tuple[str, str, str]
 ) -> None:
-    source, to, said = case
-    begin, end = (here, there) if way == "send" else (there, here)
+    source, to, message = case
+    begin, end = (local, remote) if way == "send" else (remote, local)
     for side in (begin, end):
         (side / "tree").mkdir()
         (side / "file").write_text("file")
     (end / "to").mkdir()
     (end / "to" / "tree").symlink_to("..")  # a folder does not go through a link that nobody typed
     (end / "full" / "file").mkdir(parents=True)
-    before = seen(end)
-    with pytest.raises(B2dError, match=said) as caught:
+    before = contents(end)
+    with pytest.raises(B2dError, match=message) as caught:
         getattr(copying, way)(f"{begin}/{source}", f"{end}/{to}")
     assert caught.value.exit_code == 1
     assert names(end) == {name: kind for name, kind in names(end).items() if name in before}
-    assert {name: one[0] for name, one in seen(end).items()} == {name: one[0] for name, one in before.items()}
+    assert {name: entry[0] for name, entry in contents(end).items()} == {
+        name: entry[0] for name, entry in before.items()
+    }
 
 
-def test_what_is_no_file_is_left_out_and_told(copying: Copier, reporter: FakeReporter, here: Path, there: Path) -> None:
-    for side in (here, there):
+def test_what_is_no_file_is_left_out_and_told(
+    copying: Copier, reporter: FakeReporter, local: Path, remote: Path
+) -> None:
+    for side in (local, remote):
         (side / "tree").mkdir()
         os.mkfifo(side / "tree" / "fifo")
         (side / "tree" / "file").write_text("file")
-    assert copying.send(f"{here}/tree", f"{there}/new").files == 1
-    assert names(there / "new") == {"file": b"file"}
-    copying.fetch(f"{there}/tree", f"{here}/new")
-    assert names(here / "new") == {"file": b"file"}
+    assert copying.send(f"{local}/tree", f"{remote}/new").files == 1
+    assert names(remote / "new") == {"file": b"file"}
+    copying.fetch(f"{remote}/tree", f"{local}/new")
+    assert names(local / "new") == {"file": b"file"}
     assert len([line for line in reporter.texts("warn") if "fifo" in line and "skipped" in line]) == 2
 
 
-def test_archives_go_in_and_out(copying: Copier, here: Path, there: Path) -> None:
-    tree = a_tree(here / "tree")
+def test_archives_go_in_and_out(copying: Copier, local: Path, remote: Path) -> None:
+    tree = a_tree(local / "tree")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
         archive.add(tree, "/tree")
-    (there / "to" / "tree").mkdir(parents=True)
-    assert copying.send_stream(io.BytesIO(packed.getvalue()), f"{there}/to").files == 10
-    assert set(seen(there / "to" / "tree")) == set(seen(tree))
-    assert names(there / "to" / "tree") == names(tree)
+    (remote / "to" / "tree").mkdir(parents=True)
+    assert copying.send_stream(io.BytesIO(packed.getvalue()), f"{remote}/to").files == 10
+    assert set(contents(remote / "to" / "tree")) == set(contents(tree))
+    assert names(remote / "to" / "tree") == names(tree)
     came = bytearray()
-    copying.fetch_stream(f"{there}/to/tree", came.extend)
+    copying.fetch_stream(f"{remote}/to/tree", came.extend)
     with tarfile.open(fileobj=io.BytesIO(bytes(came))) as archive:
         assert len(archive.getmembers()) == 14
         assert {name.partition("/")[0] for name in archive.getnames()} == {"tree"}
-    for content, to, said in (
+    for content, to, message in (
         (packed.getvalue()[:-400], "to", "is incomplete"),
         (b"no archive" * 1000, "to", "is incomplete"),
         (packed.getvalue(), "none", "no such folder"),
     ):
-        with pytest.raises(B2dError, match=said):
-            copying.send_stream(io.BytesIO(content), f"{there}/{to}")
-    wait_until(lambda: nothing_is_left(there), condition="the guest to tidy up", timeout_s=10)
-    assert names(there / "to" / "tree") == names(tree)
+        with pytest.raises(B2dError, match=message):
+            copying.send_stream(io.BytesIO(content), f"{remote}/{to}")
+    wait_until(lambda: nothing_is_left(remote), condition="the guest to tidy up", timeout_s=10)
+    assert names(remote / "to" / "tree") == names(tree)
 
 
 def an_archive(*entries: tarfile.TarInfo) -> tarfile.TarFile:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
         for entry in entries:
             archive.addfile(entry, io.BytesIO(b"evil") if entry.isreg() else None)
-    return tarfile.open(fileobj=io.BytesIO(made.getvalue()), mode="r|")
+    return tarfile.open(fileobj=io.BytesIO(written.getvalue()), mode="r|")
 
 
 def an_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
@@ -286,19 +290,19 @@ def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too()
     with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)) as folder:
         (folder / "to" / "tree").mkdir(parents=True)
         for final, mode in ((folder / "new", 0o500), (folder / "to", 0o555)):
-            with remove_unfinished(folder) as made:
-                tree = made / "it"
+            with remove_unfinished(folder) as unfinished:
+                tree = unfinished / "it"
                 for path in (tree / "tree", tree / "shut", tree / "left" / "shut"):
                     path.mkdir(parents=True)
                     (path / "file").touch()
-                for path, one in ((tree / "shut", 0o500), (tree / "tree", 0o500), (tree, mode)):
-                    path.chmod(one)
+                for path, permissions in ((tree / "shut", 0o500), (tree / "tree", 0o500), (tree, mode)):
+                    path.chmod(permissions)
                 place_file(tree, final)
             assert (final / "tree" / "file").exists() and (final / "shut").stat().st_mode & 0o777 == 0o500
-        with remove_unfinished(folder) as made:
-            (made / "a" / "b").mkdir(parents=True)
-            (made / "a" / "b").chmod(0)
-            (made / "a").chmod(0o500)
+        with remove_unfinished(folder) as unfinished:
+            (unfinished / "a" / "b").mkdir(parents=True)
+            (unfinished / "a" / "b").chmod(0)
+            (unfinished / "a").chmod(0o500)
         assert nothing_is_left(folder)
         assert (folder / "new").stat().st_mode & 0o777 == 0o500
         (folder / "new").chmod(0o700)
@@ -323,35 +327,35 @@ def as_nobody(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("old", [True, False])
 def test_a_connection_that_breaks_leaves_no_half_file(
-    copying: Copier, sshd: Sshd, here: Path, there: Path, old: bool
+    copying: Copier, sshd: Sshd, local: Path, remote: Path, old: bool
 ) -> None:
-    (there / "big").write_bytes(bytes(5_000_000))
+    (remote / "big").write_bytes(bytes(5_000_000))
     if old:
-        (here / "big").write_text("old")
+        (local / "big").write_text("old")
     sshd.hangs_up = "output"
     with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
-        copying.fetch(f"{there}/big", str(here))
-    assert names(here) == ({"big": b"old"} if old else {})
+        copying.fetch(f"{remote}/big", str(local))
+    assert names(local) == ({"big": b"old"} if old else {})
 
 
-def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, here: Path, there: Path) -> None:
-    (there / "big").write_bytes(bytes(3_000_000))
-    (here / "big").write_text("old")
+def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, local: Path, remote: Path) -> None:
+    (remote / "big").write_bytes(bytes(3_000_000))
+    (local / "big").write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
     try:
         with pytest.raises(B2dError, match=r"/big: File too large") as caught:
-            copying.fetch(f"{there}/big", str(here))
+            copying.fetch(f"{remote}/big", str(local))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.exit_code == 1
-    assert names(here) == {"big": b"old"}
+    assert names(local) == {"big": b"old"}
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, here: Path, there: Path, way: str) -> None:
+def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, local: Path, remote: Path, way: str) -> None:
     """Ctrl-C, while a fifo keeps the other side waiting in the middle of a file."""
-    begin, end = (here, there) if way == "send" else (there, here)
+    begin, end = (local, remote) if way == "send" else (remote, local)
     (begin / "big").write_bytes(bytes(50_000_000))
     (end / "big").write_text("old")
 

@@ -10,7 +10,7 @@ from b2d.guest.transfer.copy_endpoints import CopyEndpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(
-    ("typed", "found"),
+    ("typed", "endpoint"),
     [
         ("file", CopyEndpoint("file")),
         ("./a:b", CopyEndpoint("./a:b")),
@@ -27,8 +27,8 @@ from b2d.guest.transfer.copy_endpoints import CopyEndpoint, parse_endpoint
         ("c:/x", CopyEndpoint("/x", "c")),
     ],
 )
-def test_what_is_typed_is_a_place(typed: str, found: CopyEndpoint) -> None:
-    assert parse_endpoint(typed) == found
+def test_what_is_typed_is_a_place(typed: str, endpoint: CopyEndpoint) -> None:
+    assert parse_endpoint(typed) == endpoint
 
 
 @pytest.mark.parametrize("typed", ["", "docker@box:/x", "a b:c"])

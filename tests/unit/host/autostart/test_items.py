@@ -25,9 +25,9 @@ FILES = ["linux", "darwin"]
 
 
 def an_item(person: Path, system: str, home: str = ".b2d", name: str = "box", path: str = "/usr/bin:/bin") -> LoginItem:
-    found = Home(person / home)
+    new_home = Home(person / home)
     environ = {"HOME": str(person), "PATH": path, "USERDOMAIN": "PC", "USERNAME": "me"}
-    return items.login_item(found.machine(name), found, environ, system)
+    return items.login_item(new_home.machine(name), new_home, environ, system)
 
 
 def words(person: Path, verb: str, home: str = ".b2d") -> list[str]:
@@ -82,11 +82,11 @@ def test_systemd_s_checker_finds_what_is_wrong(tmp_path: Path, good: str, bad: s
 def test_launchd_reads_the_agent_as_it_was_meant(tmp_path: Path, home: str) -> None:
     item = an_item(tmp_path, "darwin", home)
     assert item.put()
-    found = plistlib.loads(Path(item.where).read_bytes())
+    plist = plistlib.loads(Path(item.where).read_bytes())
     assert Path(item.where) == tmp_path / "Library" / "LaunchAgents" / "b2d.box.plist"
-    assert (found["Label"], found["RunAtLoad"], found["AbandonProcessGroup"]) == ("b2d.box", True, True)
-    assert found["ProgramArguments"] == words(tmp_path, "up", home)
-    assert found["EnvironmentVariables"] == {"PATH": "/usr/bin:/bin"}
+    assert (plist["Label"], plist["RunAtLoad"], plist["AbandonProcessGroup"]) == ("b2d.box", True, True)
+    assert plist["ProgramArguments"] == words(tmp_path, "up", home)
+    assert plist["EnvironmentVariables"] == {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.mark.parametrize("home", ODD)

@@ -59,14 +59,14 @@ class Host:
         fetch_all([package.file for package in chosen], self.cache, self.reporter, "packages")
         return chosen
 
-    def kept(self) -> list[str]:
+    def stored_hashes(self) -> list[str]:
         """What is in the cache under a hash; it must be what the name says."""
         names = [path.name for path in self.cache.folder.glob("*") if re.fullmatch(r"[0-9a-f]{64}", path.name)]
         assert names == [hashlib.sha256(self.cache.path(name).read_bytes()).hexdigest() for name in names]
         return names
 
     def has(self, deb: Deb) -> bool:
-        return hashlib.sha256(deb.content).hexdigest() in self.kept()
+        return hashlib.sha256(deb.content).hexdigest() in self.stored_hashes()
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def refused(act: Callable[[], object], kind: type[DownloadError] = DownloadError
 
 
 def ranges(debian: LocalDebian) -> Sequence[str]:
-    return [asked for path, asked in debian.asked if PACKAGE in path]
+    return [requested for path, requested in debian.requests if PACKAGE in path]
 
 
 def test_a_good_archive_is_read_and_its_packages_are_kept_by_their_hash(host: Host) -> None:
@@ -121,7 +121,7 @@ def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
     for content in (good, good + b"\nCodename: evil\n", header):
         assert verify(content, host.recipe.keys, "url") == b"Codename: good\n"
     for content in (evil, evil + good, good + evil):
-        refused(lambda said=content: verify(said, host.recipe.keys, "url"), BadSignatureError)  # type: ignore[misc]
+        refused(lambda text=content: verify(text, host.recipe.keys, "url"), BadSignatureError)  # type: ignore[misc]
     refused(lambda: verify(b"Codename: evil\n\n" + good, host.recipe.keys, "url"), NotAnIndexError)
 
 
@@ -129,7 +129,7 @@ def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
 def test_an_index_without_a_signature_is_refused(host: Host, debian: LocalDebian, content: bytes) -> None:
     debian.wrong["trixie/InRelease"] = repeat(says(200, content))
     assert "not an index" in refused(host.reads, NotAnIndexError).message
-    assert host.kept() == []
+    assert host.stored_hashes() == []
 
 
 def test_an_index_that_is_signed_but_says_nothing_is_refused(host: Host, debian: LocalDebian) -> None:
@@ -149,8 +149,8 @@ def test_a_signed_index_of_another_suite_is_refused(host: Host, debian: LocalDeb
 def test_an_expired_index_of_any_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
     newer = replace(TINI, version="0.20-1")
     debian.publish(suite, BUSYBOX, newer, valid_until=PAST)
-    said = refused(host.reads, StaleIndexError)
-    assert f"the index of {suite} expired on {PAST:%Y-%m-%d}" in said.message and "--allow-expired" in said.hint
+    error = refused(host.reads, StaleIndexError)
+    assert f"the index of {suite} expired on {PAST:%Y-%m-%d}" in error.message and "--allow-expired" in error.hint
     debian.publish(suite, BUSYBOX, newer, valid_until=FUTURE)
     assert host.reads()["tini"][0].version == "0.20-1"
 
@@ -251,7 +251,7 @@ def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDe
 
 def test_what_is_there_is_transferred_once(host: Host, debian: LocalDebian) -> None:
     host.fetches()
-    debian.asked.clear()
+    debian.requests.clear()
     host.fetches()
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
 

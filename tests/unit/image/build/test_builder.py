@@ -75,30 +75,34 @@ def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest
     assert built.path.read_bytes()[loader * 2048 + 12 : loader * 2048 + 16] == loader.to_bytes(4, "little")
     iso.close()
 
-    kept = ImageStore(Home(tmp_path / "home")).add_copy(built.path, "debian")
-    assert (kept.version, kept.kernel_arguments, kept.boots_directly) == (built.version, "console=ttyS0 quiet", True)
+    stored = ImageStore(Home(tmp_path / "home")).add_copy(built.path, "debian")
+    assert (stored.version, stored.kernel_arguments, stored.boots_directly) == (
+        built.version,
+        "console=ttyS0 quiet",
+        True,
+    )
 
 
 def test_the_same_packages_give_the_same_bytes(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = build_image(request_, FakeReporter())
-    content = one.path.read_bytes()
+    first = build_image(request_, FakeReporter())
+    content = first.path.read_bytes()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
     time.sleep(1.1)  # mksquashfs has a clock of its own, of seconds
-    assert build_image(request_, FakeReporter()).sha256 == one.sha256
-    assert one.path.read_bytes() == content
+    assert build_image(request_, FakeReporter()).sha256 == first.sha256
+    assert first.path.read_bytes() == content
 
 
 def test_the_manifest_names_every_package_with_version_hash_and_licence(request_: BuildRequest) -> None:
     built = build_image(request_, FakeReporter())
-    found = {package["name"]: package for package in manifest(built)["packages"]}
+    listed = {package["name"]: package for package in manifest(built)["packages"]}
     wanted = [package for package in packages() if package.name != "linux-image-amd64"]
-    assert {name: (one["version"], one["sha256"]) for name, one in found.items()} == {
+    assert {name: (entry["version"], entry["sha256"]) for name, entry in listed.items()} == {
         package.name: (package.version, hashlib.sha256(package.content).hexdigest()) for package in wanted
     }
-    assert found["docker.io"]["licence"] == ["Apache-2.0"]
-    assert found["isolinux"]["licence"] == ["GPL-2"]
-    assert found["busybox-static"]["licence"] == ["see its source package"]
+    assert listed["docker.io"]["licence"] == ["Apache-2.0"]
+    assert listed["isolinux"]["licence"] == ["GPL-2"]
+    assert listed["busybox-static"]["licence"] == ["see its source package"]
 
 
 def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
@@ -108,8 +112,8 @@ def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
     reporter = FakeReporter()
     built = build_image(request_, reporter)
     assert "/b2d/root.cpio.gz" in files(opened(built.path))
-    (said,) = reporter.texts("warn")
-    assert "mksquashfs" in said and "b2d doctor --fix" in said
+    (warning,) = reporter.texts("warn")
+    assert "mksquashfs" in warning and "b2d doctor --fix" in warning
     monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
     again = build_image(request_, FakeReporter())
     assert again.sha256 == built.sha256
@@ -117,7 +121,7 @@ def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
 
 def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: LocalDebian) -> None:
     build_image(request_, FakeReporter())
-    debian.asked.clear()
+    debian.requests.clear()
     reporter = FakeReporter()
     build_image(request_, reporter)
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
@@ -145,8 +149,8 @@ def test_a_build_that_fails_leaves_the_iso_of_before_untouched(
     debian.publish("trixie", *packages("27.0"))
     for path in [path for path in debian.files if at in path]:
         del debian.files[path]
-    for kept in (request_.cache / "packages").iterdir():
-        kept.unlink()
+    for package in (request_.cache / "packages").iterdir():
+        package.unlink()
     with pytest.raises(DownloadError):
         build_image(request_, FakeReporter())
     assert {path.name: path.read_bytes() for path in request_.output.parent.iterdir()} == before
@@ -173,10 +177,10 @@ def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRe
     before = plan_build(request_, FakeReporter()).fingerprint
     assert plan_build(request_, FakeReporter()).fingerprint == before
     init = request_.recipe / "stage1" / "init"
-    kept = init.read_bytes()
-    init.write_bytes(kept + b"\n")
+    original = init.read_bytes()
+    init.write_bytes(original + b"\n")
     assert plan_build(request_, FakeReporter()).fingerprint != before
-    init.write_bytes(kept)
+    init.write_bytes(original)
     assert plan_build(request_, FakeReporter()).fingerprint == before
     debian.publish("trixie", *packages("26.1.6+dfsg1-1"))
     assert plan_build(request_, FakeReporter()).fingerprint != before
@@ -185,10 +189,10 @@ def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRe
 def test_a_processor_without_an_image_is_refused_before_anything_is_asked(
     request_: BuildRequest, debian: LocalDebian
 ) -> None:
-    asked = BuildRequest("m68k", request_.mirror, request_.cache, request_.output, request_.recipe)
+    unsupported = BuildRequest("m68k", request_.mirror, request_.cache, request_.output, request_.recipe)
     with pytest.raises(ConfigError, match="m68k"):
-        build_image(asked, FakeReporter())
-    assert debian.asked == []
+        build_image(unsupported, FakeReporter())
+    assert debian.requests == []
 
 
 def test_where_nothing_can_be_written_that_is_said(request_: BuildRequest) -> None:

@@ -20,16 +20,16 @@ def a_tree() -> Tree:
 
 
 def test_an_archive_holds_the_tree() -> None:
-    found = {entry.path: entry for entry in entries(pack(a_tree(), MTIME))}
-    assert list(found) == [path for path, _ in a_tree()]
+    by_path = {entry.path: entry for entry in entries(pack(a_tree(), MTIME))}
+    assert list(by_path) == [path for path, _ in a_tree()]
     for path, node in a_tree():
-        entry = found[path]
+        entry = by_path[path]
         assert entry.content == (node.target.encode() or node.content)
         assert (stat.S_IMODE(entry.mode), entry.owner) == (node.mode, (0, 0))
         assert entry.mtime == MTIME
-    kinds = {path: stat.S_IFMT(found[path].mode) for path in ("empty", "bin/busybox", "bin/sh")}
+    kinds = {path: stat.S_IFMT(by_path[path].mode) for path in ("empty", "bin/busybox", "bin/sh")}
     assert kinds == {"empty": stat.S_IFDIR, "bin/busybox": stat.S_IFREG, "bin/sh": stat.S_IFLNK}
-    assert len({entry.inode for entry in found.values()}) == len(found)  # equal ones would be hard links
+    assert len({entry.inode for entry in by_path.values()}) == len(by_path)  # equal ones would be hard links
 
 
 def test_the_same_tree_gives_the_same_bytes() -> None:

@@ -33,7 +33,7 @@ def test_files_are_there_whichever_way_they_are_packed(tmp_path: Path, packing: 
 
 def test_the_newest_file_tells_when_the_package_was_made(tmp_path: Path) -> None:
     path = tmp_path / "some.deb"
-    path.write_bytes(a_deb(regular("./a", made=MADE + 5), regular("./b", made=MADE)))
+    path.write_bytes(a_deb(regular("./a", mtime=MADE + 5), regular("./b", mtime=MADE)))
     assert unpack(path, "some", Tree(), lambda _name: False) == MADE + 5
 
 

@@ -14,7 +14,7 @@ def a_tree(*paths: str) -> Tree:
 
 
 @pytest.mark.parametrize(
-    ("path", "kept"),
+    ("path", "normal"),
     [
         ("./bin/sh", "usr/bin/sh"),
         ("/lib64/ld.so", "usr/lib64/ld.so"),
@@ -24,8 +24,8 @@ def a_tree(*paths: str) -> Tree:
         ("./", ""),
     ],
 )
-def test_paths_have_one_form(path: str, kept: str) -> None:
-    assert normalize(path) == kept
+def test_paths_have_one_form(path: str, normal: str) -> None:
+    assert normalize(path) == normal
 
 
 def test_every_folder_above_a_node_is_there_and_comes_first() -> None:

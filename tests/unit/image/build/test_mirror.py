@@ -84,9 +84,9 @@ def test_where_apt_names_no_security_it_is_looked_for_beside(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("debian", [{"debian_sources": DEB822}, {"sources_list": ONE_LINE}])
 def test_another_s_archive_of_that_name_comes_after_debian_s(tmp_path: Path, debian: dict[str, str]) -> None:
-    found = [main for main, _ in bases(apt(tmp_path, docker_list=OTHERS, **debian))]
-    assert "near.example" in found[0]
-    assert found[1:] == ["https://pkgs.vpn.example/stable/debian"]
+    mains = [main for main, _ in bases(apt(tmp_path, docker_list=OTHERS, **debian))]
+    assert "near.example" in mains[0]
+    assert mains[1:] == ["https://pkgs.vpn.example/stable/debian"]
 
 
 @pytest.mark.parametrize(

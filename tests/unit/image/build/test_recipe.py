@@ -16,7 +16,7 @@ OURS = recipe.find()
 def test_our_recipe_is_read() -> None:
     ours = recipe.read(OURS)
     assert {"docker.io", "containerd", "busybox-static"} <= set(ours.root_packages)
-    assert [(one.name, one.required) for one in ours.archives] == [
+    assert [(archive.name, archive.required) for archive in ours.archives] == [
         ("main", True),
         ("updates", False),
         ("security", False),
@@ -30,13 +30,13 @@ def test_our_recipe_is_read() -> None:
 @pytest.mark.parametrize("item", ["packages", "modules", "applets", "stage1"])
 def test_our_recipe_says_nothing_twice(item: str) -> None:
     ours = recipe.read(OURS)
-    said = {
+    names = {
         "packages": (*ours.root_packages, *ours.medium_packages),
         "modules": ours.modules,
         "applets": (*ours.applets["usr/bin"], *ours.applets["usr/sbin"]),
         "stage1": (*ours.stage1.first, *ours.stage1.more),
     }[item]
-    assert sorted(said) == sorted(set(said))
+    assert sorted(names) == sorted(set(names))
 
 
 def test_our_keys_are_certificates_that_trust_nobody_else() -> None:
