@@ -12,7 +12,7 @@ from b2d.network.port_allocation import reserve_ports
 from b2d.paths import Home
 from tests.bench.commands import B2D
 from tests.bench.rounds import Figure, Table, plain_environment, table
-from tests.e2e.web import refused, says, serves
+from tests.e2e.web import fetch, refused, server_command
 
 APPEARS, GOES = "a port answers, after docker run -p", "it is gone, after docker rm -f"
 STATIC, PUBLISHED = "100 MiB through a forward of QEMU's", "100 MiB through a published port"
@@ -30,10 +30,10 @@ def measure(home: Home, rounds: int) -> Table:
         static = reserve_ports(HERE, SMALL + 1)
         with Qmp(home.machine("bench").qmp_socket) as qmp:
             qmp.execute("human-monitor-command", command_line=f"hostfwd_add net tcp:{HERE}:{static}-:{BIG}")
-        wait_until(lambda: says(address, BIG) == says(HERE, static) == "here", condition="the server", timeout_s=60)
+        wait_until(lambda: fetch(address, BIG) == fetch(HERE, static) == "here", condition="the server", timeout_s=60)
         for _ in range(rounds):
-            docker("run", "-d", "--name", "small", "-p", f"{SMALL}:80", "hello", *serves("small"))
-            figures.add(APPEARS, _until(lambda: says(address, SMALL) == says(HERE, SMALL) == "small"))
+            docker("run", "-d", "--name", "small", "-p", f"{SMALL}:80", "hello", *server_command("small"))
+            figures.add(APPEARS, _until(lambda: fetch(address, SMALL) == fetch(HERE, SMALL) == "small"))
             docker("rm", "-f", "small")
             figures.add(GOES, _until(lambda: refused(address, SMALL) and refused(HERE, SMALL)))
             figures.add(STATIC, _fetch(HERE, static))

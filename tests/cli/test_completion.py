@@ -36,10 +36,10 @@ class Terminal:
     leader: int
     output: str = ""
 
-    def types(self, keys: str) -> None:
+    def send(self, keys: str) -> None:
         os.write(self.leader, keys.encode())
 
-    def reads(self, wanted: str) -> str:
+    def read_until(self, wanted: str) -> str:
         """All until that is said."""
         end = time.monotonic() + LIMIT_S
         while wanted not in self.output:
@@ -75,13 +75,15 @@ def terminal(shell: str, prompt: Prompt) -> Iterator[Terminal]:
         (programs / name).write_text(SHOWS)
         (programs / name).chmod(0o755)
     leader, follower = pty.openpty()
-    known = prompt.known(PATH=f"{programs}:{os.environ['PATH']}", TERM="dumb", PS1="> ", ZDOTDIR=str(prompt.folder))
+    known = prompt.full_environment(
+        PATH=f"{programs}:{os.environ['PATH']}", TERM="dumb", PS1="> ", ZDOTDIR=str(prompt.folder)
+    )
     command = ["setsid", "--ctty", *START[shell]]  # fish wants a terminal of its own
     child = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=known, cwd=prompt.folder)
     os.close(follower)
     shell_terminal = Terminal(leader)
-    shell_terminal.types(EVALUATE[shell].format(f"{B2D} completion {shell}") + "; echo REA''DY\n")
-    shell_terminal.reads("READY")
+    shell_terminal.send(EVALUATE[shell].format(f"{B2D} completion {shell}") + "; echo REA''DY\n")
+    shell_terminal.read_until("READY")
     yield shell_terminal
     child.kill()
     child.wait()
@@ -117,9 +119,9 @@ def terminal(shell: str, prompt: Prompt) -> Iterator[Terminal]:
     ],
 )
 def test_tab_completes(terminal: Terminal, typed: str, became: str) -> None:
-    terminal.types(f"{typed}\n")
-    terminal.reads("GOT")
-    assert terminal.reads(".\r") == became
+    terminal.send(f"{typed}\n")
+    terminal.read_until("GOT")
+    assert terminal.read_until(".\r") == became
 
 
 def offered(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -> list[str]:

@@ -147,7 +147,8 @@ def test_the_path_is_told_whether_it_is_there_or_broken(prompt: Prompt) -> None:
 def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
     wishes = ["memory=1000", "cpus=3", "disk=5000", "wait=77"]
     started = [
-        subprocess.Popen([B2D, "config", "set", wish], env=prompt.known(), stderr=subprocess.DEVNULL) for wish in wishes
+        subprocess.Popen([B2D, "config", "set", wish], env=prompt.full_environment(), stderr=subprocess.DEVNULL)
+        for wish in wishes
     ]
     assert [process.wait(60) for process in started] == [0] * len(wishes)
     assert sorted(prompt.home.config.read_text().split("\n")[:-1]) == sorted(
@@ -236,7 +237,7 @@ def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
     script = (
         f'trap \'echo "memory = 700" >>"$1"; exit 0\' INT; touch {prompt.folder}/open; while :; do sleep 0.05; done'
     )
-    environment = prompt.known(**editor(prompt, script))
+    environment = prompt.full_environment(**editor(prompt, script))
     with subprocess.Popen([B2D, "config", "edit"], env=environment, start_new_session=True) as started:
         end = time.monotonic() + 30
         while not (prompt.folder / "open").exists() and time.monotonic() < end:
@@ -273,7 +274,7 @@ def text_of(value: object) -> str:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> dict[str, object]:
+def settings_to_set(draw: st.DrawFn) -> dict[str, object]:
     """Settings as they can be."""
     settings: dict[str, object] = {}
     for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
@@ -303,7 +304,7 @@ def wishes(draw: st.DrawFn) -> dict[str, object]:
     return settings
 
 
-@given(wishes(), wishes(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
+@given(settings_to_set(), settings_to_set(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
 def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
     tmp_path_factory: pytest.TempPathFactory, first: dict[str, object], second: dict[str, object], text: str
 ) -> None:

@@ -17,9 +17,9 @@ from b2d.image import boot_files
 from b2d.image.image_store import ImageStore
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
-from tests.support.cli import B2D, Answer, Prompt
+from tests.support.cli import B2D, Prompt, Result
 from tests.support.fakes import a_spec
-from tests.support.http_server import PORTAL, WebServer, says, serving
+from tests.support.http_server import PORTAL, WebServer, respond_with, serving
 from tests.support.kernel_images import a_b2d_iso, an_iso
 
 OLD = an_iso("b2d-v19.03.11", {"/version": bytes(range(256)) * 8000})
@@ -60,18 +60,18 @@ def stored_contents(prompt: Prompt) -> list[bytes]:
     return [image.iso.read_bytes() for image in ImageStore(prompt.home).all()]
 
 
-def is_kept(result: Answer, version: str) -> None:
+def assert_stored(result: Result, version: str) -> None:
     assert (result.code, result.out) == (0, ""), result.err
     assert f"\n{version} is stored: " in f"\n{result.err}"
 
 
-def is_the_newest(result: Answer, version: str) -> None:
+def assert_already_newest(result: Result, version: str) -> None:
     assert (result.code, result.out) == (0, ""), result.err
     assert result.err.startswith(f"{version} is already the newest: ")
     assert len(result.err.splitlines()) == 1
 
 
-def is_refused(result: Answer, *texts: str) -> None:
+def assert_refused(result: Result, *texts: str) -> None:
     assert (result.code, result.out) == (7, ""), result.err
     assert "try: " in result.err and "Traceback" not in result.err
     for text in texts:
@@ -82,12 +82,12 @@ def is_refused(result: Answer, *texts: str) -> None:
 def test_what_is_the_newest_already_is_not_transferred(web: WebServer, prompt: Prompt, etags: bool) -> None:
     web.etags = etags
     url = web.put("/b2d.iso", OLD)
-    is_kept(prompt.b2d("download", url), "19.03.11")
+    assert_stored(prompt.b2d("download", url), "19.03.11")
     assert web.sent == len(OLD)
-    is_the_newest(prompt.b2d("download", url), "19.03.11")
+    assert_already_newest(prompt.b2d("download", url), "19.03.11")
     assert (web.sent, len(web.requests)) == (len(OLD), 2)
     web.put("/b2d.iso", NEW)
-    is_kept(prompt.b2d("download", url), "19.03.12")
+    assert_stored(prompt.b2d("download", url), "19.03.12")
     assert web.sent == len(OLD) + len(NEW)
     assert stored_contents(prompt) == [NEW, OLD]
 
@@ -110,7 +110,7 @@ def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) ->
     MachineStore(prompt.home).write(spec)
     before = boot_files.stamp(image.iso)
     web.put("/b2d.iso", NEW)
-    is_kept(prompt.b2d("download"), "19.03.12")  # what the machine follows
+    assert_stored(prompt.b2d("download"), "19.03.12")  # what the machine follows
     assert boot_files.stamp(image.iso) == before
     assert MachineStore(prompt.home).read(spec.name) == spec
     web.put("/b2d.iso", OLD)
@@ -124,14 +124,14 @@ def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, options: tup
     listed = [a_release(url, "v20-rc1", prerelease=True), a_release(url)]
     api = web.put(API, json.dumps(listed).encode())
     typed = [word.format(api) for word in options]
-    is_kept(prompt.b2d(*typed), "19.03.12")
+    assert_stored(prompt.b2d(*typed), "19.03.12")
     sent = web.sent
-    is_the_newest(prompt.b2d(*typed), "19.03.12")
+    assert_already_newest(prompt.b2d(*typed), "19.03.12")
     assert web.sent == sent
     image = ImageStore(prompt.home).find(api)
     assert image is not None and image.iso.read_bytes() == NEW
     prompt.b2d("config", "set", f"image={api}")
-    is_the_newest(prompt.b2d("download"), "19.03.12")
+    assert_already_newest(prompt.b2d("download"), "19.03.12")
 
 
 def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: WebServer, prompt: Prompt) -> None:
@@ -140,27 +140,27 @@ def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: W
     (image,) = ImageStore(prompt.home).all()
     api = web.put(API, json.dumps([a_release(url, body=f"{image.sha256}  boot2docker.iso")]).encode())
     web.requests.clear()
-    is_the_newest(prompt.b2d("download", api), "19.03.12")
+    assert_already_newest(prompt.b2d("download", api), "19.03.12")
     assert web.paths() == [API]
     web.put("/a.iso", OLD)
     ImageStore(prompt.home).remove(image.sha256)
-    is_refused(prompt.b2d("download", api), image.sha256, "was published")
+    assert_refused(prompt.b2d("download", api), image.sha256, "was published")
     assert stored_contents(prompt) == []
 
 
 def test_one_release_can_be_named(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/a.iso", OLD)
     api = web.put(f"{API}/tags/v19.03.11-rc1", json.dumps(a_release(url, "v19.03.11-rc1", prerelease=True)).encode())
-    is_kept(prompt.b2d("download", api), "19.03.11-rc1")
+    assert_stored(prompt.b2d("download", api), "19.03.11-rc1")
 
 
 @pytest.mark.parametrize("code", [403, 429, 500, 503])
 def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, prompt: Prompt, code: int) -> None:
     url = web.put("/a.iso", NEW)
     api = web.put(API, json.dumps([a_release(url)]).encode())
-    refusal = says(code, b'{"message": "API rate limit exceeded"}', X_RateLimit_Remaining="0")
+    refusal = respond_with(code, b'{"message": "API rate limit exceeded"}', X_RateLimit_Remaining="0")
     web.odd[API] = refusal
-    is_refused(prompt.b2d("download", api), f"({code})")
+    assert_refused(prompt.b2d("download", api), f"({code})")
     del web.odd[API]
     prompt.b2d("download", api)
     prompt.b2d("download", url)
@@ -179,13 +179,13 @@ def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: 
     result = prompt.b2d("download", url)
     assert (result.code, len(result.err.splitlines())) == (0, 1)
     assert "cannot be reached" in result.err
-    is_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
+    assert_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
 
 
 def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Prompt, tmp_path: Path) -> None:
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
     nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
-    is_refused(prompt.b2d("download", **nowhere), "cannot be reached")
+    assert_refused(prompt.b2d("download", **nowhere), "cannot be reached")
     ImageStore(prompt.home).add_copy(tmp_path / "a.iso", "debian")
     result = prompt.b2d("-q", "download", **nowhere)
     assert (result.code, result.out, result.err) == (0, "", "")
@@ -202,15 +202,20 @@ def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
     ImageStore(prompt.home).add_copy(tmp_path / "a.iso", "debian")
     web.put("/debian/dists/trixie/InRelease", b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\n")
-    is_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
+    assert_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
 
 
 def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt) -> None:
-    for answer in (says(404), says(200, PORTAL), says(200, b"what", ETag='"x"'), says(200, NEW[:-5000], ETag='"x"')):
+    for answer in (
+        respond_with(404),
+        respond_with(200, PORTAL),
+        respond_with(200, b"what", ETag='"x"'),
+        respond_with(200, NEW[:-5000], ETag='"x"'),
+    ):
         web.odd["/a.iso?token=verysecret"] = answer
         address = web.url.replace("//", "//user:verysecret@")
         result = prompt.b2d("download", f"{address}/a.iso?token=verysecret")
-        is_refused(result, f"{web.url}/a.iso")
+        assert_refused(result, f"{web.url}/a.iso")
         assert "verysecret" not in result.err
 
 
@@ -218,15 +223,15 @@ def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Pro
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
     web.files.clear()
-    is_refused(prompt.b2d("download", url), "has no such file (404)")
+    assert_refused(prompt.b2d("download", url), "has no such file (404)")
 
 
 def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
     iso = prompt.folder / "an image ü.iso"
     iso.write_bytes(OLD)
-    is_kept(prompt.b2d("download", iso.as_uri()), "19.03.11")
-    is_the_newest(prompt.b2d("download", str(iso)), "19.03.11")
-    is_the_newest(prompt.b2d("download", f"file://localhost{iso.as_uri().removeprefix('file://')}"), "19.03.11")
+    assert_stored(prompt.b2d("download", iso.as_uri()), "19.03.11")
+    assert_already_newest(prompt.b2d("download", str(iso)), "19.03.11")
+    assert_already_newest(prompt.b2d("download", f"file://localhost{iso.as_uri().removeprefix('file://')}"), "19.03.11")
     for wrong in ("file:///no/such.iso", f"file://host{iso}", "file://"):
         result = prompt.b2d("download", wrong)
         assert result.code == 2, result.err
@@ -236,7 +241,7 @@ def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
 def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: Prompt, number: signal.Signals) -> None:
     url = web.put("/b2d.iso", NEW)
     web.holds_after = len(NEW) // 2
-    running = subprocess.Popen([B2D, "download", url], env=prompt.known(), stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([B2D, "download", url], env=prompt.full_environment(), stderr=subprocess.PIPE, text=True)
     assert web.held.wait(20)
     while not (part := next(prompt.home.cache.glob("*.part"), None)) or part.stat().st_size < len(NEW) // 3:
         assert running.poll() is None
@@ -247,7 +252,7 @@ def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: 
     had = part.stat().st_size
     web.goes_on.set()
     web.holds_after = 0
-    is_kept(prompt.b2d("download", url), "19.03.12")
+    assert_stored(prompt.b2d("download", url), "19.03.12")
     assert web.requests[-1][2]["Range"] == f"bytes={had}-"
     assert web.given[-1] == len(NEW) - had
     assert stored_contents(prompt) == [NEW]
@@ -273,18 +278,18 @@ def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt
     disk = prompt.home.root
     disk.mkdir()
 
-    def on_a_disk_of(kilobytes: int, source: str) -> Answer:
+    def on_a_disk_of(kilobytes: int, source: str) -> Result:
         script = f"mount -t tmpfs -o size={kilobytes}k none '{disk}' && exec b2d download '{source}'"
         return prompt.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script])
 
-    is_refused(on_a_disk_of(1000, url), f"({len(NEW)} bytes) are needed", str(disk), "make room")
+    assert_refused(on_a_disk_of(1000, url), f"({len(NEW)} bytes) are needed", str(disk), "make room")
     iso = prompt.folder / "a.iso"
     iso.write_bytes(NEW)
-    is_refused(on_a_disk_of(1000, str(iso)), f"({len(NEW)} bytes) are needed", str(disk), "make room")
-    is_kept(on_a_disk_of(len(NEW) // 1024 + 100, url), "19.03.12")  # no second one, while it is put in its place
+    assert_refused(on_a_disk_of(1000, str(iso)), f"({len(NEW)} bytes) are needed", str(disk), "make room")
+    assert_stored(on_a_disk_of(len(NEW) // 1024 + 100, url), "19.03.12")  # no second one, while it is put in its place
 
-    web.odd["/b2d.iso"] = says(200, NEW, Content_Length="")  # nobody knows how much is to come
-    is_refused(on_a_disk_of(1000, url), "more are needed", str(disk), "make room")
+    web.odd["/b2d.iso"] = respond_with(200, NEW, Content_Length="")  # nobody knows how much is to come
+    assert_refused(on_a_disk_of(1000, url), "more are needed", str(disk), "make room")
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
@@ -293,23 +298,23 @@ def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
 ) -> None:
     url = web.put("/b2d.iso", NEW)
     prompt.environment["SSL_CERT_FILE"] = ""
-    is_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
-    is_refused(
+    assert_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
+    assert_refused(
         prompt.b2d("download", url, **{name: "/no/such.pem"}), f"/no/such.pem, which is set in {name}, does not exist"
     )
-    is_kept(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
+    assert_stored(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
 
 
 def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
     target = plain.put("/b2d.iso", NEW)
-    web.odd["/b2d.iso"] = says(302, Location=target)
-    is_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
+    web.odd["/b2d.iso"] = respond_with(302, Location=target)
+    assert_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
     api = web.put(API, json.dumps([a_release(target)]).encode())
-    is_refused(prompt.b2d("download", api), f"redirects from https to {target}")
+    assert_refused(prompt.b2d("download", api), f"redirects from https to {target}")
     assert plain.requests == []
 
 
-def through(proxy: WebServer) -> dict[str, str]:
+def proxy_environment(proxy: WebServer) -> dict[str, str]:
     """The environment of a company: a proxy, which is trusted by its own authority."""
     return {
         "https_proxy": proxy.url,
@@ -322,25 +327,25 @@ def through(proxy: WebServer) -> dict[str, str]:
 def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plain: WebServer, prompt: Prompt) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, NEW)
-    is_kept(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert_stored(prompt.b2d("download", "boot2docker", **proxy_environment(plain)), "19.03.12")
     assert [(host, path) for host, path, _ in plain.requests] == [
         ("api.github.com:443", OFFICIAL),
         ("github.com:443", LAST),
     ]
     sent = plain.sent
-    is_the_newest(prompt.b2d("download", "boot2docker", **through(plain)), "19.03.12")
+    assert_already_newest(prompt.b2d("download", "boot2docker", **proxy_environment(plain)), "19.03.12")
     assert plain.sent == sent
-    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
-    result = prompt.b2d("download", "boot2docker", **through(plain))
+    plain.odd[OFFICIAL] = respond_with(403, X_RateLimit_Remaining="0")
+    result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
     assert (result.code, len(result.err.splitlines())) == (0, 1)
     assert "api.github.com received too many requests" in result.err
 
 
 def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
-    plain.odd[OFFICIAL] = says(403, X_RateLimit_Remaining="0")
+    plain.odd[OFFICIAL] = respond_with(403, X_RateLimit_Remaining="0")
     plain.put(LAST, NEW)
-    result = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(result, "19.03.12")
+    result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
+    assert_stored(result, "19.03.12")
     assert "warning: the releases could not be listed, using 19.03.12" in result.err
 
 
@@ -348,8 +353,8 @@ def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer,
 def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, prompt: Prompt, label: str) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, an_iso(label))
-    result = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(result, "19.03.12")
+    result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
+    assert_stored(result, "19.03.12")
     assert "warning" not in result.err
 
 
@@ -358,20 +363,20 @@ def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_
 ) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, an_iso("SOME_LINUX"))
-    is_refused(prompt.b2d("download", "boot2docker", **through(plain)), "'SOME_LINUX'")
+    assert_refused(prompt.b2d("download", "boot2docker", **proxy_environment(plain)), "'SOME_LINUX'")
     assert stored_contents(prompt) == []
     plain.put(LAST, OLD)
-    result = prompt.b2d("download", "boot2docker", **through(plain))
-    is_kept(result, "19.03.12")
+    result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
+    assert_stored(result, "19.03.12")
     assert "warning: the ISO of release 19.03.12 is labelled 19.03.11" in result.err
 
 
 def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
     pin = f"#sha256={hashlib.sha256(NEW).hexdigest()}"
     plain.put("http://mirror.example/b2d.iso", NEW)
-    is_kept(prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **through(plain)), "19.03.12")
+    assert_stored(prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **proxy_environment(plain)), "19.03.12")
     away = {"http_proxy": "http://127.0.0.1:1", "NO_PROXY": ""}
-    is_refused(
+    assert_refused(
         prompt.b2d("download", f"http://mirror.example/other.iso#sha256={'0' * 64}", **away), "the proxy cannot be used"
     )
     result = prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **away)
@@ -382,11 +387,11 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     url, api = web.put("/b2d.iso", NEW), web.put(API, b"[]")
     prompt.b2d("download", url)
     web.put("/login", PORTAL)
-    web.odd = {"/b2d.iso": says(302, Location="/login"), API: says(302, Location="/login")}
-    is_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may require a login")
-    is_refused(prompt.b2d("download", api), "is a web page", "may require a login")
-    web.odd = {"/b2d.iso": says(511, PORTAL)}
-    is_refused(prompt.b2d("download", url), "login", "(511)")
+    web.odd = {"/b2d.iso": respond_with(302, Location="/login"), API: respond_with(302, Location="/login")}
+    assert_refused(prompt.b2d("download", url), "is a web page, not an ISO", "may require a login")
+    assert_refused(prompt.b2d("download", api), "is a web page", "may require a login")
+    web.odd = {"/b2d.iso": respond_with(511, PORTAL)}
+    assert_refused(prompt.b2d("download", url), "login", "(511)")
     assert stored_contents(prompt) == [NEW]
 
 
@@ -395,12 +400,12 @@ def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Pro
     for changed in (True, False):
         document = json.loads(prompt.b2d("download", url, "--json").out)
         assert (document["version"], document["source"], document["changed"]) == ("19.03.12", url, changed)
-    web.odd["/b2d.iso"] = says(503)
+    web.odd["/b2d.iso"] = respond_with(503)
     assert json.loads(prompt.b2d("download", url, "--json").out)["changed"] is False
 
 
 def test_all_that_is_said_fits_its_stream(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
-    assert prompt.b2d("-q", "download", url) == Answer(0, "", "")
-    assert prompt.b2d("-q", "download", url) == Answer(0, "", "")
+    assert prompt.b2d("-q", "download", url) == Result(0, "", "")
+    assert prompt.b2d("-q", "download", url) == Result(0, "", "")
     assert re.fullmatch(r".*\n +try: .*\n", prompt.b2d("-q", "download", f"{web.url}/none").err)

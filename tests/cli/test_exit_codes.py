@@ -19,7 +19,7 @@ from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore
 from b2d.models import Endpoint
-from tests.support.cli import B2D, Answer, Prompt
+from tests.support.cli import B2D, Prompt, Result
 from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
 
@@ -76,12 +76,12 @@ def fresh(prompt: Prompt, home: str) -> None:
         prompt.home.config.write_text("memry = 3\n")
 
 
-def typed(prompt: Prompt, home: str, verb: str, *options: str, **environment: str) -> Answer:
+def run_b2d(prompt: Prompt, home: str, verb: str, *options: str, **environment: str) -> Result:
     fresh(prompt, home)
     return prompt.b2d(*verb.split(), *options, *ARGUMENTS.get(verb, []), **environment)
 
 
-def check_document(result: Answer, verb: str) -> None:
+def check_document(result: Result, verb: str) -> None:
     """That it is one, and of the documented shape."""
     document = json.loads(result.out)
     if "error" not in document:
@@ -96,13 +96,13 @@ def check_document(result: Answer, verb: str) -> None:
 @pytest.mark.parametrize("home", ["nothing", "off", "broken", "misconfigured"])
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, verb: str, home: str) -> None:
-    result = typed(prompt, home, verb, "--json")
+    result = run_b2d(prompt, home, verb, "--json")
     check_document(result, verb)
     if verb in ("ssh", "run"):  # they say what another says
         assert result.code == 2
     fresh(prompt, home)
     before = prompt.b2d("--json", *verb.split(), *ARGUMENTS.get(verb, []))
-    assert (before.code, still(before.out)) == (result.code, still(result.out))
+    assert (before.code, without_numbers(before.out)) == (result.code, without_numbers(result.out))
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
@@ -111,13 +111,13 @@ def test_a_bug_and_a_mistake_are_documents_too(prompt: Prompt, verb: str) -> Non
     broken.mkdir()
     for library in ("filelock", "shutil", "subprocess"):
         (broken / f"{library}.py").write_text("raise RuntimeError('it broke')")
-    check_document(typed(prompt, "off", verb, "--json", PYTHONPATH=str(broken)), verb)
-    result = typed(prompt, "off", verb, "--json", "--foo")
+    check_document(run_b2d(prompt, "off", verb, "--json", PYTHONPATH=str(broken)), verb)
+    result = run_b2d(prompt, "off", verb, "--json", "--foo")
     assert result.code == 2
     check_document(result, verb)
 
 
-def still(text: str) -> str:
+def without_numbers(text: str) -> str:
     """Without what changes from moment to moment: how long something took, and how much room there is."""
     return re.sub(r"[0-9.]+ (s|GiB free)\b", r"\1", text)
 
@@ -125,10 +125,10 @@ def still(text: str) -> str:
 @pytest.mark.parametrize("home", ["nothing", "off"])
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt: Prompt, verb: str, home: str) -> None:
-    plain = typed(prompt, home, verb)
+    plain = run_b2d(prompt, home, verb)
     for option in ("-v", "-q"):
-        result = typed(prompt, home, verb, option)
-        assert (result.code, still(result.out)) == (plain.code, still(plain.out))
+        result = run_b2d(prompt, home, verb, option)
+        assert (result.code, without_numbers(result.out)) == (plain.code, without_numbers(plain.out))
         assert "Traceback" not in result.err
 
 
@@ -140,7 +140,7 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
     with os.fdopen(writing, "wb") as pipe:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
         done = subprocess.run(
-            command, stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False, cwd=prompt.folder
+            command, stdout=pipe, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False, cwd=prompt.folder
         )
     stderr = done.stderr.decode().splitlines()
     assert done.returncode != 0
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
     with Path("/dev/full").open("wb") as full:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, env=prompt.known(), check=False, cwd=prompt.folder
+            command, stdout=full, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False, cwd=prompt.folder
         )
     assert done.returncode != 0
     assert done.stderr.startswith(b"b2d: ")
@@ -166,9 +166,9 @@ def test_ascii_and_names_in_other_letters_go_together(prompt: Prompt, verb: str)
     folder = prompt.folder / "grüße 🐳"
     folder.mkdir()
     theirs = Prompt(folder, prompt.environment)
-    plain, bare = typed(theirs, "off", verb, "--json"), typed(theirs, "off", verb, "--json", **CAPITALS)
+    plain, bare = run_b2d(theirs, "off", verb, "--json"), run_b2d(theirs, "off", verb, "--json", **CAPITALS)
     check_document(plain, verb)
-    assert (bare.code, still(bare.out)) == (plain.code, still(plain.out))
+    assert (bare.code, without_numbers(bare.out)) == (plain.code, without_numbers(plain.out))
     assert bare.err.isascii()
 
 
@@ -186,7 +186,7 @@ def test_help_fits_80_columns_and_20_with_every_word(prompt: Prompt, verb: str) 
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_an_option_that_is_nearly_right_is_told(prompt: Prompt, verb: str) -> None:
     for wrong, right in (("--verbos", "--verbose"), ("--stop-wiat", "--stop-wait")):
-        result = typed(prompt, "nothing", verb, wrong)
+        result = run_b2d(prompt, "nothing", verb, wrong)
         assert result.code == 2
         assert result.err.splitlines()[0] == f"b2d: no such option '{wrong}': did you mean '{right}'?"
 
@@ -253,24 +253,24 @@ def test_what_up_found_out_is_its_answer(running: Prompt) -> None:
     document = json.loads(result.out)
     assert (result.code, document["name"], document["address"]) == (0, "boot2docker-vm", "127.0.0.1")
     assert document["docker"]["host"] == f"tcp://127.0.0.1:{document['docker_port']}"
-    assert still(result.err) == still(running.b2d("up").err)
+    assert without_numbers(result.err) == without_numbers(running.b2d("up").err)
     assert running.b2d("up").out == ""
 
 
 def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) -> None:
     for verb in ("init", "stop", "poweroff"):
-        result = typed(prompt, "off", verb, "--json")
+        result = run_b2d(prompt, "off", verb, "--json")
         assert (result.code, json.loads(result.out)) == (0, {"name": "boot2docker-vm", "changed": False})
-    result = typed(prompt, "off", "delete", "--json")
+    result = run_b2d(prompt, "off", "delete", "--json")
     assert (result.code, json.loads(result.out)) == (0, {"name": "boot2docker-vm", "changed": True})
-    result = typed(prompt, "off", "config set", "--json")
+    result = run_b2d(prompt, "off", "config set", "--json")
     assert json.loads(result.out) == {"path": str(prompt.home.config), "keys": ["memory"]}
-    assert json.loads(typed(prompt, "off", "logs", "--json").out) == {"log": ""}
+    assert json.loads(run_b2d(prompt, "off", "logs", "--json").out) == {"log": ""}
 
 
 def test_a_log_comes_out_byte_by_byte(prompt: Prompt) -> None:
     fresh(prompt, "off")
     prompt.home.machine("boot2docker-vm").serial_log.write_bytes(b"\xffa\r\n\x00z")
-    done = subprocess.run([B2D, "logs"], env=prompt.known(LC_ALL="C"), capture_output=True, check=True)
+    done = subprocess.run([B2D, "logs"], env=prompt.full_environment(LC_ALL="C"), capture_output=True, check=True)
     assert done.stdout == b"\xffa\r\n\x00z"
     assert json.loads(prompt.b2d("logs", "--json").out) == {"log": "\ufffda\r\n\x00z"}

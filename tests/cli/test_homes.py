@@ -177,7 +177,7 @@ def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb:
     before = files_of(prompt.home.machines) | {"config": prompt.home.config.read_bytes()}
     done = subprocess.run(
         [B2D, *verb.split()],
-        env=prompt.known(B2D_IMAGE=str(iso)),
+        env=prompt.full_environment(B2D_IMAGE=str(iso)),
         cwd=prompt.folder,
         capture_output=True,
         timeout=LIMIT_S,

@@ -18,8 +18,14 @@ from b2d.machine_store.store import MachineStore
 from b2d.models import OFF_STATES, MachineState
 from b2d.paths import MachinePaths
 from tests.support import raw_disks
-from tests.support.cli import B2D, LIMIT_S, Answer, Prompt
-from tests.support.foreign_machines import a_disk, an_owner, converted, of_boot2docker, of_docker_machine
+from tests.support.cli import B2D, LIMIT_S, Prompt, Result
+from tests.support.foreign_machines import (
+    a_disk,
+    converted,
+    create_boot2docker_machine,
+    create_docker_machine,
+    owner_prompt,
+)
 
 HALF = """#!/bin/sh
 [ "$1" = convert ] || exec {real} "$@"
@@ -32,10 +38,10 @@ exec sleep 60
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    return an_owner(tmp_path)
+    return owner_prompt(tmp_path)
 
 
-def taken_in(prompt: Prompt, result: Answer, name: str, disk: Path) -> None:
+def assert_imported(prompt: Prompt, result: Result, name: str, disk: Path) -> None:
     """It is there, with what is on that disk, in a file of its own."""
     assert (result.code, result.out) == (0, ""), result.err
     assert result.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
@@ -61,53 +67,53 @@ def info(prompt: Prompt, name: str) -> dict[str, object]:
 def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_its_disk(
     prompt: Prompt, given: str
 ) -> None:
-    disk = of_boot2docker(prompt.folder)
-    before = raw_disks.hash_of(disk)
+    disk = create_boot2docker_machine(prompt.folder)
+    before = raw_disks.sha256_of(disk)
     word = given.format(home=prompt.folder, disk=disk, settings=disk.with_suffix(".vbox"))
-    taken_in(prompt, prompt.b2d("import", word), "boot2docker-vm", disk)
+    assert_imported(prompt, prompt.b2d("import", word), "boot2docker-vm", disk)
     machine = info(prompt, "boot2docker-vm")
     assert (machine["memory_mib"], machine["cpus"], machine["disk_mib"]) == (1024, 2, 64)
-    assert raw_disks.hash_of(disk) == before
+    assert raw_disks.sha256_of(disk) == before
 
 
 @pytest.mark.parametrize("with_settings", [True, False])
 def test_a_machine_of_docker_machine_comes_by_its_name(prompt: Prompt, with_settings: bool) -> None:
-    disk = of_docker_machine(prompt.folder, with_settings=with_settings)
-    taken_in(prompt, prompt.b2d("import", "default"), "default", disk)
+    disk = create_docker_machine(prompt.folder, with_settings=with_settings)
+    assert_imported(prompt, prompt.b2d("import", "default"), "default", disk)
     machine = info(prompt, "default")
     assert (machine["memory_mib"], machine["cpus"]) == (1024, 2 if with_settings else 1)
 
 
 def test_docker_machine_s_store_may_lie_elsewhere(prompt: Prompt, tmp_path: Path) -> None:
-    disk = of_docker_machine(tmp_path / "else")
+    disk = create_docker_machine(tmp_path / "else")
     result = prompt.b2d("import", "default", MACHINE_STORAGE_PATH=str(tmp_path / "else/.docker/machine"))
-    taken_in(prompt, result, "default", disk)
+    assert_imported(prompt, result, "default", disk)
 
 
 @pytest.mark.parametrize("ending", ["vmdk", "vdi", "qcow2", "raw", "vhdx"])
 def test_a_disk_comes_as_a_file_of_any_hypervisor_s(prompt: Prompt, tmp_path: Path, ending: str) -> None:
     disk = a_disk(tmp_path / f"my: disk,{ending}.{ending}")
-    before = raw_disks.hash_of(disk)
-    taken_in(prompt, prompt.b2d("import", str(disk), "--vm", "box"), "box", disk)
+    before = raw_disks.sha256_of(disk)
+    assert_imported(prompt, prompt.b2d("import", str(disk), "--vm", "box"), "box", disk)
     machine = info(prompt, "box")
     assert (machine["memory_mib"], machine["disk_mib"]) == (640, 64)
-    assert raw_disks.hash_of(disk) == before
+    assert raw_disks.sha256_of(disk) == before
 
 
 def test_what_is_asked_for_on_the_command_line_wins_over_the_original(prompt: Prompt) -> None:
-    of_boot2docker(prompt.folder)
+    create_boot2docker_machine(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm", "--vm", "box", "--memory", "768", "--cpus=1").code == 0
     machine = info(prompt, "box")
     assert (machine["name"], machine["memory_mib"], machine["cpus"]) == ("box", 768, 1)
 
 
 def test_a_disk_that_was_never_used_is_one_too(prompt: Prompt, tmp_path: Path) -> None:
-    disk = converted(raw_disks.fresh(tmp_path / "raw", 32), tmp_path / "new.vmdk")
-    taken_in(prompt, prompt.b2d("import", str(disk)), "new", disk)
+    disk = converted(raw_disks.create_unformatted(tmp_path / "raw", 32), tmp_path / "new.vmdk")
+    assert_imported(prompt, prompt.b2d("import", str(disk)), "new", disk)
 
 
 def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt, tmp_path: Path) -> None:
-    of_boot2docker(prompt.folder)
+    create_boot2docker_machine(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm").code == 0
     again = prompt.b2d("import", "boot2docker-vm")
     assert (again.code, again.err) == (0, "boot2docker-vm exists already\n")
@@ -120,8 +126,8 @@ def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt,
 def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
     assert prompt.b2d("import").err.startswith("there is no machine of boot2docker or docker-machine")
     assert json.loads(prompt.b2d("import", "--json").out) == []
-    first, two = of_boot2docker(prompt.folder), of_docker_machine(prompt.folder)
-    of_boot2docker(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
+    first, two = create_boot2docker_machine(prompt.folder), create_docker_machine(prompt.folder)
+    create_boot2docker_machine(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
     (prompt.folder / "VirtualBox VMs" / "broken").mkdir()
     (prompt.folder / "VirtualBox VMs" / "broken" / "broken.vbox").write_text("<")
     lines = prompt.b2d("import").out.splitlines()
@@ -147,7 +153,7 @@ def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
     ("label", "warned"), [("Boot2Docker-v1.8.0", True), ("b2d-v18.06.1-ce", True), ("b2d-v18.09.1", False)]
 )
 def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warned: bool) -> None:
-    of_boot2docker(prompt.folder, label=label)
+    create_boot2docker_machine(prompt.folder, label=label)
     result = prompt.b2d("import", "boot2docker-vm")
     assert result.code == 0
     assert ("current Docker engines cannot read its AUFS data" in result.err) == warned
@@ -163,7 +169,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
 def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(
     prompt: Prompt, condition: str, code: int, message: str
 ) -> None:
-    disk = of_boot2docker(prompt.folder, "old", saved=condition == "saved", layers=condition == "layers")
+    disk = create_boot2docker_machine(prompt.folder, "old", saved=condition == "saved", layers=condition == "layers")
     if condition == "layers":
         (disk.parent / "Snapshots").mkdir()
         child = disk.parent / "Snapshots" / "{00000000-0000-0000-0000-000000000002}.vmdk"
@@ -192,7 +198,7 @@ def a_layer(folder: Path) -> Path:
 def a_foreign_one(folder: Path) -> Path:
     tree = folder / "tree"
     tree.mkdir()
-    return raw_disks.ext4(folder / "mine.raw", 16, "my-own-data", tree)
+    return raw_disks.create_ext4(folder / "mine.raw", 16, "my-own-data", tree)
 
 
 def a_cut_off_one(folder: Path) -> Path:
@@ -232,7 +238,7 @@ def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, 
 
 
 def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
-    of_docker_machine(prompt.folder)
+    create_docker_machine(prompt.folder)
     result = prompt.b2d("import", "defualt")
     assert (result.code, result.out) == (2, "")
     message = "there is no machine or file 'defualt' to import: did you mean 'default'?"
@@ -240,7 +246,7 @@ def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
 
 
 def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
-    of_boot2docker(prompt.folder, "my old box")
+    create_boot2docker_machine(prompt.folder, "my old box")
     result = prompt.b2d("import", "my old box")
     assert (result.code, result.err) == (
         2,
@@ -256,28 +262,28 @@ def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
 
 
 def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
-    disk = of_boot2docker(prompt.folder)
+    disk = create_boot2docker_machine(prompt.folder)
     disk.unlink()
     result = prompt.b2d("import", "boot2docker-vm")
     assert (result.code, result.err) == (1, f"b2d: the disk of boot2docker-vm is gone: {disk}\n")
     nothing_is_made(prompt)
 
 
-def slowly(prompt: Prompt, folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
+def start_slow_import(prompt: Prompt, folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Import with a qemu-img that stops halfway through the copy."""
     programs = folder / "slow"
     programs.mkdir()
     (programs / "qemu-img").write_text(HALF.format(real=shutil.which("qemu-img")))
     (programs / "qemu-img").chmod(0o755)
-    known = prompt.known(PATH=f"{programs}:{prompt.known()['PATH']}")
+    known = prompt.full_environment(PATH=f"{programs}:{prompt.full_environment()['PATH']}")
     return subprocess.Popen([B2D, "import", *words], env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_cancelled_it_leaves_nothing(prompt: Prompt, tmp_path: Path, number: signal.Signals, code: int) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
-    before = raw_disks.hash_of(disk)
-    child = slowly(prompt, tmp_path, [str(disk)])
+    before = raw_disks.sha256_of(disk)
+    child = start_slow_import(prompt, tmp_path, [str(disk)])
     unfinished = prompt.home.machine("old").folder / ".disk.qcow2.unfinished"
     end = time.monotonic() + LIMIT_S
     while not unfinished.exists() and time.monotonic() < end:
@@ -286,12 +292,12 @@ def test_cancelled_it_leaves_nothing(prompt: Prompt, tmp_path: Path, number: sig
     _, err = child.communicate(timeout=LIMIT_S)
     assert child.returncode == code, err
     nothing_is_made(prompt)
-    assert raw_disks.hash_of(disk) == before
+    assert raw_disks.sha256_of(disk) == before
 
 
 def test_killed_it_leaves_what_the_next_import_makes_good(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
-    child = slowly(prompt, tmp_path, [str(disk)])
+    child = start_slow_import(prompt, tmp_path, [str(disk)])
     unfinished = prompt.home.machine("old").folder / ".disk.qcow2.unfinished"
     end = time.monotonic() + LIMIT_S
     while not unfinished.exists() and time.monotonic() < end:
@@ -299,7 +305,7 @@ def test_killed_it_leaves_what_the_next_import_makes_good(prompt: Prompt, tmp_pa
     child.kill()
     child.communicate(timeout=LIMIT_S)
     assert prompt.b2d("status", "--vm", "old").out == "absent\n"
-    taken_in(prompt, prompt.b2d("import", str(disk)), "old", disk)
+    assert_imported(prompt, prompt.b2d("import", str(disk)), "old", disk)
     assert not unfinished.exists()
 
 
@@ -309,7 +315,7 @@ def test_a_copy_that_has_no_machine_yet_is_taken_up_without_copying_again(prompt
     paths = prompt.home.machine("old")
     lose_description(paths)  # as when the power went just before it was written
     stamp = paths.disk_qcow2.stat().st_mtime_ns
-    taken_in(prompt, prompt.b2d("import", str(disk)), "old", disk)
+    assert_imported(prompt, prompt.b2d("import", str(disk)), "old", disk)
     assert paths.disk_qcow2.stat().st_mtime_ns == stamp
     lose_description(paths)
     other = prompt.b2d("import", str(a_disk(tmp_path / "other.vmdk")), "--vm", "old")
@@ -340,7 +346,7 @@ def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(pro
     assert prompt.b2d("download", prompt.environment["B2D_IMAGE"]).code == 0
     done = subprocess.run(
         [B2D, "import", str(disk)],
-        env=prompt.known(),
+        env=prompt.full_environment(),
         capture_output=True,
         timeout=LIMIT_S,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.debian_mirror import PORTAL, LocalDebian, says
+from tests.support.debian_mirror import PORTAL, LocalDebian, respond_with
 from tests.support.small_image import publish
 
 B2D = Path(sysconfig.get_path("scripts")) / "b2d"
@@ -59,7 +59,7 @@ def test_a_mirror_that_debian_did_not_sign_is_refused(debian: LocalDebian, tmp_p
 
 
 def test_a_network_that_wants_a_login_is_told_so(debian: LocalDebian, tmp_path: Path) -> None:
-    debian.wrong["/"] = repeat(says(200, PORTAL))
+    debian.wrong["/"] = repeat(respond_with(200, PORTAL))
     done = b2d(tmp_path, "iso", "build", "--mirror", debian.url)
     assert "is a web page" in failed(done, 7)
     assert "login" in done.stderr

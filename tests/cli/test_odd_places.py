@@ -77,7 +77,7 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         done = subprocess.run(
-            [B2D, "-q", *verb.split()], stdout=pipe, stderr=subprocess.PIPE, env=prompt.known(), check=False
+            [B2D, "-q", *verb.split()], stdout=pipe, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False
         )
     assert (done.returncode, done.stderr) == (1, b"")
 
@@ -133,7 +133,11 @@ def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
 def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
     leader, follower = pty.openpty()
     child = subprocess.Popen(
-        [B2D, "stop"], stdin=follower, stdout=follower, stderr=follower, env=prompt.known(COLUMNS="20", **environment)
+        [B2D, "stop"],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=prompt.full_environment(COLUMNS="20", **environment),
     )
     os.close(follower)
     assert child.wait(LIMIT_S) == 3
@@ -153,7 +157,7 @@ def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
     with unix_sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
         silent.settimeout(LIMIT_S)
         command = [B2D, *typed.split()]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.known())
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.full_environment())
         with silent.accept()[0]:
             child.send_signal(number)
             out, err = child.communicate(timeout=LIMIT_S)

@@ -65,7 +65,7 @@ class Project:
     def was(self, state: str) -> None:
         (self.folder / "state").write_text(state)
 
-    def tested(self, *options: str, passed: int = 6) -> list[str]:
+    def run_pytest(self, *options: str, passed: int = 6) -> list[str]:
         """Run them; what was done to the machine."""
         (self.folder / "done").write_text("")
         self.pytester.runpytest_subprocess(*options).assert_outcomes(passed=passed)
@@ -81,24 +81,24 @@ def project(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_it_is_up_once_for_all_and_as_it_was_afterwards(project: Project) -> None:
-    assert project.tested() == ["up pytest", "put back pytest"]
+    assert project.run_pytest() == ["up pytest", "put back pytest"]
     project.was("running")
-    assert project.tested() == ["put back pytest"]
+    assert project.run_pytest() == ["put back pytest"]
 
 
 def test_which_and_what_becomes_of_it_is_said_by_options(project: Project) -> None:
-    assert project.tested("--b2d-machine", "ci", "--b2d-after=keep") == ["up ci"]
+    assert project.run_pytest("--b2d-machine", "ci", "--b2d-after=keep") == ["up ci"]
     project.was("absent")
-    assert project.tested("--b2d-after", "delete") == ["up pytest", "delete pytest"]
+    assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "delete pytest"]
     project.was("stopped")  # somebody's, with their data
-    assert project.tested("--b2d-after", "delete") == ["up pytest", "put back pytest"]
+    assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "put back pytest"]
 
 
 def test_or_by_the_project_and_options_win(project: Project) -> None:
     project.pytester.makeini("[pytest]\nb2d_machine = ours\nb2d_after = keep\n")
-    assert project.tested() == ["up ours"]
+    assert project.run_pytest() == ["up ours"]
     project.was("absent")
-    assert project.tested("--b2d-machine", "other", "--b2d-after=as-before") == ["up other", "put back other"]
+    assert project.run_pytest("--b2d-machine", "other", "--b2d-after=as-before") == ["up other", "put back other"]
     project.pytester.makeini("[pytest]\nb2d_after = burn\n")
     result = project.pytester.runpytest_subprocess()
     assert result.ret != 0
@@ -107,7 +107,7 @@ def test_or_by_the_project_and_options_win(project: Project) -> None:
 
 def test_processes_share_it_and_the_last_one_leaves_it(project: Project) -> None:
     project.has_machines(takes_s=4)
-    assert project.tested("-n", "3", "--dist", "load") == ["up pytest", "put back pytest"]
+    assert project.run_pytest("-n", "3", "--dist", "load") == ["up pytest", "put back pytest"]
 
 
 def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
@@ -119,7 +119,7 @@ def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
         """
     )
     project.pytester.makeconftest("")
-    assert project.tested(passed=1) == []
+    assert project.run_pytest(passed=1) == []
 
 
 def test_pytest_is_nothing_that_b2d_needs() -> None:

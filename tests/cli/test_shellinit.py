@@ -40,7 +40,9 @@ def differences(known: dict[str, str], environ: dict[str, str]) -> dict[str, str
 
 def test_its_line_points_a_shell_at_the_machine_and_unset_undoes_it(shell: RealShell, known: dict[str, str]) -> None:
     typed = [INIT, INIT, UNSET, UNSET]
-    once, twice, undone, again = [differences(known, environ) for environ in shell.after(map(shell.line, typed), known)]
+    once, twice, undone, again = [
+        differences(known, environ) for environ in shell.environments_after(map(shell.command_line, typed), known)
+    ]
     assert once.pop("B2D_BEFORE")
     assert once == {**DOCKER.variables(), "NO_PROXY": "localhost,.corp,127.0.59.103"}
     assert {name: twice[name] for name in once} == once
@@ -49,12 +51,12 @@ def test_its_line_points_a_shell_at_the_machine_and_unset_undoes_it(shell: RealS
 
 def test_its_line_says_and_changes_nothing_while_the_machine_is_down(shell: RealShell, known: dict[str, str]) -> None:
     MachineStore(Home(Path(known["B2D_HOME"]))).remove_env("boot2docker-vm")
-    (environ,) = shell.after([shell.line(INIT)], known)
+    (environ,) = shell.environments_after([shell.command_line(INIT)], known)
     assert differences(known, environ) == {}
 
 
 def test_the_shell_is_known_behind_another_program(shell: RealShell, known: dict[str, str]) -> None:
-    (environ,) = shell.after([shell.line(f"timeout 60 {INIT}")], known)
+    (environ,) = shell.environments_after([shell.command_line(f"timeout 60 {INIT}")], known)
     assert environ["DOCKER_CERT_PATH"] == DOCKER.cert_path
 
 
@@ -62,7 +64,7 @@ def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, know
     script = shell.folder / "fish"
     script.write_text(f'#!/usr/bin/env bash\neval "$({INIT})"\n/usr/bin/env -0 ENDS=here\n')
     script.chmod(0o755)
-    inside, outside = shell.after([str(script)], known)
+    inside, outside = shell.environments_after([str(script)], known)
     assert inside["DOCKER_CERT_PATH"] == DOCKER.cert_path
     assert differences(known, outside) == {}
 

@@ -38,7 +38,7 @@ def loaded(prompt: Prompt, *arguments: str) -> set[str]:
         capture_output=True,
         text=True,
         check=False,
-        env=prompt.known(PYTHONPATH=root),
+        env=prompt.full_environment(PYTHONPATH=root),
     )
     modules = set(done.stderr.splitlines()[-1].split())
     assert ("click" in modules) == (arguments != ("status",))

@@ -33,15 +33,15 @@ def again(prompt: Prompt) -> None:
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
 
 
-def begins(prompt: Prompt, line: str) -> "subprocess.Popen[str]":
+def start_b2d(prompt: Prompt, line: str) -> "subprocess.Popen[str]":
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [B2D, *line.split()]
-    return subprocess.Popen(command, **streams, env=prompt.known(), cwd=prompt.folder, text=True)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, **streams, env=prompt.full_environment(), cwd=prompt.folder, text=True)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations_with_replacement(WRITERS, 2)))
 def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
-    pair = [begins(prompt, first), begins(prompt, second)]
+    pair = [start_b2d(prompt, first), start_b2d(prompt, second)]
     for process in pair:
         _, stderr = process.communicate(timeout=60)
         assert process.returncode in CODES, stderr
@@ -83,7 +83,7 @@ def test_a_lock_file_that_was_left_is_no_lock(prompt: Prompt) -> None:
 
 def test_a_machine_that_is_deleted_while_another_waits_for_it_is_absent_to_that_one(prompt: Prompt) -> None:
     with MachineStore(prompt.home).lock("boot2docker-vm", "delete"):
-        waiting = begins(prompt, "stop")
+        waiting = start_b2d(prompt, "stop")
         time.sleep(1)
         MachineStore(prompt.home).remove("boot2docker-vm")
     _, stderr = waiting.communicate(timeout=60)

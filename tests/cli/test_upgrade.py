@@ -81,7 +81,9 @@ def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
     prompt.home.machine(NAME).qemu_saved.write_text("{}")
     leader, follower = pty.openpty()
     os.write(leader, b"n\n")
-    done = subprocess.run([B2D, "upgrade"], stdin=follower, capture_output=True, env=prompt.known(), check=False)
+    done = subprocess.run(
+        [B2D, "upgrade"], stdin=follower, capture_output=True, env=prompt.full_environment(), check=False
+    )
     os.close(leader)
     os.close(follower)
     stderr = done.stderr.decode()

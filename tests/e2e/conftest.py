@@ -43,7 +43,7 @@ class Person:
         """Run b2d, whatever its exit code."""
         return self._run([str(B2D), *arguments], stdin, limit_s)
 
-    def does(self, *arguments: str, stdin: bytes = b"") -> str:
+    def check_output(self, *arguments: str, stdin: bytes = b"") -> str:
         """Run b2d, which must succeed; its stdout."""
         done = self.b2d(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
@@ -55,16 +55,16 @@ class Person:
 
     def docker(self, *arguments: str, stdin: bytes = b"") -> str:
         """Run the docker client in a shell that evaluated shellinit; it must succeed; its stdout."""
-        done = self.asks_docker(*arguments, stdin=stdin)
+        done = self.run_docker(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
-    def asks_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """The same, whatever its exit code."""
         script = 'eval "$(b2d shellinit)" && exec docker "$@"'
         return self._run(["sh", "-c", script, "sh", *arguments], stdin, LIMIT_S)
 
-    def makes_hello(self) -> None:
+    def create_hello_image(self) -> None:
         """Make an image of that name: busybox, out of the machine itself."""
         tree = self.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
         self.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
@@ -113,6 +113,6 @@ def alone(person: Person, name: str) -> Iterator[Person]:
 @pytest.fixture(scope="module")
 def up(person: Person) -> Person:
     """The same, with a machine that runs and the image `hello`."""
-    person.does("up")
-    person.makes_hello()
+    person.check_output("up")
+    person.create_hello_image()
     return person

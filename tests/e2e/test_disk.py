@@ -21,28 +21,28 @@ def volume_content(person: Person) -> str:
 
 def test_a_snapshot_of_a_running_machine_brings_back_volumes_and_images(up: Person) -> None:
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo then >/kept/file")
-    assert up.does("snapshot", "create", "then") == ""
+    assert up.check_output("snapshot", "create", "then") == ""
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo now >/kept/file")
     up.docker("tag", "hello", "later")
     refused = up.b2d("snapshot", "restore", "then", "--yes")
     assert (refused.returncode, refused.stdout) == (4, b"")
     assert b"try: b2d stop" in refused.stderr
     assert volume_content(up) == "now\n"
-    up.does("save")
-    up.does("snapshot", "restore", "then", "--yes")
+    up.check_output("save")
+    up.check_output("snapshot", "restore", "then", "--yes")
     assert up.b2d("status").stdout == b"stopped\n"
-    up.does("up")
+    up.check_output("up")
     assert volume_content(up) == "then\n"
     assert "later" not in up.docker("images", "--format", "{{.Repository}}").split()
-    up.does("snapshot", "create", "again")
-    up.does("snapshot", "delete", "then")
-    assert [line.split()[0] for line in up.does("snapshot", "list").splitlines()] == ["NAME", "again"]
+    up.check_output("snapshot", "create", "again")
+    up.check_output("snapshot", "delete", "then")
+    assert [line.split()[0] for line in up.check_output("snapshot", "list").splitlines()] == ["NAME", "again"]
     assert volume_content(up) == "then\n"
 
 
 def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> None:
     def shown() -> dict[str, Any]:
-        return dict(json.loads(up.does("disk", "--json")))
+        return dict(json.loads(up.check_output("disk", "--json")))
 
     def resident() -> int:
         """Bytes of this host's memory that QEMU has."""
@@ -57,7 +57,7 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
     assert full["room"] - first["room"] > 50 * MIB
     assert full["files"]["used"] - first["files"]["used"] > 50 * MIB
     up.docker("volume", "rm", "data")
-    document = json.loads(up.does("disk", "compact", "--json"))
+    document = json.loads(up.check_output("disk", "compact", "--json"))
     assert document["done"]
     assert full["room"] - document["after"] > 50 * MIB
     idle = resident()
@@ -72,9 +72,9 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
 
 def test_what_a_guest_under_virtualbox_writes_over_free_room_ends_with_it(up: Person) -> None:
     room = "mkdir -p /tmp/small && sudo mount -t tmpfs -o size=64M small /tmp/small"
-    left = up.does(
+    left = up.check_output(
         "ssh",
         f"{room} && {zero_fill_command('/tmp/small')} && find /tmp/small -type f && df -kP /tmp/small | tail -n 1",
     )
     assert left.split()[2] == "0"
-    up.does("ssh", "sudo umount /tmp/small")
+    up.check_output("ssh", "sudo umount /tmp/small")

@@ -38,19 +38,19 @@ class Release:
         self._image = image
         self._files = contents(iso)
         self._number = 0
-        self.good()
+        self.publish_good()
 
-    def good(self) -> None:
+    def publish_good(self) -> None:
         """The same content, with another label."""
         self._write({})
 
-    def boots_not(self) -> None:
+    def publish_failing(self) -> None:
         """Another one, whose guest says that it cannot go on."""
         assert self._image.initrd is not None
         initrd = zstandard.compress(tiny_guest.with_files(self._image.initrd, {"init": NO_BOOT}), 1)
         self._write({"/boot/initrd": initrd})
 
-    def promises(self, linux: str) -> None:
+    def publish_with_kernel(self, linux: str) -> None:
         """Another one, which is said to have that kernel."""
         facts = json.loads(self._files["/b2d/image.json"])
         facts["version"] = f"{facts['version'].rpartition('-')[0]}-{linux}"
@@ -84,44 +84,44 @@ def release(iso: Path, image: Image, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def machine(person: Person, release: Release) -> Person:
     """Somebody whose machine runs an image of that release, with data on its disk."""
-    person.does("up", "--image", str(release.path))
-    person.makes_hello()
+    person.check_output("up", "--image", str(release.path))
+    person.create_hello_image()
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
-    person.does("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
+    person.check_output("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
     return person
 
 
 def check_data(person: Person) -> None:
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
-    assert person.does("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
+    assert person.check_output("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
 
 
 def facts(person: Person) -> tuple[str, str, str, str]:
     """What is known of the machine: its state, its image, the one before, and the one that it refuses."""
-    known = json.loads(person.does("info"))
+    known = json.loads(person.check_output("info"))
     return known["state"], known["image"], known["previous"], known["refused"]
 
 
 def boot_of(person: Person) -> str:
-    return person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    return person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
 
 
 def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     boot = boot_of(machine)
-    same = json.loads(machine.does("upgrade", "--json"))
+    same = json.loads(machine.check_output("upgrade", "--json"))
     assert (same["changed"], same["image"]["sha256"], same["state"]) == (False, old, "running")
     assert boot_of(machine) == boot
 
-    release.good()
-    done = json.loads(machine.does("upgrade", "--json"))
+    release.publish_good()
+    done = json.loads(machine.check_output("upgrade", "--json"))
     new = done["image"]["sha256"]
     assert (done["changed"], new != old) == (True, True)
     assert facts(machine) == ("running", new, old, "")
     assert boot_of(machine) != boot
     check_data(machine)
 
-    assert json.loads(machine.does("rollback", "--json"))["image"]["sha256"] == old
+    assert json.loads(machine.check_output("rollback", "--json"))["image"]["sha256"] == old
     assert facts(machine) == ("running", old, "", new)
     check_data(machine)
     none = machine.b2d("rollback")
@@ -130,7 +130,7 @@ def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Pe
 
 def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
-    release.boots_not()
+    release.publish_failing()
     done = machine.b2d("upgrade", "-v")
     stderr = done.stderr.decode()
     assert done.returncode == 1, stderr
@@ -139,13 +139,13 @@ def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machin
     assert "this image was made so" in stderr
     assert facts(machine)[:2] == ("running", old)
     check_data(machine)
-    machine.does("restart")
+    machine.check_output("restart")
     assert facts(machine)[:2] == ("running", old)
 
 
 def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
-    release.promises("6.99.9")
+    release.publish_with_kernel("6.99.9")
     done = machine.b2d("upgrade")
     assert done.returncode == 1
     assert "it runs Linux " in done.stderr.decode()
@@ -155,12 +155,12 @@ def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Perso
 
 def test_a_saved_machine_is_upgraded_only_when_that_is_agreed_to(machine: Person, release: Release) -> None:
     boot = boot_of(machine)
-    machine.does("save")
-    release.good()
+    machine.check_output("save")
+    release.publish_good()
     refused = machine.b2d("upgrade")
     assert (refused.returncode, b"try: --yes" in refused.stderr) == (2, True)
     assert facts(machine)[0] == "saved"
-    machine.does("upgrade", "--yes")
+    machine.check_output("upgrade", "--yes")
     assert facts(machine)[0] == "running"
     assert boot_of(machine) != boot
     check_data(machine)
@@ -168,17 +168,17 @@ def test_a_saved_machine_is_upgraded_only_when_that_is_agreed_to(machine: Person
 
 def test_an_upgrade_that_was_killed_is_gone_on_with(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
-    release.good()
+    release.publish_good()
     command = [str(B2D), "upgrade"]
     running = subprocess.Popen(command, env=machine.environment, cwd=machine.folder, stderr=subprocess.DEVNULL)
     wait_until(lambda: spec_of(machine).image != old, condition="the newer image", timeout_s=LIMIT_S)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert spec_of(machine).previous == old
-    done = json.loads(machine.does("upgrade", "--json"))
+    done = json.loads(machine.check_output("upgrade", "--json"))
     assert done["changed"]
     assert facts(machine) == ("stopped" if done["state"] == "stopped" else "running", done["image"]["sha256"], old, "")
-    machine.does("up")
+    machine.check_output("up")
     check_data(machine)
 
 

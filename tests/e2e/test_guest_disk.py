@@ -10,7 +10,7 @@ from b2d.guest import seed
 from b2d.models import Image
 from tests.e2e.conftest import Person
 from tests.support import guest_without_docker, raw_disks, tiny_guest
-from tests.support.raw_disks import MIB, SECTOR, Found
+from tests.support.raw_disks import MIB, SECTOR, DiskContent
 
 pytestmark = pytest.mark.qemu
 
@@ -50,8 +50,8 @@ def guest(reporting: Image, tmp_path: Path) -> Boot:
 
 
 def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, tmp_path: Path) -> None:
-    disk = raw_disks.fresh(tmp_path / "disk", DISK_MIB)
-    machine, content = guest(disk), Found(disk)
+    disk = raw_disks.create_unformatted(tmp_path / "disk", DISK_MIB)
+    machine, content = guest(disk), DiskContent(disk)
     machine.cut_off(content.has_table)
     machine.cut_off(content.has_file_system)
     machine.cut_off(lambda: content.label() == raw_disks.LABEL)
@@ -69,22 +69,22 @@ def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, t
 
 
 def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     table = disk.read_bytes()[446:512]
-    raw_disks.put(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
+    raw_disks.write_at(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
     report = guest(disk).report()
     assert "kept\n" in report
 
 
 def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: Path) -> None:
-    disk = raw_disks.fresh(tmp_path / "disk", DISK_MIB)
+    disk = raw_disks.create_unformatted(tmp_path / "disk", DISK_MIB)
     machine = guest(disk)
-    machine.cut_off(Found(disk).has_file_system)
+    machine.cut_off(DiskContent(disk).has_file_system)
     torn = DATA_START + 4096
-    raw_disks.put(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
-    assert not Found(disk).label()
+    raw_disks.write_at(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
+    assert not DiskContent(disk).label()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in machine.report()
-    assert Found(disk).is_clean()
+    assert DiskContent(disk).is_clean()
 
 
 def others(folder: Path) -> dict[str, Path]:
@@ -93,26 +93,26 @@ def others(folder: Path) -> dict[str, Path]:
     gpt = b"EFI PART" + bytes(8)
 
     def payload(name: str) -> Path:
-        return raw_disks.blank(folder / name, SMALL_MIB, PAYLOAD)
+        return raw_disks.create_blank(folder / name, SMALL_MIB, PAYLOAD)
 
     def magic(name: str) -> Path:
-        return raw_disks.blank(folder / name, SMALL_MIB, MAGIC)
+        return raw_disks.create_blank(folder / name, SMALL_MIB, MAGIC)
 
     asking = [
-        raw_disks.put(raw_disks.ext4(folder / "ext4", SMALL_MIB, "mine"), 0, MAGIC),
-        raw_disks.put(payload("table"), 446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\0\x01\0"),
-        raw_disks.put(magic("gpt"), 512, gpt),
-        raw_disks.put(payload("second-gpt"), -512, gpt),
-        raw_disks.put(magic("lvm"), 512, b"LABELONE"),
-        raw_disks.put(payload("luks"), 16384, b"SKUL\xba\xbe"),
-        raw_disks.put(payload("line-feed"), 4096, b"\n"),
-        raw_disks.put(payload("data"), MIB, b"\n"),
-        raw_disks.put(payload("deep"), SMALL_DATA_START, b"data"),
+        raw_disks.write_at(raw_disks.create_ext4(folder / "ext4", SMALL_MIB, "mine"), 0, MAGIC),
+        raw_disks.write_at(payload("table"), 446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\0\x01\0"),
+        raw_disks.write_at(magic("gpt"), 512, gpt),
+        raw_disks.write_at(payload("second-gpt"), -512, gpt),
+        raw_disks.write_at(magic("lvm"), 512, b"LABELONE"),
+        raw_disks.write_at(payload("luks"), 16384, b"SKUL\xba\xbe"),
+        raw_disks.write_at(payload("line-feed"), 4096, b"\n"),
+        raw_disks.write_at(payload("data"), MIB, b"\n"),
+        raw_disks.write_at(payload("deep"), SMALL_DATA_START, b"data"),
     ]
     silent = [
-        raw_disks.blank(folder / "zeros", SMALL_MIB),
-        raw_disks.blank(folder / "text", SMALL_MIB, b"boot2docker, please do not format me"),
-        raw_disks.ext4(folder / "labelled", SMALL_MIB, "boot2docker-dat"),
+        raw_disks.create_blank(folder / "zeros", SMALL_MIB),
+        raw_disks.create_blank(folder / "text", SMALL_MIB, b"boot2docker, please do not format me"),
+        raw_disks.create_ext4(folder / "labelled", SMALL_MIB, "boot2docker-dat"),
     ]
     assert len(asking) == ASKING
     return {path.name: path for path in asking + silent}
@@ -123,10 +123,10 @@ ASKING = 9
 
 def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
     disks = others(tmp_path / "others")
-    before = {name: raw_disks.hash_of(path) for name, path in disks.items()}
+    before = {name: raw_disks.sha256_of(path) for name, path in disks.items()}
     machine = guest(*disks.values())
     report = machine.report()
-    assert {name for name, path in disks.items() if raw_disks.hash_of(path) != before[name]} == set()
+    assert {name for name, path in disks.items() if raw_disks.sha256_of(path) != before[name]} == set()
     assert machine.console().count(LEFT_ALONE) == ASKING
     assert IN_RAM in machine.console()
     assert "docker /var/lib/docker tmpfs" in report
@@ -141,8 +141,8 @@ def data_kib(report: str) -> int:
 def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
     guest: Boot, tmp_path: Path, cut: bool
 ) -> None:
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
-    machine, content = guest(disk), Found(disk)
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    machine, content = guest(disk), DiskContent(disk)
     assert 150 << 10 < data_kib(machine.report()) < 200 << 10
     with disk.open("r+b") as file:
         file.truncate(600 * MIB)
@@ -157,12 +157,12 @@ def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
 
 
 def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tmp_path: Path) -> None:
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     with disk.open("r+b") as file:
         file.truncate(230 * MIB)
-    before = Found(disk).table()
+    before = DiskContent(disk).table()
     assert data_kib(guest(disk).report()) < 200 << 10
-    assert Found(disk).table() == before
+    assert DiskContent(disk).table() == before
 
 
 def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
@@ -173,21 +173,21 @@ def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
 
 
 def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
-    machine = guest(raw_disks.blank(tmp_path / "empty", 10), disk)  # it need not be the first
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
+    machine = guest(raw_disks.create_blank(tmp_path / "empty", 10), disk)  # it need not be the first
     machine.cut_off(lambda: " disk\n" in machine.console())
-    assert not Found(disk).is_clean()
+    assert not DiskContent(disk).is_clean()
     report = machine.report()
     assert "/dev/vdd1 /mnt/vdd1 ext4 rw" in report
     assert "recovery complete" in report
     assert "/dev/vdd2" in report.split("Filename")[1]
     assert "of 2014\n" in report
     assert raw_disks.KEY.strip() in report
-    assert Found(disk).is_clean()
+    assert DiskContent(disk).is_clean()
 
 
 def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
-    report = guest(raw_disks.of_2018(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
+    report = guest(raw_disks.create_gpt_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in report
     assert raw_disks.KEY.strip() in report
     assert "kept since 18.09\n" in report
@@ -228,7 +228,7 @@ def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tm
     if folder != "/var/lib/docker":
         (tree / "var/lib/docker").rename(tree / "elsewhere")
         (tree / "var/lib/boot2docker/profile").write_text(f"DOCKER_DIR={folder}\n")
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, tree)
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, tree)
     report = ENGINE_REPORT.replace("/var/lib/docker", folder)
     machine = guest_without_docker.Guest(
         guest_without_docker.image(image, tmp_path, report), tmp_path, tiny_guest.spec(), [disk]
@@ -245,7 +245,7 @@ def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/overlay2/4567/diff").mkdir(parents=True)
-    disk = raw_disks.of_2014(tmp_path / "disk", 200, tree)
+    disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, tree)
     report = ENGINE_REPORT.replace("mv ", ": ")
     machine = guest_without_docker.Guest(
         guest_without_docker.image(image, tmp_path, report), tmp_path, tiny_guest.spec(), [disk]
@@ -255,32 +255,32 @@ def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_
 
 
 def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_path: Path) -> None:
-    person.does("init")
-    raw = raw_disks.put(raw_disks.ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
-    before = raw_disks.hash_of(raw)
+    person.check_output("init")
+    raw = raw_disks.write_at(raw_disks.create_ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
+    before = raw_disks.sha256_of(raw)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     done = person.b2d("up")
     assert done.returncode == 0, done.stderr.decode()
     assert LEFT_ALONE in done.stderr.decode()
     assert IN_RAM in done.stderr.decode()
-    person.makes_hello()
+    person.create_hello_image()
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
     assert person.docker("info", "--format", "{{.Driver}}") == "overlay2\n"
-    person.does("stop")
+    person.check_output("stop")
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
-    assert raw_disks.hash_of(raw) == before
+    assert raw_disks.sha256_of(raw) == before
 
 
 def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: Person, tmp_path: Path) -> None:
-    person.does("init")
+    person.check_output("init")
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/volumes/old/_data").mkdir(parents=True)
-    raw = raw_disks.of_2014(tmp_path / "raw", 600, tree)
+    raw = raw_disks.create_boot2docker_disk(tmp_path / "raw", 600, tree)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     done = person.b2d("up")
     assert (done.returncode, NO_AUFS in done.stderr.decode()) == (1, True)
-    person.does("ssh", "sudo mv /var/lib/docker/aufs /var/lib/docker/aufs.old")
-    person.does("restart")
+    person.check_output("ssh", "sudo mv /var/lib/docker/aufs /var/lib/docker/aufs.old")
+    person.check_output("restart")
     assert person.docker("volume", "ls", "-q") == "old\n"
-    assert person.does("ssh", "sudo ls /var/lib/docker/aufs.old/diff") == "0123\n"
+    assert person.check_output("ssh", "sudo ls /var/lib/docker/aufs.old/diff") == "0123\n"

@@ -59,7 +59,7 @@ def sharing(person: Person, outside: Path) -> Iterator[Person]:
     done = person.b2d("up")
     assert done.returncode == 0, done.stderr.decode()
     assert f"the host's folder {outside.parent}/later cannot be had" in done.stderr.decode()
-    person.makes_hello()
+    person.create_hello_image()
     yield person
     person.b2d("delete", "--yes", "--vm", "second")
 
@@ -139,7 +139,7 @@ def test_what_the_host_appends_stays_where_a_container_appends_too(sharing: Pers
 
 
 def test_a_read_only_folder_is_read_and_not_written_even_by_root(sharing: Person, outside: Path) -> None:
-    assert sharing.does("ssh", f"cat '{outside}/data'") == "data\n"
+    assert sharing.check_output("ssh", f"cat '{outside}/data'") == "data\n"
     again = f"sudo mount -o remount,rw '{outside}'; echo no | sudo tee '{outside}/data'"
     assert b"Read-only file system" in sharing.b2d("ssh", again).stderr
     assert (outside / "data").read_text() == "data\n"
@@ -167,36 +167,36 @@ def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: 
 
 
 def test_a_second_machine_has_the_same_folders(sharing: Person, project: Path) -> None:
-    sharing.does("up", "--vm", "second")
-    assert sharing.does("ssh", "--vm", "second", as_root(f"cat '{project}/source'")) == "of the host\n"
-    sharing.does("ssh", "--vm", "second", as_root(f"echo second >'{project}/second'"))
-    assert sharing.does("ssh", as_root(f"cat '{project}/second'")) == "second\n"
-    sharing.does("delete", "--yes", "--vm", "second")
+    sharing.check_output("up", "--vm", "second")
+    assert sharing.check_output("ssh", "--vm", "second", as_root(f"cat '{project}/source'")) == "of the host\n"
+    sharing.check_output("ssh", "--vm", "second", as_root(f"echo second >'{project}/second'"))
+    assert sharing.check_output("ssh", as_root(f"cat '{project}/second'")) == "second\n"
+    sharing.check_output("delete", "--yes", "--vm", "second")
 
 
 def test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up(sharing: Person, project: Path) -> None:
     sharing.docker("create", "--name", "waits", "-v", f"{project}:/src", "hello", "cat", "/src/source")
-    sharing.does("save")
+    sharing.check_output("save")
     assert sharing.b2d("status").stdout == b"saved\n"
     (project / "source").write_text("changed meanwhile\n")
-    sharing.does("up")
+    sharing.check_output("up")
     assert sharing.docker("start", "-a", "waits") == "changed meanwhile\n"
 
 
 def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning(
     sharing: Person, project: Path, outside: Path
 ) -> None:
-    booted = sharing.does("ssh", "cat /proc/sys/kernel/random/boot_id")
-    sharing.does("save")
+    booted = sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
+    sharing.check_output("save")
     outside.rename(outside.parent / "elsewhere")
     done = sharing.b2d("up")
     assert f"the host's folder {outside} cannot be had in the machine" in done.stderr.decode()
-    assert sharing.does("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
-    assert sharing.does("ssh", as_root(f"ls '{outside}'; cat '{project}/source'")) == "changed meanwhile\n"
-    sharing.does("save")
+    assert sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
+    assert sharing.check_output("ssh", as_root(f"ls '{outside}'; cat '{project}/source'")) == "changed meanwhile\n"
+    sharing.check_output("save")
     (outside.parent / "elsewhere").rename(outside)
-    sharing.does("up")
-    assert sharing.does("ssh", f"cat '{outside}/data'") == "data\n"
+    sharing.check_output("up")
+    assert sharing.check_output("ssh", f"cat '{outside}/data'") == "data\n"
 
 
 def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sharing: Person, project: Path) -> None:
@@ -207,12 +207,12 @@ def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sha
     assert b"docker stop web && b2d save" in done.stderr
     assert sharing.docker("exec", "web", "/usr/bin/busybox", "cat", "/src/source") == "changed meanwhile\n"
     sharing.docker("rm", "-f", "web")
-    sharing.does("ssh", as_root(f"cd '{project}' && (setsid sleep 10000 >/dev/null 2>&1 &)"))
+    sharing.check_output("ssh", as_root(f"cd '{project}' && (setsid sleep 10000 >/dev/null 2>&1 &)"))
     done = sharing.b2d("save")
     assert b"use folders of this host: sleep (pid " in done.stderr
-    assert sharing.does("ssh", as_root(f"cat '{project}/source'; kill $(pidof sleep)")) == "changed meanwhile\n"
-    sharing.does("save")
-    sharing.does("up")
+    assert sharing.check_output("ssh", as_root(f"cat '{project}/source'; kill $(pidof sleep)")) == "changed meanwhile\n"
+    sharing.check_output("save")
+    sharing.check_output("up")
 
 
 def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) -> None:
@@ -220,8 +220,8 @@ def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) 
         wait_until(sharing.paths.taken.exists, condition="the save", timeout_s=30, interval_s=0.001)
         save.kill()
     time.sleep(1)
-    sharing.does("up")
-    assert sharing.does("ssh", as_root(f"cat '{project}/source'")) == "changed meanwhile\n"
+    sharing.check_output("up")
+    assert sharing.check_output("ssh", as_root(f"cat '{project}/source'")) == "changed meanwhile\n"
 
 
 def test_a_container_that_is_started_again_at_boot_finds_its_folder(sharing: Person, project: Path) -> None:
@@ -230,8 +230,8 @@ def test_a_container_that_is_started_again_at_boot_finds_its_folder(sharing: Per
         "run", "-d", "--name", "ever", "--restart", "always", "-v", f"{project}:/src", "hello", "sh", "-c", line
     )
     (project / "source").write_text("of the next boot\n")
-    sharing.does("restart")
+    sharing.check_output("restart")
     wait_until(
         lambda: "of the next boot\n" in sharing.docker("logs", "ever"), condition="ever", timeout_s=30, interval_s=1
     )
-    assert sharing.does("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"
+    assert sharing.check_output("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"

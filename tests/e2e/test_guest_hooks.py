@@ -32,7 +32,7 @@ KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 @pytest.fixture(scope="module")
 def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
-    person.does("init")
+    person.check_output("init")
     tls_certificates.ensure_certificates(person.paths, [person.address], datetime.now(UTC))
     folder = tmp_path_factory.mktemp("disk")
     store = folder / f"tree{STORE}"
@@ -52,7 +52,7 @@ def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     answer = folder / "tree/var/lib/docker/volumes/old/_data/answer"
     answer.parent.mkdir(parents=True)
     answer.write_text("42\n")
-    raw = raw_disks.of_2014(folder / "raw", 600, folder / "tree")
+    raw = raw_disks.create_boot2docker_disk(folder / "raw", 600, folder / "tree")
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     settings = {
         "REGISTRY_MIRRORS": "https://host.test",
@@ -73,7 +73,7 @@ def await_hooks(hooked: Person) -> None:
 
 
 def order(hooked: Person) -> str:
-    return hooked.does("ssh", f"cat {STORE}/order")
+    return hooked.check_output("ssh", f"cat {STORE}/order")
 
 
 def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:
@@ -83,7 +83,7 @@ def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:
 def test_the_profile_counts_and_cannot_take_tls_away(hooked: Person) -> None:
     """DOCKER_HOST and DOCKER_TLS are what docker-machine wrote; the seed has said that already, or otherwise."""
     assert hooked.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
-    environment = hooked.does("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
+    environment = hooked.check_output("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
     assert "HTTP_PROXY=http://127.0.0.1:9/" in environment.split("\0")
     assert hooked.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"').stdout == b""
 
@@ -105,42 +105,42 @@ def test_an_authority_that_is_kept_there_is_trusted(hooked: Person) -> None:
     From within the guest nobody reaches Docker's port, so the firewall is opened for this.
     """
     authority = (hooked.paths.certs / "ca.pem").read_text()
-    assert authority in hooked.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
-    hooked.does("ssh", "sudo iptables -F b2d")
-    stderr = hooked.asks_docker("pull", "10.0.2.15:2376/anything").stderr
+    assert authority in hooked.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    hooked.check_output("ssh", "sudo iptables -F b2d")
+    stderr = hooked.run_docker("pull", "10.0.2.15:2376/anything").stderr
     assert b"certificate required" in stderr
 
 
 def test_volumes_of_2014_are_there(hooked: Person) -> None:
     assert hooked.docker("volume", "ls", "-q") == "old\n"
-    assert hooked.does("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
+    assert hooked.check_output("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
 
 
 def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person) -> None:
-    hooked.does("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
+    hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
     done = hooked.b2d("restart")
     assert done.returncode == 0, done.stderr.decode()
     assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
     assert hooked.docker("info", "--format", "{{.Labels}}") == "[]\n"
-    assert hooked.does("ssh", "sh -lc 'echo in'") == "in\n"
+    assert hooked.check_output("ssh", "sh -lc 'echo in'") == "in\n"
     await_hooks(hooked)  # the log tells of the last boot's Docker too
 
 
 def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked: Person) -> None:
-    hooked.does("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
+    hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
     begin = time.monotonic()
     done = hooked.b2d("restart", "-v")
     assert done.returncode == 1
     assert time.monotonic() - begin < GIVE_UP_S
     assert "dockerd ends as soon as it starts" in done.stderr.decode()
     assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and among the details
-    assert "--nonsense" in hooked.does("logs", "--docker")
-    hooked.does("ssh", f"sudo rm {STORE}/profile")
+    assert "--nonsense" in hooked.check_output("logs", "--docker")
+    hooked.check_output("ssh", f"sudo rm {STORE}/profile")
     wait_until(lambda: hooked.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)
 
 
 def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:
-    disk = raw_disks.fresh(tmp_path / "disk", 200)
+    disk = raw_disks.create_unformatted(tmp_path / "disk", 200)
     machine = guest_without_docker.Guest(
         guest_without_docker.image(image, tmp_path, KEYS_REPORT), tmp_path, tiny_guest.spec(), [disk]
     )

@@ -19,7 +19,7 @@ from b2d.host.polling import wait_until
 from b2d.models import Image
 from tests.e2e.conftest import Person
 from tests.support import guest_without_docker, tiny_guest
-from tests.support.raw_disks import Found
+from tests.support.raw_disks import DiskContent
 
 pytestmark = pytest.mark.qemu
 
@@ -52,7 +52,7 @@ class Terminal:
     def type(self, line: str) -> None:
         self._socket.sendall(f"{line}\r".encode())
 
-    def reads(self, wanted: str, timeout_s: float = 60.0) -> str:
+    def read_until(self, wanted: str, timeout_s: float = 60.0) -> str:
         """All that appears up to and including `wanted`."""
         output = ""
         end = time.monotonic() + timeout_s
@@ -64,19 +64,19 @@ class Terminal:
                 continue
         return output
 
-    def leaves(self) -> None:
+    def log_out(self) -> None:
         """Log out; a terminal that stays and reads nothing would hold up what the guest writes."""
         with suppress(OSError):  # the machine may be off
             self.type("exit")
         self._socket.close()
 
-    def logs_in(self, password: str, then: str) -> None:
+    def log_in(self, password: str, then: str) -> None:
         self.type("")
-        self.reads("login: ")
+        self.read_until("login: ")
         self.type("docker")
-        self.reads("Password: ")
+        self.read_until("Password: ")
         self.type(password)
-        self.reads(then)
+        self.read_until(then)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def alive(person: Person, serial: Path) -> Person:
     program.write_text(QEMU.format(serial=serial, qemu=shutil.which(program.name)))
     program.chmod(0o755)
     person.environment |= {"PATH": f"{program.parent}{os.pathsep}{person.environment['PATH']}", "B2D_DISK": "1000"}
-    person.does("up")
-    person.makes_hello()
+    person.check_output("up")
+    person.create_hello_image()
     return person
 
 
@@ -99,13 +99,13 @@ def alive(person: Person, serial: Path) -> Person:
 def terminal(alive: Person, serial: Path) -> Iterator[Terminal]:
     terminal = Terminal(serial)
     yield terminal
-    terminal.leaves()
+    terminal.log_out()
 
 
-def disk_of(person: Person, folder: Path) -> Found:
+def disk_of(person: Person, folder: Path) -> DiskContent:
     raw = folder / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(person.paths.disk_qcow2), str(raw)], check=True)
-    return Found(raw)
+    return DiskContent(raw)
 
 
 def off(person: Person) -> bool:
@@ -115,12 +115,12 @@ def off(person: Person) -> bool:
 def assert_right_soon(person: Person) -> None:
     time.sleep(RIGHT_S)
     begin = time.time()
-    guest = float(person.does("ssh", "echo $EPOCHREALTIME"))
+    guest = float(person.check_output("ssh", "echo $EPOCHREALTIME"))
     assert begin - 1 < guest < time.time() + 1
 
 
 def password_is_taken(person: Person, password: str) -> bool:
-    spec_port = int(person.does("info").split('"ssh_port": ')[1].split(",")[0])
+    spec_port = int(person.check_output("info").split('"ssh_port": ')[1].split(",")[0])
     with paramiko.Transport((person.address, spec_port)) as transport:
         transport.connect()
         try:
@@ -131,12 +131,14 @@ def password_is_taken(person: Person, password: str) -> bool:
 
 
 def test_what_people_reach_for_is_there(alive: Person) -> None:
-    stdout = alive.does("ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS))
+    stdout = alive.check_output(
+        "ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS)
+    )
     assert [Path(line).name for line in stdout.splitlines()] == TOOLS
 
 
 def test_every_network_card_gets_an_address(alive: Person) -> None:
-    stdout = alive.does("ssh", "ip -4 -o addr")
+    stdout = alive.check_output("ssh", "ip -4 -o addr")
     assert "inet 10.0.2.15/24" in stdout
     assert "inet 10.9.0.15/24" in stdout
 
@@ -145,7 +147,7 @@ def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
     """QEMU offers a restricted guest no router: here are the leases that it would offer, in the order that matters."""
     lease = "sudo env interface=eth{} ip=10.{}.15 mask=24 router=10.{}.2 /etc/b2d/dhcp bound"
     script = f"{lease.format(0, '0.2', '0.2')}; {lease.format(1, '9.0', '9.0')}; ip route get 192.0.2.1"
-    assert "192.0.2.1 via 10.0.2.2 dev eth0" in alive.does("ssh", script)
+    assert "192.0.2.1 via 10.0.2.2 dev eth0" in alive.check_output("ssh", script)
 
 
 def test_docker_has_what_it_had_best_have(alive: Person) -> None:
@@ -155,17 +157,17 @@ def test_docker_has_what_it_had_best_have(alive: Person) -> None:
 
 
 def test_the_root_file_system_is_not_held_in_memory(alive: Person) -> None:
-    lines = alive.does("ssh", "cat /proc/meminfo").splitlines()
+    lines = alive.check_output("ssh", "cat /proc/meminfo").splitlines()
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     assert kib["Shmem"] + kib["Unevictable"] < 16 * 1024
     assert kib["MemTotal"] - kib["MemAvailable"] < 300 * 1024
 
 
 def test_the_console_takes_the_password_of_2014_and_no_other(terminal: Terminal) -> None:
-    terminal.logs_in("tcuser2", then="Login incorrect")
-    terminal.logs_in("tcuser", then="docker@boot2docker:~$ ")
+    terminal.log_in("tcuser2", then="Login incorrect")
+    terminal.log_in("tcuser", then="docker@boot2docker:~$ ")
     terminal.type("id -un; sudo -n id -un")
-    assert terminal.reads("root\r\n").split("\r\n")[-3:] == ["docker", "root", ""]
+    assert terminal.read_until("root\r\n").split("\r\n")[-3:] == ["docker", "root", ""]
 
 
 def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
@@ -173,8 +175,8 @@ def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
 
 
 def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
-    wait_until(lambda: " ready" in alive.does("logs"), condition="ready", timeout_s=30, interval_s=1)
-    stdout = alive.does("logs")
+    wait_until(lambda: " ready" in alive.check_output("logs"), condition="ready", timeout_s=30, interval_s=1)
+    stdout = alive.check_output("logs")
     names = [stage.name for stage in parse_stages(stdout)]
     assert names[:4] == ["kernel", "root", "disk", "network"]
     assert sorted(names[4:]) == ["docker", "ready", "ssh"]
@@ -202,17 +204,17 @@ def test_the_power_button_ends_it_cleanly_whatever_runs(alive: Person, tmp_path:
     alive.docker("run", "-d", "--name", "deaf", "--restart", "always", "hello", "sh", "-c", DEAF)
     alive.docker("run", "-d", "--name", "held", "hello", "sleep", "10000")
     alive.docker("pause", "held")
-    alive.does("ssh", f"sudo mkdir /opt/more && sudo mount --bind {STORE} /opt/more")
-    alive.does("ssh", "(cd /opt/more && nohup sleep 10000 >/dev/null 2>&1 &)")
-    alive.does("ssh", f"echo late | sudo tee {STORE}/late")
-    alive.does("stop")
+    alive.check_output("ssh", f"sudo mkdir /opt/more && sudo mount --bind {STORE} /opt/more")
+    alive.check_output("ssh", "(cd /opt/more && nohup sleep 10000 >/dev/null 2>&1 &)")
+    alive.check_output("ssh", f"echo late | sudo tee {STORE}/late")
+    alive.check_output("stop")
     assert disk_of(alive, tmp_path).is_clean()
 
 
 def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(alive: Person) -> None:
     alive.environment["B2D_SSH_PASSWORD"] = "yes"
-    alive.does("up")
-    assert alive.does("ssh", f"cat {STORE}/late; sudo dmesg | grep -c recovery || true") == "late\n0\n"
+    alive.check_output("up")
+    assert alive.check_output("ssh", f"cat {STORE}/late; sudo dmesg | grep -c recovery || true") == "late\n0\n"
     assert password_is_taken(alive, "tcuser")
     assert not password_is_taken(alive, "tcuser2")
     alive.docker("rm", "-f", "deaf", "held")
@@ -220,10 +222,10 @@ def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(ali
 
 def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Terminal, tmp_path: Path) -> None:
     fill = 'fallocate -l $(($(stat -f -c "%f*%S" .) - 20971520)) full; dd if=/dev/zero bs=4k >>full'
-    terminal.logs_in("tcuser", then="$ ")
+    terminal.log_in("tcuser", then="$ ")
     terminal.type(f"cd /mnt/vda1 && sudo sh -c '{fill}'")
-    terminal.reads("No space left on device")
-    terminal.reads("/mnt/vda1$ ")
+    terminal.read_until("No space left on device")
+    terminal.read_until("/mnt/vda1$ ")
     terminal.type("sudo poweroff")
     wait_until(lambda: off(alive), condition="poweroff", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
@@ -232,13 +234,13 @@ def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Ter
 def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Person) -> None:
     done = alive.b2d("up")
     assert "the data disk is full" in done.stderr.decode()
-    alive.does("ssh", "sudo rm /mnt/vda1/full")
+    alive.check_output("ssh", "sudo rm /mnt/vda1/full")
     wait_until(lambda: alive.b2d("up").returncode == 0, condition="Docker", timeout_s=90, interval_s=1)
     assert alive.docker("run", "--rm", "hello", "echo", "room") == "room\n"
 
 
 def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
-    booted = alive.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    booted = alive.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     alive.b2d("ssh", "sudo reboot")
 
     def again() -> bool:
@@ -247,9 +249,9 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
 
     wait_until(again, condition="the reboot", timeout_s=90, interval_s=1)
     assert alive.b2d("status").stdout == b"running\n"
-    alive.does("up")
+    alive.check_output("up")
     assert alive.docker("run", "--rm", "hello", "echo", "again") == "again\n"
-    assert alive.does("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"
+    assert alive.check_output("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"
 
 
 def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:

@@ -56,26 +56,26 @@ def open_to_others(home: Home) -> list[str]:
 
 
 def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_others(person: Person) -> None:
-    person.does("init")
+    person.check_output("init")
     assert open_to_others(person.home) == []
-    person.does("up")
+    person.check_output("up")
     assert open_to_others(person.home) == []
-    assert person.does("ssh", "hostname") == "boot2docker\n"
+    assert person.check_output("ssh", "hostname") == "boot2docker\n"
     assert unix_sockets.answers(person.paths.docker_socket)
     stdout = person.docker("version", "--format", "{{.Server.Os}}")
     assert stdout == "linux\n"
     evaluated = person.sh('eval "$(b2d shellinit)" && cat "$DOCKER_CERT_PATH/cert.pem"')
     assert evaluated.stdout.startswith(b"-----BEGIN CERTIFICATE-----")
-    assert person.does("screenshot", "screen.png") == ""
-    person.does("ssh", "echo kept | sudo tee /mnt/vda1/kept")
-    person.does("save")
-    assert person.does("list").split()[-1]
+    assert person.check_output("screenshot", "screen.png") == ""
+    person.check_output("ssh", "echo kept | sudo tee /mnt/vda1/kept")
+    person.check_output("save")
+    assert person.check_output("list").split()[-1]
     assert open_to_others(person.home) == []
     assert b"kernel" not in person.b2d("up").stderr
-    assert person.does("ssh", "cat /mnt/vda1/kept") == "kept\n"
-    person.does("stop")
+    assert person.check_output("ssh", "cat /mnt/vda1/kept") == "kept\n"
+    person.check_output("stop")
     assert open_to_others(person.home) == []
-    person.does("delete", "--yes")
+    person.check_output("delete", "--yes")
     assert [path for path in person.home.machines.iterdir() if path.is_dir()] == []
 
 
@@ -86,17 +86,20 @@ def test_two_machines_at_once_have_addresses_of_their_own(image_home: Home, tmp_
             for name in ("one", "Two")
         ]
         assert [process.wait(300) for process in starting] == [0, 0]
-        at = [person.does("ip", "--vm", name).strip() for name in ("one", "Two")]
+        at = [person.check_output("ip", "--vm", name).strip() for name in ("one", "Two")]
         assert at[0] != at[1]
-        assert [person.does("--vm", name, "ssh", "hostname").lower() for name in ("one", "Two")] == ["one\n", "two\n"]
+        assert [person.check_output("--vm", name, "ssh", "hostname").lower() for name in ("one", "Two")] == [
+            "one\n",
+            "two\n",
+        ]
         hosts = [f"unix://{person.home.machine(name).docker_socket}" for name in ("one", "Two")]
         ask = "docker -H {} info --format '{{{{.Name}}}}'"
         assert [person.sh(ask.format(host)).stdout for host in hosts] == [b"one\n", b"two\n"]
         person.environment["B2D_VM"] = "Two"
-        assert person.does("ip").strip() == at[1]
-        assert person.does("ip", "--vm", "one").strip() == at[0]
-        person.does("poweroff")
+        assert person.check_output("ip").strip() == at[1]
+        assert person.check_output("ip", "--vm", "one").strip() == at[0]
+        person.check_output("poweroff")
         assert person.b2d("status").stdout == b"stopped\n"
         assert person.b2d("status", "--vm", "one").stdout == b"running\n"
         assert [person.sh(ask.format(host)).stdout.strip() for host in hosts] == [b"one", b""]
-        assert [line.split()[0] for line in person.does("list").splitlines()[1:]] == ["Two", "one"]
+        assert [line.split()[0] for line in person.check_output("list").splitlines()[1:]] == ["Two", "one"]

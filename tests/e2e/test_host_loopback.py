@@ -50,9 +50,9 @@ def services(person: Person) -> Iterator["subprocess.Popen[bytes]"]:
             server.kill()
 
 
-def sends(person: Person, *way: str) -> None:
+def send_datagrams(person: Person, *way: str) -> None:
     """Whether it was sent does not count: it must not come."""
-    person.asks_docker("run", "--rm", "--network", "host", "away", "/away", way[0], PORT, *way[1:])
+    person.run_docker("run", "--rm", "--network", "host", "away", "/away", way[0], PORT, *way[1:])
 
 
 def received(server: "subprocess.Popen[bytes]") -> bytes:
@@ -61,9 +61,9 @@ def received(server: "subprocess.Popen[bytes]") -> bytes:
     return server.communicate(timeout=ENOUGH_S)[0]
 
 
-def hears(person: Person) -> bytes:
+def is_received(person: Person) -> bytes:
     asks = ("run", "--rm", "--network", "host", "hello", "nc", "-w", "5", "fec0::2", PORT)
-    return person.asks_docker(*asks).stdout
+    return person.run_docker(*asks).stdout
 
 
 def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
@@ -71,17 +71,17 @@ def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
     subprocess.run(["gcc", "-static", "-o", tmp_path / "away", source], check=True)
     program = subprocess.run(["tar", "-cC", tmp_path, "away"], stdout=subprocess.PIPE, check=True).stdout
     with services(apart) as server:
-        apart.does("up")
-        apart.makes_hello()
+        apart.check_output("up")
+        apart.create_hello_image()
         apart.docker("import", "-", "away", stdin=program)
-        assert hears(apart) == b"this host"
+        assert is_received(apart) == b"this host"
         for way in WAYS:
-            sends(apart, *way)
+            send_datagrams(apart, *way)
         assert received(server) == b"away\n" * len(WAYS)
     with services(apart) as server:
         apart.environment["B2D_HOST_LOOPBACK"] = "no"
-        apart.does("restart")
-        assert hears(apart) == b""
+        apart.check_output("restart")
+        assert is_received(apart) == b""
         for way in WAYS:
-            sends(apart, *way)
+            send_datagrams(apart, *way)
         assert received(server) == b""

@@ -4,23 +4,23 @@ import pytest
 
 from tests.e2e.conftest import Person
 from tests.support import raw_disks
-from tests.support.foreign_machines import NOTE, of_docker_machine
+from tests.support.foreign_machines import NOTE, create_docker_machine
 
 pytestmark = pytest.mark.qemu
 
 
 def test_an_imported_machine_comes_up_with_all_that_was_on_its_disk(person: Person) -> None:
-    disk = of_docker_machine(person.folder, mib=400)
-    before = raw_disks.hash_of(disk)
+    disk = create_docker_machine(person.folder, mib=400)
+    before = raw_disks.sha256_of(disk)
     person.environment["B2D_DRIVER"] = "qemu"
-    assert person.does("import").splitlines()[1].split()[:2] == ["default", "stopped"]
-    person.does("import", "default", "--vm", "boot2docker-vm")
-    person.does("up")
-    assert person.does("ssh", "cat /var/lib/boot2docker/note") == NOTE
-    person.makes_hello()
+    assert person.check_output("import").splitlines()[1].split()[:2] == ["default", "stopped"]
+    person.check_output("import", "default", "--vm", "boot2docker-vm")
+    person.check_output("up")
+    assert person.check_output("ssh", "cat /var/lib/boot2docker/note") == NOTE
+    person.create_hello_image()
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
-    person.does("restart")
+    person.check_output("restart")
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
-    assert raw_disks.hash_of(disk) == before
-    person.does("delete", "--yes")
-    assert raw_disks.hash_of(disk) == before
+    assert raw_disks.sha256_of(disk) == before
+    person.check_output("delete", "--yes")
+    assert raw_disks.sha256_of(disk) == before

@@ -35,10 +35,10 @@ def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytes
 
 def started_by_its_bios(person: Person, name: str) -> None:
     """A machine of that person's comes up, and Docker with it."""
-    person.does("up")
+    person.check_output("up")
     command = Path(f"/proc/{person.home.machine(name).qemu_pid.read_text().strip()}/cmdline").read_bytes().split(b"\0")
     assert b"-kernel" not in command and b"ide-cd,drive=iso" in command
-    assert "BOOT_IMAGE=/boot/vmlinuz" in person.does("ssh", "cat /proc/cmdline")  # isolinux's word
+    assert "BOOT_IMAGE=/boot/vmlinuz" in person.check_output("ssh", "cat /proc/cmdline")  # isolinux's word
     tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
     person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
     assert person.docker("run", "--rm", "hello", "echo", "from the CD") == "from the CD\n"
@@ -49,8 +49,8 @@ def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None
         facts = json.loads(path.read_text())
         path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored": None}))
     started_by_its_bios(person, "boot2docker-vm")
-    assert person.does("ssh", "cat /sys/block/loop0/loop/backing_file").strip().endswith("root.squashfs")
-    person.does("stop")
+    assert person.check_output("ssh", "cat /sys/block/loop0/loop/backing_file").strip().endswith("root.squashfs")
+    person.check_output("stop")
 
 
 def test_an_image_that_was_built_without_mksquashfs_boots_too(without_mksquashfs: Person) -> None:

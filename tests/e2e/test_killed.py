@@ -13,7 +13,7 @@ import pytest
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
 from tests.e2e.conftest import Person
-from tests.e2e.test_signals import begins
+from tests.e2e.test_signals import start_b2d
 
 pytestmark = pytest.mark.qemu
 
@@ -31,23 +31,23 @@ def noted(person: Person) -> list[int]:
 
 
 def killed(person: Person, line: str, after_s: float) -> None:
-    process = begins(person, *line.split())
+    process = start_b2d(person, *line.split())
     time.sleep(after_s)
     process.kill()
     _, stderr = process.communicate(timeout=60)
     assert b"Traceback" not in stderr
 
 
-def goes_on(person: Person, number: int) -> None:
+def assert_usable(person: Person, number: int) -> None:
     """All that a person does next: look, and use it."""
     assert person.b2d("status").returncode in (0, 4)
-    assert "boot2docker-vm" in person.does("list")
-    person.does("up")
+    assert "boot2docker-vm" in person.check_output("list")
+    person.check_output("up")
     assert noted(person) == list(range(number))
     note(person, number)
 
 
-def goes_off(person: Person) -> bool:
+def stop_or_already_off(person: Person) -> bool:
     """What was told to stop may do so under the next command, which then says so."""
     return person.b2d("status").stdout == b"stopped\n"
 
@@ -70,18 +70,18 @@ def test_b2d_is_killed(numbered: Person) -> None:
         ("set disk=21000", "stop", 0.8),
     )
     for number, (line, first, within_s) in enumerate(moments, 1):
-        numbered.does(first)
+        numbered.check_output(first)
         killed(numbered, line, MOMENTS.uniform(0.15, within_s))
         if line == "stop" and not numbered.paths.env.exists():
-            wait_until(lambda: goes_off(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
-        goes_on(numbered, number)
-    numbered.does("stop")
+            wait_until(lambda: stop_or_already_off(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
+        assert_usable(numbered, number)
+    numbered.check_output("stop")
     subprocess.run(["qemu-img", "check", str(numbered.paths.disk_qcow2)], check=True, capture_output=True)
-    numbered.does("set", "disk=21000")
-    assert json.loads(numbered.does("info"))["has"]["disk_mib"] == 21000
+    numbered.check_output("set", "disk=21000")
+    assert json.loads(numbered.check_output("info"))["has"]["disk_mib"] == 21000
 
 
-def of_qemu(person: Person) -> Callable[[], bool]:
+def kill_qemu(person: Person) -> Callable[[], bool]:
     """Kill it; True once it is gone."""
     process = identify(int(person.paths.qemu_pid.read_text()))
     assert process is not None
@@ -91,23 +91,23 @@ def of_qemu(person: Person) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("line", ["save", "stop"])
 def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
-    numbered.does("up")
+    numbered.check_output("up")
     before = noted(numbered)
-    process = begins(numbered, line)
+    process = start_b2d(numbered, line)
     wait_until(lambda: not numbered.paths.env.exists(), condition="it to begin", timeout_s=30, interval_s=0.005)
-    wait_until(of_qemu(numbered), condition="QEMU's death", timeout_s=10)
+    wait_until(kill_qemu(numbered), condition="QEMU's death", timeout_s=10)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in (0, 1, 4, 6), stderr
     assert b"Traceback" not in stderr
     assert b"bug" not in stderr
-    numbered.does("up")
+    numbered.check_output("up")
     assert noted(numbered) == before
 
 
 @pytest.mark.parametrize(("first", "second"), [("save", "up"), ("stop", "save"), ("up", "stop"), ("up", "up")])
 def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None:
     before = numbered.b2d("status").stdout
-    pair = [begins(numbered, first), begins(numbered, second)]
+    pair = [start_b2d(numbered, first), start_b2d(numbered, second)]
     begin = time.monotonic()
     for verb in ("status", "list", "info", "logs"):
         numbered.b2d(verb)
@@ -121,9 +121,9 @@ def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None
 
 
 def test_delete_is_killed(numbered: Person) -> None:
-    numbered.does("up")
+    numbered.check_output("up")
     killed(numbered, "delete --yes", MOMENTS.uniform(0.2, 0.6))
-    numbered.does("list")
-    numbered.does("delete", "--yes")
+    numbered.check_output("list")
+    numbered.check_output("delete", "--yes")
     assert not numbered.paths.folder.exists()
     assert numbered.b2d("status").returncode == 3

@@ -22,8 +22,8 @@ ODD_ARGUMENTS = ["two words", "it's", '"quoted"', "$HOME", "a\nb", "*", "grüße
 
 def test_a_machine_is_made_and_started_and_runs_a_container(up: Person) -> None:
     assert up.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
-    assert up.does("status") == "running\n"
-    assert up.does("ip") == f"{up.address}\n"
+    assert up.check_output("status") == "running\n"
+    assert up.check_output("ip") == f"{up.address}\n"
     assert up.address.startswith("127.0.59.")
 
 
@@ -58,7 +58,7 @@ def test_ssh_ends_as_its_command_does(up: Person, code: int) -> None:
 
 
 def test_openssh_finds_the_machine_by_its_block(up: Person) -> None:
-    (up.folder / "config").write_text(up.does("ssh-config", "--host", "box"))
+    (up.folder / "config").write_text(up.check_output("ssh-config", "--host", "box"))
     script = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
     done = up.sh(f"ssh -F config box 'echo from $(hostname)' && {script}")
     assert (done.stdout, done.stderr) == (b"from boot2docker\nthere\n", b"")
@@ -71,9 +71,9 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
     (tree / "sub" / "run.sh").write_text("#!/bin/sh\necho it runs\n")
     (tree / "sub" / "run.sh").chmod(0o755)
     (tree / "link").symlink_to("/etc/passwd")
-    document = json.loads(up.does("cp", "--json", str(tree), ":/tmp"))
+    document = json.loads(up.check_output("cp", "--json", str(tree), ":/tmp"))
     assert document == {"name": NAME, "files": 3, "paths": ["/tmp/tree"]}
-    stdout = up.does("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
+    stdout = up.check_output("ssh", "cd /tmp/tree && sub/run.sh && readlink link && sha256sum big")
     assert stdout.split() == [
         "it",
         "runs",
@@ -81,18 +81,18 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
         hashlib.sha256((tree / "big").read_bytes()).hexdigest(),
         "big",
     ]
-    assert "b2d-" not in up.does("ssh", "ls -A /tmp")
-    up.does("cp", f"{NAME}:/tmp/tree", "back")
+    assert "b2d-" not in up.check_output("ssh", "ls -A /tmp")
+    up.check_output("cp", f"{NAME}:/tmp/tree", "back")
     assert up.sh(f"diff -r --no-dereference {tree} back && test -x back/sub/run.sh").returncode == 0
-    up.does("cp", str(tree / "link"), str(tree / "sub"), ":")
-    assert up.does("ssh", "ls -d link sub").split() == ["link", "sub"]
+    up.check_output("cp", str(tree / "link"), str(tree / "sub"), ":")
+    assert up.check_output("ssh", "ls -d link sub").split() == ["link", "sub"]
     listed = up.sh("tar -c back | b2d cp - :/tmp && b2d cp :/tmp/back - | tar -t | sort | tail -1")
     assert listed.stdout == b"back/sub/run.sh\n"
 
 
 def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(9_000_000))
-    up.does("ssh", "sudo mkdir -p /tmp/small && sudo mount -t tmpfs -o size=1m,mode=1777 none /tmp/small")
+    up.check_output("ssh", "sudo mkdir -p /tmp/small && sudo mount -t tmpfs -o size=1m,mode=1777 none /tmp/small")
     for arguments, message in (
         ((str(tmp_path / "big"), ":/etc/big"), "/etc: Permission denied"),
         ((":/etc/shadow", "shadow"), "Permission denied"),
@@ -102,15 +102,17 @@ def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: 
         result = up.b2d("cp", *arguments)
         assert (result.returncode, result.stdout) == (1, b"")
         assert message in result.stderr.decode()
-    assert up.does("ssh", "ls -A /tmp/small && sudo umount /tmp/small") == ""
+    assert up.check_output("ssh", "ls -A /tmp/small && sudo umount /tmp/small") == ""
     assert not (up.folder / "shadow").exists()
     command = [str(B2D), "cp", str(tmp_path / "big"), ":/tmp/big"]
     copying = subprocess.Popen(command, env=up.environment, cwd=up.folder, stderr=subprocess.DEVNULL)
-    wait_until(lambda: "b2d-" in up.does("ssh", "ls -A /tmp"), condition="the copy", timeout_s=30)
+    wait_until(lambda: "b2d-" in up.check_output("ssh", "ls -A /tmp"), condition="the copy", timeout_s=30)
     copying.send_signal(signal.SIGINT)
     assert copying.wait(20) == 130
-    wait_until(lambda: "b2d-" not in up.does("ssh", "ls -A /tmp"), condition="the guest to tidy up", timeout_s=30)
-    assert "big" not in up.does("ssh", "ls /tmp").split()
+    wait_until(
+        lambda: "b2d-" not in up.check_output("ssh", "ls -A /tmp"), condition="the guest to tidy up", timeout_s=30
+    )
+    assert "big" not in up.check_output("ssh", "ls /tmp").split()
 
 
 def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) -> None:
@@ -118,18 +120,18 @@ def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) 
     done = up.sh(script)
     assert done.stdout.split()[0] == b"hello", done.stderr
     assert done.stdout.split()[-1] == b"default"
-    assert up.does("context") == "boot2docker-vm\n"
+    assert up.check_output("context") == "boot2docker-vm\n"
 
 
 def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
-    listed = up.does("run", "docker", "images", "--format", "{{.Repository}}")
+    listed = up.check_output("run", "docker", "images", "--format", "{{.Repository}}")
     assert "hello" in listed.split()
     assert up.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
     assert up.b2d("run", "sh", "-c", "kill -TERM $$").returncode == 143
     result = up.b2d("run", "no-such-program")
     assert (result.returncode, result.stdout) == (127, b"")
     assert b"no-such-program is not installed" in result.stderr
-    assert up.does("run", "sh", "-c", "echo $B2D_BEFORE $DOCKER_TLS_VERIFY --json") == "1 --json\n"
+    assert up.check_output("run", "sh", "-c", "echo $B2D_BEFORE $DOCKER_TLS_VERIFY --json") == "1 --json\n"
 
 
 def test_ssh_gives_arguments_exactly(up: Person) -> None:
@@ -151,7 +153,7 @@ def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
 
 
 def test_the_guest_is_what_it_should_be(up: Person) -> None:
-    stdout = up.does(
+    stdout = up.check_output(
         "ssh", "id -un; id -u; sudo -n id -u; date +%s; findmnt 2>/dev/null; grep -c ' /mnt/vda1 ext4' /proc/mounts"
     )
     user, uid, root, clock, mounted = stdout.split()
@@ -169,11 +171,11 @@ def test_a_running_container_can_be_changed(up: Person) -> None:
     up.docker("run", "-d", "--name", "changed", "hello", "sleep", "1000")
     up.docker("update", "--memory", "64m", "--memory-swap", "64m", "changed")
     up.docker("rm", "-f", "changed")
-    assert up.does("ssh", "echo hi | cat /dev/fd/0 /dev/stdin") == "hi\n"
+    assert up.check_output("ssh", "echo hi | cat /dev/fd/0 /dev/stdin") == "hi\n"
 
 
 def test_its_screen_is_a_picture(up: Person) -> None:
-    assert up.does("screenshot", "screen.png") == ""
+    assert up.check_output("screenshot", "screen.png") == ""
     assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
@@ -187,7 +189,7 @@ def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person
 
 
 def test_what_is_gathered_of_a_running_machine_holds_dockers_log_and_no_key(up: Person) -> None:
-    path = up.does("support").strip()
+    path = up.check_output("support").strip()
     with tarfile.open(path) as archive:
         files = {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None}
     assert b"API listen on" in files[f"b2d-support/machines/{NAME}/docker.log"]
@@ -201,17 +203,17 @@ def test_dockers_log_is_followed_until_the_machine_sleeps(up: Person) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=up.environment) as following:
         assert following.stdout is not None and following.stderr is not None
         assert following.stdout.readline() != b""
-        up.does("ssh", "--", "echo something new | sudo tee -a /var/log/docker.log")
+        up.check_output("ssh", "--", "echo something new | sudo tee -a /var/log/docker.log")
         while following.stdout.readline() != b"something new\n":
             pass
-        up.does("save")
+        up.check_output("save")
         assert following.wait(30) == 0
         assert following.stderr.read().decode() == f"{NAME} ended, and its log with it\n"
-    up.does("up")
+    up.check_output("up")
 
 
 def test_an_idle_machine_uses_little_memory(up: Person) -> None:
-    used = int(up.does("ssh", "free -m").splitlines()[1].split()[2])
+    used = int(up.check_output("ssh", "free -m").splitlines()[1].split()[2])
     assert used <= 125  # MiB
 
 
@@ -222,7 +224,7 @@ def test_data_and_restarting_containers_survive_a_restart(up: Person) -> None:
     assert up.b2d("status").returncode == 4
     assert up.b2d("stop").returncode == 0
     assert up.b2d("shellinit").stdout == b""
-    up.does("start")
+    up.check_output("start")
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
     assert up.docker("inspect", "--format", "{{.State.Running}}", "always") == "true\n"
     up.docker("rm", "-f", "always")
@@ -233,7 +235,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     up.docker("run", "-d", "--name", "counter", "hello", "sh", "-c", count)
     wait_until(lambda: len(up.docker("logs", "counter").split()) > 3, condition="the counter", timeout_s=30)
     before = int(up.docker("logs", "counter").split()[-1])
-    up.does("save")
+    up.check_output("save")
     assert up.b2d("status").stdout == b"saved\n"
     assert b"is saved and off already" in up.b2d("stop").stderr
     time.sleep(3)
@@ -243,7 +245,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     )
     numbers = [int(number) for number in up.docker("logs", "counter").split()]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert abs(int(up.does("ssh", "date +%s")) - time.time()) <= 2
+    assert abs(int(up.check_output("ssh", "date +%s")) - time.time()) <= 2
     assert up.docker("inspect", "--format", "{{.RestartCount}}", "counter") == "0\n"
     up.docker("rm", "-f", "counter")
 
@@ -253,7 +255,7 @@ def test_a_killed_machine_is_told_and_comes_back(up: Person) -> None:
     wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     assert up.b2d("status").returncode == 4
     assert up.b2d("shellinit").returncode == 4
-    up.does("up")
+    up.check_output("up")
     assert up.docker("run", "--rm", "hello", "echo", "back") == "back\n"
 
 
@@ -264,7 +266,7 @@ def test_the_terminal_may_go_while_the_machine_stays(up: Person) -> None:
 
 
 def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> None:
-    up.does("stop")
+    up.check_output("stop")
     process = subprocess.Popen(
         [str(B2D), "up"], env=up.environment, cwd=up.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -272,7 +274,7 @@ def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> 
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert not up.paths.env.exists()
-    up.does("up")
+    up.check_output("up")
     assert up.docker("run", "--rm", "hello", "echo", "still") == "still\n"
 
 
@@ -280,17 +282,17 @@ def test_a_machine_that_is_off_gets_a_larger_disk_with_all_that_was_on_it(up: Pe
     refused = up.b2d("set", "disk=30000")
     assert refused.returncode == 4
     assert b"grows only while it is off" in refused.stderr
-    up.does("stop")
-    up.does("set", "disk=30000")
-    up.does("up")
-    assert int(up.does("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # 18000 before
+    up.check_output("stop")
+    up.check_output("set", "disk=30000")
+    up.check_output("up")
+    assert int(up.check_output("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # 18000 before
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
 
 
 def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person) -> None:
     import socket
 
-    up.does("stop")
+    up.check_output("stop")
     with socket.create_server((up.address, 2376)):
         done = up.b2d("up")
     assert done.returncode == 0
@@ -303,9 +305,9 @@ def unit_of(person: Person) -> Path:
 
 
 def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Person) -> None:
-    assert up.does("autostart") == "disabled\n"
-    assert json.loads(up.does("autostart", "enable", "--json"))["where"] == str(unit_of(up))
-    assert up.does("autostart") == "enabled\n"
+    assert up.check_output("autostart") == "disabled\n"
+    assert json.loads(up.check_output("autostart", "enable", "--json"))["where"] == str(unit_of(up))
+    assert up.check_output("autostart") == "enabled\n"
     lines = dict(line.split("=", 1) for line in unit_of(up).read_text().splitlines() if "=" in line)
     bare = f"exec env -i HOME={up.folder} LANG=C {lines['Environment']}"  # as systemd has it
     for moment, state in (("ExecStop", b"stopped\n"), ("ExecStart", b"running\n"), ("ExecStart", b"running\n")):
@@ -319,7 +321,7 @@ def test_delete_asks_and_leaves_nothing(up: Person) -> None:
     refused = up.b2d("delete")
     assert refused.returncode == 2
     assert b"--yes" in refused.stderr
-    up.does("delete", "--yes")
+    up.check_output("delete", "--yes")
     assert up.b2d("status").returncode == 3
     assert not up.paths.folder.exists()
     assert not unit_of(up).exists()

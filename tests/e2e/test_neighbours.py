@@ -33,7 +33,7 @@ def open_machine(up: Person) -> Iterator[Person]:
     """A machine that has all doors as wide open as they go, beside the usual one."""
     options = ("--no-tls", "--vm", "plain", "--ssh-password", "--password", "my own words")
     try:
-        up.does("up", *options)
+        up.check_output("up", *options)
         yield replace(up, environment=up.environment | {"B2D_VM": "plain"})
     finally:
         up.b2d("delete", "--yes", "--vm", "plain")
@@ -41,7 +41,7 @@ def open_machine(up: Person) -> Iterator[Person]:
 
 def within(person: Person, network: str, address: str, port: int) -> bytes:
     """What a container hears there."""
-    done = person.asks_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
+    done = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
     return done.stdout + done.stderr
 
 
@@ -69,7 +69,7 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
 
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
-    open_machine.makes_hello()
+    open_machine.create_hello_image()
     for port in PORTS:
         result = within(open_machine, network, "172.17.0.1", port)
         assert b"refused" in result or b"timed out" in result, result
@@ -115,7 +115,7 @@ sys.stdin.read()
     with stranger:
         assert stranger.stdout is not None and stranger.stdin is not None
         assert stranger.stdout.readline() == b"held\n"
-        assert open_machine.does("ssh", "id", "-un") == "docker\n"
+        assert open_machine.check_output("ssh", "id", "-un") == "docker\n"
         assert open_machine.docker("ps", "-q") == ""
         stranger.stdin.close()
 
@@ -134,7 +134,7 @@ def test_the_password_is_the_persons_own_and_tcuser_none_any_more(open_machine: 
                 with pytest.raises(paramiko.AuthenticationException):
                     transport.auth_password("docker", password)
             assert transport.is_authenticated() is counts
-    assert "password" not in open_machine.does("ssh", "sudo ls /run/b2d/seed").split()
+    assert "password" not in open_machine.check_output("ssh", "sudo ls /run/b2d/seed").split()
 
 
 def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> None:
@@ -146,17 +146,17 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
         opened.callback(server.kill)
         assert server.stdout is not None
         assert server.stdout.readline() == b"listens\n"
-        person.does("up", "--no-tls", "--address", "127.0.0.1")
-        person.makes_hello()
+        person.check_output("up", "--no-tls", "--address", "127.0.0.1")
+        person.create_hello_image()
         assert b"this host" in within(person, "bridge", "10.0.2.2", 8000)
         for port in (2022, 2375):
             result = within(person, "bridge", "10.0.2.2", port)
             assert b"SSH" not in result
         request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        answer = person.asks_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
+        answer = person.run_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
         assert b"200" not in answer.stdout
         person.environment["B2D_HOST_LOOPBACK"] = "no"
-        person.does("restart")
+        person.check_output("restart")
         for network in ("bridge", "host"):
             assert b"this host" not in within(person, network, "10.0.2.2", 8000)
         person.docker("run", "-d", "--name", "web", "-p", "8001:80", "hello", "httpd", "-f", "-p", "80")
@@ -169,5 +169,5 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
 
 
 def test_the_usual_machine_is_still_well(up: Person) -> None:
-    assert up.does("status") == "running\n"
+    assert up.check_output("status") == "running\n"
     assert up.paths.folder.name == NAME

@@ -64,7 +64,11 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
         commands = {log: [sys.executable, "-m", "tests.e2e.office", PASSWORD]}
         for name, more in ((TLS, tls), (PLAIN, "")):
             port = name.partition(":")[2]
-            commands[folder / f"{port}.log"] = [registry, "serve", str(docker_registry.configured(folder, port, more))]
+            commands[folder / f"{port}.log"] = [
+                registry,
+                "serve",
+                str(docker_registry.write_config(folder, port, more)),
+            ]
         for output, command in commands.items():
             with output.open("w") as file:
                 process = subprocess.Popen([*someone.within, *command], stdout=file, stderr=subprocess.STDOUT)
@@ -78,8 +82,8 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
             f'registry_mirrors = ["https://{TLS}"]\ninsecure_registries = ["{PLAIN}"]\n'
         )
         someone.environment["http_proxy"] = f"http://{USER}:{QUOTED}@127.0.0.1:{PROXY_PORT}"
-        someone.does("up")
-        someone.makes_hello()
+        someone.check_output("up")
+        someone.create_hello_image()
         yield Office(someone, authority, log)
 
 
@@ -94,7 +98,7 @@ def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_
         (secured, f"CONNECT {TLS} 200"),
         ("hello", f"CONNECT {TLS} 200"),
     ):
-        person.asks_docker("rmi", "hello", plain, secured)
+        person.run_docker("rmi", "hello", plain, secured)
         before = len(office.requests())
         person.docker("pull", name)  # without TLS; by its whole name; as Docker's own, from the mirror
         assert person.docker("run", "--rm", name, "echo", "hi") == "hi\n"
@@ -104,51 +108,51 @@ def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_
 
 def test_the_guest_itself_has_it_all(office: Office) -> None:
     person = office.person
-    assert office.authority.read_text() in person.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
-    assert person.does("ssh", "cat /etc/resolv.conf").startswith(f"nameserver {GATEWAY}\n")
-    assert f"Address: {ANSWER}\n" in person.does("ssh", "nslookup anything.corp.test")
+    assert office.authority.read_text() in person.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    assert person.check_output("ssh", "cat /etc/resolv.conf").startswith(f"nameserver {GATEWAY}\n")
+    assert f"Address: {ANSWER}\n" in person.check_output("ssh", "nslookup anything.corp.test")
     proxy = f"http://{USER}:{QUOTED}@{GATEWAY}:{PROXY_PORT}"
     for shell in ("", "sh -lc ", "sudo "):  # commands, logins, root
         inner = shlex.quote("env") if shell.startswith("sh") else "env"
-        stdout = dict(line.partition("=")[::2] for line in person.does("ssh", shell + inner).splitlines())
+        stdout = dict(line.partition("=")[::2] for line in person.check_output("ssh", shell + inner).splitlines())
         assert (stdout["http_proxy"], stdout["https_proxy"]) == (proxy, proxy)
         assert {"intranet.corp.test", GATEWAY, "10.0.2.15", person.address} < {*stdout["no_proxy"].split(",")}
-    assert person.does("ssh", f"wget -qO- http://{PLAIN}/v2/") == "{}"
+    assert person.check_output("ssh", f"wget -qO- http://{PLAIN}/v2/") == "{}"
 
 
 def test_it_is_shown_and_passwords_are_not(office: Office, tmp_path: Path) -> None:
     person = office.person
-    info = person.does("info")
+    info = person.check_output("info")
     network = json.loads(info)["network"]
     assert network == json.loads(info)["has"]["network"]
     assert network["http_proxy"] == f"http://{USER}:***@{GATEWAY}:{PROXY_PORT}"
     assert (network["registry_mirrors"], network["dns"]) == ([f"https://{TLS}"], [GATEWAY])
-    person.does("support", str(tmp_path / "support.tar.gz"))
+    person.check_output("support", str(tmp_path / "support.tar.gz"))
     with tarfile.open(tmp_path / "support.tar.gz") as archive:
         gathered = [file.read().decode() for member in archive if (file := archive.extractfile(member))]
-    outputs = [person.does(*words.split()) for words in ("config", "config --json", "logs", "logs --docker")]
+    outputs = [person.check_output(*words.split()) for words in ("config", "config --json", "logs", "logs --docker")]
     for text in (info, *outputs, *gathered):
         assert PASSWORD not in text
         assert json.dumps(PASSWORD)[1:-1] not in text
         assert QUOTED not in text
     for path in (person.paths.seed, person.paths.folder):
         assert path.stat().st_mode & 0o077 == 0
-    assert person.does("ssh", "stat -c '%a %U' /run/b2d/proxies") == "600 docker\n"
+    assert person.check_output("ssh", "stat -c '%a %U' /run/b2d/proxies") == "600 docker\n"
 
 
 def test_a_saved_machine_keeps_it_and_one_that_boots_without_has_none_of_it(office: Office) -> None:
     home = office.home()
-    home.does("save")
+    home.check_output("save")
     home.home.config.unlink()
     stderr = home.b2d("up").stderr.decode()
     assert "goes on with the proxies and the like that it was saved with; for today's: b2d restart" in stderr
     shows = ("info", "--format", "{{.HTTPProxy}} {{.RegistryConfig.Mirrors}}")
     assert f"{GATEWAY}:{PROXY_PORT} [https://{TLS}/]\n" in home.docker(*shows)
-    stderr = json.loads(home.does("info"))
+    stderr = json.loads(home.check_output("info"))
     assert stderr["network"]["http_proxy"] == "" != stderr["has"]["network"]["http_proxy"]
-    home.does("restart")
+    home.check_output("restart")
     assert home.docker(*shows) == " []\n"
-    assert json.loads(home.does("info"))["has"]["network"] is None
-    assert office.authority.read_text() not in home.does("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
-    assert GATEWAY not in home.does("ssh", "cat /etc/resolv.conf")
-    assert "proxy" not in home.does("ssh", "env")
+    assert json.loads(home.check_output("info"))["has"]["network"] is None
+    assert office.authority.read_text() not in home.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    assert GATEWAY not in home.check_output("ssh", "cat /etc/resolv.conf")
+    assert "proxy" not in home.check_output("ssh", "env")

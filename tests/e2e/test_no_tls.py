@@ -20,7 +20,7 @@ HOSTNAME = b"boot2docker"  # of the usual machine, as in 2014
 def both(up: Person) -> Iterator[Person]:
     """The machine `plain` beside the usual one."""
     try:
-        up.does("up", "--no-tls", "--vm", "plain")
+        up.check_output("up", "--no-tls", "--vm", "plain")
         yield up
     finally:
         up.b2d("delete", "--yes", "--vm", "plain")
@@ -93,29 +93,29 @@ def test_each_has_an_address_and_a_docker_of_its_own(both: Person) -> None:
 
 
 def test_the_machine_is_chosen_by_option_or_variable(both: Person) -> None:
-    assert both.does("ssh", "--vm", "plain", "hostname") == "plain\n"
-    assert both.does("--vm", "plain", "ssh", "hostname") == "plain\n"
-    assert both.does("ssh", "hostname").encode() == HOSTNAME + b"\n"
+    assert both.check_output("ssh", "--vm", "plain", "hostname") == "plain\n"
+    assert both.check_output("--vm", "plain", "ssh", "hostname") == "plain\n"
+    assert both.check_output("ssh", "hostname").encode() == HOSTNAME + b"\n"
     stdout = both.sh("export B2D_VM=plain; b2d ssh hostname; b2d ip; b2d ssh --vm boot2docker-vm hostname").stdout
     assert stdout.decode().split() == ["plain", address(both, "plain"), HOSTNAME.decode()]
 
 
 def test_the_list_shows_both(both: Person) -> None:
-    rows = [row.split() for row in both.does("list").splitlines()]
+    rows = [row.split() for row in both.check_output("list").splitlines()]
     assert rows == [
         ["NAME", "STATE", "DRIVER", "ADDRESS"],
         [NAME, "running", "qemu", address(both, NAME)],
         ["plain", "running", "qemu", address(both, "plain")],
     ]
-    assert [row["name"] for row in json.loads(both.does("list", "--json"))] == [NAME, "plain"]
+    assert [row["name"] for row in json.loads(both.check_output("list", "--json"))] == [NAME, "plain"]
 
 
 def test_what_ends_one_leaves_the_other_alone(both: Person) -> None:
     """Last of all: `plain` is gone then."""
-    both.does("poweroff", "--vm", "plain")
+    both.check_output("poweroff", "--vm", "plain")
     assert both.b2d("status", "--vm", "plain").returncode == 4
-    both.does("delete", "--yes", "--vm", "plain")
+    both.check_output("delete", "--yes", "--vm", "plain")
     assert both.b2d("status", "--vm", "plain").returncode == 3
-    assert both.does("status") == "running\n"
+    assert both.check_output("status") == "running\n"
     assert both.docker("run", "--rm", "hello", "echo", "here") == "here\n"
-    assert both.does("list").count("\n") == 2
+    assert both.check_output("list").count("\n") == 2

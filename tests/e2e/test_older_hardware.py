@@ -10,7 +10,7 @@ import pytest
 from b2d.machine_store.store import MachineStore
 from b2d.models import HARDWARE, MachineSpec
 from tests.e2e.conftest import LIMIT_S, NAME, Person
-from tests.e2e.web import says, serves
+from tests.e2e.web import fetch, server_command
 
 pytestmark = pytest.mark.qemu
 
@@ -31,24 +31,24 @@ PORT = 20082
 @pytest.fixture(scope="module", params=["--tls", "--no-tls"])
 def woken(person: Person, request: pytest.FixtureRequest) -> Iterator[Person]:
     """A machine that such a b2d saved, and today's has brought up; it publishes a port."""
-    person.does("init", *[request.param] * (request.param == "--no-tls"))
-    as_then(person)
+    person.check_output("init", *[request.param] * (request.param == "--no-tls"))
+    write_old_spec(person)
     command = [sys.executable, "-c", FIRST, "up"]
     subprocess.run(command, check=True, timeout=LIMIT_S, cwd=person.folder, env=person.environment)
-    person.makes_hello()
-    person.docker("run", "-d", "--name", "web", "-p", f"{PORT}:80", "hello", *serves("hey"))
-    person.does("ssh", "echo trace >/tmp/trace")
-    person.does("save")
-    as_then(person)
+    person.create_hello_image()
+    person.docker("run", "-d", "--name", "web", "-p", f"{PORT}:80", "hello", *server_command("hey"))
+    person.check_output("ssh", "echo trace >/tmp/trace")
+    person.check_output("save")
+    write_old_spec(person)
     state = json.loads(person.paths.qemu_saved.read_text())
     state["hardware"].insert(2, "-daemonize")
     person.paths.qemu_saved.write_text(json.dumps(state))
-    person.does("up")
+    person.check_output("up")
     yield person
-    person.does("delete", "--yes")
+    person.check_output("delete", "--yes")
 
 
-def as_then(person: Person) -> None:
+def write_old_spec(person: Person) -> None:
     """Write the machine's description as such a b2d did."""
     document = json.loads(person.paths.spec.read_text())
     document = {key: value for key, value in document.items() if key not in SINCE}
@@ -61,30 +61,30 @@ def spec(person: Person) -> MachineSpec:
     return stored
 
 
-def assert_goes_on(person: Person) -> None:
+def assert_resumed(person: Person) -> None:
     """It has not booted: what was in its memory is there, and its container runs, with its port and its folder."""
     assert spec(person).hardware == 1
-    assert person.does("status") == "running\n"
-    assert person.does("ssh", "cat /tmp/trace") == "trace\n"
+    assert person.check_output("status") == "running\n"
+    assert person.check_output("ssh", "cat /tmp/trace") == "trace\n"
     assert person.docker("ps", "--format", "{{.Names}}") == "web\n"
-    assert says("127.0.0.1", PORT) == "hey"
+    assert fetch("127.0.0.1", PORT) == "hey"
     (person.folder / "seen").write_text("from here\n")
-    assert person.does("ssh", f"sudo cat {person.folder}/seen") == "from here\n"
+    assert person.check_output("ssh", f"sudo cat {person.folder}/seen") == "from here\n"
 
 
 def test_it_goes_on_where_it_was_saved(woken: Person) -> None:
-    assert_goes_on(woken)
+    assert_resumed(woken)
 
 
 def test_it_can_be_saved_again(woken: Person) -> None:
-    woken.does("save")
-    woken.does("up")
-    assert_goes_on(woken)
+    woken.check_output("save")
+    woken.check_output("up")
+    assert_resumed(woken)
 
 
 def test_it_boots_with_today_s_hardware(woken: Person) -> None:
     """Last of all. Its disk is what it was, and the home with all that is hidden there is not shared any more."""
-    woken.does("restart")
+    woken.check_output("restart")
     assert spec(woken).hardware == HARDWARE
     assert woken.b2d("ssh", "cat /tmp/trace").returncode != 0
     assert woken.docker("ps", "--all", "--format", "{{.Names}}") == "web\n"

@@ -16,7 +16,7 @@ from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive
 from b2d.models import ProcessIdentity
 from tests.e2e.conftest import Person, alone
-from tests.e2e.web import refused, says, serves
+from tests.e2e.web import fetch, refused, server_command
 
 pytestmark = pytest.mark.qemu
 
@@ -49,14 +49,14 @@ def companion(up: Person) -> ProcessIdentity:
 def web(up: Person) -> Iterator[Person]:
     """A container that publishes a port for all, and one for this host alone."""
     ports = ("-p", f"{TCP}:80", "-p", f"127.0.0.1:{ALONE}:80", "-p", f"{LOW}:80")
-    up.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
+    up.docker("run", "-d", "--name", "web", *ports, "hello", *server_command("hey"))
     yield up
-    up.asks_docker("rm", "-f", "web")
+    up.run_docker("rm", "-f", "web")
 
 
 def test_a_published_port_answers_at_once_and_is_gone_at_once(web: Person) -> None:
     for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
-        wait_until(lambda at=(address, port): says(*at) == "hey", condition=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
+        wait_until(lambda at=(address, port): fetch(*at) == "hey", condition=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
     assert refused(web.address, ALONE)
     assert refused("127.0.0.2", TCP)
     web.docker("rm", "-f", "web")
@@ -73,43 +73,43 @@ def apart(person: Person) -> Iterator[Person]:
 def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
     subprocess.run(["gcc", "-static", "-o", tmp_path / "echo", HERE / "echo.c"], check=True)
     program = subprocess.run(["tar", "-cC", tmp_path, "echo"], stdout=subprocess.PIPE, check=True).stdout
-    apart.does("up")
+    apart.check_output("up")
     apart.docker("import", "-", "echo", stdin=program)
     apart.docker("run", "-d", "-p", f"{UDP}:53/udp", "-p", f"127.0.0.1:{ALONE}:53/udp", "echo", "/echo", "53")
-    for address, port in ((apart.does("ip").strip(), UDP), ("127.0.0.1", UDP), ("127.0.0.1", ALONE)):
+    for address, port in ((apart.check_output("ip").strip(), UDP), ("127.0.0.1", UDP), ("127.0.0.1", ALONE)):
         done = subprocess.run([*apart.within, sys.executable, "-c", ECHOED, address, str(port)], check=False)
         assert done.returncode == 0, (address, port)
 
 
 def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:
     up.docker("run", "-d", "--name", "dns", "-p", f"{UDP}:53/udp", "hello", "sleep", "1000")
-    assert {row["state"] for row in json.loads(up.does("ports", "--json"))} == {"no UDP with restrict"}
+    assert {row["state"] for row in json.loads(up.check_output("ports", "--json"))} == {"no UDP with restrict"}
     up.docker("rm", "-f", "dns")
 
 
 def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
     with socket.create_server(("127.0.0.1", BUSY)):
-        up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *serves("mine"))
-        wait_until(lambda: says(up.address, BUSY) == "mine", condition="its own address", timeout_s=SOON_S)
-        table = up.does("ports")
+        up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *server_command("mine"))
+        wait_until(lambda: fetch(up.address, BUSY) == "mine", condition="its own address", timeout_s=SOON_S)
+        table = up.check_output("ports")
         assert f", pid {os.getpid()} has this port\n" in table
         assert f"{up.address}:{BUSY}  open\n" in table
-    wait_until(lambda: says("127.0.0.1", BUSY) == "mine", condition="the port", timeout_s=3)
-    assert [row["state"] for row in json.loads(up.does("ports", "--json"))] == ["open", "open"]
+    wait_until(lambda: fetch("127.0.0.1", BUSY) == "mine", condition="the port", timeout_s=3)
+    assert [row["state"] for row in json.loads(up.check_output("ports", "--json"))] == ["open", "open"]
     up.docker("rm", "-f", "busy")
-    assert up.does("ports") == ""
+    assert up.check_output("ports") == ""
 
 
 def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: Person) -> None:
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
+    wait_until(lambda: fetch("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
     before = companion(web)
     os.kill(before.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
     web.docker("rm", "-f", "web")
     assert not refused("127.0.0.1", TCP)
-    web.does("info")
+    web.check_output("info")
     assert companion(web) == before  # what only looks starts nothing
-    web.does("ssh", "true")
+    web.check_output("ssh", "true")
     assert companion(web) != before
     wait_until(lambda: refused("127.0.0.1", TCP), condition="what was left to go", timeout_s=5)
 
@@ -143,12 +143,12 @@ def used_ns(process: ProcessIdentity) -> int:
 def test_it_ends_with_the_machine_and_comes_with_it(web: Person) -> None:
     web.docker("update", "--restart", "always", "web")
     before = companion(web)
-    web.does("save")
+    web.check_output("save")
     wait_until(lambda: not is_alive(before), condition="the companion's end", timeout_s=10)
     assert refused("127.0.0.1", TCP)
-    web.does("up")
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
-    web.does("stop")
+    web.check_output("up")
+    wait_until(lambda: fetch("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
+    web.check_output("stop")
     assert refused("127.0.0.1", TCP)
-    web.does("up")
-    wait_until(lambda: says("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
+    web.check_output("up")
+    wait_until(lambda: fetch("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)

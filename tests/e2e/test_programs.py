@@ -24,17 +24,17 @@ pytestmark = pytest.mark.qemu
 
 def by_socket(person: Person, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """The docker client, which knows nothing of the machine but its socket."""
-    known = person.environment | {"DOCKER_HOST": json.loads(person.does("info"))["socket"]["host"]}
+    known = person.environment | {"DOCKER_HOST": json.loads(person.check_output("info"))["socket"]["host"]}
     return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, env=known, check=False, timeout=120)
 
 
 def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(up: Person) -> None:
-    up.does("save")
-    up.does("up")
+    up.check_output("save")
+    up.check_output("up")
     assert unix_sockets.answers(up.paths.docker_socket)
     assert by_socket(up, "version", "--format", "{{.Server.Os}}").stdout == b"linux\n"
     assert stat.S_IMODE(up.paths.docker_socket.stat().st_mode) == 0o600
-    assert json.loads(up.does("info"))["socket"]["answers"] is True
+    assert json.loads(up.check_output("info"))["socket"]["answers"] is True
 
 
 def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None:
@@ -66,24 +66,24 @@ def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_o
     wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
     assert up.paths.docker_socket.exists()
     assert not unix_sockets.answers(up.paths.docker_socket)
-    up.does("info")
+    up.check_output("info")
     assert not unix_sockets.answers(up.paths.docker_socket)  # what only looks starts nothing
-    up.does("ssh", "true")
+    up.check_output("ssh", "true")
     wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), condition="the socket", timeout_s=5)
     assert by_socket(up, "ps").returncode == 0
 
 
 def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> None:
-    up.does("save")
+    up.check_output("save")
     begin = time.monotonic()
     assert by_socket(up, "ps").returncode != 0
     assert time.monotonic() - begin < 5
     wait_until(lambda: not up.paths.docker_socket.exists(), condition="its end", timeout_s=5)
-    up.does("up")
+    up.check_output("up")
     assert by_socket(up, "ps").returncode == 0
-    up.does("poweroff")
+    up.check_output("poweroff")
     wait_until(lambda: not up.paths.docker_socket.exists(), condition="its end", timeout_s=5)
-    assert json.loads(up.does("info"))["socket"]["answers"] is False
+    assert json.loads(up.check_output("info"))["socket"]["answers"] is False
 
 
 @pytest.fixture

@@ -38,14 +38,14 @@ EDITS = {
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_shows_works(up: Person, image_home: Home, page: str) -> None:
-    up.does("up")
+    up.check_output("up")
     prepared = up.sh(PAGES[page])
     assert prepared.returncode == 0, prepared.stderr.decode()
     shown = list(blocks(page))
     assert shown
     for block in shown:
         if not block[0].startswith("b2d up"):
-            up.does("up")
+            up.check_output("up")
         script = "\n".join(["set -e", *(EDITS.get(line, line) for line in block)])
         done = up.sh(script)
         assert done.returncode == 0, f"{script}\n{done.stdout.decode()}{done.stderr.decode()}"

@@ -15,7 +15,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 MOMENTS_S = [0.05, 0.15, 0.25, 0.35, 0.5, 0.8]
 
 
-def begins(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
+def start_b2d(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
     """b2d, which is not waited for."""
     return subprocess.Popen(
         [str(B2D), *arguments],
@@ -26,7 +26,7 @@ def begins(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def ended(process: "subprocess.Popen[bytes]", number: int) -> bytes:
+def end_with_signal(process: "subprocess.Popen[bytes]", number: int) -> bytes:
     """Tell it to end, which it does soon, with that signal's exit code or having done its work; what it said."""
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -36,45 +36,45 @@ def ended(process: "subprocess.Popen[bytes]", number: int) -> bytes:
 
 
 def boot(person: Person) -> str:
-    return person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
+    return person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("delay_s", [0.0, 0.2])
 def test_save(up: Person, number: int, delay_s: float) -> None:
     before = boot(up)
-    process = begins(up, "save")
+    process = start_b2d(up, "save")
     wait_until(lambda: not up.paths.env.exists(), condition="the save to begin", timeout_s=30, interval_s=0.005)
     time.sleep(delay_s)
-    ended(process, number)
-    assert up.does("list").splitlines()[1].split()[1] in ("running", "saved")
-    up.does("up")
+    end_with_signal(process, number)
+    assert up.check_output("list").splitlines()[1].split()[1] in ("running", "saved")
+    up.check_output("up")
     assert boot(up) == before
     assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
 
 
 def test_stop(up: Person) -> None:
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
-    process = begins(up, "stop")
+    process = start_b2d(up, "stop")
     wait_until(lambda: not up.paths.env.exists(), condition="the stop to begin", timeout_s=30, interval_s=0.005)
     time.sleep(0.3)
-    ended(process, signal.SIGTERM)
-    up.does("stop")
+    end_with_signal(process, signal.SIGTERM)
+    up.check_output("stop")
     assert up.b2d("status").stdout == b"stopped\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_up(up: Person, number: int) -> None:
     """One boot for both: each finds the machine on its way."""
-    process = begins(up, "up")
+    process = start_b2d(up, "up")
     wait_until(lambda: up.b2d("status").stdout == b"running\n", condition="qemu", timeout_s=30)
-    ended(process, number)
+    end_with_signal(process, number)
     assert not up.paths.env.exists()
     assert up.b2d("shellinit").returncode == 4
 
 
 def test_what_was_left_comes_up(up: Person) -> None:
-    up.does("up")
+    up.check_output("up")
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
 
 
@@ -103,14 +103,14 @@ def test_a_clean_end_needs_no_force(up: Person) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_init(person: Person, number: int) -> None:
     for moment_s in MOMENTS_S:
-        process = begins(person, "init", "--vm", "other")
+        process = start_b2d(person, "init", "--vm", "other")
         time.sleep(moment_s)
         if process.poll() is None:
-            ended(process, number)
+            end_with_signal(process, number)
         state = person.b2d("status", "--vm", "other").stdout
         assert state in (b"absent\n", b"stopped\n")
         done = person.b2d("init", "--vm", "other")
         assert done.returncode == 0, done.stderr
         assert person.b2d("status", "--vm", "other").stdout == b"stopped\n"
-        person.does("delete", "--yes", "--vm", "other")
+        person.check_output("delete", "--yes", "--vm", "other")
     assert list(person.home.machines.glob("[!.]*other*")) == []

@@ -36,29 +36,29 @@ class Terminal:
     process: "subprocess.Popen[bytes]"
     shown: bytes = b""
 
-    def types(self, keys: bytes) -> None:
+    def send(self, keys: bytes) -> None:
         os.write(self.screen, keys)
 
-    def shows(self, pattern: bytes) -> re.Match[bytes]:
+    def expect(self, pattern: bytes) -> re.Match[bytes]:
         """Wait for what comes on the screen; it is taken away with all before it."""
         end = time.monotonic() + LIMIT_S
         while (match := re.search(pattern, self.shown, re.DOTALL)) is None:
             assert time.monotonic() < end, f"not shown: {pattern!r} in {self.shown!r}"
-            self.look(0.1)
+            self.read_available(0.1)
         self.shown = self.shown[match.end() :]
         return match
 
-    def look(self, timeout_s: float) -> None:
+    def read_available(self, timeout_s: float) -> None:
         if select.select([self.screen], [], [], timeout_s)[0]:
             self.shown += os.read(self.screen, 1 << 16)
 
-    def ends(self) -> int:
+    def wait_for_exit(self) -> int:
         """Read on until the program has ended; its exit code."""
         end = time.monotonic() + LIMIT_S
         while self.process.poll() is None:
             assert time.monotonic() < end, f"it did not end: {self.shown!r}"
-            self.look(0.05)
-        self.look(0)
+            self.read_available(0.05)
+        self.read_available(0)
         return self.process.returncode
 
     def modes(self) -> list[object]:
@@ -98,44 +98,44 @@ def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33)
 
 def test_a_shell_with_a_prompt_of_this_terminal_s_size_and_kind(up: Person) -> None:
     with terminal(up, "ssh") as shell:
-        shell.shows(re.escape(PROMPT))
-        shell.types(b"stty size; echo $TERM; tty\r")
-        shell.shows(rb"33 91\r\nxterm-256color\r\n/dev/pts/\d+")
+        shell.expect(re.escape(PROMPT))
+        shell.send(b"stty size; echo $TERM; tty\r")
+        shell.expect(rb"33 91\r\nxterm-256color\r\n/dev/pts/\d+")
         shell.resize(120, 40)  # the kernel sends SIGWINCH
-        shell.types(b"sleep 1; stty size\r")
-        shell.shows(rb"\n40 120\r\n")
-        shell.types(b"exit\r")
-        assert shell.ends() == 0
+        shell.send(b"sleep 1; stty size\r")
+        shell.expect(rb"\n40 120\r\n")
+        shell.send(b"exit\r")
+        assert shell.wait_for_exit() == 0
 
 
 def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> None:
     with terminal(up, "ssh") as shell:
-        shell.shows(re.escape(PROMPT))
-        shell.types(b"sleep 1000\r")
-        shell.shows(rb"sleep 1000\r\n")
+        shell.expect(re.escape(PROMPT))
+        shell.send(b"sleep 1000\r")
+        shell.expect(rb"sleep 1000\r\n")
         time.sleep(0.5)
-        shell.types(CTRL_C)
-        shell.shows(re.escape(PROMPT))
-        shell.types(b"echo code $?; (exit 7)\r")
-        shell.shows(rb"\ncode 130\r\n.*" + re.escape(PROMPT))
-        shell.types(CTRL_D)
-        assert shell.ends() == 7
+        shell.send(CTRL_C)
+        shell.expect(re.escape(PROMPT))
+        shell.send(b"echo code $?; (exit 7)\r")
+        shell.expect(rb"\ncode 130\r\n.*" + re.escape(PROMPT))
+        shell.send(CTRL_D)
+        assert shell.wait_for_exit() == 7
 
 
 def test_every_byte_comes_unchanged(up: Person) -> None:
     """Colours, control characters, half letters: all 256 but what a line of a terminal makes of a line break."""
     octal = "".join(f"\\{number:03o}" for number in range(256) if number != 10)
     with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as shell:
-        shown = shell.shows(rb"<<(.*)>>").group(1)
+        shown = shell.expect(rb"<<(.*)>>").group(1)
         assert shown == bytes(number for number in range(256) if number != 10)
-        assert shell.ends() == 0
+        assert shell.wait_for_exit() == 0
 
 
 def test_large_output_is_whole(up: Person) -> None:
     with terminal(up, "ssh", "-t", "seq 1 100000; exit 3") as shell:
-        code = shell.ends()
+        code = shell.wait_for_exit()
         while select.select([shell.screen], [], [], 0)[0]:
-            shell.look(0)
+            shell.read_available(0)
     assert code == 3
     assert shell.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
 
@@ -150,7 +150,7 @@ def paste(shell: Terminal) -> None:
         readable, writable, _ = select.select([shell.screen], [shell.screen], [], LIMIT_S)
         assert readable or writable
         if readable:
-            shell.look(0)
+            shell.read_available(0)
         else:
             rest = rest[os.write(shell.screen, rest[:512]) :]
 
@@ -158,33 +158,33 @@ def paste(shell: Terminal) -> None:
 def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up: Person) -> None:
     command = f"stty raw -echo; echo go; head -c {len(PASTED)} | tee /dev/stderr | md5sum"
     with terminal(up, "ssh", "-t", command) as shell:
-        shell.shows(rb"go\n")
+        shell.expect(rb"go\n")
         paste(shell)
         wanted = hashlib.md5(PASTED).hexdigest().encode()
-        assert shell.shows(rb"([0-9a-f]{32})").group(1) == wanted
+        assert shell.expect(rb"([0-9a-f]{32})").group(1) == wanted
 
 
 @pytest.mark.parametrize("echo", ["-echo", "echo"])
 def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
     """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/decisions/limits.md)."""
     with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as shell:
-        shell.shows(rb"go\r\n")
+        shell.expect(rb"go\r\n")
         paste(shell)
-        shell.types(CTRL_D)
-        assert shell.ends() == 0
+        shell.send(CTRL_D)
+        assert shell.wait_for_exit() == 0
     lines = PASTED.replace(b"\r", b"\n")
-    assert up.does("ssh", "cat /tmp/pasted").split() == [hashlib.md5(lines).hexdigest(), "-"]
+    assert up.check_output("ssh", "cat /tmp/pasted").split() == [hashlib.md5(lines).hexdigest(), "-"]
 
 
 def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
     with terminal(
         up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9"
     ) as shell:
-        shell.shows(rb"/dev/pts/0\r\n33 91\r\n")
-        assert shell.ends() == 9
+        shell.expect(rb"/dev/pts/0\r\n33 91\r\n")
+        assert shell.wait_for_exit() == 9
     with terminal(up, "ssh", "tty") as shell:
-        shell.shows(rb"not a tty")
-        assert shell.ends() == 1
+        shell.expect(rb"not a tty")
+        assert shell.wait_for_exit() == 1
 
 
 def test_without_a_keyboard_there_is_no_terminal_and_that_is_said(up: Person) -> None:
@@ -203,30 +203,30 @@ def test_what_looks_like_an_option_of_ssh_is_not_run(up: Person) -> None:
 def test_the_terminal_is_as_it_was_after_a_signal(up: Person, number: int, code: int) -> None:
     with terminal(up, "ssh") as shell:
         before = shell.modes()
-        shell.shows(re.escape(PROMPT))
+        shell.expect(re.escape(PROMPT))
         assert shell.modes() != before
         shell.process.send_signal(number)
-        assert shell.ends() == code
+        assert shell.wait_for_exit() == code
         assert shell.modes() == before
 
 
 def test_the_terminal_is_as_it_was_after_the_shell(up: Person) -> None:
     with terminal(up, "ssh") as shell:
         before = shell.modes()
-        shell.shows(re.escape(PROMPT))
-        shell.types(b"exit 5\r")
-        assert shell.ends() == 5
+        shell.expect(re.escape(PROMPT))
+        shell.send(b"exit 5\r")
+        assert shell.wait_for_exit() == 5
         assert shell.modes() == before
 
 
 def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
     begin = time.monotonic()
-    assert up.does("ssh", "sleep 100 & echo begun") == "begun\n"
+    assert up.check_output("ssh", "sleep 100 & echo begun") == "begun\n"
     with terminal(up, "ssh") as shell:
-        shell.shows(re.escape(PROMPT))
-        shell.types(b"sleep 100 &\r")
-        shell.types(b"exit\r")
-        assert shell.ends() == 0
+        shell.expect(re.escape(PROMPT))
+        shell.send(b"sleep 100 &\r")
+        shell.send(b"exit\r")
+        assert shell.wait_for_exit() == 0
     assert time.monotonic() - begin < 30
 
 
@@ -263,11 +263,11 @@ def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> No
     """Last of all: the machine is gone then."""
     with terminal(up, "ssh") as shell:
         before = shell.modes()
-        shell.shows(re.escape(PROMPT))
+        shell.expect(re.escape(PROMPT))
         os.kill(int(up.paths.qemu_pid.read_text()), signal.SIGKILL)
-        assert shell.ends() == 255
+        assert shell.wait_for_exit() == 255
         assert shell.modes() == before
-        shell.shows(rb"b2d: the connection to the guest broke")
+        shell.expect(rb"b2d: the connection to the guest broke")
     wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     done = up.b2d("ssh", "true")
     assert done.returncode == 255

@@ -59,12 +59,12 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person: Person, release: Path) -> None:
-    person.does("up", "--image", str(release))
-    first = json.loads(person.does("info"))["image"]
+    person.check_output("up", "--image", str(release))
+    first = json.loads(person.check_output("info"))["image"]
     tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
     person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
-    person.does("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
+    person.check_output("ssh", "sudo sh -c 'echo mine >/var/lib/boot2docker/mine'")
 
     same = person.b2d("download")
     assert (same.returncode, b"already the newest" in same.stderr) == (0, True)
@@ -73,30 +73,30 @@ def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person:
     done = person.sh("boot2docker stop && boot2docker download && boot2docker start")
     assert done.returncode == 0, done.stderr
     assert b"takes up the newer image" in done.stderr
-    assert json.loads(person.does("info"))["image"] != first
+    assert json.loads(person.check_output("info"))["image"] != first
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
-    assert person.does("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
+    assert person.check_output("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
 
 
 def test_a_download_leaves_a_running_machine_alone(person: Person, release: Path) -> None:
-    before = json.loads(person.does("info"))["image"]
+    before = json.loads(person.check_output("info"))["image"]
     publish_newer(release)
-    person.does("download")
-    assert json.loads(person.does("info"))["image"] == before
-    assert person.does("status") == "running\n"
+    person.check_output("download")
+    assert json.loads(person.check_output("info"))["image"] == before
+    assert person.check_output("status") == "running\n"
     assert person.b2d("up").returncode == 0
-    assert json.loads(person.does("info"))["image"] == before
+    assert json.loads(person.check_output("info"))["image"] == before
 
 
 def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, release: Path) -> None:
     """The newer one that was fetched meanwhile waits for the next boot."""
-    before = json.loads(person.does("info"))["image"]
-    boot = person.does("ssh", "cat /proc/sys/kernel/random/boot_id")
-    person.does("save")
-    person.does("download")
-    person.does("up")
-    assert person.does("ssh", "cat /proc/sys/kernel/random/boot_id") == boot
-    assert json.loads(person.does("info"))["image"] == before
+    before = json.loads(person.check_output("info"))["image"]
+    boot = person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
+    person.check_output("save")
+    person.check_output("download")
+    person.check_output("up")
+    assert person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert json.loads(person.check_output("info"))["image"] == before
 
 
 def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> 
         assert done.returncode == 0, done.stderr
         again = person.b2d("download", source)
         assert b"already the newest" in again.stderr
-    assert source in [image["source"] for image in json.loads(person.does("iso", "list", "--json"))]
+    assert source in [image["source"] for image in json.loads(person.check_output("iso", "list", "--json"))]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", os.urandom(100_000)])

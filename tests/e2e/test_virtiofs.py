@@ -56,13 +56,13 @@ def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
     person.environment |= {"PATH": path, "B2D_SHARE": f"~/*,{outside}:ro"}
     (person.folder / PROJECT).mkdir()
     (person.folder / PROJECT / "source").write_text("of the host\n")
-    person.does("up")
-    person.makes_hello()
+    person.check_output("up")
+    person.create_hello_image()
     return person
 
 
 def mounted(person: Person) -> list[str]:
-    return person.does("ssh", "grep ' b2d-\\|^b2d-' /proc/mounts | cut -d ' ' -f 3").split()
+    return person.check_output("ssh", "grep ' b2d-\\|^b2d-' /proc/mounts | cut -d ' ' -f 3").split()
 
 
 def test_it_is_what_has_them_where_it_is_new_enough(sharing: Person) -> None:
@@ -92,13 +92,13 @@ def follower(sharing: Person, project: Path) -> Iterator[str]:
 
 
 def test_a_machine_is_saved_while_a_container_has_a_file_open(sharing: Person, project: Path, follower: str) -> None:
-    booted = sharing.does("ssh", BOOT)
-    sharing.does("save")
+    booted = sharing.check_output("ssh", BOOT)
+    sharing.check_output("save")
     assert sharing.b2d("status").stdout == b"saved\n"
     with (project / "log").open("a") as log:
         log.write("meanwhile\n")
-    sharing.does("up")
-    assert sharing.does("ssh", BOOT) == booted
+    sharing.check_output("up")
+    assert sharing.check_output("ssh", BOOT) == booted
     read = "first\nmeanwhile\n"
     wait_until(lambda: sharing.docker("logs", follower) == read, condition="the next", timeout_s=30, interval_s=0.5)
 
@@ -106,34 +106,34 @@ def test_a_machine_is_saved_while_a_container_has_a_file_open(sharing: Person, p
 def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
     servers = served(sharing)
     assert len(servers) == 2
-    sharing.does("stop")
+    sharing.check_output("stop")
     wait_until(lambda: not any(map(is_alive, servers)), condition="their end", timeout_s=5)
     assert not list(sharing.paths.folder.glob("virtiofsd.sock*"))
 
 
 def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Person, project: Path) -> None:
-    sharing.does("up")
+    sharing.check_output("up")
     os.kill(served(sharing)[0].pid, signal.SIGKILL)
     completed = sharing.b2d("up")
     assert completed.returncode == 0
     assert b"b2d restart" in completed.stderr
-    assert sharing.does("status") == "running\n"
+    assert sharing.check_output("status") == "running\n"
     sharing.environment["B2D_STOP_WAIT"] = "5"
-    sharing.does("restart")
-    assert sharing.does("ssh", as_root(f"cat '{project}/source'")) == (project / "source").read_text()
+    sharing.check_output("restart")
+    assert sharing.check_output("ssh", as_root(f"cat '{project}/source'")) == (project / "source").read_text()
 
 
 def test_a_machine_that_was_saved_with_9p_goes_on_so_and_has_virtiofs_from_its_next_boot(sharing: Person) -> None:
     sharing.environment["B2D_MOUNT_TYPE"] = "9p"
-    sharing.does("restart")
+    sharing.check_output("restart")
     assert mounted(sharing) == ["9p", "9p"]
-    booted = sharing.does("ssh", BOOT)
-    sharing.does("save")
+    booted = sharing.check_output("ssh", BOOT)
+    sharing.check_output("save")
     del sharing.environment["B2D_MOUNT_TYPE"]
-    sharing.does("up")
-    assert sharing.does("ssh", BOOT) == booted
+    sharing.check_output("up")
+    assert sharing.check_output("ssh", BOOT) == booted
     assert mounted(sharing) == ["9p", "9p"]
-    sharing.does("restart")
+    sharing.check_output("restart")
     assert mounted(sharing) == ["virtiofs", "virtiofs"]
 
 

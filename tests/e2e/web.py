@@ -5,13 +5,13 @@ import socket
 PATIENCE_S = 10.0
 
 
-def serves(text: str) -> list[str]:
+def server_command(text: str) -> list[str]:
     """What a container of the image `hello` runs, so that its port 80 says so."""
     server = f"mkdir -p /www; echo {text} >/www/index.html; exec /usr/bin/busybox httpd -f -p 80 -h /www"
     return ["sh", "-c", server]
 
 
-def says(address: str, port: int) -> str:
+def fetch(address: str, port: int) -> str:
     """What a web server there answers, "" where there is none."""
     try:
         with socket.create_connection((address, port), PATIENCE_S) as connection:

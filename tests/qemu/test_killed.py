@@ -73,7 +73,7 @@ def killed_at_each(
     """Do it again and again, each time with a b2d that is gone at its next change; how many there were."""
     for at in range(1, 60):
         before()
-        died = fault_injection.dying(paths.folder, at, act, lambda: None)
+        died = fault_injection.run_dying(paths.folder, at, act, lambda: None)
         after(at)
         if not died:
             return at - 1
@@ -182,7 +182,7 @@ def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[
             os._exit(fault_injection.KILLED)
         return real(self, command, *arguments, **more)  # type: ignore[arg-type]
 
-    assert fault_injection.dying(Path("/nowhere"), -1, saves, lambda: None)
+    assert fault_injection.run_dying(Path("/nowhere"), -1, saves, lambda: None)
     on(make())
     make().save()
     assert make().state() == MachineState.SAVED
@@ -199,7 +199,7 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
         monkeypatch.setattr("b2d.drivers.qemu.saved_state.SavedState.load", lambda *_: os._exit(fault_injection.KILLED))
         make().start()
 
-    assert fault_injection.dying(Path("/nowhere"), -1, wakes, lambda: None)
+    assert fault_injection.run_dying(Path("/nowhere"), -1, wakes, lambda: None)
     assert make().state() == MachineState.CRASHED
     make().kill()
     assert make().state() == MachineState.SAVED

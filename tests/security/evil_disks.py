@@ -22,12 +22,12 @@ def secret(folder: Path) -> Path:
 
 def a_begin(folder: Path) -> Path:
     """What makes a disk look like boot2docker's, so that import gets as far as copying."""
-    return raw_disks.fresh(folder / "begin", 1)
+    return raw_disks.create_unformatted(folder / "begin", 1)
 
 
 def image(folder: Path, name: str, kind: str, *options: str) -> Path:
     """A sound disk, made by qemu-img, that asks to be formatted."""
-    raw, path = raw_disks.fresh(folder / f"{name}.raw", 8), folder / name
+    raw, path = raw_disks.create_unformatted(folder / f"{name}.raw", 8), folder / name
     chosen = ["-o", ",".join(options)] if options else []
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, *chosen, str(raw), str(path)], check=True)
     raw.unlink()
@@ -119,7 +119,7 @@ def vmdk_of_a_lone_extent(folder: Path) -> Path:
 
 
 def vmdk_of_esx(folder: Path) -> Path:
-    return raw_disks.put(raw_disks.fresh(folder / "evil.vmdk", 1), 0, b"COWD")
+    return raw_disks.write_at(raw_disks.create_unformatted(folder / "evil.vmdk", 1), 0, b"COWD")
 
 
 def with_a_backing_file(folder: Path, kind: str, *options: str) -> Path:
@@ -148,40 +148,40 @@ def qcow2_with_the_name_of_a_data_file_alone(folder: Path) -> Path:
     path = image(folder, "evil.qcow2", "qcow2")
     name = os_bytes(secret(folder))
     extension = struct.pack(">II", 0x44415441, len(name)) + name.ljust(-(-len(name) // 8) * 8, b"\0")
-    return raw_disks.put(path, struct.unpack(">I", path.read_bytes()[100:104])[0], extension)
+    return raw_disks.write_at(path, struct.unpack(">I", path.read_bytes()[100:104])[0], extension)
 
 
 def qcow2_of_an_unknown_feature(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.qcow2", "qcow2"), 72, struct.pack(">Q", 1 << 40))
+    return raw_disks.write_at(image(folder, "evil.qcow2", "qcow2"), 72, struct.pack(">Q", 1 << 40))
 
 
 def qcow2_encrypted(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.qcow2", "qcow2"), 32, struct.pack(">I", 2))
+    return raw_disks.write_at(image(folder, "evil.qcow2", "qcow2"), 32, struct.pack(">I", 2))
 
 
 def qcow_of_version_1(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.qcow2", "qcow2"), 4, struct.pack(">I", 1))
+    return raw_disks.write_at(image(folder, "evil.qcow2", "qcow2"), 4, struct.pack(">I", 1))
 
 
 def vdi_differencing(folder: Path) -> Path:
-    return raw_disks.put(raw_disks.put(image(folder, "evil.vdi", "vdi"), 0x4C, struct.pack("<I", 4)), *PARENT)
+    return raw_disks.write_at(raw_disks.write_at(image(folder, "evil.vdi", "vdi"), 0x4C, struct.pack("<I", 4)), *PARENT)
 
 
 def vdi_dynamic_with_a_parent(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.vdi", "vdi"), PARENT[0] + 16, PARENT[1])
+    return raw_disks.write_at(image(folder, "evil.vdi", "vdi"), PARENT[0] + 16, PARENT[1])
 
 
 def vhd_differencing(folder: Path) -> Path:
     path = image(folder, "evil.vhd", "vpc")
-    return raw_disks.put(raw_disks.put(path, 60, struct.pack(">I", 4)), -SECTOR + 60, struct.pack(">I", 4))
+    return raw_disks.write_at(raw_disks.write_at(path, 60, struct.pack(">I", 4)), -SECTOR + 60, struct.pack(">I", 4))
 
 
 def vhd_that_differs_at_its_begin(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.vhd", "vpc"), 60, struct.pack(">I", 4))
+    return raw_disks.write_at(image(folder, "evil.vhd", "vpc"), 60, struct.pack(">I", 4))
 
 
 def vhd_with_a_locator(folder: Path) -> Path:
-    return raw_disks.put(image(folder, "evil.vhd", "vpc"), 512 + 576, b"W2ku")
+    return raw_disks.write_at(image(folder, "evil.vhd", "vpc"), 512 + 576, b"W2ku")
 
 
 def vhdx_with_a_parent(folder: Path) -> Path:
@@ -189,7 +189,7 @@ def vhdx_with_a_parent(folder: Path) -> Path:
     content = path.read_bytes()
     table = content.index(b"metadata")
     offset = struct.unpack_from("<I", content, table + 32 + 16)[0]
-    return raw_disks.put(path, table + offset + 4, struct.pack("<I", 2))
+    return raw_disks.write_at(path, table + offset + 4, struct.pack("<I", 2))
 
 
 def qed_with_a_backing_file(folder: Path) -> Path:
@@ -198,7 +198,7 @@ def qed_with_a_backing_file(folder: Path) -> Path:
 
 def two_formats_at_once(folder: Path) -> Path:
     path = image(folder, "evil.vdi", "vdi")
-    return raw_disks.put(path, -SECTOR, image(folder, "evil.vhd", "vpc", "subformat=fixed").read_bytes()[-SECTOR:])
+    return raw_disks.write_at(path, -SECTOR, image(folder, "evil.vhd", "vpc", "subformat=fixed").read_bytes()[-SECTOR:])
 
 
 def os_bytes(path: Path) -> bytes:

@@ -30,15 +30,15 @@ def running(person: Person) -> Iterator[Person]:
     (person.folder / ".ssh" / "id_ed25519").write_text("secret\n")
     (person.folder / ".bashrc").write_text("# mine\n")
     (person.folder / "src" / "file").write_text("of the host\n")
-    person.does("up")
-    person.makes_hello()
+    person.check_output("up")
+    person.create_hello_image()
     yield person
 
 
 def in_src(person: Person, script: str) -> tuple[int, str]:
     """Run a line of shell in a container that works in the person's project; its exit code and what it said."""
     source = f"{person.folder}/src:/src"
-    done = person.asks_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
+    done = person.run_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
@@ -98,10 +98,10 @@ def test_a_container_with_the_home_sees_the_visible_folders_alone(running: Perso
 
 
 def test_it_is_saved_and_goes_on_behind_the_filters(running: Person) -> None:
-    booted = running.does("ssh", "cat /proc/sys/kernel/random/boot_id")
-    running.does("save")
-    running.does("up")
-    assert running.does("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
+    booted = running.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
+    running.check_output("save")
+    running.check_output("up")
+    assert running.check_output("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
     assert int(status_of(running)["Seccomp_filters"]) >= 2
     assert in_src(running, "cat file") == (0, "of the host\n")
 
@@ -118,7 +118,7 @@ def test_the_guest_is_set_as_its_file_says(running: Person) -> None:
     wanted = dict(re.findall(r"^([\w.]+) = (.*)$", SYSCTL.read_text(), re.MULTILINE))
     assert len(wanted) > 20
     paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
-    stdout = running.does("ssh", f"sudo grep -H . {paths}")
+    stdout = running.check_output("ssh", f"sudo grep -H . {paths}")
     values = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(stdout)}
     assert values == wanted
 
@@ -131,7 +131,7 @@ def test_only_docker_s_own_programs_have_addresses_that_stay_and_only_on_an_emul
     names = "dropbear acpid dockerd containerd"
     look = "sudo cat /proc/$(pidof $p | cut -d' ' -f1)/personality"
     script = f"for p in {names}; do echo $p $({look}); done"
-    modes = dict(line.split() for line in running.does("ssh", script).splitlines())
+    modes = dict(line.split() for line in running.check_output("ssh", script).splitlines())
     assert (modes["dropbear"], modes["acpid"]) == ("00000000", "00000000")
     emulated = b"QEMU Virtual CPU" in running.b2d("ssh", "cat /proc/cpuinfo").stdout
     assert modes["dockerd"] == modes["containerd"] == ("00040000" if emulated else "00000000")
@@ -144,6 +144,6 @@ def test_what_is_published_on_the_guest_s_loopback_still_comes_here(running: Per
     running.docker("run", "-d", "--name", "web", "-p", "127.0.0.1:23480:80", "hello", *serves)
     script = "for i in $(seq 100); do curl -s http://127.0.0.1:23480/ && exit 0; sleep 0.1; done; exit 1"
     assert running.sh(script).stdout == b"hey\n"
-    rows = json.loads(running.does("ports", "--json"))
+    rows = json.loads(running.check_output("ports", "--json"))
     assert [(row["address"], row["state"]) for row in rows] == [("127.0.0.1", "open")]
     running.docker("rm", "-f", "web")

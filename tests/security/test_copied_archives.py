@@ -30,7 +30,7 @@ from tests.support.fakes import FakeReporter
 MIB = 1 << 20
 
 
-class Said:
+class SendingGuest:
     """A guest that has written this, and ends well."""
 
     def __init__(self, content: bytes) -> None:
@@ -56,7 +56,7 @@ class Said:
 
 
 def fetched(folder: Path, content: bytes) -> None:
-    Copier("box", Said(content), LogReporter()).fetch("/x", str(folder))
+    Copier("box", SendingGuest(content), LogReporter()).fetch("/x", str(folder))
 
 
 def sparse(folder: Path, style: str) -> bytes:
@@ -80,7 +80,7 @@ def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tm
     with pytest.raises(B2dError, match="a sparse file"):
         fetched(to, b"1\n" + archive)
     assert list(to.iterdir()) == []
-    guest = Said(b"")
+    guest = SendingGuest(b"")
     with pytest.raises(B2dError, match="a sparse file"):
         Copier("box", guest, LogReporter()).send_stream(io.BytesIO(archive), "/tmp")
     assert guest.sent < 10_000
@@ -134,14 +134,14 @@ def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Pat
         fetched(tmp_path, archive(BAD[bad]))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(B2dError):
-        Copier("box", Said(b""), LogReporter()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
+        Copier("box", SendingGuest(b""), LogReporter()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
 
 
 @pytest.mark.parametrize(
     "line", [b"9" * 6000 + b"\n", b"9" * 30, b"-5\n", b"\n", b"1_0\n", "\u0663\n".encode(), b"1" * MIB, b" 1\n"]
 )
 def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: Path, line: bytes) -> None:
-    guest = Said(line + b"x" * 100)
+    guest = SendingGuest(line + b"x" * 100)
     with pytest.raises(B2dError, match="sent no size"):
         Copier("box", guest, LogReporter()).fetch("/x", str(tmp_path))
     assert guest.taken < 100
@@ -243,10 +243,10 @@ def test_links_and_folders_without_an_end_are_refused(
     assert list(tmp_path.iterdir()) == []
     if kind == tarfile.DIRTYPE:  # a link of the archive is passed on at once
         with pytest.raises(B2dError, match="too many links and folders"):
-            Copier("box", Passed(), LogReporter()).send_stream(io.BytesIO(headers), "/tmp")
+            Copier("box", DiscardingGuest(), LogReporter()).send_stream(io.BytesIO(headers), "/tmp")
 
 
-class Passed(Said):
+class DiscardingGuest(SendingGuest):
     """A guest that takes any number of bytes."""
 
     def __init__(self) -> None:
@@ -260,8 +260,8 @@ def test_of_what_is_left_out_the_first_few_are_named(tmp_path: Path) -> None:
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     fifos = b"".join(entry(f"x/{number}", type=tarfile.FIFOTYPE).tobuf() for number in range(100))
     reporter = FakeReporter()
-    Copier("box", Said(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
-    Copier("box", Passed(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
+    Copier("box", SendingGuest(archive(top, fifos)), reporter).fetch("/x", str(tmp_path))
+    Copier("box", DiscardingGuest(), reporter).send_stream(io.BytesIO(top + fifos + bytes(1024)), "/tmp")
     warned = reporter.texts("warn")
     named = [f"x/{number} is not a file, folder or link and was skipped" for number in range(MAX_REPORTED)]
     assert warned == 2 * [*named, "more entries that are not files, folders or links were skipped"]

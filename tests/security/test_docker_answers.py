@@ -31,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\n"
 ROOM = 32 << 20  # bytes of memory that an answer may take, whatever a guest sends
 
 
-def drowns(head: bytes, piece: bytes, step_s: float = 0.0) -> Callable[[socket.socket], None]:
+def send_endlessly(head: bytes, piece: bytes, step_s: float = 0.0) -> Callable[[socket.socket], None]:
     """A Docker that sends the same without an end."""
 
     def serve(connection: socket.socket) -> None:
@@ -68,7 +68,7 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
     head, piece = HEAD + b"\r\n", chunk
     if coding == "chunked":
         head, piece = HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + chunk + b"\r\n"
-    with server(drowns(head, piece)) as port, little_memory():
+    with server(send_endlessly(head, piece)) as port, little_memory():
         if question == "info":
             assert engine(DockerApi(HERE, port, None), 5) is None
         else:
@@ -86,7 +86,7 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
     ids=["continue", "body", "header"],
 )
 def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None:
-    with server(drowns(head, piece, 0.01)) as port:
+    with server(send_endlessly(head, piece, 0.01)) as port:
         began = time.monotonic()
         with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(0.3)
@@ -97,7 +97,7 @@ def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None
 def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
-    with server(drowns(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
+    with server(send_endlessly(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
         began = time.monotonic()
         assert ping(DockerApi(HERE, port, paths.certs), 0.3) is None
         assert time.monotonic() - began < 10
@@ -191,7 +191,7 @@ def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: py
         return True
 
     runs = iter([True, True, False])
-    with server(drowns(HEAD + b"\r\n", b"{}\n" * 1000)) as port:
+    with server(send_endlessly(HEAD + b"\r\n", b"{}\n" * 1000)) as port:
         publisher = EventLoop(DockerApi(HERE, port, None), put_right, lambda: next(runs, False))
         thread = threading.Thread(target=publisher.run, daemon=True)
         thread.start()

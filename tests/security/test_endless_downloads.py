@@ -123,7 +123,7 @@ def server_that(talks: Callable[[socket.socket], None]) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def says(begin: bytes, *again: bytes, pause_s: float = 0.02) -> Callable[[socket.socket], None]:
+def send_repeatedly(begin: bytes, *again: bytes, pause_s: float = 0.02) -> Callable[[socket.socket], None]:
     """After the question `begin`, and then the others, over and over."""
 
     def talk(line: socket.socket) -> None:
@@ -139,16 +139,16 @@ def says(begin: bytes, *again: bytes, pause_s: float = 0.02) -> Callable[[socket
 
 
 NEVER_DONE = {
-    "a body of a redirect": says(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", bytes(1 << 20), pause_s=0),
-    "a body of a redirect, slowly": says(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", b"x"),
-    "interim answers": says(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "a status line": says(b"HTTP/1.1 200 ", b"x"),
-    "a header": says(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
-    "the size of a chunk": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
-    "small chunks": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
-    "trailers": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"x: y\r\n"),
-    "a body": says(b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
-    "an error's body": says(b"HTTP/1.1 500 No\r\n\r\n", b"x"),
+    "a body of a redirect": send_repeatedly(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", bytes(1 << 20), pause_s=0),
+    "a body of a redirect, slowly": send_repeatedly(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", b"x"),
+    "interim answers": send_repeatedly(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a status line": send_repeatedly(b"HTTP/1.1 200 ", b"x"),
+    "a header": send_repeatedly(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "the size of a chunk": send_repeatedly(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    "small chunks": send_repeatedly(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "trailers": send_repeatedly(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"x: y\r\n"),
+    "a body": send_repeatedly(b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    "an error's body": send_repeatedly(b"HTTP/1.1 500 No\r\n\r\n", b"x"),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: 
     record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # of TLS: the server's greeting, and how long it is
     begin = record if kind == "greeting" else b"HTTP/1.1 200 OK\r\n"
     again = b"x" if kind == "greeting" else b"x: y\r\n"
-    with server_that(says(begin, again)) as address:
+    with server_that(send_repeatedly(begin, again)) as address:
         url = address.replace("http:", "https:")
         if kind == "proxy":
             monkeypatch.setenv("HTTPS_PROXY", address)

@@ -182,7 +182,7 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     box.create_machine().up()
     box.hypervisor.limitations = [EVIL]
     box.images.versions |= {"0" * 64: EVIL, "1" * 64: EVIL}
-    box.next_image()
+    box.add_newer_image()
     MachineStore(home).write(a_spec("other", driver=EVIL, source=EVIL))
     (home.machines / EVIL).mkdir()
     (box.paths.folder / EVIL).touch()

@@ -21,7 +21,7 @@ from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 from b2d.models import SuiteState
 from b2d.paths import Home
 from tests.support.deb_builder import Deb
-from tests.support.debian_mirror import SUITES, LocalDebian, gives, says, served
+from tests.support.debian_mirror import SUITES, LocalDebian, replace_content, respond_with, served
 from tests.support.fakes import FakeReporter
 from tests.support.small_image import RECIPE, a_recipe, packages, publish
 
@@ -40,7 +40,7 @@ class Person:
     def supply(self, *, allow_expired: bool = False) -> ImageAcquirer:
         return ImageAcquirer(self.home, self.debian.url, self.reporter, allow_expired)
 
-    def is_refused(self, *words: str) -> DownloadError:
+    def assert_refused(self, *words: str) -> DownloadError:
         """No newer image is to be had, in one sentence with a hint and exit code 7; what is kept is untouched."""
         names = {path.name for path in self.home.images.glob("*")}
         for ask in (self.supply().obtain, self.supply().update):
@@ -51,7 +51,7 @@ class Person:
         assert {path.name for path in self.home.images.glob("*")} == names
         return failure.value
 
-    def takes(self) -> dict[str, SuiteState]:
+    def build_allowing_expired(self) -> dict[str, SuiteState]:
         """What is built with --allow-expired says of its suites."""
         image = self.supply(allow_expired=True).obtain("debian")
         (stored,) = [stored_image for stored_image in self.supply().images.all() if stored_image.sha256 == image.sha256]
@@ -78,12 +78,12 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
 ) -> None:
     image = person.supply().obtain("debian")
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
-    error = person.is_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
+    error = person.assert_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
     assert "b2d download --allow-expired" in error.hint
     assert person.supply().ensure("debian") == image  # what `up` and `init` ask for
-    assert person.takes() == {name: "expired" if name == suite else "current" for name in SUITES}
+    assert person.build_allowing_expired() == {name: "expired" if name == suite else "current" for name in SUITES}
     assert any("--allow-expired" in text for text in person.reporter.texts("warn"))
-    person.is_refused("expired")
+    person.assert_refused("expired")
 
 
 def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
@@ -101,16 +101,16 @@ def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires
     shutil.rmtree(person.home.cache)
     before = person.debian.created - 2 * DAY
     person.debian.publish(suite, *of(suite), date=before)
-    person.is_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.created:%Y-%m-%d %H:%M}")
-    assert person.takes()[suite] == "older"
-    person.is_refused(suite)  # the newer date is what is remembered
+    person.assert_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.created:%Y-%m-%d %H:%M}")
+    assert person.build_allowing_expired()[suite] == "older"
+    person.assert_refused(suite)  # the newer date is what is remembered
     person.debian.publish(suite, *of(suite), date=NOW + DAY / 24)
     person.supply().obtain("debian")
 
 
 def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person: Person) -> None:
     person.debian.publish("trixie-updates", date=NOW + 3 * DAY)
-    person.is_refused("trixie-updates", f"{NOW + 3 * DAY:%Y-%m-%d}", "clock")
+    person.assert_refused("trixie-updates", f"{NOW + 3 * DAY:%Y-%m-%d}", "clock")
     with pytest.raises(StaleIndexError, match="clock"):
         person.supply(allow_expired=True).obtain("debian")
     assert not person.home.suite_dates.exists()
@@ -120,13 +120,13 @@ def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Person, suite: str) -> None:
-    person.debian.wrong[f"/{suite}/InRelease"] = repeat(says(404))
-    person.is_refused("has no such file", suite)
+    person.debian.wrong[f"/{suite}/InRelease"] = repeat(respond_with(404))
+    person.assert_refused("has no such file", suite)
     if suite == "trixie":
         with pytest.raises(DownloadError, match="has no such file"):
-            person.takes()
+            person.build_allowing_expired()
     else:
-        assert person.takes()[suite] == "missing"
+        assert person.build_allowing_expired()[suite] == "missing"
 
 
 def test_a_suite_whose_signature_is_wrong_is_never_left_out(person: Person) -> None:
@@ -138,8 +138,8 @@ def test_a_suite_whose_signature_is_wrong_is_never_left_out(person: Person) -> N
 def test_a_package_that_is_older_than_in_the_kept_image_is_refused(person: Person) -> None:
     person.supply().obtain("debian")
     person.debian.publish("trixie", *packages("26.1.4+dfsg1-1"), date=NOW + DAY / 24)
-    person.is_refused("docker.io 26.1.4+dfsg1-1", "26.1.5+dfsg1-9+b1")
-    assert person.takes()["trixie"] == "current"
+    person.assert_refused("docker.io 26.1.4+dfsg1-1", "26.1.5+dfsg1-9+b1")
+    assert person.build_allowing_expired()["trixie"] == "current"
 
 
 def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_another_source_has_no_use_for_the_option(person: Person) -> None:
 def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, content: bytes) -> None:
     person.supply().obtain("debian")
     person.home.suite_dates.write_bytes(content)
-    error = person.is_refused(str(person.home.suite_dates))
+    error = person.assert_refused(str(person.home.suite_dates))
     assert error.hint == f"rm {person.home.suite_dates}"
 
 
@@ -294,6 +294,8 @@ def test_each_key_counts_by_its_own_expiration(tmp_path: Path) -> None:
 
 
 def test_what_is_tampered_with_in_an_index_is_still_found_first(person: Person) -> None:
-    person.debian.wrong["trixie/InRelease"] = repeat(gives(lambda text: text.replace(b"Date: ", b"Date:  ", 1)))
+    person.debian.wrong["trixie/InRelease"] = repeat(
+        replace_content(lambda text: text.replace(b"Date: ", b"Date:  ", 1))
+    )
     with pytest.raises(BadSignatureError):
         person.supply(allow_expired=True).obtain("debian")

@@ -17,8 +17,8 @@ from b2d.errors import B2dError
 from tests.security import evil_disks
 from tests.security.evil_disks import SECRET, image, secret
 from tests.support import raw_disks
-from tests.support.cli import Answer, Prompt
-from tests.support.foreign_machines import an_owner, of_boot2docker, of_docker_machine, settings
+from tests.support.cli import Prompt, Result
+from tests.support.foreign_machines import create_boot2docker_machine, create_docker_machine, owner_prompt, settings
 
 LOUD = """#!/bin/sh
 echo "$@" >>{log}
@@ -33,12 +33,12 @@ def prompt(tmp_path: Path) -> Prompt:
     programs.mkdir()
     (programs / "qemu-img").write_text(LOUD.format(log=tmp_path / "calls", real=shutil.which("qemu-img")))
     (programs / "qemu-img").chmod(0o755)
-    owner = an_owner(tmp_path)
-    owner.environment["PATH"] = f"{programs}:{owner.known()['PATH']}"
+    owner = owner_prompt(tmp_path)
+    owner.environment["PATH"] = f"{programs}:{owner.full_environment()['PATH']}"
     return owner
 
 
-def is_refused(prompt: Prompt, result: Answer) -> None:
+def assert_refused(prompt: Prompt, result: Result) -> None:
     """One sentence and an exit code; nothing was opened by another program, copied or left behind."""
     assert (result.code, result.out) == (1, ""), result.err
     assert result.err.splitlines()[-1].startswith(("b2d: ", "     try: "))
@@ -73,12 +73,12 @@ def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_ope
 def test_import_ends_with_a_sentence_and_nothing_of_another_file_is_in_the_home(
     prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
-    is_refused(prompt, prompt.b2d("import", str(create(tmp_path)), "--vm", "box"))
+    assert_refused(prompt, prompt.b2d("import", str(create(tmp_path)), "--vm", "box"))
 
 
 def test_init_with_a_disk_to_begin_with_refuses_the_same(prompt: Prompt, tmp_path: Path) -> None:
     disk = evil_disks.vmdk_of_text(tmp_path)
-    is_refused(prompt, prompt.b2d("init", "--vm", "box", "--basevmdk", str(disk)))
+    assert_refused(prompt, prompt.b2d("init", "--vm", "box", "--basevmdk", str(disk)))
 
 
 def a_fifo(folder: Path) -> Path:
@@ -91,7 +91,7 @@ def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
     prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
     result = prompt.b2d("import", str(create(tmp_path)), "--vm", "box")
-    is_refused(prompt, result)
+    assert_refused(prompt, result)
     assert "not a file" in result.err
 
 
@@ -103,14 +103,14 @@ def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) 
     assert f"box is created from {disk}" in result.err
 
 
-@pytest.mark.parametrize("create", [of_docker_machine, of_boot2docker])
+@pytest.mark.parametrize("create", [create_docker_machine, create_boot2docker_machine])
 def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, create: Callable[[Path], Path]) -> None:
     disk = create(prompt.folder)
     elsewhere = disk.rename(prompt.folder / "elsewhere.vmdk")
     disk.symlink_to(elsewhere)
     name = disk.parent.name
     result = prompt.b2d("import", name, "--vm", "box")
-    is_refused(prompt, result)
+    assert_refused(prompt, result)
     assert "is a link, and is not followed" in result.err
     assert prompt.b2d("import", str(elsewhere), "--vm", "box").code == 0
 
@@ -118,12 +118,12 @@ def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, create: Cal
 def test_a_settings_file_that_names_a_device_or_a_fifo_is_refused(prompt: Prompt, tmp_path: Path) -> None:
     for place in ("/dev/zero", str(a_fifo(tmp_path))):
         (tmp_path / "x.vbox").write_text(settings("x", place, iso=place))
-        is_refused(prompt, prompt.b2d("import", str(tmp_path / "x.vbox"), "--vm", "box"))
+        assert_refused(prompt, prompt.b2d("import", str(tmp_path / "x.vbox"), "--vm", "box"))
 
 
 def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt, tmp_path: Path) -> None:
     disk = image(tmp_path, "real.vmdk", "vmdk")
-    other = raw_disks.put(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
+    other = raw_disks.write_at(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
     os.utime(other, ns=(disk.stat().st_atime_ns, disk.stat().st_mtime_ns))
     program = tmp_path / "bin" / "qemu-img"
     real = shutil.which("qemu-img")
@@ -190,7 +190,7 @@ def test_every_layer_is_checked_before_virtualbox_opens_the_first(
     tmp_path: Path, create: Callable[[Path], Path], place: int
 ) -> None:
     layer = image(tmp_path, "child.vdi", "vdi")
-    raw_disks.put(raw_disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    raw_disks.write_at(raw_disks.write_at(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
     evil = create(tmp_path)
     chain = [evil] if place == 0 else [layer, evil]
     with pytest.raises(B2dError) as caught:
@@ -214,7 +214,7 @@ class Box:
 
 def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
     layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
-    raw_disks.put(raw_disks.put(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
+    raw_disks.write_at(raw_disks.write_at(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
     assert MediumCopy(Box(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
     for files in ((layer, other), (layer, base, other), (layer, tmp_path / "gone")):
         with pytest.raises(B2dError, match="not in the machine's settings"):
@@ -234,7 +234,7 @@ def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path)
 
 def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
     """Each of its clusters is the same one of the file, which has some megabytes."""
-    raw = raw_disks.fresh(tmp_path / "raw", 512)
+    raw = raw_disks.create_unformatted(tmp_path / "raw", 512)
     with raw.open("r+b") as file:
         for number in range(1, 8192):
             file.seek(number << 16)
@@ -255,7 +255,7 @@ def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(t
 
 
 def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    layer = raw_disks.put(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
+    layer = raw_disks.write_at(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
     (tmp_path / "base.vdi").symlink_to(secret(tmp_path))
     with pytest.raises(B2dError, match="is a symbolic link"):
         MediumCopy(NoBox(), [layer, tmp_path / "base.vdi"])  # type: ignore[arg-type]

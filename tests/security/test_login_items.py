@@ -72,7 +72,7 @@ def test_a_user_of_windows_is_text_and_no_markup() -> None:
 def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(prompt.home).write(a_spec())
-    path = prompt.known()["PATH"]
+    path = prompt.full_environment()["PATH"]
     result = prompt.b2d("autostart", "enable", PATH=f"{path}:{EVIL}")
     assert result.code == 0, result.err
     assert "its PATH lacks this entry" in result.err

@@ -20,7 +20,7 @@ def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def got(me: Path, *share: str) -> list[str]:
+def shared_paths(me: Path, *share: str) -> list[str]:
     folders = share_policy.select(share, me / ".b2d").folders
     return [str(Path(folder).relative_to(me)) for folder in folders]
 
@@ -55,29 +55,32 @@ def test_a_link_that_a_guest_made_is_not_followed_at_the_next_boot(
     me: Path, way: Callable[[Path], str], mode: str
 ) -> None:
     path = way(me)
-    assert got(me, "~/src", path + mode) == ["src"]
+    assert shared_paths(me, "~/src", path + mode) == ["src"]
     (sentence,) = share_policy.select(["~/src", path + mode], me / ".b2d").left_out
     assert "is a link that the machine could have made" in sentence
     shared = [f"{me}/src", path + mode]  # as one has them that was saved
     assert shared_folders.find_missing(shared, lambda _: "") == [1]
-    assert got(me, "~/src:ro", path + mode) == ["src:ro", path.removeprefix(f"{me}/") + mode]  # nobody could make it
+    assert shared_paths(me, "~/src:ro", path + mode) == [
+        "src:ro",
+        path.removeprefix(f"{me}/") + mode,
+    ]  # nobody could make it
 
 
 def test_read_only_is_refused_where_it_could_not_hold(me: Path) -> None:
-    assert got(me, "~/src", "~/src/data:ro") == ["src"]
+    assert shared_paths(me, "~/src", "~/src/data:ro") == ["src"]
     with pytest.raises(ConfigError, match="cannot be read-only"):
         share_policy.check(["~/src", "~/src/data:ro"], me / ".b2d")
     (me / "same").symlink_to("src")
     with pytest.raises(ConfigError, match="cannot be read-only"):
         share_policy.check(["~/*", "~/same:ro"], me / ".b2d")
     share_policy.check(["~/src", "~/src/data", "~/other:ro"], me / ".b2d")
-    assert got(me, "~/src:ro", "~/src/data") == ["src:ro", "src/data"]
+    assert shared_paths(me, "~/src:ro", "~/src/data") == ["src:ro", "src/data"]
 
 
 def test_what_is_named_has_the_mode_that_was_named(me: Path) -> None:
-    assert got(me, "~/*", "~/src:ro") == ["other", "src:ro"]
-    assert got(me, "~/*:ro", "~/src") == ["other:ro", "src"]
-    assert got(me, "~/src", "~/src:ro") == ["src:ro"]
+    assert shared_paths(me, "~/*", "~/src:ro") == ["other", "src:ro"]
+    assert shared_paths(me, "~/*:ro", "~/src") == ["other:ro", "src"]
+    assert shared_paths(me, "~/src", "~/src:ro") == ["src:ro"]
 
 
 def test_a_link_that_leads_to_itself_is_followed_no_further(me: Path) -> None:

@@ -15,7 +15,7 @@ from b2d.machine_store import folder_removal
 from b2d.machine_store.own_files import MACHINE
 from b2d.paths import MachinePaths
 from tests.cli.test_images import two_machines
-from tests.support.cli import Answer, Prompt
+from tests.support.cli import Prompt, Result
 from tests.support.fake_machine import Box
 
 SECRET = "what only this person has"
@@ -43,7 +43,7 @@ def untouched(folder: Path) -> bool:
     return len(files) == 6 and all(path.read_text() == SECRET for path in files)
 
 
-def deleted(prompt: Prompt, name: str = "box") -> Answer:
+def delete_machine(prompt: Prompt, name: str = "box") -> Result:
     return prompt.b2d("delete", "--yes", "--vm", name)
 
 
@@ -56,7 +56,7 @@ def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Pr
     for verb in (["list"], ["status"], ["up"], ["init"], ["stop"], ["doctor", "--fix"]):
         prompt.b2d(*verb, "--vm", "linked")
         assert untouched(precious), verb
-    result = deleted(prompt, "linked")
+    result = delete_machine(prompt, "linked")
     assert result.code == 0
     assert str(precious) in result.err
     assert not link.is_symlink()
@@ -71,7 +71,7 @@ def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(
     before = sorted(path.name for path in elsewhere.iterdir())
     folder.symlink_to(elsewhere)
     assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
-    result = deleted(prompt)
+    result = delete_machine(prompt)
     assert (result.code, str(elsewhere) in result.err) == (0, True)
     assert not folder.is_symlink()
     assert sorted(path.name for path in elsewhere.iterdir()) == before
@@ -84,7 +84,7 @@ def test_a_link_in_the_place_of_a_machines_folder_is_not_followed(prompt: Prompt
     if place.exists():
         shutil.rmtree(place)
     place.symlink_to(precious)
-    assert deleted(prompt).code == 0
+    assert delete_machine(prompt).code == 0
     assert not prompt.home.machine("box").folder.exists()
     assert untouched(precious)
 
@@ -96,7 +96,7 @@ def test_a_link_in_the_place_of_a_machines_file_goes_and_its_target_stays(
     place = prompt.home.machine("box").folder / name
     place.unlink(missing_ok=True)
     place.symlink_to(precious / "notes")
-    assert deleted(prompt).code == 0
+    assert delete_machine(prompt).code == 0
     assert not prompt.home.machine("box").folder.exists()
     assert untouched(precious)
 
@@ -135,7 +135,7 @@ def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
     (folder / "2014").mkdir(parents=True)
     (folder / "2014" / "cat.jpg").write_text(SECRET)
     assert "photos" not in prompt.b2d("list").out + prompt.b2d("list").err
-    result = deleted(prompt, "photos")
+    result = delete_machine(prompt, "photos")
     assert (result.code, "is not deleted" in result.err) == (0, True)
     assert (folder / "2014" / "cat.jpg").read_text() == SECRET
 
@@ -145,13 +145,13 @@ def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) ->
     (folder / "backup").mkdir()
     (folder / "backup" / "disk.qcow2").write_text(SECRET)
     (folder / "notes.txt").write_text(SECRET)
-    result = deleted(prompt)
+    result = delete_machine(prompt)
     assert result.code == 0
     assert "backup, notes.txt" in result.err
     assert sorted(path.name for path in folder.iterdir()) == ["backup", "notes.txt"]
     assert (folder / "backup" / "disk.qcow2").read_text() == SECRET
     assert "box" not in prompt.b2d("list").out
-    assert "is not deleted" in deleted(prompt).err
+    assert "is not deleted" in delete_machine(prompt).err
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "seed.img", "known_hosts", "machine.json", "certs"])
@@ -162,7 +162,7 @@ def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(promp
     place.mkdir(exist_ok=True)
     (place / "inside").mkdir()
     (place / "inside" / "notes").write_text(SECRET)
-    result = deleted(prompt)
+    result = delete_machine(prompt)
     assert result.code == 0
     assert not prompt.home.machine("box").folder.exists()
     set_aside = (prompt.home.root / SET_ASIDE) / f"box.{name}"
@@ -176,7 +176,7 @@ def test_an_empty_folder_in_the_place_of_a_file_just_goes(prompt: Prompt, name: 
     place = prompt.home.machine("box").folder / name
     place.unlink(missing_ok=True)
     place.mkdir()
-    result = deleted(prompt)
+    result = delete_machine(prompt)
     assert (result.code, result.err) == (0, "box is deleted\n")
     assert not prompt.home.machine("box").folder.exists()
     assert not (prompt.home.root / SET_ASIDE).exists()
@@ -238,7 +238,7 @@ def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_remove
         result = prompt.b2d(verb, "--vm", "box")
         assert "a bug in b2d" not in result.err, (verb, result.err)
     assert prompt.b2d("status", "--vm", "near").out == "stopped\n"
-    assert deleted(prompt).code == 0
+    assert delete_machine(prompt).code == 0
     assert not os.path.lexists(prompt.home.machine("box").folder)
 
 
@@ -262,7 +262,7 @@ def test_what_lies_in_the_place_of_a_machines_folder_is_named_and_can_be_removed
     for verb in ("status", "up", "info"):
         result = prompt.b2d(verb, "--vm", "third", B2D_IMAGE="/nonexistent.iso")
         assert "a bug in b2d" not in result.err, (verb, result.err)
-    assert deleted(prompt, "third").code == 0
+    assert delete_machine(prompt, "third").code == 0
     assert not os.path.lexists(place)
 
 
@@ -323,5 +323,5 @@ def test_removal_that_is_cut_off_goes_on_the_next_time(prompt: Prompt, monkeypat
     paths.spec_copy.unlink(missing_ok=True)
     assert "box" in prompt.b2d("list").out
     assert folder_removal.is_own_file(paths.folder)
-    assert deleted(prompt).code == 0
+    assert delete_machine(prompt).code == 0
     assert not paths.folder.exists()

@@ -20,7 +20,7 @@ from b2d.paths import Home
 from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
 from tests.support.cli import Prompt
 from tests.support.fakes import a_spec
-from tests.support.http_server import says, serving
+from tests.support.http_server import respond_with, serving
 
 
 @pytest.mark.parametrize("name", [EVIL, LONG], ids=["evil", "long"])
@@ -163,7 +163,7 @@ def test_a_warning_of_a_reporter(show: Show, monkeypatch: pytest.MonkeyPatch, qu
 
 def test_the_answer_of_a_server(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path) as web:
-        web.odd = {"/debian/dists/trixie/InRelease": says(500, EVIL.encode())}
+        web.odd = {"/debian/dists/trixie/InRelease": respond_with(500, EVIL.encode())}
         monkeypatch.setenv("B2D_MIRROR", f"{web.url}/debian")
         for typed in (("download", "debian", "-v"), ("iso", "build", "-o", str(tmp_path / "a.iso"), "-v")):
             code, _, err = show(*typed)

@@ -38,7 +38,9 @@ def test_what_is_typed_as_a_secret_is_in_no_log(
 def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
     at = Prompt(tmp_path)
     command = [B2D, "config", "set", "password"]
-    subprocess.run(command, input=b"hunter 22\n", env=at.known(), cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        command, input=b"hunter 22\n", env=at.full_environment(), cwd=tmp_path, check=True, capture_output=True
+    )
     assert at.home.config.read_text() == 'password = "hunter 22"\n'
     assert at.home.config.stat().st_mode & 0o077 == 0
     assert "the value of password is missing" in at.b2d("config", "set", "password").err

@@ -13,7 +13,7 @@ from b2d.image.image_store import ImageStore
 from b2d.image.source import describe_source, split_hash
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
-from tests.support.cli import Answer, Prompt
+from tests.support.cli import Prompt, Result
 from tests.support.fakes import FakeReporter, a_spec
 from tests.support.http_server import WebServer, serving
 from tests.support.kernel_images import an_iso
@@ -49,7 +49,7 @@ def listed(url: str, body: str = "") -> bytes:
     return json.dumps([{"tag_name": "v19.03.12", "assets": [asset], "body": body}]).encode()
 
 
-def is_refused(result: Answer, server: WebServer) -> None:
+def assert_refused(result: Result, server: WebServer) -> None:
     """Nothing was asked for, and the sentence names both ways."""
     assert result.code == 7, result.err
     assert "is not https" in result.err and "https://" in result.err and "#sha256=" in result.err
@@ -74,14 +74,14 @@ def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
     url = plain.put("/b2d.iso", ISO)
     plain.put(API, listed(url, f"{SHA256}  boot2docker.iso"))  # a hash that comes by http too is none
 
-    def says(source: str) -> Answer:
+    def says(source: str) -> Result:
         if profile:
             folder = prompt.folder / ".boot2docker"
             folder.mkdir(exist_ok=True)
             (folder / "profile").write_text(profile.format(source) + "\n")
         return prompt.b2d(*(word.format(source) for word in typed), B2D_IMAGE=variable.format(source))
 
-    is_refused(says(plain.url + path), plain)
+    assert_refused(says(plain.url + path), plain)
     taken = says(f"{plain.url}{path}#sha256={SHA256.upper()}")
     assert taken.code == 0, taken.err
     (image,) = ImageStore(prompt.home).all()
@@ -91,7 +91,7 @@ def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
 def test_a_setting_is_no_way_round(plain: WebServer, prompt: Prompt) -> None:
     url = plain.put("/b2d.iso", ISO)
     assert prompt.b2d("config", "set", f"image={url}").code == 0
-    is_refused(prompt.b2d("download"), plain)
+    assert_refused(prompt.b2d("download"), plain)
     assert prompt.b2d("config", "set", f"image={url}#sha256={SHA256}").code == 0
     assert prompt.b2d("config", "get", "image").out == f"{url}#sha256={SHA256}\n"
     assert prompt.b2d("download").code == 0
@@ -103,14 +103,14 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
     (tmp_path / "a.iso").write_bytes(OTHER)
     image = ImageStore(prompt.home).add_copy(tmp_path / "a.iso", url)
     MachineStore(prompt.home).write(a_spec(source=url, image=image.sha256))
-    is_refused(prompt.b2d("download"), plain)
+    assert_refused(prompt.b2d("download"), plain)
     assert ImageAcquirer(prompt.home, "", FakeReporter()).ensure(url) == image
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
 def test_the_password_in_an_address_is_not_said(prompt: Prompt, plain: WebServer, scheme: str) -> None:
     result = prompt.b2d("download", plain.url.replace("http://", f"{scheme}://me:geheim@") + "/a.iso?token=geheim")
-    is_refused(result, plain)
+    assert_refused(result, plain)
     assert "geheim" not in result.err
 
 

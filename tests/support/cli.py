@@ -14,7 +14,7 @@ LIMIT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Result:
     """How a command ended, and what it said."""
 
     code: int
@@ -33,29 +33,29 @@ class Prompt:
     def home(self) -> Home:
         return Home(self.folder / ".b2d")
 
-    def known(self, **more: str) -> dict[str, str]:
+    def full_environment(self, **more: str) -> dict[str, str]:
         """The environment of what is typed."""
         path = f"{Path(B2D).parent}{os.pathsep}{os.environ['PATH']}"
         plain = {"HOME": str(self.folder), "PATH": path, "LANG": "C.UTF-8", "SHELL": "/bin/sh", "B2D_RESTRICT": "1"}
         return plain | self.environment | more
 
-    def b2d(self, *arguments: str, **more: str) -> Answer:
+    def b2d(self, *arguments: str, **more: str) -> Result:
         """Run b2d, with nothing to read."""
         return self.run([B2D, *arguments], **more)
 
-    def sh(self, script: str, **more: str) -> Answer:
+    def sh(self, script: str, **more: str) -> Result:
         """Run a line of shell."""
         return self.run(["sh", "-c", script], **more)
 
-    def run(self, command: Sequence[str], **more: str) -> Answer:
+    def run(self, command: Sequence[str], **more: str) -> Result:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=LIMIT_S,
             cwd=self.folder,
-            env=self.known(**more),
+            env=self.full_environment(**more),
             check=False,
         )
         stderr = [stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr)]
-        return Answer(done.returncode, *stderr)
+        return Result(done.returncode, *stderr)

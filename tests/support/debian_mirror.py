@@ -83,12 +83,12 @@ class LocalDebian:
                     wrong(to, content or b"")
                     return
         if content is None:
-            says(404)(to, b"")
+            respond_with(404)(to, b"")
         else:
-            soundly(to, content)
+            respond_normally(to, content)
 
 
-def soundly(to: BaseHTTPRequestHandler, content: bytes) -> None:
+def respond_normally(to: BaseHTTPRequestHandler, content: bytes) -> None:
     """As a good server answers, ranges included."""
     etag = _etag(content)
     begin = int(to.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
@@ -101,22 +101,22 @@ def soundly(to: BaseHTTPRequestHandler, content: bytes) -> None:
     _send(to, 206 if begin else 200, content[begin:], len(content) - begin, {"ETag": etag, **span})
 
 
-def says(code: int, content: bytes = b"") -> Answer:
+def respond_with(code: int, content: bytes = b"") -> Answer:
     """Always this, whatever was asked."""
     return lambda to, _content: _send(to, code, content, len(content))
 
 
-def breaks_off(after: int) -> Answer:
+def break_off_after(after: int) -> Answer:
     """The connection ends after so many bytes of what was announced."""
     return lambda to, content: _send(to, 200, content[:after], len(content), {"ETag": _etag(content)})
 
 
-def gives(change: Callable[[bytes], bytes]) -> Answer:
+def replace_content(change: Callable[[bytes], bytes]) -> Answer:
     """Something else than what is there."""
-    return lambda to, content: soundly(to, change(content))
+    return lambda to, content: respond_normally(to, change(content))
 
 
-def slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
+def respond_slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
     """All of it, in half a minute."""
     to.send_response(200)
     to.send_header("Content-Length", str(len(content)))
@@ -126,7 +126,7 @@ def slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
         time.sleep(0.1)
 
 
-def spoilt(content: bytes) -> bytes:
+def flip_bit(content: bytes) -> bytes:
     """The same length, one bit wrong in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

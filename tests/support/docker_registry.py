@@ -20,14 +20,14 @@ http:
 {tls}"""
 
 
-def configured(folder: Path, port: str, tls: str = "") -> Path:
+def write_config(folder: Path, port: str, tls: str = "") -> Path:
     """What the registry is started with, so that it listens there; all in one folder hold the same images."""
     path = folder / f"{port}.yml"
     path.write_text(CONFIG.format(storage=folder / "kept", port=port, tls=tls))
     return path
 
 
-def fill(port: str, name: str, content: bytes) -> None:
+def push_image(port: str, name: str, content: bytes) -> None:
     """Put an image in the registry of that port of this host: one layer, with a file `content`."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy is between

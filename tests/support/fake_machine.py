@@ -104,7 +104,7 @@ class ListeningDriver(FakeDriver):
         if self._box.listens and self.spec.name not in self._box.engines:
             paths = self._box.home.machine(self.spec.name)
             self._box.engines[self.spec.name] = Engine(self.spec, paths, self._box)
-        self._box.go_wrong(self)
+        self._box.apply_failures(self)
 
     def stop(self) -> None:
         self._note("stop")
@@ -160,7 +160,7 @@ class BoxGuest(FakeGuest):
         return done
 
 
-class Strikes:
+class Interrupter:
     """Raise KeyboardInterrupt once, before or after one of the calls of the watched dependencies."""
 
     def __init__(self, at: int | None = None) -> None:
@@ -170,7 +170,7 @@ class Strikes:
     def watch(self, dependency: Dependency) -> Dependency:
         return cast(Dependency, _Watched(dependency, self)) if self.at is not None else dependency
 
-    def look(self) -> None:
+    def check(self) -> None:
         self.passed += 1
         if self.passed == self.at:
             raise KeyboardInterrupt
@@ -179,7 +179,7 @@ class Strikes:
 class _Watched:
     """A dependency with a check before and after each call."""
 
-    def __init__(self, dependency: object, strikes: Strikes) -> None:
+    def __init__(self, dependency: object, strikes: Interrupter) -> None:
         self._dependency = dependency
         self._strikes = strikes
 
@@ -189,9 +189,9 @@ class _Watched:
             return member
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._strikes.look()
+            self._strikes.check()
             result = member(*arguments, **named)
-            self._strikes.look()
+            self._strikes.check()
             return result
 
         return call
@@ -296,8 +296,8 @@ class Box:
     def driver(self, spec: MachineSpec | None = None) -> ListeningDriver:
         return ListeningDriver(spec or self.store.read("box") or self.spec(), self)
 
-    def machine(self, strikes: Strikes | None = None) -> Machine:
-        watch = (strikes or Strikes()).watch
+    def machine(self, strikes: Interrupter | None = None) -> Machine:
+        watch = (strikes or Interrupter()).watch
         return Machine("box", FakeServices(self, watch))
 
     def create_machine(self, **changes: object) -> Machine:
@@ -338,14 +338,14 @@ class Box:
             return json.dumps(facts).encode()
         return b"" if path == "/_ping" else None
 
-    def go_wrong(self, driver: ListeningDriver) -> None:
+    def apply_failures(self, driver: ListeningDriver) -> None:
         """Apply the configured failure, if any, to a guest that has just started."""
         if self.booted() in self.failing:
             self.hypervisor.machines["box"].console = f"b2d: 1.0 kernel\nb2d: fail {self.failing[self.booted()]}\n"
         if self.booted() in self.crashing:
             driver.crash()
 
-    def next_image(self, letter: str = "1") -> Image:
+    def add_newer_image(self, letter: str = "1") -> Image:
         """Store a newer image of the source debian."""
         self.images.sources[letter * 64] = "debian"
         return self.images.get(letter * 64)

@@ -55,7 +55,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def armed(faults: Faults) -> Iterator[Faults]:
+def inject_faults(faults: Faults) -> Iterator[Faults]:
     """It counts, and strikes, in the block. Nothing is really synchronised there, which is slow."""
     if not _hooked:
         sys.addaudithook(_hook)
@@ -74,25 +74,25 @@ def armed(faults: Faults) -> Iterator[Faults]:
         _armed.remove(faults)
 
 
-def count(folder: Path, act: Callable[[], object]) -> int:
+def count_changes(folder: Path, act: Callable[[], object]) -> int:
     """How many changes there are in it."""
-    with armed(Faults(folder, -1, lambda _: None)) as faults:
+    with inject_faults(Faults(folder, -1, lambda _: None)) as faults:
         act()
     return faults.passed
 
 
-def failing(folder: Path, at: int, act: Callable[[], object], number: int = 0) -> None:
+def run_failing(folder: Path, at: int, act: Callable[[], object], number: int = 0) -> None:
     """Do it; the `at`-th change is refused with that errno, by default each time with another."""
 
     def refuse(name: str) -> None:
         code = number or ERRORS[at % len(ERRORS)]
         raise OSError(code, os.strerror(code), name)
 
-    with armed(Faults(folder, at, refuse)):
+    with inject_faults(Faults(folder, at, refuse)):
         act()
 
 
-def dying(folder: Path, at: int, act: Callable[[], object], last_will: Callable[[], object]) -> bool:
+def run_dying(folder: Path, at: int, act: Callable[[], object], last_will: Callable[[], object]) -> bool:
     """Do it in a process that is gone at the `at`-th change, without another step; `last_will` is what b2d is not.
 
     True when it was gone before it had ended.
@@ -115,7 +115,7 @@ def _live(folder: Path, at: int, act: Callable[[], object], last_will: Callable[
 
     faults.strike = die
     try:
-        with armed(faults):
+        with inject_faults(faults):
             act()
         last_will()
         os._exit(0)

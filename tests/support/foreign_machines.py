@@ -12,7 +12,7 @@ DISK_UUID, CHILD_UUID, ISO_UUID = (f"{{00000000-0000-0000-0000-00000000000{numbe
 NOTE = "kept since 2014"
 
 
-def an_owner(folder: Path) -> Prompt:
+def owner_prompt(folder: Path) -> Prompt:
     """Somebody without VirtualBox, who has an ISO; other settings than the machines of old have."""
     iso, home = folder / "new.iso", folder / "me"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
@@ -27,8 +27,8 @@ def a_disk(path: Path, mib: int = 64, note: str = NOTE) -> Path:
     store = tree / "var" / "lib" / "boot2docker"
     store.mkdir(parents=True)
     (store / "note").write_text(note)
-    (store / "userdata.tar").write_bytes(raw_disks.fresh(path.with_name("payload"), 1).read_bytes()[:4096])
-    raw = raw_disks.of_2014(path.with_name(f"{path.name}.raw"), mib, tree)
+    (store / "userdata.tar").write_bytes(raw_disks.create_unformatted(path.with_name("payload"), 1).read_bytes()[:4096])
+    raw = raw_disks.create_boot2docker_disk(path.with_name(f"{path.name}.raw"), mib, tree)
     return converted(raw, path)
 
 
@@ -67,7 +67,7 @@ def settings(
 </VirtualBox>"""
 
 
-def of_boot2docker(
+def create_boot2docker_machine(
     home: Path, name: str = "boot2docker-vm", label: str = "b2d-v19.03.12", *, layers: bool = False, saved: bool = False
 ) -> Path:
     """A machine in VirtualBox's usual folder; its disk."""
@@ -78,7 +78,7 @@ def of_boot2docker(
     return a_disk(folder / f"{name}.vmdk")
 
 
-def of_docker_machine(home: Path, name: str = "default", *, with_settings: bool = True, mib: int = 64) -> Path:
+def create_docker_machine(home: Path, name: str = "default", *, with_settings: bool = True, mib: int = 64) -> Path:
     """A machine of docker-machine's; its disk."""
     folder = home / ".docker" / "machine" / "machines" / name
     (folder / name).mkdir(parents=True)

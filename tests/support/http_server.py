@@ -56,7 +56,7 @@ class WebServer:
         elif to.path in self.files:
             self._give(to, self.files[to.path], len(self.given) - 1)
         else:
-            says(404)(to)
+            respond_with(404)(to)
 
     def _give(self, to: BaseHTTPRequestHandler, content: bytes, number: int) -> None:
         etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
@@ -78,7 +78,7 @@ class WebServer:
             self.given[number] += len(content[at : at + PIECE])
 
 
-def says(code: int, content: bytes = b"", **headers: str) -> Answer:
+def respond_with(code: int, content: bytes = b"", **headers: str) -> Answer:
     """Always this, whatever was asked."""
 
     def answer(to: BaseHTTPRequestHandler) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.cli import LIMIT_S, Answer
+from tests.support.cli import LIMIT_S, Result
 from tests.support.paths import ROOT
 
 START = "import sys; sys.argv[0] = 'b2d'; from b2d.__main__ import main; main()"
@@ -34,7 +34,7 @@ class Stranger:
     folder: Path
     umask: int = 0o022
 
-    def b2d(self, *arguments: str, without: Collection[str] = ()) -> Answer:
+    def b2d(self, *arguments: str, without: Collection[str] = ()) -> Result:
         """Run b2d, without some variables. Folders that only root can reach are handed over open."""
         places = [Path(sys.base_prefix), Path(sysconfig.get_path("purelib")), ROOT]
         opened = [os.open(place, os.O_PATH) for place in places]
@@ -66,4 +66,4 @@ class Stranger:
         finally:
             for number in opened:
                 os.close(number)
-        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -17,7 +17,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGdueWtr2c1ovmZpfS9VcOxdKJyYkKkGIGJAU
 CLEAN, NEEDS_RECOVERY = 1, 4  # s_state, and a bit of s_feature_incompat
 
 
-def blank(path: Path, mib: int, begin: bytes = b"") -> Path:
+def create_blank(path: Path, mib: int, begin: bytes = b"") -> Path:
     """A disk of zeros that begins so."""
     with path.open("wb") as file:
         file.truncate(mib * MIB)
@@ -25,12 +25,12 @@ def blank(path: Path, mib: int, begin: bytes = b"") -> Path:
     return path
 
 
-def fresh(path: Path, mib: int) -> Path:
+def create_unformatted(path: Path, mib: int) -> Path:
     """As b2d makes it: blank, with the request to format it."""
-    return blank(path, mib, seed.payload(KEY))
+    return create_blank(path, mib, seed.payload(KEY))
 
 
-def put(path: Path, offset: int, content: bytes) -> Path:
+def write_at(path: Path, offset: int, content: bytes) -> Path:
     """Write there; from the end where `offset` is negative."""
     with path.open("r+b") as file:
         file.seek(offset, 2 if offset < 0 else 0)
@@ -38,24 +38,24 @@ def put(path: Path, offset: int, content: bytes) -> Path:
     return path
 
 
-def ext4(path: Path, mib: int, label: str, tree: Path | None = None) -> Path:
+def create_ext4(path: Path, mib: int, label: str, tree: Path | None = None) -> Path:
     """A file system over the whole disk, with the content of a folder."""
-    blank(path, mib)
+    create_blank(path, mib)
     filled = ["-d", str(tree)] if tree else []
     subprocess.run(["mkfs.ext4", "-q", "-F", "-L", label, *filled, str(path)], check=True)
     return path
 
 
-def of_2014(path: Path, mib: int, tree: Path) -> Path:
+def create_boot2docker_disk(path: Path, mib: int, tree: Path) -> Path:
     """As boot2docker left it: swap on partition 2, which comes first, and on partition 1 what is in `tree`."""
     swap = mib // 8 * MIB // SECTOR
     data = mib * MIB // SECTOR - FIRST - swap
-    part = ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
-    blank(path, mib)
-    put(path, 446, _entry(LINUX, FIRST + swap, data) + _entry(SWAP, FIRST, swap))
-    put(path, 510, b"\x55\xaa")
-    put(path, FIRST * SECTOR + 1024, struct.pack("<III", 1, swap * SECTOR // PAGE - 1, 0))
-    put(path, FIRST * SECTOR + PAGE - 10, b"SWAPSPACE2")
+    part = create_ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
+    create_blank(path, mib)
+    write_at(path, 446, _entry(LINUX, FIRST + swap, data) + _entry(SWAP, FIRST, swap))
+    write_at(path, 510, b"\x55\xaa")
+    write_at(path, FIRST * SECTOR + 1024, struct.pack("<III", 1, swap * SECTOR // PAGE - 1, 0))
+    write_at(path, FIRST * SECTOR + PAGE - 10, b"SWAPSPACE2")
     target = f"seek={(FIRST + swap) * SECTOR // MIB}"
     dd = ["dd", f"if={part}", f"of={path}", "bs=1M", target, "conv=notrunc,sparse", "status=none"]
     subprocess.run(dd, check=True)
@@ -63,19 +63,19 @@ def of_2014(path: Path, mib: int, tree: Path) -> Path:
     return path
 
 
-def of_2018(path: Path, mib: int, tree: Path) -> Path:
+def create_gpt_disk(path: Path, mib: int, tree: Path) -> Path:
     """The same as boot2docker left it from 18.09 on, in a GPT."""
     swap = mib // 8 * MIB // SECTOR
     data = mib * MIB // SECTOR - 2 * FIRST - swap
-    part = ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
-    blank(path, mib)
-    put(path, 446, _entry(PROTECTIVE, 1, mib * MIB // SECTOR - 1))
-    put(path, 510, b"\x55\xaa")
+    part = create_ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
+    create_blank(path, mib)
+    write_at(path, 446, _entry(PROTECTIVE, 1, mib * MIB // SECTOR - 1))
+    write_at(path, 510, b"\x55\xaa")
     entries = (_gpt_entry(1, FIRST + swap, data) + _gpt_entry(2, FIRST, swap)).ljust(128 * 128, b"\0")
     last = mib * MIB // SECTOR - 1
     for own, backup, table in ((1, last, 2), (last, 1, last - 32)):
-        put(path, table * SECTOR, entries)
-        put(path, own * SECTOR, _gpt_header(own, backup, table, entries))
+        write_at(path, table * SECTOR, entries)
+        write_at(path, own * SECTOR, _gpt_header(own, backup, table, entries))
     target = f"seek={(FIRST + swap) * SECTOR // MIB}"
     dd = ["dd", f"if={part}", f"of={path}", "bs=1M", target, "conv=notrunc,sparse", "status=none"]
     subprocess.run(dd, check=True)
@@ -83,13 +83,13 @@ def of_2018(path: Path, mib: int, tree: Path) -> Path:
     return path
 
 
-def hash_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiskContent:
     """What is on a data disk now."""
 
     path: Path

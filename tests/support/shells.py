@@ -38,11 +38,11 @@ class RealShell:
     def family(self) -> str:
         return FAMILIES[self.name]
 
-    def line(self, command: str) -> str:
+    def command_line(self, command: str) -> str:
         """What a person types to have evaluated what a command prints."""
         return EVALUATION[self.family].format(command)
 
-    def after(self, lines: Iterable[str], environ: Mapping[str, str]) -> list[dict[str, str]]:
+    def environments_after(self, lines: Iterable[str], environ: Mapping[str, str]) -> list[dict[str, str]]:
         """The environment of what is started after each of the lines."""
         show = ("^" if self.name == "nu" else "") + "/usr/bin/env -0 ENDS=here"
         script = self.folder / "script"
@@ -55,11 +55,11 @@ class RealShell:
         stages = done.stdout.decode("utf-8", "surrogateescape").split("ENDS=here\0")[:-1]
         return [dict(entry.split("=", 1) for entry in stage.split("\0") if "=" in entry) for stage in stages]
 
-    def evaluated(self, texts: Iterable[str], environ: Mapping[str, str], form: str = "") -> list[dict[str, str]]:
+    def evaluate(self, texts: Iterable[str], environ: Mapping[str, str], form: str = "") -> list[dict[str, str]]:
         """The environment after each of the texts was evaluated, all by one shell, one after the other."""
         lines = []
         for number, text in enumerate(texts):
             path = self.folder / f"text{number}"
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
             lines.append((form or EVALUATION[self.family]).format(f"cat {path}"))
-        return self.after(lines, environ)
+        return self.environments_after(lines, environ)

@@ -59,7 +59,7 @@ class VirtualBoxCase:
         wait_until(lambda: self.driver().state() != MachineState.RUNNING, condition="its being seen", timeout_s=10)
 
     def pause(self) -> None:
-        manage("controlvm", self.spec.name, "pause")
+        vboxmanage("controlvm", self.spec.name, "pause")
 
     def hang(self) -> None:
         os.kill(self.process().pid, signal.SIGSTOP)
@@ -73,7 +73,7 @@ class VirtualBoxCase:
         return process
 
 
-def manage(*arguments: str) -> str:
+def vboxmanage(*arguments: str) -> str:
     """Speak to VirtualBox as somebody who knows nothing of b2d; what it said."""
     done = _manage(*arguments)
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def manage(*arguments: str) -> str:
 def save_by_hand(name: str) -> None:
     """Save a machine so. At times VirtualBox calls it a failure that was none, and does not write it down (7.2.22)."""
     _manage("controlvm", name, "savestate")
-    manage("setextradata", name, "saved", "by hand")
+    vboxmanage("setextradata", name, "saved", "by hand")
 
 
 def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":

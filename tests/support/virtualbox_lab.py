@@ -129,7 +129,7 @@ class Lab:
             shutil.rmtree(self.folder)
 
     def _debootstrap(self) -> None:
-        say("debootstrap")
+        log("debootstrap")
         self.clean()
         url = _mirror()
         _run(["debootstrap", "--variant=minbase", "--include=ca-certificates", "sid", str(self.folder), url])
@@ -142,7 +142,7 @@ class Lab:
         (self.folder / "etc/apt/apt.conf.d/90b2d").write_text(APT)
 
     def _virtualbox(self) -> None:
-        say("VirtualBox")
+        log("VirtualBox")
         with TemporaryDirectory() as work:  # in place of the kernel modules' source, dkms and a compiler
             control = Path(work) / "package" / "DEBIAN" / "control"
             control.parent.mkdir(parents=True)
@@ -159,7 +159,7 @@ class Lab:
         self._authorities()
 
     def _front_end(self) -> None:
-        say("the front end without a driver")
+        log("the front end without a driver")
         diverted = f"/{FRONT_END}.distrib"
         if not (self.folder / diverted.strip("/")).exists():
             self.run("dpkg-divert", "--local", "--rename", "--divert", diverted, "--add", f"/{FRONT_END}")
@@ -168,7 +168,7 @@ class Lab:
         built.replace(self.folder / FRONT_END)
 
     def _venv(self) -> None:
-        say("b2d and what its tests need")
+        log("b2d and what its tests need")
         if not (self.folder / PYTHON.strip("/")).exists():
             self.run("python3", "-m", "venv", "/opt/venv")
         self.run(PYTHON, "-m", "pip", "install", "-q", "-e", f"{CHECKOUT}[test]")
@@ -187,7 +187,7 @@ class Lab:
             yield
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
@@ -244,13 +244,13 @@ def main() -> int:
             return 0
         lab.create()
         if chosen.verb == "create":
-            say(f"ready in {lab.folder}")
+            log(f"ready in {lab.folder}")
             return 0
         pairs = [(Path(host).absolute(), inside or host) for host, _, inside in (b.partition(":") for b in chosen.bind)]
         terminal = {"TERM": os.environ.get("TERM", "dumb")}
         return subprocess.run(lab.command(typed, pairs), env=ENVIRONMENT | terminal, check=False).returncode
     except LabError as error:
-        say(str(error))
+        log(str(error))
         return 1
 
 

@@ -113,7 +113,7 @@ VERBS: dict[str, tuple[MachineState, Callable[[Box], object]]] = {
 }
 
 
-def goes_on(box: Box, verb: str, act: Callable[[Box], object]) -> None:
+def assert_usable(box: Box, verb: str, act: Callable[[Box], object]) -> None:
     """A person types on: the same again, then what they do every day."""
     machine = box.machine()
     before = machine.state()
@@ -153,27 +153,27 @@ def begun(box: Box, folder: Path, verb: str) -> Before:
 def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
     before = begun(quiet, tmp_path, verb)
-    total = fault_injection.count(quiet.home.root, lambda: act(quiet))
+    total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
     assert total >= 3
     for at in range(1, total + 1):
         before.restore()
         with suppress(B2dError):
-            fault_injection.failing(quiet.home.root, at, lambda: act(quiet))
-        goes_on(quiet, verb, act)
+            fault_injection.run_failing(quiet.home.root, at, lambda: act(quiet))
+        assert_usable(quiet, verb, act)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_change_that_is_the_last_leaves_a_home_to_go_on_with(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
     before = begun(quiet, tmp_path, verb)
-    total = fault_injection.count(quiet.home.root, lambda: act(quiet))
+    total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
     for at in range(1, total + 1):
         before.restore()
-        assert fault_injection.dying(
+        assert fault_injection.run_dying(
             quiet.home.root, at, lambda: act(quiet), lambda: before.write_hypervisor("left")
         ), at
         before.read_hypervisor("left")
-        goes_on(quiet, verb, act)
+        assert_usable(quiet, verb, act)
 
 
 def test_who_only_reads_needs_no_room(quiet: Box) -> None:
@@ -186,8 +186,8 @@ def test_who_only_reads_needs_no_room(quiet: Box) -> None:
         assert machine.answers(1) is not None
         assert quiet.store.names() == ["box"]
 
-    fault_injection.failing(quiet.home.root, 0, read)
-    assert fault_injection.count(quiet.home.root, read) == 0
+    fault_injection.run_failing(quiet.home.root, 0, read)
+    assert fault_injection.count_changes(quiet.home.root, read) == 0
 
 
 def store_image(home: Home, source: Path) -> object:
@@ -219,15 +219,15 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
             home.image(image.sha256).checked.unlink()  # so that there is something to note
 
     begin()
-    total = fault_injection.count(home.root, lambda: act(home, source))
+    total = fault_injection.count_changes(home.root, lambda: act(home, source))
     assert total >= 1
     for at in range(1, total + 1):
         begin()
         if dies:
-            assert fault_injection.dying(home.root, at, lambda: act(home, source), lambda: None)
+            assert fault_injection.run_dying(home.root, at, lambda: act(home, source), lambda: None)
         else:
             with suppress(B2dError):
-                fault_injection.failing(home.root, at, lambda: act(home, source))
+                fault_injection.run_failing(home.root, at, lambda: act(home, source))
         for image in ImageStore(home).all():
             ImageStore(home).verify(image)
         act(home, source)
@@ -256,15 +256,15 @@ def test_settings_are_the_old_ones_or_the_new_ones(tmp_path: Path, verb: str, di
         home.config.write_text(mine)
 
     begin()
-    total = fault_injection.count(home.root, lambda: act(home))
+    total = fault_injection.count_changes(home.root, lambda: act(home))
     new = home.config.read_text()
     for at in range(1, total + 1):
         begin()
         if dies:
-            assert fault_injection.dying(home.root, at, lambda: act(home), lambda: None)
+            assert fault_injection.run_dying(home.root, at, lambda: act(home), lambda: None)
         else:
             with suppress(B2dError):
-                fault_injection.failing(home.root, at, lambda: act(home))
+                fault_injection.run_failing(home.root, at, lambda: act(home))
         assert home.config.read_text() in (mine, new)
         act(home)
         assert home.config.read_text() == new

@@ -17,7 +17,7 @@ from b2d.paths import Home
 from tests.e2e.conftest import B2D, Person
 from tests.e2e.office import PLAIN, PROXY_PORT, USER
 from tests.support.paths import ROOT
-from tests.support.virtualbox_case import PROGRAMS, manage
+from tests.support.virtualbox_case import PROGRAMS, vboxmanage
 
 FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
 FIRST_BOOT_S = 4000
@@ -60,7 +60,7 @@ def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
 
 def key(iso: Path) -> str:
     """Another one whenever what was kept may not be what a new machine would be."""
-    digest = hashlib.sha256(f"{iso.name} {manage('--version')}".encode())
+    digest = hashlib.sha256(f"{iso.name} {vboxmanage('--version')}".encode())
     for path in MADE_BY:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -97,7 +97,7 @@ def _first_boot(someone: Person) -> None:
     tree = someone.b2d("ssh", "--", "tar -cC / usr/bin/busybox")
     assert tree.returncode == 0, tree.stderr.decode()
     someone.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree.stdout)
-    someone.does("save")
+    someone.check_output("save")
 
 
 def _copy(folder: Path, to: Path) -> None:

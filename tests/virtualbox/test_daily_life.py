@@ -40,7 +40,7 @@ FILL = (
 def person(iso: Path, image_home: Home) -> Iterator[Person]:
     """Someone whose machine has gone on from saved."""
     with saved_person(iso, image_home) as someone:
-        someone.does("up")
+        someone.check_output("up")
         yield someone
 
 
@@ -50,7 +50,7 @@ def proxy(person: Person, registry: str) -> Iterator[Path]:
     log, port = person.folder / "proxy.log", PLAIN.partition(":")[2]
     commands = {
         log: [sys.executable, "-m", "tests.e2e.office", PASSWORD],
-        person.folder / "registry.log": [registry, "serve", str(docker_registry.configured(person.folder, port))],
+        person.folder / "registry.log": [registry, "serve", str(docker_registry.write_config(person.folder, port))],
     }
     with ExitStack() as stack:
         for output, command in commands.items():
@@ -64,7 +64,7 @@ def proxy(person: Person, registry: str) -> Iterator[Path]:
             condition="the registry",
             timeout_s=20,
         )
-        docker_registry.fill(port, "library/small", b"from the registry\n")
+        docker_registry.push_image(port, "library/small", b"from the registry\n")
         yield log
 
 
@@ -73,7 +73,7 @@ def mark(name: str) -> str:
     return f"this was written {name}"
 
 
-def put(name: str) -> str:
+def write_command(name: str) -> str:
     """A command that writes that into Docker's volume."""
     text, last = mark(name)[:-1], mark(name)[-1]
     return f"echo '{text}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
@@ -83,7 +83,7 @@ def test_docker_is_behind_a_socket_of_this_host_and_a_command_s_environment(pers
     command = "docker images --format '{{.Repository}}'"
     at_the_socket = person.sh(f"DOCKER_HOST='unix://{person.paths.docker_socket}' {command}")
     assert (at_the_socket.returncode, at_the_socket.stdout) == (0, b"hello\n"), at_the_socket.stderr
-    assert person.does("run", "--", "sh", "-c", command) == "hello\n"
+    assert person.check_output("run", "--", "sh", "-c", command) == "hello\n"
     assert person.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
 
 
@@ -91,8 +91,8 @@ def test_a_file_is_copied_each_way(person: Person) -> None:
     local, back = person.folder / "here", person.folder / "back"
     local.write_bytes(bytes(range(256)) * 1024)
     local.chmod(0o750)
-    person.does("cp", str(local), ":/tmp/there")
-    person.does("cp", ":/tmp/there", str(back))
+    person.check_output("cp", str(local), ":/tmp/there")
+    person.check_output("cp", ":/tmp/there", str(back))
     assert back.read_bytes() == local.read_bytes()
     assert back.stat().st_mode == local.stat().st_mode
 
@@ -102,21 +102,21 @@ def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy
     requests = proxy.read_text().splitlines()
     assert f"GET {PLAIN} 200" in requests
     assert {line.split()[2] for line in requests if PLAIN in line} == {"200"}
-    stdout = person.does("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
+    stdout = person.check_output("ssh", f"wget -qO- http://{PLAIN}/v2/; env | grep ^http_proxy")
     assert stdout == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
 
 
 def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:
     """Here the first one, while it runs; the second is at the end."""
     before = allocated_bytes(person.paths.disk_vdi)
-    person.does("ssh", f"{RESERVE} && {FILL}")
-    full = json.loads(person.does("disk", "--json"))
+    person.check_output("ssh", f"{RESERVE} && {FILL}")
+    full = json.loads(person.check_output("disk", "--json"))
     assert full["size"] == DISK_MIB * MIB
     assert full["room"] - before > (FULL_MIB - 2) * MIB
     files = full["files"]
     assert FULL_MIB * MIB < files["used"] <= files["used"] + files["free"] < files["size"] < full["size"]
-    person.does("ssh", "sudo rm /mnt/sda1/full")
-    assert not json.loads(person.does("disk", "compact", "--json"))["done"]
+    person.check_output("ssh", "sudo rm /mnt/sda1/full")
+    assert not json.loads(person.check_output("disk", "compact", "--json"))["done"]
 
 
 def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
@@ -126,20 +126,20 @@ def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
         return any(mark.encode() in path.read_bytes() for path in person.paths.folder.rglob(name))
 
     person.docker("volume", "create", "kept")
-    person.does("ssh", put("then"))
-    person.does("snapshot", "create", "then")
+    person.check_output("ssh", write_command("then"))
+    person.check_output("snapshot", "create", "then")
     person.docker("tag", "hello", "image-of-later")
-    person.does("ssh", put("later") + " && sync")
+    person.check_output("ssh", write_command("later") + " && sync")
     refused = person.b2d("snapshot", "restore", "then", "--yes")
     assert (refused.returncode, refused.stdout) == (4, b"")
-    person.does("save")
-    assert [line.split()[0] for line in person.does("snapshot", "list").splitlines()] == ["NAME", "then"]
+    person.check_output("save")
+    assert [line.split()[0] for line in person.check_output("snapshot", "list").splitlines()] == ["NAME", "then"]
     assert is_in(mark("then"), "disk.vdi")
     assert is_in(mark("later"), "*.vdi")
     assert is_in("image-of-later", "*.vdi")
-    person.does("snapshot", "restore", "then", "--yes")
+    person.check_output("snapshot", "restore", "then", "--yes")
     assert person.b2d("status").stdout == b"stopped\n"
-    person.does("snapshot", "delete", "then")
+    person.check_output("snapshot", "delete", "then")
     assert [path.name for path in person.paths.folder.rglob("*.vdi")] == ["disk.vdi"]
     assert is_in(mark("then"), "*.vdi")
     assert not is_in(mark("later"), "*.vdi")
@@ -148,10 +148,10 @@ def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
 
 def test_what_was_deleted_goes_back_when_it_is_off(person: Person) -> None:
     before = allocated_bytes(person.paths.disk_vdi)
-    document = json.loads(person.does("disk", "compact", "--json"))
+    document = json.loads(person.check_output("disk", "compact", "--json"))
     assert (document["before"], document["done"]) == (before, True)
     given_back = before - allocated_bytes(person.paths.disk_vdi)
     assert given_back > FULL_MIB * MIB / 2  # a tenth may lie anywhere, and blocks are whole MiB
     assert mark("then").encode() in person.paths.disk_vdi.read_bytes()
-    person.does("disk", "grow", str(DISK_MIB + 500))
-    assert json.loads(person.does("disk", "--json"))["size"] == (DISK_MIB + 500) * MIB
+    person.check_output("disk", "grow", str(DISK_MIB + 500))
+    assert json.loads(person.check_output("disk", "--json"))["size"] == (DISK_MIB + 500) * MIB

@@ -13,7 +13,7 @@ from b2d.host.polling import wait_until
 from tests.support import raw_disks
 from tests.support.cli import B2D, Prompt
 from tests.support.kernel_images import an_iso
-from tests.support.virtualbox_case import PROGRAMS, manage, save_by_hand
+from tests.support.virtualbox_case import PROGRAMS, save_by_hand, vboxmanage
 
 pytestmark = pytest.mark.virtualbox
 
@@ -22,9 +22,9 @@ NAME = "default"
 
 def a_disk(path: Path, used_mib: int = 1) -> Path:
     """As docker-machine made it, and used since: here is no mkfs."""
-    raw = raw_disks.fresh(path.with_name(f"{path.name}.raw"), 64 + used_mib)
-    raw_disks.put(raw, 10 << 20, os.urandom(used_mib << 20))
-    manage("convertfromraw", str(raw), str(path), "--format", "VMDK")
+    raw = raw_disks.create_unformatted(path.with_name(f"{path.name}.raw"), 64 + used_mib)
+    raw_disks.write_at(raw, 10 << 20, os.urandom(used_mib << 20))
+    vboxmanage("convertfromraw", str(raw), str(path), "--format", "VMDK")
     raw.unlink()
     return path
 
@@ -47,18 +47,20 @@ def disk(prompt: Prompt) -> Iterator[Path]:
     folder.mkdir(parents=True)
     (folder / "boot2docker.iso").write_bytes(an_iso("b2d-v19.03.12"))
     vmdk = a_disk(folder / "disk.vmdk")
-    manage("createvm", "--basefolder", str(folder), "--name", NAME, "--register")
-    manage("modifyvm", NAME, "--memory", "1024", "--cpus", "2", "--ostype", "Linux26_64", "--firmware", "bios")
+    vboxmanage("createvm", "--basefolder", str(folder), "--name", NAME, "--register")
+    vboxmanage("modifyvm", NAME, "--memory", "1024", "--cpus", "2", "--ostype", "Linux26_64", "--firmware", "bios")
     # all that its service would otherwise find in the file when it is back is not what it has now
-    manage("modifyvm", NAME, "--nic1", "nat", "--nictype1", "82540EM", "--nat-localhostreachable1", "on")
-    manage("storagectl", NAME, "--name", "SATA", "--add", "sata", "--hostiocache", "on")
+    vboxmanage("modifyvm", NAME, "--nic1", "nat", "--nictype1", "82540EM", "--nat-localhostreachable1", "on")
+    vboxmanage("storagectl", NAME, "--name", "SATA", "--add", "sata", "--hostiocache", "on")
     attach = ("storageattach", NAME, "--storagectl", "SATA", "--device", "0")
-    manage(*attach, "--port", "0", "--type", "dvddrive", "--medium", str(folder / "boot2docker.iso"))
-    manage(*attach, "--port", "1", "--type", "hdd", "--medium", str(vmdk))
+    vboxmanage(*attach, "--port", "0", "--type", "dvddrive", "--medium", str(folder / "boot2docker.iso"))
+    vboxmanage(*attach, "--port", "1", "--type", "hdd", "--medium", str(vmdk))
     yield vmdk
-    subprocess.run(["VBoxManage", "controlvm", NAME, "poweroff"], env=prompt.known(), capture_output=True, check=False)
+    subprocess.run(
+        ["VBoxManage", "controlvm", NAME, "poweroff"], env=prompt.full_environment(), capture_output=True, check=False
+    )
     time.sleep(1)
-    manage("unregistervm", NAME)
+    vboxmanage("unregistervm", NAME)
     for name in ("box", "other"):
         prompt.b2d("delete", "--yes", "--vm", name)
 
@@ -69,17 +71,17 @@ def everything(disk: Path) -> tuple[object, ...]:
     It keeps a copy of a settings file beside it whenever it writes one, be it the same again.
     """
     files = [path for path in disk.parent.rglob("*") if path.is_file() and path.suffix in (".vbox", ".vmdk", ".iso")]
-    hashes = {str(path): raw_disks.hash_of(path) for path in files}
-    lines = manage("showvminfo", NAME, "--machinereadable").splitlines()
+    hashes = {str(path): raw_disks.sha256_of(path) for path in files}
+    lines = vboxmanage("showvminfo", NAME, "--machinereadable").splitlines()
     facts = [line for line in lines if not line.startswith("VMStateChangeTime")]  # since when its service knows of it
-    return hashes, manage("list", "vms"), manage("list", "hdds"), facts
+    return hashes, vboxmanage("list", "vms"), vboxmanage("list", "hdds"), facts
 
 
 def same_content(first: Path, other: Path) -> bool:
     raws = [path.with_name(f"{path.name}.compared") for path in (first, other)]
     for path, raw in zip((first, other), raws, strict=True):
-        manage("clonemedium", "disk", str(path), str(raw), "--format", "RAW")
-        manage("closemedium", "disk", str(raw))
+        vboxmanage("clonemedium", "disk", str(path), str(raw), "--format", "RAW")
+        vboxmanage("closemedium", "disk", str(raw))
     return raws[0].read_bytes() == raws[1].read_bytes()
 
 
@@ -95,7 +97,7 @@ def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: P
     assert prompt.b2d("status", "--vm", "box").out == "stopped\n"
     assert everything(disk)[0] == before[0]
     assert all(b"disk.vdi" not in path.read_bytes() for path in disk.parent.rglob("*.vbox-prev"))
-    settings = manage("showvminfo", str(prompt.home.machine("box").virtualbox_settings), "--machinereadable")
+    settings = vboxmanage("showvminfo", str(prompt.home.machine("box").virtualbox_settings), "--machinereadable")
     assert "\nmemory=1024\n" in settings and "\ncpus=2\n" in settings
     assert same_content(disk, prompt.home.machine("box").disk_vdi)
     assert prompt.b2d("import", NAME, "--vm", "box").err == "box exists already\n"
@@ -106,7 +108,7 @@ def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: P
 
 
 def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -> None:
-    manage("snapshot", NAME, "take", "before")
+    vboxmanage("snapshot", NAME, "take", "before")
     before = everything(disk)
     result = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert (result.code, result.out) == (0, ""), result.err
@@ -115,16 +117,16 @@ def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -
         path.unlink()
     result = prompt.b2d("delete", "--yes", "--vm", "box")
     assert everything(disk) == before
-    manage("snapshot", NAME, "delete", "before")
+    vboxmanage("snapshot", NAME, "delete", "before")
 
 
 def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     qemu = tmp_path / "bin" / "qemu-system-x86_64"  # a machine that nobody starts needs no more of it
     qemu.parent.mkdir()
     qemu.symlink_to("/bin/true")
-    manage("snapshot", NAME, "take", "before")
+    vboxmanage("snapshot", NAME, "take", "before")
     before = everything(disk)
-    path = f"{qemu.parent}:{prompt.known()['PATH']}"
+    path = f"{qemu.parent}:{prompt.full_environment()['PATH']}"
     result = prompt.b2d("import", NAME, "--vm", "box", "--driver", "qemu", PATH=path)
     assert (result.code, result.out) == (0, ""), result.err
     copy = prompt.home.machine("box").disk_qcow2
@@ -132,11 +134,11 @@ def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path:
     left = {path.name for path in copy.parent.iterdir() if path.name.startswith(".")}
     assert left == set()
     assert everything(disk) == before
-    manage("snapshot", NAME, "delete", "before")
+    vboxmanage("snapshot", NAME, "delete", "before")
 
 
 def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, disk: Path) -> None:
-    manage("startvm", NAME, "--type", "headless")
+    vboxmanage("startvm", NAME, "--type", "headless")
     running = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert (running.code, running.out) == (4, "")
     assert running.err.startswith(f"b2d: {NAME} is running, but must be off to be imported\n")
@@ -146,29 +148,29 @@ def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, 
     saved = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert saved.code == 4
     assert saved.err.startswith(f"b2d: {NAME} is saved, and its memory would be lost\n")
-    manage("discardstate", NAME)
+    vboxmanage("discardstate", NAME)
     assert not prompt.home.machine("box").folder.exists()
 
 
 def test_a_disk_that_nobody_has_is_known_to_nobody_afterwards(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     loose = a_disk(tmp_path / "loose.vmdk")
-    before = everything(disk), raw_disks.hash_of(loose)
+    before = everything(disk), raw_disks.sha256_of(loose)
     result = prompt.b2d("import", str(loose), "--vm", "other", "--driver", "virtualbox")
     assert (result.code, result.out) == (0, ""), result.err
-    assert str(loose) not in manage("list", "hdds")
+    assert str(loose) not in vboxmanage("list", "hdds")
     assert prompt.b2d("delete", "--yes", "--vm", "other").code == 0
-    assert (everything(disk), raw_disks.hash_of(loose)) == before
+    assert (everything(disk), raw_disks.sha256_of(loose)) == before
 
 
 def test_cancelled_it_leaves_nothing(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     large = a_disk(tmp_path / "large.vmdk", used_mib=400)
-    before = everything(disk), raw_disks.hash_of(large)
+    before = everything(disk), raw_disks.sha256_of(large)
     command = [B2D, "import", str(large), "--vm", "other", "--driver", "virtualbox"]
-    child = subprocess.Popen(command, env=prompt.known(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = subprocess.Popen(command, env=prompt.full_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     folder = prompt.home.machine("other").folder
     wait_until((folder / ".disk.vdi.unfinished").exists, condition="the copy", timeout_s=60, interval_s=0.005)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert not folder.exists()
-    assert (everything(disk), raw_disks.hash_of(large)) == before
+    assert (everything(disk), raw_disks.sha256_of(large)) == before

@@ -16,8 +16,8 @@ from b2d.machine.clock_sync import TOLERANCE_S
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
 from tests.e2e.conftest import NAME, Person
-from tests.e2e.web import refused, says, serves
-from tests.support.virtualbox_case import manage
+from tests.e2e.web import fetch, refused, server_command
+from tests.support.virtualbox_case import vboxmanage
 from tests.virtualbox.saved_machine import SHARED, saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
@@ -36,30 +36,30 @@ def person(iso: Path, image_home: Home) -> Iterator[Person]:
 def test_a_saved_machine_is_up_in_seconds_and_runs_a_container(person: Person) -> None:
     assert person.b2d("status").stdout == b"saved\n"
     begin = time.monotonic()
-    person.does("up")
+    person.check_output("up")
     took = time.monotonic() - begin
     assert took < RESUME_S + QUESTIONS * question_s(person)
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
-    assert person.does("status") == "running\n"
+    assert person.check_output("status") == "running\n"
 
 
 def test_where_it_is_is_told_as_with_any_hypervisor(person: Person) -> None:
-    assert person.does("ip") == f"{person.address}\n"
-    assert f"tcp://{person.address}:2376" in person.does("shellinit")
+    assert person.check_output("ip") == f"{person.address}\n"
+    assert f"tcp://{person.address}:2376" in person.check_output("shellinit")
 
 
 def test_ssh_ends_as_its_command_does(person: Person) -> None:
     assert person.b2d("ssh", "--", "exit 7").returncode == 7
-    assert person.does("ssh", "hostname") == "boot2docker\n"
+    assert person.check_output("ssh", "hostname") == "boot2docker\n"
 
 
 def test_the_data_is_on_the_disk(person: Person) -> None:
-    assert person.does("ssh", "grep -c ' /mnt/sda1 ext4' /proc/mounts") == "1\n"
+    assert person.check_output("ssh", "grep -c ' /mnt/sda1 ext4' /proc/mounts") == "1\n"
 
 
 def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
     begin = time.time()
-    inside = int(person.does("ssh", "date +%s"))
+    inside = int(person.check_output("ssh", "date +%s"))
     assert begin - 3 < inside < time.time() + 3
 
 
@@ -67,16 +67,16 @@ def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
     shared = person.folder / SHARED
     (shared / "host's").write_text("from the host\n")
     inside = f"cd '{shared}' && cat *s && echo from the guest >guest && stat -c %U guest"
-    assert person.does("ssh", inside) == "from the host\ndocker\n"
+    assert person.check_output("ssh", inside) == "from the host\ndocker\n"
     assert (shared / "guest").read_text() == "from the guest\n"
 
 
 def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person) -> None:
     ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
-    person.docker("run", "-d", "--name", "web", *ports, "hello", *serves("hey"))
+    person.docker("run", "-d", "--name", "web", *ports, "hello", *server_command("hey"))
     for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
-        wait_until(lambda at=(address, port): says(*at) == "hey", condition=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
-    assert person.does("ports").count("open\n") == 3
+        wait_until(lambda at=(address, port): fetch(*at) == "hey", condition=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
+    assert person.check_output("ports").count("open\n") == 3
     person.docker("rm", "-f", "web")
     wait_until(lambda: refused("127.0.0.1", 20080), condition="its end", timeout_s=60)
 
@@ -86,18 +86,18 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 
     The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
     """
-    engine, before = docker(person), put_right(person)
+    engine, before = docker(person), count_clock_syncs(person)
     recorded = json.loads(person.paths.agent_process.read_bytes())
     for pid in (pids := [recorded[name]["pid"] for name in ("companion", "machine")]):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: put_right(person) > before, condition="the companion's word", timeout_s=120)
+    wait_until(lambda: count_clock_syncs(person) > before, condition="the companion's word", timeout_s=120)
     assert is_right(engine)
 
 
-def put_right(person: Person) -> int:
+def count_clock_syncs(person: Person) -> int:
     """How many times the companion has put its clock right."""
     return person.paths.agent_log.read_text().count(" s behind; it ")
 
@@ -124,13 +124,13 @@ def question_s(person: Person) -> float:
 
 
 def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
-    person.does("ssh", "echo here >/tmp/kept")
-    person.does("save")
+    person.check_output("ssh", "echo here >/tmp/kept")
+    person.check_output("save")
     assert person.b2d("status").stdout == b"saved\n"
     assert person.b2d("shellinit").stdout == b""
-    person.does("up")
+    person.check_output("up")
     command = f"cat /tmp/kept '{person.folder}/of both/guest'"
-    assert person.does("ssh", command) == "here\nfrom the guest\n"
+    assert person.check_output("ssh", command) == "here\nfrom the guest\n"
 
 
 def test_its_power_button_ends_it(person: Person) -> None:
@@ -142,8 +142,8 @@ def test_its_power_button_ends_it(person: Person) -> None:
 
 
 def test_delete_leaves_nothing_in_virtualbox_and_the_image_stays(person: Person) -> None:
-    person.does("delete", "--yes")
+    person.check_output("delete", "--yes")
     assert person.b2d("status").returncode == 3
     assert not person.paths.folder.exists()
-    assert [manage("list", kind) for kind in ("vms", "hdds", "dvds")] == ["", "", ""]
+    assert [vboxmanage("list", kind) for kind in ("vms", "hdds", "dvds")] == ["", "", ""]
     assert list(person.home.images.glob("*.iso"))

@@ -9,7 +9,7 @@ from b2d.errors import HypervisorError, InvalidStateError
 from b2d.host.polling import wait_until
 from b2d.models import Forward
 from b2d.network import port_allocation
-from tests.support.virtualbox_case import VirtualBoxCase, manage
+from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
 
 pytestmark = pytest.mark.virtualbox
 
@@ -47,7 +47,7 @@ def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxC
     for forward in kinds:
         machine.driver().add_forward(forward)
     assert set(machine.driver().forwards()) == set(kinds)
-    listing = manage("showvminfo", machine.spec.name, "--machinereadable")
+    listing = vboxmanage("showvminfo", machine.spec.name, "--machinereadable")
     assert f",tcp,127.0.0.1,{web.port},10.0.2.127,{web.port}" in listing
     assert f",udp,127.0.0.1,{web.port},10.0.2.128,{web.port}" in listing
     assert machine.driver().endpoint() == before

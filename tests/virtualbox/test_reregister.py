@@ -8,25 +8,25 @@ import pytest
 from b2d.errors import InvalidStateError
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
-from tests.support.virtualbox_case import VirtualBoxCase, manage
+from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
 
 pytestmark = pytest.mark.virtualbox
 
 
 def taken_from_the_list(machine: VirtualBoxCase) -> None:
-    manage("unregistervm", machine.spec.name)
-    manage("closemedium", "disk", str(machine.paths.disk_vdi))
+    vboxmanage("unregistervm", machine.spec.name)
+    vboxmanage("closemedium", "disk", str(machine.paths.disk_vdi))
 
 
 def beginning(disk: Path, tmp_path: Path) -> bytes:
     """The first sector of a disk."""
     raw = tmp_path / "raw"
-    manage("clonemedium", "disk", str(disk), str(raw), "--format", "RAW")
+    vboxmanage("clonemedium", "disk", str(disk), str(raw), "--format", "RAW")
     try:
         with raw.open("rb") as content:
             return content.read(512)
     finally:
-        manage("closemedium", "disk", str(raw), "--delete")
+        vboxmanage("closemedium", "disk", str(raw), "--delete")
 
 
 def moved(machine: VirtualBoxCase, target: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
 
 
 def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: VirtualBoxCase) -> None:
-    manage("unregistervm", machine.spec.name)
+    vboxmanage("unregistervm", machine.spec.name)
     machine.driver().delete()
     assert machine.driver().state() == MachineState.ABSENT
     assert not machine.paths.disk_vdi.exists() and not machine.paths.virtualbox.exists()
@@ -62,7 +62,7 @@ def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBox
     moved(machine, tmp_path / "another home")
     assert machine.driver().state() == MachineState.STOPPED
     machine.boot()
-    assert before not in manage("showvminfo", machine.spec.name, "--machinereadable") + manage("list", "hdds")
+    assert before not in vboxmanage("showvminfo", machine.spec.name, "--machinereadable") + vboxmanage("list", "hdds")
 
 
 def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: Virtu
 
 
 def test_a_machine_that_was_only_begun_is_made_whole(machine: VirtualBoxCase) -> None:
-    manage("storageattach", machine.spec.name, "--storagectl", "SATA", "--port", "0", "--medium", "none")
-    manage("closemedium", "disk", str(machine.paths.disk_vdi), "--delete")
+    vboxmanage("storageattach", machine.spec.name, "--storagectl", "SATA", "--port", "0", "--medium", "none")
+    vboxmanage("closemedium", "disk", str(machine.paths.disk_vdi), "--delete")
     assert machine.driver().state() == MachineState.ABSENT
     machine.driver().create(b"payload")
     machine.boot()

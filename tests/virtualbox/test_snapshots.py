@@ -8,7 +8,7 @@ import pytest
 from b2d.errors import B2dError, InvalidStateError
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
-from tests.support.virtualbox_case import VirtualBoxCase, manage
+from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
 from tests.virtualbox.test_reregister import moved
 
 MIB = 1 << 20
@@ -21,7 +21,7 @@ def names(machine: VirtualBoxCase) -> list[str]:
 
 def data_disk(machine: VirtualBoxCase) -> str:
     """Which file the guest writes to now."""
-    lines = manage("showvminfo", machine.spec.name, "--machinereadable").splitlines()
+    lines = vboxmanage("showvminfo", machine.spec.name, "--machinereadable").splitlines()
     return next(line for line in lines if line.startswith('"SATA-0-0"=')).split('"')[3]
 
 

@@ -18,7 +18,7 @@ from b2d.host.polling import wait_until
 from b2d.models import HARDWARE, MachineState
 from tests.support import tiny_guest
 from tests.support.paths import ROOT
-from tests.support.virtualbox_case import VirtualBoxCase, manage, save_by_hand
+from tests.support.virtualbox_case import VirtualBoxCase, save_by_hand, vboxmanage
 
 pytestmark = pytest.mark.virtualbox
 HOLD = """
@@ -50,7 +50,7 @@ except HypervisorError as error:
 
 
 @contextmanager
-def held(machine: VirtualBoxCase, seconds: float) -> Iterator[int]:
+def hold_machine(machine: VirtualBoxCase, seconds: float) -> Iterator[int]:
     """Another program has the machine for so long; its process id."""
     command = [sys.executable, "-c", HOLD, str(machine.paths.virtualbox_settings), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
@@ -73,7 +73,7 @@ def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None
 
 
 def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxCase) -> None:
-    with held(machine, 1.5):
+    with hold_machine(machine, 1.5):
         begin = time.monotonic()
         machine.driver().start()
         assert time.monotonic() - begin > 1
@@ -81,7 +81,7 @@ def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxC
 
 
 def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
-    with held(machine, 60) as pid:
+    with hold_machine(machine, 60) as pid:
         with pytest.raises(MachineLockedError, match=f"locked .*process {pid}"):
             machine.driver().start()
         with pytest.raises(MachineLockedError, match=f"process {pid}"):
@@ -126,13 +126,13 @@ def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: Vi
 
 
 def test_what_was_changed_in_the_window_is_put_right_at_the_next_start(machine: VirtualBoxCase) -> None:
-    manage("modifyvm", machine.spec.name, "--memory", "100", "--name", "another", "--uart1", "off")
+    vboxmanage("modifyvm", machine.spec.name, "--memory", "100", "--name", "another", "--uart1", "off")
     machine.boot()
-    assert "memory=64\n" in manage("showvminfo", machine.spec.name, "--machinereadable")
+    assert "memory=64\n" in vboxmanage("showvminfo", machine.spec.name, "--machinereadable")
 
 
 def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine: VirtualBoxCase) -> None:
-    manage("unregistervm", machine.spec.name, "--delete")
+    vboxmanage("unregistervm", machine.spec.name, "--delete")
     assert machine.driver().state() == MachineState.ABSENT
     machine.driver().delete()
     machine.driver().create(b"payload")
@@ -141,20 +141,20 @@ def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine:
 
 def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: VirtualBoxCase, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.vdi"
-    manage("createmedium", "disk", "--filename", str(theirs), "--size", "8")
-    manage("storagectl", machine.spec.name, "--name", "SATA", "--portcount", "4")
+    vboxmanage("createmedium", "disk", "--filename", str(theirs), "--size", "8")
+    vboxmanage("storagectl", machine.spec.name, "--name", "SATA", "--portcount", "4")
     attach = ("storageattach", machine.spec.name, "--storagectl", "SATA", "--type", "hdd")
-    manage(*attach, "--port", "3", "--medium", str(theirs), "--mtype", "writethrough")
-    manage("snapshot", machine.spec.name, "take", "one")
+    vboxmanage(*attach, "--port", "3", "--medium", str(theirs), "--mtype", "writethrough")
+    vboxmanage("snapshot", machine.spec.name, "take", "one")
     machine.driver().delete()
     assert not machine.paths.virtualbox.exists() and not machine.paths.disk_vdi.exists()
-    assert theirs.exists() and str(theirs) in manage("list", "hdds")
-    manage("closemedium", "disk", str(theirs), "--delete")
-    assert str(machine.paths.folder) not in manage("list", "hdds")
+    assert theirs.exists() and str(theirs) in vboxmanage("list", "hdds")
+    vboxmanage("closemedium", "disk", str(theirs), "--delete")
+    assert str(machine.paths.folder) not in vboxmanage("list", "hdds")
 
 
 def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase) -> None:
-    manage("modifyvm", machine.spec.name, "--nic3", "hostonly", "--host-only-adapter3", "vboxnet77")
+    vboxmanage("modifyvm", machine.spec.name, "--nic3", "hostonly", "--host-only-adapter3", "vboxnet77")
     with pytest.raises(HypervisorError) as caught:
         machine.driver().start()
     assert "vboxnet77" in caught.value.message and "\n" not in caught.value.message
@@ -178,7 +178,7 @@ def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
         machine.driver().start()
 
 
-def elsewhere(home: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_in_process(home: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a process, with a service, of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, str(folder)],
@@ -212,23 +212,23 @@ except HypervisorError as error:
 def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
     own_virtualbox: Path, tmp_path: Path
 ) -> None:
-    created = elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
+    created = run_in_process(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
     assert created.returncode == 0, created.stderr
-    killed = elsewhere(tmp_path, SEE_THE_END, tmp_path)
+    killed = run_in_process(tmp_path, SEE_THE_END, tmp_path)
     assert (killed.returncode, killed.stderr) == (6, "")
     state, message = killed.stdout.splitlines()
     assert state == "stopped" and "VBoxSVC" in message
-    assert elsewhere(tmp_path, MAKE + "print(it.state())", tmp_path).stdout == "stopped\n"
-    assert elsewhere(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path).stdout == "absent\n"
+    assert run_in_process(tmp_path, MAKE + "print(it.state())", tmp_path).stdout == "stopped\n"
+    assert run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path).stdout == "absent\n"
 
 
 def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbox: Path, tmp_path: Path) -> None:
-    assert elsewhere(tmp_path, MAKE + "it.create(b'payload')", tmp_path).returncode == 0
-    ended = elsewhere(tmp_path, MAKE + END, tmp_path)
+    assert run_in_process(tmp_path, MAKE + "it.create(b'payload')", tmp_path).returncode == 0
+    ended = run_in_process(tmp_path, MAKE + END, tmp_path)
     assert ended.returncode == 0, ended.stderr
     (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
-    stdout = elsewhere(tmp_path, MAKE + ASK, tmp_path).stdout
+    stdout = run_in_process(tmp_path, MAKE + ASK, tmp_path).stdout
     assert "cannot read the settings" in stdout and "b2d delete" in stdout
-    done = elsewhere(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
+    done = run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
     assert (done.stdout, done.stderr) == ("absent\n", "")
     assert not (tmp_path / "machine" / "disk.vdi").exists()

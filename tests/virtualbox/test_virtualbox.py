@@ -24,21 +24,21 @@ from b2d.drivers.virtualbox.machine_state import read_state_file
 from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.models import MachineState
-from tests.support.virtualbox_case import VirtualBoxCase, manage
+from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
 
 pytestmark = pytest.mark.virtualbox
 
 
 def facts(case: VirtualBoxCase) -> dict[str, str]:
     """What VirtualBox says of the machine."""
-    lines = manage("showvminfo", case.spec.name, "--machinereadable").splitlines()
+    lines = vboxmanage("showvminfo", case.spec.name, "--machinereadable").splitlines()
     pairs = (line.partition("=") for line in lines)
     return {key.strip('"'): value.strip('"') for key, _, value in pairs}
 
 
 def everything() -> tuple[str, str, str]:
     """All that VirtualBox knows of: machines, disks, CDs."""
-    return manage("list", "vms"), manage("list", "hdds"), manage("list", "dvds")
+    return vboxmanage("list", "vms"), vboxmanage("list", "hdds"), vboxmanage("list", "dvds")
 
 
 def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
@@ -48,7 +48,7 @@ def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
     assert (actual["rtcuseutc"], actual["ioapic"], actual["pae"]) == ("on", "on", "on")
     assert (actual["boot1"], actual["boot2"], actual["audio"], actual["vram"]) == ("dvd", "none", "none", "9")
     assert (actual["nic1"], actual["nictype1"]) == ("nat", "82540EM")
-    delay = manage("getextradata", machine.spec.name, LINK_UP_DELAY.format(0))
+    delay = vboxmanage("getextradata", machine.spec.name, LINK_UP_DELAY.format(0))
     assert delay == "Value: 0\n"
     assert actual["SATA-0-0"] == str(machine.paths.disk_vdi)
     assert actual["uart1"] and actual["uartmode1"] == f"file,{machine.paths.serial_log}"
@@ -67,11 +67,11 @@ def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: Vir
     payload = seed.payload("ssh-ed25519 AAAA docker")
     case.driver().create(payload)
     raw = tmp_path / "raw"
-    manage("clonemedium", "disk", str(case.paths.disk_vdi), str(raw), "--format", "RAW")
+    vboxmanage("clonemedium", "disk", str(case.paths.disk_vdi), str(raw), "--format", "RAW")
     try:
         content = raw.read_bytes()
     finally:
-        manage("closemedium", "disk", str(raw), "--delete")
+        vboxmanage("closemedium", "disk", str(raw), "--delete")
     assert len(content) == case.spec.disk_mib << 20
     assert content.startswith(payload) and not content[len(payload) :].strip(b"\0")
     with tarfile.open(fileobj=BytesIO(content[: seed.PAYLOAD_LIMIT + 1024])) as archive:
@@ -80,7 +80,7 @@ def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: Vir
 
 
 def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules_stay(machine: VirtualBoxCase) -> None:
-    manage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
+    vboxmanage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
     machine.driver().start()
     machine.driver().kill()
     machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
@@ -97,7 +97,7 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
 
 
 def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
-    manage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
+    vboxmanage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
     existing, missing = tmp_path / "the re", tmp_path / "gone"
     existing.mkdir()
     machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(missing), str(existing)))
@@ -233,7 +233,7 @@ def test_what_breaks_while_a_machine_is_made_leaves_nothing(
 def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
     case: VirtualBoxCase, tmp_path: Path
 ) -> None:
-    manage("createvm", "--name", case.spec.name, "--register", "--basefolder", str(tmp_path / "theirs"))
+    vboxmanage("createvm", "--name", case.spec.name, "--register", "--basefolder", str(tmp_path / "theirs"))
     try:
         before = everything()
         assert case.driver().state() == MachineState.ABSENT
@@ -243,7 +243,7 @@ def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
         case.driver().kill()
         assert everything() == before
     finally:
-        manage("unregistervm", case.spec.name, "--delete")
+        vboxmanage("unregistervm", case.spec.name, "--delete")
 
 
 def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
     )
     line = next(line for line in completed.stdout.splitlines() if "virtualbox" in line)
     assert str(SearchPaths().vboxapi()) in line
-    assert manage("--version").strip().partition("r")[0] in line
+    assert vboxmanage("--version").strip().partition("r")[0] in line
 
 
 def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_machine_starts(

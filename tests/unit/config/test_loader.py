@@ -21,7 +21,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-def says(home: Home, content: str | bytes) -> Home:
+def write_config(home: Home, content: str | bytes) -> Home:
     home.config.write_bytes(content.encode() if isinstance(content, str) else content)
     return home
 
@@ -45,7 +45,7 @@ def test_nobody_said_anything(home: Home) -> None:
 
 
 def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
-    says(home, "memory = 1000\ncpus = 1\ndisk = 5000\n")
+    write_config(home, "memory = 1000\ncpus = 1\ndisk = 5000\n")
     effective = loader.load(home, {"B2D_MEMORY": "2000", "B2D_CPUS": "2"}, {"memory": 3000, "disk": None})
     assert (effective.settings.memory, effective.settings.cpus, effective.settings.disk) == (3000, 2, 5000)
     assert effective.origins["memory"] == "--memory"
@@ -68,7 +68,7 @@ def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
             assert effective.settings == Settings()
             assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
         line = f"{field.name} = {toml_value!r}".replace("True", "true").replace("False", "false")
-        assert loader.load(says(home, line), {}, {}).settings == Settings()
+        assert loader.load(write_config(home, line), {}, {}).settings == Settings()
         home.config.unlink()
     assert loader.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
 
@@ -83,11 +83,11 @@ def test_variables_of_others_and_what_shellinit_remembers_are_not_read(home: Hom
 
 
 def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:
-    error = refused(says(home, "memroy = 1000\n"))
+    error = refused(write_config(home, "memroy = 1000\n"))
     assert error.message == f"{home.config}:1: there is no setting 'memroy': did you mean 'memory'?"
     assert error.hint.startswith("one of vm, driver, memory")
-    assert refused(says(home, "xyzzy = 1\n")).message.endswith("there is no setting 'xyzzy'")
-    assert "'machine'" in refused(says(home, "[machine]\nmemory = 1000\n")).message
+    assert refused(write_config(home, "xyzzy = 1\n")).message.endswith("there is no setting 'xyzzy'")
+    assert "'machine'" in refused(write_config(home, "[machine]\nmemory = 1000\n")).message
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> N
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hint: str) -> None:
-    error = refused(says(home, line))
+    error = refused(write_config(home, line))
     assert error.message.startswith(f"{home.config}:1: {line.split(maxsplit=1)[0]} cannot be ")
     assert error.hint == hint
 
@@ -130,7 +130,7 @@ def test_an_address_of_this_host_alone_can_be(home: Home, value: str) -> None:
 
 
 def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
-    says(home, b"\xef\xbb\xbfmemory = 1000\r\n")
+    write_config(home, b"\xef\xbb\xbfmemory = 1000\r\n")
     assert loader.load(home, {}, {}).settings.memory == 1000
 
 
@@ -145,7 +145,7 @@ def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
     ],
 )
 def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, reason: str) -> None:
-    message = refused(says(home, content)).message
+    message = refused(write_config(home, content)).message
     assert message.startswith(f"{home.config} {reason}")
 
 
@@ -162,7 +162,7 @@ def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
     low, high = loader.RANGES[key]
     results = []
     for environ, flags, line in (({f"B2D_{key.upper()}": str(number)}, {}, ""), ({}, {key: number}, ""), ({}, {}, key)):
-        says(new_home, f"{line} = {number}" if line else "")
+        write_config(new_home, f"{line} = {number}" if line else "")
         try:
             results.append(getattr(loader.load(new_home, environ, flags).settings, key))
         except ConfigError:
@@ -215,7 +215,7 @@ def test_a_home_of_nobody_is_told() -> None:
     ],
 )
 def test_folders_are_a_list(home: Home, line: str, shared: tuple[str, ...]) -> None:
-    assert loader.load(says(home, line), {}, {}).settings.share == shared
+    assert loader.load(write_config(home, line), {}, {}).settings.share == shared
 
 
 def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
@@ -225,4 +225,4 @@ def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
 
 @pytest.mark.parametrize("line", ["share = 7", "share = [7]", "share = true"])
 def test_what_is_no_list_of_folders_is_refused(home: Home, line: str) -> None:
-    assert "a list of strings" in refused(says(home, line)).hint
+    assert "a list of strings" in refused(write_config(home, line)).hint

@@ -41,7 +41,11 @@ def console(prompt: Prompt) -> Path:
 def following(prompt: Prompt, *options: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """`b2d logs -f`, which goes on until it is ended."""
     running = subprocess.Popen(
-        [B2D, "logs", "-f", *options], stdout=stdout, stderr=subprocess.PIPE, env=prompt.known(), cwd=prompt.folder
+        [B2D, "logs", "-f", *options],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=prompt.full_environment(),
+        cwd=prompt.folder,
     )
     try:
         yield running
@@ -53,7 +57,7 @@ def following(prompt: Prompt, *options: str, stdout: int = subprocess.PIPE) -> I
                 stream.close()
 
 
-def reads(running: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+def read_until(running: subprocess.Popen[bytes], wanted: bytes) -> bytes:
     """All that comes up to `wanted`."""
     assert running.stdout is not None
     return read_from(running.stdout.fileno(), wanted)
@@ -114,14 +118,14 @@ def test_what_goes_on_is_no_json_and_a_number_is_one(prompt: Prompt) -> None:
 def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Prompt) -> None:
     console(prompt).write_bytes(b"old\nlast\n")
     with following(prompt, "-n", "1") as running:
-        assert reads(running, b"last\n") == b"last\n"
+        assert read_until(running, b"last\n") == b"last\n"
         with console(prompt).open("ab") as file:
             file.write(b"\xffmore\r\n")
-        assert reads(running, b"more\r\n") == b"\xffmore\r\n"
+        assert read_until(running, b"more\r\n") == b"\xffmore\r\n"
         write_atomic(console(prompt), b"")  # as each start does
         with console(prompt).open("ab") as file:
             file.write(b"a new boot\n")
-        assert reads(running, b"boot\n") == b"a new boot\n"
+        assert read_until(running, b"boot\n") == b"a new boot\n"
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=20)
         assert (running.returncode, stderr) == (130, b"\nb2d: interrupted\n")
@@ -130,13 +134,13 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
 def test_a_log_that_is_not_there_yet_is_waited_for(prompt: Prompt) -> None:
     with following(prompt) as running:
         write_atomic(console(prompt), b"begun\n")
-        assert reads(running, b"begun\n") == b"begun\n"
+        assert read_until(running, b"begun\n") == b"begun\n"
 
 
 def test_nobody_reading_ends_it_quietly_although_nothing_comes(prompt: Prompt) -> None:
     console(prompt).write_bytes(b"line\n")
     with following(prompt) as running:
-        reads(running, b"line\n")
+        read_until(running, b"line\n")
         assert running.stdout is not None and running.stderr is not None
         running.stdout.close()
         running.wait(timeout=20)
@@ -153,7 +157,7 @@ def test_on_a_terminal_a_followed_log_moves_nothing(prompt: Prompt) -> None:
     os.close(ours)
 
 
-class Asked:
+class FollowedMachine:
     """A machine whose guest's log is followed, as far as the command asks it."""
 
     def __init__(self, guest: FakeGuest, state: MachineState) -> None:
@@ -173,12 +177,12 @@ def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeyp
     monkeypatch.setattr(diagnostics, "print_line", lines.append)
     monkeypatch.setattr(diagnostics, "END_S", 0.1)
     guest = FakeGuest()
-    diagnostics._follow_docker(Asked(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
+    diagnostics._follow_docker(FollowedMachine(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
     assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
     assert lines == ["boot2docker-vm ended, and its log with it"]
     guest.reachable = False
     with pytest.raises(InvalidStateError, match="cannot be reached"):
-        diagnostics._follow_docker(Asked(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
+        diagnostics._follow_docker(FollowedMachine(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
 
 
 def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ HERE = "127.0.59.249"  # where no machine of this host is
 KEPT = {"1" * 64: "debian"}
 
 
-class Ill:
+class ExaminedHome:
     """A home whose machines are as a test says; `found` is what the doctor finds."""
 
     def __init__(self, tmp_path: Path, *specs: MachineSpec) -> None:
@@ -82,26 +82,26 @@ def sound(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
 
 
 @pytest.fixture
-def ill(tmp_path: Path) -> Ill:
-    return Ill(tmp_path, sound())
+def ill(tmp_path: Path) -> ExaminedHome:
+    return ExaminedHome(tmp_path, sound())
 
 
 @pytest.fixture
-def running(ill: Ill) -> Ill:
+def running(ill: ExaminedHome) -> ExaminedHome:
     ill.states["boot2docker-vm"] = MachineState.RUNNING
     ill.pings["boot2docker-vm"] = Ping("1.45", NOW)
     tls_certificates.ensure_certificates(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
     return ill
 
 
-def test_a_sound_machine_is_good_in_all_respects(running: Ill) -> None:
+def test_a_sound_machine_is_good_in_all_respects(running: ExaminedHome) -> None:
     findings = running.findings()
     assert list(findings) == ["machine", "clock", "certificates", "image"]
     assert {finding.verdict for finding in findings.values()} == {Verdict.GOOD}
     assert not any(finding.fix for finding in findings.values())
 
 
-def test_a_machine_that_is_off_is_good_too(ill: Ill) -> None:
+def test_a_machine_that_is_off_is_good_too(ill: ExaminedHome) -> None:
     findings = ill.findings()
     assert list(findings) == ["machine", "ports", "pointers", "certificates", "image"]
     assert {finding.verdict for finding in findings.values()} == {Verdict.GOOD}
@@ -115,13 +115,13 @@ def test_a_machine_that_is_off_is_good_too(ill: Ill) -> None:
         (MachineState.RUNNING, "b2d logs; b2d restart"),
     ],
 )
-def test_how_a_machine_is_comes_with_what_helps(ill: Ill, state: MachineState, fix: str) -> None:
+def test_how_a_machine_is_comes_with_what_helps(ill: ExaminedHome, state: MachineState, fix: str) -> None:
     ill.states["boot2docker-vm"] = state
     assert (ill.findings()["machine"].verdict, ill.findings()["machine"].fix) == (Verdict.DOUBTFUL, fix)
 
 
 def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
-    ill = Ill(tmp_path, sound("a"), sound("b"), sound("c"))
+    ill = ExaminedHome(tmp_path, sound("a"), sound("b"), sound("c"))
     ill.home.machine("a").spec.write_text("{")
     ill.states["b"] = HypervisorError("it hangs", hint="end it")
     assert "is not JSON" in ill.findings("a")["machine"].message
@@ -136,20 +136,20 @@ def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
 def test_a_port_that_somebody_has_is_told_with_their_name(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        ill = Ill(tmp_path, sound(address="127.0.0.1", docker_port=port))
+        ill = ExaminedHome(tmp_path, sound(address="127.0.0.1", docker_port=port))
         ports = ill.findings()["ports"]
     assert (ports.verdict, ports.fix) == (Verdict.DOUBTFUL, "b2d up")
     assert f"{port} (" in ports.message and f"pid {os.getpid()}" in ports.message
 
 
 @pytest.mark.parametrize(("ahead", "message"), [(-60, "60 s behind"), (3600, "3600 s ahead")])
-def test_a_clock_that_is_wrong_is_put_right_by_a_sleep(running: Ill, ahead: int, message: str) -> None:
+def test_a_clock_that_is_wrong_is_put_right_by_a_sleep(running: ExaminedHome, ahead: int, message: str) -> None:
     running.pings["boot2docker-vm"] = Ping("1.45", NOW + ahead)
     clock = running.findings()["clock"]
     assert (message in clock.message, clock.fix) == (True, "b2d save && b2d up")
 
 
-def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(running: Ill) -> None:
+def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(running: ExaminedHome) -> None:
     paths = running.home.machine("boot2docker-vm")
     MachineStore(running.home).write(sound(address="127.0.59.110"))
     assert "lacks 127.0.59.110" in running.findings()["certificates"].message
@@ -168,14 +168,14 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     assert running.findings()["certificates"].verdict == Verdict.GOOD  # up makes them anew
 
 
-def test_a_newer_image_that_is_kept_is_told(running: Ill) -> None:
+def test_a_newer_image_that_is_kept_is_told(running: ExaminedHome) -> None:
     running.images.sources["2" * 64] = "debian"
     assert running.findings()["image"].fix == "b2d restart"
     running.states["boot2docker-vm"] = MachineState.STOPPED
     assert "the next start uses" in running.findings()["image"].message
 
 
-def test_an_old_image_of_debian_is_told(running: Ill) -> None:
+def test_an_old_image_of_debian_is_told(running: ExaminedHome) -> None:
     facts = running.home.image("1" * 64).facts
     facts.parent.mkdir()
     facts.touch()
@@ -187,42 +187,42 @@ def test_an_old_image_of_debian_is_told(running: Ill) -> None:
     assert running.findings()["image"].verdict == Verdict.GOOD  # there will never be a newer one
 
 
-def test_an_image_that_is_gone_is_told(ill: Ill) -> None:
+def test_an_image_that_is_gone_is_told(ill: ExaminedHome) -> None:
     MachineStore(ill.home).write(a_spec(source="elsewhere"))
     assert ill.findings()["image"].fix == "b2d download"
 
 
-def test_the_engine_of_a_running_machine_is_compared_with_the_client(running: Ill) -> None:
+def test_the_engine_of_a_running_machine_is_compared_with_the_client(running: ExaminedHome) -> None:
     running.pings["boot2docker-vm"] = Ping("9.9", NOW)
     engine = next(finding for finding in running.examination().findings() if finding.name == "docker")
     assert "9.9" in engine.message or "no docker client" in engine.message
 
 
-def pointed(ill: Ill) -> None:
+def pointed(ill: ExaminedHome) -> None:
     facts = RunningFacts(HERE, 2022, 2376, DockerEnv("tcp://127.0.59.249:2376"))
     MachineStore(ill.home).write_env("boot2docker-vm", facts)
 
 
-def broom(ill: Ill, reporter: FakeReporter) -> Cleaner:
+def make_cleaner(ill: ExaminedHome, reporter: FakeReporter) -> Cleaner:
     return Cleaner(ill.home, ill.state, ImageStore(ill.home).remove, reporter)
 
 
-def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: Ill) -> None:
+def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: ExaminedHome) -> None:
     pointed(ill)
     pointers = ill.findings()["pointers"]
     assert (pointers.verdict, pointers.left_env) == (Verdict.DOUBTFUL, ("boot2docker-vm",))
     reporter = FakeReporter()
-    broom(ill, reporter).clean([pointers])
+    make_cleaner(ill, reporter).clean([pointers])
     assert not ill.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("note") == ["shells are not directed to boot2docker-vm any more"]
 
 
-def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: Ill) -> None:
+def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: ExaminedHome) -> None:
     pointed(ill)
     pointers = ill.findings()["pointers"]
     ill.states["boot2docker-vm"] = MachineState.RUNNING
     reporter = FakeReporter()
-    broom(ill, reporter).clean([pointers])
+    make_cleaner(ill, reporter).clean([pointers])
     assert ill.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("warn") == ["boot2docker-vm is running now"]
 
@@ -241,7 +241,7 @@ def leftovers(home: Home) -> Iterator[Path]:
             yield path.parent if "/" in name else path
 
 
-def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: Ill) -> None:
+def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: ExaminedHome) -> None:
     paths = ill.home.machine("boot2docker-vm")
     remaining = [
         ill.home.machines_lock,
@@ -261,22 +261,22 @@ def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: Ill
         os.utime(path, (1, 1))
     stale = left.check_stale_files(ill.home, time.time())
     assert set(stale.left_files) == set(removed)
-    broom(ill, FakeReporter()).clean([stale])
+    make_cleaner(ill, FakeReporter()).clean([stale])
     assert [path for path in removed if path.exists()] == []
     assert [path for path in remaining if not path.exists()] == []
 
 
-def test_what_cannot_be_removed_is_told_and_the_rest_goes(ill: Ill) -> None:
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(ill: ExaminedHome) -> None:
     path = ill.home.root / "file"
     path.touch()
     reporter = FakeReporter()
     stale = One("stale files", Verdict.DOUBTFUL, "", left_files=(Path("/proc/version"), path))
-    broom(ill, reporter).clean([stale])
+    make_cleaner(ill, reporter).clean([stale])
     assert len(reporter.texts("warn")) == 1
     assert not path.exists()
 
 
-def test_an_image_of_nobodys_is_removed(ill: Ill) -> None:
+def test_an_image_of_nobodys_is_removed(ill: ExaminedHome) -> None:
     removed: list[str] = []
     spare = [Image("2" * 64, Path("2.iso"), "debian", "1.0", 3_000_000)]
     unused = next(
@@ -287,7 +287,7 @@ def test_an_image_of_nobodys_is_removed(ill: Ill) -> None:
     assert removed == ["2" * 64]
 
 
-def test_a_machines_folder_without_its_description_is_told_and_stays(ill: Ill) -> None:
+def test_a_machines_folder_without_its_description_is_told_and_stays(ill: ExaminedHome) -> None:
     for name in ("disk", "empty", "it's mine"):
         ill.home.machine(name).folder.mkdir()
     ill.home.machine("disk").disk_qcow2.touch()
@@ -296,7 +296,9 @@ def test_a_machines_folder_without_its_description_is_told_and_stays(ill: Ill) -
     assert fixes == {"disk": "b2d init --vm disk", "empty": "b2d delete --vm empty", "it's mine": look}
 
 
-def test_the_images_of_machines_that_cannot_be_read_are_not_touched(ill: Ill, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_images_of_machines_that_cannot_be_read_are_not_touched(
+    ill: ExaminedHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ill.home.machine("boot2docker-vm").spec.write_text("{")
     queries: list[object] = []
 
@@ -324,7 +326,7 @@ TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 has that port")
 
 
 @pytest.mark.parametrize("state", list(MachineState))
-def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: Ill, state: MachineState) -> None:
+def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: ExaminedHome, state: MachineState) -> None:
     ill.states["boot2docker-vm"] = state
     ill.refusals = (TAKEN,)
     agent = ill.findings().get("agent")
@@ -339,7 +341,7 @@ def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: Ill,
         assert agent is None
 
 
-def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoken_of(running: Ill) -> None:
+def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoken_of(running: ExaminedHome) -> None:
     assert "agent" not in running.findings()
     running.refusals = ()
     assert running.findings()["agent"].verdict == Verdict.GOOD
@@ -349,13 +351,13 @@ def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoke
     ("weight", "verdict"),
     [(Severity.ASKED, Verdict.GOOD), (Severity.KNOWN, Verdict.DOUBTFUL), (Severity.SERIOUS, Verdict.DOUBTFUL)],
 )
-def test_what_cannot_be_closed_is_a_finding(ill: Ill, weight: Severity, verdict: Verdict) -> None:
+def test_what_cannot_be_closed_is_a_finding(ill: ExaminedHome, weight: Severity, verdict: Verdict) -> None:
     ill.exposed = [Exposure("anybody gets in", weight, "shut it")]
     exposure = ill.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (verdict, "anybody gets in", "shut it")
 
 
-def test_a_machine_whose_exposure_cannot_be_told_is_told(ill: Ill) -> None:
+def test_a_machine_whose_exposure_cannot_be_told_is_told(ill: ExaminedHome) -> None:
     ill.exposed = HypervisorError("nobody can tell", hint="ask again")
     exposure = ill.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (Verdict.DOUBTFUL, "nobody can tell", "ask again")

@@ -33,17 +33,17 @@ def gpt(sector: int, size: int = 128) -> bytearray:
 
 
 def test_a_disk_that_asks_to_be_formatted_is_ours(tmp_path: Path) -> None:
-    assert is_ours(reader(raw_disks.fresh(tmp_path / "disk", 4).read_bytes()))
+    assert is_ours(reader(raw_disks.create_unformatted(tmp_path / "disk", 4).read_bytes()))
 
 
 def test_a_disk_of_2014_is_ours(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    assert is_ours(reader(raw_disks.of_2014(tmp_path / "disk", 64, tmp_path / "tree").read_bytes()))
+    assert is_ours(reader(raw_disks.create_boot2docker_disk(tmp_path / "disk", 64, tmp_path / "tree").read_bytes()))
 
 
 def test_a_disk_of_2018_is_ours(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    assert is_ours(reader(raw_disks.of_2018(tmp_path / "disk", 64, tmp_path / "tree").read_bytes()))
+    assert is_ours(reader(raw_disks.create_gpt_disk(tmp_path / "disk", 64, tmp_path / "tree").read_bytes()))
 
 
 @pytest.mark.parametrize("size", [128, 256])

@@ -34,7 +34,7 @@ class Host:
         return len(self.woken) > self.deaf
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]], deaf: int = 0) -> int:
+def count_notifications(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]], deaf: int = 0) -> int:
     """How often the guest is told in that course of things."""
     host = Host(passes, deaf=deaf)
     monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: host.wait(seconds))
@@ -58,11 +58,11 @@ AWAKE = (1.0, 1.0)
 def test_a_guest_is_told_once_for_each_sleep(
     monkeypatch: pytest.MonkeyPatch, step: tuple[float, float], count: int
 ) -> None:
-    assert looks(monkeypatch, [AWAKE, step, AWAKE, AWAKE]) == count
-    assert looks(monkeypatch, [step, AWAKE, step]) == 2 * count
+    assert count_notifications(monkeypatch, [AWAKE, step, AWAKE, AWAKE]) == count
+    assert count_notifications(monkeypatch, [step, AWAKE, step]) == 2 * count
 
 
 def test_a_guest_that_does_not_listen_yet_is_told_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = (3600.0, 1.0)
-    assert looks(monkeypatch, [slept, *[AWAKE] * 10], deaf=3) == 4
-    assert looks(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == sleep_watch.TRIES
+    assert count_notifications(monkeypatch, [slept, *[AWAKE] * 10], deaf=3) == 4
+    assert count_notifications(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == sleep_watch.TRIES

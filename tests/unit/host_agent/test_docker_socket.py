@@ -83,7 +83,7 @@ def dial(path: Path) -> socket.socket:
     return connection
 
 
-def to_end(line: socket.socket) -> bytes:
+def read_to_end(line: socket.socket) -> bytes:
     received = bytearray()
     with suppress(ssl.SSLZeroReturnError):  # Python's word for an end that comes after one's own
         while piece := line.recv(1 << 16):
@@ -91,17 +91,17 @@ def to_end(line: socket.socket) -> bytes:
     return bytes(received)
 
 
-def digests(line: socket.socket) -> None:
+def send_digest(line: socket.socket) -> None:
     """Says what came, once it has heard that no more does."""
-    line.sendall(hashlib.sha256(to_end(line)).digest())
+    line.sendall(hashlib.sha256(read_to_end(line)).digest())
 
 
-def echoes(line: socket.socket) -> None:
+def echo(line: socket.socket) -> None:
     while piece := line.recv(1 << 16):
         line.sendall(piece)
 
 
-def speaks_on(line: socket.socket) -> None:
+def half_close(line: socket.socket) -> None:
     """Ends its own direction at once, and goes on listening."""
     line.recv(5)
     line.sendall(b"bye")
@@ -112,7 +112,7 @@ def speaks_on(line: socket.socket) -> None:
         line.settimeout(LIMIT_S)
     else:
         line.shutdown(socket.SHUT_WR)
-    HEARD.append(to_end(line))
+    HEARD.append(read_to_end(line))
     ENDED.set()
 
 
@@ -120,22 +120,22 @@ HEARD: list[bytes] = []
 ENDED = threading.Event()
 
 
-def speak(line: socket.socket, request: bytes) -> None:
+def send_all(line: socket.socket, request: bytes) -> None:
     line.sendall(request)
     line.shutdown(socket.SHUT_WR)
 
 
 def exchange(path: Path, question: bytes) -> bytes:
     with dial(path) as connection:
-        speak(connection, question)
-        return to_end(connection)
+        send_all(connection, question)
+        return read_to_end(connection)
 
 
 def test_what_the_client_ends_is_ended_there_and_the_answer_still_comes(
     tmp_path: Path, secured: MachinePaths | None
 ) -> None:
     question = os.urandom(5_000_000)
-    with engine(digests, secured) as docker, served(tmp_path / "sock", docker):
+    with engine(send_digest, secured) as docker, served(tmp_path / "sock", docker):
         for request in (b"x", question):
             assert exchange(tmp_path / "sock", request) == hashlib.sha256(request).digest()
 
@@ -145,9 +145,13 @@ def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
 ) -> None:
     HEARD.clear()
     ENDED.clear()
-    with engine(speaks_on, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as connection:
+    with (
+        engine(half_close, secured) as docker,
+        served(tmp_path / "sock", docker),
+        dial(tmp_path / "sock") as connection,
+    ):
         connection.sendall(b"hello")
-        assert to_end(connection) == b"bye"
+        assert read_to_end(connection) == b"bye"
         connection.sendall(b"and more")
         connection.shutdown(socket.SHUT_WR)
         assert ENDED.wait(LIMIT_S)
@@ -160,13 +164,13 @@ def test_both_speak_at_once_and_many_beside_each_other(tmp_path: Path, secured: 
     def converse(number: int) -> None:
         request = os.urandom(300_000 + number)
         with dial(tmp_path / "sock") as connection:
-            speaking = threading.Thread(target=speak, args=(connection, request))
+            speaking = threading.Thread(target=send_all, args=(connection, request))
             speaking.start()
-            if to_end(connection) != request:
+            if read_to_end(connection) != request:
                 wrong.append(number)
             speaking.join()
 
-    with engine(echoes, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as idle:
+    with engine(echo, secured) as docker, served(tmp_path / "sock", docker), dial(tmp_path / "sock") as idle:
         threads = [threading.Thread(target=converse, args=(number,)) for number in range(60)]
         for thread in threads:
             thread.start()
@@ -212,7 +216,7 @@ def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Pat
     assert not unix_sockets.answers(path)
     before = os.umask(0)
     try:
-        with engine(digests, None) as docker, served(path, docker):
+        with engine(send_digest, None) as docker, served(path, docker):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert unix_sockets.answers(path)
             assert exchange(path, b"x") == hashlib.sha256(b"x").digest()
@@ -227,7 +231,7 @@ def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> N
     before = Path.cwd()
     with ExitStack() as open_:
         for path, word in ((tmp_path / "sock", b"one"), (deep / "sock", b"two")):
-            talk: Talk = lambda line, word=word: line.sendall(word + to_end(line))  # type: ignore[misc]  # noqa: E731
+            talk: Talk = lambda line, word=word: line.sendall(word + read_to_end(line))  # type: ignore[misc]  # noqa: E731
             docker = open_.enter_context(engine(talk, None))
             open_.enter_context(served(path, docker))
         assert (exchange(tmp_path / "sock", b"?"), exchange(deep / "sock", b"?")) == (b"one?", b"two?")
@@ -236,7 +240,7 @@ def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> N
 
 
 def test_a_docker_that_is_not_there_is_an_end_and_not_a_wait(tmp_path: Path, secured: MachinePaths | None) -> None:
-    with engine(digests, secured) as docker:
+    with engine(send_digest, secured) as docker:
         pass
     with served(tmp_path / "sock", docker), suppress(ConnectionError):
         assert exchange(tmp_path / "sock", b"GET /_ping HTTP/1.1\r\n\r\n") == b""
@@ -247,7 +251,7 @@ def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: 
 
     def notes(line: socket.socket) -> None:
         came.append(line)
-        to_end(line)
+        read_to_end(line)
 
     with engine(notes, None) as docker, served(tmp_path / "sock", docker):
         for _ in range(3):
@@ -258,7 +262,7 @@ def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: 
 
 def test_more_than_there_can_be_wait_their_turn(tmp_path: Path) -> None:
     path, (soft, hard) = tmp_path / "sock", resource.getrlimit(resource.RLIMIT_NOFILE)
-    with engine(echoes, None) as docker, served(path, docker):
+    with engine(echo, None) as docker, served(path, docker):
         used = len(list(Path("/proc/self/fd").iterdir()))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
         try:

@@ -18,7 +18,7 @@ from b2d.errors import (
 )
 from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
 from b2d.models import OFF_STATES, Image, MachineState
-from tests.support.fake_machine import Box, Strikes
+from tests.support.fake_machine import Box, Interrupter
 
 OLD, NEW, NEWER, FIRST = (sign * 64 for sign in "0129")
 RUNS = {
@@ -50,11 +50,13 @@ def box(box: Box) -> Box:
     return box
 
 
-def exchange(box: Box, strikes: Strikes | None = None, agree: Callable[[str], None] = lambda _: None) -> ImageUpgrade:
+def exchange(
+    box: Box, strikes: Interrupter | None = None, agree: Callable[[str], None] = lambda _: None
+) -> ImageUpgrade:
     return ImageUpgrade(box.machine(strikes), agree)
 
 
-def upgraded(box: Box, strikes: Strikes | None = None) -> UpgradeResult:
+def upgraded(box: Box, strikes: Interrupter | None = None) -> UpgradeResult:
     def newest(source: str) -> Image:
         image = box.images.find(source)
         assert image is not None
@@ -63,7 +65,7 @@ def upgraded(box: Box, strikes: Strikes | None = None) -> UpgradeResult:
     return exchange(box, strikes).upgrade(newest)
 
 
-def refuses(_: str) -> None:
+def decline(_: str) -> None:
     raise ConfigError("nobody can be asked", hint="--yes")
 
 
@@ -80,7 +82,7 @@ def test_in_every_state_the_newest_image_is_booted_and_on_or_off_is_as_before(
 ) -> None:
     machine = box.in_state(before)
     disk = box.hypervisor.machines["box"]
-    box.next_image()
+    box.add_newer_image()
     done = upgraded(box)
     assert (done.changed, done.image.sha256, done.before, done.state) == (True, NEW, "26.1.5-6.12.57", after)
     assert machine.state() == after
@@ -138,9 +140,9 @@ def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> N
 def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box: Box) -> None:
     for verb in ("upgrade", "rollback"):
         with_an_earlier_one(box, SAVED)
-        newer = box.next_image()
+        newer = box.add_newer_image()
         spec = box.machine().spec()
-        upgrade = exchange(box, agree=refuses)
+        upgrade = exchange(box, agree=decline)
         with pytest.raises(ConfigError):
             upgrade.rollback() if verb == "rollback" else upgrade.upgrade(lambda _, newer=newer: newer)  # type: ignore[misc]
         assert box.machine().state() == SAVED
@@ -152,7 +154,7 @@ def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box:
 
 def test_a_saved_machine_goes_on_is_stopped_cleanly_and_boots(box: Box) -> None:
     box.in_state(SAVED)
-    box.next_image()
+    box.add_newer_image()
     upgraded(box)
     machine = box.hypervisor.machines["box"]
     assert (machine.resumes, machine.boots) == (1, 2)
@@ -167,7 +169,7 @@ def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
 
     with pytest.raises(DownloadError):
         exchange(box).upgrade(newest)
-    box.images.damaged.add(box.next_image().sha256)
+    box.images.damaged.add(box.add_newer_image().sha256)
     with pytest.raises(ImageError):
         upgraded(box)
     assert box.machine().state() == RUNNING
@@ -183,33 +185,33 @@ def test_no_image_is_fetched_for_a_hypervisor_that_is_gone(box: Box) -> None:
     assert box.machine().state() == RUNNING
 
 
-def crashes(box: Box) -> str:
+def crash(box: Box) -> str:
     box.crashing.add(NEW)
     return "crashed"
 
 
-def keeps_silent(box: Box) -> str:
+def silence_docker(box: Box) -> str:
     box.silent.add(NEW)
     box.wait_s = 0.5
     return "did not answer within"
 
 
-def says_that_it_fails(box: Box) -> str:
+def report_failure(box: Box) -> str:
     box.failing[NEW] = "no medium with b2d on it was found"
     return "no medium with b2d"
 
 
-def is_another_one(box: Box) -> str:
+def report_other_versions(box: Box) -> str:
     box.runs[NEW] = box.runs[OLD]
     return "it runs Linux 6.12.57"
 
 
-def tells_nothing(box: Box) -> str:
+def report_nothing(box: Box) -> str:
     del box.runs[NEW]
     return "does not tell what it runs"
 
 
-FAULTS = [crashes, keeps_silent, says_that_it_fails, is_another_one, tells_nothing]
+FAULTS = [crash, silence_docker, report_failure, report_other_versions, report_nothing]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -219,7 +221,7 @@ def test_an_image_that_does_not_come_up_as_promised_is_given_back(
 ) -> None:
     machine = box.in_state(state)
     disk = box.hypervisor.machines["box"]
-    box.next_image()
+    box.add_newer_image()
     why = fault(box)
     with pytest.raises(B2dError) as caught:
         upgraded(box)
@@ -236,8 +238,8 @@ def test_an_image_that_does_not_come_up_as_promised_is_given_back(
 
 def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> None:
     box.in_state(RUNNING)
-    box.next_image()
-    says_that_it_fails(box)
+    box.add_newer_image()
+    report_failure(box)
     with pytest.raises(B2dError) as caught:
         upgraded(box)
     assert "b2d: fail no medium with b2d on it was found" in caught.value.details
@@ -245,15 +247,15 @@ def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> No
 
 def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_by_itself(box: Box) -> None:
     machine = box.in_state(RUNNING)
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     for _ in range(2):
         with pytest.raises(B2dError, match="is back to"):
             upgraded(box)
     box.crashing.clear()
     machine.restart()
     assert box.booted() == OLD
-    box.next_image("2")
+    box.add_newer_image("2")
     machine.restart()
     assert box.booted() == NEWER
     assert machine.spec() == box.spec(image=NEWER, previous=OLD)
@@ -261,7 +263,7 @@ def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_b
 
 def test_after_a_rollback_the_newer_image_comes_back_when_it_is_asked_for(box: Box) -> None:
     machine = box.in_state(RUNNING)
-    box.next_image()
+    box.add_newer_image()
     upgraded(box)
     assert exchange(box).rollback().image.sha256 == OLD
     machine.restart()
@@ -275,8 +277,8 @@ def test_after_a_rollback_the_newer_image_comes_back_when_it_is_asked_for(box: B
 
 def test_an_earlier_image_survives_a_failed_upgrade_as_the_way_back(box: Box) -> None:
     with_an_earlier_one(box, RUNNING)
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     with pytest.raises(B2dError, match="is back to"):
         upgraded(box)
     assert box.machine().spec() == box.spec(previous=FIRST, refused=NEW)
@@ -284,7 +286,7 @@ def test_an_earlier_image_survives_a_failed_upgrade_as_the_way_back(box: Box) ->
 
 def test_when_the_old_image_comes_up_no_more_either_both_are_told(box: Box) -> None:
     box.in_state(RUNNING)
-    box.next_image()
+    box.add_newer_image()
     box.crashing |= {OLD, NEW}
     with pytest.raises(B2dError, match=r"is back to .*; nor does it come up now: ") as caught:
         upgraded(box)
@@ -301,9 +303,9 @@ def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
             exchange(box).rollback()
         assert box.calls == []
     else:
-        box.next_image()
+        box.add_newer_image()
         del box.images.sources[OLD]
-        crashes(box)
+        crash(box)
         with pytest.raises(B2dError, match="no other to go back to"):
             upgraded(box)
     assert box.paths.spec.exists()
@@ -311,8 +313,8 @@ def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
 
 def test_a_plain_up_that_fails_with_a_newer_image_tells_the_way_back(box: Box) -> None:
     machine = box.in_state(STOPPED)
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     for _ in range(2):
         with pytest.raises(B2dError) as caught:
             machine.up()
@@ -331,22 +333,22 @@ def test_the_way_back_leads_to_an_image_that_came_up(box: Box) -> None:
     """Not to one that `up` took up since, in vain."""
     machine = box.in_state(RUNNING)
     machine.stop()
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     with pytest.raises(B2dError):
         machine.up()
-    box.next_image("2")
+    box.add_newer_image("2")
     machine.up()
     assert machine.spec() == box.spec(image=NEWER, previous=OLD)
 
 
 def test_a_failed_upgrade_goes_back_to_an_image_that_came_up(box: Box) -> None:
     machine = box.in_state(STOPPED)
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     with pytest.raises(B2dError):
         machine.up()
-    box.next_image("2")
+    box.add_newer_image("2")
     box.crashing.add(NEWER)
     with pytest.raises(B2dError, match=r"is back to 26\.1\.5-6\.12\.57"):
         upgraded(box)
@@ -355,8 +357,8 @@ def test_a_failed_upgrade_goes_back_to_an_image_that_came_up(box: Box) -> None:
 
 def test_an_upgrade_that_up_began_in_vain_ends_with_the_old_image(box: Box) -> None:
     machine = box.in_state(STOPPED)
-    box.next_image()
-    crashes(box)
+    box.add_newer_image()
+    crash(box)
     with pytest.raises(B2dError):
         machine.up()
     with pytest.raises(B2dError, match=r"is back to 26\.1\.5-6\.12\.57"):
@@ -375,7 +377,7 @@ def of_2018(box: Box, storage: str) -> None:
 def test_layers_of_aufs_are_never_left_behind(box: Box, state: MachineState) -> None:
     of_2018(box, "aufs")
     box.in_state(state)
-    box.next_image()
+    box.add_newer_image()
     with pytest.raises(B2dError, match="AUFS") as caught:
         upgraded(box)
     assert (caught.value.exit_code, "docker save" in caught.value.hint) == (1, True)
@@ -386,7 +388,7 @@ def test_layers_of_aufs_are_never_left_behind(box: Box, state: MachineState) -> 
 def test_what_the_engine_says_of_its_layers_counts_more_than_its_version(box: Box) -> None:
     box.in_state(RUNNING)
     box.storage = "aufs"
-    box.next_image()
+    box.add_newer_image()
     with pytest.raises(B2dError, match="AUFS"):
         upgraded(box)
     of_2018(box, "overlay2")
@@ -396,7 +398,7 @@ def test_what_the_engine_says_of_its_layers_counts_more_than_its_version(box: Bo
 def test_a_saved_machine_whose_layers_are_seen_only_when_it_goes_on_is_left_running(box: Box) -> None:
     box.in_state(SAVED)
     box.storage = "aufs"
-    box.next_image()
+    box.add_newer_image()
     with pytest.raises(B2dError, match="AUFS"):
         upgraded(box)
     assert (box.machine().state(), box.machine().spec()) == (RUNNING, box.spec())
@@ -405,7 +407,7 @@ def test_a_saved_machine_whose_layers_are_seen_only_when_it_goes_on_is_left_runn
 def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
     of_2018(box, "aufs")
     machine = box.in_state(STOPPED)
-    box.next_image()
+    box.add_newer_image()
     machine.up()
     assert box.booted() == OLD
     assert ["AUFS" in text for text in box.reporter.texts("warn")] == [True]
@@ -413,7 +415,7 @@ def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
 
 def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> None:
     with_an_earlier_one(box, RUNNING)
-    newer = box.next_image()
+    newer = box.add_newer_image()
     with box.store.lock("box", "up"):
         with pytest.raises(MachineLockedError):
             exchange(box).upgrade(lambda _: newer)
@@ -442,14 +444,14 @@ def test_a_machine_that_somebody_else_starts_meanwhile_keeps_its_image(box: Box)
 def prepared(box: Box, state: MachineState) -> None:
     box.images.sources = {OLD: "debian"}
     box.in_state(state)
-    box.next_image()
+    box.add_newer_image()
 
 
 @pytest.mark.parametrize("state", [RUNNING, SAVED, STOPPED])
 def test_an_upgrade_can_be_cut_off_at_every_moment_and_the_next_one_goes_on(box: Box, state: MachineState) -> None:
     for at in range(1, PLENTY):
         prepared(box, state)
-        strikes = Strikes(at)
+        strikes = Interrupter(at)
         with suppress(KeyboardInterrupt):
             upgraded(box, strikes)
         spec = box.machine().spec()
@@ -465,10 +467,10 @@ def test_an_upgrade_can_be_cut_off_at_every_moment_and_the_next_one_goes_on(box:
 
 
 def test_the_way_back_can_be_cut_off_at_every_moment_too(box: Box) -> None:
-    crashes(box)
+    crash(box)
     for at in range(1, PLENTY):
         prepared(box, RUNNING)
-        strikes = Strikes(at)
+        strikes = Interrupter(at)
         with suppress(KeyboardInterrupt, B2dError):
             upgraded(box, strikes)
         spec = box.machine().spec()
@@ -488,7 +490,7 @@ def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
     for at in range(1, PLENTY):
         box.images.sources = {OLD: "debian"}
         with_an_earlier_one(box, RUNNING)
-        strikes = Strikes(at)
+        strikes = Interrupter(at)
         with suppress(KeyboardInterrupt):
             exchange(box, strikes).rollback()
         if box.machine().spec().image == OLD:

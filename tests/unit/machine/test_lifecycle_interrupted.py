@@ -15,7 +15,7 @@ from b2d.errors import MachineLockedError
 from b2d.host.polling import wait_until
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
-from tests.support.fake_machine import Box, Source, Strikes
+from tests.support.fake_machine import Box, Interrupter, Source
 from tests.support.paths import ROOT
 
 PLENTY = 300  # moments: more than any command has
@@ -28,7 +28,7 @@ def made_and_up(box: Box, machine: Machine) -> None:
 
 def moments(box: Box, verb: Callable[[Box, Machine], object], before: MachineState) -> int:
     """How many moments there are at which a verb can be cut off."""
-    strikes = Strikes(at=PLENTY)
+    strikes = Interrupter(at=PLENTY)
     box.in_state(before)
     verb(box, box.machine(strikes))
     box.machine().delete()
@@ -43,7 +43,7 @@ def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineSta
     for at in range(1, total + 1):
         box.in_state(before)
         with suppress(KeyboardInterrupt):
-            made_and_up(box, box.machine(Strikes(at)))
+            made_and_up(box, box.machine(Interrupter(at)))
         machine = box.hypervisor.machines.get("box")
         if box.paths.env.exists() and before == MachineState.ABSENT:
             assert box.machine().facts() == box.store.read_env("box")
@@ -64,7 +64,7 @@ def test_what_ends_a_machine_can_be_cut_off_at_every_moment(box: Box, verb: str)
     for at in range(1, total + 1):
         box.in_state(MachineState.RUNNING)
         with suppress(KeyboardInterrupt):
-            ended(box, box.machine(Strikes(at)))
+            ended(box, box.machine(Interrupter(at)))
         if box.paths.env.exists():
             assert box.machine().state() == MachineState.RUNNING, at
         if box.machine().state() != MachineState.ABSENT:

@@ -23,7 +23,7 @@ from b2d.machine.reconfigure import apply_changes
 from b2d.models import ON_STATES, STARTED_STATES, MachineSpec, MachineState
 from b2d.paths import Home
 from tests.support import fault_injection
-from tests.support.fake_machine import Box, Strikes
+from tests.support.fake_machine import Box, Interrupter
 from tests.support.fakes import ALIVE
 
 ABSENT, STOPPED, STARTING, RUNNING, PAUSED, SAVED, STOPPING, CRASHED = MachineState
@@ -159,23 +159,23 @@ class Life(RuleBasedStateMachine):
             machine.init(self) if verb == "init" else getattr(machine, verb)()
 
     @rule(verb=VERBS, at=MOMENTS)
-    def is_cut_off(self, verb: str, at: int) -> None:
+    def interrupt(self, verb: str, at: int) -> None:
         """By Ctrl-C."""
         with suppress(KeyboardInterrupt, B2dError):
-            self.any_verb(verb, self.box.machine(Strikes(at)))
+            self.any_verb(verb, self.box.machine(Interrupter(at)))
         self.mark()
 
     @rule(verb=VERBS, at=MOMENTS)
-    def has_no_room(self, verb: str, at: int) -> None:
+    def run_without_room(self, verb: str, at: int) -> None:
         with suppress(B2dError):
-            fault_injection.failing(self.box.home.root, at, lambda: self.any_verb(verb, self.machine))
+            fault_injection.run_failing(self.box.home.root, at, lambda: self.any_verb(verb, self.machine))
         self.mark()
 
     # what befalls it from outside
 
     @precondition(lambda self: self.true_state() in ALIVE)
     @rule(state=st.sampled_from([CRASHED, STOPPED, PAUSED, STOPPING]))
-    def befalls(self, state: MachineState) -> None:
+    def change_outside(self, state: MachineState) -> None:
         """Its process is killed, or the host was; the guest turns itself off; somebody pauses it."""
         if state in (CRASHED, STOPPED):
             self.box.driver(self.new_machine_spec()).crash()
@@ -189,7 +189,7 @@ class Life(RuleBasedStateMachine):
         names=st.sampled_from([SPEC, [*SPEC, "machine.json.copy"], ["env"], ["known_hosts", "seed.img"]]),
         content=st.sampled_from([None, b"", b"{", b"[]", b"\xff" * 20]),
     )
-    def is_damaged(self, names: list[str], content: bytes | None) -> None:
+    def damage(self, names: list[str], content: bytes | None) -> None:
         for path in (self.box.paths.folder / name for name in names):
             if content is None:
                 path.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next
 def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     stored = box.hypervisor.machines["box"]
-    newer = box.next_image()
+    newer = box.add_newer_image()
     machine.up()
     assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)
     assert box.images.verified == [newer.sha256]
@@ -119,7 +119,7 @@ def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
 def test_a_newer_image_waits_while_the_machine_only_goes_on(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
-    newer = box.next_image()
+    newer = box.add_newer_image()
     machine.up()
     assert machine.spec().image == "0" * 64
     machine.restart()
@@ -143,7 +143,7 @@ def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box
 
 def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(box: Box) -> None:
     machine = as_an_older_b2d_saved_it(box)
-    newer = box.next_image()
+    newer = box.add_newer_image()
     box.hypervisor.state_fits = False
     assert machine.up().docker == DockerEnv(host_of(box))
     assert machine.spec() == box.spec(image=newer.sha256, previous="0" * 64)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from b2d.errors import ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.machine.reconfigure import FIELDS, Change, Changes, apply_changes
 from b2d.models import MachineState
-from tests.support.fake_machine import DOCKER, SSH, Box, Strikes
+from tests.support.fake_machine import DOCKER, SSH, Box, Interrupter
 
 OFF = (MachineState.STOPPED, MachineState.CRASHED)
 THERE = [state for state in MachineState if state != MachineState.ABSENT]
@@ -125,7 +125,7 @@ def test_a_changed_machine_runs_with_what_was_asked_after_its_next_start(box: Bo
 def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
     for at in range(1, 40):
         machine = box.in_state(MachineState.STOPPED)
-        strikes = Strikes(at)
+        strikes = Interrupter(at)
         with suppress(KeyboardInterrupt):
             apply_changes(box.machine(strikes), {"memory": 640, "disk": 1000})
         spec = machine.spec()

@@ -19,11 +19,11 @@ def snapshots(box: Box) -> SnapshotCommands:
     return SnapshotCommands(box.machine())
 
 
-def yes(_: str) -> None:
+def agree(_: str) -> None:
     """Nobody objects."""
 
 
-def no(question: str) -> NoReturn:
+def decline(question: str) -> NoReturn:
     raise B2dError(question)
 
 
@@ -82,7 +82,7 @@ def test_no_snapshot_takes_anothers_name(box: Box, name: str) -> None:
     put(box, b"second")
     with pytest.raises(B2dError, match=f"box has a snapshot {name} already"):
         snapshots(box).create(name)
-    snapshots(box).restore("one", yes)
+    snapshots(box).restore("one", agree)
     assert data(box) == b"first"
 
 
@@ -110,7 +110,7 @@ def test_who_does_not_agree_keeps_disk_and_state(box: Box, state: MachineState) 
     box.driver().take_snapshot("one")
     put(box, b"now")
     with pytest.raises(B2dError, match="what was written since"):
-        snapshots(box).restore("one", no)
+        snapshots(box).restore("one", decline)
     assert (data(box), machine.state()) == (b"now", state)
 
 
@@ -120,7 +120,7 @@ def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineSt
     box.driver().take_snapshot("one")
     put(box, b"now")
     with pytest.raises(InvalidStateError) as caught:
-        snapshots(box).restore("one", yes)
+        snapshots(box).restore("one", agree)
     assert caught.value.hint == "b2d stop"
     assert (data(box), machine.state()) == (b"now", state)
 
@@ -138,12 +138,12 @@ def test_a_disk_that_grew_since_has_its_old_size_again_and_the_spec_says_so(box:
     machine = box.in_state(MachineState.STOPPED)
     snapshots(box).create("one")
     box.driver().grow_disk(1000)
-    snapshots(box).restore("one", yes)
+    snapshots(box).restore("one", agree)
     assert machine.spec().disk_mib == box.hypervisor.machines["box"].disk_mib == 256
     assert box.reporter.texts("note") == []
     box.driver().grow_disk(1000)
     box.store.write(box.spec(disk_mib=1000))
-    snapshots(box).restore("one", yes)
+    snapshots(box).restore("one", agree)
     assert machine.spec().disk_mib == 256
     assert box.reporter.texts("note") == ["the disk has 256 MiB, as it had then"]
 
@@ -167,7 +167,7 @@ def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> 
         snapshots(box).create(name)
     message = r"^box has no snapshot 'befor': did you mean 'before'\? It has before, x$"
     with pytest.raises(B2dError, match=message) as caught:
-        snapshots(box).restore("befor", yes)
+        snapshots(box).restore("befor", agree)
     assert caught.value.hint == "b2d snapshot list"
     with pytest.raises(B2dError, match=message):
         snapshots(box).delete("befor")
@@ -196,7 +196,7 @@ def test_what_fails_changes_nothing(box: Box, state: MachineState) -> None:
     box.hypervisor.snapshot_fails = B2dError("the disk of this host is full")
     verbs: list[Callable[[], object]] = [
         lambda: snapshots(box).create("two"),
-        lambda: snapshots(box).restore("one", yes),
+        lambda: snapshots(box).restore("one", agree),
         lambda: snapshots(box).delete("one"),
     ]
     for verb in verbs:

@@ -8,7 +8,7 @@ import pytest
 from b2d.errors import DownloadError
 from b2d.network import http_cache
 from b2d.network.http_client import ServerUnavailableError
-from tests.support.http_server import PORTAL, WebServer, says, serving
+from tests.support.http_server import PORTAL, WebServer, respond_with, serving
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_what_cannot_be_kept_is_an_answer_all_the_same(web: WebServer, tmp_path:
 def test_a_server_that_wants_to_be_left_alone_is_told_from_one_that_refuses(
     web: WebServer, tmp_path: Path, code: int
 ) -> None:
-    web.odd["/x"] = says(code, Retry_After="60")
+    web.odd["/x"] = respond_with(code, Retry_After="60")
     with pytest.raises(ServerUnavailableError):
         http_cache.get_cached(f"{web.url}/x", tmp_path)
-    web.odd["/x"] = says(403)
+    web.odd["/x"] = respond_with(403)
     with pytest.raises(DownloadError) as failure:
         http_cache.get_cached(f"{web.url}/x", tmp_path)
     assert not isinstance(failure.value, ServerUnavailableError)

@@ -46,23 +46,23 @@ def with_path(path: str, shell: RealShell) -> str:
 
 def test_every_shell_gets_what_docker_needs(shell: RealShell) -> None:
     text = export.render(TLS | MEMORY, shell.family)
-    assert list(map(docker_variables, shell.evaluated([text, text], OLD))) == [TLS | MEMORY] * 2
+    assert list(map(docker_variables, shell.evaluate([text, text], OLD))) == [TLS | MEMORY] * 2
 
 
 def test_what_must_go_is_gone(shell: RealShell) -> None:
     some = {"DOCKER_HOST": "ssh://me@there", "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": ""}
     every = dict.fromkeys(OLD, "")
     texts = [export.render(changes, shell.family) for changes in (some, every, every)]
-    assert list(map(docker_variables, shell.evaluated(texts, OLD))) == [{"DOCKER_HOST": "ssh://me@there"}, {}, {}]
+    assert list(map(docker_variables, shell.evaluate(texts, OLD))) == [{"DOCKER_HOST": "ssh://me@there"}, {}, {}]
 
 
 def test_no_answer_is_nothing_to_evaluate(shell: RealShell) -> None:
     assert export.render({}, shell.family) == ""
-    assert list(map(docker_variables, shell.evaluated([""], OLD))) == [OLD]
+    assert list(map(docker_variables, shell.evaluate([""], OLD))) == [OLD]
 
 
 def test_odd_paths_arrive_as_they_are(shell: RealShell) -> None:
-    environments = shell.evaluated([with_path(path, shell) for path in ODD], {})
+    environments = shell.evaluate([with_path(path, shell) for path in ODD], {})
     assert [environ["DOCKER_CERT_PATH"] for environ in environments] == ODD
 
 
@@ -71,7 +71,7 @@ def bytes_of(paths: list[str]) -> list[bytes]:
 
 
 def paths_that_arrive(shell: RealShell, paths: list[str], form: str = "") -> list[bytes]:
-    environments = shell.evaluated([with_path(path, shell) for path in paths], {}, form)
+    environments = shell.evaluate([with_path(path, shell) for path in paths], {}, form)
     return bytes_of([environ["DOCKER_CERT_PATH"] for environ in environments])
 
 
@@ -102,13 +102,13 @@ def test_the_bare_form_of_2014_takes_every_path_without_blanks(real_shell: Get, 
 def test_eval_without_quotes_and_the_bare_form_do_too(posix: RealShell, form: str) -> None:
     odd = ["".join(path.split()).replace("{", "-" if posix.name == "ksh" else "{") for path in ODD]
     assert paths_that_arrive(posix, odd, form) == bytes_of(odd)
-    assert list(map(docker_variables, posix.evaluated([posix_text(TLS | MEMORY)] * 2, OLD, form))) == [TLS | MEMORY] * 2
+    assert list(map(docker_variables, posix.evaluate([posix_text(TLS | MEMORY)] * 2, OLD, form))) == [TLS | MEMORY] * 2
 
 
 @pytest.mark.parametrize("path", ["ssh://me@there", "it's"])
 def test_what_must_go_is_emptied_at_least_in_the_bare_form(posix: RealShell, path: str) -> None:
     changes = {"DOCKER_HOST": path, "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": "memory"}
-    (environment,) = posix.evaluated([posix_text(changes)], OLD, "$({})")
+    (environment,) = posix.evaluate([posix_text(changes)], OLD, "$({})")
     assert docker_variables(environment) | {"B2D_BEFORE": environment["B2D_BEFORE"].partition(";")[0]} == changes
 
 

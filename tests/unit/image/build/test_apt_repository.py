@@ -22,7 +22,17 @@ from b2d.image.build.package_cache import Cache, fetch_all
 from b2d.image.build.signature import BadSignatureError, NotAnIndexError, verify
 from b2d.network.partial_file import CacheValidators
 from tests.support.deb_builder import Deb
-from tests.support.debian_mirror import PORTAL, SUITES, Answer, LocalDebian, breaks_off, gives, says, slowly, spoilt
+from tests.support.debian_mirror import (
+    PORTAL,
+    SUITES,
+    Answer,
+    LocalDebian,
+    break_off_after,
+    flip_bit,
+    replace_content,
+    respond_slowly,
+    respond_with,
+)
 from tests.support.fakes import FakeReporter
 
 BUSYBOX = Deb("busybox-static", "1.37-6", b"!<arch>\n" + bytes(range(256)) * 1000)
@@ -49,13 +59,13 @@ class Host:
     def mirror(self) -> Mirror:
         return self.mirrors[0]
 
-    def reads(self) -> dict[str, list[Package]]:
+    def read_packages(self) -> dict[str, list[Package]]:
         arguments = (self.recipe, self.mirror, "amd64", self.cache, self.reporter, Freshness())
         return apt_repository.read_packages(*arguments).packages
 
-    def fetches(self) -> list[Package]:
+    def fetch_packages(self) -> list[Package]:
         """The newest of all that the recipe wants."""
-        chosen = apt_repository.choose(self.recipe.root_packages, self.reads())
+        chosen = apt_repository.choose(self.recipe.root_packages, self.read_packages())
         fetch_all([package.file for package in chosen], self.cache, self.reporter, "packages")
         return chosen
 
@@ -65,7 +75,7 @@ class Host:
         assert names == [hashlib.sha256(self.cache.path(name).read_bytes()).hexdigest() for name in names]
         return names
 
-    def has(self, deb: Deb) -> bool:
+    def has_stored(self, deb: Deb) -> bool:
         return hashlib.sha256(deb.content).hexdigest() in self.stored_hashes()
 
 
@@ -92,23 +102,23 @@ def ranges(debian: LocalDebian) -> Sequence[str]:
 
 
 def test_a_good_archive_is_read_and_its_packages_are_kept_by_their_hash(host: Host) -> None:
-    chosen = host.fetches()
+    chosen = host.fetch_packages()
     assert [(package.name, package.version) for package in chosen] == [("busybox-static", "1.37-6"), ("tini", "0.19-3")]
     assert host.cache.path(chosen[0].file.sha256).read_bytes() == BUSYBOX.content
-    assert host.has(BUSYBOX) and host.has(TINI)
+    assert host.has_stored(BUSYBOX) and host.has_stored(TINI)
     assert not list(host.cache.folder.glob("*.part"))
     assert [(bar.done, bar.total) for bar in host.reporter.bars][-1] == (len(BUSYBOX.content) + len(TINI.content),) * 2
 
 
 def test_an_index_that_another_key_signed_is_refused(host: Host, debian: LocalDebian) -> None:
     debian.publish("trixie", BUSYBOX, TINI, key=Tsk.generate("Mallory <m@example.org>"))
-    assert "not signed by Debian" in refused(host.reads, BadSignatureError).message
+    assert "not signed by Debian" in refused(host.read_packages, BadSignatureError).message
 
 
 @pytest.mark.parametrize("old", [b"Codename: trixie", b"SHA256:\n ", b"Origin"])
 def test_an_index_that_was_changed_after_it_was_signed_is_refused(host: Host, debian: LocalDebian, old: bytes) -> None:
-    debian.wrong["trixie/InRelease"] = repeat(gives(lambda content: content.replace(old, old + b"0", 1)))
-    refused(host.reads, BadSignatureError)
+    debian.wrong["trixie/InRelease"] = repeat(replace_content(lambda content: content.replace(old, old + b"0", 1)))
+    refused(host.read_packages, BadSignatureError)
 
 
 def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
@@ -127,39 +137,39 @@ def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
 
 @pytest.mark.parametrize("content", [b"Origin: Debian\nCodename: trixie\n", b"", b"\0" * 500])
 def test_an_index_without_a_signature_is_refused(host: Host, debian: LocalDebian, content: bytes) -> None:
-    debian.wrong["trixie/InRelease"] = repeat(says(200, content))
-    assert "not an index" in refused(host.reads, NotAnIndexError).message
+    debian.wrong["trixie/InRelease"] = repeat(respond_with(200, content))
+    assert "not an index" in refused(host.read_packages, NotAnIndexError).message
     assert host.stored_hashes() == []
 
 
 def test_an_index_that_is_signed_but_says_nothing_is_refused(host: Host, debian: LocalDebian) -> None:
     signed = sign(debian.key.signer(), b"Codename: trixie\n", mode=SignatureMode.CLEAR)
-    debian.wrong["trixie/InRelease"] = repeat(says(200, signed))
-    refused(host.reads, NotAnIndexError)
+    debian.wrong["trixie/InRelease"] = repeat(respond_with(200, signed))
+    refused(host.read_packages, NotAnIndexError)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_signed_index_of_another_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
     for name in ("bookworm", "trixie-backports", "trixie-updates-proposed"):
         debian.publish(suite, BUSYBOX, TINI, codename=name)
-        assert name in refused(host.reads).message
+        assert name in refused(host.read_packages).message
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_an_expired_index_of_any_suite_is_refused(host: Host, debian: LocalDebian, suite: str) -> None:
     newer = replace(TINI, version="0.20-1")
     debian.publish(suite, BUSYBOX, newer, valid_until=PAST)
-    error = refused(host.reads, StaleIndexError)
+    error = refused(host.read_packages, StaleIndexError)
     assert f"the index of {suite} expired on {PAST:%Y-%m-%d}" in error.message and "--allow-expired" in error.hint
     debian.publish(suite, BUSYBOX, newer, valid_until=FUTURE)
-    assert host.reads()["tini"][0].version == "0.20-1"
+    assert host.read_packages()["tini"][0].version == "0.20-1"
 
 
 def test_the_newest_version_wins_wherever_it_lies(host: Host, debian: LocalDebian) -> None:
     debian.publish("trixie", BUSYBOX, replace(TINI, version="0.9-1"))
     debian.publish("trixie-security", replace(TINI, version="0.19-3+deb13u1", content=b"!<arch>\nmended"))
     debian.publish("trixie-updates", replace(TINI, version="0.19-3~bpo1"))
-    tini = host.fetches()[1]
+    tini = host.fetch_packages()[1]
     assert tini.version == "0.19-3+deb13u1"
     assert "/debian-security/" in tini.file.url
     assert host.cache.path(tini.file.sha256).read_bytes() == b"!<arch>\nmended"
@@ -167,19 +177,19 @@ def test_the_newest_version_wins_wherever_it_lies(host: Host, debian: LocalDebia
 
 def test_a_package_that_the_archive_lacks_is_named(host: Host, debian: LocalDebian) -> None:
     debian.publish("trixie", BUSYBOX)
-    assert "no package tini" in refused(host.fetches).message
+    assert "no package tini" in refused(host.fetch_packages).message
 
 
 @pytest.mark.parametrize("path", ["trixie/InRelease", "trixie-security/InRelease", INDEX, PACKAGE])
 @pytest.mark.parametrize(
     ("answer", "named"),
     [
-        (says(200, PORTAL), "is a web page"),
-        (says(404), "has no such file"),
-        (says(403), "refuses"),
-        (says(500), "has an internal error"),
-        (breaks_off(0), "closed the connection|ended after|is incomplete"),
-        (breaks_off(100), "closed the connection|ended after|is incomplete"),
+        (respond_with(200, PORTAL), "is a web page"),
+        (respond_with(404), "has no such file"),
+        (respond_with(403), "refuses"),
+        (respond_with(500), "has an internal error"),
+        (break_off_after(0), "closed the connection|ended after|is incomplete"),
+        (break_off_after(100), "closed the connection|ended after|is incomplete"),
     ],
     ids=["portal", "404", "403", "500", "nothing", "cut"],
 )
@@ -187,52 +197,52 @@ def test_a_mirror_that_misbehaves_is_told_by_what_it_does(
     host: Host, debian: LocalDebian, path: str, answer: Answer, named: str
 ) -> None:
     debian.wrong[path] = repeat(answer)
-    failure = refused(host.fetches)
+    failure = refused(host.fetch_packages)
     assert re.search(named, failure.message)
-    assert not host.has(BUSYBOX)
+    assert not host.has_stored(BUSYBOX)
     del debian.wrong[path]
-    host.fetches()  # it has recovered, and nothing of what came is in the way
-    assert host.has(BUSYBOX)
+    host.fetch_packages()  # it has recovered, and nothing of what came is in the way
+    assert host.has_stored(BUSYBOX)
 
 
 @pytest.mark.parametrize("path", [INDEX, PACKAGE])
 @pytest.mark.parametrize(
     "change",
-    [spoilt, lambda content: content[:-1], lambda content: content + b"\0", lambda content: b""],
+    [flip_bit, lambda content: content[:-1], lambda content: content + b"\0", lambda content: b""],
     ids=["bit", "shorter", "longer", "empty"],
 )
 def test_a_file_that_is_not_what_was_signed_is_refused_and_not_kept(
     host: Host, debian: LocalDebian, path: str, change: Callable[[bytes], bytes]
 ) -> None:
-    debian.wrong[path] = repeat(gives(change))
-    assert "busybox-static" in refused(host.fetches).message or path == INDEX
-    assert not host.has(BUSYBOX)
+    debian.wrong[path] = repeat(replace_content(change))
+    assert "busybox-static" in refused(host.fetch_packages).message or path == INDEX
+    assert not host.has_stored(BUSYBOX)
     del debian.wrong[path]
-    host.fetches()
-    assert host.has(BUSYBOX)
+    host.fetch_packages()
+    assert host.has_stored(BUSYBOX)
 
 
 def test_a_download_that_was_cut_goes_on_where_it_was(host: Host, debian: LocalDebian) -> None:
-    debian.wrong[PACKAGE] = iter([breaks_off(1000)])
-    host.fetches()
+    debian.wrong[PACKAGE] = iter([break_off_after(1000)])
+    host.fetch_packages()
     assert ranges(debian) == ["", "bytes=1000-"]
     bar = host.reporter.bars[-1]
     assert bar.done == bar.total
 
 
 def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
-    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(500), says(500), says(500)])
-    refused(host.fetches)
-    host.fetches()
+    debian.wrong[PACKAGE] = iter([break_off_after(1000), respond_with(500), respond_with(500), respond_with(500)])
+    refused(host.fetch_packages)
+    host.fetch_packages()
     assert ranges(debian)[-1] == "bytes=1000-"
-    assert host.has(BUSYBOX)
+    assert host.has_stored(BUSYBOX)
 
 
 def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian: LocalDebian) -> None:
-    debian.wrong[PACKAGE] = iter([breaks_off(1000), says(200, BUSYBOX.content)])
-    host.fetches()
+    debian.wrong[PACKAGE] = iter([break_off_after(1000), respond_with(200, BUSYBOX.content)])
+    host.fetch_packages()
     assert ranges(debian) == ["", "bytes=1000-"]
-    assert host.has(BUSYBOX)
+    assert host.has_stored(BUSYBOX)
 
 
 @pytest.mark.parametrize("part", [b"<html>" * 10, bytes(len(BUSYBOX.content)), bytes(10**6)])
@@ -243,34 +253,34 @@ def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDe
     for etag in ("", '"another"', f'"{sha256}"'):  # the last claims to be of the same file
         partial.begin(CacheValidators(etag))
         partial.path.write_bytes(part)
-        host.fetches()
-        assert host.has(BUSYBOX)
+        host.fetch_packages()
+        assert host.has_stored(BUSYBOX)
         assert [path.suffix for path in host.cache.folder.glob(f"{sha256}*")] == [""]
         host.cache.path(sha256).unlink()
 
 
 def test_what_is_there_is_transferred_once(host: Host, debian: LocalDebian) -> None:
-    host.fetches()
+    host.fetch_packages()
     debian.requests.clear()
-    host.fetches()
+    host.fetch_packages()
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
 
 
 def test_a_kept_file_with_a_wrong_bit_is_fetched_again(host: Host, debian: LocalDebian) -> None:
-    host.fetches()
+    host.fetch_packages()
     path = host.cache.path(hashlib.sha256(BUSYBOX.content).hexdigest())
-    path.write_bytes(spoilt(BUSYBOX.content))
-    host.fetches()
-    assert host.has(BUSYBOX)
+    path.write_bytes(flip_bit(BUSYBOX.content))
+    host.fetch_packages()
+    assert host.has_stored(BUSYBOX)
     assert len(ranges(debian)) == 2
 
 
 def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> None:
     """At the piece that they are at: a kernel takes minutes where the network is slow."""
-    debian.wrong["pool/main/tini"] = repeat(slowly)
-    debian.wrong[PACKAGE] = repeat(says(404))
+    debian.wrong["pool/main/tini"] = repeat(respond_slowly)
+    debian.wrong[PACKAGE] = repeat(respond_with(404))
     begin = time.monotonic()
-    assert "busybox" in refused(host.fetches).message
+    assert "busybox" in refused(host.fetch_packages).message
     assert time.monotonic() - begin < 5
 
 
@@ -281,6 +291,6 @@ def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkey
         FileLock(host.cache.folder / "lock"),
         pytest.raises(MachineLockedError, match="another b2d is downloading packages"),
     ):
-        host.fetches()
+        host.fetch_packages()
     assert host.reporter.texts("step") == ["waiting for another b2d to download packages"]
-    host.fetches()
+    host.fetch_packages()
