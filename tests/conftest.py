@@ -1,4 +1,4 @@
-"""What many tests share: b2d's own image, built for real, and kept while it would come out alike."""
+"""Shared fixtures: b2d's own image, built for real and cached while a new build would be identical."""
 
 import fcntl
 import hashlib
@@ -51,7 +51,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give xdist its groups: machines of one hypervisor have ports of this host in common, and run one at a time."""
+    """Assign xdist groups: machines of one hypervisor share ports of this host, so they run one at a time."""
     tiers = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
     for item in items:
         for marker in ("virtualbox", "qemu"):
@@ -70,7 +70,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that a person has set up for themselves reaches a test, and no guest reaches beyond itself."""
+    """Isolate every test from the user's own configuration, and every guest from the network."""
     for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_", "BOOT2DOCKER_"))]:
         if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
@@ -81,7 +81,7 @@ def no_b2d_of_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def debian(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDebian]:
-    """A Debian archive on this host."""
+    """Serve a Debian archive on this host."""
     monkeypatch.setenv("NO_PROXY", "*")
     with served(LocalDebian()) as archive:
         yield archive
@@ -89,7 +89,7 @@ def debian(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalDebian]:
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    """A machine of the fake hypervisor in a home of its own, to be made yet."""
+    """Yield a machine of the fake hypervisor in a home of its own, not created yet."""
     new_box = Box(Home(tmp_path / "home"))
     yield new_box
     new_box.close()
@@ -97,13 +97,13 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture(scope="session")
 def test_cache() -> Path:
-    """Where packages and the built ISO lie between runs; safe to lose."""
+    """Return the folder that caches packages and the built ISO between runs; safe to delete."""
     return private_folder(Path(os.environ.get("B2D_TEST_CACHE") or Path.home() / ".cache" / "b2d-tests"))
 
 
 @pytest.fixture(scope="session")
 def nu(test_cache: Path) -> Path:
-    """The folder of a nushell, which Debian has no package of."""
+    """Return the folder of nushell, which Debian does not package."""
     if executable := shutil.which("nu"):
         return Path(executable).parent
     if shutil.which("npm") is None:
@@ -117,7 +117,7 @@ def nu(test_cache: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def registry(test_cache: Path) -> str:
-    """The program of Debian's package, which is not installed: that would start it."""
+    """Return the program of Debian's docker-registry; the package is not installed, as that would start the service."""
     folder = test_cache / "docker-registry"
     program = folder / "usr/bin/docker-registry"
     with _alone(test_cache / "docker-registry.lock"):
@@ -130,7 +130,7 @@ def registry(test_cache: Path) -> str:
 
 @pytest.fixture(scope="session")
 def real_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RealShell]:
-    """The shell of a name, in a folder of its own."""
+    """Return a factory of shells by name, each with a folder of its own."""
 
     def create(name: str) -> RealShell:
         path = os.environ["PATH"]
@@ -143,13 +143,13 @@ def real_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(params=list(COMMANDS))
 def shell(request: pytest.FixtureRequest, real_shell: Callable[[str], RealShell]) -> RealShell:
-    """One shell after the other."""
+    """Return each of the shells in turn."""
     return real_shell(request.param)
 
 
 @pytest.fixture(scope="session")
 def iso(test_cache: Path) -> Path:
-    """b2d's own image, built today from the recipe and the builder as they are."""
+    """Return b2d's own image, built today from the current recipe and builder."""
     with _alone(test_cache / "lock"):
         path = test_cache / f"{_key()}.iso"
         if not path.exists():
@@ -162,7 +162,7 @@ def iso(test_cache: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home that keeps that image."""
+    """Return a home that stores the image."""
     home = Home(private_folder(tmp_path_factory.mktemp("home")))
     ImageStore(home).add_copy(iso, "debian")
     return home
@@ -170,7 +170,7 @@ def image_home(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="session")
 def image(image_home: Home) -> Image:
-    """The image as it is kept."""
+    """Return the image as it is stored."""
     stored = ImageStore(image_home).find("debian")
     assert stored is not None
     return stored
@@ -178,7 +178,7 @@ def image(image_home: Home) -> Image:
 
 @pytest.fixture(scope="session")
 def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A VirtualBox without any machine, whatever the person at this computer has; the ISO of its tiny guest."""
+    """Set up an empty VirtualBox configuration, separate from the user's, and yield the ISO of the tiny guest."""
     folder = tmp_path_factory.mktemp("virtualbox")
     with pytest.MonkeyPatch.context() as patches:
         patches.setenv("VBOX_USER_HOME", str(folder / "home"))
@@ -187,7 +187,7 @@ def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _key() -> str:
-    """Another one for every change of what the image is made of or by, and every day: packages change."""
+    """Return a key that changes with the image's inputs and builder, and every day, as packages change."""
     digest = hashlib.sha256(DAY.encode())
     made_by = [path for folder in ("iso", "b2d/image/build") for path in (ROOT / folder).rglob("*") if path.is_file()]
     for path in sorted([*made_by, ROOT / "b2d/formats/iso_writer.py"]):
@@ -205,13 +205,13 @@ def _alone(lock: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_image(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Of a guest that is up in two seconds."""
+    """Return the image of a guest that boots in two seconds."""
     return tiny_guest.image(image, tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
 def program() -> Iterator["subprocess.Popen[bytes]"]:
-    """Somebody's process, which a file of b2d's may name."""
+    """Start a foreign process that a file of b2d may name."""
     code = "import sys; sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
         yield process

@@ -28,7 +28,7 @@ BUILD, SIZE = "b2d iso build, packages fetched before", "size of the image"
 
 
 def main() -> int:
-    """0 when every figure is what is asked of it."""
+    """Run all measurements and return 0 when every figure is within its limit."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and its pictures")
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _image(home: Home, iso: Path) -> Table:
-    """Build the image twice, the second time with all packages there, and keep it in `home`."""
+    """Build the image twice, the second time with all packages cached, and store it in `home`."""
     figures = table(Figure(BUILD, limit=60.0), Figure(SIZE, limit=90, unit="MB"))
     request = BuildRequest("amd64", "", private_folder(CACHE), iso)
     for warm in (False, True):
@@ -80,7 +80,7 @@ def _image(home: Home, iso: Path) -> Table:
 
 
 def _write(text: str, machine: Table, verbs: Table) -> None:
-    """Put the figures in place of the last ones; what is said above them stays."""
+    """Replace the figures of the page by new ones; the text above them stays."""
     page = DOCS / "benchmarks.md"
     above = page.read_text().partition(MARK)[0]
     page.write_text(f"{above}{MARK}\n\nMeasured {datetime.now(UTC):%Y-%m-%d} on {machines.host()}.\n\n{text}")

@@ -1,4 +1,4 @@
-"""How far the guest's clock is from the host's after the guest has slept, as SSH tells it."""
+"""The difference between the guest's clock and the host's after the guest has slept, read over SSH."""
 
 import time
 
@@ -12,7 +12,7 @@ AWAKE, RESUMED = f"the clock, {AFTER_S} s after {SLEPT_S} s of sleep", f"the clo
 
 
 def measure(home: Home, rounds: int) -> Table:
-    """In turn, on one machine. `home` keeps an image already."""
+    """Measure each row in turn, on one machine. `home` has an image already."""
     figures = table(Figure(AWAKE, limit=1.0), Figure(RESUMED, limit=1.0))
     machine = Machine("bench-clock", home=home.root, memory=1024, restrict=True)
     with machine.temporary():

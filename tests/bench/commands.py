@@ -1,4 +1,4 @@
-"""What it costs to start b2d, beside what Python itself costs in the same environment."""
+"""The time to start b2d, compared with that of Python itself in the same environment."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ PROGRAMS = (("import b2d", 1.3), ("from b2d import Machine", 6.0))
 
 
 def measure(folder: Path, rounds: int) -> Table:
-    """One row for each verb and each import. The machine stands in for one that runs: its process is this one."""
+    """Measure each verb and each import. The running machine is simulated: its process is this one."""
     home = Home(folder)
     store = MachineStore(home)
     store.write(a_spec())

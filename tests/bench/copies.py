@@ -1,4 +1,4 @@
-"""What a copy to a machine and from it takes, beside OpenSSH's scp, which speaks SFTP to the same guest."""
+"""The time of copies to and from a machine, compared with OpenSSH's scp, which speaks SFTP to the same guest."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ WHATS = (f"{BIG_MIB} MiB", f"{FILES} files of {SIZE} bytes")
 
 
 def measure(home: Home, work: Path, rounds: int) -> Table:
-    """In turn, on one machine. `home` keeps an image already; `work` is an empty folder."""
+    """Measure each row in turn, on one machine. `home` has an image already; `work` is an empty folder."""
     (work / "many").mkdir()
     for number in range(FILES):
         (work / "many" / str(number)).write_bytes(os.urandom(SIZE))
@@ -49,6 +49,7 @@ def measure(home: Home, work: Path, rounds: int) -> Table:
 
 
 def _stdout_of(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command that must succeed and return its stdout."""
     import subprocess
 
     return subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout

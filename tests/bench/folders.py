@@ -1,6 +1,7 @@
-"""A folder of this host beside the disk in the guest: large files, small messages, many small files.
+"""A shared folder compared with the guest's disk: large files, small messages, many small files.
 
-By 9p and by virtiofs, each in a machine of its own, with a QEMU that has both."""
+Measured over 9p and virtiofs, each in its own machine, with a QEMU that supports both.
+"""
 
 import os
 import shlex
@@ -47,7 +48,7 @@ DISK = "/var/lib/boot2docker/bench"
 
 
 def measure(home: Home, programs: Path, rounds: int) -> Table:
-    """Three rows for each kind of work, in turn. `home` keeps an image already; QEMU is in the folder `programs`."""
+    """Measure three rows for each workload. `home` has an image already; `programs` is the folder of QEMU."""
     rows = []
     for work in WORK:
         rows += [Figure(on_disk(work)), *(Figure(by(work, way), on_disk(work)) for way in WAYS)]
@@ -64,7 +65,7 @@ def measure(home: Home, programs: Path, rounds: int) -> Table:
 
 
 def _machine(machines: ExitStack, home: Home, programs: Path, folder: str, way: str) -> dict[str, str]:
-    """The environment of one that has the folder in that way, and is deleted in the end."""
+    """Create a machine that mounts the folder that way, deleted at the end, and return its environment."""
     share = {"B2D_HOME": str(home.root), "B2D_VM": f"bench-{way}", "B2D_SHARE": folder, "B2D_MOUNT_TYPE": way}
     Path(folder, way).mkdir()
     environment = plain_environment(B2D_RESTRICT="1", B2D_CPUS="1", B2D_MEMORY="1024", **share)

@@ -1,4 +1,4 @@
-"""A machine of b2d beside the yardstick, in turn, under the same QEMU settings."""
+"""A machine of b2d compared with the yardstick, in turn, under the same QEMU settings."""
 
 import os
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ SAVE, STOP, USED = "b2d save", "b2d stop", "memory used when idle"
 
 
 def measure(cache: Path, home: Home, rounds: int) -> Table:
-    """One row for each way to come up and to go down. `home` keeps an image already; needs root for the yardstick."""
+    """Measure each way to start and to stop. `home` has an image already; the yardstick needs root."""
     yardstick = Yardstick(cache / "yardstick")
     identity = MachinePaths(cache / "yardstick-identity")
     tls_certificates.ensure_certificates(identity, ["127.0.0.1"], datetime.now(UTC))
@@ -48,7 +48,7 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
 
 
 def _one_life(home: Home, figures: Table, authority: Path) -> None:
-    """A machine from its making to its end; `authority` is one that it is to trust."""
+    """Measure a machine from creation to deletion; `authority` is a CA that it is to trust."""
     environment = plain_environment(
         B2D_HOME=str(home.root), B2D_RESTRICT="1", B2D_MEMORY=str(MEMORY_MIB), B2D_CPUS="1", B2D_VM="bench"
     )
@@ -72,7 +72,7 @@ def _one_life(home: Home, figures: Table, authority: Path) -> None:
 
 
 def _used_mib(environment: dict[str, str]) -> float:
-    """`free`'s used, in the guest."""
+    """Return the used memory of the guest in MiB, as `free` reports it."""
     import subprocess
 
     completed = subprocess.run([B2D, "ssh", "free", "-m"], env=environment, capture_output=True, check=True, text=True)
@@ -80,7 +80,7 @@ def _used_mib(environment: dict[str, str]) -> float:
 
 
 def host() -> str:
-    """The machine that all of this was measured on, in a line."""
+    """Return a line that describes the host of the measurement."""
     import platform
     import subprocess
 

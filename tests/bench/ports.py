@@ -1,4 +1,4 @@
-"""How soon a published port is there, and how fast: beside a forward that QEMU was given by hand."""
+"""Latency and throughput of a published port, compared with a forward that was given to QEMU by hand."""
 
 import socket
 import subprocess
@@ -23,7 +23,7 @@ Docker = Callable[..., str]
 
 
 def measure(home: Home, rounds: int) -> Table:
-    """In turn, on one machine. `home` keeps an image already."""
+    """Measure each row in turn, on one machine. `home` has an image already."""
     figures = table(Figure(APPEARS, limit=0.5), Figure(GOES, limit=0.5), Figure(STATIC), Figure(PUBLISHED, STATIC, 1.1))
     with a_machine(home) as (docker, address):
         docker("run", "-d", "-p", f"{BIG}:80", "hello", "sh", "-c", f"{FILES}; exec {BOX} httpd -f -h /www")
@@ -43,7 +43,7 @@ def measure(home: Home, rounds: int) -> Table:
 
 @contextmanager
 def a_machine(home: Home) -> Iterator[tuple[Docker, str]]:
-    """One that runs, with the image `hello`: its docker client, and its address."""
+    """Start a machine with the image `hello` and yield its docker client and its address."""
     environment = plain_environment(B2D_HOME=str(home.root), B2D_VM="bench", B2D_MEMORY="1024", B2D_RESTRICT="1")
 
     def does(*command: str, stdin: bytes = b"") -> bytes:
@@ -68,7 +68,7 @@ def _until(happened: Callable[[], bool]) -> float:
 
 
 def _fetch(address: str, port: int) -> float:
-    """Seconds until all has come. Raises AssertionError where it is not all."""
+    """Return the seconds until all has arrived. Raises AssertionError when it is incomplete."""
     begin = time.monotonic()
     with socket.create_connection((address, port)) as connection:
         connection.sendall(b"GET /all HTTP/1.0\r\n\r\n")

@@ -6,7 +6,7 @@ from tests.bench.rounds import Figure, Table
 
 
 def markdown(table: Table) -> str:
-    """A row a figure: median, least, most, ratio, what was asked."""
+    """Render a row for each figure: median, minimum, maximum, ratio, limit."""
     lines = ["| what | median | least | most | ratio | asked |", "|---|---|---|---|---|---|"]
     for row in table.rows.values():
         if not row.values:
@@ -19,7 +19,7 @@ def markdown(table: Table) -> str:
 
 
 def missed(table: Table) -> list[str]:
-    """The rows that are above what is asked of them, each as a line."""
+    """Return a line for each row that is above its limit."""
     lines = []
     for row in table.rows.values():
         if row.limit is None or not row.values:
@@ -32,7 +32,7 @@ def missed(table: Table) -> list[str]:
 
 
 def picture(table: Table, title: str, path: Path) -> None:
-    """Bars of the medians, with lines from the least to the most, as SVG."""
+    """Draw the medians as bars with lines from minimum to maximum, as SVG."""
     import matplotlib as mpl
 
     mpl.use("svg")

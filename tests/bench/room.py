@@ -1,4 +1,4 @@
-"""What snapshots cost, and how much of this host's disk and memory comes back."""
+"""The cost of snapshots, and the disk and memory of this host that are reclaimed."""
 
 import subprocess
 import time
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def measure(home: Home, rounds: int) -> Table:
-    """In turn, on one machine. `home` keeps an image already."""
+    """Measure each row in turn, on one machine. `home` has an image already."""
     rows = [Figure(name, unit="MiB") for name in (ROSE, FELL, GREW, SHRANK)]
     figures = table(Figure(CREATE), Figure(RESTORE), Figure(DELETE), *rows)
     environment = plain_environment(B2D_HOME=str(home.root), B2D_VM="bench", B2D_RESTRICT="1")

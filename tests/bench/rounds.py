@@ -1,4 +1,4 @@
-"""Figures that were measured in turn, round by round, so that a machine whose speed drifts does not decide."""
+"""Figures measured in turn, round by round, so that a host whose speed drifts does not distort the ratios."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ LIMIT_S = 1800.0
 
 @dataclass
 class Figure:
-    """One row: its seconds in each round, and the row that it is compared with."""
+    """One row: its values, one for each round, and the row that it is compared with."""
 
     name: str
     against: str = ""  # a row's name, or nothing
@@ -27,16 +27,16 @@ class Figure:
 
 @dataclass
 class Table:
-    """Rows by their name, in the order in which they are shown."""
+    """Rows by name, in the order of their presentation."""
 
     rows: dict[str, Figure]
 
     def add(self, name: str, value: float) -> None:
-        """Note one more value of a row."""
+        """Add a value to a row."""
         self.rows[name].values.append(value)
 
     def ratio(self, row: Figure) -> float | None:
-        """The median of the ratios round by round; None for a row that is compared with nothing."""
+        """Return the median of the ratios per round; None for a row that is compared with nothing."""
         if not row.against:
             return None
         base = self.rows[row.against].values
@@ -48,7 +48,7 @@ def table(*rows: Figure) -> Table:
 
 
 def seconds(command: Sequence[str], environment: Mapping[str, str], expected: int = 0) -> float:
-    """How long the command takes as a whole process. Raises AssertionError unless it ends as expected."""
+    """Run the command and return its duration in seconds. Raises AssertionError on an unexpected exit code."""
     begin = time.monotonic()
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False
@@ -59,5 +59,5 @@ def seconds(command: Sequence[str], environment: Mapping[str, str], expected: in
 
 
 def plain_environment(**more: str) -> dict[str, str]:
-    """What every process under measurement gets: nothing that makes Python slower or quicker than a user's."""
+    """Return the environment of the measured processes, without what makes Python slower or faster than a user's."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "SHELL": "/bin/sh"} | more

@@ -1,4 +1,4 @@
-"""An image to the machine and back, by its Unix socket beside its TCP port: the docker client's whole command."""
+"""An image to the machine and back, over its Unix socket and over its TCP port, as whole docker commands."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ PORT, SOCKET = ", by its port", ", by its socket"
 
 
 def measure(home: Home, rounds: int) -> Table:
-    """`home` keeps an image of b2d already. What is sent cannot be compressed."""
+    """Measure each row in turn. `home` has an image of b2d already; the data cannot be compressed."""
     figures = table(
         *(Figure(action + PORT) for action in (SAVE, LOAD)),
         *(Figure(action + SOCKET, action + PORT, 1.1) for action in (SAVE, LOAD)),

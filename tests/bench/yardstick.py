@@ -28,7 +28,7 @@ LIMIT_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """The built VM; `folder` holds its disk, kernel and initrd."""
+    """The VM after its installation; `folder` holds its disk, kernel and initrd."""
 
     folder: Path
 
@@ -41,9 +41,9 @@ class Yardstick:
         return self.folder / "pid"
 
     def build(self, paths: MachinePaths) -> None:
-        """Install it into a tree and make a disk of that; `paths` are a machine's, whose certificates it gets.
+        """Install a tree and make a disk of it, unless that was done before; `paths` supply the TLS certificates.
 
-        Needs root, debootstrap and a Debian mirror; takes minutes. Built already: nothing.
+        Needs root, debootstrap and a Debian mirror; takes minutes.
         """
         if self.disk.exists():
             return
@@ -76,7 +76,7 @@ class Yardstick:
         _run("chroot", str(tree), "systemctl", "enable", "systemd-networkd", "docker", "ssh")
 
     def up(self, hardware: list[str], certs: Path) -> float:
-        """Start it from stopped, and wait until Docker answers; the seconds that took."""
+        """Start the stopped VM, wait until Docker answers and return the seconds."""
         begin = time.monotonic()
         forwards = f"hostfwd=tcp:{ADDRESS}:{SSH_PORT}-:22,hostfwd=tcp:{ADDRESS}:{DOCKER_PORT}-:2376"
         command = [
@@ -97,7 +97,7 @@ class Yardstick:
         return time.monotonic() - begin
 
     def stop(self) -> float:
-        """Press its power button and wait until it is off; the seconds that took."""
+        """Press the power button, wait until the VM is off and return the seconds."""
         from b2d.drivers.qemu.qmp import Qmp
 
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where the agent of a machine could not listen is told by it, to whoever asks where the machine is reached."""
+"""Ports on which the agent could not listen are reported by it to every command that names the machine's ports."""
 
 import json
 import os
@@ -26,7 +26,7 @@ HERE = "127.0.59.248"
 
 
 class Beside:
-    """A machine that is up, as its files say, with a real agent and no hypervisor."""
+    """A running machine according to its files, with a real agent and no hypervisor."""
 
     def __init__(self, folder: Path, machine: int) -> None:
         self.store = MachineStore(Home(folder / "home"))
@@ -65,7 +65,7 @@ def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
 
 @pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["untold", "told"])
 def test_an_agent_that_another_b2d_started_is_replaced(beside: Beside, recorded: str | None) -> None:
-    """Its modules may be gone. Agents of before did not record their program."""
+    """Its modules may be deleted. Older agents did not record their program."""
     assert control.wait_until_serving(beside.store, "box") == ()
     before = control._read_record(beside.paths)
     assert before is not None

@@ -1,4 +1,4 @@
-"""TAB in real shells: what is typed half is whole when Enter is pressed."""
+"""TAB completion in real shells."""
 
 import json
 import os
@@ -31,7 +31,7 @@ EVALUATE = {"bash": 'eval "$({})"', "zsh": 'eval "$({})"', "fish": "{} | source"
 
 @dataclass
 class Terminal:
-    """A shell on a terminal; in it b2d completes as ever, and shows what it was called with."""
+    """A shell on a pseudo-terminal, where b2d completes as usual and otherwise prints its arguments."""
 
     leader: int
     output: str = ""
@@ -40,7 +40,7 @@ class Terminal:
         os.write(self.leader, keys.encode())
 
     def read_until(self, wanted: str) -> str:
-        """All until that is said."""
+        """Return all output before `wanted`."""
         end = time.monotonic() + LIMIT_S
         while wanted not in self.output:
             ready, _, _ = select.select([self.leader], [], [], max(0, end - time.monotonic()))
@@ -58,7 +58,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def prompt(tmp_path_factory: pytest.TempPathFactory) -> Prompt:
-    """Somebody with three machines, and a file."""
+    """Return the prompt of a user with three machines and a file."""
     person = Prompt(tmp_path_factory.mktemp("person"))
     for name in ("devel", "test-1", "test-2"):
         MachineStore(person.home).write(a_spec(name))

@@ -1,4 +1,4 @@
-"""Settings are seen and changed by commands: nothing that a person wrote is lost, and nothing unsound takes effect."""
+"""Commands show and change settings: nothing that the user wrote is lost, and no invalid value takes effect."""
 
 import json
 import os
@@ -36,7 +36,7 @@ LISTED = {  # what lists that are no folders may hold
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 
@@ -47,7 +47,7 @@ def with_config(prompt: Prompt, text: str) -> Path:
 
 
 def editor(prompt: Prompt, script: str) -> dict[str, str]:
-    """An editor that does that to the file $1."""
+    """Return the environment with an editor that runs this script on the file $1."""
     path = prompt.folder / "an editor"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -233,7 +233,7 @@ def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
 
 
 def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
-    """The terminal gives it to both."""
+    """The terminal sends the signal to both."""
     script = (
         f'trap \'echo "memory = 700" >>"$1"; exit 0\' INT; touch {prompt.folder}/open; while :; do sleep 0.05; done'
     )
@@ -275,7 +275,7 @@ def text_of(value: object) -> str:
 
 @st.composite
 def settings_to_set(draw: st.DrawFn) -> dict[str, object]:
-    """Settings as they can be."""
+    """Draw valid settings."""
     settings: dict[str, object] = {}
     for key in draw(st.lists(st.sampled_from(KEYS), unique=True, max_size=6)):
         usual = getattr(Settings(), key)

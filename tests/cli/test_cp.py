@@ -1,4 +1,4 @@
-"""What is typed at cp: what cannot be meant is told before anything is begun."""
+"""Arguments of cp: an invalid one is reported before anything is copied."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.fakes import a_spec
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody whose machine is off."""
+    """Return the prompt of a user whose machine is off."""
     person = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(person.home).write(a_spec())
     person.home.machine("boot2docker-vm").disk_qcow2.touch()

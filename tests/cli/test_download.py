@@ -1,4 +1,4 @@
-"""`b2d download` as it is typed, at servers that misbehave: what is new comes whole, and nothing comes twice."""
+"""`b2d download` with misbehaving servers: new files arrive whole, and nothing is transferred twice."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ LAST = "/boot2docker/boot2docker/releases/download/v19.03.12/boot2docker.iso"
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[WebServer]:
-    """A server with TLS, whose authority `prompt` trusts."""
+    """Serve with TLS, with a CA that `prompt` trusts."""
     with serving(tmp_path, tls=True) as server:
         yield server
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[WebServer]:
-    """A server, or proxy, without TLS."""
+    """Serve, as a server or a proxy, without TLS."""
     with serving(tmp_path) as server:
         yield server
 
@@ -56,7 +56,7 @@ def a_release(url: str, tag: str = "v19.03.12", body: str = "", **changes: objec
 
 
 def stored_contents(prompt: Prompt) -> list[bytes]:
-    """The newest first."""
+    """Return the contents of the stored images, the newest first."""
     return [image.iso.read_bytes() for image in ImageStore(prompt.home).all()]
 
 
@@ -315,7 +315,7 @@ def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prom
 
 
 def proxy_environment(proxy: WebServer) -> dict[str, str]:
-    """The environment of a company: a proxy, which is trusted by its own authority."""
+    """Return the environment of a company: a proxy, and the proxy's own CA as the trusted one."""
     return {
         "https_proxy": proxy.url,
         "http_proxy": proxy.url,

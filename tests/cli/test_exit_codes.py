@@ -1,4 +1,4 @@
-"""What holds for every verb, also for one that is yet to come: all of them are found by themselves."""
+"""Rules for every verb, also future ones: the verbs are read from the command tree."""
 
 import json
 import os
@@ -58,13 +58,13 @@ EVERY_VERB = list(leaves())
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody at a computer without any hypervisor."""
+    """Return the prompt of a user on a host without any hypervisor."""
     nothing = {"PATH": str(Path(B2D).parent), "VISUAL": "/bin/true", "B2D_DRIVER": "qemu"}
     return Prompt(tmp_path, nothing)
 
 
 def fresh(prompt: Prompt, home: str) -> None:
-    """Nothing, a machine that is off, one whose file is broken, or settings that are."""
+    """Prepare a home: empty, with a machine that is off, with a broken machine file, or with broken settings."""
     shutil.rmtree(prompt.home.root, ignore_errors=True)
     if home in ("off", "broken"):
         MachineStore(prompt.home).write(a_spec())
@@ -82,7 +82,7 @@ def run_b2d(prompt: Prompt, home: str, verb: str, *options: str, **environment: 
 
 
 def check_document(result: Result, verb: str) -> None:
-    """That it is one, and of the documented shape."""
+    """Assert that stdout is one JSON document of the documented shape."""
     document = json.loads(result.out)
     if "error" not in document:
         assert result.code == 0 or verb in TELLS_BY_ITS_CODE
@@ -118,7 +118,7 @@ def test_a_bug_and_a_mistake_are_documents_too(prompt: Prompt, verb: str) -> Non
 
 
 def without_numbers(text: str) -> str:
-    """Without what changes from moment to moment: how long something took, and how much room there is."""
+    """Return the text without values that vary between runs: durations and free space."""
     return re.sub(r"[0-9.]+ (s|GiB free)\b", r"\1", text)
 
 
@@ -217,7 +217,7 @@ def test_every_verb_and_every_exit_code_is_documented() -> None:
 
 
 class Docker(BaseHTTPRequestHandler):
-    """Says that it is one."""
+    """A server that answers as Docker does."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -226,12 +226,12 @@ class Docker(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def running(prompt: Prompt) -> Iterator[Prompt]:
-    """Somebody whose machine runs: a process that sleeps, and a Docker without TLS."""
+    """Yield the prompt of a user whose machine runs: its process sleeps, and its Docker has no TLS."""
     server = HTTPServer(("127.0.0.1", 0), Docker)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     asleep = subprocess.Popen(["sleep", "600"])

@@ -1,4 +1,4 @@
-"""What init, up, status and doctor say of who can reach a machine and where: one line each, on stderr."""
+"""Reports of init, up, status and doctor on who can reach a machine and where: one line each, on stderr."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ Typed = Callable[..., tuple[int, str, list[str]]]
 
 @dataclass(frozen=True)
 class OpenApp(BoxApp):
-    """Whose settings of passwords count."""
+    """An app whose password settings take effect."""
 
     def machine(self, name: str = "") -> Machine:
         services = FakeServices(self.box)
@@ -43,7 +43,7 @@ class OpenApp(BoxApp):
 
 @dataclass(frozen=True)
 class TlsApp(OpenApp):
-    """Whose new machines have TLS."""
+    """An app whose new machines have TLS."""
 
     def new_machine_spec(self) -> MachineSpec:
         return self.box.spec(tls=True)
@@ -51,7 +51,7 @@ class TlsApp(OpenApp):
 
 @pytest.fixture
 def b2d(box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
-    """Type a command of the box's home; its exit code, stdout, and the lines of stderr but for steps."""
+    """Run a command in the box's home; return its exit code, its stdout and its stderr lines without steps."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("B2D_HOME", str(box.home.root))
 

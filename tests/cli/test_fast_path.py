@@ -1,6 +1,6 @@
-"""The door: shellinit and ip with nothing imported, and only while the very process runs that `up` saw.
+"""The fast path: shellinit and ip without imports, only while the very process runs that `up` recorded.
 
-A plain status without click; whatever is not as plain as that goes to click.
+A plain status without click; every other command line goes to click.
 """
 
 import json
@@ -29,7 +29,7 @@ LINE += " B2D_BEFORE=tcp://127.0.59.103:2376,,,,\n"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """A home whose machine's process is this one, so that it runs."""
+    """Return a home with a machine whose process is this one, so that it runs."""
     new_home = Home(tmp_path)
     store = MachineStore(new_home)
     store.write(a_spec())
@@ -43,7 +43,7 @@ def keep(home: Home, process: ProcessIdentity | None) -> None:
 
 
 def run(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run b2d from a shell, which is not the one that runs the tests."""
+    """Run b2d from a shell other than the one that runs the tests."""
     known = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root)}
     command = ["sh", "-c", '"$@"; exit', "sh", sys.executable, "-m", "b2d", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=known | environment)
@@ -99,7 +99,7 @@ def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: st
 
 @pytest.fixture
 def no_click(tmp_path: Path) -> str:
-    """A folder for PYTHONPATH that takes click away."""
+    """Return a folder for PYTHONPATH that hides click."""
     folder = tmp_path / "no click"
     folder.mkdir()
     (folder / "click.py").write_text("raise ImportError('no click')")
@@ -194,7 +194,7 @@ def test_other_shells_are_written_for(home: Home) -> None:
 
 
 def boot(home: Home) -> None:
-    """Let a machine of QEMU's, whose process is this one, run."""
+    """Record a running QEMU machine whose process is this one."""
     paths = home.machine("boot2docker-vm")
     paths.qemu_pid.write_text(str(os.getpid()))
     QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "", identify(os.getpid())))

@@ -1,4 +1,4 @@
-"""Homes that are not as they should be, asked and written to by real processes: one sentence, and nothing half done."""
+"""Unusable homes, read and written by real processes: one error message, and no partial change."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ def a_folder() -> Iterator[Path]:
 
 
 def a_home(folder: Path, owner: int, mode: int) -> Home:
-    """A home with a machine that is off."""
+    """Create a home with a machine that is off."""
     home = Home(folder / ".b2d")
     MachineStore(home).write(a_spec())
     home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"")

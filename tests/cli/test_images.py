@@ -1,4 +1,4 @@
-"""What b2d answers without asking a hypervisor: its machines, images, settings and version, for people and in JSON."""
+"""Commands that ask no hypervisor: machines, images, settings and version, as text and as JSON."""
 
 import json
 import os
@@ -15,18 +15,18 @@ from tests.support.fakes import a_spec
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 
 def a_stopped_machine(prompt: Prompt, name: str, address: str = "127.0.59.103") -> None:
-    """What `init` leaves, as far as the state tells."""
+    """Write the files that `init` leaves, as far as the state depends on them."""
     MachineStore(prompt.home).write(a_spec(name, address=address))
     prompt.home.machine(name).disk_qcow2.write_bytes(b"QFI\xfb")
 
 
 def two_machines(folder: Path) -> Prompt:
-    """Somebody with two machines: box and near."""
+    """Return the prompt of a user with two machines: box and near."""
     prompt = Prompt(folder)
     a_stopped_machine(prompt, "box")
     a_stopped_machine(prompt, "near", "127.0.59.104")
@@ -34,7 +34,7 @@ def two_machines(folder: Path) -> Prompt:
 
 
 def error(output: str) -> dict[str, object]:
-    """The error in an answer that is one."""
+    """Return the error of a JSON answer."""
     document = json.loads(output)
     assert list(document) == ["error"]
     assert set(document["error"]) == {"message", "hint", "exit_code"}

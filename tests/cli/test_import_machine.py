@@ -1,4 +1,4 @@
-"""Old machines are taken in by a copy of their disk, made by the real qemu-img; they themselves stay as they are."""
+"""Machines of boot2docker are imported by a copy of their disk, made by the real qemu-img, and stay unchanged."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 
 def assert_imported(prompt: Prompt, result: Result, name: str, disk: Path) -> None:
-    """It is there, with what is on that disk, in a file of its own."""
+    """Assert that the machine exists, with the data of that disk in a file of its own."""
     assert (result.code, result.out) == (0, ""), result.err
     assert result.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
     copy = prompt.home.machine(name).disk_qcow2
@@ -270,7 +270,7 @@ def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
 
 
 def start_slow_import(prompt: Prompt, folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """Import with a qemu-img that stops halfway through the copy."""
+    """Start an import with a qemu-img that stops halfway through the copy."""
     programs = folder / "slow"
     programs.mkdir()
     (programs / "qemu-img").write_text(HALF.format(real=shutil.which("qemu-img")))

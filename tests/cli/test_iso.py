@@ -1,4 +1,4 @@
-"""`b2d iso build`, as it is typed. (That it builds is in test_image_build.py and e2e/test_iso_boot.py.)"""
+"""The command `b2d iso build`. (Its output is tested in tests/image/test_build.py and tests/e2e/test_iso_boot.py.)"""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def b2d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The sentence with which it failed; stdout is for programs, and they get nothing."""
+    """Assert that the command failed with nothing on stdout, and return its error message."""
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("b2d: ")]

@@ -1,4 +1,4 @@
-"""What a crash, a power cut or a reboot leaves of a machine misleads nobody, and is in nobody's way."""
+"""Files that a crash, a power cut or a reboot leaves behind neither mislead nor block anything."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 
 def left(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
-    """All that lies there while a machine is up."""
+    """Write the files that exist while a machine is up."""
     paths = prompt.home.machine(NAME)
     paths.qemu_pid.write_text(f"{process.pid}\n")
     QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "0" * 64, process))
@@ -41,7 +41,7 @@ def left(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
 
 @pytest.mark.parametrize("change", [{"boot_id": "of the boot before"}, {"start_time": "1"}, {"pid": 2**22 + 1}])
 def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[bytes]", change: dict[str, str]) -> None:
-    """The pid may be somebody else's by now: that one is left alone."""
+    """The pid may belong to another process by now, which must be left alone."""
     now = identify(program.pid)
     assert now is not None
     paths = left(prompt, replace(now, **change))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A console loses lines: the login prompt drops what the serial port had not sent yet."""
+"""Lost console lines: the login prompt drops output that the serial port has not sent yet."""
 
 from b2d.guest.readiness import Ping
 from b2d.machine.boot_monitor import await_docker

@@ -1,4 +1,4 @@
-"""What a machine may be called: the same everywhere that a name comes in, and nothing is begun for another."""
+"""Machine names: the same rules wherever a name is given, and nothing is created for an invalid one."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The verbs as somebody meets them who types them: help, mistakes, and what is said of a machine that is not there."""
+"""The verbs on the command line: help, mistakes, and messages about a machine that does not exist."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ NO_MACHINE = "b2d: there is no machine boot2docker-vm\n     try: b2d init\n"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Where nothing is as it should be: one sentence and an exit code, and never a traceback."""
+"""A broken environment: one error message and an exit code, and never a traceback."""
 
 import os
 import pty
@@ -19,7 +19,7 @@ CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASC
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
 
 
 def broken_library(prompt: Prompt, name: str, content: str) -> str:
-    """A folder for PYTHONPATH with a library that is not what it should be."""
+    """Return a folder for PYTHONPATH with a broken library."""
     folder = prompt.folder / "broken"
     folder.mkdir()
     (folder / f"{name}.py").write_text(content)

@@ -1,4 +1,4 @@
-"""The fixtures for pytest: one machine for a session, however many processes it has, and left as was asked for."""
+"""The pytest fixtures: one machine for a session, however many processes it has, in the requested state at the end."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_a_docker_is_there(docker_host, b2d_machine, number):
 
 
 class Project:
-    """Somebody's tests, and a machine of that state."""
+    """A project with tests, and a machine in the given state."""
 
     def __init__(self, pytester: pytest.Pytester, folder: Path) -> None:
         self.pytester = pytester
@@ -66,7 +66,7 @@ class Project:
         (self.folder / "state").write_text(state)
 
     def run_pytest(self, *options: str, passed: int = 6) -> list[str]:
-        """Run them; what was done to the machine."""
+        """Run its tests and return the calls on the machine."""
         (self.folder / "done").write_text("")
         self.pytester.runpytest_subprocess(*options).assert_outcomes(passed=passed)
         return (self.folder / "done").read_text().splitlines()

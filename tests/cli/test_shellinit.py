@@ -1,4 +1,4 @@
-"""The line of each shell's start-up file, typed into the real shell; no shell here is the one of the login."""
+"""The line of each shell's start-up file, evaluated by the real shell; none of them is the login shell."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ INIT, UNSET = "b2d shellinit -q", "b2d shellinit -q --unset"
 
 @pytest.fixture
 def known(tmp_path: Path, shell: RealShell) -> dict[str, str]:
-    """The environment of somebody whose machine runs: its process is this one."""
+    """Return the environment of a user whose machine runs: its process is this one."""
     store = MachineStore(Home(tmp_path))
     store.write(a_spec())
     process = identify(os.getpid())
@@ -33,7 +33,7 @@ def known(tmp_path: Path, shell: RealShell) -> dict[str, str]:
 
 
 def differences(known: dict[str, str], environ: dict[str, str]) -> dict[str, str]:
-    """What of docker's and of proxies is not as it was; the shells' own variables aside."""
+    """Return the changed variables of docker and of proxies, without the shells' own."""
     names = [*DOCKER.variables(), "B2D_BEFORE", *MINE]
     return {name: environ.get(name, "") for name in names if environ.get(name) != known.get(name)}
 

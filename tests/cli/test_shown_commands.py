@@ -1,4 +1,4 @@
-"""Every command of b2d's that README and docs/ show is one: its verbs, options and number of words are right."""
+"""Every b2d command in README and docs/ is valid: its verbs, options and number of arguments."""
 
 import re
 
@@ -13,7 +13,7 @@ PLACEHOLDER = re.compile(r"\[.*\]|\.\.\.")
 
 
 def parse(words: list[str]) -> None:
-    """Parse a command line as b2d does, and run nothing. Raises click.UsageError."""
+    """Parse a command line as b2d does, without running it. Raises click.UsageError."""
     command: click.Command = main._create_group()
     name, context = "b2d", None
     while True:

@@ -1,4 +1,4 @@
-"""Snapshots as they are typed, of a machine of QEMU's that is off, with its real disk."""
+"""The snapshot commands on a QEMU machine that is off, with its real disk."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Verbs that ask no hypervisor load no library that only others need: start-up time is felt in every script."""
+"""Verbs that ask no hypervisor import no library that only others need: start-up time counts in every script."""
 
 import subprocess
 import sys
@@ -26,12 +26,12 @@ main()
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 
 def loaded(prompt: Prompt, *arguments: str) -> set[str]:
-    """The modules that are there when the command has ended."""
+    """Return the modules that are imported when the command has ended."""
     root = str(ROOT)
     done = subprocess.run(
         [sys.executable, "-c", SHOW, *arguments],

@@ -1,4 +1,4 @@
-"""The archive for who helps from afar: all that tells something, whatever is broken, and no secret of anybody."""
+"""The support archive: all that helps a remote supporter, whatever is broken, and nobody's secrets."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ COUNT = iter(range(1000, 2000))
 
 
 class Planted:
-    """Secrets, each of its own, so that a test can tell where one got through."""
+    """Planted secrets, each unique, so that a test can tell where one leaked."""
 
     def __init__(self) -> None:
         self.all: dict[str, str] = {}
@@ -33,14 +33,14 @@ CAPITALS = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Maria, in a home of her own."""
+    """Return the prompt of a user with a non-ASCII name, in a home of her own."""
     folder = tmp_path / "home" / "maria-lübeck"
     folder.mkdir(parents=True)
     return Prompt(folder, {"USER": "maria-lübeck", "PATH": "/usr/bin:/bin"})
 
 
 def unpacked(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
-    """The files of the archive."""
+    """Return the files of the archive."""
     with tarfile.open(prompt.folder / name) as archive:
         files = {}
         for entry in archive:
@@ -52,7 +52,7 @@ def unpacked(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
 
 
 def a_traceback(planted: Planted, where: str) -> str:
-    """What a log may hold, with a secret in each line."""
+    """Return a log with a secret in each line."""
     secret = planted.add
     return f"""2026-01-01 b2d up --token {secret(where + " option")} https://u:{secret(where + " address")}@host/x
 Traceback (most recent call last):
@@ -67,7 +67,7 @@ somebody in /home/somebody
 
 
 def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
-    """Secrets at every place that b2d reads or writes; the variables of the shell."""
+    """Put secrets wherever b2d reads or writes and return those of the environment."""
     secret, home = planted.add, prompt.home
     MachineStore(home).write(a_spec())
     paths = home.machine("boot2docker-vm")

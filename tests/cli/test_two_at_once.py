@@ -1,4 +1,4 @@
-"""Two commands at once on one machine end in one of the two orders, or one says who holds it; who reads never waits."""
+"""Two commands at once end in one of the two orders, or one reports the other; readers never wait."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ CODES = {0, 1, 3, 4, 6, 7, 8}
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody with a machine that is off, and an image that is not there any more."""
+    """Return the prompt of a user with a stopped machine whose image is no longer stored."""
     prompt = Prompt(tmp_path)
     prompt.environment["B2D_MIRROR"] = "http://127.0.0.1:9/debian"  # an init that comes after a delete gets no image
     again(prompt)

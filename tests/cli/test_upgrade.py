@@ -1,4 +1,4 @@
-"""Upgrade and rollback as they are typed, of machines that need not be started for it."""
+"""The commands upgrade and rollback on machines that need not be started."""
 
 import json
 import os
@@ -22,7 +22,7 @@ OLD, NEW = "26.1.5-6.12.57", "26.1.5-6.12.63"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody whose machine is off, has the older of two images of a file, and follows that file."""
+    """Return the prompt of a user whose stopped machine follows a file and has the older of its two images."""
     person = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     iso = tmp_path / "b2d.iso"
     images = {}
@@ -39,7 +39,7 @@ def stored_image(prompt: Prompt, version: str) -> Image:
 
 
 def set_spec(prompt: Prompt, image: str, previous: str = "") -> None:
-    """As if the machine had these images."""
+    """Store a spec with these images."""
     store = MachineStore(prompt.home)
     spec = store.read(NAME)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""A person at a terminal: the command b2d in a home of its own, and the real docker client."""
+"""A user at a terminal: the command b2d in a home of its own, and the real docker client."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ B2D = Path(sysconfig.get_path("scripts")) / "b2d"
 
 @dataclass
 class Person:
-    """Types commands and reads what comes."""
+    """A user with a home, who runs commands."""
 
     home: Home
     folder: Path
@@ -34,38 +34,38 @@ class Person:
 
     @property
     def address(self) -> str:
-        """Where the machine is: 127.0.59.103, unless another home of this host has that."""
+        """Return the machine's address: 127.0.59.103, unless another home of this host uses it."""
         spec = MachineStore(self.home).read(NAME)
         assert spec is not None
         return spec.address
 
     def b2d(self, *arguments: str, stdin: bytes = b"", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
-        """Run b2d, whatever its exit code."""
+        """Run b2d and return the completed process, whatever its exit code."""
         return self._run([str(B2D), *arguments], stdin, limit_s)
 
     def check_output(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Run b2d, which must succeed; its stdout."""
+        """Run b2d, which must succeed, and return its stdout."""
         done = self.b2d(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def sh(self, script: str, shell: str = "sh", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
-        """Type lines into a shell."""
+        """Run a script in a shell."""
         return self._run([shell, "-c", script], b"", limit_s)
 
     def docker(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Run the docker client in a shell that evaluated shellinit; it must succeed; its stdout."""
+        """Run the docker client in a shell that evaluated shellinit; it must succeed. Return its stdout."""
         done = self.run_docker(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def run_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """The same, whatever its exit code."""
+        """Run the docker client likewise and return the completed process, whatever its exit code."""
         script = 'eval "$(b2d shellinit)" && exec docker "$@"'
         return self._run(["sh", "-c", script, "sh", *arguments], stdin, LIMIT_S)
 
     def create_hello_image(self) -> None:
-        """Make an image of that name: busybox, out of the machine itself."""
+        """Create the image `hello`: busybox, taken from the machine itself."""
         tree = self.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
         self.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
 
@@ -83,7 +83,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Someone new, whose home keeps an image already; all that they started ends with the module."""
+    """Yield a new user whose home stores an image already; their machine is deleted after the module."""
     folder = tmp_path_factory.mktemp("person")
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
@@ -96,7 +96,7 @@ def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @contextmanager
 def alone(person: Person, name: str) -> Iterator[Person]:
-    """The same person on a host with loopback and no other network: there a machine need not be kept from any."""
+    """Yield the user on a host with loopback only, where a machine need not be restricted."""
     command = ["unshare", "--net", "sh", "-c", "busybox ip link set lo up && echo up && exec sleep 3600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -112,7 +112,7 @@ def alone(person: Person, name: str) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def up(person: Person) -> Person:
-    """The same, with a machine that runs and the image `hello`."""
+    """Return the user with a running machine and the image `hello`."""
     person.check_output("up")
     person.create_hello_image()
     return person

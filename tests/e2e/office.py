@@ -1,6 +1,6 @@
-"""The network of an office, on loopback: a proxy that wants a password and knows names, and a name server.
+"""An office network on loopback: a proxy with a password that resolves names, and a name server.
 
-Started as a program with what it is to have for the password; it writes a line for each request of the proxy.
+Started as a program with the password as its argument; it writes a line for each request to the proxy.
 """
 
 import base64
@@ -19,7 +19,7 @@ ANSWER = "192.0.2.7"  # to whatever the name server is asked for
 
 
 def copy(source: socket.socket, to: socket.socket) -> None:
-    """Until the one has nothing more to say, or the other hears nothing more."""
+    """Copy data one way until either side ends."""
     try:
         while some := source.recv(65536):
             to.sendall(some)
@@ -29,7 +29,7 @@ def copy(source: socket.socket, to: socket.socket) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Leads on what comes with the password."""
+    """A proxy that forwards requests with the right password."""
 
     password = ""
 
@@ -71,7 +71,7 @@ class Proxy(BaseHTTPRequestHandler):
 
 
 def names() -> None:
-    """A name server that has one address for every name."""
+    """Run a name server that has one address for every name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HERE, 53))
         while True:

@@ -1,4 +1,4 @@
-"""What is done with the disk of a real machine: its data comes back as it was, and what it need not take."""
+"""The disk commands on a real machine: data survives, and unused space is reclaimed."""
 
 import json
 from typing import Any
@@ -45,7 +45,7 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
         return dict(json.loads(up.check_output("disk", "--json")))
 
     def resident() -> int:
-        """Bytes of this host's memory that QEMU has."""
+        """Return the resident memory of QEMU in bytes."""
         return psutil.Process(int(up.paths.qemu_pid.read_text())).memory_info().rss
 
     first = shown()

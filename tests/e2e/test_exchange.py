@@ -1,4 +1,4 @@
-"""Upgrade and rollback of a real machine: what comes up as promised is kept, all else is given back, data stays."""
+"""Upgrade and rollback of a real machine: an image that boots as promised is kept, others are rolled back."""
 
 import json
 import os
@@ -31,7 +31,7 @@ exec sleep 600
 
 
 class Release:
-    """An image as somebody publishes it, in a file that changes from time to time."""
+    """An image release, in a file that changes from time to time."""
 
     def __init__(self, iso: Path, image: Image, path: Path) -> None:
         self.path = path
@@ -41,17 +41,17 @@ class Release:
         self.publish_good()
 
     def publish_good(self) -> None:
-        """The same content, with another label."""
+        """Publish the same content with another label."""
         self._write({})
 
     def publish_failing(self) -> None:
-        """Another one, whose guest says that it cannot go on."""
+        """Publish an image whose guest reports a fatal error."""
         assert self._image.initrd is not None
         initrd = zstandard.compress(tiny_guest.with_files(self._image.initrd, {"init": NO_BOOT}), 1)
         self._write({"/boot/initrd": initrd})
 
     def publish_with_kernel(self, linux: str) -> None:
-        """Another one, which is said to have that kernel."""
+        """Publish an image that claims that kernel version."""
         facts = json.loads(self._files["/b2d/image.json"])
         facts["version"] = f"{facts['version'].rpartition('-')[0]}-{linux}"
         self._write({"/b2d/image.json": json.dumps(facts).encode()})
@@ -62,7 +62,7 @@ class Release:
 
 
 def contents(iso: Path) -> dict[str, bytes]:
-    """Every file of an ISO by its path, but for the boot catalogue, which is made anew."""
+    """Return every file of an ISO by path, without the boot catalogue, which differs in each build."""
     files = {}
     opened = PyCdlib()
     opened.open(str(iso))
@@ -83,7 +83,7 @@ def release(iso: Path, image: Image, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def machine(person: Person, release: Release) -> Person:
-    """Somebody whose machine runs an image of that release, with data on its disk."""
+    """Yield a user whose machine runs an image of that release, with data on its disk."""
     person.check_output("up", "--image", str(release.path))
     person.create_hello_image()
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
@@ -97,7 +97,7 @@ def check_data(person: Person) -> None:
 
 
 def facts(person: Person) -> tuple[str, str, str, str]:
-    """What is known of the machine: its state, its image, the one before, and the one that it refuses."""
+    """Return the machine's state, image, previous image and refused image."""
     known = json.loads(person.check_output("info"))
     return known["state"], known["image"], known["previous"], known["refused"]
 

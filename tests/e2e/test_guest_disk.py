@@ -1,4 +1,4 @@
-"""The guest and its data disk: what it formats, what it takes up, and what it never touches."""
+"""The guest and its data disk: formatting, adoption, and disks that must stay untouched."""
 
 import subprocess
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: P
 
 
 def others(folder: Path) -> dict[str, Path]:
-    """Disks that are not ours to format, by what is on them; the first ones begin with the magic all the same."""
+    """Create disks that must not be formatted, by content; the first ones start with the magic all the same."""
     folder.mkdir()
     gpt = b"EFI PART" + bytes(8)
 
@@ -133,7 +133,7 @@ def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_pa
 
 
 def data_kib(report: str) -> int:
-    """How large the guest's file system is."""
+    """Return the size of the guest's file system in KiB."""
     return int(next(line for line in report.splitlines() if line.endswith(" /mnt/vda1")).split()[1])
 
 
@@ -194,7 +194,7 @@ def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
 
 
 def a_tree(folder: Path, note: str) -> Path:
-    """What boot2docker left in its file system."""
+    """Create the files that boot2docker leaves in its file system."""
     tree = folder / "tree"
     store = tree / "var/lib/boot2docker"
     store.mkdir(parents=True)

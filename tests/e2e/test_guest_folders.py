@@ -1,4 +1,4 @@
-"""Folders of the host in the guest, under QEMU: at their own path, as they are now, and after a save as before."""
+"""Host folders in a QEMU guest: at their own path, up to date, and unchanged after a save."""
 
 import os
 import shlex
@@ -41,7 +41,7 @@ def test_a_folder_that_cannot_be_had_is_a_warning_and_the_boot_goes_on(image: Im
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is shared read-only, with one beside it that is not."""
+    """Return a folder that is shared read-only, beside one that is not."""
     folder = tmp_path_factory.mktemp("outside") / "only read"
     folder.mkdir()
     (folder / "data").write_text("data\n")
@@ -70,12 +70,12 @@ def project(sharing: Person) -> Path:
 
 
 def as_root(script: str) -> str:
-    """A shell's line for the guest: the home of who runs the tests may be closed to its user docker."""
+    """Return a shell line for the guest's root: the host user's home may be closed to the guest user docker."""
     return f"sudo sh -c {shlex.quote(script)}"
 
 
 def in_project(person: Person, project: Path, script: str, *options: str) -> str:
-    """What a shell in a container writes, whose /src is the project."""
+    """Return the output of a shell in a container whose /src is the project."""
     return person.docker("run", "--rm", *options, "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", script)
 
 
@@ -146,7 +146,7 @@ def test_a_read_only_folder_is_read_and_not_written_even_by_root(sharing: Person
 
 
 def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: Path) -> None:
-    """A link is followed by who reads it, in the guest: also one that takes a folder's place while that is in use."""
+    """Links are resolved by their reader in the guest, also one that replaces a folder in use."""
     secret = outside.parent / "secret"
     in_project(sharing, project, f"exec /usr/bin/busybox ln -s {secret} out")
     assert sharing.b2d("ssh", as_root(f"cat '{project}/out/word'")).returncode == 1

@@ -1,4 +1,4 @@
-"""What a person keeps in /var/lib/boot2docker: hooks, the profile, authorities, a name; and what a mistake does."""
+"""The user's files in /var/lib/boot2docker: hooks, profile, CAs, host name; and the effect of mistakes in them."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ KEYS_REPORT = "/etc/b2d/sshd & sleep 1; dropbearkey -y -f /run/b2d/host_key"
 
 @pytest.fixture(scope="module")
 def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
-    """A machine that runs, on a disk of 2014 that holds all that can be kept there."""
+    """Start a machine on a boot2docker disk that has every supported customization."""
     person.check_output("init")
     tls_certificates.ensure_certificates(person.paths, [person.address], datetime.now(UTC))
     folder = tmp_path_factory.mktemp("disk")
@@ -67,7 +67,7 @@ def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
 
 
 def await_hooks(hooked: Person) -> None:
-    """Wait for bootlocal.sh, and see that it could ask Docker."""
+    """Wait for bootlocal.sh and assert that it could reach Docker."""
     wait_until(lambda: "after" in order(hooked), condition="the hooks", timeout_s=60, interval_s=1)
     assert order(hooked) == "before nobody\nafter linux\n"
 
@@ -81,7 +81,7 @@ def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:
 
 
 def test_the_profile_counts_and_cannot_take_tls_away(hooked: Person) -> None:
-    """DOCKER_HOST and DOCKER_TLS are what docker-machine wrote; the seed has said that already, or otherwise."""
+    """docker-machine wrote DOCKER_HOST and DOCKER_TLS; the seed overrides them."""
     assert hooked.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
     environment = hooked.check_output("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
     assert "HTTP_PROXY=http://127.0.0.1:9/" in environment.split("\0")
@@ -93,16 +93,16 @@ def test_the_daemon_s_own_settings_and_the_name_count(hooked: Person) -> None:
 
 
 def test_the_host_s_word_on_registries_counts_where_the_daemon_s_own_settings_have_none(hooked: Person) -> None:
-    """And the profile's proxy before the host's, which it has in capitals."""
+    """The profile's proxy wins over the host's, which is set in capitals."""
     registries = json.loads(hooked.docker("info", "--format", "{{json .RegistryConfig}}"))
     assert registries["Mirrors"] == ["https://own.test/"]
     assert "host.test:5000" in registries["IndexConfigs"]
 
 
 def test_an_authority_that_is_kept_there_is_trusted(hooked: Person) -> None:
-    """Docker is its own registry here. It trusts that one, which does not let it in without a client's certificate.
+    """Docker is its own registry. The CA is trusted; the registry then refuses a client without a certificate.
 
-    From within the guest nobody reaches Docker's port, so the firewall is opened for this.
+    The guest's firewall blocks Docker's port from within the guest, so it is opened for this test.
     """
     authority = (hooked.paths.certs / "ca.pem").read_text()
     assert authority in hooked.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")

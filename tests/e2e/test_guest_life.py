@@ -1,4 +1,4 @@
-"""A guest from its boot to its end: who is let in, what is there, what time it is, and how it goes."""
+"""A guest from boot to shutdown: access, tools, clock, and power off."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ DEAF = 'trap "" TERM; while :; do echo x >/noise; /usr/bin/busybox sleep 1; done
 
 
 class Terminal:
-    """Somebody at the serial console."""
+    """The guest's serial console."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -53,7 +53,7 @@ class Terminal:
         self._socket.sendall(f"{line}\r".encode())
 
     def read_until(self, wanted: str, timeout_s: float = 60.0) -> str:
-        """All that appears up to and including `wanted`."""
+        """Return all output up to and including `wanted`."""
         output = ""
         end = time.monotonic() + timeout_s
         while wanted not in output:
@@ -65,7 +65,7 @@ class Terminal:
         return output
 
     def log_out(self) -> None:
-        """Log out; a terminal that stays and reads nothing would hold up what the guest writes."""
+        """Log out; an open terminal that nobody reads would block the guest's output."""
         with suppress(OSError):  # the machine may be off
             self.type("exit")
         self._socket.close()
@@ -144,7 +144,7 @@ def test_every_network_card_gets_an_address(alive: Person) -> None:
 
 
 def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
-    """QEMU offers a restricted guest no router: here are the leases that it would offer, in the order that matters."""
+    """QEMU offers a restricted guest no router, so the test supplies the leases, in the relevant order."""
     lease = "sudo env interface=eth{} ip=10.{}.15 mask=24 router=10.{}.2 /etc/b2d/dhcp bound"
     script = f"{lease.format(0, '0.2', '0.2')}; {lease.format(1, '9.0', '9.0')}; ip route get 192.0.2.1"
     assert "192.0.2.1 via 10.0.2.2 dev eth0" in alive.check_output("ssh", script)
@@ -192,7 +192,7 @@ def test_the_clock_is_right_soon_after_the_host_stood_still(alive: Person) -> No
 
 
 def test_the_clock_is_right_soon_after_the_host_slept(alive: Person) -> None:
-    """As a host's sleep is for a guest: all its clocks stood still but the chip's."""
+    """A host's sleep stops all clocks of the guest but its RTC."""
     with Qmp(alive.paths.qmp_socket) as qmp:
         qmp.execute("stop")
         time.sleep(SLEPT_S)

@@ -1,4 +1,4 @@
-"""One machine's whole life in homes that nobody would choose, and two machines at once: real, by the command line."""
+"""The whole life of a machine in unusual homes, and two machines at once, with the real command line."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ HOMES = {"odd": ODD, "undecodable": os.fsdecode(b"gr\xfc\xdfe"), "long": "x" * 2
 
 @contextmanager
 def living_in(folder: Path, images: Path) -> Iterator[Person]:
-    """Somebody whose home is there, and keeps an image already; their machines end with them."""
+    """Yield a user with that home and a stored image; the machines are deleted at the end."""
     home = Home(folder)
     shutil.copytree(images, home.images, copy_function=os.link)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
@@ -37,7 +37,7 @@ def living_in(folder: Path, images: Path) -> Iterator[Person]:
 
 @pytest.fixture(params=HOMES)
 def person(request: pytest.FixtureRequest, image_home: Home, tmp_path: Path) -> Iterator[Person]:
-    """One after the other; what they make is open to everybody, unless b2d closes it."""
+    """Yield one user for each home; umask 0 makes new files open unless b2d closes them."""
     before = os.umask(0)
     try:
         with living_in(tmp_path / HOMES[request.param], image_home.images) as someone:
@@ -47,7 +47,7 @@ def person(request: pytest.FixtureRequest, image_home: Home, tmp_path: Path) -> 
 
 
 def open_to_others(home: Home) -> list[str]:
-    """What somebody else could look into, were the folders above it open."""
+    """Return the files that other users could read if the folders above were open."""
     files = [home.machines, *home.machines.rglob("*")]
     secret = [path for path in files if path.suffix != ".pub"]
     modes = {str(path): path.stat().st_mode for path in secret}

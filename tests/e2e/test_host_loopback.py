@@ -1,4 +1,4 @@
-"""With host_loopback=no a container that has the guest's own network finds no way round the guest's firewall."""
+"""With host_loopback=no a container in the guest's network namespace cannot bypass the guest's firewall."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def apart(person: Person) -> Iterator[Person]:
 
 @contextmanager
 def services(person: Person) -> Iterator["subprocess.Popen[bytes]"]:
-    """What listens on the loopback of that person's host, and tells each datagram that came."""
+    """Listen on the host's loopback and report each received datagram."""
     with subprocess.Popen([*person.within, sys.executable, "-c", SERVER], stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
@@ -51,12 +51,12 @@ def services(person: Person) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def send_datagrams(person: Person, *way: str) -> None:
-    """Whether it was sent does not count: it must not come."""
+    """Send datagrams, without regard to errors: only their arrival matters."""
     person.run_docker("run", "--rm", "--network", "host", "away", "/away", way[0], PORT, *way[1:])
 
 
 def received(server: "subprocess.Popen[bytes]") -> bytes:
-    """All that came there until now; it ends."""
+    """End the listener and return all that it received."""
     server.terminate()
     return server.communicate(timeout=ENOUGH_S)[0]
 

@@ -1,4 +1,4 @@
-"""A machine of docker-machine's is taken in and started: what was on its disk is there, and it stays as it was."""
+"""A docker-machine machine is imported and started: the data of its disk is there, and the original is unchanged."""
 
 import pytest
 

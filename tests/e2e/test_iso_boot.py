@@ -1,4 +1,4 @@
-"""The ISO in a CD drive, started by the BIOS: as every hypervisor does it that b2d does not know."""
+"""The ISO in a CD drive, started by the BIOS, as on hypervisors that b2d does not support."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.network]
 
 @pytest.fixture(scope="module")
 def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Someone on a host that lacks a program, who builds an image there and makes a machine of it."""
+    """Yield a user on a host without mksquashfs, who builds an image and makes a machine of it."""
     folder = tmp_path_factory.mktemp("plain")
     home = Home(folder / ".b2d")
     shutil.copytree(test_cache / "packages", home.cache / "packages")
@@ -34,7 +34,7 @@ def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytes
 
 
 def started_by_its_bios(person: Person, name: str) -> None:
-    """A machine of that person's comes up, and Docker with it."""
+    """Start that user's machine by its BIOS and wait for Docker."""
     person.check_output("up")
     command = Path(f"/proc/{person.home.machine(name).qemu_pid.read_text().strip()}/cmdline").read_bytes().split(b"\0")
     assert b"-kernel" not in command and b"ide-cd,drive=iso" in command

@@ -1,4 +1,4 @@
-"""b2d is killed at any moment, or its QEMU is, or two commands come at once: the next goes on, with all data."""
+"""b2d or QEMU is killed at any moment, or two commands run at once: the next command continues, with all data."""
 
 import json
 import os
@@ -21,7 +21,7 @@ MOMENTS = random.Random(2014)  # the same ones each time
 
 
 def note(person: Person, number: int) -> None:
-    """Something that is on the disk for good."""
+    """Write data durably to the disk."""
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", f"echo {number} >/kept/{number}; sync")
 
 
@@ -39,7 +39,7 @@ def killed(person: Person, line: str, after_s: float) -> None:
 
 
 def assert_usable(person: Person, number: int) -> None:
-    """All that a person does next: look, and use it."""
+    """Assert that the usual commands work."""
     assert person.b2d("status").returncode in (0, 4)
     assert "boot2docker-vm" in person.check_output("list")
     person.check_output("up")
@@ -48,7 +48,7 @@ def assert_usable(person: Person, number: int) -> None:
 
 
 def stop_or_already_off(person: Person) -> bool:
-    """What was told to stop may do so under the next command, which then says so."""
+    """Stop the machine, unless a pending stop has ended it already."""
     return person.b2d("status").stdout == b"stopped\n"
 
 
@@ -82,7 +82,7 @@ def test_b2d_is_killed(numbered: Person) -> None:
 
 
 def kill_qemu(person: Person) -> Callable[[], bool]:
-    """Kill it; True once it is gone."""
+    """Kill QEMU and return True once it has ended."""
     process = identify(int(person.paths.qemu_pid.read_text()))
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The main job, as a person does it, on a real machine of QEMU with the real docker client."""
+"""The main workflow on a real QEMU machine with the real docker client."""
 
 import hashlib
 import json
@@ -162,12 +162,12 @@ def test_the_guest_is_what_it_should_be(up: Person) -> None:
 
 
 def test_containers_have_random_addresses(up: Person) -> None:
-    """dockerd is started without them where the CPU is emulated; what it starts must not inherit that."""
+    """On an emulated CPU dockerd runs without ASLR, which containers must not inherit."""
     assert int(up.docker("run", "--rm", "hello", "cat", "/proc/self/personality"), 16) == 0
 
 
 def test_a_running_container_can_be_changed(up: Person) -> None:
-    """What Docker's runtime is told it reads from /dev/stdin."""
+    """Docker's runtime reads the update from /dev/stdin."""
     up.docker("run", "-d", "--name", "changed", "hello", "sleep", "1000")
     up.docker("update", "--memory", "64m", "--memory-swap", "64m", "changed")
     up.docker("rm", "-f", "changed")

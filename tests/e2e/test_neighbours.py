@@ -1,4 +1,4 @@
-"""Containers and other users of this host do not get into a machine, however its Docker listens (H1, M1, M4, L6)."""
+"""Containers and other users of this host cannot reach a machine, however its Docker listens (H1, M1, M4, L6)."""
 
 import socket
 import subprocess
@@ -30,7 +30,7 @@ with socket.create_server(("127.0.0.1", 8000)) as listener:
 
 @pytest.fixture(scope="module")
 def open_machine(up: Person) -> Iterator[Person]:
-    """A machine that has all doors as wide open as they go, beside the usual one."""
+    """Yield a second machine with everything as open as possible."""
     options = ("--no-tls", "--vm", "plain", "--ssh-password", "--password", "my own words")
     try:
         up.check_output("up", *options)
@@ -40,7 +40,7 @@ def open_machine(up: Person) -> Iterator[Person]:
 
 
 def within(person: Person, network: str, address: str, port: int) -> bytes:
-    """What a container hears there."""
+    """Connect from a container and return its output."""
     done = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
     return done.stdout + done.stderr
 
@@ -48,7 +48,7 @@ def within(person: Person, network: str, address: str, port: int) -> bytes:
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, network: str, port: int) -> None:
-    """With TLS."""
+    """The machine has TLS."""
     addresses = ("172.17.0.1", "10.0.2.15", "10.0.2.127") if network == "bridge" else ("127.0.0.1", "10.0.2.15")
     for address in addresses:
         result = within(up, network, address, port)
@@ -56,7 +56,7 @@ def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, n
 
 
 def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
-    """The bridge's addresses, and with this host's network the loopback's."""
+    """The addresses are the bridge's and, with the host network, the loopback's."""
     up.docker("network", "create", "--ipv6", "--subnet", "fd00:dead::/64", "six")
     try:
         for port in PORTS:
@@ -138,7 +138,7 @@ def test_the_password_is_the_persons_own_and_tcuser_none_any_more(open_machine: 
 
 
 def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> None:
-    """As where this host has one loopback address: the machine's ports are where containers reach this host."""
+    """On hosts with one loopback address, the machine's ports are where containers reach the host."""
     with ExitStack() as opened:
         person = opened.enter_context(alone(up, "near"))
         server = subprocess.Popen([*person.within, sys.executable, "-c", SERVER], stdout=subprocess.PIPE)

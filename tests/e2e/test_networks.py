@@ -1,6 +1,6 @@
-"""A machine in an office: a proxy with a password, an authority of the office's own, registries and a name server.
+"""A machine in an office network: a proxy with a password, a private CA, registries and a name server.
 
-Nothing is reached but this host's loopback: the registries' names are known to the proxy alone.
+Nothing leaves this host's loopback: only the proxy knows the registries' names.
 """
 
 import json
@@ -33,25 +33,25 @@ QUOTED = quote(PASSWORD, safe="")
 
 @dataclass
 class Office:
-    """A person there, and what they see of it."""
+    """A user in the office, and the proxy's log."""
 
     person: Person
     authority: Path
     log: Path  # of the proxy
 
     def requests(self) -> list[str]:
-        """What the proxy was asked for, and its answer."""
+        """Return the requests to the proxy with their status."""
         return self.log.read_text().splitlines()[1:]
 
     def home(self) -> Person:
-        """The same person at home: there is none of it."""
+        """Return the same user outside the office."""
         environment = {key: value for key, value in self.person.environment.items() if key != "http_proxy"}
         return replace(self.person, environment=environment)
 
 
 @pytest.fixture(scope="module")
 def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    """All of it runs, and so does the machine."""
+    """Start the office network and a machine in it."""
     folder = tmp_path_factory.mktemp("office")
     paths = MachinePaths(folder / "registry")
     paths.folder.mkdir()

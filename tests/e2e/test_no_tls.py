@@ -1,4 +1,4 @@
-"""Two machines at once, one of them as in the tutorials of 2014: Docker without TLS on port 2375."""
+"""Two machines at once, one of them as in tutorials of 2014: Docker without TLS on port 2375."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ HOSTNAME = b"boot2docker"  # of the usual machine, as in 2014
 
 @pytest.fixture(scope="module")
 def both(up: Person) -> Iterator[Person]:
-    """The machine `plain` beside the usual one."""
+    """Start the machine `plain` beside the default one."""
     try:
         up.check_output("up", "--no-tls", "--vm", "plain")
         yield up
@@ -37,7 +37,7 @@ def address(person: Person, name: str) -> str:
 
 
 def listeners(pid: int) -> set[tuple[str, int]]:
-    """Where a process listens, from the kernel's own tables; an address of IPv6 stays in hexadecimal."""
+    """Return the listening addresses of a process from the kernel's tables; IPv6 addresses stay hexadecimal."""
     links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
     addresses = set()
@@ -52,7 +52,7 @@ def listeners(pid: int) -> set[tuple[str, int]]:
 
 
 def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
-    """shellinit leads to the socket, which is this person's alone; the port of 2014 is there, too."""
+    """shellinit points to the socket, which is private to the user; the port of 2014 works, too."""
     script = '$(boot2docker --vm plain shellinit) && docker version --format "{{.Server.Os}}" && echo "$DOCKER_HOST"'
     done = both.sh(script, shell="bash")
     plain = spec(both, "plain")
@@ -111,7 +111,7 @@ def test_the_list_shows_both(both: Person) -> None:
 
 
 def test_what_ends_one_leaves_the_other_alone(both: Person) -> None:
-    """Last of all: `plain` is gone then."""
+    """Runs last, since it deletes `plain`."""
     both.check_output("poweroff", "--vm", "plain")
     assert both.b2d("status", "--vm", "plain").returncode == 4
     both.check_output("delete", "--yes", "--vm", "plain")

@@ -1,4 +1,4 @@
-"""A machine that was saved before an upgrade of b2d goes on after it, and has today's hardware once it boots."""
+"""A machine saved by an older b2d resumes after the upgrade, and gets the current hardware at its next boot."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ PORT = 20082
 
 @pytest.fixture(scope="module", params=["--tls", "--no-tls"])
 def woken(person: Person, request: pytest.FixtureRequest) -> Iterator[Person]:
-    """A machine that such a b2d saved, and today's has brought up; it publishes a port."""
+    """Yield a machine that an older b2d saved and the current one resumed; it publishes a port."""
     person.check_output("init", *[request.param] * (request.param == "--no-tls"))
     write_old_spec(person)
     command = [sys.executable, "-c", FIRST, "up"]
@@ -49,7 +49,7 @@ def woken(person: Person, request: pytest.FixtureRequest) -> Iterator[Person]:
 
 
 def write_old_spec(person: Person) -> None:
-    """Write the machine's description as such a b2d did."""
+    """Write the machine's spec in the older format."""
     document = json.loads(person.paths.spec.read_text())
     document = {key: value for key, value in document.items() if key not in SINCE}
     person.paths.spec.write_text(json.dumps(document | {"folders": [str(person.folder)]}))
@@ -62,7 +62,7 @@ def spec(person: Person) -> MachineSpec:
 
 
 def assert_resumed(person: Person) -> None:
-    """It has not booted: what was in its memory is there, and its container runs, with its port and its folder."""
+    """Assert that the machine did not boot: memory, container, port and folder are as before."""
     assert spec(person).hardware == 1
     assert person.check_output("status") == "running\n"
     assert person.check_output("ssh", "cat /tmp/trace") == "trace\n"
@@ -83,7 +83,7 @@ def test_it_can_be_saved_again(woken: Person) -> None:
 
 
 def test_it_boots_with_today_s_hardware(woken: Person) -> None:
-    """Last of all. Its disk is what it was, and the home with all that is hidden there is not shared any more."""
+    """Runs last. The disk is unchanged, and the home with its hidden files is not shared any more."""
     woken.check_output("restart")
     assert spec(woken).hardware == HARDWARE
     assert woken.b2d("ssh", "cat /tmp/trace").returncode != 0

@@ -1,4 +1,4 @@
-"""What a container publishes is on this host while it runs, with a real machine and the real docker client."""
+"""Published ports on this host, with a real machine and the real docker client."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def companion(up: Person) -> ProcessIdentity:
 
 @pytest.fixture
 def web(up: Person) -> Iterator[Person]:
-    """A container that publishes a port for all, and one for this host alone."""
+    """Start a container that publishes one port for all and one for this host only."""
     ports = ("-p", f"{TCP}:80", "-p", f"127.0.0.1:{ALONE}:80", "-p", f"{LOW}:80")
     up.docker("run", "-d", "--name", "web", *ports, "hello", *server_command("hey"))
     yield up
@@ -136,7 +136,7 @@ def test_the_companion_is_small_and_rests(up: Person) -> None:
 
 
 def used_ns(process: ProcessIdentity) -> int:
-    """The CPU time of its threads, by proc(5)'s schedstat: a moment can cost a whole one of the ticks in stat."""
+    """Return the CPU time of its threads in nanoseconds, from schedstat (proc(5)): the ticks of stat are too coarse."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
 
 

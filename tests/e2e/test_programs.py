@@ -1,4 +1,4 @@
-"""Other programs find a real machine: by its socket, from Python and in pytest."""
+"""Other programs use a real machine: over its socket, from Python and in pytest."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.qemu
 
 
 def by_socket(person: Person, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """The docker client, which knows nothing of the machine but its socket."""
+    """Run the docker client, which knows nothing but the machine's socket."""
     known = person.environment | {"DOCKER_HOST": json.loads(person.check_output("info"))["socket"]["host"]}
     return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, env=known, check=False, timeout=120)
 
@@ -88,7 +88,7 @@ def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> 
 
 @pytest.fixture
 def machine(up: Person, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The same machine for this very process."""
+    """Return the machine for this process."""
     monkeypatch.setenv("HOME", str(up.folder))  # where docker's client is told of it
     return Machine(home=up.home.root)
 

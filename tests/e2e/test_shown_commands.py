@@ -1,4 +1,4 @@
-"""What pages of docs/ show works as it is shown, one block after the other, on a real machine."""
+"""The commands shown in docs/ work, one block after the other, on a real machine."""
 
 import pytest
 

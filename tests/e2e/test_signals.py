@@ -1,4 +1,4 @@
-"""A command that is told to end in the middle leaves the machine as before or after, and the next command goes on."""
+"""An interrupted command leaves the machine as before or after, and the next command continues."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ MOMENTS_S = [0.05, 0.15, 0.25, 0.35, 0.5, 0.8]
 
 
 def start_b2d(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
-    """b2d, which is not waited for."""
+    """Start b2d without waiting for it."""
     return subprocess.Popen(
         [str(B2D), *arguments],
         env=person.environment,
@@ -27,7 +27,7 @@ def start_b2d(person: Person, *arguments: str) -> "subprocess.Popen[bytes]":
 
 
 def end_with_signal(process: "subprocess.Popen[bytes]", number: int) -> bytes:
-    """Tell it to end, which it does soon, with that signal's exit code or having done its work; what it said."""
+    """Send the signal, assert that b2d ends soon with its exit code or success, and return stderr."""
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number, 0), stderr
@@ -65,7 +65,7 @@ def test_stop(up: Person) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_up(up: Person, number: int) -> None:
-    """One boot for both: each finds the machine on its way."""
+    """One boot serves both signals: each arrives during the boot."""
     process = start_b2d(up, "up")
     wait_until(lambda: up.b2d("status").stdout == b"running\n", condition="qemu", timeout_s=30)
     end_with_signal(process, number)
@@ -79,7 +79,7 @@ def test_what_was_left_comes_up(up: Person) -> None:
 
 
 def test_what_is_ignored_stays_ignored(up: Person) -> None:
-    """As nohup has it."""
+    """nohup ignores the signal."""
     process = subprocess.Popen(
         ["sh", "-c", f"trap '' HUP TERM; exec {B2D} ssh 'sleep 3; echo end'"],
         env=up.environment,

@@ -1,4 +1,4 @@
-"""A person at a terminal in the machine: what they see, what their keys do, and what is left of it afterwards."""
+"""A terminal in the machine: output, keys, and the state of the terminal afterwards."""
 
 import fcntl
 import hashlib
@@ -29,7 +29,7 @@ CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 @dataclass
 class Terminal:
-    """A pseudo terminal with one program on it."""
+    """A pseudo-terminal with one program on it."""
 
     screen: int
     line: int  # the program's side; held open, so that its modes can be looked at
@@ -40,7 +40,7 @@ class Terminal:
         os.write(self.screen, keys)
 
     def expect(self, pattern: bytes) -> re.Match[bytes]:
-        """Wait for what comes on the screen; it is taken away with all before it."""
+        """Wait for the pattern on the screen and consume all up to it."""
         end = time.monotonic() + LIMIT_S
         while (match := re.search(pattern, self.shown, re.DOTALL)) is None:
             assert time.monotonic() < end, f"not shown: {pattern!r} in {self.shown!r}"
@@ -53,7 +53,7 @@ class Terminal:
             self.shown += os.read(self.screen, 1 << 16)
 
     def wait_for_exit(self) -> int:
-        """Read on until the program has ended; its exit code."""
+        """Read until the program has ended and return its exit code."""
         end = time.monotonic() + LIMIT_S
         while self.process.poll() is None:
             assert time.monotonic() < end, f"it did not end: {self.shown!r}"
@@ -70,7 +70,7 @@ class Terminal:
 
 @contextmanager
 def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33) -> Iterator[Terminal]:
-    """b2d on a terminal of its own, which it controls as a person's shell would have it."""
+    """Start b2d on a pseudo-terminal that is its controlling terminal."""
     screen, line = pty.openpty()
     environment = person.environment | {"TERM": "xterm-256color"}
     shell = Terminal(screen, line, subprocess.Popen(["true"]))
@@ -123,7 +123,7 @@ def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> 
 
 
 def test_every_byte_comes_unchanged(up: Person) -> None:
-    """Colours, control characters, half letters: all 256 but what a line of a terminal makes of a line break."""
+    """All 256 bytes, without those that terminal line discipline changes at a line break."""
     octal = "".join(f"\\{number:03o}" for number in range(256) if number != 10)
     with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as shell:
         shown = shell.expect(rb"<<(.*)>>").group(1)
@@ -144,7 +144,7 @@ PASTED = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))  # m
 
 
 def paste(shell: Terminal) -> None:
-    """Type all of it as fast as it is taken, while what comes back is read."""
+    """Write all data as fast as it is accepted while reading the output."""
     rest = memoryview(PASTED)
     while rest:
         readable, writable, _ = select.select([shell.screen], [shell.screen], [], LIMIT_S)
@@ -166,7 +166,7 @@ def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up
 
 @pytest.mark.parametrize("echo", ["-echo", "echo"])
 def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
-    """The lines; of their echo Linux's terminals drop what is not fetched in time (docs/decisions/limits.md)."""
+    """The lines arrive; Linux drops echo that is not read in time (docs/decisions/limits.md)."""
     with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as shell:
         shell.expect(rb"go\r\n")
         paste(shell)
@@ -260,7 +260,7 @@ def test_a_file_of_root_s_is_read_by_nobody_else(up: Person) -> None:
 
 
 def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> None:
-    """Last of all: the machine is gone then."""
+    """Runs last, since it kills the machine."""
     with terminal(up, "ssh") as shell:
         before = shell.modes()
         shell.expect(re.escape(PROMPT))

@@ -1,4 +1,4 @@
-"""The upgrade of 2014: stop, download, start; the newer image is booted, and the data is still there."""
+"""The upgrade steps of 2014: stop, download, start; the newer image boots, and the data is still there."""
 
 import hashlib
 import json
@@ -21,32 +21,32 @@ SECTOR = 2048  # bytes
 
 @pytest.fixture(scope="module")
 def release(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image as somebody publishes it, in a file that changes from time to time."""
+    """Return an image release in a file that changes from time to time."""
     path = tmp_path_factory.mktemp("release") / "b2d.iso"
     path.write_bytes(iso.read_bytes())
     return path
 
 
 def publish_newer(release: Path) -> None:
-    """The same content in other bytes."""
+    """Publish the same content in other bytes."""
     with release.open("ab") as file:
         file.write(bytes(SECTOR))
 
 
 def pin(file: Path) -> str:
-    """What goes behind the address of an image."""
+    """Return the URL fragment with the image's hash."""
     return f"#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def stored_images(person: Person) -> list[str]:
-    """Whatever lies in images/ and cache/, but for the locks."""
+    """Return the files in images/ and cache/, without the locks."""
     folders = [folder for folder in (person.home.images, person.home.cache) if folder.exists()]
     return sorted(path.name for folder in folders for path in folder.rglob("*") if not path.name.endswith(".lock"))
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The files of a folder on a web server of this host."""
+    """Serve a folder over HTTP on this host."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  its signature
@@ -89,7 +89,7 @@ def test_a_download_leaves_a_running_machine_alone(person: Person, release: Path
 
 
 def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, release: Path) -> None:
-    """The newer one that was fetched meanwhile waits for the next boot."""
+    """The newer image that was downloaded meanwhile waits for the next boot."""
     before = json.loads(person.check_output("info"))["image"]
     boot = person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     person.check_output("save")

@@ -1,4 +1,4 @@
-"""Folders of the host by virtiofs: all that holds of 9p, and what it is better at. Its process may die."""
+"""Shared folders over virtiofs: the same rules as for 9p, its advantages, and the death of its process."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 @pytest.fixture(scope="module")
 def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
-    """Someone with a QEMU and a virtiofsd that are new enough."""
+    """Return a user with recent versions of QEMU and virtiofsd."""
     path = f"{newer_qemu.ensure_programs(test_cache)}{os.pathsep}{person.environment['PATH']}"
     person.environment |= {"PATH": path, "B2D_SHARE": f"~/*,{outside}:ro"}
     (person.folder / PROJECT).mkdir()
@@ -79,7 +79,7 @@ def test_a_file_is_mapped_for_shared_writing(sharing: Person, project: Path) -> 
 
 @pytest.fixture
 def follower(sharing: Person, project: Path) -> Iterator[str]:
-    """A container that reads a log of this host as it grows."""
+    """Start a container that follows a growing log of this host."""
     (project / "log").write_text("first\n")
     name = "follower"
     line = FOLLOW.format("/src/log")

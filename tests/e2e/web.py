@@ -1,4 +1,4 @@
-"""A small web server in a container, and whether it answers here."""
+"""A small web server in a container, and a client for it."""
 
 import socket
 
@@ -6,13 +6,13 @@ PATIENCE_S = 10.0
 
 
 def server_command(text: str) -> list[str]:
-    """What a container of the image `hello` runs, so that its port 80 says so."""
+    """Return the command of a web server for a container of `hello`, which answers on port 80."""
     server = f"mkdir -p /www; echo {text} >/www/index.html; exec /usr/bin/busybox httpd -f -p 80 -h /www"
     return ["sh", "-c", server]
 
 
 def fetch(address: str, port: int) -> str:
-    """What a web server there answers, "" where there is none."""
+    """Return the answer of a web server, "" without one."""
     try:
         with socket.create_connection((address, port), PATIENCE_S) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -22,7 +22,7 @@ def fetch(address: str, port: int) -> str:
 
 
 def refused(address: str, port: int) -> bool:
-    """Tell whether nobody takes a connection there; one who ends in that moment resets it."""
+    """Return True when the connection is refused; a server that ends in that moment resets it."""
     try:
         socket.create_connection((address, port), PATIENCE_S).close()
     except (ConnectionRefusedError, ConnectionResetError):
