@@ -61,7 +61,7 @@ def received(server: "subprocess.Popen[bytes]") -> bytes:
     return server.communicate(timeout=ENOUGH_S)[0]
 
 
-def is_received(person: Person) -> bytes:
+def receive_in_container(person: Person) -> bytes:
     asks = ("run", "--rm", "--network", "host", "hello", "nc", "-w", "5", "fec0::2", PORT)
     return person.run_docker(*asks).stdout
 
@@ -74,14 +74,14 @@ def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
         apart.check_output("up")
         apart.create_hello_image()
         apart.docker("import", "-", "away", stdin=program)
-        assert is_received(apart) == b"this host"
+        assert receive_in_container(apart) == b"this host"
         for way in WAYS:
             send_datagrams(apart, *way)
         assert received(server) == b"away\n" * len(WAYS)
     with services(apart) as server:
         apart.environment["B2D_HOST_LOOPBACK"] = "no"
         apart.check_output("restart")
-        assert is_received(apart) == b""
+        assert receive_in_container(apart) == b""
         for way in WAYS:
             send_datagrams(apart, *way)
         assert received(server) == b""

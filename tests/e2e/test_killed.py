@@ -47,8 +47,8 @@ def assert_usable(person: Person, number: int) -> None:
     note(person, number)
 
 
-def stop_or_already_off(person: Person) -> bool:
-    """Stop the machine, unless a pending stop has ended it already."""
+def is_stopped(person: Person) -> bool:
+    """Return True when the machine is stopped; a pending stop may end under the next command."""
     return person.b2d("status").stdout == b"stopped\n"
 
 
@@ -73,7 +73,7 @@ def test_b2d_is_killed(numbered: Person) -> None:
         numbered.check_output(first)
         killed(numbered, line, MOMENTS.uniform(0.15, within_s))
         if line == "stop" and not numbered.paths.env.exists():
-            wait_until(lambda: stop_or_already_off(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
+            wait_until(lambda: is_stopped(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
         assert_usable(numbered, number)
     numbered.check_output("stop")
     subprocess.run(["qemu-img", "check", str(numbered.paths.disk_qcow2)], check=True, capture_output=True)

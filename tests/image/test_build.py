@@ -1,4 +1,4 @@
-"""b2d's own image, built for real from a Debian mirror: small, whole, always the same, and without root."""
+"""b2d's own image, built for real from a Debian mirror: small, complete, reproducible, and built without root."""
 
 import json
 import os
@@ -46,7 +46,7 @@ build_image(BuildRequest("amd64", "", cache, output, recipe), FakeReporter())
 
 
 def content(iso: Path, path: str) -> bytes:
-    """A file of an ISO."""
+    """Return a file of an ISO."""
     opened = PyCdlib()
     opened.open(str(iso))
     with opened.open_file_from_iso(rr_path=path) as file:
@@ -57,14 +57,14 @@ def content(iso: Path, path: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def root(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image's root file system, as squashfs."""
+    """Return the image's root file system, a squashfs."""
     path = tmp_path_factory.mktemp("root") / "root.squashfs"
     path.write_bytes(content(iso, "/b2d/root.squashfs"))
     return path
 
 
 def in_root(root: Path, *paths: str) -> dict[str, str]:
-    """How unsquashfs shows some paths of the root: mode and owner."""
+    """Return the mode and owner of paths of the root, as unsquashfs lists them."""
     done = subprocess.run(
         ["unsquashfs", "-lln", "-d", "", str(root), *paths], capture_output=True, text=True, check=True
     )

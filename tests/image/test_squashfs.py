@@ -1,4 +1,4 @@
-"""A tree becomes the same squashfs whoever packs it, and one that mksquashfs's own reader shows as it was."""
+"""The same tree gives the same squashfs on every host, and unsquashfs reads it back unchanged."""
 
 import os
 import subprocess

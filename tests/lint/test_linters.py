@@ -1,4 +1,4 @@
-"""The linters find nothing: a step of its own, since they take longer than all unit tests."""
+"""The linters, as a step of their own: they take longer than all unit tests."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What QEMU's machines do beyond the contract: sleep, wake, and come through everything that goes wrong."""
+"""The QEMU driver beyond the contract: save, resume, and recovery from every failure."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[..., QemuDriver]]:
-    """Drivers of one machine; `changes` are fields of its spec."""
+    """Return a factory of drivers of one machine; its keywords are fields of the spec."""
     spec = tiny_guest.spec()
 
     def driver(image: Image = tiny_image, **changes: object) -> QemuDriver:
@@ -91,7 +91,7 @@ def saved(driver: QemuDriver) -> None:
 
 
 def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
-    """It comes up by a boot, with its disk as it was, and nothing is left of the state."""
+    """Assert that the machine boots with its disk unchanged, and that no saved state is left."""
     driver.start()
     wait_until(
         lambda: tiny_guest.initial_counts(driver.console()) != [],

@@ -1,4 +1,4 @@
-"""What every driver promises, asked of the fake one and of the real ones alike."""
+"""The contract of all drivers, tested on the fake one and on the real ones."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def machine(case: Case) -> Case:
-    """One that has been created."""
+    """Return a machine that has been created."""
     case.driver().create(b"payload")
     return case
 
@@ -327,7 +327,7 @@ def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
 
 
 def machine_snapshots(machine: Case) -> list[Snapshot]:
-    """As another process of b2d sees them."""
+    """Return the snapshots as another process of b2d sees them."""
     return machine.driver().snapshots()
 
 

@@ -1,4 +1,4 @@
-"""b2d is killed at every change that it makes to a QEMU machine's files, and QEMU itself: the next command goes on."""
+"""b2d is killed at every change to a QEMU machine's files, or QEMU itself is killed: the next command continues."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[[], QemuDriver]]:
-    """Drivers of one machine."""
+    """Return a factory of drivers of one machine."""
     spec = tiny_guest.spec()
 
     def driver() -> QemuDriver:
@@ -52,7 +52,7 @@ def wait_for(driver: QemuDriver, number: int) -> None:
 
 
 def on(driver: QemuDriver) -> int:
-    """As `up` does: bring it to where it counts, from whatever state it is in; how far it is."""
+    """Start the machine from any state, as `up` does, and return its count."""
     if driver.state() == MachineState.CRASHED:
         driver.kill()
     if driver.state() not in STARTED_STATES:
@@ -63,14 +63,14 @@ def on(driver: QemuDriver) -> int:
 
 
 def sound(paths: MachinePaths) -> None:
-    """Nobody has the disk: nothing is wrong with it."""
+    """Assert that the disk is unlocked and undamaged."""
     processes.check(["qemu-img", "check", "-q", str(paths.disk_qcow2)], timeout_s=60)
 
 
 def killed_at_each(
     paths: MachinePaths, act: Callable[[], object], before: Callable[[], object], after: Callable[[int], None]
 ) -> int:
-    """Do it again and again, each time with a b2d that is gone at its next change; how many there were."""
+    """Repeat the call in a process that dies at its first, second ... change; return the number of changes."""
     for at in range(1, 60):
         before()
         died = fault_injection.run_dying(paths.folder, at, act, lambda: None)
@@ -128,7 +128,7 @@ def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> 
 
 @pytest.fixture
 def slept(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -> Callable[[], None]:
-    """Makes the machine what it was when it was saved for the first time."""
+    """Return a function that restores the machine as it was after its first save."""
     make().create(b"payload")
     on(make())
     make().save()
@@ -142,7 +142,7 @@ def slept(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -
 
 
 def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, slept: Callable[[], None]) -> None:
-    """The guest wakes where it slept, or boots; what its disk had stays, and no state is left from which to go back."""
+    """The guest resumes or boots with its disk intact, and no state is left that would roll the disk back."""
     reached = 0
 
     def running() -> None:

@@ -1,4 +1,4 @@
-"""Snapshots inside a real disk of QEMU's, by a real guest that runs and by qemu-img."""
+"""Internal snapshots of a real QEMU disk, with a running guest and with qemu-img."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def disk(paths: MachinePaths) -> SnapshotDisk:
-    """One of 8 MiB that nobody has open."""
+    """Return a disk of 8 MiB that no process has open."""
     qemu_img.create(paths.disk_qcow2, 8, b"payload")
     return SnapshotDisk(paths, in_use=False)
 
@@ -41,7 +41,7 @@ def names(paths: MachinePaths) -> list[str]:
 
 
 def sound(path: Path) -> bool:
-    """No damage; lost room, which the next growth uses, is none."""
+    """Assert that the disk is undamaged; leaked clusters, which the next growth uses, are no damage."""
     done = processes.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
     facts = json.loads(done.stdout)
     return not facts.get("corruptions") and not facts["check-errors"]
@@ -108,7 +108,7 @@ def test_what_is_no_disk_has_no_snapshots(tmp_path: Path, begin: bytes) -> None:
 
 @contextmanager
 def full(path: Path, more: int) -> Iterator[None]:
-    """No program that is started may make a file larger than this one is, by more than that."""
+    """Limit the file size of started programs to the current size of this file plus a margin."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, before[1]))
     try:

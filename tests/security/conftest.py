@@ -1,4 +1,4 @@
-"""What tests of hostile text share: a home, and commands run in this process whose output is looked at."""
+"""Fixtures for hostile text: a home, and commands run in this process with their output checked."""
 
 import unicodedata
 from pathlib import Path
@@ -23,7 +23,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def show(home: Home, capsys: pytest.CaptureFixture[str]) -> Show:
-    """Run a verb in this process; its exit code, what is on stdout and on stderr, neither of which moves anything."""
+    """Return a function that runs a verb in this process and checks its output for control characters.
+
+    It returns the exit code, stdout and stderr.
+    """
 
     def shown(*arguments: str) -> tuple[int, str, str]:
         code = main._run(list(arguments))

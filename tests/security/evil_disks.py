@@ -1,4 +1,4 @@
-"""Disk images that name another file of this host, each of which QEMU or VirtualBox would read that file for."""
+"""Disk images that name another file of this host, which QEMU or VirtualBox would then read."""
 
 import struct
 import subprocess
@@ -14,19 +14,19 @@ PARENT = 0x1A8, b"\1" * 16  # of a VDI
 
 
 def secret(folder: Path) -> Path:
-    """A file that nothing may be copied of; it is a whole number of sectors."""
+    """Create a file that must not be copied; its size is a whole number of sectors."""
     path = folder / "secret"
     path.write_bytes(SECRET.ljust(2 * SECTOR, b"."))
     return path
 
 
 def a_begin(folder: Path) -> Path:
-    """What makes a disk look like boot2docker's, so that import gets as far as copying."""
+    """Return the start of a boot2docker disk, so that import gets as far as copying."""
     return raw_disks.create_unformatted(folder / "begin", 1)
 
 
 def image(folder: Path, name: str, kind: str, *options: str) -> Path:
-    """A sound disk, made by qemu-img, that asks to be formatted."""
+    """Create a valid disk with qemu-img that requests its formatting."""
     raw, path = raw_disks.create_unformatted(folder / f"{name}.raw", 8), folder / name
     chosen = ["-o", ",".join(options)] if options else []
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, *chosen, str(raw), str(path)], check=True)
@@ -35,7 +35,7 @@ def image(folder: Path, name: str, kind: str, *options: str) -> Path:
 
 
 def descriptor(*extents: str, kind: str = "monolithicFlat", more: str = "", parent: str = "ffffffff") -> bytes:
-    """The text in which a VMDK names its files."""
+    """Return the descriptor, in which a VMDK names its files."""
     lines = ["# Disk DescriptorFile", "version=1", "CID=1234abcd", f"parentCID={parent}", f'createType="{kind}"', more]
     data = ['ddb.adapterType = "ide"', 'ddb.geometry.cylinders = "16"', 'ddb.geometry.heads = "16"']
     return "\n".join([*lines, *extents, *data, 'ddb.geometry.sectors = "63"', ""]).encode()
@@ -59,7 +59,7 @@ def vmdk_of_text_behind_a_comment(folder: Path) -> Path:
 
 
 def vmdk_of_capacity_0(folder: Path) -> Path:
-    """QEMU follows it to the descriptor, and that to the files."""
+    """QEMU follows the descriptor offset, and the descriptor names the files."""
     path = folder / "evil.vmdk"
     header = struct.pack("<4sIIQQQQIQQQ", b"KDMV", 1, 3, 0, 128, 1, 20, 512, 0, 0, 128)
     text = descriptor(flat(a_begin(folder)), flat(secret(folder)))
@@ -82,7 +82,7 @@ def vmdk_with_a_parent(folder: Path) -> Path:
 
 
 def vmdk_with_a_parent_in_a_comment(folder: Path) -> Path:
-    """QEMU looks for the word anywhere."""
+    """QEMU looks for the word anywhere in the descriptor."""
     base = image(folder, "secret.vmdk", "vmdk")
     path = image(folder, "evil.vmdk", "vmdk")
     return _rewritten(path, b"\nversion=1", f'\n# parentFileNameHint="{base}"\nversion=1'.encode())

@@ -1,4 +1,4 @@
-"""What the fuzzing of parsers has in common: damaged data, a share of the time for each, and a bound on memory.
+"""Fuzzing of parsers: damaged data, a share of the time for each target, and a memory limit.
 
 Without anything set all of them take about 60 seconds together, with the same data each time. For a longer run, set
 B2D_TEST_FUZZ_SECONDS to the seconds for all of them together, and B2D_TEST_FUZZ_SEED to another number than 0 for other
@@ -49,7 +49,7 @@ ODD += [
 
 
 def fuzz(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], known: Sequence[Any] = ()) -> None:
-    """Check what was `known` to fail once, then rounds of inputs until this target's share of the time is used up."""
+    """Check each of the `known` failures once, then random inputs until this target's share of the time is used up."""
     begin, number, tried = time.monotonic(), FIRST_SEED * 1_000_000, 0
 
     def one_more(example: Any) -> None:
@@ -90,7 +90,7 @@ def _round(inputs: st.SearchStrategy[Any], check: Callable[[Any], None], number:
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Whoever asks for more than MEMORY in the block is refused it: MemoryError, which no parser may end in."""
+    """Limit this process to MEMORY more bytes in the block; beyond it comes MemoryError, which no parser may leak."""
     if sys.platform != "linux":
         yield
         return
@@ -104,7 +104,7 @@ def little_memory() -> Iterator[None]:
 
 
 def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.SearchStrategy[bytes]:
-    """A sound sample of which some bytes are others, mostly in the `hot` parts, and which may be cut off."""
+    """Draw a valid sample with some bytes changed, mostly in the `hot` ranges, and possibly cut off."""
 
     def of(sample: bytes) -> st.SearchStrategy[bytes]:
         ranges = [(begin, min(end, len(sample))) for begin, end in hot if begin < len(sample)] or [(0, len(sample))]
@@ -158,7 +158,7 @@ HOSTILE: st.SearchStrategy[Any] = st.recursive(
 
 
 def bent(sample: Any) -> st.SearchStrategy[bytes]:
-    """A sound JSON document of which some values are others, or are missing, and some numbers or nests have no end."""
+    """Draw a valid JSON document with values changed or missing, and with endless numbers or nesting."""
     change = st.tuples(st.lists(st.integers(0, 30), max_size=4), st.booleans(), HOSTILE)
     documents = st.tuples(st.lists(change, max_size=3), st.integers(1, 1100)).map(
         lambda changes: _bent(sample, *changes)
@@ -186,5 +186,5 @@ def _changed(document: Any, way: list[int], missing: bool, value: Any) -> Any:
 
 
 def dumped(document: Any, depth: int = 100) -> bytes:
-    """The document as JSON; DEEP in it stands for a list in a list and so on."""
+    """Return the document as JSON; DEEP in it becomes a deeply nested list."""
     return json.dumps(document).encode().replace(f'"{DEEP}"'.encode(), b"[" * depth + b"]" * depth)

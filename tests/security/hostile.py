@@ -1,4 +1,4 @@
-"""Text that would move a terminal, forge a line or fill the screen, and what tests do with it."""
+"""Text that would control a terminal, forge a line or fill the screen, and helpers for it."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Show = Callable[..., tuple[int, str, str]]
 
 
 def raising(error: Exception) -> Callable[..., object]:
-    """Return a function that fails so."""
+    """Return a function that raises this error."""
 
     def fail(*_arguments: object, **_more: object) -> object:
         raise error

@@ -1,4 +1,4 @@
-"""What lies in a machine's folder, where a guest's files may come to lie, is never run or imported (M12)."""
+"""Files in a machine's folder, which a guest may be able to write, are never run or imported (M12)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Another user's home can be looked at, and nothing is written there, nor through a link in one's own (case M9)."""
+"""Another user's home can be read, and is never written, nor is one through a link in one's own (case M9)."""
 
 import os
 import stat
@@ -37,7 +37,7 @@ def a_folder() -> Iterator[Path]:
 
 
 def a_home(folder: Path, owner: int) -> Home:
-    """One with a machine that is off, and keys that everybody can read."""
+    """Create a home with a machine that is off and with keys that everybody can read."""
     home = Home(folder / ".b2d")
     MachineStore(home).write(a_spec())
     paths = home.machine("boot2docker-vm")
@@ -50,7 +50,7 @@ def a_home(folder: Path, owner: int) -> Home:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Owner, mode and content of all that is in there."""
+    """Return owner, mode and content of every file in the folder."""
     files = {}
     for path in folder.rglob("*"):
         info = path.lstat()

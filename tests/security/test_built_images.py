@@ -1,4 +1,4 @@
-"""An image that is built into a folder which a guest has too: it can put no link in the way of what is written."""
+"""An image built into a folder that a guest shares: the guest's links cannot redirect the written files."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def share(tmp_path: Path) -> Path:
 
 
 def building(share: Path, monkeypatch: pytest.MonkeyPatch, guest_does: str = "") -> list[list[str]]:
-    """A build that takes no time; what the guest sees of it meanwhile, as names in the folder."""
+    """Replace the build by an instant one and return the names in the folder during each build."""
     visible: list[list[str]] = []
 
     def built(request: BuildRequest, _: object) -> BuiltImage:

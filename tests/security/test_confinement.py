@@ -1,4 +1,4 @@
-"""A real machine: QEMU is confined, and a container gets nothing of this host but the visible folders of the home."""
+"""A real machine: QEMU is confined, and a container gets only the visible folders of the home."""
 
 import json
 import os
@@ -24,7 +24,7 @@ BUSYBOX = "/usr/bin/busybox"
 
 @pytest.fixture(scope="module")
 def running(person: Person) -> Iterator[Person]:
-    """A machine made unasked, of a person with a project and secrets."""
+    """Start a default machine of a user with a project and secrets."""
     for name in ("src", ".ssh", "snap"):
         (person.folder / name).mkdir()
     (person.folder / ".ssh" / "id_ed25519").write_text("secret\n")
@@ -36,14 +36,14 @@ def running(person: Person) -> Iterator[Person]:
 
 
 def in_src(person: Person, script: str) -> tuple[int, str]:
-    """Run a line of shell in a container that works in the person's project; its exit code and what it said."""
+    """Run a line of shell in a container in the user's project; return its exit code and output."""
     source = f"{person.folder}/src:/src"
     done = person.run_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
 def status_of(person: Person) -> dict[str, str]:
-    """What Linux tells of the machine's process."""
+    """Return the fields of /proc/PID/status of the machine's process."""
     process = QemuProcess(person.paths).find()
     assert process is not None
     text = Path(f"/proc/{process.pid}/status").read_text()

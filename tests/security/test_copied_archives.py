@@ -1,4 +1,4 @@
-"""What a guest, or somebody's archive, says of sizes is a limit for what is read, never for what is written or kept."""
+"""Sizes declared by a guest or in an archive limit reads; they never control the amount written or kept."""
 
 import io
 import os
@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 class SendingGuest:
-    """A guest that has written this, and ends well."""
+    """A guest whose command writes these bytes and succeeds."""
 
     def __init__(self, content: bytes) -> None:
         self._out = io.BytesIO(content)
@@ -60,7 +60,7 @@ def fetched(folder: Path, content: bytes) -> None:
 
 
 def sparse(folder: Path, style: str) -> bytes:
-    """A file of 3 GiB of which nothing is written, in an archive of some kilobytes."""
+    """Return an archive of a few kilobytes with a sparse file of 3 GiB."""
     with (folder / "x").open("wb") as file:
         file.truncate(3 << 30)
     command = ["tar", "-S", f"--format={style.partition(':')[0]}", "-C", str(folder), "-c", "x"]
@@ -149,7 +149,7 @@ def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: 
 
 
 class Channel:
-    """An SSH channel whose command writes without an end, on one of its streams."""
+    """An SSH channel whose command writes endlessly to one of its streams."""
 
     exit_status, eof_received, closed = 0, True, False
 
@@ -173,10 +173,10 @@ class Channel:
         return self._more("stderr", size)
 
     def settimeout(self, _: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def shutdown_write(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
         self.closed = True
@@ -213,7 +213,7 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 def globals_of(number: int) -> bytes:
-    """What is said of all that follows: something new each time."""
+    """Yield global pax headers, each with a new value."""
     return TarInfo.create_pax_global_header({f"b2d.{number}": "y" * 500})
 
 
@@ -233,7 +233,7 @@ def test_of_an_archive_with_many_entries_none_is_kept(with_globals: bool) -> Non
 def test_links_and_folders_without_an_end_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
 ) -> None:
-    """They are made when all else is there, so each takes memory until then."""
+    """Links are created after everything else, so each takes memory until then."""
     monkeypatch.setattr(tar_writer, "DEFERRED_LIMIT", MIB)
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     many = (entry(f"x/{number}", type=kind, linkname="y" * 3000).tobuf(tarfile.GNU_FORMAT) for number in range(2500))
@@ -247,7 +247,7 @@ def test_links_and_folders_without_an_end_are_refused(
 
 
 class DiscardingGuest(SendingGuest):
-    """A guest that takes any number of bytes."""
+    """A guest that accepts any number of bytes."""
 
     def __init__(self) -> None:
         super().__init__(b"")

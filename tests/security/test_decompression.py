@@ -1,4 +1,4 @@
-"""A few kilobytes never become gigabytes of memory or disk, wherever foreign data is unpacked."""
+"""A few kilobytes of foreign data never expand to gigabytes of memory or disk."""
 
 import gzip
 import io
@@ -37,7 +37,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def zeros(form: str, size: int) -> bytes:
-    """So many bytes of zeros, packed."""
+    """Return compressed zeros of that size."""
     return PACKERS[form](bytes(size))
 
 
@@ -110,7 +110,7 @@ def test_a_description_that_is_none_is_damage_not_a_bug(tmp_path: Path, descript
 
 
 def headed(content: bytes, segments: int, size: int) -> bytes:
-    """An ELF kernel with so many segments, each of them all of it."""
+    """Return an ELF kernel with that number of segments, each covering the whole kernel."""
     header = struct.pack(
         "<16sHHIQQQIHHHHHH", *(b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, segments, 0, 0, 0)
     )
@@ -146,7 +146,7 @@ def test_notes_of_a_kernel_without_an_end_are_not_followed() -> None:
 
 
 def package(folder: Path, ending: str, packed: bytes) -> Path:
-    """A .deb with that for its files."""
+    """Return a .deb with this data archive."""
     path = folder / "x.deb"
     members = [("debian-binary", b"2.0\n"), ("control.tar.xz", b""), (f"data.tar.{ending}", packed)]
     content = b"!<arch>\n"
@@ -184,7 +184,7 @@ def test_a_package_with_a_file_that_is_too_large_is_broken(
 
 
 def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file itself is not wanted, so nobody looked at its size."""
+    """The target itself is not wanted, so its size was never checked."""
     monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

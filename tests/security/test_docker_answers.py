@@ -1,4 +1,4 @@
-"""What a guest's Docker answers has a size and an end, and never is more than this host has a use for."""
+"""Answers of a guest's Docker are bounded in size and time, and create no more than this host can use."""
 
 import json
 import socket
@@ -32,7 +32,7 @@ ROOM = 32 << 20  # bytes of memory that an answer may take, whatever a guest sen
 
 
 def send_endlessly(head: bytes, piece: bytes, step_s: float = 0.0) -> Callable[[socket.socket], None]:
-    """A Docker that sends the same without an end."""
+    """Return a Docker server that repeats the same data endlessly."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(4096)

@@ -1,4 +1,4 @@
-"""A download ends where the ISO in it ends, whatever the server says of sizes; nothing of an endless one is kept."""
+"""Downloads stop at the end of the ISO, whatever size the server declares; nothing of an endless one is stored."""
 
 import resource
 import socket
@@ -104,7 +104,7 @@ def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server,
 
 @contextmanager
 def server_that(talks: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The address of one that says so, once for each connection and for ten seconds at the most."""
+    """Start a server that runs this script once per connection, for at most ten seconds, and yield its URL."""
 
     def serve() -> None:
         with suppress(OSError):
@@ -124,7 +124,7 @@ def server_that(talks: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def send_repeatedly(begin: bytes, *again: bytes, pause_s: float = 0.02) -> Callable[[socket.socket], None]:
-    """After the question `begin`, and then the others, over and over."""
+    """Return a script that sends `begin` after the request, then the other pieces over and over."""
 
     def talk(line: socket.socket) -> None:
         line.recv(1 << 16)
@@ -155,7 +155,7 @@ NEVER_DONE = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", list(NEVER_DONE))
 def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Neither time nor memory: of a redirect's body nothing is read, and no byte now and then makes it go on."""
+    """Time and memory are bounded: a redirect's body is not read, and slow bytes do not extend the timeout."""
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
     with server_that(NEVER_DONE[kind]) as url:
@@ -175,7 +175,7 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["greeting", "proxy"])
 def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Of TLS, and of a proxy that is asked to lead to a server."""
+    """The greeting is TLS's, or a proxy's answer to CONNECT."""
     monkeypatch.setenv("NO_PROXY", "")
     record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # of TLS: the server's greeting, and how long it is
     begin = record if kind == "greeting" else b"HTTP/1.1 200 OK\r\n"
@@ -196,7 +196,7 @@ def open_files() -> int:
 
 
 def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Path) -> None:
-    """Neither its thread nor its socket."""
+    """Neither a thread nor a socket is left."""
     server.answers = [serve(ISO, ETag='"x"')]
     threads, descriptors = threading.active_count(), open_files()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""An image that is a file of this host has the limit of those that are downloaded, also where it grows meanwhile."""
+"""A local image file has the same size limit as a download, also when it grows during the copy."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, mon
     really = hashlib.sha256
 
     class Growing:
-        """Takes each piece, and adds one to the file."""
+        """A hash that appends to the file with each piece."""
 
         def __init__(self) -> None:
             self._digest = really()

@@ -1,6 +1,6 @@
-"""Every verb of the command line is fed hostile text by all that it asks, and its output moves no terminal (case M8).
+"""Every verb is fed hostile text through all its inputs, and its output controls no terminal (case M8).
 
-The verbs are those of the command tree itself: one that is added, and is not here, fails.
+The verbs come from the command tree: a new one that is missing here fails.
 """
 
 import os
@@ -87,7 +87,7 @@ OWN_WORDS = {"ip", "config path", "stop", "save", "poweroff", "disk show"}
 
 
 def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Every command of the tree that does something, by what is typed."""
+    """Return every command of the tree that acts, by its command line."""
     if not isinstance(command, click.Group):
         yield " ".join(path)
         return
@@ -108,7 +108,7 @@ def test_the_verbs_here_are_those_of_the_command_tree() -> None:
 
 @dataclass(frozen=True)
 class HostileApp(BoxApp):
-    """A home in which all that b2d is told by others is hostile."""
+    """A home with hostile answers from everything that b2d asks."""
 
     def machine(self, name: str = "") -> Machine:
         services = FakeServices(self.box)
@@ -120,7 +120,7 @@ class HostileApp(BoxApp):
 
 
 class Login:
-    """What starts a machine at login, of a system that is hostile."""
+    """A login item of a system with hostile answers."""
 
     where = EVIL
 
@@ -147,7 +147,7 @@ def built(_app: object, _architecture: str, output: Path, **_: object) -> str:
 
 
 def answers() -> dict[str, Callable[..., object]]:
-    """What brings foreign text, and what it brings."""
+    """Return the functions that bring foreign text, with hostile answers."""
     snapshot = Snapshot(EVIL, 0, 1)
     image, refused = an_image(), (Refusal(EVIL, EVIL, EVIL),)
     original = ImportCandidate(EVIL, Path("/x") / EVIL, volume=Volume("Boot2Docker-v1.9.1", 1))
@@ -178,7 +178,7 @@ def answers() -> dict[str, Callable[..., object]]:
 
 @pytest.fixture
 def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    """A machine that is on; only its own home, and what is typed, are this person's."""
+    """Start a machine; only its own home and the command line are the user's."""
     box.create_machine().up()
     box.hypervisor.limitations = [EVIL]
     box.images.versions |= {"0" * 64: EVIL, "1" * 64: EVIL}
@@ -211,7 +211,7 @@ def hostile(home: Home, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def with_options(typed: tuple[str, ...], verb: str, mode: tuple[str, ...]) -> list[str]:
-    """What is typed, with b2d's own options where they count: behind the verb, and before another's command."""
+    """Insert b2d's own options where they take effect: behind the verb, and before another program's command."""
     words = len(verb.split())
     return [*typed[:words], *mode, *typed[words:]] if typed[0] == verb.split(maxsplit=1)[0] else [*typed, *mode]
 

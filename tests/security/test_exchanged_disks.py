@@ -1,4 +1,4 @@
-"""What was checked is what is copied, whoever exchanges a disk, or a folder above it, meanwhile and puts it back."""
+"""The checked file is the copied one, even when a disk or a folder above it is exchanged meanwhile and put back."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def exchanged(first: Path, other: Path) -> Iterator[None]:
-    """In the block each has the other's name; the files in them look as before, to whoever asks the file system."""
+    """Exchange the names of both folders during the block; the files' metadata stays the same."""
     aside = first.with_name("aside")
     for turn in range(2):
         first.rename(aside)
@@ -34,7 +34,7 @@ def exchanged(first: Path, other: Path) -> Iterator[None]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """A sound one; in the folder `evil` beside it, one of the same name that is based on a secret."""
+    """Create a valid disk, and in the folder `evil` one of the same name with a secret as its backing file."""
     (tmp_path / "secret").write_bytes(SECRET)
     for name, more in (("good", ()), ("evil", ("-b", str(tmp_path / "secret"), "-F", "raw"))):
         (tmp_path / name).mkdir()
@@ -54,7 +54,7 @@ def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, t
 
 @pytest.mark.parametrize("condition", ["others may write", "a group may write", "it is another user's"])
 def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, condition: str) -> None:
-    """Through a mapping that is written to already: no time of the file tells."""
+    """A write through an existing mapping changes no timestamp of the file."""
     disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(condition, 0o600))
     if condition != "others may write":
         if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""A guest that has the folder too into which a copy comes puts links there: nothing is written through one."""
+"""A guest that shares the target folder of a copy puts links into it: nothing is written through one."""
 
 import io
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descript
 
 
 def archive(*names: str, links: tuple[str, ...] = ()) -> io.BytesIO:
-    """Folders end in a slash; each file holds its name; `links` are hard ones to the first file."""
+    """Return an archive; folders end in a slash, each file holds its name, `links` are hard links to the first file."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for name in names:
@@ -40,7 +40,7 @@ def archive(*names: str, links: tuple[str, ...] = ()) -> io.BytesIO:
 
 @pytest.fixture
 def ssh(tmp_path: Path) -> Path:
-    """What nobody shares."""
+    """Create a folder that is not shared."""
     folder = tmp_path / "me" / ".ssh"
     folder.mkdir(parents=True, mode=0o700)
     return folder
@@ -160,7 +160,7 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
 
 @pytest.mark.parametrize("mode", [0o700, 0o000])
 def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode: int) -> None:
-    """The guest exchanges it when the copy has failed; a folder that allows nothing goes all the same."""
+    """The guest exchanges it after a failed copy; a folder without permissions is removed all the same."""
     (ssh / "key").write_text("secret")
     (ssh / "key").chmod(0o400)
     ssh.chmod(0o500)
@@ -177,7 +177,7 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path, ssh: Path, moved: bool) -> None:
-    """Its own content goes, wherever it lies by then; nothing behind the link is touched."""
+    """Its own content is removed wherever it is by then; nothing behind the link is touched."""
     (ssh / "sub").mkdir(mode=0o755)
     ssh.chmod(0o755)
     share = tmp_path / "share"
@@ -195,7 +195,7 @@ def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path
 def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
     tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at what it is and the change of its mode."""
+    """The link appears between the check and the change of its mode."""
     ssh.chmod(0o500)
     parent = tmp_path / "made"
     (parent / "sub").mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
 
 
 def test_folders_one_in_another_have_an_end(tmp_path: Path) -> None:
-    """Each is open at once, and a folder that is too deep could not be cleared away again."""
+    """Every level keeps a descriptor open, and a folder that is too deep could not be removed."""
     names = [f"{'it/' * depth}" for depth in range(1, 259)]
     with pytest.raises(B2dError, match="257 nested folders"):
         take(tmp_path / "it", archive(*names), lambda _: None)

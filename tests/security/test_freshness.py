@@ -1,4 +1,4 @@
-"""Whoever is on the way of plain http cannot hold back security updates: what may be stale is refused (case H3, L9)."""
+"""An attacker on plain http cannot hold back security updates: data that may be stale is refused (case H3, L9)."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ DAY = timedelta(days=1)
 
 
 class Person:
-    """Somebody whose image is built from an archive that they trust."""
+    """A user whose image is built from a trusted archive."""
 
     def __init__(self, debian: LocalDebian, folder: Path) -> None:
         self.debian = debian
@@ -41,7 +41,7 @@ class Person:
         return ImageAcquirer(self.home, self.debian.url, self.reporter, allow_expired)
 
     def assert_refused(self, *words: str) -> DownloadError:
-        """No newer image is to be had, in one sentence with a hint and exit code 7; what is kept is untouched."""
+        """Assert that obtain and update fail with a hint and exit code 7 and change no image; return the last error."""
         names = {path.name for path in self.home.images.glob("*")}
         for ask in (self.supply().obtain, self.supply().update):
             with pytest.raises(DownloadError) as failure:
@@ -52,7 +52,7 @@ class Person:
         return failure.value
 
     def build_allowing_expired(self) -> dict[str, SuiteState]:
-        """What is built with --allow-expired says of its suites."""
+        """Build with --allow-expired and return the recorded state of each suite."""
         image = self.supply(allow_expired=True).obtain("debian")
         (stored,) = [stored_image for stored_image in self.supply().images.all() if stored_image.sha256 == image.sha256]
         assert stored.suites == image.suites
@@ -68,7 +68,7 @@ def person(debian: LocalDebian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def of(suite: str) -> tuple[Deb, ...]:
-    """What that suite has."""
+    """Return the packages of that suite."""
     return tuple(packages()) if suite == "trixie" else ()
 
 

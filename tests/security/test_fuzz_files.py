@@ -1,4 +1,4 @@
-"""What b2d keeps on disk may be damaged, or be another's work: it counts as absent, or as broken, in a sentence."""
+"""Damaged or hostile files of b2d itself: each counts as absent, or as broken with one error message."""
 
 import gzip
 import io
@@ -56,7 +56,7 @@ NAME = "boot2docker-vm"
 
 
 def check_spec(spec: MachineSpec) -> None:
-    """It can be used: no path of it leads a call astray, no number is one that nothing can have."""
+    """Assert that a spec that is accepted can be used: no path escapes and no number is out of range."""
     assert 0 < spec.ssh_port < 65536 and 0 < spec.docker_port < 65536 and 0 <= spec.engine_port < 65536
     assert 0 < spec.memory_mib <= 1 << 22 and 0 <= spec.disk_mib <= 1 << 31
     assert re.fullmatch("[0-9a-f]{64}|", spec.image) and re.fullmatch(r"127\.[\d.]+|", spec.address)

@@ -1,5 +1,5 @@
-"""Parsers of foreign files and streams are fed with damaged data: they raise their own error, end soon, and write
-nothing outside (fuzzing.py tells how to fuzz for long).
+"""Parsers of foreign files and streams, fed with damaged data: they raise their own error, end soon, and write
+nothing outside (see fuzzing.py for longer runs).
 """
 
 import io
@@ -79,7 +79,7 @@ def disk(name: str, kind: str, *options: str) -> bytes:
 
 
 def check_disk(content: bytes) -> None:
-    """What is accepted names no other file, as qemu-img has it."""
+    """Assert that an accepted disk references no other file, according to qemu-img."""
     try:
         disk_info = inspect(io.BytesIO(content), child=False)
     except DiskImageError:

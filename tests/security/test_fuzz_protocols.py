@@ -1,4 +1,4 @@
-"""Who answers b2d, or asks its agent, may say anything: what reads it raises its own error, and ends soon."""
+"""Peers of b2d and clients of its agent may send anything: the parsers raise their own error and end soon."""
 
 import re
 import socket
@@ -48,7 +48,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @contextmanager
 def speaking(path: Path, script: Callable[[], list[bytes]]) -> Iterator[None]:
-    """Somebody at a socket who says one piece at once, one for each line that is heard, and hangs up."""
+    """Serve a socket: send one piece at once, one for each received line, and close the connection."""
     with unix_sockets.listen(path) as listening:
 
         def serve() -> None:
@@ -67,7 +67,7 @@ def speaking(path: Path, script: Callable[[], list[bytes]]) -> Iterator[None]:
 
 
 def _received(connection: socket.socket) -> bytes:
-    """What is asked; nothing where the other side waits for more."""
+    """Return the received request, or nothing when the client waits for more."""
     connection.settimeout(0.02)
     try:
         return connection.recv(65536)
@@ -76,7 +76,7 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def _with_names(piece: bytes, request: bytes) -> bytes:
-    """The piece with what the question called itself, and the job that it began."""
+    """Replace placeholders in the piece by the id and the job of the request."""
     number, job = re.search(rb'"id": (\d+)', request), re.search(rb'"b2d-[\w-]+"', request)
     piece = piece.replace(b'"@id@"', number[1] if number else b"0")
     return re.sub(rb'"@job@"', job[0] if job else b'"@job@"', piece)
@@ -153,7 +153,7 @@ def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
 
 
 class Chatty:
-    """A machine of which only the console is known."""
+    """A machine with nothing but console output."""
 
     def __init__(self) -> None:
         self.output = ""
@@ -195,7 +195,7 @@ REQUESTS = [
 
 
 def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
-    """What the guard sends on of these, and whether it refused the rest."""
+    """Return the bytes that the guard passes on, and whether it refused the rest."""
     guard, passed = HttpGuard(("127.0.59.103", "localhost")), b""
     for piece in pieces:
         try:
@@ -262,7 +262,7 @@ def test_what_docker_tells_of_its_containers() -> None:
 
 
 def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
-    """What a real server says until both speak in cipher."""
+    """Return the bytes of a real server up to the encrypted part."""
     received = b""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

@@ -1,4 +1,4 @@
-"""What a guest, a foreign file or a path is called never becomes a part of a command that a person pastes."""
+"""Names given by a guest, a foreign file or a path never become part of a command that a user pastes."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No guest is believed because it answers: its host key is the one that was made for it (case L8)."""
+"""A guest is trusted only with the host key that was created for it (case L8)."""
 
 from pathlib import Path
 

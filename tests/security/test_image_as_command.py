@@ -1,4 +1,4 @@
-"""Nothing in an image becomes a command of this host, or a file outside of where images are kept (C1)."""
+"""Nothing in an image becomes a command of this host, or a file outside of the image store (C1)."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ PACKERS = ("zstd", "gzip", "xz")
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Where a command that came out of an image would leave its trace: a short path, as names have 255 bytes."""
+    """Return the path where an injected command would leave its trace; short, as names have at most 255 bytes."""
     folder = Path("/tmp") / f"b2d-{os.getpid()}"
     folder.mkdir()
     yield folder / "PWNED"
@@ -41,7 +41,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def tree(tmp_path: Path, place: Path) -> Path:
-    """A file system whose names and links are commands, with a file of each kind."""
+    """Create a tree with commands as names and link targets, with a file of each type."""
     root = tmp_path / "tree"
     (root / "usr/bin").mkdir(parents=True)
     (root / "usr/bin/file").write_bytes(b"content\n" * 100_000)
@@ -60,7 +60,7 @@ def packed(tree: Path, path: Path, packer: str = "zstd", *options: str) -> Path:
 
 
 def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
-    """An image as b2d makes them, but with another root."""
+    """Create an image as b2d does, with another root."""
     from b2d.formats import iso_writer, suites
     from b2d.image import boot_files
 

@@ -1,4 +1,4 @@
-"""A disk that is imported names no other file: of what it would name, nothing is copied, and no program opens it."""
+"""An imported disk references no other file: nothing of the referenced file is copied, and no program opens it."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ exec {real} "$@"
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Their qemu-img writes down how it is called."""
+    """Return the prompt of a user whose qemu-img logs its calls."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "qemu-img").write_text(LOUD.format(log=tmp_path / "calls", real=shutil.which("qemu-img")))
@@ -39,7 +39,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 
 def assert_refused(prompt: Prompt, result: Result) -> None:
-    """One sentence and an exit code; nothing was opened by another program, copied or left behind."""
+    """Assert one error message and exit code 1, and that nothing was opened, copied or left behind."""
     assert (result.code, result.out) == (1, ""), result.err
     assert result.err.splitlines()[-1].startswith(("b2d: ", "     try: "))
     assert "bug" not in result.err and SECRET.decode() not in result.err
@@ -199,7 +199,7 @@ def test_every_layer_is_checked_before_virtualbox_opens_the_first(
 
 
 class Box:
-    """A VirtualBox in which the disk that is opened is based on `parents`."""
+    """A VirtualBox with a disk that is based on `parents`."""
 
     def __init__(self, *files: Path) -> None:
         raw = None
@@ -233,7 +233,7 @@ def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path)
 
 
 def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
-    """Each of its clusters is the same one of the file, which has some megabytes."""
+    """All clusters share one cluster of the file, which has some megabytes."""
     raw = raw_disks.create_unformatted(tmp_path / "raw", 512)
     with raw.open("r+b") as file:
         for number in range(1, 8192):

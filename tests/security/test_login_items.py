@@ -1,4 +1,4 @@
-"""What the environment or a folder holds begins no line of its own in a unit, an agent or a task (case L8)."""
+"""Text from the environment or a folder adds no line of its own to a unit, an agent or a task (case L8)."""
 
 import plistlib
 import sys

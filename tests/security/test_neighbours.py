@@ -1,4 +1,4 @@
-"""Other users, web pages, and programs that speak for a guest are refused at the agent's ports (H1, M1, M4)."""
+"""Other users, web pages and programs that act for a guest are refused at the agent's ports (H1, M1, M4)."""
 
 import select
 import socket
@@ -41,7 +41,7 @@ PING = b"GET /_ping HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nUser-Agent: docker\r\
 
 @contextmanager
 def an_engine() -> Iterator[DockerApi]:
-    """Somebody who answers each connection with what came first."""
+    """Start a server that answers each connection with its first bytes."""
     with socket.create_server((HERE, 0)) as listener:
 
         def serve() -> None:
@@ -62,7 +62,7 @@ def an_engine() -> Iterator[DockerApi]:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Docker without TLS, as the agent serves it."""
+    """Serve a Docker without TLS as the agent does, and yield the port."""
     with ExitStack() as opened:
         engine = opened.enter_context(an_engine())
         listener = socket.create_server((HERE, 0))
@@ -106,7 +106,7 @@ def test_a_program_of_another_user_is_not(port: int) -> None:
 
 
 def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
-    """A container goes out through its hypervisor, which is a program of this user."""
+    """A container's traffic leaves through its hypervisor, which is a program of this user."""
     carrier = tmp_path / "qemu-system-x86_64"
     carrier.symlink_to("/usr/bin/python3")
     named = f"import ctypes; ctypes.CDLL(None).prctl(15, b'qemu-system-x86', 0, 0, 0){TALK}"
@@ -116,7 +116,7 @@ def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
 
 
 def test_one_that_has_ended_is_nobody(port: int) -> None:
-    """Of a socket that no process has any more the kernel says that it is root's."""
+    """The kernel reports root as the owner of a socket without a process."""
     listener = socket.create_server((HERE, 0))
     script = f"import socket; socket.create_connection(('{HERE}', {listener.getsockname()[1]}))"
     subprocess.run(["/usr/bin/python3", "-c", script], user=OTHER, group=OTHER, check=True)
@@ -134,7 +134,7 @@ def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
 
 
 def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_told_apart_too(port: int) -> None:
-    """As Java's do."""
+    """Java programs do this."""
     script = TALK.replace('"127.0.0.1"', '"::ffff:127.0.0.1"')
     outputs = {}
     for uid in (0, OTHER):
@@ -252,7 +252,7 @@ def test_whatever_comes_it_is_passed_or_refused(pieces: list[bytes]) -> None:
 
 
 def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
-    """And one that takes its time keeps nobody waiting who came after."""
+    """A slow connection does not delay later ones."""
     slow = threading.Event()
 
     def dial() -> socket.socket:

@@ -1,4 +1,4 @@
-"""JSON, TOML and XML of others that are nested without an end, or hold endless numbers, end in one sentence."""
+"""JSON, TOML and XML with endless nesting or endless numbers end in one error message."""
 
 import time
 from contextlib import suppress

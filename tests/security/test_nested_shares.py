@@ -1,4 +1,4 @@
-"""Folders in folders that a machine can write: root in the guest gets nothing by a link, and `:ro` is not void."""
+"""Nested folders that a machine can write: root in the guest gains nothing by a link, and `:ro` holds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from b2d.guest import share_overlaps, share_policy
 
 @pytest.fixture
 def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's home, with a secret."""
+    """Create a user's home with a secret."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / "src" / "data").mkdir(parents=True)
     (tmp_path / "other").mkdir()

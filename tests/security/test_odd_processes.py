@@ -1,4 +1,4 @@
-"""What other processes of this host are called, hide, or do by the thousand, keeps nobody in or out at the agent."""
+"""Names, hidden state and number of other processes neither open nor block the agent."""
 
 import socket
 import subprocess
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Lin
 
 @contextmanager
 def running(script: str, *arguments: str, uid: int | None = None) -> Iterator[None]:
-    """A program of that user's, from when it has done what it does."""
+    """Run a program as that user, and yield once it has printed a line."""
     command = [PYTHON, "-c", script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, user=uid, group=uid, extra_groups=[]) as process:
         try:
@@ -58,7 +58,7 @@ def connected() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("asks", [True, False], ids=["netlink", "proc"])
 def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux cuts a name after 15 bytes, in the middle of a letter too."""
+    """Linux cuts a name after 15 bytes, also within a character."""
     if not asks:
         monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     with running(NAMED.format(name=b"caf\xc3") + WAITS, uid=OTHER), connected() as connection:
@@ -66,14 +66,14 @@ def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pyte
 
 
 def verdicts(*scripts: str) -> list[str]:
-    """What an agent of another user than root says of each program of that user."""
+    """Return the verdicts of a non-root agent on programs of that user."""
     code = AS_OTHER.format(path=sys.path, uid=OTHER, scripts=scripts)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def test_a_hypervisor_that_nobody_may_look_into_is_none_of_its_users_programs() -> None:
-    """VirtualBox's are setuid, so the descriptors of one are not its user's to see."""
+    """VirtualBox's programs are setuid, so their user cannot see their descriptors."""
     carrier = NAMED.format(name=b"VBoxHeadless")
     assert verdicts(carrier + CONNECTS + WAITS, carrier + HIDDEN + CONNECTS + WAITS) == ["False", "False"]
 
@@ -86,7 +86,7 @@ def test_beside_one_its_users_programs_are_still_let_in() -> None:
 
 
 def test_a_wrapped_hypervisor_is_one_too() -> None:
-    """As NixOS calls them."""
+    """NixOS renames the programs this way."""
     assert verdicts(NAMED.format(name=b".qemu-system-x8") + CONNECTS + WAITS) == ["False"]
 
 

@@ -1,4 +1,4 @@
-"""A home that others can write, or have written, makes b2d run nothing of theirs, and is closed to them."""
+"""A home that others can write, or have written, makes b2d run none of their code, and is closed to them."""
 
 import os
 import stat
@@ -65,7 +65,7 @@ def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_writt
 
 
 def test_a_folder_that_everybody_shares_keeps_its_mode(tmp_path: Path) -> None:
-    """Somebody may say B2D_HOME=/tmp."""
+    """A user may set B2D_HOME=/tmp."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)

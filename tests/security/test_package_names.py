@@ -1,4 +1,4 @@
-"""No hint, page or metadata leads to a package of a name that is somebody else's (M15)."""
+"""No hint, page or metadata names a package that belongs to somebody else (M15)."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Nothing that is packed is unpacked before a signature was checked: an index of kilobytes would become gigabytes."""
+"""Nothing is decompressed before its signature is checked: an index of kilobytes could become gigabytes."""
 
 import base64
 import struct
@@ -16,7 +16,7 @@ CLEAR = b"-----BEGIN PGP SIGNED MESSAGE-----"
 
 
 def packet(tag: int, body: bytes, *, old: bool = False) -> bytes:
-    """One of OpenPGP's, RFC 9580, 4.2."""
+    """Return an OpenPGP packet (RFC 9580, 4.2)."""
     if old:
         return bytes([0x80 | tag << 2 | 2]) + struct.pack(">I", len(body)) + body
     return bytes([0xC0 | tag, 0xFF]) + struct.pack(">I", len(body)) + body

@@ -1,6 +1,6 @@
-"""No kind of secret that published lists of patterns know is in what is given away, and the rest can be read (case L7).
+"""Every kind of secret in published pattern lists is redacted in shared text, and the rest stays readable (case L7).
 
-The tokens are made up; each is put together here, so that it is in no file as a whole.
+The tokens are made up and assembled here, so that no file contains a whole one.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""`delete`, `doctor --fix` and whatever makes room remove b2d's own files by name: nothing else, and through no link.
+"""`delete`, `doctor --fix` and other clean-ups remove b2d's own files by name: nothing else, and through no link.
 
-Case M2 of the attacks, and D1 and D2 of what was seen in use.
+Case M2 of the attacks, and D1 and D2 of the incidents.
 """
 
 import os
@@ -28,7 +28,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 @pytest.fixture
 def precious(tmp_path: Path) -> Path:
-    """A folder of the person's own, in which some names are those of a machine's files."""
+    """Create a folder of the user's own, with some names that machine files have."""
     folder = tmp_path / "precious"
     folder.mkdir()
     for name in ("notes", "id_ed25519", "known_hosts", "env", "disk.qcow2"):
@@ -64,7 +64,7 @@ def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Pr
 
 
 def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(prompt: Prompt, tmp_path: Path) -> None:
-    """People put a machine on another disk so; what is there beside it is theirs."""
+    """Users move a machine to another disk this way; the other files there are theirs."""
     folder, elsewhere = prompt.home.machine("box").folder, tmp_path / "large disk"
     folder.rename(elsewhere)
     (elsewhere / "notes").write_text(SECRET)

@@ -1,4 +1,4 @@
-"""Where a request ends is the same for the guard of a Docker without TLS and for Go's server behind it."""
+"""The guard of a Docker without TLS and Go's server behind it agree on the end of each request."""
 
 import pytest
 

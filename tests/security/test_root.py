@@ -1,4 +1,4 @@
-"""b2d as root of this host: said once, and nothing is opened that an ordinary user could not open."""
+"""b2d as root of this host: one note, and nothing is opened that an ordinary user could not open."""
 
 import os
 import socket

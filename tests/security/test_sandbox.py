@@ -1,4 +1,4 @@
-"""QEMU is started in its sandbox, and without it only where it was built so: nothing else is a reason."""
+"""QEMU starts in its sandbox; without it only when it was built that way."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ exit 1
 
 
 def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
-    """How a QEMU is called that does that where it is to have a sandbox; and what is said of its end."""
+    """Run a QEMU that executes this script when called with a sandbox; return its calls and the error message."""
     folder = paths.folder.parent
     (folder / "bin" / "qemu-system-x86_64").write_text(SCRIPT.format(folder=folder, with_sandbox=with_sandbox))
     machine = driver(paths, tiny_guest.spec())

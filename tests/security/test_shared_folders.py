@@ -1,4 +1,4 @@
-"""Root in a guest is hostile: b2d's own folder, secrets and start-up files of the person do not reach it."""
+"""Root in a guest is hostile: b2d's own folder, secrets and start-up files of the user are out of its reach."""
 
 import os
 from dataclasses import replace
@@ -27,7 +27,7 @@ PERSONAL = ("Library", "AppData", "snap", "bin", "Applications", "VirtualBox VMs
 
 @pytest.fixture
 def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's home with projects, secrets, and b2d's own folder."""
+    """Create a user's home with projects, secrets and b2d's own folder."""
     home = tmp_path / "me"
     for name in ("src", "My Documents x", *HIDDEN, *PERSONAL):
         (home / name).mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
     ["machines", "images", "cache", "config.toml", "machines/box", "machines/box/disk.qcow2", "machines/box/certs"],
 )
 def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Path, moved: str) -> None:
-    """Its owner moves it by a link: root in the guest would write a machine's spec, or read its keys, there."""
+    """The owner moved it by a link: root in the guest could write specs or read keys there."""
     b2d_home, big = me / ".b2d", me / "big"
     place = b2d_home / moved
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Pa
 
 
 def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root in the guest would be its owner at the next command."""
+    """Otherwise root in the guest could act as its owner at the next command."""
     (me / "b2d" / ".venv").mkdir(parents=True)
     monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
     assert shared(me, "~/*") == ["My Documents x", "src"]
@@ -112,7 +112,7 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
 
 
 def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is on PATH is run by the next command; an environment that is active is a project's, which is worked in."""
+    """The next command runs programs on PATH; an active virtual environment belongs to a project in use."""
     monkeypatch.setenv("VIRTUAL_ENV", str(me / "project" / "venv"))
     on_path = ["go/bin", "tools", "project/venv/bin", "src/.venv/bin", "src/node_modules/.bin"]
     for name in (*on_path, "Miniconda3/bin"):
@@ -156,7 +156,7 @@ def test_no_other_way_to_write_a_path_leads_there(me: Path, tmp_path: Path, way:
 def test_where_names_differ_by_case_alone_a_folder_is_known_by_what_it_is(
     me: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on macOS and Windows: here two names for one folder are made of one inode."""
+    """macOS and Windows behave this way; here one inode has two names."""
     same = share_overlaps._identity(me / ".b2d")
     really = share_overlaps._identity
     monkeypatch.setattr(share_overlaps, "_identity", lambda path: same if path.name == ".B2D" else really(path))
@@ -236,7 +236,7 @@ def launcher(tmp_path: Path, saved: tuple[str, ...] = (), *shared: str) -> Launc
 
 
 def test_a_link_that_was_put_in_a_folder_s_place_since_is_not_followed_into_b2d_s_home(tmp_path: Path) -> None:
-    """What `up` looked at may be another thing when the hypervisor is started, also of a machine that was saved."""
+    """The folder that `up` checked may be replaced before the hypervisor starts, also on resume."""
     own = tmp_path / "own" / "machines" / "other"
     own.mkdir(parents=True)
     (tmp_path / "project").symlink_to(own)

@@ -1,4 +1,4 @@
-"""A small squashfs that stands for endless work, or memory, is refused soon."""
+"""A small squashfs that would cause endless work or memory use is refused soon."""
 
 import io
 import struct
@@ -44,7 +44,7 @@ def a_squashfs(inodes: bytes, count: int, listings: bytes = b"", fragments: byte
 
 
 def of_shared_listings() -> bytes:
-    """Each folder's listing is one byte long, and its first header says that it goes on to the end of the table."""
+    """Create a squashfs with one-byte listings whose first header claims the whole table."""
     entries = 200_000
     listings = struct.pack("<3I", entries - 1, 0, 1) + bytes(9) * entries
     folder = struct.pack("<4H2I", FOLDER, 0, 0, 0, 0, 1) + struct.pack("<2I2HI", 0, 2, 4, 0, 1)
@@ -52,19 +52,19 @@ def of_shared_listings() -> bytes:
 
 
 def of_large_fragments() -> bytes:
-    """Each fragment takes 15 MiB of the file, of which a few bytes count."""
+    """Create a squashfs with fragments of 15 MiB, of which a few bytes are used."""
     entry = struct.pack("<QII", Superblock.FORM.size, 15 << 20, 0)
     return a_squashfs(b"", 0, b"", entry * 100_000, zlib.compress(b"x") + bytes(15 << 20))
 
 
 def of_the_same_fragments() -> bytes:
-    """All fragments lie in the same place."""
+    """Create a squashfs with all fragments in the same place."""
     data = zlib.compress(b"x") + bytes(BLOCK - 100)
     return a_squashfs(b"", 0, b"", struct.pack("<QII", Superblock.FORM.size, len(data), 0) * 500_000, data)
 
 
 def of_holes() -> bytes:
-    """A file of petabytes, each block of it a hole."""
+    """Create a squashfs with a sparse file of petabytes."""
     count = 3_900_000
     fields = struct.pack("<3Q4I", 0, count * BLOCK, 0, 1, 0xFFFFFFFF, 0, NOTHING & 0xFFFFFFFF)
     inode = struct.pack("<4H2I", FILE + LARGE, 0, 0, 0, 0, 1) + fields

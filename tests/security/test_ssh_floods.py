@@ -1,4 +1,4 @@
-"""A guest's SSH server that sends more than it was allowed to is cut off, before this host's memory is full of it."""
+"""A guest's SSH server that exceeds its window is disconnected before this host's memory is full."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""No terminal obeys what a container, a guest, an image, a server or a folder is called or says (case M8)."""
+"""No text from a container, a guest, an image, a server or a folder controls the terminal (case M8)."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> N
 
 
 def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
-    """Whoever may only look at a home takes from it what its owner wrote there: commands that are quick look too."""
+    """A reader of another home gets its owner's text, also from the fast commands."""
     prompt, process, odd = Prompt(tmp_path), identify(os.getpid()), "\x1b]0;title\x07\x1b[2J"
     docker = DockerEnv("tcp://127.0.59.103:2376", f"/{odd}/certs")
     facts = RunningFacts("127.0.59.103", 2022, 2376, docker, process)

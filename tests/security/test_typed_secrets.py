@@ -1,4 +1,4 @@
-"""A password is in no log of b2d's, and need not be in a command, which every user of this host can read."""
+"""A password is in no log of b2d, and need not be in a command line, which every user of this host can read."""
 
 import subprocess
 import tarfile
@@ -47,7 +47,7 @@ def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
 
 
 def test_support_knows_passwords_that_do_not_count_now(tmp_path: Path) -> None:
-    """One in config.toml beside a variable that wins over it; one that a machine was told before it was changed."""
+    """One is in config.toml behind a variable that overrides it; one was given to a machine before it changed."""
     at = Prompt(tmp_path, {"B2D_PASSWORD": "hunter 21"})
     assert at.b2d("config", "set", "password=hunter 22").code == 0
     MachineStore(at.home).write(a_spec(name="box"))

@@ -1,4 +1,4 @@
-"""No image is downloaded that nothing verifies: https, or a hash, or a refusal before anything is asked (case M13)."""
+"""No image is downloaded without verification: https, or a hash, or a refusal before any request (case M13)."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def listed(url: str, body: str = "") -> bytes:
 
 
 def assert_refused(result: Result, server: WebServer) -> None:
-    """Nothing was asked for, and the sentence names both ways."""
+    """Assert that nothing was requested and that the message names both alternatives."""
     assert result.code == 7, result.err
     assert "is not https" in result.err and "https://" in result.err and "#sha256=" in result.err
     assert server.requests == []
@@ -98,7 +98,7 @@ def test_a_setting_is_no_way_round(plain: WebServer, prompt: Prompt) -> None:
 
 
 def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt: Prompt, tmp_path: Path) -> None:
-    """What is kept is what it was when it was taken, so the machine starts as before."""
+    """The stored image was verified when it was added, so the machine starts as before."""
     url = plain.put("/b2d.iso", ISO)
     (tmp_path / "a.iso").write_bytes(OTHER)
     image = ImageStore(prompt.home).add_copy(tmp_path / "a.iso", url)

@@ -1,4 +1,4 @@
-"""A shell prompt: the installed command b2d in a home of its own, run as a process of its own."""
+"""A shell prompt: the installed command b2d, run as a process in a home of its own."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ LIMIT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a command ended, and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Types commands; nothing of the person who runs the tests is seen by them."""
+    """A prompt for commands, isolated from the user who runs the tests."""
 
     folder: Path  # the person's home directory
     environment: dict[str, str] = field(default_factory=dict)
@@ -34,13 +34,13 @@ class Prompt:
         return Home(self.folder / ".b2d")
 
     def full_environment(self, **more: str) -> dict[str, str]:
-        """The environment of what is typed."""
+        """Return the environment of the commands."""
         path = f"{Path(B2D).parent}{os.pathsep}{os.environ['PATH']}"
         plain = {"HOME": str(self.folder), "PATH": path, "LANG": "C.UTF-8", "SHELL": "/bin/sh", "B2D_RESTRICT": "1"}
         return plain | self.environment | more
 
     def b2d(self, *arguments: str, **more: str) -> Result:
-        """Run b2d, with nothing to read."""
+        """Run b2d with an empty stdin."""
         return self.run([B2D, *arguments], **more)
 
     def sh(self, script: str, **more: str) -> Result:

@@ -1,4 +1,4 @@
-"""A reader of cpio archives by the letter of cpio(5), "newc", for tests."""
+"""A reader of cpio archives in the format "newc" of cpio(5), for tests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Entry:
 
 
 def entries(archive: bytes) -> Iterator[Entry]:
-    """All entries up to the trailer, which must be the end."""
+    """Yield all entries up to the trailer, which must be the end."""
     at = 0
     while True:
         assert archive[at : at + 6] == b"070701"

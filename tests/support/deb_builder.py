@@ -1,4 +1,4 @@
-"""Small Debian packages, made the way real ones are, for tests."""
+"""Small Debian packages, built as real ones are, for tests."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "xz": lzma
 
 @dataclass(frozen=True, slots=True)
 class Deb:
-    """A package as an archive has it."""
+    """A package in an archive."""
 
     name: str
     version: str
@@ -35,14 +35,14 @@ def regular(name: str, content: bytes = b"", mode: int = 0o644, mtime: int = MAD
 
 
 def other(name: str, kind: bytes, target: str = "") -> Member:
-    """A member that has no content: kind as tarfile names it, DIRTYPE, SYMTYPE, LNKTYPE, CHRTYPE."""
+    """Return a member without content; `kind` as in tarfile: DIRTYPE, SYMTYPE, LNKTYPE, CHRTYPE."""
     member = tarfile.TarInfo(name)
     member.type, member.linkname, member.mode, member.mtime = kind, target, 0o755, MADE
     return member, b""
 
 
 def a_deb(*members: Member, packing: str = "xz") -> bytes:
-    """An ar archive of debian-binary, control.tar and data.tar."""
+    """Return an ar archive of debian-binary, control.tar and data.tar."""
     parts = {
         "debian-binary": b"2.0\n",
         "control.tar.xz": lzma.compress(_tar(regular("./control", b"Package: some\n"))),

@@ -1,4 +1,4 @@
-"""A Debian archive on this host, signed with a key of its own; path by path it can be as wrong as a test wants."""
+"""A Debian archive on this host, signed with its own key; tests choose the wrong answers for each path."""
 
 import hashlib
 import lzma
@@ -21,7 +21,7 @@ PORTAL = b"<!DOCTYPE html>\n<html><body>Welcome to the Grand Hotel. Please log i
 
 
 class LocalDebian:
-    """What is in `files` is served by its path; `wrong` answers come first, by what is in the path."""
+    """An archive that serves `files` by path; the `wrong` answers for a part of the path come first."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -36,7 +36,7 @@ class LocalDebian:
         return f"http://127.0.0.1:{self.port}/debian"
 
     def trusted(self, folder: Path) -> Path:
-        """The file with the public key."""
+        """Write the public key to a file."""
         path = folder / "archive.gpg"
         path.write_bytes(bytes(self.key.extract_certificate()))
         return path
@@ -50,9 +50,9 @@ class LocalDebian:
         valid_until: datetime | None = None,
         key: Tsk | None = None,
     ) -> None:
-        """Put packages and a signed index into the archive; whatever the suite had is no longer in its index.
+        """Put packages and a signed index into the archive; they replace the suite's earlier index.
 
-        `date`: of the index, by default when this archive was made.
+        `date` is the date of the index, by default the creation of this archive.
         """
         base = "debian-security" if suite.endswith("-security") else "debian"
         self.files |= {f"/{base}/{deb.path}": deb.content for deb in debs}
@@ -69,11 +69,11 @@ class LocalDebian:
         self.files[f"{folder}/InRelease"] = sign((key or self.key).signer(), text.encode(), mode=SignatureMode.CLEAR)
 
     def paths(self) -> list[str]:
-        """What was asked for so far."""
+        """Return the requested paths so far."""
         return [path for path, _ in self.requests]
 
     def answer(self, to: BaseHTTPRequestHandler) -> None:
-        """The next wrong answer for that path, else the right one."""
+        """Send the next wrong answer for that path, else the right one."""
         self.requests.append((to.path, to.headers.get("Range", "")))
         content = self.files.get(to.path)
         for part, answers in self.wrong.items():
@@ -89,7 +89,7 @@ class LocalDebian:
 
 
 def respond_normally(to: BaseHTTPRequestHandler, content: bytes) -> None:
-    """As a good server answers, ranges included."""
+    """Answer as a correct server does, ranges included."""
     etag = _etag(content)
     begin = int(to.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
     if begin and to.headers.get("If-Range", etag) != etag:
@@ -102,22 +102,22 @@ def respond_normally(to: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def respond_with(code: int, content: bytes = b"") -> Answer:
-    """Always this, whatever was asked."""
+    """Return a handler that always sends this answer."""
     return lambda to, _content: _send(to, code, content, len(content))
 
 
 def break_off_after(after: int) -> Answer:
-    """The connection ends after so many bytes of what was announced."""
+    """Return a handler that closes the connection after that many bytes of the announced body."""
     return lambda to, content: _send(to, 200, content[:after], len(content), {"ETag": _etag(content)})
 
 
 def replace_content(change: Callable[[bytes], bytes]) -> Answer:
-    """Something else than what is there."""
+    """Return a handler that sends other content."""
     return lambda to, content: respond_normally(to, change(content))
 
 
 def respond_slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
-    """All of it, in half a minute."""
+    """Return a handler that takes half a minute for the content."""
     to.send_response(200)
     to.send_header("Content-Length", str(len(content)))
     to.end_headers()
@@ -127,14 +127,14 @@ def respond_slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def flip_bit(content: bytes) -> bytes:
-    """The same length, one bit wrong in the middle."""
+    """Return the content with one bit in the middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @contextmanager
 def served(debian: LocalDebian) -> Iterator[LocalDebian]:
-    """Listen on a free port of 127.0.0.1 as long as the block runs."""
+    """Serve on a free port of 127.0.0.1 during the block."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -145,7 +145,7 @@ def served(debian: LocalDebian) -> Iterator[LocalDebian]:
                 debian.answer(self)
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         debian.port = listening.server_port

@@ -1,4 +1,4 @@
-"""Debian's docker-registry, and an image in it that nobody's Docker has pushed."""
+"""Debian's docker-registry, and an image in it that no Docker pushed."""
 
 import gzip
 import io
@@ -21,14 +21,14 @@ http:
 
 
 def write_config(folder: Path, port: str, tls: str = "") -> Path:
-    """What the registry is started with, so that it listens there; all in one folder hold the same images."""
+    """Write a configuration with that port; all configurations in one folder share the images."""
     path = folder / f"{port}.yml"
     path.write_text(CONFIG.format(storage=folder / "kept", port=port, tls=tls))
     return path
 
 
 def push_image(port: str, name: str, content: bytes) -> None:
-    """Put an image in the registry of that port of this host: one layer, with a file `content`."""
+    """Put an image into the registry on that port of this host: one layer with a file `content`."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy is between
         base = f"http://127.0.0.1:{port}/v2/{name}"
@@ -61,7 +61,7 @@ def _digest(blob: bytes) -> str:
 
 
 def _put(session: requests.Session, base: str, blob: bytes, kind: str) -> dict[str, object]:
-    """A blob in the registry; how a manifest calls it."""
+    """Upload a blob and return its descriptor for a manifest."""
     begun = session.post(f"{base}/blobs/uploads/", timeout=PATIENCE_S)
     begun.raise_for_status()
     digest = _digest(blob)

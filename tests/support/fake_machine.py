@@ -1,4 +1,4 @@
-"""A machine of the fake hypervisor in a home of its own, whose Docker really listens on a loopback address."""
+"""A machine of the fake hypervisor in a home of its own, with a Docker that listens on a loopback address."""
 
 import json
 import os
@@ -161,7 +161,7 @@ class BoxGuest(FakeGuest):
 
 
 class Interrupter:
-    """Raise KeyboardInterrupt once, before or after one of the calls of the watched dependencies."""
+    """An interrupter: it raises KeyboardInterrupt once, before or after one call of the watched dependencies."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at = at

@@ -1,4 +1,4 @@
-"""A file system that fails at the Nth change, or at which the process dies: counted by what Python tells audit hooks.
+"""A file system that fails at the Nth change, or where the process dies; changes are counted by Python's audit hooks.
 
 A hook hears of a change before it is made, wherever it is made, and may forbid it. What is written into a file that
 is open is not told; os.fsync stands for it.
@@ -21,7 +21,7 @@ KILLED = 9
 
 @dataclass
 class Faults:
-    """What strikes, at which change below `folder`; 0: at every one; none that is as high: it only counts."""
+    """The fault, and the change below `folder` at which it occurs; 0: at every one; above their number: at none."""
 
     folder: Path
     at: int
@@ -56,7 +56,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def inject_faults(faults: Faults) -> Iterator[Faults]:
-    """It counts, and strikes, in the block. Nothing is really synchronised there, which is slow."""
+    """Count changes and inject the fault in the block. fsync does nothing there, as it is slow."""
     if not _hooked:
         sys.addaudithook(_hook)
         _hooked.append(True)
@@ -75,14 +75,14 @@ def inject_faults(faults: Faults) -> Iterator[Faults]:
 
 
 def count_changes(folder: Path, act: Callable[[], object]) -> int:
-    """How many changes there are in it."""
+    """Return the number of changes that the call makes."""
     with inject_faults(Faults(folder, -1, lambda _: None)) as faults:
         act()
     return faults.passed
 
 
 def run_failing(folder: Path, at: int, act: Callable[[], object], number: int = 0) -> None:
-    """Do it; the `at`-th change is refused with that errno, by default each time with another."""
+    """Run the call; its `at`-th change fails with that errno, by default another one each time."""
 
     def refuse(name: str) -> None:
         code = number or ERRORS[at % len(ERRORS)]
@@ -93,9 +93,9 @@ def run_failing(folder: Path, at: int, act: Callable[[], object], number: int = 
 
 
 def run_dying(folder: Path, at: int, act: Callable[[], object], last_will: Callable[[], object]) -> bool:
-    """Do it in a process that is gone at the `at`-th change, without another step; `last_will` is what b2d is not.
+    """Run the call in a process that dies at its `at`-th change; `last_will` runs there outside of b2d.
 
-    True when it was gone before it had ended.
+    Return True when the process died before the end of the call.
     """
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Machines as boot2docker and docker-machine left them on a person's disk, made without VirtualBox."""
+"""Machines of boot2docker and docker-machine on a user's disk, made without VirtualBox."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ NOTE = "kept since 2014"
 
 
 def owner_prompt(folder: Path) -> Prompt:
-    """Somebody without VirtualBox, who has an ISO; other settings than the machines of old have."""
+    """Return the prompt of a user without VirtualBox, with an ISO and with settings that differ from old machines."""
     iso, home = folder / "new.iso", folder / "me"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     home.mkdir()
@@ -22,7 +22,7 @@ def owner_prompt(folder: Path) -> Prompt:
 
 
 def a_disk(path: Path, mib: int = 64, note: str = NOTE) -> Path:
-    """A data disk in the format of its name's ending, with a note in /var/lib/boot2docker."""
+    """Create a data disk in the format of its suffix, with a note in /var/lib/boot2docker."""
     tree = path.with_name(f"{path.name}.tree")
     store = tree / "var" / "lib" / "boot2docker"
     store.mkdir(parents=True)
@@ -47,7 +47,7 @@ def settings(
     layers: bool = False,
     saved: bool = False,
 ) -> str:
-    """VirtualBox's file of a machine with 1 GiB and two CPUs; since 7.0 the controllers are hardware."""
+    """Return VirtualBox's file of a machine with 1 GiB and two CPUs; since 7.0 controllers are in its hardware."""
     child = f'<HardDisk uuid="{CHILD_UUID}" location="Snapshots/{CHILD_UUID}.vmdk" format="VMDK"/>' if layers else ""
     drives = f"""<StorageControllers><StorageController name="SATA" type="AHCI" PortCount="2">
       <AttachedDevice type="DVD" port="0" device="0"><Image uuid="{ISO_UUID}"/></AttachedDevice>
@@ -70,7 +70,7 @@ def settings(
 def create_boot2docker_machine(
     home: Path, name: str = "boot2docker-vm", label: str = "b2d-v19.03.12", *, layers: bool = False, saved: bool = False
 ) -> Path:
-    """A machine in VirtualBox's usual folder; its disk."""
+    """Create a machine in VirtualBox's default folder and return its disk."""
     folder = home / "VirtualBox VMs" / name
     folder.mkdir(parents=True)
     (folder / "boot2docker.iso").write_bytes(an_iso(label))
@@ -79,7 +79,7 @@ def create_boot2docker_machine(
 
 
 def create_docker_machine(home: Path, name: str = "default", *, with_settings: bool = True, mib: int = 64) -> Path:
-    """A machine of docker-machine's; its disk."""
+    """Create a machine of docker-machine and return its disk."""
     folder = home / ".docker" / "machine" / "machines" / name
     (folder / name).mkdir(parents=True)
     (folder / "boot2docker.iso").write_bytes(an_iso("b2d-v18.09.9"))

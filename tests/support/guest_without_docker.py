@@ -1,4 +1,4 @@
-"""The real guest up to the point where Docker would start: it boots as ever, runs the lines it was given, and ends.
+"""The real guest without Docker: it boots as usual, runs the given lines in Docker's place, and powers off.
 
 A boot takes five seconds this way.
 """
@@ -28,7 +28,7 @@ DATA_DEVICE = "virtio-blk-pci,drive=data,serial=b2d-data,discard=on"
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One machine with these raw disks, of which the first is where b2d's data disk is."""
+    """A machine with these raw disks; the first one is b2d's data disk."""
 
     image: Image
     folder: Path
@@ -36,15 +36,15 @@ class Guest:
     disks: list[Path]
 
     def report(self) -> str:
-        """Boot it, and wait until it is off; what the lines wrote."""
+        """Boot the machine, wait until it is off and return the output of the lines."""
         return self._console(lambda process: process.wait(BOOT_TIMEOUT_S)).split(BEGIN)[-1].split(END)[0]
 
     def console(self) -> str:
-        """All that it wrote on its console in the last boot."""
+        """Return the console output of the last boot."""
         return MachinePaths(self.folder).serial_log.read_text(errors="replace").replace("\r", "")
 
     def cut_off(self, reached: Callable[[], bool]) -> None:
-        """Boot it, and cut the power as soon as that is so."""
+        """Boot the machine and cut its power as soon as `reached` returns True."""
 
         def cut(process: "subprocess.Popen[bytes]") -> None:
             wait_until(reached, condition="the moment", timeout_s=BOOT_TIMEOUT_S, interval_s=0.001)
@@ -78,7 +78,7 @@ class Guest:
 
 
 def image(whole: Image, folder: Path, lines: str) -> Image:
-    """An image like `whole` that runs these lines of shell in place of Docker, and powers off."""
+    """Return an image like `whole` that runs these lines of shell in Docker's place and powers off."""
     stage1 = (ROOT / "iso/stage1/init").read_text()
     handover = "cat /inittab >/root/etc/inittab\ncat /report >/root/etc/report\nexec switch_root"
     assert stage1.count("exec switch_root") == 1

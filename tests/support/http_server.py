@@ -1,4 +1,4 @@
-"""A web server on loopback that counts what it gives; path by path it misbehaves as a test wants."""
+"""A web server on loopback that counts its output; tests choose how it misbehaves on each path."""
 
 import hashlib
 import ssl
@@ -21,7 +21,7 @@ PORTAL = b"<!DOCTYPE html>\n<html><body>Welcome to the Grand Hotel. Please log i
 
 @dataclass
 class WebServer:
-    """What lies at each path, `odd` answers before it; `asked` is each question, `given` the bytes of a file for it."""
+    """A server of files by path; `odd` answers come first. `requests` and `given` record requests and bytes sent."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     odd: dict[str, Answer] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class WebServer:
         return [path for _, path, _ in self.requests]
 
     def put(self, path: str, content: bytes) -> str:
-        """Lay a file there; its address."""
+        """Add a file and return its URL."""
         self.files[path] = content
         self.changed[path] = datetime(2020, 6, 29, 17, len(self.changed), tzinfo=UTC)
         return self.url + path
@@ -79,7 +79,7 @@ class WebServer:
 
 
 def respond_with(code: int, content: bytes = b"", **headers: str) -> Answer:
-    """Always this, whatever was asked."""
+    """Return an answer that is always the same."""
 
     def answer(to: BaseHTTPRequestHandler) -> None:
         length = {"Content-Length": str(len(content))}
@@ -98,9 +98,9 @@ def _head(to: BaseHTTPRequestHandler, code: int, headers: dict[str, str]) -> Non
 
 @contextmanager
 def serving(folder: Path, *, tls: bool = False) -> Iterator[WebServer]:
-    """Listen on a free port of 127.0.0.1 as long as the block runs.
+    """Serve on a free port of 127.0.0.1 during the block.
 
-    As a proxy it is every host's server. What it shows with TLS is signed by an authority that nobody knows.
+    As a proxy it acts as the server of every host. Its TLS certificate is signed by an unknown CA.
     """
     web = WebServer()
     paths = MachinePaths(folder / "certificates")
@@ -127,7 +127,7 @@ def serving(folder: Path, *, tls: bool = False) -> Iterator[WebServer]:
                 self.connection.close()
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         if tls:

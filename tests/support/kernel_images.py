@@ -1,4 +1,4 @@
-"""Small kernels and images that are made the way the real ones are, for tests."""
+"""Small kernels and images, built as the real ones are, for tests."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ PVH_ENTRY = 18
 
 
 def an_elf(note: int = PVH_ENTRY, filling: bytes = b"kernel " * 1000) -> bytes:
-    """An ELF64 file with one note of Xen's, as a kernel with PVH has among others."""
+    """Return an ELF64 file with a Xen note, as a kernel with PVH has."""
     other = struct.pack("<III", 4, 3, 3) + b"GNU\0" + b"abc\0"
     notes = other + struct.pack("<III", 4, 8, note) + b"Xen\0" + struct.pack("<Q", 0x1000)
     header = struct.pack(
@@ -27,7 +27,7 @@ def an_elf(note: int = PVH_ENTRY, filling: bytes = b"kernel " * 1000) -> bytes:
 
 
 def pack(kernel: bytes, form: str) -> bytes:
-    """The payload of a bzImage: packed, and behind it the size that it unpacks to."""
+    """Return the payload of a bzImage: compressed data followed by its uncompressed size."""
     size = struct.pack("<I", len(kernel))
     if form == "zstd":
         packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
@@ -40,7 +40,7 @@ def pack(kernel: bytes, form: str) -> bytes:
 
 
 def a_bzimage(payload: bytes, setup_sectors: int = 3, protocol: int = 0x20F) -> bytes:
-    """A boot sector, setup code, unpacker and payload, and something behind it."""
+    """Return a boot sector, setup code, unpacker, payload and trailing data."""
     head = bytearray((setup_sectors or 4) * 512 + 512)
     head[0x1F1] = setup_sectors
     head[0x202:0x206] = b"HdrS"
@@ -50,7 +50,7 @@ def a_bzimage(payload: bytes, setup_sectors: int = 3, protocol: int = 0x20F) -> 
 
 
 def an_iso(label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = None, padding: int = 0) -> bytes:
-    """An ISO with Rock Ridge names, folders one level deep."""
+    """Return an ISO with Rock Ridge names and folders one level deep."""
     iso = PyCdlib()
     iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=label)
     folders: set[str] = set()
@@ -68,7 +68,7 @@ def an_iso(label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = No
 
 @cache  # an ISO says when it was made: asked for twice, it should be one
 def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> bytes:
-    """An ISO as b2d makes them; `changes` are files (kernel, initrd, root, image); None leaves one out."""
+    """Return an ISO as b2d builds it; `changes` are files (kernel, initrd, root, image); None omits one."""
     description = {
         "format": 1,
         "version": version,
@@ -87,7 +87,7 @@ def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> byte
 
 
 def a_module(depends: str = "", aliases: tuple[str, ...] = (), signature: bytes = b"") -> bytes:
-    """A kernel module: an ELF64 file with a section .modinfo, and a signature behind it where one is given."""
+    """Return a kernel module: an ELF64 file with a section .modinfo, and with the signature if one is given."""
     modinfo = b"".join(
         f"{line}\0".encode() for line in (f"depends={depends}", *(f"alias={alias}" for alias in aliases))
     )

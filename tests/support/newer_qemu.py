@@ -1,4 +1,4 @@
-"""A QEMU and a virtiofsd of Debian 13 in a folder, for a host whose own are older: virtiofs wants them."""
+"""QEMU and virtiofsd of Debian 13 in a folder, for hosts with versions too old for virtiofs."""
 
 import fcntl
 import shutil
@@ -24,7 +24,7 @@ exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-
 
 
 def ensure_programs(cache: Path) -> Path:
-    """The folder of the programs, to be put first in PATH; made when it is missing, in ten seconds."""
+    """Return the folder of the programs, to be put first in PATH; it is created in ten seconds when missing."""
     folder = cache / f"qemu-{SUITE}"
     with (cache / "qemu.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -36,7 +36,7 @@ def ensure_programs(cache: Path) -> Path:
 
 
 def _unpack(folder: Path) -> None:
-    """Packages with all that they depend on, found and verified by this host's apt, which knows of none installed."""
+    """Unpack packages and their dependencies, resolved and verified by apt with an empty package status."""
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
     (url,) = [own.bases[mirror.MAIN] for own in mirror.from_apt(mirror.APT)[:1]]

@@ -1,4 +1,4 @@
-"""Another user of this host at a prompt: processes that are really theirs, though Python may lie in root's home."""
+"""Another user's prompt: its processes really run as that user, even if Python is in root's home."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ START = "import sys; sys.argv[0] = 'b2d'; from b2d.__main__ import main; main()"
 
 @contextmanager
 def reachable_folder() -> Iterator[Path]:
-    """A folder that others can reach, which they cannot where pytest's own are."""
+    """Yield a folder that other users can reach, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="b2d-"))
     folder.chmod(0o755)
     yield folder
@@ -28,14 +28,14 @@ def reachable_folder() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """Somebody with this number, whose home directory is `folder`."""
+    """A user with this uid, whose home directory is `folder`."""
 
     uid: int
     folder: Path
     umask: int = 0o022
 
     def b2d(self, *arguments: str, without: Collection[str] = ()) -> Result:
-        """Run b2d, without some variables. Folders that only root can reach are handed over open."""
+        """Run b2d without some variables; folders that only root can reach are passed as open descriptors."""
         places = [Path(sys.base_prefix), Path(sysconfig.get_path("purelib")), ROOT]
         opened = [os.open(place, os.O_PATH) for place in places]
         python, *libraries = [f"/proc/self/fd/{number}" for number in opened]

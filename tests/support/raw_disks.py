@@ -1,4 +1,4 @@
-"""Raw disks in all the states in which a guest may find one, made without a guest."""
+"""Raw disks in every state that a guest may find, made without a guest."""
 
 import hashlib
 import struct
@@ -18,7 +18,7 @@ CLEAN, NEEDS_RECOVERY = 1, 4  # s_state, and a bit of s_feature_incompat
 
 
 def create_blank(path: Path, mib: int, begin: bytes = b"") -> Path:
-    """A disk of zeros that begins so."""
+    """Create a disk of zeros that begins with these bytes."""
     with path.open("wb") as file:
         file.truncate(mib * MIB)
         file.write(begin)
@@ -26,12 +26,12 @@ def create_blank(path: Path, mib: int, begin: bytes = b"") -> Path:
 
 
 def create_unformatted(path: Path, mib: int) -> Path:
-    """As b2d makes it: blank, with the request to format it."""
+    """Create a disk as b2d does: blank, with the request to format it."""
     return create_blank(path, mib, seed.payload(KEY))
 
 
 def write_at(path: Path, offset: int, content: bytes) -> Path:
-    """Write there; from the end where `offset` is negative."""
+    """Write data at the offset, which counts from the end when negative."""
     with path.open("r+b") as file:
         file.seek(offset, 2 if offset < 0 else 0)
         file.write(content)
@@ -39,7 +39,7 @@ def write_at(path: Path, offset: int, content: bytes) -> Path:
 
 
 def create_ext4(path: Path, mib: int, label: str, tree: Path | None = None) -> Path:
-    """A file system over the whole disk, with the content of a folder."""
+    """Create a file system over the whole disk with the content of a folder."""
     create_blank(path, mib)
     filled = ["-d", str(tree)] if tree else []
     subprocess.run(["mkfs.ext4", "-q", "-F", "-L", label, *filled, str(path)], check=True)
@@ -47,7 +47,7 @@ def create_ext4(path: Path, mib: int, label: str, tree: Path | None = None) -> P
 
 
 def create_boot2docker_disk(path: Path, mib: int, tree: Path) -> Path:
-    """As boot2docker left it: swap on partition 2, which comes first, and on partition 1 what is in `tree`."""
+    """Create a disk as boot2docker did: swap on partition 2, which comes first, and `tree` on partition 1."""
     swap = mib // 8 * MIB // SECTOR
     data = mib * MIB // SECTOR - FIRST - swap
     part = create_ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
@@ -64,7 +64,7 @@ def create_boot2docker_disk(path: Path, mib: int, tree: Path) -> Path:
 
 
 def create_gpt_disk(path: Path, mib: int, tree: Path) -> Path:
-    """The same as boot2docker left it from 18.09 on, in a GPT."""
+    """Create a disk as boot2docker did from 18.09 on, with a GPT."""
     swap = mib // 8 * MIB // SECTOR
     data = mib * MIB // SECTOR - 2 * FIRST - swap
     part = create_ext4(path.with_suffix(".part"), data * SECTOR // MIB, LABEL.decode(), tree)
@@ -90,7 +90,7 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DiskContent:
-    """What is on a data disk now."""
+    """The current content of a data disk."""
 
     path: Path
 
@@ -110,7 +110,7 @@ class DiskContent:
         return self._superblock()[0x78:0x88].rstrip(b"\0") if self.has_table() else b""
 
     def is_clean(self) -> bool:
-        """Whether it was unmounted when its power went."""
+        """Return True when the file system was unmounted cleanly."""
         superblock = self._superblock()
         (state,) = struct.unpack_from("<H", superblock, 0x3A)
         (features,) = struct.unpack_from("<I", superblock, 0x60)

@@ -1,4 +1,4 @@
-"""The other end of a control port: a thread that listens as the guest does."""
+"""The guest's end of a control port, in a thread."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from b2d.host import unix_sockets
 
 @contextmanager
 def guest(path: Path, answers: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """One that hears what is said, in the list, and then answers piece by piece."""
+    """Serve a control port: record the received lines in the yielded list and send the answers one by one."""
     received: list[bytes] = []
     with unix_sockets.listen(path) as server:
 

@@ -1,4 +1,4 @@
-"""The real shells: scripts that they run, and the environment that they then hand on."""
+"""Real shells: they run scripts and show the environment of the programs started there."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ COMMANDS = SH | OTHERS
 
 @dataclass(frozen=True, slots=True)
 class RealShell:
-    """One of them, a folder for its scripts, and where programs are."""
+    """A real shell, with a folder for its scripts and the path of programs."""
 
     name: str
     folder: Path
@@ -39,11 +39,11 @@ class RealShell:
         return FAMILIES[self.name]
 
     def command_line(self, command: str) -> str:
-        """What a person types to have evaluated what a command prints."""
+        """Return the line that evaluates the output of a command."""
         return EVALUATION[self.family].format(command)
 
     def environments_after(self, lines: Iterable[str], environ: Mapping[str, str]) -> list[dict[str, str]]:
-        """The environment of what is started after each of the lines."""
+        """Return the environment of a program started after each of the lines."""
         show = ("^" if self.name == "nu" else "") + "/usr/bin/env -0 ENDS=here"
         script = self.folder / "script"
         script.write_text("".join(f"{line}\n{show}\n" for line in lines))
@@ -56,7 +56,7 @@ class RealShell:
         return [dict(entry.split("=", 1) for entry in stage.split("\0") if "=" in entry) for stage in stages]
 
     def evaluate(self, texts: Iterable[str], environ: Mapping[str, str], form: str = "") -> list[dict[str, str]]:
-        """The environment after each of the texts was evaluated, all by one shell, one after the other."""
+        """Return the environment after each of the texts, evaluated in turn by one shell."""
         lines = []
         for number, text in enumerate(texts):
             path = self.folder / f"text{number}"

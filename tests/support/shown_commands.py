@@ -1,4 +1,4 @@
-"""The commands that README and the pages of docs/ show: lines of their code blocks, without the words beside them."""
+"""The commands that README and docs/ show: lines of their code blocks, without the comments beside them."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ NO_SHELL = re.compile(r"^\s*(?:\.\. |:|from |import |def |\$B2D_HOME|[├└│]
 
 @dataclass(frozen=True, slots=True)
 class ShownCommand:
-    """One command of b2d's on a page."""
+    """A b2d command on a page."""
 
     page: str
     line: int
@@ -38,7 +38,7 @@ def lines(page: str) -> Iterator[tuple[int, str]]:
 
 
 def blocks(page: str) -> Iterator[list[str]]:
-    """Yield the code blocks of a page, each as its commands in order, without the words beside them."""
+    """Yield the code blocks of a page, each as its commands in order, without the comments beside them."""
     block: list[str] = []
     last = 0
     for number, line in lines(page):
@@ -52,7 +52,7 @@ def blocks(page: str) -> Iterator[list[str]]:
 
 
 def commands(page: str) -> Iterator[ShownCommand]:
-    """Yield the commands of b2d's that a page shows, also those within others."""
+    """Yield the b2d commands that a page shows, also those within other commands."""
     for number, line in lines(page):
         for part in SEPARATORS.split(BESIDE.sub("", line)):
             try:

@@ -1,4 +1,4 @@
-"""A recipe and the packages for an image that boots nothing, and is assembled in a second."""
+"""A recipe and packages of an image that boots nothing and is built in a second."""
 
 import lzma
 import tarfile
@@ -49,7 +49,7 @@ keep = ["overlay", "ext4"]
 
 
 def a_recipe(folder: Path, debian: LocalDebian, text: str = RECIPE) -> Path:
-    """The folder of a recipe that trusts the key of `debian`."""
+    """Create the folder of a recipe that trusts the key of `debian`."""
     for path in ("keys", "stage1", "rootfs/etc", "rootfs/home/docker"):
         (folder / path).mkdir(parents=True)
     debian.trusted(folder / "keys")
@@ -61,7 +61,7 @@ def a_recipe(folder: Path, debian: LocalDebian, text: str = RECIPE) -> Path:
 
 
 def packages(version: str = "26.1.5+dfsg1-9+b1") -> Sequence[Deb]:
-    """Everything that the recipe wants; `version` is docker.io's."""
+    """Return all packages of the recipe; `version` is docker.io's."""
     licence = regular("./usr/share/doc/docker.io/copyright", b"Files: *\nLicense: Apache-2.0\n")
     prose = regular("./usr/share/doc/isolinux/copyright", b"See /usr/share/common-licenses/GPL-2.\n")
     contents = {
@@ -78,7 +78,7 @@ def packages(version: str = "26.1.5+dfsg1-9+b1") -> Sequence[Deb]:
 
 
 def publish(debian: LocalDebian) -> None:
-    """The packages in main; updates and security are there and empty."""
+    """Publish the packages in main; updates and security exist and are empty."""
     debian.publish("trixie", *packages())
     debian.publish("trixie-updates")
     debian.publish("trixie-security")

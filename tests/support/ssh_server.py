@@ -1,4 +1,4 @@
-"""An SSH server on 127.0.0.1 that runs commands with this host's sh, and misbehaves where a test says so."""
+"""An SSH server on 127.0.0.1 that runs commands with this host's sh, and misbehaves as tests require."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ OK, NO = 0, 2  # paramiko.AUTH_SUCCESSFUL, OPEN_SUCCEEDED and SFTP_OK; AUTH_FAIL
 
 @dataclass
 class Sshd:
-    """How it is and what was asked of it. Everything may be changed while it runs: each connection looks anew."""
+    """The server's behaviour and its recorded requests; changes take effect at the next connection."""
 
     host_key: PKey
     lets_in: bytes  # the one public key, as in the protocol
@@ -42,7 +42,7 @@ class Sshd:
 
     @contextmanager
     def running(self) -> Iterator["Sshd"]:
-        """Listen until the block ends."""
+        """Serve until the block ends."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -76,7 +76,7 @@ class Sshd:
 
 
 def machine(folder: Path) -> MachinePaths:
-    """The machine `box` with its keys."""
+    """Create the machine `box` with its keys."""
     paths = MachinePaths(folder / "box")
     paths.folder.mkdir()
     keys.ensure_client(paths)
@@ -85,7 +85,7 @@ def machine(folder: Path) -> MachinePaths:
 
 
 def guest_of(paths: MachinePaths) -> Sshd:
-    """The server of that machine's guest."""
+    """Return the SSH server of that machine's guest."""
     own = paramiko.Ed25519Key.from_private_key_file(str(paths.host_key))
     return Sshd(own, paramiko.Ed25519Key.from_private_key_file(str(paths.ssh_key)).asbytes())
 
@@ -154,7 +154,7 @@ class _Session(ServerInterface):
             channel.close()
 
     def _join(self, channel: Channel, process: "subprocess.Popen[bytes]") -> int:
-        """Copy all ways until the command has ended."""
+        """Copy all streams until the command has ended."""
         assert process.stdin and process.stdout and process.stderr
         threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
         errors = threading.Thread(target=_copy, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True)
@@ -182,7 +182,7 @@ def _feed(channel: Channel, stdin: IO[bytes]) -> None:
 
 
 def _copy(source: int, send: object) -> bool:
-    """False when nobody takes it any more."""
+    """Copy data and return False when the receiver is closed."""
     assert callable(send)
     try:
         while chunk := os.read(source, CHUNK):

@@ -1,4 +1,4 @@
-"""A guest that is up in two seconds: the kernel and programs of a real image, with an init that only counts.
+"""A guest that boots in two seconds: the kernel and programs of a real image, with an init that only counts.
 
 It writes to its console `tiny: found N` (the count that its data disk held when it booted), then, five times
 a second, `tiny: count N`, each number when the disk has it. The power button turns it off.
@@ -45,14 +45,14 @@ POWER_BUTTON = "#!/bin/sh\nsync\n/tiny/poweroff -f\n"
 
 
 def spec() -> MachineSpec:
-    """A small machine on ports that nobody has now."""
+    """Return the spec of a small machine on free ports."""
     address = "127.0.59.250"
     first = port_allocation.reserve_ports(address, 20000 + os.getpid() % 20000)
     return a_spec(address=address, ssh_port=first, docker_port=port_allocation.reserve_ports(address, first + 1))
 
 
 def folder(place: Path) -> MachinePaths:
-    """Of a machine that is to be made there."""
+    """Create the folder of a machine that is to be created there."""
     paths = MachinePaths(place)
     paths.folder.mkdir(mode=0o700)
     paths.seed.write_bytes(bytes(2048))
@@ -60,7 +60,7 @@ def folder(place: Path) -> MachinePaths:
 
 
 def image(whole: Image, folder: Path) -> Image:
-    """An image like `whole` that boots into the counter; its initrd is made in `folder`."""
+    """Return an image like `whole` that boots into the counter; its initrd is written to `folder`."""
     if whole.initrd is None:
         raise AssertionError("only an image that boots directly can be made tiny")
     files = {"init": INIT, "tiny": None, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
@@ -70,25 +70,25 @@ def image(whole: Image, folder: Path) -> Image:
 
 
 def with_files(initrd: Path, files: dict[str, str | None]) -> bytes:
-    """An initrd with these executable files in it too; None is a folder.
+    """Return an initrd with these executable files added; None is a folder.
 
-    The kernel unpacks one archive after the other: what comes later takes the place of what was there.
+    The kernel unpacks one archive after the other: later files replace earlier ones.
     """
     return _padded(initrd.read_bytes()) + _archive(files)
 
 
 def counts(console: str) -> list[int]:
-    """The numbers that it has counted."""
+    """Return the numbers that the guest has counted."""
     return [int(number) for number in re.findall(r"tiny: count (\d+)", console)]
 
 
 def initial_counts(console: str) -> list[int]:
-    """The number that its disk held at its boot, in a list that is empty before it is up."""
+    """Return the count on the disk at boot, in a list that is empty before the guest is up."""
     return [int(number) for number in re.findall(r"tiny: found (\d+)", console)]
 
 
 def _archive(files: dict[str, str | None]) -> bytes:
-    """A cpio archive (newc)."""
+    """Return a cpio archive (newc)."""
     members = [_member(name, content) for name, content in files.items()]
     return b"".join(members) + _member("TRAILER!!!", "")
 

@@ -1,4 +1,4 @@
-"""VirtualBox as a hypervisor of the contract suite, where a machine can start: in the lab."""
+"""VirtualBox in the contract suite, where machines can start: on a host with its driver, or in the lab."""
 
 import os
 import signal
@@ -74,14 +74,14 @@ class VirtualBoxCase:
 
 
 def vboxmanage(*arguments: str) -> str:
-    """Speak to VirtualBox as somebody who knows nothing of b2d; what it said."""
+    """Run VBoxManage without b2d, which must succeed, and return its stdout."""
     done = _manage(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def save_by_hand(name: str) -> None:
-    """Save a machine so. At times VirtualBox calls it a failure that was none, and does not write it down (7.2.22)."""
+    """Save a machine with VBoxManage, whose exit code can be wrong (7.2.22): then it does not store the settings."""
     _manage("controlvm", name, "savestate")
     vboxmanage("setextradata", name, "saved", "by hand")
 
@@ -94,7 +94,7 @@ def _manage(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def tiny_iso(folder: Path) -> Path:
-    """A CD with the guest of tiny.s, which counts on its serial port; made in `folder`."""
+    """Create a CD in `folder` with the guest of tiny.s, which counts on its serial port."""
     object_file, program, iso = folder / "tiny.o", folder / "tiny.bin", folder / "tiny.iso"
     for command in (
         ["as", "--32", "-o", str(object_file), str(HERE / "tiny.s")],

@@ -1,4 +1,4 @@
-"""A real VirtualBox on a Debian whose kernel may not load its driver: a folder with a Debian sid of its own.
+"""A lab for a real VirtualBox on a Debian host whose kernel may not load its driver: a Debian sid in a folder.
 
     python -m tests.support.virtualbox_lab create [DIR]
     python -m tests.support.virtualbox_lab enter [DIR] [-b HOST[:INSIDE]]... [-- COMMAND...]
@@ -77,12 +77,12 @@ exec chroot "$lab" sh -c 'cd "$1" && shift && "$@"; exit $?' sh "$folder" "$@" #
 
 
 class LabError(Exception):
-    """The lab cannot be made here, and why."""
+    """An obstacle to the creation of the lab."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """One lab in its folder, which is safe to lose."""
+    """A lab in its folder, which is safe to delete."""
 
     folder: Path
 
@@ -95,7 +95,7 @@ class Lab:
         return self.folder / "b2d-lab"
 
     def create(self) -> None:
-        """Make it, or what it lacks; about a minute. Raises LabError."""
+        """Create the lab or its missing parts, in about a minute. Raises LabError."""
         with self._alone():
             if self.ready:
                 return
@@ -110,7 +110,7 @@ class Lab:
     def command(
         self, arguments: Sequence[str], binds: Sequence[tuple[Path, str]] = (), *, online: bool = False
     ) -> list[str]:
-        """The command line of this host that runs `arguments` inside, in the checkout."""
+        """Return the command line of this host that runs `arguments` inside the lab, in the checkout."""
         pairs = [part for host, inside in [(ROOT, CHECKOUT), *binds] for part in (str(host), inside)]
         (self.folder / CHECKOUT.strip("/")).mkdir(exist_ok=True)
         network = [] if online else ["--net"]
@@ -120,11 +120,11 @@ class Lab:
         ]
 
     def run(self, *arguments: str) -> None:
-        """Something that must succeed, with this host's network. Raises LabError."""
+        """Run a command in the lab with this host's network; it must succeed. Raises LabError."""
         _run(self.command(arguments, online=True), ENVIRONMENT)
 
     def clean(self) -> None:
-        """Delete it."""
+        """Delete the lab."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
@@ -174,7 +174,7 @@ class Lab:
         self.run(PYTHON, "-m", "pip", "install", "-q", "-e", f"{CHECKOUT}[test]")
 
     def _authorities(self) -> None:
-        """Those whom this host trusts: there may be a proxy in between. A package writes Debian's own."""
+        """Copy this host's CAs, as there may be a proxy in between. A package writes Debian's own."""
         bundle = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
         if bundle.exists():
             shutil.copy(bundle, self.folder / "etc/ssl/certs/ca-certificates.crt")
@@ -192,7 +192,7 @@ def log(text: str) -> None:
 
 
 def _inventory() -> str:
-    """What the lab is made of: another one when that changes."""
+    """Return a text that changes with the inputs of the lab."""
     return "\n".join([(HERE / "headless.c").read_text(), (ROOT / "pyproject.toml").read_text(), *PACKAGES])
 
 

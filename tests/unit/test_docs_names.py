@@ -1,4 +1,4 @@
-"""The pages for contributors name modules, classes and functions that are there."""
+"""Modules, classes and functions that the contributor pages name exist."""
 
 import ast
 import re

@@ -29,7 +29,7 @@ def build(builder: str, output: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as HTML."""
+    """Build the site as HTML."""
     return build("html", tmp_path_factory.mktemp("site") / "html")
 
 

@@ -1,4 +1,4 @@
-"""Errors: one that is on its way is not changed; another of the same kind takes its place."""
+"""Errors are not changed on their way; another one of the same kind replaces them."""
 
 import pytest
 

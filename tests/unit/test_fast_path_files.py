@@ -1,4 +1,4 @@
-"""What the door may say without reading the settings as the rest does: nothing that they would say otherwise."""
+"""The fast path reads the settings as the full loader does, wherever it reads them at all."""
 
 from pathlib import Path
 

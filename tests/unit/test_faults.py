@@ -1,4 +1,4 @@
-"""Whatever change to the home is refused, or is the last one that b2d makes: the next command goes on with all data."""
+"""Any change to the home may fail, or be the last one before b2d dies: the next command continues with all data."""
 
 import pickle
 import shutil
@@ -30,7 +30,7 @@ DATA = b"what a person has on their disk"
 
 @pytest.fixture
 def quiet(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
-    """A box whose Docker answers while its machine is on, and that nothing but the home is open of."""
+    """Return a box with a running Docker and no open files but the home's."""
     box.listens = False
 
     def ping(*_: object) -> Ping | None:
@@ -43,7 +43,7 @@ def quiet(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
 
 @dataclass
 class Before:
-    """A home with its machine as it was, to begin with again and again."""
+    """A copy of a home with its machine, restored before each try."""
 
     box: Box
     folder: Path
@@ -77,19 +77,19 @@ def snapshots(box: Box) -> SnapshotCommands:
 
 
 def kept_once(box: Box) -> object:
-    """A second time there is one of the name already."""
+    """Create the snapshot unless it exists from an earlier try."""
     return [snapshot.name for snapshot in snapshots(box).all()] == ["one"] or snapshots(box).create("one")
 
 
 def brought_back(box: Box) -> object:
-    """The first time there is none to go back to yet, and the data that was there is there again."""
+    """Restore the snapshot, which the first try may have to create, and check the data."""
     if not snapshots(box).all():
         box.driver().take_snapshot("one")
     return snapshots(box).restore("one", lambda _: None)
 
 
 def reset(box: Box) -> object:
-    """A second time it may find nothing to reset."""
+    """Reset the machine; a repeated try may find nothing to reset."""
     with suppress(InvalidStateError):
         return box.machine().reset()
     return None
@@ -114,7 +114,7 @@ VERBS: dict[str, tuple[MachineState, Callable[[Box], object]]] = {
 
 
 def assert_usable(box: Box, verb: str, act: Callable[[Box], object]) -> None:
-    """A person types on: the same again, then what they do every day."""
+    """Assert that the same command and the daily ones work."""
     machine = box.machine()
     before = machine.state()
     assert {box.store.read(name) is not None for name in box.store.names()} <= {True}

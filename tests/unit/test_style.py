@@ -1,4 +1,4 @@
-"""The house style that no linter knows; the linters have their own step (tests/lint)."""
+"""House style rules that no linter has; the linters are a step of their own (tests/lint)."""
 
 import ast
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""What b2d takes on VirtualBox, beside its own client: `pytest -s -m virtualbox tests/virtualbox/bench.py`, in the lab.
+"""b2d on VirtualBox compared with VBoxManage: `pytest -s -m virtualbox tests/virtualbox/bench.py`, in the lab.
 
-No part of a plain `pytest`: it measures, and judges nothing. docs/virtualbox.md has what it wrote.
+Not collected by a plain `pytest`: it only measures. docs/virtualbox.md has its output.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What needs a real VirtualBox runs where one is; elsewhere one test runs all of that in a lab."""
+"""Tests that need a real VirtualBox run where it is installed; elsewhere one test runs all of them in a lab."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ collect_ignore = ["test_in_lab.py"] if USABLE else [name for name in HERE if nam
 
 @pytest.fixture
 def case(own_virtualbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBoxCase]:
-    """A place for one machine."""
+    """Yield a case for one machine."""
     with monkeypatch.context() as patches:
         new_case = VirtualBoxCase(own_virtualbox, tmp_path / "machine", patches)
         yield new_case
@@ -22,6 +22,6 @@ def case(own_virtualbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def machine(case: VirtualBoxCase) -> VirtualBoxCase:
-    """One that has been created."""
+    """Return a machine that has been created."""
     case.driver().create(b"payload")
     return case

@@ -1,4 +1,4 @@
-"""For tests that end VirtualBox's service: what a process of its own needs, since its connection is lost then."""
+"""Helpers for separate processes of tests that end VirtualBox's service, which breaks the connection."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.fakes import a_spec
 
 
 def driver(folder: Path) -> VirtualBoxDriver:
-    """Of a machine that is never started."""
+    """Return the driver of a machine that is never started."""
     paths = MachinePaths(folder / "machine")
     paths.folder.mkdir(exist_ok=True)
 
@@ -23,7 +23,7 @@ def driver(folder: Path) -> VirtualBoxDriver:
 
 
 def service() -> int:
-    """The process of the service that answers this process: of several, the one with the same socket."""
+    """Return the pid of this process's VirtualBox service: of several, the one with the same socket."""
     own = os.environ["VBOX_IPC_SOCKETID"]
     for process in psutil.process_iter():
         if process.name() == "VBoxSVC" and process.environ().get("VBOX_IPC_SOCKETID") == own:

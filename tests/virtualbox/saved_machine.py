@@ -1,7 +1,7 @@
-"""A machine with the image, booted once, for minutes where the CPU is emulated, saved, and kept for the next runs.
+"""A machine with the image, booted once, saved, and cached for later runs: an emulated CPU takes minutes to boot.
 
-It is kept as long as image, VirtualBox and the driver stay what they are. It has booted in the office of tests/e2e, as
-guests are told of the networks around this host at their boot alone.
+It is cached until the image, VirtualBox or the driver change. It booted in the office network of tests/e2e, as guests
+read their network configuration at boot only.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ MADE_BY = [
 
 @contextmanager
 def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
-    """Someone who has saved a machine, whose Docker has the image `hello`; all ends with the block."""
+    """Yield a user with a saved machine, whose Docker has the image `hello`; it is deleted after the block."""
     folder, stored, mark = FOLDER / "person", FOLDER / "kept", FOLDER / "kept.key"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as alone:
@@ -59,7 +59,7 @@ def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
 
 
 def key(iso: Path) -> str:
-    """Another one whenever what was kept may not be what a new machine would be."""
+    """Return a key that changes whenever a new machine might differ from the cached one."""
     digest = hashlib.sha256(f"{iso.name} {vboxmanage('--version')}".encode())
     for path in MADE_BY:
         digest.update(path.read_bytes())
@@ -86,9 +86,9 @@ def _person(folder: Path) -> Person:
 
 
 def _first_boot(someone: Person) -> None:
-    """init, up, and the image `hello`: busybox, out of the machine itself; then save.
+    """Run init and up, create the image `hello` from the machine's busybox, and save.
 
-    Which folders a machine has is found out at its boot, so the one of the tests is there before.
+    Shared folders are determined at boot, so the tests' folder is created before.
     """
     (someone.folder / SHARED).mkdir(exist_ok=True)
     for verb in ("init", "up"):

@@ -1,6 +1,6 @@
-"""Daily life with a real VirtualBox: the socket, copies, an office's networks, snapshots, the disk's room.
+"""Daily use of a real VirtualBox: the socket, copies, an office network, snapshots, disk space.
 
-In this order: an emulated guest goes on from saved in seconds, and boots for minutes, which it does not here.
+The order matters: an emulated guest resumes in seconds, and takes minutes to boot, which it does not here.
 """
 
 import json
@@ -38,7 +38,7 @@ FILL = (
 
 @pytest.fixture(scope="module")
 def person(iso: Path, image_home: Home) -> Iterator[Person]:
-    """Someone whose machine has gone on from saved."""
+    """Yield a user whose machine was resumed."""
     with saved_person(iso, image_home) as someone:
         someone.check_output("up")
         yield someone
@@ -46,7 +46,7 @@ def person(iso: Path, image_home: Home) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def proxy(person: Person, registry: str) -> Iterator[Path]:
-    """What the proxy of the office writes; a registry is behind it, on this host's loopback too."""
+    """Start the office proxy and a registry on this host's loopback and return the proxy's log."""
     log, port = person.folder / "proxy.log", PLAIN.partition(":")[2]
     commands = {
         log: [sys.executable, "-m", "tests.e2e.office", PASSWORD],
@@ -69,12 +69,12 @@ def proxy(person: Person, registry: str) -> Iterator[Path]:
 
 
 def mark(name: str) -> str:
-    """What nothing else on the disk says, commands neither."""
+    """Return a text that occurs nowhere else on the disk, nor in commands."""
     return f"this was written {name}"
 
 
 def write_command(name: str) -> str:
-    """A command that writes that into Docker's volume."""
+    """Return a command that writes the mark into Docker's volume."""
     text, last = mark(name)[:-1], mark(name)[-1]
     return f"echo '{text}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
 
@@ -107,7 +107,7 @@ def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy
 
 
 def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:
-    """Here the first one, while it runs; the second is at the end."""
+    """The first step is here, while the machine runs; the second is at the end."""
     before = allocated_bytes(person.paths.disk_vdi)
     person.check_output("ssh", f"{RESERVE} && {FILL}")
     full = json.loads(person.check_output("disk", "--json"))
@@ -120,7 +120,7 @@ def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) ->
 
 
 def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
-    """What is seen is the disk's file: the boot after it would take an emulated guest ten minutes."""
+    """The disk's file is checked, since a boot takes an emulated guest ten minutes."""
 
     def is_in(mark: str, name: str) -> bool:
         return any(mark.encode() in path.read_bytes() for path in person.paths.folder.rglob(name))

@@ -1,4 +1,4 @@
-"""Machines that a real VirtualBox has, as docker-machine made them, are taken in by a copy: nothing of them changes."""
+"""docker-machine machines of a real VirtualBox are imported by a copy: the originals stay unchanged."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ NAME = "default"
 
 
 def a_disk(path: Path, used_mib: int = 1) -> Path:
-    """As docker-machine made it, and used since: here is no mkfs."""
+    """Create a disk as docker-machine did, already in use, since there is no mkfs here."""
     raw = raw_disks.create_unformatted(path.with_name(f"{path.name}.raw"), 64 + used_mib)
     raw_disks.write_at(raw, 10 << 20, os.urandom(used_mib << 20))
     vboxmanage("convertfromraw", str(raw), str(path), "--format", "VMDK")
@@ -31,7 +31,7 @@ def a_disk(path: Path, used_mib: int = 1) -> Path:
 
 @pytest.fixture
 def prompt(own_virtualbox: Path, tmp_path: Path) -> Prompt:
-    """Somebody with an ISO, and VirtualBox as it is found."""
+    """Return the prompt of a user with an ISO and the installed VirtualBox."""
     iso = tmp_path / "new.iso"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     home = tmp_path / "me"
@@ -42,7 +42,7 @@ def prompt(own_virtualbox: Path, tmp_path: Path) -> Prompt:
 
 @pytest.fixture
 def disk(prompt: Prompt) -> Iterator[Path]:
-    """The disk of a machine as docker-machine made it."""
+    """Yield the disk of a docker-machine machine."""
     folder = prompt.folder / ".docker" / "machine" / "machines" / NAME
     folder.mkdir(parents=True)
     (folder / "boot2docker.iso").write_bytes(an_iso("b2d-v19.03.12"))
@@ -66,9 +66,9 @@ def disk(prompt: Prompt) -> Iterator[Path]:
 
 
 def everything(disk: Path) -> tuple[object, ...]:
-    """All that could be otherwise afterwards: the original's files, and what VirtualBox knows.
+    """Return all that must not change: the original's files, and VirtualBox's records.
 
-    It keeps a copy of a settings file beside it whenever it writes one, be it the same again.
+    VirtualBox keeps a copy of a settings file beside it at each write, even of the same content.
     """
     files = [path for path in disk.parent.rglob("*") if path.is_file() and path.suffix in (".vbox", ".vmdk", ".iso")]
     hashes = {str(path): raw_disks.sha256_of(path) for path in files}

@@ -1,4 +1,4 @@
-"""What needs a real VirtualBox, run in the lab, which is made where it is missing."""
+"""The tests that need a real VirtualBox, run in the lab, which is created when missing."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_what_needs_a_real_virtualbox_passes_there(made_lab: virtualbox_lab.Lab,
 def test_what_needs_the_image_passes_there(
     made_lab: virtualbox_lab.Lab, iso: Path, registry: str, test_cache: Path, file: str
 ) -> None:
-    """With the image of this host's tests, and its registry: the lab has no network to get any."""
+    """The lab has no network, so it gets this host's test image and registry."""
     assert iso.exists()
     assert registry.startswith(str(test_cache))
     passes(made_lab, file, test_cache)

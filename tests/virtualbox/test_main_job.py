@@ -1,4 +1,4 @@
-"""The main job on a real VirtualBox."""
+"""The main workflow on a real VirtualBox."""
 
 import json
 import os
@@ -28,7 +28,7 @@ QUESTIONS, QUESTION_S = 4, 30.0
 
 @pytest.fixture(scope="module")
 def person(iso: Path, image_home: Home) -> Iterator[Person]:
-    """Someone whose machine is saved."""
+    """Yield a user whose machine is saved."""
     with saved_person(iso, image_home) as someone:
         yield someone
 
@@ -82,9 +82,9 @@ def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person
 
 
 def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
-    """Where a host sleeps all stands still; the machine and its companion are what matters.
+    """A host's sleep stops everything; the machine and its agent are what matters here.
 
-    The companion's own word is waited for: an emulated guest that this test asked meanwhile would answer later.
+    The test waits for the agent's message: queries meanwhile would delay an emulated guest.
     """
     engine, before = docker(person), count_clock_syncs(person)
     recorded = json.loads(person.paths.agent_process.read_bytes())
@@ -98,12 +98,12 @@ def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
 
 
 def count_clock_syncs(person: Person) -> int:
-    """How many times the companion has put its clock right."""
+    """Return how many times the agent has set the clock."""
     return person.paths.agent_log.read_text().count(" s behind; it ")
 
 
 def is_right(engine: DockerApi) -> bool:
-    """Its date, which is cut to seconds, is of some moment of the question, which may take a while."""
+    """Return True when the guest's date, in whole seconds, lies within the duration of the query."""
     begin = time.time()
     answer = ping(engine, QUESTION_S)
     assert answer is not None and answer.date is not None
@@ -117,7 +117,7 @@ def docker(person: Person) -> DockerApi:
 
 
 def question_s(person: Person) -> float:
-    """What a question to its Docker takes now, in seconds."""
+    """Return the duration of a query to its Docker in seconds."""
     begin = time.monotonic()
     assert ping(docker(person), QUESTION_S) is not None
     return time.monotonic() - begin

@@ -1,4 +1,4 @@
-"""Ports are led into a machine that runs, and out of it again, by a real VirtualBox."""
+"""Ports of a running machine are forwarded and removed by a real VirtualBox."""
 
 import socket
 from contextlib import suppress
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.virtualbox
 
 
 def a_port(machine: VirtualBoxCase, protocol: str = "tcp") -> Forward:
-    """A free one."""
+    """Return a forward with a free port."""
     return Forward(protocol, machine.spec.address, port_allocation.reserve_ports(machine.spec.address, 30000))
 
 
 def is_open(forward: Forward) -> bool:
-    """Whether somebody listens there. The guest is too small to answer: the hypervisor does."""
+    """Return True when the port accepts connections. The tiny guest cannot answer, but the hypervisor does."""
     with suppress(OSError), socket.create_connection((forward.address, forward.port), 2):
         return True
     return False

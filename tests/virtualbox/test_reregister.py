@@ -1,4 +1,4 @@
-"""A machine that VirtualBox lost sight of, in whole or in part, is taken up again with its data."""
+"""A machine that VirtualBox lost, wholly or partly, is registered again with its data."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ def taken_from_the_list(machine: VirtualBoxCase) -> None:
 
 
 def beginning(disk: Path, tmp_path: Path) -> bytes:
-    """The first sector of a disk."""
+    """Return the first sector of a disk."""
     raw = tmp_path / "raw"
     vboxmanage("clonemedium", "disk", str(disk), str(raw), "--format", "RAW")
     try:
@@ -30,7 +30,7 @@ def beginning(disk: Path, tmp_path: Path) -> bytes:
 
 
 def moved(machine: VirtualBoxCase, target: Path) -> None:
-    """The machine's folder lies somewhere else from now on."""
+    """Move the machine's folder."""
     shutil.move(machine.paths.folder, target)
     machine.paths = MachinePaths(target)
 
@@ -66,7 +66,7 @@ def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBox
 
 
 def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
-    """Its state is of serial ports that were files where it lay before."""
+    """Its saved state refers to serial port files at the old path."""
     machine.boot()
     machine.driver().save()
     moved(machine, tmp_path / "another home")

@@ -1,4 +1,4 @@
-"""Snapshots of VirtualBox's machines: its own, whose further disk files b2d follows."""
+"""Snapshots of VirtualBox machines: VirtualBox's own, whose differencing disks b2d follows."""
 
 import os
 from typing import Any
@@ -20,13 +20,13 @@ def names(machine: VirtualBoxCase) -> list[str]:
 
 
 def data_disk(machine: VirtualBoxCase) -> str:
-    """Which file the guest writes to now."""
+    """Return the file that the guest writes to now."""
     lines = vboxmanage("showvminfo", machine.spec.name, "--machinereadable").splitlines()
     return next(line for line in lines if line.startswith('"SATA-0-0"=')).split('"')[3]
 
 
 def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
-    """The content of that file."""
+    """Open the content of that file."""
     box = machine.driver()._client()
     library = box.pyvbox.library
     kinds = (library.DeviceType.hard_disk, library.AccessMode.read_write)
@@ -34,7 +34,7 @@ def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
 
 
 def write(machine: VirtualBoxCase, content: bytes) -> None:
-    """As a guest would, at the disk's begin."""
+    """Write at the disk's start, as a guest does."""
     medium = opened(machine, writable=True)
     medium._i.write(0, content.ljust(512, b"\0"))
     medium.close()

@@ -1,4 +1,4 @@
-"""What can happen behind b2d's back with a real VirtualBox, and what b2d makes of it."""
+"""Outside changes and failures of a real VirtualBox, and b2d's reaction."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ except HypervisorError as error:
 
 @contextmanager
 def hold_machine(machine: VirtualBoxCase, seconds: float) -> Iterator[int]:
-    """Another program has the machine for so long; its process id."""
+    """Hold the machine's lock in another program for that time, and yield its pid."""
     command = [sys.executable, "-c", HOLD, str(machine.paths.virtualbox_settings), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
         assert other.stdout is not None
@@ -116,7 +116,7 @@ def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machin
 
 
 def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: VirtualBoxCase) -> None:
-    """It boots with the hardware of today, which its caller chooses."""
+    """It boots with the current hardware, which its caller chooses."""
     machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
     state = saved_and_broken(machine)
     with pytest.raises(SavedStateError, match="does not fit any more"):
@@ -179,7 +179,7 @@ def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
 
 
 def run_in_process(home: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run code in a process, with a service, of its own."""
+    """Run code in a separate process with a VirtualBox service of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, str(folder)],
         env=os.environ | {"VBOX_USER_HOME": str(home / "vbox"), "VBOX_IPC_SOCKETID": home.name},

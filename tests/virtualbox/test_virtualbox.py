@@ -1,4 +1,4 @@
-"""What is VirtualBox's own of the driver, on a real one: what lies where, and what of it is anybody else's."""
+"""The VirtualBox driver beyond the contract: paths, and foreign settings that stay untouched."""
 
 import os
 import re
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.virtualbox
 
 
 def facts(case: VirtualBoxCase) -> dict[str, str]:
-    """What VirtualBox says of the machine."""
+    """Return VirtualBox's description of the machine."""
     lines = vboxmanage("showvminfo", case.spec.name, "--machinereadable").splitlines()
     pairs = (line.partition("=") for line in lines)
     return {key.strip('"'): value.strip('"') for key, _, value in pairs}
 
 
 def everything() -> tuple[str, str, str]:
-    """All that VirtualBox knows of: machines, disks, CDs."""
+    """Return all that VirtualBox has registered: machines, disks, CDs."""
     return vboxmanage("list", "vms"), vboxmanage("list", "hdds"), vboxmanage("list", "dvds")
 
 

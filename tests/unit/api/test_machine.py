@@ -1,4 +1,4 @@
-"""The verbs from Python: what they answer and raise, what `with` leaves behind, and that nothing is said or ended."""
+"""The verbs from Python: results, exceptions, the effect of `with`, and that nothing is printed or exits."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ from tests.support.fakes import a_spec
 
 @dataclass(frozen=True)
 class BoxApp(App):
-    """Everything of a home whose hypervisor is the fake one."""
+    """An app of a home with the fake hypervisor."""
 
     box: Box
 
@@ -52,7 +52,7 @@ class BoxApp(App):
 
 @pytest.fixture
 def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:
-    """Of the box, on a host without a docker client."""
+    """Return the box's machine, on a host without a docker client."""
     monkeypatch.setenv("PATH", "/nowhere")
     return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), LogReporter(), box))
 

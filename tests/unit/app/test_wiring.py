@@ -1,4 +1,4 @@
-"""What the wiring makes of the settings: a new machine, its image, and who drives it."""
+"""The wiring of settings: a new machine, its image and its driver."""
 
 import shutil
 import subprocess
@@ -101,7 +101,7 @@ def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
 
 
 def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
-    """There is no network here: one that were fetched would fail."""
+    """There is no network, so a download would fail."""
     stored = an_app(folder).images.add_copy(iso, "debian")
     assert wished(folder).image == stored.sha256
     stored = an_app(folder).images.add_copy(iso, "http://127.0.0.1:1/b2d.iso")

@@ -1,4 +1,4 @@
-"""boot2docker's profile and flags: what they said in 2014 is heeded where it means something, and told where not."""
+"""boot2docker's profile and flags: settings that still mean something take effect, others are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,12 @@ Retries = 75
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody who never used b2d."""
+    """Return the prompt of a new user."""
     return Prompt(tmp_path)
 
 
 def load(folder: Path, profile: str, **flags: object) -> loader.ResolvedSettings:
-    """The settings of somebody who has that profile and no config.toml."""
+    """Load the settings of a user with that profile and no config.toml."""
     (folder / "profile").write_text(profile)
     return loader.load(Home(folder / "none"), {"BOOT2DOCKER_DIR": str(folder)}, flags)
 
@@ -268,7 +268,7 @@ def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
 def test_no_profile_is_too_odd(profile: dict[str, object]) -> None:
-    """Each of its words becomes a setting, is told to be none, or was never asked for."""
+    """Each key becomes a setting, is reported as unsupported, or is a default."""
     options = boot2docker_profile.profile_settings(profile, Path("/nowhere"))
     unsupported = boot2docker_profile.unsupported_options(options)
     heeded = {word for word, key, _ in boot2docker_profile.convert_options(options) if key in Settings.__slots__}

@@ -1,4 +1,4 @@
-"""What flags, the environment and config.toml say, in this order, and what none of them can say."""
+"""Flags, environment and config.toml, in this order of precedence, and invalid values of each."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One thing in a TOML file is changed, and the rest stays as a person wrote it."""
+"""One value of a TOML file is changed, and the rest stays as the user wrote it."""
 
 import tomllib
 
@@ -27,7 +27,7 @@ BLANKS = st.sampled_from(["", " ", "  \t"])
 
 @st.composite
 def files(draw: st.DrawFn) -> str:
-    """What a person may have written: some settings in some order, with comments and empty lines."""
+    """Draw a file as users write it: some settings in some order, with comments and empty lines."""
     lines = []
     for key in draw(st.lists(KEYS, unique=True)):
         lines += draw(st.lists(st.one_of(COMMENTS, BLANKS), max_size=2))

@@ -1,4 +1,4 @@
-"""Logs: all or their end, and what comes; bytes in a pipe, and nothing that a terminal obeys on one."""
+"""Logs: whole, their end, or followed; raw bytes in a pipe, and no control characters on a terminal."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.support.fakes import FakeGuest, a_spec
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
-    """Somebody whose machine is off."""
+    """Return the prompt of a user whose machine is off."""
     prompt = Prompt(tmp_path)
     MachineStore(prompt.home).write(a_spec())
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
@@ -39,7 +39,7 @@ def console(prompt: Prompt) -> Path:
 
 @contextmanager
 def following(prompt: Prompt, *options: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
-    """`b2d logs -f`, which goes on until it is ended."""
+    """Start `b2d logs -f`, which runs until it is ended."""
     running = subprocess.Popen(
         [B2D, "logs", "-f", *options],
         stdout=stdout,
@@ -58,7 +58,7 @@ def following(prompt: Prompt, *options: str, stdout: int = subprocess.PIPE) -> I
 
 
 def read_until(running: subprocess.Popen[bytes], wanted: bytes) -> bytes:
-    """All that comes up to `wanted`."""
+    """Return all output up to `wanted`."""
     assert running.stdout is not None
     return read_from(running.stdout.fileno(), wanted)
 
@@ -158,7 +158,7 @@ def test_on_a_terminal_a_followed_log_moves_nothing(prompt: Prompt) -> None:
 
 
 class FollowedMachine:
-    """A machine whose guest's log is followed, as far as the command asks it."""
+    """A machine with a guest's log, as far as the command uses it."""
 
     def __init__(self, guest: FakeGuest, state: MachineState) -> None:
         self.name = "boot2docker-vm"

@@ -1,4 +1,4 @@
-"""What may be shown of a text: no secret in any form that one is written in, and all the rest."""
+"""Redaction: no secret in any form, and all of the remaining text."""
 
 import json
 import time
@@ -151,7 +151,7 @@ def test_keys_are_told_apart_from_what_is_between(text: str, left: str) -> None:
 
 @pytest.mark.parametrize("text", [BEGIN, f"{BEGIN}\n", f"{END}{BEGIN}", f"{BEGIN}." + "." * 20_001, "-----BEGIN "])
 def test_many_beginnings_of_keys_take_time_in_proportion(text: str) -> None:
-    """A guest fills its log with them."""
+    """A guest can fill its log with them."""
     begin = time.process_time()
     _without_keys(text * (MIB // len(text)))
     assert time.process_time() - begin < 3

@@ -1,4 +1,4 @@
-"""The real docker client knows a machine by its context, and nothing else of its contexts is changed."""
+"""The real docker client finds a machine by its context, and its other contexts stay unchanged."""
 
 import subprocess
 from dataclasses import replace
@@ -18,7 +18,7 @@ DOCKER = DockerEnv("tcp://127.0.59.103:2376")
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerContext:
-    """One of a machine `box`, for a person whose client is new."""
+    """Return the context of a machine `box`, for a user with a new docker client."""
     folder = tmp_path / "it's, a home" / "machines" / "box"
     folder.mkdir(parents=True)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))

@@ -1,4 +1,4 @@
-"""What containers publish is read from Docker's list; where that is on this host follows from what was asked for."""
+"""Published ports are read from Docker's list; their addresses on this host follow from the requested ones."""
 
 from typing import Any
 

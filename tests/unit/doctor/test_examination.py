@@ -1,4 +1,4 @@
-"""The doctor finds what is missing, says what helps, and does it when asked."""
+"""The doctor finds what is missing, suggests a fix, and applies it on request."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)  # that every package manager may have
 
 
 class FakeHost:
-    """A host on which some programs are installed; it records what is run."""
+    """A host with some programs installed; it records what is run."""
 
     def __init__(self, *programs: str, docker_cli: bool = True, fails: B2dError | None = None) -> None:
         self.programs = set(programs)
@@ -76,7 +76,7 @@ def finding(examination: Examination, name: str) -> Finding:
 
 
 def with_programs(tmp_path: Path, **scripts: str) -> Installer:
-    """An installer that sees these programs alone, which really run."""
+    """Return an installer that sees these programs only, which really run."""
     paths = {name.replace("_", "-"): a_program(tmp_path, name, script) for name, script in scripts.items()}
     return Installer(paths.get, FakeHost().run, True)
 

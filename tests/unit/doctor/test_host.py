@@ -1,4 +1,4 @@
-"""What the doctor finds of this host and of the shell that asks, each with what helps."""
+"""Findings of the doctor on this host and its shell, each with a fix."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the doctor finds of a home's machines, and what --fix takes away: nothing that is a machine's, or runs."""
+"""Findings of the doctor on a home's machines, and the removals of --fix: never files in use or a running process."""
 
 import os
 import shlex
@@ -35,7 +35,7 @@ KEPT = {"1" * 64: "debian"}
 
 
 class ExaminedHome:
-    """A home whose machines are as a test says; `found` is what the doctor finds."""
+    """A home with machines in chosen states; `findings` are the doctor's."""
 
     def __init__(self, tmp_path: Path, *specs: MachineSpec) -> None:
         self.folder = tmp_path

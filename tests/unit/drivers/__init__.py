@@ -1,1 +1,1 @@
-"""Tests of what the drivers make of a machine's description, without a hypervisor."""
+"""Tests of the drivers without a hypervisor."""

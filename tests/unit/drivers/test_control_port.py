@@ -1,4 +1,4 @@
-"""The line to a guest, whatever is at its other end."""
+"""The control port of a guest, whatever the peer does."""
 
 import socket
 import threading
@@ -42,7 +42,7 @@ def test_a_guest_that_keeps_silent_is_not_waited_for_for_ever(tmp_path: Path, mo
 
 @contextmanager
 def endless_guest(path: Path, response: bytes, pause_s: float) -> Iterator[None]:
-    """One that says the same over and over, for five seconds at the most; the block has two."""
+    """Serve a guest that repeats the same data, for five seconds at most; the block has two."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()

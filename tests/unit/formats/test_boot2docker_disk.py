@@ -1,4 +1,4 @@
-"""A data disk is known by what the guest looks for, wherever it lies on it, and by nothing else."""
+"""A data disk is recognized by what the guest looks for, in any place where the guest looks, and by nothing else."""
 
 import struct
 from pathlib import Path
@@ -23,7 +23,7 @@ def labelled(content: bytearray, sector: int, label: bytes = LABEL) -> bytearray
 
 
 def gpt(sector: int, size: int = 128) -> bytearray:
-    """A disk of boot2docker 18.09: its table is a GPT, and partition 1 is the second in place."""
+    """Return a disk of boot2docker 18.09 with a GPT, where partition 1 comes second."""
     content = bytearray(4 << 20)
     content[450], content[510:512] = 0xEE, b"\x55\xaa"
     struct.pack_into("<8s64xQII", content, SECTOR, b"EFI PART", 2, 128, size)

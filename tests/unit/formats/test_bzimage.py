@@ -1,4 +1,4 @@
-"""What is taken out of a bzImage is the kernel that was packed into it, or nothing."""
+"""A kernel is extracted from a bzImage exactly as it was packed, or not at all."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A kernel laid out as it lies in memory: what a boot loader finds in its header, and behind it."""
+"""A kernel in its memory layout: its header for boot loaders, and the segments."""
 
 import struct
 
@@ -12,7 +12,7 @@ LINKED = 0x1000000  # where Linux is linked to lie
 
 
 def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memory: int = 1 << 20) -> bytes:
-    """An ELF file for x86-64 with two segments that are loaded, the second behind a gap."""
+    """Return an ELF file for x86-64 with two loaded segments, the second behind a gap."""
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, address, 64, 0, 0, 64, 56, 2, 64, 0, 0)
     data = 64 + 2 * 56
     first = struct.pack("<IIQQQQQQ", 1, 5, data, 0, address, len(content), len(content), 4096)

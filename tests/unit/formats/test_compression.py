@@ -1,4 +1,4 @@
-"""Decompression never makes more of the data than its caller allows."""
+"""Decompression never produces more data than its caller allows."""
 
 import gzip
 import lzma

@@ -1,4 +1,4 @@
-"""What a virtual disk is follows from its headers alone; a VMDK tells by which name it calls itself."""
+"""A virtual disk is recognized by its headers only; a VMDK's own name for itself is read."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ ddb.comment=""
 
 
 def a_vmdk(text: str, sectors: int = 20) -> bytes:
-    """As VirtualBox writes it."""
+    """Return a descriptor as VirtualBox writes it."""
     header = struct.pack("<4sIIQQQQIQQQ", b"KDMV", 1, 3, 2048, 128, 1, sectors, 512, 21, 26, 128)
     return (header.ljust(SECTOR, b"\0") + text.encode()).ljust(128 * SECTOR, b"\0")
 

@@ -1,4 +1,4 @@
-"""The first sectors of an image are read as the standard says, whatever else is in the file."""
+"""The first sectors of an image are read according to the standard, whatever else is in the file."""
 
 import struct
 from pathlib import Path
@@ -34,7 +34,7 @@ ROOT_AT = DESCRIPTOR + 156
 
 
 def root_of(content: bytes) -> tuple[int, int]:
-    """The first sector of the root folder, and its size in bytes."""
+    """Return the first sector and the size in bytes of the root folder."""
     return struct.unpack_from("<I", content, ROOT_AT + 2)[0], struct.unpack_from("<I", content, ROOT_AT + 10)[0]
 
 
@@ -53,7 +53,7 @@ def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
 
 
 def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_are_read(tmp_path: Path) -> None:
-    """An object for each of two million files takes two gigabytes; the image has 85 MiB."""
+    """Objects for two million files take two gigabytes; the image has 85 MiB."""
     content = an_iso(files={"/boot/kernel": b"x"})
     wide = patched(tmp_path / "wide.iso", content, ROOT_AT + 10, struct.pack("<I", 3 << 30))
     assert not has_few_records(wide)

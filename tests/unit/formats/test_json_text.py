@@ -1,4 +1,4 @@
-"""JSON of others is parsed as far as it is JSON, and what it holds is asked for its type."""
+"""Foreign JSON is parsed up to its first error, and its values are checked for their types."""
 
 import pytest
 

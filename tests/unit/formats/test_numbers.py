@@ -1,4 +1,4 @@
-"""Numbers of others are decimal digits within a range, or none."""
+"""Foreign numbers are decimal digits within a range, or rejected."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What an image, which may be anybody's, says of the suites that it was built from."""
+"""The suites that an image, which may be foreign, declares as its origin."""
 
 import json
 from pathlib import Path

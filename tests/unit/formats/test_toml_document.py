@@ -1,4 +1,4 @@
-"""TOML of others is read with a limit."""
+"""Foreign TOML is read with a size limit."""
 
 import pytest
 

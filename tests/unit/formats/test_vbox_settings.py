@@ -1,4 +1,4 @@
-"""VirtualBox's settings files of all times are read, and what is none is told."""
+"""VirtualBox's settings files of all versions are read; other files are rejected."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which folders of this host the guest may have, and where they are in it."""
+"""The folders of this host that a guest may have, and their paths in it."""
 
 from pathlib import Path
 

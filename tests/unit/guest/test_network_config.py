@@ -1,4 +1,4 @@
-"""What a guest is told of the networks around it: by settings and variables, in files that a shell reads."""
+"""The guest's network configuration: settings and variables, in files that a shell reads."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """A company's own, in a file with the key that belongs to it."""
+    """Create a company's CA, in a file that also has its key."""
     paths = MachinePaths(tmp_path / "company")
     paths.folder.mkdir()
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
@@ -165,7 +165,7 @@ def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
 
 
 def remarked(box: Box) -> bool:
-    """Whether it was said that a saved machine keeps what it knows."""
+    """Return True when a note said that a saved machine keeps its old configuration."""
     return any("saved with; for today's: b2d restart" in text for _, text in box.reporter.messages)
 
 

@@ -1,4 +1,4 @@
-"""What a guest says of its boot, and a Docker that answers, does not, or is another."""
+"""Boot stages reported by a guest, and Docker's answer, its absence, or an answer from another Docker."""
 
 import socket
 import ssl
@@ -24,7 +24,7 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 @contextmanager
 def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server on loopback that treats each connection so; its port."""
+    """Start a server on loopback that treats each connection this way and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def accept() -> None:

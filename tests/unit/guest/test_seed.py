@@ -1,4 +1,4 @@
-"""The seed disk and the data disk's payload, as the guest will read them."""
+"""The seed disk and the data disk's payload, as the guest reads them."""
 
 import io
 import subprocess

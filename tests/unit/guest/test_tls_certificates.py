@@ -1,4 +1,4 @@
-"""The machine's certificates, judged by OpenSSL in a real handshake."""
+"""The machine's certificates, verified by OpenSSL in a real handshake."""
 
 import socket
 import ssl
@@ -24,7 +24,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 
 def shake_hands(server: MachinePaths, client: MachinePaths, name: str, *, shows_certificate: bool = True) -> bytes:
-    """What a client reads from a server that demands a certificate; strict, as Go and new OpenSSLs are."""
+    """Return the data that a client reads from a server with client authentication; strict, as Go and new OpenSSLs."""
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(server.authority / "server.pem", server.authority / "server-key.pem")
     serving.load_verify_locations(server.certs / "ca.pem")

@@ -1,4 +1,4 @@
-"""A process gets as many open files as it may have, and never fewer than it had."""
+"""A process gets as many open files as allowed, and never fewer than before."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and closed to others whatever the umask."""
+"""Files are written atomically, and are private whatever the umask."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def test_a_file_has_its_mode(tmp_path: Path, wanted: int) -> None:
 
 
 def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that has the folder too puts it there while the file is written: the other file stays closed."""
+    """A guest that shares the folder creates it during the write: the target's mode stays."""
     share, key = tmp_path / "share", tmp_path / "key"
     share.mkdir()
     key.write_bytes(b"secret")

@@ -1,4 +1,4 @@
-"""Waiting has a name and an end."""
+"""Every wait has a condition and a timeout."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Who a process is, asked of real ones."""
+"""Process identities, read from real processes."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ODD_NAME = "a) Z (b 1 2"
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of an odd name."""
+    """Start a process with an odd name."""
     program = tmp_path / ODD_NAME
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([str(program), "60"])
@@ -97,7 +97,7 @@ def test_a_process_has_ended_when_its_last_thread_has() -> None:
 def test_where_there_is_no_proc_the_identity_does_not_move_with_the_clock(
     sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """macOS moves the time of its boot when its clock is set, Windows reckons it anew at each question."""
+    """macOS shifts its boot time when the clock is set, Windows computes it at each query."""
     monkeypatch.setattr(process_identity, "BOOT_ID", tmp_path / "none")
     first = identify(sleeper.pid)
     assert first is not None

@@ -1,4 +1,4 @@
-"""Programs of this host are run to a bounded end, and told where they cannot be."""
+"""Programs of this host are run with limits, and missing ones are reported."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
 
 
 def test_one_that_is_heard_may_complain_at_length() -> None:
-    """More than a pipe holds, while its stdout is open; the end of it is kept, where the reason is."""
+    """stderr exceeds a pipe while stdout is open; its end, which has the reason, is kept."""
     with pytest.raises(B2dError, match="sh failed: no room") as caught:
         processes.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
     assert len(caught.value.details) <= processes.STDERR_LIMIT

@@ -1,4 +1,4 @@
-"""The filter of system calls refuses modes that raise privileges, and nothing else."""
+"""The system call filter refuses modes that raise privileges, and nothing else."""
 
 import ctypes
 import errno
@@ -27,7 +27,7 @@ X86_64_ONLY = pytest.mark.skipif(platform.machine() != "x86_64", reason="the num
 
 
 def confined(folder: Path, line: str) -> int:
-    """Run a line of Python behind the filter, in that folder; the error number that it met, 0 for none."""
+    """Run a line of Python under the filter, in that folder; return its errno, 0 for none."""
     command = [sys.executable, "-c", ATTEMPT.format(line)]
     return seccomp.call_confined(lambda: subprocess.run(command, cwd=folder, check=False).returncode)
 
@@ -99,7 +99,7 @@ def test_a_call_is_refused_by_its_number_whatever_a_library_makes_of_it(
 
 @X86_64_ONLY
 def test_upper_bits_of_a_mode_do_not_hide_it(folder: Path) -> None:
-    """The kernel takes sixteen bits of a mode, and passes over what is above them."""
+    """The kernel uses sixteen bits of a mode and ignores the others."""
     line = (
         "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
         "c.syscall(90, b'file', ctypes.c_ulong(0xFFFF0000000049ED)); sys.exit(ctypes.get_errno())"

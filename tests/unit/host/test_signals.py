@@ -1,4 +1,4 @@
-"""A Ctrl-C during what must be done whole strikes afterwards."""
+"""A Ctrl-C within a critical section takes effect after it."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""That this host slept is noticed on systems whose steady clock sleeps with it, and on those whose does not."""
+"""Sleep of the host is detected on systems with and without a monotonic clock that stops during sleep."""
 
 import threading
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from b2d.host import sleep_watch
 
 @dataclass
 class Host:
-    """A host on which as many seconds pass at each look as the test says: of the day, and of the steady clock."""
+    """A host with scripted seconds between two looks: of the wall clock, and of the monotonic clock."""
 
     passes: list[tuple[float, float]]
     day: float = 1_800_000_000.0
@@ -35,7 +35,7 @@ class Host:
 
 
 def count_notifications(monkeypatch: pytest.MonkeyPatch, passes: list[tuple[float, float]], deaf: int = 0) -> int:
-    """How often the guest is told in that course of things."""
+    """Return the number of notifications of the guest during these steps."""
     host = Host(passes, deaf=deaf)
     monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: host.wait(seconds))
     sleep_watch.after_sleep(host.wake, host.runs, host.clocks)

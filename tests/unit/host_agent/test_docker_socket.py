@@ -1,4 +1,4 @@
-"""A Unix socket leads to a machine's Docker: whole, both ways, each with its own end, for many at once."""
+"""A Unix socket relays to a machine's Docker: complete, both ways, with separate ends, for many connections at once."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def secured(request: pytest.FixtureRequest, identity: MachinePaths) -> MachinePa
 
 @contextmanager
 def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
-    """Somebody whom `talk` speaks for, one connection beside the other."""
+    """Serve a Docker that runs `talk` on each connection."""
     listener = socket.create_server((HERE, 0))
     tls: ssl.SSLContext | None = None
     if secured is not None:
@@ -68,7 +68,7 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
 
 @contextmanager
 def served(path: Path, docker: DockerApi) -> Iterator[None]:
-    """In the block `path` leads to that Docker."""
+    """Relay `path` to that Docker during the block."""
     with (
         unix_sockets.listening(path) as listener,
         relay_connections([ListeningSocket(listener, docker_connector(docker))]),
@@ -92,7 +92,7 @@ def read_to_end(line: socket.socket) -> bytes:
 
 
 def send_digest(line: socket.socket) -> None:
-    """Says what came, once it has heard that no more does."""
+    """Send a digest of the data after the client's end of file."""
     line.sendall(hashlib.sha256(read_to_end(line)).digest())
 
 
@@ -102,7 +102,7 @@ def echo(line: socket.socket) -> None:
 
 
 def half_close(line: socket.socket) -> None:
-    """Ends its own direction at once, and goes on listening."""
+    """Close its own direction at once, and keep reading."""
     line.recv(5)
     line.sendall(b"bye")
     if isinstance(line, ssl.SSLSocket):

@@ -1,4 +1,4 @@
-"""Logs that a guest fills stay bounded, and the program that writes them goes on."""
+"""Logs that a guest fills stay bounded, and the writing program continues."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether this host says whose a connection is, is asked of it; where it does not, nobody is let in."""
+"""The owner of a connection is asked of this host; without an answer the connection is refused."""
 
 import socket
 import subprocess

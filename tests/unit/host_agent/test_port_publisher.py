@@ -1,4 +1,4 @@
-"""Forwards follow Docker's events, whatever becomes of Docker, of a port, or of the machine."""
+"""Forwards follow Docker's events, whatever happens to Docker, a port or the machine."""
 
 import json
 import queue
@@ -24,7 +24,7 @@ SOON_S = 0.5  # as people are promised
 
 
 class Hypervisor(FakeDriver):
-    """A driver of which those ports in `taken` cannot be had."""
+    """A driver that cannot forward the ports in `taken`."""
 
     def __init__(self) -> None:
         super().__init__(a_spec())
@@ -47,7 +47,7 @@ class Hypervisor(FakeDriver):
 
 
 class Docker:
-    """One whose containers are what a test says; who listens to its events is told when they change."""
+    """A Docker with scripted containers; readers of its events are notified of changes."""
 
     def __init__(self) -> None:
         self.listed: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def docker() -> Iterator[Docker]:
 
 @pytest.fixture
 def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
-    """One whose machine has a publisher until the test ends."""
+    """Run a publisher for the machine until the test ends."""
     fake, ended = Hypervisor(), threading.Event()
     engine = DockerApi(HERE, docker.port, None)
     publisher = EventLoop(engine, PortForwarder(fake, engine).reconcile, lambda: not ended.is_set())
@@ -176,7 +176,7 @@ def test_without_docker_it_ends_with_the_machine() -> None:
 
 
 def test_a_guest_that_tells_of_changes_without_a_pause_is_looked_at_now_and_then() -> None:
-    """A burst is looked at at once."""
+    """A burst is handled at once."""
     now, rounds = 0.0, RetrySchedule(0.0)
     waits = []
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""What an agent was refused is told by that agent alone, and whatever else lies there tells nothing."""
+"""The refusals of an agent are reported by that agent only; any other file there counts as no report."""
 
 import json
 import os

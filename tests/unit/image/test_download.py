@@ -1,4 +1,4 @@
-"""A download is whole and as it was announced, or it is not there; tried on servers that misbehave."""
+"""A download is complete and as announced, or it fails; tested on misbehaving servers."""
 
 import hashlib
 import threading
@@ -26,7 +26,7 @@ HASTY = TransferTimeouts(connect_s=0.3, read_s=0.3, window_s=0.3, window_bytes=1
 
 @dataclass
 class Server:
-    """A web server on loopback: each question gets the next of `answers`, and then the last for ever."""
+    """A web server on loopback: each request gets the next of `answers`, and the last one forever."""
 
     url: str = ""
     answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
@@ -53,7 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 answer(self)
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         playing.url = f"http://127.0.0.1:{listening.server_port}/boot2docker.iso"
@@ -75,7 +75,7 @@ def head(to: BaseHTTPRequestHandler, code: int = 200, **headers: Any) -> Iterato
 
 
 def serve(content: bytes = ISO, code: int = 200, **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An answer as a sound server gives it, whatever was asked."""
+    """Return the answer of a correct server."""
 
     def answer(to: BaseHTTPRequestHandler) -> None:
         with head(to, code, Content_Length=len(content), **headers):
@@ -85,7 +85,7 @@ def serve(content: bytes = ISO, code: int = 200, **headers: Any) -> Callable[[Ba
 
 
 def break_off(after: int, **headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
-    """The connection ends before what was announced has come."""
+    """Return an answer that ends before the announced length."""
 
     def answer(to: BaseHTTPRequestHandler) -> None:
         with head(to, Content_Length=len(ISO), **headers):
@@ -95,7 +95,7 @@ def break_off(after: int, **headers: Any) -> Callable[[BaseHTTPRequestHandler], 
 
 
 def go_on(**headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
-    """The part that was asked for."""
+    """Return an answer with the requested range."""
 
     def answer(to: BaseHTTPRequestHandler) -> None:
         begin = int(to.headers["Range"].removeprefix("bytes=").removesuffix("-"))
@@ -111,7 +111,7 @@ def redirect(target: str) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 def void(_: object) -> None:
-    """For a lambda that answers nothing."""
+    """Do nothing, for lambdas that answer nothing."""
 
 
 def stored_suffixes(folder: Path) -> list[str]:
@@ -319,7 +319,7 @@ def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Serv
 
 
 def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
-    """Some servers pay no heed to If-Range."""
+    """Some servers ignore If-Range."""
     other = an_iso("b2d-v2", {"/version": bytes(900_000)})
     rest = serve(other[300_000:], 206, Content_Range=f"bytes 300000-{len(other) - 1}/{len(other)}", ETag='"two"')
     server.answers = [break_off(300_000, ETag='"one"'), rest, serve(other, ETag='"two"')]

@@ -1,4 +1,4 @@
-"""What is kept as an image is whole, known by its hash, and stays what it was."""
+"""A stored image is complete, is identified by its hash, and does not change."""
 
 import hashlib
 import json
@@ -224,7 +224,7 @@ def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
 def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_saved(
     images: ImageStore, home: Home, tmp_path: Path
 ) -> None:
-    """Unpacked anew it is laid out otherwise: a state that was saved with these bytes would fit no more."""
+    """A new unpacking has another layout, and a state saved with the old bytes would not fit."""
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     assert image.kernel is not None
     image.kernel.write_bytes(b"as that version unpacked it")
@@ -344,7 +344,7 @@ def test_a_removed_image_leaves_nothing_behind(images: ImageStore, home: Home, t
 
 
 def test_what_is_not_b2d_s_among_the_images_stays(images: ImageStore, home: Home, tmp_path: Path) -> None:
-    """The folder may be a link to one in which its owner keeps more."""
+    """The folder may be a link to one with the owner's other files."""
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     theirs = [home.images / name for name in (".my-notes", ".DS_Store", f".{'1' * 64}", ".x.unfinished.bak")]
     for path in theirs:
@@ -410,7 +410,7 @@ def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writ
 
 
 def test_what_another_version_of_b2d_unpacked_is_made_anew_when_it_is_damaged(home: Home, tmp_path: Path) -> None:
-    """It lays files out otherwise: what is unpacked now has another hash than what was kept."""
+    """The layout differs, so the new files have other hashes than the old ones."""
     images = ImageStore(home)
     image = images.add_copy(a_file(tmp_path, a_b2d_iso(kernel=a_bzimage(an_elf()))), "debian")
     paths = home.image(image.sha256)

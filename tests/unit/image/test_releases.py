@@ -1,4 +1,4 @@
-"""The last release is what the releases API lists; when it cannot be asked, what is known by heart."""
+"""The last release comes from the releases API, or from a built-in default when that cannot be reached."""
 
 import json
 import threading
@@ -41,7 +41,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
             self.wfile.write(playing.content)
 
         def log_message(self, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         playing.url = f"http://127.0.0.1:{listening.server_port}/repos/o/r/releases"

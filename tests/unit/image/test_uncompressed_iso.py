@@ -1,4 +1,4 @@
-"""A squashfs without compression holds what the packed one held."""
+"""An uncompressed squashfs holds the same files as the compressed one."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an image's version promises, held against what a guest says that it runs."""
+"""An image's version label, compared with the versions that a guest reports."""
 
 import pytest
 

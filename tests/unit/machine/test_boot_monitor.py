@@ -1,4 +1,4 @@
-"""A machine that comes up, or does not: what is asked of it, what is said, and when it is given up."""
+"""The wait for a booting machine: its probes, its messages and its timeouts."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ALL = [*STAGES, "b2d: 9.0 docker"]
 
 
 class Boot:
-    """One boot: a guest that writes `script`, and a Docker that answers when the console has `answers_after`."""
+    """One boot: the guest writes `script`, and Docker answers once the console has `answers_after`."""
 
     def __init__(self, script: Sequence[str] = (), answers_after: str | None = "") -> None:
         self.hypervisor = FakeHypervisor(script=script)

@@ -1,4 +1,4 @@
-"""What a machine is given before it boots."""
+"""Files and ports that a machine gets before it boots."""
 
 import socket
 import tarfile

@@ -1,4 +1,4 @@
-"""The clock of a guest that slept, by what its Docker says of the time."""
+"""The clock of a guest after a sleep, measured by its Docker's date."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ NOW = 1_800_000_000.25
 
 @dataclass
 class Sleeper(FakeGuest):
-    """A guest whose clock is `ahead_s` before the host's, and whose Docker tells it in whole seconds."""
+    """A guest with a clock `ahead_s` before the host's, which its Docker reports in whole seconds."""
 
     ahead_s: float = 0
     now: float = NOW
@@ -47,7 +47,7 @@ class Sleeper(FakeGuest):
 
 
 class Line(FakeDriver):
-    """A driver that can tell the guest the time."""
+    """A driver that can set the guest's clock."""
 
     def __init__(self, guest: Sleeper, *, listens: bool = True) -> None:
         super().__init__(a_spec())

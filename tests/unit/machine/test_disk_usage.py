@@ -1,4 +1,4 @@
-"""The verbs of `disk`: what is measured, and what is given back in each state; data never changes."""
+"""The `disk` commands: measured and reclaimed space in each state; data never changes."""
 
 import subprocess
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) ->
 def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_it_is_no_error(
     tmp_path: Path, dash: str, end: int, left: int, exit_code: int
 ) -> None:
-    """Of 1000000 KiB 200000 are used, and what df calls available is less by ext4's room for root."""
+    """Of 1000000 KiB 200000 are used; df's available is less, by ext4's reserved blocks."""
     (tmp_path / "used").write_text("200000")
     programs = {
         "sudo": 'exec "$@"',

@@ -1,4 +1,4 @@
-"""What cannot be closed of a machine is told in one sentence for each thing, and nothing where all is closed."""
+"""Each exposure of a machine is reported in one sentence, and nothing without any."""
 
 import socket
 from dataclasses import replace
@@ -17,7 +17,7 @@ BUSY = f"{LEADS}: every user of this host can keep it busy, but needs the machin
 
 
 class Dialing(FakeDriver):
-    """As QEMU's: no forward leads to the guest's SSH server."""
+    """A driver as QEMU's: no forward leads to the guest's SSH server."""
 
     def dial(self, port: int, timeout_s: float) -> socket.socket:
         raise OSError

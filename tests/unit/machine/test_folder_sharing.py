@@ -1,4 +1,4 @@
-"""Folders are out of the guest while it is saved, and in it again whatever came of that."""
+"""Folders are unmounted in the guest during a save, and mounted again whatever its outcome."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.unit.drivers.qemu.test_command_line import DIRECT
 
 
 class Lender(FakeDriver):
-    """A fake that lends folders; tests set what becomes of that."""
+    """A fake driver that shares folders; tests set the outcome."""
 
     refuses: B2dError | None = None
     silent: B2dError | None = None

@@ -1,4 +1,4 @@
-"""Upgrade and rollback in whatever state: the newest image or the old one, never half, and never the data."""
+"""Upgrade and rollback in every state: the newest image or the old one, never a mixture, and no loss of data."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,7 +43,7 @@ PLENTY = 300  # moments: more than any command has
 
 @pytest.fixture
 def box(box: Box) -> Box:
-    """Images that say what is in them, and guests that run just that."""
+    """Return a box with images that declare their content and guests that run exactly that."""
     box.images.versions = {sha256: "-".join(versions) for sha256, versions in RUNS.items()}
     box.runs = {sha256: (f"{docker}+dfsg1", f"{linux}+deb13-amd64") for sha256, (docker, linux) in RUNS.items()}
     box.looks_until_off = 1
@@ -70,7 +70,7 @@ def decline(_: str) -> None:
 
 
 def with_an_earlier_one(box: Box, state: MachineState) -> None:
-    """A machine of that state that had another image before."""
+    """Prepare a machine in that state that had another image before."""
     box.in_state(state)
     box.images.sources = {FIRST: "debian", OLD: "debian"}
     box.store.write(replace(box.machine().spec(), previous=FIRST))
@@ -128,7 +128,7 @@ def test_what_has_the_newest_and_runs_it_is_left_alone(box: Box, state: MachineS
 
 
 def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> None:
-    """Somebody gave it another medium in the hypervisor's own window."""
+    """A user inserted another medium in the hypervisor's own window."""
     box.in_state(RUNNING)
     machine = box.hypervisor.machines["box"]
     machine.booted = box.spec(image=FIRST)
@@ -330,7 +330,7 @@ def test_a_plain_up_that_fails_with_a_newer_image_tells_the_way_back(box: Box) -
 
 
 def test_the_way_back_leads_to_an_image_that_came_up(box: Box) -> None:
-    """Not to one that `up` took up since, in vain."""
+    """An image that `up` tried since without success is skipped."""
     machine = box.in_state(RUNNING)
     machine.stop()
     box.add_newer_image()
@@ -367,7 +367,7 @@ def test_an_upgrade_that_up_began_in_vain_ends_with_the_old_image(box: Box) -> N
 
 
 def of_2018(box: Box, storage: str) -> None:
-    """A machine of boot2docker that runs, or ran, with that driver."""
+    """Prepare a machine of boot2docker, running or not, with that storage driver."""
     box.images.versions[OLD] = DOCKER_OF_2018[0]
     box.runs[OLD] = DOCKER_OF_2018
     box.storage = storage

@@ -1,4 +1,4 @@
-"""What each verb does to a machine, whatever state it finds it in."""
+"""The effect of each verb on a machine in every state."""
 
 from collections.abc import Callable
 
@@ -98,7 +98,7 @@ def test_a_verb_finds_a_state_and_leaves_one(box: Box, verb: str, before: Machin
 
 @pytest.mark.parametrize("state", [state for state in MachineState if state not in (STARTING, RUNNING)])
 def test_no_env_outlives_what_it_tells_of(box: Box, state: MachineState) -> None:
-    """Those that something else brought there may have one; whoever reads it asks the driver."""
+    """A machine in a state that b2d did not cause may have one; its readers ask the driver."""
     machine = box.in_state(state)
     if state in (STOPPED, SAVED, ABSENT):
         assert not box.paths.env.exists()

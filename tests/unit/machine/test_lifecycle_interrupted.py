@@ -1,4 +1,4 @@
-"""A command that is cut off at any moment leaves a machine that the next command goes on with."""
+"""An interrupted command leaves a machine that the next command can continue with."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def made_and_up(box: Box, machine: Machine) -> None:
 
 
 def moments(box: Box, verb: Callable[[Box, Machine], object], before: MachineState) -> int:
-    """How many moments there are at which a verb can be cut off."""
+    """Return the number of moments at which a verb can be interrupted."""
     strikes = Interrupter(at=PLENTY)
     box.in_state(before)
     verb(box, box.machine(strikes))

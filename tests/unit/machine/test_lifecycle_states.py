@@ -1,6 +1,6 @@
-"""Any verbs in any order, with crashes, reboots, kills, full disks and damaged files between: what is always true.
+"""Invariants under any sequence of verbs, crashes, reboots, kills, full disks and damaged files.
 
-Found by search: hypothesis tries orders that nobody thinks of, and shows the shortest that goes wrong.
+hypothesis searches for failing sequences and shrinks them.
 """
 
 import os
@@ -34,7 +34,7 @@ MOMENTS = st.integers(1, 60)
 
 
 class Life(RuleBasedStateMachine):
-    """What befalls one machine."""
+    """The life of one machine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def up(self) -> None:
-        """It always comes up."""
+        """Check that up always succeeds."""
         self.machine.init(self)
         self.mark()
         facts = self.machine.up()
@@ -160,7 +160,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(verb=VERBS, at=MOMENTS)
     def interrupt(self, verb: str, at: int) -> None:
-        """By Ctrl-C."""
+        """Interrupt a verb with Ctrl-C."""
         with suppress(KeyboardInterrupt, B2dError):
             self.any_verb(verb, self.box.machine(Interrupter(at)))
         self.mark()
@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.true_state() in ALIVE)
     @rule(state=st.sampled_from([CRASHED, STOPPED, PAUSED, STOPPING]))
     def change_outside(self, state: MachineState) -> None:
-        """Its process is killed, or the host was; the guest turns itself off; somebody pauses it."""
+        """Change the state from outside: a kill, a reboot, the guest's own shutdown, or a pause by the user."""
         if state in (CRASHED, STOPPED):
             self.box.driver(self.new_machine_spec()).crash()
             self.box.hypervisor.machines["box"].state = state
@@ -198,7 +198,7 @@ class Life(RuleBasedStateMachine):
         self.box.paths.disk_qcow2.touch()  # which the fake has nothing of: by it a machine without spec is told
 
     def mark(self) -> None:
-        """A person puts something on a new disk."""
+        """Write data to a new disk."""
         for machine in self.box.hypervisor.machines.values():
             assert self.disk in (None, machine), "another disk was made over the first"
             machine.payload = DATA

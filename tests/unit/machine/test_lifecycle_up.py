@@ -1,4 +1,4 @@
-"""What up does on the way to a Docker that answers, and what it leaves for shellinit and ip."""
+"""The steps of up until Docker answers, and the files that it leaves for shellinit and ip."""
 
 import socket
 import threading
@@ -199,7 +199,7 @@ def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -
 
 
 def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Box) -> None:
-    """QEMU says that it runs until its guest has powered it off."""
+    """QEMU reports a running guest until it has powered off."""
     machine = box.in_state(MachineState.RUNNING)
     box.docker_answers = False
 
@@ -243,7 +243,7 @@ def test_a_clock_that_did_not_sleep_is_its_own_matter(box: Box) -> None:
 def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_empty(
     box: Box, state: MachineState
 ) -> None:
-    """A resumed guest names no stage, at this up nor at the next."""
+    """A resumed guest names no stage, neither at this up nor at the next one."""
     machine = box.in_state(state)
     box.hypervisor.script = []
     box.hypervisor.machines["box"].console = ""

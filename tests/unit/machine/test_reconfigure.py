@@ -1,4 +1,4 @@
-"""What `set` changes of a machine, in whatever state: nothing that runs or was saved, and never its data."""
+"""The changes of `set` in every state: running and saved machines are left alone, and data is never lost."""
 
 from contextlib import suppress
 
@@ -72,7 +72,7 @@ def test_no_disk_is_ever_made_smaller(box: Box, state: MachineState) -> None:
 
 
 def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
-    """It was taken up with its data, or a growth was cut off before it was kept."""
+    """The disk was adopted with its data, or a growth was interrupted before the spec was stored."""
     box.in_state(MachineState.STOPPED)
     box.hypervisor.machines["box"].disk_mib = 1000
     with pytest.raises(ConfigError):

@@ -1,4 +1,4 @@
-"""A machine whose files are damaged hides no other, is mended where it can be, and can always be removed."""
+"""A machine with damaged files hides no other, is repaired if possible, and can always be removed."""
 
 import json
 import os
@@ -225,7 +225,7 @@ def test_what_another_machine_runs_is_left_alone_by_a_copy_of_its_folder(
 def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
     prompt: Prompt, program: "subprocess.Popen[bytes]", name: str, damage: str
 ) -> None:
-    """Its pid alone proves nothing, the record alone does."""
+    """The pid alone proves nothing, but the record alone does."""
     paths = prompt.home.machine("box")
     runs(paths, identify(program.pid))
     DAMAGE[damage](paths.folder / name)

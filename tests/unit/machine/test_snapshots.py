@@ -1,4 +1,4 @@
-"""The verbs of `snapshot`, in whatever state the machine is: what is on the disk comes back, and nothing else does."""
+"""The `snapshot` commands in every state: the disk's content is restored, and nothing else."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -20,7 +20,7 @@ def snapshots(box: Box) -> SnapshotCommands:
 
 
 def agree(_: str) -> None:
-    """Nobody objects."""
+    """Agree to everything."""
 
 
 def decline(question: str) -> NoReturn:

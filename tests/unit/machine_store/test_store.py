@@ -1,4 +1,4 @@
-"""What is kept of machines: whole, closed to others, and told by name where it cannot be read."""
+"""Stored machine specs: written atomically, private, and reported by name when unreadable."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Proxies, registries and name servers: what people write, and what the guest is told for it."""
+"""Proxies, registries and name servers: the forms that users write, and those that the guest gets."""
 
 from urllib.parse import unquote, urlsplit
 

@@ -1,4 +1,4 @@
-"""A short answer comes once, and again only where it is another one by now, or no longer what was kept."""
+"""A short answer is downloaded once, and again only when it changed or its cached copy is damaged."""
 
 from collections.abc import Iterator
 from pathlib import Path

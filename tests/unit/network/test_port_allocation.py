@@ -1,4 +1,4 @@
-"""Which addresses and ports are free is found out on real sockets."""
+"""Free addresses and ports, determined with real sockets."""
 
 import errno
 import socket

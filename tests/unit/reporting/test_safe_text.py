@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, as a terminal may show it."""
+"""Foreign text in a form that is safe for terminals."""
 
 import json
 import unicodedata

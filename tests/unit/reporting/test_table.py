@@ -1,4 +1,4 @@
-"""A table for eyes: as wide as what is in it, and one line for each row."""
+"""A table for readers: as wide as its content, with one line for each row."""
 
 from b2d.reporting.safe_text import CELL_LIMIT
 from b2d.reporting.table import render_table

@@ -1,4 +1,4 @@
-"""What is said on stderr can be read: on a terminal of any width, in a log file, and by nobody at all."""
+"""Messages on stderr are readable on a terminal of any width and in a log file."""
 
 import fcntl
 import io
@@ -41,7 +41,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def on_a_terminal(columns: int, tmp_path: Path, **environment: str) -> tuple[str, str]:
-    """What SCENE writes on a real pseudo-terminal (stderr), and on its stdout, a file."""
+    """Return the output of SCENE on a real pseudo-terminal (stderr) and its stdout, a file."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "TERM")}
@@ -69,7 +69,7 @@ def on_a_terminal(columns: int, tmp_path: Path, **environment: str) -> tuple[str
 
 
 def shown(output: str) -> list[str]:
-    """The lines as a reader has them at last: a line that was erased is not there."""
+    """Return the lines that remain visible, without erased ones."""
     lines = []
     for line in output.replace("\r\n", "\n").split("\n"):
         rest = re.split(r"\x1b\[2K", line)[-1]

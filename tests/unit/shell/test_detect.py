@@ -1,4 +1,4 @@
-"""Which shell asks: the one that runs b2d, through what may stand between, and not the one of the login."""
+"""Detection of the user's shell: the one that runs b2d, through intermediate processes, not the login shell."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ LOGIN = {"SHELL": "/usr/bin/fish"}
 
 
 def line_of(folder: Path, *programs: str) -> str:
-    """A /proc in which this process's parents are of these programs, the nearest first; "!" hides one's program."""
+    """Create a /proc where this process's parents are these programs, the nearest first; "!" hides a name."""
     pids = [os.getppid(), *range(7001, 7001 + len(programs))]
     for pid, parent, program in zip(pids, pids[1:], programs, strict=False):
         (folder / str(pid)).mkdir()

@@ -1,4 +1,4 @@
-"""What shellinit prints, evaluated by every real shell that can be had here."""
+"""The output of shellinit, evaluated by every real shell that is available here."""
 
 from collections.abc import Callable, Mapping
 

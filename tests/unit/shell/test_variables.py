@@ -1,4 +1,4 @@
-"""Which variables shellinit changes, and that `--unset` knows what was before."""
+"""The variables that shellinit changes, and their original values for `--unset`."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
 def after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
-    """The environment of a shell that evaluated shellinit for one machine after the other; {} stands for --unset."""
+    """Return the environment of a shell that evaluated shellinit for each machine in turn; {} stands for --unset."""
     for wanted in docker:
         changes = set_changes(wanted, environ) if wanted else unset_changes(environ)
         environ = {name: value for name, value in (environ | changes).items() if value}

@@ -1,4 +1,4 @@
-"""The accelerator is what works, and emulation is explained in one line."""
+"""The chosen accelerator works, and emulation is explained in one line."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NEITHER = "processor\t: 0\nmodel name\t: vmx svm\nflags\t\t: fpu vme sse2 hyperv
 
 @pytest.fixture
 def kvm(tmp_path: Path) -> Path:
-    """A device that opens."""
+    """Create a device that can be opened."""
     device = tmp_path / "kvm"
     device.touch()
     return device

@@ -1,4 +1,4 @@
-"""QEMU's command line is what was decided, and survives names that QEMU would read otherwise."""
+"""QEMU's command line is the decided one, and names with QEMU's special characters are safe in it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ FOREIGN = Image("2" * 64, Path("/images/2.iso"), "boot2docker", "19.03.12", 1)
 def options(
     spec: MachineSpec | None = None, image: Image = DIRECT, paths: MachinePaths = PATHS, cpus: int = 1
 ) -> list[tuple[str, str]]:
-    """The options with their values; one without a value has an empty one."""
+    """Return the options with their values; one without a value has an empty one."""
     pairs: list[tuple[str, str]] = []
     for word in build_arguments(spec or a_spec(), image, paths, TCG, cpus):
         if word.startswith("-") and (not pairs or pairs[-1][0] != "-append" or pairs[-1][1]):

@@ -1,4 +1,4 @@
-"""The first revision of a machine's hardware is word for word what a saved state of it was started with.
+"""The first hardware revision is word for word the one that existing saved states were started with.
 
 The words are those of b2d at commit 9b1e7a4, the last that knew no other revision: they never change.
 """

@@ -1,4 +1,4 @@
-"""What QEMU is started with, seen by a program in its place: nothing boots."""
+"""QEMU's start, recorded by a program in its place: nothing boots."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.unit.drivers.qemu.test_command_line import DIRECT
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePaths:
-    """A machine's folder, on a host whose QEMU writes down how it was called, and ends."""
+    """Create a machine's folder, on a host with a QEMU that records its arguments and exits."""
     programs = tmp_path / "bin"
     programs.mkdir()
     program = programs / "qemu-system-x86_64"
@@ -38,7 +38,7 @@ def driver(paths: MachinePaths, spec: MachineSpec, image: Image = DIRECT) -> Qem
 
 
 def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
-    """A machine of that spec was saved, as far as its files tell."""
+    """Write the files of a saved machine with that spec."""
     driver(paths, spec).create(b"payload")
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
     document = asdict(Dependencies("7.2", hardware, DIRECT.sha256)) | changes
@@ -46,7 +46,7 @@ def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
 
 
 def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:
-    """How QEMU is called by a start."""
+    """Start the machine and return QEMU's arguments."""
     with pytest.raises(HypervisorError):
         driver(paths, spec).start()
     return (paths.folder.parent / "called").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A pid alone proves nothing: only the process that was started is found, and only that one is ended."""
+"""A pid alone proves nothing: only the process that was started is found and ended."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is not a machine's unless the test says so."""
+    """Start a process that belongs to no machine unless the test records it."""
     code = "import sys; sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
         yield process
@@ -35,7 +35,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def recorded(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> QemuProcess:
-    """As after a start: QEMU's pid file, and b2d's record beside it."""
+    """Record the process as a start does: in QEMU's pid file and b2d's record."""
     paths.qemu_pid.write_text(f"{pid}\n")
     qemu = QemuProcess(paths)
     qemu.record(Launch(ENDPOINT, ["-m", "512M"], "0" * 64, process))

@@ -1,4 +1,4 @@
-"""The data disk begins with its payload, has the size that was asked for, and is made whole or not at all; it grows."""
+"""The data disk starts with its payload and has the requested size; creation is atomic, and the disk can grow."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition ta
 
 
 def content(disk: Path, folder: Path) -> bytes:
-    """What a guest would read."""
+    """Return the disk's content as a guest reads it."""
     processes.check(["qemu-img", "convert", "-O", "raw", str(disk), str(folder / "raw")], timeout_s=60)
     return (folder / "raw").read_bytes()
 
@@ -60,14 +60,14 @@ def test_the_rest_of_an_attempt_that_was_cut_off_is_no_obstacle(tmp_path: Path) 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """One of 8 MiB, as the guest finds it the first time."""
+    """Create a disk of 8 MiB in its initial state."""
     path = tmp_path / "disk: odd, name.qcow2"
     qemu_img.create(path, 8, seed.payload("key"))
     return path
 
 
 def write(disk: Path, offset: int, content: bytes) -> None:
-    """As the guest does; in a sector of its own."""
+    """Write data as the guest does, in a sector of its own."""
     raw = disk.with_name("written")
     raw.write_bytes(content.ljust(512, b"\0"))
     command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} {offset} 512", str(disk)]
@@ -94,7 +94,7 @@ def test_a_disk_never_shrinks(disk: Path, size_mib: int) -> None:
 
 
 def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
-    """A save that was cut off left it."""
+    """An interrupted save left the snapshot."""
     processes.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
     qemu_img.grow(disk, 20)
     assert qcow2.read_size(disk) == 20 * MIB
@@ -121,7 +121,7 @@ def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: b
 
 
 def random(disk: Path, offset_mib: int, size_mib: int) -> None:
-    """Fill a part of it with what takes room."""
+    """Fill a part of the disk with incompressible data."""
     raw = disk.with_name("written")
     raw.write_bytes(os.urandom(size_mib * MIB))
     processes.check(

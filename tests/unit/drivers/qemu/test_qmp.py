@@ -1,4 +1,4 @@
-"""The client of QEMU's control socket keeps its word and its time, whatever the other end does."""
+"""The client of QEMU's control socket follows the protocol and its timeouts, whatever the peer does."""
 
 import json
 import socket
@@ -19,7 +19,7 @@ Script = Callable[["Peer"], None]
 
 
 class Peer:
-    """The other end of one connection, in the hands of a test."""
+    """The other end of a connection, controlled by a test."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -43,7 +43,7 @@ class Peer:
         self.answer({})
 
     def answer(self, value: object) -> dict[str, Any]:
-        """Wait for a question and answer it."""
+        """Wait for a command and answer it."""
         command = self.question()
         self.send({"return": value, "id": command["id"]})
         return command

@@ -1,4 +1,4 @@
-"""Folders of this host in a machine of QEMU: its devices, and what is said with the guest about them."""
+"""Shared folders of a QEMU machine: devices, and the messages with the guest."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -21,7 +21,7 @@ __all__ = ["paths"]  # the fixture
 
 
 def shared(paths: MachinePaths) -> Path:
-    """A folder of this host, beside the machine's own, which is never shared."""
+    """Return a spec with one folder beside the machine's own, which is never shared."""
     folder = paths.folder.parent / "shared"
     folder.mkdir(exist_ok=True)
     return folder

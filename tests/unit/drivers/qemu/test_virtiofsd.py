@@ -1,4 +1,4 @@
-"""virtiofsd: which is taken, how it is started, and that it ends with who has its connection."""
+"""virtiofsd: its choice, its start, and its end when its connection closes."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ connection.recv(1)
 
 @pytest.fixture
 def server(paths: MachinePaths) -> Path:
-    """A host with a QEMU and a virtiofsd that are new enough; the folder of its programs."""
+    """Create a host with recent versions of QEMU and virtiofsd and return the folder of the programs."""
     folder = paths.folder.parent / "bin"
     program(folder / "virtiofsd", ANSWERS)
     qemu = folder / "qemu-system-x86_64"

@@ -1,4 +1,4 @@
-"""An operation of VirtualBox's that fails is told with its reason, and with its number where none was left."""
+"""A failed operation of VirtualBox is reported with its reason, or with its number without one."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A machine's settings are given where the API of each version has them: recorded in api.toml."""
+"""Hardware settings use the attributes of each API version, as recorded in api.toml."""
 
 import tomllib
 from pathlib import Path
@@ -58,7 +58,7 @@ def steps(version: Version) -> list[Step]:
 
 
 def missing(members: Members, path: str) -> str:
-    """The first part of a path that is not there, "" when all of it is."""
+    """Return the first missing part of a path, "" when the path exists."""
     interface = "IMachine"
     parts = [part.partition("(")[0] for part in path.split(".")]
     for part in parts:

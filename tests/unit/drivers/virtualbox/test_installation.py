@@ -1,4 +1,4 @@
-"""VirtualBox's binding for Python is found where each system has it, without asking anybody."""
+"""VirtualBox's Python binding is found on each system without asking the user."""
 
 from pathlib import Path
 

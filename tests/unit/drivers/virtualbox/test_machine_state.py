@@ -1,4 +1,4 @@
-"""VirtualBox's states by name, whatever their numbers are in a version, and its own record where it is not there."""
+"""VirtualBox's states by name, whatever their numbers in a version, and its own record while it does not run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The guest over SSH: who it is, what is sent and what comes back, and that nothing waits for ever."""
+"""The guest over SSH: identity, transferred data, and timeouts."""
 
 import os
 import pty
@@ -32,7 +32,7 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def sshd(paths: MachinePaths) -> Iterator[Sshd]:
-    """The guest of that machine."""
+    """Start the SSH server of that machine's guest."""
     with guest_of(paths).running() as server:
         yield server
 
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def foreign_key(tmp_path: Path) -> Ed25519Key:
-    """The host key of another machine."""
+    """Return the host key of another machine."""
     folder = tmp_path / "other"
     folder.mkdir()
     keys.ensure_host(MachinePaths(folder))
@@ -150,7 +150,7 @@ def test_without_its_key_a_spoilt_known_hosts_makes_nobody_known(
 def test_only_the_machine_s_own_key_is_offered(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the person's agent, nor their keys, nor what their ~/.ssh/config says."""
+    """The user's agent, keys and ~/.ssh/config are ignored."""
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh" / "config").write_text("Host *\n  Port 1\n  User nobody\n  ProxyCommand false\n")

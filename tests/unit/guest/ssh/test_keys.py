@@ -1,4 +1,4 @@
-"""SSH keys: made once, never replaced, and as OpenSSH reads them."""
+"""SSH keys: created once, never replaced, and readable by OpenSSH."""
 
 import stat
 import subprocess

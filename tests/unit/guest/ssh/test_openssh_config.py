@@ -1,4 +1,4 @@
-"""OpenSSH's own client reads what it is told of a machine as it was meant, whatever the paths."""
+"""OpenSSH's client reads the generated configuration as intended, whatever the paths."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from b2d.paths import MachinePaths
 
 
 def read_by_ssh(folder: Path, config: str) -> dict[str, str]:
-    """What `ssh -G` makes of it."""
+    """Return the options that `ssh -G` reads."""
     file = folder / "config"
     file.write_text(config)
     stdout = subprocess.run(["ssh", "-F", file, "-G", "box"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""What comes out of this process, and goes in, when its streams are joined to a command's in the guest."""
+"""The streams of this process, connected to those of a command in the guest."""
 
 import hashlib
 import os
@@ -39,13 +39,13 @@ def paths(tmp_path: Path) -> MachinePaths:
 
 @pytest.fixture
 def sshd(paths: MachinePaths) -> Iterator[Sshd]:
-    """The guest of that machine."""
+    """Start the SSH server of that machine's guest."""
     with guest_of(paths).running() as server:
         yield server
 
 
 def joined(sshd: Sshd, paths: MachinePaths, *command: str) -> list[str]:
-    """A process whose streams are a command's in the guest."""
+    """Start a process with its streams connected to a command in the guest."""
     return [sys.executable, "-c", SCRIPT, str(paths.folder), str(sshd.port), *command]
 
 

@@ -1,4 +1,4 @@
-"""Copies between this host and a guest: as cp -a does it, whole or not at all, and nothing goes through a link."""
+"""Copies between this host and a guest: as cp -a, atomic, and through no link."""
 
 import io
 import os
@@ -32,7 +32,7 @@ ODD = "grüße 🐳 'n\"$x"
 
 @pytest.fixture(params=["gnu", "busybox"])
 def tools(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guest's programs: this host's, or those that b2d's image has."""
+    """Return the guest's programs: this host's, or those of b2d's image."""
     if request.param == "busybox":
         (tmp_path / "bin").mkdir()
         subprocess.run(["busybox", "--install", "-s", str(tmp_path / "bin")], check=True)
@@ -70,14 +70,14 @@ def local(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    """What is the guest's."""
+    """Create the guest's folder."""
     folder = tmp_path / "guest"
     folder.mkdir()
     return folder
 
 
 def a_tree(root: Path) -> Path:
-    """Files, folders and links of every kind that is copied, with their modes and times."""
+    """Create files, folders and links of every copied type, with modes and times."""
     (root / "sub" / ODD).mkdir(parents=True)
     (root / "locked").mkdir()
     (root / ("long" * 40)).write_bytes(b"long")
@@ -101,7 +101,7 @@ def a_tree(root: Path) -> Path:
 
 
 def contents(root: Path) -> dict[str, tuple[object, ...]]:
-    """All that is there, as it is."""
+    """Return every path with its type, content, mode and time."""
     entries: dict[str, tuple[object, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:
         facts, name = path.lstat(), str(path.relative_to(root))
@@ -115,7 +115,7 @@ def contents(root: Path) -> dict[str, tuple[object, ...]]:
 
 
 def nothing_is_left(*folders: Path) -> bool:
-    """True when no unfinished copy is left in them."""
+    """Return True when no unfinished copy is left in the folders."""
     return not [path for folder in folders for path in folder.rglob(".b2d-*")]
 
 
@@ -132,7 +132,7 @@ def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, local: Path, rem
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
 def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, local: Path, remote: Path, way: str) -> None:
-    """As `cp -a` on this host does it, for every form of the two paths."""
+    """The result is compared with `cp -a` on this host for every form of the two paths."""
     source, target = (local, remote) if way == "send" else (remote, local)
     cases = ["file to", "file to/", "file new", "tree to", "tree to/", "tree new", "tree new/", "tree/. to"]
     cases += ["tree/. new", "tree/ to", "link to", "link new", "tolink to", "file linked", "file old", "tree linked/"]
@@ -286,7 +286,7 @@ def test_nothing_of_a_guest_s_runs_as_its_owner(tmp_path: Path) -> None:
 
 
 def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too() -> None:
-    """Root may all; others may not move such a folder, nor remove what is in it."""
+    """Root may do anything; other users may not move such a folder or remove its content."""
     with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)) as folder:
         (folder / "to" / "tree").mkdir(parents=True)
         for final, mode in ((folder / "new", 0o500), (folder / "to", 0o555)):
@@ -310,7 +310,7 @@ def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too()
 
 @contextmanager
 def as_nobody(folder: Path) -> Iterator[Path]:
-    """Be somebody who may not all, in a folder of their own."""
+    """Run the block as an unprivileged user, in a folder of that user."""
     if os.geteuid() != 0:
         yield folder
         return
@@ -354,7 +354,7 @@ def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, local: P
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
 def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, local: Path, remote: Path, way: str) -> None:
-    """Ctrl-C, while a fifo keeps the other side waiting in the middle of a file."""
+    """Ctrl-C arrives while a fifo blocks the other side in the middle of a file."""
     begin, end = (local, remote) if way == "send" else (remote, local)
     (begin / "big").write_bytes(bytes(50_000_000))
     (end / "big").write_text("old")

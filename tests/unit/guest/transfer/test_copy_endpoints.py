@@ -1,4 +1,4 @@
-"""A path is a machine's where a colon comes before any slash, and a drive of Windows is no machine."""
+"""A path belongs to a machine when a colon comes before any slash, except for drive letters of Windows."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A machine that comes up at login: what each system reads says what was meant, and nobody else's is touched."""
+"""Autostart of a machine at login: each system reads the intended command, and foreign items stay untouched."""
 
 import os
 import plistlib
@@ -31,17 +31,17 @@ def an_item(person: Path, system: str, home: str = ".b2d", name: str = "box", pa
 
 
 def words(person: Path, verb: str, home: str = ".b2d") -> list[str]:
-    """What is to be run."""
+    """Return the command of an item."""
     return [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(person / home), "--vm", "box", verb]
 
 
 def read_by_systemd(line: str) -> list[str]:
-    """The words of a line as systemd.service(5) and systemd.unit(5) have them."""
+    """Split a line as systemd.service(5) and systemd.unit(5) define it."""
     return [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(line)]
 
 
 def verified(path: Path) -> str:
-    """What systemd's own checker has against it."""
+    """Return the complaints of systemd-analyze verify."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "XDG_RUNTIME_DIR": str(path.parent)}
     done = subprocess.run(
         ["systemd-analyze", "verify", "--user", "--man=no", str(path)],
@@ -190,7 +190,7 @@ esac
 
 
 def test_a_task_is_made_and_goes_and_another_s_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a stand-in for schtasks that keeps files: Windows itself was not there to try it on."""
+    """A stand-in for schtasks keeps the tasks in files, as there was no Windows to test on."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "schtasks").write_text(SCHTASKS)
     (tmp_path / "bin" / "schtasks").chmod(0o755)

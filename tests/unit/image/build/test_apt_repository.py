@@ -1,4 +1,4 @@
-"""What comes from a Debian archive is what Debian signed, or it is refused in a sentence."""
+"""Data from a Debian archive is what Debian signed, or is refused with one message."""
 
 import hashlib
 import re
@@ -42,7 +42,7 @@ INDEX, PACKAGE = "dists/trixie/main/binary-amd64/by-hash/", "pool/main/busybox"
 
 
 class Host:
-    """One that knows a recipe and keeps what it fetched."""
+    """A host with a recipe and a package cache."""
 
     def __init__(self, debian: LocalDebian, folder: Path) -> None:
         self.cache = Cache(folder / "cache")
@@ -64,13 +64,13 @@ class Host:
         return apt_repository.read_packages(*arguments).packages
 
     def fetch_packages(self) -> list[Package]:
-        """The newest of all that the recipe wants."""
+        """Download the newest versions of all packages of the recipe."""
         chosen = apt_repository.choose(self.recipe.root_packages, self.read_packages())
         fetch_all([package.file for package in chosen], self.cache, self.reporter, "packages")
         return chosen
 
     def stored_hashes(self) -> list[str]:
-        """What is in the cache under a hash; it must be what the name says."""
+        """Return the hashes in the cache, and assert that each file matches its name."""
         names = [path.name for path in self.cache.folder.glob("*") if re.fullmatch(r"[0-9a-f]{64}", path.name)]
         assert names == [hashlib.sha256(self.cache.path(name).read_bytes()).hexdigest() for name in names]
         return names
@@ -88,7 +88,7 @@ def host(debian: LocalDebian, tmp_path: Path) -> Host:
 
 
 def refused(act: Callable[[], object], kind: type[DownloadError] = DownloadError) -> DownloadError:
-    """What `act` is refused with: exit code 7, one line, and something to try."""
+    """Return the error of `act`: exit code 7, one line, and a hint."""
     with pytest.raises(kind) as failure:
         act()
     assert failure.value.exit_code == 7
@@ -276,7 +276,7 @@ def test_a_kept_file_with_a_wrong_bit_is_fetched_again(host: Host, debian: Local
 
 
 def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> None:
-    """At the piece that they are at: a kernel takes minutes where the network is slow."""
+    """They stop at their current piece: a kernel takes minutes on a slow network."""
     debian.wrong["pool/main/tini"] = repeat(respond_slowly)
     debian.wrong[PACKAGE] = repeat(respond_with(404))
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""From a Debian archive to an ISO: a small one, made of small packages."""
+"""The build of a small ISO from an archive of small packages."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from tests.support.small_image import RECIPE, a_recipe, packages, publish
 
 @pytest.fixture
 def request_(debian: LocalDebian, tmp_path: Path) -> BuildRequest:
-    """A small image of a sound archive."""
+    """Return the request for a small image from a valid archive."""
     publish(debian)
     folder = a_recipe(tmp_path / "iso", debian)
     return BuildRequest("amd64", debian.url, tmp_path / "cache", tmp_path / "out" / "small.iso", folder)

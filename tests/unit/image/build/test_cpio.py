@@ -1,4 +1,4 @@
-"""What is packed as cpio comes out as it was. (The real programs unpack it in test_image_build.py.)"""
+"""A cpio archive holds the packed tree. (Real programs unpack it in tests/image/test_build.py.)"""
 
 import stat
 

@@ -1,4 +1,4 @@
-"""A package is unpacked into a tree in memory, and nowhere else."""
+"""A package is unpacked into a tree in memory only."""
 
 import random
 import tarfile

@@ -1,4 +1,4 @@
-"""A tree of nodes is a file system that asks nobody for rights."""
+"""A tree of nodes represents a file system and needs no privileges."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Kernel modules come with what they depend on, in an order in which they can be loaded."""
+"""Kernel modules come with their dependencies, in an order in which they can be loaded."""
 
 import lzma
 

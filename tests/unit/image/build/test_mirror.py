@@ -1,4 +1,4 @@
-"""Which mirrors are asked: the one that was set, else those of apt on this host, else the recipe's."""
+"""The choice of mirrors: the configured one, else those of apt on this host, else the recipe's."""
 
 from pathlib import Path
 

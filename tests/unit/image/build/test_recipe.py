@@ -1,4 +1,4 @@
-"""The recipe is data that can be read, and what cannot be is told by its place."""
+"""The recipe is plain data; errors in it are reported with their place."""
 
 from pathlib import Path
 
