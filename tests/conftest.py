@@ -33,15 +33,15 @@ from tests.support.shells import COMMANDS, RealShell
 from tests.support.virtualbox_case import tiny_iso
 
 KEPT_S = 86400.0
-# under nohup, or as a job in the background of a script, they are ignored, and so they would be by all that tests start
+# nohup and background jobs of scripts ignore these signals, and so would all processes of the tests
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("b2d", deadline=None)  # a busy computer is no fault
+settings.register_profile("b2d", deadline=None)  # slow examples on a busy host are no failures
 settings.load_profile("b2d")
-DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # one for all processes of a run
+DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # the same day for all processes of a run
 NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 LONGEST_ID = 60  # characters or bytes of a parameter in a test's name
-FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # tiers: what takes long begins first
+FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # slow tiers start first
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -154,7 +154,7 @@ def iso(test_cache: Path) -> Path:
         path = test_cache / f"{_key()}.iso"
         if not path.exists():
             for old in test_cache.glob("*.iso*"):
-                if time.time() - old.stat().st_mtime > KEPT_S:  # a younger one may be in use by another checkout
+                if time.time() - old.stat().st_mtime > KEPT_S:  # another checkout may use a younger one
                     old.unlink()
             build_image(BuildRequest("amd64", "", test_cache, path), FakeReporter())
     return path

@@ -17,7 +17,7 @@ def measure(home: Home, rounds: int) -> Table:
     machine = Machine("bench-clock", home=home.root, memory=1024, restrict=True)
     with machine.temporary():
         for _ in range(rounds):
-            with Qmp(home.machine(machine.name).qmp_socket) as qmp:  # as a host's sleep is for a guest
+            with Qmp(home.machine(machine.name).qmp_socket) as qmp:  # simulates a sleep of the host
                 qmp.execute("stop")
                 time.sleep(SLEPT_S)
                 qmp.execute("cont")

@@ -14,7 +14,7 @@ from tests.support.fakes import a_spec
 
 B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
 FLOOR = "python -c pass"
-# verb, the ratio that is asked for, and the exit code that the stand-in machine gives it
+# verb, limit of the ratio, and exit code with the simulated machine
 VERBS = (
     ("shellinit", 1.3, 0),
     ("ip", 1.3, 0),
@@ -26,7 +26,7 @@ VERBS = (
     ("ssh-config", 8.0, 4),
     ("completion bash -- up --me", 8.0, 0),
 )
-# what a program in Python does, and the ratio that is asked for
+# imports of a Python program, with the limit of the ratio
 PROGRAMS = (("import b2d", 1.3), ("from b2d import Machine", 6.0))
 
 
@@ -48,6 +48,6 @@ def measure(folder: Path, rounds: int) -> Table:
             *((f"python -c '{code}'", [sys.executable, "-c", code], 0) for code, _ in PROGRAMS),
         ):
             taken = seconds(command, environment, code)
-            if number >= 2:  # the first rounds fill the caches
+            if number >= 2:  # the first rounds only fill the caches
                 figures.add(name, taken)
     return figures

@@ -27,7 +27,7 @@ WORK = {
     f"list {SMALL} small files": "ls -lR small >/dev/null",
     f"remove {SMALL} small files": "rm -rf small",
 }
-# Every file is read from where it lies, and nothing from the guest's memory.
+# Every file is read from its origin, and nothing from the guest's page cache.
 TIMED = """cd "$1" || exit
 echo 3 >/proc/sys/vm/drop_caches
 read -r begin _ </proc/uptime
@@ -86,7 +86,7 @@ def by(work: str, way: str) -> str:
 
 def _takes(environment: dict[str, str], folder: str, script: str) -> float:
     begin, end = _in_guest(environment, TIMED, folder, script).split()
-    return max(float(end) - float(begin), 0.01)  # what the clock shows
+    return max(float(end) - float(begin), 0.01)  # the clock's resolution
 
 
 def _in_guest(environment: dict[str, str], script: str, *arguments: str) -> str:

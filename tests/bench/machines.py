@@ -38,7 +38,7 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
         Figure(STOP, limit=2.0),
         Figure(USED, limit=125, unit="MiB"),
     )
-    yardstick.up(hardware, identity.certs)  # its first boot makes what later ones find
+    yardstick.up(hardware, identity.certs)  # its first boot creates what later ones find
     yardstick.stop()
     for _ in range(rounds):
         figures.add(YARDSTICK, yardstick.up(hardware, identity.certs))

@@ -36,7 +36,7 @@ def picture(table: Table, title: str, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "b2d"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "b2d"  # reproducible output for the same figures
     from matplotlib import pyplot
 
     rows = [row for row in table.rows.values() if row.values and row.unit == "s"][::-1]

@@ -11,7 +11,7 @@ from tests.bench.commands import B2D
 from tests.bench.ports import a_machine
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
 
-MEMORY, DISK = 500, 200  # MiB that a container uses
+MEMORY, DISK = 500, 200  # MiB that a container allocates
 CREATE, RESTORE, DELETE = (f"b2d snapshot {verb}" for verb in ("create, of a running machine", "restore", "delete"))
 ROSE, FELL = f"memory of QEMU: more with a container of {MEMORY} MiB", "memory of QEMU: less 5 s after its end"
 GREW, SHRANK = f"disk file: more with a volume of {DISK} MiB", "disk file: less after its end and b2d disk compact"

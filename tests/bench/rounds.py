@@ -15,8 +15,8 @@ class Figure:
     """One row: its values, one for each round, and the row that it is compared with."""
 
     name: str
-    against: str = ""  # a row's name, or nothing
-    limit: float | None = None  # the ratio to that row, or without one the value, that is asked for at most
+    against: str = ""  # the name of the row to compare with, or ""
+    limit: float | None = None  # the upper limit of the ratio to that row, or of the value without one
     unit: str = "s"
     values: list[float] = field(default_factory=list)
 

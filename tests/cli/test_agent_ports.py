@@ -60,7 +60,7 @@ def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
     assert control.wait_until_serving(beside.store, "box") == ()
     assert is_open(beside.ssh) and is_open(beside.docker)
     assert control.refusals(beside.paths) == ()
-    assert control.wait_until_serving(beside.store, "box") == ()  # at once, of the one that is there
+    assert control.wait_until_serving(beside.store, "box") == ()  # returns at once for a running agent
 
 
 @pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["untold", "told"])
@@ -101,7 +101,7 @@ def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, t
 
 
 def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
-    (beside.paths.folder / "docker.sock.new").mkdir()  # in its way
+    (beside.paths.folder / "docker.sock.new").mkdir()  # blocks the socket's path
     refused = control.wait_until_serving(beside.store, "box") or ()
     assert [(refusal.service, refusal.place) for refusal in refused] == [
         (DOCKER_SOCKET, str(beside.paths.docker_socket))

@@ -78,7 +78,7 @@ def terminal(shell: str, prompt: Prompt) -> Iterator[Terminal]:
     known = prompt.full_environment(
         PATH=f"{programs}:{os.environ['PATH']}", TERM="dumb", PS1="> ", ZDOTDIR=str(prompt.folder)
     )
-    command = ["setsid", "--ctty", *START[shell]]  # fish wants a terminal of its own
+    command = ["setsid", "--ctty", *START[shell]]  # fish needs a real terminal
     child = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=known, cwd=prompt.folder)
     os.close(follower)
     shell_terminal = Terminal(leader)

@@ -27,7 +27,7 @@ from tests.support.fakes import a_spec
 
 MINE = "# mine\nmemory = 1000  # enough\n\ncpus=2\n"
 KEYS = sorted(Settings.__slots__)
-LISTED = {  # what lists that are no folders may hold
+LISTED = {  # valid items of the lists that hold no folders
     "registry_mirrors": ("https://one.example", "http://two.example:5000"),
     "insecure_registries": ("one.example:5000", "192.168.0.0/24"),
     "dns": ("192.168.0.1", "fd00::53"),

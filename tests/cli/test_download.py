@@ -46,7 +46,7 @@ def plain(tmp_path: Path) -> Iterator[WebServer]:
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     (tmp_path / "home").mkdir()
-    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # as iso_servers.py has it
+    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # created by tests/support/http_server.py
     return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": str(trusted)})
 
 
@@ -110,7 +110,7 @@ def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) ->
     MachineStore(prompt.home).write(spec)
     before = boot_files.stamp(image.iso)
     web.put("/b2d.iso", NEW)
-    assert_stored(prompt.b2d("download"), "19.03.12")  # what the machine follows
+    assert_stored(prompt.b2d("download"), "19.03.12")  # follows the stored image
     assert boot_files.stamp(image.iso) == before
     assert MachineStore(prompt.home).read(spec.name) == spec
     web.put("/b2d.iso", OLD)
@@ -286,9 +286,9 @@ def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt
     iso = prompt.folder / "a.iso"
     iso.write_bytes(NEW)
     assert_refused(on_a_disk_of(1000, str(iso)), f"({len(NEW)} bytes) are needed", str(disk), "make room")
-    assert_stored(on_a_disk_of(len(NEW) // 1024 + 100, url), "19.03.12")  # no second one, while it is put in its place
+    assert_stored(on_a_disk_of(len(NEW) // 1024 + 100, url), "19.03.12")  # no second copy during the installation
 
-    web.odd["/b2d.iso"] = respond_with(200, NEW, Content_Length="")  # nobody knows how much is to come
+    web.odd["/b2d.iso"] = respond_with(200, NEW, Content_Length="")  # the length is unknown
     assert_refused(on_a_disk_of(1000, url), "more are needed", str(disk), "make room")
 
 

@@ -24,7 +24,7 @@ from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
-ARGUMENTS = {  # what a verb cannot do without, and what keeps it from the network
+ARGUMENTS = {  # required arguments, and such that keep the verb from the network
     "set": ["memory=640"],
     "delete": ["--yes"],
     "screenshot": ["screen.png"],
@@ -41,7 +41,7 @@ ARGUMENTS = {  # what a verb cannot do without, and what keeps it from the netwo
     "iso build": ["--arch", "m68k"],
     "download": ["/nowhere.iso"],
 }
-TELLS_BY_ITS_CODE = ("status", "doctor")  # these have an answer, whatever they end with
+TELLS_BY_ITS_CODE = ("status", "doctor")  # these print an answer with any exit code
 CAPITALS = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -98,7 +98,7 @@ def check_document(result: Result, verb: str) -> None:
 def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, verb: str, home: str) -> None:
     result = run_b2d(prompt, home, verb, "--json")
     check_document(result, verb)
-    if verb in ("ssh", "run"):  # they say what another says
+    if verb in ("ssh", "run"):  # their JSON is another verb's
         assert result.code == 2
     fresh(prompt, home)
     before = prompt.b2d("--json", *verb.split(), *ARGUMENTS.get(verb, []))

@@ -21,7 +21,7 @@ from tests.support.fakes import FakeReporter
 from tests.unit.api.test_machine import BoxApp
 
 BY_TCP = f"tcp://{ADDRESS}:{DOCKER_PORT}"
-LEADS = f"QEMU itself leads {ADDRESS}:{SSH_PORT} to the SSH server of box"  # the fake has a forward, as VirtualBox has
+LEADS = f"QEMU itself leads {ADDRESS}:{SSH_PORT} to the SSH server of box"  # the fake has a forward, as VirtualBox does
 BUSY = f"{LEADS}: every user of this host can keep it busy, but needs the machine's key to get in"
 EVERYBODY = f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in"
 TAKEN = {

@@ -205,7 +205,7 @@ def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home:
         done = run(home, "status", PYTHONPATH=no_click)
         return done.stdout, done.returncode, done.stderr
 
-    # before the first: `env` has a process that lives, so each of these may start the agent, which serves it with them
+    # before the first case: `env` names a live process, so each of these may start the agent, which serves that machine
     tls_certificates.ensure_certificates(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
     assert status() == ("absent\n", 3, "")
     home.machine("boot2docker-vm").disk_qcow2.touch()

@@ -15,7 +15,7 @@ from tests.support.cli import B2D, LIMIT_S, Prompt
 from tests.support.fakes import a_spec
 from tests.support.other_user import Stranger, reachable_folder
 
-SOMEBODY = 61234  # a number that no user of a usual host has
+SOMEBODY = 61234  # a uid without a user
 READERS = ["status", "list", "config", "iso list", "config path", "shellinit -q", "info", "version", "completion bash"]
 WRITERS = ["stop", "init", "delete --yes", "poweroff", "set memory=640", "config set memory=640", "download debian"]
 as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
@@ -86,7 +86,7 @@ def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: s
 
 @as_root
 def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder: Path) -> None:
-    stranger = Stranger(SOMEBODY, folder)  # the folder is root's
+    stranger = Stranger(SOMEBODY, folder)  # root owns the folder
     assert stranger.b2d("status").out == "absent\n"
     assert stranger.b2d("list").code == 0
     for verb in ("init", "config set memory=640"):

@@ -103,7 +103,7 @@ def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(
         result = prompt.b2d(*verb.split())
         assert (result.code, result.out) == (4, "")
         assert result.err == "b2d: boot2docker-vm is stopped, not running\n     try: b2d up\n"
-    result = prompt.b2d("shellinit")  # a line, since every new shell may say it
+    result = prompt.b2d("shellinit")  # one line, since every new shell may print it
     assert (result.code, result.out, result.err) == (
         4,
         "",
@@ -188,7 +188,7 @@ def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
 
 
 def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: Prompt) -> None:
-    nothing = str(Path(B2D).parent)  # no QEMU there
+    nothing = str(Path(B2D).parent)  # no QEMU is in PATH
     result = prompt.b2d("doctor", "--json", PATH=nothing)
     findings = {finding["name"]: finding for finding in json.loads(result.out)}
     assert (result.code, findings["qemu"]["verdict"]) == (6, "bad")

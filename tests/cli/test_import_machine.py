@@ -127,7 +127,7 @@ def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
     assert prompt.b2d("import").err.startswith("there is no machine of boot2docker or docker-machine")
     assert json.loads(prompt.b2d("import", "--json").out) == []
     first, two = create_boot2docker_machine(prompt.folder), create_docker_machine(prompt.folder)
-    create_boot2docker_machine(prompt.folder, "windows", label="WIN_10", saved=True)  # somebody's own, and not ours
+    create_boot2docker_machine(prompt.folder, "windows", label="WIN_10", saved=True)  # a machine of the user's own
     (prompt.folder / "VirtualBox VMs" / "broken").mkdir()
     (prompt.folder / "VirtualBox VMs" / "broken" / "broken.vbox").write_text("<")
     lines = prompt.b2d("import").out.splitlines()
@@ -313,7 +313,7 @@ def test_a_copy_that_has_no_machine_yet_is_taken_up_without_copying_again(prompt
     disk = a_disk(tmp_path / "old.vmdk")
     assert prompt.b2d("import", str(disk)).code == 0
     paths = prompt.home.machine("old")
-    lose_description(paths)  # as when the power went just before it was written
+    lose_description(paths)  # as after a power cut just before the write
     stamp = paths.disk_qcow2.stat().st_mtime_ns
     assert_imported(prompt, prompt.b2d("import", str(disk)), "old", disk)
     assert paths.disk_qcow2.stat().st_mtime_ns == stamp

@@ -106,7 +106,7 @@ def test_where_the_file_system_takes_one_case_for_the_other_the_machine_is_told_
     prompt: Prompt, verb: str
 ) -> None:
     MachineStore(prompt.home).write(a_spec("box"))
-    (prompt.home.machines / "BOX").symlink_to("box")  # as macOS and Windows would find it
+    (prompt.home.machines / "BOX").symlink_to("box")  # simulates the file systems of macOS and Windows
     result = prompt.b2d(*verb.split(), "--vm", "BOX")
     assert (result.code, result.out) == (2, "")
     assert result.err == "b2d: the machine is called box, not BOX\n     try: --vm box\n"

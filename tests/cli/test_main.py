@@ -58,7 +58,7 @@ def test_alone_it_shows_all_verbs_each_in_one_line_of_80_columns(prompt: Prompt)
     for verb in VERBS:
         assert [line for line in lines if line.startswith(f"  {verb} ")]
     assert all(alias in alone.out for alias in ALIASES)
-    assert "..." not in alone.out.replace("[ARGS]...", "")  # where click would have cut a sentence
+    assert "..." not in alone.out.replace("[ARGS]...", "")  # click would cut the sentence here
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 61
 

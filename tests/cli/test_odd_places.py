@@ -14,7 +14,7 @@ from tests.cli.test_images import a_stopped_machine
 from tests.support.cli import B2D, LIMIT_S, Prompt
 from tests.unit.machine.test_recovery import runs
 
-CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII, and Python does not help itself
+CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII without Python's UTF-8 mode
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> No
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # where nobody may make anything, not even root
+@pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # nobody can create files there, not even root
 def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> None:
     result = prompt.b2d("stop", B2D_HOME=home)
     assert (result.code, result.out) == (1, "")
@@ -154,7 +154,7 @@ def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
     a_stopped_machine(prompt, "boot2docker-vm")
     paths = prompt.home.machine("boot2docker-vm")
     runs(paths, identify(program.pid))
-    with unix_sockets.listen(paths.qmp_socket) as silent:  # what is asked there is not answered
+    with unix_sockets.listen(paths.qmp_socket) as silent:  # requests to it are never answered
         silent.settimeout(LIMIT_S)
         command = [B2D, *typed.split()]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=prompt.full_environment())

@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# a machine that writes down what is done to it; its state is in a file, as processes share it
+# a machine that records the calls; its state is in a file, as the processes share it
 CONFTEST = """
 import os, time
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_which_and_what_becomes_of_it_is_said_by_options(project: Project) -> No
     assert project.run_pytest("--b2d-machine", "ci", "--b2d-after=keep") == ["up ci"]
     project.was("absent")
     assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "delete pytest"]
-    project.was("stopped")  # somebody's, with their data
+    project.was("stopped")  # a user's machine, with data
     assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "put back pytest"]
 
 

@@ -119,7 +119,7 @@ def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt
         assert {place for place, secret in planted.all.items() if secret in everything} == set()
         inside = "\n".join([*files, *files.values()])
         assert "maria" not in inside
-        assert "mirror.example/debian" in inside  # what is no secret tells something
+        assert "mirror.example/debian" in inside  # text that is no secret is useful
         assert "Traceback" in files["machines/boot2docker-vm/serial.log"]
     assert json.loads(prompt.b2d("doctor", "--json", **variables).out)
 
@@ -136,7 +136,7 @@ def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> No
     prompt.home.root.mkdir()
     lines = "\n".join(f"{number:04}ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh" for number in range(40))
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{lines}\n-----END RSA PRIVATE KEY-----\n"
-    for missing in (0, 300, 900, 1400, 1900):  # of what is behind it, in the second half of the key
+    for missing in (0, 300, 900, 1400, 1900):  # bytes missing of the text behind the key, in its second half
         behind = f"password={'z' * 60_000}\n" + "y," * (((256 << 10) - 60_010 - len(key) + missing) // 2)
         prompt.home.log.write_text("x\n" * 100_000 + key + behind)
         assert prompt.b2d("support", "out.tgz").code == 0

@@ -51,7 +51,7 @@ def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
     result = prompt.b2d("status")
     assert result.out in ("stopped\n", "absent\n")
     deleted = "delete --yes" in (first, second)
-    assert (result.out == "absent\n") is deleted or {first, second} == {"delete --yes", "init"}  # whichever was last
+    assert (result.out == "absent\n") is deleted or {first, second} == {"delete --yes", "init"}  # the last state
     assert prompt.b2d("delete", "--yes").code == 0
     assert not prompt.home.machine("boot2docker-vm").folder.exists()
 

@@ -26,7 +26,7 @@ class Person:
     home: Home
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
-    within: Sequence[str] = ()  # what runs a command where this person is
+    within: Sequence[str] = ()  # a prefix that runs commands in the user's namespaces
 
     @property
     def paths(self) -> MachinePaths:

@@ -14,8 +14,8 @@ HERE = "127.0.0.1"
 PROXY_PORT = 3128
 USER = "me"
 TLS, PLAIN = "registry.corp.test:5000", "plain.corp.test:5001"  # registries
-NAMES = tuple(name.partition(":")[0] for name in (TLS, PLAIN))  # nobody but the proxy knows where they are: here
-ANSWER = "192.0.2.7"  # to whatever the name server is asked for
+NAMES = tuple(name.partition(":")[0] for name in (TLS, PLAIN))  # only the proxy knows their address: this host
+ANSWER = "192.0.2.7"  # the answer to every DNS query
 
 
 def copy(source: socket.socket, to: socket.socket) -> None:
@@ -37,7 +37,7 @@ class Proxy(BaseHTTPRequestHandler):
         expected = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
         authorization = self.headers.get("Proxy-Authorization", "")
         code = 407 if authorization != f"Basic {expected}" else 200 if host in NAMES else 502
-        sys.stdout.write(f"{self.command} {host}:{port} {code}\n")  # at once: other threads write too
+        sys.stdout.write(f"{self.command} {host}:{port} {code}\n")  # one write, as other threads write too
         sys.stdout.flush()
         if code != 200:
             self.send_error(code)

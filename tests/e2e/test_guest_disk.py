@@ -25,7 +25,7 @@ cat /var/lib/boot2docker/note
 dmesg | grep -i 'ext4.*recovery'
 """
 DISK_MIB = 1000
-DATA_START = (2048 + DISK_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR  # of partition 1 on a disk of this size
+DATA_START = (2048 + DISK_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR  # KiB of partition 1 on such a disk
 SMALL_MIB = 64
 SMALL_DATA_START = (2048 + SMALL_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR
 MAGIC = seed.MAGIC.encode()
@@ -81,7 +81,7 @@ def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: P
     machine = guest(disk)
     machine.cut_off(DiskContent(disk).has_file_system)
     torn = DATA_START + 4096
-    raw_disks.write_at(disk, torn, b"\xff" * 65536)  # the group descriptors had not been written yet
+    raw_disks.write_at(disk, torn, b"\xff" * 65536)  # the power was cut before the group descriptors were written
     assert not DiskContent(disk).label()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in machine.report()
     assert DiskContent(disk).is_clean()
@@ -174,7 +174,7 @@ def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
 
 def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
-    machine = guest(raw_disks.create_blank(tmp_path / "empty", 10), disk)  # it need not be the first
+    machine = guest(raw_disks.create_blank(tmp_path / "empty", 10), disk)  # it need not be the first disk
     machine.cut_off(lambda: " disk\n" in machine.console())
     assert not DiskContent(disk).is_clean()
     report = machine.report()
@@ -204,7 +204,7 @@ def a_tree(folder: Path, note: str) -> Path:
     return tree
 
 
-# what waits is a shell, and has its script's name
+# the waiting process is a shell, with its script's name
 ENGINE_REPORT = """
 runs() { ls -l /proc/*/exe 2>/dev/null | sed -n 's|.*/bin/||p' | grep -e ^containerd -e ^dockerd; }
 /etc/b2d/containerd & /etc/b2d/dockerd &
@@ -238,7 +238,7 @@ def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tm
     assert "first: nothing" in output
     names = ("", "aufs", "aufs/diff", "aufs/diff/0123", "containers")
     assert {line for line in output.splitlines() if line.startswith(folder)} == {f"{folder}/{name}" for name in names}
-    assert "then: containerd" in output  # when they are put away it goes on by itself
+    assert "then: containerd" in output  # it continues by itself once the layers are removed
 
 
 def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: 
         held.symlink_to(secret)
         (project / "swapped").touch()
         read = guest.stdout.read()
-    assert (read, guest.returncode) in [("", 1), ("mine\n", 0)]  # virtiofs knows a folder that has moved
+    assert (read, guest.returncode) in [("", 1), ("mine\n", 0)]  # virtiofs follows a folder that was moved
 
 
 def test_a_second_machine_has_the_same_folders(sharing: Person, project: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person
     assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
     assert hooked.docker("info", "--format", "{{.Labels}}") == "[]\n"
     assert hooked.check_output("ssh", "sh -lc 'echo in'") == "in\n"
-    await_hooks(hooked)  # the log tells of the last boot's Docker too
+    await_hooks(hooked)  # the log includes Docker's last boot
 
 
 def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked: Person) -> None:
@@ -133,7 +133,7 @@ def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked:
     assert done.returncode == 1
     assert time.monotonic() - begin < GIVE_UP_S
     assert "dockerd ends as soon as it starts" in done.stderr.decode()
-    assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and among the details
+    assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and in the details
     assert "--nonsense" in hooked.check_output("logs", "--docker")
     hooked.check_output("ssh", f"sudo rm {STORE}/profile")
     wait_until(lambda: hooked.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)

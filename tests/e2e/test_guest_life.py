@@ -26,7 +26,7 @@ pytestmark = pytest.mark.qemu
 SLEPT_S, RIGHT_S = 10, 5
 STORE = "/var/lib/boot2docker"
 TOOLS = ["vi", "tar", "wget", "less", "top", "free", "df", "ip", "iptables", "mount", "ps", "ping", "docker"]
-# the machine as b2d starts it, with a second network, and a serial port that can be typed on
+# the machine as b2d starts it, with a second network and a serial port for input
 QEMU = """#!/bin/sh
 for argument; do
     shift

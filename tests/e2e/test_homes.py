@@ -51,7 +51,7 @@ def open_to_others(home: Home) -> list[str]:
     files = [home.machines, *home.machines.rglob("*")]
     secret = [path for path in files if path.suffix != ".pub"]
     modes = {str(path): path.stat().st_mode for path in secret}
-    harm = {path: 0o022 if stat.S_ISSOCK(mode) else 0o077 for path, mode in modes.items()}  # to connect is to write
+    harm = {path: 0o022 if stat.S_ISSOCK(mode) else 0o077 for path, mode in modes.items()}  # connecting is writing
     return [path for path, mode in modes.items() if mode & harm[path]]
 
 

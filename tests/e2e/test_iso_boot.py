@@ -38,14 +38,14 @@ def started_by_its_bios(person: Person, name: str) -> None:
     person.check_output("up")
     command = Path(f"/proc/{person.home.machine(name).qemu_pid.read_text().strip()}/cmdline").read_bytes().split(b"\0")
     assert b"-kernel" not in command and b"ide-cd,drive=iso" in command
-    assert "BOOT_IMAGE=/boot/vmlinuz" in person.check_output("ssh", "cat /proc/cmdline")  # isolinux's word
+    assert "BOOT_IMAGE=/boot/vmlinuz" in person.check_output("ssh", "cat /proc/cmdline")  # printed by isolinux
     tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
     person.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree)
     assert person.docker("run", "--rm", "hello", "echo", "from the CD") == "from the CD\n"
 
 
 def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None:
-    for path in person.home.images.glob("*.json"):  # an image of which nothing is known but its ISO
+    for path in person.home.images.glob("*.json"):  # an image with an ISO only
         facts = json.loads(path.read_text())
         path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored": None}))
     started_by_its_bios(person, "boot2docker-vm")

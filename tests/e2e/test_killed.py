@@ -17,7 +17,7 @@ from tests.e2e.test_signals import start_b2d
 
 pytestmark = pytest.mark.qemu
 
-MOMENTS = random.Random(2014)  # the same ones each time
+MOMENTS = random.Random(2014)  # reproducible
 
 
 def note(person: Person, number: int) -> None:
@@ -59,7 +59,7 @@ def numbered(up: Person) -> Person:
 
 
 def test_b2d_is_killed(numbered: Person) -> None:
-    # what is killed, in which state, and until when it may be
+    # the killed command, the state before it, and the latest moment
     moments = (
         ("save", "up", 1.2),
         ("save", "up", 1.2),

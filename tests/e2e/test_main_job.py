@@ -285,7 +285,7 @@ def test_a_machine_that_is_off_gets_a_larger_disk_with_all_that_was_on_it(up: Pe
     up.check_output("stop")
     up.check_output("set", "disk=30000")
     up.check_output("up")
-    assert int(up.check_output("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # 18000 before
+    assert int(up.check_output("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # the old default was 18000
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
 
 
@@ -309,7 +309,7 @@ def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Perso
     assert json.loads(up.check_output("autostart", "enable", "--json"))["where"] == str(unit_of(up))
     assert up.check_output("autostart") == "enabled\n"
     lines = dict(line.split("=", 1) for line in unit_of(up).read_text().splitlines() if "=" in line)
-    bare = f"exec env -i HOME={up.folder} LANG=C {lines['Environment']}"  # as systemd has it
+    bare = f"exec env -i HOME={up.folder} LANG=C {lines['Environment']}"  # as systemd sets it
     for moment, state in (("ExecStop", b"stopped\n"), ("ExecStart", b"running\n"), ("ExecStart", b"running\n")):
         done = up.sh(f"{bare} {lines[moment]}")
         assert (done.returncode, done.stdout) == (0, b""), done.stderr

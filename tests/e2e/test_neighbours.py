@@ -15,7 +15,7 @@ from tests.e2e.conftest import NAME, Person, alone
 
 pytestmark = pytest.mark.qemu
 
-OTHER = 12345  # a uid that is nobody's here
+OTHER = 12345  # a uid without a user
 PORTS = (22, 2375, 2376)
 SERVER = """
 import socket

@@ -37,7 +37,7 @@ class Office:
 
     person: Person
     authority: Path
-    log: Path  # of the proxy
+    log: Path  # the proxy's log
 
     def requests(self) -> list[str]:
         """Return the requests to the proxy with their status."""
@@ -100,7 +100,7 @@ def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_
     ):
         person.run_docker("rmi", "hello", plain, secured)
         before = len(office.requests())
-        person.docker("pull", name)  # without TLS; by its whole name; as Docker's own, from the mirror
+        person.docker("pull", name)  # without TLS; by its full name; as Docker Hub's, from the mirror
         assert person.docker("run", "--rm", name, "echo", "hi") == "hi\n"
         assert request in office.requests()[before:]
     assert {line.split()[2] for line in office.requests() if "corp.test" in line} == {"200"}

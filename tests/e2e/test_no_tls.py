@@ -13,7 +13,7 @@ from tests.e2e.conftest import NAME, Person
 pytestmark = pytest.mark.qemu
 
 LISTENING = "0A"
-HOSTNAME = b"boot2docker"  # of the usual machine, as in 2014
+HOSTNAME = b"boot2docker"  # the default address and the port of 2014
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
     done = both.sh(script, shell="bash")
     plain = spec(both, "plain")
     assert done.stdout.decode() == f"linux\nunix://{both.home.machine('plain').docker_socket}\n", done.stderr
-    assert plain.docker_port in range(2375, 2475)  # another home of this host may have the first
+    assert plain.docker_port in range(2375, 2475)  # another home of this host may use the first one
     done = both.sh(
         f'DOCKER_HOST=tcp://{plain.address}:{plain.docker_port} docker version --format "{{{{.Server.Os}}}}"'
     )

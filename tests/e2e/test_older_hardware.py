@@ -14,7 +14,7 @@ from tests.e2e.web import fetch, server_command
 
 pytestmark = pytest.mark.qemu
 
-# as b2d booted and wrote it before there was a second revision: with all of the person's home
+# the fields that b2d wrote before there was a second revision, with the whole home shared
 FIRST = """
 from b2d import __main__
 from b2d.guest import share_policy
@@ -24,7 +24,7 @@ boot_preparation.shared_folders = lambda spec, *_: spec
 share_policy.refusal = share_policy.refusal_inside
 __main__.main()
 """
-SINCE = ("share", "engine_port", "hardware")  # no such b2d wrote these
+SINCE = ("share", "engine_port", "hardware")  # fields that older versions did not write
 PORT = 20082
 
 

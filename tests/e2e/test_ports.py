@@ -22,9 +22,9 @@ pytestmark = pytest.mark.qemu
 
 HERE = Path(__file__).resolve().parent
 SOON_S = 0.5
-REST_S, RESTING = 3.0, 0.0033  # and the share of a CPU that a process at rest may have
+REST_S, RESTING = 3.0, 0.0033  # the CPU share allowed for an idle process
 TCP, ALONE, UDP, LOW, BUSY = 20080, 20081, 20053, 81, 20099
-# says something by UDP until it comes back, for five seconds
+# sends UDP datagrams until one returns, for five seconds
 ECHOED = """
 import socket, sys, time
 ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -108,7 +108,7 @@ def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: 
     web.docker("rm", "-f", "web")
     assert not refused("127.0.0.1", TCP)
     web.check_output("info")
-    assert companion(web) == before  # what only looks starts nothing
+    assert companion(web) == before  # read-only commands start nothing
     web.check_output("ssh", "true")
     assert companion(web) != before
     wait_until(lambda: refused("127.0.0.1", TCP), condition="what was left to go", timeout_s=5)

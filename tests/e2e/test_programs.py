@@ -67,7 +67,7 @@ def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_o
     assert up.paths.docker_socket.exists()
     assert not unix_sockets.answers(up.paths.docker_socket)
     up.check_output("info")
-    assert not unix_sockets.answers(up.paths.docker_socket)  # what only looks starts nothing
+    assert not unix_sockets.answers(up.paths.docker_socket)  # read-only commands start nothing
     up.check_output("ssh", "true")
     wait_until(lambda: unix_sockets.answers(up.paths.docker_socket), condition="the socket", timeout_s=5)
     assert by_socket(up, "ps").returncode == 0
@@ -89,7 +89,7 @@ def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> 
 @pytest.fixture
 def machine(up: Person, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Return the machine for this process."""
-    monkeypatch.setenv("HOME", str(up.folder))  # where docker's client is told of it
+    monkeypatch.setenv("HOME", str(up.folder))  # the variables for docker's client
     return Machine(home=up.home.root)
 
 

@@ -8,7 +8,7 @@ from tests.support.shown_commands import blocks
 
 pytestmark = pytest.mark.qemu
 
-# pages, and what their readers have already
+# pages, and the preparations that their readers have done
 PAGES = {
     "docs/everyday.md": "echo conf >site.conf",
     "docs/copy.md": "mkdir -p src/sub && echo a >src/a && echo b >src/sub/b && echo conf >site.conf",
@@ -17,17 +17,17 @@ PAGES = {
     "docs/howto/backup.md": "mkdir backup && b2d run -- sh -c 'docker volume create VOLUME && docker tag hello debian'",
     "docs/howto/several-machines.md": "true",
 }
-# what is typed otherwise here, and why
+# commands that are changed here, with the reason
 EDITS = {
-    "b2d ssh": "b2d ssh </dev/null",  # nobody types into that shell
+    "b2d ssh": "b2d ssh </dev/null",  # without input
     "b2d logs -f": "timeout -s INT 5 b2d logs -f || [ $? = 130 ]",  # Ctrl-C
-    "b2d status": "b2d status || [ $? = 4 ]",  # it is off there
-    "b2d set memory=4096 cpus=4": "b2d set memory=1024 cpus=1",  # what the next tests of this machine can have
+    "b2d status": "b2d status || [ $? = 4 ]",  # the machine is off there
+    "b2d set memory=4096 cpus=4": "b2d set memory=1024 cpus=1",  # as much as the next tests of this machine can have
     "b2d stop && b2d snapshot restore before-the-update && b2d up": (
-        "b2d stop && b2d snapshot restore before-the-update --yes && b2d up"  # nobody can be asked
+        "b2d stop && b2d snapshot restore before-the-update --yes && b2d up"  # without a terminal nobody confirms
     ),
     "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 /backup/": (
-        "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 backup/"  # in a folder of the test's own
+        "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 backup/"  # in the test's own folder
     ),
     "b2d import /backup/disk.qcow2 --vm restored": "b2d import backup/disk.qcow2 --vm restored",
     "b2d run -- docker run --rm -v VOLUME:/data:ro debian tar -c -C /data . > volume.tar": (

@@ -31,7 +31,7 @@ def end_with_signal(process: "subprocess.Popen[bytes]", number: int) -> bytes:
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number, 0), stderr
-    assert b"b2d/__main__.py" not in stderr  # in a traceback; Python's own start may end in one
+    assert b"b2d/__main__.py" not in stderr  # tracebacks only from b2d: Python's own start may end in one
     return stderr
 
 

@@ -32,7 +32,7 @@ class Terminal:
     """A pseudo-terminal with one program on it."""
 
     screen: int
-    line: int  # the program's side; held open, so that its modes can be looked at
+    line: int  # the program's end, held open to read its modes
     process: "subprocess.Popen[bytes]"
     shown: bytes = b""
 
@@ -140,7 +140,7 @@ def test_large_output_is_whole(up: Person) -> None:
     assert shell.shown == b"".join(b"%d\r\n" % number for number in range(1, 100001))
 
 
-PASTED = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))  # more than any buffer on the way holds
+PASTED = b"".join(b"%010d-" % number * 5 + b"\r" for number in range(4000))  # more than any buffer in between holds
 
 
 def paste(shell: Terminal) -> None:

@@ -71,7 +71,7 @@ def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
     assert snapshots(paths) == []  # before the guest has done anything
     wait_for_count(driver, before + 3)
     assert tiny_guest.counts(driver.console())[0] == before + 1
-    assert tiny_guest.initial_counts(driver.console()) == []  # it has not booted
+    assert tiny_guest.initial_counts(driver.console()) == []  # it did not boot
     driver.kill()
     after = max(tiny_guest.counts(driver.console()))
 
@@ -162,7 +162,7 @@ def test_a_state_that_cannot_be_written_leaves_the_machine_running(
     driver = make()
     driver.start()
     wait_for_count(driver, 1)
-    paths.qemu_saved.mkdir()  # where the last file of a save would go
+    paths.qemu_saved.mkdir()  # the path of the last file of a save
     (paths.qemu_saved / "obstacle").touch()
     with pytest.raises(B2dError, match="continues to run"):
         driver.save()
@@ -180,7 +180,7 @@ def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
     saved(driver)
     content = paths.qemu_saved.read_bytes()
     driver.start()
-    with Qmp(paths.qmp_socket) as qmp:  # as it is when b2d was killed between the state and QEMU's end
+    with Qmp(paths.qmp_socket) as qmp:  # the state after b2d was killed between the save and QEMU's end
         qmp.execute("stop")
         qmp.run_job("snapshot-save", 60, tag="b2d-saved", vmstate="data", devices=["data"])
     paths.qemu_saved.write_bytes(content)

@@ -169,7 +169,7 @@ def test_a_crashed_machine_can_be_deleted(machine: Case) -> None:
 
 
 def test_a_saved_machine_goes_on_and_is_saved_only_once(machine: Case) -> None:
-    machine.boot()  # an emulating VirtualBox may die of a state that was saved in its BIOS
+    machine.boot()  # an emulating VirtualBox may crash on a state that was saved in its BIOS
     machine.driver().save()
     assert machine.driver().state() == MachineState.SAVED
     with pytest.raises(InvalidStateError):
@@ -304,7 +304,7 @@ def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
     assert driver.snapshots() == []
     driver.take_snapshot("first")
     machine.boot()
-    driver.take_snapshot("2")  # as QEMU numbers them by itself
+    driver.take_snapshot("2")  # QEMU's own numbering
     assert driver.state() == MachineState.RUNNING
     assert [snapshot.name for snapshot in machine_snapshots(machine)] == ["first", "2"]
     assert driver.snapshots()[0].taken_s <= driver.snapshots()[1].taken_s

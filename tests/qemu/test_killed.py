@@ -119,7 +119,7 @@ def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> 
         starts()
         make().kill()
         assert make().state() == MachineState.STOPPED, at
-        sound(paths)  # which it cannot say while another QEMU has the disk
+        sound(paths)  # QEMU cannot report it while another QEMU has the disk
 
     assert killed_at_each(paths, lambda: make().start(), lambda: None, goes_on) >= 4
     assert killed_at_each(paths, lambda: make().kill(), starts, goes_on) >= 2
@@ -205,7 +205,7 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
     assert make().state() == MachineState.SAVED
     make().start()
     wait_for(make(), slept + 2)
-    assert tiny_guest.initial_counts(make().console()) == []  # it has not booted
+    assert tiny_guest.initial_counts(make().console()) == []  # it did not boot
 
 
 @pytest.mark.parametrize("verb", ["save", "start", "stop"])

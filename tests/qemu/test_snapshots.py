@@ -51,7 +51,7 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
     disk: SnapshotDisk, paths: MachinePaths, tmp_path: Path
 ) -> None:
     first = content(paths.disk_qcow2, tmp_path)
-    disk.take("1")  # as QEMU numbers them by itself
+    disk.take("1")  # QEMU's own numbering
     write(paths.disk_qcow2, 5 * MIB, b"later")
     disk.take("first")
     second = content(paths.disk_qcow2, tmp_path)
@@ -153,12 +153,12 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
         wait_for_count(driver, 3)
         driver.take_snapshot("three")
         with pytest.raises(B2dError):
-            driver.take_snapshot("three")  # who asks looks first, and QEMU does too
+            driver.take_snapshot("three")  # callers check before, and QEMU checks too
         then = max(tiny_guest.counts(driver.console()))
         wait_for_count(driver, then + 10)
         driver.save()
         assert names(paths) == ["three"]
-        driver.start()  # from the saved state, which takes the disk back to it, with the snapshot
+        driver.start()  # from the saved state, which reverts the disk to it, with the snapshot
         wait_for_count(driver, then + 15)
         driver.take_snapshot("b2d-saved")
         driver.save()
@@ -170,7 +170,7 @@ def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_
         driver.delete_snapshot("three")
         driver.save()
         driver.start()
-        assert names(paths) == ["b2d-saved"]  # a name as good as any other
+        assert names(paths) == ["b2d-saved"]  # an ordinary name
         with driver_stopped(driver), pytest.raises(B2dError):
             driver.restore_snapshot("three")
         driver.restore_snapshot("b2d-saved")
@@ -213,7 +213,7 @@ def test_a_running_guest_goes_on_when_there_is_no_room_for_a_snapshot(paths: Mac
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (paths.disk_qcow2.stat().st_size, resource.RLIM_INFINITY))
         taken = []
         with pytest.raises(B2dError):
-            for number in range(20):  # each needs a map of its own, for which the file may have had room
+            for number in range(20):  # each needs an L1 table of its own, for which the file may have had room
                 driver.take_snapshot(f"n{number}")
                 taken.append(f"n{number}")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)

@@ -9,8 +9,8 @@ from tests.support import raw_disks
 
 SECTOR = 512
 SECRET = b"TOP-SECRET-OF-THE-PERSON"
-OFFSET = 0x00FFFFFFFFFFFE00  # what of an entry of a qcow2's map is a place in the file
-PARENT = 0x1A8, b"\1" * 16  # of a VDI
+OFFSET = 0x00FFFFFFFFFFFE00  # the bits of a qcow2 table entry that are an offset
+PARENT = 0x1A8, b"\1" * 16  # bytes of a VDI header
 
 
 def secret(folder: Path) -> Path:
@@ -59,7 +59,7 @@ def vmdk_of_text_behind_a_comment(folder: Path) -> Path:
 
 
 def vmdk_of_capacity_0(folder: Path) -> Path:
-    """QEMU follows the descriptor offset, and the descriptor names the files."""
+    """Create a VMDK of capacity 0: QEMU follows it to the descriptor, which names the files."""
     path = folder / "evil.vmdk"
     header = struct.pack("<4sIIQQQQIQQQ", b"KDMV", 1, 3, 0, 128, 1, 20, 512, 0, 0, 128)
     text = descriptor(flat(a_begin(folder)), flat(secret(folder)))
@@ -82,7 +82,7 @@ def vmdk_with_a_parent(folder: Path) -> Path:
 
 
 def vmdk_with_a_parent_in_a_comment(folder: Path) -> Path:
-    """QEMU looks for the word anywhere in the descriptor."""
+    """Create a VMDK with the parent in a comment: QEMU looks for the word anywhere."""
     base = image(folder, "secret.vmdk", "vmdk")
     path = image(folder, "evil.vmdk", "vmdk")
     return _rewritten(path, b"\nversion=1", f'\n# parentFileNameHint="{base}"\nversion=1'.encode())

@@ -29,9 +29,9 @@ SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "60"))
 FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
 SHARE_S = SECONDS / TARGETS
 ROUND = 40  # examples
-BUSIEST_S = 10  # of the processor, for one example and the programs that it starts: other tests may have it meanwhile
-SLOWEST = timedelta(seconds=60)  # of one example, for what hangs without using the processor
-MEMORY = 1 << 30  # bytes that a target may take beyond what is taken before: decoders have 256 MiB for themselves
+BUSIEST_S = 10  # CPU seconds for one example and the programs that it starts: other tests may use the CPU meanwhile
+SLOWEST = timedelta(seconds=60)  # for one example that hangs without using the CPU
+MEMORY = 1 << 30  # bytes that a target may allocate in addition: decoders have a limit of 256 MiB of their own
 ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]
 ODD += [
     b"\1",
@@ -113,7 +113,7 @@ def damaged(*samples: bytes, hot: tuple[tuple[int, int], ...] = ()) -> st.Search
         cut = st.one_of(st.none(), st.none(), st.none(), offset)
         return st.tuples(st.lists(patch, max_size=8), cut).map(lambda changes: _patched(sample, *changes))
 
-    return st.integers(0, len(samples) - 1).flatmap(lambda number: of(samples[number]))  # what it draws from is printed
+    return st.integers(0, len(samples) - 1).flatmap(lambda number: of(samples[number]))  # hypothesis prints its input
 
 
 def _patched(sample: bytes, patches: list[tuple[int, bytes, bool]], cut: int | None) -> bytes:

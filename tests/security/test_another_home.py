@@ -18,7 +18,7 @@ from b2d.paths import Home
 from tests.support.fakes import FakeReporter, a_spec
 from tests.support.other_user import Stranger, reachable_folder
 
-SOMEBODY = 61234  # a number that no user of a usual host has
+SOMEBODY = 61234  # a uid without a user
 LOOKING = ["list", "status", "info", "doctor", "config", "config path", "iso list", "version", "ip", "snapshot list"]
 WRITING = [
     *("up", "init", "stop", "save", "restart", "reset", "poweroff", "delete --yes", "upgrade", "rollback"),
@@ -76,7 +76,7 @@ def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, u
     home = a_home(folder, owner)
     before = contents(folder)
     result = Stranger(uid, folder).b2d(*verb.split())
-    assert result.out == "" and result.code in (2, 255), result.err  # 255: ssh has the codes for its command
+    assert result.out == "" and result.code in (2, 255), result.err  # 255: ssh reserves the codes for its command
     message = f"b2d: {home.root} belongs to another user (uid {owner}) and cannot be changed"
     assert result.err.splitlines()[0] == message and len(result.err.splitlines()) == 2
     assert contents(folder) == before

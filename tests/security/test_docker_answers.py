@@ -28,7 +28,7 @@ from tests.unit.host_agent.test_port_publisher import Hypervisor
 HERE = "127.0.0.1"
 MACHINE = "127.0.59.103"
 HEAD = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\n"
-ROOM = 32 << 20  # bytes of memory that an answer may take, whatever a guest sends
+ROOM = 32 << 20  # bytes of memory that an answer may use, whatever a guest sends
 
 
 def send_endlessly(head: bytes, piece: bytes, step_s: float = 0.0) -> Callable[[socket.socket], None]:

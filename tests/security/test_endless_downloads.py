@@ -177,7 +177,7 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
 def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """The greeting is TLS's, or a proxy's answer to CONNECT."""
     monkeypatch.setenv("NO_PROXY", "")
-    record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # of TLS: the server's greeting, and how long it is
+    record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # TLS: the server's hello with its length
     begin = record if kind == "greeting" else b"HTTP/1.1 200 OK\r\n"
     again = b"x" if kind == "greeting" else b"x: y\r\n"
     with server_that(send_repeatedly(begin, again)) as address:

@@ -34,7 +34,7 @@ from tests.support.fakes import a_spec
 from tests.unit.api.test_machine import BoxApp
 
 MODES = [(), ("-v",), ("--json",), ("-q",)]
-# verb: what is typed, one after the other, in a home whose machine is on at first
+# verb: the commands to run in turn, in a home whose machine is on at first
 TYPED: dict[str, tuple[tuple[str, ...], ...]] = {
     "up": (("up",), ("stop",)),
     "stop": (("stop",),),
@@ -82,7 +82,7 @@ TYPED: dict[str, tuple[tuple[str, ...], ...]] = {
     "completion": (("completion", "bash", "--", EVIL, "--vm", ""), ("completion", EVIL)),
     "version": (("version", EVIL), ("version",)),
 }
-# what these say is numbers and b2d's own words: nothing foreign is in it unless they fail
+# their output is numbers and b2d's own words: nothing foreign is in it unless they fail
 OWN_WORDS = {"ip", "config path", "stop", "save", "poweroff", "disk show"}
 
 
@@ -154,7 +154,7 @@ def answers() -> dict[str, Callable[..., object]]:
     values: dict[str, object] = {
         "b2d.app.inspect.ports": [PublishedPort(EVIL, EVIL, 80, EVIL, 80, EVIL)],
         "b2d.app.inspect.describe_machine": {EVIL: EVIL},
-        "b2d.app.inspect.read_log": EVIL.replace("b2d: done", "done").encode(),  # a log has lines of its own
+        "b2d.app.inspect.read_log": EVIL.replace("b2d: done", "done").encode(),  # a log has many lines
         "b2d.guest.transfer.copier.Copier.fetch": Copied(EVIL, 1),
         "b2d.guest.transfer.copier.Copier.send": Copied(EVIL, 1),
         "b2d.machine.snapshots.SnapshotCommands.all": [snapshot],
@@ -220,7 +220,7 @@ def with_options(typed: tuple[str, ...], verb: str, mode: tuple[str, ...]) -> li
 def test_what_a_verb_is_told_moves_no_terminal(
     show: Show, hostile: Box, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    if verb == "config get":  # to programs a setting is given as it is
+    if verb == "config get":  # settings for programs are passed unchanged
         monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     shown = ""
     for mode in MODES:

@@ -136,7 +136,7 @@ def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) ->
         (project / name).mkdir(parents=True)
     os.mkfifo(project / "a" / "fifo")
 
-    def exchange(_: str) -> None:  # it is told of, and so the guest has its time
+    def exchange(_: str) -> None:  # it was reported, which gives the guest its time
         (project / "b").rename(tmp_path / "share" / "taken")
         (project / "b").symlink_to(ssh)
 

@@ -80,7 +80,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
     error = person.assert_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
     assert "b2d download --allow-expired" in error.hint
-    assert person.supply().ensure("debian") == image  # what `up` and `init` ask for
+    assert person.supply().ensure("debian") == image  # called by `up` and `init`
     assert person.build_allowing_expired() == {name: "expired" if name == suite else "current" for name in SUITES}
     assert any("--allow-expired" in text for text in person.reporter.texts("warn"))
     person.assert_refused("expired")
@@ -103,7 +103,7 @@ def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires
     person.debian.publish(suite, *of(suite), date=before)
     person.assert_refused(suite, f"{before:%Y-%m-%d %H:%M}", f"{person.debian.created:%Y-%m-%d %H:%M}")
     assert person.build_allowing_expired()[suite] == "older"
-    person.assert_refused(suite)  # the newer date is what is remembered
+    person.assert_refused(suite)  # the newer date is stored
     person.debian.publish(suite, *of(suite), date=NOW + DAY / 24)
     person.supply().obtain("debian")
 

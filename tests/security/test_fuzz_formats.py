@@ -110,7 +110,7 @@ def test_the_headers_of_vdi_vhd_and_vhdx() -> None:
     begin = vhdx[: metadata + (1 << 20)]
 
     def check_begin(content: bytes) -> None:
-        check_disk(content + bytes(len(vhdx) - len(begin)))  # zeros, as in the whole one
+        check_disk(content + bytes(len(vhdx) - len(begin)))  # zeros, as in the complete one
 
     fuzz(
         damaged(begin, hot=((196608, 196700), (262144, 262240), (metadata, metadata + 200))),
@@ -124,7 +124,7 @@ def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
     subprocess.run(["qemu-img", "snapshot", "-c", "one", str(path)], check=True)
     whole = path.read_bytes()
     table = struct.unpack_from(">Q", whole, 64)[0]
-    # a thousand snapshots, whose maps lead to the same place again and again
+    # a thousand snapshots whose tables share one offset
     listed = struct.pack(qcow2.ENTRY, 1 << 16, 1 << 14, 0, 0, 0, 0) * 1000
     many = bytearray(whole[:512] + listed).ljust(1 << 16, b"\0") + struct.pack(">Q", 1 << 16) * (1 << 14)
     many[20:24], many[60:72] = struct.pack(">I", 21), struct.pack(">IQ", 1000, 512)

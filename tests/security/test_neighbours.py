@@ -25,7 +25,7 @@ from b2d.host_agent.tls_stream import GuardedPlainText
 HERE = "127.0.0.1"
 HOSTS = ("127.0.59.103", "localhost", "127.0.0.1", "[::1]")
 SOON_S = 10
-OTHER = 12345  # a uid that is nobody's here
+OTHER = 12345  # a uid without a user
 TALK = """
 import socket, sys, time
 one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
@@ -248,7 +248,7 @@ def test_whatever_comes_it_is_passed_or_refused(pieces: list[bytes]) -> None:
     assert not any(b"\r\nOrigin:" in b"\r\n" + head for head in heads)
 
 
-# what comes at SSH's port
+# the SSH port
 
 
 def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:

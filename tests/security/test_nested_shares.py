@@ -58,12 +58,12 @@ def test_a_link_that_a_guest_made_is_not_followed_at_the_next_boot(
     assert shared_paths(me, "~/src", path + mode) == ["src"]
     (sentence,) = share_policy.select(["~/src", path + mode], me / ".b2d").left_out
     assert "is a link that the machine could have made" in sentence
-    shared = [f"{me}/src", path + mode]  # as one has them that was saved
+    shared = [f"{me}/src", path + mode]  # as in a saved machine
     assert shared_folders.find_missing(shared, lambda _: "") == [1]
     assert shared_paths(me, "~/src:ro", path + mode) == [
         "src:ro",
         path.removeprefix(f"{me}/") + mode,
-    ]  # nobody could make it
+    ]  # no machine could have created it
 
 
 def test_read_only_is_refused_where_it_could_not_hold(me: Path) -> None:

@@ -13,10 +13,10 @@ from b2d.host_agent import peer, sock_diag
 from b2d.host_agent.peer import is_owner
 
 HERE = "127.0.0.1"
-OTHER = 12345  # a uid that is nobody's here
+OTHER = 12345  # a uid without a user
 PYTHON = "/usr/bin/python3"
 NAMED = "import ctypes, socket, sys, time; c = ctypes.CDLL(None); c.prctl(15, {name!r}, 0, 0, 0); "
-HIDDEN = "c.prctl(4, 0, 0, 0, 0); "  # as a process that was setuid
+HIDDEN = "c.prctl(4, 0, 0, 0, 0); "  # as a setuid process
 CONNECTS = "s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
 WAITS = "print('!', flush=True); time.sleep(60)"
 AS_OTHER = """
@@ -82,7 +82,7 @@ def test_beside_one_its_users_programs_are_still_let_in() -> None:
     hidden = NAMED.format(name=b"VBoxHeadless") + HIDDEN + WAITS
     with running(hidden, uid=OTHER):
         assert verdicts(NAMED.format(name=b"docker") + CONNECTS + WAITS) == ["True"]
-        assert verdicts(NAMED.format(name=b"docker") + HIDDEN + CONNECTS + WAITS) == ["False"]  # nobody can tell
+        assert verdicts(NAMED.format(name=b"docker") + HIDDEN + CONNECTS + WAITS) == ["False"]  # the owner is unknown
 
 
 def test_a_wrapped_hypervisor_is_one_too() -> None:
@@ -102,7 +102,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
         ends = connection.getpeername(), connection.getsockname()
         begin = time.perf_counter()
         assert all(sock_diag.find(*ends) for _ in range(100))
-        assert time.perf_counter() - begin < 1  # the table alone is read in as long as all these
+        assert time.perf_counter() - begin < 1  # reading the table alone takes as long as all of these
 
 
 @pytest.mark.parametrize("family", ["127.0.0.1", "::ffff:127.0.0.1"])

@@ -10,7 +10,7 @@ from b2d.config import editor, loader
 from b2d.host.files import check_owner
 from b2d.paths import Home
 
-SOMEBODY = 61234  # a number that no user of a usual host has
+SOMEBODY = 61234  # a uid without a user
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
 as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
 

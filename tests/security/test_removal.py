@@ -127,7 +127,7 @@ def test_what_doctor_takes_away_is_its_own(prompt: Prompt, precious: Path) -> No
     assert untouched(precious)
 
 
-# what is not b2d's
+# files that are not b2d's
 
 
 def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
@@ -182,7 +182,7 @@ def test_an_empty_folder_in_the_place_of_a_file_just_goes(prompt: Prompt, name: 
     assert not (prompt.home.root / SET_ASIDE).exists()
 
 
-# things that hang
+# files that block a reader
 
 
 def a_fifo(path: Path) -> None:

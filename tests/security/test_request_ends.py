@@ -12,7 +12,7 @@ FOR_GUARD = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%
 @pytest.mark.parametrize(
     "sent",
     [
-        BEGIN + b"0\r\nX:" + FOR_GUARD,  # a trailer, in which the next request seems to begin
+        BEGIN + b"0\r\nX:" + FOR_GUARD,  # a trailer that looks like the start of the next request
         BEGIN + b"0\r\nX: y\r\n\r\n",
         BEGIN + b"3\r\nabcXX0\r\n\r\n",
         BEGIN + b"3\r\nabcd\r\n0\r\n\r\n",

@@ -62,7 +62,7 @@ def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Dock
     assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
     assert "privileged_ports" in port_allocation.privileged_port_obstacle("127.0.0.1", number)
-    hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # of an older b2d, or of a setting that is gone
+    hypervisor.has = {Forward("tcp", "127.0.0.1", number, inward=True)}  # by an older b2d, or with a removed setting
     assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
 

@@ -40,7 +40,7 @@ def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) ->
     driver(paths, tiny_guest.spec()).create(b"payload")
     words = called(paths, tiny_guest.spec())
     assert words[:2] == ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    assert "-daemonize" not in words  # which spawn=deny kills
+    assert "-daemonize" not in words  # spawn=deny would kill it
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_doctor(show: Show, home: Home) -> None:
 
 @pytest.mark.parametrize("key", ["image", "driver", "mirror", "http_proxy", "share", "vm"])
 def test_settings(show: Show, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv("B2D_MIRROR", "http://127.0.0.1:9/debian")  # nobody: an image would take minutes
+    monkeypatch.setenv("B2D_MIRROR", "http://127.0.0.1:9/debian")  # no server: an image would take minutes
     monkeypatch.setenv(f"B2D_{key.upper()}", EVIL)
     for arguments in (("status", "-v"), ("config", "--json"), ("config", "get", key, "--json"), ("download", "-v")):
         show(*arguments)

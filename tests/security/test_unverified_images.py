@@ -21,7 +21,7 @@ from tests.support.kernel_images import an_iso
 ISO = an_iso("b2d-v19.03.12", {"/version": bytes(range(256)) * 100})
 OTHER = an_iso("b2d-v19.03.11", {"/version": bytes(range(255, -1, -1)) * 100})
 SHA256 = hashlib.sha256(ISO).hexdigest()
-SOME = "ab" * 32  # not the ISO's, which says when it was made: each process that runs tests would name another
+SOME = "ab" * 32  # the ISO's own hash depends on its creation time, so each test process would have another one
 API = "/api/v3/repos/o/r/releases"
 
 
@@ -40,7 +40,7 @@ def tls(tmp_path: Path) -> Iterator[WebServer]:
 @pytest.fixture
 def prompt(tmp_path: Path) -> Prompt:
     (tmp_path / "home").mkdir()
-    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # as iso_servers.py has it
+    trusted = MachinePaths(tmp_path / "certificates").certs / "ca.pem"  # created by tests/support/http_server.py
     return Prompt(tmp_path / "home", {"NO_PROXY": "127.0.0.1", "SSL_CERT_FILE": str(trusted), "B2D_DRIVER": "qemu"})
 
 
@@ -72,7 +72,7 @@ def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
     plain: WebServer, prompt: Prompt, typed: tuple[str, ...], variable: str, profile: str, path: str
 ) -> None:
     url = plain.put("/b2d.iso", ISO)
-    plain.put(API, listed(url, f"{SHA256}  boot2docker.iso"))  # a hash that comes by http too is none
+    plain.put(API, listed(url, f"{SHA256}  boot2docker.iso"))  # a hash from http is unverified too
 
     def says(source: str) -> Result:
         if profile:
@@ -124,7 +124,7 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
         assert prompt.b2d("download", f"{url}#sha256={SHA256}").code == 0
         server.requests.clear()
         assert "already the newest" in prompt.b2d("download", f"{url}#sha256={SHA256}").err
-        assert server.requests == []  # it can be no other
+        assert server.requests == []  # no other hash is possible
         ImageStore(prompt.home).remove(SHA256)
 
 

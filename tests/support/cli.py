@@ -26,7 +26,7 @@ class Result:
 class Prompt:
     """A prompt for commands, isolated from the user who runs the tests."""
 
-    folder: Path  # the person's home directory
+    folder: Path  # the user's home directory
     environment: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,7 @@ class Entry:
 
     path: str
     inode: int
-    mode: int  # with the type
+    mode: int  # including the type
     owner: tuple[int, int]
     mtime: int
     content: bytes

@@ -30,7 +30,7 @@ def write_config(folder: Path, port: str, tls: str = "") -> Path:
 def push_image(port: str, name: str, content: bytes) -> None:
     """Put an image into the registry on that port of this host: one layer with a file `content`."""
     with requests.Session() as session:
-        session.trust_env = False  # no proxy is between
+        session.trust_env = False  # bypasses proxies
         base = f"http://127.0.0.1:{port}/v2/{name}"
         layer = _layer(content)
         about = {"architecture": "amd64", "os": "linux", "config": {}}

@@ -27,7 +27,7 @@ from tests.support.fakes import ALIVE, FakeDriver, FakeGuest, FakeHypervisor, Fa
 
 Dependency = TypeVar("Dependency")
 
-# of this process alone: other tests on this host have others
+# private to this process: parallel tests use others
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 SSH, DOCKER = 22022, 22375
 BOOT = "b2d: 1.0 kernel\nb2d: 9.0 docker"  # console output of a guest, read at once

@@ -33,7 +33,7 @@ class Faults:
             if not name.startswith(str(self.folder)):
                 return
         else:
-            name = str(path)  # of a file by its number, or below a folder that is open
+            name = str(path)  # a descriptor, or a path relative to one
         self.passed += 1
         if self.at in (0, self.passed):
             self.strike(name)

@@ -27,13 +27,13 @@ class WebServer:
     odd: dict[str, Answer] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # host, path, headers
     given: list[int] = field(default_factory=list)
-    etags: bool = True  # False: it knows when a file changed, and no more
+    etags: bool = True  # False: only Last-Modified is sent
     changed: dict[str, datetime] = field(default_factory=dict)
-    holds_after: int = 0  # so many bytes of a file, it waits until `goes_on`
+    holds_after: int = 0  # bytes of a file before it waits for `goes_on`
     held: threading.Event = field(default_factory=threading.Event)
     goes_on: threading.Event = field(default_factory=threading.Event)
     url: str = ""
-    authority: Path = field(default_factory=Path)  # whom to trust for the server with TLS
+    authority: Path = field(default_factory=Path)  # the CA of the server with TLS
 
     @property
     def sent(self) -> int:

@@ -36,7 +36,7 @@ def pack(kernel: bytes, form: str) -> bytes:
         return lzma.compress(kernel, check=lzma.CHECK_CRC32) + size
     if form == "gzip":
         return gzip.compress(kernel)  # its own format ends with the size
-    return b"\x02\x21\x4c\x18" + kernel + size  # lz4's old magic
+    return b"\x02\x21\x4c\x18" + kernel + size  # lz4's legacy magic
 
 
 def a_bzimage(payload: bytes, setup_sectors: int = 3, protocol: int = 0x20F) -> bytes:
@@ -66,7 +66,7 @@ def an_iso(label: str = "b2d-v1.2.3-6.12.1", files: dict[str, bytes] | None = No
     return written.getvalue() + bytes(padding)
 
 
-@cache  # an ISO says when it was made: asked for twice, it should be one
+@cache  # an ISO has a timestamp: the cache gives the same one for each call
 def a_b2d_iso(version: str = "26.1.5-6.12.117", **changes: bytes | None) -> bytes:
     """Return an ISO as b2d builds it; `changes` are files (kernel, initrd, root, image); None omits one."""
     description = {

@@ -15,7 +15,7 @@ PROGRAMS = {
     "qemu-img": "usr/bin/qemu-img",
     "virtiofsd": "usr/libexec/virtiofsd",
 }
-# with the C library of their own Debian; QEMU looks for its parts where it was installed
+# with the C library of their own Debian; QEMU looks for its data where it was installed
 STARTED = """\
 #!/bin/sh
 export QEMU_MODULE_DIR={root}/usr/lib/x86_64-linux-gnu/qemu

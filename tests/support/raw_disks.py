@@ -127,7 +127,7 @@ class DiskContent:
 
 
 def _gpt_entry(number: int, start: int, sectors: int) -> bytes:
-    kind = bytes.fromhex("af3dc60f838472478e793d69d8477de4")  # Linux's data, as it lies on a disk
+    kind = bytes.fromhex("af3dc60f838472478e793d69d8477de4")  # the GUID of Linux data in its byte order on disk
     return struct.pack("<16s16sQQ80x", kind, bytes([number] * 16), start, start + sectors - 1)
 
 

@@ -10,7 +10,7 @@ from b2d.shell.detect import FAMILIES
 from b2d.shell.export import EVALUATION
 
 LIMIT_S = 120
-SH = {  # how each is started on a script of its own, whatever this person has in their start-up files
+SH = {  # the command that starts each on a script, without the user's start-up files
     "dash": ["dash"],
     "bash": ["bash", "--norc"],
     "zsh": ["zsh", "-f"],

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tests.support.paths import ROOT
 
 PROGRAMS = ("b2d", "boot2docker", ".venv/bin/b2d")
-BESIDE = re.compile(r"\s{2,}(?=\S).*$")  # what a line says beside its command
+BESIDE = re.compile(r"\s{2,}(?=\S).*$")  # the comment beside a command
 SEPARATORS = re.compile(r"&&|\|\||[|;]|\$\(|\)\"?")
-# a block that is none of a shell's
+# a code block of another language
 NO_SHELL = re.compile(r"^\s*(?:\.\. |:|from |import |def |\$B2D_HOME|[├└│])")
 
 
@@ -57,7 +57,7 @@ def commands(page: str) -> Iterator[ShownCommand]:
         for part in SEPARATORS.split(BESIDE.sub("", line)):
             try:
                 words = shlex.split(part.strip().removesuffix('"').removeprefix('"'), comments=True)
-            except ValueError:  # the rest of a quotation that was split
+            except ValueError:  # the rest of a split quotation
                 continue
             for first, word in enumerate(words):
                 if word in PROGRAMS and "=" not in "".join(words[:first]):

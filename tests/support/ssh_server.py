@@ -27,17 +27,17 @@ class Sshd:
     """The server's behaviour and its recorded requests; changes take effect at the next connection."""
 
     host_key: PKey
-    lets_in: bytes  # the one public key, as in the protocol
-    silent: bool = False  # takes connections, and never says a word
+    lets_in: bytes  # the authorized public key, in the protocol's format
+    silent: bool = False  # accepts connections and never sends anything
     greets_after_s: float = 0.0
-    hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is cut
-    mute: str = ""  # "auth", "exec": the question that is never answered
-    exit_code: bool = True  # False: every command ends without one, as those do that a signal ended
+    hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is closed
+    mute: str = ""  # "auth", "exec": the request that is never answered
+    exit_code: bool = True  # False: commands end without an exit status, as after a signal
     port: int = 0
     connections: int = 0
     tried: list[tuple[str, bytes]] = field(default_factory=list)  # user and key of each authentication
     terminals: list[tuple[bytes, int, int]] = field(default_factory=list)  # kind, columns, rows
-    sessions: list[int] = field(default_factory=list)  # of the commands, by their first process
+    sessions: list[int] = field(default_factory=list)  # pids of the commands' first processes
     over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -168,7 +168,7 @@ class _Session(ServerInterface):
         return process.wait()
 
     def _cut(self) -> None:
-        time.sleep(0.1)  # what was sent before is on its way
+        time.sleep(0.1)  # earlier data is on its way
         self._transport.close()
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 IN_LAB = "B2D_TEST_LAB"  # set inside the lab, where machines start without a driver
 USABLE = SearchPaths().can_start() or (IN_LAB in os.environ and SearchPaths().installed())
 VIRTUALBOX = [pytest.param("virtualbox", marks=pytest.mark.virtualbox)] if USABLE else []
-PROGRAMS = "/usr/lib/virtualbox"  # Debian's wrapper of VBoxManage complains on stdout
+PROGRAMS = "/usr/lib/virtualbox"  # Debian's wrapper of VBoxManage prints complaints on stdout
 BOOT_TIMEOUT_S = 60.0
 
 

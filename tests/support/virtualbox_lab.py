@@ -25,19 +25,19 @@ from tests.support.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 DEFAULT = Path.home() / ".cache" / "b2d-tests" / "vbox"
-CHECKOUT = "/b2d"  # where this checkout is inside
+CHECKOUT = "/b2d"  # the path of this checkout in the lab
 PYTHON = "/opt/venv/bin/python"
 FRONT_END = "usr/lib/virtualbox/VBoxHeadless"
 HOST_TOOLS = {"debootstrap": "debootstrap", "cc": "gcc", "dpkg-deb": "dpkg", "unshare": "util-linux"}
 PACKAGES = [
-    "systemd-standalone-sysusers",  # what VirtualBox needs of systemd, without systemd
+    "systemd-standalone-sysusers",  # the part of systemd that VirtualBox needs
     "virtualbox",
     "python3-venv",
     "docker-cli",
-    "squashfs-tools",  # images are kept with nothing compressed
-    "qemu-utils",  # a machine with snapshots becomes one of QEMU
+    "squashfs-tools",  # images are stored uncompressed
+    "qemu-utils",  # a machine with snapshots is converted for QEMU
     "openssh-client",
-    "binutils",  # the tests' small guest
+    "binutils",  # assembles the tests' small guest
     "iproute2",
     "procps",
 ]
@@ -49,7 +49,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "PIP_ROOT_USER_ACTION": "ignore",
-    "B2D_TEST_LAB": "yes",  # machines start here, although there is no driver
+    "B2D_TEST_LAB": "yes",  # machines start in the lab without the driver
 }
 APT = """\
 Acquire::Check-Valid-Until "false";
@@ -58,7 +58,7 @@ Acquire::Retries "5";
 APT::Install-Recommends "false";
 Dpkg::Use-Pty "0";
 """
-# Machines start and processes end inside; the mounts are seen by them alone. $1: the lab, $2: its folder to work in.
+# Processes of the lab end with it; only they see the mounts. $1: the lab, $2: the working directory in it.
 ENTER = """\
 mount --make-rprivate /
 mount --rbind /dev "$1/dev" && mount -t tmpfs tmpfs "$1/dev/shm"
@@ -100,7 +100,7 @@ class Lab:
             if self.ready:
                 return
             _check_host()
-            if not (self.folder / "etc/apt/apt.conf.d/90b2d").exists():  # what is written last of the first step
+            if not (self.folder / "etc/apt/apt.conf.d/90b2d").exists():  # the last file of the first step
                 self._debootstrap()
             self._virtualbox()
             self._front_end()
@@ -134,7 +134,7 @@ class Lab:
         url = _mirror()
         _run(["debootstrap", "--variant=minbase", "--include=ca-certificates", "sid", str(self.folder), url])
         (self.folder / "etc/apt/sources.list").write_text(f"deb {url} sid main contrib\n")
-        policy = self.folder / "usr/sbin/policy-rc.d"  # no service of a package starts
+        policy = self.folder / "usr/sbin/policy-rc.d"  # prevents packages from starting services
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
         shutil.copy("/etc/resolv.conf", self.folder / "etc/resolv.conf")
@@ -143,7 +143,7 @@ class Lab:
 
     def _virtualbox(self) -> None:
         log("VirtualBox")
-        with TemporaryDirectory() as work:  # in place of the kernel modules' source, dkms and a compiler
+        with TemporaryDirectory() as work:  # replaces the kernel modules' source, dkms and a compiler
             control = Path(work) / "package" / "DEBIAN" / "control"
             control.parent.mkdir(parents=True)
             control.write_text(

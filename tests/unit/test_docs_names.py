@@ -10,8 +10,8 @@ from tests.support.paths import ROOT
 PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("architecture.md", "CONTRIBUTING.md"))
 CODE = re.compile(r"`([^`\n]+)`")
 NAME = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\))?")
-FOREIGN = {"hostfwd_add", "do_handshake", "close_notify"}  # QEMU's, Python's, TLS's
-FOREIGN |= {"stop_wait", "modules.keep", "B2D_MY_SETTING", "B2D_TEST_CACHE"}  # settings, in config.toml and image.toml
+FOREIGN = {"hostfwd_add", "do_handshake", "close_notify"}  # names of QEMU, Python and TLS
+FOREIGN |= {"stop_wait", "modules.keep", "B2D_MY_SETTING", "B2D_TEST_CACHE"}  # settings in config.toml and image.toml
 FILE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:py|md|toml|json|sock|log)")
 
 

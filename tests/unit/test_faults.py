@@ -216,7 +216,7 @@ def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) ->
         (tmp_path / "brought.iso").unlink(missing_ok=True)
         if verb in ("remove", "verify"):
             image = ImageStore(home).add_copy(source, "debian")
-            home.image(image.sha256).checked.unlink()  # so that there is something to note
+            home.image(image.sha256).checked.unlink()  # so that there is something to record
 
     begin()
     total = fault_injection.count_changes(home.root, lambda: act(home, source))

@@ -15,11 +15,11 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 40, 6
 SLEEPERS = {"host/polling.py"}
 SPEAKERS = {"cli/base.py", "cli/main.py", "cli/machine.py", "reporting/terminal.py", "__main__.py"}
 SPEAKERS |= {"guest/ssh/terminal.py", "guest/ssh/streams.py"}
-LEAVERS = {"__main__.py", "app/agent_process.py"}  # what processes begin with
-# a library that raises nothing more precise; where what nobody foresaw ends; where it is left to that one
+LEAVERS = {"__main__.py", "app/agent_process.py"}  # the entry points of processes
+# a library without more precise errors; the handler of unexpected errors; its caller
 BROAD = {"image/build/signature.py", "cli/main.py", "__main__.py"}
 
-# names that say nothing of what they hold
+# names that do not say what they hold
 BANNED = {"asked", "found", "gone", "heard", "here", "how", "it", "itself", "kept", "made", "meant", "one", "said"}
 BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"}
 

@@ -33,7 +33,7 @@ def test_how_long_it_takes(iso: Path, image_home: Home) -> None:
         for number in range(QUESTIONS + 2):
             client = ["VBoxManage", "showvminfo", "boot2docker-vm", "--machinereadable"]
             taken = seconds(client, person.environment), seconds([str(B2D), "status"], person.environment, 4)
-            if number >= 2:  # the first ones start VirtualBox's service, and fill the caches
+            if number >= 2:  # the first ones start VirtualBox's service and fill the caches
                 figures.add(CLIENT, taken[0])
                 figures.add("b2d status", taken[1])
         for _ in range(ROUNDS):

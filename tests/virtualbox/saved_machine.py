@@ -19,11 +19,11 @@ from tests.e2e.office import PLAIN, PROXY_PORT, USER
 from tests.support.paths import ROOT
 from tests.support.virtualbox_case import PROGRAMS, vboxmanage
 
-FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox keeps whole paths
+FOLDER = Path(os.environ.get("B2D_TEST_KEPT") or "/var/b2d")  # the same at each run: VirtualBox stores absolute paths
 FIRST_BOOT_S = 4000
-DISK_MIB = 1500  # small, as all that is free there is written over in one of the tests
-SHARED = "of both"  # a folder in the home, with a blank in its name
-PASSWORD = "secret"  # of the office's proxy
+DISK_MIB = 1500  # small, as one of the tests overwrites all its free space
+SHARED = "of both"  # a folder in the home, with a space in its name
+PASSWORD = "secret"  # the address of the office's proxy
 MADE_BY = [
     Path(__file__),
     ROOT / "tests/e2e/office.py",
@@ -74,7 +74,7 @@ def _person(folder: Path) -> Person:
         "B2D_DRIVER": "virtualbox",
         "B2D_MEMORY": "1024",
         "B2D_DISK": str(DISK_MIB),
-        "B2D_CPUS": "1",  # an emulated one that waits for another burns both
+        "B2D_CPUS": "1",  # an emulated CPU that waits for another one keeps both busy
         "B2D_WAIT": str(FIRST_BOOT_S),
         "B2D_HTTP_PROXY": (proxy := f"http://{USER}:{PASSWORD}@127.0.0.1:{PROXY_PORT}"),
         "B2D_HTTPS_PROXY": proxy,

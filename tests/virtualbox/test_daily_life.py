@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
 MIB = 1 << 20
 IMAGE = f"{PLAIN}/library/small"
 FULL_MIB, FREE_MIB = 12, 20  # an emulated guest writes 15 MiB in a minute
-RESERVE = (  # so that little is left to be written over: what only root gets, and what nobody does, are free as well
+RESERVE = (  # so that little is left to overwrite: space reserved for root and unused space are free as well
     "echo 0 | sudo tee /sys/fs/ext4/sda1/reserved_clusters >/dev/null && "
     "free=$(df -kP /mnt/sda1 | tail -n 1 | (read -r _ size used _ && echo $((size - used)))) && "
     f"sudo fallocate -l $(((free - {FREE_MIB << 10}) * 1024)) /mnt/sda1/reserved"

@@ -49,7 +49,7 @@ def disk(prompt: Prompt) -> Iterator[Path]:
     vmdk = a_disk(folder / "disk.vmdk")
     vboxmanage("createvm", "--basefolder", str(folder), "--name", NAME, "--register")
     vboxmanage("modifyvm", NAME, "--memory", "1024", "--cpus", "2", "--ostype", "Linux26_64", "--firmware", "bios")
-    # all that its service would otherwise find in the file when it is back is not what it has now
+    # every setting that a restarted service would add to the file by itself
     vboxmanage("modifyvm", NAME, "--nic1", "nat", "--nictype1", "82540EM", "--nat-localhostreachable1", "on")
     vboxmanage("storagectl", NAME, "--name", "SATA", "--add", "sata", "--hostiocache", "on")
     attach = ("storageattach", NAME, "--storagectl", "SATA", "--device", "0")
@@ -73,7 +73,7 @@ def everything(disk: Path) -> tuple[object, ...]:
     files = [path for path in disk.parent.rglob("*") if path.is_file() and path.suffix in (".vbox", ".vmdk", ".iso")]
     hashes = {str(path): raw_disks.sha256_of(path) for path in files}
     lines = vboxmanage("showvminfo", NAME, "--machinereadable").splitlines()
-    facts = [line for line in lines if not line.startswith("VMStateChangeTime")]  # since when its service knows of it
+    facts = [line for line in lines if not line.startswith("VMStateChangeTime")]  # changes when the service restarts
     return hashes, vboxmanage("list", "vms"), vboxmanage("list", "hdds"), facts
 
 
@@ -121,7 +121,7 @@ def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -
 
 
 def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
-    qemu = tmp_path / "bin" / "qemu-system-x86_64"  # a machine that nobody starts needs no more of it
+    qemu = tmp_path / "bin" / "qemu-system-x86_64"  # a machine that is never started needs no more
     qemu.parent.mkdir()
     qemu.symlink_to("/bin/true")
     vboxmanage("snapshot", NAME, "take", "before")

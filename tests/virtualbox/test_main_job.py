@@ -21,8 +21,8 @@ from tests.support.virtualbox_case import vboxmanage
 from tests.virtualbox.saved_machine import SHARED, saved_person
 
 pytestmark = [pytest.mark.virtualbox, pytest.mark.timeout(5000)]
-SLEPT_S = 70.0  # VirtualBox itself makes up for a minute, as TM/CatchUpGiveUpThreshold has it
-RESUME_S = 10.0  # and some questions to Docker, which take an emulated guest seconds on a busy computer
+SLEPT_S = 70.0  # VirtualBox itself catches up within a minute (TM/CatchUpGiveUpThreshold)
+RESUME_S = 10.0  # including queries to Docker, which take an emulated guest seconds on a busy host
 QUESTIONS, QUESTION_S = 4, 30.0
 
 

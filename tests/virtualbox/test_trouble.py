@@ -32,7 +32,7 @@ with machine._session(machine._library.LockType.write):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
-# one process that sees the service end, as a b2d that runs meanwhile
+# one process that outlives the service, as a concurrent b2d would
 SEE_THE_END = """
 import os, signal, sys
 from pathlib import Path
@@ -192,7 +192,7 @@ def run_in_process(home: Path, code: str, folder: Path) -> subprocess.CompletedP
 
 MAKE = "import pathlib, sys; from tests.virtualbox.elsewhere import driver\nit = driver(pathlib.Path(sys.argv[1]))\n"
 
-# left as b2d's command leaves: VirtualBox's thread that loses the service in this moment may turn round for ever
+# exits as b2d's command does: VirtualBox's thread that loses the service now may loop forever
 END = """
 import os, signal
 from tests.virtualbox.elsewhere import service

@@ -289,7 +289,7 @@ def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_ma
         assert (actual["nic2"], lines) == ("hostonly", [])
 
 
-if not DEVICE.exists():  # else there would be one more network on this host
+if not DEVICE.exists():  # otherwise there would be one more network on this host
 
     def test_a_network_that_cannot_be_made_after_all_is_a_reason(own_virtualbox: Path, tmp_path: Path) -> None:
         device = tmp_path / "vboxnetctl"

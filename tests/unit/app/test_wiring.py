@@ -51,7 +51,7 @@ def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
     assert (spec.memory_mib, spec.cpus, spec.disk_mib) == (700, 2, 5000)
     assert (spec.ssh_port, spec.docker_port) == (3022, 2376)
     assert (spec.driver, spec.tls, spec.restrict) == ("qemu", True, True)
-    assert spec.address == ""  # chosen when it is made
+    assert spec.address == ""  # chosen at creation
 
 
 def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp
         shared = wished(folder, image=str(iso), driver="virtualbox", share=("~/src:ro", "/data/"))
         assert shared.folders == (f"{me}/src:ro", "/data")
         patches.setenv("HOME", "/home/docker")
-        assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # it is the guest's own user's
+        assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # reserved for the guest's own user
         with pytest.raises(ConfigError, match="has its own"):
             wished(folder, image=str(iso), driver="virtualbox", share=("~",))
 

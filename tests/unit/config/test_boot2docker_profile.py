@@ -14,7 +14,7 @@ from b2d.paths import Home
 from tests.support.cli import Prompt
 from tests.support.paths import ROOT
 
-# the keys of boot2docker 1.8, and its flags that stood in no profile
+# the keys of boot2docker 1.8, and the flags that no profile had
 THE_KEYS = (
     "Init Verbose Driver Clobber ForceUpgradeDownload SSH SSHGen SSHKey VM Dir ISOURL ISO DiskSize Memory CPUs SSHPort "
     "DockerPort HostIP NetMask DHCPEnabled DHCPIP LowerIP UpperIP Serial SerialFile Waittime Retries"
@@ -214,7 +214,7 @@ def test_every_flag_of_2014_is_heard_before_the_verb_and_after_it(prompt: Prompt
     value = () if flag in SWITCHES else (VALUES.get(flag, "x"),)
     before, after = prompt.b2d(flag, *value, "list"), prompt.b2d("list", flag, *value)
     assert (before.code, before.out) == (0, "")
-    if flag not in ("--disksize", "--memory", "--cpus"):  # of the verbs that make a machine
+    if flag not in ("--disksize", "--memory", "--cpus"):  # options of the verbs that create a machine
         assert after == before
     if value:
         assert prompt.b2d(f"{flag}={value[0]}", "list") == before

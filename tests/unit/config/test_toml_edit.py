@@ -18,7 +18,7 @@ cpus = 1
 """
 cpus =   4
 '''
-INTEGERS = st.integers(-(2**63), 2**63 - 1)  # TOML's own, and no others are read
+INTEGERS = st.integers(-(2**63), 2**63 - 1)  # the only escapes of TOML
 VALUES = st.one_of(st.booleans(), INTEGERS, st.text(), st.lists(st.text(), max_size=3))
 KEYS = st.sampled_from(["vm", "memory", "cpus", "image"])
 COMMENTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map("# {}".format)

@@ -122,7 +122,7 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
         with console(prompt).open("ab") as file:
             file.write(b"\xffmore\r\n")
         assert read_until(running, b"more\r\n") == b"\xffmore\r\n"
-        write_atomic(console(prompt), b"")  # as each start does
+        write_atomic(console(prompt), b"")  # each start does this
         with console(prompt).open("ab") as file:
             file.write(b"a new boot\n")
         assert read_until(running, b"boot\n") == b"a new boot\n"
@@ -193,6 +193,6 @@ def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         thread.start()
     for thread in threads:
         thread.join()
-    logs = [tmp_path / "b2d.log", tmp_path / "b2d.log.1"]  # which of them has both is their race
+    logs = [tmp_path / "b2d.log", tmp_path / "b2d.log.1"]  # their race decides which one has both
     assert sum(log.read_text().count("ValueError: odd") for log in logs) == 2
     assert logs[0].stat().st_size < LOG_LIMIT

@@ -18,7 +18,7 @@ from b2d.models import MachineState
 from b2d.paths import Home
 from tests.support.fakes import FakeImages, FakeReporter
 
-ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)  # that every package manager may have
+ALL = (QEMU, QEMU_IMG, SQUASHFS, DOCKER)  # packages that exist for every package manager
 
 
 class FakeHost:

@@ -30,7 +30,7 @@ from tests.support.fakes import FakeImages, FakeReporter, a_spec
 from tests.unit.doctor.test_examination import an_examination
 
 NOW = 1_800_000_000.0
-HERE = "127.0.59.249"  # where no machine of this host is
+HERE = "127.0.59.249"  # an address that no machine of this host uses
 KEPT = {"1" * 64: "debian"}
 
 
@@ -125,7 +125,7 @@ def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
     ill.home.machine("a").spec.write_text("{")
     ill.states["b"] = HypervisorError("it hangs", hint="end it")
     assert "is not JSON" in ill.findings("a")["machine"].message
-    assert ill.findings("a")["machine"].fix == "b2d up --vm a"  # which mends it
+    assert ill.findings("a")["machine"].fix == "b2d up --vm a"  # up repairs it
     assert (ill.findings("b")["machine"].message, ill.findings("b")["machine"].fix) == ("it hangs", "end it")
     assert ill.findings("c")["machine"].verdict == Verdict.GOOD
     assert not [
@@ -165,7 +165,7 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     (paths.certs / "ca.pem").write_text("nonsense")
     assert "ca.pem is damaged" in running.findings()["certificates"].message
     running.states["boot2docker-vm"] = MachineState.STOPPED
-    assert running.findings()["certificates"].verdict == Verdict.GOOD  # up makes them anew
+    assert running.findings()["certificates"].verdict == Verdict.GOOD  # up creates new ones
 
 
 def test_a_newer_image_that_is_kept_is_told(running: ExaminedHome) -> None:
@@ -256,7 +256,7 @@ def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: Exa
     removed = list(leftovers(ill.home))
     for path in remaining:
         path.touch()
-    assert left.check_stale_files(ill.home, time.time()).verdict == Verdict.GOOD  # somebody may be at it
+    assert left.check_stale_files(ill.home, time.time()).verdict == Verdict.GOOD  # they may be in use
     for path in [*remaining, *removed]:
         os.utime(path, (1, 1))
     stale = left.check_stale_files(ill.home, time.time())

@@ -8,7 +8,7 @@ from b2d.formats import bzimage_uncompressed
 from tests.support.kernel_images import a_bzimage, an_elf, pack
 
 SECTOR = 512
-LINKED = 0x1000000  # where Linux is linked to lie
+LINKED = 0x1000000  # the link address of Linux
 
 
 def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memory: int = 1 << 20) -> bytes:
@@ -36,7 +36,7 @@ def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_the
     setup = (image[0x1F1] + 1) * SECTOR
     assert struct.unpack_from("<I", image, 0x1F4)[0] * 16 == len(image) - setup
     assert struct.unpack_from("<I", image, 0x214)[0] == bzimage_uncompressed.BEGIN
-    assert image[0x234] == 0  # it may not be moved
+    assert image[0x234] == 0  # it is not relocatable
     assert struct.unpack_from("<I", image, 0x260)[0] == LINKED + 0x10000 + (1 << 20) - bzimage_uncompressed.BEGIN
 
 

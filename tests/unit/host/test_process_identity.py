@@ -38,7 +38,7 @@ def test_a_process_is_itself_however_often_it_is_asked(sleeper: "subprocess.Pope
     first = identify(sleeper.pid)
     assert first is not None
     assert first.pid == sleeper.pid
-    assert first.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # as the door reads it
+    assert first.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # as the fast path reads it
     assert identify(sleeper.pid) == first
     assert is_alive(first)
     assert identify(os.getpid()) != first

@@ -67,7 +67,7 @@ def test_modes_that_raise_privileges_and_devices_are_refused(folder: Path, line:
         "os.fchmod(os.open('file', os.O_RDONLY), 0o600)",
         "os.chmod('file', 0o700, dir_fd=os.open('.', os.O_RDONLY))",
         "os.open('new', os.O_CREAT | os.O_WRONLY, 0o755)",
-        "os.open('file', os.O_RDONLY, 0o4755)",  # without O_CREAT the mode counts for nothing
+        "os.open('file', os.O_RDONLY, 0o4755)",  # without O_CREAT the mode has no effect
         "os.open('.', os.O_RDONLY | os.O_DIRECTORY, 0o4755)",
         "os.mkdir('folder', 0o775)",
         "os.mkfifo('pipe', 0o600)",

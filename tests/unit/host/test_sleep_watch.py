@@ -16,7 +16,7 @@ class Host:
     day: float = 1_800_000_000.0
     steady: float = 100.0
     woken: list[float] = field(default_factory=list)
-    deaf: int = 0  # how often the guest is told in vain
+    deaf: int = 0  # the number of notifications that the guest misses
 
     def clocks(self) -> tuple[float, float]:
         return self.day, self.steady
@@ -50,9 +50,9 @@ AWAKE = (1.0, 1.0)
     [
         (AWAKE, 0),
         ((1.9, 1.9), 0),  # a busy host
-        ((3600.0, 1.0), 1),  # Linux and macOS: the steady clock slept
-        ((3600.0, 3600.0), 1),  # where it does not sleep, or everything was stopped
-        ((-3600.0, 1.0), 1),  # the host's own clock was put right
+        ((3600.0, 1.0), 1),  # Linux and macOS: the monotonic clock stopped
+        ((3600.0, 3600.0), 1),  # the monotonic clock runs during sleep, or everything was stopped
+        ((-3600.0, 1.0), 1),  # the host's clock was set
     ],
 )
 def test_a_guest_is_told_once_for_each_sleep(

@@ -85,7 +85,7 @@ def dial(path: Path) -> socket.socket:
 
 def read_to_end(line: socket.socket) -> bytes:
     received = bytearray()
-    with suppress(ssl.SSLZeroReturnError):  # Python's word for an end that comes after one's own
+    with suppress(ssl.SSLZeroReturnError):  # Python's error for an end after one's own
         while piece := line.recv(1 << 16):
             received += piece
     return bytes(received)
@@ -195,7 +195,7 @@ def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePat
         connection.sendall(b"x")
         assert connection.recv(1) == b"\0"
         threading.Event().wait(2)
-        assert 1_000_000 < sent < 40_000_000  # what the kernel and the relay hold
+        assert 1_000_000 < sent < 40_000_000  # buffers of the kernel and the relay
 
 
 def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachinePaths) -> None:
@@ -212,7 +212,7 @@ def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachineP
 
 def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    unix_sockets.listen(path).close()  # of somebody who was killed
+    unix_sockets.listen(path).close()  # of a killed process
     assert not unix_sockets.answers(path)
     before = os.umask(0)
     try:

@@ -22,7 +22,7 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
     monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     assert not peer.can_identify("linux")
     (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "tcp").mkdir()  # to read it is an error of the system's
+    (tmp_path / "net" / "tcp").mkdir()  # reading it is a system error
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()),

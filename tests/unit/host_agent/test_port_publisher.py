@@ -20,7 +20,7 @@ from tests.unit.docker.test_published_ports import container, port
 
 HERE = "127.0.0.1"
 NEVER = 666
-SOON_S = 0.5  # as people are promised
+SOON_S = 0.5  # the documented delay
 
 
 class Hypervisor(FakeDriver):
@@ -105,7 +105,7 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     engine = DockerApi(HERE, docker.port, None)
     publisher = EventLoop(engine, PortForwarder(fake, engine).reconcile, lambda: not ended.is_set())
     thread = threading.Thread(target=publisher.run)
-    fake.has.add(Forward("tcp", HERE, 9))  # of a publisher that was killed
+    fake.has.add(Forward("tcp", HERE, 9))  # left by a killed publisher
     thread.start()
     wait_until(lambda: bool(docker.listeners) and not fake.has, condition="the publisher to listen", timeout_s=5)
     yield fake

@@ -253,7 +253,7 @@ def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: P
 
     server.answers = [endless]
     assert "not an ISO image" in refused(server, tmp_path).message
-    assert sum(sent) < 30 << 20  # what is under way at loopback's pace
+    assert sum(sent) < 30 << 20  # data in flight at loopback's speed
     assert stored_suffixes(tmp_path) == []
 
 
@@ -333,7 +333,7 @@ def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Pa
     assert "another range" in refused(server, tmp_path).message
     server.answers = [serve()]
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == ISO
-    assert server.ranges()[-1] is None  # it would answer so for ever
+    assert server.ranges()[-1] is None  # it would answer so forever
 
 
 def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:

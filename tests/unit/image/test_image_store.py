@@ -208,7 +208,7 @@ def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothin
     images.add_copy(first.iso, "debian")
     assert {image.sha256 for image in images.unused([])} == {second.sha256, third.sha256}
     images.add_copy(third.iso, "debian")
-    assert [image.sha256 for image in images.unused([])] == [second.sha256]  # the first is still somebody's newest
+    assert [image.sha256 for image in images.unused([])] == [second.sha256]  # still the other source's newest
 
 
 def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
@@ -321,7 +321,7 @@ def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp
     before = image.iso.stat()
     spoil(image.iso)
     os.utime(image.iso, ns=(before.st_atime_ns, before.st_mtime_ns))
-    images.verify(image)  # passes only since nobody read it
+    images.verify(image)  # passes only because it is not read
     os.utime(image.iso, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     with pytest.raises(ImageError):
         images.verify(image)

@@ -47,7 +47,7 @@ def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: P
 def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, tmp_path: Path) -> None:
     written = tmp_path / "stored"
     uncompressed_iso.write_rootfs(packed, whole(packed), written)
-    block = 256 << 10  # bytes; the end of a file lies with the ends of others
+    block = 256 << 10  # bytes; tails of files are packed into fragments
     assert CONTENT[:block] in written.read_bytes()
     assert CONTENT[block:] in written.read_bytes()
     assert CONTENT not in packed.read_bytes()

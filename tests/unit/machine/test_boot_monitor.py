@@ -28,8 +28,8 @@ class Boot:
         self.driver.start()
         self.reporter = FakeReporter()
         self.answers_after = answers_after
-        self.takes_s = 0.0  # an attempt, unless its time is up before
-        self.attempts: list[tuple[float, str]] = []  # its time, and the last line of the console
+        self.takes_s = 0.0  # one probe, unless its time is up before
+        self.attempts: list[tuple[float, str]] = []  # timestamp, and the last line of the console
 
     def ping(self, timeout_s: float) -> Ping | None:
         console = self.driver.machine.console if self.driver.machine else ""

@@ -19,7 +19,7 @@ class Sleeper(FakeGuest):
 
     ahead_s: float = 0
     now: float = NOW
-    heeds: bool = True  # False: it takes the command and does nothing
+    heeds: bool = True  # False: it accepts the command and does nothing
     exit_code: int = 0
     answers: dict[str, CommandResult] = field(default_factory=dict)
 

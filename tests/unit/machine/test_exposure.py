@@ -81,7 +81,7 @@ def test_a_password_is_one_sentence_on_every_driver(
     driver: str, access: Access, weight: Severity, sentence: str, remedy: str
 ) -> None:
     assert exposures(of(driver), access) == [Exposure(sentence, weight, remedy)]
-    then = f"{remedy} && b2d restart --vm box"  # the machine that runs has it until it boots again
+    then = f"{remedy} && b2d restart --vm box"  # the running machine has it until it boots again
     assert [exposure.line for exposure in exposures(of(driver), access, booted=True)] == [f"{sentence}; try: {then}"]
 
 

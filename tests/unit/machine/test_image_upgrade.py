@@ -38,7 +38,7 @@ AFTERWARDS = {
     MachineState.PAUSED: RUNNING,
     MachineState.SAVED: RUNNING,
 }
-PLENTY = 300  # moments: more than any command has
+PLENTY = 300  # more moments than any command has
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.support.fake_machine import Box, Source
 from tests.support.fakes import a_spec
 
 ABSENT, STOPPED, STARTING, RUNNING, PAUSED, SAVED, STOPPING, CRASHED = MachineState
-Outcome = bool | int  # what the verb answers, or the exit code of what it raises
+Outcome = bool | int  # the result of the verb, or the exit code of its error
 
 
 def deleted(machine: Machine) -> bool:
@@ -32,7 +32,7 @@ VERBS: dict[str, Callable[[Machine], object]] = {
     "guest": lambda machine: machine.guest() is not None,
 }
 
-# verb, the state before: what it answers, what the driver is told to do, the state after
+# verb, state before: result, calls of the driver, state after
 TABLE: dict[tuple[str, MachineState], tuple[Outcome, list[str], MachineState]] = {
     **{("init", state): (False, [], state) for state in MachineState if state != ABSENT},
     ("up", ABSENT): (3, [], ABSENT),

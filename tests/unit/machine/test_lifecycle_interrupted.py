@@ -18,7 +18,7 @@ from b2d.models import MachineState
 from tests.support.fake_machine import Box, Interrupter, Source
 from tests.support.paths import ROOT
 
-PLENTY = 300  # moments: more than any command has
+PLENTY = 300  # more moments than any command has
 
 
 def made_and_up(box: Box, machine: Machine) -> None:
@@ -49,7 +49,7 @@ def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineSta
             assert box.machine().facts() == box.store.read_env("box")
         made_and_up(box, box.machine())
         assert box.machine().answers(2) is not None, at
-        assert machine is None or box.hypervisor.machines["box"] is machine, at  # the disk was not made anew
+        assert machine is None or box.hypervisor.machines["box"] is machine, at  # the disk was not created again
         box.machine().delete()
         assert not box.paths.folder.exists()
 

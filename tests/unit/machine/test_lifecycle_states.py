@@ -44,7 +44,7 @@ class Life(RuleBasedStateMachine):
         self.patches.setattr("b2d.machine.boot_monitor.ping", self.ping)
         self.memory_mib = 512
         self.ended_outside = False  # since the last verb
-        self.disk: object = None  # the one that a person has put their data on
+        self.disk: object = None  # the disk with the user's data
 
     def teardown(self) -> None:
         self.patches.undo()
@@ -80,7 +80,7 @@ class Life(RuleBasedStateMachine):
         self.ended_outside = state == CRASHED
         self.mark()
 
-    # the verbs; each says what it did
+    # the verbs
 
     @rule()
     def init(self) -> None:
@@ -150,7 +150,7 @@ class Life(RuleBasedStateMachine):
         self.memory_mib = memory_mib
         assert self.machine.spec() == replace(self.machine.spec(), memory_mib=memory_mib, disk_mib=disk)
 
-    # verbs that do not come to their end
+    # interrupted verbs
 
     def any_verb(self, verb: str, machine: Machine) -> None:
         with suppress(MachineNotFoundError, InvalidStateError):
@@ -171,7 +171,7 @@ class Life(RuleBasedStateMachine):
             fault_injection.run_failing(self.box.home.root, at, lambda: self.any_verb(verb, self.machine))
         self.mark()
 
-    # what befalls it from outside
+    # events from outside
 
     @precondition(lambda self: self.true_state() in ALIVE)
     @rule(state=st.sampled_from([CRASHED, STOPPED, PAUSED, STOPPING]))
@@ -195,7 +195,7 @@ class Life(RuleBasedStateMachine):
                 path.unlink(missing_ok=True)
             else:
                 path.write_bytes(content)
-        self.box.paths.disk_qcow2.touch()  # which the fake has nothing of: by it a machine without spec is told
+        self.box.paths.disk_qcow2.touch()  # the fake has no file: it reports a machine without a spec
 
     def mark(self) -> None:
         """Write data to a new disk."""
@@ -204,7 +204,7 @@ class Life(RuleBasedStateMachine):
             machine.payload = DATA
         self.disk = self.box.hypervisor.machines.get("box")
 
-    # what is always true
+    # invariants
 
     @invariant()
     def its_state_is_what_the_hypervisor_says(self) -> None:

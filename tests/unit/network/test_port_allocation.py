@@ -50,7 +50,7 @@ def test_a_machine_whose_ports_are_taken_is_refused_with_the_port() -> None:
 def test_a_port_whose_last_connection_just_ended_is_free() -> None:
     with listening(ADDRESS) as server, socket.create_connection((ADDRESS, PORT)) as client:
         connection, _ = server.accept()
-        connection.close()  # who closes first waits: TIME_WAIT is at the server's port
+        connection.close()  # the side that closes first waits: TIME_WAIT is at the server's port
         assert client.recv(1) == b""
     with socket.socket() as plain, pytest.raises(OSError) as caught:
         plain.bind((ADDRESS, PORT))

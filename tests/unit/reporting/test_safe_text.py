@@ -38,7 +38,7 @@ def test_of_many_lines_only_their_ends_and_tabs_are_left(text: str) -> None:
         ("a\u202egpj.exe", "a�gpj.exe"),
         ("a\u2066b\u2069", "a�b�"),
         ("a\u2028b\x85c\x0bd", "a b c d"),
-        ("\udcc3\udcbc \udcff", "ü �"),  # where Python takes paths for ASCII
+        ("\udcc3\udcbc \udcff", "ü �"),  # where Python decodes paths as ASCII
         ("\ud800", "�"),
         ("grüße 漢字 🐳", "grüße 漢字 🐳"),
         ("\n", ""),

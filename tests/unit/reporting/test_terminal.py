@@ -58,7 +58,7 @@ def on_a_terminal(columns: int, tmp_path: Path, **environment: str) -> tuple[str
     while True:
         try:
             more = os.read(leader, 65536)
-        except OSError:  # how Linux tells that the other side is closed
+        except OSError:  # Linux reports the closed peer this way
             break
         if not more:
             break

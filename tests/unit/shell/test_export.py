@@ -93,7 +93,7 @@ def test_no_path_of_one_line_of_unicode_is(real_shell: Get, name: str, paths: li
 @given(paths=st.lists(st.text(SIGNS.filter(lambda sign: sign not in " \t\n"), min_size=1), min_size=1, max_size=40))
 @pytest.mark.parametrize("name", list(SH))
 def test_the_bare_form_of_2014_takes_every_path_without_blanks(real_shell: Get, name: str, paths: list[str]) -> None:
-    if name == "ksh":  # it makes two words of {a,b}, even of what a command printed
+    if name == "ksh":  # it expands {a,b} to two words, even in the output of a command
         paths = [path.replace("{", "-") for path in paths]
     assert paths_that_arrive(real_shell(name), paths, "$({})") == bytes_of(paths)
 
@@ -118,7 +118,7 @@ def posix_text(changes: dict[str, str]) -> str:
     return text
 
 
-@pytest.mark.parametrize(  # neither can be had here
+@pytest.mark.parametrize(  # neither is available here
     ("family", "path", "line"),
     [
         ("powershell", r"C:\it's", r"$Env:DOCKER_CERT_PATH = 'C:\it''s'"),

@@ -120,7 +120,7 @@ def test_a_comma_in_a_path_is_no_end_of_an_option() -> None:
     assert "filename=/images/one,,two.iso" in everything
     assert "path=/home/a,,b/m/qmp.sock" in everything
     assert "path=/home/a,,b/m/serial.log" in everything
-    assert values("-pidfile", given) == ["/home/a,b/m/qemu.pid"]  # not a list of options: as it is
+    assert values("-pidfile", given) == ["/home/a,b/m/qemu.pid"]  # no option list, so unescaped
 
 
 def test_the_same_machine_has_the_same_command_line() -> None:

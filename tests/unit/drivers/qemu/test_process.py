@@ -130,7 +130,7 @@ def test_one_whose_b2d_was_gone_before_it_could_write_down_which_it_is_is_found_
     with subprocess.Popen(sleeps, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
         assert started.stdout is not None
         started.stdout.readline()
-        assert process.find() is None  # nobody was about to start one
+        assert process.find() is None  # no start was pending
         process.record(Launch(Endpoint("127.0.0.1", 1, 2), [], ""))
         assert process.find() == identify(started.pid)
         assert QemuProcess(MachinePaths(tmp_path / "other")).find() is None

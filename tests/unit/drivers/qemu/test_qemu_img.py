@@ -14,7 +14,7 @@ from b2d.host import processes
 from b2d.host.files import allocated_bytes
 
 MIB = 1024 * 1024
-PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # a line of a partition table
+PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # an entry of a partition table
 
 
 def content(disk: Path, folder: Path) -> bytes:

@@ -67,7 +67,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Script], Path]]:
                     script(Peer(connection))
                     done.wait(10)
                 except OSError:
-                    pass  # the client has gone, as it may
+                    pass  # the client may have closed the connection
 
         threads.append(threading.Thread(target=run, daemon=True))
         threads[0].start()

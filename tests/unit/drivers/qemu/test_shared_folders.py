@@ -62,7 +62,7 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
     assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in words
     assert "virtio-9p-pci,fsdev=b2d-1,mount_tag=not-1" in words
-    assert len(shared_folders.ABSENT) == len(seed.SHARE)  # seen on 7.2: else some saved states do not load
+    assert len(shared_folders.ABSENT) == len(seed.SHARE)  # QEMU 7.2 fails to load some saved states otherwise
     assert list(paths.nothing.iterdir()) == []
 
 

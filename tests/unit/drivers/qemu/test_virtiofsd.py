@@ -21,7 +21,7 @@ from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
 
 __all__ = ["paths"]  # the fixture
 ANSWERS = "virtiofsd 1.13.2"
-# takes its connection, writes down how it was called, and ends with the connection
+# takes its connection, records its arguments, and ends with the connection
 SERVER = f"""#!{sys.executable}
 import pathlib, socket, sys
 if sys.argv[1] == "--version":
@@ -54,7 +54,7 @@ def program(path: Path, version: str) -> None:
 
 
 def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
-    shared = paths.folder.parent / "shared"  # not the machine's own folder, which is never shared
+    shared = paths.folder.parent / "shared"  # the machine's own folder is never shared
     shared.mkdir(exist_ok=True)
     return replace(tiny_guest.spec(), folders=(str(shared), *more))
 
@@ -65,7 +65,7 @@ def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
         ("virtiofsd 1.13.2", True),
         ("virtiofsd 1.11.0", True),
         ("virtiofsd 1.10.1", False),
-        ("virtiofsd version 7.2.22 (Debian 1:7.2)", False),  # QEMU's own, until 8.0
+        ("virtiofsd version 7.2.22 (Debian 1:7.2)", False),  # QEMU's own virtiofsd, until 8.0
         ("", False),
     ],
 )

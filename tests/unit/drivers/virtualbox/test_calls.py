@@ -6,7 +6,7 @@ import pytest
 
 from b2d.drivers.virtualbox.calls import VirtualBoxError, wait_for_progress
 
-FAILED = -2147467259  # NS_ERROR_FAILURE, as pyvbox has it
+FAILED = -2147467259  # NS_ERROR_FAILURE as pyvbox returns it
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from b2d.drivers.virtualbox.hardware import Assign, Call, Constant, Step, Versio
 from b2d.drivers.virtualbox.host_only_network import SecondCard
 from tests.support.fakes import a_spec
 
-LEADS_TO = {  # what these members are, in every version that has them
+LEADS_TO = {  # the types of these members in every version that has them
     "BIOSSettings": "IBIOSSettings",
     "firmwareSettings": "IFirmwareSettings",
     "platform": "IPlatform",
@@ -34,7 +34,7 @@ def recorded(version: Version) -> Members:
     if version >= (7, 1):
         return whole["7.2"]
     members = whole["6.1"]
-    if version == (7, 0):  # what its sources have changed of this
+    if version == (7, 0):  # changes found in VirtualBox's sources
         members["IMachine"] = members["IMachine"] - {"audioAdapter"} | {"audioSettings"}
         members["IAudioSettings"] = {"adapter"}
         members["INATEngine"] = members["INATEngine"] | {"localhostReachable"}

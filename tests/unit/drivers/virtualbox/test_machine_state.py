@@ -8,7 +8,7 @@ from virtualbox import library
 from b2d.drivers.virtualbox import machine_state
 from b2d.models import MachineState
 
-# MachineState of 7.2.22, as its binding lists it: some numbers have two names
+# MachineState of 7.2.22 in its binding: some numbers have two names
 OF_7_2 = {
     "Null": 0,
     "PoweredOff": 1,
@@ -39,7 +39,7 @@ OF_7_2 = {
     "FirstTransient": 9,
     "LastTransient": 23,
 }
-OF_6_1 = {name: value for name, value, _ in library.MachineState._enums}  # pyvbox was made from it
+OF_6_1 = {name: value for name, value, _ in library.MachineState._enums}  # the version that pyvbox was generated from
 
 
 @pytest.mark.parametrize("constants", [OF_6_1, OF_7_2], ids=["6.1", "7.2"])

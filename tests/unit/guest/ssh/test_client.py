@@ -59,7 +59,7 @@ def foreign_key(tmp_path: Path) -> Ed25519Key:
     return Ed25519Key.from_private_key_file(str(MachinePaths(folder).host_key))
 
 
-# what comes
+# received data
 
 
 def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path:
 
     wait = f"while ! [ -e {tmp_path}/heard ]; do sleep 0.05; done"
     assert guest.follow(f"echo first; {wait}; echo then; echo error >&2; exit 3", on_output) == 3
-    assert b"error\n" in b"".join(came)  # two streams: which comes first is nobody's promise
+    assert b"error\n" in b"".join(came)  # two streams have no common order
     assert b"".join(came).replace(b"error\n", b"") == b"first\nthen\n"
 
 
@@ -82,7 +82,7 @@ def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd
         guest.follow("echo never", lambda _: None)
 
 
-# who it is
+# identity
 
 
 def test_another_machine_is_refused_before_it_learns_anything(guest: SshGuest, sshd: Sshd, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_key_that_is_gone_or_spoilt_is_named(guest: SshGuest, sshd: Sshd, path
     assert sshd.connections == 0
 
 
-# nothing waits for ever
+# timeouts
 
 
 @pytest.mark.usefixtures("impatient")
@@ -258,7 +258,7 @@ def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd:
     assert guest.run("echo again", 10).stdout == b"again\n"
 
 
-# what is sent, and what comes back
+# transferred data
 
 
 def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(

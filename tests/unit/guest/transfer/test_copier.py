@@ -189,7 +189,7 @@ def test_what_cannot_be_is_told_and_changes_nothing(
         (side / "tree").mkdir()
         (side / "file").write_text("file")
     (end / "to").mkdir()
-    (end / "to" / "tree").symlink_to("..")  # a folder does not go through a link that nobody typed
+    (end / "to" / "tree").symlink_to("..")  # a copy does not follow a link that the user did not type
     (end / "full" / "file").mkdir(parents=True)
     before = contents(end)
     with pytest.raises(B2dError, match=message) as caught:
@@ -322,7 +322,7 @@ def as_nobody(folder: Path) -> Iterator[Path]:
         os.seteuid(0)
 
 
-# what goes wrong under way
+# failures during a copy
 
 
 @pytest.mark.parametrize("old", [True, False])

@@ -220,7 +220,7 @@ def test_a_person_turns_it_on_and_off_and_delete_takes_it_away(tmp_path: Path) -
     assert prompt.b2d("autostart").out == "enabled\n"
     line = next(line for line in unit.read_text().splitlines() if line.startswith("ExecStop="))
     stop = read_by_systemd(line.removeprefix("ExecStop="))
-    assert prompt.run(stop, B2D_HOME="/nowhere", B2D_VM="other").code == 0  # the machine that is meant is off
+    assert prompt.run(stop, B2D_HOME="/nowhere", B2D_VM="other").code == 0  # the configured machine is off
     assert prompt.b2d("autostart", "disable").code == 0
     assert not unit.exists()
     prompt.b2d("autostart", "enable")

@@ -201,7 +201,7 @@ def test_a_mirror_that_misbehaves_is_told_by_what_it_does(
     assert re.search(named, failure.message)
     assert not host.has_stored(BUSYBOX)
     del debian.wrong[path]
-    host.fetch_packages()  # it has recovered, and nothing of what came is in the way
+    host.fetch_packages()  # the mirror works again, and no earlier data interferes
     assert host.has_stored(BUSYBOX)
 
 

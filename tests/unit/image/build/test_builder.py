@@ -88,7 +88,7 @@ def test_the_same_packages_give_the_same_bytes(request_: BuildRequest, monkeypat
     content = first.path.read_bytes()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setattr("time.time", lambda: 1_900_000_000.0)
-    time.sleep(1.1)  # mksquashfs has a clock of its own, of seconds
+    time.sleep(1.1)  # mksquashfs takes its own timestamps, in seconds
     assert build_image(request_, FakeReporter()).sha256 == first.sha256
     assert first.path.read_bytes() == content
 

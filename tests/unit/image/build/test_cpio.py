@@ -14,7 +14,7 @@ def a_tree() -> Tree:
     tree.put("empty", folder(0o1777))
     tree.put("bin/busybox", file(bytes(range(256)) * 33, 0o4755))
     tree.put("bin/sh", link("busybox"))
-    for length in range(1, 6):  # every way to be padded, name and content
+    for length in range(1, 6):  # every padding of name and content
         tree.put(f"grüße/{'n' * length}", file(b"x" * (length - 1)))
     return tree
 
@@ -29,7 +29,7 @@ def test_an_archive_holds_the_tree() -> None:
         assert entry.mtime == MTIME
     kinds = {path: stat.S_IFMT(by_path[path].mode) for path in ("empty", "bin/busybox", "bin/sh")}
     assert kinds == {"empty": stat.S_IFDIR, "bin/busybox": stat.S_IFREG, "bin/sh": stat.S_IFLNK}
-    assert len({entry.inode for entry in by_path.values()}) == len(by_path)  # equal ones would be hard links
+    assert len({entry.inode for entry in by_path.values()}) == len(by_path)  # equal inodes would be hard links
 
 
 def test_the_same_tree_gives_the_same_bytes() -> None:

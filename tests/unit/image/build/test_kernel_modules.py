@@ -10,7 +10,7 @@ from b2d.image.build.kernel_modules import Modules, install, module_name, strip_
 from tests.support.kernel_images import a_module
 
 HERE = "usr/lib/modules/6.12"
-NEEDS = {  # as modinfo says it: the names have no order that one could rely on
+NEEDS = {  # as modinfo reports it: the names have no reliable order
     "ext4": "mbcache,jbd2,crc16",
     "jbd2": "crc32c-generic",
     "mbcache": "",
