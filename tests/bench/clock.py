@@ -22,15 +22,15 @@ def measure(home: Home, rounds: int) -> Table:
                 time.sleep(SLEPT_S)
                 qmp.execute("cont")
             time.sleep(AFTER_S)
-            figures.add(AWAKE, _off(machine))
+            figures.add(AWAKE, _clock_offset_s(machine))
             machine.save()
             time.sleep(SLEPT_S)
             machine.up()
-            figures.add(RESUMED, _off(machine))
+            figures.add(RESUMED, _clock_offset_s(machine))
     return figures
 
 
-def _off(machine: Machine) -> float:
+def _clock_offset_s(machine: Machine) -> float:
     begin = time.time()
     inside = float(machine.ssh("echo $EPOCHREALTIME").stdout)
     return abs(inside - (begin + time.time()) / 2)

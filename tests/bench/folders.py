@@ -51,16 +51,16 @@ def measure(home: Home, programs: Path, rounds: int) -> Table:
     """Measure three rows for each workload. `home` has an image already; `programs` is the folder of QEMU."""
     rows = []
     for work in WORK:
-        rows += [Figure(on_disk(work)), *(Figure(by(work, way), on_disk(work)) for way in WAYS)]
+        rows += [Figure(disk_row_name(work)), *(Figure(row_name(work, way), disk_row_name(work)) for way in WAYS)]
     figures = table(*rows)
     with ExitStack() as machines:
         folder = machines.enter_context(tempfile.TemporaryDirectory(prefix="b2d-bench-"))
         environments = {way: _machine(machines, home, programs, folder, way) for way in WAYS}
         for _ in range(rounds):
             for work, script in WORK.items():
-                figures.add(on_disk(work), _takes(environments[PLAN9], DISK, script))
+                figures.add(disk_row_name(work), _measure_seconds(environments[PLAN9], DISK, script))
                 for way, environment in environments.items():
-                    figures.add(by(work, way), _takes(environment, str(Path(folder, way)), script))
+                    figures.add(row_name(work, way), _measure_seconds(environment, str(Path(folder, way)), script))
     return figures
 
 
@@ -76,15 +76,15 @@ def _machine(machines: ExitStack, home: Home, programs: Path, folder: str, way: 
     return environment
 
 
-def on_disk(work: str) -> str:
+def disk_row_name(work: str) -> str:
     return f"{work}, disk"
 
 
-def by(work: str, way: str) -> str:
+def row_name(work: str, way: str) -> str:
     return f"{work}, {way}"
 
 
-def _takes(environment: dict[str, str], folder: str, script: str) -> float:
+def _measure_seconds(environment: dict[str, str], folder: str, script: str) -> float:
     begin, end = _in_guest(environment, TIMED, folder, script).split()
     return max(float(end) - float(begin), 0.01)  # the clock's resolution
 

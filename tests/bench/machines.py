@@ -53,22 +53,22 @@ def _one_life(home: Home, figures: Table, authority: Path) -> None:
         B2D_HOME=str(home.root), B2D_RESTRICT="1", B2D_MEMORY=str(MEMORY_MIB), B2D_CPUS="1", B2D_VM="bench"
     )
 
-    def takes(*verb: str) -> float:
+    def run_timed(*verb: str) -> float:
         return seconds([B2D, *verb], environment)
 
     try:
-        takes("init")
-        figures.add(FIRST, takes("up"))
-        takes("stop")
-        figures.add(COLD, takes("up"))
+        run_timed("init")
+        figures.add(FIRST, run_timed("up"))
+        run_timed("stop")
+        figures.add(COLD, run_timed("up"))
         figures.add(USED, _used_mib(environment))
-        figures.add(SAVE, takes("save"))
-        figures.add(RESUMED, takes("up"))
-        figures.add(STOP, takes("stop"))
+        figures.add(SAVE, run_timed("save"))
+        figures.add(RESUMED, run_timed("up"))
+        figures.add(STOP, run_timed("stop"))
         proxies = ("--http-proxy=http://me:p@ss@proxy:3128", "--https-proxy=proxy:3128", f"--ca={authority}")
-        figures.add(TOLD, takes("up", *proxies, "--registry-mirrors=https://mirror.test", "--dns=192.0.2.7"))
+        figures.add(TOLD, run_timed("up", *proxies, "--registry-mirrors=https://mirror.test", "--dns=192.0.2.7"))
     finally:
-        takes("delete", "--yes")
+        run_timed("delete", "--yes")
 
 
 def _used_mib(environment: dict[str, str]) -> float:

@@ -46,19 +46,19 @@ def a_machine(home: Home) -> Iterator[tuple[Docker, str]]:
     """Start a machine with the image `hello` and yield its docker client and its address."""
     environment = plain_environment(B2D_HOME=str(home.root), B2D_VM="bench", B2D_MEMORY="1024", B2D_RESTRICT="1")
 
-    def does(*command: str, stdin: bytes = b"") -> bytes:
+    def run(*command: str, stdin: bytes = b"") -> bytes:
         return subprocess.run(command, env=environment, input=stdin, capture_output=True, check=True).stdout
 
     def docker(*words: str, stdin: bytes = b"") -> str:
-        return does(B2D, "run", "--", "docker", *words, stdin=stdin).decode()
+        return run(B2D, "run", "--", "docker", *words, stdin=stdin).decode()
 
     try:
-        does(B2D, "up")
-        tree = does(B2D, "ssh", "--", "tar", "-cC", "/", "usr/bin/busybox")
+        run(B2D, "up")
+        tree = run(B2D, "ssh", "--", "tar", "-cC", "/", "usr/bin/busybox")
         docker("import", "--change", f'ENTRYPOINT ["{BOX}"]', "-", "hello", stdin=tree)
-        yield docker, does(B2D, "ip").decode().strip()
+        yield docker, run(B2D, "ip").decode().strip()
     finally:
-        does(B2D, "delete", "--yes")
+        run(B2D, "delete", "--yes")
 
 
 def _until(happened: Callable[[], bool]) -> float:

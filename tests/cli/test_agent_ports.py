@@ -25,7 +25,7 @@ from tests.support.fakes import a_spec
 HERE = "127.0.59.248"
 
 
-class Beside:
+class AgentMachine:
     """A running machine according to its files, with a real agent and no hypervisor."""
 
     def __init__(self, folder: Path, machine: int) -> None:
@@ -45,8 +45,8 @@ class Beside:
 
 
 @pytest.fixture
-def beside(tmp_path: Path, program: "subprocess.Popen[bytes]") -> Iterator[Beside]:
-    agent = Beside(tmp_path, program.pid)
+def agent_machine(tmp_path: Path, program: "subprocess.Popen[bytes]") -> Iterator[AgentMachine]:
+    agent = AgentMachine(tmp_path, program.pid)
     yield agent
     control.stop(agent.paths)
 
@@ -56,77 +56,81 @@ def is_open(port: int) -> bool:
         return probe.connect_ex((HERE, port)) == 0
 
 
-def test_when_the_agent_is_ready_all_its_ports_are_open(beside: Beside) -> None:
-    assert control.wait_until_serving(beside.store, "box") == ()
-    assert is_open(beside.ssh) and is_open(beside.docker)
-    assert control.refusals(beside.paths) == ()
-    assert control.wait_until_serving(beside.store, "box") == ()  # returns at once for a running agent
+def test_when_the_agent_is_ready_all_its_ports_are_open(agent_machine: AgentMachine) -> None:
+    assert control.wait_until_serving(agent_machine.store, "box") == ()
+    assert is_open(agent_machine.ssh) and is_open(agent_machine.docker)
+    assert control.refusals(agent_machine.paths) == ()
+    assert control.wait_until_serving(agent_machine.store, "box") == ()  # returns at once for a running agent
 
 
 @pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["untold", "told"])
-def test_an_agent_that_another_b2d_started_is_replaced(beside: Beside, recorded: str | None) -> None:
+def test_an_agent_that_another_b2d_started_is_replaced(agent_machine: AgentMachine, recorded: str | None) -> None:
     """Its modules may be deleted. Older agents did not record their program."""
-    assert control.wait_until_serving(beside.store, "box") == ()
-    before = control._read_record(beside.paths)
+    assert control.wait_until_serving(agent_machine.store, "box") == ()
+    before = control._read_record(agent_machine.paths)
     assert before is not None
-    document = json.loads(beside.paths.agent_process.read_bytes())
+    document = json.loads(agent_machine.paths.agent_process.read_bytes())
     document |= {"program": recorded} if recorded else {}
     document = document if recorded else {key: value for key, value in document.items() if key != "program"}
-    beside.paths.agent_process.write_text(json.dumps(document))
-    assert control.wait_until_serving(beside.store, "box") == ()
-    after = control._read_record(beside.paths)
+    agent_machine.paths.agent_process.write_text(json.dumps(document))
+    assert control.wait_until_serving(agent_machine.store, "box") == ()
+    after = control._read_record(agent_machine.paths)
     assert after is not None
     assert is_alive(after.agent)
     assert not is_alive(before.agent)
-    assert is_open(beside.ssh) and is_open(beside.docker)
+    assert is_open(agent_machine.ssh) and is_open(agent_machine.docker)
 
 
 @pytest.mark.parametrize("taken", [("ssh",), ("docker",), ("ssh", "docker")])
-def test_a_port_that_another_program_has_is_told_with_its_name(beside: Beside, taken: tuple[str, ...]) -> None:
+def test_a_port_that_another_program_has_is_told_with_its_name(
+    agent_machine: AgentMachine, taken: tuple[str, ...]
+) -> None:
     services = {"ssh": SSH, "docker": DOCKER}
-    others = [socket.create_server((HERE, getattr(beside, name))) for name in taken]
+    others = [socket.create_server((HERE, getattr(agent_machine, name))) for name in taken]
     try:
-        refused = control.wait_until_serving(beside.store, "box")
+        refused = control.wait_until_serving(agent_machine.store, "box")
     finally:
         for other in others:
             other.close()
     assert refused is not None
     assert {(refusal.service, refusal.place) for refusal in refused} == {
-        (services[name], f"{HERE}:{getattr(beside, name)}") for name in taken
+        (services[name], f"{HERE}:{getattr(agent_machine, name)}") for name in taken
     }
     assert all(refusal.reason.endswith(f"pid {os.getpid()} has that port") for refusal in refused)
-    log = beside.paths.agent_log.read_text()
+    log = agent_machine.paths.agent_log.read_text()
     assert all(refusal.sentence("box") in log for refusal in refused)
-    assert control.refusals(beside.paths) == refused
+    assert control.refusals(agent_machine.paths) == refused
 
 
-def test_a_socket_that_cannot_be_made_is_told(beside: Beside) -> None:
-    (beside.paths.folder / "docker.sock.new").mkdir()  # blocks the socket's path
-    refused = control.wait_until_serving(beside.store, "box") or ()
+def test_a_socket_that_cannot_be_made_is_told(agent_machine: AgentMachine) -> None:
+    (agent_machine.paths.folder / "docker.sock.new").mkdir()  # blocks the socket's path
+    refused = control.wait_until_serving(agent_machine.store, "box") or ()
     assert [(refusal.service, refusal.place) for refusal in refused] == [
-        (DOCKER_SOCKET, str(beside.paths.docker_socket))
+        (DOCKER_SOCKET, str(agent_machine.paths.docker_socket))
     ]
-    assert is_open(beside.ssh)
-    (beside.paths.folder / "docker.sock.new").rmdir()
+    assert is_open(agent_machine.ssh)
+    (agent_machine.paths.folder / "docker.sock.new").rmdir()
 
 
-def test_of_an_agent_that_has_ended_nothing_is_known(beside: Beside) -> None:
-    assert control.wait_until_serving(beside.store, "box") == ()
-    recorded = control._read_record(beside.paths)
+def test_of_an_agent_that_has_ended_nothing_is_known(agent_machine: AgentMachine) -> None:
+    assert control.wait_until_serving(agent_machine.store, "box") == ()
+    recorded = control._read_record(agent_machine.paths)
     assert recorded is not None
     os.kill(recorded.agent.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(recorded.agent), condition="its end", timeout_s=5)
-    assert control.refusals(beside.paths) is None
+    assert control.refusals(agent_machine.paths) is None
 
 
-def test_an_agent_that_ends_without_a_word_is_not_waited_for(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_ends_without_a_word_is_not_waited_for(
+    agent_machine: AgentMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(control, "AGENT_MODULE", "b2d.no_such_module")
-    assert control.wait_until_serving(beside.store, "box") is None
+    assert control.wait_until_serving(agent_machine.store, "box") is None
 
 
-def test_the_report_of_an_earlier_agent_is_not_believed(beside: Beside) -> None:
+def test_the_report_of_an_earlier_agent_is_not_believed(agent_machine: AgentMachine) -> None:
     earlier = identify(os.getpid())
     assert earlier is not None
-    report.write(beside.paths.agent_report, earlier, [Refusal(SSH, "x", "y")])
-    assert control.refusals(beside.paths) is None
-    assert control.wait_until_serving(beside.store, "box") == ()
+    report.write(agent_machine.paths.agent_report, earlier, [Refusal(SSH, "x", "y")])
+    assert control.refusals(agent_machine.paths) is None
+    assert control.wait_until_serving(agent_machine.store, "box") == ()

@@ -124,37 +124,37 @@ def test_tab_completes(terminal: Terminal, typed: str, became: str) -> None:
     assert terminal.read_until(".\r") == became
 
 
-def offered(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -> list[str]:
+def completions(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -> list[str]:
     result = prompt.b2d("completion", shell, "--", *words, **more)
     assert (result.code, result.err) == (0, "")
     return [line.split("\t")[0] for line in result.out.splitlines()]
 
 
 def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
-    assert offered(prompt, "--vm", "") == ["devel", "test-1", "test-2"]
-    assert offered(prompt, "status", "--vm", "te") == ["test-1", "test-2"]
-    assert offered(prompt, "--dir", "/nowhere", "--vm", "") == []
-    assert offered(prompt, "set", "") == ["memory=", "cpus=", "disk=", "ssh_port=", "docker_port=", "share="]
-    assert offered(prompt, "config", "set", "tls=") == ["tls=yes", "tls=no"]
-    assert offered(prompt, "download", "") == ["debian", "boot2docker", ":files"]
-    assert "up" in offered(prompt, "help", "")
-    assert {"get", "set", "edit", "memory"} <= {*offered(prompt, "config", "")}
-    assert offered(prompt, "ssh", "ls", "") == []
-    assert offered(prompt, "--json", "status", "--json", "--verb") == ["--verbose"]
-    assert offered(prompt, "up", "--memory", "") == []
+    assert completions(prompt, "--vm", "") == ["devel", "test-1", "test-2"]
+    assert completions(prompt, "status", "--vm", "te") == ["test-1", "test-2"]
+    assert completions(prompt, "--dir", "/nowhere", "--vm", "") == []
+    assert completions(prompt, "set", "") == ["memory=", "cpus=", "disk=", "ssh_port=", "docker_port=", "share="]
+    assert completions(prompt, "config", "set", "tls=") == ["tls=yes", "tls=no"]
+    assert completions(prompt, "download", "") == ["debian", "boot2docker", ":files"]
+    assert "up" in completions(prompt, "help", "")
+    assert {"get", "set", "edit", "memory"} <= {*completions(prompt, "config", "")}
+    assert completions(prompt, "ssh", "ls", "") == []
+    assert completions(prompt, "--json", "status", "--json", "--verb") == ["--verbose"]
+    assert completions(prompt, "up", "--memory", "") == []
 
 
 @pytest.mark.parametrize("words", [("frobnicate", ""), ("iso", "frob", ""), ("up", "--memory", "x", "--vm", "x")])
 def test_where_the_line_makes_no_sense_nothing_is_offered(prompt: Prompt, words: tuple[str, ...]) -> None:
-    assert offered(prompt, *words) == []
+    assert completions(prompt, *words) == []
 
 
 def test_a_broken_home_breaks_no_tab(prompt: Prompt) -> None:
     prompt.home.config.write_text("memry = = 3")
-    assert offered(prompt, "--vm", "de") == ["devel"]
+    assert completions(prompt, "--vm", "de") == ["devel"]
     prompt.home.config.unlink()
-    assert offered(prompt, "--vm", "", B2D_HOME="~nobody-of-that-name/x") == []
-    assert offered(prompt, "vers", B2D_HOME="/proc/1/mem") == ["version"]
+    assert completions(prompt, "--vm", "", B2D_HOME="~nobody-of-that-name/x") == []
+    assert completions(prompt, "vers", B2D_HOME="/proc/1/mem") == ["version"]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path, nothing)
 
 
-def fresh(prompt: Prompt, home: str) -> None:
+def reset_home(prompt: Prompt, home: str) -> None:
     """Prepare a home: empty, with a machine that is off, with a broken machine file, or with broken settings."""
     shutil.rmtree(prompt.home.root, ignore_errors=True)
     if home in ("off", "broken"):
@@ -77,7 +77,7 @@ def fresh(prompt: Prompt, home: str) -> None:
 
 
 def run_b2d(prompt: Prompt, home: str, verb: str, *options: str, **environment: str) -> Result:
-    fresh(prompt, home)
+    reset_home(prompt, home)
     return prompt.b2d(*verb.split(), *options, *ARGUMENTS.get(verb, []), **environment)
 
 
@@ -100,7 +100,7 @@ def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, v
     check_document(result, verb)
     if verb in ("ssh", "run"):  # their JSON is another verb's
         assert result.code == 2
-    fresh(prompt, home)
+    reset_home(prompt, home)
     before = prompt.b2d("--json", *verb.split(), *ARGUMENTS.get(verb, []))
     assert (before.code, without_numbers(before.out)) == (result.code, without_numbers(result.out))
 
@@ -134,7 +134,7 @@ def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt:
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
-    fresh(prompt, "off")
+    reset_home(prompt, "off")
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
@@ -150,7 +150,7 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
 def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
-    fresh(prompt, "off")
+    reset_home(prompt, "off")
     with Path("/dev/full").open("wb") as full:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
         done = subprocess.run(
@@ -235,7 +235,7 @@ def running(prompt: Prompt) -> Iterator[Prompt]:
     server = HTTPServer(("127.0.0.1", 0), Docker)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     asleep = subprocess.Popen(["sleep", "600"])
-    fresh(prompt, "off")
+    reset_home(prompt, "off")
     port = server.server_port
     MachineStore(prompt.home).write(a_spec(address="127.0.0.1", docker_port=port, tls=False))
     paths = prompt.home.machine("boot2docker-vm")
@@ -269,7 +269,7 @@ def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) ->
 
 
 def test_a_log_comes_out_byte_by_byte(prompt: Prompt) -> None:
-    fresh(prompt, "off")
+    reset_home(prompt, "off")
     prompt.home.machine("boot2docker-vm").serial_log.write_bytes(b"\xffa\r\n\x00z")
     done = subprocess.run([B2D, "logs"], env=prompt.full_environment(LC_ALL="C"), capture_output=True, check=True)
     assert done.stdout == b"\xffa\r\n\x00z"

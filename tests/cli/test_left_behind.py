@@ -26,7 +26,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return prompt
 
 
-def left(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
+def write_leftovers(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
     """Write the files that exist while a machine is up."""
     paths = prompt.home.machine(NAME)
     paths.qemu_pid.write_text(f"{process.pid}\n")
@@ -44,7 +44,7 @@ def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[by
     """The pid may belong to another process by now, which must be left alone."""
     now = identify(program.pid)
     assert now is not None
-    paths = left(prompt, replace(now, **change))  # type: ignore[arg-type]
+    paths = write_leftovers(prompt, replace(now, **change))  # type: ignore[arg-type]
     assert prompt.b2d("status").out == "crashed\n"
     assert prompt.b2d("list").out.split()[-3] == "crashed"
     for verb in ("shellinit", "ip"):
@@ -61,7 +61,7 @@ def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[by
 def test_a_home_that_was_removed_while_its_machine_ran(prompt: Prompt, program: "subprocess.Popen[bytes]") -> None:
     now = identify(program.pid)
     assert now is not None
-    left(prompt, now)
+    write_leftovers(prompt, now)
     assert prompt.b2d("status").out == "running\n"
     shutil.rmtree(prompt.home.root)
     assert prompt.b2d("status").out == "absent\n"

@@ -12,7 +12,7 @@ from b2d.host import unix_sockets
 from b2d.host.process_identity import identify
 from tests.cli.test_images import a_stopped_machine
 from tests.support.cli import B2D, LIMIT_S, Prompt
-from tests.unit.machine.test_recovery import runs
+from tests.unit.machine.test_recovery import record_running
 
 CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII without Python's UTF-8 mode
 
@@ -153,7 +153,7 @@ def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
 ) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     paths = prompt.home.machine("boot2docker-vm")
-    runs(paths, identify(program.pid))
+    record_running(paths, identify(program.pid))
     with unix_sockets.listen(paths.qmp_socket) as silent:  # requests to it are never answered
         silent.settimeout(LIMIT_S)
         command = [B2D, *typed.split()]

@@ -30,7 +30,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-def loaded(prompt: Prompt, *arguments: str) -> set[str]:
+def loaded_modules(prompt: Prompt, *arguments: str) -> set[str]:
     """Return the modules that are imported when the command has ended."""
     root = str(ROOT)
     done = subprocess.run(
@@ -47,16 +47,16 @@ def loaded(prompt: Prompt, *arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("typed", ["version", "--version", "config", "list", "--quiet list", "config memory"])
 def test_what_asks_no_machine_loads_nothing_of_machines(prompt: Prompt, typed: str) -> None:
-    modules = loaded(prompt, *typed.split())
+    modules = loaded_modules(prompt, *typed.split())
     assert modules & (HEAVY | SLOW | MACHINES | NOUNS) == set()
 
 
 @pytest.mark.parametrize("typed", ["status", "ip", "shellinit", "info", "status --json", "list --json"])
 def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) -> None:
-    assert loaded(prompt, *typed.split()) & (HEAVY | SLOW) == set()
+    assert loaded_modules(prompt, *typed.split()) & (HEAVY | SLOW) == set()
     MachineStore(prompt.home).write(a_spec())
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
-    modules = loaded(prompt, *typed.split())
+    modules = loaded_modules(prompt, *typed.split())
     assert "b2d.drivers.qemu.driver" in modules
     assert modules & (HEAVY | SLOW) == set()
 
@@ -65,14 +65,14 @@ def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) ->
 def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
     MachineStore(prompt.home).write(a_spec(driver=driver))
     prompt.environment["B2D_VBOXAPI"] = "/nowhere"
-    modules = loaded(prompt, "status")
+    modules = loaded_modules(prompt, "status")
     assert f"b2d.drivers.{driver}.driver" in modules
     assert modules & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])
 def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
-    assert loaded(prompt, *typed.split()) & ((HEAVY | SLOW | MACHINES | NOUNS) - {"shutil"}) == set()
+    assert loaded_modules(prompt, *typed.split()) & ((HEAVY | SLOW | MACHINES | NOUNS) - {"shutil"}) == set()
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,6 @@ def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
 def test_tab_loads_nothing_that_takes_time(prompt: Prompt, words: list[str]) -> None:
     for name in ("one", "two"):
         MachineStore(prompt.home).write(a_spec(name))
-    assert loaded(prompt, "completion", "bash", "--", *words) & (HEAVY | (SLOW - {"difflib"}) | MACHINES) == set()
+    assert (
+        loaded_modules(prompt, "completion", "bash", "--", *words) & (HEAVY | (SLOW - {"difflib"}) | MACHINES) == set()
+    )

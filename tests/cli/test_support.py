@@ -17,7 +17,7 @@ from tests.support.fakes import a_spec
 COUNT = iter(range(1000, 2000))
 
 
-class Planted:
+class PlantedSecrets:
     """Planted secrets, each unique, so that a test can tell where one leaked."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(folder, {"USER": "maria-lübeck", "PATH": "/usr/bin:/bin"})
 
 
-def unpacked(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
+def unpack(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
     """Return the files of the archive."""
     with tarfile.open(prompt.folder / name) as archive:
         files = {}
@@ -51,7 +51,7 @@ def unpacked(prompt: Prompt, name: str = "out.tgz") -> dict[str, str]:
     return files
 
 
-def a_traceback(planted: Planted, where: str) -> str:
+def a_traceback(planted: PlantedSecrets, where: str) -> str:
     """Return a log with a secret in each line."""
     secret = planted.add
     return f"""2026-01-01 b2d up --token {secret(where + " option")} https://u:{secret(where + " address")}@host/x
@@ -66,7 +66,7 @@ somebody in /home/somebody
 """
 
 
-def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
+def plant(prompt: Prompt, planted: PlantedSecrets) -> dict[str, str]:
     """Put secrets wherever b2d reads or writes and return those of the environment."""
     secret, home = planted.add, prompt.home
     MachineStore(home).write(a_spec())
@@ -109,12 +109,12 @@ def plant(prompt: Prompt, planted: Planted) -> dict[str, str]:
 
 
 def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt: Prompt) -> None:
-    planted = Planted()
+    planted = PlantedSecrets()
     variables = plant(prompt, planted)
     for options, more in (((), {}), (("--json",), {}), (("-v",), {}), ((), CAPITALS)):
         result = prompt.b2d("support", "out.tgz", *options, **variables, **more)
         assert result.code == 0, result.err
-        files = unpacked(prompt)
+        files = unpack(prompt)
         everything = "\n".join([*files, *files.values(), result.out, result.err])
         assert {place for place, secret in planted.all.items() if secret in everything} == set()
         inside = "\n".join([*files, *files.values()])
@@ -125,7 +125,7 @@ def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt
 
 
 def test_the_doctor_says_no_secret_either(prompt: Prompt) -> None:
-    planted = Planted()
+    planted = PlantedSecrets()
     variables = plant(prompt, planted)
     for options in ((), ("--json",)):
         result = prompt.b2d("doctor", *options, **variables)
@@ -140,15 +140,15 @@ def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> No
         behind = f"password={'z' * 60_000}\n" + "y," * (((256 << 10) - 60_010 - len(key) + missing) // 2)
         prompt.home.log.write_text("x\n" * 100_000 + key + behind)
         assert prompt.b2d("support", "out.tgz").code == 0
-        log = unpacked(prompt)["b2d.log"]
+        log = unpack(prompt)["b2d.log"]
         assert "GHIJ" not in log
         assert "y,y" in log and len(log) <= 256 << 10
 
 
 def test_what_is_inside_tells_all_that_helps(prompt: Prompt) -> None:
-    plant(prompt, Planted())
+    plant(prompt, PlantedSecrets())
     result = prompt.b2d("support", "out.tgz")
-    files = unpacked(prompt)
+    files = unpack(prompt)
     machine = "machines/boot2docker-vm"
     assert list(files) == [
         *("versions.txt", "environment.txt", "config.json", "doctor.json", "files.txt", "b2d.log.1", "b2d.log"),
@@ -169,7 +169,7 @@ def test_without_a_name_the_archive_lies_here_under_its_date(prompt: Prompt) -> 
     document = json.loads(result.out)
     assert Path(document["path"]).parent == prompt.folder
     assert Path(document["path"]).is_file()
-    assert list(unpacked(prompt, Path(document["path"]).name)) == document["files"]
+    assert list(unpack(prompt, Path(document["path"]).name)) == document["files"]
 
 
 @pytest.mark.parametrize("home", ["settings", "spec", "file"])
@@ -180,7 +180,7 @@ def test_what_is_broken_is_told_inside(prompt: Prompt, home: str) -> None:
     variables = {"B2D_HOME": str(prompt.home.config)} if home == "file" else {}
     result = prompt.b2d("support", "out.tgz", **variables)
     assert result.code == 0, result.err
-    files = unpacked(prompt)
+    files = unpack(prompt)
     told_in = {"settings": "config.json", "spec": "machines/boot2docker-vm/info.json", "file": "config.json"}[home]
     wanted = {"settings": "did you mean 'memory'", "spec": "is not JSON", "file": "cannot be read"}[home]
     assert wanted in files[told_in]

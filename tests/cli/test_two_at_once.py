@@ -23,11 +23,11 @@ def prompt(tmp_path: Path) -> Prompt:
     """Return the prompt of a user with a stopped machine whose image is no longer stored."""
     prompt = Prompt(tmp_path)
     prompt.environment["B2D_MIRROR"] = "http://127.0.0.1:9/debian"  # an init that comes after a delete gets no image
-    again(prompt)
+    reset_home(prompt)
     return prompt
 
 
-def again(prompt: Prompt) -> None:
+def reset_home(prompt: Prompt) -> None:
     shutil.rmtree(prompt.home.root, ignore_errors=True)
     MachineStore(prompt.home).write(a_spec("boot2docker-vm"))
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")

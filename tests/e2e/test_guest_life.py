@@ -108,7 +108,7 @@ def disk_of(person: Person, folder: Path) -> DiskContent:
     return DiskContent(raw)
 
 
-def off(person: Person) -> bool:
+def wait_until_off(person: Person) -> bool:
     return person.b2d("status").stdout == b"stopped\n"
 
 
@@ -227,7 +227,7 @@ def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Ter
     terminal.read_until("No space left on device")
     terminal.read_until("/mnt/vda1$ ")
     terminal.type("sudo poweroff")
-    wait_until(lambda: off(alive), condition="poweroff", timeout_s=40)
+    wait_until(lambda: wait_until_off(alive), condition="poweroff", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
 
 
@@ -256,7 +256,7 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
 
 def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:
     alive.b2d("ssh", "sudo halt")
-    wait_until(lambda: off(alive), condition="halt", timeout_s=40)
+    wait_until(lambda: wait_until_off(alive), condition="halt", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()
 
 

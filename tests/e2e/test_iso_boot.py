@@ -33,7 +33,7 @@ def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytes
     someone.b2d("delete", "--yes")
 
 
-def started_by_its_bios(person: Person, name: str) -> None:
+def start_by_bios(person: Person, name: str) -> None:
     """Start that user's machine by its BIOS and wait for Docker."""
     person.check_output("up")
     command = Path(f"/proc/{person.home.machine(name).qemu_pid.read_text().strip()}/cmdline").read_bytes().split(b"\0")
@@ -48,19 +48,19 @@ def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None
     for path in person.home.images.glob("*.json"):  # an image with an ISO only
         facts = json.loads(path.read_text())
         path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored": None}))
-    started_by_its_bios(person, "boot2docker-vm")
+    start_by_bios(person, "boot2docker-vm")
     assert person.check_output("ssh", "cat /sys/block/loop0/loop/backing_file").strip().endswith("root.squashfs")
     person.check_output("stop")
 
 
 def test_an_image_that_was_built_without_mksquashfs_boots_too(without_mksquashfs: Person) -> None:
-    started_by_its_bios(without_mksquashfs, "plain")
+    start_by_bios(without_mksquashfs, "plain")
 
 
 def test_the_iso_with_nothing_compressed_in_it_boots_as_well(person: Person, image: Image) -> None:
     assert image.stored is not None
     someone = replace(person, environment={**person.environment, "B2D_IMAGE": str(image.stored), "B2D_VM": "stored"})
     try:
-        started_by_its_bios(someone, "stored")
+        start_by_bios(someone, "stored")
     finally:
         someone.b2d("delete", "--yes")

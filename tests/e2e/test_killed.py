@@ -20,17 +20,17 @@ pytestmark = pytest.mark.qemu
 MOMENTS = random.Random(2014)  # reproducible
 
 
-def note(person: Person, number: int) -> None:
+def write_number(person: Person, number: int) -> None:
     """Write data durably to the disk."""
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", f"echo {number} >/kept/{number}; sync")
 
 
-def noted(person: Person) -> list[int]:
+def read_numbers(person: Person) -> list[int]:
     stdout = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "ls", "/kept")
     return sorted(int(word) for word in stdout.split())
 
 
-def killed(person: Person, line: str, after_s: float) -> None:
+def run_and_kill(person: Person, line: str, after_s: float) -> None:
     process = start_b2d(person, *line.split())
     time.sleep(after_s)
     process.kill()
@@ -43,8 +43,8 @@ def assert_usable(person: Person, number: int) -> None:
     assert person.b2d("status").returncode in (0, 4)
     assert "boot2docker-vm" in person.check_output("list")
     person.check_output("up")
-    assert noted(person) == list(range(number))
-    note(person, number)
+    assert read_numbers(person) == list(range(number))
+    write_number(person, number)
 
 
 def is_stopped(person: Person) -> bool:
@@ -54,7 +54,7 @@ def is_stopped(person: Person) -> bool:
 
 @pytest.fixture(scope="module")
 def numbered(up: Person) -> Person:
-    note(up, 0)
+    write_number(up, 0)
     return up
 
 
@@ -71,7 +71,7 @@ def test_b2d_is_killed(numbered: Person) -> None:
     )
     for number, (line, first, within_s) in enumerate(moments, 1):
         numbered.check_output(first)
-        killed(numbered, line, MOMENTS.uniform(0.15, within_s))
+        run_and_kill(numbered, line, MOMENTS.uniform(0.15, within_s))
         if line == "stop" and not numbered.paths.env.exists():
             wait_until(lambda: is_stopped(numbered), condition="the guest's end", timeout_s=60, interval_s=0.2)
         assert_usable(numbered, number)
@@ -92,7 +92,7 @@ def kill_qemu(person: Person) -> Callable[[], bool]:
 @pytest.mark.parametrize("line", ["save", "stop"])
 def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
     numbered.check_output("up")
-    before = noted(numbered)
+    before = read_numbers(numbered)
     process = start_b2d(numbered, line)
     wait_until(lambda: not numbered.paths.env.exists(), condition="it to begin", timeout_s=30, interval_s=0.005)
     wait_until(kill_qemu(numbered), condition="QEMU's death", timeout_s=10)
@@ -101,7 +101,7 @@ def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
     assert b"Traceback" not in stderr
     assert b"bug" not in stderr
     numbered.check_output("up")
-    assert noted(numbered) == before
+    assert read_numbers(numbered) == before
 
 
 @pytest.mark.parametrize(("first", "second"), [("save", "up"), ("stop", "save"), ("up", "stop"), ("up", "up")])
@@ -122,7 +122,7 @@ def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None
 
 def test_delete_is_killed(numbered: Person) -> None:
     numbered.check_output("up")
-    killed(numbered, "delete --yes", MOMENTS.uniform(0.2, 0.6))
+    run_and_kill(numbered, "delete --yes", MOMENTS.uniform(0.2, 0.6))
     numbered.check_output("list")
     numbered.check_output("delete", "--yes")
     assert not numbered.paths.folder.exists()

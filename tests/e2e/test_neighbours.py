@@ -39,7 +39,7 @@ def open_machine(up: Person) -> Iterator[Person]:
         up.b2d("delete", "--yes", "--vm", "plain")
 
 
-def within(person: Person, network: str, address: str, port: int) -> bytes:
+def connect_from_container(person: Person, network: str, address: str, port: int) -> bytes:
     """Connect from a container and return its output."""
     done = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
     return done.stdout + done.stderr
@@ -51,7 +51,7 @@ def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, n
     """The machine has TLS."""
     addresses = ("172.17.0.1", "10.0.2.15", "10.0.2.127") if network == "bridge" else ("127.0.0.1", "10.0.2.15")
     for address in addresses:
-        result = within(up, network, address, port)
+        result = connect_from_container(up, network, address, port)
         assert b"refused" in result or b"timed out" in result, result
 
 
@@ -61,7 +61,7 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
     try:
         for port in PORTS:
             for network, address in (("six", "fd00:dead::1"), ("six", "fe80::1%eth0"), ("host", "::1")):
-                result = within(up, network, address, port)
+                result = connect_from_container(up, network, address, port)
                 assert b"refused" in result or b"timed out" in result, (network, address, result)
     finally:
         up.docker("network", "rm", "six")
@@ -71,7 +71,7 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
 def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
     open_machine.create_hello_image()
     for port in PORTS:
-        result = within(open_machine, network, "172.17.0.1", port)
+        result = connect_from_container(open_machine, network, "172.17.0.1", port)
         assert b"refused" in result or b"timed out" in result, result
 
 
@@ -148,9 +148,9 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
         assert server.stdout.readline() == b"listens\n"
         person.check_output("up", "--no-tls", "--address", "127.0.0.1")
         person.create_hello_image()
-        assert b"this host" in within(person, "bridge", "10.0.2.2", 8000)
+        assert b"this host" in connect_from_container(person, "bridge", "10.0.2.2", 8000)
         for port in (2022, 2375):
-            result = within(person, "bridge", "10.0.2.2", port)
+            result = connect_from_container(person, "bridge", "10.0.2.2", port)
             assert b"SSH" not in result
         request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
         answer = person.run_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
@@ -158,7 +158,7 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
         person.environment["B2D_HOST_LOOPBACK"] = "no"
         person.check_output("restart")
         for network in ("bridge", "host"):
-            assert b"this host" not in within(person, network, "10.0.2.2", 8000)
+            assert b"this host" not in connect_from_container(person, network, "10.0.2.2", 8000)
         person.docker("run", "-d", "--name", "web", "-p", "8001:80", "hello", "httpd", "-f", "-p", "80")
         assert (
             person.sh(

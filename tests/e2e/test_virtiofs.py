@@ -61,12 +61,12 @@ def sharing(person: Person, outside: Path, test_cache: Path) -> Person:
     return person
 
 
-def mounted(person: Person) -> list[str]:
+def mounted_types(person: Person) -> list[str]:
     return person.check_output("ssh", "grep ' b2d-\\|^b2d-' /proc/mounts | cut -d ' ' -f 3").split()
 
 
 def test_it_is_what_has_them_where_it_is_new_enough(sharing: Person) -> None:
-    assert mounted(sharing) == ["virtiofs", "virtiofs"]
+    assert mounted_types(sharing) == ["virtiofs", "virtiofs"]
 
 
 def test_a_file_is_mapped_for_shared_writing(sharing: Person, project: Path) -> None:
@@ -126,15 +126,15 @@ def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Perso
 def test_a_machine_that_was_saved_with_9p_goes_on_so_and_has_virtiofs_from_its_next_boot(sharing: Person) -> None:
     sharing.environment["B2D_MOUNT_TYPE"] = "9p"
     sharing.check_output("restart")
-    assert mounted(sharing) == ["9p", "9p"]
+    assert mounted_types(sharing) == ["9p", "9p"]
     booted = sharing.check_output("ssh", BOOT)
     sharing.check_output("save")
     del sharing.environment["B2D_MOUNT_TYPE"]
     sharing.check_output("up")
     assert sharing.check_output("ssh", BOOT) == booted
-    assert mounted(sharing) == ["9p", "9p"]
+    assert mounted_types(sharing) == ["9p", "9p"]
     sharing.check_output("restart")
-    assert mounted(sharing) == ["virtiofs", "virtiofs"]
+    assert mounted_types(sharing) == ["virtiofs", "virtiofs"]
 
 
 def served(person: Person) -> list[ProcessIdentity]:

@@ -84,7 +84,7 @@ def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
     assert tiny_guest.initial_counts(driver.console())[0] >= after
 
 
-def saved(driver: QemuDriver) -> None:
+def start_and_save(driver: QemuDriver) -> None:
     driver.start()
     wait_for_count(driver, 1)
     driver.save()
@@ -106,7 +106,7 @@ def assert_boots(driver: QemuDriver, paths: MachinePaths) -> None:
 def test_a_state_of_another_qemu_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
-    saved(make(hardware=HARDWARE))
+    start_and_save(make(hardware=HARDWARE))
     document = json.loads(paths.qemu_saved.read_text())
     paths.qemu_saved.write_text(json.dumps(document | {"qemu": "0.0.1"}))
     assert_boots(make(hardware=HARDWARE), paths)
@@ -115,12 +115,12 @@ def test_a_state_of_another_qemu_is_discarded_and_the_machine_boots(
 def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
-    saved(make(hardware=HARDWARE))
+    start_and_save(make(hardware=HARDWARE))
     assert_boots(make(hardware=HARDWARE, restrict=True), paths)
 
 
 def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callable[..., QemuDriver]) -> None:
-    saved(make())
+    start_and_save(make())
     woken = make(memory_mib=640)
     woken.start()
     wait_until(
@@ -139,13 +139,13 @@ def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callabl
 
 
 def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
-    saved(make(hardware=HARDWARE))
+    start_and_save(make(hardware=HARDWARE))
     processes.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
     assert_boots(make(hardware=HARDWARE), paths)
 
 
 def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:
-    saved(make())
+    start_and_save(make())
     spec = tiny_guest.spec()
     woken = make(ssh_port=spec.ssh_port + 2, docker_port=spec.docker_port + 2)
     woken.start()
@@ -177,7 +177,7 @@ def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     driver = make()
-    saved(driver)
+    start_and_save(driver)
     content = paths.qemu_saved.read_bytes()
     driver.start()
     with Qmp(paths.qmp_socket) as qmp:  # the state after b2d was killed between the save and QEMU's end

@@ -51,7 +51,7 @@ def wait_for(driver: QemuDriver, number: int) -> None:
     )
 
 
-def on(driver: QemuDriver) -> int:
+def start_and_count(driver: QemuDriver) -> int:
     """Start the machine from any state, as `up` does, and return its count."""
     if driver.state() == MachineState.CRASHED:
         driver.kill()
@@ -62,12 +62,12 @@ def on(driver: QemuDriver) -> int:
     return max(counts(driver))
 
 
-def sound(paths: MachinePaths) -> None:
+def check_disk(paths: MachinePaths) -> None:
     """Assert that the disk is unlocked and undamaged."""
     processes.check(["qemu-img", "check", "-q", str(paths.disk_qcow2)], timeout_s=60)
 
 
-def killed_at_each(
+def kill_at_each_change(
     paths: MachinePaths, act: Callable[[], object], before: Callable[[], object], after: Callable[[int], None]
 ) -> int:
     """Repeat the call in a process that dies at its first, second ... change; return the number of changes."""
@@ -81,56 +81,58 @@ def killed_at_each(
 
 
 def test_create_and_delete(make: Callable[[], QemuDriver], paths: MachinePaths) -> None:
-    def none() -> None:
+    def delete() -> None:
         make().delete()
 
-    def anew() -> None:
-        none()
-        whole(0)
+    def create_again() -> None:
+        delete()
+        check_created(0)
 
-    def whole(_: int) -> None:
+    def check_created(_: int) -> None:
         driver = make()
         if driver.state() == MachineState.ABSENT:
             driver.create(b"payload")
         assert driver.state() == MachineState.STOPPED
         assert driver.disk_mib() == tiny_guest.spec().disk_mib
-        sound(paths)
+        check_disk(paths)
 
-    assert killed_at_each(paths, lambda: make().create(b"payload"), none, whole) >= 4
-    assert killed_at_each(paths, lambda: make().delete(), lambda: whole(0), lambda _: whole(0)) >= 1
-    assert killed_at_each(paths, lambda: make().grow_disk(400), anew, lambda _: sound(paths)) >= 1
+    assert kill_at_each_change(paths, lambda: make().create(b"payload"), delete, check_created) >= 4
+    assert (
+        kill_at_each_change(paths, lambda: make().delete(), lambda: check_created(0), lambda _: check_created(0)) >= 1
+    )
+    assert kill_at_each_change(paths, lambda: make().grow_disk(400), create_again, lambda _: check_disk(paths)) >= 1
     make().grow_disk(400)
     assert make().disk_mib() == 400
 
 
 def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> None:
     make().create(b"payload")
-    first = on(make())
+    first = start_and_count(make())
     make().kill()
 
-    def starts() -> None:
+    def ensure_started() -> None:
         if make().state() == MachineState.CRASHED:
             make().kill()
         if make().state() not in STARTED_STATES:
             make().start()
         assert make().state() in STARTED_STATES
 
-    def goes_on(at: int) -> None:
-        starts()
+    def check_next_start(at: int) -> None:
+        ensure_started()
         make().kill()
         assert make().state() == MachineState.STOPPED, at
-        sound(paths)  # QEMU cannot report it while another QEMU has the disk
+        check_disk(paths)  # QEMU cannot report it while another QEMU has the disk
 
-    assert killed_at_each(paths, lambda: make().start(), lambda: None, goes_on) >= 4
-    assert killed_at_each(paths, lambda: make().kill(), starts, goes_on) >= 2
-    assert on(make()) > first
+    assert kill_at_each_change(paths, lambda: make().start(), lambda: None, check_next_start) >= 4
+    assert kill_at_each_change(paths, lambda: make().kill(), ensure_started, check_next_start) >= 2
+    assert start_and_count(make()) > first
 
 
 @pytest.fixture
-def slept(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -> Callable[[], None]:
+def restore_saved(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -> Callable[[], None]:
     """Return a function that restores the machine as it was after its first save."""
     make().create(b"payload")
-    on(make())
+    start_and_count(make())
     make().save()
     shutil.copytree(paths.folder, tmp_path / "slept")
 
@@ -141,37 +143,37 @@ def slept(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -
     return again
 
 
-def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, slept: Callable[[], None]) -> None:
+def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, restore_saved: Callable[[], None]) -> None:
     """The guest resumes or boots with its disk intact, and no state is left that would roll the disk back."""
     reached = 0
 
-    def running() -> None:
+    def prepare_running() -> None:
         nonlocal reached
-        slept()
-        reached = on(make())
+        restore_saved()
+        reached = start_and_count(make())
 
-    def asleep() -> None:
+    def prepare_saved() -> None:
         nonlocal reached
-        slept()
+        restore_saved()
         reached = max(counts(make()))
 
-    def goes_on(at: int) -> None:
-        assert on(make()) > reached, at
+    def check_next_start(at: int) -> None:
+        assert start_and_count(make()) > reached, at
         make().kill()
         assert make().state() == MachineState.STOPPED, at
-        sound(paths)
+        check_disk(paths)
         listed = json.loads(processes.check(["qemu-img", "info", "--output=json", str(paths.disk_qcow2)], timeout_s=60))
         assert listed.get("snapshots", []) == [], at
 
-    assert killed_at_each(paths, lambda: make().save(), running, goes_on) >= 4
-    assert killed_at_each(paths, lambda: make().start(), asleep, goes_on) >= 4
+    assert kill_at_each_change(paths, lambda: make().save(), prepare_running, check_next_start) >= 4
+    assert kill_at_each_change(paths, lambda: make().start(), prepare_saved, check_next_start) >= 4
 
 
 def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[[], QemuDriver]) -> None:
     make().create(b"payload")
-    on(make())
+    start_and_count(make())
 
-    def saves() -> None:
+    def save_and_die() -> None:
         Qmp.execute = execute  # type: ignore[method-assign]  # in this process alone
         make().save()
 
@@ -182,8 +184,8 @@ def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[
             os._exit(fault_injection.KILLED)
         return real(self, command, *arguments, **more)  # type: ignore[arg-type]
 
-    assert fault_injection.run_dying(Path("/nowhere"), -1, saves, lambda: None)
-    on(make())
+    assert fault_injection.run_dying(Path("/nowhere"), -1, save_and_die, lambda: None)
+    start_and_count(make())
     make().save()
     assert make().state() == MachineState.SAVED
 
@@ -192,14 +194,14 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
     make: Callable[[], QemuDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make().create(b"payload")
-    slept = on(make())
+    slept = start_and_count(make())
     make().save()
 
-    def wakes() -> None:
+    def resume_and_die() -> None:
         monkeypatch.setattr("b2d.drivers.qemu.saved_state.SavedState.load", lambda *_: os._exit(fault_injection.KILLED))
         make().start()
 
-    assert fault_injection.run_dying(Path("/nowhere"), -1, wakes, lambda: None)
+    assert fault_injection.run_dying(Path("/nowhere"), -1, resume_and_die, lambda: None)
     assert make().state() == MachineState.CRASHED
     make().kill()
     assert make().state() == MachineState.SAVED
@@ -211,7 +213,7 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
 @pytest.mark.parametrize("verb", ["save", "start", "stop"])
 def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: MachinePaths, verb: str) -> None:
     make().create(b"payload")
-    reached = on(make())
+    reached = start_and_count(make())
     if verb == "start":
         make().save()
     execute = Qmp.execute
@@ -234,7 +236,7 @@ def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: Machi
         with pytest.MonkeyPatch.context() as patches, suppress(B2dError):
             patches.setattr(Qmp, "execute", killing(at))
             getattr(make(), verb)()
-        now = on(make())
+        now = start_and_count(make())
         assert now > reached, at
         reached = now
         if verb == "start":
@@ -245,7 +247,7 @@ def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
     make: Callable[[], QemuDriver], paths: MachinePaths
 ) -> None:
     make().create(b"payload")
-    reached = on(make())
+    reached = start_and_count(make())
     process = make().process()
     assert process is not None
     paths.qmp_socket.unlink()
@@ -256,14 +258,14 @@ def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
     make().kill()
     assert identify(process.pid) != process
     assert make().state() == MachineState.STOPPED
-    assert on(make()) > reached
+    assert start_and_count(make()) > reached
 
 
 def test_a_machine_whose_disk_was_deleted_runs_until_it_is_ended(
     make: Callable[[], QemuDriver], paths: MachinePaths
 ) -> None:
     make().create(b"payload")
-    on(make())
+    start_and_count(make())
     paths.disk_qcow2.unlink()
     assert make().state() == MachineState.RUNNING
     make().kill()

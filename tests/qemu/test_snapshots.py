@@ -40,8 +40,8 @@ def names(paths: MachinePaths) -> list[str]:
     return [snapshot.name for snapshot in internal_snapshots.list_snapshots(paths.disk_qcow2)]
 
 
-def sound(path: Path) -> bool:
-    """Assert that the disk is undamaged; leaked clusters, which the next growth uses, are no damage."""
+def is_undamaged(path: Path) -> bool:
+    """Return True when qemu-img finds no damage; leaked clusters, which the next growth uses, are none."""
     done = processes.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
     facts = json.loads(done.stdout)
     return not facts.get("corruptions") and not facts["check-errors"]
@@ -68,7 +68,7 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
     disk.delete("first")
     assert snapshots(paths) == []
     assert content(paths.disk_qcow2, tmp_path) == second
-    assert sound(paths.disk_qcow2)
+    assert is_undamaged(paths.disk_qcow2)
 
 
 def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDisk, paths: MachinePaths) -> None:
@@ -107,7 +107,7 @@ def test_what_is_no_disk_has_no_snapshots(tmp_path: Path, begin: bytes) -> None:
 
 
 @contextmanager
-def full(path: Path, more: int) -> Iterator[None]:
+def limit_file_size(path: Path, more: int) -> Iterator[None]:
     """Limit the file size of started programs to the current size of this file plus a margin."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, before[1]))
@@ -126,13 +126,13 @@ def test_a_snapshot_for_which_there_is_no_room_changes_nothing(
     failures = 0
     for number in range(3):
         try:
-            with full(paths.disk_qcow2, more):
+            with limit_file_size(paths.disk_qcow2, more):
                 disk.take(f"n{number}")
         except B2dError:
             failures += 1
             assert f"n{number}" not in names(paths)
         assert content(paths.disk_qcow2, tmp_path) == before
-        assert sound(paths.disk_qcow2)
+        assert is_undamaged(paths.disk_qcow2)
     assert failures or more
     disk.take("last")
     write(paths.disk_qcow2, 5 * MIB, b"other")
@@ -222,7 +222,7 @@ def test_a_running_guest_goes_on_when_there_is_no_room_for_a_snapshot(paths: Mac
         wait_for_count(driver, max(tiny_guest.counts(driver.console())) + 3)
         driver.take_snapshot("last")
         driver.kill()
-        assert sound(paths.disk_qcow2)
+        assert is_undamaged(paths.disk_qcow2)
         assert names(paths)[-1] == "last"
     finally:
         driver.delete()

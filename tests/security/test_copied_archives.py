@@ -55,7 +55,7 @@ class SendingGuest:
         return CommandResult(0, b"", b"")
 
 
-def fetched(folder: Path, content: bytes) -> None:
+def fetch(folder: Path, content: bytes) -> None:
     Copier("box", SendingGuest(content), LogReporter()).fetch("/x", str(folder))
 
 
@@ -78,7 +78,7 @@ def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tm
     archive, to = sparse(tmp_path, style), tmp_path / "to"
     to.mkdir()
     with pytest.raises(B2dError, match="a sparse file"):
-        fetched(to, b"1\n" + archive)
+        fetch(to, b"1\n" + archive)
     assert list(to.iterdir()) == []
     guest = SendingGuest(b"")
     with pytest.raises(B2dError, match="a sparse file"):
@@ -131,7 +131,7 @@ BAD = {
 @pytest.mark.parametrize("bad", list(BAD))
 def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Path, bad: str) -> None:
     with pytest.raises(B2dError):
-        fetched(tmp_path, archive(BAD[bad]))
+        fetch(tmp_path, archive(BAD[bad]))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(B2dError):
         Copier("box", SendingGuest(b""), LogReporter()).send_stream(io.BytesIO(archive(BAD[bad])[2:]), "/tmp")
@@ -239,7 +239,7 @@ def test_links_and_folders_without_an_end_are_refused(
     many = (entry(f"x/{number}", type=kind, linkname="y" * 3000).tobuf(tarfile.GNU_FORMAT) for number in range(2500))
     headers = top + b"".join(many)
     with pytest.raises(B2dError, match="too many links and folders"):
-        fetched(tmp_path, archive(headers))
+        fetch(tmp_path, archive(headers))
     assert list(tmp_path.iterdir()) == []
     if kind == tarfile.DIRTYPE:  # a link of the archive is passed on at once
         with pytest.raises(B2dError, match="too many links and folders"):

@@ -48,7 +48,7 @@ def image(folder: Path, **changes: bytes | None) -> ImagePaths:
     return paths
 
 
-def nothing_is_kept(paths: ImagePaths) -> None:
+def assert_nothing_kept(paths: ImagePaths) -> None:
     assert [path.name for path in paths.folder.iterdir()] == [paths.iso.name]
 
 
@@ -66,7 +66,7 @@ def test_an_initrd_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.
     paths = image(tmp_path, initrd=zeros("zstd", 9 * MIB))
     with pytest.raises(ImageError, match="damaged"):
         boot_files.unpack(paths)
-    nothing_is_kept(paths)
+    assert_nothing_kept(paths)
 
 
 BOMB = """

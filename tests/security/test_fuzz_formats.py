@@ -36,7 +36,7 @@ from b2d.image.build.recipe import Archive
 from b2d.paths import Home
 from tests.security.evil_disks import image
 from tests.security.fuzzing import SHARE_S, damaged, folder, fuzz
-from tests.security.test_copied_archives import fetched
+from tests.security.test_copied_archives import fetch
 from tests.security.test_decompression import package, tar_of
 from tests.support import foreign_machines
 from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
@@ -195,7 +195,7 @@ def test_the_stream_that_a_guest_sends_for_cp() -> None:
             (work / "to").mkdir()
             (work / "file").write_text("mine")
             with suppress(B2dError):
-                fetched(work / "to", b"1\n" + content)
+                fetch(work / "to", b"1\n" + content)
             assert (work / "file").read_text() == "mine"
             assert {path.name for path in work.iterdir()} == {"to", "file"}
             assert {path.name for path in (work / "to").iterdir()} <= {"x"}

@@ -176,7 +176,7 @@ def test_a_whole_disk_still_comes(prompt: Prompt, tmp_path: Path, name: str, kin
     assert read and all(f" -f {kind} " in call for call in read)
 
 
-class NoBox:
+class UnusedVirtualBox:
     """A VirtualBox that must not be asked to open anything."""
 
     root = None
@@ -194,11 +194,11 @@ def test_every_layer_is_checked_before_virtualbox_opens_the_first(
     evil = create(tmp_path)
     chain = [evil] if place == 0 else [layer, evil]
     with pytest.raises(B2dError) as caught:
-        MediumCopy(NoBox(), chain)  # type: ignore[arg-type]
+        MediumCopy(UnusedVirtualBox(), chain)  # type: ignore[arg-type]
     assert caught.value.message.startswith(str(evil))
 
 
-class Box:
+class FakeVirtualBox:
     """A VirtualBox with a disk that is based on `parents`."""
 
     def __init__(self, *files: Path) -> None:
@@ -215,10 +215,10 @@ class Box:
 def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
     layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
     raw_disks.write_at(raw_disks.write_at(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
-    assert MediumCopy(Box(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
+    assert MediumCopy(FakeVirtualBox(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
     for files in ((layer, other), (layer, base, other), (layer, tmp_path / "gone")):
         with pytest.raises(B2dError, match="not in the machine's settings"):
-            MediumCopy(Box(*files), [layer, base])  # type: ignore[arg-type]
+            MediumCopy(FakeVirtualBox(*files), [layer, base])  # type: ignore[arg-type]
 
 
 def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path) -> None:
@@ -258,4 +258,4 @@ def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     layer = raw_disks.write_at(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
     (tmp_path / "base.vdi").symlink_to(secret(tmp_path))
     with pytest.raises(B2dError, match="is a symbolic link"):
-        MediumCopy(NoBox(), [layer, tmp_path / "base.vdi"])  # type: ignore[arg-type]
+        MediumCopy(UnusedVirtualBox(), [layer, tmp_path / "base.vdi"])  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Lin
 
 
 @contextmanager
-def running(script: str, *arguments: str, uid: int | None = None) -> Iterator[None]:
+def run_as(script: str, *arguments: str, uid: int | None = None) -> Iterator[None]:
     """Run a program as that user, and yield once it has printed a line."""
     command = [PYTHON, "-c", script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, user=uid, group=uid, extra_groups=[]) as process:
@@ -49,7 +49,7 @@ def running(script: str, *arguments: str, uid: int | None = None) -> Iterator[No
 
 
 @contextmanager
-def connected() -> Iterator[socket.socket]:
+def open_connection() -> Iterator[socket.socket]:
     with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:
@@ -61,7 +61,7 @@ def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pyte
     """Linux cuts a name after 15 bytes, also within a character."""
     if not asks:
         monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
-    with running(NAMED.format(name=b"caf\xc3") + WAITS, uid=OTHER), connected() as connection:
+    with run_as(NAMED.format(name=b"caf\xc3") + WAITS, uid=OTHER), open_connection() as connection:
         assert is_owner(connection)
 
 
@@ -80,7 +80,7 @@ def test_a_hypervisor_that_nobody_may_look_into_is_none_of_its_users_programs() 
 
 def test_beside_one_its_users_programs_are_still_let_in() -> None:
     hidden = NAMED.format(name=b"VBoxHeadless") + HIDDEN + WAITS
-    with running(hidden, uid=OTHER):
+    with run_as(hidden, uid=OTHER):
         assert verdicts(NAMED.format(name=b"docker") + CONNECTS + WAITS) == ["True"]
         assert verdicts(NAMED.format(name=b"docker") + HIDDEN + CONNECTS + WAITS) == ["False"]  # the owner is unknown
 
@@ -98,7 +98,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
     kept = [(socket.create_connection(listener.getsockname()), listener.accept()) for _ in range(3000)]
     """
     script = f"import socket, sys, time\n{many}{WAITS}"
-    with running(script, uid=OTHER), connected() as connection:
+    with run_as(script, uid=OTHER), open_connection() as connection:
         ends = connection.getpeername(), connection.getsockname()
         begin = time.perf_counter()
         assert all(sock_diag.find(*ends) for _ in range(100))
@@ -119,5 +119,5 @@ def test_both_ways_to_ask_say_the_same(family: str) -> None:
 
 def test_where_netlink_says_nothing_proc_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
-    with connected() as connection:
+    with open_connection() as connection:
         assert is_owner(connection)

@@ -57,7 +57,7 @@ def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = Fal
 
 @pytest.mark.parametrize("number", [53, 80, 443, 631])
 def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Docker, root: None, number: int) -> None:
-    docker.runs(container("web", port(number, number, "127.0.0.1")))
+    docker.set_containers(container("web", port(number, number, "127.0.0.1")))
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
     assert hypervisor.has == set()
@@ -68,7 +68,7 @@ def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Dock
 
 
 def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker, root: None) -> None:
-    docker.runs(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
+    docker.set_containers(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
     assert {forward.port for forward in hypervisor.has} == {23081}
@@ -98,7 +98,7 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
         if protocol == "tcp":
             service.listen()
         taken = service.getsockname()[1]
-        docker.runs(container("web", port(80, taken, "127.0.0.1", protocol)))
+        docker.set_containers(container("web", port(80, taken, "127.0.0.1", protocol)))
         hypervisor = Hypervisor()
         assert not lead(docker, hypervisor).reconcile()
         assert hypervisor.has == set()
@@ -111,7 +111,7 @@ def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
 def test_a_service_on_the_same_address_keeps_its_port(docker: Docker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as service:
         taken = service.getsockname()[1]
-        docker.runs(container("web", port(80, taken, "127.0.0.1")))
+        docker.set_containers(container("web", port(80, taken, "127.0.0.1")))
         hypervisor = Hypervisor()
         assert not lead(docker, hypervisor).reconcile()
         assert hypervisor.has == set()

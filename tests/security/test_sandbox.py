@@ -13,7 +13,7 @@ from b2d.host.package_managers import Installer
 from b2d.paths import MachinePaths
 from tests.support import tiny_guest
 from tests.unit.drivers.qemu.test_command_line import DIRECT
-from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
+from tests.unit.drivers.qemu.test_launcher import driver, paths, qemu_arguments, write_saved_state
 
 __all__ = ["paths"]  # the fixture
 WITHOUT = "There is no option group 'sandbox'"
@@ -38,7 +38,7 @@ def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
 
 def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) -> None:
     driver(paths, tiny_guest.spec()).create(b"payload")
-    words = called(paths, tiny_guest.spec())
+    words = qemu_arguments(paths, tiny_guest.spec())
     assert words[:2] == ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     assert "-daemonize" not in words  # spawn=deny would kill it
 
@@ -72,8 +72,8 @@ def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, complaint:
 def test_a_state_that_was_saved_before_there_was_a_sandbox_still_fits(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
-    saved(paths, spec, hardware=[*hardware[:2], "-daemonize", *hardware[2:]])
-    assert called(paths, spec)[-1] == "-S"
+    write_saved_state(paths, spec, hardware=[*hardware[:2], "-daemonize", *hardware[2:]])
+    assert qemu_arguments(paths, spec)[-1] == "-S"
 
 
 def test_a_name_of_a_file_is_no_word_of_the_sandbox_s(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Before:
         self.box.hypervisor.machines = pickle.loads((self.folder / name).read_bytes())
 
 
-def changed(box: Box) -> object:
+def change_settings(box: Box) -> object:
     return apply_changes(box.machine(), {"memory": 640, "disk": 512})
 
 
@@ -76,12 +76,12 @@ def snapshots(box: Box) -> SnapshotCommands:
     return SnapshotCommands(box.machine())
 
 
-def kept_once(box: Box) -> object:
+def create_snapshot_once(box: Box) -> object:
     """Create the snapshot unless it exists from an earlier try."""
     return [snapshot.name for snapshot in snapshots(box).all()] == ["one"] or snapshots(box).create("one")
 
 
-def brought_back(box: Box) -> object:
+def restore_snapshot(box: Box) -> object:
     """Restore the snapshot, which the first try may have to create, and check the data."""
     if not snapshots(box).all():
         box.driver().take_snapshot("one")
@@ -106,9 +106,9 @@ VERBS: dict[str, tuple[MachineState, Callable[[Box], object]]] = {
     "restart": (RUNNING, lambda box: box.machine().restart()),
     "reset": (RUNNING, reset),
     "save": (RUNNING, lambda box: box.machine().save()),
-    "set": (STOPPED, changed),
-    "snapshot create": (RUNNING, kept_once),
-    "snapshot restore": (SAVED, brought_back),
+    "set": (STOPPED, change_settings),
+    "snapshot create": (RUNNING, create_snapshot_once),
+    "snapshot restore": (SAVED, restore_snapshot),
     "delete": (RUNNING, lambda box: box.machine().delete()),
 }
 
@@ -136,7 +136,7 @@ def assert_usable(box: Box, verb: str, act: Callable[[Box], object]) -> None:
     assert [path.name for path in box.home.machines.iterdir()] == [".box.lock"]
 
 
-def begun(box: Box, folder: Path, verb: str) -> Before:
+def prepare_box(box: Box, folder: Path, verb: str) -> Before:
     state, _ = VERBS[verb]
     if state != ABSENT:
         box.create_machine(tls=verb != "set")
@@ -152,7 +152,7 @@ def begun(box: Box, folder: Path, verb: str) -> Before:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
-    before = begun(quiet, tmp_path, verb)
+    before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
     assert total >= 3
     for at in range(1, total + 1):
@@ -165,7 +165,7 @@ def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Bo
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_change_that_is_the_last_leaves_a_home_to_go_on_with(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
-    before = begun(quiet, tmp_path, verb)
+    before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
     for at in range(1, total + 1):
         before.restore()

@@ -13,12 +13,12 @@ from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
 pytestmark = pytest.mark.virtualbox
 
 
-def taken_from_the_list(machine: VirtualBoxCase) -> None:
+def unregister(machine: VirtualBoxCase) -> None:
     vboxmanage("unregistervm", machine.spec.name)
     vboxmanage("closemedium", "disk", str(machine.paths.disk_vdi))
 
 
-def beginning(disk: Path, tmp_path: Path) -> bytes:
+def first_sector(disk: Path, tmp_path: Path) -> bytes:
     """Return the first sector of a disk."""
     raw = tmp_path / "raw"
     vboxmanage("clonemedium", "disk", str(disk), str(raw), "--format", "RAW")
@@ -29,7 +29,7 @@ def beginning(disk: Path, tmp_path: Path) -> bytes:
         vboxmanage("closemedium", "disk", str(raw), "--delete")
 
 
-def moved(machine: VirtualBoxCase, target: Path) -> None:
+def move_folder(machine: VirtualBoxCase, target: Path) -> None:
     """Move the machine's folder."""
     shutil.move(machine.paths.folder, target)
     machine.paths = MachinePaths(target)
@@ -38,13 +38,13 @@ def moved(machine: VirtualBoxCase, target: Path) -> None:
 def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
     machine: VirtualBoxCase, tmp_path: Path
 ) -> None:
-    taken_from_the_list(machine)
+    unregister(machine)
     assert machine.driver().state() == MachineState.STOPPED
     with pytest.raises(InvalidStateError, match="already"):
         machine.driver().create(b"another payload")
     machine.boot()
     machine.driver().kill()
-    assert beginning(machine.paths.disk_vdi, tmp_path).startswith(b"payload")
+    assert first_sector(machine.paths.disk_vdi, tmp_path).startswith(b"payload")
 
 
 def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: VirtualBoxCase) -> None:
@@ -59,7 +59,7 @@ def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBox
     before = str(machine.paths.folder)
     machine.boot()
     machine.driver().kill()
-    moved(machine, tmp_path / "another home")
+    move_folder(machine, tmp_path / "another home")
     assert machine.driver().state() == MachineState.STOPPED
     machine.boot()
     assert before not in vboxmanage("showvminfo", machine.spec.name, "--machinereadable") + vboxmanage("list", "hdds")
@@ -69,7 +69,7 @@ def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: Virtu
     """Its saved state refers to serial port files at the old path."""
     machine.boot()
     machine.driver().save()
-    moved(machine, tmp_path / "another home")
+    move_folder(machine, tmp_path / "another home")
     assert machine.driver().state() == MachineState.SAVED
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
@@ -84,10 +84,10 @@ def test_a_machine_that_was_only_begun_is_made_whole(machine: VirtualBoxCase) ->
 
 
 def test_a_disk_that_lost_its_machine_is_taken_up(machine: VirtualBoxCase, tmp_path: Path) -> None:
-    taken_from_the_list(machine)
+    unregister(machine)
     shutil.rmtree(machine.paths.virtualbox)
     assert machine.driver().state() == MachineState.ABSENT
     machine.driver().create(b"another payload")
     machine.boot()
     machine.driver().kill()
-    assert beginning(machine.paths.disk_vdi, tmp_path).startswith(b"payload")
+    assert first_sector(machine.paths.disk_vdi, tmp_path).startswith(b"payload")

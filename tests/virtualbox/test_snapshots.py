@@ -9,7 +9,7 @@ from b2d.errors import B2dError, InvalidStateError
 from b2d.models import MachineState
 from b2d.paths import MachinePaths
 from tests.support.virtualbox_case import VirtualBoxCase, vboxmanage
-from tests.virtualbox.test_reregister import moved
+from tests.virtualbox.test_reregister import move_folder
 
 MIB = 1 << 20
 pytestmark = pytest.mark.virtualbox
@@ -25,7 +25,7 @@ def data_disk(machine: VirtualBoxCase) -> str:
     return next(line for line in lines if line.startswith('"SATA-0-0"=')).split('"')[3]
 
 
-def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
+def open_disk(machine: VirtualBoxCase, *, writable: bool) -> Any:
     """Open the content of that file."""
     box = machine.driver()._client()
     library = box.pyvbox.library
@@ -35,13 +35,13 @@ def opened(machine: VirtualBoxCase, *, writable: bool) -> Any:
 
 def write(machine: VirtualBoxCase, content: bytes) -> None:
     """Write at the disk's start, as a guest does."""
-    medium = opened(machine, writable=True)
+    medium = open_disk(machine, writable=True)
     medium._i.write(0, content.ljust(512, b"\0"))
     medium.close()
 
 
 def read(machine: VirtualBoxCase) -> bytes:
-    medium = opened(machine, writable=False)
+    medium = open_disk(machine, writable=False)
     try:
         return bytes(medium._i.read(0, 512)).rstrip(b"\0")
     finally:
@@ -80,7 +80,7 @@ def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
 
 def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_none(machine: VirtualBoxCase) -> None:
     def put(content: bytes, at_mib: int) -> int:
-        medium = opened(machine, writable=True)
+        medium = open_disk(machine, writable=True)
         medium._i.write(at_mib * MIB, content)
         medium.close()
         return machine.driver().disk_room()
@@ -128,7 +128,7 @@ def test_a_snapshot_that_fails_changes_nothing(machine: VirtualBoxCase) -> None:
 def test_a_machine_with_snapshots_that_lies_somewhere_else_now_has_them_there(machine: VirtualBoxCase) -> None:
     machine.driver().take_snapshot("made")
     write(machine, b"later")
-    moved(machine, machine.paths.folder.with_name("another home"))
+    move_folder(machine, machine.paths.folder.with_name("another home"))
     assert names(machine) == ["made"]
     assert read(machine) == b"later"
     machine.driver().restore_snapshot("made")

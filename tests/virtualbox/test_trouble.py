@@ -100,7 +100,7 @@ def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> No
     assert tiny_guest.counts(machine.driver().console())[0] > before
 
 
-def saved_and_broken(machine: VirtualBoxCase) -> Path:
+def save_and_break(machine: VirtualBoxCase) -> Path:
     machine.boot()
     machine.driver().save()
     (state,) = machine.paths.virtualbox.rglob("*.sav")
@@ -109,7 +109,7 @@ def saved_and_broken(machine: VirtualBoxCase) -> Path:
 
 
 def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
-    state = saved_and_broken(machine)
+    state = save_and_break(machine)
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
     assert not state.exists()
@@ -118,7 +118,7 @@ def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machin
 def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: VirtualBoxCase) -> None:
     """It boots with the current hardware, which its caller chooses."""
     machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
-    state = saved_and_broken(machine)
+    state = save_and_break(machine)
     with pytest.raises(SavedStateError, match="does not fit any more"):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED

@@ -82,16 +82,18 @@ def sound(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
 
 
 @pytest.fixture
-def ill(tmp_path: Path) -> ExaminedHome:
+def examined(tmp_path: Path) -> ExaminedHome:
     return ExaminedHome(tmp_path, sound())
 
 
 @pytest.fixture
-def running(ill: ExaminedHome) -> ExaminedHome:
-    ill.states["boot2docker-vm"] = MachineState.RUNNING
-    ill.pings["boot2docker-vm"] = Ping("1.45", NOW)
-    tls_certificates.ensure_certificates(ill.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC))
-    return ill
+def running(examined: ExaminedHome) -> ExaminedHome:
+    examined.states["boot2docker-vm"] = MachineState.RUNNING
+    examined.pings["boot2docker-vm"] = Ping("1.45", NOW)
+    tls_certificates.ensure_certificates(
+        examined.home.machine("boot2docker-vm"), [HERE], datetime.fromtimestamp(NOW, UTC)
+    )
+    return examined
 
 
 def test_a_sound_machine_is_good_in_all_respects(running: ExaminedHome) -> None:
@@ -101,8 +103,8 @@ def test_a_sound_machine_is_good_in_all_respects(running: ExaminedHome) -> None:
     assert not any(finding.fix for finding in findings.values())
 
 
-def test_a_machine_that_is_off_is_good_too(ill: ExaminedHome) -> None:
-    findings = ill.findings()
+def test_a_machine_that_is_off_is_good_too(examined: ExaminedHome) -> None:
+    findings = examined.findings()
     assert list(findings) == ["machine", "ports", "pointers", "certificates", "image"]
     assert {finding.verdict for finding in findings.values()} == {Verdict.GOOD}
 
@@ -115,29 +117,29 @@ def test_a_machine_that_is_off_is_good_too(ill: ExaminedHome) -> None:
         (MachineState.RUNNING, "b2d logs; b2d restart"),
     ],
 )
-def test_how_a_machine_is_comes_with_what_helps(ill: ExaminedHome, state: MachineState, fix: str) -> None:
-    ill.states["boot2docker-vm"] = state
-    assert (ill.findings()["machine"].verdict, ill.findings()["machine"].fix) == (Verdict.DOUBTFUL, fix)
+def test_how_a_machine_is_comes_with_what_helps(examined: ExaminedHome, state: MachineState, fix: str) -> None:
+    examined.states["boot2docker-vm"] = state
+    assert (examined.findings()["machine"].verdict, examined.findings()["machine"].fix) == (Verdict.DOUBTFUL, fix)
 
 
 def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
-    ill = ExaminedHome(tmp_path, sound("a"), sound("b"), sound("c"))
-    ill.home.machine("a").spec.write_text("{")
-    ill.states["b"] = HypervisorError("it hangs", hint="end it")
-    assert "is not JSON" in ill.findings("a")["machine"].message
-    assert ill.findings("a")["machine"].fix == "b2d up --vm a"  # up repairs it
-    assert (ill.findings("b")["machine"].message, ill.findings("b")["machine"].fix) == ("it hangs", "end it")
-    assert ill.findings("c")["machine"].verdict == Verdict.GOOD
+    examined = ExaminedHome(tmp_path, sound("a"), sound("b"), sound("c"))
+    examined.home.machine("a").spec.write_text("{")
+    examined.states["b"] = HypervisorError("it hangs", hint="end it")
+    assert "is not JSON" in examined.findings("a")["machine"].message
+    assert examined.findings("a")["machine"].fix == "b2d up --vm a"  # up repairs it
+    assert (examined.findings("b")["machine"].message, examined.findings("b")["machine"].fix) == ("it hangs", "end it")
+    assert examined.findings("c")["machine"].verdict == Verdict.GOOD
     assert not [
-        finding for finding in ill.examination().findings() if finding.machine and finding.verdict == Verdict.BAD
+        finding for finding in examined.examination().findings() if finding.machine and finding.verdict == Verdict.BAD
     ]
 
 
 def test_a_port_that_somebody_has_is_told_with_their_name(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        ill = ExaminedHome(tmp_path, sound(address="127.0.0.1", docker_port=port))
-        ports = ill.findings()["ports"]
+        examined = ExaminedHome(tmp_path, sound(address="127.0.0.1", docker_port=port))
+        ports = examined.findings()["ports"]
     assert (ports.verdict, ports.fix) == (Verdict.DOUBTFUL, "b2d up")
     assert f"{port} (" in ports.message and f"pid {os.getpid()}" in ports.message
 
@@ -187,9 +189,9 @@ def test_an_old_image_of_debian_is_told(running: ExaminedHome) -> None:
     assert running.findings()["image"].verdict == Verdict.GOOD  # there will never be a newer one
 
 
-def test_an_image_that_is_gone_is_told(ill: ExaminedHome) -> None:
-    MachineStore(ill.home).write(a_spec(source="elsewhere"))
-    assert ill.findings()["image"].fix == "b2d download"
+def test_an_image_that_is_gone_is_told(examined: ExaminedHome) -> None:
+    MachineStore(examined.home).write(a_spec(source="elsewhere"))
+    assert examined.findings()["image"].fix == "b2d download"
 
 
 def test_the_engine_of_a_running_machine_is_compared_with_the_client(running: ExaminedHome) -> None:
@@ -198,32 +200,32 @@ def test_the_engine_of_a_running_machine_is_compared_with_the_client(running: Ex
     assert "9.9" in engine.message or "no docker client" in engine.message
 
 
-def pointed(ill: ExaminedHome) -> None:
+def point_shells_at_machine(examined: ExaminedHome) -> None:
     facts = RunningFacts(HERE, 2022, 2376, DockerEnv("tcp://127.0.59.249:2376"))
-    MachineStore(ill.home).write_env("boot2docker-vm", facts)
+    MachineStore(examined.home).write_env("boot2docker-vm", facts)
 
 
-def make_cleaner(ill: ExaminedHome, reporter: FakeReporter) -> Cleaner:
-    return Cleaner(ill.home, ill.state, ImageStore(ill.home).remove, reporter)
+def make_cleaner(examined: ExaminedHome, reporter: FakeReporter) -> Cleaner:
+    return Cleaner(examined.home, examined.state, ImageStore(examined.home).remove, reporter)
 
 
-def test_shells_are_no_longer_sent_to_a_machine_that_is_off(ill: ExaminedHome) -> None:
-    pointed(ill)
-    pointers = ill.findings()["pointers"]
+def test_shells_are_no_longer_sent_to_a_machine_that_is_off(examined: ExaminedHome) -> None:
+    point_shells_at_machine(examined)
+    pointers = examined.findings()["pointers"]
     assert (pointers.verdict, pointers.left_env) == (Verdict.DOUBTFUL, ("boot2docker-vm",))
     reporter = FakeReporter()
-    make_cleaner(ill, reporter).clean([pointers])
-    assert not ill.home.machine("boot2docker-vm").env.exists()
+    make_cleaner(examined, reporter).clean([pointers])
+    assert not examined.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("note") == ["shells are not directed to boot2docker-vm any more"]
 
 
-def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(ill: ExaminedHome) -> None:
-    pointed(ill)
-    pointers = ill.findings()["pointers"]
-    ill.states["boot2docker-vm"] = MachineState.RUNNING
+def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(examined: ExaminedHome) -> None:
+    point_shells_at_machine(examined)
+    pointers = examined.findings()["pointers"]
+    examined.states["boot2docker-vm"] = MachineState.RUNNING
     reporter = FakeReporter()
-    make_cleaner(ill, reporter).clean([pointers])
-    assert ill.home.machine("boot2docker-vm").env.exists()
+    make_cleaner(examined, reporter).clean([pointers])
+    assert examined.home.machine("boot2docker-vm").env.exists()
     assert reporter.texts("warn") == ["boot2docker-vm is running now"]
 
 
@@ -241,82 +243,87 @@ def leftovers(home: Home) -> Iterator[Path]:
             yield path.parent if "/" in name else path
 
 
-def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(ill: ExaminedHome) -> None:
-    paths = ill.home.machine("boot2docker-vm")
+def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(examined: ExaminedHome) -> None:
+    paths = examined.home.machine("boot2docker-vm")
     remaining = [
-        ill.home.machines_lock,
-        ill.home.config_lock,
-        ill.home.images_lock,
+        examined.home.machines_lock,
+        examined.home.config_lock,
+        examined.home.images_lock,
         paths.lock,
         paths.holder,
         paths.disk_qcow2,
-        ill.home.config,
+        examined.home.config,
     ]
-    remaining += [ill.home.cache / "package.deb", ill.home.cache / "a.lock", ill.home.image("1" * 64).iso, paths.spec]
-    removed = list(leftovers(ill.home))
+    remaining += [
+        examined.home.cache / "package.deb",
+        examined.home.cache / "a.lock",
+        examined.home.image("1" * 64).iso,
+        paths.spec,
+    ]
+    removed = list(leftovers(examined.home))
     for path in remaining:
         path.touch()
-    assert left.check_stale_files(ill.home, time.time()).verdict == Verdict.GOOD  # they may be in use
+    assert left.check_stale_files(examined.home, time.time()).verdict == Verdict.GOOD  # they may be in use
     for path in [*remaining, *removed]:
         os.utime(path, (1, 1))
-    stale = left.check_stale_files(ill.home, time.time())
+    stale = left.check_stale_files(examined.home, time.time())
     assert set(stale.left_files) == set(removed)
-    make_cleaner(ill, FakeReporter()).clean([stale])
+    make_cleaner(examined, FakeReporter()).clean([stale])
     assert [path for path in removed if path.exists()] == []
     assert [path for path in remaining if not path.exists()] == []
 
 
-def test_what_cannot_be_removed_is_told_and_the_rest_goes(ill: ExaminedHome) -> None:
-    path = ill.home.root / "file"
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(examined: ExaminedHome) -> None:
+    path = examined.home.root / "file"
     path.touch()
     reporter = FakeReporter()
     stale = One("stale files", Verdict.DOUBTFUL, "", left_files=(Path("/proc/version"), path))
-    make_cleaner(ill, reporter).clean([stale])
+    make_cleaner(examined, reporter).clean([stale])
     assert len(reporter.texts("warn")) == 1
     assert not path.exists()
 
 
-def test_an_image_of_nobodys_is_removed(ill: ExaminedHome) -> None:
+def test_an_image_of_nobodys_is_removed(examined: ExaminedHome) -> None:
     removed: list[str] = []
     spare = [Image("2" * 64, Path("2.iso"), "debian", "1.0", 3_000_000)]
     unused = next(
-        finding for finding in ill.examination(spare_images=lambda _: spare).findings() if finding.name == "images"
+        finding for finding in examined.examination(spare_images=lambda _: spare).findings() if finding.name == "images"
     )
     assert (unused.verdict, unused.message) == (Verdict.DOUBTFUL, "no machine uses 1.0: 2.9 MiB")
-    Cleaner(ill.home, ill.state, removed.append, FakeReporter()).clean([unused])
+    Cleaner(examined.home, examined.state, removed.append, FakeReporter()).clean([unused])
     assert removed == ["2" * 64]
 
 
-def test_a_machines_folder_without_its_description_is_told_and_stays(ill: ExaminedHome) -> None:
+def test_a_machines_folder_without_its_description_is_told_and_stays(examined: ExaminedHome) -> None:
     for name in ("disk", "empty", "it's mine"):
-        ill.home.machine(name).folder.mkdir()
-    ill.home.machine("disk").disk_qcow2.touch()
-    fixes = {finding.machine: finding.fix for finding in left.find_incomplete_machines(ill.home)}
-    look = "ls -l " + shlex.quote(str(ill.home.machines / "it's mine"))
+        examined.home.machine(name).folder.mkdir()
+    examined.home.machine("disk").disk_qcow2.touch()
+    fixes = {finding.machine: finding.fix for finding in left.find_incomplete_machines(examined.home)}
+    look = "ls -l " + shlex.quote(str(examined.home.machines / "it's mine"))
     assert fixes == {"disk": "b2d init --vm disk", "empty": "b2d delete --vm empty", "it's mine": look}
 
 
 def test_the_images_of_machines_that_cannot_be_read_are_not_touched(
-    ill: ExaminedHome, monkeypatch: pytest.MonkeyPatch
+    examined: ExaminedHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ill.home.machine("boot2docker-vm").spec.write_text("{")
+    examined.home.machine("boot2docker-vm").spec.write_text("{")
     queries: list[object] = []
 
     def spare(used: object) -> list[object]:
         queries.append(used)
         return []
 
-    findings = list(ill.examination(spare_images=spare).findings())
+    findings = list(examined.examination(spare_images=spare).findings())
     assert queries == []
 
     def nobody_knows(_: MachineStore) -> list[str]:
         raise B2dError("machines: Permission denied")
 
     monkeypatch.setattr(MachineStore, "names", nobody_knows)
-    again = {finding.name: finding for finding in ill.examination(spare_images=spare).findings()}
+    again = {finding.name: finding for finding in examined.examination(spare_images=spare).findings()}
     assert (again["machines"].message, again["machines"].fix) == (
         "machines: Permission denied",
-        f"ls -ld {ill.home.machines}",
+        f"ls -ld {examined.home.machines}",
     )
     assert queries == []
     assert [finding.verdict for finding in findings if finding.name == "images"] == [Verdict.GOOD]
@@ -326,10 +333,12 @@ TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 has that port")
 
 
 @pytest.mark.parametrize("state", list(MachineState))
-def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(ill: ExaminedHome, state: MachineState) -> None:
-    ill.states["boot2docker-vm"] = state
-    ill.refusals = (TAKEN,)
-    agent = ill.findings().get("agent")
+def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(
+    examined: ExaminedHome, state: MachineState
+) -> None:
+    examined.states["boot2docker-vm"] = state
+    examined.refusals = (TAKEN,)
+    agent = examined.findings().get("agent")
     if state in STARTED_STATES:
         assert agent is not None
         assert (agent.verdict, agent.message, agent.fix) == (
@@ -351,15 +360,15 @@ def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoke
     ("weight", "verdict"),
     [(Severity.ASKED, Verdict.GOOD), (Severity.KNOWN, Verdict.DOUBTFUL), (Severity.SERIOUS, Verdict.DOUBTFUL)],
 )
-def test_what_cannot_be_closed_is_a_finding(ill: ExaminedHome, weight: Severity, verdict: Verdict) -> None:
-    ill.exposed = [Exposure("anybody gets in", weight, "shut it")]
-    exposure = ill.findings()["exposure"]
+def test_what_cannot_be_closed_is_a_finding(examined: ExaminedHome, weight: Severity, verdict: Verdict) -> None:
+    examined.exposed = [Exposure("anybody gets in", weight, "shut it")]
+    exposure = examined.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (verdict, "anybody gets in", "shut it")
 
 
-def test_a_machine_whose_exposure_cannot_be_told_is_told(ill: ExaminedHome) -> None:
-    ill.exposed = HypervisorError("nobody can tell", hint="ask again")
-    exposure = ill.findings()["exposure"]
+def test_a_machine_whose_exposure_cannot_be_told_is_told(examined: ExaminedHome) -> None:
+    examined.exposed = HypervisorError("nobody can tell", hint="ask again")
+    exposure = examined.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (Verdict.DOUBTFUL, "nobody can tell", "ask again")
 
 

@@ -43,7 +43,7 @@ def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         listening.shutdown(socket.SHUT_RDWR)
 
 
-def answers(content: bytes) -> Callable[[socket.socket], None]:
+def answer_with(content: bytes) -> Callable[[socket.socket], None]:
     def serve(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(content)
@@ -53,7 +53,7 @@ def answers(content: bytes) -> Callable[[socket.socket], None]:
 
 
 def test_an_answer_tells_version_and_clock() -> None:
-    with server(answers(ANSWER)) as port:
+    with server(answer_with(ANSWER)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", NOON)
 
 
@@ -68,12 +68,12 @@ def test_an_answer_tells_version_and_clock() -> None:
     ],
 )
 def test_what_is_not_docker_does_not_count(content: bytes) -> None:
-    with server(answers(content)) as port:
+    with server(answer_with(content)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
 
 def test_a_date_that_is_none_is_no_clock() -> None:
-    with server(answers(ANSWER.replace(b"Tue, 24 Nov", b"soon"))) as port:
+    with server(answer_with(ANSWER.replace(b"Tue, 24 Nov", b"soon"))) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", None)
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None
 
 
 def test_a_closed_port_is_no_answer() -> None:
-    with server(answers(ANSWER)) as port:
+    with server(answer_with(ANSWER)) as port:
         pass
     assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
@@ -97,7 +97,7 @@ def test_a_closed_port_is_no_answer() -> None:
 def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    with server(answers(ANSWER)) as port:
+    with server(answer_with(ANSWER)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) is not None
 
 
@@ -111,7 +111,7 @@ def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
         context.load_cert_chain(paths.authority / "server.pem", paths.authority / "server-key.pem")
         context.load_verify_locations(paths.certs / "ca.pem")
         context.verify_mode = ssl.CERT_REQUIRED
-        return lambda connection: answers(ANSWER)(context.wrap_socket(connection, server_side=True))
+        return lambda connection: answer_with(ANSWER)(context.wrap_socket(connection, server_side=True))
 
     with server(tls(own)) as port:
         assert ping(DockerApi("127.0.0.1", port, own.certs), 5) == Ping("1.45", NOON)
@@ -144,7 +144,7 @@ INFO = b"HTTP/1.1 200 OK\r\n\r\n" + FACTS
 
 
 def test_docker_tells_what_it_is() -> None:
-    with server(answers(INFO)) as port:
+    with server(answer_with(INFO)) as port:
         assert engine(DockerApi("127.0.0.1", port, None), 5) == Engine("26.1.5+dfsg1", "6.12.57", "overlay2")
 
 
@@ -153,7 +153,7 @@ def test_docker_tells_what_it_is() -> None:
     [ANSWER, b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\n[]", INFO.replace(b"200 OK", b"503 Wait"), b""],
 )
 def test_what_is_not_docker_tells_nothing(content: bytes) -> None:
-    with server(answers(content)) as port:
+    with server(answer_with(content)) as port:
         assert engine(DockerApi("127.0.0.1", port, None), 5) is None
 
 

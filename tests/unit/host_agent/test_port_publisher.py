@@ -56,17 +56,17 @@ class Docker:
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def runs(self, *containers: dict[str, Any]) -> None:
+    def set_containers(self, *containers: dict[str, Any]) -> None:
         self.listed = list(containers)
         for listener in self.listeners:
             listener.put(b'{"status":"start"}\n')
 
-    def hangs_up(self) -> None:
+    def hang_up(self) -> None:
         for listener in self.listeners:
             listener.put(b"")
 
     def close(self) -> None:
-        self.hangs_up()
+        self.hang_up()
         self._server.shutdown()
         self._server.server_close()
 
@@ -110,12 +110,12 @@ def hypervisor(docker: Docker) -> Iterator[Hypervisor]:
     wait_until(lambda: bool(docker.listeners) and not fake.has, condition="the publisher to listen", timeout_s=5)
     yield fake
     ended.set()
-    docker.hangs_up()
+    docker.hang_up()
     thread.join(10)
     assert not thread.is_alive()
 
 
-def comes_to(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = SOON_S) -> None:
+def wait_for_forwards(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = SOON_S) -> None:
     wait_until(lambda: hypervisor.has == set(wanted), condition=f"{wanted}", timeout_s=soon_s, interval_s=0.01)
 
 
@@ -123,47 +123,49 @@ WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 23053)
 
 
 def test_what_is_published_appears_and_goes(docker: Docker, hypervisor: Hypervisor) -> None:
-    docker.runs(container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 23053, protocol="udp")))
-    comes_to(hypervisor, WEB, DNS)
-    docker.runs(container("dns", port(53, 23053, protocol="udp")))
-    comes_to(hypervisor, DNS)
-    docker.runs()
-    comes_to(hypervisor)
+    docker.set_containers(
+        container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 23053, protocol="udp"))
+    )
+    wait_for_forwards(hypervisor, WEB, DNS)
+    docker.set_containers(container("dns", port(53, 23053, protocol="udp")))
+    wait_for_forwards(hypervisor, DNS)
+    docker.set_containers()
+    wait_for_forwards(hypervisor)
 
 
 def test_what_is_published_for_this_host_alone_comes_in_by_the_guest_s_loopback(
     docker: Docker, hypervisor: Hypervisor
 ) -> None:
-    docker.runs(container("db", port(5432, 5432, HERE)))
-    comes_to(hypervisor, Forward("tcp", HERE, 5432, inward=True))
+    docker.set_containers(container("db", port(5432, 5432, HERE)))
+    wait_for_forwards(hypervisor, Forward("tcp", HERE, 5432, inward=True))
 
 
 def test_a_port_that_is_taken_keeps_no_other_waiting_and_is_had_when_it_frees(
     docker: Docker, hypervisor: Hypervisor
 ) -> None:
     hypervisor.taken.add(WEB)
-    docker.runs(container("web", port(80, 8080)), container("dns", port(53, 23053, protocol="udp")))
-    comes_to(hypervisor, DNS)
+    docker.set_containers(container("web", port(80, 8080)), container("dns", port(53, 23053, protocol="udp")))
+    wait_for_forwards(hypervisor, DNS)
     hypervisor.taken.clear()
-    comes_to(hypervisor, DNS, WEB, soon_s=3)
+    wait_for_forwards(hypervisor, DNS, WEB, soon_s=3)
 
 
 def test_a_docker_that_was_started_anew_is_listened_to_again(docker: Docker, hypervisor: Hypervisor) -> None:
-    docker.runs(container("web", port(80, 8080)))
-    comes_to(hypervisor, WEB)
+    docker.set_containers(container("web", port(80, 8080)))
+    wait_for_forwards(hypervisor, WEB)
     docker.listed = []
-    docker.hangs_up()
-    comes_to(hypervisor, soon_s=5)
-    docker.runs(container("web", port(80, 8080)))
-    comes_to(hypervisor, WEB)
+    docker.hang_up()
+    wait_for_forwards(hypervisor, soon_s=5)
+    docker.set_containers(container("web", port(80, 8080)))
+    wait_for_forwards(hypervisor, WEB)
 
 
 def test_many_ports_in_a_row_leave_nothing(docker: Docker, hypervisor: Hypervisor) -> None:
     for number in range(200):
-        docker.runs(container("web", port(80, 10000 + number)))
-    comes_to(hypervisor, Forward("tcp", HERE, 10199), soon_s=5)
-    docker.runs()
-    comes_to(hypervisor)
+        docker.set_containers(container("web", port(80, 10000 + number)))
+    wait_for_forwards(hypervisor, Forward("tcp", HERE, 10199), soon_s=5)
+    docker.set_containers()
+    wait_for_forwards(hypervisor)
 
 
 def test_without_docker_it_ends_with_the_machine() -> None:

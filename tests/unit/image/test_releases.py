@@ -23,7 +23,7 @@ class Api:
     content = b""
     headers: dict[str, str] = {}  # noqa: RUF012  replaced, never changed
 
-    def lists(self, *releases: object) -> None:
+    def publish(self, *releases: object) -> None:
         self.content = json.dumps(releases).encode()
 
 
@@ -58,7 +58,7 @@ def a_release(tag: str = "v2", **changes: object) -> dict[str, object]:
 
 
 def test_the_first_full_release_with_an_iso_is_the_last(api: Api, tmp_path: Path) -> None:
-    api.lists(
+    api.publish(
         a_release("v4-rc1", prerelease=True),
         a_release("v3", draft=True),
         a_release("v2.5", assets=[]),
@@ -72,13 +72,13 @@ def test_the_first_full_release_with_an_iso_is_the_last(api: Api, tmp_path: Path
 def test_the_hash_is_the_one_that_the_release_notes_quote(api: Api, tmp_path: Path) -> None:
     sha512, sha256, other = "ab" * 64, "cd" * 32, "ef" * 32
     body = f"$ sha512sum boot2docker.iso\n{sha512}  boot2docker.iso\n{other}  other.iso\n{sha256}  boot2docker.iso\n"
-    api.lists(a_release(body=body))
+    api.publish(a_release(body=body))
     assert newest_release(tmp_path, api.url).sha256 == sha256
 
 
 def test_the_hash_that_github_took_itself_comes_first(api: Api, tmp_path: Path) -> None:
     asset = {"name": "boot2docker.iso", "browser_download_url": URL, "digest": "sha256:" + "12" * 32}
-    api.lists(a_release(assets=[asset], body="cd" * 32 + "  boot2docker.iso"))
+    api.publish(a_release(assets=[asset], body="cd" * 32 + "  boot2docker.iso"))
     assert newest_release(tmp_path, api.url).sha256 == "12" * 32
 
 

@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> MachinePaths:
     return MachinePaths(tmp_path / "machines" / "box")
 
 
-def seed_of(paths: MachinePaths) -> dict[str, bytes]:
+def read_seed(paths: MachinePaths) -> dict[str, bytes]:
     with tarfile.open(paths.seed) as seed:
         return {member.name: file.read() for member in seed if (file := seed.extractfile(member)) is not None}
 
@@ -99,7 +99,7 @@ def test_only_neighbours_at_the_same_address_are_in_the_way() -> None:
 
 def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
     credentials(SPEC, paths, Access())
-    seed = seed_of(paths)
+    seed = read_seed(paths)
     assert seed["hostname"] == b"box\n"
     assert seed["authorized_keys"] == paths.ssh_public_key.read_bytes()
     assert seed["host_ed25519"] == paths.host_key.read_bytes()
@@ -111,7 +111,7 @@ def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
 def test_without_tls_no_certificate_is_made(paths: MachinePaths) -> None:
     credentials(a_spec("box", tls=False), paths, Access())
     assert not paths.certs.exists()
-    assert [name for name in seed_of(paths) if name.startswith("tls")] == []
+    assert [name for name in read_seed(paths) if name.startswith("tls")] == []
 
 
 def test_what_is_there_stays_and_what_is_missing_comes_back(paths: MachinePaths) -> None:

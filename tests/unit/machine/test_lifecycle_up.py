@@ -126,14 +126,14 @@ def test_a_newer_image_waits_while_the_machine_only_goes_on(box: Box, state: Mac
     assert machine.spec().image == newer.sha256
 
 
-def as_an_older_b2d_saved_it(box: Box) -> Machine:
+def save_with_older_hardware(box: Box) -> Machine:
     machine = box.in_state(MachineState.SAVED)
     box.store.write(box.spec(engine_port=0, hardware=1))
     return machine
 
 
 def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box: Box) -> None:
-    machine = as_an_older_b2d_saved_it(box)
+    machine = save_with_older_hardware(box)
     assert machine.up().docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}")
     assert machine.spec() == box.spec(engine_port=0, hardware=1)
     assert box.hypervisor.machines["box"].resumes == 1
@@ -142,7 +142,7 @@ def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box
 
 
 def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(box: Box) -> None:
-    machine = as_an_older_b2d_saved_it(box)
+    machine = save_with_older_hardware(box)
     newer = box.add_newer_image()
     box.hypervisor.state_fits = False
     assert machine.up().docker == DockerEnv(host_of(box))
@@ -203,12 +203,12 @@ def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Bo
     machine = box.in_state(MachineState.RUNNING)
     box.docker_answers = False
 
-    def goes_off() -> None:
+    def stop_later() -> None:
         time.sleep(0.3)
         box.driver().stop()
         box.docker_answers = True
 
-    thread = threading.Thread(target=goes_off)
+    thread = threading.Thread(target=stop_later)
     thread.start()
     machine.up()
     thread.join()

@@ -190,7 +190,7 @@ def test_a_broken_machine_hides_no_other_and_is_removed(prompt: Prompt, damage: 
     assert [row["name"] for row in json.loads(prompt.b2d("list", "--json").out)] == ["near"]
 
 
-def runs(paths: MachinePaths, process: ProcessIdentity | None) -> None:
+def record_running(paths: MachinePaths, process: ProcessIdentity | None) -> None:
     assert process is not None
     paths.qemu_pid.write_text(f"{process.pid}\n")
     qemu = QemuProcess(paths)
@@ -202,7 +202,7 @@ def test_what_runs_without_a_description_is_ended_before_its_disk_goes(
     prompt: Prompt, program: "subprocess.Popen[bytes]", damage: str
 ) -> None:
     paths = prompt.home.machine("box")
-    runs(paths, identify(program.pid))
+    record_running(paths, identify(program.pid))
     for path in (paths.spec, paths.spec_copy):
         DAMAGE[damage](path)
     assert prompt.b2d("delete", "--yes", "--vm", "box").code == 0
@@ -213,7 +213,7 @@ def test_what_runs_without_a_description_is_ended_before_its_disk_goes(
 def test_what_another_machine_runs_is_left_alone_by_a_copy_of_its_folder(
     prompt: Prompt, program: "subprocess.Popen[bytes]"
 ) -> None:
-    runs(prompt.home.machine("box"), identify(program.pid))
+    record_running(prompt.home.machine("box"), identify(program.pid))
     shutil.copytree(prompt.home.machine("box").folder, prompt.home.machine("twin").folder)
     assert prompt.b2d("delete", "--yes", "--vm", "twin").code == 0
     assert program.poll() is None
@@ -227,7 +227,7 @@ def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
 ) -> None:
     """The pid alone proves nothing, but the record alone does."""
     paths = prompt.home.machine("box")
-    runs(paths, identify(program.pid))
+    record_running(paths, identify(program.pid))
     DAMAGE[damage](paths.folder / name)
     result = prompt.b2d("status", "--vm", "box")
     assert result.out == ("running\n" if name == "qemu.pid" else "crashed\n")

@@ -15,7 +15,7 @@ PROXY = {"HTTPS_PROXY": "http://proxy:3128"}
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
 
-def after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
+def environment_after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
     """Return the environment of a shell that evaluated shellinit for each machine in turn; {} stands for --unset."""
     for wanted in docker:
         changes = set_changes(wanted, environ) if wanted else unset_changes(environ)
@@ -23,19 +23,19 @@ def after(environ: dict[str, str], *docker: dict[str, str]) -> dict[str, str]:
     return environ
 
 
-def lists(environ: dict[str, str]) -> dict[str, str]:
+def proxy_exceptions(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in variables.NO_PROXY}
 
 
 def test_a_shell_is_pointed_at_the_machine_and_at_no_other() -> None:
-    assert {name: after(MINE, ONE).get(name) for name in DOCKER} == ONE
-    assert {name: after(MINE, ONE, TWO).get(name, "") for name in DOCKER} == dict.fromkeys(DOCKER, "") | TWO
+    assert {name: environment_after(MINE, ONE).get(name) for name in DOCKER} == ONE
+    assert {name: environment_after(MINE, ONE, TWO).get(name, "") for name in DOCKER} == dict.fromkeys(DOCKER, "") | TWO
 
 
 @pytest.mark.parametrize("environ", [{}, MINE, {"DOCKER_CERT_PATH": "/mine"}, {"NO_PROXY": "a, b"}])
 @pytest.mark.parametrize("way", [[ONE], [ONE, ONE], [ONE, TWO], [ONE, TWO, ONE, ONE], [ONE, {}, TWO], [ONE, {}, {}]])
 def test_unset_makes_it_what_it_was_before(environ: dict[str, str], way: list[dict[str, str]]) -> None:
-    assert after(environ, *way, {}) == environ
+    assert environment_after(environ, *way, {}) == environ
 
 
 def test_unset_leaves_alone_what_no_shellinit_set() -> None:
@@ -45,30 +45,30 @@ def test_unset_leaves_alone_what_no_shellinit_set() -> None:
 
 
 def test_what_somebody_set_after_shellinit_is_what_was_before_the_next() -> None:
-    environ = after(MINE, ONE) | {"DOCKER_HOST": "tcp://theirs:1"}
-    assert after(environ, TWO, {})["DOCKER_HOST"] == "tcp://theirs:1"
-    assert after(MINE | {"DOCKER_HOST": ""}, ONE, {}) == {"DOCKER_TLS_VERIFY": "%0"}
+    environ = environment_after(MINE, ONE) | {"DOCKER_HOST": "tcp://theirs:1"}
+    assert environment_after(environ, TWO, {})["DOCKER_HOST"] == "tcp://theirs:1"
+    assert environment_after(MINE | {"DOCKER_HOST": ""}, ONE, {}) == {"DOCKER_TLS_VERIFY": "%0"}
 
 
 def test_what_somebody_unset_by_hand_does_not_confuse_it() -> None:
-    environ = after(MINE, ONE)
+    environ = environment_after(MINE, ONE)
     del environ["DOCKER_HOST"]
-    assert after(environ, ONE, {}) == MINE
+    assert environment_after(environ, ONE, {}) == MINE
 
 
 def test_what_the_bare_form_leaves_of_the_memory_is_the_memory() -> None:
-    environ = after(MINE, TWO)
-    assert after(environ | {BEFORE: environ[BEFORE] + ";unset"}, {}) == MINE
+    environ = environment_after(MINE, TWO)
+    assert environment_after(environ | {BEFORE: environ[BEFORE] + ";unset"}, {}) == MINE
     assert unset_changes(MINE | {BEFORE: ";unset"}) == {}
 
 
 @given(st.dictionaries(st.sampled_from([*DOCKER, BEFORE, "HTTP_PROXY", "no_proxy", "NO_PROXY"]), TEXT))
 def test_twice_is_once_whatever_was_there(environ: dict[str, str]) -> None:
-    once = after(environ, ONE)
-    assert after(once, ONE) == once
+    once = environment_after(environ, ONE)
+    assert environment_after(once, ONE) == once
     assert is_plain(once[BEFORE])
     before = {name: value for name, value in environ.items() if name in DOCKER}
-    assert {name: value for name, value in after(once, {}).items() if name in DOCKER} == before
+    assert {name: value for name, value in environment_after(once, {}).items() if name in DOCKER} == before
 
 
 @pytest.mark.parametrize("proxy", variables.PROXIES)
@@ -86,20 +86,26 @@ def test_twice_is_once_whatever_was_there(environ: dict[str, str]) -> None:
 )
 def test_the_machine_is_reached_without_a_proxy(proxy: str, had: dict[str, str], has: dict[str, str]) -> None:
     environ = had | {proxy: "http://proxy:3128"}
-    assert lists(after(environ, ONE)) == lists(after(environ, ONE, ONE)) == has
-    assert after(environ, ONE, {}) == environ
+    assert (
+        proxy_exceptions(environment_after(environ, ONE))
+        == proxy_exceptions(environment_after(environ, ONE, ONE))
+        == has
+    )
+    assert environment_after(environ, ONE, {}) == environ
 
 
 def test_where_there_is_no_proxy_there_is_nothing_to_say() -> None:
-    assert lists(after({"NO_PROXY": "a"}, ONE)) == {"NO_PROXY": "a"}
+    assert proxy_exceptions(environment_after({"NO_PROXY": "a"}, ONE)) == {"NO_PROXY": "a"}
 
 
 def test_the_list_holds_the_machine_that_is_pointed_at() -> None:
-    assert lists(after(PROXY | {"NO_PROXY": "a"}, ONE, TWO)) == {"NO_PROXY": "a,127.0.59.104"}
-    assert lists(after(PROXY | {"NO_PROXY": "127.0.59.103"}, ONE, TWO, {})) == {"NO_PROXY": "127.0.59.103"}
+    assert proxy_exceptions(environment_after(PROXY | {"NO_PROXY": "a"}, ONE, TWO)) == {"NO_PROXY": "a,127.0.59.104"}
+    assert proxy_exceptions(environment_after(PROXY | {"NO_PROXY": "127.0.59.103"}, ONE, TWO, {})) == {
+        "NO_PROXY": "127.0.59.103"
+    }
 
 
 def test_what_somebody_added_to_the_list_stays_in_it() -> None:
-    environ = after(PROXY, ONE)
+    environ = environment_after(PROXY, ONE)
     environ["NO_PROXY"] += ",theirs"
-    assert lists(after(environ, ONE, {})) == {"NO_PROXY": "theirs"}
+    assert proxy_exceptions(environment_after(environ, ONE, {})) == {"NO_PROXY": "theirs"}

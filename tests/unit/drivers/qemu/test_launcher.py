@@ -37,7 +37,7 @@ def driver(paths: MachinePaths, spec: MachineSpec, image: Image = DIRECT) -> Qem
     return QemuDriver(spec, paths, lambda: image, "tcg")
 
 
-def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
+def write_saved_state(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
     """Write the files of a saved machine with that spec."""
     driver(paths, spec).create(b"payload")
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
@@ -45,7 +45,7 @@ def saved(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
     paths.qemu_saved.write_text(json.dumps(document))
 
 
-def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:
+def qemu_arguments(paths: MachinePaths, spec: MachineSpec) -> list[str]:
     """Start the machine and return QEMU's arguments."""
     with pytest.raises(HypervisorError):
         driver(paths, spec).start()
@@ -54,8 +54,8 @@ def called(paths: MachinePaths, spec: MachineSpec) -> list[str]:
 
 def test_a_saved_machine_goes_on_with_the_memory_and_cpus_that_it_had(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
-    saved(paths, spec)
-    words = called(paths, replace(spec, memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
+    write_saved_state(paths, spec)
+    words = qemu_arguments(paths, replace(spec, memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
     assert words[words.index("-m") + 1] == f"{spec.memory_mib}M"
     assert words[words.index("-smp") + 1] == str(spec.cpus)
     assert words[-1] == "-S"
@@ -68,8 +68,8 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
     paths: MachinePaths, hardware: list[str]
 ) -> None:
     spec = replace(tiny_guest.spec(), hardware=HARDWARE)
-    saved(paths, spec, hardware=hardware)
-    words = called(paths, replace(spec, memory_mib=640))
+    write_saved_state(paths, spec, hardware=hardware)
+    words = qemu_arguments(paths, replace(spec, memory_mib=640))
     assert words[words.index("-m") + 1] == "640M"
     assert "-S" not in words
     assert not paths.qemu_saved.exists()
@@ -77,7 +77,7 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
 
 def test_older_hardware_is_for_a_state_alone_and_boots_no_more(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
-    saved(paths, spec, hardware=[])
+    write_saved_state(paths, spec, hardware=[])
     with pytest.raises(SavedStateError):
         driver(paths, spec).start()
     assert not (paths.folder.parent / "called").exists()
@@ -110,7 +110,7 @@ def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> 
 
 def test_the_disk_of_a_saved_machine_stays_as_its_state_knows_it(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
-    saved(paths, spec)
+    write_saved_state(paths, spec)
     with pytest.raises(InvalidStateError) as caught:
         driver(paths, spec).grow_disk(1000)
     assert caught.value.hint == "b2d up && b2d stop"

@@ -34,7 +34,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def recorded(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> QemuProcess:
+def record_process(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> QemuProcess:
     """Record the process as a start does: in QEMU's pid file and b2d's record."""
     paths.qemu_pid.write_text(f"{pid}\n")
     qemu = QemuProcess(paths)
@@ -44,14 +44,14 @@ def recorded(paths: MachinePaths, pid: int, process: ProcessIdentity | None) -> 
 
 def test_the_process_that_was_started_is_found(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
     identity = identify(sleeper.pid)
-    assert recorded(paths, sleeper.pid, identity).find() == identity
+    assert record_process(paths, sleeper.pid, identity).find() == identity
 
 
 def test_another_process_of_that_pid_is_not_the_machine(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
     now = identify(sleeper.pid)
     assert now is not None
     earlier = ProcessIdentity(now.pid, "1", now.boot_id)
-    process = recorded(paths, sleeper.pid, earlier)
+    process = record_process(paths, sleeper.pid, earlier)
     assert process.find() is None
     process.end()
     assert sleeper.poll() is None  # it was left alone
@@ -62,13 +62,13 @@ def test_the_pid_of_another_boot_is_not_the_machine(paths: MachinePaths, sleeper
     now = identify(sleeper.pid)
     assert now is not None
     before = ProcessIdentity(now.pid, now.start_time, "another boot")
-    assert recorded(paths, sleeper.pid, before).find() is None
+    assert record_process(paths, sleeper.pid, before).find() is None
 
 
 def test_a_pid_without_a_record_counts_only_with_its_control_socket(
     paths: MachinePaths, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    process = recorded(paths, sleeper.pid, None)
+    process = record_process(paths, sleeper.pid, None)
     assert process.find() is None
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(paths.qmp_socket))
@@ -79,7 +79,7 @@ def test_a_pid_without_a_record_counts_only_with_its_control_socket(
 def test_a_process_that_ignores_its_control_socket_is_signalled(
     paths: MachinePaths, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    process = recorded(paths, sleeper.pid, identify(sleeper.pid))
+    process = record_process(paths, sleeper.pid, identify(sleeper.pid))
     process.end()
     assert sleeper.wait(5) != 0
     assert process.find() is None

@@ -15,7 +15,7 @@ from b2d.paths import MachinePaths
 from tests.support import tiny_guest
 from tests.support.serial_peer import guest
 from tests.unit.drivers.qemu.test_command_line import DIRECT
-from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
+from tests.unit.drivers.qemu.test_launcher import driver, paths, qemu_arguments, write_saved_state
 
 __all__ = ["paths"]  # the fixture
 
@@ -58,7 +58,7 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
 ) -> None:
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths)), "/nowhere/to be found"))
     driver(paths, spec).create(b"payload")
-    words = called(paths, spec)
+    words = qemu_arguments(paths, spec)
     assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
     assert "virtio-9p-pci,fsdev=b2d-0,mount_tag=b2d-0" in words
     assert "virtio-9p-pci,fsdev=b2d-1,mount_tag=not-1" in words
@@ -69,10 +69,10 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
 def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) -> None:
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths) / "mine"),))
     (shared(paths) / "mine").mkdir()
-    saved(paths, spec)
+    write_saved_state(paths, spec)
     paths.taken.touch()
     (shared(paths) / "mine").rmdir()
-    words = called(paths, spec)
+    words = qemu_arguments(paths, spec)
     assert words[-1] == "-S"
     assert paths.qemu_saved.exists()
     assert paths.taken.exists()
@@ -82,7 +82,7 @@ def test_a_machine_that_boots_has_its_folders_by_itself(paths: MachinePaths) -> 
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths)),))
     driver(paths, spec).create(b"payload")
     paths.taken.touch()
-    called(paths, spec)
+    qemu_arguments(paths, spec)
     assert not paths.taken.exists()
 
 

@@ -17,7 +17,7 @@ from b2d.models import HARDWARE, Endpoint, MachineSpec
 from b2d.paths import MachinePaths
 from tests.support import tiny_guest
 from tests.unit.drivers.qemu.test_command_line import DIRECT
-from tests.unit.drivers.qemu.test_launcher import called, driver, paths, saved
+from tests.unit.drivers.qemu.test_launcher import driver, paths, qemu_arguments, write_saved_state
 
 __all__ = ["paths"]  # the fixture
 ANSWERS = "virtiofsd 1.13.2"
@@ -77,7 +77,7 @@ def test_one_that_a_machine_cannot_be_saved_with_is_none(server: Path, version: 
 def test_without_one_folders_are_had_by_9p(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
     driver(paths, sharing(paths)).create(b"payload")
-    assert "-fsdev" in called(paths, sharing(paths))
+    assert "-fsdev" in qemu_arguments(paths, sharing(paths))
 
 
 def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) -> None:
@@ -99,7 +99,7 @@ def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) 
 def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths, "/nowhere/to be found")
     driver(paths, spec).create(b"payload")
-    words = called(paths, spec)
+    words = qemu_arguments(paths, spec)
     assert f"memory-backend-memfd,id=memory,size={spec.memory_mib}M,share=on" in words
     assert "vhost-user-fs-pci,chardev=b2d-0,tag=b2d-0" in words
     assert "vhost-user-fs-pci,chardev=b2d-1,tag=not-1" in words
@@ -125,9 +125,9 @@ def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePath
 def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths)
     program(server / "virtiofsd", "")
-    saved(paths, spec)
+    write_saved_state(paths, spec)
     program(server / "virtiofsd", ANSWERS)
-    words = called(paths, spec)
+    words = qemu_arguments(paths, spec)
     assert words[-1] == "-S"
     assert "-fsdev" in words
     assert paths.qemu_saved.exists()
@@ -138,11 +138,11 @@ def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is
 ) -> None:
     spec = sharing(paths, str(paths.folder.parent / "mine"))
     (paths.folder.parent / "mine").mkdir()
-    saved(paths, spec)
-    assert called(paths, spec)[-1] == "-S"
+    write_saved_state(paths, spec)
+    assert qemu_arguments(paths, spec)[-1] == "-S"
     assert not paths.taken.exists()
     (paths.folder.parent / "mine").rmdir()
-    assert called(paths, spec)[-1] == "-S"
+    assert qemu_arguments(paths, spec)[-1] == "-S"
     assert paths.taken.exists()
 
 
@@ -150,9 +150,9 @@ def test_a_machine_that_was_saved_with_virtiofs_boots_where_there_is_none_any_mo
     paths: MachinePaths, server: Path
 ) -> None:
     spec = replace(sharing(paths), hardware=HARDWARE)
-    saved(paths, spec)
+    write_saved_state(paths, spec)
     (server / "virtiofsd").unlink()
-    words = called(paths, spec)
+    words = qemu_arguments(paths, spec)
     assert words[-1] != "-S"
     assert "-fsdev" in words
     assert not paths.qemu_saved.exists()

@@ -114,7 +114,7 @@ def contents(root: Path) -> dict[str, tuple[object, ...]]:
     return entries
 
 
-def nothing_is_left(*folders: Path) -> bool:
+def is_tidy(*folders: Path) -> bool:
     """Return True when no unfinished copy is left in the folders."""
     return not [path for folder in folders for path in folder.rglob(".b2d-*")]
 
@@ -127,7 +127,7 @@ def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, local: Path, rem
     fetched = copying.fetch(f"{remote}/new", str(local / "back"))
     assert (fetched.path, fetched.files) == (str(local / "back"), 10)
     assert contents(local / "back") == contents(tree)
-    assert nothing_is_left(local, remote)
+    assert is_tidy(local, remote)
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
@@ -153,7 +153,7 @@ def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, local: Path, remot
         getattr(copying, way)(f"{begin}/{first}", f"{ours}/{second}")
         subprocess.run(["/bin/cp", "-a", f"{begin}/{first}", f"{theirs}/{second}"], check=True)
         assert names(ours) == names(theirs), case
-    assert nothing_is_left(local, remote)
+    assert is_tidy(local, remote)
 
 
 def names(root: Path) -> dict[str, object]:
@@ -236,7 +236,7 @@ def test_archives_go_in_and_out(copying: Copier, local: Path, remote: Path) -> N
     ):
         with pytest.raises(B2dError, match=message):
             copying.send_stream(io.BytesIO(content), f"{remote}/{to}")
-    wait_until(lambda: nothing_is_left(remote), condition="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: is_tidy(remote), condition="the guest to tidy up", timeout_s=10)
     assert names(remote / "to" / "tree") == names(tree)
 
 
@@ -303,7 +303,7 @@ def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too()
             (unfinished / "a" / "b").mkdir(parents=True)
             (unfinished / "a" / "b").chmod(0)
             (unfinished / "a").chmod(0o500)
-        assert nothing_is_left(folder)
+        assert is_tidy(folder)
         assert (folder / "new").stat().st_mode & 0o777 == 0o500
         (folder / "new").chmod(0o700)
 
@@ -368,7 +368,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, local
         for _ in range(100):
             getattr(copying, way)(f"{begin}/big", str(end))
             (end / "big").write_text("old")
-    wait_until(lambda: nothing_is_left(end), condition="the guest to tidy up", timeout_s=10)
+    wait_until(lambda: is_tidy(end), condition="the guest to tidy up", timeout_s=10)
     assert (end / "big").read_text() == "old"
 
 
