@@ -89,7 +89,7 @@ def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> 
 @pytest.fixture
 def machine(up: Person, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Return the machine for this process."""
-    monkeypatch.setenv("HOME", str(up.folder))  # the variables for docker's client
+    monkeypatch.setenv("HOME", str(up.folder))  # the docker client's configuration is there
     return Machine(home=up.home.root)
 
 

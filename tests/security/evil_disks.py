@@ -21,7 +21,7 @@ def secret(folder: Path) -> Path:
 
 
 def a_begin(folder: Path) -> Path:
-    """Return the start of a boot2docker disk, so that import gets as far as copying."""
+    """Create the start of a boot2docker disk, so that import gets as far as copying."""
     return raw_disks.create_unformatted(folder / "begin", 1)
 
 

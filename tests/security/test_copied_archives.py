@@ -213,7 +213,7 @@ def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 def globals_of(number: int) -> bytes:
-    """Yield global pax headers, each with a new value."""
+    """Return a global pax header with a key and value for that number."""
     return TarInfo.create_pax_global_header({f"b2d.{number}": "y" * 500})
 
 

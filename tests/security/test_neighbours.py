@@ -41,7 +41,7 @@ PING = b"GET /_ping HTTP/1.1\r\nHost: 127.0.59.103:2375\r\nUser-Agent: docker\r\
 
 @contextmanager
 def an_engine() -> Iterator[DockerApi]:
-    """Start a server that answers each connection with its first bytes."""
+    """Start a server that echoes each piece with the prefix `heard`."""
     with socket.create_server((HERE, 0)) as listener:
 
         def serve() -> None:

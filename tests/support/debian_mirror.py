@@ -117,7 +117,7 @@ def replace_content(change: Callable[[bytes], bytes]) -> Answer:
 
 
 def respond_slowly(to: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Return a handler that takes half a minute for the content."""
+    """Send the content over half a minute."""
     to.send_response(200)
     to.send_header("Content-Length", str(len(content)))
     to.end_headers()

@@ -30,7 +30,7 @@ DATA = b"what a person has on their disk"
 
 @pytest.fixture
 def quiet(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
-    """Return a box with a running Docker and no open files but the home's."""
+    """Return a box with a Docker that answers while its machine is on, without open ports."""
     box.listens = False
 
     def ping(*_: object) -> Ping | None:
@@ -82,7 +82,7 @@ def create_snapshot_once(box: Box) -> object:
 
 
 def restore_snapshot(box: Box) -> object:
-    """Restore the snapshot, which the first try may have to create, and check the data."""
+    """Restore the snapshot, which the first try has to create."""
     if not snapshots(box).all():
         box.driver().take_snapshot("one")
     return snapshots(box).restore("one", lambda _: None)

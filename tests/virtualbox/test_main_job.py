@@ -103,7 +103,7 @@ def count_clock_syncs(person: Person) -> int:
 
 
 def is_right(engine: DockerApi) -> bool:
-    """Return True when the guest's date, in whole seconds, lies within the duration of the query."""
+    """Return True when Docker's date, in whole seconds, lies within the duration of the query."""
     begin = time.time()
     answer = ping(engine, QUESTION_S)
     assert answer is not None and answer.date is not None

@@ -36,7 +36,7 @@ ddb.comment=""
 
 
 def a_vmdk(text: str, sectors: int = 20) -> bytes:
-    """Return a descriptor as VirtualBox writes it."""
+    """Return a sparse VMDK with this descriptor, as VirtualBox writes it."""
     header = struct.pack("<4sIIQQQQIQQQ", b"KDMV", 1, 3, 2048, 128, 1, sectors, 512, 21, 26, 128)
     return (header.ljust(SECTOR, b"\0") + text.encode()).ljust(128 * SECTOR, b"\0")
 

@@ -367,7 +367,7 @@ def test_an_upgrade_that_up_began_in_vain_ends_with_the_old_image(box: Box) -> N
 
 
 def of_2018(box: Box, storage: str) -> None:
-    """Prepare a machine of boot2docker, running or not, with that storage driver."""
+    """Make the old image one of boot2docker's, whose Docker has that storage driver."""
     box.images.versions[OLD] = DOCKER_OF_2018[0]
     box.runs[OLD] = DOCKER_OF_2018
     box.storage = storage

@@ -21,7 +21,7 @@ __all__ = ["paths"]  # the fixture
 
 
 def shared(paths: MachinePaths) -> Path:
-    """Return a spec with one folder beside the machine's own, which is never shared."""
+    """Create a folder of this host beside the machine's own, which is never shared."""
     folder = paths.folder.parent / "shared"
     folder.mkdir(exist_ok=True)
     return folder

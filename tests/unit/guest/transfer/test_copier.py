@@ -32,7 +32,7 @@ ODD = "grüße 🐳 'n\"$x"
 
 @pytest.fixture(params=["gnu", "busybox"])
 def tools(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the guest's programs: this host's, or those of b2d's image."""
+    """Use this host's programs as the guest's, or those of b2d's image (busybox)."""
     if request.param == "busybox":
         (tmp_path / "bin").mkdir()
         subprocess.run(["busybox", "--install", "-s", str(tmp_path / "bin")], check=True)
