@@ -91,5 +91,5 @@ def _measure_seconds(environment: dict[str, str], folder: str, script: str) -> f
 
 def _in_guest(environment: dict[str, str], script: str, *arguments: str) -> str:
     command = shlex.join(["sudo", "sh", "-c", script, "sh", *arguments])
-    done = subprocess.run([B2D, "ssh", command], env=environment, capture_output=True, check=True, text=True)
-    return done.stdout
+    completed = subprocess.run([B2D, "ssh", command], env=environment, capture_output=True, check=True, text=True)
+    return completed.stdout

@@ -50,11 +50,11 @@ def table(*rows: Figure) -> Table:
 def seconds(command: Sequence[str], environment: Mapping[str, str], expected: int = 0) -> float:
     """Run the command and return its duration in seconds. Raises AssertionError on an unexpected exit code."""
     begin = time.monotonic()
-    done = subprocess.run(
+    completed = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False
     )
     taken = time.monotonic() - begin
-    assert done.returncode == expected, f"{command} ended with {done.returncode}: {done.stderr.decode()}"
+    assert completed.returncode == expected, f"{command} ended with {completed.returncode}: {completed.stderr.decode()}"
     return taken
 
 

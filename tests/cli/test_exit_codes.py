@@ -139,11 +139,11 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, stdout=pipe, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False, cwd=prompt.folder
         )
-    stderr = done.stderr.decode().splitlines()
-    assert done.returncode != 0
+    stderr = completed.stderr.decode().splitlines()
+    assert completed.returncode != 0
     assert all(line.startswith(("b2d: ", "     try: ", "     more: ")) for line in stderr)
     assert not [line for line in stderr if "ipe" in line or "bug" in line]
 
@@ -153,12 +153,12 @@ def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
     reset_home(prompt, "off")
     with Path("/dev/full").open("wb") as full:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False, cwd=prompt.folder
         )
-    assert done.returncode != 0
-    assert done.stderr.startswith(b"b2d: ")
-    assert b"bug" not in done.stderr
+    assert completed.returncode != 0
+    assert completed.stderr.startswith(b"b2d: ")
+    assert b"bug" not in completed.stderr
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
@@ -271,6 +271,6 @@ def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) ->
 def test_a_log_comes_out_byte_by_byte(prompt: Prompt) -> None:
     reset_home(prompt, "off")
     prompt.home.machine("boot2docker-vm").serial_log.write_bytes(b"\xffa\r\n\x00z")
-    done = subprocess.run([B2D, "logs"], env=prompt.full_environment(LC_ALL="C"), capture_output=True, check=True)
-    assert done.stdout == b"\xffa\r\n\x00z"
+    completed = subprocess.run([B2D, "logs"], env=prompt.full_environment(LC_ALL="C"), capture_output=True, check=True)
+    assert completed.stdout == b"\xffa\r\n\x00z"
     assert json.loads(prompt.b2d("logs", "--json").out) == {"log": "\ufffda\r\n\x00z"}

@@ -65,14 +65,14 @@ def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, config_text: 
         "os._exit = lambda code: (print(*(set(sys.modules) - before), file=sys.stderr), sys.exit(code))\n"
         "from b2d.__main__ import main; main()"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-S", "-c", script, verb],
         capture_output=True,
         text=True,
         check=True,
         env={"B2D_HOME": str(home.root), "PYTHONPATH": str(ROOT)},
     )
-    loaded = set(done.stderr.split())
+    loaded = set(completed.stderr.split())
     assert loaded
     assert not loaded & HEAVY
 
@@ -91,10 +91,10 @@ def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: st
     values = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": identity.boot_id}
     values[field] = 2**22 if field == "pid" else "other"
     keep(home, ProcessIdentity(**values))  # type: ignore[arg-type]
-    done = run(home, verb)
-    assert done.stdout == ""
-    assert done.returncode in (3, 4)
-    assert done.stderr.startswith("b2d: ")
+    completed = run(home, verb)
+    assert completed.stdout == ""
+    assert completed.returncode in (3, 4)
+    assert completed.stderr.startswith("b2d: ")
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ NAMING = [
 def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, text: str) -> None:
     (home.root / file).write_text(text)
     known = {"BOOT2DOCKER_PROFILE": str(home.root / "profile")}
-    done = run(home, "ip", **known)
-    assert (done.returncode, done.stdout) == (3, "")
+    completed = run(home, "ip", **known)
+    assert (completed.returncode, completed.stdout) == (3, "")
     assert run(home, "ip", "--vm=boot2docker-vm", PYTHONPATH=no_click, **known).stdout == "127.0.59.103\n"
     assert run(home, "ip", PYTHONPATH=no_click, B2D_VM="boot2docker-vm", **known).stdout == "127.0.59.103\n"
 
@@ -171,9 +171,9 @@ def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, content: bytes 
         home.config.mkdir()
     else:
         home.config.write_bytes(content)
-    done = run(home, "ip")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert str(home.config) in done.stderr
+    completed = run(home, "ip")
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert str(home.config) in completed.stderr
 
 
 def test_what_is_too_long_to_be_read_at_once_is_a_matter_of_click(home: Home) -> None:
@@ -202,8 +202,8 @@ def boot(home: Home) -> None:
 
 def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home: Home, no_click: str) -> None:
     def status() -> tuple[str, int, str]:
-        done = run(home, "status", PYTHONPATH=no_click)
-        return done.stdout, done.returncode, done.stderr
+        completed = run(home, "status", PYTHONPATH=no_click)
+        return completed.stdout, completed.returncode, completed.stderr
 
     # before the first case: `env` names a live process, so each of these may start the agent, which serves that machine
     tls_certificates.ensure_certificates(home.machine("boot2docker-vm"), ["127.0.59.103"], datetime.now(UTC))
@@ -247,17 +247,17 @@ def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
     spec = home.machine("boot2docker-vm").spec
     spec.write_text("{")
     assert "no click" in run(home, "status", PYTHONPATH=no_click).stderr
-    done = run(home, "status")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"b2d: {spec} is not JSON: ")
-    assert done.stderr.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+    completed = run(home, "status")
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr.startswith(f"b2d: {spec} is not JSON: ")
+    assert completed.stderr.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
 
 
 def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise RuntimeError('it broke')")
-    done = run(home, "status", PYTHONPATH=str(tmp_path))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("b2d: this is a bug in b2d")
+    completed = run(home, "status", PYTHONPATH=str(tmp_path))
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr.startswith("b2d: this is a bug in b2d")
     assert home.log.read_text().count("Traceback") == 1
 
 

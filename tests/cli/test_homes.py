@@ -175,7 +175,7 @@ def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb:
     iso = tmp_path / "none.iso"
     iso.write_bytes(b"")
     before = files_of(prompt.home.machines) | {"config": prompt.home.config.read_bytes()}
-    done = subprocess.run(
+    completed = subprocess.run(
         [B2D, *verb.split()],
         env=prompt.full_environment(B2D_IMAGE=str(iso)),
         cwd=prompt.folder,
@@ -184,9 +184,9 @@ def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
         check=False,
     )
-    assert (done.returncode in (1, 7), done.stdout) == (True, b"")
-    assert done.stderr.startswith(b"b2d: ")
-    assert b"bug" not in done.stderr
+    assert (completed.returncode in (1, 7), completed.stdout) == (True, b"")
+    assert completed.stderr.startswith(b"b2d: ")
+    assert b"bug" not in completed.stderr
     after = files_of(prompt.home.machines) | {"config": prompt.home.config.read_bytes()}
     left = {path: content for path, content in after.items() if not path.endswith((".lock", ".holder"))}
     assert left == before

@@ -344,7 +344,7 @@ def lose_description(paths: MachinePaths) -> None:
 def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     assert prompt.b2d("download", prompt.environment["B2D_IMAGE"]).code == 0
-    done = subprocess.run(
+    completed = subprocess.run(
         [B2D, "import", str(disk)],
         env=prompt.full_environment(),
         capture_output=True,
@@ -352,8 +352,8 @@ def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(pro
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"b2d: qemu-img failed" in done.stderr
+    assert (completed.returncode, completed.stdout) == (1, b"")
+    assert b"b2d: qemu-img failed" in completed.stderr
     nothing_is_made(prompt)
 
 
@@ -400,8 +400,8 @@ def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> N
 def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(prompt: Prompt, tmp_path: Path) -> None:
     (prompt.folder / "src").mkdir()
     first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
-    done = prompt.b2d("import", str(first), "--vm", "first")
-    assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in done.err
+    completed = prompt.b2d("import", str(first), "--vm", "first")
+    assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in completed.err
     result = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
     assert "no folders" not in result.err
     specs = [MachineStore(prompt.home).read(name) for name in ("first", "second")]

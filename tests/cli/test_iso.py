@@ -21,12 +21,12 @@ def b2d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
+def failed(completed: subprocess.CompletedProcess[str], code: int) -> str:
     """Assert that the command failed with nothing on stdout, and return its error message."""
-    assert (done.returncode, done.stdout) == (code, "")
-    assert "Traceback" not in done.stderr
-    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("b2d: ")]
-    assert len([line for line in done.stderr.splitlines() if line.startswith("     try: ")]) == 1
+    assert (completed.returncode, completed.stdout) == (code, "")
+    assert "Traceback" not in completed.stderr
+    (sentence,) = [line for line in completed.stderr.splitlines() if line.startswith("b2d: ")]
+    assert len([line for line in completed.stderr.splitlines() if line.startswith("     try: ")]) == 1
     return sentence
 
 
@@ -60,6 +60,6 @@ def test_a_mirror_that_debian_did_not_sign_is_refused(debian: LocalDebian, tmp_p
 
 def test_a_network_that_wants_a_login_is_told_so(debian: LocalDebian, tmp_path: Path) -> None:
     debian.wrong["/"] = repeat(respond_with(200, PORTAL))
-    done = b2d(tmp_path, "iso", "build", "--mirror", debian.url)
-    assert "is a web page" in failed(done, 7)
-    assert "login" in done.stderr
+    completed = b2d(tmp_path, "iso", "build", "--mirror", debian.url)
+    assert "is a web page" in failed(completed, 7)
+    assert "login" in completed.stderr

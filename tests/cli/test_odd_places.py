@@ -76,10 +76,10 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(
+        completed = subprocess.run(
             [B2D, "-q", *verb.split()], stdout=pipe, stderr=subprocess.PIPE, env=prompt.full_environment(), check=False
         )
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (completed.returncode, completed.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

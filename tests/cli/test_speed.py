@@ -33,14 +33,14 @@ def prompt(tmp_path: Path) -> Prompt:
 def loaded_modules(prompt: Prompt, *arguments: str) -> set[str]:
     """Return the modules that are imported when the command has ended."""
     root = str(ROOT)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", SHOW, *arguments],
         capture_output=True,
         text=True,
         check=False,
         env=prompt.full_environment(PYTHONPATH=root),
     )
-    modules = set(done.stderr.splitlines()[-1].split())
+    modules = set(completed.stderr.splitlines()[-1].split())
     assert ("click" in modules) == (arguments != ("status",))
     return modules
 

@@ -81,13 +81,13 @@ def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
     prompt.home.machine(NAME).qemu_saved.write_text("{}")
     leader, follower = pty.openpty()
     os.write(leader, b"n\n")
-    done = subprocess.run(
+    completed = subprocess.run(
         [B2D, "upgrade"], stdin=follower, capture_output=True, env=prompt.full_environment(), check=False
     )
     os.close(leader)
     os.close(follower)
-    stderr = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (1, b"")
+    stderr = completed.stderr.decode()
+    assert (completed.returncode, completed.stdout) == (1, b"")
     assert f"start with the image {NEW}\ncontinue? [y/N]: " in stderr
     assert stderr.endswith("b2d: cancelled: nothing was changed\n")
     assert prompt.b2d("status").out == "saved\n"

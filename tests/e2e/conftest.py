@@ -45,9 +45,9 @@ class Person:
 
     def check_output(self, *arguments: str, stdin: bytes = b"") -> str:
         """Run b2d, which must succeed, and return its stdout."""
-        done = self.b2d(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+        completed = self.b2d(*arguments, stdin=stdin)
+        assert completed.returncode == 0, completed.stderr.decode()
+        return completed.stdout.decode()
 
     def sh(self, script: str, shell: str = "sh", limit_s: float = LIMIT_S) -> subprocess.CompletedProcess[bytes]:
         """Run a script in a shell."""
@@ -55,9 +55,9 @@ class Person:
 
     def docker(self, *arguments: str, stdin: bytes = b"") -> str:
         """Run the docker client in a shell that evaluated shellinit; it must succeed. Return its stdout."""
-        done = self.run_docker(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+        completed = self.run_docker(*arguments, stdin=stdin)
+        assert completed.returncode == 0, completed.stderr.decode()
+        return completed.stdout.decode()
 
     def run_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run the docker client likewise and return the completed process, whatever its exit code."""

@@ -114,9 +114,9 @@ def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Pe
     assert boot_of(machine) == boot
 
     release.publish_good()
-    done = json.loads(machine.check_output("upgrade", "--json"))
-    new = done["image"]["sha256"]
-    assert (done["changed"], new != old) == (True, True)
+    upgraded = json.loads(machine.check_output("upgrade", "--json"))
+    new = upgraded["image"]["sha256"]
+    assert (upgraded["changed"], new != old) == (True, True)
     assert facts(machine) == ("running", new, old, "")
     assert boot_of(machine) != boot
     check_data(machine)
@@ -131,9 +131,9 @@ def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Pe
 def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     release.publish_failing()
-    done = machine.b2d("upgrade", "-v")
-    stderr = done.stderr.decode()
-    assert done.returncode == 1, stderr
+    completed = machine.b2d("upgrade", "-v")
+    stderr = completed.stderr.decode()
+    assert completed.returncode == 1, stderr
     assert "did not come up with the image" in stderr
     assert "and is back to" in stderr
     assert "this image was made so" in stderr
@@ -146,9 +146,9 @@ def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machin
 def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     release.publish_with_kernel("6.99.9")
-    done = machine.b2d("upgrade")
-    assert done.returncode == 1
-    assert "it runs Linux " in done.stderr.decode()
+    completed = machine.b2d("upgrade")
+    assert completed.returncode == 1
+    assert "it runs Linux " in completed.stderr.decode()
     assert facts(machine)[:2] == ("running", old)
     check_data(machine)
 
@@ -175,9 +175,14 @@ def test_an_upgrade_that_was_killed_is_gone_on_with(machine: Person, release: Re
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     assert spec_of(machine).previous == old
-    done = json.loads(machine.check_output("upgrade", "--json"))
-    assert done["changed"]
-    assert facts(machine) == ("stopped" if done["state"] == "stopped" else "running", done["image"]["sha256"], old, "")
+    upgraded = json.loads(machine.check_output("upgrade", "--json"))
+    assert upgraded["changed"]
+    assert facts(machine) == (
+        "stopped" if upgraded["state"] == "stopped" else "running",
+        upgraded["image"]["sha256"],
+        old,
+        "",
+    )
     machine.check_output("up")
     check_data(machine)
 

@@ -259,10 +259,10 @@ def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_pa
     raw = raw_disks.write_at(raw_disks.create_ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
     before = raw_disks.sha256_of(raw)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
-    done = person.b2d("up")
-    assert done.returncode == 0, done.stderr.decode()
-    assert LEFT_ALONE in done.stderr.decode()
-    assert IN_RAM in done.stderr.decode()
+    completed = person.b2d("up")
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert LEFT_ALONE in completed.stderr.decode()
+    assert IN_RAM in completed.stderr.decode()
     person.create_hello_image()
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
     assert person.docker("info", "--format", "{{.Driver}}") == "overlay2\n"
@@ -278,8 +278,8 @@ def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: 
     (tree / "var/lib/docker/volumes/old/_data").mkdir(parents=True)
     raw = raw_disks.create_boot2docker_disk(tmp_path / "raw", 600, tree)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
-    done = person.b2d("up")
-    assert (done.returncode, NO_AUFS in done.stderr.decode()) == (1, True)
+    completed = person.b2d("up")
+    assert (completed.returncode, NO_AUFS in completed.stderr.decode()) == (1, True)
     person.check_output("ssh", "sudo mv /var/lib/docker/aufs /var/lib/docker/aufs.old")
     person.check_output("restart")
     assert person.docker("volume", "ls", "-q") == "old\n"

@@ -56,9 +56,9 @@ def sharing(person: Person, outside: Path) -> Iterator[Person]:
     project = person.folder / PROJECT
     project.mkdir()
     (project / "source").write_text("of the host\n")
-    done = person.b2d("up")
-    assert done.returncode == 0, done.stderr.decode()
-    assert f"the host's folder {outside.parent}/later cannot be had" in done.stderr.decode()
+    completed = person.b2d("up")
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert f"the host's folder {outside.parent}/later cannot be had" in completed.stderr.decode()
     person.create_hello_image()
     yield person
     person.b2d("delete", "--yes", "--vm", "second")
@@ -189,8 +189,8 @@ def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warn
     booted = sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     sharing.check_output("save")
     outside.rename(outside.parent / "elsewhere")
-    done = sharing.b2d("up")
-    assert f"the host's folder {outside} cannot be had in the machine" in done.stderr.decode()
+    completed = sharing.b2d("up")
+    assert f"the host's folder {outside} cannot be had in the machine" in completed.stderr.decode()
     assert sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
     assert sharing.check_output("ssh", as_root(f"ls '{outside}'; cat '{project}/source'")) == "changed meanwhile\n"
     sharing.check_output("save")
@@ -201,15 +201,15 @@ def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warn
 
 def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sharing: Person, project: Path) -> None:
     sharing.docker("run", "-d", "--name", "web", "-v", f"{project}:/src", "hello", "sleep", "10000")
-    done = sharing.b2d("save")
-    assert (done.returncode, done.stdout) == (4, b"")
-    assert b"while programs in it use folders of this host: the container web\n" in done.stderr
-    assert b"docker stop web && b2d save" in done.stderr
+    completed = sharing.b2d("save")
+    assert (completed.returncode, completed.stdout) == (4, b"")
+    assert b"while programs in it use folders of this host: the container web\n" in completed.stderr
+    assert b"docker stop web && b2d save" in completed.stderr
     assert sharing.docker("exec", "web", "/usr/bin/busybox", "cat", "/src/source") == "changed meanwhile\n"
     sharing.docker("rm", "-f", "web")
     sharing.check_output("ssh", as_root(f"cd '{project}' && (setsid sleep 10000 >/dev/null 2>&1 &)"))
-    done = sharing.b2d("save")
-    assert b"use folders of this host: sleep (pid " in done.stderr
+    completed = sharing.b2d("save")
+    assert b"use folders of this host: sleep (pid " in completed.stderr
     assert sharing.check_output("ssh", as_root(f"cat '{project}/source'; kill $(pidof sleep)")) == "changed meanwhile\n"
     sharing.check_output("save")
     sharing.check_output("up")

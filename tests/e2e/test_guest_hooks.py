@@ -118,9 +118,9 @@ def test_volumes_of_2014_are_there(hooked: Person) -> None:
 
 def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person) -> None:
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
-    done = hooked.b2d("restart")
-    assert done.returncode == 0, done.stderr.decode()
-    assert f"{STORE}/profile is passed over: line 2: syntax error" in done.stderr.decode()
+    completed = hooked.b2d("restart")
+    assert completed.returncode == 0, completed.stderr.decode()
+    assert f"{STORE}/profile is passed over: line 2: syntax error" in completed.stderr.decode()
     assert hooked.docker("info", "--format", "{{.Labels}}") == "[]\n"
     assert hooked.check_output("ssh", "sh -lc 'echo in'") == "in\n"
     await_hooks(hooked)  # the log includes Docker's last boot
@@ -129,11 +129,11 @@ def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person
 def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked: Person) -> None:
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
     begin = time.monotonic()
-    done = hooked.b2d("restart", "-v")
-    assert done.returncode == 1
+    completed = hooked.b2d("restart", "-v")
+    assert completed.returncode == 1
     assert time.monotonic() - begin < GIVE_UP_S
-    assert "dockerd ends as soon as it starts" in done.stderr.decode()
-    assert done.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and in the details
+    assert "dockerd ends as soon as it starts" in completed.stderr.decode()
+    assert completed.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and in the details
     assert "--nonsense" in hooked.check_output("logs", "--docker")
     hooked.check_output("ssh", f"sudo rm {STORE}/profile")
     wait_until(lambda: hooked.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)

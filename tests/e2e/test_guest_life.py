@@ -232,8 +232,8 @@ def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Ter
 
 
 def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Person) -> None:
-    done = alive.b2d("up")
-    assert "the data disk is full" in done.stderr.decode()
+    completed = alive.b2d("up")
+    assert "the data disk is full" in completed.stderr.decode()
     alive.check_output("ssh", "sudo rm /mnt/vda1/full")
     wait_until(lambda: alive.b2d("up").returncode == 0, condition="Docker", timeout_s=90, interval_s=1)
     assert alive.docker("run", "--rm", "hello", "echo", "room") == "room\n"
@@ -244,8 +244,8 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
     alive.b2d("ssh", "sudo reboot")
 
     def again() -> bool:
-        done = alive.b2d("ssh", "cat /proc/sys/kernel/random/boot_id")
-        return done.returncode == 0 and done.stdout.decode() != booted
+        completed = alive.b2d("ssh", "cat /proc/sys/kernel/random/boot_id")
+        return completed.returncode == 0 and completed.stdout.decode() != booted
 
     wait_until(again, condition="the reboot", timeout_s=90, interval_s=1)
     assert alive.b2d("status").stdout == b"running\n"

@@ -25,10 +25,10 @@ def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytes
     environment = {**person.environment, "HOME": str(folder), "B2D_IMAGE": "plain.iso", "B2D_VM": "plain"}
     someone = replace(person, home=home, folder=folder, environment=environment)
     poor = replace(someone, environment={**environment, "PATH": str(folder / "bin")})
-    done = poor.b2d("iso", "build", "-o", "plain.iso", "--arch", "amd64")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.decode() == f"{folder / 'plain.iso'}\n"
-    assert b"mksquashfs is not installed" in done.stderr
+    completed = poor.b2d("iso", "build", "-o", "plain.iso", "--arch", "amd64")
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.decode() == f"{folder / 'plain.iso'}\n"
+    assert b"mksquashfs is not installed" in completed.stderr
     yield someone
     someone.b2d("delete", "--yes")
 

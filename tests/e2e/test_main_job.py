@@ -28,9 +28,9 @@ def test_a_machine_is_made_and_started_and_runs_a_container(up: Person) -> None:
 
 
 def test_the_words_of_2014_do_what_they_did(up: Person) -> None:
-    done = up.sh("boot2docker up && $(boot2docker shellinit) && docker ps && boot2docker ip && boot2docker status")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [up.address.encode(), b"running"]
+    completed = up.sh("boot2docker up && $(boot2docker shellinit) && docker ps && boot2docker ip && boot2docker status")
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.splitlines()[-2:] == [up.address.encode(), b"running"]
 
 
 def test_what_is_so_already_is_fine(up: Person) -> None:
@@ -44,9 +44,9 @@ def test_only_the_machine_s_own_client_is_let_in(up: Person, tmp_path: Path) -> 
         mkdir {stranger} && cp {up.paths.certs}/ca.pem {stranger}
         openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=stranger -keyout {stranger}/key.pem -out {stranger}/cert.pem
         eval "$(b2d shellinit)" && DOCKER_CERT_PATH={stranger} docker version"""
-    done = up.sh(script)
-    assert done.returncode != 0
-    assert b"certificate" in done.stderr.splitlines()[-1]
+    completed = up.sh(script)
+    assert completed.returncode != 0
+    assert b"certificate" in completed.stderr.splitlines()[-1]
     none = up.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"')
     assert none.returncode != 0
     assert not none.stdout
@@ -60,8 +60,8 @@ def test_ssh_ends_as_its_command_does(up: Person, code: int) -> None:
 def test_openssh_finds_the_machine_by_its_block(up: Person) -> None:
     (up.folder / "config").write_text(up.check_output("ssh-config", "--host", "box"))
     script = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
-    done = up.sh(f"ssh -F config box 'echo from $(hostname)' && {script}")
-    assert (done.stdout, done.stderr) == (b"from boot2docker\nthere\n", b"")
+    completed = up.sh(f"ssh -F config box 'echo from $(hostname)' && {script}")
+    assert (completed.stdout, completed.stderr) == (b"from boot2docker\nthere\n", b"")
 
 
 def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: 
 
 def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) -> None:
     script = "docker --context boot2docker-vm images --format '{{.Repository}}' && docker context show"
-    done = up.sh(script)
-    assert done.stdout.split()[0] == b"hello", done.stderr
-    assert done.stdout.split()[-1] == b"default"
+    completed = up.sh(script)
+    assert completed.stdout.split()[0] == b"hello", completed.stderr
+    assert completed.stdout.split()[-1] == b"default"
     assert up.check_output("context") == "boot2docker-vm\n"
 
 
@@ -135,19 +135,19 @@ def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
 
 
 def test_ssh_gives_arguments_exactly(up: Person) -> None:
-    done = up.b2d("ssh", "--", "printf", "%s\\0", *ODD_ARGUMENTS)
-    assert done.stdout.decode().split("\0")[:-1] == ODD_ARGUMENTS
+    completed = up.b2d("ssh", "--", "printf", "%s\\0", *ODD_ARGUMENTS)
+    assert completed.stdout.decode().split("\0")[:-1] == ODD_ARGUMENTS
 
 
 def test_ssh_keeps_stdout_and_stderr_apart(up: Person) -> None:
-    done = up.b2d("ssh", "echo out; echo err >&2")
-    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    completed = up.b2d("ssh", "echo out; echo err >&2")
+    assert (completed.stdout, completed.stderr) == (b"out\n", b"err\n")
 
 
 def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
     content = os.urandom(10_000_000)
-    done = up.b2d("ssh", "--", "sha256sum", stdin=content)
-    assert done.stdout.split()[0].decode() == hashlib.sha256(content).hexdigest()
+    completed = up.b2d("ssh", "--", "sha256sum", stdin=content)
+    assert completed.stdout.split()[0].decode() == hashlib.sha256(content).hexdigest()
     back = up.b2d("ssh", "--", "cat", stdin=content)
     assert back.stdout == content
 
@@ -294,9 +294,9 @@ def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person)
 
     up.check_output("stop")
     with socket.create_server((up.address, 2376)):
-        done = up.b2d("up")
-    assert done.returncode == 0
-    assert b"2376" in done.stderr
+        completed = up.b2d("up")
+    assert completed.returncode == 0
+    assert b"2376" in completed.stderr
     assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
 
 
@@ -311,8 +311,8 @@ def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Perso
     lines = dict(line.split("=", 1) for line in unit_of(up).read_text().splitlines() if "=" in line)
     bare = f"exec env -i HOME={up.folder} LANG=C {lines['Environment']}"  # as systemd sets it
     for moment, state in (("ExecStop", b"stopped\n"), ("ExecStart", b"running\n"), ("ExecStart", b"running\n")):
-        done = up.sh(f"{bare} {lines[moment]}")
-        assert (done.returncode, done.stdout) == (0, b""), done.stderr
+        completed = up.sh(f"{bare} {lines[moment]}")
+        assert (completed.returncode, completed.stdout) == (0, b""), completed.stderr
         assert up.b2d("status").stdout == state
     assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
 

@@ -41,8 +41,8 @@ def open_machine(up: Person) -> Iterator[Person]:
 
 def connect_from_container(person: Person, network: str, address: str, port: int) -> bytes:
     """Connect from a container and return its output."""
-    done = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
-    return done.stdout + done.stderr
+    completed = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
+    return completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize("port", PORTS)
@@ -86,8 +86,8 @@ one.settimeout(10)
 print(one.recv(100))
 """
     command = ["/usr/bin/python3", "-c", script]
-    done = subprocess.run(command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=False)
-    return done.stdout
+    completed = subprocess.run(command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=False)
+    return completed.stdout
 
 
 def test_another_user_reaches_neither(open_machine: Person) -> None:

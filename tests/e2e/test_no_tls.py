@@ -54,22 +54,22 @@ def listeners(pid: int) -> set[tuple[str, int]]:
 def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
     """shellinit points to the socket, which is private to the user; the port of 2014 works, too."""
     script = '$(boot2docker --vm plain shellinit) && docker version --format "{{.Server.Os}}" && echo "$DOCKER_HOST"'
-    done = both.sh(script, shell="bash")
+    completed = both.sh(script, shell="bash")
     plain = spec(both, "plain")
-    assert done.stdout.decode() == f"linux\nunix://{both.home.machine('plain').docker_socket}\n", done.stderr
+    assert completed.stdout.decode() == f"linux\nunix://{both.home.machine('plain').docker_socket}\n", completed.stderr
     assert plain.docker_port in range(2375, 2475)  # another home of this host may use the first one
-    done = both.sh(
+    completed = both.sh(
         f'DOCKER_HOST=tcp://{plain.address}:{plain.docker_port} docker version --format "{{{{.Server.Os}}}}"'
     )
-    assert done.stdout == b"linux\n", done.stderr
+    assert completed.stdout == b"linux\n", completed.stderr
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_what_another_machine_set_is_no_more(both: Person, shell: str) -> None:
     script = """eval "$(b2d shellinit)" && eval "$(b2d shellinit --vm plain)" && docker ps -q
         echo "${DOCKER_TLS_VERIFY:-none}" "${DOCKER_CERT_PATH:-none}" """
-    done = both.sh(script, shell)
-    assert (done.returncode, done.stdout) == (0, b"none none\n"), done.stderr
+    completed = both.sh(script, shell)
+    assert (completed.returncode, completed.stdout) == (0, b"none none\n"), completed.stderr
 
 
 def test_nothing_listens_beyond_this_host(both: Person) -> None:

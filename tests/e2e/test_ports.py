@@ -77,8 +77,8 @@ def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
     apart.docker("import", "-", "echo", stdin=program)
     apart.docker("run", "-d", "-p", f"{UDP}:53/udp", "-p", f"127.0.0.1:{ALONE}:53/udp", "echo", "/echo", "53")
     for address, port in ((apart.check_output("ip").strip(), UDP), ("127.0.0.1", UDP), ("127.0.0.1", ALONE)):
-        done = subprocess.run([*apart.within, sys.executable, "-c", ECHOED, address, str(port)], check=False)
-        assert done.returncode == 0, (address, port)
+        completed = subprocess.run([*apart.within, sys.executable, "-c", ECHOED, address, str(port)], check=False)
+        assert completed.returncode == 0, (address, port)
 
 
 def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:

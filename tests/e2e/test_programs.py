@@ -39,9 +39,9 @@ def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(
 
 def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None:
     given = os.urandom(3_000_000)
-    done = by_socket(up, "run", "-i", "--rm", "hello", "sha256sum", stdin=given)
+    completed = by_socket(up, "run", "-i", "--rm", "hello", "sha256sum", stdin=given)
     expected = subprocess.run(["sha256sum"], input=given, capture_output=True, check=True).stdout
-    assert done.stdout == expected, done.stderr
+    assert completed.stdout == expected, completed.stderr
     by_socket(up, "run", "-d", "--name", "aside", "hello", "sleep", "1000")
     with ThreadPoolExecutor(6) as many:
         count = ("exec", "-i", "aside", "/usr/bin/busybox", "wc", "-c")
@@ -148,6 +148,8 @@ def test_pytest_gives_it_to_tests_and_leaves_it_as_it_was(machine: Machine, up: 
         "no:cacheprovider",
         str(tests),
     ]
-    done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    completed = subprocess.run(
+        command, env=known, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "1 passed" in completed.stdout, completed.stdout + completed.stderr
     assert machine.state() == "saved"

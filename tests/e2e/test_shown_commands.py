@@ -47,8 +47,8 @@ def test_what_a_page_shows_works(up: Person, image_home: Home, page: str) -> Non
         if not block[0].startswith("b2d up"):
             up.check_output("up")
         script = "\n".join(["set -e", *(EDITS.get(line, line) for line in block)])
-        done = up.sh(script)
-        assert done.returncode == 0, f"{script}\n{done.stdout.decode()}{done.stderr.decode()}"
+        completed = up.sh(script)
+        assert completed.returncode == 0, f"{script}\n{completed.stdout.decode()}{completed.stderr.decode()}"
     for name in ("restored", "ci"):
         up.b2d("delete", "--yes", "--vm", name)
 

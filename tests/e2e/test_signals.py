@@ -95,9 +95,9 @@ def test_what_is_ignored_stays_ignored(up: Person) -> None:
 
 def test_a_clean_end_needs_no_force(up: Person) -> None:
     up.docker("run", "-d", "--init", "--name", "sleeper", "hello", "sleep", "100000")
-    done = up.b2d("stop")
-    assert done.returncode == 0
-    assert b"power was cut" not in done.stderr
+    completed = up.b2d("stop")
+    assert completed.returncode == 0
+    assert b"power was cut" not in completed.stderr
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -109,8 +109,8 @@ def test_init(person: Person, number: int) -> None:
             end_with_signal(process, number)
         state = person.b2d("status", "--vm", "other").stdout
         assert state in (b"absent\n", b"stopped\n")
-        done = person.b2d("init", "--vm", "other")
-        assert done.returncode == 0, done.stderr
+        completed = person.b2d("init", "--vm", "other")
+        assert completed.returncode == 0, completed.stderr
         assert person.b2d("status", "--vm", "other").stdout == b"stopped\n"
         person.check_output("delete", "--yes", "--vm", "other")
     assert list(person.home.machines.glob("[!.]*other*")) == []

@@ -188,15 +188,15 @@ def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
 
 
 def test_without_a_keyboard_there_is_no_terminal_and_that_is_said(up: Person) -> None:
-    done = up.b2d("ssh", "-t", "tty; exit 3", stdin=b"")
-    assert (done.returncode, done.stdout) == (3, b"not a tty\n")
-    assert b"not a terminal" in done.stderr
+    completed = up.b2d("ssh", "-t", "tty; exit 3", stdin=b"")
+    assert (completed.returncode, completed.stdout) == (3, b"not a tty\n")
+    assert b"not a terminal" in completed.stderr
 
 
 def test_what_looks_like_an_option_of_ssh_is_not_run(up: Person) -> None:
-    done = up.b2d("ssh", "-L", "8000:localhost:8000")
-    assert done.returncode == 2
-    assert b"-L" in done.stderr
+    completed = up.b2d("ssh", "-L", "8000:localhost:8000")
+    assert completed.returncode == 2
+    assert b"-L" in completed.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -232,31 +232,31 @@ def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(up: Person) -> None:
     for script in ("b2d ssh yes | head -1", "b2d ssh 'yes >&2' 2>&1 >/dev/null | head -1"):
-        done = up.sh(script, limit_s=60)
-        assert (done.stdout, done.stderr) == (b"y\n", b"")
+        completed = up.sh(script, limit_s=60)
+        assert (completed.stdout, completed.stderr) == (b"y\n", b"")
 
 
 def test_closed_streams_are_nobody_s_connection(up: Person) -> None:
     assert up.sh("b2d ssh 'cat; echo end' <&-", limit_s=60).stdout == b"end\n"
-    done = up.sh("b2d ssh 'echo lost; exit 3' >&-", limit_s=60)
-    assert (done.returncode, done.stderr) == (3, b"")
+    completed = up.sh("b2d ssh 'echo lost; exit 3' >&-", limit_s=60)
+    assert (completed.returncode, completed.stderr) == (3, b"")
 
 
 def test_stdin_may_be_longer_than_anybody_reads(up: Person) -> None:
-    done = up.sh("head -c 20000000 /dev/zero | b2d ssh -- 'cat >/dev/null; exit 3'", limit_s=120)
-    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+    completed = up.sh("head -c 20000000 /dev/zero | b2d ssh -- 'cat >/dev/null; exit 3'", limit_s=120)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (3, b"", b"")
     assert up.sh("b2d ssh -- 'exit 4' </dev/zero", limit_s=60).returncode == 4
 
 
 def test_a_script_on_stdin_is_run_without_a_terminal(up: Person) -> None:
-    done = up.b2d("ssh", stdin=b"id -un\ntty\nexit 6\n")
-    assert (done.returncode, done.stdout) == (6, b"docker\nnot a tty\n")
+    completed = up.b2d("ssh", stdin=b"id -un\ntty\nexit 6\n")
+    assert (completed.returncode, completed.stdout) == (6, b"docker\nnot a tty\n")
 
 
 def test_a_file_of_root_s_is_read_by_nobody_else(up: Person) -> None:
-    done = up.b2d("ssh", "cat /etc/shadow")
-    assert done.returncode == 1
-    assert b"Permission denied" in done.stderr
+    completed = up.b2d("ssh", "cat /etc/shadow")
+    assert completed.returncode == 1
+    assert b"Permission denied" in completed.stderr
 
 
 def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> None:
@@ -269,7 +269,7 @@ def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> No
         assert shell.modes() == before
         shell.expect(rb"b2d: the connection to the guest broke")
     wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
-    done = up.b2d("ssh", "true")
-    assert done.returncode == 255
-    assert b"crashed, not running" in done.stderr
+    completed = up.b2d("ssh", "true")
+    assert completed.returncode == 255
+    assert b"crashed, not running" in completed.stderr
     assert up.b2d("ssh", "--vm", "none", "true").returncode == 255

@@ -70,9 +70,9 @@ def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person:
     assert (same.returncode, b"already the newest" in same.stderr) == (0, True)
 
     publish_newer(release)
-    done = person.sh("boot2docker stop && boot2docker download && boot2docker start")
-    assert done.returncode == 0, done.stderr
-    assert b"takes up the newer image" in done.stderr
+    completed = person.sh("boot2docker stop && boot2docker download && boot2docker start")
+    assert completed.returncode == 0, completed.stderr
+    assert b"takes up the newer image" in completed.stderr
     assert json.loads(person.check_output("info"))["image"] != first
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
     assert person.check_output("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
@@ -102,8 +102,8 @@ def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, rel
 def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> None:
     with served(release.parent) as url:
         source = f"{url}/b2d.iso{pin(release)}"
-        done = person.b2d("download", source)
-        assert done.returncode == 0, done.stderr
+        completed = person.b2d("download", source)
+        assert completed.returncode == 0, completed.stderr
         again = person.b2d("download", source)
         assert b"already the newest" in again.stderr
     assert source in [image["source"] for image in json.loads(person.check_output("iso", "list", "--json"))]
@@ -133,6 +133,6 @@ def test_half_an_image_is_refused_and_not_kept(person: Person, release: Path, is
 
 
 def test_a_file_that_is_not_there_is_named(person: Person) -> None:
-    done = person.b2d("download", "none.iso")
-    assert done.returncode == 2
-    assert b"'none.iso'" in done.stderr
+    completed = person.b2d("download", "none.iso")
+    assert completed.returncode == 2
+    assert b"'none.iso'" in completed.stderr

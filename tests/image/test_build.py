@@ -65,10 +65,10 @@ def root(iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_root(root: Path, *paths: str) -> dict[str, str]:
     """Return the mode and owner of paths of the root, as unsquashfs lists them."""
-    done = subprocess.run(
+    completed = subprocess.run(
         ["unsquashfs", "-lln", "-d", "", str(root), *paths], capture_output=True, text=True, check=True
     )
-    lines = (line.split() for line in done.stdout.splitlines())
+    lines = (line.split() for line in completed.stdout.splitlines())
     return {words[5].lstrip("/"): f"{words[0]} {words[1]}" for words in lines if len(words) > 5}
 
 

@@ -24,5 +24,5 @@ def test_the_linters_find_nothing(command: tuple[str, ...]) -> None:
         arguments = [str(Path(sys.executable).with_name("lint-imports"))]
     else:
         arguments = [sys.executable, "-m", *command]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr

@@ -42,8 +42,8 @@ def names(paths: MachinePaths) -> list[str]:
 
 def is_undamaged(path: Path) -> bool:
     """Return True when qemu-img finds no damage; leaked clusters, which the next growth uses, are none."""
-    done = processes.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
-    facts = json.loads(done.stdout)
+    completed = processes.run(["qemu-img", "check", "--output=json", str(path)], timeout_s=60)
+    facts = json.loads(completed.stdout)
     return not facts.get("corruptions") and not facts["check-errors"]
 
 

@@ -38,8 +38,8 @@ def running(person: Person) -> Iterator[Person]:
 def in_src(person: Person, script: str) -> tuple[int, str]:
     """Run a line of shell in a container in the user's project; return its exit code and output."""
     source = f"{person.folder}/src:/src"
-    done = person.run_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
-    return done.returncode, (done.stdout + done.stderr).decode()
+    completed = person.run_docker("run", "--rm", "-v", source, "-w", "/src", "hello", "sh", "-c", script)
+    return completed.returncode, (completed.stdout + completed.stderr).decode()
 
 
 def status_of(person: Person) -> dict[str, str]:

@@ -88,8 +88,10 @@ def test_an_initrd_of_gigabytes_takes_no_gigabytes(tmp_path: Path) -> None:
     packed = b"".join(packer.compress(bytes(64 * MIB)) for _ in range(64)) + packer.flush()
     assert len(packed) < MIB
     image(tmp_path, initrd=packed)
-    done = subprocess.run([sys.executable, "-c", BOMB, str(tmp_path)], capture_output=True, timeout=120, check=False)
-    assert done.returncode == 7, done.stderr.decode()
+    completed = subprocess.run(
+        [sys.executable, "-c", BOMB, str(tmp_path)], capture_output=True, timeout=120, check=False
+    )
+    assert completed.returncode == 7, completed.stderr.decode()
 
 
 def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(

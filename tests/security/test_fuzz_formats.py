@@ -88,9 +88,9 @@ def check_disk(content: bytes) -> None:
         path = work / "disk"
         path.write_bytes(content)
         command = ["qemu-img", "info", "--output=json", "-f", disk_info.format, str(path)]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
-        if done.returncode == 0:
-            assert set(_files(_parse_object(done.stdout))) <= {str(path)}
+        completed = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        if completed.returncode == 0:
+            assert set(_files(_parse_object(completed.stdout))) <= {str(path)}
 
 
 def test_the_header_of_a_qcow2() -> None:

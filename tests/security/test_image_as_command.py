@@ -73,8 +73,8 @@ def an_iso(squashfs: Path, path: Path, iso: Path) -> Path:
 
 
 def listed(path: Path) -> list[str]:
-    done = subprocess.run(["unsquashfs", "-lln", "-d", "", str(path)], capture_output=True, check=True)
-    return sorted(done.stdout.decode().splitlines())
+    completed = subprocess.run(["unsquashfs", "-lln", "-d", "", str(path)], capture_output=True, check=True)
+    return sorted(completed.stdout.decode().splitlines())
 
 
 @pytest.mark.parametrize("packer", PACKERS)

@@ -89,8 +89,10 @@ def as_user(uid: int, port: int) -> str:
     command = [sys.executable, "-c", TALK, str(port)]
     if not Path(sys.executable).is_relative_to("/usr"):  # root's own Python is closed to others
         command[0] = "/usr/bin/python3"
-    done = subprocess.run(command, user=uid, group=uid, extra_groups=[], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or done.stderr
+    completed = subprocess.run(
+        command, user=uid, group=uid, extra_groups=[], capture_output=True, text=True, check=False
+    )
+    return completed.stdout.strip() or completed.stderr
 
 
 # peers
@@ -110,8 +112,8 @@ def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
     carrier = tmp_path / "qemu-system-x86_64"
     carrier.symlink_to("/usr/bin/python3")
     named = f"import ctypes; ctypes.CDLL(None).prctl(15, b'qemu-system-x86', 0, 0, 0){TALK}"
-    done = subprocess.run([carrier, "-c", named, str(port)], capture_output=True, text=True, check=False)
-    assert "heard" not in done.stdout
+    completed = subprocess.run([carrier, "-c", named, str(port)], capture_output=True, text=True, check=False)
+    assert "heard" not in completed.stdout
     assert as_user(0, port).startswith("heard")
 
 

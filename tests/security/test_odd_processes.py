@@ -68,8 +68,8 @@ def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pyte
 def verdicts(*scripts: str) -> list[str]:
     """Return the verdicts of a non-root agent on programs of that user."""
     code = AS_OTHER.format(path=sys.path, uid=OTHER, scripts=scripts)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return completed.stdout.split()
 
 
 def test_a_hypervisor_that_nobody_may_look_into_is_none_of_its_users_programs() -> None:

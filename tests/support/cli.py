@@ -48,7 +48,7 @@ class Prompt:
         return self.run(["sh", "-c", script], **more)
 
     def run(self, command: Sequence[str], **more: str) -> Result:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -57,5 +57,5 @@ class Prompt:
             env=self.full_environment(**more),
             check=False,
         )
-        stderr = [stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr)]
-        return Result(done.returncode, *stderr)
+        stderr = [stream.decode("utf-8", "surrogateescape") for stream in (completed.stdout, completed.stderr)]
+        return Result(completed.returncode, *stderr)

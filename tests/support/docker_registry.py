@@ -43,8 +43,8 @@ def push_image(port: str, name: str, content: bytes) -> None:
             "layers": [_put(session, base, packed, f"{DOCKER}.image.rootfs.diff.tar.gzip")],
         }
         headers = {"Content-Type": MANIFEST}
-        done = session.put(f"{base}/manifests/latest", json.dumps(manifest), headers=headers, timeout=PATIENCE_S)
-        done.raise_for_status()
+        response = session.put(f"{base}/manifests/latest", json.dumps(manifest), headers=headers, timeout=PATIENCE_S)
+        response.raise_for_status()
 
 
 def _layer(content: bytes) -> bytes:

@@ -153,11 +153,11 @@ class BoxGuest(FakeGuest):
         self._box = box
 
     def run(self, command: str, timeout_s: float, limit: int = 0) -> Any:
-        done = super().run(command, timeout_s)
+        completed = super().run(command, timeout_s)
         if command.startswith("sudo date -u -s"):
             moved = command.partition(" && ")[0]
             self._box.clock_ahead_s += int(moved.rsplit("+", maxsplit=1)[-1].strip(" )"))
-        return done
+        return completed
 
 
 class Interrupter:

@@ -49,7 +49,7 @@ class Stranger:
         }
         known |= {"PYTHONHOME": python, "PYTHONPATH": os.pathsep.join(libraries), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [f"{python}/bin/python{version}", "-c", START, *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -66,4 +66,4 @@ class Stranger:
         finally:
             for number in opened:
                 os.close(number)
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Result(completed.returncode, completed.stdout.decode(), completed.stderr.decode())

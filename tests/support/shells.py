@@ -48,11 +48,11 @@ class RealShell:
         script = self.folder / "script"
         script.write_text("".join(f"{line}\n{show}\n" for line in lines))
         known = {"PATH": self.path, "HOME": str(self.folder), "LANG": "C.UTF-8", **environ}
-        done = subprocess.run(
+        completed = subprocess.run(
             ["/usr/bin/env", *COMMANDS[self.name], script], env=known, capture_output=True, timeout=LIMIT_S, check=False
         )
-        assert not done.stderr, done.stderr.decode(errors="replace")
-        stages = done.stdout.decode("utf-8", "surrogateescape").split("ENDS=here\0")[:-1]
+        assert not completed.stderr, completed.stderr.decode(errors="replace")
+        stages = completed.stdout.decode("utf-8", "surrogateescape").split("ENDS=here\0")[:-1]
         return [dict(entry.split("=", 1) for entry in stage.split("\0") if "=" in entry) for stage in stages]
 
     def evaluate(self, texts: Iterable[str], environ: Mapping[str, str], form: str = "") -> list[dict[str, str]]:

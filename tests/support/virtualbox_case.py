@@ -75,9 +75,9 @@ class VirtualBoxCase:
 
 def vboxmanage(*arguments: str) -> str:
     """Run VBoxManage without b2d, which must succeed, and return its stdout."""
-    done = _manage(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    completed = _manage(*arguments)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def save_by_hand(name: str) -> None:

@@ -213,7 +213,7 @@ def _mirror() -> str:
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    done = subprocess.run(
+    completed = subprocess.run(
         command,
         env=None if environment is None else environment | proxies,
         stdin=subprocess.DEVNULL,
@@ -222,8 +222,8 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        last = "\n".join(done.stdout.splitlines()[-15:])
+    if completed.returncode != 0:
+        last = "\n".join(completed.stdout.splitlines()[-15:])
         raise LabError(f"{command[0]} failed:\n{last}")
 
 

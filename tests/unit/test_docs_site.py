@@ -16,14 +16,14 @@ from tests.support.paths import ROOT
 
 def build(builder: str, output: Path) -> Path:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", builder]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "-d", str(output.with_suffix(".cache")), str(ROOT / "docs"), str(output)],
         cwd=output.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     return output
 
 

@@ -92,8 +92,8 @@ def _first_boot(someone: Person) -> None:
     """
     (someone.folder / SHARED).mkdir(exist_ok=True)
     for verb in ("init", "up"):
-        done = someone.b2d("-v", verb, limit_s=FIRST_BOOT_S)
-        assert done.returncode == 0, done.stderr.decode()
+        completed = someone.b2d("-v", verb, limit_s=FIRST_BOOT_S)
+        assert completed.returncode == 0, completed.stderr.decode()
     tree = someone.b2d("ssh", "--", "tar -cC / usr/bin/busybox")
     assert tree.returncode == 0, tree.stderr.decode()
     someone.docker("import", "--change", 'ENTRYPOINT ["/usr/bin/busybox"]', "-", "hello", stdin=tree.stdout)

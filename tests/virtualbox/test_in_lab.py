@@ -52,7 +52,7 @@ def passes(where: virtualbox_lab.Lab, file: str, cache: Path | None = None) -> N
     environment = {"TERM": os.environ.get("TERM", "dumb"), "B2D_TEST_DAY": os.environ["B2D_TEST_DAY"]}
     if cache is not None:
         environment["B2D_TEST_CACHE"] = "/var/cache/b2d-tests"
-    done = subprocess.run(
+    completed = subprocess.run(
         where.command(command, [(cache, environment["B2D_TEST_CACHE"])] if cache else []),
         env=virtualbox_lab.ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
@@ -60,4 +60,4 @@ def passes(where: virtualbox_lab.Lab, file: str, cache: Path | None = None) -> N
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert completed.returncode == 0, completed.stdout

@@ -135,9 +135,9 @@ def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
 
 def test_its_power_button_ends_it(person: Person) -> None:
     person.environment["B2D_STOP_WAIT"] = "300"
-    done = person.b2d("stop")
-    assert done.returncode == 0
-    assert b"its power was cut" not in done.stderr
+    completed = person.b2d("stop")
+    assert completed.returncode == 0
+    assert b"its power was cut" not in completed.stderr
     assert person.b2d("status").stdout == b"stopped\n"
 
 

@@ -229,6 +229,6 @@ def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbo
     (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
     stdout = run_in_process(tmp_path, MAKE + ASK, tmp_path).stdout
     assert "cannot read the settings" in stdout and "b2d delete" in stdout
-    done = run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
-    assert (done.stdout, done.stderr) == ("absent\n", "")
+    completed = run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
+    assert (completed.stdout, completed.stderr) == ("absent\n", "")
     assert not (tmp_path / "machine" / "disk.vdi").exists()

@@ -240,8 +240,8 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
-    done = run("from b2d.reporting.log import LogReporter; LogReporter().warn('look')")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    completed = run("from b2d.reporting.log import LogReporter; LogReporter().warn('look')")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,12 @@ def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
     ],
 )
 def test_importing_b2d_loads_nothing(code: str, more: set[str]) -> None:
-    done = run(f"import sys; before = set(sys.modules)\n{code}\nprint(*(set(sys.modules) - before))")
-    assert set(done.stdout.split()) == more
+    completed = run(f"import sys; before = set(sys.modules)\n{code}\nprint(*(set(sys.modules) - before))")
+    assert set(completed.stdout.split()) == more
 
 
 def test_importing_the_machine_loads_no_library() -> None:
-    done = run("import sys\nfrom b2d import Machine\nMachine('x', home='/nowhere/x')\nprint(*sys.modules)")
+    completed = run("import sys\nfrom b2d import Machine\nMachine('x', home='/nowhere/x')\nprint(*sys.modules)")
     heavy = {
         "click",
         "rich",
@@ -270,8 +270,8 @@ def test_importing_the_machine_loads_no_library() -> None:
         "logging",
         "pytest",
     }
-    assert set(done.stdout.split()) & heavy == set(), done.stderr
-    assert done.returncode == 0
+    assert set(completed.stdout.split()) & heavy == set(), completed.stderr
+    assert completed.returncode == 0
 
 
 def test_what_is_not_there_is_told_as_python_tells_it() -> None:
@@ -284,11 +284,11 @@ def test_what_is_not_there_is_told_as_python_tells_it() -> None:
 def test_type_checkers_know_it(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("from b2d import Machine\nwith Machine('ci', memory=1000) as m:\n    reveal_type(m.ip())\n")
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert 'Revealed type is "str"' in done.stdout and "Success" in done.stdout, done.stdout
+    assert 'Revealed type is "str"' in completed.stdout and "Success" in completed.stdout, completed.stdout

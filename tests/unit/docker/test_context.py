@@ -29,10 +29,10 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerContext:
 
 
 def client(context: DockerContext, *arguments: str) -> str:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["docker", "context", *arguments], env=context.environ, capture_output=True, text=True, check=True
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def names(context: DockerContext) -> list[str]:

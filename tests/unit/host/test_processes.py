@@ -16,8 +16,8 @@ SHORT_S = 20
 
 def test_a_program_ends_as_it_does() -> None:
     script = "cat; echo out; echo err >&2; exit 7"
-    done = processes.run(["sh", "-c", script], timeout_s=SHORT_S, stdin=b"in\0\xff ")
-    assert done == CommandResult(7, b"in\0\xff out\n", b"err\n")
+    completed = processes.run(["sh", "-c", script], timeout_s=SHORT_S, stdin=b"in\0\xff ")
+    assert completed == CommandResult(7, b"in\0\xff out\n", b"err\n")
 
 
 def test_a_program_reads_from_a_file_that_it_is_given(tmp_path: Path) -> None:
@@ -31,8 +31,8 @@ def test_without_input_there_is_none_and_not_this_terminal() -> None:
 
 
 def test_a_program_may_be_given_another_environment() -> None:
-    done = processes.run(["/bin/sh", "-c", "echo $A$HOME"], timeout_s=SHORT_S, environment={"A": "b"})
-    assert done.stdout == b"b\n"
+    completed = processes.run(["/bin/sh", "-c", "echo $A$HOME"], timeout_s=SHORT_S, environment={"A": "b"})
+    assert completed.stdout == b"b\n"
 
 
 def test_a_program_aside_is_not_reached_by_this_terminal(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def test_this_process_is_not_behind_it(folder: Path) -> None:
 
 def test_programs_behind_it_gain_nothing_by_a_setuid_program(folder: Path) -> None:
     script = "grep -x 'NoNewPrivs:.1' /proc/self/status && grep -x 'Seccomp:.2' /proc/self/status"
-    done = seccomp.call_confined(lambda: subprocess.run(["sh", "-c", script], capture_output=True, check=False))
-    assert done.returncode == 0
+    completed = seccomp.call_confined(lambda: subprocess.run(["sh", "-c", script], capture_output=True, check=False))
+    assert completed.returncode == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities")

@@ -388,8 +388,8 @@ def test_finding_an_image_loads_nothing_heavy() -> None:
         "ImageStore(Home(Path('/nowhere'))).find('debian');"
         "print(sorted({'pycdlib', 'zstandard', 'filelock', 'ssl', 'logging'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.strip() == "[]"
 
 
 def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writing_it(

@@ -77,10 +77,10 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [*dash.split(), "-c", disk_usage.zero_fill_command(str(tmp_path))], env=environment, check=False
     )
-    assert done.returncode == exit_code
+    assert completed.returncode == exit_code
     assert (tmp_path / "said").read_text() == f"if=/dev/zero bs=1M count={800_000 // 1024 * 9 // 10}\n"
     assert not (tmp_path / ".b2d-zeros").exists()
 

@@ -83,8 +83,8 @@ def test_in_every_state_the_newest_image_is_booted_and_on_or_off_is_as_before(
     machine = box.in_state(before)
     disk = box.hypervisor.machines["box"]
     box.add_newer_image()
-    done = upgraded(box)
-    assert (done.changed, done.image.sha256, done.before, done.state) == (True, NEW, "26.1.5-6.12.57", after)
+    result = upgraded(box)
+    assert (result.changed, result.image.sha256, result.before, result.state) == (True, NEW, "26.1.5-6.12.57", after)
     assert machine.state() == after
     assert box.booted() == NEW
     assert machine.spec() == box.spec(image=NEW, previous=OLD)
@@ -98,8 +98,8 @@ def test_in_every_state_the_way_back_is_open_and_on_or_off_is_as_before(
 ) -> None:
     with_an_earlier_one(box, before)
     disk = box.hypervisor.machines["box"]
-    done = exchange(box).rollback()
-    assert (done.changed, done.image.sha256, done.before, done.state) == (True, FIRST, "26.1.5-6.12.57", after)
+    result = exchange(box).rollback()
+    assert (result.changed, result.image.sha256, result.before, result.state) == (True, FIRST, "26.1.5-6.12.57", after)
     machine = box.machine()
     assert machine.state() == after
     assert machine.spec() == box.spec(image=FIRST, refused=OLD)
@@ -122,8 +122,8 @@ def test_a_machine_that_is_not_there_is_told(box: Box, spec_there: bool) -> None
 @pytest.mark.parametrize("state", [STOPPED, MachineState.CRASHED, SAVED, MachineState.PAUSED, RUNNING])
 def test_what_has_the_newest_and_runs_it_is_left_alone(box: Box, state: MachineState) -> None:
     box.in_state(state)
-    done = upgraded(box)
-    assert (done.changed, done.image.sha256, done.state) == (False, OLD, state)
+    result = upgraded(box)
+    assert (result.changed, result.image.sha256, result.state) == (False, OLD, state)
     assert box.calls == ["check"]
 
 
@@ -132,8 +132,8 @@ def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> N
     box.in_state(RUNNING)
     machine = box.hypervisor.machines["box"]
     machine.booted = box.spec(image=FIRST)
-    done = upgraded(box)
-    assert (done.changed, done.before, box.booted()) == (True, "", OLD)
+    result = upgraded(box)
+    assert (result.changed, result.before, box.booted()) == (True, "", OLD)
     assert box.machine().spec() == box.spec()
 
 

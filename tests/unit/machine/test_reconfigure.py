@@ -30,8 +30,8 @@ def wish(box: Box, **wanted: int) -> Changes:
 def test_in_every_state_what_is_asked_is_kept_and_what_is_there_goes_on(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
-    done = wish(box, memory=640, cpus=1, ssh_port=SSH + 5)
-    assert done == Changes([Change("memory", 512, 640), Change("ssh_port", SSH, SSH + 5)], state)
+    change = wish(box, memory=640, cpus=1, ssh_port=SSH + 5)
+    assert change == Changes([Change("memory", 512, 640), Change("ssh_port", SSH, SSH + 5)], state)
     now = box.machine().spec()
     assert (now.memory_mib, now.cpus, now.ssh_port) == (640, 1, SSH + 5)
     assert (now.disk_mib, now.address, now.docker_port, now.image) == (256, spec.address, DOCKER, spec.image)
@@ -43,8 +43,8 @@ def test_in_every_state_what_is_asked_is_kept_and_what_is_there_goes_on(box: Box
 def test_a_machine_that_is_off_gets_the_larger_disk_at_once(box: Box, state: MachineState) -> None:
     box.in_state(state)
     payload = box.hypervisor.machines["box"].payload
-    done = wish(box, disk=1000)
-    assert done.changes == [Change("disk", 256, 1000)]
+    change = wish(box, disk=1000)
+    assert change.changes == [Change("disk", 256, 1000)]
     assert box.machine().spec().disk_mib == 1000
     assert box.hypervisor.machines["box"].disk_mib == 1000
     assert box.hypervisor.machines["box"].payload == payload

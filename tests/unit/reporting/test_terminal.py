@@ -133,9 +133,9 @@ def test_a_terminal_that_knows_ascii_alone_gets_ascii(tmp_path: Path) -> None:
 
 
 def test_a_pipe_gets_one_plain_line_for_each_thing() -> None:
-    done = subprocess.run([sys.executable, "-c", SCENE], capture_output=True, text=True, check=True)
-    lines = done.stderr.splitlines()
-    assert "\x1b" not in done.stderr and "\r" not in done.stderr
+    completed = subprocess.run([sys.executable, "-c", SCENE], capture_output=True, text=True, check=True)
+    lines = completed.stderr.splitlines()
+    assert "\x1b" not in completed.stderr and "\r" not in completed.stderr
     assert [re.sub(r"\d+\.\d s$", "T", line) for line in lines] == [
         "kernel  T",
         "meanwhile",
@@ -187,5 +187,5 @@ def test_what_is_quoted_becomes_one_line_that_no_terminal_obeys() -> None:
 
 def test_plain_lines_load_nothing_heavy() -> None:
     code = "import sys, b2d.reporting.terminal; print('rich' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout == "False\n"

@@ -51,17 +51,17 @@ def joined(sshd: Sshd, paths: MachinePaths, *command: str) -> list[str]:
 
 def test_streams_go_through_byte_by_byte(sshd: Sshd, paths: MachinePaths) -> None:
     content = os.urandom(TEN_MB)
-    done = subprocess.run(
+    completed = subprocess.run(
         joined(sshd, paths, "tee /dev/stderr; exit 3"), input=content, capture_output=True, check=False
     )
-    assert done.returncode == 3
-    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(content).digest()
-    assert hashlib.sha256(done.stderr).digest() == hashlib.sha256(content).digest()
+    assert completed.returncode == 3
+    assert hashlib.sha256(completed.stdout).digest() == hashlib.sha256(content).digest()
+    assert hashlib.sha256(completed.stderr).digest() == hashlib.sha256(content).digest()
 
 
 def test_without_a_command_stdin_is_a_script(sshd: Sshd, paths: MachinePaths) -> None:
-    done = subprocess.run(joined(sshd, paths), input=b"echo $((6*7))\nexit 4\n", capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (4, b"42\n")
+    completed = subprocess.run(joined(sshd, paths), input=b"echo $((6*7))\nexit 4\n", capture_output=True, check=False)
+    assert (completed.returncode, completed.stdout) == (4, b"42\n")
     assert sshd.terminals == []
 
 
@@ -71,10 +71,10 @@ def test_it_ends_with_the_command_though_stdin_is_open(sshd: Sshd, paths: Machin
 
 
 def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, paths: MachinePaths) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         joined(sshd, paths, "head -c 1; exit 6"), input=bytes(TEN_MB), capture_output=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (6, b"\0", b"")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (6, b"\0", b"")
 
 
 @pytest.mark.parametrize("line", ["yes", "yes >&2"])
@@ -90,21 +90,21 @@ def test_it_ends_when_nobody_reads_any_more(sshd: Sshd, paths: MachinePaths, lin
 
 def test_a_full_disk_is_named(sshd: Sshd, paths: MachinePaths) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(joined(sshd, paths, "echo x"), stdout=full, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (99, b"stdout cannot be written: No space left on device")
+        completed = subprocess.run(joined(sshd, paths, "echo x"), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (completed.returncode, completed.stderr) == (99, b"stdout cannot be written: No space left on device")
 
 
 def test_a_guest_that_vanishes_is_told_in_one_sentence(sshd: Sshd, paths: MachinePaths) -> None:
     sshd.hangs_up = "output"
-    done = subprocess.run(joined(sshd, paths, "echo some; sleep 9"), capture_output=True, check=False)
-    assert done.stdout == b"some\n"
-    assert (done.returncode, done.stderr.count(b"\n")) == (99, 0)
-    assert done.stderr.startswith(b"the connection to the guest broke")
+    completed = subprocess.run(joined(sshd, paths, "echo some; sleep 9"), capture_output=True, check=False)
+    assert completed.stdout == b"some\n"
+    assert (completed.returncode, completed.stderr.count(b"\n")) == (99, 0)
+    assert completed.stderr.startswith(b"the connection to the guest broke")
 
 
 def test_what_a_library_thinks_of_a_slow_guest_is_not_said(sshd: Sshd, paths: MachinePaths) -> None:
     sshd.hangs_up = "banner"
     threading.Timer(2, lambda: setattr(sshd, "hangs_up", "")).start()
-    done = subprocess.run(joined(sshd, paths, "echo there"), capture_output=True, check=False)
+    completed = subprocess.run(joined(sshd, paths, "echo there"), capture_output=True, check=False)
     assert sshd.connections > 1
-    assert (done.stdout, done.stderr) == (b"there\n", b"")
+    assert (completed.stdout, completed.stderr) == (b"there\n", b"")

@@ -43,14 +43,18 @@ def read_by_systemd(line: str) -> list[str]:
 def verified(path: Path) -> str:
     """Return the complaints of systemd-analyze verify."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(path.parent), "XDG_RUNTIME_DIR": str(path.parent)}
-    done = subprocess.run(
+    completed = subprocess.run(
         ["systemd-analyze", "verify", "--user", "--man=no", str(path)],
         capture_output=True,
         text=True,
         check=False,
         env=environment,
     )
-    return done.stderr if done.returncode else "".join(line for line in done.stderr.splitlines() if path.name in line)
+    return (
+        completed.stderr
+        if completed.returncode
+        else "".join(line for line in completed.stderr.splitlines() if path.name in line)
+    )
 
 
 @pytest.mark.parametrize("home", ODD)
