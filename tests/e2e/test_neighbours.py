@@ -80,10 +80,10 @@ def as_other_user(person: Person, name: str, port: int) -> bytes:
     assert spec is not None
     script = f"""
 import socket
-one = socket.create_connection(("{spec.address}", {port}), 10)
-one.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-one.settimeout(10)
-print(one.recv(100))
+connection = socket.create_connection(("{spec.address}", {port}), 10)
+connection.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+connection.settimeout(10)
+print(connection.recv(100))
 """
     command = ["/usr/bin/python3", "-c", script]
     completed = subprocess.run(command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, check=False)

@@ -28,11 +28,11 @@ SOON_S = 10
 OTHER = 12345  # a uid without a user
 TALK = """
 import socket, sys, time
-one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
-one.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-one.settimeout(10)
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+connection.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+connection.settimeout(10)
 try:
-    print(one.recv(100).decode())
+    print(connection.recv(100).decode())
 except OSError as error:
     print(type(error).__name__)
 """

@@ -26,11 +26,11 @@ from b2d.host_agent.peer import is_owner
 os.setgroups([]), os.setgid({uid}), os.setuid({uid})
 with socket.create_server(("127.0.0.1", 0)) as listener:
     for script in {scripts!r}:
-        one = subprocess.Popen(["/usr/bin/python3", "-c", script, str(listener.getsockname()[1])], stdout=-1)
+        process = subprocess.Popen(["/usr/bin/python3", "-c", script, str(listener.getsockname()[1])], stdout=-1)
         connection, _ = listener.accept()
-        one.stdout.readline()
+        process.stdout.readline()
         print(is_owner(connection), flush=True)
-        one.kill(), one.wait()
+        process.kill(), process.wait()
 """
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Linux's /proc")
 

@@ -38,11 +38,11 @@ import os, signal, sys
 from pathlib import Path
 from b2d.errors import HypervisorError
 from tests.virtualbox.elsewhere import driver, service
-one = driver(Path(sys.argv[1]))
-print(one.state(), flush=True)
+machine = driver(Path(sys.argv[1]))
+print(machine.state(), flush=True)
 os.kill(service(), signal.SIGKILL)
 try:
-    print(one.state())
+    print(machine.state())
 except HypervisorError as error:
     print(error.message, flush=True)
     os._exit(6)
@@ -190,20 +190,22 @@ def run_in_process(home: Path, code: str, folder: Path) -> subprocess.CompletedP
     )
 
 
-MAKE = "import pathlib, sys; from tests.virtualbox.elsewhere import driver\nit = driver(pathlib.Path(sys.argv[1]))\n"
+MAKE = (
+    "import pathlib, sys; from tests.virtualbox.elsewhere import driver\nmachine = driver(pathlib.Path(sys.argv[1]))\n"
+)
 
 # exits as b2d's command does: VirtualBox's thread that loses the service now may loop forever
 END = """
 import os, signal
 from tests.virtualbox.elsewhere import service
-it.state()
+machine.state()
 os.kill(service(), signal.SIGKILL)
 os._exit(0)
 """
 ASK = """
 from b2d.errors import HypervisorError
 try:
-    print(it.state())
+    print(machine.state())
 except HypervisorError as error:
     print(error.message, error.hint)
 """
@@ -212,23 +214,23 @@ except HypervisorError as error:
 def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
     own_virtualbox: Path, tmp_path: Path
 ) -> None:
-    created = run_in_process(tmp_path, MAKE + "it.create(b'payload')", tmp_path)
+    created = run_in_process(tmp_path, MAKE + "machine.create(b'payload')", tmp_path)
     assert created.returncode == 0, created.stderr
     killed = run_in_process(tmp_path, SEE_THE_END, tmp_path)
     assert (killed.returncode, killed.stderr) == (6, "")
     state, message = killed.stdout.splitlines()
     assert state == "stopped" and "VBoxSVC" in message
-    assert run_in_process(tmp_path, MAKE + "print(it.state())", tmp_path).stdout == "stopped\n"
-    assert run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path).stdout == "absent\n"
+    assert run_in_process(tmp_path, MAKE + "print(machine.state())", tmp_path).stdout == "stopped\n"
+    assert run_in_process(tmp_path, MAKE + "machine.delete(); print(machine.state())", tmp_path).stdout == "absent\n"
 
 
 def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbox: Path, tmp_path: Path) -> None:
-    assert run_in_process(tmp_path, MAKE + "it.create(b'payload')", tmp_path).returncode == 0
+    assert run_in_process(tmp_path, MAKE + "machine.create(b'payload')", tmp_path).returncode == 0
     ended = run_in_process(tmp_path, MAKE + END, tmp_path)
     assert ended.returncode == 0, ended.stderr
     (tmp_path / "machine" / "virtualbox" / "machine.vbox").unlink()
     stdout = run_in_process(tmp_path, MAKE + ASK, tmp_path).stdout
     assert "cannot read the settings" in stdout and "b2d delete" in stdout
-    completed = run_in_process(tmp_path, MAKE + "it.delete(); print(it.state())", tmp_path)
+    completed = run_in_process(tmp_path, MAKE + "machine.delete(); print(machine.state())", tmp_path)
     assert (completed.stdout, completed.stderr) == ("absent\n", "")
     assert not (tmp_path / "machine" / "disk.vdi").exists()
