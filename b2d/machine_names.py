@@ -23,8 +23,28 @@ def is_valid(name: str) -> bool:
 
 
 def command_for(verb: str, machine: str) -> str:
-    """Return the b2d command with `verb` for a machine, with --vm unless it is the default machine."""
-    return f"b2d {verb}" if machine == DEFAULT_NAME else f"b2d {verb} --vm {machine}"
+    """Return the command `b2d VERB` for a machine, with --vm unless it is the default machine.
+
+    `verb` may have arguments; those after " -- " are the guest's, and --vm stands before them.
+    """
+    if machine == DEFAULT_NAME:
+        return f"b2d {verb}"
+    own, separator, arguments = verb.partition(" -- ")
+    return f"b2d {own} --vm {_quoted(machine)}{separator}{arguments}"
+
+
+def commands_for(verbs: "tuple[str, ...]", machine: str) -> str:
+    """Return the commands for a machine as one line, in which each runs when the one before has succeeded."""
+    return " && ".join(command_for(verb, machine) for verb in verbs)
+
+
+def _quoted(name: str) -> str:
+    """Return the name for a shell: a valid one as it is, any other quoted."""
+    if is_valid(name):
+        return name
+    import shlex  # slow to import, and valid names do not need it
+
+    return shlex.quote(name)
 
 
 def _is_device(word: str) -> bool:

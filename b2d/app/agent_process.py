@@ -96,7 +96,7 @@ def _serving(app: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
 
 def _refusal(service: str, place: tuple[str, int], error: OSError) -> Refusal:
     taken = error.errno == errno.EADDRINUSE
-    reason = f"{port_allocation.port_holder(*place)} has that port" if taken else error.strerror or str(error)
+    reason = f"{port_allocation.port_holder(*place)} uses that port" if taken else error.strerror or str(error)
     return Refusal(service, f"{place[0]}:{place[1]}", reason)
 
 

@@ -12,7 +12,7 @@ from b2d.errors import B2dError, ConfigError, HypervisorError
 from b2d.importing import candidates
 from b2d.importing.candidates import ImportCandidate
 from b2d.importing.disk_copy import DiskImport, Stamp, imported_from, stamps
-from b2d.machine_names import DEFAULT_NAME
+from b2d.machine_names import command_for
 from b2d.models import MachineSpec
 from b2d.paths import MachinePaths
 
@@ -53,8 +53,8 @@ def import_machine(app: App, original: ImportCandidate) -> bool:
     if not imported_from(machine.paths, original):  # what was there was another that had lost its description
         raise taken
     if created and not machine.spec().share and app.settings.share:
-        vm = "" if machine.name == DEFAULT_NAME else f" --vm {machine.name}"
-        app.reporter.note(f"{machine.name} has no folders of this host, as it was imported: b2d set share='~/*'{vm}")
+        command = command_for("set share='~/*'", machine.name)
+        app.reporter.note(f"{machine.name} is imported and shares no folders of this host; to share some: {command}")
     return created
 
 
@@ -113,11 +113,11 @@ def _stamps(original: ImportCandidate) -> list[Stamp]:
     """Return the stamps of the disk's files. Raises B2dError for what is no file, or a link that nobody typed."""
     try:
         if not original.typed and original.disk.is_symlink():
-            message = f"the disk of {original.name} is a link, and is not followed: {original.disk}"
+            message = f"the disk of {original.name} is a symbolic link, which is not followed: {original.disk}"
             raise B2dError(message, hint="b2d import FILE, the disk itself")
         return stamps(original)
     except FileNotFoundError as error:
-        raise B2dError(f"the disk of {original.name} is gone: {error.filename}") from error
+        raise B2dError(f"the disk of {original.name} is missing: {error.filename}") from error
     except OSError as error:
         raise B2dError(f"{error.filename} cannot be read: {error.strerror}") from error
 
@@ -132,7 +132,7 @@ def _disk_to_copy(app: App, original: ImportCandidate, driver: str) -> "DiskToCo
         try:
             return kind(_virtualbox(app), (original.disk, *original.parents))
         except HypervisorError as error:
-            message = f"{original.name} has snapshots, and only VirtualBox can put its disk together"
+            message = f"{original.name} has snapshots, and only VirtualBox can merge its disk"
             raise B2dError(message, hint="b2d doctor", details=error.message) from error
     if driver == hypervisors.VIRTUALBOX.name and check_disk(original.disk) == VIRTUALBOX_FORMATS.get(
         original.disk.suffix.lower()

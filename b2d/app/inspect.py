@@ -10,6 +10,7 @@ from b2d.errors import ConfigError, InvalidStateError
 from b2d.formats import json_text
 from b2d.guest import network_config
 from b2d.host import unix_sockets
+from b2d.machine_names import command_for
 from b2d.models import ON_STATES, MachineState
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def ports(app: App) -> "list[PublishedPort]":
         publications = published_ports.parse_publications(facts.engine(machine.paths.certs).containers(ANSWER_S))
     except DockerUnavailableError as error:
         raise InvalidStateError(
-            f"Docker in {spec.name} does not answer", hint="b2d logs --docker", details=str(error)
+            f"Docker in {spec.name} does not answer", hint=command_for("logs --docker", spec.name), details=str(error)
         ) from error
 
     def reserved(forward: "Forward") -> str:

@@ -47,7 +47,7 @@ class Part:
 
 
 def write_bundle(path: Path, parts: Iterator[Part], redaction: Redaction) -> list[str]:
-    """Put all parts, cleaned, into `path`, for its owner alone; their names. One that cannot be had says why."""
+    """Write all parts, redacted, to `path`, which only its owner can read; return their names."""
     names = []
     packed = io.BytesIO()
     with (
@@ -72,7 +72,7 @@ def _command_output(part: Part) -> str:
     except B2dError as error:
         return f"{error.message}\n{error.details}\n"
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # what is broken is why this is asked
-        return f"it cannot be had: {error!r}\n"
+        return f"not available: {error!r}\n"
 
 
 def bundle_parts(app: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
@@ -99,7 +99,7 @@ def _docker_log(app: App, name: str) -> str:
     """Of a machine that runs; a guest that does not answer is not waited for."""
     machine = app.machine(name)
     if machine.state() != MachineState.RUNNING:
-        return "it does not run\n"
+        return "the machine is not running\n"
     output = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
     return CUT_MARK + output[-TAIL:].decode(errors="replace")
 

@@ -10,6 +10,7 @@ import click
 from b2d.cli.help_format import NarrowFormatter
 from b2d.config.boot2docker_profile import SWITCHES, VALUED
 from b2d.errors import B2dError, ConfigError
+from b2d.machine_names import DEFAULT_NAME, command_for
 from b2d.reporting.safe_text import json_text, many_lines
 from b2d.reporting.stderr import print_error
 
@@ -248,6 +249,12 @@ def command_line_settings(context: click.Context) -> dict[str, object]:
     """Return the common options given on this command line, by parameter name."""
     options: dict[str, object] = context.find_root().meta.get(SETTINGS, {})
     return options
+
+
+def machine_command(verb: str) -> str:
+    """Return the command `b2d VERB` for the machine that this command line names."""
+    name = command_line_settings(click.get_current_context()).get("vm")
+    return command_for(verb, str(name or DEFAULT_NAME))
 
 
 def create_app(**flags: object) -> "App":

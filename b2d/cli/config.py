@@ -21,6 +21,7 @@ from b2d.config import loader
 from b2d.config.settings import Settings
 from b2d.config.toml_edit import format_literal
 from b2d.errors import B2dError, ConfigError
+from b2d.machine_names import command_for
 from b2d.network import endpoints
 from b2d.reporting.stderr import print_error
 
@@ -34,7 +35,7 @@ SECRET = "password"  # the setting whose value does not belong on a command line
 TAKES_EFFECT = {  # the words of the JSON document, and their meaning for people
     "start": "from its next start on",
     "boot": "from the first boot after its saved state on",
-    "restart": "from the next b2d restart on",
+    "restart": "from the next {restart} on",
 }
 
 
@@ -217,7 +218,7 @@ def set_machine(changes: tuple[str, ...]) -> None:
     for change in outcome.changes:
         print_line(
             f"{change.key} of {name}: {format_literal(change.after)}, was {format_literal(change.before)}, "
-            f"{TAKES_EFFECT[counts[change.key]]}"
+            f"{TAKES_EFFECT[counts[change.key]].format(restart=command_for('restart', name))}"
         )
     if not outcome.changes:
         print_line(f"{name} has these values already")

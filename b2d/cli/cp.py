@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2d.cli.base import Command, create_app, is_json, print_line, print_result
+from b2d.cli.base import Command, create_app, is_json, machine_command, print_line, print_result
 from b2d.errors import B2dError, ConfigError
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from b2d.guest.transfer.copy_endpoints import CopyEndpoint
 
 STDOUT = 1
-USAGE = "b2d cp FILE :PATH, or b2d cp :PATH FILE"
 
 
 @click.command(cls=Command, example="b2d cp site.conf :/tmp && b2d cp :/var/log/docker.log .")
@@ -31,7 +30,7 @@ def cp(endpoints: tuple[str, ...]) -> None:
     *sources, target = map(parse_endpoint, endpoints)
     given_name = _machine_name(sources, target)
     if target.is_stream and (is_json() or os.isatty(STDOUT)):
-        raise ConfigError("an archive must go to a file or a pipe", hint="b2d cp :PATH - >FILE.tar")
+        raise ConfigError("an archive must go to a file or a pipe", hint=f"{machine_command('cp :PATH -')} >FILE.tar")
     app = create_app()
     name = given_name or app.settings.vm
     guest = app.machine(name).guest()
@@ -45,16 +44,17 @@ def cp(endpoints: tuple[str, ...]) -> None:
 
 def _machine_name(sources: "list[CopyEndpoint]", target: "CopyEndpoint") -> str:
     """Return the machine's name on the side that is a machine, "" when it is not given. Raises ConfigError."""
+    usage = f"{machine_command('cp FILE :PATH')}, or {machine_command('cp :PATH FILE')}"
     if not sources:
-        raise ConfigError("cp needs a source and a target", hint=USAGE)
+        raise ConfigError("cp needs a source and a target", hint=usage)
     if any(source.machine != sources[0].machine for source in sources):
-        raise ConfigError("the sources must all be in the same machine, or all on this host", hint=USAGE)
+        raise ConfigError("the sources must all be in the same machine, or all on this host", hint=usage)
     if (sources[0].machine is None) == (target.machine is None):
         if target.machine is None:
-            raise ConfigError("source and target are both on this host: use cp", hint=USAGE)
-        raise ConfigError("source and target are both in a machine: copy through a folder of this host", hint=USAGE)
+            raise ConfigError("source and target are both on this host: use cp", hint=usage)
+        raise ConfigError("source and target are both in a machine: copy through a folder of this host", hint=usage)
     if len(sources) > 1 and any(endpoint.is_stream for endpoint in (*sources, target)):
-        raise ConfigError("an archive must be the only source, or the target of one source", hint=USAGE)
+        raise ConfigError("an archive must be the only source, or the target of one source", hint=usage)
     return target.machine or sources[0].machine or ""
 
 

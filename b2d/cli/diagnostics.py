@@ -17,12 +17,14 @@ from b2d.cli.base import (
     create_reporter,
     get_environment,
     is_json,
+    machine_command,
     print_json,
     print_line,
     print_result,
     write,
 )
 from b2d.errors import B2dError, ConfigError, HypervisorError, InvalidStateError, WaitTimeoutError
+from b2d.machine_names import command_for
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
@@ -74,7 +76,7 @@ def logs(source: str | None, follow: bool, tail: int | None) -> None:
     from b2d.guest.ssh.streams import is_without_reader
 
     if follow and is_json():
-        raise ConfigError("--follow cannot print JSON: the document would not end", hint="b2d logs --json")
+        raise ConfigError("--follow cannot print JSON: the document would not end", hint=machine_command("logs --json"))
     app = create_app()
     if source == "docker" and follow:
         _follow_docker(app.machine(), tail)
@@ -107,14 +109,14 @@ def _follow_docker(machine: "Machine", lines: int | None) -> None:
     from b2d.models import STARTED_STATES
 
     guest = machine.guest()
-    failure: B2dError = InvalidStateError(f"the log of {machine.name} ended", hint="b2d status")
+    failure: B2dError = InvalidStateError(f"the log of {machine.name} ended", hint=command_for("status", machine.name))
     try:
         guest.follow(f"exec tail -n {'+1' if lines is None else lines} -F {log_files.DOCKER_LOG}", _writer())
     except InvalidStateError as error:
         failure = error
     with suppress(WaitTimeoutError):
         wait_until(lambda: machine.state() not in STARTED_STATES, condition="its end", timeout_s=END_S)
-        print_line(f"{machine.name} ended, and its log with it")
+        print_line(f"{machine.name} has ended, and so has its log")
         return
     raise failure
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from b2d.cli.base import Command, Commands, create_app, print_line, print_result
+from b2d.machine_names import command_for, commands_for
 from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def grow(size: str) -> None:
     for change in changes:
         print_line(
             f"the disk of {app.settings.vm} has {change.after} MiB, was {change.before} MiB; "
-            "the guest uses all of it after b2d up"
+            f"the guest uses all of it after {command_for('up', app.settings.vm)}"
         )
     if not changes:
         print_line(f"the disk of {app.settings.vm} has {size_mib} MiB already")
@@ -73,11 +74,13 @@ def compact() -> None:
     """Return unused space to this host; all data is kept."""
     from dataclasses import asdict
 
-    outcome = _data_disk().compact()
+    data_disk = _data_disk()
+    outcome, name = data_disk.compact(), data_disk.machine.name
     print_line(f"the disk uses {_format_size(outcome.after)} on this host, was {_format_size(outcome.before)}")
     if not outcome.done:
-        print_line("unused space now holds zeros; to return it to this host: b2d stop && b2d disk compact")
-    print_result({"name": create_app().settings.vm, **asdict(outcome)})
+        command = commands_for(("stop", "disk compact"), name)
+        print_line(f"unused space now holds zeros; to return it to this host: {command}")
+    print_result({"name": name, **asdict(outcome)})
 
 
 def _data_disk() -> "DataDisk":

@@ -9,6 +9,7 @@ import click
 
 from b2d.cli.base import Command, Commands, complete_values, create_app, print_line, print_result
 from b2d.errors import B2dError
+from b2d.machine_names import command_for
 from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def list_machines() -> None:
             rows.append(_unknown_row(name, message))
     for name in app.store.lost():
         message = (
-            f"{name} has no machine.json: b2d up --vm {name} creates it, b2d delete --vm {name} removes the remains"
+            f"{name} has no machine.json: {command_for('up', name)} creates it, "
+            f"{command_for('delete', name)} removes the remains"
         )
         app.reporter.warn(message)
         rows.append(_unknown_row(name, message))
     lines = [("NAME", "STATE", "DRIVER", "ADDRESS"), *(tuple(row.values())[:4] for row in rows)]
     print_result(rows, render_table(lines) if rows else "")
     if not rows:
-        print_line("there is no machine yet; create one: b2d up")
+        print_line(f"there is no machine yet; create one: {command_for('up', app.settings.vm)}")
 
 
 def _unknown_row(name: str, error: str) -> dict[str, str]:

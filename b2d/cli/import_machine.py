@@ -31,7 +31,11 @@ def import_machine(original: str | None) -> None:
         version = candidate.volume.version if candidate.volume else ""
         app.reporter.warn(f"{name} was boot2docker {version}: current Docker engines cannot read its AUFS data")
     changed = import_machine(app, candidate)
-    outcome = f"is created from {candidate.disk}; start it: b2d up --vm {name}" if changed else "exists already"
+    outcome = (
+        f"is created from {candidate.disk}; start it: {machine_names.command_for('up', name)}"
+        if changed
+        else "exists already"
+    )
     print_line(f"{name} {outcome}")
     print_result({"name": name, "changed": changed, "original": candidate.disk})
 

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from b2d.cli.base import Command, create_app, is_json, print_line, print_result
+from b2d.cli.base import Command, create_app, is_json, machine_command, print_line, print_result
 from b2d.errors import ConfigError
 
 NOT_FOUND, NOT_RUN = 127, 126  # the exit codes of shells
@@ -46,7 +46,9 @@ def run(command: tuple[str, ...]) -> int:
     from b2d.shell import variables
 
     if is_json():
-        raise ConfigError("run cannot print JSON: its output is the command's", hint="b2d run COMMAND --json")
+        raise ConfigError(
+            "run cannot print JSON: its output is the command's", hint=machine_command("run -- COMMAND --json")
+        )
     changes = variables.set_changes(create_app().machine().facts().docker.variables(), os.environ)
     changes.pop(variables.BEFORE)  # only shells undo the changes later
     environment = {name: value for name, value in (dict(os.environ) | changes).items() if value or name not in changes}
@@ -55,7 +57,7 @@ def run(command: tuple[str, ...]) -> int:
             code = processes.run_in_foreground(list(command), environment)
     except processes.ProgramNotFoundError as error:
         exit_code = NOT_RUN if isinstance(error, processes.ProgramNotExecutableError) else NOT_FOUND
-        raise error.replace(exit_code=exit_code, hint="b2d run -- COMMAND") from error
+        raise error.replace(exit_code=exit_code, hint=machine_command("run -- COMMAND")) from error
     return code if code >= 0 else 128 - code  # negative: ended by that signal
 
 
@@ -70,7 +72,7 @@ def context(use: bool, remove: bool) -> None:
     name = app.settings.vm
     docker_context = DockerContext(app.home.machine(name), os.environ)
     if use and remove:
-        raise ConfigError("--use and --remove exclude each other", hint="b2d context --use")
+        raise ConfigError("--use and --remove exclude each other", hint=machine_command("context --use"))
     if remove:
         changed = docker_context.remove()
         print_line(f"the context {name} is removed" if changed else f"there is no context {name}")

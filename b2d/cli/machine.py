@@ -13,6 +13,7 @@ from b2d.cli.base import (
     complete_values,
     create_app,
     is_json,
+    machine_command,
     print_json,
     print_line,
     print_result,
@@ -20,6 +21,7 @@ from b2d.cli.base import (
 )
 from b2d.config.loader import DEFAULT
 from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineNotFoundError
+from b2d.machine_names import command_for
 
 if TYPE_CHECKING:
     from b2d.app.wiring import App
@@ -42,7 +44,7 @@ def init() -> None:
         created = create_from_disk(app, Path(str(base_disk)))
     if created:
         exposure.report(app.machine().exposures(booted=False), app.reporter)
-        print_line(f"{app.settings.vm} is created; start it: b2d up")
+        print_line(f"{app.settings.vm} is created; start it: {command_for('up', app.settings.vm)}")
     else:
         print_line(f"{app.settings.vm} exists already")
         _warn_ignored_options(app)
@@ -66,15 +68,14 @@ def _warn_ignored_options(app: "App") -> None:
     differing = [f"{key}={getattr(settings, key)}" for key, size in sizes.items() if getattr(settings, key) != size]
     requested = [pair for pair in differing if origins[pair.partition("=")[0]] != DEFAULT]
     if requested:
-        app.reporter.note(
-            f"{spec.name} was created with other values and keeps them; to change them: b2d set {' '.join(requested)}"
-        )
+        command = command_for(f"set {' '.join(requested)}", spec.name)
+        app.reporter.note(f"{spec.name} was created with other values and keeps them; to change them: {command}")
     given = [origins[key] for key in ("image", "tls", "share") if origins[key].startswith("--")]
     if given:
         options = ", ".join(given).replace("--tls", "--no-tls")
-        change = (
-            "; to change its folders: b2d set share=..." if settings.share and origins["share"].startswith("--") else ""
-        )
+        command = command_for("set share=...", spec.name)
+        changes_folders = settings.share and origins["share"].startswith("--")
+        change = f"; to change its folders: {command}" if changes_folders else ""
         app.reporter.note(f"only new machines take {options}; {spec.name} is unchanged{change}")
 
 
@@ -89,8 +90,7 @@ def _report_up(app: "App", facts: "RunningFacts") -> None:
     print_line(_endpoints(app.settings.vm, facts, {refusal.service for refusal in refusals}))
     variables = facts.docker.variables()
     if any(os.environ.get(name) != value for name, value in variables.items()):
-        name = "" if app.settings.vm == "boot2docker-vm" else f" --vm {app.settings.vm}"
-        line = export.EVALUATION[detect.detect(os.environ)].format(f"b2d shellinit{name}")
+        line = export.EVALUATION[detect.detect(os.environ)].format(command_for("shellinit", app.settings.vm))
         print_line(f"to use it in this shell: {line}")
     print_result({"name": app.settings.vm, **asdict(facts)})
 
@@ -208,7 +208,9 @@ def ssh(tty: bool, command: tuple[str, ...]) -> int:
     from b2d.guest.ssh.client import command_line
 
     if is_json():
-        raise ConfigError("ssh cannot print JSON: its output is the command's", hint="b2d ssh COMMAND --json")
+        raise ConfigError(
+            "ssh cannot print JSON: its output is the command's", hint=machine_command("ssh -- COMMAND --json")
+        )
     line = command_line(command) if command else None
     try:
         guest = create_app().machine().guest()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2d.cli.base import Command, Commands, confirm, create_app, print_line, print_result
+from b2d.machine_names import command_for
 from b2d.reporting.table import render_table
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def list_snapshots() -> None:
     """List the machine's snapshots, oldest first."""
     from datetime import datetime
 
-    snapshots = _snapshots().all()
+    commands = _snapshots()
+    snapshots = commands.all()
     rows = [
         (item.name, f"{datetime.fromtimestamp(item.taken_s):%Y-%m-%d %H:%M}", _format_size(item.size))
         for item in snapshots
@@ -39,7 +41,8 @@ def list_snapshots() -> None:
     documents = [_document(item) for item in snapshots]
     print_result(documents, render_table([("NAME", "TAKEN", "SIZE"), *rows]) if snapshots else "")
     if not snapshots:
-        print_line("there is no snapshot; create one: b2d snapshot create NAME")
+        command = command_for("snapshot create NAME", commands.machine.name)
+        print_line(f"there is no snapshot; create one: {command}")
 
 
 @snapshot.command(cls=Command, example="b2d stop && b2d snapshot restore before-the-update && b2d up")
@@ -47,8 +50,10 @@ def list_snapshots() -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 def restore(name: str, yes: bool) -> None:
     """Restore the disk from a snapshot; later data is lost."""
-    restored = _snapshots().restore(name, (lambda _: None) if yes else confirm)
-    print_line(f"the disk is restored from {restored.name}; start the machine: b2d up")
+    commands = _snapshots()
+    restored = commands.restore(name, (lambda _: None) if yes else confirm)
+    command = command_for("up", commands.machine.name)
+    print_line(f"the disk is restored from {restored.name}; start the machine: {command}")
     print_result(_document(restored))
 
 

@@ -22,7 +22,7 @@ def report_unexpected(error: Exception, arguments: Sequence[str]) -> B2dError:
     details = "".join(traceback.format_exception(error))
     log = _log_traceback(details, arguments)
     if isinstance(error, FileNotFoundError) and not _has_working_folder():
-        return B2dError("the current folder of this shell does not exist any more", hint="cd")
+        return B2dError("the current folder of this shell no longer exists", hint="cd")
     if isinstance(error, OSError) and error.strerror:
         prefix = f"{error.filename}: " if error.filename is not None else ""
         return B2dError(f"{prefix}{error.strerror}", details=details)

@@ -12,8 +12,8 @@ from b2d.network.port_allocation import LOOPBACK
 PORT_LIMIT = 250  # publications of a machine: each takes two of the hypervisor's file descriptors, which may have 1024
 NAME_LIMIT = 255  # characters of a container's name
 PROTOCOLS = ("tcp", "udp", "sctp")
-OVER_LIMIT = f"not led: beyond the first {PORT_LIMIT} ports"
-OPEN, COMING = "open", "on its way"
+OVER_LIMIT = f"not forwarded: beyond the first {PORT_LIMIT} ports"
+OPEN, COMING = "open", "pending"
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
@@ -109,7 +109,7 @@ def list_ports(
     for number, item in enumerate(publications):
         wanted = forwards_for(item, machine)
         if not wanted:
-            states = {item.address: "in the guest alone"}
+            states = {item.address: "only in the guest"}
         elif number >= PORT_LIMIT:
             states = {wanted[0].address: OVER_LIMIT}
         else:

@@ -57,9 +57,10 @@ class Examination:
             yield Finding("settings", Verdict.BAD, self.unread.message, fix)
         yield from self._host()
         yield from self._home(None if trouble else [report.spec for report in reports])
-        api = next((report.ping.api_version for report in reports if report.ping is not None), "")
-        yield programs.check_docker(self.installer, self.environment, api)
-        addresses = [report.spec.address for report in reports if report.spec is not None]
+        engines = ((report.ping.api_version, report.name) for report in reports if report.ping is not None)
+        api, machine = next(engines, ("", ""))
+        yield programs.check_docker(self.installer, self.environment, api, machine)
+        addresses = {report.name: report.spec.address for report in reports if report.spec is not None}
         yield network.check_proxies(self.environment, addresses)
         yield network.check_authorities(self.environment)
         yield network.check_mirror(self.mirror)

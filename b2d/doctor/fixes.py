@@ -69,7 +69,7 @@ class Cleaner:
             for sha256 in finding.left_images:
                 self._run(f"removed the image {sha256[:12]}", partial(self.remove_image, sha256))
             for name in finding.left_env:
-                self._run(f"shells are not directed to {name} any more", partial(self._remove_env, name))
+                self._run(f"shells no longer use the stale variables of {name}", partial(self._remove_env, name))
 
     def _run(self, success: str, action: Callable[[], None]) -> None:
         try:

@@ -81,7 +81,7 @@ class MachineChecks:
         try:
             spec = MachineStore(self.home).read(name)
             if spec is None:  # deleted meanwhile
-                return MachineReport(name, trouble="it does not exist any more", hint="b2d list")
+                return MachineReport(name, trouble="it no longer exists", hint="b2d list")
             state = self.state(spec)
             answer = self.ping(spec, PING_S) if state in STARTED_STATES else None
             return MachineReport(name, spec, state, answer, clock_sync.seconds_behind(answer, self.now()))
@@ -92,8 +92,8 @@ class MachineChecks:
         """Check that a machine that is off has no env file, which directs shells to it."""
         path = self.home.machine(spec.name).env
         if not path.exists():
-            return ok("pointers", "no shell is directed to it", spec.name)
-        message = f"{path} is of an earlier run"
+            return ok("pointers", "no shell uses stale variables", spec.name)
+        message = f"{path} is from an earlier run"
         left = (spec.name,)
         return Finding("pointers", Verdict.DOUBTFUL, message, "b2d doctor --fix", machine=spec.name, left_env=left)
 

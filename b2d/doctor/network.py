@@ -1,9 +1,10 @@
 """Checks of the network for downloads: proxies, certificate authorities and the Debian mirror."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from b2d.doctor.docker_environment import shellinit_line
 from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import B2dError
 from b2d.host.files import read_bounded
@@ -13,8 +14,11 @@ from b2d.shell.variables import NO_PROXY, PROXIES
 CERTIFICATE = b"-----BEGIN "  # "TRUSTED CERTIFICATE", too
 
 
-def check_proxies(environment: Mapping[str, str], addresses: Sequence[str]) -> Finding:
-    """Check the environment's proxies, as requests reads them; machines at `addresses` must be reached without."""
+def check_proxies(environment: Mapping[str, str], addresses: Mapping[str, str]) -> Finding:
+    """Check the environment's proxies, as requests reads them; no machine may be reached through one.
+
+    `addresses` maps the name of each machine to its address.
+    """
     values = {name: environment[name] for name in PROXIES if environment.get(name)}
     if not values:
         return ok("proxies", "none")
@@ -23,10 +27,11 @@ def check_proxies(environment: Mapping[str, str], addresses: Sequence[str]) -> F
             return warning("proxies", f"{name} {problem}: {redact_proxy(value)}", f"export {name}=http://HOST:PORT")
     listed = ", ".join(f"{name}={redact_proxy(value)}" for name, value in values.items())
     bypassed = {item for name in NO_PROXY for item in environment.get(name, "").replace(",", " ").split()}
-    missing = [address for address in dict.fromkeys(addresses) if not bypassed & {address, "*"}]
+    missing = {name: address for name, address in addresses.items() if not bypassed & {address, "*"}}
     if missing:
-        message = f"{listed}; NO_PROXY lacks {', '.join(missing)}, so curl would reach machines through the proxy"
-        return warning("proxies", message, 'eval "$(b2d shellinit)"')
+        lacking = ", ".join(dict.fromkeys(missing.values()))
+        message = f"{listed}; NO_PROXY lacks {lacking}, so curl would reach machines through the proxy"
+        return warning("proxies", message, shellinit_line(next(iter(missing))))
     return ok("proxies", listed)
 
 

@@ -10,6 +10,7 @@ from b2d.errors import B2dError
 from b2d.guest import folder_paths
 from b2d.host import processes
 from b2d.host.package_managers import DOCKER, QEMU, VIRTIOFSD, Installer
+from b2d.machine_names import command_for
 
 PYTHON = (3, 11)
 QEMU_TRIED = (7, 2)  # the oldest version that b2d is tested with
@@ -103,8 +104,11 @@ def check_program(installer: Installer, needed: Requirement) -> Finding:
     return ok(name, first[0])
 
 
-def check_docker(installer: Installer, environment: Mapping[str, str], machine_api: str) -> Finding:
-    """Check the docker client, and its API version against that of a running machine; "" when none is running."""
+def check_docker(installer: Installer, environment: Mapping[str, str], machine_api: str, machine: str) -> Finding:
+    """Check the docker client, and its API version against that of a running machine.
+
+    `machine_api` and `machine` are "" when none is running.
+    """
     path = installer.which("docker")
     if path is None:
         message = "the docker client is not installed: only b2d can use the machine's Docker"
@@ -118,24 +122,25 @@ def check_docker(installer: Installer, environment: Mapping[str, str], machine_a
         output = processes.run(command, timeout_s=ASK_TIMEOUT_S, environment=without_daemon).stdout
     except B2dError as error:
         return warning("docker", error.message)
-    return _check_api(path, _version(output), _version(machine_api.encode()))
+    return _check_api(path, _version(output), _version(machine_api.encode()), machine)
 
 
-def _check_api(path: str, client: Sequence[int], machine: Sequence[int]) -> Finding:
+def _check_api(path: str, client: Sequence[int], engine: Sequence[int], machine: str) -> Finding:
     if not client:
         return warning("docker", f"{path} does not print its API version")
     message = f"{path}, API {_dotted(client)}"
     if tuple(client) < DOCKER_API:
         return Finding("docker", Verdict.BAD, f"{message}: too old for the machine", "install a newer docker client")
-    if not machine:
+    if not engine:
         return ok("docker", message)
-    machine_version = _dotted(machine)
-    if tuple(client) >= STRICT_CLIENT and tuple(machine) < STRICT_API:
-        too_new = f"{message}: too new for the machine, which has {machine_version}"
-        return warning("docker", too_new, "b2d upgrade, or install a docker client older than 29")
-    if tuple(client) < tuple(machine):
-        return ok("docker", f"{message}; the machine has {machine_version}, and accepts the older one too")
-    return ok("docker", f"{message}; the machine has {machine_version}")
+    engine_version = _dotted(engine)
+    if tuple(client) >= STRICT_CLIENT and tuple(engine) < STRICT_API:
+        too_new = f"{message}: too new for the machine, which has {engine_version}"
+        fix = f"{command_for('upgrade', machine)}, or install a docker client older than 29"
+        return warning("docker", too_new, fix)
+    if tuple(client) < tuple(engine):
+        return ok("docker", f"{message}; the machine has {engine_version}, and accepts the older one too")
+    return ok("docker", f"{message}; the machine has {engine_version}")
 
 
 def _dotted(version: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from b2d.errors import B2dError, InvalidStateError
 from b2d.formats import boot2docker_disk
 from b2d.guest.folder_paths import Folder
+from b2d.machine_names import command_for
 from b2d.models import Access
 
 SECTOR = 2048  # bytes: of a CD drive, so that the disk can be attached as a CD too
@@ -112,14 +113,15 @@ def share(number: int) -> str:
     return f"{SHARE}{number}"
 
 
-def refuse_half_formatted(first_sector: bytes) -> None:
-    """Raise InvalidStateError where a guest was interrupted while it formatted the disk.
+def refuse_half_formatted(first_sector: bytes, machine: str) -> None:
+    """Raise InvalidStateError where a machine's guest was interrupted while it formatted the disk.
 
     It continues only with its own partition table.
     """
     if first_sector.startswith(MAGIC.encode()) and any(first_sector[TABLE:SMALL_SECTOR]):
         raise InvalidStateError(
-            "the guest has not finished formatting its disk, whose size must not change before", hint="b2d up"
+            "the guest has not finished formatting its disk, whose size must not change before",
+            hint=command_for("up", machine),
         )
 
 

@@ -19,7 +19,7 @@ from b2d.host.files import read_text_tail
 
 EACH = "/*"  # suffix of a path in the setting: each folder directly in it
 NOT_SHARED = "is not shared with the machine"
-BY_NAME = "to share it, name it with `b2d set share=`"
+BY_NAME = "to share it, name it in the setting share"
 DEFAULT_HOME = "~/.b2d"
 OWN_DEPTH = 4  # nested folders: home, machines, a machine, its certificates
 MAX_FOLDERS = 64  # under QEMU each is a device

@@ -16,5 +16,5 @@ def wait_until(
     end = time.monotonic() + timeout_s
     while not predicate():
         if time.monotonic() >= end:
-            raise WaitTimeoutError(f"waited {timeout_s:.0f} s in vain for {condition}", hint=hint)
+            raise WaitTimeoutError(f"timed out after {timeout_s:.0f} s waiting for {condition}", hint=hint)
         time.sleep(interval_s)

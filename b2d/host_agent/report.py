@@ -24,7 +24,7 @@ class Refusal:
 
     def sentence(self, machine: str) -> str:
         """Return a message about it."""
-        return f"{self.service} of {machine} is not at {self.place}: {self.reason}"
+        return f"{self.service} of {machine} is not available at {self.place}: {self.reason}"
 
 
 def write(path: Path, agent: ProcessIdentity, refusals: Sequence[Refusal]) -> None:

@@ -11,6 +11,7 @@ from b2d.host.files import check_space, os_errors_as_b2d_errors, private_folder,
 from b2d.host.signals import signals_deferred
 from b2d.importing.base import DiskToCopy
 from b2d.importing.candidates import ImportCandidate
+from b2d.machine_names import command_for
 from b2d.paths import MachinePaths
 from b2d.reporting.base import Reporter
 
@@ -51,7 +52,10 @@ class DiskImport:
         if self.target.exists():
             if imported_from(self.paths, self.original):
                 return
-            raise InvalidStateError(f"there is a data disk already: {self.target}", hint="b2d init, which uses it")
+            raise InvalidStateError(
+                f"there is a data disk already: {self.target}",
+                hint=f"{command_for('init', self.paths.folder.name)}, which uses it",
+            )
         folder_exists = self.paths.folder.exists()
         unfinished = self.target.with_name(f".{self.target.name}.unfinished")
         with os_errors_as_b2d_errors(self.paths.folder):

@@ -29,7 +29,7 @@ class MachineServices(Protocol):
 
     @property
     def access(self) -> Access:
-        """Who may come into a guest that boots now."""
+        """Who may log in to a guest that boots now."""
 
     @property
     def wait_s(self) -> float:
@@ -43,20 +43,20 @@ class MachineServices(Protocol):
         """Return the hypervisor of a machine. Raises ConfigError for one that b2d cannot drive."""
 
     def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
-        """Return the Linux inside a running machine; it is connected to when it is used."""
+        """Return the guest of a running machine; it connects on first use."""
 
     def guest_network(self, spec: MachineSpec) -> Mapping[str, bytes]:
-        """Return the files that tell a guest that boots now of the networks around it. Raises ConfigError."""
+        """Return the network files for a guest that boots now. Raises ConfigError."""
 
 
 class SpecSource(Protocol):
-    """What describes a machine that is to be created: the settings, or a machine that is imported."""
+    """The description of a machine to be created: the settings, or an imported machine."""
 
     def new_machine_spec(self) -> MachineSpec:
-        """Return the spec, yet without an image. Raises ConfigError."""
+        """Return the spec without an image. Raises ConfigError."""
 
     def with_image(self, spec: MachineSpec) -> MachineSpec:
-        """Return the spec with an image, which is obtained where there is none; the same for a disk. Raises B2dError.
+        """Return the spec with an image, downloaded or built if there is none; likewise for a disk. Raises B2dError.
 
-        It may take minutes: the caller has looked whether the machine could start here.
+        This may take minutes: the caller has checked before that the machine could start on this host.
         """

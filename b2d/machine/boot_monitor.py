@@ -1,4 +1,4 @@
-"""A machine is watched while it comes up, until Docker answers or it is certain that it will not."""
+"""Monitor a machine while it boots, until Docker answers or it is certain that it will not."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
 from b2d.guest.readiness import Ping, find_problems, parse_stages, ping
 from b2d.host.files import write_atomic
 from b2d.host.polling import wait_until
+from b2d.machine_names import command_for
 from b2d.machine_store.store import MachineStore
 from b2d.models import STARTED_STATES, MachineSpec, MachineState
 from b2d.reporting.base import Reporter
@@ -20,44 +21,44 @@ from b2d.reporting.safe_text import many_lines
 
 INTERVAL_S = 0.05
 TAIL_LINES = 20
-MAX_WARNINGS = 20  # of a guest that has something new to say without an end; all of it is on its console
+MAX_WARNINGS = 20  # from a guest that reports problems without end; the console has all of them
 
-# What is waited for, by the stage that ends the wait; before the first one nobody knows whether there will be any.
+# The stages of a boot, in order; an image of another project reports none.
 ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
 ANSWERED = (
-    "ready"  # said some time after that: a line before it may be lost, as a getty that starts drops what is unsent
+    "ready"  # reported some time later: a line before it may be lost, because a starting getty discards unsent output
 )
 TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Docker daemon", "Docker API")
 
-# A port of the guest's answers or refuses at once, except while the guest is not on its network yet: then the
-# hypervisor has taken the connection, and sends it on only after seconds, when nobody waits for it any more. So a
-# guest that boots is not asked before it has named a stage, unless it keeps silent; then with short attempts.
-# Once dockerd runs a patient one: it listens seconds before it answers, an emulated one ten minutes, and each greeting
-# that was given up costs it more time than one that waits. When the machine ends, so does the connection.
+# A port of the guest accepts or refuses at once, except before the guest has a network: then the hypervisor accepts the
+# connection, and forwards it only seconds later, after the attempt has timed out. So Docker in a booting guest is not
+# pinged before the guest has reported a stage, unless it reports none; then with short timeouts. Once dockerd runs,
+# timeouts are long: it listens seconds before it answers, an emulated one ten minutes, and each aborted TLS handshake
+# costs it more time than one that waits. The connection ends with the machine.
 ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
-LONGEST_S = 60.0  # what the guest says meanwhile is read after it
+LONGEST_S = 60.0  # console output of that time is read afterwards
 
 
 @dataclass(frozen=True, slots=True)
 class BootTimeouts:
-    """How long a guest that has named no stage is left alone, and then has for its first answer."""
+    """How long to wait for a first stage before pinging Docker, and the timeout of the first ping, in seconds."""
 
     silence_s: float
     attempt_s: float
-    behind: int = 0  # stages of ORDER that it passed before it slept
-    ran: bool = False  # already
+    behind: int = 0  # stages of ORDER that it had passed when it was suspended
+    ran: bool = False  # the machine was running before
 
 
 class UnexpectedPowerOffError(B2dError):
-    """A machine that ran already powered itself off: it was told to before, by a `stop` that was cut off, say."""
+    """A running machine powered itself off, for example because of an interrupted `stop`."""
 
 
 BOOT_TIMEOUTS = BootTimeouts(silence_s=5.0, attempt_s=0.3)
 RUNNING_TIMEOUTS = BootTimeouts(silence_s=0.0, attempt_s=0.3, ran=True)
 RESUME_TIMEOUTS = BootTimeouts(
     silence_s=0.0, attempt_s=ATTEMPT_S, behind=len(ORDER)
-)  # from where it slept, and is on its network
+)  # the guest continues, with its network
 
 
 def await_docker(
@@ -68,10 +69,10 @@ def await_docker(
     timeout_s: float,
     patience: BootTimeouts = BOOT_TIMEOUTS,
 ) -> Ping:
-    """Return Docker's first answer; `ping` is one attempt, given its time-out in seconds.
+    """Return Docker's first answer; `ping` is one attempt with a timeout in seconds.
 
-    Raises B2dError as soon as the machine ends, stops going on, or says that it failed, and WaitTimeoutError: with the
-    stage that it had reached, and the end of what it wrote on its console as details.
+    Raises B2dError as soon as the machine ends, pauses or reports a failure, and WaitTimeoutError: with the stage that
+    it had reached, and the last lines of its console as details.
     """
     with _Steps(reporter, patience.behind) as steps:
         watch = _Watch(name, driver, ping, reporter, steps, patience)
@@ -80,7 +81,7 @@ def await_docker(
         except WaitTimeoutError:
             raise WaitTimeoutError(
                 f"Docker in {name} did not answer within {timeout_s:.0f} s; {watch.reached()}",
-                hint="b2d logs",
+                hint=command_for("logs", name),
                 details=watch.tail(),
             ) from None
     if watch.answer is None:
@@ -89,7 +90,7 @@ def await_docker(
 
 
 def check_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping | None:
-    """One attempt at the machine's Docker; None where it does not answer, or the machine does not run."""
+    """Ping the machine's Docker once; return None when it does not answer or the machine is not running."""
     try:
         endpoint = driver.endpoint()
     except InvalidStateError:
@@ -99,7 +100,7 @@ def check_docker(driver: Driver, certs: Path | None, timeout_s: float) -> Ping |
 
 @contextmanager
 def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
-    """Keep the machine's screen at `path` when it does not come up; the error says so."""
+    """Save the machine's screen to `path` when the block fails, and name the file in the error."""
     try:
         yield
     except B2dError as error:
@@ -112,19 +113,19 @@ def screenshot_on_failure(driver: Driver, path: Path) -> Iterator[None]:
 
 @contextmanager
 def confirm_image_on_success(spec: MachineSpec, store: MachineStore) -> Iterator[None]:
-    """End the image's trial when the machine comes up in the block; an error gets the way back as its hint."""
+    """End the image's trial when the block succeeds; an error gets the rollback command as its hint."""
     try:
         yield
     except B2dError as error:
         if spec.trial and spec.previous:
-            raise error.replace(hint="b2d rollback") from error
+            raise error.replace(hint=command_for("rollback", spec.name)) from error
         raise
     if spec.trial:
         store.write(replace(spec, trial=False))
 
 
 class _Steps:
-    """The stages as steps: each lasts until the next one begins."""
+    """The stages of a boot as steps on the terminal: each lasts until the next one begins."""
 
     def __init__(self, reporter: Reporter, behind: int) -> None:
         self._reporter = reporter
@@ -141,7 +142,7 @@ class _Steps:
         self._open.__exit__(kind, error, trace)
 
     def show(self, reached: int) -> None:
-        """Show what comes after `reached` stages, and one after the other all that was passed since."""
+        """Show the step after `reached` stages, and before it each step that was passed since the last call."""
         while self._shown < max(reached, self._behind):
             self._shown += 1
             self._open.close()
@@ -149,7 +150,7 @@ class _Steps:
 
 
 class _Watch:
-    """One machine that comes up: what was seen of it so far."""
+    """A booting machine, and what its console has reported so far."""
 
     def __init__(
         self,
@@ -168,8 +169,8 @@ class _Watch:
         self._reporter = reporter
         self._steps = steps
         self._text = ""
-        self._stage = ""  # the last that it named
-        self._reached = 0  # how many of ORDER are behind it
+        self._stage = ""  # the last one reported
+        self._reached = 0  # the number of stages of ORDER that it has passed
         self._warned: set[str] = set()
         self._failure = ""
         self._attempt_s = patience.attempt_s
@@ -183,15 +184,15 @@ class _Watch:
             return True
         state = self._driver.state()
         if state not in STARTED_STATES:
-            self._listen()  # its last words
+            self._listen()  # its last output
             self._end(state)
         if self._failure:
-            raise self._error(f"{self._name} could not come up: {self._failure}")
+            raise self._error(f"{self._name} could not start: {self._failure}")
         return False
 
     def reached(self) -> str:
-        """How far it came, for a message."""
-        return f"it had reached the stage {self._stage!r}" if self._stage else "it had named no stage yet"
+        """Return how far the boot came, for a message."""
+        return f"it had reached the stage {self._stage!r}" if self._stage else "it had not reported a stage"
 
     def tail(self) -> str:
         """Return the last lines of the console, without terminal control characters."""
@@ -216,7 +217,7 @@ class _Watch:
                 self._reporter.warn(f"{self._name}: {trouble.text}")
 
     def _docker_may_answer(self) -> bool:
-        """Before dockerd runs nobody can answer; an image that names no stage may answer at any time."""
+        """Tell whether a ping may succeed: dockerd runs, or the image reports no stages."""
         return self._reached == len(ORDER) if self._stage else time.monotonic() >= self._silent_until
 
     def _ask(self) -> bool:
@@ -224,15 +225,15 @@ class _Watch:
         timeout_s = max(self._attempt_s, shortest_s)
         begin = time.monotonic()
         self.answer = self._ping(timeout_s)
-        if time.monotonic() - begin >= timeout_s:  # a slow guest is given more and more
+        if time.monotonic() - begin >= timeout_s:  # a slow guest gets a longer timeout each time
             self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, longest_s)
         return self.answer is not None
 
     def _end(self, state: MachineState) -> None:
         if self._failure:
-            raise self._error(f"{self._name} could not come up: {self._failure}")
+            raise self._error(f"{self._name} could not start: {self._failure}")
         kind = UnexpectedPowerOffError if self._ran and state == MachineState.STOPPED else B2dError
         raise self._error(f"{self._name} is {state}, before Docker answered; {self.reached()}", kind)
 
     def _error(self, message: str, kind: type[B2dError] = B2dError) -> B2dError:
-        return kind(message, hint="b2d logs", details=self.tail())
+        return kind(message, hint=command_for("logs", self._name), details=self.tail())

@@ -12,13 +12,14 @@ from b2d.guest.ssh import keys
 from b2d.host.files import is_regular, os_errors_as_b2d_errors, private_folder, read_bounded, write_atomic
 from b2d.image import version_label
 from b2d.image.base import ImageLookup
+from b2d.machine_names import command_for
 from b2d.machine_store.store import MachineStore
 from b2d.models import GUEST_DOCKER_PORT, HARDWARE, Access, Image, MachineSpec, MachineState
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
 from b2d.reporting.base import Reporter
 
-AUFS_HINT = "keep what counts with docker save and docker export; then: b2d up --vm NEW"
+AUFS_HINT = "save the data with docker save and docker export, then: b2d up --vm NEW"
 
 
 def ensure_ssh_keys(paths: MachinePaths) -> str:
@@ -44,13 +45,13 @@ def current_image(spec: MachineSpec, images: ImageLookup, reporter: Reporter) ->
     """Return the spec with the newest stored image of its source, verified. Raises B2dError when none is stored."""
     image = pending_image(spec, images)
     if image is not None and version_label.loses_aufs_data(_version(spec, images), image.version):
-        reporter.warn(f"{aufs_refusal(spec.name, image.version)}: it is not taken up")
+        reporter.warn(f"{aufs_refusal(spec.name, image.version)}: this image is not used")
         image = None
     if image is None:
         images.verify(images.get(spec.image))
         return spec
     images.verify(image)
-    reporter.note(f"{spec.name} takes up the newer image {image.version}; its disk stays as it is")
+    reporter.note(f"{spec.name} starts with the newer image {image.version}; its disk is unchanged")
     return with_trial_image(spec, image)
 
 
@@ -70,24 +71,24 @@ def with_trial_image(spec: MachineSpec, image: Image) -> MachineSpec:
 
 
 def aufs_refusal(name: str, version: str) -> str:
-    """Why that image is none for a machine of a boot2docker before 18.09."""
-    return f"{name} has its containers and images in AUFS, which the image {version} cannot read"
+    """Return why a machine of boot2docker before 18.09 cannot use the image."""
+    return f"{name} stores its containers and images in AUFS, which the image {version} cannot read"
 
 
 def _version(spec: MachineSpec, images: ImageLookup) -> str:
     try:
         return images.get(spec.image).version
     except B2dError:
-        return ""  # it is not kept any more
+        return ""  # the image is no longer stored
 
 
 def with_current_hardware(spec: MachineSpec) -> MachineSpec:
-    """Return the spec as it boots now; one that goes on from saved keeps the hardware that it was saved with."""
+    """Return the spec with the current hardware; a machine that resumes keeps the hardware that it was saved with."""
     return replace(spec, hardware=HARDWARE)
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:
-    """Return the spec with the folders that its setting selects now; a saved machine keeps those it was saved with."""
+    """Return the spec with the folders that its setting selects now; a saved machine keeps its own."""
     if not spec.share and not spec.folders:
         return spec
     from b2d.guest import share_policy
@@ -99,13 +100,14 @@ def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, repor
     ]
     if state == MachineState.SAVED:
         for home in whole:
-            reporter.warn(f"{spec.name} was saved with all of {home}, and has it until: b2d restart")
+            reporter.warn(
+                f"{spec.name} was saved while all of {home} was shared; "
+                f"to share only its visible folders: {command_for('restart', spec.name)}"
+            )
         return spec
     share = spec.share or share_policy.from_older_share(spec.folders)
     for home in whole:
-        reporter.note(
-            f"{spec.name} has the folders in {home} from now on, and not what is hidden there: docs/folders.md"
-        )
+        reporter.note(f"{spec.name} shares only the visible folders in {home} from now on: docs/folders.md")
     selection = share_policy.select(share, b2d_home)
     for sentence in selection.left_out:
         reporter.warn(sentence)
@@ -113,14 +115,14 @@ def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, repor
 
 
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
-    """Return the spec with ports that can be opened now; one that is taken is replaced, and a note says so."""
+    """Return the spec with ports that can be opened now; replace those in use, with a note."""
     same_address = [other for other in neighbours if other.address == spec.address]
     avoid = {port for other in same_address for port in (other.ssh_port, other.docker_port, other.engine_port)}
     ssh_port = port_allocation.reserve_ports(spec.address, spec.ssh_port, avoid | {spec.docker_port})
     docker_port = port_allocation.reserve_ports(spec.address, spec.docker_port, avoid | {ssh_port})
     for service, old, new in (("ssh", spec.ssh_port, ssh_port), ("docker", spec.docker_port, docker_port)):
         if old != new:
-            reporter.note(f"port {old} of {spec.address} is taken: {new} is the {service} port of {spec.name} now")
+            reporter.note(f"port {old} of {spec.address} is in use: the {service} port of {spec.name} is now {new}")
     if spec.tls or not spec.guarded:
         return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
     wanted = spec.engine_port or GUEST_DOCKER_PORT
@@ -137,19 +139,20 @@ def network(
     known = last_network(paths)
     if known != wanted:
         reporter.note(
-            f"{spec.name} goes on with the proxies and the like that it was saved with; for today's: b2d restart"
+            f"{spec.name} keeps the network settings that it was saved with; "
+            f"to apply the current ones: {command_for('restart', spec.name)}"
         )
     return known
 
 
 def last_network(paths: MachinePaths) -> dict[str, bytes]:
-    """Return the network files that the guest was given last."""
+    """Return the network files of the current seed disk."""
     with os_errors_as_b2d_errors(paths.seed):
         return seed.network(read_bounded(paths.seed)) if is_regular(paths.seed) else {}
 
 
 def access_of(paths: MachinePaths, unknown: Access) -> Access:
-    """Return who may log in by what the guest was given last; `unknown` where it was given nothing."""
+    """Return who may log in according to the current seed disk; `unknown` if there is none."""
     with os_errors_as_b2d_errors(paths.seed):
         return (seed.access(read_bounded(paths.seed)) if is_regular(paths.seed) else None) or unknown
 
@@ -187,5 +190,5 @@ def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
 
 
 def hostname(name: str) -> str:
-    """Return the guest's host name: boot2docker for the default machine, as its prompt always said."""
+    """Return the guest's host name: boot2docker for the default machine, as its prompt always showed."""
     return "".join(sign if sign.isalnum() else "-" for sign in name.removesuffix("-vm")).strip("-").lower()

@@ -1,4 +1,4 @@
-"""The guest's clock is put right after the machine slept: a resumed guest goes on at the time it was saved."""
+"""Set the guest's clock after a resume: the guest continues at the time of its suspension."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +13,7 @@ TOLERANCE_S = 1.0
 DATE_STEP_S = 1.0  # an HTTP Date is cut to whole seconds
 ATTEMPTS = 3  # whole seconds only, on both sides: one attempt may miss by more than the tolerance
 COMMAND_TIMEOUT_S = 15.0
-# The guest follows its clock chip, and VirtualBox's goes on from when it was saved, not from now.
+# The guest follows its clock chip, and VirtualBox continues that from the time of the save.
 KEEP = "sudo hwclock -w -u || :"
 
 
@@ -25,10 +25,10 @@ def sync_guest_clock(
     reporter: Reporter,
     now: Callable[[], float],
 ) -> None:
-    """Set the guest's clock until the Docker API's own date is the host's. Where that fails: a warning.
+    """Set the guest's clock until the date of Docker's API agrees with the host's; warn where that fails.
 
-    A clock that is right already costs nothing: `answer` was had anyway, and no connection is made. The guest itself
-    is asked where the driver cannot do it: a connection to a guest that is emulated takes ten seconds.
+    A correct clock costs nothing: `answer` exists anyway, and no connection is needed. The clock is set over SSH only
+    where the driver cannot do it: a connection to an emulated guest takes ten seconds.
     """
     first = seconds_behind(answer, now())
     if first is None or abs(first) <= TOLERANCE_S:
@@ -47,21 +47,21 @@ def sync_guest_clock(
             reporter.note(f"the guest's clock was {format_seconds(first)}; it was set")
             return
         if abs(left) <= TOLERANCE_S:
-            reporter.note(f"the guest's clock was {format_seconds(first)}; it is right now")
+            reporter.note(f"the guest's clock was {format_seconds(first)}; it is correct now")
             return
         behind = left
     reporter.warn(f"the guest's clock is {format_seconds(behind)}, although it was set {ATTEMPTS} times")
 
 
 def seconds_behind(answer: Ping | None, now: float) -> float | None:
-    """How far the guest is behind the host, in seconds; None where it did not say."""
+    """Return how far the guest is behind the host, in seconds; None if its answer has no date."""
     if answer is None or answer.date is None:
         return None
     return now - (answer.date + DATE_STEP_S / 2)
 
 
 def _move_by(ways: list[Callable[[int], None]], seconds: int) -> None:
-    """By the first of the ways; one that fails is not gone again. Raises what the last one raises."""
+    """Move the clock by the first way that works, and drop those that fail. Raises the error of the last way."""
     while len(ways) > 1:
         try:
             return ways[0](seconds)
@@ -71,7 +71,7 @@ def _move_by(ways: list[Callable[[int], None]], seconds: int) -> None:
 
 
 def _move(guest: Guest, seconds: int) -> None:
-    """Move the guest's clock. By a difference, which the time that the connection takes does not falsify."""
+    """Move the guest's clock by a difference, which the duration of the connection does not change."""
     command = f"sudo date -u -s @$(($(date +%s) + {seconds})) && {KEEP}"
     result = guest.run(command, COMMAND_TIMEOUT_S)
     if result.exit_code != 0:

@@ -1,6 +1,6 @@
-"""Find who else can reach a machine: what its hypervisor, this host or its settings leave open, a sentence each.
+"""Find who else can reach a machine: a sentence for each access that its hypervisor, host or settings leave open.
 
-What init, up and doctor say of it comes from here alone; docs/security.md has the same as a table.
+init, up and doctor report these; docs/security.md has them as a table.
 """
 
 import sys
@@ -19,16 +19,16 @@ NEW_PASSWORD, NO_PASSWORD = "b2d config set password", "b2d config set ssh_passw
 
 
 class Severity(StrEnum):
-    """How much it matters."""
+    """How much an exposure matters."""
 
-    ASKED = "asked"  # a setting that is in force, and opens nothing to others
-    KNOWN = "known"  # it cannot be closed here, and nothing need be done
-    SERIOUS = "serious"  # others get in, or the owner does not
+    ASKED = "asked"  # a setting that is in effect, and opens nothing to others
+    KNOWN = "known"  # it cannot be closed on this host, and needs no action
+    SERIOUS = "serious"  # others have access, or the owner has none
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One thing that is open; `remedy` is what to type, "" where nothing helps."""
+    """An access that is open; `remedy` is the command that closes it, "" if there is none."""
 
     message: str
     weight: Severity
@@ -36,7 +36,7 @@ class Exposure:
 
     @property
     def line(self) -> str:
-        """The sentence, with what helps at its end."""
+        """The sentence with the remedy at its end."""
         return f"{self.message}; try: {self.remedy}" if self.remedy else self.message
 
 
@@ -45,14 +45,14 @@ class Environment:
     """The surroundings of a machine: its driver, its settings, and this host."""
 
     driver: Driver
-    access: Access  # as the machine has it, or will have it at its next boot
-    booted: bool = False  # whether it has been booted with that
+    access: Access  # of the machine now, or from its next boot on
+    booted: bool = False  # whether the machine has booted with it
     platform: str = sys.platform
-    tells_users: Callable[[], bool] = lambda: True  # whether this host says whose a connection is
+    tells_users: Callable[[], bool] = lambda: True  # whether this host reports the owner of a connection
 
 
 def find_exposures(spec: MachineSpec, around: Environment) -> list[Exposure]:
-    """Return what cannot be closed of that machine, or is open as its settings say; the most serious comes first."""
+    """Return the exposures of a machine, by its hypervisor or by its settings; the most serious comes first."""
     exposures = [*_docker(spec, around), *_ssh(spec, around), *_strangers(spec, around), *_guest(spec, around)]
     return sorted(exposures, key=lambda exposure: list(Severity).index(exposure.weight), reverse=True)
 
@@ -67,55 +67,61 @@ def _docker(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     if spec.tls:
         return
     if not spec.guarded:
-        message = f"{spec.name} goes on as an older b2d saved it: every user of this host can use its Docker"
+        message = f"{spec.name} was resumed as an older b2d saved it: every user of this host can use its Docker"
         yield Exposure(message, Severity.SERIOUS, command_for("restart", spec.name))
     elif around.platform != "linux":
-        message = f"who may use Docker without TLS at {spec.address}:{spec.docker_port} of {spec.name}"
-        yield Exposure(f"{message} is told by psutil, which was not tried on {around.platform}", Severity.KNOWN)
+        message = f"access to Docker without TLS at {spec.address}:{spec.docker_port} of {spec.name}"
+        yield Exposure(f"{message} is decided with psutil, which is not tested on {around.platform}", Severity.KNOWN)
 
 
 def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """Yield what the SSH port leaves open: the agent guards it, or the hypervisor forwards everybody."""
+    """Yield the exposures of the SSH port: the agent guards it, or the hypervisor forwards every connection."""
     place, name, access = f"{spec.address}:{spec.ssh_port}", spec.name, around.access
     if spec.guarded and isinstance(around.driver, DialsGuest):
         if access.ssh_password and access.password:
-            message = f"over SSH {name} takes docker's password too, from programs of yours alone"
+            message = f"the SSH server of {name} also accepts docker's password, but only from your own programs"
             yield Exposure(message, Severity.ASKED, _after(NO_PASSWORD, spec, around))
         elif access.ssh_password:
-            message = f"over SSH {name} takes the password tcuser too, from programs of yours alone: everybody knows it"
+            message = (
+                f"the SSH server of {name} also accepts the well-known password tcuser, but only from your own programs"
+            )
             yield Exposure(message, Severity.KNOWN, _after(NEW_PASSWORD, spec, around))
         return
-    leads = f"{hypervisors.title(spec.driver)} itself leads {place} to the SSH server of {name}"
+    forwarded = f"{hypervisors.title(spec.driver)} itself forwards {place} to the SSH server of {name}"
     if access.ssh_password and access.password:
-        message = f"{leads}, which takes docker's password too: every user of this host can try passwords"
+        message = f"{forwarded}, which also accepts docker's password: every user of this host can try passwords"
         yield Exposure(message, Severity.SERIOUS, _after(NO_PASSWORD, spec, around))
     elif access.ssh_password:
-        message = f"{leads}, which takes the password tcuser: everybody knows it, and every user of this host gets in"
+        message = f"{forwarded}, which accepts the well-known password tcuser: every user of this host can log in"
         yield Exposure(message, Severity.SERIOUS, _after(NEW_PASSWORD, spec, around))
     else:
-        message = f"{leads}: every user of this host can keep it busy, but needs the machine's key to get in"
-        restart = isinstance(around.driver, DialsGuest)  # of an older b2d: at its next boot the agent leads there
+        message = f"{forwarded}: every user of this host can connect, but needs the machine's key to log in"
+        restart = isinstance(
+            around.driver, DialsGuest
+        )  # a machine of an older b2d: from its next boot on the agent guards the port
         yield Exposure(message, Severity.KNOWN, command_for("restart", name) if restart else "")
 
 
 def _strangers(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """Yield what the agent refuses to all where this host does not tell whose a connection is."""
+    """Yield the ports that the agent closes because this host does not report the owner of a connection."""
     places = [f"SSH at {spec.address}:{spec.ssh_port}"] if isinstance(around.driver, DialsGuest) else []
     places += [] if spec.tls else [f"Docker at {spec.address}:{spec.docker_port}"]
     if spec.guarded and places and not around.tells_users():
-        message = f"this host does not tell whose connections are: {' and '.join(places)} of {spec.name} refuse all"
+        message = (
+            f"this host does not report who connects: {' and '.join(places)} of {spec.name} refuse all connections"
+        )
         yield Exposure(f"{message}, while b2d ssh and docker.sock work", Severity.SERIOUS)
 
 
 def _guest(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
-    """Yield what root in the guest can do, since nothing on this host forbids it."""
+    """Yield what root in the guest can do because nothing on this host prevents it."""
     filters = isinstance(around.driver, DialsGuest) and around.platform == "linux"
     if not filters and not all(folder.endswith(READ_ONLY) for folder in spec.folders):
-        message = f"nothing on this host refuses setuid files that containers make in the folders of {spec.name}"
+        message = f"this host does not block setuid files that containers create in the shared folders of {spec.name}"
         yield Exposure(message, Severity.KNOWN)
     if not around.access.host_loopback and not spec.restrict and isinstance(around.driver, DialsGuest):
-        message = f"host_loopback=no is kept by the firewall in {spec.name}: its root can undo it"
-        yield Exposure(f"{message}, and raw frames of containers with --network host pass by", Severity.KNOWN)
+        message = f"host_loopback=no is enforced by the firewall in {spec.name}, which root in the guest can change"
+        yield Exposure(f"{message} and which raw frames of containers with --network host bypass", Severity.KNOWN)
 
 
 def _after(setting: str, spec: MachineSpec, around: Environment) -> str:

@@ -32,6 +32,6 @@ def mount_folders(driver: Driver, reporter: Reporter) -> None:
         return
     try:
         for path in driver.mount_folders():
-            reporter.warn(f"the host's folder {path} cannot be had in the machine")
+            reporter.warn(f"the folder {path} of this host is not available in the machine")
     except B2dError as error:
-        reporter.warn(f"folders of this host could not be had in the machine: {error.message}")
+        reporter.warn(f"folders of this host could not be mounted in the machine: {error.message}")

@@ -1,4 +1,4 @@
-"""Upgrade a machine to another image, and roll back to the old one where it does not come up."""
+"""Upgrade a machine to another image, and roll back to the old one if it does not start."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,40 +9,41 @@ from b2d.errors import B2dError, InvalidStateError, MachineLockedError, MachineN
 from b2d.image import version_label
 from b2d.machine.boot_preparation import AUFS_HINT, aufs_refusal, with_trial_image
 from b2d.machine.lifecycle import Machine
+from b2d.machine_names import command_for
 from b2d.machine_store.store import RunningFacts
 from b2d.models import OFF_STATES, STARTED_STATES, Image, MachineSpec, MachineState
 
 if TYPE_CHECKING:
     from b2d.guest.readiness import Engine
 
-ASK_S = 60.0  # for what Docker tells of itself, also where the CPU is emulated
+ASK_S = 60.0  # for Docker to report its version, on an emulated CPU too
 KEEP_STOPPED = OFF_STATES | {MachineState.STOPPING}
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """The image that the machine has now, and whether that changed; `before` is the version that it had."""
+    """The current image, and whether it changed; `before` is the version of the previous one."""
 
     image: Image
     changed: bool
-    before: str = ""  # its version
+    before: str = ""
     state: MachineState = MachineState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
 class ImageUpgrade:
-    """One machine whose image is exchanged. Cut off at any moment it has the old one, or the new one and the way back.
+    """Change the image of one machine. Interrupted at any time, it has the old image, or the new one and a rollback.
 
-    `agree` is told what would become of a saved state, and raises B2dError where that is not to be.
+    `agree` gets the consequence for a saved state, and raises B2dError to cancel.
     """
 
     machine: Machine
     agree: Callable[[str], None]
 
     def upgrade(self, newest: Callable[[str], Image]) -> UpgradeResult:
-        """Boot the newest image and see that the guest runs it, else go back. The machine is off afterwards if it was.
+        """Boot the newest image and check that the guest runs it, else roll back. A machine that was off is off again.
 
-        Raises B2dError: it has its old image then, and runs if it ran.
+        Raises B2dError: the machine has its old image then, and is on or off as before.
         """
         spec, driver, _ = self.machine.bound()
         driver.check()  # before minutes are spent on an image
@@ -63,14 +64,14 @@ class ImageUpgrade:
         return self._exchanged(spec, image, state)
 
     def rollback(self) -> UpgradeResult:
-        """Back to the image that the machine had before; `up` takes the other one up no more. Off it stays off."""
+        """Return to the previous image; `up` does not use the other one again. A machine that is off stays off."""
         spec, state = self._spec_and_state()
         if not spec.previous:
-            raise B2dError(f"{spec.name} has had no other image to go back to", hint="b2d upgrade")
+            raise B2dError(f"{spec.name} has no previous image", hint=command_for("upgrade", spec.name))
         image = self._stored_image(spec.previous)
         if image is None:
-            message = f"{spec.name} cannot go back: the image {spec.previous[:12]} is not kept any more"
-            raise B2dError(message, hint="b2d upgrade")
+            message = f"{spec.name} cannot be rolled back: the image {spec.previous[:12]} is no longer stored"
+            raise B2dError(message, hint=command_for("upgrade", spec.name))
         self.machine.services.images.verify(image)
         self._end(state, image)
         self._write(lambda now: _with_refusal(now, image.sha256, now.image))
@@ -83,14 +84,14 @@ class ImageUpgrade:
         return spec, state
 
     def _has_it(self, image: Image, state: MachineState) -> bool:
-        """Whether a machine that is on runs what is promised; one that is off came up with it before."""
+        """Tell whether a machine runs the image; one that is off has started with it before."""
         if state not in STARTED_STATES:
             return True
         engine = self._engine()
         return engine is not None and not version_label.version_mismatches(image.version, engine.docker, engine.linux)
 
     def _engine(self, facts: RunningFacts | None = None) -> "Engine | None":
-        """Return what Docker says of itself, None where it does not answer."""
+        """Return what Docker reports about itself, None if it does not answer."""
         from b2d.guest.readiness import engine
 
         with suppress(InvalidStateError, MachineNotFoundError):
@@ -98,7 +99,7 @@ class ImageUpgrade:
         return None
 
     def _refuse_aufs(self, spec: MachineSpec, image: Image) -> None:
-        """Raise B2dError where the machine's layers would be lost, as far as it is known."""
+        """Raise B2dError if the image cannot read the machine's AUFS data, as far as that is known."""
         if engine := self._engine():
             lost = engine.storage == "aufs" and not version_label.supports_aufs(image.version)
         else:
@@ -108,56 +109,56 @@ class ImageUpgrade:
             raise B2dError(aufs_refusal(spec.name, image.version), hint=AUFS_HINT)
 
     def _end(self, state: MachineState, image: Image, check: Callable[[], None] = lambda: None) -> None:
-        """Stop it cleanly. A saved state is neither thrown away nor left to an image that it is not of."""
+        """Stop the machine cleanly. A saved one is resumed first: its state fits only the old image."""
         if state == MachineState.SAVED:
             self.agree(
-                f"{self.machine.name} is saved: it would go on from there, be stopped cleanly, "
-                f"and start with the image {image.version}"
+                f"{self.machine.name} is saved: it would be resumed, shut down cleanly, "
+                f"and started with the image {image.version}"
             )
             self.machine.up()
             check()
         self.machine.stop()
 
     def _write(self, change: Callable[[MachineSpec], MachineSpec]) -> None:
-        """Keep what becomes of the spec of the machine, which is off.
+        """Store the changed spec of the machine, which is off.
 
-        Raises InvalidStateError when somebody started it.
+        Raises InvalidStateError when another process has started it.
         """
         with self.machine.lock("upgrade"):
             spec, state = self._spec_and_state()
             if state not in OFF_STATES:
-                raise InvalidStateError(f"{spec.name} is {state}: somebody else started it meanwhile", hint="try again")
+                raise InvalidStateError(f"{spec.name} is {state}: another process has started it", hint="try again")
             self.machine.services.store.write(change(spec))
 
     def _check(self, image: Image, facts: RunningFacts) -> None:
-        """Raise B2dError unless kernel and engine are those that the image has: only a boot of it brings both."""
+        """Raise B2dError unless kernel and engine are those of the image."""
         engine = self._engine(facts)
         if engine is None:
-            raise B2dError("Docker does not tell what it runs")
+            raise B2dError("Docker does not report its version")
         if wrong := version_label.version_mismatches(image.version, engine.docker, engine.linux):
             raise B2dError(f"it runs {wrong}")
 
     def _roll_back(self, before: MachineSpec, image: Image, state: MachineState, error: B2dError) -> B2dError:
-        """Give the machine its old image back, and start it if it was on; the error that tells all of it."""
-        failed = f"{before.name} did not come up with the image {image.version}"
+        """Restore the old image, and start the machine if it was on; return the error that describes the outcome."""
+        failed = f"{before.name} did not start with the image {image.version}"
         try:
             self.machine.stop()
         except B2dError:
             self.machine.poweroff()
         old = self._stored_image(self.machine.spec().previous)
         if old is None:
-            message = f"{failed}, and has no other to go back to: {error.message}"
-            return B2dError(message, hint="b2d logs", details=error.details)
+            message = f"{failed}, and has no previous image: {error.message}"
+            return B2dError(message, hint=command_for("logs", before.name), details=error.details)
         earlier = before.previous if old.sha256 == before.image else ""
         self._write(lambda now: _with_refusal(now, old.sha256, image.sha256, earlier))
-        message = f"{failed}, and is back to {old.version}: {error.message}"
+        message = f"{failed}, and was rolled back to {old.version}: {error.message}"
         if state not in KEEP_STOPPED:
             try:
                 self.machine.up()
             except B2dError as second:
-                message = f"{message}; nor does it come up now: {second.message}"
-                return B2dError(message, hint="b2d logs", details=error.details)
-        return B2dError(message, hint="b2d upgrade -v", details=error.details)
+                message = f"{message}; it does not start with that image either: {second.message}"
+                return B2dError(message, hint=command_for("logs", before.name), details=error.details)
+        return B2dError(message, hint=command_for("upgrade -v", before.name), details=error.details)
 
     def _exchanged(self, spec: MachineSpec, image: Image, state: MachineState) -> UpgradeResult:
         if state in KEEP_STOPPED:
@@ -174,5 +175,5 @@ class ImageUpgrade:
 
 
 def _with_refusal(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
-    """Return the spec with that image, and with `refused`, which `up` is not to boot again."""
+    """Return the spec with that image, and with `refused`, which `up` does not boot again."""
     return replace(spec, image=image, previous=previous, refused=refused, trial=False)

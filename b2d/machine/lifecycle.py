@@ -1,6 +1,6 @@
-"""Run the life of one machine: init, up, stop, save, delete. Nothing here knows a hypervisor, terminal or library.
+"""Run the life of one machine: init, up, stop, save, delete. Independent of hypervisors, terminals and libraries.
 
-What only init and up need is loaded by them: `b2d status` is asked often, and is to be quick.
+Modules that only init and up need are imported there: `b2d status` runs often and must be fast.
 """
 
 import os
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from b2d.guest.readiness import Ping
     from b2d.machine.exposure import Exposure
 
-ASK_S = 5.0  # for one question to a Docker that answered a moment ago
+ASK_S = 5.0  # for a Docker that has just answered to answer again
 
 
 class Machine:
-    """One machine by its name. A verb whose result is there already succeeds; one that cannot be raises B2dError."""
+    """One machine by its name. A verb whose result exists already succeeds; an impossible one raises B2dError."""
 
     def __init__(self, name: str, services: MachineServices) -> None:
         """Bind the verbs to a machine, which need not exist."""
@@ -44,11 +44,11 @@ class Machine:
 
     @property
     def paths(self) -> MachinePaths:
-        """Where the machine's files lie."""
+        """The paths of the machine's files."""
         return self._store.home.machine(self.name)
 
     def exists(self) -> bool:
-        """Return whether there is a spec; the state tells whether there is more."""
+        """Return whether there is a spec; the state says whether there is a disk."""
         return self._store.read(self.name) is not None
 
     def spec(self) -> MachineSpec:
@@ -62,20 +62,20 @@ class Machine:
         return spec, driver, self._state_of(driver)
 
     def state(self) -> MachineState:
-        """Return the state that the hypervisor tells now."""
+        """Return the state that the hypervisor reports now."""
         spec = self._store.read(self.name)
         return MachineState.ABSENT if spec is None else self.driver(spec).state()
 
     def init(self, source: SpecSource) -> bool:
-        """Create the machine that `source` describes; False when there is one already, which stays as it is."""
+        """Create the machine that `source` describes; False when there is one already."""
         with self.lock("init"):
             return self._create(source)
 
     def up(self, source: SpecSource | None = None) -> RunningFacts:
-        """Bring the machine to the point where Docker answers, from whatever state it is in.
+        """Start the machine from any state, and wait until Docker answers.
 
-        Where there is none, it is created first as `source` describes it. When this returns, the agent serves, Docker's
-        client has the machine's context, and what is open to others has been reported.
+        A missing machine is created first, as `source` describes it. When this returns, the host agent serves, the
+        docker client has the machine's context, and exposures have been reported.
         """
         with self.lock("up"):
             if source is not None:
@@ -83,40 +83,42 @@ class Machine:
             return self._up()
 
     def stop(self) -> bool:
-        """Power off by the button, and by force when the guest does not listen; False when it was off already.
+        """Press the power button, and cut the power if the guest does not react; return False when it was off already.
 
-        A saved machine is off: it stays saved.
+        A saved machine stays saved.
         """
         with self.lock("stop"):
             return self._stop()
 
     def poweroff(self) -> bool:
-        """Cut the power; False when it was off already."""
+        """Cut the power; return False when it was off already."""
         with self.lock("poweroff"):
             return self._cut_power()
 
     def restart(self) -> RunningFacts:
-        """Stop, and up again."""
+        """Stop the machine, and start it again."""
         with self.lock("restart"):
             self._stop()
             return self._up()
 
     def reset(self) -> RunningFacts:
-        """Cut the power, and up again."""
+        """Cut the power, and start the machine again."""
         with self.lock("reset"):
             self._running()
             self._cut_power()
             return self._up()
 
     def save(self) -> bool:
-        """Write the machine's state to disk and end it; False when it was saved already."""
+        """Write the machine's state to disk and end it; return False when it was saved already."""
         with self.lock("save"):
             driver = self.driver(self.spec())
             state = self._state_of(driver)
             if state == MachineState.SAVED:
                 return False
             if state not in (MachineState.RUNNING, MachineState.PAUSED):
-                raise InvalidStateError(f"{self.name} is {state}: there is nothing to save", hint="b2d up")
+                raise InvalidStateError(
+                    f"{self.name} is {state}: there is nothing to save", hint=command_for("up", self.name)
+                )
             with (
                 self._reporter.step(f"saving {self.name}"),
                 folder_sharing.folders_unmounted(driver),
@@ -127,9 +129,9 @@ class Machine:
             return True
 
     def delete(self) -> None:
-        """Remove the machine with its disk, keys, certificates, Docker context and login item; images stay.
+        """Remove the machine with its disk, keys, certificates, Docker context and login item; images are kept.
 
-        Absent: nothing.
+        Does nothing if there is no machine.
         """
         from b2d.docker import context
         from b2d.host.autostart import items
@@ -137,7 +139,7 @@ class Machine:
         with self.lock("delete"), signals_deferred():
             specs = recovery.specs_for_removal(self._store, self.name)
             for spec in specs:
-                if self.paths.folder.is_symlink():  # nothing behind a link is removed, but nothing runs on either
+                if self.paths.folder.is_symlink():  # nothing behind a link is removed, but its machine is stopped
                     self.driver(spec).kill()
                 else:
                     self._store.remove_env(self.name)
@@ -153,11 +155,11 @@ class Machine:
         control.ensure_running(self._store, self.name)
         facts = self._store.read_env(self.name)
         if facts is None:
-            raise InvalidStateError(f"{self.name} is not up yet", hint="b2d up")
+            raise InvalidStateError(f"{self.name} is not up yet", hint=command_for("up", self.name))
         return facts
 
     def guest(self) -> Guest:
-        """Return the Linux inside. Raises InvalidStateError when the machine does not run."""
+        """Return the guest. Raises InvalidStateError when the machine is not running."""
         driver = self._running()
         dial = driver.dial if isinstance(driver, DialsGuest) else None
         control.ensure_running(self._store, self.name)
@@ -169,12 +171,12 @@ class Machine:
         return driver.screenshot()
 
     def answers(self, timeout_s: float) -> "Ping | None":
-        """Ask Docker now; return its answer, or None."""
+        """Ping Docker; return its answer, or None."""
         spec = self.spec()
         return self._ping(self.driver(spec), spec, timeout_s)
 
     def exposures(self, *, booted: bool) -> "list[Exposure]":
-        """Return what cannot be closed of the machine: of one that is `booted` as it is, else as it will be."""
+        """Return the exposures of the machine: if `booted`, of the running one, else of its next boot."""
         from b2d.host_agent import peer
         from b2d.machine import boot_preparation, exposure
 
@@ -187,7 +189,7 @@ class Machine:
         return exposure.find_exposures(spec, around)
 
     def driver(self, spec: MachineSpec) -> Driver:
-        """Return the driver that is bound to `spec`: one a command, as long as the spec stays the same."""
+        """Return the driver for `spec`; it is created again only when the spec changes."""
         if self._bound is None or self._bound[0] != spec:
             self._bound = spec, self.services.driver(spec)
         return self._bound[1]
@@ -204,10 +206,10 @@ class Machine:
         spec = source.with_image(spec)
         with signals_deferred():
             payload = seed.payload(ensure_ssh_keys(self.paths))
-            # the spec first: a disk without one would be nobody's, and in the way
+            # the spec first: a disk without a spec would belong to no machine, and prevent its creation
             spec = store_new_spec(spec, self._store)
             driver = self.driver(spec)
-            if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is taken up with its data
+            if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is used with its data
                 driver.create(payload)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             self._reporter.note(made_by_root(spec))
@@ -224,7 +226,7 @@ class Machine:
         return facts
 
     def _serve(self, facts: RunningFacts) -> None:
-        """Wait for the agent, create Docker's context, and report what is refused, and what is open."""
+        """Wait for the agent, create Docker's context, and report refused ports and exposures."""
         from b2d.docker import context
         from b2d.machine import exposure
 
@@ -233,7 +235,7 @@ class Machine:
         for refusal in refusals or ():
             self._reporter.warn(f"{refusal.sentence(self.name)}; try: {command_for('restart', self.name)}")
         if refusals is None and facts.process is not None and is_alive(facts.process):
-            trouble = f"the agent of {self.name} does not serve yet: its socket and SSH may not answer"
+            trouble = f"the agent of {self.name} is not ready yet: its socket and SSH may not respond"
             self._reporter.warn(f"{trouble}; try: {command_for('status', self.name)}")
         exposure.report(self.exposures(booted=True), self._reporter)
 
@@ -269,14 +271,14 @@ class Machine:
         if before == MachineState.STOPPING:
             self._wait_off(driver)
         elif before == MachineState.CRASHED:
-            driver.kill()  # what is left of it may still have its ports
-            before = driver.state()  # it may have been about to go on from a saved state
+            driver.kill()  # remaining processes may still use its ports
+            before = driver.state()  # it may have crashed while it resumed a saved state
         if before not in STARTED_STATES:
             spec = self._prepare_boot(spec, before)
             driver = self.driver(spec)
             self._start(driver)
         answer = self._await_docker(driver, spec, before)
-        if before in SUSPENDED_STATES:  # it has missed what happened since
+        if before in SUSPENDED_STATES:  # its clock has stood still since
             sync_guest_clock(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
         folder_sharing.mount_folders(driver, self._reporter)
         return self._record_running(driver, spec)
@@ -285,7 +287,7 @@ class Machine:
         driver = self.driver(self.spec())
         state = self._state_of(driver)
         if state not in STARTED_STATES:
-            raise InvalidStateError(f"{self.name} is {state}, not running", hint="b2d up")
+            raise InvalidStateError(f"{self.name} is {state}, not running", hint=command_for("up", self.name))
         return driver
 
     def _state_of(self, driver: Driver) -> MachineState:
@@ -316,7 +318,7 @@ class Machine:
         if state == MachineState.PAUSED:
             return spec
         wanted = spec
-        if state != MachineState.SAVED:  # the state on disk is of the image that it was booted from
+        if state != MachineState.SAVED:  # the saved state fits only the image that it was booted from
             wanted = boot_preparation.with_current_hardware(
                 boot_preparation.current_image(wanted, self.services.images, self._reporter)
             )
@@ -326,7 +328,7 @@ class Machine:
             wanted, self.paths, self.services.guest_network(wanted), state, self._reporter
         )
         access = self.services.access
-        if state == MachineState.SAVED:  # it goes on with what it was saved with
+        if state == MachineState.SAVED:  # it resumes with the settings that it was saved with
             access = boot_preparation.access_of(self.paths, access)
         boot_preparation.credentials(wanted, self.paths, access, network_files)
         if wanted != spec:
@@ -373,7 +375,7 @@ class Machine:
         return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
 
     def _wait_off(self, driver: Driver) -> None:
-        """Wait until the machine is off; cut the power when it does not come to that by itself."""
+        """Wait until the machine is off; cut the power after a timeout."""
         patience_s = self.services.stop_wait_s
         try:
             wait_until(
@@ -385,8 +387,11 @@ class Machine:
 
 
 def made_by_root(spec: MachineSpec) -> str:
-    """Return what a person should know of a machine that root made: what breaks out of the guest is root here then."""
-    consequence = "its hypervisor is root too"
+    """Return a warning for a machine that root created: a process that escapes from the guest is root on this host."""
+    consequence = "its hypervisor runs as root"
     if spec.folders:
-        consequence += ", and containers write the folders that it shares as root of this host"
-    return f"{spec.name} was made by root: {consequence}; a user's own is safer: su - USER -c 'b2d up'"
+        consequence += ", and containers write to its shared folders as root of this host"
+    import shlex
+
+    command = shlex.quote(command_for("up", spec.name))
+    return f"{spec.name} was created by root: {consequence}; to create one as a user: su - USER -c {command}"

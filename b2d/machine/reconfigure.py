@@ -1,4 +1,4 @@
-"""The verb set: what a machine was made with is changed, and its data never: a disk only grows."""
+"""Change the settings of an existing machine; its data is kept, and its disk only grows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,18 +34,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is otherwise now, and how the machine is: what runs, or was saved, goes on as it was."""
+    """The changes that were made, and the machine's state: a running or saved machine continues as it was."""
 
     changes: list[Change]
     state: MachineState
 
 
 def requested_changes(values: Mapping[str, object]) -> dict[str, Any]:
-    """Return the changes as settings have them. Raises ConfigError for what cannot be changed."""
+    """Return the changes by the names of settings. Raises ConfigError for a setting that cannot be changed."""
     changes = {}
     for key, value in values.items():
         if key not in FIELDS:
-            raise ConfigError(f"{key} of a machine stays as it was made with", hint=f"one of {', '.join(FIELDS)}")
+            raise ConfigError(f"{key} of an existing machine cannot be changed", hint=f"one of {', '.join(FIELDS)}")
         changes[key] = loader.parse_value(loader.RawSetting("", key, value, key))
         if key == "share":
             changes[key] = share_policy.words(changes[key]) or (loader.NOTHING,)
@@ -84,7 +84,7 @@ def _grow(driver: Driver, spec: MachineSpec, size_mib: int) -> None:
     current_mib = driver.disk_mib()
     if size_mib < current_mib:
         raise ConfigError(
-            f"the disk of {spec.name} has {current_mib} MiB, and is never made smaller: data could be lost",
+            f"the disk of {spec.name} has {current_mib} MiB and cannot shrink: data could be lost",
             hint=f"disk={current_mib}, or more",
         )
     if size_mib > current_mib:

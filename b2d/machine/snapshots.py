@@ -17,7 +17,7 @@ SYNC_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCommands:
-    """Those of one machine. Each verb does all or nothing, or raises B2dError."""
+    """The snapshots of one machine. Each method does all or nothing; it may raise B2dError."""
 
     machine: Machine
 
@@ -26,15 +26,16 @@ class SnapshotCommands:
         return self.machine.bound()[1].snapshots()
 
     def create(self, name: str) -> Snapshot:
-        """Keep what is on the disk of a machine that runs or is off. Raises ConfigError for what is no name."""
+        """Take a snapshot of the disk of a running or stopped machine. Raises ConfigError for an invalid name."""
         if not machine_names.is_valid(name):
-            raise ConfigError(f"{name!r} cannot be a snapshot's name", hint=machine_names.HINT)
+            raise ConfigError(f"{name!r} is not a valid snapshot name", hint=machine_names.HINT)
         with self._held() as (_, driver, state):
             if any(snapshot.name.lower() == name.lower() for snapshot in driver.snapshots()):
                 raise B2dError(f"{self.machine.name} has a snapshot {name} already", hint="give it another name")
             if state not in OFF_STATES | {MachineState.RUNNING}:
                 raise InvalidStateError(
-                    f"{self.machine.name} is {state}: snapshots are of what runs or is off", hint="b2d up"
+                    f"{self.machine.name} is {state}: only a running or stopped machine can have a snapshot taken",
+                    hint=machine_names.command_for("up", self.machine.name),
                 )
             with self._reporter.step(f"taking the snapshot {name}"):
                 if state == MachineState.RUNNING:
@@ -43,27 +44,28 @@ class SnapshotCommands:
             return self._by_name(driver, name)
 
     def restore(self, name: str, agree: Callable[[str], None]) -> Snapshot:
-        """Make the disk what it was. `agree` is told what would be lost, and raises B2dError where that may not be."""
+        """Restore the disk. `agree` gets the consequence, and raises B2dError to cancel."""
         before = self.machine.bound()[2]
         self._refuse_in_use(before)
         snapshot = self._by_name(self.machine.bound()[1], name)
         lost = " and its saved state" if before == MachineState.SAVED else ""
-        agree(f"the disk of {self.machine.name} goes back to {name}: what was written since{lost} would be lost")
+        change = f"the disk of {self.machine.name} would be restored from {name}"
+        agree(f"{change}: data written since then{lost} would be lost")
         with self._held() as (spec, driver, state):
             self._refuse_in_use(state)
             if state != before:
                 raise InvalidStateError(
-                    f"{self.machine.name} is {state} now: somebody else used it meanwhile", hint="try again"
+                    f"{self.machine.name} is {state} now: another process has used it", hint="try again"
                 )
-            with self._reporter.step(f"going back to {name}"):
+            with self._reporter.step(f"restoring the snapshot {name}"):
                 driver.restore_snapshot(self._by_name(driver, name).name)
             if (size_mib := driver.disk_mib()) != spec.disk_mib:
-                self._reporter.note(f"the disk has {size_mib} MiB, as it had then")
+                self._reporter.note(f"the disk has {size_mib} MiB, as at the time of the snapshot")
                 self.machine.services.store.write(replace(spec, disk_mib=size_mib))
         return snapshot
 
     def delete(self, name: str) -> Snapshot:
-        """Forget one; the disk and the other snapshots stay as they are."""
+        """Delete a snapshot; the disk and the other snapshots are unchanged."""
         with self._held() as (_, driver, _):
             snapshot = self._by_name(driver, name)
             with self._reporter.step(f"deleting the snapshot {name}"):
@@ -87,19 +89,21 @@ class SnapshotCommands:
         suggestion = f": did you mean {near[0]!r}?" if near else ""
         known = f" It has {', '.join(snapshots)}" if snapshots else " It has none"
         raise B2dError(
-            f"{self.machine.name} has no snapshot {name!r}{suggestion or '.'}{known}", hint="b2d snapshot list"
+            f"{self.machine.name} has no snapshot {name!r}{suggestion or '.'}{known}",
+            hint=machine_names.command_for("snapshot list", self.machine.name),
         )
 
     def _refuse_in_use(self, state: MachineState) -> None:
         if state in ON_STATES:
-            raise InvalidStateError(f"{self.machine.name} is {state}, and its disk is in use", hint="b2d stop")
+            raise InvalidStateError(
+                f"{self.machine.name} is {state}, and its disk is in use",
+                hint=machine_names.command_for("stop", self.machine.name),
+            )
 
     def _write_out(self) -> None:
         """Have the guest write its cached data to the disk."""
         try:
             self.machine.guest().run("sync", SYNC_S)
         except B2dError as error:
-            message = (
-                f"the guest did not write out what it holds, so the snapshot is as after a power cut: {error.message}"
-            )
-            self._reporter.warn(message)
+            message = "the guest did not write its cached data to the disk, so the snapshot is as after a power cut"
+            self._reporter.warn(f"{message}: {error.message}")

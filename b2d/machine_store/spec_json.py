@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from b2d.errors import B2dError, ConfigError
 from b2d.formats import json_text
+from b2d.machine_names import command_for
 
 if TYPE_CHECKING:
     from b2d.models import MachineSpec
@@ -46,7 +47,7 @@ class CorruptSpecError(B2dError):
 
     def __init__(self, message: str, name: str, moved: "MachineSpec | None" = None) -> None:
         """Create the error with its hint."""
-        super().__init__(message, hint=f"b2d up --vm {name}")
+        super().__init__(message, hint=command_for("up", name))
         self.moved = moved
 
 

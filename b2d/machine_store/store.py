@@ -57,7 +57,7 @@ class RunningFacts:
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` can be the name of a machine and its folder."""
     if not machine_names.is_valid(name):
-        raise ConfigError(f"{name!r} cannot be a machine's name", hint=machine_names.HINT)
+        raise ConfigError(f"{name!r} is not a valid machine name", hint=machine_names.HINT)
 
 
 def running_facts(

@@ -96,7 +96,7 @@ def test_a_port_that_another_program_has_is_told_with_its_name(
     assert {(refusal.service, refusal.place) for refusal in refused} == {
         (services[name], f"{HERE}:{getattr(agent_machine, name)}") for name in taken
     }
-    assert all(refusal.reason.endswith(f"pid {os.getpid()} has that port") for refusal in refused)
+    assert all(refusal.reason.endswith(f"pid {os.getpid()} uses that port") for refusal in refused)
     log = agent_machine.paths.agent_log.read_text()
     assert all(refusal.sentence("box") in log for refusal in refused)
     assert control.refusals(agent_machine.paths) == refused

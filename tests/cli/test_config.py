@@ -264,7 +264,7 @@ def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt
     prompt.b2d("set", "disk=1500")
     result = prompt.b2d("set", "disk=1499")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB, and is never made smaller")
+    assert result.err.startswith("b2d: the disk of boot2docker-vm has 1500 MiB and cannot shrink")
 
 
 def text_of(value: object) -> str:

@@ -197,7 +197,7 @@ def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
         ["/bin/sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {B2D} {verb}"], PATH="/bin", B2D_HOME="relative"
     )
     assert (result.code, result.out) == (1, "")
-    assert result.err == "b2d: the current folder of this shell does not exist any more\n     try: cd\n"
+    assert result.err == "b2d: the current folder of this shell no longer exists\n     try: cd\n"
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "this is not Python"])

@@ -21,11 +21,13 @@ from tests.support.fakes import FakeReporter
 from tests.unit.api.test_machine import BoxApp
 
 BY_TCP = f"tcp://{ADDRESS}:{DOCKER_PORT}"
-LEADS = f"QEMU itself leads {ADDRESS}:{SSH_PORT} to the SSH server of box"  # the fake has a forward, as VirtualBox does
-BUSY = f"{LEADS}: every user of this host can keep it busy, but needs the machine's key to get in"
-EVERYBODY = f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in"
+LEADS = (
+    f"QEMU itself forwards {ADDRESS}:{SSH_PORT} to the SSH server of box"  # the fake has a forward, as VirtualBox does
+)
+BUSY = f"{LEADS}: every user of this host can connect, but needs the machine's key to log in"
+EVERYBODY = f"{LEADS}, which accepts the well-known password tcuser: every user of this host can log in"
 TAKEN = {
-    service: Refusal(service, place, "nc, pid 5 has that port")
+    service: Refusal(service, place, "nc, pid 5 uses that port")
     for service, place in ((SSH, f"{ADDRESS}:{SSH_PORT}"), (DOCKER, f"{ADDRESS}:{DOCKER_PORT}"), (DOCKER_SOCKET, "/x"))
 }
 Typed = Callable[..., tuple[int, str, list[str]]]
@@ -76,12 +78,12 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
 
 
 def without_hint(lines: list[str]) -> list[str]:
-    return [line for line in lines if not line.startswith(("to use it", "box was made by root"))]
+    return [line for line in lines if not line.startswith(("to use it", "box was created by root"))]
 
 
 def test_init_says_what_cannot_be_closed_once(b2d: Typed) -> None:
     code, out, err = b2d("init")
-    assert (code, out, without_hint(err)) == (0, "", [BUSY, "box is created; start it: b2d up"])
+    assert (code, out, without_hint(err)) == (0, "", [BUSY, "box is created; start it: b2d up --vm box"])
     assert b2d("init")[2] == ["box exists already"]
 
 
@@ -116,7 +118,7 @@ def test_what_is_said_of_a_machine_that_runs_is_what_it_was_booted_with(b2d: Typ
 def test_a_saved_machine_keeps_the_password_that_it_was_saved_with(b2d: Typed, box: Box) -> None:
     b2d("up", ssh_password=True, password="mine")
     box.machine().save()
-    assert any("takes docker's password too" in line for line in b2d("up")[2])
+    assert any("also accepts docker's password" in line for line in b2d("up")[2])
     assert BUSY in b2d("restart")[2]
 
 
@@ -152,9 +154,9 @@ def test_what_the_agent_was_refused_is_said_and_not_promised(
     refuse(monkeypatch, *refused)
     code, out, err = b2d("up", "-v")
     for service in refused:
-        sentence = f"{service} of box is not at {TAKEN[service].place}: nc, pid 5 has that port"
+        sentence = f"{service} of box is not available at {TAKEN[service].place}: nc, pid 5 uses that port"
         assert err.count(f"warning: {sentence}; try: b2d restart --vm box") == 1
-    assert sum("is not at" in line for line in err) == len(refused)
+    assert sum("is not available at" in line for line in err) == len(refused)
     if host_of(box) != BY_TCP:
         assert greeting.format(socket=host_of(box), tcp=BY_TCP) in err
     assert (code, out) == (0, "")
@@ -165,7 +167,7 @@ def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.Monk
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
     monkeypatch.setattr("b2d.machine.lifecycle.is_alive", lambda _: True)
     warning = (
-        "warning: the agent of box does not serve yet: its socket and SSH may not answer; try: b2d status --vm box"
+        "warning: the agent of box is not ready yet: its socket and SSH may not respond; try: b2d status --vm box"
     )
     assert warning in b2d("up")[2]
 

@@ -250,7 +250,7 @@ def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
     completed = run(home, "status")
     assert (completed.returncode, completed.stdout) == (1, "")
     assert completed.stderr.startswith(f"b2d: {spec} is not JSON: ")
-    assert completed.stderr.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+    assert completed.stderr.splitlines()[1:] == ["     try: b2d up"]
 
 
 def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb
     result = prompt.b2d(verb)
     assert (result.code, result.out) == (255 if verb == "ssh" else 1, "")
     assert result.err.startswith(f"b2d: {spec} is not JSON: ")
-    assert result.err.splitlines()[1:] == ["     try: b2d up --vm boot2docker-vm"]
+    assert result.err.splitlines()[1:] == ["     try: b2d up"]
 
 
 def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(prompt: Prompt) -> None:
@@ -159,10 +159,10 @@ def test_states_in_json(prompt: Prompt) -> None:
 @pytest.mark.parametrize("typed", ["ip --json", "shellinit --json", "info --json", "--vm x ip --json"])
 def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
-    name = "x" if "x" in typed.split() else "boot2docker-vm"
+    name, hint = ("x", "b2d init --vm x") if "x" in typed.split() else ("boot2docker-vm", "b2d init")
     assert result.code == 3
-    assert error(result.out) == {"message": f"there is no machine {name}", "hint": "b2d init", "exit_code": 3}
-    assert result.err == f"b2d: there is no machine {name}\n     try: b2d init\n"
+    assert error(result.out) == {"message": f"there is no machine {name}", "hint": hint, "exit_code": 3}
+    assert result.err == f"b2d: there is no machine {name}\n     try: {hint}\n"
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,9 @@ def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(pro
     findings = {finding["name"]: finding for finding in json.loads(prompt.b2d("doctor", "--json").out)}
     assert (findings["stale files"]["left_files"], findings["pointers"]["machine"]) == ([str(part)], "boot2docker-vm")
     result = prompt.b2d("doctor", "--fix")
-    assert result.err.splitlines()[:2] == [f"removed {part}", "shells are not directed to boot2docker-vm any more"]
+    assert result.err.splitlines()[:2] == [
+        f"removed {part}",
+        "shells no longer use the stale variables of boot2docker-vm",
+    ]
     assert "stale files: none" in result.out
     assert not part.exists() and not env.exists()

@@ -14,6 +14,7 @@ import pytest
 
 from b2d.errors import InvalidStateError
 from b2d.importing.candidates import ImportCandidate, choose, require_off
+from b2d.machine_names import command_for
 from b2d.machine_store.store import MachineStore
 from b2d.models import OFF_STATES, MachineState
 from b2d.paths import MachinePaths
@@ -44,7 +45,7 @@ def prompt(tmp_path: Path) -> Prompt:
 def assert_imported(prompt: Prompt, result: Result, name: str, disk: Path) -> None:
     """Assert that the machine exists, with the data of that disk in a file of its own."""
     assert (result.code, result.out) == (0, ""), result.err
-    assert result.err.splitlines()[-1] == f"{name} is created from {disk}; start it: b2d up --vm {name}"
+    assert result.err.splitlines()[-1] == f"{name} is created from {disk}; start it: {command_for('up', name)}"
     copy = prompt.home.machine(name).disk_qcow2
     compared = subprocess.run(["qemu-img", "compare", "-q", str(disk), str(copy)], check=False)
     assert compared.returncode == 0
@@ -163,7 +164,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
     ("condition", "code", "message"),
     [
         ("saved", 4, "old is saved, and its memory would be lost"),
-        ("layers", 1, "old has snapshots, and only VirtualBox can put its disk together"),
+        ("layers", 1, "old has snapshots, and only VirtualBox can merge its disk"),
     ],
 )
 def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(
@@ -265,7 +266,7 @@ def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
     disk = create_boot2docker_machine(prompt.folder)
     disk.unlink()
     result = prompt.b2d("import", "boot2docker-vm")
-    assert (result.code, result.err) == (1, f"b2d: the disk of boot2docker-vm is gone: {disk}\n")
+    assert (result.code, result.err) == (1, f"b2d: the disk of boot2docker-vm is missing: {disk}\n")
     nothing_is_made(prompt)
 
 
@@ -401,7 +402,9 @@ def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(pro
     (prompt.folder / "src").mkdir()
     first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
     completed = prompt.b2d("import", str(first), "--vm", "first")
-    assert "first has no folders of this host, as it was imported: b2d set share='~/*' --vm first\n" in completed.err
+    note = "first is imported and shares no folders of this host; to share some: b2d set share='~/*' --vm first
+"
+    assert note in completed.err
     result = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
     assert "no folders" not in result.err
     specs = [MachineStore(prompt.home).read(name) for name in ("first", "second")]

@@ -104,7 +104,7 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("set memry=640", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),
         ("set memory", "the value of memory is missing", "memory=VALUE"),
         ("set memory=3", "memory cannot be '3'", "from 256 to 1048576"),
-        ("set tls=no", "tls of a machine stays as it was made with", "one of memory, cpus, disk"),
+        ("set tls=no", "tls of an existing machine cannot be changed", "one of memory, cpus, disk"),
         ("config edti", "there is no command 'edti': did you mean 'edit'?", "b2d config --help"),
         ("config sett memory=1", "there is no command 'sett': did you mean 'set'?", "b2d config --help"),
         ("config memry", "there is no setting 'memry': did you mean 'memory'?", "one of vm, driver"),

@@ -44,7 +44,7 @@ def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp
     prompt.b2d("set", "disk=1000")
     result = prompt.b2d("snapshot", "restore", "before", "--yes")
     assert (result.code, result.out) == (0, "")
-    assert "the disk has 8 MiB, as it had then" in result.err
+    assert "the disk has 8 MiB, as at the time of the snapshot" in result.err
     assert content(paths(prompt).disk_qcow2, tmp_path) == b"payload".ljust(8 << 20, b"\0")
     assert json.loads(prompt.b2d("info").out)["disk_mib"] == 8
     assert prompt.b2d("snapshot", "delete", "before").code == 0
@@ -56,9 +56,13 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
     paths(prompt).qemu_saved.write_text("{}")
     before = paths(prompt).disk_qcow2.read_bytes()
     result = prompt.b2d("snapshot", "restore", "before")
-    lost = "what was written since and its saved state would be lost"
-    unconfirmed = f"the disk of {NAME} goes back to before: {lost}; stdin is not a terminal to confirm this on"
-    message = f"b2d: {unconfirmed}\n     try: --yes\n"
+    lost = "data written since then and its saved state would be lost"
+    unconfirmed = (
+        f"the disk of {NAME} would be restored from before: {lost}; stdin is not a terminal to confirm this on"
+    )
+    message = f"b2d: {unconfirmed}
+     try: --yes
+"
     assert (result.code, result.out, result.err) == (2, "", message)
     assert paths(prompt).disk_qcow2.read_bytes() == before
     assert prompt.b2d("snapshot", "create", "another").code == 4

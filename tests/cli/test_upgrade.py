@@ -70,7 +70,7 @@ def test_a_saved_state_is_not_used_up_where_nobody_can_be_asked(prompt: Prompt) 
     result = prompt.b2d("upgrade", "--json")
     error = json.loads(result.out)["error"]
     assert (result.code, error["exit_code"], error["hint"]) == (2, 2, "--yes")
-    assert f"go on from there, be stopped cleanly, and start with the image {NEW}" in error["message"]
+    assert f"be resumed, shut down cleanly, and started with the image {NEW}" in error["message"]
     set_spec(prompt, NEW, OLD)
     result = prompt.b2d("rollback")
     assert (result.code, result.err.splitlines()[-1]) == (2, "     try: --yes")
@@ -113,7 +113,7 @@ def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, removed: bool) 
     result = prompt.b2d("rollback")
     assert (result.code, result.out) == (1, "")
     first, second = result.err.splitlines()
-    assert ("is not kept any more" if removed else "has had no other image") in first
+    assert ("is no longer stored" if removed else "has no previous image") in first
     assert second == "     try: b2d upgrade"
 
 

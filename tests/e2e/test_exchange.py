@@ -134,8 +134,8 @@ def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machin
     completed = machine.b2d("upgrade", "-v")
     stderr = completed.stderr.decode()
     assert completed.returncode == 1, stderr
-    assert "did not come up with the image" in stderr
-    assert "and is back to" in stderr
+    assert "did not start with the image" in stderr
+    assert "and was rolled back to" in stderr
     assert "this image was made so" in stderr
     assert facts(machine)[:2] == ("running", old)
     check_data(machine)

@@ -58,7 +58,7 @@ def sharing(person: Person, outside: Path) -> Iterator[Person]:
     (project / "source").write_text("of the host\n")
     completed = person.b2d("up")
     assert completed.returncode == 0, completed.stderr.decode()
-    assert f"the host's folder {outside.parent}/later cannot be had" in completed.stderr.decode()
+    assert f"the folder {outside.parent}/later of this host is not available" in completed.stderr.decode()
     person.create_hello_image()
     yield person
     person.b2d("delete", "--yes", "--vm", "second")
@@ -190,7 +190,7 @@ def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warn
     sharing.check_output("save")
     outside.rename(outside.parent / "elsewhere")
     completed = sharing.b2d("up")
-    assert f"the host's folder {outside} cannot be had in the machine" in completed.stderr.decode()
+    assert f"the folder {outside} of this host is not available in the machine" in completed.stderr.decode()
     assert sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id") == booted
     assert sharing.check_output("ssh", as_root(f"ls '{outside}'; cat '{project}/source'")) == "changed meanwhile\n"
     sharing.check_output("save")

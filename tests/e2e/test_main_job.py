@@ -208,7 +208,7 @@ def test_dockers_log_is_followed_until_the_machine_sleeps(up: Person) -> None:
             pass
         up.check_output("save")
         assert following.wait(30) == 0
-        assert following.stderr.read().decode() == f"{NAME} ended, and its log with it\n"
+        assert following.stderr.read().decode() == f"{NAME} has ended, and so has its log\n"
     up.check_output("up")
 
 

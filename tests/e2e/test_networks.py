@@ -145,7 +145,7 @@ def test_a_saved_machine_keeps_it_and_one_that_boots_without_has_none_of_it(offi
     home.check_output("save")
     home.home.config.unlink()
     stderr = home.b2d("up").stderr.decode()
-    assert "goes on with the proxies and the like that it was saved with; for today's: b2d restart" in stderr
+    assert "keeps the network settings that it was saved with; to apply the current ones: b2d restart" in stderr
     shows = ("info", "--format", "{{.HTTPProxy}} {{.RegistryConfig.Mirrors}}")
     assert f"{GATEWAY}:{PROXY_PORT} [https://{TLS}/]\n" in home.docker(*shows)
     stderr = json.loads(home.check_output("info"))

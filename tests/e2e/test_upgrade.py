@@ -72,7 +72,7 @@ def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person:
     publish_newer(release)
     completed = person.sh("boot2docker stop && boot2docker download && boot2docker start")
     assert completed.returncode == 0, completed.stderr
-    assert b"takes up the newer image" in completed.stderr
+    assert b"starts with the newer image" in completed.stderr
     assert json.loads(person.check_output("info"))["image"] != first
     assert person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
     assert person.check_output("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"

@@ -16,6 +16,7 @@ from b2d.errors import B2dError, HypervisorError
 from b2d.host import processes
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
+from b2d.machine_names import command_for
 from b2d.models import STARTED_STATES, Image, MachineState
 from b2d.paths import MachinePaths
 from tests.support import fault_injection, tiny_guest
@@ -254,7 +255,8 @@ def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
     assert make().state() == MachineState.RUNNING
     with pytest.raises(HypervisorError, match="gone") as caught:
         make().stop()
-    assert caught.value.hint == "b2d ssh sudo poweroff, or b2d poweroff"
+    commands = [command_for(verb, paths.folder.name) for verb in ("ssh -- sudo poweroff", "poweroff")]
+    assert caught.value.hint == ", or ".join(commands)
     make().kill()
     assert identify(process.pid) != process
     assert make().state() == MachineState.STOPPED

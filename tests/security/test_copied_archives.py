@@ -186,7 +186,7 @@ class Channel:
 def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
     tracemalloc.start()
     with pytest.raises(InvalidStateError, match="wrote more than"):
-        collect(Channel(stream, 200 * MIB), 60, "yes", MIB)  # type: ignore[arg-type]
+        collect(Channel(stream, 200 * MIB), 60, "yes", MIB, "box")  # type: ignore[arg-type]
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4 * MIB
@@ -196,7 +196,7 @@ def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
     with pytest.raises(InvalidStateError, match="writes more than expected"):
-        SshPipe(channel, 1).end()  # type: ignore[arg-type]
+        SshPipe(channel, 1, "box").end()  # type: ignore[arg-type]
     assert channel.given < 2 * MIB
 
 

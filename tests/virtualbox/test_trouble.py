@@ -119,7 +119,7 @@ def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: Vi
     """It boots with the current hardware, which its caller chooses."""
     machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
     state = save_and_break(machine)
-    with pytest.raises(SavedStateError, match="does not fit any more"):
+    with pytest.raises(SavedStateError, match="cannot resume its saved state"):
         machine.driver().start()
     assert machine.driver().state() == MachineState.STOPPED
     assert not state.exists()

@@ -52,7 +52,7 @@ def _check(file: BinaryIO, path: Path, *, child: bool = False) -> str:
     except OSError as error:
         raise B2dError(f"{path} cannot be read: {error.strerror}") from error
     if disk.extent not in ("", path.name) and os.path.lexists(path.with_name(disk.extent)):
-        message = f"{path} names itself {disk.extent!r}, and another file of that name is beside it"
+        message = f"{path} refers to itself as {disk.extent!r}, but another file has that name"
         raise B2dError(message, hint=CONVERT)
     return disk.format
 

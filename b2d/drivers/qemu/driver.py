@@ -16,6 +16,7 @@ from b2d.host.file_removal import remove
 from b2d.host.files import allocated_bytes, is_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.host.process_identity import is_alive
 from b2d.host.signals import signals_deferred
+from b2d.machine_names import command_for, commands_for
 from b2d.models import (
     GUEST_SSH_PORT,
     HARDWARE,
@@ -119,7 +120,7 @@ class QemuDriver:
                 if self._resume():
                     return
                 if self._spec.hardware < HARDWARE:
-                    raise SavedStateError(f"the saved state of {self._spec.name} does not fit any more", hint="b2d up")
+                    raise SavedStateError(f"{self._spec.name} cannot resume its saved state", hint=self._command("up"))
             self._launcher().launch()
 
     def stop(self) -> None:
@@ -140,7 +141,7 @@ class QemuDriver:
         self._require_running()
         launch = self._process.launch()
         if launch is None:
-            raise InvalidStateError(f"the record of how {self._spec.name} was started is lost", hint="b2d stop")
+            raise InvalidStateError(f"the start record of {self._spec.name} is missing", hint=self._command("stop"))
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             with Qmp(self._paths.qmp_socket) as qmp:
                 self._saved.save(qmp, Dependencies(qmp.version, launch.hardware, launch.image))
@@ -170,7 +171,7 @@ class QemuDriver:
         launch = self._process.launch()
         if launch is not None and not all(server is not None and is_alive(server) for server in launch.servers):
             raise InvalidStateError(
-                "virtiofsd of the shared folders has ended; access to them hangs until: b2d restart"
+                f"virtiofsd of the shared folders has ended; access to them hangs until: {self._command('restart')}"
             )
         if not self._paths.taken.exists():
             return []
@@ -306,7 +307,7 @@ class QemuDriver:
     def restore_snapshot(self, name: str) -> None:
         """Restore the data disk from a snapshot."""
         if (state := self._require_existing()) in ON_STATES:
-            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint=self._command("stop"))
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._process.end()  # a crashed process may still have the disk open
             self._disk().restore(name)
@@ -341,7 +342,7 @@ class QemuDriver:
     def _require_running(self) -> MachineState:
         state = self._require_existing()
         if state not in ON_STATES:
-            raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+            raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint=self._command("up"))
         return state
 
     def _continue(self) -> None:
@@ -378,6 +379,9 @@ class QemuDriver:
             return False
         return True
 
+    def _command(self, verb: str) -> str:
+        return command_for(verb, self._spec.name)
+
     def _disk(self) -> "SnapshotDisk":
         from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
 
@@ -386,10 +390,10 @@ class QemuDriver:
     def _require_existing(self) -> MachineState:
         state = self.state()
         if state == MachineState.ABSENT:
-            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint=self._command("init"))
         return state
 
     def _require_off(self, action: str) -> None:
         if (state := self._require_existing()) not in OFF_STATES:
             message = f"{self._spec.name} is {state}; its disk {action} only while it is off"
-            raise InvalidStateError(message, hint="b2d up && b2d stop")
+            raise InvalidStateError(message, hint=commands_for(("up", "stop"), self._spec.name))

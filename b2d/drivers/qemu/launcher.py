@@ -19,6 +19,7 @@ from b2d.host import fd_limits, processes, seccomp
 from b2d.host.files import read_text_tail, write_atomic
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
+from b2d.machine_names import command_for
 from b2d.models import Endpoint, Image, MachineSpec
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
@@ -50,7 +51,7 @@ class Launcher:
         if not hasattr(socket, "AF_UNIX"):  # Python on Windows
             raise HypervisorError(
                 "QEMU needs Unix sockets, which Python lacks on this host",
-                hint="b2d up --driver virtualbox",
+                hint=command_for("up --driver virtualbox", self.spec.name),
             )
         for program in (command_line.PROGRAM, qemu_img.PROGRAM):
             if shutil.which(program) is None:
@@ -150,13 +151,13 @@ class Launcher:
 
     def _failure(self, exit_code: int, with_servers: bool) -> HypervisorError:
         """Return the error for a QEMU that has ended, with the ends of the logs, virtiofsd's first."""
-        program = command_line.PROGRAM
+        program, name = command_line.PROGRAM, self.spec.name
         server_log = read_text_tail(self.paths.virtiofsd_log) if with_servers else ""
         log = (server_log + read_text_tail(self.paths.qemu_log)).strip()
         last_line = log.splitlines()[-1].removeprefix(f"{program}: ") if log else ""
         return HypervisorError(
             f"QEMU did not start: {last_line or exit_code}",
-            hint=shared_folders.hint_for_log(last_line) or "b2d logs --hypervisor",
+            hint=shared_folders.hint_for_log(last_line, name) or command_for("logs --hypervisor", name),
             details=log,
         )
 

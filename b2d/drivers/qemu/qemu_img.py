@@ -11,6 +11,7 @@ from b2d.formats.disk_reading import SECTOR
 from b2d.guest import seed
 from b2d.host import processes
 from b2d.host.files import private_folder, write_atomic
+from b2d.machine_names import commands_for
 
 PROGRAM = "qemu-img"
 TIMEOUT_S = 60.0
@@ -43,7 +44,7 @@ def grow(path: Path, size_mib: int) -> None:
     """Enlarge a disk that no process has open to `size_mib`; a larger disk stays as it is."""
     if qcow2.read_size(path) >= size_mib * MIB:
         return
-    seed.refuse_half_formatted(_first_sector(path))
+    seed.refuse_half_formatted(_first_sector(path), path.parent.name)
     _run("resize", "-q", "-f", "qcow2", str(path), f"{size_mib}M")
 
 
@@ -54,7 +55,8 @@ def compact(path: Path) -> None:
     """
     if qcow2.read_snapshots(path):
         raise InvalidStateError(
-            "a disk with snapshots can only be compacted while its machine runs", hint="b2d up && b2d disk compact"
+            "a disk with snapshots can only be compacted while its machine runs",
+            hint=commands_for(("up", "disk compact"), path.parent.name),
         )
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -15,6 +15,7 @@ from b2d.errors import HypervisorError, WaitTimeoutError
 from b2d.formats import json_text
 from b2d.host import unix_sockets
 from b2d.host.polling import wait_until
+from b2d.machine_names import command_for
 
 ANSWER_TIMEOUT_S = 1.0  # for immediate answers; a connection and one command stay within 2 s
 LINE_LIMIT = 4 * 1024 * 1024  # bytes; the longest real answer is some KiB
@@ -46,6 +47,7 @@ class Qmp:
         import socket  # slow to import, and `b2d status` of a machine that is off needs none
 
         deadline = time.monotonic() + timeout_s
+        self._machine = path.parent.name  # the socket is in the machine's folder
         self._rest = b""
         self._commands = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -153,14 +155,18 @@ class Qmp:
     def _translate_errors(self, act: Callable[[], Any], deadline: float) -> Any:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise QmpTimeoutError("QEMU does not answer on its control socket", hint="b2d poweroff")
+            raise QmpTimeoutError(
+                "QEMU does not answer on its control socket", hint=command_for("poweroff", self._machine)
+            )
         self._socket.settimeout(left)
         try:
             return act()
         except (TimeoutError, BlockingIOError) as error:  # BlockingIOError: the queue of connections is full
-            raise QmpTimeoutError("QEMU does not answer on its control socket", hint="b2d poweroff") from error
+            raise QmpTimeoutError(
+                "QEMU does not answer on its control socket", hint=command_for("poweroff", self._machine)
+            ) from error
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            hint = "b2d ssh sudo poweroff, or b2d poweroff"
+            hint = f"{command_for('ssh -- sudo poweroff', self._machine)}, or {command_for('poweroff', self._machine)}"
             raise QmpError("QEMU's control socket is gone, so its power button cannot be pressed", hint=hint) from error
         except OSError as error:
             raise QmpError(f"QEMU's control socket: {error.strerror or error}") from error

@@ -21,6 +21,7 @@ from b2d.guest import folder_paths, seed, share_overlaps
 from b2d.host import unix_sockets
 from b2d.host.files import private_folder, write_atomic
 from b2d.host.polling import wait_until
+from b2d.machine_names import command_for
 from b2d.models import MachineSpec
 from b2d.paths import MachinePaths
 
@@ -140,10 +141,10 @@ def _folders(spec: MachineSpec, paths: MachinePaths, without: Iterable[int]) -> 
         yield (paths.nothing, True) if number in without else (Path(folder.host), folder.read_only)
 
 
-def hint_for_log(log: str) -> str:
-    """Return the command to type when QEMU was built without 9p or cannot use virtiofsd; else ""."""
+def hint_for_log(log: str, name: str) -> str:
+    """Return the command to type for a machine when QEMU was built without 9p or cannot use virtiofsd; else ""."""
     if re.search("vhost|memfd", log):
-        return f"B2D_MOUNT_TYPE={PLAN9} b2d up"
+        return f"B2D_MOUNT_TYPE={PLAN9} {command_for('up', name)}"
     return "B2D_SHARE=none b2d up --vm NEW" if re.search("fsdev|9p", log) else ""
 
 
@@ -171,7 +172,7 @@ def unmount(paths: MachinePaths, name: str) -> None:
         lines = control_port.ask(paths.line_socket, UNMOUNT, UNMOUNT, ANSWER_S)
     except B2dError as error:
         message = f"the folders of this host in {name} cannot be unmounted: {error.message}"
-        raise B2dError(message, hint="b2d stop") from error
+        raise B2dError(message, hint=command_for("stop", name)) from error
     answers = [line.removeprefix(HELD).split() for line in lines if line.startswith(HELD)]
     holders = [words for words in answers if len(words) > 1]  # ignore malformed lines
     if holders:
@@ -184,7 +185,8 @@ def unmount(paths: MachinePaths, name: str) -> None:
     try:
         wait_until(is_released, condition="QEMU", timeout_s=RELEASE_S)
     except B2dError as error:
-        raise InvalidStateError(f"a program in {name} uses a folder of this host", hint="b2d stop") from error
+        message = f"a program in {name} uses a folder of this host"
+        raise InvalidStateError(message, hint=command_for("stop", name)) from error
 
 
 def mount(paths: MachinePaths, shared: Sequence[str], without: Sequence[int]) -> list[str]:
@@ -211,8 +213,9 @@ def _folders_in_use_error(name: str, holders: Sequence[tuple[str, str, str]]) ->
     valid_names = [container for container in containers if CONTAINER.fullmatch(container)]
     valid_pids = [pid for pid, _ in programs if PID.fullmatch(pid)]
     commands = [f"docker stop {shlex.join(valid_names)}"] if valid_names else []
-    commands += [f"b2d ssh sudo kill {' '.join(valid_pids)}"] if valid_pids else []
+    commands += [command_for(f"ssh -- sudo kill {' '.join(valid_pids)}", name)] if valid_pids else []
+    stop = command_for("stop", name)
     return InvalidStateError(
         f"{name} cannot be saved while programs in it use folders of this host: {', '.join(names)}",
-        hint=f"{' && '.join(commands)} && b2d save, or b2d stop" if commands else "b2d stop",
+        hint=f"{' && '.join([*commands, command_for('save', name)])}, or {stop}" if commands else stop,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from b2d.errors import B2dError, HypervisorError, MachineLockedError, WaitTimeoutError
 from b2d.host.polling import wait_until
+from b2d.machine_names import command_for
 
 OWN_ERRORS: tuple[type[BaseException], ...] = (B2dError, OSError)
 LOCK_WAIT_S = 5.0  # for another program to unlock a machine
@@ -93,8 +94,8 @@ def retry_while_locked(call: Callable[[], Any], holder: Callable[[], int | None]
     return results[0]
 
 
-def run_with_timeout(timeout_s: float, call: Callable[[], None]) -> None:
-    """Run a call to a machine's own process. Raises HypervisorError when it hangs: its thread is abandoned then."""
+def run_with_timeout(machine: str, timeout_s: float, call: Callable[[], None]) -> None:
+    """Run a call to the process of a machine. Raises HypervisorError when it hangs: its thread is abandoned then."""
     if sys.platform == "win32":  # COM objects belong to their thread
         call()
         return
@@ -112,7 +113,8 @@ def run_with_timeout(timeout_s: float, call: Callable[[], None]) -> None:
     thread.start()
     thread.join(timeout_s)
     if thread.is_alive():
-        raise HypervisorError("the machine's process (VBoxHeadless) does not answer", hint="b2d poweroff")
+        message = "the machine's process (VBoxHeadless) does not answer"
+        raise HypervisorError(message, hint=command_for("poweroff", machine))
     for failure in failures:
         raise failure
     if not is_done.is_set():

@@ -24,6 +24,7 @@ from b2d.drivers.virtualbox.hardware import DISK, Assign, Constant, Step, Versio
 from b2d.drivers.virtualbox.installation import in_stable_folder, manager, quiet
 from b2d.errors import HypervisorError, InvalidStateError
 from b2d.guest import seed
+from b2d.machine_names import command_for
 from b2d.models import MachineState
 
 DISK_S = 120.0
@@ -127,13 +128,13 @@ class VirtualBox:
         """
         with translate_errors():
             disk = self.medium(path, DISK)
-            _refuse_snapshots(disk)
+            _refuse_snapshots(disk, path.parent.name)
             content = disk.open_for_io(False, "")
             try:
                 first = bytes(content._i.read(0, seed.SMALL_SECTOR))
             finally:
                 content.close()
-            seed.refuse_half_formatted(first)
+            seed.refuse_half_formatted(first, path.parent.name)
             wait_for_progress(disk.resize(size_mib << 20), "the disk", DISK_S)
             disk.refresh_state()  # else it reports its old size (seen on 7.2)
 
@@ -141,7 +142,7 @@ class VirtualBox:
         """Remove the blocks of zeros from a disk that no machine has open."""
         with translate_errors():
             disk = self.medium(path, DISK)
-            _refuse_snapshots(disk)
+            _refuse_snapshots(disk, path.parent.name)
             wait_for_progress(disk.compact(), "the disk", COMPACT_S)
 
     def medium(self, path: Path, kind: str) -> Any:
@@ -199,9 +200,10 @@ class VirtualBox:
             raise translate_error(error) from error
 
 
-def _refuse_snapshots(disk: Any) -> None:
+def _refuse_snapshots(disk: Any, machine: str) -> None:
     if list(disk.children):
-        raise InvalidStateError("VirtualBox cannot change a disk that has snapshots", hint="b2d snapshot list")
+        hint = command_for("snapshot list", machine)
+        raise InvalidStateError("VirtualBox cannot change a disk that has snapshots", hint=hint)
 
 
 def _close(medium: Any) -> None:

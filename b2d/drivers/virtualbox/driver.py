@@ -17,6 +17,7 @@ from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotF
 from b2d.host.files import os_errors_as_b2d_errors, private_folder, read_text_tail
 from b2d.host.process_identity import identify
 from b2d.host.signals import signals_deferred
+from b2d.machine_names import command_for, commands_for
 from b2d.models import (
     OFF_STATES,
     ON_STATES,
@@ -115,7 +116,7 @@ class VirtualBoxDriver:
         if access_error := machine.access_error():
             raise HypervisorError(
                 f"VirtualBox cannot read the settings of {self._spec.name}: {access_error}",
-                hint=f"b2d delete --vm {self._spec.name}",
+                hint=command_for("delete", self._spec.name),
             )
         from b2d.drivers.virtualbox import lifecycle
 
@@ -173,7 +174,8 @@ class VirtualBoxDriver:
             return Endpoint(address, ssh_port, rules[hardware.DOCKER_RULE][1])
         except KeyError as error:
             raise HypervisorError(
-                f"the port forwards of {self._spec.name} were removed in VirtualBox", hint="b2d restart"
+                f"the port forwards of {self._spec.name} were removed in VirtualBox",
+                hint=command_for("restart", self._spec.name),
             ) from error
 
     def process(self) -> ProcessIdentity | None:
@@ -228,7 +230,9 @@ class VirtualBoxDriver:
         """Restore the data disk from a snapshot."""
         _, machine, state = self._require_existing()
         if state in ON_STATES:
-            raise InvalidStateError(f"{self._spec.name} is {state}, and its disk is in use", hint="b2d stop")
+            raise InvalidStateError(
+                f"{self._spec.name} is {state}, and its disk is in use", hint=command_for("stop", self._spec.name)
+            )
         with signals_deferred():
             machine.restore_snapshot(name)
 
@@ -313,7 +317,9 @@ class VirtualBoxDriver:
             reregister(client, settings, self._paths.disk_vdi)
             machine = self._find(client)
         if machine is None:
-            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(
+                f"there is no machine {self._spec.name}", hint=command_for("init", self._spec.name)
+            )
         return machine
 
     def _absent_without_disk(self, state: MachineState) -> MachineState:
@@ -322,7 +328,9 @@ class VirtualBoxDriver:
     def _require_existing(self) -> "tuple[VirtualBox, VirtualBoxMachine, MachineState]":
         state = self.state()
         if state == MachineState.ABSENT:
-            raise MachineNotFoundError(f"there is no machine {self._spec.name}", hint="b2d init")
+            raise MachineNotFoundError(
+                f"there is no machine {self._spec.name}", hint=command_for("init", self._spec.name)
+            )
         client = self._client()
         return client, self._machine(client), state
 
@@ -330,18 +338,22 @@ class VirtualBoxDriver:
         client, _, state = self._require_existing()
         if state not in OFF_STATES:
             message = f"{self._spec.name} is {state}; its disk {action} only while it is off"
-            raise InvalidStateError(message, hint="b2d up && b2d stop")
+            raise InvalidStateError(message, hint=commands_for(("up", "stop"), self._spec.name))
         return client
 
     def _require_running(self) -> "tuple[VirtualBoxMachine, MachineState]":
         _, machine, state = self._require_existing()
         if state not in ON_STATES:
-            raise InvalidStateError(f"{self._spec.name} is not running, it is {state}", hint="b2d start")
+            raise InvalidStateError(
+                f"{self._spec.name} is not running, it is {state}", hint=command_for("up", self._spec.name)
+            )
         return machine, state
 
     def _refuse_other_machine(self, client: "VirtualBox") -> None:
         if self.state() != MachineState.ABSENT:
-            raise InvalidStateError(f"there is a machine {self._spec.name} already", hint="b2d delete")
+            raise InvalidStateError(
+                f"there is a machine {self._spec.name} already", hint=command_for("delete", self._spec.name)
+            )
         other = client.find_settings(self._spec.name)
         if other not in (None, str(self._paths.virtualbox_settings)):
             raise InvalidStateError(

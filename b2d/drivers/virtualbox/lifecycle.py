@@ -18,6 +18,7 @@ from b2d.host.file_removal import remove_own
 from b2d.host.files import read_text_tail
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
+from b2d.machine_names import command_for
 from b2d.machine_store.own_files import VIRTUALBOX
 from b2d.models import HARDWARE, ON_STATES, MachineSpec, MachineState
 from b2d.paths import MachinePaths
@@ -67,9 +68,8 @@ class Start:
                 raise
             self.machine.discard_saved()
             if self.spec.hardware < HARDWARE:
-                raise SavedStateError(
-                    f"the saved state of {self.spec.name} does not fit any more", hint="b2d up"
-                ) from error
+                message = f"{self.spec.name} cannot resume its saved state"
+                raise SavedStateError(message, hint=command_for("up", self.spec.name)) from error
             return False
         return True
 

@@ -34,8 +34,9 @@ NO_PID = 0xFFFFFFFF
 class VirtualBoxMachine:
     """A registered machine."""
 
-    def __init__(self, client: VirtualBox, raw: Any) -> None:
-        """Wrap vboxapi's machine."""
+    def __init__(self, client: VirtualBox, raw: Any, name: str) -> None:
+        """Wrap vboxapi's machine; `name` is b2d's own for it."""
+        self._name = name
         self._client = client
         self._raw = raw
 
@@ -43,7 +44,8 @@ class VirtualBoxMachine:
     def find(cls, client: VirtualBox, settings: Path) -> Self | None:
         """Return the machine with that settings file, None when there is none."""
         raw = client.find_machine(settings)
-        return None if raw is None else cls(client, raw)
+        name = settings.parent.parent.name  # MachinePaths.virtualbox_settings
+        return None if raw is None else cls(client, raw, name)
 
     @cached_property
     def _library(self) -> Any:
@@ -122,7 +124,7 @@ class VirtualBoxMachine:
                 self._client.apply(session.machine, steps)
                 session.machine.save_settings()  # else only the machine's process sees it
 
-        run_with_timeout(ANSWER_S, change)
+        run_with_timeout(self._name, ANSWER_S, change)
 
     def launch(self) -> None:
         """Start its process, from off or saved, and return when it runs."""
@@ -173,7 +175,7 @@ class VirtualBoxMachine:
 
         # a process that hangs gets a shorter timeout than one that writes
         self._run_in_session(lambda console: console._i.state)
-        run_with_timeout(SAVE_S + ANSWER_S, write)
+        run_with_timeout(self._name, SAVE_S + ANSWER_S, write)
         self._wait_unlocked()
         self.flush_settings()
 
@@ -273,7 +275,7 @@ class VirtualBoxMachine:
             with self._session(self._library.LockType.shared) as session:
                 action(session.console)
 
-        run_with_timeout(ANSWER_S, call)
+        run_with_timeout(self._name, ANSWER_S, call)
 
     @contextlib.contextmanager
     def _session(self, kind: Any) -> Iterator[Any]:

@@ -51,11 +51,11 @@ class SshGuest:
         """Run a command as Guest.run describes."""
         from b2d.guest.ssh.streams import collect
 
-        with translate_errors():
+        with translate_errors(self._paths.folder.name):
             channel = self._channel()
             with _reply_timeout(channel):
                 channel.exec_command(command)
-            stdout, stderr = collect(channel, timeout_s, command, limit)
+            stdout, stderr = collect(channel, timeout_s, command, limit, self._paths.folder.name)
             return CommandResult(_exit_code(channel), stdout, stderr)
 
     def shell(self, command: str | None) -> int:
@@ -64,7 +64,7 @@ class SshGuest:
 
         if command is None and terminal.is_terminal():
             return self.run_in_pty(None)
-        with translate_errors():
+        with translate_errors(self._paths.folder.name):
             channel = self._channel()
             _begin(channel, command)
             streams.connect(channel)
@@ -74,7 +74,7 @@ class SshGuest:
         """Pass on the output of a command as Guest.follow describes."""
         from b2d.guest.ssh.streams import read_output
 
-        with translate_errors():
+        with translate_errors(self._paths.folder.name):
             channel = self._channel()
             _begin(channel, command)
             for chunk in read_output(channel):
@@ -86,21 +86,21 @@ class SshGuest:
         """Run a command with open streams as StreamsCommands.piped describes."""
         from b2d.guest.ssh.pipe import SshPipe
 
-        with translate_errors():
+        with translate_errors(self._paths.folder.name):
             channel = self._channel()
             _begin(channel, command)
             channel.settimeout(FILE_S)
         try:
-            yield SshPipe(channel, FILE_S)
+            yield SshPipe(channel, FILE_S, self._paths.folder.name)
         finally:
-            with translate_errors():
+            with translate_errors(self._paths.folder.name):
                 channel.close()
 
     def run_in_pty(self, command: str | None) -> int:
         """Run a command on a terminal as Guest.run_in_pty describes."""
         from b2d.guest.ssh import terminal
 
-        with translate_errors():
+        with translate_errors(self._paths.folder.name):
             channel = self._channel()
             with _reply_timeout(channel):
                 terminal.set_window(channel)

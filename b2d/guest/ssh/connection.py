@@ -5,13 +5,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from b2d.errors import B2dError, HypervisorError, InvalidStateError, WaitTimeoutError
 from b2d.guest.base import USER, Dial
 from b2d.guest.ssh.keys import ensure_known, host_alias
 from b2d.host.polling import wait_until
+from b2d.machine_names import command_for
 from b2d.models import GUEST_SSH_PORT, Endpoint
 from b2d.paths import MachinePaths
 
@@ -45,7 +45,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
             return dial(GUEST_SSH_PORT, CONNECT_S)
         return socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
 
-    key = _key(paths)
+    key, name = _key(paths), paths.folder.name
     _disable_logging()
     transports: list[Transport] = []
     failures: list[Exception] = []
@@ -55,9 +55,8 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
             greeting_s = min(CONNECT_S * CONNECT_GROWTH ** len(failures), HANDSHAKE_S)
             transports.append(_attempt(open_socket(), endpoint, paths, key, greeting_s))
         except AuthenticationException as error:
-            raise InvalidStateError(
-                f"the guest does not accept the key {paths.ssh_key}", hint="b2d restart", details=str(error)
-            ) from error
+            message = f"the guest does not accept the key {paths.ssh_key}"
+            raise InvalidStateError(message, hint=command_for("restart", name), details=str(error)) from error
         except (OSError, SSHException, EOFError, HypervisorError, WaitTimeoutError) as error:
             failures.append(error)
         return bool(transports)
@@ -65,23 +64,22 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
     try:
         wait_until(attempt, condition="the guest's ssh server", timeout_s=GREETING_S, interval_s=0.2)
     except WaitTimeoutError as error:
-        address = f"{endpoint.address}:{endpoint.ssh_port}"
-        raise InvalidStateError(
-            f"the guest cannot be reached by ssh at {address}", hint="b2d status", details=str(failures[-1])
-        ) from error
+        message = f"the guest cannot be reached by ssh at {endpoint.address}:{endpoint.ssh_port}"
+        hint = command_for("status", name)
+        raise InvalidStateError(message, hint=hint, details=str(failures[-1])) from error
     return transports[0]
 
 
 def _key(paths: MachinePaths) -> "PKey":
     from paramiko import Ed25519Key, SSHException
 
-    path = paths.ssh_key
+    path, restart = paths.ssh_key, command_for("restart", paths.folder.name)
     try:
         return Ed25519Key.from_private_key_file(str(path))
     except FileNotFoundError as error:
-        raise B2dError(f"{path}, the key of the guest, is missing", hint="b2d restart") from error
+        raise B2dError(f"{path}, the key of the guest, is missing", hint=restart) from error
     except (OSError, SSHException, *DAMAGE) as error:
-        raise B2dError(f"{path} is not a usable key: {error}", hint="move it away, then run: b2d restart") from error
+        raise B2dError(f"{path} is not a usable key: {error}", hint=f"move it away, then run: {restart}") from error
 
 
 def _attempt(
@@ -163,10 +161,10 @@ class _BoundedSocket:
 def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
     """Raise B2dError unless the host key is that of this machine's guest, created on this host."""
     ensure_known(paths)
-    if not _read_hosts(paths.known_hosts).check(host_alias(paths), key):
+    if not _read_hosts(paths).check(host_alias(paths), key):
         raise B2dError(
             f"the server at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key differs",
-            hint=f"b2d restart --vm {paths.folder.name}",  # the guest gets its key with each boot
+            hint=command_for("restart", paths.folder.name),  # the guest gets its key with each boot
         )
 
 
@@ -190,11 +188,13 @@ def _authenticate(transport: "Transport", key: "PKey") -> None:
         raise
 
 
-def _read_hosts(path: Path) -> "HostKeys":
+def _read_hosts(paths: MachinePaths) -> "HostKeys":
     from paramiko import HostKeys
     from paramiko.hostkeys import InvalidHostKey
 
+    path = paths.known_hosts
     try:
         return HostKeys(str(path))
     except (OSError, InvalidHostKey, *DAMAGE) as error:
-        raise B2dError(f"{path} cannot be read: {error}", hint="move it away, then run: b2d restart") from error
+        hint = f"move it away, then run: {command_for('restart', paths.folder.name)}"
+        raise B2dError(f"{path} cannot be read: {error}", hint=hint) from error

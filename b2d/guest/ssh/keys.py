@@ -14,6 +14,7 @@ from b2d.host.files import (
     read_bounded,
     write_atomic,
 )
+from b2d.machine_names import command_for
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def ensure_known(paths: MachinePaths) -> None:
     elif not is_regular(paths.known_hosts):
         raise B2dError(
             f"{paths.host_key} and {paths.known_hosts} are missing: the guest's host key is unknown",
-            hint=f"b2d restart --vm {paths.folder.name}",
+            hint=command_for("restart", paths.folder.name),
         )
 
 
@@ -87,7 +88,7 @@ def _load(path: Path) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     command = shlex.join(["mv", str(path), f"{path}.broken"])
-    hint = f"{command} && b2d restart --vm {path.parent.name}"  # which creates a new key
+    hint = f"{command} && {command_for('restart', path.parent.name)}"  # which creates a new key
     try:
         key = serialization.load_ssh_private_key(read_bounded(path), password=None)
     except (NotRegularFileError, FileTooLargeError, ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -16,10 +16,11 @@ REST_LIMIT = 1 << 20  # bytes of stdout after its expected end: tar pads by some
 
 
 class SshPipe:
-    """The channel of a running command; each reply may take `reply_s` seconds."""
+    """The channel of a command that runs in the guest of a machine; each reply may take `reply_s` seconds."""
 
-    def __init__(self, channel: "Channel", reply_s: float) -> None:
+    def __init__(self, channel: "Channel", reply_s: float, machine: str) -> None:
         """Start reading stderr."""
+        self._machine = machine
         self._channel = channel
         self._reply_s = reply_s
         self._stderr = b""
@@ -28,12 +29,12 @@ class SshPipe:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes of stdout."""
-        with translate_errors():
+        with translate_errors(self._machine):
             return self._channel.recv(size)
 
     def write(self, content: bytes) -> None:
         """Write to stdin. Raises PipeClosedError."""
-        with translate_errors():
+        with translate_errors(self._machine):
             try:
                 self._channel.sendall(content)
             except TimeoutError:
@@ -45,7 +46,7 @@ class SshPipe:
 
     def end(self) -> CommandResult:
         """Close stdin, wait for the command, and return its result."""
-        with translate_errors():
+        with translate_errors(self._machine):
             with suppress(OSError):  # it has ended already
                 self._channel.shutdown_write()
             rest = b""

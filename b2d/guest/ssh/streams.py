@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
+from b2d.machine_names import command_for
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -17,7 +18,7 @@ CHUNK = 1 << 15  # bytes
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-def collect(channel: "Channel", timeout_s: float, command: str, limit: int) -> tuple[bytes, bytes]:
+def collect(channel: "Channel", timeout_s: float, command: str, limit: int, machine: str) -> tuple[bytes, bytes]:
     """Return all output of a command, to which nothing is sent, as stdout and stderr.
 
     Raises WaitTimeoutError, after closing the channel, and InvalidStateError for more than `limit` bytes, which are
@@ -47,25 +48,31 @@ def collect(channel: "Channel", timeout_s: float, command: str, limit: int) -> t
         if expired.is_set():
             raise WaitTimeoutError(f"{command!r} did not end within {timeout_s:.0f} s in the guest")
     if overflow.is_set():
-        raise InvalidStateError(f"{command!r} wrote more than {limit} bytes in the guest", hint="b2d cp")
+        raise InvalidStateError(
+            f"{command!r} wrote more than {limit} bytes in the guest", hint=command_for("cp :FILE .", machine)
+        )
     return b"".join(stdout), b"".join(stderr)
 
 
 @contextmanager
-def translate_errors() -> Iterator[None]:
-    """Translate the errors of a broken connection."""
+def translate_errors(machine: str) -> Iterator[None]:
+    """Translate the errors of a broken connection to the guest of a machine."""
     from paramiko import SSHException
 
     try:
         yield
     except TimeoutError as error:
-        raise WaitTimeoutError("the guest stopped answering", hint="b2d logs") from error
+        raise WaitTimeoutError("the guest stopped answering", hint=command_for("logs", machine)) from error
     except (SSHException, EOFError) as error:
-        raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
+        raise _broken_connection(error, machine) from error
     except BrokenPipeError:  # of this process's stdout: the command line ends silently then
         raise
     except OSError as error:
-        raise InvalidStateError(f"the connection to the guest broke: {error}", hint="b2d status") from error
+        raise _broken_connection(error, machine) from error
+
+
+def _broken_connection(error: Exception, machine: str) -> InvalidStateError:
+    return InvalidStateError(f"the connection to the guest broke: {error}", hint=command_for("status", machine))
 
 
 @contextmanager

@@ -29,14 +29,14 @@ from b2d.guest.transfer.tar_writer import (
     repack,
 )
 from b2d.host.files import os_errors_as_b2d_errors
+from b2d.machine_names import command_for
 from b2d.reporting.base import Reporter
 
 FILE, FOLDER = "file", "folder"
 LINE_LIMIT = 24  # bytes of the line with the size
 SIZE_LIMIT = 1 << 44  # KiB
-SEND_HINT = "as root: tar -c FILE | b2d ssh -- sudo tar -x -C FOLDER"
-FETCH_HINT = "as root: b2d ssh -- sudo tar -c -C FOLDER FILE | tar -x"
-ROOM_HINT = "b2d ssh -- df -h"
+SEND_AS_ROOT = "as root: tar -c FILE | {}", "ssh -- sudo tar -x -C FOLDER"
+FETCH_AS_ROOT = "as root: {} | tar -x", "ssh -- sudo tar -c -C FOLDER FILE"
 PART, WHOLE = "it", "whole"  # names in a stream to the guest: the content, and the mark of its end
 SEND = """
 fail() { echo "$*" >&2; exit 1; }
@@ -120,7 +120,7 @@ class Copier:
             ):  # the result of the pipe has the guest's reason
                 pack(entries, packer)
                 packer.end(WHOLE)
-            return Copied(self._end(pipe, to, SEND_HINT), packer.files)
+            return Copied(self._end(pipe, to, SEND_AS_ROOT), packer.files)
 
     def send_stream(self, stream: IO[bytes], to: str) -> Copied:
         """Unpack an archive into an existing folder of the guest. Raises B2dError."""
@@ -134,7 +134,7 @@ class Copier:
             ):
                 repack(archive, PART, packer, self.reporter.warn)
                 packer.end(WHOLE)
-            return Copied(self._end(pipe, to, SEND_HINT), packer.files)
+            return Copied(self._end(pipe, to, SEND_AS_ROOT), packer.files)
 
     def fetch(self, source: str, to: str, *, many: bool = False) -> Copied:
         """Copy a file or folder of the guest. Raises B2dError; an existing target is then unchanged."""
@@ -159,7 +159,7 @@ class Copier:
             self._size(pipe, source)
             while chunk := pipe.read(CHUNK):
                 write(chunk)
-            self._end(pipe, source, FETCH_HINT)
+            self._end(pipe, source, FETCH_AS_ROOT)
 
     def _size(self, pipe: Pipe, source: str) -> int:
         """Return the approximate size in bytes from the first line. Raises B2dError for an invalid one."""
@@ -167,7 +167,7 @@ class Copier:
         while not line.endswith(b"\n"):
             byte = pipe.read(1)
             if not byte:
-                self._end(pipe, source, FETCH_HINT)
+                self._end(pipe, source, FETCH_AS_ROOT)
                 raise B2dError(f"{self.name}:{source}: the guest sent nothing")
             line += byte
             if len(line) > LINE_LIMIT:
@@ -184,18 +184,23 @@ class Copier:
             with _open_archive(self.name, cast(IO[bytes], pipe), "r|") as archive:
                 yield archive
         except B2dError:
-            self._end(pipe, source, FETCH_HINT)
+            self._end(pipe, source, FETCH_AS_ROOT)
             raise
-        self._end(pipe, source, FETCH_HINT)
+        self._end(pipe, source, FETCH_AS_ROOT)
 
-    def _end(self, pipe: Pipe, path: str, hint: str) -> str:
-        """Return the command's output. Raises B2dError when it failed."""
+    def _end(self, pipe: Pipe, path: str, as_root: tuple[str, str]) -> str:
+        """Return the command's output. Raises B2dError when it failed, with `as_root` as the hint where that helps."""
         result = pipe.end()
         stderr = result.stderr.decode(errors="replace").strip()
         if result.exit_code != 0:
             cause = stderr.splitlines()[0] if stderr else f"exit code {result.exit_code}"
-            is_denied = "denied" in cause or "not permitted" in cause
-            hint = hint if is_denied else ROOM_HINT if "No space" in cause else ""
+            text, verb = as_root
+            if "No space" in cause:
+                hint = command_for("ssh -- df -h", self.name)
+            elif "denied" in cause or "not permitted" in cause:
+                hint = text.format(command_for(verb, self.name))
+            else:
+                hint = ""
             raise B2dError(f"{self.name}:{path}: {cause.removeprefix('tar: ')}", hint=hint, details=stderr)
         return os.fsdecode(result.stdout).removesuffix("\n")
 

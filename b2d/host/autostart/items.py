@@ -13,13 +13,13 @@ from b2d.errors import B2dError
 from b2d.host import processes
 from b2d.host.autostart import templates
 from b2d.host.files import os_errors_as_b2d_errors, read_bounded, write_atomic
+from b2d.machine_names import command_for
 from b2d.models import CommandResult
 from b2d.paths import Home, MachinePaths
 
 ANSWER_S = 20.0
 SYSTEMD_RUNS = Path("/run/systemd/system")
 AT_BOOT = "to start it at boot, without a login: loginctl enable-linger"
-NO_END = "it keeps running at the end of the session: stop it with b2d stop"
 
 
 class AutostartExistsError(B2dError):
@@ -52,18 +52,21 @@ def login_item(paths: MachinePaths, home: Home, environ: Mapping[str, str], syst
     b2d = [sys.executable, "-P", "-m", "b2d", "--quiet", "--dir", str(home.root), "--vm", name]
     usable, unusable = templates.split_path(environ.get("PATH", os.defpath))
     start, path = [*b2d, "up"], {"PATH": usable}  # the hypervisor may be in any folder of it
+    no_end = f"it keeps running at the end of the session; to stop it: {command_for('stop', name)}"
     warnings = tuple(f"its PATH lacks this entry, which is not plain text: {entry!r}" for entry in unusable)
     if system == "win32":
         mark = (
             "b2d-" + hashlib.sha256(os.fsencode(paths.folder)).hexdigest()
         )  # ASCII, since schtasks writes in some code page
         user = f"{environ.get('USERDOMAIN', '')}\\{environ.get('USERNAME', '')}"
-        return ScheduledTask(f"b2d-{name}", mark, templates.task(mark, user, start), paths.folder / "autostart.xml")
+        return ScheduledTask(
+            f"b2d-{name}", mark, templates.task(mark, user, start), paths.folder / "autostart.xml", no_end
+        )
     person = Path(environ.get("HOME") or Path.home())
     if system == "darwin":
         label = f"b2d.{name}"
         content = templates.plist(label, mark, start, path)
-        return LaunchAgent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content, warnings)
+        return LaunchAgent(person / "Library" / "LaunchAgents" / f"{label}.plist", mark, content, (no_end, *warnings))
     units = Path(environ.get("XDG_CONFIG_HOME") or person / ".config") / "systemd" / "user"
     return SystemdUnit(units / f"b2d-{name}.service", mark, templates.unit(mark, start, [*b2d, "stop"], path), warnings)
 
@@ -102,7 +105,7 @@ class LaunchAgent:
 
     def remarks(self) -> list[str]:
         """Return notes for the user on a new agent."""
-        return [NO_END, *self.notes]
+        return list(self.notes)
 
     def _stored(self) -> bytes | None:
         try:
@@ -190,6 +193,7 @@ class ScheduledTask:
     mark: str
     content: bytes
     draft: Path  # schtasks reads a file
+    note: str  # the remark
 
     @property
     def where(self) -> str:
@@ -224,7 +228,7 @@ class ScheduledTask:
 
     def remarks(self) -> list[str]:
         """Return notes for the user on a new task."""
-        return [NO_END]
+        return [self.note]
 
     def _stored(self) -> bytes:
         """Return the stored task with one byte per character: the mark is ASCII; empty for none."""

@@ -164,7 +164,7 @@ def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) ->
     for ask in (machine.ip, machine.docker_env, machine.ports, machine.screenshot):
         with pytest.raises(InvalidStateError) as off:
             ask()
-        assert (off.value.exit_code, off.value.hint) == (4, "b2d up")
+        assert (off.value.exit_code, off.value.hint) == (4, "b2d up --vm box")
     with box.store.lock("box", "up"), pytest.raises(MachineLockedError):
         machine.up()
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_set_is_told_at_once(tmp_path: Path, monkeypatch: pytest.
     for name in ("../x", "-x", "con"):
         with pytest.raises(ConfigError):
             b2d.Machine(name)
-    with pytest.raises(ConfigError, match="stays as it was made with"):
+    with pytest.raises(ConfigError, match="cannot be changed"):
         b2d.Machine("x").set(tls=False)  # type: ignore[call-arg]
 
 

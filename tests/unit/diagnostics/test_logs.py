@@ -179,7 +179,7 @@ def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeyp
     guest = FakeGuest()
     diagnostics._follow_docker(FollowedMachine(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
     assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
-    assert lines == ["boot2docker-vm ended, and its log with it"]
+    assert lines == ["boot2docker-vm has ended, and so has its log"]
     guest.reachable = False
     with pytest.raises(InvalidStateError, match="cannot be reached"):
         diagnostics._follow_docker(FollowedMachine(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]

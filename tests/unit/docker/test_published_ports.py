@@ -65,6 +65,6 @@ def test_each_place_is_told_with_what_keeps_it_shut() -> None:
     assert ports == [
         PublishedPort("web", "tcp", 80, MACHINE, 8080, OPEN),
         PublishedPort("web", "tcp", 80, "127.0.0.1", 8080, "another program has this port"),
-        PublishedPort("inner", "tcp", 80, "10.0.2.15", 80, "in the guest alone"),
+        PublishedPort("inner", "tcp", 80, "10.0.2.15", 80, "only in the guest"),
     ]
     assert {forward.state for forward in list_ports([WEB], MACHINE, (), lambda _: "")} == {COMING}

@@ -162,7 +162,7 @@ def test_the_docker_client_is_compared_by_its_api(
 ) -> None:
     script = f'[ "$DOCKER_HOST" = unix:///nonexistent/docker.sock ] && echo {client}; exit 1'
     installer = with_programs(tmp_path, docker=script)
-    comparison = programs.check_docker(installer, {}, machine)
+    comparison = programs.check_docker(installer, {}, machine, "box" if machine else "")
     assert comparison.verdict == verdict and named in comparison.message
 
 

@@ -84,14 +84,14 @@ def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present:
 def test_proxies_are_looked_at_as_requests_takes_them(
     environment: dict[str, str], verdict: Verdict, message: str
 ) -> None:
-    proxies = network.check_proxies(environment, ["127.0.59.103"])
+    proxies = network.check_proxies(environment, {"dev": "127.0.59.103"})
     assert (proxies.verdict, message in proxies.message) == (verdict, True)
     assert bool(proxies.fix) is (verdict != Verdict.GOOD)
 
 
 @pytest.mark.parametrize("proxy", ["http://me:geheim@proxy:port", "me:geheim@proxy:3128", "socks5://me:geheim@proxy"])
 def test_a_proxys_password_is_not_said(proxy: str) -> None:
-    assert "geheim" not in network.check_proxies({"HTTP_PROXY": proxy}, []).message
+    assert "geheim" not in network.check_proxies({"HTTP_PROXY": proxy}, {}).message
 
 
 def test_authorities_that_are_none_are_found(tmp_path: Path) -> None:

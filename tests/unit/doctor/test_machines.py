@@ -216,7 +216,7 @@ def test_shells_are_no_longer_sent_to_a_machine_that_is_off(examined: ExaminedHo
     reporter = FakeReporter()
     make_cleaner(examined, reporter).clean([pointers])
     assert not examined.home.machine("boot2docker-vm").env.exists()
-    assert reporter.texts("note") == ["shells are not directed to boot2docker-vm any more"]
+    assert reporter.texts("note") == ["shells no longer use the stale variables of boot2docker-vm"]
 
 
 def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(examined: ExaminedHome) -> None:
@@ -329,7 +329,7 @@ def test_the_images_of_machines_that_cannot_be_read_are_not_touched(
     assert [finding.verdict for finding in findings if finding.name == "images"] == [Verdict.GOOD]
 
 
-TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 has that port")
+TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 uses that port")
 
 
 @pytest.mark.parametrize("state", list(MachineState))
@@ -380,6 +380,6 @@ def test_the_doctor_looks_at_the_settings_that_a_machine_was_booted_with(tmp_pat
     credentials(spec, app.home.machine("box"), Access(ssh_password=booted))
     exposures = app.machine().exposures(booted=booted)
     assert [exposure.message.partition(",")[0] for exposure in exposures] == [
-        "over SSH box takes the password tcuser too"
+        "the SSH server of box also accepts the well-known password tcuser"
     ]
     assert app.machine().exposures(booted=not booted) == []

@@ -11,7 +11,7 @@ from b2d.host_agent.report import SSH, Refusal, read, write
 from b2d.models import ProcessIdentity
 
 AGENT = ProcessIdentity(7, "8", "9")
-TAKEN = Refusal(SSH, "127.0.59.103:2022", "nc, pid 5 has that port")
+TAKEN = Refusal(SSH, "127.0.59.103:2022", "nc, pid 5 uses that port")
 
 
 @pytest.mark.parametrize("refusals", [(), (TAKEN,), (TAKEN, Refusal("a", "/tmp/\udcff", "b"))])
@@ -54,4 +54,4 @@ def test_nor_does_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_its_sentence_names_the_service_the_place_and_the_reason() -> None:
-    assert TAKEN.sentence("box") == "SSH of box is not at 127.0.59.103:2022: nc, pid 5 has that port"
+    assert TAKEN.sentence("box") == "SSH of box is not available at 127.0.59.103:2022: nc, pid 5 uses that port"

@@ -46,7 +46,7 @@ class Boot:
         with pytest.raises(B2dError) as caught:
             self.awaited(timeout_s)
         assert time.monotonic() - begin < 5
-        assert caught.value.hint == "b2d logs"
+        assert caught.value.hint == "b2d logs --vm box"
         return caught.value
 
 
@@ -142,14 +142,14 @@ def test_what_it_said_between_the_last_look_and_its_end_is_told_too() -> None:
 
     boot = Boot(answers_after=None)
     boot.driver.__class__ = Dying
-    assert boot.failed().message == "box could not come up: its last words"
+    assert boot.failed().message == "box could not start: its last words"
 
 
 def test_a_machine_that_dies_before_it_said_anything_is_told_so() -> None:
     boot = Boot(answers_after=None)
     boot.hypervisor.dies_after = 0
     error = boot.failed()
-    assert error.message == "box is crashed, before Docker answered; it had named no stage yet"
+    assert error.message == "box is crashed, before Docker answered; it had not reported a stage"
 
 
 @pytest.mark.parametrize("state", [state for state in MachineState if state not in ("starting", "running")])
@@ -170,14 +170,14 @@ def test_a_machine_that_is_still_starting_is_waited_for() -> None:
 def test_a_guest_that_says_it_failed_is_believed() -> None:
     boot = Boot([*STAGES[:2], "b2d: fail the root is damaged"], answers_after=None)
     error = boot.failed()
-    assert error.message == "box could not come up: the root is damaged"
+    assert error.message == "box could not start: the root is damaged"
     assert "b2d: fail the root is damaged" in error.details
 
 
 def test_a_guest_that_says_why_and_powers_off_is_told_by_why() -> None:
     boot = Boot(["b2d: fail no memory"], answers_after=None)
     boot.hypervisor.dies_after = 1
-    assert boot.failed().message == "box could not come up: no memory"
+    assert boot.failed().message == "box could not start: no memory"
 
 
 def test_a_docker_that_answers_all_the_same_counts() -> None:

@@ -75,7 +75,7 @@ def test_a_port_that_is_taken_is_replaced_and_that_is_noted() -> None:
     with socket.create_server((ADDRESS, SSH)):
         spec = free_ports(SPEC, [], reporter)
     assert (spec.ssh_port, spec.docker_port) == (SSH + 1, DOCKER)
-    assert reporter.texts("note") == [f"port {SSH} of {ADDRESS} is taken: {SSH + 1} is the ssh port of box now"]
+    assert reporter.texts("note") == [f"port {SSH} of {ADDRESS} is in use: the ssh port of box is now {SSH + 1}"]
 
 
 def test_a_new_ssh_port_is_not_the_one_that_docker_is_to_have() -> None:

@@ -85,7 +85,7 @@ def test_a_clock_that_is_wrong_is_moved_and_that_is_noted(ahead_s: float, deviat
     guest = Sleeper(ahead_s=ahead_s)
     reporter = woken(guest)
     assert abs(guest.ahead_s) <= 1
-    assert reporter.messages == [("note", f"the guest's clock was {deviation}; it is right now")]
+    assert reporter.messages == [("note", f"the guest's clock was {deviation}; it is correct now")]
     assert guest.visits == 1
     assert guest.commands[0].startswith("sudo date -u -s @")
 
@@ -130,12 +130,12 @@ def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
 def test_a_driver_that_can_tell_the_guest_saves_the_connection() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest)
-    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is correct now")]
     assert (driver.calls, guest.visits) == (["move_clock"], 0)
 
 
 def test_a_guest_that_does_not_listen_to_the_driver_is_visited() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest, listens=False)
-    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is right now")]
+    assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is correct now")]
     assert (driver.calls, guest.visits) == (["move_clock"], 1)

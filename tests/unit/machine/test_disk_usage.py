@@ -41,7 +41,7 @@ def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes
     assert of(box).use() == DiskUsage(256 << 20, ROOM, None)
     box.guest.reachable = False
     assert of(box).use().files is None
-    assert box.reporter.texts("warn") == ["the guest does not tell what is on its disk"] * 2
+    assert box.reporter.texts("warn") == ["the guest does not report its disk usage"] * 2
 
 
 @pytest.mark.parametrize("state", OFF)
@@ -88,7 +88,7 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
 def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
     box.guest.answers[disk_usage.TRIM] = CommandResult(1, b"", b"fstrim: FITRIM: Operation not supported\n")
-    with pytest.raises(B2dError, match="the guest could not do that: fstrim: FITRIM: Operation not supported"):
+    with pytest.raises(B2dError, match="the command failed in the guest: fstrim: FITRIM: Operation not supported"):
         of(box).compact()
 
 

@@ -12,8 +12,8 @@ from tests.support.fakes import FakeDriver, a_spec
 
 PASSWORD = Access(ssh_password=True)
 OWN = Access(ssh_password=True, password="mine")
-LEADS = "VirtualBox itself leads 127.0.59.103:2022 to the SSH server of box"
-BUSY = f"{LEADS}: every user of this host can keep it busy, but needs the machine's key to get in"
+LEADS = "VirtualBox itself forwards 127.0.59.103:2022 to the SSH server of box"
+BUSY = f"{LEADS}: every user of this host can connect, but needs the machine's key to log in"
 
 
 class Dialing(FakeDriver):
@@ -51,28 +51,28 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
             "virtualbox",
             PASSWORD,
             Severity.SERIOUS,
-            f"{LEADS}, which takes the password tcuser: everybody knows it, and every user of this host gets in",
+            f"{LEADS}, which accepts the well-known password tcuser: every user of this host can log in",
             "b2d config set password",
         ),
         (
             "virtualbox",
             OWN,
             Severity.SERIOUS,
-            f"{LEADS}, which takes docker's password too: every user of this host can try passwords",
+            f"{LEADS}, which also accepts docker's password: every user of this host can try passwords",
             "b2d config set ssh_password=no",
         ),
         (
             "qemu",
             PASSWORD,
             Severity.KNOWN,
-            "over SSH box takes the password tcuser too, from programs of yours alone: everybody knows it",
+            "the SSH server of box also accepts the well-known password tcuser, but only from your own programs",
             "b2d config set password",
         ),
         (
             "qemu",
             OWN,
             Severity.ASKED,
-            "over SSH box takes docker's password too, from programs of yours alone",
+            "the SSH server of box also accepts docker's password, but only from your own programs",
             "b2d config set ssh_password=no",
         ),
     ],
@@ -89,7 +89,7 @@ def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
     listed = exposures(of("qemu", hardware=1, tls=False), booted=True)
     assert [(exposure.message, exposure.weight, exposure.remedy) for exposure in listed] == [
         (
-            "box goes on as an older b2d saved it: every user of this host can use its Docker",
+            "box was resumed as an older b2d saved it: every user of this host can use its Docker",
             Severity.SERIOUS,
             "b2d restart --vm box",
         ),
@@ -112,7 +112,7 @@ def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver
         for exposure in exposures(of(driver, tls=tls), tells_users=lambda: False)
         if exposure.weight == Severity.SERIOUS
     ]
-    sentence = f"this host does not tell whose connections are: {places} of box refuse all"
+    sentence = f"this host does not report who connects: {places} of box refuse all connections"
     assert [exposure.message for exposure in listed] == [f"{sentence}, while b2d ssh and docker.sock work"] * bool(
         places
     )
@@ -122,7 +122,7 @@ def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver
 def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
     listed = exposures(of("virtualbox", tls=False), platform=platform)
     assert [exposure.message for exposure in listed] == [
-        "who may use Docker without TLS at 127.0.59.103:2376 of box is told by psutil, which was not tried on "
+        "access to Docker without TLS at 127.0.59.103:2376 of box is decided with psutil, which is not tested on "
         + platform,
         BUSY,
     ]
@@ -140,7 +140,7 @@ def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
 )
 def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: tuple[str, ...], expected: bool) -> None:
     messages = [exposure.message for exposure in exposures(of(driver, folders=folders), platform=platform)]
-    sentence = "nothing on this host refuses setuid files that containers make in the folders of box"
+    sentence = "this host does not block setuid files that containers create in the shared folders of box"
     assert (sentence in messages) == expected
 
 
@@ -149,8 +149,8 @@ def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: t
 )
 def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, expected: bool) -> None:
     messages = [exposure.message for exposure in exposures(of(driver, restrict=restrict), Access(host_loopback=False))]
-    sentence = "host_loopback=no is kept by the firewall in box: its root can undo it"
-    sentence += ", and raw frames of containers with --network host pass by"
+    sentence = "host_loopback=no is enforced by the firewall in box, which root in the guest can change"
+    sentence += " and which raw frames of containers with --network host bypass"
     assert (sentence in messages) == expected
 
 

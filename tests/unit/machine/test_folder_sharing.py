@@ -71,7 +71,7 @@ def test_what_cannot_be_had_again_is_a_warning() -> None:
     driver.lacking = ("/data", "/more")
     mount_folders(driver, reporter)
     assert reporter.messages == [
-        ("warn", f"the host's folder {path} cannot be had in the machine") for path in driver.lacking
+        ("warn", f"the folder {path} of this host is not available in the machine") for path in driver.lacking
     ]
 
 
@@ -79,7 +79,7 @@ def test_a_guest_that_does_not_answer_is_a_warning_too() -> None:
     driver, reporter = lender(), FakeReporter()
     driver.silent = B2dError("it says nothing")
     mount_folders(driver, reporter)
-    assert reporter.messages == [("warn", "folders of this host could not be had in the machine: it says nothing")]
+    assert reporter.messages == [("warn", "folders of this host could not be mounted in the machine: it says nothing")]
 
 
 def test_a_driver_that_lends_nothing_is_left_alone() -> None:

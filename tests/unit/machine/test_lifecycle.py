@@ -227,4 +227,4 @@ def test_a_machine_that_runs_without_facts_is_not_up_yet(box: Box) -> None:
     box.store.remove_env("box")
     with pytest.raises(InvalidStateError, match="not up yet") as caught:
         machine.facts()
-    assert caught.value.hint == "b2d up"
+    assert caught.value.hint == "b2d up --vm box"

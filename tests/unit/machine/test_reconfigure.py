@@ -64,7 +64,7 @@ def test_a_disk_in_use_stays_as_it_is_and_so_does_all_else_that_was_asked_for(bo
 def test_no_disk_is_ever_made_smaller(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
-    with pytest.raises(ConfigError, match="has 256 MiB, and is never made smaller") as caught:
+    with pytest.raises(ConfigError, match="has 256 MiB and cannot shrink") as caught:
         wish(box, memory=640, disk=255)
     assert caught.value.exit_code == 2
     assert box.machine().spec() == spec

@@ -58,7 +58,7 @@ def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, da
     machine.up()
     assert box.hypervisor.machines["box"] is data
     assert len(box.reporter.texts("warn")) == 1
-    assert "as it was described last" in box.reporter.texts("warn")[0]
+    assert "uses the last copy of its description" in box.reporter.texts("warn")[0]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -63,13 +63,13 @@ def test_a_guest_that_cannot_write_out_is_told_and_the_snapshot_is_taken(box: Bo
     box.guest.reachable = False
     snapshots(box).create("one")
     assert names(box) == ["one"]
-    assert box.reporter.texts("warn")[0].startswith("the guest did not write out what it holds")
+    assert box.reporter.texts("warn")[0].startswith("the guest did not write its cached data")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "a\n", "ü", "nul", "x" * 64])
 def test_a_snapshot_is_named_as_machines_are(box: Box, name: str) -> None:
     box.in_state(MachineState.STOPPED)
-    with pytest.raises(ConfigError, match="cannot be a snapshot's name"):
+    with pytest.raises(ConfigError, match="is not a valid snapshot name"):
         snapshots(box).create(name)
     assert box.calls == []
 
@@ -109,7 +109,7 @@ def test_who_does_not_agree_keeps_disk_and_state(box: Box, state: MachineState) 
     machine = box.in_state(state)
     box.driver().take_snapshot("one")
     put(box, b"now")
-    with pytest.raises(B2dError, match="what was written since"):
+    with pytest.raises(B2dError, match="data written since then"):
         snapshots(box).restore("one", decline)
     assert (data(box), machine.state()) == (b"now", state)
 
@@ -121,7 +121,7 @@ def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineSt
     put(box, b"now")
     with pytest.raises(InvalidStateError) as caught:
         snapshots(box).restore("one", agree)
-    assert caught.value.hint == "b2d stop"
+    assert caught.value.hint == "b2d stop --vm box"
     assert (data(box), machine.state()) == (b"now", state)
 
 
@@ -145,7 +145,7 @@ def test_a_disk_that_grew_since_has_its_old_size_again_and_the_spec_says_so(box:
     box.store.write(box.spec(disk_mib=1000))
     snapshots(box).restore("one", agree)
     assert machine.spec().disk_mib == 256
-    assert box.reporter.texts("note") == ["the disk has 256 MiB, as it had then"]
+    assert box.reporter.texts("note") == ["the disk has 256 MiB, as at the time of the snapshot"]
 
 
 @pytest.mark.parametrize("state", THERE)
@@ -168,7 +168,7 @@ def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> 
     message = r"^box has no snapshot 'befor': did you mean 'before'\? It has before, x$"
     with pytest.raises(B2dError, match=message) as caught:
         snapshots(box).restore("befor", agree)
-    assert caught.value.hint == "b2d snapshot list"
+    assert caught.value.hint == "b2d snapshot list --vm box"
     with pytest.raises(B2dError, match=message):
         snapshots(box).delete("befor")
 

@@ -12,6 +12,7 @@ from b2d.errors import B2dError, InvalidStateError
 from b2d.guest import seed
 from b2d.host import processes
 from b2d.host.files import allocated_bytes
+from b2d.machine_names import commands_for
 
 MIB = 1024 * 1024
 PREPARED = b"\0\0\0\0\x83\0\0\0\0\x10\0\0\0\x20\0\0"  # an entry of a partition table
@@ -104,7 +105,7 @@ def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path
     write(disk, 0, seed.MAGIC.encode().ljust(446, b"\0") + PREPARED)
     with pytest.raises(InvalidStateError) as caught:
         qemu_img.grow(disk, 20)
-    assert caught.value.hint == "b2d up"
+    assert caught.value.hint == f"b2d up --vm {tmp_path.name}"  # the folder is named like the machine
     assert qcow2.read_size(disk) == 8 * MIB
     assert list(tmp_path.iterdir()) == [disk]
 
@@ -146,7 +147,7 @@ def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> 
     before = disk.read_bytes()
     with pytest.raises(InvalidStateError) as caught:
         qemu_img.compact(disk)
-    assert caught.value.hint == "b2d up && b2d disk compact"
+    assert caught.value.hint == commands_for(("up", "disk compact"), tmp_path.name)
     assert disk.read_bytes() == before
 
 

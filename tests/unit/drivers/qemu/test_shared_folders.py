@@ -106,13 +106,14 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
         shared_folders.unmount(paths, "box")
     assert received == [b"\nfolders let-go\n"]
     assert caught.value.message.endswith(": the container web, the container db, my sleep (pid 12)")
-    assert caught.value.hint == "docker stop web db && b2d ssh sudo kill 12 && b2d save, or b2d stop"
+    kill = "b2d ssh --vm box -- sudo kill 12"
+    assert caught.value.hint == f"docker stop web db && {kill} && b2d save --vm box, or b2d stop --vm box"
 
 
 def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(B2dError, match="cannot be unmounted: the guest does not answer") as caught:
         shared_folders.unmount(MachinePaths(tmp_path), "box")
-    assert caught.value.hint == "b2d stop"
+    assert caught.value.hint == "b2d stop --vm box"
 
 
 def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -> None:
@@ -130,6 +131,6 @@ def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path
 
 
 def test_a_qemu_without_9p_is_told_apart() -> None:
-    assert "B2D_SHARE=none" in shared_folders.hint_for_log("-fsdev local,id=b2d-0: There is no option group 'fsdev'")
-    assert "B2D_SHARE=none" in shared_folders.hint_for_log("'virtio-9p-pci' is not a valid device model name")
-    assert shared_folders.hint_for_log("could not open the disk") == ""
+    assert "B2D_SHARE=none" in shared_folders.hint_for_log("-fsdev local,id=b2d-0: no option group 'fsdev'", "box")
+    assert "B2D_SHARE=none" in shared_folders.hint_for_log("'virtio-9p-pci' is not a valid device model name", "box")
+    assert shared_folders.hint_for_log("could not open the disk", "box") == ""

@@ -171,8 +171,9 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
 
 
 def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
-    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint_for_log("'vhost-user-fs-pci' is not a valid device model name")
-    assert "B2D_MOUNT_TYPE=9p" in shared_folders.hint_for_log("invalid object type: memory-backend-memfd")
+    for line in ("'vhost-user-fs-pci' is not a valid device model name", "invalid object type: memory-backend-memfd"):
+        assert shared_folders.hint_for_log(line, "box") == "B2D_MOUNT_TYPE=9p b2d up --vm box"
+        assert shared_folders.hint_for_log(line, "boot2docker-vm") == "B2D_MOUNT_TYPE=9p b2d up"
 
 
 @pytest.mark.parametrize(
