@@ -166,9 +166,7 @@ def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.Monk
     monkeypatch.setattr(control, "wait_until_serving", lambda *_: None)
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
     monkeypatch.setattr("b2d.machine.lifecycle.is_alive", lambda _: True)
-    warning = (
-        "warning: the agent of box is not ready yet: its socket and SSH may not respond; try: b2d status --vm box"
-    )
+    warning = "warning: the agent of box is not ready yet: its socket and SSH may not respond; try: b2d status --vm box"
     assert warning in b2d("up")[2]
 
 

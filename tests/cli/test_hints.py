@@ -11,7 +11,7 @@ from b2d.drivers.qemu import qemu_img
 from b2d.errors import InvalidStateError
 from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore
-from tests.support.cli import Answer, Prompt
+from tests.support.cli import Result, Prompt
 from tests.support.fakes import a_spec
 
 
@@ -35,7 +35,7 @@ def prompt(tmp_path: Path, machine: str) -> Prompt:
     return prompt
 
 
-def last_line(answer: Answer) -> str:
+def last_line(answer: Result) -> str:
     return answer.err.splitlines()[-1].strip()
 
 

@@ -402,8 +402,7 @@ def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(pro
     (prompt.folder / "src").mkdir()
     first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
     completed = prompt.b2d("import", str(first), "--vm", "first")
-    note = "first is imported and shares no folders of this host; to share some: b2d set share='~/*' --vm first
-"
+    note = "first is imported and shares no folders of this host; to share some: b2d set share='~/*' --vm first\n"
     assert note in completed.err
     result = prompt.b2d("import", str(second), "--vm", "second", "--share", "~/src")
     assert "no folders" not in result.err

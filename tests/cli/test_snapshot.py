@@ -60,9 +60,7 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
     unconfirmed = (
         f"the disk of {NAME} would be restored from before: {lost}; stdin is not a terminal to confirm this on"
     )
-    message = f"b2d: {unconfirmed}
-     try: --yes
-"
+    message = f"b2d: {unconfirmed}\n     try: --yes\n"
     assert (result.code, result.out, result.err) == (2, "", message)
     assert paths(prompt).disk_qcow2.read_bytes() == before
     assert prompt.b2d("snapshot", "create", "another").code == 4

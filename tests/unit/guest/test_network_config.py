@@ -166,7 +166,9 @@ def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
 
 def remarked(box: Box) -> bool:
     """Return True when a note said that a saved machine keeps its old configuration."""
-    return any("saved with; to apply the current ones: b2d restart --vm box" in text for _, text in box.reporter.messages)
+    return any(
+        "saved with; to apply the current ones: b2d restart --vm box" in text for _, text in box.reporter.messages
+    )
 
 
 def test_a_machine_is_told_at_each_start_and_a_saved_one_when_it_boots(box: Box) -> None:
