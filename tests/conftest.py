@@ -29,6 +29,7 @@ from tests.support.debian_mirror import LocalDebian, served
 from tests.support.fake_machine import Box
 from tests.support.fakes import FakeReporter
 from tests.support.paths import ROOT
+from tests.support.requirements import MARKERS, require
 from tests.support.shells import COMMANDS, RealShell
 from tests.support.virtualbox_case import tiny_iso
 
@@ -41,6 +42,7 @@ settings.load_profile("b2d")
 DAY = os.environ.setdefault("B2D_TEST_DAY", f"{datetime.now(UTC):%Y-%m-%d}")  # the same day for all processes of a run
 NUSHELL, NU = "nushell@0.115.1", "node_modules/@nushell/*/bin/nu"
 LONGEST_ID = 60  # characters or bytes of a parameter in a test's name
+QUICK = ("unit", "cli")  # tiers that build no image
 FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # slow tiers start first
 
 
@@ -58,7 +60,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.xdist_group(marker))
                 break
+        if "iso" in getattr(item, "fixturenames", ()):
+            assert tiers[item] not in QUICK, f"{item.nodeid} builds an image"
+            item.add_marker("network")
     items.sort(key=lambda item: FIRST.index(tiers[item]) if tiers[item] in FIRST else len(FIRST))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test where this host lacks what its markers say that it needs."""
+    for need in chain(*(marker.args for marker in item.iter_markers("needs"))):
+        require(need)
+    for name in MARKERS:
+        if item.get_closest_marker(name) is not None:
+            require(name)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -106,8 +120,7 @@ def nu(test_cache: Path) -> Path:
     """Return the folder of nushell, which Debian does not package."""
     if executable := shutil.which("nu"):
         return Path(executable).parent
-    if shutil.which("npm") is None:
-        pytest.skip("there is no nushell, and no npm to get it with")
+    require("npm")
     folder = test_cache / NUSHELL
     with _alone(test_cache / "nushell.lock"):
         if not list(folder.glob(NU)):
@@ -122,6 +135,7 @@ def registry(test_cache: Path) -> str:
     program = folder / "usr/bin/docker-registry"
     with _alone(test_cache / "docker-registry.lock"):
         if not program.exists():
+            require("apt-get")
             folder.mkdir(exist_ok=True)
             subprocess.run(["apt-get", "-q", "download", "docker-registry"], cwd=folder, check=True)
             subprocess.run(["dpkg", "-x", str(next(folder.glob("*.deb"))), str(folder)], check=True)
@@ -134,7 +148,9 @@ def real_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
     def create(name: str) -> RealShell:
         path = os.environ["PATH"]
-        if name == "nu":
+        if name != "nu":
+            require(name)
+        else:
             path = f"{request.getfixturevalue('nu')}:{path}"
         return RealShell(name, tmp_path_factory.mktemp(name), path)
 
@@ -153,6 +169,7 @@ def iso(test_cache: Path) -> Path:
     with _alone(test_cache / "lock"):
         path = test_cache / f"{_key()}.iso"
         if not path.exists():
+            require("network")
             for old in test_cache.glob("*.iso*"):
                 if time.time() - old.stat().st_mtime > KEPT_S:  # another checkout may use a younger one
                     old.unlink()

@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -272,7 +271,7 @@ def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
     assert (web.sent, stored_contents(prompt)) == (len(NEW), [NEW])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a small disk of one's own is made with Linux's namespaces")
+@pytest.mark.needs("linux", "unshare")  # a small disk, mounted in a namespace
 def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     disk = prompt.home.root

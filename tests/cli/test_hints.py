@@ -11,7 +11,7 @@ from b2d.drivers.qemu import qemu_img
 from b2d.errors import InvalidStateError
 from b2d.machine.lifecycle import Machine
 from b2d.machine_store.store import MachineStore
-from tests.support.cli import Result, Prompt
+from tests.support.cli import Prompt, Result
 from tests.support.fakes import a_spec
 
 

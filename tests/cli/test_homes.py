@@ -18,7 +18,6 @@ from tests.support.other_user import Stranger, reachable_folder
 SOMEBODY = 61234  # a uid without a user
 READERS = ["status", "list", "config", "iso list", "config path", "shellinit -q", "info", "version", "completion bash"]
 WRITERS = ["stop", "init", "delete --yes", "poweroff", "set memory=640", "config set memory=640", "download debian"]
-as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
     assert prompt.home.root.is_symlink()
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", ["status", "init"])
 def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: str) -> None:
     result = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
@@ -84,7 +83,7 @@ def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: s
     assert result.err.endswith("\n     try: set B2D_HOME to a folder\n")
 
 
-@as_root
+@pytest.mark.needs("root")
 def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder: Path) -> None:
     stranger = Stranger(SOMEBODY, folder)  # root owns the folder
     assert stranger.b2d("status").out == "absent\n"
@@ -94,7 +93,7 @@ def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder
         assert (result.code, result.out, result.err) == (1, "", f"b2d: {folder}/.b2d: Permission denied\n")
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", READERS)
 @pytest.mark.parametrize("owner", [0, SOMEBODY + 1])
 def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: int) -> None:
@@ -106,7 +105,7 @@ def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: in
     assert files_of(folder) == before
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", WRITERS)
 @pytest.mark.parametrize(("uid", "owner"), [(SOMEBODY, 0), (SOMEBODY, SOMEBODY + 1), (0, SOMEBODY)])
 def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, verb: str, uid: int, owner: int) -> None:
@@ -120,7 +119,7 @@ def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, ver
     assert files_of(folder) == before
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", ["status", "list", "shellinit -q", "stop", "init", "config", "completion bash -- st"])
 def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) -> None:
     home = a_home(folder, 0, 0o700)
@@ -132,7 +131,7 @@ def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) 
         assert result.err == f"b2d: {home.config} cannot be read: Permission denied\n"
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", READERS)
 def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY, 0o555)
@@ -141,7 +140,7 @@ def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str)
     assert result.err == ""
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", [verb for verb in WRITERS if "debian" not in verb])
 def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb: str) -> None:
     home = a_home(folder, SOMEBODY, 0o555)
@@ -152,7 +151,7 @@ def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb:
     assert len(result.err.splitlines()) == 1
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
 def test_whatever_the_umask_what_is_made_can_be_used_by_its_owner_alone(folder: Path, umask: int) -> None:
     os.chown(folder, SOMEBODY, SOMEBODY)
@@ -192,7 +191,7 @@ def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb:
     assert left == before
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("closed", ["", "machine.json"])
 def test_a_machine_that_nobody_may_look_at_hides_no_other_and_can_be_opened_or_removed(
     folder: Path, closed: str

@@ -358,7 +358,7 @@ def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(pro
     nothing_is_made(prompt)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root can mount a small disk")
+@pytest.mark.needs("root", "unshare")
 def test_a_small_disk_is_told_with_what_is_free_and_needed_before_anything_is_copied(
     prompt: Prompt, tmp_path: Path
 ) -> None:

@@ -27,7 +27,6 @@ WRITING = [
     *("autostart disable", "context", "context --use", "ssh-config", "ssh true", "cp :/a b", "iso build", "logs"),
     *("screenshot a.png", "import x"),
 ]
-as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
 
 
 @pytest.fixture(name="folder")
@@ -59,7 +58,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return files
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", LOOKING)
 def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY)
@@ -69,7 +68,7 @@ def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
     assert contents(folder) == before
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize(("uid", "owner"), [(0, SOMEBODY), (SOMEBODY, SOMEBODY + 1)])
 @pytest.mark.parametrize("verb", WRITING)
 def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, uid: int, owner: int) -> None:
@@ -100,7 +99,7 @@ def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
     }
 
 
-@as_root
+@pytest.mark.needs("root")
 def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from b2d.cli.unexpected_errors import report_unexpected
 
@@ -158,7 +157,7 @@ def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
     assert leftovers.check_stale_files(home, time.time()).left_files == (ours,)
 
 
-@as_root
+@pytest.mark.needs("root")
 def test_a_file_is_our_own_where_we_own_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import subprocess
 import tarfile
 import threading
@@ -72,7 +71,7 @@ def sparse(folder: Path, style: str) -> bytes:
     return packed
 
 
-@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
+@pytest.mark.needs("tar")
 @pytest.mark.parametrize("style", ["gnu", "posix:0.0", "posix:0.1", "posix:1.0"])
 def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tmp_path: Path, style: str) -> None:
     archive, to = sparse(tmp_path, style), tmp_path / "to"

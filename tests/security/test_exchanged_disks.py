@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +11,10 @@ import pytest
 
 from b2d.drivers.qemu.disk_import import ImageCopy, check_disk
 from b2d.errors import B2dError
+from tests.support.requirements import require
 
 SECRET = b"a key of the owner's" * 100
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("qemu-img") is None, reason="elsewhere a file goes by its name"
-)
+pytestmark = pytest.mark.needs("linux", "qemu-img")  # other systems open a file by its name
 
 
 @contextmanager
@@ -57,8 +54,7 @@ def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, con
     """A write through an existing mapping changes no timestamp of the file."""
     disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(condition, 0o600))
     if condition != "others may write":
-        if os.geteuid() != 0:
-            pytest.skip("only root can give a file away")
+        require("root")
         os.chown(disk, *((0, 65534) if condition == "a group may write" else (65534, 0)))
     with pytest.raises(B2dError, match="could be changed by another user"):
         check_disk(disk)

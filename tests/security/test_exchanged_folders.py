@@ -14,7 +14,7 @@ from b2d.guest.transfer.tar_extract import Unpacker, place_file
 from b2d.guest.transfer.tar_writer import ForeignEntry, Packer, list_entries, pack
 from b2d.host import dir_fds as host_opened
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no descriptors of folders")
+pytestmark = pytest.mark.needs("posix")  # Windows has no descriptors of folders
 
 
 def archive(*names: str, links: tuple[str, ...] = ()) -> io.BytesIO:

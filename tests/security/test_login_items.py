@@ -1,7 +1,6 @@
 """Text from the environment or a folder adds no line of its own to a unit, an agent or a task (case L8)."""
 
 import plistlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -68,7 +67,7 @@ def test_a_user_of_windows_is_text_and_no_markup() -> None:
     assert texts == ['PC\\<me> & "you"'] * 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is a unit")
+@pytest.mark.needs("linux")
 def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(prompt.home).write(a_spec())

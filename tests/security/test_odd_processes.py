@@ -32,7 +32,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
         print(is_owner(connection), flush=True)
         process.kill(), process.wait()
 """
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is about Linux's /proc")
+pytestmark = pytest.mark.needs("linux")
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from b2d.host.files import check_owner
 from b2d.paths import Home
 
 SOMEBODY = 61234  # a uid without a user
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-as_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can be somebody else")
+pytestmark = pytest.mark.needs("posix")
 
 
 def a_home(folder: Path) -> Home:
@@ -32,7 +31,7 @@ def test_code_that_the_owner_names_is_run(tmp_path: Path) -> None:
     assert load_settings(a_home(tmp_path)) == ("/srv/evil", 777, [])
 
 
-@as_root
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("foreign", ["file", "folder", "link"])
 def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: Path, foreign: str) -> None:
     home = a_home(tmp_path)

@@ -86,7 +86,7 @@ def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved
     assert port_allocation.privileged_port_obstacle("127.0.0.1", 80) == ""  # the kernel decides
 
 
-@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+@pytest.mark.needs("ipv6")
 @pytest.mark.parametrize("where", ["::", "::1"])
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(

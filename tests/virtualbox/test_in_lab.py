@@ -50,6 +50,8 @@ def test_what_needs_the_image_passes_there(
 def passes(where: virtualbox_lab.Lab, file: str, cache: Path | None = None) -> None:
     command = ["python", "-m", "pytest", "-q", "-m", "virtualbox", "-p", "no:cacheprovider", "-W", "ignore", file]
     environment = {"TERM": os.environ.get("TERM", "dumb"), "B2D_TEST_DAY": os.environ["B2D_TEST_DAY"]}
+    if strict := os.environ.get("B2D_TEST_STRICT"):
+        environment["B2D_TEST_STRICT"] = strict
     if cache is not None:
         environment["B2D_TEST_CACHE"] = "/var/cache/b2d-tests"
     completed = subprocess.run(

@@ -11,8 +11,6 @@ from b2d.app import wiring
 from b2d.app.wiring import App
 from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 from b2d.errors import B2dError, ConfigError, DownloadError, HypervisorError, ImageError
-from b2d.host.files import private_folder
-from b2d.image.build.builder import BuildRequest, plan_build
 from b2d.image.source import describe_source
 from b2d.models import MachineSpec, MachineState
 from tests.support.fakes import FakeReporter, a_spec
@@ -27,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def iso(tmp_path: Path) -> Path:
+def iso_file(tmp_path: Path) -> Path:
     path = tmp_path / "an image.iso"
     path.write_bytes(a_b2d_iso())
     return path
@@ -42,91 +40,80 @@ def wished(folder: Path, **flags: object) -> MachineSpec:
     return app.with_image(app.new_machine_spec())
 
 
-def test_a_new_machine_is_as_the_settings_say(folder: Path, iso: Path) -> None:
-    spec = wished(folder, vm="box", image=str(iso), memory=700, cpus=2, disk=5000, ssh_port=3022, restrict=True)
-    image = an_app(folder).images.find(str(iso))
+def test_a_new_machine_is_as_the_settings_say(folder: Path, iso_file: Path) -> None:
+    spec = wished(folder, vm="box", image=str(iso_file), memory=700, cpus=2, disk=5000, ssh_port=3022, restrict=True)
+    image = an_app(folder).images.find(str(iso_file))
     assert image is not None
     assert image.version == VERSION
-    assert (spec.name, spec.source, spec.image) == ("box", str(iso), image.sha256)
+    assert (spec.name, spec.source, spec.image) == ("box", str(iso_file), image.sha256)
     assert (spec.memory_mib, spec.cpus, spec.disk_mib) == (700, 2, 5000)
     assert (spec.ssh_port, spec.docker_port) == (3022, 2376)
     assert (spec.driver, spec.tls, spec.restrict) == ("qemu", True, True)
     assert spec.address == ""  # chosen at creation
 
 
-def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso: Path, tmp_path: Path) -> None:
+def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso_file: Path, tmp_path: Path) -> None:
     for name in ("src", "work", ".ssh", "snap"):
         (tmp_path / "me" / name).mkdir(parents=True)
     me = tmp_path / "me"
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(VirtualBoxDriver, "check", lambda _: None)
         patches.setenv("HOME", str(me))
-        spec = wished(folder, image=str(iso))
+        spec = wished(folder, image=str(iso_file))
         assert (spec.share, spec.folders) == ((f"{me}/*",), (f"{me}/src", f"{me}/work"))
-        assert wished(folder, image=str(iso), driver="virtualbox").folders == (f"{me}/src", f"{me}/work")
-        shared = wished(folder, image=str(iso), driver="virtualbox", share=("~/src:ro", "/data/"))
+        assert wished(folder, image=str(iso_file), driver="virtualbox").folders == (f"{me}/src", f"{me}/work")
+        shared = wished(folder, image=str(iso_file), driver="virtualbox", share=("~/src:ro", "/data/"))
         assert shared.folders == (f"{me}/src:ro", "/data")
         patches.setenv("HOME", "/home/docker")
-        assert wished(folder, image=str(iso), driver="virtualbox").folders == ()  # reserved for the guest's own user
+        assert (
+            wished(folder, image=str(iso_file), driver="virtualbox").folders == ()
+        )  # reserved for the guest's own user
         with pytest.raises(ConfigError, match="has its own"):
-            wished(folder, image=str(iso), driver="virtualbox", share=("~",))
+            wished(folder, image=str(iso_file), driver="virtualbox", share=("~",))
 
 
 @pytest.mark.parametrize(("flags", "port"), [({}, 2376), ({"tls": False}, 2375), ({"tls": False, "docker_port": 9}, 9)])
 def test_docker_s_port_follows_tls_unless_it_was_named(
-    folder: Path, iso: Path, flags: dict[str, object], port: int
+    folder: Path, iso_file: Path, flags: dict[str, object], port: int
 ) -> None:
-    spec = wished(folder, image=str(iso), **flags)
+    spec = wished(folder, image=str(iso_file), **flags)
     assert (spec.docker_port, spec.guest_docker_port) == (port, 2376)
 
 
-def test_a_machine_has_the_address_that_was_asked_for(folder: Path, iso: Path) -> None:
-    assert wished(folder, vm="third", image=str(iso), address="127.0.0.1").address == "127.0.0.1"
+def test_a_machine_has_the_address_that_was_asked_for(folder: Path, iso_file: Path) -> None:
+    assert wished(folder, vm="third", image=str(iso_file), address="127.0.0.1").address == "127.0.0.1"
 
 
 def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
-    folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, iso_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def host_has(mib: int) -> None:
         memory = psutil.virtual_memory()._replace(total=mib << 20)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
 
     host_has(16384)
-    assert wished(folder, image=str(iso)).memory_mib == 2048
+    assert wished(folder, image=str(iso_file)).memory_mib == 2048
     host_has(3000)
-    assert wished(folder, image=str(iso)).memory_mib == 1500
+    assert wished(folder, image=str(iso_file)).memory_mib == 1500
     host_has(600)
-    assert wished(folder, image=str(iso)).memory_mib == 512
-    assert wished(folder, image=str(iso), memory=2048).memory_mib == 2048
+    assert wished(folder, image=str(iso_file)).memory_mib == 512
+    assert wished(folder, image=str(iso_file), memory=2048).memory_mib == 2048
 
 
-def test_a_kept_image_is_not_fetched_again(folder: Path, iso: Path) -> None:
+def test_a_kept_image_is_not_fetched_again(folder: Path, iso_file: Path) -> None:
     """There is no network, so a download would fail."""
-    stored = an_app(folder).images.add_copy(iso, "debian")
+    stored = an_app(folder).images.add_copy(iso_file, "debian")
     assert wished(folder).image == stored.sha256
-    stored = an_app(folder).images.add_copy(iso, "http://127.0.0.1:1/b2d.iso")
+    stored = an_app(folder).images.add_copy(iso_file, "http://127.0.0.1:1/b2d.iso")
     assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == stored.sha256
 
 
-def test_debian_s_image_is_not_built_again_of_the_same(folder: Path, iso: Path, test_cache: Path) -> None:
-    app = an_app(folder)
-    private_folder(app.home.cache)
-    (app.home.cache / "packages").symlink_to(private_folder(test_cache / "packages"))
-    stored = app.images.add_copy(iso, "debian")
-    request = BuildRequest("amd64", "", app.home.cache, folder / "b2d.iso")
-    made_of = plan_build(request, FakeReporter()).fingerprint
-    app.home.last_build.write_text(f"{made_of} {stored.sha256}")
-    reporter = FakeReporter()
-    assert wiring.make_app({"B2D_HOME": str(folder)}, {}, reporter).supply.obtain("debian") == stored
-    assert "writing the ISO" not in reporter.texts("step")
-
-
-def test_a_file_is_taken_as_it_is_now(folder: Path, iso: Path) -> None:
-    before = wished(folder, image=str(iso)).image
-    iso.write_bytes(a_b2d_iso() + bytes(2048))
-    after = wished(folder, image=str(iso)).image
+def test_a_file_is_taken_as_it_is_now(folder: Path, iso_file: Path) -> None:
+    before = wished(folder, image=str(iso_file)).image
+    iso_file.write_bytes(a_b2d_iso() + bytes(2048))
+    after = wished(folder, image=str(iso_file)).image
     assert after != before
-    assert an_app(folder).images.get(after).size == iso.stat().st_size
+    assert an_app(folder).images.get(after).size == iso_file.stat().st_size
 
 
 def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -144,17 +131,17 @@ def test_an_address_where_nobody_is_is_told(folder: Path) -> None:
     assert an_app(folder).images.all() == []
 
 
-def test_a_file_that_went_away_before_it_was_taken_in_is_told(folder: Path, iso: Path) -> None:
-    iso.unlink()
+def test_a_file_that_went_away_before_it_was_taken_in_is_told(folder: Path, iso_file: Path) -> None:
+    iso_file.unlink()
     with pytest.raises(B2dError, match="an image"):
-        an_app(folder).supply.obtain(str(iso))
+        an_app(folder).supply.obtain(str(iso_file))
 
 
 def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
-    folder: Path, iso: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, iso_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    app = an_app(folder, image=str(iso))
+    app = an_app(folder, image=str(iso_file))
     with pytest.raises(HypervisorError):
         app.machine().init(app)
     assert an_app(folder).images.all() == []
@@ -165,11 +152,11 @@ def test_what_is_no_file_is_named_as_it_is(source: str) -> None:
     assert describe_source(source) == source
 
 
-def test_a_file_is_named_by_its_whole_path(iso: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(iso.parent)
-    monkeypatch.setenv("HOME", str(iso.parent))
-    for source in (iso.name, f"./{iso.name}", f"~/{iso.name}", str(iso)):
-        assert describe_source(source) == str(iso)
+def test_a_file_is_named_by_its_whole_path(iso_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(iso_file.parent)
+    monkeypatch.setenv("HOME", str(iso_file.parent))
+    for source in (iso_file.name, f"./{iso_file.name}", f"~/{iso_file.name}", str(iso_file)):
+        assert describe_source(source) == str(iso_file)
 
 
 @pytest.mark.parametrize("source", ["", ".", "debain", "no/such.iso", "~nobody-of-that-name/x.iso"])
@@ -193,9 +180,9 @@ def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Pat
         an_app(folder).driver(a_spec(driver="abacus"))
 
 
-def test_a_machine_is_made_with_a_real_disk(folder: Path, iso: Path) -> None:
+def test_a_machine_is_made_with_a_real_disk(folder: Path, iso_file: Path) -> None:
     assert shutil.which("qemu-img")
-    app = an_app(folder, vm="box", image=str(iso))
+    app = an_app(folder, vm="box", image=str(iso_file))
     assert app.machine().init(app) is True
     paths = app.home.machine("box")
     assert app.machine().state() == MachineState.STOPPED

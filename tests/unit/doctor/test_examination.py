@@ -1,6 +1,5 @@
 """The doctor finds what is missing, suggests a fix, and applies it on request."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -188,7 +187,7 @@ def test_a_mirror_that_nobody_can_name_is_doubtful(tmp_path: Path) -> None:
     assert finding(an_examination(tmp_path, mirror=none), "mirror").verdict == Verdict.DOUBTFUL
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode")
+@pytest.mark.needs("posix")
 def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     paths = home.machine("one")

@@ -7,7 +7,7 @@ import pytest
 
 from b2d.host import fd_limits
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+pytestmark = pytest.mark.needs("linux")  # only Linux sets another process's limits
 
 
 @pytest.mark.parametrize(("most", "after"), [(900, 900), (5000, 1000), (50, 100)])

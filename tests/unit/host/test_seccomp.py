@@ -2,8 +2,6 @@
 
 import ctypes
 import errno
-import os
-import platform
 import stat
 import subprocess
 import sys
@@ -14,7 +12,7 @@ import pytest
 
 from b2d.host import seccomp
 
-pytestmark = pytest.mark.skipif(not seccomp.is_supported(), reason="this kernel has no filter of system calls")
+pytestmark = pytest.mark.needs("seccomp")
 
 ATTEMPT = """
 import os, sys
@@ -23,7 +21,6 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-X86_64_ONLY = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
 
 
 def confined(folder: Path, line: str) -> int:
@@ -79,7 +76,7 @@ def test_everything_else_is_as_without_it(folder: Path, line: str) -> None:
     assert confined(folder, line) == 0
 
 
-@X86_64_ONLY
+@pytest.mark.needs("x86_64")
 @pytest.mark.parametrize(
     ("number", "arguments"),
     [
@@ -97,7 +94,7 @@ def test_a_call_is_refused_by_its_number_whatever_a_library_makes_of_it(
     assert confined(folder, line + "sys.exit(ctypes.get_errno())") == errno.EPERM
 
 
-@X86_64_ONLY
+@pytest.mark.needs("x86_64")
 def test_upper_bits_of_a_mode_do_not_hide_it(folder: Path) -> None:
     """The kernel uses sixteen bits of a mode and ignores the others."""
     line = (
@@ -120,7 +117,7 @@ def test_programs_behind_it_gain_nothing_by_a_setuid_program(folder: Path) -> No
     assert completed.returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities")
+@pytest.mark.needs("root")
 def test_as_root_they_can_give_no_capabilities_to_files(folder: Path) -> None:
     version_3_with_setuid = bytes.fromhex("0100000280000000") + bytes(12)
     line = f"os.setxattr('file', 'security.capability', {version_3_with_setuid!r})"

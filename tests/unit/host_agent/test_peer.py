@@ -39,7 +39,7 @@ def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch
     assert not peer.can_identify()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are given by Linux's prctl")
+@pytest.mark.needs("linux")
 def test_a_name_of_another_s_program_that_is_no_text_does_not_end_the_asking() -> None:
     named = (
         "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0); print(flush=True); sys.stdin.read()"

@@ -15,7 +15,6 @@ from b2d.errors import B2dError, ImageError
 from b2d.host.files import hash_of
 from b2d.image import boot_files
 from b2d.image.image_store import ImageStore
-from b2d.models import Image
 from b2d.paths import Home
 from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
 
@@ -303,17 +302,6 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: ImageSt
     images.verify(image)
     assert image.kernel.read_bytes() == an_elf()
     assert image.initrd.read_bytes() == b"070701 a cpio " * 500
-
-
-def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, tmp_path: Path) -> None:
-    images = ImageStore(Home(tmp_path / "home"))
-    stored = images.add_copy(image.iso, "debian")
-    assert stored.stored is not None and image.stored is not None
-    whole = hash_of(stored.stored)
-    assert whole == hash_of(image.stored)
-    spoil(stored.stored)
-    images.verify(stored)
-    assert hash_of(stored.stored) == whole
 
 
 def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:
