@@ -1,7 +1,6 @@
 """Commands for one machine. Modules that only some of them need are imported inside the functions."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from b2d.cli.base import (
     Command,
     command_line_settings,
     complete_values,
+    confirm,
     create_app,
     is_json,
     machine_command,
@@ -167,7 +167,9 @@ def delete(yes: bool) -> None:
         return
     if not yes:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
-        _confirm_deletion(app.settings.vm, _describe_state(machine), names)
+        files = f": {', '.join(names)}" if names else ""
+        data = f"its containers, volumes and images{files}"
+        confirm(f"{app.settings.vm} ({_describe_state(machine)}) will be deleted with {data}")
     machine.delete()
     print_line(f"{app.settings.vm} is deleted")
     print_result({"name": app.settings.vm, "changed": True})
@@ -179,16 +181,6 @@ def _describe_state(machine: "Machine") -> str:
         return machine.state()
     except B2dError as error:
         return error.message
-
-
-def _confirm_deletion(name: str, state: str, files: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            f"{name} would be deleted with all its data; stdin is not a terminal to confirm this on", hint="--yes"
-        )
-    print_line(f"{name} ({state}) will be deleted with its containers, volumes and images: {', '.join(files)}")
-    if not click.confirm("delete it?", err=True):
-        raise B2dError(f"{name} was not deleted")
 
 
 @click.command(
