@@ -22,6 +22,7 @@ from b2d.guest.readiness import engine, ping
 from b2d.host_agent.port_publisher import REPORT_LIMIT, EventLoop, PortForwarder
 from b2d.models import Forward
 from b2d.paths import MachinePaths
+from tests.support.timing import not_waiting_for
 from tests.unit.guest.test_readiness import server
 from tests.unit.host_agent.test_port_publisher import Hypervisor
 
@@ -86,21 +87,17 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
     ids=["continue", "body", "header"],
 )
 def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None:
-    with server(send_endlessly(head, piece, 0.01)) as port:
-        began = time.monotonic()
+    with server(send_endlessly(head, piece, 0.01)) as port, not_waiting_for(20):
         with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(0.3)
         assert ping(DockerApi(HERE, port, None), 0.1) is None or head.startswith(HEAD)
-        assert time.monotonic() - began < 10
 
 
 def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
-    with server(send_endlessly(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port:
-        began = time.monotonic()
+    with server(send_endlessly(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port, not_waiting_for(20):
         assert ping(DockerApi(HERE, port, paths.certs), 0.3) is None
-        assert time.monotonic() - began < 10
 
 
 def answers(document: str) -> Callable[[socket.socket], None]:

@@ -1,6 +1,5 @@
 """JSON, TOML and XML with endless nesting or endless numbers end in one error message."""
 
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from b2d.network import partial_file
 from b2d.paths import Home
 from tests.support.cli import Prompt
 from tests.support.foreign_machines import settings as of_virtualbox
+from tests.support.timing import cpu_limit
 
 NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"9" * 6000, b"\xff\xfe", b""]
 ENDLESS = [
@@ -82,10 +82,8 @@ def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
 
 
 def test_toml_of_megabytes_is_not_parsed() -> None:
-    began = time.monotonic()
-    with pytest.raises(ValueError, match="more than"):
+    with cpu_limit(1), pytest.raises(ValueError, match="more than"):
         toml_document.parse("\n".join(f"[a{'.a' * 300}.b{number}]" for number in range(5000)))
-    assert time.monotonic() - began < 1
 
 
 def test_documents_of_everyday_are_parsed() -> None:
@@ -97,11 +95,10 @@ def test_documents_of_everyday_are_parsed() -> None:
 
 @pytest.mark.parametrize("line", [f"[a{'.a' * 99}.b%d]\n", f"b{'.b' * 40}%d = 1\n"])
 def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
-    began = time.monotonic()
-    lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
-    with suppress(ConfigError):
-        loader.parse_toml("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
-    assert time.monotonic() - began < 15
+    with cpu_limit(15):
+        lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
+        with suppress(ConfigError):
+            loader.parse_toml("profile", "".join(lines)[: toml_document.SIZE_LIMIT])
 
 
 @pytest.mark.parametrize("value", ["9" * 6000, "\u0663", 10**4000, -(10**4000), "-5", True, 1e300])
@@ -128,9 +125,8 @@ def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
     drives = f"<StorageController><AttachedDevice type='HardDisk'>{images}</AttachedDevice></StorageController>"
     drives = f"<StorageControllers>{drives}</StorageControllers>"
     path.write_text(f"<VirtualBox><Machine name='x'>{media}{drives}</Machine></VirtualBox>")
-    began = time.monotonic()
-    assert not vbox_settings.read(path).has_snapshots
-    assert time.monotonic() - began < 10
+    with cpu_limit(10):
+        assert not vbox_settings.read(path).has_snapshots
 
 
 ENTITIES = "".join(f'<!ENTITY {chr(98 + level)} "{f"&{chr(97 + level)};" * 10}">' for level in range(9))
@@ -155,10 +151,8 @@ LAUGHS = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{ENTITIES}]>'
 def test_a_settings_file_that_is_a_bomb_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.vbox"
     path.write_text(content)
-    began = time.monotonic()
-    with pytest.raises(B2dError):
+    with cpu_limit(5), pytest.raises(B2dError):
         vbox_settings.read(path)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1_0", "\u0663", "9" * 6000, "1.0", "0x10", "65536", "1\n"])

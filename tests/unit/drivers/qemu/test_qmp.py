@@ -12,6 +12,7 @@ import pytest
 
 from b2d.drivers.qemu.qmp import Qmp, QmpCommandError, QmpError, QmpTimeoutError
 from b2d.errors import WaitTimeoutError
+from tests.support.timing import not_waiting_for
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian"}}}
 EVENT = {"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 2}}
@@ -146,9 +147,9 @@ def test_a_refusal_says_why_and_the_connection_lives_on(serve: Callable[[Script]
 )
 def test_silence_ends_in_time(serve: Callable[[Script], Path], script: Script) -> None:
     begin = time.monotonic()
-    with pytest.raises(QmpTimeoutError):
+    with not_waiting_for(20), pytest.raises(QmpTimeoutError):
         Qmp(serve(script), timeout_s=0.3)
-    assert 0.25 < time.monotonic() - begin < 1
+    assert time.monotonic() - begin > 0.25
 
 
 def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], Path]) -> None:
@@ -157,11 +158,8 @@ def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], P
         while True:
             peer.send(*[EVENT] * 100)
 
-    with Qmp(serve(script)) as qmp:
-        begin = time.monotonic()
-        with pytest.raises(QmpTimeoutError):
-            qmp.execute("query-status", 0.3)
-        assert time.monotonic() - begin < 1
+    with Qmp(serve(script)) as qmp, not_waiting_for(20), pytest.raises(QmpTimeoutError):
+        qmp.execute("query-status", 0.3)
 
 
 @pytest.mark.parametrize(

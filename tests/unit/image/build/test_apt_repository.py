@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +33,7 @@ from tests.support.debian_mirror import (
     respond_with,
 )
 from tests.support.fakes import FakeReporter
+from tests.support.timing import not_waiting_for
 
 BUSYBOX = Deb("busybox-static", "1.37-6", b"!<arch>\n" + bytes(range(256)) * 1000)
 TINI = Deb("tini", "0.19-3", b"!<arch>\n" + b"tini" * 50_000)
@@ -279,9 +279,8 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
     """They stop at their current piece: a kernel takes minutes on a slow network."""
     debian.wrong["pool/main/tini"] = repeat(respond_slowly)
     debian.wrong[PACKAGE] = repeat(respond_with(404))
-    begin = time.monotonic()
-    assert "busybox" in refused(host.fetch_packages).message
-    assert time.monotonic() - begin < 5
+    with not_waiting_for(30):
+        assert "busybox" in refused(host.fetch_packages).message
 
 
 def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
