@@ -20,7 +20,7 @@ class B2dError(Exception):
     def replace(self, **changes: "str | int") -> "Self":
         """Return an error of the same kind with another `message`, `hint`, `details` or `exit_code`.
 
-        It is raised from this one: an error that is on its way is not changed.
+        It is raised from this one: an error that is being raised is not changed.
         """
         changed = type(self).__new__(type(self), *self.args)
         changed.__dict__.update(self.__dict__ | changes)

@@ -34,8 +34,8 @@ from b2d.models import GUEST_SSH_PORT, MachineSpec
 from b2d.network import port_allocation
 from b2d.reporting import terminal
 
-LOCK_WAIT_S = 10.0  # for the companion of the machine's process before to see that this has ended
-RECONCILE_ONCE = "once"  # put the forwards right, and end: 0 where all could be had
+LOCK_WAIT_S = 10.0  # for the previous agent to notice that its machine has ended
+RECONCILE_ONCE = "once"  # reconcile the forwards, and end: exit code 0 if all could be opened
 ONCE_S = 60.0
 DIAL_S = 10.0  # for a busy QEMU to take a connection
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -44,7 +44,7 @@ ANSWER_S = 10.0  # for a Docker that has just woken
 
 def main(name: str, mode: str = "") -> int:
     """Serve the machine until it ends; return at once where another agent does."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # and what it serves goes with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its listeners close with it
     app = wiring.make_app(os.environ, {"vm": name}, terminal.choose_reporter(sys.stderr, False, os.environ))
     spec, facts = app.store.read(name), app.store.read_env(name)
     if spec is None or facts is None or facts.process is None:
@@ -73,7 +73,7 @@ def main(name: str, mode: str = "") -> int:
 
 @contextmanager
 def _serving(app: App, spec: MachineSpec, engine: DockerApi) -> Iterator[None]:
-    """Forward the machine's socket and ports in the block; what cannot be listened on is reported, and left out."""
+    """Forward the machine's socket and ports in the block; one that cannot be opened is reported and skipped."""
     paths = app.home.machine(spec.name)
     entrances: list[ListeningSocket] = []
     refusals: list[Refusal] = []
@@ -101,19 +101,19 @@ def _refusal(service: str, place: tuple[str, int], error: OSError) -> Refusal:
 
 
 def _report_refusals(app: App, spec: MachineSpec, refusals: list[Refusal]) -> None:
-    """Record that the agent serves, and what it was refused, which its log has too."""
+    """Record that the agent serves, and log and record what it could not open."""
     for refusal in refusals:
         app.reporter.warn(refusal.sentence(spec.name))
     identity = identify(os.getpid())
     if identity is not None:
-        with suppress(OSError):  # the disk is full, say: who waits is out of time, and says so
+        with suppress(OSError):  # the disk may be full; `up` then times out and warns
             report.write(app.home.machine(spec.name).agent_report, identity, refusals)
 
 
 def _agent_ports(
     app: App, spec: MachineSpec, engine: DockerApi
 ) -> dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]]:
-    """Return the ports that the agent listens on, for this user alone, each with its service and what accepts there."""
+    """Return the ports that the agent listens on, for this user alone, each with its service and socket factory."""
     ports: dict[int, tuple[str, Callable[[socket.socket], ListeningSocket]]] = {}
     if not spec.guarded:  # an older b2d booted it, and the hypervisor has them
         return ports

@@ -1,4 +1,4 @@
-"""The wiring of import: where originals are looked for, and what copies a disk."""
+"""Wire the import: where machines to import are searched, and what copies their disks."""
 
 import os
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ def import_machine(app: App, original: ImportCandidate) -> bool:
     candidates.require_off(original)
 
     created = machine.init(ImportedMachine(app, original, _disk_import(app, original, machine.paths)))
-    if not imported_from(machine.paths, original):  # what was there was another that had lost its description
+    if not imported_from(machine.paths, original):  # the disk belongs to another machine, which lost its spec
         raise taken
     if created and not machine.spec().share and app.settings.share:
         command = command_for("set share='~/*'", machine.name)
@@ -83,7 +83,7 @@ def create_from_disk(app: App, disk: Path) -> bool:
     if app.machine().exists():
         return False
     if not disk.is_file():
-        raise ConfigError(f"there is no disk {disk} to begin with", hint="--basevmdk FILE")
+        raise ConfigError(f"there is no disk {disk} to copy", hint="--basevmdk FILE")
     original = candidates.from_file(disk, find_candidates(app))
     return import_machine(app, replace(original, memory_mib=0, cpus=0))
 
@@ -104,7 +104,7 @@ def _spec_like(app: App, original: ImportCandidate, spec: MachineSpec) -> Machin
         spec = replace(spec, memory_mib=max(original.memory_mib, least))
     if original.cpus and "cpus" not in explicit:
         spec = replace(spec, cpus=original.cpus)
-    if app.effective.origins["share"] == loader.DEFAULT and spec.share:  # its disk may start programs of anybody's
+    if app.effective.origins["share"] == loader.DEFAULT and spec.share:  # its disk may start untrusted programs
         spec = replace(spec, share=(), folders=())
     return spec
 

@@ -1,4 +1,4 @@
-"""What is known of a machine: all of it as one document, the ports that its containers publish, and its logs."""
+"""Describe a machine: configuration and state as one document, the ports that its containers publish, and its logs."""
 
 from dataclasses import asdict
 from pathlib import Path

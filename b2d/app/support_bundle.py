@@ -1,4 +1,4 @@
-"""What helps to find a fault from afar, gathered into one archive, out of which all secrets are taken."""
+"""Collect diagnostics for remote troubleshooting in one archive, without secrets."""
 
 import gzip
 import io
@@ -40,7 +40,7 @@ LIBRARIES = ("click", "cryptography", "filelock", "paramiko", "psutil", "request
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of the archive, and who can say what is in it."""
+    """One file of the archive, and the function that returns its content."""
 
     name: str
     ask: Callable[[], str]
@@ -71,12 +71,12 @@ def _command_output(part: Part) -> str:
         return part.ask()
     except B2dError as error:
         return f"{error.message}\n{error.details}\n"
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # what is broken is why this is asked
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:  # the other parts are still written
         return f"not available: {error!r}\n"
 
 
 def bundle_parts(app: App, environ: Mapping[str, str], trouble: str) -> Iterator[Part]:
-    """All that is known; `trouble` is why the settings could not be read, "" where they could."""
+    """Yield the parts of the archive; `trouble` is why the settings could not be read, "" where they could."""
     yield Part("versions.txt", _versions)
     yield Part("environment.txt", lambda: _environment(environ))
     yield Part("config.json", lambda: trouble or _settings(app))
@@ -96,7 +96,7 @@ def _machine_parts(app: App, name: str, paths: MachinePaths) -> Iterator[Part]:
 
 
 def _docker_log(app: App, name: str) -> str:
-    """Of a machine that runs; a guest that does not answer is not waited for."""
+    """Return the end of the log of Docker in a running machine, within GUEST_S seconds."""
     machine = app.machine(name)
     if machine.state() != MachineState.RUNNING:
         return "the machine is not running\n"
@@ -115,7 +115,7 @@ def _log(name: str, path: Path) -> Part:
 
 
 def _machines(home: Home) -> list[str]:
-    """Every folder that may be one's, whatever is in it."""
+    """Return the names of the folders that may be machines, whatever their content."""
     with suppress(OSError):
         return sorted(path.name for path in home.machines.iterdir() if path.is_dir() and not path.name.startswith("."))
     return []
@@ -150,7 +150,7 @@ def _settings(app: App) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Rights, size, time and name of each file below; where a folder cannot be read, why."""
+    """Yield permissions, size, time and name of each file below, and the error of each unreadable folder."""
     refused: list[OSError] = []
     count = 0
     for folder, folders, names in os.walk(root, onerror=refused.append):
@@ -213,7 +213,7 @@ def _passwords_of_machines(home: Home) -> Iterator[str]:
 
 
 def _docker_secrets(text: str) -> Iterator[str]:
-    """Of docker's own settings: what logs in to registries, as it is and decoded."""
+    """Yield the registry credentials in docker's own settings, as stored and decoded."""
     import base64
 
     try:

@@ -169,7 +169,7 @@ class App:
         def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
             return self.machine(spec.name).exposures(booted=state in ON_STATES or state == MachineState.SAVED)
 
-        ward = doctor.MachineChecks(
+        machines = doctor.MachineChecks(
             self.home,
             lambda spec: self.driver(spec).state(),
             ping,
@@ -179,8 +179,8 @@ class App:
             refusals=lambda name: control.refusals(self.home.machine(name)),
         )
         hypervisor, spare = self.hypervisor(), self.images.unused
-        looked_at = (self._mirror, chosen, self._virtualbox, ward, spare, virtiofsd.find_newest, hypervisor, unread)
-        return doctor.Examination(self.home, *looked_at, namespaces=virtiofsd.is_sandboxed)
+        checks = (self._mirror, chosen, self._virtualbox, machines, spare, virtiofsd.find_newest, hypervisor, unread)
+        return doctor.Examination(self.home, *checks, namespaces=virtiofsd.is_sandboxed)
 
     def _virtualbox(self) -> str:
         """Return the version and place of the VirtualBox that works here. Raises HypervisorError."""
@@ -246,7 +246,7 @@ class App:
         except ConfigError:
             if is_explicit:
                 raise
-            share = ()  # the home of a person whom the guest has too: nobody asked for it
+            share = ()  # the guest has this path itself, and `share` is only the default
         share_policy.check(share, self.home.root)
         if sentence := share_policy.warning(share):
             self.reporter.warn(sentence)

@@ -23,7 +23,7 @@ from b2d.paths import Home
 
 PING_S = 3.0
 CLOCK_TOLERANCE_S = 2.0  # the guest's time comes in whole seconds, and may take one to arrive
-OLD_DAYS = 60  # Debian mends what its packages do wrong in weeks
+OLD_DAYS = 60  # Debian fixes its packages within weeks
 DAY_S = 86400.0
 
 

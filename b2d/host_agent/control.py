@@ -49,7 +49,7 @@ def ensure_running(store: MachineStore, name: str) -> None:
 
 
 def wait_until_serving(store: MachineStore, name: str) -> tuple[Refusal, ...] | None:
-    """Start the agent if needed, and wait until it serves: users who are told that the machine is up may use it.
+    """Start the agent if needed, and wait until it serves: clients may connect as soon as `up` returns.
 
     Return the addresses that it could not serve; None when it has not reported, because it ended or cannot be started.
     """

@@ -25,7 +25,7 @@ class MachineServices(Protocol):
 
     @property
     def reporter(self) -> Reporter:
-        """The voice on stderr."""
+        """The reporter, which prints messages on stderr."""
 
     @property
     def access(self) -> Access:

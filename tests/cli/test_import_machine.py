@@ -393,7 +393,7 @@ def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> N
     result = prompt.b2d("init", "--vm", "other", "--basevmdk", "/nowhere.vmdk")
     assert (result.code, result.err) == (
         2,
-        "b2d: there is no disk /nowhere.vmdk to begin with\n     try: --basevmdk FILE\n",
+        "b2d: there is no disk /nowhere.vmdk to copy\n     try: --basevmdk FILE\n",
     )
     assert MachineStore(prompt.home).names() == ["boot2docker-vm"]
 

@@ -31,7 +31,7 @@ SMALL_DATA_START = (2048 + SMALL_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SEC
 MAGIC = seed.MAGIC.encode()
 PAYLOAD = seed.payload(raw_disks.KEY)
 IN_RAM = "everything is in RAM and ends with this boot"
-LEFT_ALONE = "asks to be formatted, but something is on it: it is left alone"
+LEFT_ALONE = "requests formatting, but is not empty: it is unchanged"
 
 Boot = Callable[..., guest_without_docker.Guest]
 

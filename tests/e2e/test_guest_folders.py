@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_had_is_a_warning_and_the_boot_goes_on(image: Im
     guest = guest_without_docker.Guest(dockerless, tmp_path, tiny_guest.spec(), [])
     assert "b2d-0 ro /data/of mine\nb2d-1 rw /more\n0\n" in guest.report()
     for path in ("/data/of mine", "/more"):
-        assert f"b2d: warn the host's folder {path} cannot be had\n" in guest.console()
+        assert f"b2d: warn the host's folder {path} cannot be mounted\n" in guest.console()
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
     completed = hooked.b2d("restart")
     assert completed.returncode == 0, completed.stderr.decode()
-    assert f"{STORE}/profile is passed over: line 2: syntax error" in completed.stderr.decode()
+    assert f"{STORE}/profile is ignored: line 2: syntax error" in completed.stderr.decode()
     assert hooked.docker("info", "--format", "{{.Labels}}") == "[]\n"
     assert hooked.check_output("ssh", "sh -lc 'echo in'") == "in\n"
     await_hooks(hooked)  # the log includes Docker's last boot

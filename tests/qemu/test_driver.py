@@ -119,7 +119,7 @@ def test_a_state_of_another_machine_is_discarded_and_the_machine_boots(
     assert_boots(make(hardware=HARDWARE, restrict=True), paths)
 
 
-def test_a_machine_whose_memory_was_changed_wakes_with_what_it_had(make: Callable[..., QemuDriver]) -> None:
+def test_a_saved_machine_resumes_with_its_old_memory_after_a_change(make: Callable[..., QemuDriver]) -> None:
     start_and_save(make())
     woken = make(memory_mib=640)
     woken.start()
@@ -144,7 +144,7 @@ def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., Qemu
     assert_boots(make(hardware=HARDWARE), paths)
 
 
-def test_a_machine_wakes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:
+def test_a_machine_resumes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:
     start_and_save(make())
     spec = tiny_guest.spec()
     woken = make(ssh_port=spec.ssh_port + 2, docker_port=spec.docker_port + 2)

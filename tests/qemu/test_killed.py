@@ -244,7 +244,7 @@ def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: Machi
             make().save()
 
 
-def test_a_machine_whose_control_socket_is_gone_is_told_how_it_ends(
+def test_a_missing_control_socket_is_reported_with_a_command_that_stops_the_machine(
     make: Callable[[], QemuDriver], paths: MachinePaths
 ) -> None:
     make().create(b"payload")

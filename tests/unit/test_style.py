@@ -46,7 +46,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
             yield node
 
 
-def test_no_file_outgrows_its_sentence() -> None:
+def test_no_file_is_too_long() -> None:
     long = [path.name for path in CODE if len(path.read_text().splitlines()) > FILE_LINES]
     assert long == []
 

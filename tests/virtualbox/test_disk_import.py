@@ -152,7 +152,7 @@ def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, 
     assert not prompt.home.machine("box").folder.exists()
 
 
-def test_a_disk_that_nobody_has_is_known_to_nobody_afterwards(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
+def test_an_unregistered_disk_is_not_registered_after_the_import(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     loose = a_disk(tmp_path / "loose.vmdk")
     before = everything(disk), raw_disks.sha256_of(loose)
     result = prompt.b2d("import", str(loose), "--vm", "other", "--driver", "virtualbox")

@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_is_refused_with_who_has_it(machine: VirtualBoxCase
     assert machine.driver().forwards() == []
 
 
-def test_what_a_machine_that_was_killed_had_is_not_had_by_the_next(machine: VirtualBoxCase) -> None:
+def test_forwards_of_a_killed_machine_are_absent_after_the_next_start(machine: VirtualBoxCase) -> None:
     web = a_port(machine)
     machine.driver().start()
     machine.driver().add_forward(web)

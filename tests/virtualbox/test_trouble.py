@@ -89,7 +89,7 @@ def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
     machine.driver().start()
 
 
-def test_a_machine_saved_by_somebody_else_goes_on(machine: VirtualBoxCase) -> None:
+def test_a_machine_that_was_saved_outside_b2d_resumes(machine: VirtualBoxCase) -> None:
     machine.boot()
     save_by_hand(machine.spec.name)
     assert machine.driver().state() == MachineState.SAVED

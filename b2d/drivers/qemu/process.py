@@ -70,12 +70,12 @@ class QemuProcess:
         return self.paths.qemu_pid.exists()
 
     def is_abandoned(self) -> bool:
-        """Tell whether the b2d that was to load the saved state is gone: the process waits in vain."""
+        """Tell whether the b2d that was to load the saved state has ended, so that nothing will load it."""
         launch = self.launch()
         return launch is not None and launch.loader is not None and not is_alive(launch.loader)
 
     def is_half_started(self) -> bool:
-        """Tell whether that b2d ended before it recorded the process: nobody has waited for QEMU's answer."""
+        """Tell whether that b2d ended before it recorded the process: QEMU may not be ready."""
         launch = self.launch()
         return launch is not None and launch.process is None and self.is_abandoned()
 

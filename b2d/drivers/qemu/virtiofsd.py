@@ -1,6 +1,6 @@
 """virtiofsd: a process beside QEMU that shares one folder of this host with the guest by virtiofs.
 
-It ends with its connection to QEMU. When it ends earlier, the guest waits for it for ever: QEMU does not reconnect.
+It ends with its connection to QEMU. When it ends earlier, the guest waits forever: QEMU does not reconnect.
 """
 
 import os

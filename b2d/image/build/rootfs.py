@@ -1,4 +1,4 @@
-"""The root file system: the packages' files without those that nobody needs, and b2d's own over them."""
+"""The root file system: the packages' files without the unneeded ones, overlaid with b2d's own."""
 
 from pathlib import Path
 

@@ -124,7 +124,7 @@ def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> N
     assert an_app(folder).images.all() == []
 
 
-def test_an_address_where_nobody_is_is_told(folder: Path) -> None:
+def test_an_unreachable_address_is_reported(folder: Path) -> None:
     with pytest.raises(DownloadError) as caught:
         wished(folder, image="https://127.0.0.1:1/b2d.iso")
     assert caught.value.exit_code == 7

@@ -159,7 +159,7 @@ def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> 
         ("VM = 3", "1: VM cannot be 3"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_line_and_its_old_name(tmp_path: Path, profile: str, message: str) -> None:
+def test_an_invalid_value_is_reported_with_its_line_and_old_name(tmp_path: Path, profile: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, profile)
     assert caught.value.message == f"{tmp_path}/profile:{message}"
@@ -203,14 +203,14 @@ def test_the_profile_is_never_written(prompt: Prompt) -> None:
     assert [path.name for path in mine.parent.iterdir()] == ["profile"]
 
 
-def test_a_file_called_profile_in_this_folder_is_nobody_s(prompt: Prompt) -> None:
+def test_a_file_called_profile_in_the_current_folder_is_ignored(prompt: Prompt) -> None:
     (prompt.folder / "profile").write_text("export PATH=/bin\n")
     assert prompt.b2d("config", "memory") == Prompt(prompt.folder).b2d("config", "memory")
     assert prompt.b2d("config").err == ""
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_flag_of_2014_is_heard_before_the_verb_and_after_it(prompt: Prompt, flag: str) -> None:
+def test_every_flag_of_2014_is_accepted_before_and_after_the_verb(prompt: Prompt, flag: str) -> None:
     value = () if flag in SWITCHES else (VALUES.get(flag, "x"),)
     before, after = prompt.b2d(flag, *value, "list"), prompt.b2d("list", flag, *value)
     assert (before.code, before.out) == (0, "")

@@ -37,7 +37,7 @@ def refused(home: Home, **environ: str) -> ConfigError:
     return caught.value
 
 
-def test_nobody_said_anything(home: Home) -> None:
+def test_without_any_source_all_settings_are_defaults(home: Home) -> None:
     effective = loader.load(home, {}, {})
     assert effective.settings == Settings()
     assert set(effective.origins) == {field.name for field in fields(Settings)}
@@ -112,13 +112,13 @@ def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> N
         ("address = '::1'", "a loopback address, for example 127.0.59.103"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_with_what_can(home: Home, line: str, hint: str) -> None:
+def test_an_invalid_value_is_reported_with_the_valid_ones(home: Home, line: str, hint: str) -> None:
     error = refused(write_config(home, line))
     assert error.message.startswith(f"{home.config}:1: {line.split(maxsplit=1)[0]} cannot be ")
     assert error.hint == hint
 
 
-def test_a_value_that_cannot_be_is_told_with_who_said_it(home: Home) -> None:
+def test_an_invalid_value_is_reported_with_its_origin(home: Home) -> None:
     assert refused(home, B2D_MEMORY="lots").message == "B2D_MEMORY: memory cannot be 'lots'"
     with pytest.raises(ConfigError, match=r"^--cpus: cpus cannot be -1$"):
         loader.load(home, {}, {"cpus": -1})
@@ -144,7 +144,7 @@ def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
         (b"\0", "is not valid TOML"),
     ],
 )
-def test_a_file_that_says_nothing_readable_is_told(home: Home, content: bytes, reason: str) -> None:
+def test_an_unreadable_settings_file_is_reported(home: Home, content: bytes, reason: str) -> None:
     message = refused(write_config(home, content)).message
     assert message.startswith(f"{home.config} {reason}")
 
@@ -199,7 +199,7 @@ def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert loader.resolve_home({"B2D_HOME": "here"}).root == tmp_path / "here"
 
 
-def test_a_home_of_nobody_is_told() -> None:
+def test_a_home_of_an_unknown_user_is_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         loader.resolve_home({"B2D_HOME": "~no-such-user-here/b2d"})
     assert "B2D_HOME" in caught.value.hint

@@ -58,7 +58,7 @@ def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
     assert forwards_for(WEB, "127.0.0.1") == [Forward("tcp", "127.0.0.1", 8080)]
 
 
-def test_each_place_is_told_with_what_keeps_it_shut() -> None:
+def test_each_address_is_listed_with_its_obstacle() -> None:
     taken = {Forward("tcp", "127.0.0.1", 8080): "another program has this port"}
     inner = Publication("inner", "tcp", 80, "10.0.2.15", 80)
     ports = list_ports([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda forward: taken.get(forward, ""))

@@ -40,7 +40,7 @@ def test_what_keeps_kvm_from_working_comes_with_what_helps(tmp_path: Path, flags
     assert finding(slow, "acceleration").fix == remedy
 
 
-def test_who_has_no_right_to_kvm_is_told_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_for_kvm_the_group_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = hardware(tmp_path, "vmx")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert host.remedy() == f"sudo usermod -aG {host.kvm.group()} $USER, then log in again"
@@ -163,7 +163,7 @@ def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest
         ("8.2.2", ((0, 0), ""), "by 9p, which is slow with large files: virtiofsd is not installed", ("virtiofsd",)),
     ],
 )
-def test_how_folders_are_had_is_told_with_what_would_be_quicker(
+def test_the_mount_type_is_reported_with_a_faster_one(
     tmp_path: Path, qemu: str, virtiofsd: tuple[tuple[int, int], str], message: str, needs: tuple[str, ...]
 ) -> None:
     programs = {"qemu-system-x86_64": a_program(tmp_path, "qemu", f"echo QEMU emulator version {qemu}")}

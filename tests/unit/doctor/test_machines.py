@@ -135,7 +135,7 @@ def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
     ]
 
 
-def test_a_port_that_somebody_has_is_told_with_their_name(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_with_the_program(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         examined = ExaminedHome(tmp_path, sound(address="127.0.0.1", docker_port=port))
@@ -283,7 +283,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(examined: ExaminedHome
     assert not path.exists()
 
 
-def test_an_image_of_nobodys_is_removed(examined: ExaminedHome) -> None:
+def test_an_unused_image_is_removed(examined: ExaminedHome) -> None:
     removed: list[str] = []
     spare = [Image("2" * 64, Path("2.iso"), "debian", "1.0", 3_000_000)]
     unused = next(
@@ -333,9 +333,7 @@ TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 uses that port")
 
 
 @pytest.mark.parametrize("state", list(MachineState))
-def test_what_the_agent_was_refused_is_told_of_a_machine_that_comes_up(
-    examined: ExaminedHome, state: MachineState
-) -> None:
+def test_ports_that_the_agent_could_not_open_are_reported(examined: ExaminedHome, state: MachineState) -> None:
     examined.states["boot2docker-vm"] = state
     examined.refusals = (TAKEN,)
     agent = examined.findings().get("agent")
@@ -366,7 +364,7 @@ def test_what_cannot_be_closed_is_a_finding(examined: ExaminedHome, weight: Seve
     assert (exposure.verdict, exposure.message, exposure.fix) == (verdict, "anybody gets in", "shut it")
 
 
-def test_a_machine_whose_exposure_cannot_be_told_is_told(examined: ExaminedHome) -> None:
+def test_an_exposure_that_cannot_be_determined_is_reported(examined: ExaminedHome) -> None:
     examined.exposed = HypervisorError("nobody can tell", hint="ask again")
     exposure = examined.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (Verdict.DOUBTFUL, "nobody can tell", "ask again")

@@ -48,7 +48,7 @@ def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) ->
         (settings("box", "x").replace('RAMSize="1024"', 'RAMSize="much"').encode(), "has an invalid value"),
     ],
 )
-def test_what_is_none_is_told(file: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_settings_file_is_reported(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     with pytest.raises(B2dError, match=message):
         vbox_settings.read(file)

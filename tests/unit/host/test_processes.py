@@ -100,7 +100,7 @@ def test_what_a_program_says_is_heard_while_it_runs() -> None:
     assert when[-1] - when[0] > 0.3
 
 
-def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
+def test_a_followed_program_that_fails_or_times_out_is_an_error() -> None:
     with pytest.raises(B2dError, match="sh failed: no room"):
         processes.follow(["sh", "-c", "echo no room >&2; exit 3"], print, timeout_s=30)
     with pytest.raises(WaitTimeoutError, match="sleep did not end within 0 s"):
@@ -109,7 +109,7 @@ def test_one_that_fails_or_takes_too_long_while_it_is_heard_is_told() -> None:
         processes.follow(["no-such-program"], print, timeout_s=30)
 
 
-def test_one_that_is_heard_may_complain_at_length() -> None:
+def test_a_followed_program_may_write_a_long_stderr() -> None:
     """stderr exceeds a pipe while stdout is open; its end, which has the reason, is kept."""
     with pytest.raises(B2dError, match="sh failed: no room") as caught:
         processes.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)

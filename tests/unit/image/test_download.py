@@ -198,7 +198,7 @@ def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code:
     assert stored_suffixes(tmp_path) == []
 
 
-def test_a_server_in_trouble_is_told_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
+def test_a_failing_server_is_distinguished_from_one_that_refuses(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(b"", 503)]
     assert isinstance(refused(server, tmp_path), http_client.TransferInterruptedError)
 
@@ -276,7 +276,7 @@ def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp
     assert stored_suffixes(tmp_path) == []
 
 
-def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_path: Path) -> None:
+def test_a_broken_transfer_is_resumed_at_once(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"one"')]
     reporter = FakeReporter()
     assert IsoDownload(server.url, tmp_path).run(reporter).read_bytes() == ISO
@@ -286,7 +286,7 @@ def test_a_connection_that_breaks_is_gone_on_from_at_once(server: Server, tmp_pa
     assert len(reporter.texts("note")) == 1
 
 
-def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_is_kept_for_the_next_attempt(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, Last_Modified="Mon, 29 Jun 2020 17:00:00 GMT"), serve(b"", 503)]
     refused(server, tmp_path)
     assert stored_suffixes(tmp_path) == [".mark", ".part"]
@@ -296,14 +296,14 @@ def test_what_was_had_is_kept_for_the_next_try(server: Server, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
-def test_what_cannot_be_gone_on_from_is_not_kept(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
+def test_a_file_that_cannot_be_resumed_is_removed(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
     server.answers = [break_off(300_000, **headers)]
     refused(server, tmp_path)
     assert stored_suffixes(tmp_path) == []
     assert set(server.ranges()) == {None}
 
 
-def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_has_changed_is_downloaded_from_the_start(server: Server, tmp_path: Path) -> None:
     other = an_iso("b2d-v2", {"/version": bytes(900_000)})
     server.answers = [break_off(300_000, ETag='"one"'), serve(other, ETag='"two"')]
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == other
@@ -318,7 +318,7 @@ def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Serv
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == ISO
 
 
-def test_a_part_of_what_has_changed_is_never_put_to_what_was_had(server: Server, tmp_path: Path) -> None:
+def test_a_range_of_a_changed_file_is_never_appended(server: Server, tmp_path: Path) -> None:
     """Some servers ignore If-Range."""
     other = an_iso("b2d-v2", {"/version": bytes(900_000)})
     rest = serve(other[300_000:], 206, Content_Range=f"bytes 300000-{len(other) - 1}/{len(other)}", ETag='"two"')
@@ -440,7 +440,7 @@ def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -
         IsoDownload(server.url, tmp_path / "file" / "cache").run(FakeReporter())
 
 
-def test_a_ctrl_c_leaves_what_the_next_try_goes_on_from(server: Server, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_partial_file_that_the_next_attempt_resumes(server: Server, tmp_path: Path) -> None:
     class Impatient(FakeProgress):
         def advance(self, amount: int) -> None:
             super().advance(amount)

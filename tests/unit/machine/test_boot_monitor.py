@@ -55,7 +55,7 @@ def test_it_ends_with_docker_s_first_answer() -> None:
     assert len(boot.attempts) == 1
 
 
-def test_nobody_is_asked_between_the_first_stage_and_the_last() -> None:
+def test_docker_is_not_pinged_between_the_first_and_the_last_stage() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
     assert {line for _, line in boot.attempts} == {"noise", ALL[-1]}
@@ -71,7 +71,7 @@ def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent
     assert time.monotonic() - begin >= 0.3
 
 
-def test_attempts_are_short_while_nobody_knows_and_patient_once_dockerd_runs() -> None:
+def test_pings_are_short_before_dockerd_runs_and_long_afterwards() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
     assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNNING_TIMEOUTS.attempt_s]
@@ -100,7 +100,7 @@ def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_ove
     assert times == pytest.approx([0.1, 0.125, 0.156, 0.195, 0.2], abs=0.001)
 
 
-def test_a_guest_that_goes_on_is_not_hurried() -> None:
+def test_a_resumed_guest_gets_a_long_timeout() -> None:
     boot = Boot()
     boot.takes_s = 0.6
     assert boot.awaited(patience=RESUME_TIMEOUTS) == ANSWER
@@ -121,7 +121,7 @@ def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
     assert boot.reporter.texts("failed") == []
 
 
-def test_a_machine_that_dies_is_told_at_once_with_how_far_it_came_and_its_last_words() -> None:
+def test_a_crash_is_reported_at_once_with_the_last_stage_and_console_line() -> None:
     boot = Boot([*STAGES[:3], "Kernel panic"], answers_after=None)
     boot.hypervisor.dies_after = 4
     error = boot.failed()
@@ -131,7 +131,7 @@ def test_a_machine_that_dies_is_told_at_once_with_how_far_it_came_and_its_last_w
     assert boot.reporter.texts("failed") == ["network"]
 
 
-def test_what_it_said_between_the_last_look_and_its_end_is_told_too() -> None:
+def test_console_output_just_before_the_end_is_reported() -> None:
     class Dying(FakeDriver):
         def state(self) -> MachineState:
             if self.machine is not None and self.machine.state == MachineState.RUNNING:
@@ -173,7 +173,7 @@ def test_a_guest_that_says_it_failed_is_believed() -> None:
     assert "b2d: fail the root is damaged" in error.details
 
 
-def test_a_guest_that_says_why_and_powers_off_is_told_by_why() -> None:
+def test_the_reason_that_a_guest_gives_before_power_off_is_the_error() -> None:
     boot = Boot(["b2d: fail no memory"], answers_after=None)
     boot.hypervisor.dies_after = 1
     assert boot.failed().message == "box could not start: no memory"
@@ -184,13 +184,13 @@ def test_a_docker_that_answers_all_the_same_counts() -> None:
     assert boot.awaited() == ANSWER
 
 
-def test_warnings_are_passed_on_once_each_and_keep_nobody() -> None:
+def test_each_warning_is_reported_once_and_delays_nothing() -> None:
     boot = Boot(["b2d: warn no disk", *ALL, "b2d: warn no disk", "b2d: warn slow", "end"], answers_after="end")
     boot.awaited()
     assert boot.reporter.texts("warn") == ["box: no disk", "box: slow"]
 
 
-def test_what_is_out_of_time_is_told_with_how_far_it_came() -> None:
+def test_a_timeout_names_the_last_stage() -> None:
     boot = Boot([*STAGES, "waiting for a disk"], answers_after=None)
     error = boot.failed(timeout_s=0.6)
     assert isinstance(error, WaitTimeoutError)

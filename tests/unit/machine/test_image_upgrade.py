@@ -93,7 +93,7 @@ def test_in_every_state_the_newest_image_is_booted_and_on_or_off_is_as_before(
 
 
 @pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())
-def test_in_every_state_the_way_back_is_open_and_on_or_off_is_as_before(
+def test_rollback_works_in_every_state_and_keeps_the_machine_on_or_off(
     box: Box, before: MachineState, after: MachineState
 ) -> None:
     with_an_earlier_one(box, before)
@@ -284,7 +284,7 @@ def test_an_earlier_image_survives_a_failed_upgrade_as_the_way_back(box: Box) ->
     assert box.machine().spec() == box.spec(previous=FIRST, refused=NEW)
 
 
-def test_when_the_old_image_comes_up_no_more_either_both_are_told(box: Box) -> None:
+def test_when_the_old_image_fails_too_both_failures_are_reported(box: Box) -> None:
     box.in_state(RUNNING)
     box.add_newer_image()
     box.crashing |= {OLD, NEW}
@@ -311,7 +311,7 @@ def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
     assert box.paths.spec.exists()
 
 
-def test_a_plain_up_that_fails_with_a_newer_image_tells_the_way_back(box: Box) -> None:
+def test_an_up_that_fails_with_a_newer_image_names_rollback(box: Box) -> None:
     machine = box.in_state(STOPPED)
     box.add_newer_image()
     crash(box)
@@ -329,7 +329,7 @@ def test_a_plain_up_that_fails_with_a_newer_image_tells_the_way_back(box: Box) -
     assert caught.value.hint == "b2d logs --vm box"
 
 
-def test_the_way_back_leads_to_an_image_that_came_up(box: Box) -> None:
+def test_rollback_returns_to_an_image_that_started(box: Box) -> None:
     """An image that `up` tried since without success is skipped."""
     machine = box.in_state(RUNNING)
     machine.stop()
@@ -355,7 +355,7 @@ def test_a_failed_upgrade_goes_back_to_an_image_that_came_up(box: Box) -> None:
     assert machine.spec() == box.spec(refused=NEWER)
 
 
-def test_an_upgrade_that_up_began_in_vain_ends_with_the_old_image(box: Box) -> None:
+def test_an_upgrade_after_a_failed_up_rolls_back(box: Box) -> None:
     machine = box.in_state(STOPPED)
     box.add_newer_image()
     crash(box)

@@ -97,7 +97,7 @@ def test_a_verb_finds_a_state_and_leaves_one(box: Box, verb: str, before: Machin
 
 
 @pytest.mark.parametrize("state", [state for state in MachineState if state not in (STARTING, RUNNING)])
-def test_no_env_outlives_what_it_tells_of(box: Box, state: MachineState) -> None:
+def test_the_env_file_is_removed_when_the_machine_ends(box: Box, state: MachineState) -> None:
     """A machine in a state that b2d did not cause may have one; its readers ask the driver."""
     machine = box.in_state(state)
     if state in (STOPPED, SAVED, ABSENT):

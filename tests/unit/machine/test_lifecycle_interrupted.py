@@ -111,7 +111,7 @@ def test_a_machine_that_another_holds_is_busy_and_named_is_the_holder(box: Box, 
     assert machine.facts() is not None
 
 
-def test_reading_waits_for_nobody(box: Box) -> None:
+def test_queries_do_not_wait_for_the_lock(box: Box) -> None:
     machine = box.in_state(MachineState.RUNNING)
     with box.store.lock("box", "stop"):
         assert machine.state() == MachineState.RUNNING

@@ -116,7 +116,7 @@ def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) 
 
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
-def test_a_newer_image_waits_while_the_machine_only_goes_on(box: Box, state: MachineState) -> None:
+def test_a_newer_image_is_not_used_until_the_next_boot(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     newer = box.add_newer_image()
     machine.up()

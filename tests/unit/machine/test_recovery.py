@@ -44,7 +44,7 @@ IN_THE_FUTURE = {"schema": 2, "name": "box", "colour": "red"}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, damage: str) -> None:
+def test_up_restores_a_damaged_machine_json_from_its_copy(box: Box, damage: str) -> None:
     machine = box.create_machine(memory_mib=700)
     data = box.hypervisor.machines["box"]
     box.paths.disk_qcow2.touch()
@@ -62,7 +62,7 @@ def test_a_description_is_mended_by_up_and_the_machine_is_as_it_was(box: Box, da
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(box: Box, damage: str) -> None:
+def test_without_a_valid_copy_a_new_machine_json_is_written_and_the_disk_is_kept(box: Box, damage: str) -> None:
     machine = box.create_machine(memory_mib=700)
     data = box.hypervisor.machines["box"]
     for path in (box.paths.spec, box.paths.spec_copy):
@@ -76,7 +76,7 @@ def test_where_the_copy_is_damaged_too_it_is_described_anew_and_keeps_its_data(b
     assert not box.paths.folder.exists()
 
 
-def test_a_running_machine_is_mended_as_it_runs(box: Box) -> None:
+def test_a_damaged_machine_json_is_restored_while_the_machine_runs(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.paths.spec.write_bytes(b"")
     assert machine.init(Source(box.spec)) is True
@@ -99,7 +99,7 @@ def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> N
     assert (renamed.name, renamed.memory_mib) == ("new", 700)
 
 
-def test_what_a_newer_b2d_wrote_is_not_mended_and_goes_only_when_it_is_told_to(box: Box) -> None:
+def test_a_machine_json_of_a_newer_b2d_is_unchanged_and_only_delete_removes_it(box: Box) -> None:
     machine = box.create_machine()
     for path in (box.paths.spec, box.paths.spec_copy):
         path.write_text(json.dumps(IN_THE_FUTURE))
@@ -114,7 +114,7 @@ def test_what_a_newer_b2d_wrote_is_not_mended_and_goes_only_when_it_is_told_to(b
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["env", "known_hosts", "id_ed25519.pub", "seed.img", "serial.log", "screen.png"])
-def test_what_can_be_made_anew_is(box: Box, name: str, damage: str) -> None:
+def test_a_damaged_file_that_b2d_can_recreate_does_no_harm(box: Box, name: str, damage: str) -> None:
     machine = box.in_state(RUNNING)
     path = box.paths.folder / name
     path.touch()
@@ -141,7 +141,7 @@ def test_certificates_that_are_damaged_are_made_anew(box: Box, damage: str) -> N
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage"])
 @pytest.mark.parametrize("name", ["id_ed25519", "host_ed25519"])
-def test_a_damaged_key_is_told_with_what_to_type_and_that_works(box: Box, name: str, damage: str) -> None:
+def test_a_damaged_key_is_reported_with_a_hint_that_works(box: Box, name: str, damage: str) -> None:
     machine = box.create_machine()
     DAMAGE[damage](box.paths.folder / name)
     with pytest.raises(B2dError, match=name) as caught:
@@ -250,7 +250,7 @@ def test_settings_that_are_damaged_are_told_by_their_file_and_a_draft_is_no_obst
     assert result.code == 0 or "config.toml" in result.err
 
 
-def test_all_that_may_be_there_is_asked_to_go(box: Box) -> None:
+def test_removal_covers_every_hypervisor_with_files(box: Box) -> None:
     box.store.write(a_spec("box", driver="virtualbox"))
     assert [spec.driver for spec in specs_for_removal(box.store, "box")] == ["virtualbox"]
     for path in (box.paths.spec, box.paths.spec_copy):

@@ -87,7 +87,7 @@ def test_no_snapshot_takes_anothers_name(box: Box, name: str) -> None:
 
 
 @pytest.mark.parametrize("state", GOES_BACK)
-def test_the_disk_goes_back_and_a_saved_state_is_no_more(box: Box, state: MachineState) -> None:
+def test_restore_reverts_the_disk_and_discards_a_saved_state(box: Box, state: MachineState) -> None:
     machine = box.in_state(MachineState.STOPPED)
     put(box, b"then")
     snapshots(box).create("one")
@@ -125,7 +125,7 @@ def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineSt
     assert (data(box), machine.state()) == (b"now", state)
 
 
-def test_a_machine_that_is_started_while_somebody_thinks_keeps_its_disk(box: Box) -> None:
+def test_a_machine_started_during_the_confirmation_keeps_its_disk(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     snapshots(box).create("one")
     put(box, b"now")

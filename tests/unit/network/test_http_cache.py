@@ -55,7 +55,7 @@ def test_a_server_that_wants_to_be_left_alone_is_told_from_one_that_refuses(
     assert not isinstance(failure.value, ServerUnavailableError)
 
 
-def test_a_web_page_is_kept_for_nobody(web: WebServer, tmp_path: Path) -> None:
+def test_a_web_page_is_not_cached(web: WebServer, tmp_path: Path) -> None:
     url = web.put("/x", PORTAL)
     with pytest.raises(DownloadError, match="web page"):
         http_cache.get_cached(url, tmp_path / "cache")

@@ -148,7 +148,7 @@ def test_a_pipe_gets_one_plain_line_for_each_thing() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_is_under_way_does_not_suffer_when_nobody_listens_any_more(terminal: bool) -> None:
+def test_a_closed_stderr_does_not_stop_the_work(terminal: bool) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with io.TextIOWrapper(os.fdopen(writing, "wb", buffering=0), write_through=True) as stream:

@@ -57,5 +57,5 @@ def test_windows_tells_by_the_environment(tmp_path: Path, environ: dict[str, str
     assert detect(environ, windows=True, processes=str(tmp_path)) == family
 
 
-def test_who_nobody_knows_gets_the_words_of_sh(tmp_path: Path) -> None:
+def test_an_unknown_shell_gets_sh_syntax(tmp_path: Path) -> None:
     assert detect({"SHELL": "/bin/odd"}, processes=str(tmp_path)) == "sh"

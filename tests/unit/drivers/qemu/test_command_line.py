@@ -73,7 +73,7 @@ def test_the_data_disk_is_the_first_that_the_guest_sees(image: Image) -> None:
     assert "serial=b2d-seed" in disks[-1]
 
 
-def test_no_flush_of_the_guests_is_passed_over() -> None:
+def test_no_option_weakens_the_flushes_of_the_guest() -> None:
     assert not any("no-flush" in word or "cache" in word for pair in options() for word in pair)
 
 

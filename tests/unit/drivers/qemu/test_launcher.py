@@ -75,7 +75,7 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
     assert not paths.qemu_saved.exists()
 
 
-def test_older_hardware_is_for_a_state_alone_and_boots_no_more(paths: MachinePaths) -> None:
+def test_older_hardware_resumes_a_state_and_never_boots(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     write_saved_state(paths, spec, hardware=[])
     with pytest.raises(SavedStateError):

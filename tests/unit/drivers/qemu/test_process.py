@@ -123,7 +123,7 @@ def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:
     assert paths.qemu_record.stat().st_mode & 0o777 == 0o600
 
 
-def test_one_whose_b2d_was_gone_before_it_could_write_down_which_it_is_is_found_by_its_pid_file(tmp_path: Path) -> None:
+def test_a_process_that_was_not_recorded_is_found_by_its_pid_file(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     process = QemuProcess(paths)
     sleeps = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "-pidfile", str(paths.qemu_pid)]

@@ -100,7 +100,7 @@ def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
     assert commands[0]["arguments"] == {"job-id": "x"}
 
 
-def test_events_and_late_answers_between_are_passed_over(serve: Callable[[Script], Path]) -> None:
+def test_events_and_late_answers_are_skipped(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.send(GREETING, EVENT)
         peer.answer({})
@@ -191,7 +191,7 @@ def test_an_end_in_the_middle_is_named(serve: Callable[[Script], Path]) -> None:
         qmp.execute("query-status")
 
 
-def test_no_socket_and_nobody_behind_one_are_no_silence(tmp_path: Path) -> None:
+def test_a_missing_or_stale_socket_is_not_a_timeout(tmp_path: Path) -> None:
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(stale))

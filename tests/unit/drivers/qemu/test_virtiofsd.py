@@ -74,7 +74,7 @@ def test_one_that_a_machine_cannot_be_saved_with_is_none(server: Path, version: 
     assert virtiofsd.find() == (str(server / "virtiofsd") if will_do else "")
 
 
-def test_without_one_folders_are_had_by_9p(paths: MachinePaths, server: Path) -> None:
+def test_without_virtiofsd_folders_are_shared_by_9p(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
     driver(paths, sharing(paths)).create(b"payload")
     assert "-fsdev" in qemu_arguments(paths, sharing(paths))
@@ -106,7 +106,7 @@ def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: M
     assert "-fsdev" not in words
 
 
-def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> None:
+def test_9p_is_used_when_it_is_selected(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths)
     machine = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
     machine.create(b"payload")
@@ -116,7 +116,7 @@ def test_9p_is_had_where_it_is_asked_for(paths: MachinePaths, server: Path) -> N
     assert machine.limitations() == []
 
 
-def test_who_asks_for_virtiofs_where_it_cannot_be_had_is_told(paths: MachinePaths, server: Path) -> None:
+def test_an_unavailable_virtiofs_is_reported(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
     (limitation,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
     assert limitation.startswith("folders of this host are shared by 9p: virtiofs needs ")
@@ -133,7 +133,7 @@ def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, s
     assert paths.qemu_saved.exists()
 
 
-def test_a_machine_that_was_saved_with_virtiofs_goes_on_so_and_what_went_away_is_told_of(
+def test_a_machine_saved_with_virtiofs_resumes_with_it_and_missing_folders_are_reported(
     paths: MachinePaths, server: Path
 ) -> None:
     spec = sharing(paths, str(paths.folder.parent / "mine"))
@@ -158,7 +158,7 @@ def test_a_machine_that_was_saved_with_virtiofs_boots_where_there_is_none_any_mo
     assert not paths.qemu_saved.exists()
 
 
-def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
+def test_a_virtiofsd_that_has_ended_is_reported(paths: MachinePaths) -> None:
     alive = identify(os.getpid())
     assert alive is not None
     record = Launch(Endpoint("127.0.0.1", 1, 2), [], "", process=alive, servers=(alive,))
@@ -170,7 +170,7 @@ def test_one_that_has_died_is_told_of(paths: MachinePaths) -> None:
         machine.mount_folders()
 
 
-def test_a_qemu_that_cannot_do_with_one_is_told_apart() -> None:
+def test_a_qemu_without_virtiofs_support_is_recognised() -> None:
     for line in ("'vhost-user-fs-pci' is not a valid device model name", "invalid object type: memory-backend-memfd"):
         assert shared_folders.hint_for_log(line, "box") == "B2D_MOUNT_TYPE=9p b2d up --vm box"
         assert shared_folders.hint_for_log(line, "boot2docker-vm") == "B2D_MOUNT_TYPE=9p b2d up"
