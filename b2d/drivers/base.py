@@ -1,4 +1,4 @@
-"""The interface of a hypervisor's driver, and the two abilities that only some drivers have."""
+"""The interface of a hypervisor's driver, and the abilities that only some drivers have."""
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 

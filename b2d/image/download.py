@@ -65,7 +65,7 @@ class IsoDownload:
             partial,
             lambda offset, total: _show_progress(reporter, self.url, offset, total),
             headers=last_validators.conditional_headers if is_stored else {},
-            on_retry=lambda message: reporter.note(f"{message}; resuming at {_mebibytes(partial.size)}"),
+            on_retry=lambda message: reporter.note(f"{message}; {_continuation(partial.size)}"),
             timeouts=timeouts,
         )
         with transfers.os_errors_as_download_errors(self.folder):
@@ -139,5 +139,6 @@ def _show_progress(reporter: Reporter, url: str, offset: int, total: int) -> Ite
         yield progress.advance
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"
+def _continuation(size: int) -> str:
+    """Return how the next attempt begins, for a message; `size` is that of the partial file in bytes."""
+    return f"resuming at {size / (1 << 20):.1f} MiB" if size else "starting again"

@@ -160,7 +160,7 @@ def _transfer(
         if offset and response.status_code == 416:  # nothing follows: the file is complete, or another one
             if response.headers.get("Content-Range") == f"bytes */{offset}":
                 return
-            raise _changed_error(url, partial)
+            raise _discard_changed(url, partial)
         if response.status_code == 304 and headers and not offset:
             raise UnchangedError
         http_client.raise_for_status(response)
@@ -182,7 +182,7 @@ def _is_continuation(response: Response, offset: int, partial: PartialFile) -> b
     if response.status_code != 206:
         return False
     if partial.validators.differs(validators_of(response.headers)):
-        raise _changed_error(response.url, partial)
+        raise _discard_changed(response.url, partial)
     if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
         raise WrongContentError(
             f"{display_url(response.url)} sent another range than the one requested", hint=http_client.HINT_AGAIN
@@ -190,8 +190,8 @@ def _is_continuation(response: Response, offset: int, partial: PartialFile) -> b
     return True
 
 
-def _changed_error(url: str, partial: PartialFile) -> DownloadError:
-    """Return the error for a partial file that is of another file than the server's, and remove it."""
+def _discard_changed(url: str, partial: PartialFile) -> DownloadError:
+    """Remove a partial file that is of another file than the server's; return the error that says so."""
     partial.forget()
     return http_client.TransferInterruptedError(
         f"{display_url(url)} has changed during the download", hint=http_client.HINT_AGAIN

@@ -7,10 +7,15 @@ import pytest
 
 from tests.support.paths import ROOT
 
-PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("architecture.md", "CONTRIBUTING.md"))
+DOCS = ROOT / "docs"
+PAGES = [DOCS / "architecture.md", DOCS / "CONTRIBUTING.md", DOCS / "glossary.md", *(DOCS / "decisions").glob("*.md")]
+PAGE = "".join(path.read_text() for path in PAGES)
 CODE = re.compile(r"`([^`\n]+)`")
+CALL = re.compile(r"\b[A-Za-z_][\w.]*\(\)")  # also in diagrams
 NAME = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\))?")
 FOREIGN = {"hostfwd_add", "do_handshake", "close_notify"}  # names of QEMU, Python and TLS
+FOREIGN |= {"O_NOFOLLOW", "modules.dep", "resolv.conf", "disk.vdi"}  # of Linux, and VirtualBox's disk
+FOREIGN |= {"B2D_", "B2D_BEFORE", "settings_to_set"}  # variables, and a test's list
 FOREIGN |= {"stop_wait", "modules.keep", "B2D_MY_SETTING", "B2D_TEST_CACHE"}  # settings in config.toml and image.toml
 FILE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:py|md|toml|json|sock|log)")
 
@@ -30,8 +35,8 @@ def defined() -> set[str]:
 
 def test_names_of_the_code_are_the_code_s() -> None:
     known = defined()
-    words = [word.removesuffix("()") for word in CODE.findall(PAGE) if NAME.fullmatch(word)]
-    dotted = [word for word in words if "." in word or "_" in word.strip("_")]
+    quoted = [word for word in CODE.findall(PAGE) if NAME.fullmatch(word) and ("." in word or "_" in word)]
+    dotted = [word.removesuffix("()") for word in (*quoted, *CALL.findall(PAGE))]
     assert len(dotted) > 50
     unknown = {word for word in dotted if word.rpartition(".")[2] not in known and not FILE.fullmatch(word)}
     assert unknown - FOREIGN == set()
