@@ -30,8 +30,8 @@ SMALL_MIB = 64
 SMALL_DATA_START = (2048 + SMALL_MIB * MIB // SECTOR // 10 // 2048 * 2048) * SECTOR
 MAGIC = seed.MAGIC.encode()
 PAYLOAD = seed.payload(raw_disks.KEY)
-IN_RAM = "everything is in RAM and ends with this boot"
-LEFT_ALONE = "requests formatting, but is not empty: it is unchanged"
+IN_RAM = "all data is in RAM and is lost at shutdown"
+NOT_CHANGED = "requests to be formatted, but contains data: it is not changed"
 
 Boot = Callable[..., guest_without_docker.Guest]
 
@@ -127,7 +127,7 @@ def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_pa
     machine = guest(*disks.values())
     report = machine.report()
     assert {name for name, path in disks.items() if raw_disks.sha256_of(path) != before[name]} == set()
-    assert machine.console().count(LEFT_ALONE) == ASKING
+    assert machine.console().count(NOT_CHANGED) == ASKING
     assert IN_RAM in machine.console()
     assert "docker /var/lib/docker tmpfs" in report
 
@@ -169,7 +169,7 @@ def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
     machine = guest()
     report = machine.report()
     assert "docker /var/lib/docker tmpfs" in report
-    assert f"b2d: warn no data disk: {IN_RAM}" in machine.console()
+    assert f"b2d: warn there is no data disk: {IN_RAM}" in machine.console()
 
 
 def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ until runs || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 1; done
 echo then: $(runs)
 """
 LAYER = "var/lib/docker/aufs/diff/0123"
-NO_AUFS = "holds layers of AUFS, which no Docker since 18.09 reads"
+NO_AUFS = "contains AUFS layers, which Docker since 18.09 cannot read"
 
 
 @pytest.mark.parametrize("folder", ["/var/lib/docker", "/mnt/vda1/elsewhere"])
@@ -261,7 +261,7 @@ def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_pa
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(person.paths.disk_qcow2)], check=True)
     completed = person.b2d("up")
     assert completed.returncode == 0, completed.stderr.decode()
-    assert LEFT_ALONE in completed.stderr.decode()
+    assert NOT_CHANGED in completed.stderr.decode()
     assert IN_RAM in completed.stderr.decode()
     person.create_hello_image()
     assert person.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"

@@ -62,7 +62,7 @@ def hooked(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
     person.environment |= {f"B2D_{key}": value for key, value in settings.items()}
     result = person.b2d("up")
     assert result.returncode == 0, result.stderr.decode()
-    assert f"{STORE}/etc/docker/daemon.json has its own registry-mirrors: this host's are" in result.stderr.decode()
+    assert f"{STORE}/etc/docker/daemon.json sets registry-mirrors itself: the host's" in result.stderr.decode()
     return person
 
 
@@ -132,7 +132,7 @@ def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked:
     completed = hooked.b2d("restart", "-v")
     assert completed.returncode == 1
     assert time.monotonic() - begin < GIVE_UP_S
-    assert "dockerd ends as soon as it starts" in completed.stderr.decode()
+    assert "dockerd exits soon after each start" in completed.stderr.decode()
     assert completed.stderr.decode().count("unknown flag: --nonsense") > 1  # in the message, and in the details
     assert "--nonsense" in hooked.check_output("logs", "--docker")
     hooked.check_output("ssh", f"sudo rm {STORE}/profile")

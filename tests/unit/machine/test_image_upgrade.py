@@ -197,8 +197,8 @@ def silence_docker(box: Box) -> str:
 
 
 def report_failure(box: Box) -> str:
-    box.failing[NEW] = "no medium with b2d on it was found"
-    return "no medium with b2d"
+    box.failing[NEW] = "no disk or CD contains b2d's root file system"
+    return "no disk or CD contains"
 
 
 def report_other_versions(box: Box) -> str:
@@ -242,7 +242,7 @@ def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> No
     report_failure(box)
     with pytest.raises(B2dError) as caught:
         upgraded(box)
-    assert "b2d: fail no medium with b2d on it was found" in caught.value.details
+    assert "b2d: fail no disk or CD contains b2d's root file system" in caught.value.details
 
 
 def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_by_itself(box: Box) -> None:
