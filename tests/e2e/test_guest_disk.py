@@ -2,12 +2,13 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from b2d.guest import seed
-from b2d.models import Image
+from b2d.guest import readiness, seed
+from b2d.models import Extent, Image
 from tests.e2e.conftest import Person
 from tests.support import guest_without_docker, raw_disks, tiny_guest
 from tests.support.raw_disks import MIB, SECTOR, DiskContent
@@ -66,6 +67,17 @@ def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, t
     assert not content.has_magic()
     assert content.label() == raw_disks.LABEL
     assert content.is_clean()
+
+
+def test_a_guest_without_its_root_file_system_reports_a_failure(image: Image, tmp_path: Path) -> None:
+    empty = tmp_path / "root"
+    empty.write_bytes(bytes(MIB))
+    guest = guest_without_docker.Guest(
+        replace(image, stored=empty, root=Extent(0, MIB)), tmp_path, tiny_guest.spec(), []
+    )
+    guest.cut_off(lambda: bool(readiness.find_problems(guest.console())))
+    failure = readiness.BootProblem("no disk or CD contains b2d's root file system", fatal=True)
+    assert readiness.find_problems(guest.console()) == [failure]
 
 
 def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
