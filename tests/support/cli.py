@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from b2d.paths import Home
+from tests.support import fork_server
 
 B2D = str(Path(sysconfig.get_path("scripts")) / "b2d")
 LIMIT_S = 60
@@ -48,14 +49,19 @@ class Prompt:
         return self.run(["sh", "-c", script], **more)
 
     def run(self, command: Sequence[str], **more: str) -> Result:
-        completed = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT_S,
-            cwd=self.folder,
-            env=self.full_environment(**more),
-            check=False,
-        )
-        stderr = [stream.decode("utf-8", "surrogateescape") for stream in (completed.stdout, completed.stderr)]
-        return Result(completed.returncode, *stderr)
+        """Run a command with an empty stdin; b2d in a forked process, where that makes no difference."""
+        environment = self.full_environment(**more)
+        if command[0] == B2D and fork_server.can_run(environment):
+            completed = fork_server.run(command, environment, self.folder, LIMIT_S)
+        else:
+            completed = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LIMIT_S,
+                cwd=self.folder,
+                env=environment,
+                check=False,
+            )
+        output = [stream.decode("utf-8", "surrogateescape") for stream in (completed.stdout, completed.stderr)]
+        return Result(completed.returncode, *output)
