@@ -63,8 +63,8 @@ def test_when_the_agent_is_ready_all_its_ports_are_open(agent_machine: AgentMach
     assert control.wait_until_serving(agent_machine.store, "box") == ()  # returns at once for a running agent
 
 
-@pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["untold", "told"])
-def test_an_agent_that_another_b2d_started_is_replaced(agent_machine: AgentMachine, recorded: str | None) -> None:
+@pytest.mark.parametrize("recorded", [None, "b2d.companion_main 0.0.9"], ids=["unrecorded", "recorded"])
+def test_an_agent_of_another_version_is_replaced(agent_machine: AgentMachine, recorded: str | None) -> None:
     """Its modules may be deleted. Older agents did not record their program."""
     assert control.wait_until_serving(agent_machine.store, "box") == ()
     before = control._read_record(agent_machine.paths)
@@ -82,7 +82,7 @@ def test_an_agent_that_another_b2d_started_is_replaced(agent_machine: AgentMachi
 
 
 @pytest.mark.parametrize("taken", [("ssh",), ("docker",), ("ssh", "docker")])
-def test_a_port_that_another_program_has_is_told_with_its_name(
+def test_a_port_in_use_by_another_program_is_reported_with_its_name(
     agent_machine: AgentMachine, taken: tuple[str, ...]
 ) -> None:
     services = {"ssh": SSH, "docker": DOCKER}
@@ -102,7 +102,7 @@ def test_a_port_that_another_program_has_is_told_with_its_name(
     assert control.refusals(agent_machine.paths) == refused
 
 
-def test_a_socket_that_cannot_be_made_is_told(agent_machine: AgentMachine) -> None:
+def test_a_socket_that_cannot_be_created_is_reported(agent_machine: AgentMachine) -> None:
     (agent_machine.paths.folder / "docker.sock.new").mkdir()  # blocks the socket's path
     refused = control.wait_until_serving(agent_machine.store, "box") or ()
     assert [(refusal.service, refusal.place) for refusal in refused] == [
@@ -112,7 +112,7 @@ def test_a_socket_that_cannot_be_made_is_told(agent_machine: AgentMachine) -> No
     (agent_machine.paths.folder / "docker.sock.new").rmdir()
 
 
-def test_of_an_agent_that_has_ended_nothing_is_known(agent_machine: AgentMachine) -> None:
+def test_an_agent_that_has_ended_has_no_report(agent_machine: AgentMachine) -> None:
     assert control.wait_until_serving(agent_machine.store, "box") == ()
     recorded = control._read_record(agent_machine.paths)
     assert recorded is not None
@@ -121,14 +121,14 @@ def test_of_an_agent_that_has_ended_nothing_is_known(agent_machine: AgentMachine
     assert control.refusals(agent_machine.paths) is None
 
 
-def test_an_agent_that_ends_without_a_word_is_not_waited_for(
+def test_an_agent_that_exits_without_a_report_is_not_waited_for(
     agent_machine: AgentMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "AGENT_MODULE", "b2d.no_such_module")
     assert control.wait_until_serving(agent_machine.store, "box") is None
 
 
-def test_the_report_of_an_earlier_agent_is_not_believed(agent_machine: AgentMachine) -> None:
+def test_the_report_of_an_earlier_agent_is_ignored(agent_machine: AgentMachine) -> None:
     earlier = identify(os.getpid())
     assert earlier is not None
     report.write(agent_machine.paths.agent_report, earlier, [Refusal(SSH, "x", "y")])

@@ -130,7 +130,7 @@ def completions(prompt: Prompt, *words: str, shell: str = "fish", **more: str) -
     return [line.split("\t")[0] for line in result.out.splitlines()]
 
 
-def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
+def test_completions_are_the_valid_words(prompt: Prompt) -> None:
     assert completions(prompt, "--vm", "") == ["devel", "test-1", "test-2"]
     assert completions(prompt, "status", "--vm", "te") == ["test-1", "test-2"]
     assert completions(prompt, "--dir", "/nowhere", "--vm", "") == []
@@ -145,11 +145,11 @@ def test_what_is_offered_is_what_there_is(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("words", [("frobnicate", ""), ("iso", "frob", ""), ("up", "--memory", "x", "--vm", "x")])
-def test_where_the_line_makes_no_sense_nothing_is_offered(prompt: Prompt, words: tuple[str, ...]) -> None:
+def test_invalid_command_lines_have_no_completions(prompt: Prompt, words: tuple[str, ...]) -> None:
     assert completions(prompt, *words) == []
 
 
-def test_a_broken_home_breaks_no_tab(prompt: Prompt) -> None:
+def test_completion_works_with_a_broken_home(prompt: Prompt) -> None:
     prompt.home.config.write_text("memry = = 3")
     assert completions(prompt, "--vm", "de") == ["devel"]
     prompt.home.config.unlink()
@@ -168,11 +168,11 @@ def test_a_broken_home_breaks_no_tab(prompt: Prompt) -> None:
         ([""], [""], ""),
     ],
 )
-def test_what_bash_cut_is_put_together(cut: list[str], joined: list[str], left: str) -> None:
+def test_words_that_bash_split_are_joined(cut: list[str], joined: list[str], left: str) -> None:
     assert join_words(cut) == (joined, left)
 
 
-def test_the_script_is_the_answer_and_a_shell_without_one_is_told(prompt: Prompt) -> None:
+def test_the_script_is_printed_and_an_unsupported_shell_is_reported(prompt: Prompt) -> None:
     result = prompt.b2d("completion", "bash", "--json", "--", "config", "me")
     assert json.loads(result.out) == {"memory": ""}
     for name in SHELLS:

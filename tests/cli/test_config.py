@@ -55,13 +55,13 @@ def editor(prompt: Prompt, script: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("typed", ["config", "config get memory", "config unset cpus", "list", "status", "-v status"])
-def test_a_shell_that_evaluated_shellinit_is_answered_as_any_other(prompt: Prompt, typed: str) -> None:
+def test_the_variables_of_shellinit_do_not_change_the_output(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split(), B2D_BEFORE="tcp://127.0.59.103:2376,,,,127.0.59.103")
     assert result == prompt.b2d(*typed.split())
     assert "BEFORE" not in result.out + result.err
 
 
-def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
+def test_a_value_that_was_set_takes_effect_and_its_origin_is_reported(prompt: Prompt) -> None:
     result = prompt.b2d("config", "set", "memory=4096", "tls=no", "image=/a b.iso")
     assert (result.code, result.out) == (0, "")
     assert result.err == f"memory, tls, image: set in {prompt.home.config}\n"
@@ -75,14 +75,14 @@ def test_what_is_set_is_in_force_and_said_where(prompt: Prompt) -> None:
     }
 
 
-def test_a_setting_may_be_written_as_its_option_is(prompt: Prompt) -> None:
+def test_a_setting_may_be_written_like_its_option(prompt: Prompt) -> None:
     assert prompt.b2d("config", "set", "stop-wait=7").code == 0
     assert prompt.home.config.read_text() == "stop_wait = 7\n"
     assert prompt.b2d("config", "stop-wait").out == prompt.b2d("config", "get", "stop-wait").out == "7\n"
     assert prompt.b2d("config", "unset", "stop-wait").code == 0
 
 
-def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
+def test_lines_that_the_user_wrote_stay(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
     prompt.b2d("config", "set", "memory=2000")
     assert mine.read_text() == MINE.replace("1000", "2000")
@@ -91,7 +91,7 @@ def test_what_a_person_wrote_stays(prompt: Prompt) -> None:
     assert prompt.b2d("config", "memory").out == "2048\n"
 
 
-def test_several_are_set_all_or_none(prompt: Prompt) -> None:
+def test_several_values_are_set_together_or_not_at_all(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
     result = prompt.b2d("config", "set", "memory=2000", "cpus=-1")
     assert (result.code, result.err) == (2, "b2d: cpus cannot be '-1'\n     try: from 0 to 256\n")
@@ -101,7 +101,7 @@ def test_several_are_set_all_or_none(prompt: Prompt) -> None:
 @pytest.mark.parametrize(
     ("text", "message"), [("memry = 1\n", ":1: there is no setting"), ("memory =\n", " is not valid TOML")]
 )
-def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: str, message: str) -> None:
+def test_an_invalid_file_is_not_overwritten(prompt: Prompt, text: str, message: str) -> None:
     mine = with_config(prompt, text)
     for typed in ("set cpus=2", "unset cpus"):
         result = prompt.b2d("config", *typed.split())
@@ -110,12 +110,12 @@ def test_a_file_that_cannot_be_read_is_not_written_over(prompt: Prompt, text: st
     assert mine.read_text() == text
 
 
-def test_a_variable_that_wins_is_told(prompt: Prompt) -> None:
+def test_a_variable_that_overrides_the_file_is_reported(prompt: Prompt) -> None:
     result = prompt.b2d("config", "set", "memory=4096", B2D_MEMORY="512")
     assert result.err.endswith(f"warning: B2D_MEMORY is set and overrides {prompt.home.config}\n")
 
 
-def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> None:
+def test_a_settings_file_that_is_a_symlink_stays_one(prompt: Prompt) -> None:
     target = prompt.folder / "dotfiles.toml"
     target.write_text(MINE)
     prompt.home.root.mkdir()
@@ -125,7 +125,7 @@ def test_a_link_to_where_somebody_keeps_such_files_stays_one(prompt: Prompt) -> 
     assert target.read_text() == MINE.replace("1000", "2000")
 
 
-def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(prompt: Prompt) -> None:
+def test_the_first_change_converts_the_profile_of_boot2docker(prompt: Prompt) -> None:
     profile = prompt.folder / ".boot2docker" / "profile"
     profile.parent.mkdir()
     profile.write_text('VM = "dev"\nMemory = 1024\nHostIP = "10.0.0.1"\n')
@@ -137,14 +137,14 @@ def test_what_boot2docker_s_profile_said_is_taken_over_by_the_first_change(promp
     assert profile.read_text().startswith('VM = "dev"\nMemory = 1024\n')
 
 
-def test_the_path_is_told_whether_it_is_there_or_broken(prompt: Prompt) -> None:
+def test_the_path_is_printed_even_for_a_missing_or_invalid_file(prompt: Prompt) -> None:
     assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
     with_config(prompt, "memory =\n")
     assert prompt.b2d("config", "path").out == f"{prompt.home.config}\n"
     assert prompt.b2d("config", "path", "--dir", "/x").out == "/x/config.toml\n"
 
 
-def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
+def test_two_changes_at_once_both_take_effect(prompt: Prompt) -> None:
     wishes = ["memory=1000", "cpus=3", "disk=5000", "wait=77"]
     started = [
         subprocess.Popen([B2D, "config", "set", wish], env=prompt.full_environment(), stderr=subprocess.DEVNULL)
@@ -156,7 +156,7 @@ def test_two_who_change_it_at_once_are_both_heard(prompt: Prompt) -> None:
     )
 
 
-def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
+def test_a_settings_file_that_another_process_is_changing_is_busy(prompt: Prompt) -> None:
     prompt.home.root.mkdir()
     with FileLock(prompt.home.config_lock):
         result = prompt.b2d("config", "set", "memory=1000")
@@ -164,7 +164,7 @@ def test_one_that_another_is_changing_is_busy(prompt: Prompt) -> None:
     assert result.err.startswith(f"b2d: another b2d is changing {prompt.home.config}\n")
 
 
-def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt: Prompt) -> None:
+def test_an_editor_gets_the_effective_settings_and_its_file_takes_effect(prompt: Prompt) -> None:
     result = prompt.b2d("config", "edit", **editor(prompt, f'cp "$1" {prompt.folder}/seen; echo "memory = 700" >>"$1"'))
     assert (result.code, result.out, result.err) == (0, "", f"{prompt.home.config} is changed\n")
     text = (prompt.folder / "seen").read_text()
@@ -178,7 +178,7 @@ def test_an_editor_begins_with_what_is_in_force_and_its_file_takes_effect(prompt
     assert not prompt.home.config_draft.exists()
 
 
-def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> None:
+def test_an_editor_that_saves_no_change_changes_nothing(prompt: Prompt) -> None:
     result = prompt.b2d("config", "edit", **editor(prompt, "true"))
     assert (result.code, result.err) == (0, f"{prompt.home.config} is unchanged\n")
     assert [path.name for path in prompt.home.root.iterdir()] == [".config.lock"]
@@ -192,7 +192,7 @@ def test_an_editor_that_leaves_all_as_it_was_changes_nothing(prompt: Prompt) -> 
         ("disk = ", "config.draft.toml is not valid TOML: Invalid value (at line 5, column 8)"),
     ],
 )
-def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(
+def test_an_invalid_edit_is_reported_with_its_line_and_the_draft_is_preserved(
     prompt: Prompt, line: str, message: str
 ) -> None:
     mine = with_config(prompt, MINE)
@@ -211,7 +211,7 @@ def test_what_was_edited_wrong_is_told_with_its_line_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("content", [b"memory =\n", b"vm = '\xff'\n"])
-def test_a_broken_file_is_mended_by_editing_it(prompt: Prompt, content: bytes) -> None:
+def test_an_invalid_file_can_be_repaired_by_editing_it(prompt: Prompt, content: bytes) -> None:
     prompt.home.root.mkdir()
     prompt.home.config.write_bytes(content)
     result = prompt.b2d("config", "edit", **editor(prompt, 'echo "memory = 700" >"$1"'))
@@ -219,7 +219,7 @@ def test_a_broken_file_is_mended_by_editing_it(prompt: Prompt, content: bytes) -
     assert prompt.b2d("config", "memory").out == "700\n"
 
 
-def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
+def test_an_editor_that_fails_or_does_not_exist_is_reported(prompt: Prompt) -> None:
     mine = with_config(prompt, MINE)
     result = prompt.b2d("config", "edit", **editor(prompt, 'echo "cpus = 9" >"$1"; exit 3'))
     assert result.code == 1
@@ -232,7 +232,7 @@ def test_an_editor_that_fails_or_is_not_there_is_told(prompt: Prompt) -> None:
         assert result.err.endswith("     try: EDITOR=nano b2d config edit\n")
 
 
-def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
+def test_ctrl_c_in_an_editor_reaches_only_the_editor(prompt: Prompt) -> None:
     """The terminal sends the signal to both."""
     script = (
         f'trap \'echo "memory = 700" >>"$1"; exit 0\' INT; touch {prompt.folder}/open; while :; do sleep 0.05; done'
@@ -247,7 +247,7 @@ def test_ctrl_c_in_an_editor_is_the_editor_s(prompt: Prompt) -> None:
     assert prompt.b2d("config", "memory").out == "700\n"
 
 
-def test_a_machine_that_is_there_is_changed_and_told_from_when_on(prompt: Prompt) -> None:
+def test_a_change_of_an_existing_machine_is_reported_with_when_it_takes_effect(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec())
     qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 256, b"payload")
     result = prompt.b2d("set", "memory=640", "disk=1000")
@@ -305,7 +305,7 @@ def settings_to_set(draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(settings_to_set(), settings_to_set(), st.sampled_from(["", MINE, "# nothing yet", 'vm = "a"\r\nwait=5 # s\r\n']))
-def test_what_was_put_is_what_is_loaded_and_what_was_taken_out_is_not(
+def test_loaded_settings_are_those_set_and_not_unset(
     tmp_path_factory: pytest.TempPathFactory, first: dict[str, object], second: dict[str, object], text: str
 ) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
@@ -329,7 +329,7 @@ def test_a_value_that_toml_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert not Home(tmp_path).config.exists()
 
 
-def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: Prompt) -> None:
+def test_init_reports_differing_options_of_an_existing_machine_with_the_command_to_change_them(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec(disk_mib=1000))
     qemu_img.create(prompt.home.machine("boot2docker-vm").disk_qcow2, 1000, b"payload")
     exists = "boot2docker-vm exists already\n"
@@ -347,7 +347,7 @@ def test_what_a_machine_was_not_made_with_is_told_with_how_to_change_it(prompt: 
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_setting_is_an_option_of_the_same_name_before_any_verb_and_after_it(prompt: Prompt, key: str) -> None:
+def test_every_setting_is_an_option_before_and_after_every_verb(prompt: Prompt, key: str) -> None:
     kind, flag = type(getattr(Settings(), key)), f"--{key.replace('_', '-')}"
     number, text = ("7" if key == "cpus" else "1000"), loader.CHOICES.get(key, ("127.0.0.9",))[-1]
     first, other = LISTED.get(key, ("/a", "/b:ro"))

@@ -38,7 +38,7 @@ def prompt(tmp_path: Path) -> Prompt:
         ("boot2docker-vm:x . --vm other", 4, "boot2docker-vm is stopped"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_exit_code(prompt: Prompt, typed: str, code: int, message: str) -> None:
+def test_an_invalid_copy_is_reported_with_its_exit_code(prompt: Prompt, typed: str, code: int, message: str) -> None:
     result = prompt.sh(f"b2d cp {typed}")
     assert (result.code, result.out if "--json" not in typed else "") == (code, "")
     assert message in result.err

@@ -78,7 +78,7 @@ def assert_refused(result: Result, *texts: str) -> None:
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_what_is_the_newest_already_is_not_transferred(web: WebServer, prompt: Prompt, etags: bool) -> None:
+def test_an_image_that_is_the_newest_is_not_transferred_again(web: WebServer, prompt: Prompt, etags: bool) -> None:
     web.etags = etags
     url = web.put("/b2d.iso", OLD)
     assert_stored(prompt.b2d("download", url), "19.03.11")
@@ -101,7 +101,7 @@ def test_an_image_that_is_damaged_is_transferred_again(web: WebServer, prompt: P
     assert stored_contents(prompt) == [OLD]
 
 
-def test_no_image_is_replaced_under_a_machine(web: WebServer, prompt: Prompt) -> None:
+def test_a_download_does_not_replace_the_image_of_a_machine(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", OLD)
     prompt.b2d("download", url)
     (image,) = ImageStore(prompt.home).all()
@@ -133,7 +133,7 @@ def test_a_releases_api_is_a_source(web: WebServer, prompt: Prompt, options: tup
     assert_already_newest(prompt.b2d("download"), "19.03.12")
 
 
-def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: WebServer, prompt: Prompt) -> None:
+def test_a_release_with_a_published_hash_is_recognised_without_a_request_for_it(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
     (image,) = ImageStore(prompt.home).all()
@@ -147,14 +147,14 @@ def test_a_release_whose_hash_is_published_is_known_without_asking_for_it(web: W
     assert stored_contents(prompt) == []
 
 
-def test_one_release_can_be_named(web: WebServer, prompt: Prompt) -> None:
+def test_a_single_release_can_be_selected(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/a.iso", OLD)
     api = web.put(f"{API}/tags/v19.03.11-rc1", json.dumps(a_release(url, "v19.03.11-rc1", prerelease=True)).encode())
     assert_stored(prompt.b2d("download", api), "19.03.11-rc1")
 
 
 @pytest.mark.parametrize("code", [403, 429, 500, 503])
-def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, prompt: Prompt, code: int) -> None:
+def test_the_stored_image_is_used_when_the_server_refuses_to_answer(web: WebServer, prompt: Prompt, code: int) -> None:
     url = web.put("/a.iso", NEW)
     api = web.put(API, json.dumps([a_release(url)]).encode())
     refusal = respond_with(code, b'{"message": "API rate limit exceeded"}', X_RateLimit_Remaining="0")
@@ -171,7 +171,7 @@ def test_where_nobody_can_be_asked_what_is_kept_is_the_answer(web: WebServer, pr
         assert f"({code})" in result.err
 
 
-def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: Path) -> None:
+def test_the_stored_image_is_used_without_a_network(prompt: Prompt, tmp_path: Path) -> None:
     with serving(tmp_path, tls=True) as web:
         url = web.put("/a.iso", NEW)
         prompt.b2d("download", url)
@@ -181,7 +181,7 @@ def test_without_a_network_what_is_kept_is_the_answer(prompt: Prompt, tmp_path: 
     assert_refused(prompt.b2d("download", f"{web.url}/b.iso"), "cannot be reached")
 
 
-def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Prompt, tmp_path: Path) -> None:
+def test_the_stored_debian_image_is_used_without_a_mirror(prompt: Prompt, tmp_path: Path) -> None:
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
     nowhere = {"B2D_MIRROR": "http://127.0.0.1:1/debian"}
     assert_refused(prompt.b2d("download", **nowhere), "cannot be reached")
@@ -195,7 +195,7 @@ def test_debian_s_image_that_is_kept_is_the_answer_where_no_mirror_is(prompt: Pr
     )
 
 
-def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
+def test_an_unsigned_debian_index_is_an_error_despite_a_stored_image(
     web: WebServer, prompt: Prompt, tmp_path: Path
 ) -> None:
     (tmp_path / "a.iso").write_bytes(a_b2d_iso())
@@ -204,7 +204,7 @@ def test_debian_s_index_that_is_signed_by_nobody_is_no_answer_from_what_is_kept(
     assert_refused(prompt.b2d("download", B2D_MIRROR=f"{web.url}/debian"), "is not signed by Debian")
 
 
-def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt) -> None:
+def test_secrets_in_an_address_are_not_shown(web: WebServer, prompt: Prompt) -> None:
     for answer in (
         respond_with(404),
         respond_with(200, PORTAL),
@@ -218,14 +218,14 @@ def test_what_is_secret_in_an_address_is_not_said(web: WebServer, prompt: Prompt
         assert "verysecret" not in result.err
 
 
-def test_what_is_gone_is_no_answer_from_what_is_kept(web: WebServer, prompt: Prompt) -> None:
+def test_a_deleted_file_is_an_error_despite_a_stored_image(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/a.iso", NEW)
     prompt.b2d("download", url)
     web.files.clear()
     assert_refused(prompt.b2d("download", url), "has no such file (404)")
 
 
-def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
+def test_a_file_url_is_a_source(prompt: Prompt) -> None:
     iso = prompt.folder / "an image ü.iso"
     iso.write_bytes(OLD)
     assert_stored(prompt.b2d("download", iso.as_uri()), "19.03.11")
@@ -237,7 +237,7 @@ def test_a_file_can_be_written_as_an_address(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: Prompt, number: signal.Signals) -> None:
+def test_an_interrupted_download_is_resumed(web: WebServer, prompt: Prompt, number: signal.Signals) -> None:
     url = web.put("/b2d.iso", NEW)
     web.holds_after = len(NEW) // 2
     running = subprocess.Popen([B2D, "download", url], env=prompt.full_environment(), stderr=subprocess.PIPE, text=True)
@@ -257,7 +257,7 @@ def test_a_download_that_was_ended_goes_on_where_it_was(web: WebServer, prompt: 
     assert stored_contents(prompt) == [NEW]
 
 
-def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
+def test_two_downloads_at_once_transfer_the_file_once(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     web.holds_after = len(NEW) // 2
     with ThreadPoolExecutor(2) as pool:
@@ -272,7 +272,7 @@ def test_two_at_once_fetch_it_once(web: WebServer, prompt: Prompt) -> None:
 
 
 @pytest.mark.needs("linux", "unshare")  # a small disk, mounted in a namespace
-def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt: Prompt) -> None:
+def test_a_full_disk_is_reported_with_the_required_space(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     disk = prompt.home.root
     disk.mkdir()
@@ -292,9 +292,7 @@ def test_a_disk_that_is_full_is_named_with_what_is_needed(web: WebServer, prompt
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
-    web: WebServer, prompt: Prompt, name: str
-) -> None:
+def test_a_private_ca_named_in_the_environment_is_trusted(web: WebServer, prompt: Prompt, name: str) -> None:
     url = web.put("/b2d.iso", NEW)
     prompt.environment["SSL_CERT_FILE"] = ""
     assert_refused(prompt.b2d("download", url), "is not trusted", "SSL_CERT_FILE")
@@ -304,7 +302,7 @@ def test_an_authority_of_one_s_own_is_trusted_where_the_environment_names_it(
     assert_stored(prompt.b2d("download", url, **{name: str(web.authority)}), "19.03.12")
 
 
-def test_from_https_nobody_is_led_to_http(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
+def test_a_redirect_from_https_to_http_is_refused(web: WebServer, plain: WebServer, prompt: Prompt) -> None:
     target = plain.put("/b2d.iso", NEW)
     web.odd["/b2d.iso"] = respond_with(302, Location=target)
     assert_refused(prompt.b2d("download", f"{web.url}/b2d.iso"), f"redirects from https to {target}")
@@ -323,7 +321,7 @@ def proxy_environment(proxy: WebServer) -> dict[str, str]:
     }
 
 
-def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plain: WebServer, prompt: Prompt) -> None:
+def test_boot2docker_is_downloaded_through_a_proxy_with_a_private_ca(plain: WebServer, prompt: Prompt) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, NEW)
     assert_stored(prompt.b2d("download", "boot2docker", **proxy_environment(plain)), "19.03.12")
@@ -340,7 +338,7 @@ def test_boot2docker_comes_through_a_proxy_that_has_an_authority_of_its_own(plai
     assert "api.github.com received too many requests" in result.err
 
 
-def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer, prompt: Prompt) -> None:
+def test_the_last_known_release_is_used_when_the_releases_cannot_be_listed(plain: WebServer, prompt: Prompt) -> None:
     plain.odd[OFFICIAL] = respond_with(403, X_RateLimit_Remaining="0")
     plain.put(LAST, NEW)
     result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
@@ -349,7 +347,7 @@ def test_where_the_releases_cannot_be_listed_the_last_is_known(plain: WebServer,
 
 
 @pytest.mark.parametrize("label", ["b2d-v19.03.12", "Boot2Docker-v19.03.12", "Boot2Bocker-v19.03.12", "Boot2Docker"])
-def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, prompt: Prompt, label: str) -> None:
+def test_boot2docker_is_recognised_by_each_form_of_its_label(plain: WebServer, prompt: Prompt, label: str) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
     plain.put(LAST, an_iso(label))
     result = prompt.b2d("download", "boot2docker", **proxy_environment(plain))
@@ -357,7 +355,7 @@ def test_boot2docker_is_known_by_its_label_in_all_its_forms(plain: WebServer, pr
     assert "warning" not in result.err
 
 
-def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_told(
+def test_an_iso_without_the_label_of_boot2docker_is_refused_and_another_release_is_reported(
     plain: WebServer, prompt: Prompt
 ) -> None:
     plain.put(OFFICIAL, json.dumps([a_release(f"https://github.com{LAST}")]).encode())
@@ -370,7 +368,7 @@ def test_an_iso_that_is_not_boot2docker_s_is_refused_and_one_of_another_release_
     assert "warning: the ISO of release 19.03.12 is labelled 19.03.11" in result.err
 
 
-def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain: WebServer, prompt: Prompt) -> None:
+def test_a_proxy_is_used_for_plain_http_and_an_unreachable_one_is_reported(plain: WebServer, prompt: Prompt) -> None:
     pin = f"#sha256={hashlib.sha256(NEW).hexdigest()}"
     plain.put("http://mirror.example/b2d.iso", NEW)
     assert_stored(prompt.b2d("download", f"http://mirror.example/b2d.iso{pin}", **proxy_environment(plain)), "19.03.12")
@@ -382,7 +380,7 @@ def test_a_proxy_is_asked_for_plain_http_too_and_one_that_is_away_is_told(plain:
     assert (result.code, len(result.err.splitlines())) == (0, 1)
 
 
-def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prompt: Prompt) -> None:
+def test_a_captive_portal_is_recognised(web: WebServer, prompt: Prompt) -> None:
     url, api = web.put("/b2d.iso", NEW), web.put(API, b"[]")
     prompt.b2d("download", url)
     web.put("/login", PORTAL)
@@ -394,7 +392,7 @@ def test_a_network_that_wants_a_login_first_is_known_as_one(web: WebServer, prom
     assert stored_contents(prompt) == [NEW]
 
 
-def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Prompt) -> None:
+def test_json_says_whether_the_image_is_new(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     for changed in (True, False):
         document = json.loads(prompt.b2d("download", url, "--json").out)
@@ -403,7 +401,7 @@ def test_in_json_it_is_told_whether_the_image_is_new(web: WebServer, prompt: Pro
     assert json.loads(prompt.b2d("download", url, "--json").out)["changed"] is False
 
 
-def test_all_that_is_said_fits_its_stream(web: WebServer, prompt: Prompt) -> None:
+def test_quiet_prints_errors_with_their_hints_only(web: WebServer, prompt: Prompt) -> None:
     url = web.put("/b2d.iso", NEW)
     assert prompt.b2d("-q", "download", url) == Result(0, "", "")
     assert prompt.b2d("-q", "download", url) == Result(0, "", "")

@@ -95,7 +95,7 @@ def check_document(result: Result, verb: str) -> None:
 
 @pytest.mark.parametrize("home", ["nothing", "off", "broken", "misconfigured"])
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, verb: str, home: str) -> None:
+def test_stdout_is_one_json_document_with_json(prompt: Prompt, verb: str, home: str) -> None:
     result = run_b2d(prompt, home, verb, "--json")
     check_document(result, verb)
     if verb in ("ssh", "run"):  # their JSON is another verb's
@@ -106,7 +106,7 @@ def test_asked_in_json_stdout_is_one_document_whatever_happens(prompt: Prompt, v
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_a_bug_and_a_mistake_are_documents_too(prompt: Prompt, verb: str) -> None:
+def test_bugs_and_usage_errors_are_json_documents_too(prompt: Prompt, verb: str) -> None:
     broken = prompt.folder / "broken"
     broken.mkdir()
     for library in ("filelock", "shutil", "subprocess"):
@@ -124,7 +124,9 @@ def without_numbers(text: str) -> str:
 
 @pytest.mark.parametrize("home", ["nothing", "off"])
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt: Prompt, verb: str, home: str) -> None:
+def test_stdout_is_the_same_with_verbose_or_quiet_and_there_is_no_traceback(
+    prompt: Prompt, verb: str, home: str
+) -> None:
     plain = run_b2d(prompt, home, verb)
     for option in ("-v", "-q"):
         result = run_b2d(prompt, home, verb, option)
@@ -133,7 +135,7 @@ def test_verbose_or_quiet_stdout_is_the_same_and_nobody_sees_a_traceback(prompt:
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
+def test_a_closed_stdout_ends_the_command_without_a_bug_report(prompt: Prompt, verb: str) -> None:
     reset_home(prompt, "off")
     reading, writing = os.pipe()
     os.close(reading)
@@ -149,7 +151,7 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(prompt: Prompt, verb: str) -> None:
     reset_home(prompt, "off")
     with Path("/dev/full").open("wb") as full:
         command = [B2D, "-q", *verb.split(), "--json", *ARGUMENTS.get(verb, [])]
@@ -162,7 +164,7 @@ def test_a_full_disk_is_told_in_one_sentence(prompt: Prompt, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_ascii_and_names_in_other_letters_go_together(prompt: Prompt, verb: str) -> None:
+def test_names_that_are_not_ascii_work_in_an_ascii_locale(prompt: Prompt, verb: str) -> None:
     folder = prompt.folder / "grüße 🐳"
     folder.mkdir()
     theirs = Prompt(folder, prompt.environment)
@@ -173,7 +175,7 @@ def test_ascii_and_names_in_other_letters_go_together(prompt: Prompt, verb: str)
 
 
 @pytest.mark.parametrize("verb", ["", "iso", "config", "disk", "snapshot", *EVERY_VERB])
-def test_help_fits_80_columns_and_20_with_every_word(prompt: Prompt, verb: str) -> None:
+def test_help_fits_80_and_20_columns_without_losing_words(prompt: Prompt, verb: str) -> None:
     wide = prompt.b2d(*verb.split(), "--help", COLUMNS="80")
     narrow = prompt.b2d(*verb.split(), "--help", COLUMNS="20")
     assert (wide.code, narrow.code, wide.err, narrow.err) == (0, 0, "", "")
@@ -184,7 +186,7 @@ def test_help_fits_80_columns_and_20_with_every_word(prompt: Prompt, verb: str) 
 
 
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_an_option_that_is_nearly_right_is_told(prompt: Prompt, verb: str) -> None:
+def test_a_misspelled_option_gets_a_suggestion(prompt: Prompt, verb: str) -> None:
     for wrong, right in (("--verbos", "--verbose"), ("--stop-wiat", "--stop-wait")):
         result = run_b2d(prompt, "nothing", verb, wrong)
         assert result.code == 2
@@ -192,7 +194,7 @@ def test_an_option_that_is_nearly_right_is_told(prompt: Prompt, verb: str) -> No
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "list", "iso build", "config", "init"])
-def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
+def test_a_deleted_current_folder_is_reported(prompt: Prompt, verb: str) -> None:
     result = prompt.run(
         ["/bin/sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {B2D} {verb}"], PATH="/bin", B2D_HOME="relative"
     )
@@ -201,7 +203,7 @@ def test_a_folder_that_is_no_more_is_told(prompt: Prompt, verb: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('it broke')", "this is not Python"])
-def test_a_library_that_cannot_be_loaded_is_told(prompt: Prompt, fault: str) -> None:
+def test_a_library_that_cannot_be_loaded_is_reported(prompt: Prompt, fault: str) -> None:
     (prompt.folder / "click.py").write_text(fault)
     result = prompt.b2d("list", PYTHONPATH=str(prompt.folder))
     assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
@@ -248,7 +250,7 @@ def running(prompt: Prompt) -> Iterator[Prompt]:
     server.server_close()
 
 
-def test_what_up_found_out_is_its_answer(running: Prompt) -> None:
+def test_up_prints_the_endpoint_as_json(running: Prompt) -> None:
     result = running.b2d("up", "--json")
     document = json.loads(result.out)
     assert (result.code, document["name"], document["address"]) == (0, "boot2docker-vm", "127.0.0.1")
@@ -257,7 +259,7 @@ def test_what_up_found_out_is_its_answer(running: Prompt) -> None:
     assert running.b2d("up").out == ""
 
 
-def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) -> None:
+def test_json_says_whether_something_was_changed(prompt: Prompt) -> None:
     for verb in ("init", "stop", "poweroff"):
         result = run_b2d(prompt, "off", verb, "--json")
         assert (result.code, json.loads(result.out)) == (0, {"name": "boot2docker-vm", "changed": False})
@@ -268,7 +270,7 @@ def test_what_was_done_is_told_apart_from_what_was_so_already(prompt: Prompt) ->
     assert json.loads(run_b2d(prompt, "off", "logs", "--json").out) == {"log": ""}
 
 
-def test_a_log_comes_out_byte_by_byte(prompt: Prompt) -> None:
+def test_a_log_is_printed_byte_by_byte(prompt: Prompt) -> None:
     reset_home(prompt, "off")
     prompt.home.machine("boot2docker-vm").serial_log.write_bytes(b"\xffa\r\n\x00z")
     completed = subprocess.run([B2D, "logs"], env=prompt.full_environment(LC_ALL="C"), capture_output=True, check=True)

@@ -81,27 +81,27 @@ def without_hint(lines: list[str]) -> list[str]:
     return [line for line in lines if not line.startswith(("to use it", "box was created by root"))]
 
 
-def test_init_says_what_cannot_be_closed_once(b2d: Typed) -> None:
+def test_init_reports_unavoidable_exposure_once(b2d: Typed) -> None:
     code, out, err = b2d("init")
     assert (code, out, without_hint(err)) == (0, "", [BUSY, "box is created; start it: b2d up --vm box"])
     assert b2d("init")[2] == ["box exists already"]
 
 
 @pytest.mark.parametrize("verb", ["up", "start", "boot", "resume"])
-def test_up_says_it_once_whether_it_makes_the_machine_or_not(b2d: Typed, verb: str) -> None:
+def test_up_reports_it_once_for_new_and_existing_machines(b2d: Typed, verb: str) -> None:
     for _ in range(2):
         code, out, err = b2d(verb)
         assert (code, out, err.count(BUSY), sum("SSH" in line for line in err)) == (0, "", 1, 1)
 
 
 @pytest.mark.parametrize("verb", ["restart", "reset"])
-def test_so_do_the_other_verbs_that_start_it(b2d: Typed, verb: str) -> None:
+def test_other_verbs_that_start_a_machine_report_it_too(b2d: Typed, verb: str) -> None:
     b2d("up")
     assert b2d(verb)[2].count(BUSY) == 1
 
 
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
-def test_a_password_that_everybody_knows_is_a_warning(b2d: Typed, quiet: tuple[str, ...]) -> None:
+def test_a_well_known_password_is_a_warning(b2d: Typed, quiet: tuple[str, ...]) -> None:
     _, out, err = b2d("init", *quiet, ssh_password=True)
     assert err.count(f"warning: {EVERYBODY}; try: b2d config set password") == 1
     _, out, err = b2d("up", *quiet, ssh_password=True)
@@ -109,24 +109,24 @@ def test_a_password_that_everybody_knows_is_a_warning(b2d: Typed, quiet: tuple[s
     assert (out, err.count(f"warning: {EVERYBODY}; try: {then}")) == ("", 1)
 
 
-def test_what_is_said_of_a_machine_that_runs_is_what_it_was_booted_with(b2d: Typed) -> None:
+def test_the_exposure_of_a_running_machine_is_that_of_its_boot(b2d: Typed) -> None:
     b2d("up", ssh_password=True)
     assert any(EVERYBODY in line for line in b2d("up")[2])
     assert BUSY in b2d("restart")[2]
 
 
-def test_a_saved_machine_keeps_the_password_that_it_was_saved_with(b2d: Typed, box: Box) -> None:
+def test_a_saved_machine_has_the_password_of_its_boot(b2d: Typed, box: Box) -> None:
     b2d("up", ssh_password=True, password="mine")
     box.machine().save()
     assert any("also accepts docker's password" in line for line in b2d("up")[2])
     assert BUSY in b2d("restart")[2]
 
 
-def test_quiet_says_nothing_of_what_is_only_known(b2d: Typed) -> None:
+def test_quiet_suppresses_known_exposure(b2d: Typed) -> None:
     assert b2d("up", "-q") == (0, "", [])
 
 
-def test_without_tls_the_socket_comes_first_and_tcp_for_tools_that_need_it(b2d: Typed, box: Box) -> None:
+def test_without_tls_the_socket_is_shown_first_and_tcp_for_tools_that_need_it(b2d: Typed, box: Box) -> None:
     _, out, err = b2d("up")
     wanted = f"{host_of(box)}; for tools that need TCP: {BY_TCP}" if host_of(box) != BY_TCP else BY_TCP
     assert (out, err.count(f"box is up: {wanted}")) == ("", 1)
@@ -134,7 +134,7 @@ def test_without_tls_the_socket_comes_first_and_tcp_for_tools_that_need_it(b2d: 
     assert json.loads(out)["docker"] == {"host": host_of(box), "cert_path": ""}
 
 
-def test_with_tls_there_is_one_place(b2d: Typed) -> None:
+def test_with_tls_one_endpoint_is_shown(b2d: Typed) -> None:
     assert f"box is up: {BY_TCP}" in b2d("up", kind=TlsApp)[2]
 
 
@@ -148,7 +148,7 @@ def test_with_tls_there_is_one_place(b2d: Typed) -> None:
         ((DOCKER, DOCKER_SOCKET), "box is up"),
     ],
 )
-def test_what_the_agent_was_refused_is_said_and_not_promised(
+def test_ports_that_the_agent_could_not_open_are_reported_and_not_announced(
     b2d: Typed, box: Box, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...], greeting: str
 ) -> None:
     refuse(monkeypatch, *refused)
@@ -162,7 +162,7 @@ def test_what_the_agent_was_refused_is_said_and_not_promised(
     assert (code, out) == (0, "")
 
 
-def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_is_not_ready_is_reported(b2d: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "wait_until_serving", lambda *_: None)
     assert not [line for line in b2d("up")[2] if "does not serve" in line]  # the fake has no process, and so no agent
     monkeypatch.setattr("b2d.machine.lifecycle.is_alive", lambda _: True)
@@ -171,7 +171,7 @@ def test_an_agent_that_says_nothing_is_told(b2d: Typed, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("state", list(MachineState))
-def test_status_says_it_of_a_machine_that_is_on(
+def test_status_reports_it_for_a_running_machine(
     b2d: Typed, box: Box, monkeypatch: pytest.MonkeyPatch, state: MachineState
 ) -> None:
     refuse(monkeypatch, SSH)
@@ -182,7 +182,7 @@ def test_status_says_it_of_a_machine_that_is_on(
     assert code == {"running": 0, "absent": 3}.get(state, 4)
 
 
-def test_the_door_s_status_says_it_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_of_the_fast_path_reports_it_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     from b2d.cli import fast_status
 
     refuse(monkeypatch, SSH)

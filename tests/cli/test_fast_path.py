@@ -49,7 +49,7 @@ def run(home: Home, *arguments: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=False, env=known | environment)
 
 
-def test_the_answers_are_what_up_found_out(home: Home) -> None:
+def test_the_output_is_the_endpoint_recorded_by_up(home: Home) -> None:
     assert run(home, "shellinit").stdout == LINE
     assert run(home, "env").stdout == LINE
     assert run(home, "ip").stdout == "127.0.59.103\n"
@@ -57,7 +57,7 @@ def test_the_answers_are_what_up_found_out(home: Home) -> None:
 
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
 @pytest.mark.parametrize("config_text", [None, "memory = 4096\n"])
-def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, config_text: str | None) -> None:
+def test_no_slow_library_is_imported_for_them(home: Home, verb: str, config_text: str | None) -> None:
     if config_text:
         home.config.write_text(config_text)
     script = (
@@ -78,14 +78,14 @@ def test_nothing_heavy_is_imported_for_them(home: Home, verb: str, config_text: 
 
 
 @pytest.mark.parametrize("order", [("--vm", "boot2docker-vm", "ip"), ("ip", "--vm=boot2docker-vm")])
-def test_the_machine_may_be_named_before_and_after(home: Home, order: tuple[str, ...]) -> None:
+def test_the_machine_may_be_named_before_and_after_the_verb(home: Home, order: tuple[str, ...]) -> None:
     assert run(home, *order).stdout == "127.0.59.103\n"
     assert run(home, "ip", B2D_VM="other").returncode == 3
 
 
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
 @pytest.mark.parametrize("field", ["pid", "start_time", "boot_id"])
-def test_a_machine_that_ended_is_not_pointed_at(home: Home, verb: str, field: str) -> None:
+def test_a_machine_that_has_ended_has_no_endpoint(home: Home, verb: str, field: str) -> None:
     identity = identify(os.getpid())
     assert identity is not None
     values = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": identity.boot_id}
@@ -117,16 +117,14 @@ def no_click(tmp_path: Path) -> str:
     ],
 )
 @pytest.mark.parametrize("file", ["config.toml", "profile"])
-def test_a_file_that_names_no_other_machine_needs_no_click(
-    home: Home, no_click: str, file: str, content: bytes
-) -> None:
+def test_a_file_without_a_machine_name_needs_no_click(home: Home, no_click: str, file: str, content: bytes) -> None:
     (home.root / file).write_bytes(content)
     known = {"PYTHONPATH": no_click, "BOOT2DOCKER_DIR": str(home.root)}
     assert run(home, "shellinit", **known).stdout == LINE
     assert run(home, "ip", **known).stdout == "127.0.59.103\n"
 
 
-def test_nor_does_what_boot2docker_wrote_by_itself(home: Home, no_click: str) -> None:
+def test_the_default_profile_of_boot2docker_needs_no_click(home: Home, no_click: str) -> None:
     folder = home.root / ".boot2docker"
     folder.mkdir()
     (folder / "profile").write_text(UNASKED.format(folder))
@@ -145,7 +143,7 @@ NAMING = [
 
 @pytest.mark.parametrize("text", NAMING)
 @pytest.mark.parametrize("file", ["config.toml", "profile"])
-def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_click: str, file: str, text: str) -> None:
+def test_the_machine_named_in_a_file_is_used(home: Home, no_click: str, file: str, text: str) -> None:
     (home.root / file).write_text(text)
     known = {"BOOT2DOCKER_PROFILE": str(home.root / "profile")}
     completed = run(home, "ip", **known)
@@ -155,7 +153,7 @@ def test_a_machine_that_a_file_names_is_the_one_that_is_meant(home: Home, no_cli
 
 
 @pytest.mark.parametrize("text", ['VM = "other"', 'Init=false\nvM="other"', '"V-M" = "other"', '_v_m = "other"'])
-def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_toml(home: Home, text: str) -> None:
+def test_the_profile_names_the_machine_in_any_case_and_applies_without_config_toml(home: Home, text: str) -> None:
     mine = home.root / ".boot2docker"
     mine.mkdir()
     (mine / "profile").write_text(text)
@@ -166,7 +164,7 @@ def test_the_profile_names_it_in_any_case_and_counts_where_there_is_no_config_to
 
 
 @pytest.mark.parametrize("content", [b"vm = other\n", b"[vm]\n", b'VM = "a"\n', b"memory = 1024 # \xff\n", None])
-def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, content: bytes | None) -> None:
+def test_a_file_that_cannot_be_read_is_reported_by_click(home: Home, content: bytes | None) -> None:
     if content is None:
         home.config.mkdir()
     else:
@@ -176,18 +174,18 @@ def test_a_file_that_cannot_be_read_is_told_by_click(home: Home, content: bytes 
     assert str(home.config) in completed.stderr
 
 
-def test_what_is_too_long_to_be_read_at_once_is_a_matter_of_click(home: Home) -> None:
+def test_a_settings_file_that_is_too_long_is_read_by_click(home: Home) -> None:
     home.config.write_text("# long\n" * 20_000 + 'vm = "other"\n')
     assert run(home, "ip").returncode == 3
 
 
-def test_a_home_behind_a_tilde_is_the_person_s(home: Home, no_click: str) -> None:
+def test_a_tilde_in_the_home_is_the_home_directory(home: Home, no_click: str) -> None:
     home.root.joinpath("b2d").symlink_to(home.root)
     assert run(home, "ip", PYTHONPATH=no_click, HOME=str(home.root), B2D_HOME="~/b2d").stdout == "127.0.59.103\n"
     assert run(home, "shellinit", "-q", B2D_HOME="~nobody-has-this-name/b2d").returncode == 2
 
 
-def test_other_shells_are_written_for(home: Home) -> None:
+def test_the_output_is_in_the_syntax_of_the_requested_shell(home: Home) -> None:
     assert run(home, "shellinit", "--shell", "fish").stdout.startswith("set -gx DOCKER_HOST")
     assert run(home, "shellinit", "--shell=nushell").stdout.startswith('{"DOCKER_HOST": ')
     assert run(home, "shellinit", "--shell", "abacus").returncode == 2
@@ -200,7 +198,7 @@ def boot(home: Home) -> None:
     QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "", identify(os.getpid())))
 
 
-def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home: Home, no_click: str) -> None:
+def test_a_plain_status_prints_the_state_and_needs_no_click(home: Home, no_click: str) -> None:
     def status() -> tuple[str, int, str]:
         completed = run(home, "status", PYTHONPATH=no_click)
         return completed.stdout, completed.returncode, completed.stderr
@@ -215,7 +213,7 @@ def test_a_plain_status_is_the_state_with_its_exit_code_and_needs_no_click(home:
 
 
 @pytest.mark.parametrize("order", [("--vm", "other", "status"), ("status", "--vm=other"), ("status",)])
-def test_it_is_that_of_the_machine_that_was_named(home: Home, no_click: str, order: tuple[str, ...]) -> None:
+def test_status_is_that_of_the_named_machine(home: Home, no_click: str, order: tuple[str, ...]) -> None:
     home.machine("boot2docker-vm").disk_qcow2.touch()
     assert run(home, *order, PYTHONPATH=no_click, B2D_VM="other").stdout == "absent\n"
     assert run(home, "status", "--vm", "boot2docker-vm", PYTHONPATH=no_click, B2D_VM="other").stdout == "stopped\n"
@@ -238,12 +236,12 @@ def test_it_is_that_of_the_machine_that_was_named(home: Home, no_click: str, ord
         "--vm ../x status",
     ],
 )
-def test_what_is_asked_otherwise_is_a_matter_of_click(home: Home, no_click: str, typed: str) -> None:
+def test_other_options_of_status_need_click(home: Home, no_click: str, typed: str) -> None:
     assert "no click" in run(home, *typed.split(), PYTHONPATH=no_click).stderr
     assert "Traceback" not in run(home, *typed.split()).stderr
 
 
-def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
+def test_an_error_is_reported_by_click(home: Home, no_click: str) -> None:
     spec = home.machine("boot2docker-vm").spec
     spec.write_text("{")
     assert "no click" in run(home, "status", PYTHONPATH=no_click).stderr
@@ -253,7 +251,7 @@ def test_what_goes_wrong_is_told_by_click(home: Home, no_click: str) -> None:
     assert completed.stderr.splitlines()[1:] == ["     try: b2d up"]
 
 
-def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tmp_path: Path) -> None:
+def test_a_bug_is_reported_by_click_and_logged_once(home: Home, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise RuntimeError('it broke')")
     completed = run(home, "status", PYTHONPATH=str(tmp_path))
     assert (completed.returncode, completed.stdout) == (1, "")
@@ -261,7 +259,7 @@ def test_what_nobody_foresaw_is_told_by_click_too_and_logged_once(home: Home, tm
     assert home.log.read_text().count("Traceback") == 1
 
 
-def test_what_is_undone_needs_no_machine(home: Home) -> None:
+def test_unset_needs_no_machine(home: Home) -> None:
     MachineStore(home).remove_env("boot2docker-vm")
     undone = run(home, "shellinit", "-q", "--unset", B2D_BEFORE="tcp://127.0.59.103:2376,there,,,")
     assert undone.stdout.startswith("export DOCKER_HOST=there DOCKER_CERT_PATH= ")
@@ -272,7 +270,7 @@ def test_what_is_undone_needs_no_machine(home: Home) -> None:
 
 
 @pytest.mark.parametrize("state", [3, 4])
-def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home, state: int) -> None:
+def test_shellinit_prints_one_line_at_most_for_a_stopped_machine(home: Home, state: int) -> None:
     keep(home, None)
     if state == 4:
         home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
@@ -282,14 +280,14 @@ def test_in_a_new_shell_a_machine_that_does_not_run_is_a_line_at_most(home: Home
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (state, "", "")
 
 
-def test_quietly_that_needs_no_click(home: Home, no_click: str) -> None:
+def test_shellinit_with_quiet_needs_no_click(home: Home, no_click: str) -> None:
     MachineStore(home).remove_env("boot2docker-vm")
     assert run(home, "shellinit", "-q", PYTHONPATH=no_click).returncode == 4
     assert run(home, "shellinit", "--quiet", "--vm=other", PYTHONPATH=no_click).returncode == 3
     assert run(home, "shellinit", "-q", "--json", "--vm=other").stdout.startswith("{")
 
 
-def test_in_json_it_is_a_document_with_all_that_changes(home: Home) -> None:
+def test_json_is_a_document_of_all_changed_variables(home: Home) -> None:
     known = json.loads(run(home, "shellinit", "--json").stdout)
     assert known["DOCKER_CERT_PATH"] == "/certs"
     undone = run(home, "shellinit", "--unset", "--json", B2D_BEFORE=known["B2D_BEFORE"])

@@ -34,7 +34,7 @@ def words(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_a_command_says_in_one_imperative_sentence_what_it_does(verb: str) -> None:
+def test_help_describes_each_command_in_one_imperative_sentence(verb: str) -> None:
     first = (COMMANDS[verb].help or "").splitlines()[0]
     assert VERB_FIRST.match(first), first
     assert first.endswith("."), first

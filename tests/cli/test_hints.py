@@ -1,4 +1,4 @@
-"""What is shown to be typed next is for the machine at hand."""
+"""Commands that are suggested name the machine in use."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,12 +55,14 @@ def last_line(answer: Result) -> str:
         ("rollback", "b2d upgrade"),
     ],
 )
-def test_a_command_ends_with_the_machine(prompt: Prompt, machine: str, vm: str, typed: str, command: str) -> None:
+def test_a_suggested_command_ends_with_the_machine_name(
+    prompt: Prompt, machine: str, vm: str, typed: str, command: str
+) -> None:
     answer = prompt.b2d("--vm", machine, *typed.split())
     assert any(line.endswith(f"{command}{vm}") for line in answer.err.splitlines()), answer.err
 
 
-def test_a_restored_disk_is_started_as_that_of_the_machine(prompt: Prompt, machine: str, vm: str) -> None:
+def test_the_command_after_a_restore_names_the_machine(prompt: Prompt, machine: str, vm: str) -> None:
     prompt.b2d("snapshot", "create", "before", "--vm", machine)
     answer = prompt.b2d("snapshot", "restore", "before", "--yes", "--vm", machine)
     assert last_line(answer) == f"the disk is restored from before; start the machine: b2d up{vm}"
@@ -71,7 +73,7 @@ def test_a_disk_with_snapshots_is_compacted_by_two_commands(prompt: Prompt, mach
     assert last_line(prompt.b2d("disk", "compact", "--vm", machine)) == f"try: b2d up{vm} && b2d disk compact{vm}"
 
 
-def test_the_arguments_of_a_program_in_the_guest_stay_last(prompt: Prompt, machine: str, vm: str) -> None:
+def test_the_machine_name_precedes_the_arguments_of_the_guest(prompt: Prompt, machine: str, vm: str) -> None:
     assert last_line(prompt.b2d("ssh", "--vm", machine, "--json", "ls")) == f"try: b2d ssh{vm} -- COMMAND --json"
 
 
@@ -81,7 +83,7 @@ def test_a_machine_without_its_description_is_listed_with_both_commands(prompt: 
     assert f"{machine} has no machine.json: {commands}" in prompt.b2d("list").err
 
 
-def test_a_log_that_ends_is_followed_by_the_state(monkeypatch: pytest.MonkeyPatch, machine: str, vm: str) -> None:
+def test_the_end_of_a_followed_log_suggests_status(monkeypatch: pytest.MonkeyPatch, machine: str, vm: str) -> None:
     monkeypatch.setattr(diagnostics, "END_S", 0.0)
     guest = SimpleNamespace(follow=lambda command, on_output: 0)
     running = SimpleNamespace(name=machine, guest=lambda: guest, state=lambda: "running")

@@ -58,7 +58,7 @@ def test_a_home_with_a_line_break_in_its_path_is_refused(prompt: Prompt, verb: s
 
 
 @pytest.mark.parametrize("given", ["relative", "./relative", "~/relative"])
-def test_a_home_may_be_given_from_here_or_from_the_person_s(prompt: Prompt, given: str) -> None:
+def test_a_home_is_relative_to_the_current_folder_or_to_the_home_directory(prompt: Prompt, given: str) -> None:
     assert prompt.b2d("config", "path", B2D_HOME=given).out == f"{prompt.folder}/relative/config.toml\n"
     assert prompt.b2d("shellinit", "-q", B2D_HOME=given).code == 3
     MachineStore(Home(prompt.folder / "relative")).write(a_spec())
@@ -66,7 +66,7 @@ def test_a_home_may_be_given_from_here_or_from_the_person_s(prompt: Prompt, give
     assert len(prompt.b2d("list", B2D_HOME=given).out.splitlines()) == 2
 
 
-def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
+def test_a_home_may_be_a_symlink(prompt: Prompt) -> None:
     MachineStore(Home(prompt.folder / "elsewhere")).write(a_spec())
     prompt.home.root.symlink_to("elsewhere")
     assert "boot2docker-vm" in prompt.b2d("list").out
@@ -76,7 +76,7 @@ def test_a_home_may_lie_elsewhere_behind_a_link(prompt: Prompt) -> None:
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", ["status", "init"])
-def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: str) -> None:
+def test_without_a_home_directory_the_hint_is_to_set_b2d_home(folder: Path, verb: str) -> None:
     result = Stranger(SOMEBODY, folder).b2d(verb, without=("HOME",))
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("b2d: ~/.b2d cannot be resolved: ")
@@ -84,7 +84,7 @@ def test_whoever_has_no_home_directory_is_told_what_to_set(folder: Path, verb: s
 
 
 @pytest.mark.needs("root")
-def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder: Path) -> None:
+def test_a_read_only_home_directory_is_reported_by_writing_verbs_only(folder: Path) -> None:
     stranger = Stranger(SOMEBODY, folder)  # root owns the folder
     assert stranger.b2d("status").out == "absent\n"
     assert stranger.b2d("list").code == 0
@@ -96,7 +96,7 @@ def test_a_home_directory_that_cannot_be_written_is_told_by_writers_alone(folder
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", READERS)
 @pytest.mark.parametrize("owner", [0, SOMEBODY + 1])
-def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: int) -> None:
+def test_an_open_home_of_another_user_can_be_read(folder: Path, verb: str, owner: int) -> None:
     a_home(folder, owner, 0o755)
     before = files_of(folder)
     result = Stranger(SOMEBODY, folder).b2d(*verb.split())
@@ -108,7 +108,7 @@ def test_another_s_open_home_can_be_looked_at(folder: Path, verb: str, owner: in
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", WRITERS)
 @pytest.mark.parametrize(("uid", "owner"), [(SOMEBODY, 0), (SOMEBODY, SOMEBODY + 1), (0, SOMEBODY)])
-def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, verb: str, uid: int, owner: int) -> None:
+def test_a_home_of_another_user_is_not_written_to_even_by_root(folder: Path, verb: str, uid: int, owner: int) -> None:
     home = a_home(folder, owner, 0o755)
     before = files_of(folder)
     result = Stranger(uid, folder).b2d(*verb.split())
@@ -121,7 +121,7 @@ def test_nothing_is_written_to_another_s_home_not_even_by_root(folder: Path, ver
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", ["status", "list", "shellinit -q", "stop", "init", "config", "completion bash -- st"])
-def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) -> None:
+def test_a_closed_home_of_another_user_is_reported_in_one_sentence(folder: Path, verb: str) -> None:
     home = a_home(folder, 0, 0o700)
     result = Stranger(SOMEBODY, folder).b2d(*verb.split())
     if verb.startswith("completion"):
@@ -133,7 +133,7 @@ def test_another_s_closed_home_is_told_in_one_sentence(folder: Path, verb: str) 
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", READERS)
-def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str) -> None:
+def test_a_read_only_home_can_be_read(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY, 0o555)
     result = Stranger(SOMEBODY, folder).b2d(*verb.split())
     assert result.code == (4 if verb in ("status", "shellinit -q") else 0)
@@ -142,7 +142,7 @@ def test_one_s_own_home_that_is_read_only_still_answers(folder: Path, verb: str)
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", [verb for verb in WRITERS if "debian" not in verb])
-def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb: str) -> None:
+def test_a_read_only_home_is_reported_by_writing_verbs(folder: Path, verb: str) -> None:
     home = a_home(folder, SOMEBODY, 0o555)
     result = Stranger(SOMEBODY, folder).b2d(*verb.split())
     assert (result.code, result.out) == (1, "")
@@ -153,7 +153,7 @@ def test_one_s_own_home_that_is_read_only_is_told_by_writers(folder: Path, verb:
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
-def test_whatever_the_umask_what_is_made_can_be_used_by_its_owner_alone(folder: Path, umask: int) -> None:
+def test_new_files_are_private_and_usable_with_any_umask(folder: Path, umask: int) -> None:
     os.chown(folder, SOMEBODY, SOMEBODY)
     stranger = Stranger(SOMEBODY, folder, umask)
     assert stranger.b2d("config", "set", "memory=640").code == 0
@@ -168,7 +168,7 @@ def test_whatever_the_umask_what_is_made_can_be_used_by_its_owner_alone(folder: 
 
 
 @pytest.mark.parametrize("verb", ["init", "config set memory=640", "set memory=640"])
-def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb: str, tmp_path: Path) -> None:
+def test_a_home_on_a_full_disk_is_reported_and_unchanged(prompt: Prompt, verb: str, tmp_path: Path) -> None:
     MachineStore(prompt.home).write(a_spec())
     prompt.home.config.write_text("cpus = 1\n")
     iso = tmp_path / "none.iso"
@@ -193,9 +193,7 @@ def test_a_home_on_a_full_disk_is_told_and_stays_as_it_was(prompt: Prompt, verb:
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("closed", ["", "machine.json"])
-def test_a_machine_that_nobody_may_look_at_hides_no_other_and_can_be_opened_or_removed(
-    folder: Path, closed: str
-) -> None:
+def test_an_unreadable_machine_hides_no_other_and_its_hint_makes_it_readable(folder: Path, closed: str) -> None:
     home = a_home(folder, SOMEBODY, 0o700)
     near = home.machine("near").folder
     shutil.copytree(home.machine("boot2docker-vm").folder, near)

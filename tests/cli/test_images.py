@@ -42,7 +42,7 @@ def error(output: str) -> dict[str, object]:
     return fields
 
 
-def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
+def test_a_list_of_no_machines_is_empty(prompt: Prompt) -> None:
     result = prompt.b2d("list")
     assert (result.code, result.out, result.err) == (0, "", "there is no machine yet; create one: b2d up\n")
     assert prompt.b2d("-q", "list").err == ""
@@ -50,7 +50,7 @@ def test_no_machines_are_an_empty_answer(prompt: Prompt) -> None:
     assert json.loads(prompt.b2d("iso", "list", "--json").out) == []
 
 
-def test_machines_are_a_table_and_a_list(prompt: Prompt) -> None:
+def test_machines_are_listed_as_a_table_and_as_json(prompt: Prompt) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     a_stopped_machine(prompt, "b", "127.0.59.104")
     result = prompt.b2d("list")
@@ -69,7 +69,7 @@ def test_machines_are_a_table_and_a_list(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', '{"schema": 1, "odd": 2}'])
-def test_a_machine_that_is_broken_hides_no_other(prompt: Prompt, content: str) -> None:
+def test_a_broken_machine_hides_no_other(prompt: Prompt, content: str) -> None:
     a_stopped_machine(prompt, "a")
     a_stopped_machine(prompt, "b")
     spec = prompt.home.machine("a").spec
@@ -85,7 +85,7 @@ def test_a_machine_that_is_broken_hides_no_other(prompt: Prompt, content: str) -
 
 
 @pytest.mark.parametrize("verb", ["status", "ip", "info", "stop", "ssh"])
-def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb: str) -> None:
+def test_a_broken_machine_is_reported_with_the_path_of_its_file(prompt: Prompt, verb: str) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     spec = prompt.home.machine("boot2docker-vm").spec
     spec.write_text("{")
@@ -95,7 +95,7 @@ def test_a_broken_machine_is_told_with_the_name_of_the_file(prompt: Prompt, verb
     assert result.err.splitlines()[1:] == ["     try: b2d up"]
 
 
-def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(prompt: Prompt) -> None:
+def test_a_stopped_machine_is_an_error_only_for_verbs_that_need_it_running(prompt: Prompt) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     assert prompt.b2d("status").out == "stopped\n"
     assert prompt.b2d("status").code == 4
@@ -113,7 +113,7 @@ def test_a_stopped_machine_is_no_error_for_status_but_for_what_needs_it_running(
     assert prompt.b2d("stop").code == 0
 
 
-def test_the_settings_are_a_file_that_can_be_taken_as_it_is(prompt: Prompt) -> None:
+def test_the_printed_settings_are_a_valid_config_toml(prompt: Prompt) -> None:
     result = prompt.b2d("config", B2D_MEMORY="1024")
     assert (result.code, result.err) == (0, "")
     assert len(result.out.splitlines()) == len(Settings.__slots__)
@@ -125,14 +125,14 @@ def test_the_settings_are_a_file_that_can_be_taken_as_it_is(prompt: Prompt) -> N
     assert f"# {prompt.home.config}" in prompt.b2d("config").out
 
 
-def test_one_setting_is_its_bare_value(prompt: Prompt) -> None:
+def test_one_setting_is_printed_as_its_bare_value(prompt: Prompt) -> None:
     assert prompt.b2d("config", "vm").out == "boot2docker-vm\n"
     assert prompt.b2d("cfg", "memory", B2D_MEMORY="1024").out == "1024\n"
     assert prompt.b2d("--memory", "512", "config", "memory").out == "512\n"
     assert prompt.b2d("--no-tls", "config", "tls").out == "false\n"
 
 
-def test_settings_in_json_tell_where_each_comes_from(prompt: Prompt) -> None:
+def test_settings_in_json_include_their_origins(prompt: Prompt) -> None:
     settings = json.loads(prompt.b2d("config", "--json", "--vm", "other").out)
     assert settings["vm"] == {"value": "other", "origin": "--vm"}
     assert settings["restrict"] == {"value": True, "origin": "B2D_RESTRICT"}
@@ -157,7 +157,7 @@ def test_states_in_json(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("typed", ["ip --json", "shellinit --json", "info --json", "--vm x ip --json"])
-def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: str) -> None:
+def test_an_error_is_json_too_with_json(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
     name, hint = ("x", "b2d init --vm x") if "x" in typed.split() else ("boot2docker-vm", "b2d init")
     assert result.code == 3
@@ -176,18 +176,18 @@ def test_asked_in_json_an_error_is_answered_in_json_too(prompt: Prompt, typed: s
         "stop now --json",
     ],
 )
-def test_a_mistake_is_answered_in_json_where_it_was_asked_for(prompt: Prompt, typed: str) -> None:
+def test_a_usage_error_is_json_with_json(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
     assert result.code == 2
     assert error(result.out)["exit_code"] == 2
 
 
-def test_json_that_is_meant_for_the_guest_is_not_ours(prompt: Prompt) -> None:
+def test_a_json_option_of_the_guest_command_does_not_affect_b2d(prompt: Prompt) -> None:
     assert prompt.b2d("ssh", "docker", "info", "--json").out == ""
     assert prompt.b2d("ssh", "--vm", "../x", "--", "docker", "info", "--json").out == ""
 
 
-def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: Prompt) -> None:
+def test_doctor_prints_one_document_even_where_nothing_works(prompt: Prompt) -> None:
     nothing = str(Path(B2D).parent)  # no QEMU is in PATH
     result = prompt.b2d("doctor", "--json", PATH=nothing)
     findings = {finding["name"]: finding for finding in json.loads(result.out)}
@@ -198,7 +198,7 @@ def test_what_doctor_finds_is_one_document_also_where_nothing_can_work(prompt: P
     assert result.err.startswith("b2d: b2d cannot work on this host: qemu")
 
 
-def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prompt) -> None:
+def test_doctor_runs_the_other_checks_if_the_settings_are_invalid(prompt: Prompt) -> None:
     prompt.home.root.mkdir(mode=0o700)
     prompt.home.config.write_text("memry = 4\n")
     result = prompt.b2d("doctor")
@@ -211,7 +211,7 @@ def test_doctor_looks_at_the_rest_where_the_settings_cannot_be_read(prompt: Prom
     assert json.loads(as_document.out)[0]["name"] == "settings"
 
 
-def test_doctor_fixes_what_is_safe_tells_each_in_a_line_and_finds_it_no_more(prompt: Prompt) -> None:
+def test_doctor_fix_reports_each_safe_fix_in_a_line_and_resolves_it(prompt: Prompt) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
     part, env = prompt.home.cache / f"{'0' * 32}.part", prompt.home.machine("boot2docker-vm").env
     prompt.home.cache.mkdir()

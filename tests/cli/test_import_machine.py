@@ -65,9 +65,7 @@ def info(prompt: Prompt, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("given", ["boot2docker-vm", "{home}/VirtualBox VMs/boot2docker-vm", "{disk}", "{settings}"])
-def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_its_disk(
-    prompt: Prompt, given: str
-) -> None:
+def test_a_boot2docker_machine_is_imported_by_its_name_folder_settings_or_disk(prompt: Prompt, given: str) -> None:
     disk = create_boot2docker_machine(prompt.folder)
     before = raw_disks.sha256_of(disk)
     word = given.format(home=prompt.folder, disk=disk, settings=disk.with_suffix(".vbox"))
@@ -78,21 +76,21 @@ def test_a_machine_of_boot2docker_comes_by_its_name_its_folder_its_settings_or_i
 
 
 @pytest.mark.parametrize("with_settings", [True, False])
-def test_a_machine_of_docker_machine_comes_by_its_name(prompt: Prompt, with_settings: bool) -> None:
+def test_a_docker_machine_machine_is_imported_by_its_name(prompt: Prompt, with_settings: bool) -> None:
     disk = create_docker_machine(prompt.folder, with_settings=with_settings)
     assert_imported(prompt, prompt.b2d("import", "default"), "default", disk)
     machine = info(prompt, "default")
     assert (machine["memory_mib"], machine["cpus"]) == (1024, 2 if with_settings else 1)
 
 
-def test_docker_machine_s_store_may_lie_elsewhere(prompt: Prompt, tmp_path: Path) -> None:
+def test_the_store_of_docker_machine_may_be_in_another_folder(prompt: Prompt, tmp_path: Path) -> None:
     disk = create_docker_machine(tmp_path / "else")
     result = prompt.b2d("import", "default", MACHINE_STORAGE_PATH=str(tmp_path / "else/.docker/machine"))
     assert_imported(prompt, result, "default", disk)
 
 
 @pytest.mark.parametrize("ending", ["vmdk", "vdi", "qcow2", "raw", "vhdx"])
-def test_a_disk_comes_as_a_file_of_any_hypervisor_s(prompt: Prompt, tmp_path: Path, ending: str) -> None:
+def test_a_disk_file_of_any_hypervisor_is_imported(prompt: Prompt, tmp_path: Path, ending: str) -> None:
     disk = a_disk(tmp_path / f"my: disk,{ending}.{ending}")
     before = raw_disks.sha256_of(disk)
     assert_imported(prompt, prompt.b2d("import", str(disk), "--vm", "box"), "box", disk)
@@ -101,19 +99,19 @@ def test_a_disk_comes_as_a_file_of_any_hypervisor_s(prompt: Prompt, tmp_path: Pa
     assert raw_disks.sha256_of(disk) == before
 
 
-def test_what_is_asked_for_on_the_command_line_wins_over_the_original(prompt: Prompt) -> None:
+def test_options_of_the_command_line_override_the_original(prompt: Prompt) -> None:
     create_boot2docker_machine(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm", "--vm", "box", "--memory", "768", "--cpus=1").code == 0
     machine = info(prompt, "box")
     assert (machine["name"], machine["memory_mib"], machine["cpus"]) == ("box", 768, 1)
 
 
-def test_a_disk_that_was_never_used_is_one_too(prompt: Prompt, tmp_path: Path) -> None:
+def test_an_unformatted_disk_is_imported(prompt: Prompt, tmp_path: Path) -> None:
     disk = converted(raw_disks.create_unformatted(tmp_path / "raw", 32), tmp_path / "new.vmdk")
     assert_imported(prompt, prompt.b2d("import", str(disk)), "new", disk)
 
 
-def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt, tmp_path: Path) -> None:
+def test_importing_twice_changes_nothing_and_a_name_in_use_is_refused(prompt: Prompt, tmp_path: Path) -> None:
     create_boot2docker_machine(prompt.folder)
     assert prompt.b2d("import", "boot2docker-vm").code == 0
     again = prompt.b2d("import", "boot2docker-vm")
@@ -124,7 +122,7 @@ def test_twice_it_is_there_already_and_another_s_name_is_refused(prompt: Prompt,
     assert other.err == "b2d: there is a machine boot2docker-vm already\n     try: b2d import ... --vm NAME\n"
 
 
-def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
+def test_import_without_arguments_lists_the_candidates(prompt: Prompt) -> None:
     assert prompt.b2d("import").err.startswith("there is no machine of boot2docker or docker-machine")
     assert json.loads(prompt.b2d("import", "--json").out) == []
     first, two = create_boot2docker_machine(prompt.folder), create_docker_machine(prompt.folder)
@@ -153,7 +151,7 @@ def test_alone_it_lists_what_could_be_imported(prompt: Prompt) -> None:
 @pytest.mark.parametrize(
     ("label", "warned"), [("Boot2Docker-v1.8.0", True), ("b2d-v18.06.1-ce", True), ("b2d-v18.09.1", False)]
 )
-def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warned: bool) -> None:
+def test_a_machine_with_aufs_data_is_reported(prompt: Prompt, label: str, warned: bool) -> None:
     create_boot2docker_machine(prompt.folder, label=label)
     result = prompt.b2d("import", "boot2docker-vm")
     assert result.code == 0
@@ -167,7 +165,7 @@ def test_a_machine_of_the_time_of_aufs_is_told(prompt: Prompt, label: str, warne
         ("layers", 1, "old has snapshots, and only VirtualBox can merge its disk"),
     ],
 )
-def test_a_machine_that_cannot_be_copied_as_it_is_is_refused(
+def test_a_machine_that_is_saved_or_has_snapshots_is_refused(
     prompt: Prompt, condition: str, code: int, message: str
 ) -> None:
     disk = create_boot2docker_machine(prompt.folder, "old", saved=condition == "saved", layers=condition == "layers")
@@ -228,7 +226,9 @@ def an_empty_folder(folder: Path) -> Path:
         (an_empty_folder, "contains no machine's disk"),
     ],
 )
-def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, create: object, message: str) -> None:
+def test_a_file_that_is_not_a_data_disk_is_refused_in_one_sentence(
+    prompt: Prompt, create: object, message: str
+) -> None:
     assert callable(create)
     result = prompt.b2d("import", str(create(prompt.folder)), "--vm", "box")
     assert (result.code, result.out) == (1, "")
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_data_disk_is_refused_in_one_sentence(prompt: Prompt, 
     nothing_is_made(prompt)
 
 
-def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
+def test_a_missing_machine_gets_a_suggestion(prompt: Prompt) -> None:
     create_docker_machine(prompt.folder)
     result = prompt.b2d("import", "defualt")
     assert (result.code, result.out) == (2, "")
@@ -246,7 +246,7 @@ def test_what_is_not_there_is_told_with_what_was_meant(prompt: Prompt) -> None:
     assert result.err == f"b2d: {message}\n     try: b2d import\n"
 
 
-def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
+def test_an_invalid_machine_name_is_reported(prompt: Prompt) -> None:
     create_boot2docker_machine(prompt.folder, "my old box")
     result = prompt.b2d("import", "my old box")
     assert (result.code, result.err) == (
@@ -256,13 +256,13 @@ def test_a_name_that_b2d_cannot_have_is_told(prompt: Prompt) -> None:
     assert prompt.b2d("import", "my old box", "--vm", "box").code == 0
 
 
-def test_of_two_machines_of_one_name_a_file_is_asked_for() -> None:
+def test_an_ambiguous_name_asks_for_a_file() -> None:
     known = [ImportCandidate("old", Path(f"/{place}/old.vmdk")) for place in "ab"]
     with pytest.raises(Exception, match=r"called old: /a/old\.vmdk, /b/old\.vmdk"):
         choose("old", known)
 
 
-def test_a_machine_whose_disk_is_gone_is_told(prompt: Prompt) -> None:
+def test_a_machine_without_its_disk_is_reported(prompt: Prompt) -> None:
     disk = create_boot2docker_machine(prompt.folder)
     disk.unlink()
     result = prompt.b2d("import", "boot2docker-vm")
@@ -281,7 +281,7 @@ def start_slow_import(prompt: Prompt, folder: Path, words: Sequence[str]) -> "su
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_cancelled_it_leaves_nothing(prompt: Prompt, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_cancelled_import_leaves_nothing(prompt: Prompt, tmp_path: Path, number: signal.Signals, code: int) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     before = raw_disks.sha256_of(disk)
     child = start_slow_import(prompt, tmp_path, [str(disk)])
@@ -296,7 +296,7 @@ def test_cancelled_it_leaves_nothing(prompt: Prompt, tmp_path: Path, number: sig
     assert raw_disks.sha256_of(disk) == before
 
 
-def test_killed_it_leaves_what_the_next_import_makes_good(prompt: Prompt, tmp_path: Path) -> None:
+def test_the_import_after_a_killed_one_succeeds(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     child = start_slow_import(prompt, tmp_path, [str(disk)])
     unfinished = prompt.home.machine("old").folder / ".disk.qcow2.unfinished"
@@ -310,7 +310,7 @@ def test_killed_it_leaves_what_the_next_import_makes_good(prompt: Prompt, tmp_pa
     assert not unfinished.exists()
 
 
-def test_a_copy_that_has_no_machine_yet_is_taken_up_without_copying_again(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_copied_disk_without_a_machine_is_adopted_without_a_second_copy(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     assert prompt.b2d("import", str(disk)).code == 0
     paths = prompt.home.machine("old")
@@ -325,7 +325,7 @@ def test_a_copy_that_has_no_machine_yet_is_taken_up_without_copying_again(prompt
     assert paths.disk_qcow2.stat().st_mtime_ns == stamp
 
 
-def test_what_lost_its_description_is_not_taken_for_a_new_one(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_machine_without_its_description_is_not_replaced(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     assert prompt.b2d("import", str(disk)).code == 0
     paths = prompt.home.machine("old")
@@ -342,7 +342,7 @@ def lose_description(paths: MachinePaths) -> None:
         path.unlink()
 
 
-def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_home_without_space_is_reported_and_nothing_is_left(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
     assert prompt.b2d("download", prompt.environment["B2D_IMAGE"]).code == 0
     completed = subprocess.run(
@@ -359,7 +359,7 @@ def test_a_home_without_room_is_told_with_what_is_needed_and_nothing_is_left(pro
 
 
 @pytest.mark.needs("root", "unshare")
-def test_a_small_disk_is_told_with_what_is_free_and_needed_before_anything_is_copied(
+def test_a_disk_that_is_too_small_is_reported_with_free_and_required_space_before_the_copy(
     prompt: Prompt, tmp_path: Path
 ) -> None:
     disk = a_disk(tmp_path / "old.vmdk")
@@ -373,14 +373,14 @@ def test_a_small_disk_is_told_with_what_is_free_and_needed_before_anything_is_co
     assert [name for name in result.out.split() if not name.startswith(".")] == []
 
 
-def test_without_qemu_it_is_told_what_to_install(prompt: Prompt, tmp_path: Path) -> None:
+def test_without_qemu_the_hint_installs_it(prompt: Prompt, tmp_path: Path) -> None:
     result = prompt.b2d("import", str(a_disk(tmp_path / "old.vmdk")), PATH=str(Path(B2D).parent))
     assert (result.code, result.out) == (6, "")
     assert result.err == "b2d: qemu-img is not installed\n     try: b2d doctor --fix\n"
     nothing_is_made(prompt)
 
 
-def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> None:
+def test_init_can_copy_a_disk_as_in_2014(prompt: Prompt, tmp_path: Path) -> None:
     disk = a_disk(tmp_path / "base.vmdk")
     result = prompt.b2d("--basevmdk", str(disk), "init")
     assert (result.code, result.out) == (0, "")
@@ -398,7 +398,7 @@ def test_init_begins_with_a_copy_as_in_2014(prompt: Prompt, tmp_path: Path) -> N
     assert MachineStore(prompt.home).names() == ["boot2docker-vm"]
 
 
-def test_an_imported_machine_has_no_folders_of_this_host_until_that_is_asked(prompt: Prompt, tmp_path: Path) -> None:
+def test_an_imported_machine_shares_no_folders_unless_requested(prompt: Prompt, tmp_path: Path) -> None:
     (prompt.folder / "src").mkdir()
     first, second = a_disk(tmp_path / "first.vmdk"), a_disk(tmp_path / "second.vmdk")
     completed = prompt.b2d("import", str(first), "--vm", "first")

@@ -30,7 +30,7 @@ def failed(completed: subprocess.CompletedProcess[str], code: int) -> str:
     return sentence
 
 
-def test_a_processor_without_an_image_is_a_usage_error(tmp_path: Path) -> None:
+def test_an_unsupported_architecture_is_a_usage_error(tmp_path: Path) -> None:
     stderr = failed(b2d(tmp_path, "iso", "build", "--arch", "m68k"), 2)
     assert stderr == "b2d: images for m68k are not supported yet"
 
@@ -42,7 +42,7 @@ def test_a_processor_without_an_image_is_a_usage_error(tmp_path: Path) -> None:
         ("ftp.de.debian.org", 2, "b2d: 'ftp.de.debian.org' is not a valid mirror address"),
     ],
 )
-def test_a_mirror_that_is_not_there_is_told_in_one_sentence(
+def test_an_unreachable_mirror_is_reported_in_one_sentence(
     tmp_path: Path, mirror: str, code: int, sentence: str
 ) -> None:
     output = tmp_path / "b2d.iso"
@@ -58,7 +58,7 @@ def test_a_mirror_that_debian_did_not_sign_is_refused(debian: LocalDebian, tmp_p
     assert "is not signed by Debian" in stderr
 
 
-def test_a_network_that_wants_a_login_is_told_so(debian: LocalDebian, tmp_path: Path) -> None:
+def test_a_captive_portal_is_reported(debian: LocalDebian, tmp_path: Path) -> None:
     debian.wrong["/"] = repeat(respond_with(200, PORTAL))
     completed = b2d(tmp_path, "iso", "build", "--mirror", debian.url)
     assert "is a web page" in failed(completed, 7)

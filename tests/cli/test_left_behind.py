@@ -40,7 +40,9 @@ def write_leftovers(prompt: Prompt, process: ProcessIdentity) -> MachinePaths:
 
 
 @pytest.mark.parametrize("change", [{"boot_id": "of the boot before"}, {"start_time": "1"}, {"pid": 2**22 + 1}])
-def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[bytes]", change: dict[str, str]) -> None:
+def test_leftovers_of_a_reboot_or_crash_do_no_harm(
+    prompt: Prompt, program: "subprocess.Popen[bytes]", change: dict[str, str]
+) -> None:
     """The pid may belong to another process by now, which must be left alone."""
     now = identify(program.pid)
     assert now is not None
@@ -58,7 +60,9 @@ def test_after_a_reboot_or_a_crash(prompt: Prompt, program: "subprocess.Popen[by
     assert program.poll() is None
 
 
-def test_a_home_that_was_removed_while_its_machine_ran(prompt: Prompt, program: "subprocess.Popen[bytes]") -> None:
+def test_a_home_removed_while_its_machine_runs_has_no_machine(
+    prompt: Prompt, program: "subprocess.Popen[bytes]"
+) -> None:
     now = identify(program.pid)
     assert now is not None
     write_leftovers(prompt, now)

@@ -5,7 +5,7 @@ from b2d.machine.boot_monitor import await_docker
 from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 
 
-def test_docker_is_asked_although_the_line_that_told_of_it_was_lost() -> None:
+def test_docker_is_pinged_although_its_console_line_was_lost() -> None:
     driver = FakeDriver(a_spec(), FakeHypervisor(script=["b2d: 2.0 kernel", "b2d: 3.0 disk", "b2d: 20.0 ready"]))
     driver.create(b"")
     driver.start()

@@ -42,7 +42,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt, name: str) -> None:
+def test_an_invalid_name_is_refused_from_every_source(prompt: Prompt, name: str) -> None:
     quoted = json.dumps(name)
     profile = prompt.folder / "profile"
     profile.write_text(f"VM = {quoted}\n")
@@ -59,7 +59,7 @@ def test_a_name_that_cannot_be_is_refused_wherever_it_comes_from(prompt: Prompt,
 
 
 @pytest.mark.parametrize("verb", ["init", "up", "stop", "delete --yes", "info", "download", "set memory=640", "logs"])
-def test_every_verb_refuses_it_and_begins_nothing(prompt: Prompt, verb: str) -> None:
+def test_every_verb_refuses_an_invalid_name_and_creates_nothing(prompt: Prompt, verb: str) -> None:
     prompt.home.root.mkdir()
     prompt.home.config.write_text('\nvm = "../.."\n')
     result = prompt.b2d(*verb.split())
@@ -68,19 +68,19 @@ def test_every_verb_refuses_it_and_begins_nothing(prompt: Prompt, verb: str) -> 
     assert [path.name for path in prompt.home.root.iterdir()] == ["config.toml"]
 
 
-def test_it_is_not_taken_into_the_settings_either(prompt: Prompt) -> None:
+def test_an_invalid_name_is_not_stored_in_the_settings(prompt: Prompt) -> None:
     result = prompt.b2d("config", "set", "vm=nul")
     assert result.code == 2
     assert not prompt.home.config.exists()
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_name_that_can_be_is_asked_for(prompt: Prompt, name: str) -> None:
+def test_a_valid_name_is_accepted(prompt: Prompt, name: str) -> None:
     assert prompt.b2d("status", f"--vm={name}").out == "absent\n"
     assert prompt.b2d("shellinit", "-q", B2D_VM=name).code == 3
 
 
-def test_tab_offers_only_machines_that_are_there(prompt: Prompt) -> None:
+def test_tab_offers_only_existing_machines(prompt: Prompt) -> None:
     store = MachineStore(prompt.home)
     for name in ("box", "Box2"):
         store.write(a_spec(name))
@@ -92,7 +92,7 @@ def test_tab_offers_only_machines_that_are_there(prompt: Prompt) -> None:
     assert prompt.b2d("list").out.split()[0::1].count("con") == 0
 
 
-def test_a_name_that_differs_in_case_alone_is_another_only_where_there_is_none_yet(prompt: Prompt) -> None:
+def test_a_name_that_differs_only_in_case_is_refused_for_a_new_machine(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec("box"))
     result = prompt.b2d("init", "--vm", "BOX")
     assert (result.code, result.out) == (2, "")
@@ -102,9 +102,7 @@ def test_a_name_that_differs_in_case_alone_is_another_only_where_there_is_none_y
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "ip", "shellinit", "info", "delete --yes"])
-def test_where_the_file_system_takes_one_case_for_the_other_the_machine_is_told_by_its_name(
-    prompt: Prompt, verb: str
-) -> None:
+def test_a_name_in_another_case_is_reported_on_a_case_insensitive_file_system(prompt: Prompt, verb: str) -> None:
     MachineStore(prompt.home).write(a_spec("box"))
     (prompt.home.machines / "BOX").symlink_to("box")  # simulates the file systems of macOS and Windows
     result = prompt.b2d(*verb.split(), "--vm", "BOX")
@@ -113,7 +111,7 @@ def test_where_the_file_system_takes_one_case_for_the_other_the_machine_is_told_
     assert prompt.home.machine("box").spec.exists()
 
 
-def test_the_option_wins_over_the_variable_and_that_over_the_file(prompt: Prompt) -> None:
+def test_the_option_overrides_the_variable_and_the_variable_the_file(prompt: Prompt) -> None:
     store = MachineStore(prompt.home)
     for number, name in enumerate(("of-file", "of-variable", "of-option")):
         store.write(a_spec(name, memory_mib=640 + number))

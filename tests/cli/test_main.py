@@ -33,7 +33,7 @@ def prompt(tmp_path: Path) -> Prompt:
     return Prompt(tmp_path)
 
 
-def test_all_the_words_are_there() -> None:
+def test_all_commands_and_aliases_of_2014_exist() -> None:
     assert set(THE_WORDS.split()) <= {*VERBS, *ALIASES}
     assert set(ALIASES.values()) <= set(VERBS)
 
@@ -50,7 +50,7 @@ def test_every_verb_explains_itself_with_an_example(prompt: Prompt, verb: str) -
     assert len(example.splitlines()) == 1
 
 
-def test_alone_it_shows_all_verbs_each_in_one_line_of_80_columns(prompt: Prompt) -> None:
+def test_b2d_without_arguments_lists_all_verbs_in_80_columns(prompt: Prompt) -> None:
     alone = prompt.b2d()
     assert (alone.code, alone.err) == (0, "")
     assert alone == prompt.b2d("--help") == prompt.b2d("-h") == prompt.b2d("help")
@@ -70,15 +70,15 @@ def test_a_narrow_terminal_gets_narrow_help(prompt: Prompt, typed: str) -> None:
     assert result.out.split() == prompt.b2d(*typed.split()).out.split()
 
 
-def test_help_of_a_verb_may_be_asked_for_with_a_verb(prompt: Prompt) -> None:
+def test_help_with_a_verb_shows_the_help_of_the_verb(prompt: Prompt) -> None:
     assert prompt.b2d("help", "up") == prompt.b2d("up", "--help")
 
 
-def test_iso_alone_shows_what_it_can_do(prompt: Prompt) -> None:
+def test_iso_without_arguments_shows_its_help(prompt: Prompt) -> None:
     assert prompt.b2d("iso") == prompt.b2d("iso", "--help")
 
 
-def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> None:
+def test_boot2docker_runs_the_same_program(prompt: Prompt) -> None:
     assert prompt.run(["boot2docker", "status"]) == prompt.b2d("status")
 
 
@@ -114,7 +114,7 @@ def test_the_other_name_of_the_program_is_the_same_program(prompt: Prompt) -> No
         ("stop now", "got unexpected extra argument (now)", "b2d stop --help"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_with_what_to_try(
+def test_a_usage_error_is_reported_in_one_sentence_with_a_hint(
     prompt: Prompt, typed: str, message: str, tried: str
 ) -> None:
     result = prompt.b2d(*typed.split())
@@ -125,7 +125,7 @@ def test_a_mistake_is_told_in_one_sentence_with_what_to_try(
 
 
 @pytest.mark.parametrize("typed", ["--foo", "up --foo", "stop --foo", "iso list --foo"])
-def test_an_unknown_option_is_told(prompt: Prompt, typed: str) -> None:
+def test_an_unknown_option_is_reported(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
     assert (result.code, result.out) == (2, "")
     first, second = result.err.splitlines()
@@ -135,52 +135,52 @@ def test_an_unknown_option_is_told(prompt: Prompt, typed: str) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted({*VERBS, *ALIASES} - {*NOT_ABOUT_AN_EXISTING_ONE.split()}))
-def test_a_machine_that_is_not_there_is_told_and_stdout_stays_empty(prompt: Prompt, verb: str) -> None:
+def test_a_missing_machine_is_reported_and_stdout_is_empty(prompt: Prompt, verb: str) -> None:
     result = prompt.b2d(verb, *ARGUMENTS.get(verb, []))
     message = NO_MACHINE.replace("\n    ", ";") if verb in ("shellinit", "env", "socket") else NO_MACHINE
     assert (result.code, result.out, result.err) == (3, "", message)
 
 
 @pytest.mark.parametrize("typed", ["ssh", "ssh ls", "ssh -- exit 7"])
-def test_ssh_to_a_machine_that_is_not_there_ends_as_ssh_does(prompt: Prompt, typed: str) -> None:
+def test_ssh_to_a_missing_machine_exits_with_255(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
     assert (result.code, result.out, result.err) == (255, "", NO_MACHINE)
 
 
-def test_a_machine_that_is_not_there_has_a_state(prompt: Prompt) -> None:
+def test_a_missing_machine_has_the_state_absent(prompt: Prompt) -> None:
     result = prompt.b2d("status")
     assert (result.code, result.out, result.err) == (3, "absent\n", "")
 
 
-def test_what_is_not_there_is_deleted_already(prompt: Prompt) -> None:
+def test_deleting_a_missing_machine_succeeds(prompt: Prompt) -> None:
     result = prompt.b2d("delete")
     assert (result.code, result.out, result.err) == (0, "", "there is no machine boot2docker-vm\n")
     assert prompt.b2d("-q", "delete", "--yes").err == ""
 
 
 @pytest.mark.parametrize("typed", ["--vm other ip", "ip --vm other", "--vm=other ip", "ip --vm=other"])
-def test_the_machine_may_be_named_before_the_verb_and_after(prompt: Prompt, typed: str) -> None:
+def test_the_machine_may_be_named_before_and_after_the_verb(prompt: Prompt, typed: str) -> None:
     result = prompt.b2d(*typed.split())
     assert (result.code, result.err.splitlines()[0]) == (3, "b2d: there is no machine other")
 
 
-def test_the_name_after_the_verb_is_the_last_word(prompt: Prompt) -> None:
+def test_the_machine_name_after_the_verb_wins(prompt: Prompt) -> None:
     assert "no machine two" in prompt.b2d("--vm", "one", "stop", "--vm", "two").err
 
 
 @pytest.mark.parametrize("typed", ["init --memory 3", "--memory 3 init", "-m 3 up", "--memory=3 up", "boot -m3"])
-def test_the_options_of_2014_are_heard_before_the_verb_too(prompt: Prompt, typed: str) -> None:
+def test_the_options_of_2014_are_accepted_before_the_verb_too(prompt: Prompt, typed: str) -> None:
     assert "--memory: memory cannot be 3" in prompt.b2d(*typed.split()).err
     old = typed.replace("--memory", "--disksize").replace("-m", "-s")
     assert "--disk: disk cannot be 3" in prompt.b2d(*old.split()).err
 
 
-def test_looking_leaves_nothing_behind(prompt: Prompt) -> None:
+def test_reading_verbs_create_no_files(prompt: Prompt) -> None:
     for typed in ("status", "ip", "shellinit", "list", "config", "version", "iso list", "ssh", "info"):
         prompt.b2d(*typed.split())
     assert list(prompt.folder.iterdir()) == []
 
 
-def test_the_home_is_closed_to_others(prompt: Prompt) -> None:
+def test_the_home_is_private(prompt: Prompt) -> None:
     prompt.b2d("stop")
     assert prompt.home.root.stat().st_mode & 0o777 == 0o700

@@ -24,7 +24,7 @@ def prompt(tmp_path: Path) -> Prompt:
 
 
 @pytest.mark.parametrize("verb", ["stop", "init", "up", "list", "iso list", "status", "config", "delete"])
-def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
+def test_a_home_that_is_a_file_is_reported(prompt: Prompt, verb: str) -> None:
     file = prompt.folder / "file"
     file.write_text("mine")
     result = prompt.b2d(*verb.split(), B2D_HOME=str(file))
@@ -33,7 +33,7 @@ def test_a_home_that_is_a_file_is_told(prompt: Prompt, verb: str) -> None:
     assert file.read_text() == "mine"
 
 
-def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> None:
+def test_doctor_runs_the_other_checks_if_the_home_is_a_file(prompt: Prompt) -> None:
     file = prompt.folder / "file"
     file.write_text("mine")
     result = prompt.b2d("doctor", B2D_HOME=str(file))
@@ -46,7 +46,7 @@ def test_doctor_looks_at_the_rest_where_the_home_is_a_file(prompt: Prompt) -> No
 
 
 @pytest.mark.parametrize("home", ["/proc/b2d", "/sys/kernel"])  # nobody can create files there, not even root
-def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> None:
+def test_a_home_that_cannot_be_written_is_reported(prompt: Prompt, home: str) -> None:
     result = prompt.b2d("stop", B2D_HOME=home)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith(f"b2d: {home}")
@@ -54,7 +54,7 @@ def test_a_home_that_cannot_be_written_is_told(prompt: Prompt, home: str) -> Non
     assert prompt.b2d("status", B2D_HOME=home).out == "absent\n"
 
 
-def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> None:
+def test_an_invalid_configuration_is_reported_with_file_and_line(prompt: Prompt) -> None:
     prompt.home.root.mkdir()
     prompt.home.config.write_text('vm = "a"\nmemory = = 3\n')
     for typed in ("status", "ip", "shellinit", "config", "list", "up"):
@@ -72,7 +72,7 @@ def test_a_broken_configuration_is_told_with_file_and_line(prompt: Prompt) -> No
 
 
 @pytest.mark.parametrize("verb", ["config", "--help", "config --json", "list --json", "version"])
-def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> None:
+def test_a_closed_stdout_ends_the_command_quietly(prompt: Prompt, verb: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
@@ -84,7 +84,7 @@ def test_an_answer_that_nobody_reads_ends_quietly(prompt: Prompt, verb: str) -> 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("verb", ["status", "stop", "delete", "list --json", "ssh", "--foo", "ip"])
-def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed: str) -> None:
+def test_closed_standard_streams_change_no_exit_code(prompt: Prompt, verb: str, closed: str) -> None:
     expected = prompt.b2d(*verb.split())
     result = prompt.sh(f"{B2D} {verb} {closed}")
     assert result.code == expected.code
@@ -93,14 +93,14 @@ def test_a_closed_stream_changes_no_exit_code(prompt: Prompt, verb: str, closed:
 
 
 @pytest.mark.parametrize("verb", ["status", "config", "list --json"])
-def test_a_full_disk_is_told(prompt: Prompt, verb: str) -> None:
+def test_a_full_disk_is_reported(prompt: Prompt, verb: str) -> None:
     result = prompt.sh(f"{B2D} {verb} >/dev/full")
     assert (result.code, result.err) == (1, "b2d: stdout cannot be written: No space left on device\n")
     assert prompt.sh(f"{B2D} stop 2>/dev/full").code == 3
 
 
 @pytest.mark.parametrize("locale", [{}, CAPITALS], ids=["UTF-8", "ASCII"])
-def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[str, str]) -> None:
+def test_names_of_folders_are_printed_unchanged(prompt: Prompt, locale: dict[str, str]) -> None:
     for name in ("grüße 🐳", os.fsdecode(b"\xff")):
         folder = prompt.folder / name
         folder.mkdir()
@@ -115,14 +115,14 @@ def test_names_of_folders_come_out_as_they_came_in(prompt: Prompt, locale: dict[
         assert prompt.b2d("stop", **environment).code == 3
 
 
-def test_a_name_that_is_typed_where_python_sees_ascii_is_kept_as_it_is(prompt: Prompt) -> None:
+def test_a_non_ascii_argument_is_stored_unchanged_in_an_ascii_locale(prompt: Prompt) -> None:
     assert prompt.b2d("config", "set", "image=/tmp/grün", **CAPITALS).code == 0
     assert prompt.home.config.read_text(encoding="utf-8") == 'image = "/tmp/grün"\n'
     result = prompt.b2d("config", "set", os.fsdecode(b"image=/tmp/gr\xfc"))
     assert (result.code, result.err) == (2, "b2d: b'\\xfc' is not UTF-8, which TOML needs\n")
 
 
-def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
+def test_control_characters_in_a_name_do_not_reach_the_terminal(prompt: Prompt) -> None:
     file = prompt.folder / "a\x1b[2Jbc\x9b"
     file.touch()
     result = prompt.b2d("list", B2D_HOME=str(file))
@@ -130,7 +130,7 @@ def test_no_terminal_obeys_what_is_in_a_name(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "plain"])
-def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
+def test_output_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, environment: dict[str, str]) -> None:
     leader, follower = pty.openpty()
     child = subprocess.Popen(
         [B2D, "stop"],
@@ -148,7 +148,7 @@ def test_what_is_said_on_a_terminal_of_20_columns_is_plain(prompt: Prompt, envir
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("typed", ["status", "status --json"])
-def test_ctrl_c_and_its_kin_end_it_with_the_number_of_the_signal(
+def test_ctrl_c_and_sigterm_exit_with_the_code_of_the_signal(
     prompt: Prompt, program: "subprocess.Popen[bytes]", typed: str, number: signal.Signals, code: int
 ) -> None:
     a_stopped_machine(prompt, "boot2docker-vm")
@@ -172,7 +172,7 @@ def broken_library(prompt: Prompt, name: str, content: str) -> str:
     return str(folder)
 
 
-def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
+def test_a_bug_is_one_sentence_and_a_log_entry(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
     result = prompt.b2d("stop", PYTHONPATH=path)
     log = prompt.home.log
@@ -189,7 +189,7 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(prompt: Prompt) -> None:
     assert log.stat().st_size > before
 
 
-def test_what_fails_where_nobody_waits_is_in_the_log_alone(prompt: Prompt) -> None:
+def test_errors_in_threads_and_destructors_are_only_logged(prompt: Prompt) -> None:
     thread = "import threading\nthread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()\n"
     leaving = "class Leaves:\n    def __del__(self):\n        [][1]\nLeaves()\n"
     result = prompt.b2d(
@@ -200,7 +200,7 @@ def test_what_fails_where_nobody_waits_is_in_the_log_alone(prompt: Prompt) -> No
     assert "IndexError" in prompt.home.log.read_text()
 
 
-def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Prompt) -> None:
+def test_a_bug_is_reported_even_if_the_log_cannot_be_written(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "raise RuntimeError('it broke')")
     (prompt.folder / ".b2d").mkdir()
     prompt.home.log.mkdir()
@@ -208,25 +208,25 @@ def test_what_nobody_foresaw_is_told_where_no_log_can_be_written_too(prompt: Pro
     assert (result.code, result.err) == (1, "b2d: this is a bug in b2d: RuntimeError: it broke\n     more: -v\n")
 
 
-def test_what_the_system_refuses_is_no_bug(prompt: Prompt) -> None:
+def test_an_os_error_is_not_a_bug(prompt: Prompt) -> None:
     path = broken_library(prompt, "filelock", "open('/nowhere/at/all')")
     result = prompt.b2d("stop", PYTHONPATH=path)
     assert (result.code, result.err) == (1, "b2d: /nowhere/at/all: No such file or directory\n     more: -v\n")
 
 
-def test_an_installation_that_is_not_whole_is_told(prompt: Prompt) -> None:
+def test_an_incomplete_installation_is_reported(prompt: Prompt) -> None:
     path = broken_library(prompt, "click", "raise ImportError('no click')")
     result = prompt.b2d("list", PYTHONPATH=path)
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines()[0] == "b2d: this installation is incomplete: no click"
 
 
-def test_without_a_home_directory_it_still_speaks(prompt: Prompt) -> None:
+def test_a_missing_home_directory_is_no_error_for_status(prompt: Prompt) -> None:
     result = prompt.b2d("status", HOME="/nowhere")
     assert (result.code, result.out) == (3, "absent\n")
 
 
-def test_a_home_of_nobody_is_told(prompt: Prompt) -> None:
+def test_a_home_of_an_unknown_user_is_reported(prompt: Prompt) -> None:
     result = prompt.b2d("status", B2D_HOME="~nobody-of-that-name/b2d")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("b2d: ~nobody-of-that-name/b2d cannot be resolved: ")

@@ -80,13 +80,13 @@ def project(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.Monke
     return Project(pytester, tmp_path)
 
 
-def test_it_is_up_once_for_all_and_as_it_was_afterwards(project: Project) -> None:
+def test_the_machine_is_started_once_per_session_and_restored_afterwards(project: Project) -> None:
     assert project.run_pytest() == ["up pytest", "put back pytest"]
     project.was("running")
     assert project.run_pytest() == ["put back pytest"]
 
 
-def test_which_and_what_becomes_of_it_is_said_by_options(project: Project) -> None:
+def test_options_select_the_machine_and_its_state_afterwards(project: Project) -> None:
     assert project.run_pytest("--b2d-machine", "ci", "--b2d-after=keep") == ["up ci"]
     project.was("absent")
     assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "delete pytest"]
@@ -94,7 +94,7 @@ def test_which_and_what_becomes_of_it_is_said_by_options(project: Project) -> No
     assert project.run_pytest("--b2d-after", "delete") == ["up pytest", "put back pytest"]
 
 
-def test_or_by_the_project_and_options_win(project: Project) -> None:
+def test_the_project_configures_it_and_options_win(project: Project) -> None:
     project.pytester.makeini("[pytest]\nb2d_machine = ours\nb2d_after = keep\n")
     assert project.run_pytest() == ["up ours"]
     project.was("absent")
@@ -105,12 +105,12 @@ def test_or_by_the_project_and_options_win(project: Project) -> None:
     result.stdout.fnmatch_lines(["*b2d_after is 'burn', not one of as-before, keep, delete*"])
 
 
-def test_processes_share_it_and_the_last_one_leaves_it(project: Project) -> None:
+def test_worker_processes_share_the_machine_and_the_last_one_restores_it(project: Project) -> None:
     project.has_machines(takes_s=4)
     assert project.run_pytest("-n", "3", "--dist", "load") == ["up pytest", "put back pytest"]
 
 
-def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
+def test_a_session_without_the_fixture_imports_no_b2d_modules(project: Project) -> None:
     project.pytester.makepyfile(
         """
         import sys
@@ -122,7 +122,7 @@ def test_who_does_not_ask_for_it_gets_nothing(project: Project) -> None:
     assert project.run_pytest(passed=1) == []
 
 
-def test_pytest_is_nothing_that_b2d_needs() -> None:
+def test_b2d_does_not_need_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; from b2d import Machine; Machine('x', home='/nowhere')"
     known = {"PATH": os.environ["PATH"], "HOME": "/nowhere"}
     assert subprocess.run([sys.executable, "-c", code], env=known, check=False).returncode == 0

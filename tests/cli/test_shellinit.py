@@ -38,7 +38,9 @@ def differences(known: dict[str, str], environ: dict[str, str]) -> dict[str, str
     return {name: environ.get(name, "") for name in names if environ.get(name) != known.get(name)}
 
 
-def test_its_line_points_a_shell_at_the_machine_and_unset_undoes_it(shell: RealShell, known: dict[str, str]) -> None:
+def test_the_line_selects_the_machine_and_unset_restores_the_environment(
+    shell: RealShell, known: dict[str, str]
+) -> None:
     typed = [INIT, INIT, UNSET, UNSET]
     once, twice, undone, again = [
         differences(known, environ) for environ in shell.environments_after(map(shell.command_line, typed), known)
@@ -49,18 +51,18 @@ def test_its_line_points_a_shell_at_the_machine_and_unset_undoes_it(shell: RealS
     assert undone == again == {}
 
 
-def test_its_line_says_and_changes_nothing_while_the_machine_is_down(shell: RealShell, known: dict[str, str]) -> None:
+def test_the_line_changes_nothing_while_the_machine_is_stopped(shell: RealShell, known: dict[str, str]) -> None:
     MachineStore(Home(Path(known["B2D_HOME"]))).remove_env("boot2docker-vm")
     (environ,) = shell.environments_after([shell.command_line(INIT)], known)
     assert differences(known, environ) == {}
 
 
-def test_the_shell_is_known_behind_another_program(shell: RealShell, known: dict[str, str]) -> None:
+def test_the_shell_is_detected_behind_another_program(shell: RealShell, known: dict[str, str]) -> None:
     (environ,) = shell.environments_after([shell.command_line(f"timeout 60 {INIT}")], known)
     assert environ["DOCKER_CERT_PATH"] == DOCKER.cert_path
 
 
-def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, known: dict[str, str]) -> None:
+def test_shellinit_in_a_script_detects_its_interpreter(shell: RealShell, known: dict[str, str]) -> None:
     script = shell.folder / "fish"
     script.write_text(f'#!/usr/bin/env bash\neval "$({INIT})"\n/usr/bin/env -0 ENDS=here\n')
     script.chmod(0o755)
@@ -69,6 +71,6 @@ def test_a_script_is_written_for_as_its_interpreter_reads(shell: RealShell, know
     assert differences(known, outside) == {}
 
 
-def test_the_lines_are_in_the_documentation() -> None:
+def test_the_lines_are_documented() -> None:
     page = (ROOT / "docs" / "shells.md").read_text().replace("\\|", "|")
     assert [line for template in EVALUATION.values() if (line := template.format(INIT)) not in page] == []

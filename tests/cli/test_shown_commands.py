@@ -27,13 +27,13 @@ def parse(words: list[str]) -> None:
         name, command = resolved or name, inner
 
 
-def test_many_are_shown() -> None:
+def test_the_documentation_shows_many_commands() -> None:
     assert len(SHOWN) > 80
     assert {shown.words[1] for shown in SHOWN if len(shown.words) > 1} > {"up", "ssh", "cp", "snapshot", "config"}
 
 
 @pytest.mark.parametrize("shown", SHOWN, ids=str)
-def test_a_command_that_is_shown_is_one(shown: ShownCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_shown_command_is_valid(shown: ShownCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("B2D_HOME", raising=False)
     words = [word for word in shown.words[1:] if not PLACEHOLDER.fullmatch(word)]
     words = [word.rstrip(",") for word in words]

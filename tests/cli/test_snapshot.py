@@ -28,7 +28,7 @@ def paths(prompt: Prompt) -> MachinePaths:
     return prompt.home.machine(NAME)
 
 
-def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_snapshot_is_created_listed_restored_and_deleted(prompt: Prompt, tmp_path: Path) -> None:
     assert prompt.b2d("snapshot", "list").out == ""
     assert prompt.b2d("snapshot", "list", "--json").out == "[]\n"
     result = prompt.b2d("snapshot", "create", "before")
@@ -51,7 +51,7 @@ def test_a_snapshot_is_taken_listed_brought_back_and_deleted(prompt: Prompt, tmp
     assert [line.split()[0] for line in prompt.b2d("snapshot", "list").out.splitlines()[1:]] == ["after"]
 
 
-def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
+def test_without_a_terminal_restore_changes_nothing(prompt: Prompt) -> None:
     prompt.b2d("snapshot", "create", "before")
     paths(prompt).qemu_saved.write_text("{}")
     before = paths(prompt).disk_qcow2.read_bytes()
@@ -67,7 +67,7 @@ def test_where_nobody_can_be_asked_the_disk_stays(prompt: Prompt) -> None:
 
 
 @pytest.mark.parametrize(("verb", "code"), [("create", 1), ("restore", 1), ("delete", 1)])
-def test_a_name_that_is_wrong_is_told_and_nothing_is_changed(prompt: Prompt, verb: str, code: int) -> None:
+def test_an_invalid_name_is_reported_and_nothing_is_changed(prompt: Prompt, verb: str, code: int) -> None:
     prompt.b2d("snapshot", "create", "before")
     before = paths(prompt).disk_qcow2.read_bytes()
     result = prompt.b2d("snapshot", verb, "before" if verb == "create" else "befor")
@@ -77,14 +77,14 @@ def test_a_name_that_is_wrong_is_told_and_nothing_is_changed(prompt: Prompt, ver
     assert paths(prompt).disk_qcow2.read_bytes() == before
 
 
-def test_the_machine_takes_them_along_when_it_is_deleted(prompt: Prompt) -> None:
+def test_delete_removes_the_machine_with_its_snapshots(prompt: Prompt) -> None:
     prompt.b2d("snapshot", "create", "before")
     assert prompt.b2d("delete", "--yes").code == 0
     assert not paths(prompt).folder.exists()
     assert prompt.b2d("snapshot", "list").code == 3
 
 
-def test_what_the_disk_takes_is_told_and_it_grows_and_is_compacted(prompt: Prompt) -> None:
+def test_disk_usage_is_shown_and_the_disk_grows_and_is_compacted(prompt: Prompt) -> None:
     shown = json.loads(prompt.b2d("disk", "--json").out)
     room = shown["room"]
     assert shown == {"name": NAME, "size": 8 << 20, "room": room, "files": None}

@@ -46,13 +46,13 @@ def loaded_modules(prompt: Prompt, *arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("typed", ["version", "--version", "config", "list", "--quiet list", "config memory"])
-def test_what_asks_no_machine_loads_nothing_of_machines(prompt: Prompt, typed: str) -> None:
+def test_verbs_without_a_machine_import_nothing_about_machines(prompt: Prompt, typed: str) -> None:
     modules = loaded_modules(prompt, *typed.split())
     assert modules & (HEAVY | SLOW | MACHINES | NOUNS) == set()
 
 
 @pytest.mark.parametrize("typed", ["status", "ip", "shellinit", "info", "status --json", "list --json"])
-def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) -> None:
+def test_verbs_that_read_the_state_import_no_slow_library(prompt: Prompt, typed: str) -> None:
     assert loaded_modules(prompt, *typed.split()) & (HEAVY | SLOW) == set()
     MachineStore(prompt.home).write(a_spec())
     prompt.home.machine("boot2docker-vm").disk_qcow2.write_bytes(b"QFI\xfb")
@@ -62,7 +62,7 @@ def test_what_asks_for_the_state_loads_no_library(prompt: Prompt, typed: str) ->
 
 
 @pytest.mark.parametrize("driver", ["qemu", "virtualbox"])
-def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
+def test_a_plain_status_of_a_stopped_machine_imports_neither_click_nor_sockets(prompt: Prompt, driver: str) -> None:
     MachineStore(prompt.home).write(a_spec(driver=driver))
     prompt.environment["B2D_VBOXAPI"] = "/nowhere"
     modules = loaded_modules(prompt, "status")
@@ -71,7 +71,7 @@ def test_a_plain_status_of_a_machine_that_is_off_loads_neither_click_nor_sockets
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])
-def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
+def test_help_imports_only_the_command_line(prompt: Prompt, typed: str) -> None:
     assert loaded_modules(prompt, *typed.split()) & ((HEAVY | SLOW | MACHINES | NOUNS) - {"shutil"}) == set()
 
 
@@ -88,7 +88,7 @@ def test_help_loads_the_words_alone(prompt: Prompt, typed: str) -> None:
         ["frob", ""],
     ],
 )
-def test_tab_loads_nothing_that_takes_time(prompt: Prompt, words: list[str]) -> None:
+def test_completion_imports_no_slow_library(prompt: Prompt, words: list[str]) -> None:
     for name in ("one", "two"):
         MachineStore(prompt.home).write(a_spec(name))
     assert (

@@ -1,4 +1,4 @@
-"""The support archive: all that helps a remote supporter, whatever is broken, and nobody's secrets."""
+"""The support archive: complete diagnostics, whatever is broken, and no secrets."""
 
 import base64
 import json
@@ -108,7 +108,7 @@ def plant(prompt: Prompt, planted: PlantedSecrets) -> dict[str, str]:
     }
 
 
-def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt: Prompt) -> None:
+def test_no_secret_or_user_name_is_in_the_archive_or_the_output(prompt: Prompt) -> None:
     planted = PlantedSecrets()
     variables = plant(prompt, planted)
     for options, more in (((), {}), (("--json",), {}), (("-v",), {}), ((), CAPITALS)):
@@ -124,7 +124,7 @@ def test_no_secret_and_no_name_gets_into_the_archive_or_into_what_is_said(prompt
     assert json.loads(prompt.b2d("doctor", "--json", **variables).out)
 
 
-def test_the_doctor_says_no_secret_either(prompt: Prompt) -> None:
+def test_the_output_of_doctor_contains_no_secret(prompt: Prompt) -> None:
     planted = PlantedSecrets()
     variables = plant(prompt, planted)
     for options in ((), ("--json",)):
@@ -132,7 +132,7 @@ def test_the_doctor_says_no_secret_either(prompt: Prompt) -> None:
         assert {place for place, secret in planted.all.items() if secret in result.out + result.err} == set()
 
 
-def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> None:
+def test_a_key_that_is_cut_by_the_tail_is_redacted_too(prompt: Prompt) -> None:
     prompt.home.root.mkdir()
     lines = "\n".join(f"{number:04}ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh" for number in range(40))
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{lines}\n-----END RSA PRIVATE KEY-----\n"
@@ -145,7 +145,7 @@ def test_a_key_that_the_tail_cuts_through_is_taken_out_too(prompt: Prompt) -> No
         assert "y,y" in log and len(log) <= 256 << 10
 
 
-def test_what_is_inside_tells_all_that_helps(prompt: Prompt) -> None:
+def test_the_archive_contains_all_diagnostics(prompt: Prompt) -> None:
     plant(prompt, PlantedSecrets())
     result = prompt.b2d("support", "out.tgz")
     files = unpack(prompt)
@@ -164,7 +164,7 @@ def test_what_is_inside_tells_all_that_helps(prompt: Prompt) -> None:
     assert (prompt.folder / "out.tgz").stat().st_mode & 0o777 == 0o600
 
 
-def test_without_a_name_the_archive_lies_here_under_its_date(prompt: Prompt) -> None:
+def test_without_a_file_name_the_archive_is_in_the_current_folder(prompt: Prompt) -> None:
     result = prompt.b2d("support", "--json")
     document = json.loads(result.out)
     assert Path(document["path"]).parent == prompt.folder
@@ -173,7 +173,7 @@ def test_without_a_name_the_archive_lies_here_under_its_date(prompt: Prompt) -> 
 
 
 @pytest.mark.parametrize("home", ["settings", "spec", "file"])
-def test_what_is_broken_is_told_inside(prompt: Prompt, home: str) -> None:
+def test_broken_parts_are_reported_inside_the_archive(prompt: Prompt, home: str) -> None:
     MachineStore(prompt.home).write(a_spec())
     prompt.home.config.write_text("memry = 3\n" if home == "settings" else "")
     prompt.home.machine("boot2docker-vm").spec.write_text("{" if home == "spec" else "")
@@ -181,12 +181,12 @@ def test_what_is_broken_is_told_inside(prompt: Prompt, home: str) -> None:
     result = prompt.b2d("support", "out.tgz", **variables)
     assert result.code == 0, result.err
     files = unpack(prompt)
-    told_in = {"settings": "config.json", "spec": "machines/boot2docker-vm/info.json", "file": "config.json"}[home]
+    report = {"settings": "config.json", "spec": "machines/boot2docker-vm/info.json", "file": "config.json"}[home]
     wanted = {"settings": "did you mean 'memory'", "spec": "is not JSON", "file": "cannot be read"}[home]
-    assert wanted in files[told_in]
+    assert wanted in files[report]
 
 
-def test_a_place_that_cannot_be_written_is_told(prompt: Prompt) -> None:
+def test_a_path_that_cannot_be_written_is_reported(prompt: Prompt) -> None:
     result = prompt.b2d("support", "nowhere/out.tgz")
     assert (result.code, result.out) == (1, "")
     assert f"{prompt.folder}/nowhere" in result.err

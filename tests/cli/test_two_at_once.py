@@ -40,7 +40,7 @@ def start_b2d(prompt: Prompt, line: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations_with_replacement(WRITERS, 2)))
-def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
+def test_two_writing_commands_at_once_leave_a_valid_machine(prompt: Prompt, first: str, second: str) -> None:
     pair = [start_b2d(prompt, first), start_b2d(prompt, second)]
     for process in pair:
         _, stderr = process.communicate(timeout=60)
@@ -56,7 +56,7 @@ def test_two_that_change_it(prompt: Prompt, first: str, second: str) -> None:
     assert not prompt.home.machine("boot2docker-vm").folder.exists()
 
 
-def test_who_reads_does_not_wait_for_who_writes(prompt: Prompt) -> None:
+def test_readers_do_not_wait_for_writers(prompt: Prompt) -> None:
     store = MachineStore(prompt.home)
     plain = {}
     for verb in READERS:
@@ -73,7 +73,7 @@ def test_who_reads_does_not_wait_for_who_writes(prompt: Prompt) -> None:
         assert f"`b2d up` (pid {os.getpid()})" in busy.err
 
 
-def test_a_lock_file_that_was_left_is_no_lock(prompt: Prompt) -> None:
+def test_a_stale_lock_file_does_not_lock(prompt: Prompt) -> None:
     paths = prompt.home.machine("boot2docker-vm")
     paths.lock.write_text("123\n")
     paths.holder.write_text("123 up\n")
@@ -81,7 +81,7 @@ def test_a_lock_file_that_was_left_is_no_lock(prompt: Prompt) -> None:
     assert not paths.holder.exists()
 
 
-def test_a_machine_that_is_deleted_while_another_waits_for_it_is_absent_to_that_one(prompt: Prompt) -> None:
+def test_a_machine_deleted_while_another_command_waits_is_absent_for_it(prompt: Prompt) -> None:
     with MachineStore(prompt.home).lock("boot2docker-vm", "delete"):
         waiting = start_b2d(prompt, "stop")
         time.sleep(1)

@@ -47,7 +47,7 @@ def set_spec(prompt: Prompt, image: str, previous: str = "") -> None:
     store.write(replace(spec, image=stored_image(prompt, image).sha256, previous=earlier))
 
 
-def test_what_has_the_newest_image_already_says_so_and_changes_nothing(prompt: Prompt) -> None:
+def test_a_machine_with_the_newest_image_is_reported_and_unchanged(prompt: Prompt) -> None:
     set_spec(prompt, NEW)
     before = prompt.home.machine(NAME).spec.read_bytes()
     result = prompt.b2d("upgrade")
@@ -65,7 +65,7 @@ def test_what_has_the_newest_image_already_says_so_and_changes_nothing(prompt: P
     }
 
 
-def test_a_saved_state_is_not_used_up_where_nobody_can_be_asked(prompt: Prompt) -> None:
+def test_without_a_terminal_upgrade_does_not_discard_a_saved_state(prompt: Prompt) -> None:
     prompt.home.machine(NAME).qemu_saved.write_text("{}")
     result = prompt.b2d("upgrade", "--json")
     error = json.loads(result.out)["error"]
@@ -77,7 +77,7 @@ def test_a_saved_state_is_not_used_up_where_nobody_can_be_asked(prompt: Prompt) 
     assert prompt.b2d("status").out == "saved\n"
 
 
-def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
+def test_upgrade_asks_for_confirmation_on_a_terminal(prompt: Prompt) -> None:
     prompt.home.machine(NAME).qemu_saved.write_text("{}")
     leader, follower = pty.openpty()
     os.write(leader, b"n\n")
@@ -93,7 +93,7 @@ def test_on_a_terminal_it_is_asked_about(prompt: Prompt) -> None:
     assert prompt.b2d("status").out == "saved\n"
 
 
-def test_a_rollback_gives_a_machine_that_is_off_its_earlier_image(prompt: Prompt) -> None:
+def test_a_rollback_gives_a_stopped_machine_its_previous_image(prompt: Prompt) -> None:
     set_spec(prompt, NEW, OLD)
     result = prompt.b2d("rollback", "--json")
     document = json.loads(result.out)
@@ -106,7 +106,7 @@ def test_a_rollback_gives_a_machine_that_is_off_its_earlier_image(prompt: Prompt
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, removed: bool) -> None:
+def test_a_missing_previous_image_is_reported(prompt: Prompt, removed: bool) -> None:
     set_spec(prompt, NEW, OLD if removed else "")
     if removed:
         ImageStore(prompt.home).remove(stored_image(prompt, OLD).sha256)
@@ -117,7 +117,7 @@ def test_where_there_is_no_way_back_that_is_told(prompt: Prompt, removed: bool) 
     assert second == "     try: b2d upgrade"
 
 
-def test_a_source_that_is_gone_leaves_the_machine_alone(prompt: Prompt) -> None:
+def test_a_missing_source_leaves_the_machine_unchanged(prompt: Prompt) -> None:
     (prompt.folder / "b2d.iso").unlink()
     result = prompt.b2d("upgrade")
     assert (result.code, "b2d.iso" in result.err) == (1, True)

@@ -60,7 +60,7 @@ class Person:
         return completed.stdout.decode()
 
     def run_docker(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run the docker client likewise and return the completed process, whatever its exit code."""
+        """Run the docker client and return the completed process, whatever its exit code."""
         script = 'eval "$(b2d shellinit)" && exec docker "$@"'
         return self._run(["sh", "-c", script, "sh", *arguments], stdin, LIMIT_S)
 

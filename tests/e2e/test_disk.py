@@ -19,7 +19,7 @@ def volume_content(person: Person) -> str:
     return person.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/file")
 
 
-def test_a_snapshot_of_a_running_machine_brings_back_volumes_and_images(up: Person) -> None:
+def test_restoring_a_snapshot_of_a_running_machine_restores_volumes_and_images(up: Person) -> None:
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo then >/kept/file")
     assert up.check_output("snapshot", "create", "then") == ""
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo now >/kept/file")
@@ -40,7 +40,7 @@ def test_a_snapshot_of_a_running_machine_brings_back_volumes_and_images(up: Pers
     assert volume_content(up) == "then\n"
 
 
-def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> None:
+def test_deleted_data_is_returned_to_this_host_from_disk_and_memory(up: Person) -> None:
     def shown() -> dict[str, Any]:
         return dict(json.loads(up.check_output("disk", "--json")))
 
@@ -70,7 +70,7 @@ def test_what_was_deleted_goes_back_to_this_host_disk_and_memory(up: Person) -> 
     wait_until(lambda: most - resident() > 280 * MIB, condition="the memory to come back", timeout_s=30)
 
 
-def test_what_a_guest_under_virtualbox_writes_over_free_room_ends_with_it(up: Person) -> None:
+def test_zero_filling_free_space_in_a_virtualbox_guest_leaves_no_file(up: Person) -> None:
     room = "mkdir -p /tmp/small && sudo mount -t tmpfs -o size=64M small /tmp/small"
     left = up.check_output(
         "ssh",

@@ -1,4 +1,4 @@
-"""Upgrade and rollback of a real machine: an image that boots as promised is kept, others are rolled back."""
+"""Upgrade and rollback of a real machine: an image that boots as labelled stays, others are rolled back."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def test_an_upgrade_boots_the_newer_image_and_a_rollback_the_old_one(machine: Pe
     assert (none.returncode, b"try: b2d upgrade" in none.stderr) == (1, True)
 
 
-def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machine: Person, release: Release) -> None:
+def test_an_image_that_does_not_boot_is_rolled_back_and_not_used_again(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     release.publish_failing()
     completed = machine.b2d("upgrade", "-v")
@@ -143,7 +143,7 @@ def test_an_image_that_does_not_boot_is_given_back_and_not_taken_up_again(machin
     assert facts(machine)[:2] == ("running", old)
 
 
-def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Person, release: Release) -> None:
+def test_an_image_with_an_unexpected_kernel_is_rolled_back(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     release.publish_with_kernel("6.99.9")
     completed = machine.b2d("upgrade")
@@ -153,7 +153,7 @@ def test_an_image_that_is_not_what_it_is_said_to_be_is_given_back(machine: Perso
     check_data(machine)
 
 
-def test_a_saved_machine_is_upgraded_only_when_that_is_agreed_to(machine: Person, release: Release) -> None:
+def test_a_saved_machine_is_upgraded_only_after_confirmation(machine: Person, release: Release) -> None:
     boot = boot_of(machine)
     machine.check_output("save")
     release.publish_good()
@@ -166,7 +166,7 @@ def test_a_saved_machine_is_upgraded_only_when_that_is_agreed_to(machine: Person
     check_data(machine)
 
 
-def test_an_upgrade_that_was_killed_is_gone_on_with(machine: Person, release: Release) -> None:
+def test_a_killed_upgrade_is_continued(machine: Person, release: Release) -> None:
     _, old, *_ = facts(machine)
     release.publish_good()
     command = [str(B2D), "upgrade"]

@@ -50,7 +50,7 @@ def guest(reporting: Image, tmp_path: Path) -> Boot:
     return make
 
 
-def test_a_blank_disk_is_formatted_even_when_each_boot_is_cut_off(guest: Boot, tmp_path: Path) -> None:
+def test_a_blank_disk_is_formatted_despite_interrupted_boots(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_unformatted(tmp_path / "disk", DISK_MIB)
     machine, content = guest(disk), DiskContent(disk)
     machine.cut_off(content.has_table)
@@ -80,7 +80,7 @@ def test_a_guest_without_its_root_file_system_reports_a_failure(image: Image, tm
     assert readiness.find_problems(guest.console()) == [failure]
 
 
-def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
+def test_a_formatted_disk_that_still_asks_for_formatting_keeps_its_files(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     table = disk.read_bytes()[446:512]
     raw_disks.write_at(disk, 0, PAYLOAD[:446] + table + PAYLOAD[512:])
@@ -88,7 +88,7 @@ def test_a_formatted_disk_whose_request_was_not_taken_back_keeps_its_files(guest
     assert "kept\n" in report
 
 
-def test_a_file_system_that_was_only_begun_is_made_anew(guest: Boot, tmp_path: Path) -> None:
+def test_an_incomplete_file_system_is_formatted_again(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_unformatted(tmp_path / "disk", DISK_MIB)
     machine = guest(disk)
     machine.cut_off(DiskContent(disk).has_file_system)
@@ -133,7 +133,7 @@ def others(folder: Path) -> dict[str, Path]:
 ASKING = 9
 
 
-def test_a_disk_with_anything_else_on_it_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
+def test_a_disk_with_foreign_content_is_never_written_to(guest: Boot, tmp_path: Path) -> None:
     disks = others(tmp_path / "others")
     before = {name: raw_disks.sha256_of(path) for name, path in disks.items()}
     machine = guest(*disks.values())
@@ -150,9 +150,7 @@ def data_kib(report: str) -> int:
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
-    guest: Boot, tmp_path: Path, cut: bool
-) -> None:
+def test_an_enlarged_disk_is_used_completely_and_keeps_its_files(guest: Boot, tmp_path: Path, cut: bool) -> None:
     disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     machine, content = guest(disk), DiskContent(disk)
     assert 150 << 10 < data_kib(machine.report()) < 200 << 10
@@ -168,7 +166,7 @@ def test_a_disk_that_the_host_made_larger_is_used_whole_and_keeps_its_files(
     assert content.is_clean()
 
 
-def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tmp_path: Path) -> None:
+def test_a_small_free_space_at_the_end_of_a_disk_is_not_used(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept"))
     with disk.open("r+b") as file:
         file.truncate(230 * MIB)
@@ -177,14 +175,14 @@ def test_a_little_that_is_free_at_the_end_of_a_disk_is_left_free(guest: Boot, tm
     assert DiskContent(disk).table() == before
 
 
-def test_without_a_disk_everything_is_in_ram(guest: Boot) -> None:
+def test_without_a_disk_docker_stores_data_in_ram(guest: Boot) -> None:
     machine = guest()
     report = machine.report()
     assert "docker /var/lib/docker tmpfs" in report
     assert f"b2d: warn there is no data disk: {IN_RAM}" in machine.console()
 
 
-def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: Path) -> None:
+def test_a_disk_of_2014_is_used_after_a_power_loss(guest: Boot, tmp_path: Path) -> None:
     disk = raw_disks.create_boot2docker_disk(tmp_path / "disk", 200, a_tree(tmp_path, "of 2014"))
     machine = guest(raw_disks.create_blank(tmp_path / "empty", 10), disk)  # it need not be the first disk
     machine.cut_off(lambda: " disk\n" in machine.console())
@@ -198,7 +196,7 @@ def test_a_disk_of_2014_that_lost_its_power_is_taken_up(guest: Boot, tmp_path: P
     assert DiskContent(disk).is_clean()
 
 
-def test_a_disk_of_2018_is_taken_up(guest: Boot, tmp_path: Path) -> None:
+def test_a_disk_of_2018_is_used(guest: Boot, tmp_path: Path) -> None:
     report = guest(raw_disks.create_gpt_disk(tmp_path / "disk", 200, a_tree(tmp_path, "kept since 18.09"))).report()
     assert "/dev/vda1 /mnt/vda1 ext4 rw" in report
     assert raw_disks.KEY.strip() in report
@@ -233,7 +231,7 @@ NO_AUFS = "contains AUFS layers, which Docker since 18.09 cannot read"
 
 
 @pytest.mark.parametrize("folder", ["/var/lib/docker", "/mnt/vda1/elsewhere"])
-def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tmp_path: Path, folder: str) -> None:
+def test_docker_does_not_start_before_aufs_data_is_removed(image: Image, tmp_path: Path, folder: str) -> None:
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/containers").mkdir()
@@ -253,7 +251,7 @@ def test_before_layers_of_aufs_docker_waits_and_touches_nothing(image: Image, tm
     assert "then: containerd" in output  # it continues by itself once the layers are removed
 
 
-def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_path: Path) -> None:
+def test_aufs_data_beside_overlay2_data_does_no_harm(image: Image, tmp_path: Path) -> None:
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()
     (tree / "var/lib/docker/overlay2/4567/diff").mkdir(parents=True)
@@ -266,7 +264,7 @@ def test_layers_of_aufs_beside_newer_ones_are_in_nobody_s_way(image: Image, tmp_
     assert NO_AUFS not in machine.console()
 
 
-def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_path: Path) -> None:
+def test_docker_starts_beside_a_foreign_disk(person: Person, tmp_path: Path) -> None:
     person.check_output("init")
     raw = raw_disks.write_at(raw_disks.create_ext4(tmp_path / "raw", SMALL_MIB, "mine"), 0, MAGIC)
     before = raw_disks.sha256_of(raw)
@@ -283,7 +281,7 @@ def test_docker_comes_up_beside_a_disk_that_is_left_alone(person: Person, tmp_pa
     assert raw_disks.sha256_of(raw) == before
 
 
-def test_up_tells_of_layers_of_aufs_and_volumes_can_be_had_without_them(person: Person, tmp_path: Path) -> None:
+def test_up_reports_aufs_data_and_volumes_are_usable_without_it(person: Person, tmp_path: Path) -> None:
     person.check_output("init")
     tree = a_tree(tmp_path, "of 2014")
     (tree / LAYER).mkdir()

@@ -26,7 +26,7 @@ FOLLOW = (
 )
 
 
-def test_a_folder_that_cannot_be_had_is_a_warning_and_the_boot_goes_on(image: Image, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_mounted_is_a_warning_and_the_boot_continues(image: Image, tmp_path: Path) -> None:
     dockerless = guest_without_docker.image(
         image, tmp_path, f"{MOUNTED}; cat /run/b2d/seed/folders; grep -c vboxsf /proc/mounts"
     )
@@ -79,12 +79,12 @@ def in_project(person: Person, project: Path, script: str, *options: str) -> str
     return person.docker("run", "--rm", *options, "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", script)
 
 
-def test_docker_run_finds_the_folder_that_somebody_works_in(sharing: Person) -> None:
+def test_docker_run_finds_the_current_folder(sharing: Person) -> None:
     script = f'eval "$(b2d shellinit)" && cd "{PROJECT}" && docker run --rm -v "$PWD":/src hello cat /src/source'
     assert sharing.sh(script).stdout == (sharing.folder / PROJECT / "source").read_bytes()
 
 
-def test_what_a_container_writes_is_the_person_s_on_the_host(sharing: Person, project: Path) -> None:
+def test_files_written_by_a_container_belong_to_the_user_of_this_host(sharing: Person, project: Path) -> None:
     in_project(
         sharing,
         project,
@@ -97,7 +97,7 @@ def test_what_a_container_writes_is_the_person_s_on_the_host(sharing: Person, pr
     assert (project / "a/b").is_dir()
 
 
-def test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users(sharing: Person, project: Path) -> None:
+def test_the_guest_sees_the_modes_and_user_ids_of_the_host(sharing: Person, project: Path) -> None:
     script = project / "run me"
     script.write_text("#!/usr/bin/busybox sh\necho it ran\n")
     script.chmod(0o750)
@@ -125,7 +125,7 @@ def test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_
     sharing.docker("rm", "-f", "tail")
 
 
-def test_what_the_host_appends_stays_where_a_container_appends_too(sharing: Person, project: Path) -> None:
+def test_lines_appended_on_the_host_and_in_a_container_are_all_preserved(sharing: Person, project: Path) -> None:
     both = project / "both"
     lines = "exec 4>>both; echo one >&4; until [ -e go ]; do /usr/bin/busybox sleep 0.2; done; echo three >&4"
     sharing.docker("run", "-d", "--name", "appends", "-v", f"{project}:/src", "-w", "/src", "hello", "sh", "-c", lines)
@@ -145,7 +145,7 @@ def test_a_read_only_folder_is_read_and_not_written_even_by_root(sharing: Person
     assert (outside / "data").read_text() == "data\n"
 
 
-def test_no_link_leads_out_of_a_folder(sharing: Person, project: Path, outside: Path) -> None:
+def test_no_link_leads_outside_a_folder(sharing: Person, project: Path, outside: Path) -> None:
     """Links are resolved by their reader in the guest, also one that replaces a folder in use."""
     secret = outside.parent / "secret"
     in_project(sharing, project, f"exec /usr/bin/busybox ln -s {secret} out")
@@ -174,7 +174,7 @@ def test_a_second_machine_has_the_same_folders(sharing: Person, project: Path) -
     sharing.check_output("delete", "--yes", "--vm", "second")
 
 
-def test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up(sharing: Person, project: Path) -> None:
+def test_a_resumed_machine_has_its_folders_before_up_ends(sharing: Person, project: Path) -> None:
     sharing.docker("create", "--name", "waits", "-v", f"{project}:/src", "hello", "cat", "/src/source")
     sharing.check_output("save")
     assert sharing.b2d("status").stdout == b"saved\n"
@@ -183,7 +183,7 @@ def test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up(sha
     assert sharing.docker("start", "-a", "waits") == "changed meanwhile\n"
 
 
-def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning(
+def test_a_saved_machine_resumes_with_a_warning_when_a_folder_is_missing(
     sharing: Person, project: Path, outside: Path
 ) -> None:
     booted = sharing.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
@@ -199,7 +199,7 @@ def test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warn
     assert sharing.check_output("ssh", f"cat '{outside}/data'") == "data\n"
 
 
-def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sharing: Person, project: Path) -> None:
+def test_a_save_is_refused_while_a_folder_is_in_use_and_loses_nothing(sharing: Person, project: Path) -> None:
     sharing.docker("run", "-d", "--name", "web", "-v", f"{project}:/src", "hello", "sleep", "10000")
     completed = sharing.b2d("save")
     assert (completed.returncode, completed.stdout) == (4, b"")
@@ -215,7 +215,7 @@ def test_a_save_is_refused_while_something_uses_a_folder_which_loses_nothing(sha
     sharing.check_output("up")
 
 
-def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) -> None:
+def test_folders_are_mounted_again_after_a_killed_save(sharing: Person, project: Path) -> None:
     with subprocess.Popen(["b2d", "save"], cwd=sharing.folder, env=sharing.environment) as save:
         wait_until(sharing.paths.taken.exists, condition="the save", timeout_s=30, interval_s=0.001)
         save.kill()
@@ -224,7 +224,7 @@ def test_a_save_that_was_killed_costs_no_folder(sharing: Person, project: Path) 
     assert sharing.check_output("ssh", as_root(f"cat '{project}/source'")) == "changed meanwhile\n"
 
 
-def test_a_container_that_is_started_again_at_boot_finds_its_folder(sharing: Person, project: Path) -> None:
+def test_a_container_restarted_at_boot_finds_its_folder(sharing: Person, project: Path) -> None:
     line = "/usr/bin/busybox cat /src/source; exec /usr/bin/busybox sleep 10000"
     sharing.docker(
         "run", "-d", "--name", "ever", "--restart", "always", "-v", f"{project}:/src", "hello", "sh", "-c", line

@@ -76,11 +76,11 @@ def order(hooked: Person) -> str:
     return hooked.check_output("ssh", f"cat {STORE}/order")
 
 
-def test_hooks_run_before_and_after_docker_came_up(hooked: Person) -> None:
+def test_hooks_run_before_and_after_docker_starts(hooked: Person) -> None:
     await_hooks(hooked)
 
 
-def test_the_profile_counts_and_cannot_take_tls_away(hooked: Person) -> None:
+def test_the_profile_applies_and_cannot_disable_tls(hooked: Person) -> None:
     """docker-machine wrote DOCKER_HOST and DOCKER_TLS; the seed overrides them."""
     assert hooked.docker("info", "--format", "{{.Labels}} {{.HTTPProxy}}") == "[from=profile] http://127.0.0.1:9/\n"
     environment = hooked.check_output("ssh", "sudo cat /proc/$(cat /var/run/docker.pid)/environ")
@@ -88,18 +88,18 @@ def test_the_profile_counts_and_cannot_take_tls_away(hooked: Person) -> None:
     assert hooked.sh('eval "$(b2d shellinit)"; exec curl -ks "https://${DOCKER_HOST#tcp://}/version"').stdout == b""
 
 
-def test_the_daemon_s_own_settings_and_the_name_count(hooked: Person) -> None:
+def test_daemon_json_and_the_hostname_apply(hooked: Person) -> None:
     assert hooked.docker("info", "--format", "{{.Debug}} {{.Name}}") == "true attic\n"
 
 
-def test_the_host_s_word_on_registries_counts_where_the_daemon_s_own_settings_have_none(hooked: Person) -> None:
+def test_registries_of_the_host_apply_unless_daemon_json_sets_them(hooked: Person) -> None:
     """The profile's proxy wins over the host's, which is set in capitals."""
     registries = json.loads(hooked.docker("info", "--format", "{{json .RegistryConfig}}"))
     assert registries["Mirrors"] == ["https://own.test/"]
     assert "host.test:5000" in registries["IndexConfigs"]
 
 
-def test_an_authority_that_is_kept_there_is_trusted(hooked: Person) -> None:
+def test_a_ca_stored_there_is_trusted(hooked: Person) -> None:
     """Docker is its own registry. The CA is trusted; the registry then refuses a client without a certificate.
 
     The guest's firewall blocks Docker's port from within the guest, so it is opened for this test.
@@ -111,12 +111,12 @@ def test_an_authority_that_is_kept_there_is_trusted(hooked: Person) -> None:
     assert b"certificate required" in stderr
 
 
-def test_volumes_of_2014_are_there(hooked: Person) -> None:
+def test_volumes_of_2014_exist(hooked: Person) -> None:
     assert hooked.docker("volume", "ls", "-q") == "old\n"
     assert hooked.check_output("ssh", "sudo cat /var/lib/docker/volumes/old/_data/answer") == "42\n"
 
 
-def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person) -> None:
+def test_a_profile_with_a_syntax_error_is_reported_and_ignored(hooked: Person) -> None:
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b'EXTRA_ARGS="--label from=nowhere\n')
     completed = hooked.b2d("restart")
     assert completed.returncode == 0, completed.stderr.decode()
@@ -126,7 +126,7 @@ def test_a_profile_that_no_shell_can_read_is_told_and_passed_over(hooked: Person
     await_hooks(hooked)  # the log includes Docker's last boot
 
 
-def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked: Person) -> None:
+def test_invalid_dockerd_arguments_fail_quickly_and_can_be_corrected(hooked: Person) -> None:
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
     begin = time.monotonic()
     completed = hooked.b2d("restart", "-v")
@@ -139,7 +139,7 @@ def test_arguments_that_dockerd_refuses_end_up_soon_and_can_be_put_right(hooked:
     wait_until(lambda: hooked.b2d("up").returncode == 0, condition="Docker", timeout_s=60, interval_s=1)
 
 
-def test_without_a_seed_the_guest_keeps_a_host_key_of_its_own(image: Image, tmp_path: Path) -> None:
+def test_without_a_seed_the_guest_has_a_persistent_host_key(image: Image, tmp_path: Path) -> None:
     disk = raw_disks.create_unformatted(tmp_path / "disk", 200)
     machine = guest_without_docker.Guest(
         guest_without_docker.image(image, tmp_path, KEYS_REPORT), tmp_path, tiny_guest.spec(), [disk]

@@ -65,7 +65,7 @@ class Terminal:
         return output
 
     def log_out(self) -> None:
-        """Log out; an open terminal that nobody reads would block the guest's output."""
+        """Log out; an open terminal without a reader would block the guest's output."""
         with suppress(OSError):  # the machine may be off
             self.type("exit")
         self._socket.close()
@@ -130,7 +130,7 @@ def password_is_taken(person: Person, password: str) -> bool:
         return transport.is_authenticated()
 
 
-def test_what_people_reach_for_is_there(alive: Person) -> None:
+def test_common_tools_are_installed(alive: Person) -> None:
     stdout = alive.check_output(
         "ssh", "sudo sh -c 'for tool in \"$@\"; do command -v $tool; done' sh " + " ".join(TOOLS)
     )
@@ -143,38 +143,38 @@ def test_every_network_card_gets_an_address(alive: Person) -> None:
     assert "inet 10.9.0.15/24" in stdout
 
 
-def test_of_two_ways_out_the_first_card_is_taken(alive: Person) -> None:
+def test_the_default_route_uses_the_first_card(alive: Person) -> None:
     """QEMU offers a restricted guest no router, so the test supplies the leases, in the relevant order."""
     lease = "sudo env interface=eth{} ip=10.{}.15 mask=24 router=10.{}.2 /etc/b2d/dhcp bound"
     script = f"{lease.format(0, '0.2', '0.2')}; {lease.format(1, '9.0', '9.0')}; ip route get 192.0.2.1"
     assert "192.0.2.1 via 10.0.2.2 dev eth0" in alive.check_output("ssh", script)
 
 
-def test_docker_has_what_it_had_best_have(alive: Person) -> None:
+def test_docker_uses_the_recommended_features(alive: Person) -> None:
     stdout = alive.docker("info", "--format", "{{.CgroupVersion}} {{.Driver}} {{.SecurityOptions}}")
     assert stdout.startswith("2 overlay2 ")
     assert "name=seccomp,profile=builtin" in stdout
 
 
-def test_the_root_file_system_is_not_held_in_memory(alive: Person) -> None:
+def test_the_root_file_system_is_not_stored_in_memory(alive: Person) -> None:
     lines = alive.check_output("ssh", "cat /proc/meminfo").splitlines()
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     assert kib["Shmem"] + kib["Unevictable"] < 16 * 1024
     assert kib["MemTotal"] - kib["MemAvailable"] < 300 * 1024
 
 
-def test_the_console_takes_the_password_of_2014_and_no_other(terminal: Terminal) -> None:
+def test_the_console_accepts_only_the_password_of_2014(terminal: Terminal) -> None:
     terminal.log_in("tcuser2", then="Login incorrect")
     terminal.log_in("tcuser", then="docker@boot2docker:~$ ")
     terminal.type("id -un; sudo -n id -un")
     assert terminal.read_until("root\r\n").split("\r\n")[-3:] == ["docker", "root", ""]
 
 
-def test_over_ssh_the_password_does_not_count(alive: Person) -> None:
+def test_ssh_refuses_the_password(alive: Person) -> None:
     assert not password_is_taken(alive, "tcuser")
 
 
-def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
+def test_the_console_shows_the_boot_stages(alive: Person) -> None:
     wait_until(lambda: " ready" in alive.check_output("logs"), condition="ready", timeout_s=30, interval_s=1)
     stdout = alive.check_output("logs")
     names = [stage.name for stage in parse_stages(stdout)]
@@ -183,7 +183,7 @@ def test_the_console_shows_how_the_boot_went(alive: Person) -> None:
     assert "boot2docker login:" in stdout
 
 
-def test_the_clock_is_right_soon_after_the_host_stood_still(alive: Person) -> None:
+def test_the_clock_is_correct_soon_after_the_host_was_stopped(alive: Person) -> None:
     pid = int(alive.paths.qemu_pid.read_text())
     os.kill(pid, signal.SIGSTOP)
     time.sleep(SLEPT_S)
@@ -191,7 +191,7 @@ def test_the_clock_is_right_soon_after_the_host_stood_still(alive: Person) -> No
     assert_right_soon(alive)
 
 
-def test_the_clock_is_right_soon_after_the_host_slept(alive: Person) -> None:
+def test_the_clock_is_correct_soon_after_the_host_slept(alive: Person) -> None:
     """A host's sleep stops all clocks of the guest but its RTC."""
     with Qmp(alive.paths.qmp_socket) as qmp:
         qmp.execute("stop")
@@ -200,7 +200,7 @@ def test_the_clock_is_right_soon_after_the_host_slept(alive: Person) -> None:
     assert_right_soon(alive)
 
 
-def test_the_power_button_ends_it_cleanly_whatever_runs(alive: Person, tmp_path: Path) -> None:
+def test_the_power_button_shuts_down_cleanly_with_any_containers(alive: Person, tmp_path: Path) -> None:
     alive.docker("run", "-d", "--name", "deaf", "--restart", "always", "hello", "sh", "-c", DEAF)
     alive.docker("run", "-d", "--name", "held", "hello", "sleep", "10000")
     alive.docker("pause", "held")
@@ -211,7 +211,7 @@ def test_the_power_button_ends_it_cleanly_whatever_runs(alive: Person, tmp_path:
     assert disk_of(alive, tmp_path).is_clean()
 
 
-def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(alive: Person) -> None:
+def test_data_written_last_survives_and_the_password_is_accepted_on_request(alive: Person) -> None:
     alive.environment["B2D_SSH_PASSWORD"] = "yes"
     alive.check_output("up")
     assert alive.check_output("ssh", f"cat {STORE}/late; sudo dmesg | grep -c recovery || true") == "late\n0\n"
@@ -220,7 +220,7 @@ def test_what_was_written_last_is_there_and_a_password_counts_when_asked_for(ali
     alive.docker("rm", "-f", "deaf", "held")
 
 
-def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Terminal, tmp_path: Path) -> None:
+def test_poweroff_works_with_a_full_disk(alive: Person, terminal: Terminal, tmp_path: Path) -> None:
     fill = 'fallocate -l $(($(stat -f -c "%f*%S" .) - 20971520)) full; dd if=/dev/zero bs=4k >>full'
     terminal.log_in("tcuser", then="$ ")
     terminal.type(f"cd /mnt/vda1 && sudo sh -c '{fill}'")
@@ -231,7 +231,7 @@ def test_poweroff_ends_a_machine_whose_disk_is_full(alive: Person, terminal: Ter
     assert disk_of(alive, tmp_path).is_clean()
 
 
-def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Person) -> None:
+def test_a_full_disk_is_reported_and_docker_starts_when_there_is_space(alive: Person) -> None:
     completed = alive.b2d("up")
     assert "the data disk is full" in completed.stderr.decode()
     alive.check_output("ssh", "sudo rm /mnt/vda1/full")
@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_and_docker_comes_up_once_there_is_room(alive: Perso
     assert alive.docker("run", "--rm", "hello", "echo", "room") == "room\n"
 
 
-def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
+def test_the_same_machine_runs_after_a_reboot_from_inside(alive: Person) -> None:
     booted = alive.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     alive.b2d("ssh", "sudo reboot")
 
@@ -254,7 +254,7 @@ def test_a_reboot_from_inside_is_the_same_machine_again(alive: Person) -> None:
     assert alive.check_output("ssh", "sudo dmesg | grep -c recovery || true") == "0\n"
 
 
-def test_halt_ends_the_machine_too(alive: Person, tmp_path: Path) -> None:
+def test_halt_powers_the_machine_off(alive: Person, tmp_path: Path) -> None:
     alive.b2d("ssh", "sudo halt")
     wait_until(lambda: wait_until_off(alive), condition="halt", timeout_s=40)
     assert disk_of(alive, tmp_path).is_clean()

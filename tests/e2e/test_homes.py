@@ -55,7 +55,7 @@ def open_to_others(home: Home) -> list[str]:
     return [path for path, mode in modes.items() if mode & harm[path]]
 
 
-def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_others(person: Person) -> None:
+def test_a_machine_works_in_an_unusual_home_and_its_files_are_private(person: Person) -> None:
     person.check_output("init")
     assert open_to_others(person.home) == []
     person.check_output("up")
@@ -79,7 +79,7 @@ def test_a_machine_lives_there_from_init_to_delete_and_nothing_of_it_is_open_to_
     assert [path for path in person.home.machines.iterdir() if path.is_dir()] == []
 
 
-def test_two_machines_at_once_have_addresses_of_their_own(image_home: Home, tmp_path: Path) -> None:
+def test_two_machines_at_once_have_different_addresses(image_home: Home, tmp_path: Path) -> None:
     with living_in(tmp_path / "home", image_home.images) as person:
         starting = [
             subprocess.Popen([str(B2D), "up", "--vm", name], env=person.environment, cwd=person.folder)

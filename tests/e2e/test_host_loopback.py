@@ -66,7 +66,7 @@ def receive_in_container(person: Person) -> bytes:
     return person.run_docker(*asks).stdout
 
 
-def test_no_way_round_the_firewall(apart: Person, tmp_path: Path) -> None:
+def test_containers_cannot_bypass_the_firewall(apart: Person, tmp_path: Path) -> None:
     source = Path(__file__).with_name("away.c")
     subprocess.run(["gcc", "-static", "-o", tmp_path / "away", source], check=True)
     program = subprocess.run(["tar", "-cC", tmp_path, "away"], stdout=subprocess.PIPE, check=True).stdout

@@ -9,7 +9,7 @@ from tests.support.foreign_machines import NOTE, create_docker_machine
 pytestmark = pytest.mark.qemu
 
 
-def test_an_imported_machine_comes_up_with_all_that_was_on_its_disk(person: Person) -> None:
+def test_an_imported_machine_starts_with_the_data_of_its_disk(person: Person) -> None:
     disk = create_docker_machine(person.folder, mib=400)
     before = raw_disks.sha256_of(disk)
     person.environment["B2D_DRIVER"] = "qemu"

@@ -44,7 +44,7 @@ def start_by_bios(person: Person, name: str) -> None:
     assert person.docker("run", "--rm", "hello", "echo", "from the CD") == "from the CD\n"
 
 
-def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None:
+def test_the_iso_boots_from_a_bios_and_starts_docker(person: Person) -> None:
     for path in person.home.images.glob("*.json"):  # an image with an ISO only
         facts = json.loads(path.read_text())
         path.write_text(json.dumps({**facts, "kernel": None, "initrd": None, "root": None, "stored": None}))
@@ -53,11 +53,11 @@ def test_the_iso_is_started_by_a_bios_and_reaches_docker(person: Person) -> None
     person.check_output("stop")
 
 
-def test_an_image_that_was_built_without_mksquashfs_boots_too(without_mksquashfs: Person) -> None:
+def test_an_image_built_without_mksquashfs_boots(without_mksquashfs: Person) -> None:
     start_by_bios(without_mksquashfs, "plain")
 
 
-def test_the_iso_with_nothing_compressed_in_it_boots_as_well(person: Person, image: Image) -> None:
+def test_the_uncompressed_iso_boots(person: Person, image: Image) -> None:
     assert image.stored is not None
     someone = replace(person, environment={**person.environment, "B2D_IMAGE": str(image.stored), "B2D_VM": "stored"})
     try:

@@ -58,7 +58,7 @@ def numbered(up: Person) -> Person:
     return up
 
 
-def test_b2d_is_killed(numbered: Person) -> None:
+def test_the_next_command_succeeds_after_b2d_was_killed(numbered: Person) -> None:
     # the killed command, the state before it, and the latest moment
     moments = (
         ("save", "up", 1.2),
@@ -90,7 +90,7 @@ def kill_qemu(person: Person) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("line", ["save", "stop"])
-def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
+def test_up_succeeds_after_qemu_was_killed_during_a_command(numbered: Person, line: str) -> None:
     numbered.check_output("up")
     before = read_numbers(numbered)
     process = start_b2d(numbered, line)
@@ -105,7 +105,7 @@ def test_qemu_is_killed_under_a_command(numbered: Person, line: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("save", "up"), ("stop", "save"), ("up", "stop"), ("up", "up")])
-def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None:
+def test_two_commands_at_once_end_in_a_valid_state(numbered: Person, first: str, second: str) -> None:
     before = numbered.b2d("status").stdout
     pair = [start_b2d(numbered, first), start_b2d(numbered, second)]
     begin = time.monotonic()
@@ -120,7 +120,7 @@ def test_two_commands_at_once(numbered: Person, first: str, second: str) -> None
     assert numbered.b2d("status").stdout in (b"running\n", b"saved\n", b"stopped\n")
 
 
-def test_delete_is_killed(numbered: Person) -> None:
+def test_delete_succeeds_after_a_killed_delete(numbered: Person) -> None:
     numbered.check_output("up")
     run_and_kill(numbered, "delete --yes", MOMENTS.uniform(0.2, 0.6))
     numbered.check_output("list")

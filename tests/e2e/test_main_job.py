@@ -20,25 +20,25 @@ pytestmark = pytest.mark.qemu
 ODD_ARGUMENTS = ["two words", "it's", '"quoted"', "$HOME", "a\nb", "*", "grüße 🐳", "", "\\", "a;b|c&d"]
 
 
-def test_a_machine_is_made_and_started_and_runs_a_container(up: Person) -> None:
+def test_a_machine_is_created_started_and_runs_a_container(up: Person) -> None:
     assert up.docker("run", "--rm", "hello", "echo", "hi") == "hi\n"
     assert up.check_output("status") == "running\n"
     assert up.check_output("ip") == f"{up.address}\n"
     assert up.address.startswith("127.0.59.")
 
 
-def test_the_words_of_2014_do_what_they_did(up: Person) -> None:
+def test_the_commands_of_2014_still_work(up: Person) -> None:
     completed = up.sh("boot2docker up && $(boot2docker shellinit) && docker ps && boot2docker ip && boot2docker status")
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.splitlines()[-2:] == [up.address.encode(), b"running"]
 
 
-def test_what_is_so_already_is_fine(up: Person) -> None:
+def test_init_and_up_of_a_running_machine_succeed(up: Person) -> None:
     assert up.b2d("init").returncode == 0
     assert up.b2d("up").returncode == 0
 
 
-def test_only_the_machine_s_own_client_is_let_in(up: Person, tmp_path: Path) -> None:
+def test_only_the_client_certificate_of_the_machine_is_accepted(up: Person, tmp_path: Path) -> None:
     stranger = tmp_path / "certs"
     script = f"""
         mkdir {stranger} && cp {up.paths.certs}/ca.pem {stranger}
@@ -53,18 +53,18 @@ def test_only_the_machine_s_own_client_is_let_in(up: Person, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 126, 127, 255])
-def test_ssh_ends_as_its_command_does(up: Person, code: int) -> None:
+def test_ssh_exits_with_the_code_of_its_command(up: Person, code: int) -> None:
     assert up.b2d("ssh", "--", f"exit {code}").returncode == code
 
 
-def test_openssh_finds_the_machine_by_its_block(up: Person) -> None:
+def test_openssh_connects_with_the_block_of_ssh_config(up: Person) -> None:
     (up.folder / "config").write_text(up.check_output("ssh-config", "--host", "box"))
     script = "echo there >file && scp -q -F config file box: && ssh -F config box cat file"
     completed = up.sh(f"ssh -F config box 'echo from $(hostname)' && {script}")
     assert (completed.stdout, completed.stderr) == (b"from boot2docker\nthere\n", b"")
 
 
-def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path) -> None:
+def test_files_are_copied_both_ways_unchanged(up: Person, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub" / "grüße 🐳").mkdir(parents=True)
     (tree / "big").write_bytes(os.urandom(3_000_001))
@@ -90,7 +90,7 @@ def test_files_are_copied_there_and_back_as_they_are(up: Person, tmp_path: Path)
     assert listed.stdout == b"back/sub/run.sh\n"
 
 
-def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: Path) -> None:
+def test_an_impossible_copy_is_reported_and_leaves_nothing(up: Person, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(9_000_000))
     up.check_output("ssh", "sudo mkdir -p /tmp/small && sudo mount -t tmpfs -o size=1m,mode=1777 none /tmp/small")
     for arguments, message in (
@@ -115,7 +115,7 @@ def test_a_copy_that_cannot_be_is_told_and_leaves_nothing(up: Person, tmp_path: 
     assert "big" not in up.check_output("ssh", "ls /tmp").split()
 
 
-def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) -> None:
+def test_docker_has_a_context_for_the_machine_that_is_not_selected(up: Person) -> None:
     script = "docker --context boot2docker-vm images --format '{{.Repository}}' && docker context show"
     completed = up.sh(script)
     assert completed.stdout.split()[0] == b"hello", completed.stderr
@@ -123,7 +123,7 @@ def test_docker_knows_the_machine_as_a_context_that_nobody_selected(up: Person) 
     assert up.check_output("context") == "boot2docker-vm\n"
 
 
-def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
+def test_run_executes_a_command_with_the_docker_of_the_machine(up: Person) -> None:
     listed = up.check_output("run", "docker", "images", "--format", "{{.Repository}}")
     assert "hello" in listed.split()
     assert up.b2d("run", "--", "sh", "-c", "exit 7").returncode == 7
@@ -134,17 +134,17 @@ def test_a_command_is_run_with_the_machine_s_docker(up: Person) -> None:
     assert up.check_output("run", "sh", "-c", "echo $B2D_BEFORE $DOCKER_TLS_VERIFY --json") == "1 --json\n"
 
 
-def test_ssh_gives_arguments_exactly(up: Person) -> None:
+def test_ssh_passes_arguments_exactly(up: Person) -> None:
     completed = up.b2d("ssh", "--", "printf", "%s\\0", *ODD_ARGUMENTS)
     assert completed.stdout.decode().split("\0")[:-1] == ODD_ARGUMENTS
 
 
-def test_ssh_keeps_stdout_and_stderr_apart(up: Person) -> None:
+def test_ssh_separates_stdout_and_stderr(up: Person) -> None:
     completed = up.b2d("ssh", "echo out; echo err >&2")
     assert (completed.stdout, completed.stderr) == (b"out\n", b"err\n")
 
 
-def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
+def test_ten_megabytes_pass_through_ssh_unchanged(up: Person) -> None:
     content = os.urandom(10_000_000)
     completed = up.b2d("ssh", "--", "sha256sum", stdin=content)
     assert completed.stdout.split()[0].decode() == hashlib.sha256(content).hexdigest()
@@ -152,7 +152,7 @@ def test_ten_megabytes_go_through_ssh_unharmed(up: Person) -> None:
     assert back.stdout == content
 
 
-def test_the_guest_is_what_it_should_be(up: Person) -> None:
+def test_the_guest_has_the_expected_user_clock_and_disk(up: Person) -> None:
     stdout = up.check_output(
         "ssh", "id -un; id -u; sudo -n id -u; date +%s; findmnt 2>/dev/null; grep -c ' /mnt/vda1 ext4' /proc/mounts"
     )
@@ -161,12 +161,12 @@ def test_the_guest_is_what_it_should_be(up: Person) -> None:
     assert abs(int(clock) - time.time()) < 5
 
 
-def test_containers_have_random_addresses(up: Person) -> None:
+def test_containers_have_address_space_randomization(up: Person) -> None:
     """On an emulated CPU dockerd runs without ASLR, which containers must not inherit."""
     assert int(up.docker("run", "--rm", "hello", "cat", "/proc/self/personality"), 16) == 0
 
 
-def test_a_running_container_can_be_changed(up: Person) -> None:
+def test_a_running_container_can_be_updated(up: Person) -> None:
     """Docker's runtime reads the update from /dev/stdin."""
     up.docker("run", "-d", "--name", "changed", "hello", "sleep", "1000")
     up.docker("update", "--memory", "64m", "--memory-swap", "64m", "changed")
@@ -174,12 +174,12 @@ def test_a_running_container_can_be_changed(up: Person) -> None:
     assert up.check_output("ssh", "echo hi | cat /dev/fd/0 /dev/stdin") == "hi\n"
 
 
-def test_its_screen_is_a_picture(up: Person) -> None:
+def test_a_screenshot_is_a_png(up: Person) -> None:
     assert up.check_output("screenshot", "screen.png") == ""
     assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person) -> None:
+def test_the_doctor_reports_a_running_machine_as_good_within_five_seconds(up: Person) -> None:
     begin = time.monotonic()
     findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
     assert time.monotonic() - begin < 5
@@ -188,7 +188,7 @@ def test_the_doctor_finds_a_running_machine_sound_within_five_seconds(up: Person
     }
 
 
-def test_what_is_gathered_of_a_running_machine_holds_dockers_log_and_no_key(up: Person) -> None:
+def test_the_support_archive_of_a_running_machine_contains_the_docker_log_and_no_key(up: Person) -> None:
     path = up.check_output("support").strip()
     with tarfile.open(path) as archive:
         files = {entry.name: file.read() for entry in archive if (file := archive.extractfile(entry)) is not None}
@@ -198,7 +198,7 @@ def test_what_is_gathered_of_a_running_machine_holds_dockers_log_and_no_key(up: 
     assert not [name for name, content in files.items() if key in content]
 
 
-def test_dockers_log_is_followed_until_the_machine_sleeps(up: Person) -> None:
+def test_the_docker_log_is_followed_until_the_machine_is_saved(up: Person) -> None:
     command = [str(B2D), "logs", "--docker", "-f", "-n", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=up.environment) as following:
         assert following.stdout is not None and following.stderr is not None
@@ -230,7 +230,7 @@ def test_data_and_restarting_containers_survive_a_restart(up: Person) -> None:
     up.docker("rm", "-f", "always")
 
 
-def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
+def test_a_saved_machine_resumes_where_it_stopped(up: Person) -> None:
     count = "i=0; while :; do i=$((i+1)); echo $i; /usr/bin/busybox sleep 0.2; done"
     up.docker("run", "-d", "--name", "counter", "hello", "sh", "-c", count)
     wait_until(lambda: len(up.docker("logs", "counter").split()) > 3, condition="the counter", timeout_s=30)
@@ -250,7 +250,7 @@ def test_a_saved_machine_goes_on_where_it_was(up: Person) -> None:
     up.docker("rm", "-f", "counter")
 
 
-def test_a_killed_machine_is_told_and_comes_back(up: Person) -> None:
+def test_a_killed_machine_is_reported_and_starts_again(up: Person) -> None:
     os.kill(int(up.paths.qemu_pid.read_text()), signal.SIGKILL)
     wait_until(lambda: up.b2d("status").stdout == b"crashed\n", condition="crashed", timeout_s=10)
     assert up.b2d("status").returncode == 4
@@ -259,13 +259,13 @@ def test_a_killed_machine_is_told_and_comes_back(up: Person) -> None:
     assert up.docker("run", "--rm", "hello", "echo", "back") == "back\n"
 
 
-def test_the_terminal_may_go_while_the_machine_stays(up: Person) -> None:
+def test_the_machine_runs_in_another_session_than_this_terminal(up: Person) -> None:
     pid = int(up.paths.qemu_pid.read_text())
     assert identify(pid) is not None
     assert os.getsid(pid) != os.getsid(0)
 
 
-def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> None:
+def test_up_succeeds_after_ctrl_c_during_the_boot(up: Person) -> None:
     up.check_output("stop")
     process = subprocess.Popen(
         [str(B2D), "up"], env=up.environment, cwd=up.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -278,7 +278,7 @@ def test_ctrl_c_while_it_comes_up_leaves_a_machine_that_comes_up(up: Person) -> 
     assert up.docker("run", "--rm", "hello", "echo", "still") == "still\n"
 
 
-def test_a_machine_that_is_off_gets_a_larger_disk_with_all_that_was_on_it(up: Person) -> None:
+def test_a_stopped_machine_gets_a_larger_disk_with_its_data(up: Person) -> None:
     refused = up.b2d("set", "disk=30000")
     assert refused.returncode == 4
     assert b"grows only while it is off" in refused.stderr
@@ -289,7 +289,7 @@ def test_a_machine_that_is_off_gets_a_larger_disk_with_all_that_was_on_it(up: Pe
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
 
 
-def test_a_taken_port_is_found_before_the_boot_and_another_is_leased(up: Person) -> None:
+def test_a_port_in_use_is_found_before_the_boot_and_replaced(up: Person) -> None:
     import socket
 
     up.check_output("stop")
@@ -304,7 +304,7 @@ def unit_of(person: Person) -> Path:
     return person.folder / ".config" / "systemd" / "user" / f"b2d-{NAME}.service"
 
 
-def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Person) -> None:
+def test_the_autostart_commands_start_and_stop_the_machine(up: Person) -> None:
     assert up.check_output("autostart") == "disabled\n"
     assert json.loads(up.check_output("autostart", "enable", "--json"))["where"] == str(unit_of(up))
     assert up.check_output("autostart") == "enabled\n"
@@ -317,7 +317,7 @@ def test_what_is_run_at_login_and_at_its_end_brings_it_up_and_stops_it(up: Perso
     assert up.docker("run", "--rm", "hello", "echo", "there") == "there\n"
 
 
-def test_delete_asks_and_leaves_nothing(up: Person) -> None:
+def test_delete_asks_for_confirmation_and_leaves_nothing(up: Person) -> None:
     refused = up.b2d("delete")
     assert refused.returncode == 2
     assert b"--yes" in refused.stderr

@@ -55,7 +55,7 @@ def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, n
         assert b"refused" in result or b"timed out" in result, result
 
 
-def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
+def test_a_container_does_not_reach_them_by_ipv6(up: Person) -> None:
     """The addresses are the bridge's and, with the host network, the loopback's."""
     up.docker("network", "create", "--ipv6", "--subnet", "fd00:dead::/64", "six")
     try:
@@ -68,7 +68,7 @@ def test_nor_by_ipv6_where_docker_listens_too(up: Person) -> None:
 
 
 @pytest.mark.parametrize("network", ["bridge", "host"])
-def test_nor_where_docker_is_without_tls_and_ssh_with_a_password(open_machine: Person, network: str) -> None:
+def test_a_container_does_not_reach_them_without_tls_and_with_a_password(open_machine: Person, network: str) -> None:
     open_machine.create_hello_image()
     for port in PORTS:
         result = connect_from_container(open_machine, network, "172.17.0.1", port)
@@ -90,7 +90,7 @@ print(connection.recv(100))
     return completed.stdout
 
 
-def test_another_user_reaches_neither(open_machine: Person) -> None:
+def test_another_user_of_this_host_reaches_neither(open_machine: Person) -> None:
     spec = MachineStore(open_machine.home).read("plain")
     assert spec is not None
     for port in (spec.ssh_port, spec.docker_port):
@@ -99,7 +99,7 @@ def test_another_user_reaches_neither(open_machine: Person) -> None:
     assert b"200" not in as_other_user(open_machine, "plain", spec.engine_port)
 
 
-def test_idle_strangers_do_not_keep_the_owner_out(open_machine: Person) -> None:
+def test_idle_connections_of_other_users_do_not_block_the_owner(open_machine: Person) -> None:
     spec = MachineStore(open_machine.home).read("plain")
     assert spec is not None
     script = f"""
@@ -120,7 +120,7 @@ sys.stdin.read()
         stranger.stdin.close()
 
 
-def test_the_password_is_the_persons_own_and_tcuser_none_any_more(open_machine: Person) -> None:
+def test_only_the_configured_password_is_accepted(open_machine: Person) -> None:
     spec = MachineStore(open_machine.home).read("plain")
     assert spec is not None
     for password, counts in (("tcuser", False), ("my own words", True)):
@@ -137,7 +137,7 @@ def test_the_password_is_the_persons_own_and_tcuser_none_any_more(open_machine: 
     assert "password" not in open_machine.check_output("ssh", "sudo ls /run/b2d/seed").split()
 
 
-def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> None:
+def test_traffic_that_leaves_through_the_hypervisor_does_not_return_to_the_machine(up: Person) -> None:
     """On hosts with one loopback address, the machine's ports are where containers reach the host."""
     with ExitStack() as opened:
         person = opened.enter_context(alone(up, "near"))
@@ -168,6 +168,6 @@ def test_what_goes_out_by_the_hypervisor_does_not_come_back_in(up: Person) -> No
         )
 
 
-def test_the_usual_machine_is_still_well(up: Person) -> None:
+def test_the_default_machine_still_runs(up: Person) -> None:
     assert up.check_output("status") == "running\n"
     assert up.paths.folder.name == NAME

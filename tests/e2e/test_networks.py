@@ -87,7 +87,7 @@ def office(person: Person, registry: str, tmp_path_factory: pytest.TempPathFacto
         yield Office(someone, authority, log)
 
 
-def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_each_way(office: Office) -> None:
+def test_an_image_is_pushed_and_pulled_through_the_proxy_and_from_the_mirror(office: Office) -> None:
     person = office.person
     plain, secured = f"{PLAIN}/library/hello", f"{TLS}/library/hello"
     person.docker("tag", "hello", secured)
@@ -106,7 +106,7 @@ def test_an_image_goes_through_proxy_and_authority_to_a_registry_and_comes_back_
     assert {line.split()[2] for line in office.requests() if "corp.test" in line} == {"200"}
 
 
-def test_the_guest_itself_has_it_all(office: Office) -> None:
+def test_the_guest_has_all_network_settings(office: Office) -> None:
     person = office.person
     assert office.authority.read_text() in person.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
     assert person.check_output("ssh", "cat /etc/resolv.conf").startswith(f"nameserver {GATEWAY}\n")
@@ -120,7 +120,7 @@ def test_the_guest_itself_has_it_all(office: Office) -> None:
     assert person.check_output("ssh", f"wget -qO- http://{PLAIN}/v2/") == "{}"
 
 
-def test_it_is_shown_and_passwords_are_not(office: Office, tmp_path: Path) -> None:
+def test_info_shows_the_network_settings_without_passwords(office: Office, tmp_path: Path) -> None:
     person = office.person
     info = person.check_output("info")
     network = json.loads(info)["network"]
@@ -140,7 +140,7 @@ def test_it_is_shown_and_passwords_are_not(office: Office, tmp_path: Path) -> No
     assert person.check_output("ssh", "stat -c '%a %U' /run/b2d/proxies") == "600 docker\n"
 
 
-def test_a_saved_machine_keeps_it_and_one_that_boots_without_has_none_of_it(office: Office) -> None:
+def test_a_saved_machine_keeps_its_network_settings_until_its_next_boot(office: Office) -> None:
     home = office.home()
     home.check_output("save")
     home.home.config.unlink()

@@ -65,14 +65,14 @@ def test_docker_without_tls_works_as_in_2014(both: Person) -> None:
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_what_another_machine_set_is_no_more(both: Person, shell: str) -> None:
+def test_shellinit_unsets_the_variables_of_another_machine(both: Person, shell: str) -> None:
     script = """eval "$(b2d shellinit)" && eval "$(b2d shellinit --vm plain)" && docker ps -q
         echo "${DOCKER_TLS_VERIFY:-none}" "${DOCKER_CERT_PATH:-none}" """
     completed = both.sh(script, shell)
     assert (completed.returncode, completed.stdout) == (0, b"none none\n"), completed.stderr
 
 
-def test_nothing_listens_beyond_this_host(both: Person) -> None:
+def test_machines_listen_only_on_loopback_addresses_of_this_host(both: Person) -> None:
     for name in ("plain", NAME):
         paths, wanted = both.home.machine(name), spec(both, name)
         agent = json.loads(paths.agent_process.read_text())["companion"]["pid"]
@@ -82,7 +82,7 @@ def test_nothing_listens_beyond_this_host(both: Person) -> None:
         assert listeners(agent) == {(wanted.address, port) for port in ports}
 
 
-def test_each_has_an_address_and_a_docker_of_its_own(both: Person) -> None:
+def test_each_machine_has_its_own_address_and_docker(both: Person) -> None:
     assert address(both, "plain") != address(both, NAME)
     identities = {
         both.sh(f'eval "$(b2d shellinit --vm {name})" && docker info --format "{{{{.Name}}}} {{{{.ID}}}}"').stdout
@@ -100,7 +100,7 @@ def test_the_machine_is_chosen_by_option_or_variable(both: Person) -> None:
     assert stdout.decode().split() == ["plain", address(both, "plain"), HOSTNAME.decode()]
 
 
-def test_the_list_shows_both(both: Person) -> None:
+def test_list_shows_both_machines(both: Person) -> None:
     rows = [row.split() for row in both.check_output("list").splitlines()]
     assert rows == [
         ["NAME", "STATE", "DRIVER", "ADDRESS"],
@@ -110,7 +110,7 @@ def test_the_list_shows_both(both: Person) -> None:
     assert [row["name"] for row in json.loads(both.check_output("list", "--json"))] == [NAME, "plain"]
 
 
-def test_what_ends_one_leaves_the_other_alone(both: Person) -> None:
+def test_ending_one_machine_does_not_affect_the_other(both: Person) -> None:
     """Runs last, since it deletes `plain`."""
     both.check_output("poweroff", "--vm", "plain")
     assert both.b2d("status", "--vm", "plain").returncode == 4

@@ -72,17 +72,17 @@ def assert_resumed(person: Person) -> None:
     assert person.check_output("ssh", f"sudo cat {person.folder}/seen") == "from here\n"
 
 
-def test_it_goes_on_where_it_was_saved(woken: Person) -> None:
+def test_it_resumes_where_it_was_saved(woken: Person) -> None:
     assert_resumed(woken)
 
 
-def test_it_can_be_saved_again(woken: Person) -> None:
+def test_a_resumed_machine_can_be_saved_again(woken: Person) -> None:
     woken.check_output("save")
     woken.check_output("up")
     assert_resumed(woken)
 
 
-def test_it_boots_with_today_s_hardware(woken: Person) -> None:
+def test_it_boots_with_the_current_hardware(woken: Person) -> None:
     """Runs last. The disk is unchanged, and the home with its hidden files is not shared any more."""
     woken.check_output("restart")
     assert spec(woken).hardware == HARDWARE

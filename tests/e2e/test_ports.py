@@ -54,7 +54,7 @@ def web(up: Person) -> Iterator[Person]:
     up.run_docker("rm", "-f", "web")
 
 
-def test_a_published_port_answers_at_once_and_is_gone_at_once(web: Person) -> None:
+def test_a_published_port_opens_and_closes_at_once(web: Person) -> None:
     for address, port in ((web.address, TCP), ("127.0.0.1", TCP), ("127.0.0.1", ALONE), (web.address, LOW)):
         wait_until(lambda at=(address, port): fetch(*at) == "hey", condition=f"{address}:{port}", timeout_s=SOON_S)  # type: ignore[misc]
     assert refused(web.address, ALONE)
@@ -70,7 +70,7 @@ def apart(person: Person) -> Iterator[Person]:
         yield someone
 
 
-def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
+def test_udp_works_both_ways(apart: Person, tmp_path: Path) -> None:
     subprocess.run(["gcc", "-static", "-o", tmp_path / "echo", HERE / "echo.c"], check=True)
     program = subprocess.run(["tar", "-cC", tmp_path, "echo"], stdout=subprocess.PIPE, check=True).stdout
     apart.check_output("up")
@@ -81,13 +81,13 @@ def test_udp_goes_there_and_back(apart: Person, tmp_path: Path) -> None:
         assert completed.returncode == 0, (address, port)
 
 
-def test_without_a_network_there_is_no_udp_and_that_is_told(up: Person) -> None:
+def test_without_a_network_udp_ports_are_reported_as_unavailable(up: Person) -> None:
     up.docker("run", "-d", "--name", "dns", "-p", f"{UDP}:53/udp", "hello", "sleep", "1000")
     assert {row["state"] for row in json.loads(up.check_output("ports", "--json"))} == {"no UDP with restrict"}
     up.docker("rm", "-f", "dns")
 
 
-def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
+def test_a_port_in_use_is_reported_and_forwarded_when_free(up: Person) -> None:
     with socket.create_server(("127.0.0.1", BUSY)):
         up.docker("run", "-d", "--name", "busy", "-p", f"{BUSY}:80", "hello", *server_command("mine"))
         wait_until(lambda: fetch(up.address, BUSY) == "mine", condition="its own address", timeout_s=SOON_S)
@@ -100,7 +100,7 @@ def test_a_port_that_is_taken_is_told_and_had_when_it_frees(up: Person) -> None:
     assert up.check_output("ports") == ""
 
 
-def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: Person) -> None:
+def test_the_next_command_that_uses_the_machine_restarts_the_agent(web: Person) -> None:
     wait_until(lambda: fetch("127.0.0.1", TCP) == "hey", condition="the port", timeout_s=5)
     before = companion(web)
     os.kill(before.pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_the_next_command_that_uses_the_machine_starts_the_companion_again(web: 
     wait_until(lambda: refused("127.0.0.1", TCP), condition="what was left to go", timeout_s=5)
 
 
-def test_many_ports_leak_nothing(up: Person) -> None:
+def test_many_ports_leak_no_sockets(up: Person) -> None:
     process = up.paths.qemu_pid.read_text().strip()
     open_files = Path(f"/proc/{process}/fd")
     held = len(list(open_files.iterdir()))
@@ -127,7 +127,7 @@ def test_many_ports_leak_nothing(up: Person) -> None:
     wait_until(lambda: len(list(open_files.iterdir())) <= held + 5, condition="sockets to go", timeout_s=10)
 
 
-def test_the_companion_is_small_and_rests(up: Person) -> None:
+def test_the_agent_uses_little_memory_and_cpu_time(up: Person) -> None:
     status = Path(f"/proc/{companion(up).pid}/status").read_text()
     assert int(status.partition("VmRSS:")[2].split()[0]) < 30 * 1024
     before = used_ns(companion(up))
@@ -140,7 +140,7 @@ def used_ns(process: ProcessIdentity) -> int:
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
 
 
-def test_it_ends_with_the_machine_and_comes_with_it(web: Person) -> None:
+def test_forwards_end_with_the_machine_and_start_with_it(web: Person) -> None:
     web.docker("update", "--restart", "always", "web")
     before = companion(web)
     web.check_output("save")

@@ -28,7 +28,7 @@ def by_socket(person: Person, *arguments: str, stdin: bytes = b"") -> subprocess
     return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, env=known, check=False, timeout=120)
 
 
-def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(up: Person) -> None:
+def test_the_socket_answers_when_up_ends_and_only_to_its_owner(up: Person) -> None:
     up.check_output("save")
     up.check_output("up")
     assert unix_sockets.answers(up.paths.docker_socket)
@@ -37,7 +37,7 @@ def test_the_socket_answers_as_soon_as_the_machine_is_up_and_to_its_owner_alone(
     assert json.loads(up.check_output("info"))["socket"]["answers"] is True
 
 
-def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None:
+def test_stdin_of_a_container_ends_and_its_output_is_complete(up: Person) -> None:
     given = os.urandom(3_000_000)
     completed = by_socket(up, "run", "-i", "--rm", "hello", "sha256sum", stdin=given)
     expected = subprocess.run(["sha256sum"], input=given, capture_output=True, check=True).stdout
@@ -53,14 +53,14 @@ def test_what_a_container_is_given_ends_and_its_answer_comes(up: Person) -> None
     assert int(status.partition("VmRSS:")[2].split()[0]) < 30 * 1024
 
 
-def test_an_image_goes_there_and_back_whole(up: Person) -> None:
+def test_an_image_is_saved_and_loaded_unchanged(up: Person) -> None:
     saved = by_socket(up, "save", "hello").stdout
     assert by_socket(up, "rmi", "hello").returncode == 0
     assert b"hello" in by_socket(up, "load", stdin=saved).stdout
     assert up.docker("run", "--rm", "hello", "echo", "hey") == "hey\n"
 
 
-def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_one_serves_it(up: Person) -> None:
+def test_a_killed_agent_leaves_a_socket_that_refuses_and_the_next_agent_serves_it(up: Person) -> None:
     before = companion(up)
     os.kill(before.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(before), condition="its end", timeout_s=5)
@@ -73,7 +73,7 @@ def test_a_companion_that_was_killed_leaves_a_socket_that_refuses_and_the_next_o
     assert by_socket(up, "ps").returncode == 0
 
 
-def test_without_the_machine_there_is_no_socket_and_nobody_waits(up: Person) -> None:
+def test_without_the_machine_there_is_no_socket_and_clients_fail_at_once(up: Person) -> None:
     up.check_output("save")
     begin = time.monotonic()
     assert by_socket(up, "ps").returncode != 0
@@ -93,7 +93,7 @@ def machine(up: Person, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(home=up.home.root)
 
 
-def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
+def test_python_starts_the_machine_and_restores_its_state(
     machine: Machine, up: Person, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert machine.state() == "stopped"
@@ -125,7 +125,7 @@ def test_python_has_it_while_it_wants_and_as_it_was_afterwards(
     assert capfd.readouterr() == ("", "")
 
 
-def test_pytest_gives_it_to_tests_and_leaves_it_as_it_was(machine: Machine, up: Person, tmp_path: Path) -> None:
+def test_pytest_provides_the_machine_and_restores_its_state(machine: Machine, up: Person, tmp_path: Path) -> None:
     machine.up()
     machine.save()
     tests = tmp_path / "test_theirs.py"

@@ -24,7 +24,7 @@ EDITS = {
     "b2d status": "b2d status || [ $? = 4 ]",  # the machine is off there
     "b2d set memory=4096 cpus=4": "b2d set memory=1024 cpus=1",  # as much as the next tests of this machine can have
     "b2d stop && b2d snapshot restore before-the-update && b2d up": (
-        "b2d stop && b2d snapshot restore before-the-update --yes && b2d up"  # without a terminal nobody confirms
+        "b2d stop && b2d snapshot restore before-the-update --yes && b2d up"  # there is no terminal to confirm on
     ),
     "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 /backup/": (
         "cp --sparse=always ~/.b2d/machines/boot2docker-vm/disk.qcow2 backup/"  # in the test's own folder
@@ -37,7 +37,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_works(up: Person, image_home: Home, page: str) -> None:
+def test_the_commands_of_a_page_work(up: Person, image_home: Home, page: str) -> None:
     up.check_output("up")
     prepared = up.sh(PAGES[page])
     assert prepared.returncode == 0, prepared.stderr.decode()
@@ -53,6 +53,6 @@ def test_what_a_page_shows_works(up: Person, image_home: Home, page: str) -> Non
         up.b2d("delete", "--yes", "--vm", name)
 
 
-def test_every_edit_is_of_a_line_that_is_shown() -> None:
+def test_every_edit_applies_to_a_shown_line() -> None:
     lines = {line for page in PAGES for block in blocks(page) for line in block}
     assert set(EDITS) <= lines

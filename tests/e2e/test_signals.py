@@ -73,12 +73,12 @@ def test_up(up: Person, number: int) -> None:
     assert up.b2d("shellinit").returncode == 4
 
 
-def test_what_was_left_comes_up(up: Person) -> None:
+def test_an_interrupted_machine_starts_again_with_its_data(up: Person) -> None:
     up.check_output("up")
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
 
 
-def test_what_is_ignored_stays_ignored(up: Person) -> None:
+def test_ignored_signals_stay_ignored(up: Person) -> None:
     """nohup ignores the signal."""
     process = subprocess.Popen(
         ["sh", "-c", f"trap '' HUP TERM; exec {B2D} ssh 'sleep 3; echo end'"],
@@ -93,7 +93,7 @@ def test_what_is_ignored_stays_ignored(up: Person) -> None:
     assert process.returncode == 0
 
 
-def test_a_clean_end_needs_no_force(up: Person) -> None:
+def test_a_clean_shutdown_needs_no_kill(up: Person) -> None:
     up.docker("run", "-d", "--init", "--name", "sleeper", "hello", "sleep", "100000")
     completed = up.b2d("stop")
     assert completed.returncode == 0

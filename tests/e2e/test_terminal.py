@@ -96,7 +96,7 @@ def terminal(person: Person, *arguments: str, columns: int = 91, rows: int = 33)
         os.close(line)
 
 
-def test_a_shell_with_a_prompt_of_this_terminal_s_size_and_kind(up: Person) -> None:
+def test_a_shell_has_the_size_and_type_of_this_terminal(up: Person) -> None:
     with terminal(up, "ssh") as shell:
         shell.expect(re.escape(PROMPT))
         shell.send(b"stty size; echo $TERM; tty\r")
@@ -108,7 +108,7 @@ def test_a_shell_with_a_prompt_of_this_terminal_s_size_and_kind(up: Person) -> N
         assert shell.wait_for_exit() == 0
 
 
-def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> None:
+def test_ctrl_c_interrupts_the_remote_program_and_ctrl_d_ends_the_shell(up: Person) -> None:
     with terminal(up, "ssh") as shell:
         shell.expect(re.escape(PROMPT))
         shell.send(b"sleep 1000\r")
@@ -122,7 +122,7 @@ def test_ctrl_c_is_for_what_runs_there_and_ctrl_d_ends_the_shell(up: Person) -> 
         assert shell.wait_for_exit() == 7
 
 
-def test_every_byte_comes_unchanged(up: Person) -> None:
+def test_every_byte_is_transferred_unchanged(up: Person) -> None:
     """All 256 bytes, without those that terminal line discipline changes at a line break."""
     octal = "".join(f"\\{number:03o}" for number in range(256) if number != 10)
     with terminal(up, "ssh", "-t", f"printf '<<{octal}>>'") as shell:
@@ -131,7 +131,7 @@ def test_every_byte_comes_unchanged(up: Person) -> None:
         assert shell.wait_for_exit() == 0
 
 
-def test_large_output_is_whole(up: Person) -> None:
+def test_large_output_is_complete(up: Person) -> None:
     with terminal(up, "ssh", "-t", "seq 1 100000; exit 3") as shell:
         code = shell.wait_for_exit()
         while select.select([shell.screen], [], [], 0)[0]:
@@ -155,7 +155,7 @@ def paste(shell: Terminal) -> None:
             rest = rest[os.write(shell.screen, rest[:512]) :]
 
 
-def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up: Person) -> None:
+def test_text_pasted_into_an_editor_arrives_completely_while_output_returns(up: Person) -> None:
     command = f"stty raw -echo; echo go; head -c {len(PASTED)} | tee /dev/stderr | md5sum"
     with terminal(up, "ssh", "-t", command) as shell:
         shell.expect(rb"go\n")
@@ -165,7 +165,7 @@ def test_what_is_pasted_into_an_editor_arrives_whole_while_as_much_comes_back(up
 
 
 @pytest.mark.parametrize("echo", ["-echo", "echo"])
-def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> None:
+def test_text_pasted_by_lines_arrives_completely(up: Person, echo: str) -> None:
     """The lines arrive; Linux drops echo that is not read in time (docs/decisions/limits.md)."""
     with terminal(up, "ssh", "-t", f"stty {echo}; echo go; md5sum >/tmp/pasted") as shell:
         shell.expect(rb"go\r\n")
@@ -176,7 +176,7 @@ def test_what_is_pasted_line_by_line_arrives_whole(up: Person, echo: str) -> Non
     assert up.check_output("ssh", "cat /tmp/pasted").split() == [hashlib.md5(lines).hexdigest(), "-"]
 
 
-def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
+def test_a_command_gets_a_terminal_on_request(up: Person) -> None:
     with terminal(
         up, "ssh", "-t", "docker", "run", "--rm", "-it", "hello", "sh", "-c", "tty; stty size; exit 9"
     ) as shell:
@@ -187,20 +187,20 @@ def test_a_command_has_a_terminal_when_asked_for_one(up: Person) -> None:
         assert shell.wait_for_exit() == 1
 
 
-def test_without_a_keyboard_there_is_no_terminal_and_that_is_said(up: Person) -> None:
+def test_without_a_terminal_on_stdin_the_command_gets_none_and_that_is_reported(up: Person) -> None:
     completed = up.b2d("ssh", "-t", "tty; exit 3", stdin=b"")
     assert (completed.returncode, completed.stdout) == (3, b"not a tty\n")
     assert b"not a terminal" in completed.stderr
 
 
-def test_what_looks_like_an_option_of_ssh_is_not_run(up: Person) -> None:
+def test_options_of_ssh_are_refused(up: Person) -> None:
     completed = up.b2d("ssh", "-L", "8000:localhost:8000")
     assert completed.returncode == 2
     assert b"-L" in completed.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_the_terminal_is_as_it_was_after_a_signal(up: Person, number: int, code: int) -> None:
+def test_terminal_modes_are_restored_after_a_signal(up: Person, number: int, code: int) -> None:
     with terminal(up, "ssh") as shell:
         before = shell.modes()
         shell.expect(re.escape(PROMPT))
@@ -210,7 +210,7 @@ def test_the_terminal_is_as_it_was_after_a_signal(up: Person, number: int, code:
         assert shell.modes() == before
 
 
-def test_the_terminal_is_as_it_was_after_the_shell(up: Person) -> None:
+def test_terminal_modes_are_restored_after_the_shell(up: Person) -> None:
     with terminal(up, "ssh") as shell:
         before = shell.modes()
         shell.expect(re.escape(PROMPT))
@@ -219,7 +219,7 @@ def test_the_terminal_is_as_it_was_after_the_shell(up: Person) -> None:
         assert shell.modes() == before
 
 
-def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
+def test_a_background_program_does_not_delay_the_end(up: Person) -> None:
     begin = time.monotonic()
     assert up.check_output("ssh", "sleep 100 & echo begun") == "begun\n"
     with terminal(up, "ssh") as shell:
@@ -230,36 +230,36 @@ def test_a_background_program_keeps_nobody_waiting(up: Person) -> None:
     assert time.monotonic() - begin < 30
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(up: Person) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(up: Person) -> None:
     for script in ("b2d ssh yes | head -1", "b2d ssh 'yes >&2' 2>&1 >/dev/null | head -1"):
         completed = up.sh(script, limit_s=60)
         assert (completed.stdout, completed.stderr) == (b"y\n", b"")
 
 
-def test_closed_streams_are_nobody_s_connection(up: Person) -> None:
+def test_closed_standard_streams_do_no_harm(up: Person) -> None:
     assert up.sh("b2d ssh 'cat; echo end' <&-", limit_s=60).stdout == b"end\n"
     completed = up.sh("b2d ssh 'echo lost; exit 3' >&-", limit_s=60)
     assert (completed.returncode, completed.stderr) == (3, b"")
 
 
-def test_stdin_may_be_longer_than_anybody_reads(up: Person) -> None:
+def test_stdin_may_be_longer_than_the_command_reads(up: Person) -> None:
     completed = up.sh("head -c 20000000 /dev/zero | b2d ssh -- 'cat >/dev/null; exit 3'", limit_s=120)
     assert (completed.returncode, completed.stdout, completed.stderr) == (3, b"", b"")
     assert up.sh("b2d ssh -- 'exit 4' </dev/zero", limit_s=60).returncode == 4
 
 
-def test_a_script_on_stdin_is_run_without_a_terminal(up: Person) -> None:
+def test_a_script_on_stdin_runs_without_a_terminal(up: Person) -> None:
     completed = up.b2d("ssh", stdin=b"id -un\ntty\nexit 6\n")
     assert (completed.returncode, completed.stdout) == (6, b"docker\nnot a tty\n")
 
 
-def test_a_file_of_root_s_is_read_by_nobody_else(up: Person) -> None:
+def test_root_only_files_cannot_be_read_without_sudo(up: Person) -> None:
     completed = up.b2d("ssh", "cat /etc/shadow")
     assert completed.returncode == 1
     assert b"Permission denied" in completed.stderr
 
 
-def test_the_terminal_is_as_it_was_when_the_machine_is_cut_off(up: Person) -> None:
+def test_terminal_modes_are_restored_when_the_machine_is_killed(up: Person) -> None:
     """Runs last, since it kills the machine."""
     with terminal(up, "ssh") as shell:
         before = shell.modes()

@@ -58,7 +58,7 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person: Person, release: Path) -> None:
+def test_stop_download_and_start_use_the_newer_image_and_preserve_the_data(person: Person, release: Path) -> None:
     person.check_output("up", "--image", str(release))
     first = json.loads(person.check_output("info"))["image"]
     tree = person.b2d("ssh", "--", "tar -cC / usr/bin/busybox").stdout
@@ -78,7 +78,7 @@ def test_stop_download_start_takes_up_the_newer_image_and_keeps_the_data(person:
     assert person.check_output("ssh", "cat /var/lib/boot2docker/mine") == "mine\n"
 
 
-def test_a_download_leaves_a_running_machine_alone(person: Person, release: Path) -> None:
+def test_a_download_does_not_affect_a_running_machine(person: Person, release: Path) -> None:
     before = json.loads(person.check_output("info"))["image"]
     publish_newer(release)
     person.check_output("download")
@@ -88,8 +88,8 @@ def test_a_download_leaves_a_running_machine_alone(person: Person, release: Path
     assert json.loads(person.check_output("info"))["image"] == before
 
 
-def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, release: Path) -> None:
-    """The newer image that was downloaded meanwhile waits for the next boot."""
+def test_a_saved_machine_resumes_with_its_image(person: Person, release: Path) -> None:
+    """A newer image that was downloaded in the saved state is used at the next boot."""
     before = json.loads(person.check_output("info"))["image"]
     boot = person.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     person.check_output("save")
@@ -99,7 +99,7 @@ def test_a_saved_machine_goes_on_with_the_image_that_it_runs(person: Person, rel
     assert json.loads(person.check_output("info"))["image"] == before
 
 
-def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> None:
+def test_an_image_is_downloaded_from_a_web_server(person: Person, release: Path) -> None:
     with served(release.parent) as url:
         source = f"{url}/b2d.iso{pin(release)}"
         completed = person.b2d("download", source)
@@ -110,7 +110,7 @@ def test_an_image_comes_from_a_web_server_too(person: Person, release: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>log in first</html>", os.urandom(100_000)])
-def test_what_is_no_image_is_refused_and_not_kept(person: Person, release: Path, content: bytes) -> None:
+def test_an_invalid_image_is_refused_and_not_stored(person: Person, release: Path, content: bytes) -> None:
     (release.parent / "garbage.iso").write_bytes(content)
     before = stored_images(person)
     with served(release.parent) as url:
@@ -122,7 +122,7 @@ def test_what_is_no_image_is_refused_and_not_kept(person: Person, release: Path,
     assert stored_images(person) == before
 
 
-def test_half_an_image_is_refused_and_not_kept(person: Person, release: Path, iso: Path) -> None:
+def test_a_truncated_image_is_refused_and_not_stored(person: Person, release: Path, iso: Path) -> None:
     (release.parent / "half.iso").write_bytes(iso.read_bytes()[: iso.stat().st_size // 2])
     before = stored_images(person)
     with served(release.parent) as url:
@@ -132,7 +132,7 @@ def test_half_an_image_is_refused_and_not_kept(person: Person, release: Path, is
     assert stored_images(person) == before
 
 
-def test_a_file_that_is_not_there_is_named(person: Person) -> None:
+def test_a_missing_file_is_reported(person: Person) -> None:
     completed = person.b2d("download", "none.iso")
     assert completed.returncode == 2
     assert b"'none.iso'" in completed.stderr

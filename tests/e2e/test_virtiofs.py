@@ -21,14 +21,14 @@ from tests.e2e.test_guest_folders import (
     outside,
     project,
     test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_grows,
-    test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up,
-    test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning,
     test_a_read_only_folder_is_read_and_not_written_even_by_root,
-    test_docker_run_finds_the_folder_that_somebody_works_in,
-    test_no_link_leads_out_of_a_folder,
-    test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users,
-    test_what_a_container_writes_is_the_person_s_on_the_host,
-    test_what_the_host_appends_stays_where_a_container_appends_too,
+    test_a_resumed_machine_has_its_folders_before_up_ends,
+    test_a_saved_machine_resumes_with_a_warning_when_a_folder_is_missing,
+    test_docker_run_finds_the_current_folder,
+    test_files_written_by_a_container_belong_to_the_user_of_this_host,
+    test_lines_appended_on_the_host_and_in_a_container_are_all_preserved,
+    test_no_link_leads_outside_a_folder,
+    test_the_guest_sees_the_modes_and_user_ids_of_the_host,
 )
 from tests.support import newer_qemu
 
@@ -36,14 +36,14 @@ __all__ = [
     "outside",
     "project",
     "test_a_file_that_is_open_in_a_container_and_grows_on_the_host_is_read_as_it_grows",
-    "test_a_machine_that_was_saved_has_its_folders_before_it_is_said_to_be_up",
-    "test_a_machine_whose_folder_went_away_while_it_was_saved_goes_on_with_a_warning",
     "test_a_read_only_folder_is_read_and_not_written_even_by_root",
-    "test_docker_run_finds_the_folder_that_somebody_works_in",
-    "test_no_link_leads_out_of_a_folder",
-    "test_the_guest_sees_the_host_s_modes_and_its_numbers_of_users",
-    "test_what_a_container_writes_is_the_person_s_on_the_host",
-    "test_what_the_host_appends_stays_where_a_container_appends_too",
+    "test_a_resumed_machine_has_its_folders_before_up_ends",
+    "test_a_saved_machine_resumes_with_a_warning_when_a_folder_is_missing",
+    "test_docker_run_finds_the_current_folder",
+    "test_files_written_by_a_container_belong_to_the_user_of_this_host",
+    "test_lines_appended_on_the_host_and_in_a_container_are_all_preserved",
+    "test_no_link_leads_outside_a_folder",
+    "test_the_guest_sees_the_modes_and_user_ids_of_the_host",
 ]
 pytestmark = pytest.mark.qemu
 BOOT = "cat /proc/sys/kernel/random/boot_id"
@@ -65,11 +65,11 @@ def mounted_types(person: Person) -> list[str]:
     return person.check_output("ssh", "grep ' b2d-\\|^b2d-' /proc/mounts | cut -d ' ' -f 3").split()
 
 
-def test_it_is_what_has_them_where_it_is_new_enough(sharing: Person) -> None:
+def test_virtiofs_is_used_if_virtiofsd_is_new_enough(sharing: Person) -> None:
     assert mounted_types(sharing) == ["virtiofs", "virtiofs"]
 
 
-def test_a_file_is_mapped_for_shared_writing(sharing: Person, project: Path) -> None:
+def test_a_shared_writable_mapping_of_a_file_works(sharing: Person, project: Path) -> None:
     program = project / "mapped"
     subprocess.run(["gcc", "-static", "-o", program, Path(__file__).with_name("mapped.c")], check=True)
     (project / "page").write_text("of the host\n")
@@ -103,7 +103,7 @@ def test_a_machine_is_saved_while_a_container_has_a_file_open(sharing: Person, p
     wait_until(lambda: sharing.docker("logs", follower) == read, condition="the next", timeout_s=30, interval_s=0.5)
 
 
-def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
+def test_no_process_or_socket_is_left_of_a_stopped_machine(sharing: Person) -> None:
     servers = served(sharing)
     assert len(servers) == 2
     sharing.check_output("stop")
@@ -111,7 +111,7 @@ def test_nothing_is_left_of_a_machine_that_was_stopped(sharing: Person) -> None:
     assert not list(sharing.paths.folder.glob("virtiofsd.sock*"))
 
 
-def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Person, project: Path) -> None:
+def test_a_dead_virtiofsd_is_reported_and_fixed_by_a_restart(sharing: Person, project: Path) -> None:
     sharing.check_output("up")
     os.kill(served(sharing)[0].pid, signal.SIGKILL)
     completed = sharing.b2d("up")
@@ -123,7 +123,7 @@ def test_a_virtiofsd_that_died_is_told_of_and_healed_by_a_restart(sharing: Perso
     assert sharing.check_output("ssh", as_root(f"cat '{project}/source'")) == (project / "source").read_text()
 
 
-def test_a_machine_that_was_saved_with_9p_goes_on_so_and_has_virtiofs_from_its_next_boot(sharing: Person) -> None:
+def test_a_machine_saved_with_9p_resumes_with_it_and_uses_virtiofs_from_its_next_boot(sharing: Person) -> None:
     sharing.environment["B2D_MOUNT_TYPE"] = "9p"
     sharing.check_output("restart")
     assert mounted_types(sharing) == ["9p", "9p"]

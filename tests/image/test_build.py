@@ -72,11 +72,11 @@ def in_root(root: Path, *paths: str) -> dict[str, str]:
     return {words[5].lstrip("/"): f"{words[0]} {words[1]}" for words in lines if len(words) > 5}
 
 
-def test_it_is_small(iso: Path) -> None:
+def test_the_image_is_small(iso: Path) -> None:
     assert iso.stat().st_size <= SIZE_LIMIT
 
 
-def test_a_second_build_has_the_same_bytes_and_needs_no_root(iso: Path, test_cache: Path) -> None:
+def test_a_second_build_is_identical_and_needs_no_root(iso: Path, test_cache: Path) -> None:
     with TemporaryDirectory() as folder:
         work = Path(folder)
         shutil.copytree(test_cache / "packages", work / "cache" / "packages")
@@ -97,7 +97,7 @@ def test_a_second_build_has_the_same_bytes_and_needs_no_root(iso: Path, test_cac
         assert manifest_path(work / "b2d.iso").read_bytes() == manifest_path(iso).read_bytes()
 
 
-def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
+def test_the_manifest_names_every_package(iso: Path) -> None:
     manifest = json.loads(manifest_path(iso).read_text())
     assert content(iso, "/b2d/manifest.json") == manifest_path(iso).read_bytes()
     ours = recipe.read(recipe.find())
@@ -117,7 +117,7 @@ def test_the_manifest_beside_it_names_every_package(iso: Path) -> None:
     }  # prose, or in another package of the same source
 
 
-def test_a_bios_finds_its_boot_loader(iso: Path) -> None:
+def test_the_boot_loader_of_a_bios_is_found(iso: Path) -> None:
     opened = PyCdlib()
     opened.open(str(iso))
     assert opened.eltorito_boot_catalog is not None
@@ -130,7 +130,7 @@ def test_a_bios_finds_its_boot_loader(iso: Path) -> None:
     assert content(iso, "/boot/vmlinuz")[0x202:0x206] == b"HdrS"
 
 
-def test_the_root_holds_what_the_recipe_says_with_its_modes(root: Path) -> None:
+def test_the_root_contains_the_files_and_modes_of_the_recipe(root: Path) -> None:
     modes = in_root(root)
     assert modes["etc/shadow"] == "-rw------- 0/0"
     assert modes["usr/lib/cargo/bin/sudo"] == "-rwsr-xr-x 0/0"
@@ -141,7 +141,7 @@ def test_the_root_holds_what_the_recipe_says_with_its_modes(root: Path) -> None:
     assert not [path for path in modes if path.startswith(("usr/share/doc/", "usr/share/man/", "boot/"))]
 
 
-def test_no_program_of_the_root_lacks_a_library(root: Path, tmp_path: Path) -> None:
+def test_all_libraries_of_the_programs_are_installed(root: Path, tmp_path: Path) -> None:
     """The recipe lists libraries by hand: a new version of a program may need another one."""
     subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / "root"), str(root)], check=True)
     files = [path for path in (tmp_path / "root/usr").rglob("*") if path.is_file() and not path.is_symlink()]
@@ -158,7 +158,7 @@ def test_no_program_of_the_root_lacks_a_library(root: Path, tmp_path: Path) -> N
     assert missing == {}
 
 
-def test_links_of_the_root_lead_somewhere(root: Path, tmp_path: Path) -> None:
+def test_symlinks_of_the_root_resolve(root: Path, tmp_path: Path) -> None:
     subprocess.run(["unsquashfs", "-q", "-n", "-d", str(tmp_path / "root"), str(root)], check=True)
     top = tmp_path / "root"
     at_run_time = ("/run", "/proc", "/dev")
@@ -172,7 +172,7 @@ def test_links_of_the_root_lead_somewhere(root: Path, tmp_path: Path) -> None:
     assert dangling == []
 
 
-def test_the_first_file_system_is_unpacked_by_the_program_that_is_in_it(iso: Path, tmp_path: Path) -> None:
+def test_the_initrd_is_unpacked_by_its_own_busybox(iso: Path, tmp_path: Path) -> None:
     packed = zstandard.ZstdDecompressor().decompressobj().decompress(content(iso, "/boot/initrd"))
     by_path = {entry.path: entry for entry in entries(packed)}
     busybox = tmp_path / "busybox"

@@ -16,7 +16,7 @@ from tests.support.fakes import FakeReporter
 pytestmark = pytest.mark.network
 
 
-def test_debian_s_image_is_not_built_again_of_the_same(iso: Path, test_cache: Path, tmp_path: Path) -> None:
+def test_a_debian_image_is_not_rebuilt_from_the_same_packages(iso: Path, test_cache: Path, tmp_path: Path) -> None:
     environment = {"B2D_HOME": str(tmp_path / "home")}
     app = wiring.make_app(environment, {}, FakeReporter())
     private_folder(app.home.cache)
@@ -30,7 +30,7 @@ def test_debian_s_image_is_not_built_again_of_the_same(iso: Path, test_cache: Pa
     assert "writing the ISO" not in reporter.texts("step")
 
 
-def test_the_real_image_is_kept_once_more_with_nothing_compressed(image: Image, tmp_path: Path) -> None:
+def test_the_real_image_is_also_stored_uncompressed(image: Image, tmp_path: Path) -> None:
     images = ImageStore(Home(tmp_path / "home"))
     stored = images.add_copy(image.iso, "debian")
     assert stored.stored is not None and image.stored is not None

@@ -34,7 +34,7 @@ def a_tree() -> Tree:
     return tree
 
 
-def test_what_is_packed_is_what_was_in_the_tree(tmp_path: Path) -> None:
+def test_the_packed_files_are_those_of_the_tree(tmp_path: Path) -> None:
     squashfs.pack(a_tree(), MTIME, tmp_path / "root")
     shown = subprocess.run(
         ["unsquashfs", "-lln", "-d", "", tmp_path / "root"],
@@ -58,7 +58,7 @@ def test_what_is_packed_is_what_was_in_the_tree(tmp_path: Path) -> None:
     assert packed.stdout == a_tree()["bin/sudo"].content
 
 
-def test_whoever_packs_it_makes_the_same_bytes(tmp_path: Path) -> None:
+def test_packing_as_another_user_produces_the_same_bytes(tmp_path: Path) -> None:
     squashfs.pack(a_tree(), MTIME, tmp_path / "ours")
     with TemporaryDirectory() as folder:
         theirs = Path(folder)

@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
     ],
     ids=["ruff", "format", "types", "layers"],
 )
-def test_the_linters_find_nothing(command: tuple[str, ...]) -> None:
+def test_the_linters_report_nothing(command: tuple[str, ...]) -> None:
     if command[0].startswith("importlinter"):
         arguments = [str(Path(sys.executable).with_name("lint-imports"))]
     else:

@@ -57,7 +57,7 @@ def snapshots(paths: MachinePaths) -> list[object]:
     return list(facts.get("snapshots", []))
 
 
-def test_a_saved_guest_counts_on_and_its_disk_never_goes_back(
+def test_a_resumed_guest_continues_and_its_disk_never_reverts(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     driver = make()
@@ -138,7 +138,7 @@ def test_a_saved_machine_resumes_with_its_old_memory_after_a_change(make: Callab
     assert woken.effective_spec() == replace(measured, memory_mib=640)
 
 
-def test_a_state_that_is_not_in_the_disk_is_no_obstacle(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
+def test_a_missing_saved_state_makes_the_machine_boot(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     start_and_save(make(hardware=HARDWARE))
     processes.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
     assert_boots(make(hardware=HARDWARE), paths)
@@ -156,9 +156,7 @@ def test_a_machine_resumes_on_other_ports(make: Callable[..., QemuDriver], tiny_
     assert tiny_guest.initial_counts(woken.console()) == []
 
 
-def test_a_state_that_cannot_be_written_leaves_the_machine_running(
-    make: Callable[..., QemuDriver], paths: MachinePaths
-) -> None:
+def test_a_failed_save_leaves_the_machine_running(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     driver = make()
     driver.start()
     wait_for_count(driver, 1)
@@ -173,7 +171,7 @@ def test_a_state_that_cannot_be_written_leaves_the_machine_running(
     wait_for_count(driver, max(tiny_guest.counts(driver.console())) + 2)
 
 
-def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
+def test_a_save_interrupted_at_its_end_cannot_revert_the_disk(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     driver = make()
@@ -191,7 +189,7 @@ def test_a_save_that_was_cut_off_at_its_end_cannot_take_the_disk_back(
     assert snapshots(paths) == []
 
 
-def test_a_start_that_was_cut_off_is_found(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
+def test_a_process_of_an_interrupted_start_is_found(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     driver = make()
     driver.start()
     process = driver.process()
@@ -204,7 +202,7 @@ def test_a_start_that_was_cut_off_is_found(make: Callable[..., QemuDriver], path
     assert identify(process.pid) != process
 
 
-def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver]) -> None:
+def test_a_port_in_use_is_named_and_nothing_is_started(make: Callable[..., QemuDriver]) -> None:
     driver = make()
     with socket.socket() as other:
         spec = tiny_guest.spec()
@@ -216,7 +214,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Callable[..., QemuDriver])
     assert driver.state() == MachineState.STOPPED
 
 
-def test_what_qemu_says_is_the_details_of_a_start_that_failed(
+def test_the_output_of_qemu_is_in_the_details_of_a_failed_start(
     make: Callable[..., QemuDriver], tiny_image: Image, paths: MachinePaths
 ) -> None:
     driver = make(image=replace(tiny_image, stored=paths.folder / "absent.iso"))
@@ -227,7 +225,7 @@ def test_what_qemu_says_is_the_details_of_a_start_that_failed(
     assert not paths.qemu_record.exists()
 
 
-def test_the_machine_listens_on_its_own_address_alone(make: Callable[..., QemuDriver]) -> None:
+def test_the_machine_listens_only_on_its_own_address(make: Callable[..., QemuDriver]) -> None:
     driver = make()
     driver.start()
     endpoint = driver.endpoint()
@@ -237,9 +235,7 @@ def test_the_machine_listens_on_its_own_address_alone(make: Callable[..., QemuDr
             socket.create_connection(("127.0.0.1", port), 2)
 
 
-def test_what_a_guest_says_and_its_control_are_for_its_owner_alone(
-    make: Callable[..., QemuDriver], paths: MachinePaths
-) -> None:
+def test_console_log_and_control_socket_are_private(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
     before = os.umask(0)
     try:
         make().start()
@@ -249,7 +245,7 @@ def test_what_a_guest_says_and_its_control_are_for_its_owner_alone(
     assert stat.S_IMODE(paths.qmp_socket.parent.stat().st_mode) == 0o700
 
 
-def test_the_control_socket_is_not_put_where_others_may_come(
+def test_a_world_readable_folder_is_refused_for_the_control_socket(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     paths.folder.chmod(0o755)
@@ -257,7 +253,7 @@ def test_the_control_socket_is_not_put_where_others_may_come(
         make().start()
 
 
-def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_path: Path) -> None:
+def test_a_home_too_deep_for_socket_paths_works(tiny_image: Image, tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path / ("deep" * 30))
     paths.folder.mkdir(mode=0o700)
     paths.seed.write_bytes(bytes(2048))
@@ -278,7 +274,7 @@ def test_a_home_too_deep_for_a_socket_s_name_is_as_good(tiny_image: Image, tmp_p
     assert [path.name for path in paths.folder.iterdir()] == ["seed.img"]
 
 
-def test_after_delete_only_what_the_driver_did_not_make_is_left(
+def test_delete_leaves_only_files_that_the_driver_did_not_create(
     make: Callable[..., QemuDriver], paths: MachinePaths
 ) -> None:
     driver = make()
@@ -288,7 +284,7 @@ def test_after_delete_only_what_the_driver_did_not_make_is_left(
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 0), (0, 0), (2, 1)])
-def test_one_cpu_instead_of_several_is_said_when_several_were_asked_for(
+def test_one_cpu_instead_of_several_is_reported_if_several_were_requested(
     paths: MachinePaths,
     tiny_image: Image,
     tmp_path: Path,
@@ -308,7 +304,7 @@ def test_one_cpu_instead_of_several_is_said_when_several_were_asked_for(
     assert hardware[hardware.index("-smp") + 1] == "1"
 
 
-def test_a_qemu_that_emulates_several_cpus_soundly_gets_them(
+def test_a_qemu_with_reliable_multi_cpu_emulation_gets_several_cpus(
     paths: MachinePaths, tiny_image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "qemu-system-x86_64"

@@ -52,36 +52,36 @@ def test_a_machine_that_was_never_created_is_absent(case: Case) -> None:
 
 
 @pytest.mark.parametrize("verb", [Driver.delete, Driver.kill], ids=["delete", "kill"])
-def test_there_is_nothing_to_take_from_an_absent_machine(case: Case, verb: Callable[[Driver], None]) -> None:
+def test_deleting_and_killing_an_absent_machine_succeed(case: Case, verb: Callable[[Driver], None]) -> None:
     getattr(case.driver(), verb.__name__)()
     assert case.driver().state() == MachineState.ABSENT
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "save", "endpoint"])
-def test_an_absent_machine_can_do_nothing(case: Case, verb: str) -> None:
+def test_verbs_on_an_absent_machine_are_refused(case: Case, verb: str) -> None:
     with pytest.raises(MachineNotFoundError):
         getattr(case.driver(), verb)()
     assert case.driver().state() == MachineState.ABSENT
 
 
-def test_a_created_machine_is_stopped_for_every_driver_of_it(machine: Case) -> None:
+def test_a_created_machine_is_stopped(machine: Case) -> None:
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_machine_is_not_created_over_another(machine: Case) -> None:
+def test_a_machine_is_not_created_twice(machine: Case) -> None:
     with pytest.raises(InvalidStateError):
         machine.driver().create(b"another payload")
     assert machine.driver().state() == MachineState.STOPPED
 
 
 @pytest.mark.parametrize("verb", ["stop", "save", "endpoint"])
-def test_a_stopped_machine_has_to_be_started_first(machine: Case, verb: str) -> None:
+def test_verbs_on_a_stopped_machine_are_refused(machine: Case, verb: str) -> None:
     with pytest.raises(InvalidStateError):
         getattr(machine.driver(), verb)()
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_started_machine_runs_where_its_spec_says(machine: Case) -> None:
+def test_a_started_machine_has_the_endpoint_of_its_spec(machine: Case) -> None:
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
     endpoint = machine.driver().endpoint()
@@ -89,7 +89,7 @@ def test_a_started_machine_runs_where_its_spec_says(machine: Case) -> None:
     assert (endpoint.ssh_port, endpoint.docker_port) == (machine.spec.ssh_port, machine.spec.docker_port)
 
 
-def test_a_machine_has_a_process_while_it_runs_and_only_then(machine: Case) -> None:
+def test_a_machine_has_a_process_only_while_it_runs(machine: Case) -> None:
     driver = machine.driver()
     assert driver.process() is None
     driver.start()
@@ -107,7 +107,7 @@ def test_a_running_machine_is_not_started_again(machine: Case) -> None:
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_kill_stops_at_once_and_twice_is_fine(machine: Case) -> None:
+def test_kill_stops_at_once_and_may_be_repeated(machine: Case) -> None:
     machine.driver().start()
     machine.driver().kill()
     assert machine.driver().state() == MachineState.STOPPED
@@ -129,14 +129,14 @@ def test_a_running_machine_can_be_deleted(machine: Case) -> None:
     assert port_allocation.is_free(machine.spec.address, machine.spec.docker_port)
 
 
-def test_a_deleted_machine_can_be_created_anew(machine: Case) -> None:
+def test_a_deleted_machine_can_be_created_again(machine: Case) -> None:
     machine.driver().delete()
     machine.driver().create(b"payload")
     assert machine.driver().state() == MachineState.STOPPED
 
 
 @pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
-def test_the_power_button_ends_in_stopped(machine: Case, paused: bool) -> None:
+def test_the_power_button_stops_the_machine(machine: Case, paused: bool) -> None:
     machine.boot()
     if paused:
         machine.pause()
@@ -144,7 +144,7 @@ def test_the_power_button_ends_in_stopped(machine: Case, paused: bool) -> None:
     wait_until(lambda: machine.driver().state() == MachineState.STOPPED, condition="the end", timeout_s=STOP_TIMEOUT_S)
 
 
-def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine: Case) -> None:
+def test_a_machine_with_a_killed_process_has_crashed_and_starts_again(machine: Case) -> None:
     machine.driver().start()
     machine.crash()
     assert machine.driver().state() == MachineState.CRASHED
@@ -154,7 +154,7 @@ def test_a_machine_whose_process_was_killed_has_crashed_and_starts_again(machine
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_after_a_kill_nothing_is_left_of_a_crash(machine: Case) -> None:
+def test_kill_clears_the_crashed_state(machine: Case) -> None:
     machine.driver().start()
     machine.crash()
     machine.driver().kill()
@@ -168,7 +168,7 @@ def test_a_crashed_machine_can_be_deleted(machine: Case) -> None:
     assert machine.driver().state() == MachineState.ABSENT
 
 
-def test_a_saved_machine_goes_on_and_is_saved_only_once(machine: Case) -> None:
+def test_a_saved_machine_resumes_and_is_saved_only_once(machine: Case) -> None:
     machine.boot()  # an emulating VirtualBox may crash on a state that was saved in its BIOS
     machine.driver().save()
     assert machine.driver().state() == MachineState.SAVED
@@ -180,7 +180,7 @@ def test_a_saved_machine_goes_on_and_is_saved_only_once(machine: Case) -> None:
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_saved_machine_stays_saved_when_its_power_is_cut(machine: Case) -> None:
+def test_a_killed_saved_machine_stays_saved(machine: Case) -> None:
     machine.driver().start()
     machine.driver().save()
     machine.driver().kill()
@@ -195,7 +195,7 @@ def test_a_saved_machine_can_be_deleted_and_leaves_nothing(machine: Case) -> Non
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_machine_that_somebody_paused_goes_on_with_start(machine: Case) -> None:
+def test_a_machine_paused_from_outside_continues_with_start(machine: Case) -> None:
     machine.driver().start()
     machine.pause()
     assert machine.driver().state() == MachineState.PAUSED
@@ -222,7 +222,7 @@ def test_a_hypervisor_that_hangs_is_named_and_can_be_killed(machine: Case) -> No
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_without_the_hypervisor_nothing_starts_and_the_state_is_still_true(machine: Case) -> None:
+def test_without_the_hypervisor_nothing_starts_and_the_state_is_correct(machine: Case) -> None:
     machine.uninstall()
     with pytest.raises(HypervisorError) as caught:
         machine.driver().check()
@@ -239,7 +239,7 @@ def test_without_the_hypervisor_nothing_is_created(case: Case) -> None:
     assert case.driver().state() == MachineState.ABSENT
 
 
-def test_the_console_is_empty_before_the_first_start_and_begins_anew_with_each_boot(machine: Case) -> None:
+def test_the_console_is_empty_before_the_first_start_and_restarts_with_each_boot(machine: Case) -> None:
     driver = machine.driver()
     assert driver.console() == ""
     machine.boot()
@@ -259,7 +259,7 @@ def test_the_screen_of_a_running_machine_is_a_png(machine: Case) -> None:
     assert driver.screenshot().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_what_a_running_machine_has_is_what_its_spec_said(machine: Case) -> None:
+def test_the_effective_spec_of_a_running_machine_is_that_of_its_start(machine: Case) -> None:
     driver = machine.driver()
     assert driver.effective_spec() is None
     driver.start()
@@ -272,7 +272,7 @@ def test_what_a_running_machine_has_is_what_its_spec_said(machine: Case) -> None
     assert driver.effective_spec() is None
 
 
-def test_a_disk_that_can_grow_does_so_while_its_machine_is_off(machine: Case) -> None:
+def test_a_disk_grows_only_while_its_machine_is_off(machine: Case) -> None:
     driver = machine.driver()
     assert driver.disk_mib() == machine.spec.disk_mib
     driver.start()
@@ -299,7 +299,7 @@ def test_a_disk_is_compacted_while_its_machine_is_off(machine: Case) -> None:
     machine.boot()
 
 
-def test_a_driver_that_takes_snapshots_goes_back_to_them(machine: Case) -> None:
+def test_a_driver_with_snapshots_restores_them(machine: Case) -> None:
     driver = machine.driver()
     assert driver.snapshots() == []
     driver.take_snapshot("first")
@@ -331,6 +331,6 @@ def machine_snapshots(machine: Case) -> list[Snapshot]:
     return machine.driver().snapshots()
 
 
-def test_compromises_are_lines(case: Case) -> None:
+def test_limitations_are_single_lines(case: Case) -> None:
     driver = case.driver()
     assert all(line and "\n" not in line for line in driver.limitations())

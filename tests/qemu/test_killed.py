@@ -131,7 +131,7 @@ def test_start_and_kill(make: Callable[[], QemuDriver], paths: MachinePaths) -> 
 
 @pytest.fixture
 def restore_saved(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path: Path) -> Callable[[], None]:
-    """Return a function that restores the machine as it was after its first save."""
+    """Return a function that restores the machine to its state after the first save."""
     make().create(b"payload")
     start_and_count(make())
     make().save()
@@ -144,7 +144,9 @@ def restore_saved(make: Callable[[], QemuDriver], paths: MachinePaths, tmp_path:
     return again
 
 
-def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, restore_saved: Callable[[], None]) -> None:
+def test_save_and_resume(
+    make: Callable[[], QemuDriver], paths: MachinePaths, restore_saved: Callable[[], None]
+) -> None:
     """The guest resumes or boots with its disk intact, and no state is left that would roll the disk back."""
     reached = 0
 
@@ -170,7 +172,7 @@ def test_save_and_wake(make: Callable[[], QemuDriver], paths: MachinePaths, rest
     assert kill_at_each_change(paths, lambda: make().start(), prepare_saved, check_next_start) >= 4
 
 
-def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[[], QemuDriver]) -> None:
+def test_a_machine_that_runs_after_a_killed_save_can_be_saved(make: Callable[[], QemuDriver]) -> None:
     make().create(b"payload")
     start_and_count(make())
 
@@ -191,7 +193,7 @@ def test_a_machine_that_goes_on_after_a_killed_save_can_be_saved(make: Callable[
     assert make().state() == MachineState.SAVED
 
 
-def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
+def test_a_resume_that_dies_before_the_state_is_loaded_leaves_it_for_the_next_one(
     make: Callable[[], QemuDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make().create(b"payload")
@@ -212,7 +214,9 @@ def test_a_b2d_that_is_gone_before_the_state_was_loaded_leaves_it_for_the_next(
 
 
 @pytest.mark.parametrize("verb", ["save", "start", "stop"])
-def test_qemu_is_killed_under_a_b2d(make: Callable[[], QemuDriver], paths: MachinePaths, verb: str) -> None:
+def test_commands_succeed_after_qemu_was_killed_during_one(
+    make: Callable[[], QemuDriver], paths: MachinePaths, verb: str
+) -> None:
     make().create(b"payload")
     reached = start_and_count(make())
     if verb == "start":
@@ -263,7 +267,7 @@ def test_a_missing_control_socket_is_reported_with_a_command_that_stops_the_mach
     assert start_and_count(make()) > reached
 
 
-def test_a_machine_whose_disk_was_deleted_runs_until_it_is_ended(
+def test_a_machine_with_a_deleted_disk_runs_until_it_is_killed(
     make: Callable[[], QemuDriver], paths: MachinePaths
 ) -> None:
     make().create(b"payload")

@@ -47,9 +47,7 @@ def is_undamaged(path: Path) -> bool:
     return not facts.get("corruptions") and not facts["check-errors"]
 
 
-def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
-    disk: SnapshotDisk, paths: MachinePaths, tmp_path: Path
-) -> None:
+def test_each_snapshot_is_restored_with_its_size(disk: SnapshotDisk, paths: MachinePaths, tmp_path: Path) -> None:
     first = content(paths.disk_qcow2, tmp_path)
     disk.take("1")  # QEMU's own numbering
     write(paths.disk_qcow2, 5 * MIB, b"later")
@@ -71,7 +69,7 @@ def test_the_disk_goes_back_to_each_with_the_size_that_it_had(
     assert is_undamaged(paths.disk_qcow2)
 
 
-def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDisk, paths: MachinePaths) -> None:
+def test_the_list_contains_the_snapshots_of_qemu_with_their_sizes(disk: SnapshotDisk, paths: MachinePaths) -> None:
     processes.check(["qemu-img", "snapshot", "-c", "somebody's own", str(paths.disk_qcow2)], timeout_s=60)
     disk.take("one")
     for place in range(4):
@@ -85,7 +83,7 @@ def test_what_is_listed_is_what_qemu_says_and_how_much_was_held(disk: SnapshotDi
     assert listed[1].size - listed[0].size == 4 * 65536
 
 
-def test_a_deleted_snapshot_gives_its_room_back_to_the_host(disk: SnapshotDisk, paths: MachinePaths) -> None:
+def test_deleting_a_snapshot_returns_its_space_to_the_host(disk: SnapshotDisk, paths: MachinePaths) -> None:
     random = paths.folder / "random"
     random.write_bytes(os.urandom(4 * MIB))
     command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {random} 1M 4M", str(paths.disk_qcow2)]
@@ -99,7 +97,7 @@ def test_a_deleted_snapshot_gives_its_room_back_to_the_host(disk: SnapshotDisk, 
 
 
 @pytest.mark.parametrize("begin", [b"", b"QFI\xfb", b"QFI\xfb" + b"\xff" * 100, b"\0" * 4096])
-def test_what_is_no_disk_has_no_snapshots(tmp_path: Path, begin: bytes) -> None:
+def test_an_invalid_disk_has_no_snapshots(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "disk.qcow2"
     assert qcow2.read_snapshots(path) == []
     path.write_bytes(begin)
@@ -118,7 +116,7 @@ def limit_file_size(path: Path, more: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("more", [0, 65536, 2 * 65536])
-def test_a_snapshot_for_which_there_is_no_room_changes_nothing(
+def test_a_snapshot_without_space_changes_nothing(
     disk: SnapshotDisk, paths: MachinePaths, tmp_path: Path, more: int
 ) -> None:
     write(paths.disk_qcow2, 5 * MIB, b"data")
@@ -141,7 +139,7 @@ def test_a_snapshot_for_which_there_is_no_room_changes_nothing(
 
 
 @pytest.mark.qemu
-def test_a_running_guest_counts_on_while_snapshots_come_and_go_and_begins_there_again(
+def test_a_running_guest_continues_during_snapshots_and_restarts_from_a_restored_one(
     paths: MachinePaths, tiny_image: Image
 ) -> None:
     spec = replace(tiny_guest.spec(), disk_mib=64)
@@ -188,7 +186,7 @@ def driver_stopped(driver: QemuDriver) -> Iterator[None]:
     yield
 
 
-def test_a_saved_state_outlives_a_restore_that_fails(disk: SnapshotDisk, paths: MachinePaths) -> None:
+def test_a_saved_state_survives_a_failed_restore(disk: SnapshotDisk, paths: MachinePaths) -> None:
     driver = QemuDriver(tiny_guest.spec(), paths, lambda: pytest.fail("nothing boots"), "tcg")
     subprocess.run(["qemu-img", "snapshot", "-c", "b2d-saved", str(paths.disk_qcow2)], check=True)
     paths.qemu_saved.write_text("{}")
@@ -203,7 +201,7 @@ def test_a_saved_state_outlives_a_restore_that_fails(disk: SnapshotDisk, paths: 
 
 
 @pytest.mark.qemu
-def test_a_running_guest_goes_on_when_there_is_no_room_for_a_snapshot(paths: MachinePaths, tiny_image: Image) -> None:
+def test_a_running_guest_continues_when_a_snapshot_has_no_space(paths: MachinePaths, tiny_image: Image) -> None:
     driver = QemuDriver(replace(tiny_guest.spec(), disk_mib=64), paths, lambda: tiny_image, "tcg")
     driver.create(b"payload")
     try:

@@ -29,7 +29,9 @@ SECONDS = float(os.environ.get("B2D_TEST_FUZZ_SECONDS", "60"))
 FIRST_SEED = int(os.environ.get("B2D_TEST_FUZZ_SEED", "0"))
 SHARE_S = SECONDS / TARGETS
 ROUND = 40  # examples
-BUSIEST_S = 10  # CPU seconds for one example and the programs that it starts: other tests may use the CPU meanwhile
+BUSIEST_S = (
+    10  # CPU seconds for one example and the programs that it starts: other tests may use the CPU at the same time
+)
 SLOWEST = timedelta(seconds=60)  # for one example that hangs without using the CPU
 MEMORY = 1 << 30  # bytes that a target may allocate in addition: decoders have a limit of 256 MiB of their own
 ODD = [b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, bytes(2), bytes(4), bytes(8), b"\x7f" + b"\xff" * 7, b"\x80" + bytes(7)]

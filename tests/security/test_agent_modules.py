@@ -42,7 +42,7 @@ def test_the_agent_imports_nothing_from_the_machines_folder(
         os.kill(agent, signal.SIGTERM)
 
 
-def test_nor_does_what_starts_at_login(tmp_path: Path) -> None:
+def test_autostart_starts_python_without_its_folder_in_the_path(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for system in ("linux", "darwin", "win32"):
         item = items.login_item(home.machine("box"), home, {"HOME": str(tmp_path), "PATH": os.defpath}, system)
@@ -50,7 +50,7 @@ def test_nor_does_what_starts_at_login(tmp_path: Path) -> None:
         assert b"-P" in content.split(b"-m", 1)[0].split(os.fsencode(sys.executable))[-1]
 
 
-def test_no_other_place_starts_python_with_this_folder_in_its_path() -> None:
+def test_no_other_module_starts_python_with_this_folder_in_its_path() -> None:
     root = Path(control.__file__).parent
     for path in root.rglob("*.py"):
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""Another user's home can be read, and is never written, nor is one through a link in one's own (case M9)."""
+"""Another user's home can be read and is never written, also not through a link in a user's own home (case M9)."""
 
 import os
 import stat
@@ -36,7 +36,7 @@ def a_folder() -> Iterator[Path]:
 
 
 def a_home(folder: Path, owner: int) -> Home:
-    """Create a home with a machine that is off and with keys that everybody can read."""
+    """Create a home with a machine that is off and with world-readable keys."""
     home = Home(folder / ".b2d")
     MachineStore(home).write(a_spec())
     paths = home.machine("boot2docker-vm")
@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("verb", LOOKING)
-def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
+def test_root_reads_a_foreign_home_and_leaves_no_trace(folder: Path, verb: str) -> None:
     a_home(folder, SOMEBODY)
     before = contents(folder)
     result = Stranger(0, folder).b2d(*verb.split())
@@ -71,7 +71,7 @@ def test_root_may_look_and_leaves_no_trace(folder: Path, verb: str) -> None:
 @pytest.mark.needs("root")
 @pytest.mark.parametrize(("uid", "owner"), [(0, SOMEBODY), (SOMEBODY, SOMEBODY + 1)])
 @pytest.mark.parametrize("verb", WRITING)
-def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, uid: int, owner: int) -> None:
+def test_writing_verbs_refuse_a_foreign_home_in_one_sentence(folder: Path, verb: str, uid: int, owner: int) -> None:
     home = a_home(folder, owner)
     before = contents(folder)
     result = Stranger(uid, folder).b2d(*verb.split())
@@ -81,7 +81,7 @@ def test_whatever_could_write_refuses_in_one_sentence(folder: Path, verb: str, u
     assert contents(folder) == before
 
 
-def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
+def test_only_verbs_declared_as_reading_accept_a_foreign_home() -> None:
     looks = set()
     context = main._create_group().make_context("b2d", ["list"])
     for verb in main.VERBS:
@@ -100,7 +100,7 @@ def test_a_verb_refuses_unless_it_is_declared_to_look() -> None:
 
 
 @pytest.mark.needs("root")
-def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_logged_in_a_foreign_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from b2d.cli.unexpected_errors import report_unexpected
 
     home = a_home(folder, SOMEBODY)
@@ -110,7 +110,7 @@ def test_what_nobody_foresaw_is_not_logged_in_another_s_home(folder: Path, monke
     assert contents(folder) == before
 
 
-def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_logged_through_a_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from b2d.cli.unexpected_errors import report_unexpected
 
     home, other = Home(tmp_path / "home"), tmp_path / "other"
@@ -122,7 +122,7 @@ def test_nor_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert other.read_text() == "mine"
 
 
-def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: Path) -> None:
+def test_permissions_are_fixed_for_files_of_this_home_and_not_through_links(tmp_path: Path) -> None:
     home, elsewhere = a_home(tmp_path, os.geteuid()), tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "id_ed25519").write_text("other")
@@ -145,7 +145,7 @@ def test_what_is_closed_to_others_is_a_file_of_this_home_and_no_link(tmp_path: P
     assert any("linked/id_ed25519" in text for text in reporter.texts("warn"))
 
 
-def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
+def test_stale_files_are_searched_in_this_home_only(tmp_path: Path) -> None:
     home, elsewhere = a_home(tmp_path, os.geteuid()), tmp_path / "elsewhere"
     elsewhere.mkdir()
     (home.machines / "linked").symlink_to(elsewhere)
@@ -158,7 +158,7 @@ def test_what_is_stale_is_looked_for_in_this_home_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("root")
-def test_a_file_is_our_own_where_we_own_it(tmp_path: Path) -> None:
+def test_an_own_file_is_a_regular_file_of_this_user(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "fifo")

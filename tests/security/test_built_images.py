@@ -41,7 +41,7 @@ def supply(folder: Path) -> ImageAcquirer:
     return ImageAcquirer(Home(folder / "home"), "", FakeReporter())
 
 
-def test_nothing_of_it_is_where_the_guest_is_before_it_is_whole(
+def test_only_complete_files_appear_in_the_shared_folder(
     tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visible = building(share, monkeypatch)
@@ -52,7 +52,7 @@ def test_nothing_of_it_is_where_the_guest_is_before_it_is_whole(
     assert list((tmp_path / "home" / "cache").iterdir()) == []
 
 
-def test_a_link_with_its_name_is_replaced_and_not_followed(
+def test_a_symlink_at_the_output_path_is_replaced_and_not_followed(
     tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precious = tmp_path / "precious"
@@ -65,7 +65,7 @@ def test_a_link_with_its_name_is_replaced_and_not_followed(
     assert not (share / "b2d.iso").is_symlink()
 
 
-def test_where_nothing_can_be_written_nothing_is_built(
+def test_nothing_is_built_for_an_output_that_cannot_be_written(
     tmp_path: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visible = building(share, monkeypatch)

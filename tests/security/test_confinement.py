@@ -50,7 +50,7 @@ def status_of(person: Person) -> dict[str, str]:
     return dict(re.findall(r"^(\w+):\s+(.*)$", text, re.MULTILINE))
 
 
-def test_qemu_is_behind_both_filters_and_gains_no_privileges(running: Person) -> None:
+def test_qemu_runs_with_both_seccomp_filters_and_no_new_privileges(running: Person) -> None:
     status = status_of(running)
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     assert int(status["Seccomp_filters"]) >= 2
@@ -67,7 +67,7 @@ def test_qemu_is_behind_both_filters_and_gains_no_privileges(running: Person) ->
     "script",
     ["chmod 4755 file", "chmod 2755 file", "chmod 6755 file", "mkdir -m 2775 sub", "mknod null c 1 3"],
 )
-def test_no_container_makes_a_setuid_file_or_a_device_on_this_host(running: Person, script: str) -> None:
+def test_no_container_creates_a_setuid_file_or_a_device_on_this_host(running: Person, script: str) -> None:
     code, output = in_src(running, f"exec {BUSYBOX} {script}")
     assert code != 0, output
     for path in (running.folder / "src").rglob("*"):
@@ -76,7 +76,7 @@ def test_no_container_makes_a_setuid_file_or_a_device_on_this_host(running: Pers
         assert not stat.S_ISCHR(mode)
 
 
-def test_other_modes_files_and_links_are_as_ever(running: Person) -> None:
+def test_other_modes_files_and_links_work_as_usual(running: Person) -> None:
     script = (
         f"umask 022; echo made >made; b={BUSYBOX}; $b chmod 1751 made && $b mkdir -m 775 d && $b ln -s made l && cat l"
     )
@@ -86,7 +86,7 @@ def test_other_modes_files_and_links_are_as_ever(running: Person) -> None:
     assert stat.S_IMODE((source / "d").stat().st_mode) == 0o775
 
 
-def test_a_container_with_the_home_sees_the_visible_folders_alone(running: Person) -> None:
+def test_a_container_that_mounts_the_home_sees_only_the_visible_folders(running: Person) -> None:
     home = str(running.folder)
     listed = running.docker("run", "--rm", "-v", f"{home}:/h", "hello", BUSYBOX, "ls", "-A", "/h")
     assert listed.split() == ["src"]
@@ -97,7 +97,7 @@ def test_a_container_with_the_home_sees_the_visible_folders_alone(running: Perso
     assert running.b2d("ssh", root).stdout == b""
 
 
-def test_it_is_saved_and_goes_on_behind_the_filters(running: Person) -> None:
+def test_a_confined_machine_is_saved_and_resumed(running: Person) -> None:
     booted = running.check_output("ssh", "cat /proc/sys/kernel/random/boot_id")
     running.check_output("save")
     running.check_output("up")
@@ -106,7 +106,7 @@ def test_it_is_saved_and_goes_on_behind_the_filters(running: Person) -> None:
     assert in_src(running, "cat file") == (0, "of the host\n")
 
 
-def test_a_container_leaves_no_core_unless_it_is_asked_for(running: Person) -> None:
+def test_a_container_dumps_no_core_unless_requested(running: Person) -> None:
     code, output = in_src(running, f"ulimit -c; ulimit -H -c; {BUSYBOX} sh -c 'kill -SEGV $$'; {BUSYBOX} ls")
     assert output.split()[:2] == ["0", "unlimited"], code
     assert "core" not in output.split()
@@ -114,7 +114,7 @@ def test_a_container_leaves_no_core_unless_it_is_asked_for(running: Person) -> N
     assert running.docker(*limit) == "unlimited\n"
 
 
-def test_the_guest_is_set_as_its_file_says(running: Person) -> None:
+def test_the_sysctl_values_of_the_guest_are_those_of_its_file(running: Person) -> None:
     wanted = dict(re.findall(r"^([\w.]+) = (.*)$", SYSCTL.read_text(), re.MULTILINE))
     assert len(wanted) > 20
     paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
@@ -127,7 +127,7 @@ def lines(output: str) -> list[tuple[str, str, str]]:
     return [line.partition(":") for line in output.splitlines()]
 
 
-def test_only_docker_s_own_programs_have_addresses_that_stay_and_only_on_an_emulated_cpu(running: Person) -> None:
+def test_only_programs_of_docker_disable_aslr_and_only_on_an_emulated_cpu(running: Person) -> None:
     names = "dropbear acpid dockerd containerd"
     look = "sudo cat /proc/$(pidof $p | cut -d' ' -f1)/personality"
     script = f"for p in {names}; do echo $p $({look}); done"
@@ -139,7 +139,7 @@ def test_only_docker_s_own_programs_have_addresses_that_stay_and_only_on_an_emul
     assert inside == "00000000\n"
 
 
-def test_what_is_published_on_the_guest_s_loopback_still_comes_here(running: Person) -> None:
+def test_ports_published_on_the_loopback_of_the_guest_are_forwarded(running: Person) -> None:
     serves = ("sh", "-c", f"echo hey >/index.html; exec {BUSYBOX} httpd -f -p 80 -h /")
     running.docker("run", "-d", "--name", "web", "-p", "127.0.0.1:23480:80", "hello", *serves)
     script = "for i in $(seq 100); do curl -s http://127.0.0.1:23480/ && exit 0; sleep 0.1; done; exit 1"

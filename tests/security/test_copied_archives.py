@@ -1,4 +1,4 @@
-"""Sizes declared by a guest or in an archive limit reads; they never control the amount written or kept."""
+"""Sizes declared by a guest or in an archive limit reads; they never control the amount written or stored."""
 
 import io
 import os
@@ -73,7 +73,7 @@ def sparse(folder: Path, style: str) -> bytes:
 
 @pytest.mark.needs("tar")
 @pytest.mark.parametrize("style", ["gnu", "posix:0.0", "posix:0.1", "posix:1.0"])
-def test_holes_of_an_archive_do_not_become_zeros_on_this_host_or_in_the_guest(tmp_path: Path, style: str) -> None:
+def test_sparse_files_in_an_archive_are_refused(tmp_path: Path, style: str) -> None:
     archive, to = sparse(tmp_path, style), tmp_path / "to"
     to.mkdir()
     with pytest.raises(B2dError, match="a sparse file"):
@@ -128,7 +128,7 @@ BAD = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("bad", list(BAD))
-def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Path, bad: str) -> None:
+def test_a_damaged_archive_is_reported_in_one_sentence_and_leaves_nothing(tmp_path: Path, bad: str) -> None:
     with pytest.raises(B2dError):
         fetch(tmp_path, archive(BAD[bad]))
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +139,7 @@ def test_a_damaged_archive_ends_in_one_sentence_and_leaves_nothing(tmp_path: Pat
 @pytest.mark.parametrize(
     "line", [b"9" * 6000 + b"\n", b"9" * 30, b"-5\n", b"\n", b"1_0\n", "\u0663\n".encode(), b"1" * MIB, b" 1\n"]
 )
-def test_the_line_that_says_how_much_is_to_come_is_short_and_a_number(tmp_path: Path, line: bytes) -> None:
+def test_an_invalid_size_line_is_refused_after_few_bytes(tmp_path: Path, line: bytes) -> None:
     guest = SendingGuest(line + b"x" * 100)
     with pytest.raises(B2dError, match="sent no size"):
         Copier("box", guest, LogReporter()).fetch("/x", str(tmp_path))
@@ -182,7 +182,7 @@ class Channel:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
+def test_excessive_output_of_a_command_is_not_stored(stream: str) -> None:
     tracemalloc.start()
     with pytest.raises(InvalidStateError, match="wrote more than"):
         collect(Channel(stream, 200 * MIB), 60, "yes", MIB, "box")  # type: ignore[arg-type]
@@ -191,7 +191,7 @@ def test_of_a_command_that_writes_too_much_no_more_is_kept(stream: str) -> None:
     assert most < 4 * MIB
 
 
-def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_after_an_archive_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "REST_LIMIT", MIB)
     channel = Channel()
     with pytest.raises(InvalidStateError, match="writes more than expected"):
@@ -199,7 +199,7 @@ def test_what_follows_an_archive_is_little(monkeypatch: pytest.MonkeyPatch) -> N
     assert channel.given < 2 * MIB
 
 
-def test_of_an_endless_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_end_of_an_endless_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("b2d.diagnostics.logs.LIMIT", 1000)
     log = tmp_path / "serial.log"
     with log.open("wb") as file:
@@ -217,7 +217,7 @@ def globals_of(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("with_globals", [False, True])
-def test_of_an_archive_with_many_entries_none_is_kept(with_globals: bool) -> None:
+def test_entries_of_a_large_archive_do_not_accumulate_in_memory(with_globals: bool) -> None:
     header = entry("x", type=tarfile.DIRTYPE).tobuf()
     headers = b"".join((globals_of(number) if with_globals else b"") + header for number in range(20_000))
     with tarfile.open(fileobj=io.BytesIO(headers + bytes(1024)), mode="r|", tarinfo=ForeignEntry) as archive:
@@ -229,9 +229,7 @@ def test_of_an_archive_with_many_entries_none_is_kept(with_globals: bool) -> Non
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE])
-def test_links_and_folders_without_an_end_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
-) -> None:
+def test_too_many_links_and_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
     """Links are created after everything else, so each takes memory until then."""
     monkeypatch.setattr(tar_writer, "DEFERRED_LIMIT", MIB)
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
@@ -255,7 +253,7 @@ class DiscardingGuest(SendingGuest):
         self.sent += len(content)
 
 
-def test_of_what_is_left_out_the_first_few_are_named(tmp_path: Path) -> None:
+def test_only_the_first_few_skipped_entries_are_named(tmp_path: Path) -> None:
     top = entry("x", type=tarfile.DIRTYPE).tobuf()
     fifos = b"".join(entry(f"x/{number}", type=tarfile.FIFOTYPE).tobuf() for number in range(100))
     reporter = FakeReporter()

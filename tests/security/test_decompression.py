@@ -53,7 +53,7 @@ def assert_nothing_kept(paths: ImagePaths) -> None:
 
 
 @pytest.mark.parametrize("form", list(PACKERS))
-def test_a_kernel_that_unpacks_to_more_than_any_has_is_damaged(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_decompresses_above_the_limit_is_damaged(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bzimage, "SIZE_LIMIT", MIB)
     payload = zeros(form, 9 * MIB)
     size = b"" if form == "gzip" else struct.pack("<I", 9 * MIB)
@@ -61,7 +61,9 @@ def test_a_kernel_that_unpacks_to_more_than_any_has_is_damaged(form: str, monkey
         vmlinux(a_bzimage(payload + size))
 
 
-def test_an_initrd_of_zeros_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_initrd_that_decompresses_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(boot_files, "INITRD_LIMIT", MIB)
     paths = image(tmp_path, initrd=zeros("zstd", 9 * MIB))
     with pytest.raises(ImageError, match="damaged"):
@@ -83,7 +85,7 @@ except ImageError:
 """
 
 
-def test_an_initrd_of_gigabytes_takes_no_gigabytes(tmp_path: Path) -> None:
+def test_an_initrd_of_gigabytes_does_not_fill_memory(tmp_path: Path) -> None:
     packer = zstandard.ZstdCompressor().compressobj()
     packed = b"".join(packer.compress(bytes(64 * MIB)) for _ in range(64)) + packer.flush()
     assert len(packed) < MIB
@@ -94,9 +96,7 @@ def test_an_initrd_of_gigabytes_takes_no_gigabytes(tmp_path: Path) -> None:
     assert completed.returncode == 7, completed.stderr.decode()
 
 
-def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_an_iso_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot_files, "FILE_LIMIT", MIB)
     for name in ("kernel", "initrd"):
         with pytest.raises(ImageError, match="damaged"):
@@ -106,7 +106,7 @@ def test_a_file_of_an_iso_that_is_larger_than_it_may_be_is_not_read(
 
 
 @pytest.mark.parametrize("description", [b"[" * 100_000, b'{"a":' * 100_000, b"7", b"[]", b"\xff\xfe", b"9" * 5000])
-def test_a_description_that_is_none_is_damage_not_a_bug(tmp_path: Path, description: bytes) -> None:
+def test_an_invalid_description_is_reported_as_damage(tmp_path: Path, description: bytes) -> None:
     with pytest.raises(ImageError, match="damaged"):
         boot_files.unpack(image(tmp_path, image=description))
 
@@ -131,12 +131,12 @@ def headed(content: bytes, segments: int, size: int) -> bytes:
     ],
     ids=["far away", "shared content", "many segments", "beyond the end", "nonsense"],
 )
-def test_a_kernel_that_would_become_gigabytes_in_memory_is_unfit(kernel: bytes) -> None:
+def test_a_kernel_that_needs_gigabytes_of_memory_is_unfit(kernel: bytes) -> None:
     with pytest.raises(UnfitKernelError):
         bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), kernel)
 
 
-def test_notes_of_a_kernel_without_an_end_are_not_followed() -> None:
+def test_endless_notes_of_a_kernel_are_not_followed() -> None:
     size = 4 * MIB
     header = struct.pack(
         "<16sHHIQQQIHHHHHH", *(b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000, 64, 0, 0, 64, 56, 60000, 0, 0, 0)
@@ -171,7 +171,7 @@ def tar_of(size: int, **facts: object) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["zstd", "xz"])
-def test_a_package_with_a_file_that_is_too_large_is_broken(
+def test_a_package_with_a_file_above_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.setattr(deb, "DATA_LIMIT", 16 * MIB)
@@ -184,7 +184,7 @@ def test_a_package_with_a_file_that_is_too_large_is_broken(
             deb.unpack(package(tmp_path, ending, zeros(form, 20 * MIB)), "x", Tree(), lambda _: True)
 
 
-def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hard_link_to_a_file_above_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The target itself is not wanted, so its size was never checked."""
     monkeypatch.setattr(deb, "FILE_LIMIT", MIB)
     archive = io.BytesIO()
@@ -200,7 +200,7 @@ def test_a_link_to_a_file_that_is_too_large_is_broken_too(tmp_path: Path, monkey
         )
 
 
-def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
+def test_a_package_with_a_large_sparse_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 3 << 30)
     archive = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-c", "x"], stdout=subprocess.PIPE, check=True).stdout
@@ -208,14 +208,14 @@ def test_a_package_with_holes_is_broken(tmp_path: Path) -> None:
         deb.unpack(package(tmp_path, "xz", lzma.compress(archive)), "x", Tree(), lambda _: True)
 
 
-def test_an_index_of_packages_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_as_package_index_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apt_repository, "INDEX_LIMIT", MIB)
     (tmp_path / "index").write_bytes(zeros("xz", 9 * MIB))
     with pytest.raises(ImageError, match="cannot be unpacked"):
         apt_repository._decompress(tmp_path / "index", RemoteFile("index", "http://x", 1, "0"))
 
 
-def test_a_module_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_as_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_modules, "MODULE_LIMIT", MIB)
     with pytest.raises(B2dError, match="cannot be unpacked"):
         kernel_modules._decompress("x.ko.xz", zeros("xz", 9 * MIB))
@@ -224,7 +224,7 @@ def test_a_module_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("other", ["fifo", "device", "folder"])
-def test_an_iso_that_is_no_file_is_not_waited_for(tmp_path: Path, other: str) -> None:
+def test_an_iso_that_is_a_special_file_is_refused_without_blocking(tmp_path: Path, other: str) -> None:
     path = Path("/dev/zero") if other == "device" else tmp_path / "x.iso"
     if other == "fifo":
         os.mkfifo(path)

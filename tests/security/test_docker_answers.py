@@ -64,7 +64,7 @@ ASKED: dict[str, Callable[[DockerApi], object]] = {
 
 @pytest.mark.parametrize("question", list(ASKED))
 @pytest.mark.parametrize("coding", ["plain", "chunked"])
-def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None:
+def test_an_endless_response_counts_as_no_response(question: str, coding: str) -> None:
     chunk = b"x" * 65536
     head, piece = HEAD + b"\r\n", chunk
     if coding == "chunked":
@@ -86,14 +86,14 @@ def test_an_answer_without_an_end_is_silence(question: str, coding: str) -> None
     ],
     ids=["continue", "body", "header"],
 )
-def test_an_answer_that_trickles_ends_in_time(head: bytes, piece: bytes) -> None:
+def test_a_trickling_response_times_out(head: bytes, piece: bytes) -> None:
     with server(send_endlessly(head, piece, 0.01)) as port, not_waiting_for(20):
         with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(0.3)
         assert ping(DockerApi(HERE, port, None), 0.1) is None or head.startswith(HEAD)
 
 
-def test_a_greeting_of_tls_that_trickles_ends_in_time(tmp_path: Path) -> None:
+def test_a_trickling_tls_handshake_times_out(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
     with server(send_endlessly(b"\x16\x03\x03\x40\x00", b"\x02", 0.01)) as port, not_waiting_for(20):
@@ -110,7 +110,7 @@ def answers(document: str) -> Callable[[socket.socket], None]:
 
 
 @pytest.mark.parametrize("document", ["[" * 100_000, '{"a":' * 50_000, "7", "{}", '"x"', "9" * 5000])
-def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
+def test_invalid_json_counts_as_no_response(document: str) -> None:
     with server(answers(document)) as port:
         with pytest.raises(DockerUnavailableError):
             DockerApi(HERE, port, None).containers(5)
@@ -135,7 +135,7 @@ def test_json_that_is_no_list_of_containers_is_silence(document: str) -> None:
         None,
     ],
 )
-def test_a_port_that_docker_would_not_say_is_passed_over(port: Any) -> None:
+def test_an_invalid_port_is_ignored(port: Any) -> None:
     sound = {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "0.0.0.0"}
     assert [publication.port for publication in parse_publications([{"Names": ["/web"], "Ports": [port, sound]}])] == [
         8080
@@ -150,7 +150,7 @@ def crowd(number: int) -> list[dict[str, Any]]:
     return [{"Names": ["/many"], "Ports": ports}]
 
 
-def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_forwarded_ports_is_limited(caplog: pytest.LogCaptureFixture) -> None:
     driver = Hypervisor()
     with server(answers(json.dumps(crowd(PORT_LIMIT + 5)))) as port:
         lead = PortForwarder(driver, DockerApi(HERE, port, None))
@@ -163,7 +163,7 @@ def test_a_machine_leads_no_more_ports_than_the_hypervisor_has_room_for(caplog: 
     ]
 
 
-def test_ports_beyond_the_limit_are_told_as_such() -> None:
+def test_ports_above_the_limit_are_listed_with_that_state() -> None:
     publications = parse_publications(crowd(PORT_LIMIT + 5))
     has = [
         forward
@@ -178,7 +178,7 @@ def test_ports_beyond_the_limit_are_told_as_such() -> None:
     assert all(isinstance(publication, Forward) for publication in has)
 
 
-def test_a_flood_of_events_waits_in_the_connection_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_events_is_not_stored_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     looked, goes_on = threading.Event(), threading.Event()
     monkeypatch.setattr(client, "EVENT_LIMIT", 4096)
 

@@ -44,9 +44,7 @@ def endless(begin: bytes, sent: list[int], **headers: Any) -> Callable[[BaseHTTP
 
 
 @pytest.mark.parametrize("length", [None, 1 << 32, 7 << 30])
-def test_an_iso_without_an_end_is_given_up_whatever_is_announced(
-    server: Server, tmp_path: Path, length: int | None
-) -> None:
+def test_an_endless_iso_is_aborted_for_any_declared_size(server: Server, tmp_path: Path, length: int | None) -> None:
     sent: list[int] = []
     announced = {} if length is None else {"Content-Length": length}
     server.answers = [endless(ISO, sent, **announced)]
@@ -55,7 +53,7 @@ def test_an_iso_without_an_end_is_given_up_whatever_is_announced(
     assert stored_suffixes(tmp_path) == []
 
 
-def test_an_iso_that_says_that_it_has_no_blocks_is_given_up_too(server: Server, tmp_path: Path) -> None:
+def test_an_endless_iso_that_declares_no_blocks_is_aborted(server: Server, tmp_path: Path) -> None:
     sent: list[int] = []
     none = bytearray(ISO)
     none[32768 + 80 : 32768 + 88] = bytes(8)
@@ -65,7 +63,7 @@ def test_an_iso_that_says_that_it_has_no_blocks_is_given_up_too(server: Server, 
     assert stored_suffixes(tmp_path) == []
 
 
-def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
+def test_an_iso_that_declares_more_than_the_limit_is_aborted(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "IMAGE_LIMIT", 8 * MIB)
@@ -79,7 +77,7 @@ def test_an_iso_that_says_that_it_is_larger_than_any_is_given_up(
 
 
 @pytest.mark.parametrize("length", ["9" * 30, "9" * 6000, str(1 << 40)])
-def test_a_size_that_no_iso_has_is_refused_before_anything_comes(server: Server, tmp_path: Path, length: str) -> None:
+def test_an_excessive_declared_size_is_refused_before_the_transfer(server: Server, tmp_path: Path, length: str) -> None:
     sent: list[int] = []
     server.answers = [endless(ISO, sent, **{"Content-Length": length})]
     refused(server, tmp_path)
@@ -87,12 +85,12 @@ def test_a_size_that_no_iso_has_is_refused_before_anything_comes(server: Server,
     assert stored_suffixes(tmp_path) == []
 
 
-def test_an_iso_with_something_behind_it_is_taken(server: Server, tmp_path: Path) -> None:
+def test_an_iso_with_trailing_data_is_accepted(server: Server, tmp_path: Path) -> None:
     server.answers = [test_download.serve(an_iso(padding=MIB), ETag='"x"')]
     assert download.IsoDownload(server.url, tmp_path).run(FakeReporter()).stat().st_size > MIB
 
 
-def test_an_absurd_size_of_a_short_answer_or_a_package_is_no_bug(server: Server, tmp_path: Path) -> None:
+def test_an_absurd_content_length_is_not_a_bug(server: Server, tmp_path: Path) -> None:
     def absurd(to: BaseHTTPRequestHandler) -> None:
         with head(to, Content_Length="9" * 6000):
             to.wfile.write(b"{}")
@@ -155,7 +153,7 @@ NEVER_DONE = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", list(NEVER_DONE))
-def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_an_endless_response_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Time and memory are bounded: a redirect's body is not read, and slow bytes do not extend the timeout."""
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(http_client, "TransferTimeouts", lambda: HASTY)
@@ -175,7 +173,7 @@ def test_a_server_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["greeting", "proxy"])
-def test_a_greeting_that_is_never_done_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_an_endless_handshake_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """The greeting is TLS's, or a proxy's answer to CONNECT."""
     monkeypatch.setenv("NO_PROXY", "")
     record = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"  # TLS: the server's hello with its length
@@ -195,7 +193,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_what_was_watched_is_left_behind_by_nobody(server: Server, tmp_path: Path) -> None:
+def test_downloads_leave_no_threads_or_sockets(server: Server, tmp_path: Path) -> None:
     """Neither a thread nor a socket is left."""
     server.answers = [serve(ISO, ETag='"x"')]
     threads, descriptors = threading.active_count(), open_files()

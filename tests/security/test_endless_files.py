@@ -12,7 +12,7 @@ from tests.support.cli import Prompt
 from tests.support.kernel_images import an_iso
 
 
-def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+def test_a_file_above_the_limit_is_refused_before_the_copy(tmp_path: Path) -> None:
     iso = tmp_path / "large.iso"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     os.truncate(iso, boot_files.IMAGE_LIMIT + 1)
@@ -23,7 +23,7 @@ def test_a_file_that_is_larger_than_an_image_is_refused_before_it_is_copied(tmp_
     assert [path.name for path in at.home.images.iterdir() if path.name != ".lock"] == []
 
 
-def test_one_that_grows_while_it_is_copied_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_during_the_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot_files, "IMAGE_LIMIT", 4 << 20)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(bytes(1 << 20))

@@ -101,7 +101,7 @@ def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
 VERBS = sorted(verbs(main._create_group()))
 
 
-def test_the_verbs_here_are_those_of_the_command_tree() -> None:
+def test_the_listed_verbs_are_those_of_the_command_tree() -> None:
     assert sorted(TYPED) == VERBS
     assert set(main.ALIASES.values()) <= {verb.partition(" ")[0] for verb in VERBS}
 
@@ -217,7 +217,7 @@ def with_options(typed: tuple[str, ...], verb: str, mode: tuple[str, ...]) -> li
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_a_verb_is_told_moves_no_terminal(
+def test_hostile_text_in_the_output_of_a_verb_does_not_control_the_terminal(
     show: Show, hostile: Box, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     if verb == "config get":  # settings for programs are passed unchanged
@@ -233,7 +233,7 @@ def test_what_a_verb_is_told_moves_no_terminal(
 
 @pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
 @pytest.mark.parametrize("verb", VERBS)
-def test_nor_does_what_it_fails_with(
+def test_hostile_text_in_an_error_does_not_control_the_terminal(
     show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, verb: str, text: str
 ) -> None:
     for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):

@@ -1,4 +1,4 @@
-"""The checked file is the copied one, even when a disk or a folder above it is exchanged meanwhile and put back."""
+"""The checked file is the copied one, even when a disk or a folder above it is replaced for a moment."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def disk(tmp_path: Path) -> Path:
     return tmp_path / "good" / "disk"
 
 
-def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_replaced_after_the_check_is_not_read(disk: Path, tmp_path: Path) -> None:
     copy, target = ImageCopy(disk, "vdi"), tmp_path / "target"
     assert copy.size == 1 << 20
     with exchanged(disk.parent, tmp_path / "evil"):
@@ -50,7 +50,7 @@ def test_a_disk_that_is_exchanged_after_it_was_checked_is_not_read(disk: Path, t
 
 
 @pytest.mark.parametrize("condition", ["others may write", "a group may write", "it is another user's"])
-def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, condition: str) -> None:
+def test_a_disk_that_another_user_can_write_is_refused(disk: Path, condition: str) -> None:
     """A write through an existing mapping changes no timestamp of the file."""
     disk.chmod({"others may write": 0o646, "a group may write": 0o664}.get(condition, 0o600))
     if condition != "others may write":
@@ -63,14 +63,12 @@ def test_a_disk_that_another_user_can_change_in_place_is_refused(disk: Path, con
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o444, 0o600])
-def test_a_disk_of_one_s_own_and_of_one_s_own_group_is_taken(disk: Path, mode: int) -> None:
+def test_a_disk_that_only_its_owner_and_their_group_can_write_is_accepted(disk: Path, mode: int) -> None:
     disk.chmod(mode)
     assert check_disk(disk) == "qcow2"
 
 
-def test_what_qemu_img_refuses_is_told_by_the_name_that_was_typed(
-    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_qemu_img_shows_the_typed_path(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"virtual-size": 512, "format": "qcow2", "filename": "%s"}
     script = f"case $1 in info) printf '{json.dumps(facts)}' \"$5\" ;; *) echo \"no: '$7'\" >&2; exit 1 ;; esac"
     program = tmp_path / "bin" / "qemu-img"

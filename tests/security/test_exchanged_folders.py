@@ -53,7 +53,7 @@ def take(root: Path, content: io.BytesIO, meanwhile: Callable[[int], None]) -> N
 
 @pytest.mark.parametrize("place", ["it/sub", "it"])
 @pytest.mark.parametrize("links", [(), ("it/sub/linked",)])
-def test_a_folder_that_becomes_a_link_while_a_copy_comes(
+def test_a_folder_replaced_by_a_link_during_extraction_is_not_followed(
     tmp_path: Path, ssh: Path, place: str, links: tuple[str, ...]
 ) -> None:
     share = tmp_path / "share" / ".b2d-x"
@@ -72,7 +72,7 @@ def test_a_folder_that_becomes_a_link_while_a_copy_comes(
     assert (ssh.stat().st_mode, ssh.stat().st_mtime) == (before.st_mode, before.st_mtime)
 
 
-def test_the_unfinished_folder_itself_may_become_a_link(tmp_path: Path, ssh: Path) -> None:
+def test_a_link_that_replaces_the_unfinished_folder_is_not_followed(tmp_path: Path, ssh: Path) -> None:
     share = tmp_path / "share" / ".b2d-x"
     share.mkdir(parents=True)
 
@@ -86,7 +86,7 @@ def test_the_unfinished_folder_itself_may_become_a_link(tmp_path: Path, ssh: Pat
     assert (tmp_path / "share" / "taken" / "it" / "authorized_keys2").is_file()
 
 
-def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
+def test_a_folder_replaced_by_a_link_during_placement_is_not_followed(
     tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new, final = tmp_path / "share" / ".b2d-x" / "it", tmp_path / "share" / "project"
@@ -112,9 +112,7 @@ def test_a_folder_that_becomes_a_link_while_what_came_is_put_into_it(
 
 
 @pytest.mark.parametrize("replaced", ["file", "folder", "root"])
-def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to(
-    tmp_path: Path, ssh: Path, replaced: str
-) -> None:
+def test_a_listed_path_replaced_by_a_link_is_not_sent(tmp_path: Path, ssh: Path, replaced: str) -> None:
     (ssh / "id").write_text("a key")
     project = tmp_path / "share" / "project"
     (project / "sub").mkdir(parents=True)
@@ -129,7 +127,7 @@ def test_what_is_sent_to_a_guest_is_what_was_listed_and_not_what_a_link_leads_to
     assert b"a key" not in b"".join(sent)
 
 
-def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) -> None:
+def test_a_folder_replaced_by_a_link_is_not_listed(tmp_path: Path, ssh: Path) -> None:
     (ssh / "id").write_text("a key")
     project = tmp_path / "share" / "project"
     for name in ("a", "b"):
@@ -144,7 +142,7 @@ def test_nor_is_a_folder_listed_that_became_a_link(tmp_path: Path, ssh: Path) ->
     assert names == ["it", "it/a", "it/b"]
 
 
-def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: Path, ssh: Path) -> None:
+def test_another_file_at_the_typed_path_is_not_sent(tmp_path: Path, ssh: Path) -> None:
     (ssh / "config").write_text("a key")
     project = tmp_path / "share" / "project"
     project.mkdir(parents=True)
@@ -159,7 +157,7 @@ def test_nor_is_another_file_sent_that_lies_on_the_typed_way_by_then(tmp_path: P
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o000])
-def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode: int) -> None:
+def test_cleaning_up_follows_no_link(tmp_path: Path, ssh: Path, mode: int) -> None:
     """The guest exchanges it after a failed copy; a folder without permissions is removed all the same."""
     (ssh / "key").write_text("secret")
     (ssh / "key").chmod(0o400)
@@ -176,7 +174,7 @@ def test_what_is_cleared_away_may_become_a_link(tmp_path: Path, ssh: Path, mode:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path, ssh: Path, moved: bool) -> None:
+def test_a_link_that_replaces_the_folder_during_cleanup_is_not_followed(tmp_path: Path, ssh: Path, moved: bool) -> None:
     """Its own content is removed wherever it is by then; nothing behind the link is touched."""
     (ssh / "sub").mkdir(mode=0o755)
     ssh.chmod(0o755)
@@ -192,7 +190,7 @@ def test_the_folder_that_is_cleared_away_may_become_a_link_itself(tmp_path: Path
     assert list((share / "gone").iterdir()) == []
 
 
-def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
+def test_a_link_that_appears_during_a_change_of_mode_is_not_followed(
     tmp_path: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The link appears between the check and the change of its mode."""
@@ -212,7 +210,7 @@ def test_nothing_is_opened_up_through_a_link_that_appears_meanwhile(
     assert ssh.stat().st_mode & 0o777 == 0o500
 
 
-def test_folders_one_in_another_have_an_end(tmp_path: Path) -> None:
+def test_too_many_nested_folders_are_refused(tmp_path: Path) -> None:
     """Every level keeps a descriptor open, and a folder that is too deep could not be removed."""
     names = [f"{'it/' * depth}" for depth in range(1, 259)]
     with pytest.raises(B2dError, match="257 nested folders"):

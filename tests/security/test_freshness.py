@@ -73,9 +73,7 @@ def of(suite: str) -> tuple[Deb, ...]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_said_each_time(
-    person: Person, suite: str
-) -> None:
+def test_an_expired_index_is_refused_and_accepted_only_with_the_option(person: Person, suite: str) -> None:
     image = person.supply().obtain("debian")
     person.debian.publish(suite, *of(suite), valid_until=NOW - DAY)
     error = person.assert_refused(f"the index of {suite} expired on {NOW - DAY:%Y-%m-%d}")
@@ -86,7 +84,7 @@ def test_an_expired_index_of_any_suite_is_refused_and_taken_only_where_that_is_s
     person.assert_refused("expired")
 
 
-def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
+def test_the_first_image_is_not_built_from_an_expired_index(person: Person) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with pytest.raises(StaleIndexError, match="trixie-security expired"):
         person.supply().ensure("debian")
@@ -94,9 +92,7 @@ def test_a_first_image_is_not_built_from_an_expired_index(person: Person) -> Non
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires_and_the_cache_is_gone(
-    person: Person, suite: str
-) -> None:
+def test_an_older_index_is_refused_even_without_expiry_and_without_the_cache(person: Person, suite: str) -> None:
     person.supply().obtain("debian")
     shutil.rmtree(person.home.cache)
     before = person.debian.created - 2 * DAY
@@ -108,7 +104,7 @@ def test_an_index_that_is_older_than_the_last_is_refused_also_where_none_expires
     person.supply().obtain("debian")
 
 
-def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person: Person) -> None:
+def test_an_index_from_the_future_is_always_refused_and_its_date_not_stored(person: Person) -> None:
     person.debian.publish("trixie-updates", date=NOW + 3 * DAY)
     person.assert_refused("trixie-updates", f"{NOW + 3 * DAY:%Y-%m-%d}", "clock")
     with pytest.raises(StaleIndexError, match="clock"):
@@ -119,7 +115,7 @@ def test_an_index_of_the_future_is_refused_in_any_case_and_not_remembered(person
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Person, suite: str) -> None:
+def test_a_missing_suite_is_refused_and_only_the_option_allows_it(person: Person, suite: str) -> None:
     person.debian.wrong[f"/{suite}/InRelease"] = repeat(respond_with(404))
     person.assert_refused("has no such file", suite)
     if suite == "trixie":
@@ -129,20 +125,20 @@ def test_a_suite_that_cannot_be_fetched_is_no_reason_to_do_without(person: Perso
         assert person.build_allowing_expired()[suite] == "missing"
 
 
-def test_a_suite_whose_signature_is_wrong_is_never_left_out(person: Person) -> None:
+def test_a_suite_with_a_wrong_signature_is_never_skipped(person: Person) -> None:
     person.debian.publish("trixie-security", key=Tsk.generate("Mallory <m@example.org>"))
     with pytest.raises(BadSignatureError):
         person.supply(allow_expired=True).obtain("debian")
 
 
-def test_a_package_that_is_older_than_in_the_kept_image_is_refused(person: Person) -> None:
+def test_a_package_older_than_in_the_stored_image_is_refused(person: Person) -> None:
     person.supply().obtain("debian")
     person.debian.publish("trixie", *packages("26.1.4+dfsg1-1"), date=NOW + DAY / 24)
     person.assert_refused("docker.io 26.1.4+dfsg1-1", "26.1.5+dfsg1-9+b1")
     assert person.build_allowing_expired()["trixie"] == "current"
 
 
-def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, tmp_path: Path) -> None:
+def test_a_stale_index_is_used_only_when_no_mirror_has_a_current_one(person: Person, tmp_path: Path) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     with served(LocalDebian()) as other:
         other.key, other.created = person.debian.key, person.debian.created
@@ -158,7 +154,7 @@ def test_what_is_stale_is_taken_only_where_no_mirror_has_better(person: Person, 
                 ImageAcquirer(person.home, "", person.reporter).obtain("debian")
 
 
-def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -> None:
+def test_an_image_contains_the_state_of_its_suites(person: Person) -> None:
     from b2d.formats.iso_files import read_file
 
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
@@ -174,7 +170,7 @@ def test_an_image_says_what_it_was_built_from_in_its_own_files(person: Person) -
         assert {row["date"] for row in rows} == {f"{person.debian.created:%Y-%m-%dT%H:%M:%SZ}"}
 
 
-def test_it_is_said_by_the_verbs(
+def test_verbs_report_a_stale_image(
     person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("B2D_HOME", str(person.home.root))
@@ -212,7 +208,7 @@ def test_it_is_said_by_the_verbs(
     assert code == 2 and "--allow-expired" in err
 
 
-def test_an_image_that_lacked_a_suite_is_built_again_once_it_is_there(person: Person) -> None:
+def test_an_image_without_a_suite_is_rebuilt_when_the_suite_is_available(person: Person) -> None:
     person.debian.publish("trixie-security", valid_until=NOW - DAY)
     lacking = person.supply(allow_expired=True).obtain("debian")
     person.debian.publish("trixie-security", date=NOW + DAY / 24)
@@ -222,14 +218,14 @@ def test_an_image_that_lacked_a_suite_is_built_again_once_it_is_there(person: Pe
     assert person.supply().obtain("debian").sha256 == image.sha256  # a newer index of the same packages
 
 
-def test_another_source_has_no_use_for_the_option(person: Person) -> None:
+def test_the_option_is_refused_for_other_sources(person: Person) -> None:
     with pytest.raises(B2dError, match="--allow-expired") as failure:
         person.supply(allow_expired=True).obtain("boot2docker")
     assert failure.value.exit_code == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"{}", b'{"suites": {"trixie": 1}}', b"[" * 100_000])
-def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, content: bytes) -> None:
+def test_unreadable_stored_dates_are_an_error(person: Person, content: bytes) -> None:
     person.supply().obtain("debian")
     person.home.suite_dates.write_bytes(content)
     error = person.assert_refused(str(person.home.suite_dates))
@@ -237,7 +233,7 @@ def test_dates_that_cannot_be_read_are_not_taken_for_none(person: Person, conten
 
 
 @pytest.mark.parametrize("change", [lambda text: text.replace(b"Date: ", b"Data: ", 1), lambda text: text[:40]])
-def test_an_index_without_a_date_is_none(
+def test_an_index_without_a_date_is_refused(
     person: Person, change: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -252,7 +248,7 @@ def message_of(key: Tsk) -> bytes:
     return sign(key.signer(), b"Codename: some\n", mode=SignatureMode.CLEAR)
 
 
-def test_a_signature_does_not_count_once_its_key_has_expired(tmp_path: Path) -> None:
+def test_a_signature_of_an_expired_key_is_refused(tmp_path: Path) -> None:
     key, path = Tsk.generate("Archive <a@example.org>", validity_seconds=86400), tmp_path / "key"
     path.write_bytes(bytes(key.extract_certificate()))
     signed = message_of(key)
@@ -262,7 +258,7 @@ def test_a_signature_does_not_count_once_its_key_has_expired(tmp_path: Path) -> 
     assert "upgrade b2d" in failure.value.hint
 
 
-def test_nor_once_its_subkey_has(tmp_path: Path) -> None:
+def test_an_expired_subkey_is_refused(tmp_path: Path) -> None:
     key, path = Tsk.generate("Archive <a@example.org>", validity_seconds=86400), tmp_path / "key"
     longer = key.extract_certificate().set_expiration(datetime.now(UTC) + 100 * DAY, key.certifier())
     path.write_bytes(bytes(longer))
@@ -272,7 +268,7 @@ def test_nor_once_its_subkey_has(tmp_path: Path) -> None:
         verify(signed, [path], "url", datetime.now(UTC) + 2 * DAY)
 
 
-def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
+def test_a_signature_made_after_the_expiry_of_its_key_is_refused(tmp_path: Path) -> None:
     key, path = Tsk.generate("Archive <a@example.org>"), tmp_path / "key"
     end = datetime.now(UTC) + timedelta(seconds=2)
     path.write_bytes(bytes(key.extract_certificate().set_expiration(end, key.certifier())))
@@ -281,7 +277,7 @@ def test_nor_one_that_was_made_after_that(tmp_path: Path) -> None:
         verify(message_of(key), [path], "url")
 
 
-def test_each_key_counts_by_its_own_expiration(tmp_path: Path) -> None:
+def test_each_key_has_its_own_expiry(tmp_path: Path) -> None:
     old, new = Tsk.generate("Old <o@example.org>", validity_seconds=86400), Tsk.generate("New <n@example.org>")
     path = tmp_path / "keys"
     path.write_bytes(bytes(old.extract_certificate()) + bytes(new.extract_certificate()))
@@ -293,7 +289,7 @@ def test_each_key_counts_by_its_own_expiration(tmp_path: Path) -> None:
                 verify(message_of(key), [path], "url", datetime.now(UTC) + 2 * DAY)
 
 
-def test_what_is_tampered_with_in_an_index_is_still_found_first(person: Person) -> None:
+def test_a_modified_index_is_refused_despite_the_option(person: Person) -> None:
     person.debian.wrong["trixie/InRelease"] = repeat(
         replace_content(lambda text: text.replace(b"Date: ", b"Date:  ", 1))
     )

@@ -68,7 +68,7 @@ def check_spec(spec: MachineSpec) -> None:
         shared_folders.resolve_paths(spec)
 
 
-def test_a_machine_s_description(tmp_path: Path) -> None:
+def test_a_machine_json(tmp_path: Path) -> None:
     spec = {field: getattr(a_spec(NAME), field) for field in MachineSpec.__dataclass_fields__}
     spec |= {"schema": 1, "image": "a" * 64, "folders": ["/data", "/src:ro"], "share": ["~/*"], "previous": "b" * 64}
 
@@ -80,7 +80,7 @@ def test_a_machine_s_description(tmp_path: Path) -> None:
     fuzz(bent(spec), check, [dumped({**spec, "folders": [path]}) for path in paths])
 
 
-def test_what_up_found_out(tmp_path: Path) -> None:
+def test_an_env_file(tmp_path: Path) -> None:
     store = MachineStore(Home(tmp_path))
     folder = store.home.machine(NAME).folder
     folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_what_up_found_out(tmp_path: Path) -> None:
     fuzz(damaged(sample), check, known)
 
 
-def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu_process, "_commands", lambda: iter(()))
     paths = MachinePaths(tmp_path)
     process = {"pid": os.getpid(), "start_time": "1", "boot_id": "x"}
@@ -158,7 +158,7 @@ def test_what_is_noted_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
+def test_facts_of_an_image(tmp_path: Path) -> None:
     paths = Home(tmp_path).image("a" * 64)
     paths.folder.mkdir(parents=True)
     part = {"sha256": "b" * 64, "size": 5}
@@ -192,7 +192,7 @@ def test_what_is_noted_of_an_image(tmp_path: Path) -> None:
     fuzz(st.tuples(bent(facts), bent({"x.iso": [1, 2, 3]})), check, [(dumped(document), b"[]") for document in worse])
 
 
-def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptions_inside_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = {"name": "trixie", "date": "2026-01-01T00:00:00Z", "state": "current"}
     packages = [{"name": "linux-image-6.12-amd64", "version": "6.12-1"}, {"name": "x", "version": "1:2~a-3"}]
     content_of_iso = [b""]
@@ -211,7 +211,7 @@ def test_what_an_image_says_of_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     fuzz(bent(said_so), check, [dumped({**said_so, "packages": rows}) for rows in worse])
 
 
-def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
+def test_files_of_a_damaged_iso(tmp_path: Path) -> None:
     path, iso = tmp_path / "x.iso", a_b2d_iso()
 
     def check(content: bytes) -> None:
@@ -222,7 +222,7 @@ def test_files_of_an_iso_that_is_damaged(tmp_path: Path) -> None:
     fuzz(damaged(iso, hot=((32768, 32768 + 4096), (36864, len(iso)), (36864, 36864 + 16384))), check)
 
 
-def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
+def test_dates_of_indexes(tmp_path: Path) -> None:
     path = tmp_path / "suites.json"
     dates = {"trixie": "2026-01-01T00:00:00+00:00", "x": "2026-01-01", "y": "0001-01-01T00:00:00+14:00"}
 
@@ -238,7 +238,7 @@ def test_the_dates_of_indexes_that_were_seen(tmp_path: Path) -> None:
     fuzz(bent({"format": 1, "suites": dates}), check)
 
 
-def test_an_index_that_somebody_signed(tmp_path: Path) -> None:
+def test_a_signed_index(tmp_path: Path) -> None:
     key = Tsk.generate("a <a@example.com>")
     trusted = tmp_path / "key.pgp"
     trusted.write_bytes(bytes(key.extract_certificate()))
@@ -263,7 +263,7 @@ def a_squashfs(folder: Path) -> bytes:
     return (folder / "packed").read_bytes()
 
 
-def test_a_root_that_is_written_anew(tmp_path: Path) -> None:
+def test_a_recompressed_root(tmp_path: Path) -> None:
     packed = a_squashfs(tmp_path)
     plain = io.BytesIO()
     write_uncompressed(io.BytesIO(packed), 0, len(packed), plain)
@@ -281,7 +281,7 @@ def test_a_root_that_is_written_anew(tmp_path: Path) -> None:
     fuzz(damaged(packed, hot=((0, 96), (len(packed) - 4000, len(packed)))), check)
 
 
-def test_a_file_of_settings() -> None:
+def test_a_config_toml() -> None:
     sample = (
         b'memory = 2048\ncpus = 2\nshare = ["~/*", "/data:ro"]\nimage = "debian"\ntls = true\n# vm\nvm = "box"\n'
         b'address = "127.0.59.103"\nno_proxy = """\nmemory = 1\n"""\nhttp_proxy = "http://u:p@h:1/"\n'
@@ -303,7 +303,7 @@ def test_a_file_of_settings() -> None:
     fuzz(st.one_of(damaged(sample), damaged(sample + huge, sample + nested)), check, known)
 
 
-def test_keys_and_known_hosts(tmp_path: Path) -> None:
+def test_ssh_keys_and_known_hosts(tmp_path: Path) -> None:
     paths = ssh_server.machine(tmp_path)
     known, host, own = (path.read_bytes() for path in (paths.known_hosts, paths.host_key, paths.ssh_key))
     more = b"@revoked * " + known.split(b" ", 1)[1] + b"|1|AAAA|AAAA= ssh-rsa AAAA\nx ecdsa-sha2-nistp256 AAAAE2Vj\n"
@@ -326,7 +326,7 @@ def test_keys_and_known_hosts(tmp_path: Path) -> None:
     )
 
 
-def test_what_starts_a_machine_at_login() -> None:
+def test_autostart_items() -> None:
     words = ["python", "-m", "b2d", "up"]
     plist = templates.plist("b2d.box", "b2d: /home/x", words, {"PATH": "/bin"})
     unit = templates.unit("b2d: /home/x", words, words, {"PATH": "/bin"})
@@ -342,7 +342,7 @@ def test_what_starts_a_machine_at_login() -> None:
     fuzz(damaged(plist, unit, binary), check, known)
 
 
-def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
+def test_machine_records_of_other_programs(tmp_path: Path) -> None:
     meta = {"Name": "box", "Metadata": {"Description": "b2d"}, "Endpoints": {"docker": {"Host": "tcp://x"}}}
     context = DockerContext(MachinePaths(tmp_path / "box"), {"DOCKER_CONFIG": str(tmp_path)})
     folder = context._store / "meta" / context._digest
@@ -361,7 +361,7 @@ def test_what_other_programs_keep_of_machines(tmp_path: Path) -> None:
     fuzz(st.tuples(bent(meta), bent({"Driver": {"Memory": 1024, "CPU": 1}})), check)
 
 
-def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
+def test_virtualbox_settings_log_and_forwards(tmp_path: Path) -> None:
     settings, log = tmp_path / "x.vbox", tmp_path / "VBox.log"
     sample = foreign_machines.settings("box", "x.vmdk").encode()
     error_line = b"00:00:01 ERROR [COM]: aRC=E_FAIL aText={It is locked}, preserve=false\n"
@@ -383,7 +383,7 @@ def test_what_virtualbox_keeps_of_a_machine(tmp_path: Path) -> None:
     fuzz(st.tuples(damaged(sample), damaged(error_line * 2), damaged(rules)), check, long)
 
 
-def test_what_shellinit_remembers() -> None:
+def test_the_record_of_shellinit() -> None:
     sample = "tcp://127.0.59.103:2376,unix:///x%2Cy,,,127.0.59.103"
 
     def check(content: bytes) -> None:
@@ -419,7 +419,7 @@ def test_certificates_and_their_keys(tmp_path: Path) -> None:
     fuzz(st.tuples(st.integers(0, 5), damaged(*sound), damaged(*inside)), check, worse[::7])
 
 
-def test_what_a_guest_was_told(tmp_path: Path) -> None:
+def test_a_seed(tmp_path: Path) -> None:
     network_files = {"http_proxy": b"http://x", network_config.RECORD: b"{}"}
     disk = seed.image(seed.Seed("box", "ssh-ed25519 AAAA", b"key", None, Access(), [], network_files))
 

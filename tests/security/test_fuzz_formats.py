@@ -58,7 +58,7 @@ def test_the_first_sectors_of_an_iso(tmp_path: Path) -> None:
     fuzz(damaged(an_iso()[:40_000], hot=((0, 600), (32768, 32768 + 200))), check)
 
 
-def test_an_iso_of_b2d_s_that_is_unpacked() -> None:
+def test_an_iso_of_b2d_during_unpacking() -> None:
     def check(content: bytes) -> None:
         with folder() as work:
             paths = Home(work).image("0" * 64)
@@ -118,7 +118,7 @@ def test_the_headers_of_vdi_vhd_and_vhdx() -> None:
     )
 
 
-def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
+def test_the_internal_snapshots_of_a_qcow2(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(disk("d", "qcow2"))
     subprocess.run(["qemu-img", "snapshot", "-c", "one", str(path)], check=True)
@@ -137,7 +137,7 @@ def test_a_qcow2_s_own_snapshots(tmp_path: Path) -> None:
     fuzz(damaged(whole, hot=((0, 120), (table, table + 80))), check, [bytes(many)])
 
 
-def test_whether_a_disk_is_boot2docker_s() -> None:
+def test_the_recognition_of_a_boot2docker_disk() -> None:
     begin = bytearray(4096)
     begin[510:512], begin[512:520] = b"\x55\xaa", b"EFI PART"
     begin[512 + 72 : 512 + 88] = struct.pack("<QII", 2, 128, 128)
@@ -189,7 +189,7 @@ def an_archive() -> list[bytes]:
     return archives
 
 
-def test_the_stream_that_a_guest_sends_for_cp() -> None:
+def test_the_archive_sent_by_a_guest_for_cp() -> None:
     def check(content: bytes) -> None:
         with folder() as work:
             (work / "to").mkdir()
@@ -235,7 +235,7 @@ def test_docker_s_list_of_containers() -> None:
     fuzz(st.lists(container, max_size=4), check)
 
 
-def test_what_docker_answers_over_http() -> None:
+def test_docker_responses_over_http() -> None:
     ports = [{"Names": ["/x"], "Ports": [{"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp", "IP": "::"}]}]
     body = json.dumps(ports).encode()
     head = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
@@ -266,7 +266,7 @@ def test_what_docker_answers_over_http() -> None:
         fuzz(damaged(*samples, hot=((0, 200),)), check)
 
 
-def test_what_a_guest_writes_on_its_console() -> None:
+def test_the_console_of_a_guest() -> None:
     sample = b"[    0.1] noise\r\nb2d: 2.50 kernel\r\nb2d: 3.10 root\nb2d: warn no disk\nb2d: fail why\nb2d: 4 net\n"
 
     def check(content: bytes) -> None:
@@ -300,7 +300,7 @@ def test_the_indexes_of_debian_s_archive() -> None:
     fuzz(damaged(release, signed, stanza.encode() * 2), check)
 
 
-def test_a_profile_of_boot2docker_s() -> None:
+def test_a_boot2docker_profile() -> None:
     sample = b'Memory = 2048\nDiskSize = 20000\nISOURL = "x"\nRetries = 75\nWaitTime = 300\nSSHPort = 2022\nVM = "b"\n'
     words = st.dictionaries(
         st.sampled_from([*boot2docker_profile.SETTINGS, *boot2docker_profile.REASONS, "odd"]), JSON, max_size=5
@@ -342,7 +342,7 @@ def test_a_kernel() -> None:
     )
 
 
-def test_a_package_of_debian_s(tmp_path: Path) -> None:
+def test_a_debian_package(tmp_path: Path) -> None:
     whole = package(tmp_path, "tar", b"").read_bytes()
     whole = whole.replace(b"data.tar.tar", b"data.tar    ")
     begin = whole[: whole.rindex(b"data.tar")]

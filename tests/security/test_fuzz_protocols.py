@@ -36,7 +36,7 @@ from tests.unit.guest.test_readiness import server
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 
 
-def test_all_that_is_fuzzed_shares_the_time() -> None:
+def test_all_fuzz_targets_share_the_time_limit() -> None:
     files = Path(__file__).parent.glob("test_fuzz_*.py")
     assert sum(len(re.findall(r"^ +fuzz\(", path.read_text(), re.MULTILINE)) for path in files) == TARGETS
 
@@ -82,7 +82,7 @@ def _with_names(piece: bytes, request: bytes) -> bytes:
     return re.sub(rb'"@job@"', job[0] if job else b'"@job@"', piece)
 
 
-def test_what_answers_on_qemu_s_control_socket(tmp_path: Path) -> None:
+def test_answers_on_the_qmp_socket(tmp_path: Path) -> None:
     path, script = tmp_path / "qmp.sock", [b""]
     listed = [{"id": "@job@", "status": "concluded", "type": "x"}]
     value = st.one_of(
@@ -131,7 +131,7 @@ def _with(path: Path, use: Callable[[Qmp], object]) -> object:
         return use(qmp)
 
 
-def test_what_a_guest_says_on_its_line(tmp_path: Path) -> None:
+def test_answers_on_the_control_port_of_a_guest(tmp_path: Path) -> None:
     paths, response = MachinePaths(tmp_path), [b""]
     samples = [
         b"held container web a b\nheld program 12 sh -c x\nfolders let-go\n",
@@ -165,7 +165,7 @@ class Chatty:
         return self.output
 
 
-def test_what_a_guest_writes_on_its_console_while_it_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_of_a_booting_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = b"[ 0.1] noise\r\nb2d: 2.50 kernel\r\nb2d: 3.10 root\nb2d: warn no disk\nb2d: nan docker\nb2d: inf ready\n"
     sample += b"b2d: fail\n"
     driver: Any = Chatty()
@@ -206,7 +206,7 @@ def guarded(pieces: list[bytes]) -> tuple[bytes, bool]:
     return passed, False
 
 
-def test_requests_on_their_way_to_docker() -> None:
+def test_requests_to_docker() -> None:
     words = re.compile(rb"\r\n(?i:" + b"|".join(word.encode() for word in BROWSER_HEADERS) + rb")[ \t]*:")
 
     def check(example: tuple[bytes, int]) -> None:
@@ -224,7 +224,7 @@ def test_requests_on_their_way_to_docker() -> None:
     fuzz(st.tuples(damaged(*REQUESTS), st.integers(1, 50)), check)
 
 
-def test_what_comes_where_docker_s_tls_should() -> None:
+def test_data_in_place_of_tls_from_docker() -> None:
     hello = b"\x16\x03\x03\0\x31\x02\0\0\x2d\x03\x03" + bytes(32) + b"\0\x13\x01\0\0\5\0\x2b\0\2\3\4"
     alert = b"\x15\x03\x03\0\2\2\x28"
 
@@ -239,7 +239,7 @@ def test_what_comes_where_docker_s_tls_should() -> None:
     fuzz(damaged(hello, alert, hello + alert, b"HTTP/1.1 400 Bad Request\r\n\r\n"), check)
 
 
-def test_what_docker_tells_of_its_containers() -> None:
+def test_docker_events() -> None:
     event = b'{"Type":"container","Action":"start","Actor":{"ID":"x","Attributes":{"name":"web"}}}\n'
     samples = [STREAM + b"%x\r\n" % len(event) + event + b"\r\n" + tail for tail in (b"", b"0\r\n\r\n")]
     samples.append(b"HTTP/1.1 200 OK\r\n\r\n" + event * 3)
@@ -291,7 +291,7 @@ def recorded(at: ssh_server.Sshd, paths: MachinePaths) -> bytes:
     return received
 
 
-def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_on_the_ssh_port_of_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, response = ssh_server.machine(tmp_path), [b""]
     with ssh_server.guest_of(paths).running() as real:
         whole = recorded(real, paths)
@@ -318,7 +318,7 @@ def test_what_answers_at_the_port_of_a_guest_s_ssh_server(tmp_path: Path, monkey
         )
 
 
-def test_what_a_guest_says_of_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_usage_reported_by_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 19475088 123456 18342512 1% /mnt\n"
 
     class Guest:
@@ -341,7 +341,7 @@ def test_what_a_guest_says_of_its_disk(tmp_path: Path, monkeypatch: pytest.Monke
     fuzz(damaged(sample), check)
 
 
-def test_what_a_releases_api_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_of_a_releases_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "https://127.0.0.1/x/boot2docker.iso"
     asset = {"name": "boot2docker.iso", "browser_download_url": url, "digest": "sha256:" + "a" * 64}
     release = {"tag_name": "v19.03.12", "assets": [asset], "body": "b" * 64 + "  boot2docker.iso", "draft": False}

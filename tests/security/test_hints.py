@@ -40,13 +40,11 @@ def unmount_error(folder: Path, *lines: str) -> InvalidStateError:
         ("held container web.1_a-b", "docker stop web.1_a-b && b2d save --vm box, or b2d stop --vm box"),
     ],
 )
-def test_in_a_command_stand_only_numbers_of_processes_and_names_of_containers(
-    tmp_path: Path, line: str, hint: str
-) -> None:
+def test_a_hint_contains_only_pids_and_names_of_containers(tmp_path: Path, line: str, hint: str) -> None:
     assert unmount_error(tmp_path, line).hint == hint
 
 
-def test_those_that_are_sound_are_named_and_the_others_left_out(tmp_path: Path) -> None:
+def test_valid_names_are_in_the_hint_and_invalid_ones_are_not(tmp_path: Path) -> None:
     error = unmount_error(
         tmp_path, "held container web", "held container x;id", "held program 7 a", "held program 8;id b"
     )
@@ -54,29 +52,29 @@ def test_those_that_are_sound_are_named_and_the_others_left_out(tmp_path: Path) 
     assert error.hint == f"docker stop web && {kill} && b2d save --vm box, or b2d stop --vm box"
 
 
-def test_a_crowd_in_the_way_is_not_listed_without_an_end(tmp_path: Path) -> None:
+def test_a_long_list_of_programs_is_cut(tmp_path: Path) -> None:
     error = unmount_error(tmp_path, *(f"held program {pid} x" for pid in range(1, 1000)))
     assert error.message.endswith("979 more") and len(error.message) < 1000 and len(error.hint) < 1000
 
 
-def test_a_line_that_is_none_is_no_bug(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_not_a_bug(tmp_path: Path) -> None:
     assert unmount_error(tmp_path, "held ", "held program", "held container web").hint.startswith("docker stop web &&")
 
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.RUNNING])
-def test_a_name_out_of_a_settings_file_is_one_word_of_a_command(state: MachineState) -> None:
+def test_a_name_from_a_settings_file_is_quoted_as_one_word(state: MachineState) -> None:
     with pytest.raises(InvalidStateError) as caught:
         require_off(ImportCandidate(EVIL, Path("x.vmdk"), state=state))
     assert EVIL in shlex.split(caught.value.hint.partition(", then")[0])
 
 
-def test_a_folder_that_is_not_there_is_one_word_of_a_command(tmp_path: Path) -> None:
+def test_a_missing_folder_is_quoted_as_one_word(tmp_path: Path) -> None:
     with pytest.raises(B2dError) as caught:
         tar_extract.final_path(f"{tmp_path}/a b;id/x", "x", many=False)
     assert shlex.split(caught.value.hint) == ["mkdir", "-p", f"{tmp_path}/a b;id"]
 
 
-def test_a_path_that_is_no_machine_s_is_one_word() -> None:
+def test_an_invalid_endpoint_is_quoted_as_one_word() -> None:
     with pytest.raises(B2dError) as caught:
         copy_endpoints.parse_endpoint("a b;id:x")
     assert shlex.split(caught.value.hint.partition(" for ")[0]) == ["./a b;id:x"]

@@ -21,7 +21,7 @@ def paths(tmp_path: Path) -> MachinePaths:
     return machine_paths
 
 
-def test_known_hosts_comes_from_the_key_that_was_made_here(paths: MachinePaths) -> None:
+def test_known_hosts_is_derived_from_the_host_key(paths: MachinePaths) -> None:
     before = paths.known_hosts.read_bytes()
     paths.known_hosts.unlink()
     keys.ensure_known(paths)
@@ -30,14 +30,14 @@ def test_known_hosts_comes_from_the_key_that_was_made_here(paths: MachinePaths) 
 
 
 @pytest.mark.parametrize("content", [b"", b"no host\n", b"b2d-box ssh-ed25519 AAAA\n", b"\xff"])
-def test_a_spoilt_known_hosts_is_made_again_from_the_key(paths: MachinePaths, content: bytes) -> None:
+def test_a_damaged_known_hosts_is_recreated_from_the_host_key(paths: MachinePaths, content: bytes) -> None:
     before = paths.known_hosts.read_bytes()
     paths.known_hosts.write_bytes(content)
     keys.ensure_known(paths)
     assert paths.known_hosts.read_bytes() == before
 
 
-def test_a_link_that_leads_nowhere_is_replaced_and_not_followed(paths: MachinePaths, tmp_path: Path) -> None:
+def test_a_dangling_symlink_is_replaced_and_not_followed(paths: MachinePaths, tmp_path: Path) -> None:
     paths.known_hosts.unlink()
     paths.known_hosts.symlink_to(tmp_path / "elsewhere")
     keys.ensure_known(paths)
@@ -45,7 +45,7 @@ def test_a_link_that_leads_nowhere_is_replaced_and_not_followed(paths: MachinePa
 
 
 @pytest.mark.parametrize("content", [b"", b"no key"])
-def test_without_a_sound_key_nobody_is_known(paths: MachinePaths, content: bytes) -> None:
+def test_without_a_valid_host_key_there_is_no_known_hosts(paths: MachinePaths, content: bytes) -> None:
     paths.known_hosts.unlink()
     paths.host_key.write_bytes(content)
     with pytest.raises(B2dError, match="is not a usable key"):
@@ -57,7 +57,7 @@ def test_without_a_sound_key_nobody_is_known(paths: MachinePaths, content: bytes
     assert not paths.known_hosts.exists()
 
 
-def test_what_openssh_is_told_of_is_there(
+def test_ssh_config_recreates_the_known_hosts_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = Home(tmp_path / "home")

@@ -78,7 +78,7 @@ def listed(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_commands_in_names_and_links_stay_names_and_links(tree: Path, tmp_path: Path, place: Path, packer: str) -> None:
+def test_commands_in_names_and_links_are_not_run(tree: Path, tmp_path: Path, place: Path, packer: str) -> None:
     source = packed(tree, tmp_path / "packed", packer)
     assert uncompressed_iso.write_rootfs(source, Extent(0, source.stat().st_size), tmp_path / "stored")
     assert not place.exists()
@@ -86,7 +86,7 @@ def test_commands_in_names_and_links_stay_names_and_links(tree: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("options", [("-no-fragments",), ("-always-use-fragments",), ("-no-exports",), ("-b", "4096")])
-def test_whatever_the_layout_all_files_are_the_same(tree: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_any_squashfs_layout_is_converted_correctly(tree: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     for number in range(300):
         (tree / f"usr/{number:0200}").write_bytes(os.urandom(number * 37))
     with (tree / "hole").open("wb") as file:
@@ -100,9 +100,7 @@ def test_whatever_the_layout_all_files_are_the_same(tree: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("way", ["download", "image", "verify", "B2D_IMAGE"])
-def test_no_way_by_which_an_image_is_taken_in_runs_it(
-    tree: Path, tmp_path: Path, place: Path, iso: Path, way: str
-) -> None:
+def test_adding_an_image_runs_nothing_from_it(tree: Path, tmp_path: Path, place: Path, iso: Path, way: str) -> None:
     path = an_iso(packed(tree, tmp_path / "packed"), tmp_path / "evil.iso", iso)
     prompt = Prompt(tmp_path)
     if way == "verify":
@@ -121,7 +119,7 @@ def test_no_way_by_which_an_image_is_taken_in_runs_it(
     assert not place.exists()
 
 
-def test_no_other_program_is_given_an_images_root() -> None:
+def test_no_other_program_reads_the_root_of_an_image() -> None:
     assert not [path for path in (ROOT / "b2d").rglob("*.py") if "unsquashfs" in path.read_text()]
 
 
@@ -141,7 +139,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8)), max_size=6),
     cut=st.integers(0, 3),
 )
-def test_a_damaged_file_system_is_an_error_and_nothing_else(
+def test_a_damaged_squashfs_is_only_an_error(
     small: bytes, tmp_path: Path, changes: list[tuple[int, bytes]], cut: int
 ) -> None:
     content = bytearray(small)

@@ -50,7 +50,7 @@ def assert_refused(prompt: Prompt, result: Result) -> None:
 
 
 @pytest.mark.parametrize("create", evil_disks.ALL, ids=lambda create: create.__name__)
-def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_opens_it(
+def test_a_disk_that_refers_to_other_files_is_refused_before_another_program_opens_it(
     tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
     with pytest.raises(B2dError) as caught:
@@ -70,13 +70,13 @@ def test_a_disk_that_is_not_one_whole_file_is_refused_before_another_program_ope
     ],
     ids=lambda create: create.__name__,
 )
-def test_import_ends_with_a_sentence_and_nothing_of_another_file_is_in_the_home(
+def test_import_refuses_a_malicious_disk_in_one_sentence_and_copies_nothing(
     prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
     assert_refused(prompt, prompt.b2d("import", str(create(tmp_path)), "--vm", "box"))
 
 
-def test_init_with_a_disk_to_begin_with_refuses_the_same(prompt: Prompt, tmp_path: Path) -> None:
+def test_init_refuses_the_same_disks(prompt: Prompt, tmp_path: Path) -> None:
     disk = evil_disks.vmdk_of_text(tmp_path)
     assert_refused(prompt, prompt.b2d("init", "--vm", "box", "--basevmdk", str(disk)))
 
@@ -87,7 +87,7 @@ def a_fifo(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("create", [a_fifo, lambda _: Path("/dev/zero")], ids=["fifo", "device"])
-def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
+def test_a_special_file_is_not_opened_and_does_not_block(
     prompt: Prompt, tmp_path: Path, create: Callable[[Path], Path]
 ) -> None:
     result = prompt.b2d("import", str(create(tmp_path)), "--vm", "box")
@@ -95,7 +95,7 @@ def test_what_is_no_regular_file_is_neither_opened_nor_waited_for(
     assert "not a file" in result.err
 
 
-def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_typed_symlink_is_followed(prompt: Prompt, tmp_path: Path) -> None:
     disk = image(tmp_path, "real.vdi", "vdi")
     (tmp_path / "link.vdi").symlink_to(disk)
     result = prompt.b2d("import", str(tmp_path / "link.vdi"), "--vm", "box")
@@ -104,7 +104,9 @@ def test_a_link_that_a_person_typed_is_followed(prompt: Prompt, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("create", [create_docker_machine, create_boot2docker_machine])
-def test_a_link_in_a_foreign_machine_s_folder_is_not(prompt: Prompt, create: Callable[[Path], Path]) -> None:
+def test_a_symlink_in_the_folder_of_a_foreign_machine_is_not_followed(
+    prompt: Prompt, create: Callable[[Path], Path]
+) -> None:
     disk = create(prompt.folder)
     elsewhere = disk.rename(prompt.folder / "elsewhere.vmdk")
     disk.symlink_to(elsewhere)
@@ -121,7 +123,7 @@ def test_a_settings_file_that_names_a_device_or_a_fifo_is_refused(prompt: Prompt
         assert_refused(prompt, prompt.b2d("import", str(tmp_path / "x.vbox"), "--vm", "box"))
 
 
-def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_file_replaced_during_the_copy_is_not_stored(prompt: Prompt, tmp_path: Path) -> None:
     disk = image(tmp_path, "real.vmdk", "vmdk")
     other = raw_disks.write_at(image(tmp_path, "other.vmdk", "vmdk"), -1, b"\0")
     os.utime(other, ns=(disk.stat().st_atime_ns, disk.stat().st_mtime_ns))
@@ -135,7 +137,7 @@ def test_a_file_that_is_exchanged_while_it_is_copied_is_not_kept(prompt: Prompt,
 
 
 @pytest.mark.parametrize("key", ["backing-filename", "data-file", "filename"])
-def test_what_qemu_img_finds_against_expectation_is_refused_too(
+def test_references_found_by_qemu_img_are_refused_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     disk = image(tmp_path, "real.qcow2", "qcow2")
@@ -167,7 +169,9 @@ def test_what_qemu_img_finds_against_expectation_is_refused_too(
         ("a.raw", "raw", ()),
     ],
 )
-def test_a_whole_disk_still_comes(prompt: Prompt, tmp_path: Path, name: str, kind: str, options: tuple[str]) -> None:
+def test_a_standalone_disk_is_imported(
+    prompt: Prompt, tmp_path: Path, name: str, kind: str, options: tuple[str]
+) -> None:
     disk = image(tmp_path, name, kind, *options)
     result = prompt.b2d("import", str(disk), "--vm", "box")
     assert result.code == 0, result.err
@@ -186,7 +190,7 @@ class UnusedVirtualBox:
     "create", [evil_disks.vmdk_of_text, evil_disks.vhd_differencing], ids=lambda create: create.__name__
 )
 @pytest.mark.parametrize("place", [0, 1])
-def test_every_layer_is_checked_before_virtualbox_opens_the_first(
+def test_every_layer_is_checked_before_virtualbox_opens_one(
     tmp_path: Path, create: Callable[[Path], Path], place: int
 ) -> None:
     layer = image(tmp_path, "child.vdi", "vdi")
@@ -212,7 +216,7 @@ class FakeVirtualBox:
         self.pyvbox = SimpleNamespace(library=SimpleNamespace(DeviceType=kind, AccessMode=kind))
 
 
-def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
+def test_a_parent_known_only_to_virtualbox_is_refused(tmp_path: Path) -> None:
     layer, base, other = (image(tmp_path, f"{name}.vdi", "vdi") for name in ("child", "base", "other"))
     raw_disks.write_at(raw_disks.write_at(layer, 0x4C, b"\4\0\0\0"), *evil_disks.PARENT)
     assert MediumCopy(FakeVirtualBox(layer, base), [layer, base]).size == 1 << 20  # type: ignore[arg-type]
@@ -221,7 +225,7 @@ def test_a_parent_that_only_virtualbox_knows_is_refused(tmp_path: Path) -> None:
             MediumCopy(FakeVirtualBox(*files), [layer, base])  # type: ignore[arg-type]
 
 
-def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_disk_with_a_name_that_is_not_utf_8_is_imported(prompt: Prompt, tmp_path: Path) -> None:
     disk = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9.vmdk"))
     image(tmp_path, disk.name, "vmdk")
     (tmp_path / "sub").mkdir()
@@ -232,7 +236,7 @@ def test_a_disk_whose_name_is_no_utf_8_comes_too(prompt: Prompt, tmp_path: Path)
         assert result.code == 0, result.err
 
 
-def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(tmp_path: Path) -> None:
+def test_the_space_for_a_copy_is_its_final_size_and_not_the_size_of_the_file(tmp_path: Path) -> None:
     """All clusters share one cluster of the file, which has some megabytes."""
     raw = raw_disks.create_unformatted(tmp_path / "raw", 512)
     with raw.open("r+b") as file:
@@ -254,7 +258,7 @@ def test_the_room_that_a_copy_needs_is_what_it_becomes_not_what_the_file_takes(t
         assert ImageCopy(disk, kind).room() > 500 << 20
 
 
-def test_a_layer_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_layer_that_is_a_symlink_is_not_followed(tmp_path: Path) -> None:
     layer = raw_disks.write_at(image(tmp_path, "child.vdi", "vdi"), 0x4C, b"\4\0\0\0")
     (tmp_path / "base.vdi").symlink_to(secret(tmp_path))
     with pytest.raises(B2dError, match="is a symbolic link"):

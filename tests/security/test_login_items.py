@@ -25,7 +25,7 @@ def an_item(person: Path, system: str, **environ: str) -> items.LoginItem:
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])
-def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_path: Path, system: str) -> None:
+def test_a_path_entry_with_a_line_break_is_omitted_and_reported(tmp_path: Path, system: str) -> None:
     item = an_item(tmp_path, system, PATH=f'/usr/bin:{EVIL}:/opt/\udcff:/opt/100% "a":/bin')
     assert item.put()
     content = Path(item.where).read_bytes()
@@ -40,7 +40,7 @@ def test_an_entry_of_path_with_a_line_break_is_left_out_and_that_is_said(tmp_pat
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_nothing_with_a_control_character_is_written_at_all(control: str) -> None:
+def test_text_with_a_control_character_is_never_written(control: str) -> None:
     bad = f"a{control}b"
     makers: list[Callable[[], bytes]] = [
         lambda: templates.unit(bad, ["b2d"], ["b2d"], {}),
@@ -61,14 +61,14 @@ def test_nothing_with_a_control_character_is_written_at_all(control: str) -> Non
     assert split_path(f"/bin:{bad}") == ("/bin", [bad])
 
 
-def test_a_user_of_windows_is_text_and_no_markup() -> None:
+def test_the_windows_user_name_is_escaped() -> None:
     content = templates.task("mark", 'PC\\<me> & "you"', ["b2d"])
     texts = [element.text for element in ElementTree.fromstring(content).iter() if element.tag.endswith("UserId")]
     assert texts == ['PC\\<me> & "you"'] * 2
 
 
 @pytest.mark.needs("linux")
-def test_the_verb_says_what_it_left_out(tmp_path: Path) -> None:
+def test_the_verb_reports_omitted_entries(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu"})
     MachineStore(prompt.home).write(a_spec())
     path = prompt.full_environment()["PATH"]

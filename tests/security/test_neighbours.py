@@ -100,16 +100,16 @@ def as_user(uid: int, port: int) -> str:
 # peers
 
 
-def test_a_program_of_this_user_is_let_in(port: int) -> None:
+def test_a_program_of_this_user_is_accepted(port: int) -> None:
     assert send_request(port, PING) == b"heard " + PING
 
 
-def test_a_program_of_another_user_is_not(port: int) -> None:
+def test_a_program_of_another_user_is_refused(port: int) -> None:
     assert as_user(0, port).startswith("heard GET /_ping")
     assert "heard" not in as_user(OTHER, port)
 
 
-def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
+def test_a_program_acting_for_a_guest_is_refused(port: int, tmp_path: Path) -> None:
     """A container's traffic leaves through its hypervisor, which is a program of this user."""
     carrier = tmp_path / "qemu-system-x86_64"
     carrier.symlink_to("/usr/bin/python3")
@@ -119,7 +119,7 @@ def test_one_that_speaks_for_a_guest_is_not(port: int, tmp_path: Path) -> None:
     assert as_user(0, port).startswith("heard")
 
 
-def test_one_that_has_ended_is_nobody(port: int) -> None:
+def test_an_ended_program_is_not_the_owner(port: int) -> None:
     """The kernel reports root as the owner of a socket without a process."""
     listener = socket.create_server((HERE, 0))
     script = f"import socket; socket.create_connection(('{HERE}', {listener.getsockname()[1]}))"
@@ -129,7 +129,7 @@ def test_one_that_has_ended_is_nobody(port: int) -> None:
         assert not is_owner(connection)
 
 
-def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
+def test_owners_are_identified_alike_on_other_platforms() -> None:
     with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
         with connection:
@@ -137,7 +137,7 @@ def test_whose_a_connection_is_is_asked_the_same_way_elsewhere() -> None:
             assert is_owner(connection, "darwin")
 
 
-def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_told_apart_too(port: int) -> None:
+def test_an_ipv4_mapped_address_is_identified_too(port: int) -> None:
     """Java programs do this."""
     script = TALK.replace('"127.0.0.1"', '"::ffff:127.0.0.1"')
     outputs = {}
@@ -148,7 +148,7 @@ def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_told_apart_too(port: 
     assert "heard" not in outputs[OTHER]
 
 
-def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_proc_identifies_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").write_text("  sl  local_address rem_address   st\n   0: garbage\n")
     with socket.create_server((HERE, 0)) as listener, socket.create_connection(listener.getsockname()):
@@ -159,7 +159,7 @@ def test_nobody_is_the_owner_where_the_kernel_does_not_tell(tmp_path: Path, monk
             assert not is_owner(connection)
 
 
-def test_strangers_that_stay_silent_keep_nobody_out(port: int) -> None:
+def test_idle_connections_of_other_users_do_not_block_the_owner(port: int) -> None:
     script = f"""
 import socket, sys
 held = [socket.create_connection(("{HERE}", {port})) for _ in range(200)]
@@ -201,14 +201,14 @@ OF_BROWSERS = {
 
 
 @pytest.mark.parametrize("kind", OF_BROWSERS)
-def test_what_a_browser_sends_for_a_page_does_not_get_there(port: int, kind: str) -> None:
+def test_requests_of_web_pages_are_refused(port: int, kind: str) -> None:
     answer = send_request(port, OF_BROWSERS[kind])
     assert b"heard" not in answer
     assert b"403" in answer or answer == b""
 
 
 @pytest.mark.parametrize("kind", ["a simple POST", "a name that leads here", "a newer browser"])
-def test_nor_on_a_connection_that_was_let_in_before(port: int, kind: str) -> None:
+def test_requests_of_web_pages_are_refused_on_an_accepted_connection(port: int, kind: str) -> None:
     body = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
     chunks = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     with socket.create_connection((HERE, port), SOON_S) as connection:
@@ -223,7 +223,7 @@ def test_nor_on_a_connection_that_was_let_in_before(port: int, kind: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:2375", "127.0.59.103", "127.0.0.1:1", "[::1]:2375"])
-def test_what_clients_of_docker_send_is_let_through_byte_for_byte(host: str) -> None:
+def test_requests_of_docker_clients_are_passed_unchanged(host: str) -> None:
     stream = (
         f"GET /_ping HTTP/1.1\r\nHost: {host}\r\n\r\n"
         f"POST /images/load HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -240,7 +240,7 @@ def test_what_clients_of_docker_send_is_let_through_byte_for_byte(host: str) -> 
 @given(
     st.lists(st.sampled_from([*OF_BROWSERS.values(), PING, b"\r\n", b"0\r\n\r\n"]) | st.binary(max_size=50), max_size=6)
 )
-def test_whatever_comes_it_is_passed_or_refused(pieces: list[bytes]) -> None:
+def test_any_data_is_passed_or_refused(pieces: list[bytes]) -> None:
     guard, passed = HttpGuard(HOSTS), b""
     with suppress(RefusedRequestError):
         for piece in pieces:
@@ -254,7 +254,7 @@ def test_whatever_comes_it_is_passed_or_refused(pieces: list[bytes]) -> None:
 # the SSH port
 
 
-def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
+def test_a_listener_that_dials_lets_the_peer_send_first() -> None:
     """A slow connection does not delay later ones."""
     slow = threading.Event()
 
@@ -282,7 +282,7 @@ def test_an_entrance_that_dials_lets_the_other_side_speak_first() -> None:
         socket.create_connection(address, 1)
 
 
-def test_a_guest_that_cannot_be_dialed_is_an_end_and_not_a_wait() -> None:
+def test_an_unreachable_guest_ends_the_connection_at_once() -> None:
     def dial() -> socket.socket:
         raise OSError("nobody there")
 

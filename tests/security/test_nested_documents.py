@@ -36,7 +36,7 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(document: bytes) -> Non
 
 
 @pytest.mark.parametrize("document", [*NESTED[:4], b"7", b"[7]", b'[{"assets": 7}]', b'[{"assets": [7]}]', b"null"])
-def test_a_releases_api_that_answers_with_it_does_not_answer(
+def test_nested_json_from_a_releases_api_is_an_invalid_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: bytes
 ) -> None:
     monkeypatch.setattr("b2d.network.http_cache.get_cached", lambda *_: document)
@@ -45,7 +45,7 @@ def test_a_releases_api_that_answers_with_it_does_not_answer(
 
 
 @pytest.mark.parametrize("document", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 6000, b"7", b"[]", b'{"format":1}'])
-def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path, document: bytes) -> None:
+def test_records_of_this_home_with_invalid_json_count_as_absent(tmp_path: Path, document: bytes) -> None:
     paths = Home(tmp_path).image("0" * 64)
     paths.folder.mkdir(parents=True)
     for path in (paths.facts, paths.checked):
@@ -56,12 +56,12 @@ def test_files_of_this_home_that_were_damaged_so_count_as_absent(tmp_path: Path,
     assert isinstance(partial_file.read_record(tmp_path / "mark"), dict)
 
 
-def test_a_client_s_settings_with_it_have_no_secrets_that_are_known() -> None:
+def test_nested_client_settings_contain_no_known_secrets() -> None:
     assert list(_docker_secrets("[" * 100_000)) == []
     assert list(_docker_secrets('{"a":' * 900 + "1" + "}" * 900)) == []
 
 
-def test_a_folder_of_docker_machine_s_with_it_tells_no_memory(tmp_path: Path) -> None:
+def test_a_nested_docker_machine_config_has_no_memory_or_cpus(tmp_path: Path) -> None:
     (tmp_path / "disk.vmdk").touch()
     for content in (b"[" * 100_000, b'{"Driver":{"Memory":' + b"9" * 4000 + b',"CPU":-5}}', b'{"Driver":[]}'):
         (tmp_path / "config.json").write_bytes(content)
@@ -81,12 +81,12 @@ def test_toml_that_is_nested_too_deeply_is_a_value_error(text: str) -> None:
         loader.parse_toml("profile", text)
 
 
-def test_toml_of_megabytes_is_not_parsed() -> None:
+def test_megabytes_of_toml_are_not_parsed() -> None:
     with cpu_limit(1), pytest.raises(ValueError, match="more than"):
         toml_document.parse("\n".join(f"[a{'.a' * 300}.b{number}]" for number in range(5000)))
 
 
-def test_documents_of_everyday_are_parsed() -> None:
+def test_ordinary_documents_are_parsed() -> None:
     names = ", ".join(f'"host{number}.department.example.com"' for number in range(300))
     assert len(toml_document.parse(f"no_proxy = [{names}]")["no_proxy"]) == 300
     assert json_text.parse("[" * 200 + "]" * 200)
@@ -94,7 +94,7 @@ def test_documents_of_everyday_are_parsed() -> None:
 
 
 @pytest.mark.parametrize("line", [f"[a{'.a' * 99}.b%d]\n", f"b{'.b' * 40}%d = 1\n"])
-def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
+def test_toml_of_maximum_length_is_parsed_in_seconds(line: str) -> None:
     with cpu_limit(15):
         lines = (line % number for number in range(toml_document.SIZE_LIMIT // len(line)))
         with suppress(ConfigError):
@@ -102,12 +102,12 @@ def test_toml_as_long_as_it_may_be_takes_seconds_at_most(line: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["9" * 6000, "\u0663", 10**4000, -(10**4000), "-5", True, 1e300])
-def test_numbers_of_a_profile_that_nothing_can_have_are_no_bug(value: object) -> None:
+def test_absurd_numbers_in_a_profile_are_not_a_bug(value: object) -> None:
     for word in ("Retries", "WaitTime", "DockerPort", "Memory"):
         assert str(convert_options({word: value}))[:1] == "["
 
 
-def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Path) -> None:
+def test_a_profile_that_is_a_device_or_nested_is_reported_in_one_sentence(tmp_path: Path) -> None:
     for number, content in enumerate(TOML):
         profile = tmp_path / f"profile{number}"
         profile.write_text(content)
@@ -117,7 +117,7 @@ def test_a_profile_that_is_a_device_or_a_bomb_ends_in_one_sentence(tmp_path: Pat
     assert result.code == 2 and "bug" not in result.err
 
 
-def test_a_settings_file_of_many_disks_is_read_soon(tmp_path: Path) -> None:
+def test_a_settings_file_with_many_disks_is_read_quickly(tmp_path: Path) -> None:
     path = tmp_path / "x.vbox"
     disks = "".join(f"<HardDisk uuid='{number}'/>" for number in range(80_000))
     media = f"<MediaRegistry><HardDisks><HardDisk>{disks}</HardDisk></HardDisks></MediaRegistry>"
@@ -148,7 +148,7 @@ LAUGHS = f'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{ENTITIES}]>'
     ],
     ids=["laughs", "external", "entity", "deep", "deep and closed", "encoding", "long", "negative", "many"],
 )
-def test_a_settings_file_that_is_a_bomb_is_told(tmp_path: Path, content: str) -> None:
+def test_an_xml_bomb_is_reported(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.vbox"
     path.write_text(content)
     with cpu_limit(5), pytest.raises(B2dError):
@@ -156,7 +156,7 @@ def test_a_settings_file_that_is_a_bomb_is_told(tmp_path: Path, content: str) ->
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1_0", "\u0663", "9" * 6000, "1.0", "0x10", "65536", "1\n"])
-def test_what_is_no_number_is_none(text: str) -> None:
+def test_an_invalid_number_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         numbers.parse(text, 65535)
     with pytest.raises(ValueError):

@@ -66,7 +66,7 @@ def test_a_link_that_a_guest_made_is_not_followed_at_the_next_boot(
     ]  # no machine could have created it
 
 
-def test_read_only_is_refused_where_it_could_not_hold(me: Path) -> None:
+def test_read_only_is_refused_where_it_cannot_be_enforced(me: Path) -> None:
     assert shared_paths(me, "~/src", "~/src/data:ro") == ["src"]
     with pytest.raises(ConfigError, match="cannot be read-only"):
         share_policy.check(["~/src", "~/src/data:ro"], me / ".b2d")
@@ -77,12 +77,12 @@ def test_read_only_is_refused_where_it_could_not_hold(me: Path) -> None:
     assert shared_paths(me, "~/src:ro", "~/src/data") == ["src:ro", "src/data"]
 
 
-def test_what_is_named_has_the_mode_that_was_named(me: Path) -> None:
+def test_a_named_folder_has_the_mode_of_its_name(me: Path) -> None:
     assert shared_paths(me, "~/*", "~/src:ro") == ["other", "src:ro"]
     assert shared_paths(me, "~/*:ro", "~/src") == ["other:ro", "src"]
     assert shared_paths(me, "~/src", "~/src:ro") == ["src:ro"]
 
 
-def test_a_link_that_leads_to_itself_is_followed_no_further(me: Path) -> None:
+def test_a_link_to_itself_is_followed_a_limited_number_of_times(me: Path) -> None:
     (me / "src" / "round").symlink_to("round")
     assert len(list(share_overlaps._links(f"{me}/src/round/x"))) == share_overlaps.MOST_LINKS

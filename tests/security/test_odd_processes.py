@@ -57,7 +57,7 @@ def open_connection() -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["netlink", "proc"])
-def test_a_name_that_is_no_text_keeps_no_owner_out(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undecodable_process_name_does_not_block_the_owner(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux cuts a name after 15 bytes, also within a character."""
     if not asks:
         monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
@@ -72,25 +72,25 @@ def verdicts(*scripts: str) -> list[str]:
     return completed.stdout.split()
 
 
-def test_a_hypervisor_that_nobody_may_look_into_is_none_of_its_users_programs() -> None:
+def test_a_hypervisor_with_hidden_descriptors_is_not_a_program_of_its_user() -> None:
     """VirtualBox's programs are setuid, so their user cannot see their descriptors."""
     carrier = NAMED.format(name=b"VBoxHeadless")
     assert verdicts(carrier + CONNECTS + WAITS, carrier + HIDDEN + CONNECTS + WAITS) == ["False", "False"]
 
 
-def test_beside_one_its_users_programs_are_still_let_in() -> None:
+def test_programs_of_the_user_are_accepted_beside_a_hidden_hypervisor() -> None:
     hidden = NAMED.format(name=b"VBoxHeadless") + HIDDEN + WAITS
     with run_as(hidden, uid=OTHER):
         assert verdicts(NAMED.format(name=b"docker") + CONNECTS + WAITS) == ["True"]
         assert verdicts(NAMED.format(name=b"docker") + HIDDEN + CONNECTS + WAITS) == ["False"]  # the owner is unknown
 
 
-def test_a_wrapped_hypervisor_is_one_too() -> None:
+def test_a_wrapped_hypervisor_is_recognised() -> None:
     """NixOS renames the programs this way."""
     assert verdicts(NAMED.format(name=b".qemu-system-x8") + CONNECTS + WAITS) == ["False"]
 
 
-def test_it_takes_no_longer_however_many_connections_others_have() -> None:
+def test_identification_is_fast_with_many_connections_of_other_users() -> None:
     many = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1:] * 2)
@@ -105,7 +105,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 
 @pytest.mark.parametrize("family", ["127.0.0.1", "::ffff:127.0.0.1"])
-def test_both_ways_to_ask_say_the_same(family: str) -> None:
+def test_netlink_and_proc_agree(family: str) -> None:
     with socket.create_server((HERE, 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection((family, port)), listener.accept()[0] as connection:
@@ -116,7 +116,7 @@ def test_both_ways_to_ask_say_the_same(family: str) -> None:
     assert left is None or left.inode == 0
 
 
-def test_where_netlink_says_nothing_proc_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proc_is_used_without_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sock_diag, "_is_available", lambda: False)
     with open_connection() as connection:
         assert is_owner(connection)

@@ -27,13 +27,13 @@ def load_settings(home: Home) -> tuple[str, int, list[str]]:
     return loaded.settings.vboxapi, loaded.settings.memory, loaded.remarks
 
 
-def test_code_that_the_owner_names_is_run(tmp_path: Path) -> None:
+def test_code_named_by_the_owner_is_run(tmp_path: Path) -> None:
     assert load_settings(a_home(tmp_path)) == ("/srv/evil", 777, [])
 
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("foreign", ["file", "folder", "link"])
-def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: Path, foreign: str) -> None:
+def test_root_runs_no_code_named_in_a_foreign_home(tmp_path: Path, foreign: str) -> None:
     home = a_home(tmp_path)
     if foreign == "link":
         (tmp_path / "theirs").mkdir()
@@ -46,7 +46,7 @@ def test_root_who_looks_at_another_user_s_home_runs_no_code_of_theirs(tmp_path: 
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
-def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Path, mode: int) -> None:
+def test_code_named_in_a_group_or_world_writable_home_is_not_run(tmp_path: Path, mode: int) -> None:
     home = a_home(tmp_path)
     home.root.chmod(mode)
     assert load_settings(home)[0] == ""
@@ -55,7 +55,7 @@ def test_nor_is_code_run_that_a_group_or_everybody_could_have_named(tmp_path: Pa
     assert load_settings(home)[0] == ""
 
 
-def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_world_writable_home_is_closed_before_the_first_write(tmp_path: Path) -> None:
     home = a_home(tmp_path)
     home.root.chmod(0o777)
     editor.set_values(home, {}, {"memory": "800"})
@@ -63,7 +63,7 @@ def test_a_home_that_others_can_write_is_closed_to_them_before_anything_is_writt
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
 
 
-def test_a_folder_that_everybody_shares_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_sticky_shared_folder_is_not_closed(tmp_path: Path) -> None:
     """A user may set B2D_HOME=/tmp."""
     shared = tmp_path / "tmp"
     shared.mkdir()

@@ -1,4 +1,4 @@
-"""No hint, page or metadata names a package that belongs to somebody else (M15)."""
+"""No hint, page or metadata names a package of another project (M15)."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ def texts() -> list[Path]:
     return [path for pattern in TEXTS for path in ROOT.glob(pattern) if path.is_file() and path.suffix != ".gpg"]
 
 
-def test_no_text_tells_to_install_another_persons_package() -> None:
+def test_no_text_names_a_foreign_package() -> None:
     violations = [path for path in texts() if LEADS_ASTRAY.search(path.read_text(errors="replace"))]
     assert violations == []
 
@@ -37,19 +37,17 @@ def test_no_text_tells_to_install_another_persons_package() -> None:
         "brew install boot2docker",
     ],
 )
-def test_such_a_text_would_be_noticed(line: str) -> None:
+def test_a_foreign_package_name_is_recognised(line: str) -> None:
     assert LEADS_ASTRAY.search(f"try: {line}\n")
 
 
-def test_the_distribution_has_a_name_of_its_own_and_the_commands_keep_theirs() -> None:
+def test_the_distribution_has_its_own_name_and_the_usual_commands() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] not in OTHERS
     assert set(project["scripts"]) == set(OTHERS)
 
 
-def test_an_installation_without_its_recipe_says_where_to_install_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_recipe_has_a_hint_with_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "__file__", str(tmp_path / "b2d/image/build/recipe.py"))
     with pytest.raises(B2dError) as caught:
         recipe.find()
@@ -57,7 +55,7 @@ def test_an_installation_without_its_recipe_says_where_to_install_from(
     assert "checkout" in caught.value.hint
 
 
-def test_an_installation_without_a_library_says_the_same(tmp_path: Path) -> None:
+def test_a_missing_library_has_a_hint_with_the_checkout(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ImportError('no click')")
     result = Prompt(tmp_path).b2d("list", PYTHONPATH=str(tmp_path))
     assert result.code == 1

@@ -40,8 +40,8 @@ HOSTILE = {
     "something packed beside a signature": clear(SIGNED + packet(8, PACKED)),
     "something packed, in the old format": clear(packet(8, PACKED, old=True)),
     "a literal text": clear(packet(11, b"b\0" + bytes(100))),
-    "a packet whose end is not told": clear(bytes([0xC2, 0xE9]) + bytes(1000)),
-    "a packet of the old format whose end is not told": clear(bytes([0x8B]) + bytes(1000)),
+    "a packet of indeterminate length": clear(bytes([0xC2, 0xE9]) + bytes(1000)),
+    "a packet of the old format of indeterminate length": clear(bytes([0x8B]) + bytes(1000)),
     "another message behind it": clear(SIGNED) + armored(b"MESSAGE", packet(8, PACKED)),
     "another message in the text": clear(SIGNED).replace(TEXT, TEXT + armored(b"MESSAGE", packet(8, PACKED))),
     "no signature": clear(b""),
@@ -51,7 +51,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", list(HOSTILE))
-def test_what_is_no_text_with_signatures_is_not_unpacked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsigned_or_packed_data_is_not_unpacked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unpack(*_: object) -> None:
         raise AssertionError("the library unpacks what is packed")
 
@@ -61,7 +61,7 @@ def test_what_is_no_text_with_signatures_is_not_unpacked(kind: str, monkeypatch:
 
 
 @pytest.mark.parametrize("signers", [1, 2])
-def test_signatures_of_one_and_of_several_keys_are(signers: int) -> None:
+def test_signatures_of_one_or_several_keys_are_accepted(signers: int) -> None:
     blocks = [sign(Tsk.generate("a <a@example.com>").signer(), TEXT, mode=SignatureMode.CLEAR) for _ in range(signers)]
     bodies = [
         block.partition(signature.SIGNATURE)[2].partition(b"-----END")[0].partition(b"\n\n")[2] for block in blocks

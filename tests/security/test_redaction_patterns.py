@@ -151,21 +151,21 @@ READABLE = [
 
 @pytest.mark.parametrize("token", TOKENS, ids=range(len(TOKENS)))
 @pytest.mark.parametrize("around", ["it is {} here", 'level=info msg="got {}"', "x={}", '["{}"]'])
-def test_a_token_is_known_by_its_form(token: str, around: str) -> None:
+def test_a_token_is_recognised_by_its_form(token: str, around: str) -> None:
     cleaned = Redaction(()).clean(around.format(token))
     assert REDACTED in cleaned
     assert MIXED[:16] not in cleaned and HEX[:16] not in cleaned and UPPER[:16] not in cleaned
 
 
 @pytest.mark.parametrize("text", WRITTEN, ids=range(len(WRITTEN)))
-def test_a_secret_is_known_by_how_it_is_written(text: str) -> None:
+def test_a_secret_is_recognised_by_its_context(text: str) -> None:
     cleaned = Redaction(()).clean(f"before\n{text}\nafter")
     assert SECRET not in cleaned and REDACTED in cleaned
     assert cleaned.startswith("before\n") and cleaned.endswith("after")
 
 
 @pytest.mark.parametrize("text", READABLE, ids=range(len(READABLE)))
-def test_what_is_no_secret_can_be_read(text: str) -> None:
+def test_text_without_secrets_stays_readable(text: str) -> None:
     assert Redaction(()).clean(text) == text
 
 
@@ -185,6 +185,6 @@ def test_what_is_no_secret_can_be_read(text: str) -> None:
         "<pass",
     ],
 )
-def test_no_noise_takes_long(noise: str) -> None:
+def test_noise_is_redacted_quickly(noise: str) -> None:
     with cpu_limit(5):
         Redaction(()).clean(noise * (60_000 // len(noise)))

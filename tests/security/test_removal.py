@@ -50,7 +50,7 @@ def delete_machine(prompt: Prompt, name: str = "box") -> Result:
 # links
 
 
-def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Prompt, precious: Path) -> None:
+def test_a_symlink_in_place_of_a_machine_is_removed_and_its_target_stays(prompt: Prompt, precious: Path) -> None:
     link = prompt.home.machines / "linked"
     link.symlink_to(precious)
     for verb in (["list"], ["status"], ["up"], ["init"], ["stop"], ["doctor", "--fix"]):
@@ -63,7 +63,7 @@ def test_a_link_without_a_machine_behind_it_goes_and_its_target_stays(prompt: Pr
     assert untouched(precious)
 
 
-def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(prompt: Prompt, tmp_path: Path) -> None:
+def test_deleting_a_machine_behind_a_symlink_removes_the_link_only(prompt: Prompt, tmp_path: Path) -> None:
     """Users move a machine to another disk this way; the other files there are theirs."""
     folder, elsewhere = prompt.home.machine("box").folder, tmp_path / "large disk"
     folder.rename(elsewhere)
@@ -79,7 +79,7 @@ def test_a_machine_behind_a_link_is_no_more_a_machine_and_all_of_its_files_stay(
 
 
 @pytest.mark.parametrize("name", ["certs", "authority", "virtualbox", "nothing", ".screen-abcdefgh"])
-def test_a_link_in_the_place_of_a_machines_folder_is_not_followed(prompt: Prompt, precious: Path, name: str) -> None:
+def test_a_symlink_in_place_of_a_subfolder_is_not_followed(prompt: Prompt, precious: Path, name: str) -> None:
     place = prompt.home.machine("box").folder / name
     if place.exists():
         shutil.rmtree(place)
@@ -90,7 +90,7 @@ def test_a_link_in_the_place_of_a_machines_folder_is_not_followed(prompt: Prompt
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "machine.json.copy", "serial.log", "qmp.sock", "env", "companion.log"])
-def test_a_link_in_the_place_of_a_machines_file_goes_and_its_target_stays(
+def test_a_symlink_in_place_of_a_machine_file_is_removed_and_its_target_stays(
     prompt: Prompt, precious: Path, name: str
 ) -> None:
     place = prompt.home.machine("box").folder / name
@@ -101,7 +101,7 @@ def test_a_link_in_the_place_of_a_machines_file_goes_and_its_target_stays(
     assert untouched(precious)
 
 
-def test_what_doctor_takes_away_is_its_own(prompt: Prompt, precious: Path) -> None:
+def test_doctor_removes_only_files_of_b2d(prompt: Prompt, precious: Path) -> None:
     home = prompt.home
     home.cache.mkdir()
     home.images.mkdir(exist_ok=True)
@@ -130,7 +130,7 @@ def test_what_doctor_takes_away_is_its_own(prompt: Prompt, precious: Path) -> No
 # files that are not b2d's
 
 
-def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
+def test_a_folder_that_was_never_a_machine_is_not_deleted(prompt: Prompt) -> None:
     folder = prompt.home.machines / "photos"
     (folder / "2014").mkdir(parents=True)
     (folder / "2014" / "cat.jpg").write_text(SECRET)
@@ -140,7 +140,7 @@ def test_a_folder_that_never_was_a_machine_is_none(prompt: Prompt) -> None:
     assert (folder / "2014" / "cat.jpg").read_text() == SECRET
 
 
-def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) -> None:
+def test_foreign_files_in_a_machine_folder_stay_and_are_named(prompt: Prompt) -> None:
     folder = prompt.home.machine("box").folder
     (folder / "backup").mkdir()
     (folder / "backup" / "disk.qcow2").write_text(SECRET)
@@ -155,7 +155,7 @@ def test_what_else_is_in_a_machines_folder_stays_and_is_named(prompt: Prompt) ->
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "seed.img", "known_hosts", "machine.json", "certs"])
-def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(prompt: Prompt, name: str) -> None:
+def test_a_folder_in_place_of_a_file_is_moved_with_its_content(prompt: Prompt, name: str) -> None:
     place = prompt.home.machine("box").folder / name
     if place.is_file():
         place.unlink()
@@ -172,7 +172,7 @@ def test_a_folder_in_the_place_of_a_file_is_moved_aside_with_what_it_holds(promp
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "serial.log", "qmp.sock", "certs", "authority"])
-def test_an_empty_folder_in_the_place_of_a_file_just_goes(prompt: Prompt, name: str) -> None:
+def test_an_empty_folder_in_place_of_a_file_is_removed(prompt: Prompt, name: str) -> None:
     place = prompt.home.machine("box").folder / name
     place.unlink(missing_ok=True)
     place.mkdir()
@@ -230,7 +230,7 @@ READ = (
 
 @pytest.mark.parametrize("thing", IN_THE_WAY)
 @pytest.mark.parametrize("name", READ)
-def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_removed(
+def test_no_special_file_in_a_machine_folder_blocks_a_command_or_the_removal(
     prompt: Prompt, name: str, thing: str
 ) -> None:
     IN_THE_WAY[thing](prompt.home.machine("box").folder / name)
@@ -244,7 +244,7 @@ def test_whatever_lies_in_the_place_of_a_file_nothing_hangs_and_it_can_be_remove
 
 @pytest.mark.parametrize("thing", IN_THE_WAY)
 @pytest.mark.parametrize("name", [".box.holder", "../config.toml", "../b2d.log"])
-def test_nor_does_anything_hang_by_what_lies_in_the_home(prompt: Prompt, name: str, thing: str) -> None:
+def test_no_special_file_in_the_home_blocks_a_command(prompt: Prompt, name: str, thing: str) -> None:
     IN_THE_WAY[thing](prompt.home.machines / name)
     for verb in ("status", "list", "stop", "config", "doctor"):
         result = prompt.b2d(verb, "--vm", "box")
@@ -252,7 +252,7 @@ def test_nor_does_anything_hang_by_what_lies_in_the_home(prompt: Prompt, name: s
 
 
 @pytest.mark.parametrize("thing", ["a file", "a dangling link", "a FIFO"])
-def test_what_lies_in_the_place_of_a_machines_folder_is_named_and_can_be_removed(prompt: Prompt, thing: str) -> None:
+def test_a_special_file_in_place_of_a_machine_folder_is_listed_and_can_be_removed(prompt: Prompt, thing: str) -> None:
     place = prompt.home.machines / "third"
     if thing == "a file":
         place.write_text("something")
@@ -269,7 +269,7 @@ def test_what_lies_in_the_place_of_a_machines_folder_is_named_and_can_be_removed
 # the function itself
 
 
-def test_only_names_that_are_ours_go_however_deep(tmp_path: Path) -> None:
+def test_only_own_names_are_removed_at_any_depth(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     own = OwnNames(("a", "b.*"), {"in": OwnNames(("c",), {"deep": OwnNames(("*",))})})
     for name in ("a", "b.1", "b", "in/c", "in/a", "in/deep/x", "in/deep/deeper/y"):
@@ -280,7 +280,7 @@ def test_only_names_that_are_ours_go_however_deep(tmp_path: Path) -> None:
     assert left == ["b", "in/a", "in/deep/deeper/y"]
 
 
-def test_whatever_it_is_it_goes_but_a_folder_with_something_in_it(tmp_path: Path) -> None:
+def test_everything_is_removed_except_folders_with_content(tmp_path: Path) -> None:
     place = tmp_path / "place"
     for make in (Path.touch, Path.mkdir, os.mkfifo, never, endless):
         make(place)
@@ -295,7 +295,7 @@ def test_whatever_it_is_it_goes_but_a_folder_with_something_in_it(tmp_path: Path
         assert move_aside(place, tmp_path / "aside") == tmp_path / "aside" / f"{tmp_path.name}.place{number}"
 
 
-def test_every_file_that_has_a_path_is_known_by_its_name(tmp_path: Path) -> None:
+def test_every_machine_path_has_a_known_name(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path / "machines" / "box")
     values = [getattr(paths, name) for name in dir(MachinePaths) if isinstance(getattr(MachinePaths, name), property)]
     inside = [path.relative_to(paths.folder).parts for path in values if path.is_relative_to(paths.folder)]
@@ -309,7 +309,7 @@ def test_every_file_that_has_a_path_is_known_by_its_name(tmp_path: Path) -> None
         assert parts[-1] in names, parts
 
 
-def test_a_machine_that_was_up_leaves_nothing_behind(box: Box) -> None:
+def test_a_machine_that_ran_leaves_no_files(box: Box) -> None:
     machine = box.create_machine(tls=True)
     machine.up()
     machine.delete()
@@ -317,7 +317,7 @@ def test_a_machine_that_was_up_leaves_nothing_behind(box: Box) -> None:
     assert box.reporter.texts("warn") == []
 
 
-def test_removal_that_is_cut_off_goes_on_the_next_time(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_removal_is_completed_by_the_next_one(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = prompt.home.machine("box")
     paths.spec.unlink()
     paths.spec_copy.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ FOR_GUARD = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%
     ],
 )
 @pytest.mark.parametrize("step", [1, 7, 1 << 16])
-def test_a_request_that_ends_elsewhere_for_go_is_refused(sent: bytes, step: int) -> None:
+def test_a_request_that_go_would_end_elsewhere_is_refused(sent: bytes, step: int) -> None:
     guard = HttpGuard(["localhost"])
     with pytest.raises(RefusedRequestError):
         for place in range(0, len(sent), step):
@@ -31,7 +31,7 @@ def test_a_request_that_ends_elsewhere_for_go_is_refused(sent: bytes, step: int)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 1 << 16])
-def test_chunks_are_passed_and_so_is_what_follows(step: int) -> None:
+def test_chunks_and_the_data_after_them_are_passed(step: int) -> None:
     sent = 2 * (BEGIN + b"5;a=b\r\nab\r\nc\r\n1 \r\nd\r\n000\r\n\r\n" + FOR_GUARD)
     guard = HttpGuard(["localhost"])
     assert b"".join(guard.check(sent[place : place + step]) for place in range(0, len(sent), step)) == sent

@@ -20,7 +20,7 @@ from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 
 
 @pytest.mark.parametrize(("user", "folders", "count"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])
-def test_root_is_told_when_a_machine_is_made(
+def test_root_gets_a_note_when_a_machine_is_created(
     box: Box, monkeypatch: pytest.MonkeyPatch, user: int, folders: tuple[str, ...], count: int
 ) -> None:
     monkeypatch.setattr("b2d.machine.lifecycle.os", SimpleNamespace(geteuid=lambda: user))
@@ -30,7 +30,7 @@ def test_root_is_told_when_a_machine_is_made(
     assert ["containers write the folders" in text for text in notes] == [bool(folders)] * count
 
 
-def test_root_is_told_once_and_not_at_every_command(tmp_path: Path) -> None:
+def test_root_gets_a_note_once_and_not_at_every_command(tmp_path: Path) -> None:
     iso = tmp_path / "new.iso"
     iso.write_bytes(an_iso("b2d-v26.1.5"))
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_IMAGE": str(iso), "B2D_MEMORY": "640"})
@@ -56,7 +56,7 @@ def lead(docker: Docker, hypervisor: Hypervisor, *, privileged_ports: bool = Fal
 
 
 @pytest.mark.parametrize("number", [53, 80, 443, 631])
-def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Docker, root: None, number: int) -> None:
+def test_root_opens_no_privileged_port_for_a_container(docker: Docker, root: None, number: int) -> None:
     docker.set_containers(container("web", port(number, number, "127.0.0.1")))
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
@@ -67,7 +67,7 @@ def test_root_opens_no_port_of_this_host_s_services_for_a_container(docker: Dock
     assert hypervisor.has == set()
 
 
-def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker, root: None) -> None:
+def test_the_setting_allows_privileged_ports_for_root(docker: Docker, root: None) -> None:
     docker.set_containers(container("web", port(80, 1023, "127.0.0.1")), container("app", port(80, 23081, "127.0.0.1")))
     hypervisor = Hypervisor()
     assert lead(docker, hypervisor).reconcile()
@@ -76,7 +76,7 @@ def test_root_opens_them_when_a_setting_says_so_and_others_always(docker: Docker
     assert {forward.port for forward in hypervisor.has} == {1023, 23081}
 
 
-def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved(
+def test_ports_of_a_private_address_and_of_ordinary_users_are_not_restricted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -89,9 +89,7 @@ def test_on_a_machine_s_own_address_and_for_an_ordinary_user_nothing_is_reserved
 @pytest.mark.needs("ipv6")
 @pytest.mark.parametrize("where", ["::", "::1"])
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_a_service_of_this_host_that_listens_on_ipv6_alone_keeps_its_port(
-    docker: Docker, where: str, protocol: str
-) -> None:
+def test_a_service_of_this_host_on_ipv6_keeps_its_port(docker: Docker, where: str, protocol: str) -> None:
     with socket.socket(socket.AF_INET6, port_allocation.KINDS[protocol]) as service:
         service.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         service.bind((where, 0))

@@ -36,7 +36,7 @@ def calls(paths: MachinePaths, with_sandbox: str) -> tuple[list[str], str]:
     return (folder / "calls").read_text().splitlines(), caught.value.message
 
 
-def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) -> None:
+def test_qemu_is_started_in_the_strictest_sandbox(paths: MachinePaths) -> None:
     driver(paths, tiny_guest.spec()).create(b"payload")
     words = qemu_arguments(paths, tiny_guest.spec())
     assert words[:2] == ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
@@ -52,7 +52,7 @@ def test_it_is_started_in_it_with_all_that_can_be_denied(paths: MachinePaths) ->
     ],
     ids=["no option", "disabled", "killed by it"],
 )
-def test_one_that_was_built_without_is_started_all_the_same(paths: MachinePaths, with_sandbox: str) -> None:
+def test_a_qemu_without_sandbox_support_is_started_without_it(paths: MachinePaths, with_sandbox: str) -> None:
     command_lines, message = calls(paths, with_sandbox)
     assert ["-sandbox" in call for call in command_lines] == [True, False]
     assert message == "QEMU did not start: no luck"
@@ -62,21 +62,21 @@ def test_one_that_was_built_without_is_started_all_the_same(paths: MachinePaths,
 @pytest.mark.parametrize(
     "complaint", ["Could not open 'disk.qcow2'", 'Failed to get \\"write\\" lock', "no such device"]
 )
-def test_no_other_trouble_makes_it_start_without(paths: MachinePaths, complaint: str) -> None:
+def test_other_errors_do_not_start_it_without_the_sandbox(paths: MachinePaths, complaint: str) -> None:
     command_lines, message = calls(paths, f'echo "qemu-system-x86_64: {complaint}" >&2; exit 1')
     assert len(command_lines) == 1
     assert complaint.replace("\\", "") in message
     assert not paths.qemu_record.exists()
 
 
-def test_a_state_that_was_saved_before_there_was_a_sandbox_still_fits(paths: MachinePaths) -> None:
+def test_a_state_saved_before_the_sandbox_existed_is_resumed(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
     write_saved_state(paths, spec, hardware=[*hardware[:2], "-daemonize", *hardware[2:]])
     assert qemu_arguments(paths, spec)[-1] == "-S"
 
 
-def test_a_name_of_a_file_is_no_word_of_the_sandbox_s(tmp_path: Path) -> None:
+def test_a_file_name_is_not_mistaken_for_a_sandbox_error(tmp_path: Path) -> None:
     assert sandbox.is_refused(1, f"qemu-system-x86_64: -sandbox on: {WITHOUT}")
     assert not sandbox.is_refused(1, "qemu-system-x86_64: Could not open disk.qcow2")
     assert not sandbox.is_refused(1, "")
@@ -87,7 +87,7 @@ def test_a_name_of_a_file_is_no_word_of_the_sandbox_s(tmp_path: Path) -> None:
     ("code", "has_filter", "verdict"),
     [(0, True, Verdict.GOOD), (1, True, Verdict.DOUBTFUL), (0, False, Verdict.DOUBTFUL)],
 )
-def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: bool, verdict: Verdict) -> None:
+def test_doctor_reports_missing_confinement(tmp_path: Path, code: int, has_filter: bool, verdict: Verdict) -> None:
     program = tmp_path / "qemu-system-x86_64"
     program.write_text(f"#!/bin/sh\nexit {code}\n")
     program.chmod(0o755)
@@ -96,7 +96,7 @@ def test_doctor_tells_what_is_lacking(tmp_path: Path, code: int, has_filter: boo
 
 
 @pytest.mark.parametrize(("apart", "verdict"), [(True, Verdict.GOOD), (False, Verdict.DOUBTFUL)])
-def test_doctor_tells_of_a_virtiofsd_that_is_not_kept_to_its_folder(apart: bool, verdict: Verdict) -> None:
+def test_doctor_reports_a_virtiofsd_that_is_not_confined(apart: bool, verdict: Verdict) -> None:
     qemu = ok("qemu", "QEMU emulator version 10.0.13")
     finding = programs.check_folder_sharing(Installer(), qemu, lambda: ((1, 13), "/v"), lambda: apart)
     assert finding.verdict == verdict

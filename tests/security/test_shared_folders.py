@@ -47,12 +47,12 @@ def an_app(home: Path, reporter: FakeReporter | None = None, **flags: object) ->
     return make_app({"B2D_HOME": str(home)}, flags, reporter or FakeReporter())
 
 
-def test_unasked_a_machine_gets_visible_folders_of_projects_alone(me: Path) -> None:
+def test_by_default_only_visible_project_folders_are_shared(me: Path) -> None:
     assert shared(me, "~/*") == ["My Documents x", "src"]
     assert shared(me, "~/*:ro") == ["My Documents x:ro", "src:ro"]
 
 
-def test_folders_that_every_desktop_makes_are_left_out_in_every_language(me: Path) -> None:
+def test_localised_desktop_folders_are_left_out(me: Path) -> None:
     for name in ("Downloads", "Musik", "Desktop", "Pictures"):
         (me / name).mkdir()
     (me / ".config" / "user-dirs.dirs").write_text('XDG_DESKTOP_DIR="$HOME/Desktop"\nXDG_MUSIC_DIR="$HOME/Musik"\n')
@@ -60,11 +60,11 @@ def test_folders_that_every_desktop_makes_are_left_out_in_every_language(me: Pat
     assert shared(me, "~/Musik") == ["Musik"]
 
 
-def test_hidden_folders_are_shared_when_they_are_named(me: Path) -> None:
+def test_hidden_folders_are_shared_when_named(me: Path) -> None:
     assert shared(me, "~/.docker", "~/bin") == [".docker", "bin"]
 
 
-def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
+def test_folders_in_the_home_of_b2d_or_above_it_are_left_out(me: Path) -> None:
     b2d_home = me / "src" / "b2d"
     b2d_home.mkdir()
     for path in ("~/src", "~/src/b2d", "~/src/b2d/machines", "~/src/b2d/*", "~", "~/src/../src"):
@@ -82,7 +82,7 @@ def test_what_lies_in_b2d_s_home_or_holds_it_is_left_out(me: Path) -> None:
     "moved",
     ["machines", "images", "cache", "config.toml", "machines/box", "machines/box/disk.qcow2", "machines/box/certs"],
 )
-def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Path, moved: str) -> None:
+def test_targets_of_links_in_the_home_of_b2d_are_left_out(me: Path, tmp_path: Path, moved: str) -> None:
     """The owner moved it by a link: root in the guest could write specs or read keys there."""
     b2d_home, big = me / ".b2d", me / "big"
     place = b2d_home / moved
@@ -99,7 +99,7 @@ def test_where_what_is_b2d_s_was_moved_to_is_kept_out_too(me: Path, tmp_path: Pa
     assert shared(me, "~/big", b2d_home=tmp_path / "elsewhere") == []
 
 
-def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installation_of_b2d_is_shared_only_when_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise root in the guest could act as its owner at the next command."""
     (me / "b2d" / ".venv").mkdir(parents=True)
     monkeypatch.setattr("sys.prefix", str(me / "b2d" / ".venv"))
@@ -111,7 +111,7 @@ def test_b2d_itself_is_shared_only_where_it_is_named(me: Path, monkeypatch: pyte
     assert share_policy.warning(["~/b2d", "~/*"]).endswith(f" {me}/b2d/.venv, because of the setting share")
 
 
-def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_on_path_are_shared_only_when_named(me: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next command runs programs on PATH; an active virtual environment belongs to a project in use."""
     monkeypatch.setenv("VIRTUAL_ENV", str(me / "project" / "venv"))
     on_path = ["go/bin", "tools", "project/venv/bin", "src/.venv/bin", "src/node_modules/.bin"]
@@ -125,18 +125,18 @@ def test_folders_of_programs_are_shared_only_where_they_are_named(me: Path, monk
     assert shared(me, "~/go", "~/tools") == ["go", "tools"]
 
 
-def test_a_home_of_b2d_that_is_not_made_yet_is_kept_out_too(me: Path) -> None:
+def test_a_home_of_b2d_that_does_not_exist_yet_is_left_out(me: Path) -> None:
     assert shared(me, "~/src", b2d_home=me / "src" / "to" / "come") == []
 
 
-def test_the_usual_home_of_b2d_is_kept_out_of_machines_of_another_home(me: Path, tmp_path: Path) -> None:
+def test_the_default_home_of_b2d_is_left_out_for_other_homes_too(me: Path, tmp_path: Path) -> None:
     assert shared(me, "~", "~/.b2d", "~/.b2d/machines", b2d_home=tmp_path / "elsewhere") == []
     (me / ".b2d").rmdir()
     assert shared(me, "~", b2d_home=tmp_path / "elsewhere") == ["."]
 
 
 @pytest.mark.parametrize("way", ["link", "link to a parent", "//", "..", "link in the middle"])
-def test_no_other_way_to_write_a_path_leads_there(me: Path, tmp_path: Path, way: str) -> None:
+def test_every_spelling_of_the_path_is_recognised(me: Path, tmp_path: Path, way: str) -> None:
     own = me / ".b2d"
     (own / "machines").mkdir()
     (tmp_path / "to-own").symlink_to(own)
@@ -153,7 +153,7 @@ def test_no_other_way_to_write_a_path_leads_there(me: Path, tmp_path: Path, way:
         share_policy.check([path], own)
 
 
-def test_where_names_differ_by_case_alone_a_folder_is_known_by_what_it_is(
+def test_a_folder_is_identified_by_its_inode_on_case_insensitive_file_systems(
     me: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """macOS and Windows behave this way; here one inode has two names."""
@@ -163,11 +163,11 @@ def test_where_names_differ_by_case_alone_a_folder_is_known_by_what_it_is(
     assert shared(me, "~/.B2D", "~/.B2D/machines") == []
 
 
-def test_a_file_system_s_root_is_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_root_of_a_file_system_is_not_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert share_policy.select(["/*"], tmp_path).folders == ()
 
 
-def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) -> None:
+def test_the_number_of_shared_folders_is_limited_and_the_others_are_named(me: Path) -> None:
     for number in range(share_policy.MAX_FOLDERS):
         (me / f"p{number:02}").mkdir()
     selection = share_policy.select(["~/*"], me / ".b2d")
@@ -176,19 +176,19 @@ def test_many_folders_are_shared_up_to_a_number_and_the_rest_is_named(me: Path) 
     assert str(me / "src") in selection.left_out[0]
 
 
-def test_who_asks_for_the_whole_home_is_told_what_can_be_asked_for(me: Path) -> None:
+def test_sharing_the_whole_home_is_refused_with_a_hint(me: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be shared") as caught:
         an_app(me / ".b2d", share=("~",)).new_machine_spec()
     assert caught.value.hint.startswith('share = ["~/*"]')
 
 
-def test_secrets_in_a_folder_that_was_asked_for_are_told_of(me: Path, tmp_path: Path) -> None:
+def test_secrets_in_a_requested_folder_are_reported(me: Path, tmp_path: Path) -> None:
     (me / ".b2d").rmdir()
     assert f"{me}/.ssh" in share_policy.warning(["~"])
     assert share_policy.warning(["~/*", "~/src"]) == ""
 
 
-def test_they_are_told_of_when_a_machine_is_changed_too(me: Path) -> None:
+def test_secrets_are_reported_when_a_machine_is_changed_too(me: Path) -> None:
     prompt = Prompt(me)
     a_stopped_machine(prompt, "box")
     (me / "src" / ".ssh").mkdir()
@@ -198,7 +198,7 @@ def test_they_are_told_of_when_a_machine_is_changed_too(me: Path) -> None:
     assert "root in the machine" not in prompt.b2d("set", "share=~/*", "--vm", "box").err
 
 
-def test_new_folders_are_had_at_the_next_boot_and_what_was_saved_goes_on_with_its_own(me: Path) -> None:
+def test_new_folders_are_shared_at_the_next_boot_and_a_saved_machine_keeps_its_own(me: Path) -> None:
     reporter, own = FakeReporter(), me / ".b2d"
     spec = a_spec(share=(f"{me}/*",), folders=(f"{me}/src",))
     (me / "new").mkdir()
@@ -208,7 +208,7 @@ def test_new_folders_are_had_at_the_next_boot_and_what_was_saved_goes_on_with_it
     assert reporter.texts("warn") == []
 
 
-def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Path) -> None:
+def test_a_machine_of_an_older_b2d_no_longer_shares_the_whole_home_after_its_next_boot(me: Path) -> None:
     reporter, own = FakeReporter(), me / ".b2d"
     spec = a_spec(folders=(str(me), "/data:ro"))
     saved = boot_preparation.shared_folders(spec, own, MachineState.SAVED, reporter)
@@ -224,7 +224,7 @@ def test_a_machine_of_an_older_b2d_loses_the_whole_home_at_its_next_boot(me: Pat
     assert shared(me, "~/src:ro", "~/src/app") == ["src:ro", "src/app"]
 
 
-def test_a_machine_without_folders_gets_none(me: Path) -> None:
+def test_a_machine_without_shared_folders_gets_none(me: Path) -> None:
     spec = a_spec()
     assert boot_preparation.shared_folders(spec, me / ".b2d", MachineState.STOPPED, FakeReporter()) == spec
 
@@ -235,7 +235,7 @@ def launcher(tmp_path: Path, saved: tuple[str, ...] = (), *shared: str) -> Launc
     return Launcher(spec, paths, lambda: DIRECT, "tcg", "9p", saved)
 
 
-def test_a_link_that_was_put_in_a_folder_s_place_since_is_not_followed_into_b2d_s_home(tmp_path: Path) -> None:
+def test_a_link_that_replaced_a_shared_folder_is_not_followed_into_the_home_of_b2d(tmp_path: Path) -> None:
     """The folder that `up` checked may be replaced before the hypervisor starts, also on resume."""
     own = tmp_path / "own" / "machines" / "other"
     own.mkdir(parents=True)
@@ -244,19 +244,19 @@ def test_a_link_that_was_put_in_a_folder_s_place_since_is_not_followed_into_b2d_
         assert launcher(tmp_path, saved, str(tmp_path / "project")).plan().missing == (0,)
 
 
-def test_only_a_machine_that_was_saved_so_keeps_a_folder_above_b2d_s_home(tmp_path: Path) -> None:
+def test_only_a_machine_saved_with_it_keeps_a_folder_above_the_home_of_b2d(tmp_path: Path) -> None:
     assert launcher(tmp_path, (), str(tmp_path)).plan().missing == (0,)
     assert launcher(tmp_path, ("-fsdev",), str(tmp_path)).plan().missing == ()
 
 
-def test_what_was_looked_at_is_what_is_shared(tmp_path: Path) -> None:
+def test_the_checked_path_is_the_shared_one(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     spec = shared_folders.resolve_paths(a_spec(folders=(f"{tmp_path}/link:ro",)))
     assert spec.folders == (f"{tmp_path}/real:ro",)
 
 
-def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> None:
+def test_changed_folders_take_effect_at_the_next_boot(box: Box, me: Path) -> None:
     box.create_machine(folders=(f"{me}/src",), share=(f"{me}/src",))
 
     def says(share: str) -> MachineSpec:
@@ -273,13 +273,13 @@ def test_a_machine_is_told_later_which_folders_it_gets(box: Box, me: Path) -> No
         says(str(box.paths.folder))
 
 
-def test_a_machine_s_folder_knows_the_home_that_it_lies_in(tmp_path: Path) -> None:
+def test_machine_paths_know_their_home(tmp_path: Path) -> None:
     assert Home(tmp_path).machine("m").home == tmp_path
     assert MachinePaths(tmp_path / "m").home == tmp_path / "m"
     assert replace(a_spec(), share=("~/*",)).share == ("~/*",)
 
 
-def test_many_folders_find_room_among_the_devices_of_a_pc(tmp_path: Path) -> None:
+def test_many_folders_fit_on_the_pci_bus(tmp_path: Path) -> None:
     spec = a_spec(folders=tuple(f"/data/{number}" for number in range(share_policy.MAX_FOLDERS)), hardware=HARDWARE)
     words = shared_folders.build_arguments(spec, MachinePaths(tmp_path))
     places = [word.rpartition("addr=")[2] for word in words if word.startswith("virtio-9p")]

@@ -78,7 +78,7 @@ def of_a_large_table() -> bytes:
 @pytest.mark.parametrize(
     "make", [of_shared_listings, of_large_fragments, of_the_same_fragments, of_holes, of_a_large_table]
 )
-def test_it_is_refused_soon_and_takes_little_memory(make) -> None:  # type: ignore[no-untyped-def]
+def test_it_is_refused_quickly_with_little_memory(make) -> None:  # type: ignore[no-untyped-def]
     content = make()
     with cpu_limit(20):
         tracemalloc.start()
@@ -90,7 +90,7 @@ def test_it_is_refused_soon_and_takes_little_memory(make) -> None:  # type: igno
             tracemalloc.stop()
 
 
-def test_a_sound_one_of_the_same_kind_is_written_anew() -> None:
+def test_a_valid_squashfs_of_the_same_kind_is_recompressed() -> None:
     listing = struct.pack("<3I", 0, 0, 1) + struct.pack("<HhHH", 0, 0, FOLDER, 0) + b"x"
     folder = struct.pack("<4H2I", FOLDER, 0, 0, 0, 0, 1) + struct.pack("<2I2HI", 0, 2, len(listing) + 3, 0, 1)
     packed = zlib.compress(b"x" * 500)

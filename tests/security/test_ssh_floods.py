@@ -19,7 +19,7 @@ PIECE = b"x" * 30_000
 
 
 @pytest.mark.parametrize("kind", ["stdout", "stderr"])
-def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
+def test_data_beyond_the_window_is_not_stored_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     paths, sent = ssh_server.machine(tmp_path), [0]
@@ -56,7 +56,7 @@ def test_what_is_sent_beyond_the_window_does_not_wait_in_memory(
 MOST = 1 << 25
 
 
-def test_a_command_that_is_read_may_write_any_amount(tmp_path: Path) -> None:
+def test_the_output_of_a_command_that_is_read_may_be_large(tmp_path: Path) -> None:
     paths = ssh_server.machine(tmp_path)
     with ssh_server.guest_of(paths).running() as at, SshGuest(Endpoint("127.0.0.1", at.port, 0), paths) as guest:
         assert len(guest.run("head -c 20000000 /dev/zero", 60, MOST).stdout) == 20_000_000

@@ -47,7 +47,7 @@ def test_images(show: Show, home: Home) -> None:
     assert json.loads(out)[0]["version"] == LONG
 
 
-def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> None:
+def test_machines_and_their_descriptions(show: Show, home: Home) -> None:
     MachineStore(home).write(a_spec("box", address=EVIL))
     _, out, err = show("list")
     assert len(out.splitlines()) == 2 and "'address' cannot be" in err
@@ -65,7 +65,7 @@ def test_machines_and_what_is_in_their_descriptions(show: Show, home: Home) -> N
     show("status", "--vm", "box", "-v")
 
 
-def test_where_another_user_s_machine_is(home: Home, tmp_path: Path) -> None:
+def test_endpoints_of_another_user_s_machine(home: Home, tmp_path: Path) -> None:
     """A reader of another home gets its owner's text, also from the fast commands."""
     prompt, process, odd = Prompt(tmp_path), identify(os.getpid()), "\x1b]0;title\x07\x1b[2J"
     docker = DockerEnv("tcp://127.0.59.103:2376", f"/{odd}/certs")
@@ -105,7 +105,7 @@ def test_settings(show: Show, monkeypatch: pytest.MonkeyPatch, key: str) -> None
         show(*arguments)
 
 
-def test_a_value_of_a_setting_is_given_to_programs_as_it_is(
+def test_a_value_of_a_setting_is_passed_to_programs_unchanged(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("B2D_IMAGE", EVIL)
@@ -161,7 +161,7 @@ def test_a_warning_of_a_reporter(show: Show, monkeypatch: pytest.MonkeyPatch, qu
     assert len(err.splitlines()) == (2 if quiet else 4)
 
 
-def test_the_answer_of_a_server(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_response_of_a_server(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path) as web:
         web.odd = {"/debian/dists/trixie/InRelease": respond_with(500, EVIL.encode())}
         monkeypatch.setenv("B2D_MIRROR", f"{web.url}/debian")
@@ -176,7 +176,7 @@ def test_usage_errors(show: Show) -> None:
         assert code == 2
 
 
-def test_the_journal_of_python_programs_is_one_line_for_each_thing(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_of_python_programs_has_one_line_per_message(caplog: pytest.LogCaptureFixture) -> None:
     from b2d.reporting.log import LogReporter
 
     with caplog.at_level("INFO", "b2d"):

@@ -25,9 +25,7 @@ from tests.support.fakes import a_spec
         ["run", "docker", "login", "--password", "hunter22"],
     ],
 )
-def test_what_is_typed_as_a_secret_is_in_no_log(
-    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_typed_secrets_are_not_logged(typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
     report_unexpected(RuntimeError(f"no: {typed[-1]}"), typed)
     log = (tmp_path / "b2d.log").read_text()
@@ -35,7 +33,7 @@ def test_what_is_typed_as_a_secret_is_in_no_log(
     assert typed[0] in log and "RuntimeError: no" in log
 
 
-def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
+def test_a_password_is_read_from_stdin(tmp_path: Path) -> None:
     at = Prompt(tmp_path)
     command = [B2D, "config", "set", "password"]
     subprocess.run(
@@ -46,7 +44,7 @@ def test_a_password_is_read_where_none_was_typed(tmp_path: Path) -> None:
     assert "the value of password is missing" in at.b2d("config", "set", "password").err
 
 
-def test_support_knows_passwords_that_do_not_count_now(tmp_path: Path) -> None:
+def test_support_redacts_overridden_and_previous_passwords(tmp_path: Path) -> None:
     """One is in config.toml behind a variable that overrides it; one was given to a machine before it changed."""
     at = Prompt(tmp_path, {"B2D_PASSWORD": "hunter 21"})
     assert at.b2d("config", "set", "password=hunter 22").code == 0

@@ -68,7 +68,7 @@ def assert_refused(result: Result, server: WebServer) -> None:
     ids=["argument", "option", "old option", "variable", "old profile"],
 )
 @pytest.mark.parametrize("path", ["/b2d.iso", API], ids=["iso", "releases"])
-def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
+def test_plain_http_is_refused_from_every_source_and_accepted_with_a_hash(
     plain: WebServer, prompt: Prompt, typed: tuple[str, ...], variable: str, profile: str, path: str
 ) -> None:
     url = plain.put("/b2d.iso", ISO)
@@ -88,7 +88,7 @@ def test_plain_http_is_refused_however_it_is_said_and_taken_with_a_hash(
     assert image.source == f"{plain.url}{path}#sha256={SHA256}" and image.iso.read_bytes() == ISO
 
 
-def test_a_setting_is_no_way_round(plain: WebServer, prompt: Prompt) -> None:
+def test_a_setting_does_not_bypass_the_check(plain: WebServer, prompt: Prompt) -> None:
     url = plain.put("/b2d.iso", ISO)
     assert prompt.b2d("config", "set", f"image={url}").code == 0
     assert_refused(prompt.b2d("download"), plain)
@@ -97,7 +97,7 @@ def test_a_setting_is_no_way_round(plain: WebServer, prompt: Prompt) -> None:
     assert prompt.b2d("download").code == 0
 
 
-def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt: Prompt, tmp_path: Path) -> None:
+def test_plain_http_is_refused_for_the_source_of_a_machine(plain: WebServer, prompt: Prompt, tmp_path: Path) -> None:
     """The stored image was verified when it was added, so the machine starts as before."""
     url = plain.put("/b2d.iso", ISO)
     (tmp_path / "a.iso").write_bytes(OTHER)
@@ -108,13 +108,13 @@ def test_nor_is_a_machine_that_follows_such_an_address(plain: WebServer, prompt:
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
-def test_the_password_in_an_address_is_not_said(prompt: Prompt, plain: WebServer, scheme: str) -> None:
+def test_the_password_in_an_address_is_not_shown(prompt: Prompt, plain: WebServer, scheme: str) -> None:
     result = prompt.b2d("download", plain.url.replace("http://", f"{scheme}://me:geheim@") + "/a.iso?token=geheim")
     assert_refused(result, plain)
     assert "geheim" not in result.err
 
 
-def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: WebServer, prompt: Prompt) -> None:
+def test_a_given_hash_is_checked_with_https_too(tls: WebServer, plain: WebServer, prompt: Prompt) -> None:
     for server in (tls, plain):
         url = server.put("/b2d.iso", OTHER)
         result = prompt.b2d("download", f"{url}#sha256={SHA256}")
@@ -128,7 +128,7 @@ def test_what_comes_must_have_the_hash_with_https_too(tls: WebServer, plain: Web
         ImageStore(prompt.home).remove(SHA256)
 
 
-def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, prompt: Prompt) -> None:
+def test_a_given_hash_overrides_that_of_a_release(tls: WebServer, prompt: Prompt) -> None:
     url = tls.put("/b2d.iso", OTHER)
     api = tls.put(API, listed(url, f"{hashlib.sha256(OTHER).hexdigest()}  boot2docker.iso"))
     result = prompt.b2d("download", f"{api}#sha256={SHA256}")
@@ -147,7 +147,7 @@ def test_the_hash_of_a_person_counts_more_than_a_release_s(tls: WebServer, promp
         f"sha256={SOME}#",
     ],
 )
-def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prompt: Prompt, fragment: str) -> None:
+def test_an_invalid_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prompt: Prompt, fragment: str) -> None:
     for server in (plain, tls):
         result = prompt.b2d("download", f"{server.url}/b2d.iso#{fragment}")
         assert result.code == 2 and "#sha256=" in result.err, result.err
@@ -156,7 +156,7 @@ def test_what_is_no_hash_is_a_usage_error(plain: WebServer, tls: WebServer, prom
         assert server.requests == []
 
 
-def test_a_source_has_one_name() -> None:
+def test_equal_sources_have_one_name() -> None:
     address = "https://host/b2d.iso"
     assert describe_source(address) == address
     assert describe_source(f"{address}#SHA256={SHA256.upper()}") == describe_source(f"{address}#sha256={SHA256}")
@@ -166,7 +166,7 @@ def test_a_source_has_one_name() -> None:
         describe_source(f"{address}#sha256={SHA256}\n")
 
 
-def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
+def test_a_file_name_may_contain_a_hash_sign(tmp_path: Path) -> None:
     iso = tmp_path / "a#sha256=1.iso"
     iso.write_bytes(ISO)
     assert describe_source(str(iso)) == str(iso)
@@ -174,7 +174,7 @@ def test_a_file_may_have_such_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [f"#sha256={'0' * 64}", "#x", "?sha256=0"])
-def test_a_hash_behind_a_file_s_address_is_not_passed_over(tmp_path: Path, more: str) -> None:
+def test_a_hash_after_a_file_url_is_refused(tmp_path: Path, more: str) -> None:
     (tmp_path / "a.iso").write_bytes(ISO)
     address = (tmp_path / "a.iso").as_uri()
     assert describe_source(address) == str(tmp_path / "a.iso")

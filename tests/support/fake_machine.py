@@ -269,7 +269,7 @@ class Box:
     failing: dict[str, str] = field(default_factory=dict)  # whose guests report a fatal error
     listens: bool = True  # False: no port is open
     clock_ahead_s: float = 0
-    looks_until_off: int | None = None  # number of queries that see a machine stopping before it is off; None: for ever
+    looks_until_off: int | None = None  # number of queries that see a machine stopping before it is off; None: always
     wait_s: float = 5
     stop_wait_s: float = 0.2
     lock_wait_s: float = 0.1

@@ -1,7 +1,7 @@
 """A file system that fails at the Nth change, or where the process dies; changes are counted by Python's audit hooks.
 
-A hook hears of a change before it is made, wherever it is made, and may forbid it. What is written into a file that
-is open is not told; os.fsync stands for it.
+A hook is called before each change and may forbid it. Writes to an open file are not reported; os.fsync counts
+instead.
 """
 
 import errno
@@ -119,6 +119,6 @@ def _live(folder: Path, at: int, act: Callable[[], object], last_will: Callable[
             act()
         last_will()
         os._exit(0)
-    except BaseException as error:  # noqa: BLE001  whatever comes: this process must not go on as a second pytest
+    except BaseException as error:  # noqa: BLE001  this process must not continue as a second pytest
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
         os._exit(1)

@@ -21,7 +21,7 @@ PORTAL = b"<!DOCTYPE html>\n<html><body>Welcome to the Grand Hotel. Please log i
 
 @dataclass
 class WebServer:
-    """A server of files by path; `odd` answers come first. `requests` and `given` record requests and bytes sent."""
+    """A server of files by path; `odd` answers override them. `requests` and `given` record requests and bytes sent."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     odd: dict[str, Answer] = field(default_factory=dict)

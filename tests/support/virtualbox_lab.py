@@ -5,7 +5,7 @@
     python -m tests.support.virtualbox_lab clean [DIR]
 
 Machines run in it under VirtualBox's own recompiler. A command in the lab has its own processes, mounts and network
-(loopback, and nothing else): when it ends, so does all that it started. docs/virtualbox.md tells the rest.
+(loopback, and nothing else): when it ends, so does all that it started. docs/virtualbox.md has the details.
 """
 
 import argparse

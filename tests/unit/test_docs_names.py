@@ -33,7 +33,7 @@ def defined() -> set[str]:
     return names
 
 
-def test_names_of_the_code_are_the_code_s() -> None:
+def test_named_code_exists() -> None:
     known = defined()
     quoted = [word for word in CODE.findall(PAGE) if NAME.fullmatch(word) and ("." in word or "_" in word)]
     dotted = [word.removesuffix("()") for word in (*quoted, *CALL.findall(PAGE))]
@@ -46,7 +46,7 @@ MODULES = sorted({word for word in CODE.findall(PAGE) if FILE.fullmatch(word) an
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_files_are_there(name: str) -> None:
+def test_named_files_exist(name: str) -> None:
     places = [ROOT, ROOT / "b2d", *(ROOT / "b2d").iterdir()]
     folders = [place for place in places if place.is_dir() and (place / name).is_file()]
     assert folders or list((ROOT / "b2d").rglob(name)) or list((ROOT / "tests").rglob(name))

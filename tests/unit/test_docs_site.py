@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("html", tmp_path_factory.mktemp("site") / "html")
 
 
-def test_the_site_has_a_page_for_every_page_of_docs(site: Path) -> None:
+def test_every_page_of_docs_is_in_the_site(site: Path) -> None:
     pages = [path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")]
     assert [page for page in pages if not (site / page).is_file()] == []
 

@@ -7,7 +7,7 @@ from b2d.errors import B2dError, InvalidStateError
 
 
 @pytest.mark.parametrize("error", [InvalidStateError("it is off", hint="b2d up"), VirtualBoxError(5, "no\nmore")])
-def test_another_error_of_the_same_kind(error: B2dError) -> None:
+def test_replace_returns_another_error_of_the_same_type(error: B2dError) -> None:
     before = dict(vars(error))
     other = error.replace(hint="b2d restart", exit_code=255)
     assert type(other) is type(error)

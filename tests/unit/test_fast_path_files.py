@@ -19,7 +19,7 @@ LINES = st.builds("{}{}{}{}".format, st.sampled_from(["", " \t"]), WORDS, st.sam
 
 
 @given(st.lists(LINES), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_what_the_door_takes_for_no_name_is_none(
+def test_the_fast_path_agrees_with_the_loader_about_files_without_a_name(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, old: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -44,6 +44,6 @@ def test_what_the_door_takes_for_no_name_is_none(
         ),
     )
 )
-def test_it_looks_for_the_profile_where_profile_py_does(environ: dict[str, str]) -> None:
+def test_the_fast_path_looks_for_the_profile_in_the_same_place(environ: dict[str, str]) -> None:
     quick_path = _profile_path(environ)
     assert (Path(quick_path) if quick_path else None) == boot2docker_profile.profile_path(environ)

@@ -150,7 +150,7 @@ def prepare_box(box: Box, folder: Path, verb: str) -> Before:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Box, tmp_path: Path, verb: str) -> None:
+def test_a_failed_change_is_reported_and_the_next_command_succeeds(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
     before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
@@ -163,7 +163,7 @@ def test_a_change_that_is_refused_is_told_and_the_next_command_goes_on(quiet: Bo
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_change_that_is_the_last_leaves_a_home_to_go_on_with(quiet: Box, tmp_path: Path, verb: str) -> None:
+def test_a_home_is_usable_after_a_process_died_at_any_change(quiet: Box, tmp_path: Path, verb: str) -> None:
     _, act = VERBS[verb]
     before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
@@ -176,7 +176,7 @@ def test_a_change_that_is_the_last_leaves_a_home_to_go_on_with(quiet: Box, tmp_p
         assert_usable(quiet, verb, act)
 
 
-def test_who_only_reads_needs_no_room(quiet: Box) -> None:
+def test_reading_needs_no_disk_space(quiet: Box) -> None:
     machine = quiet.in_state(RUNNING)
 
     def read() -> None:
@@ -207,7 +207,7 @@ IMAGES: dict[str, Callable[[Home, Path], object]] = {
 
 @pytest.mark.parametrize("dies", [False, True], ids=["refused", "the last"])
 @pytest.mark.parametrize("verb", IMAGES)
-def test_images_are_whole_or_not_there(tmp_path: Path, verb: str, dies: bool) -> None:
+def test_images_are_complete_or_absent(tmp_path: Path, verb: str, dies: bool) -> None:
     source, home, act = tmp_path / "some.iso", Home(tmp_path / "home"), IMAGES[verb]
     source.write_bytes(a_b2d_iso())
 
@@ -247,7 +247,7 @@ CONFIG: dict[str, Callable[[Home], object]] = {
 
 @pytest.mark.parametrize("dies", [False, True], ids=["refused", "the last"])
 @pytest.mark.parametrize("verb", CONFIG)
-def test_settings_are_the_old_ones_or_the_new_ones(tmp_path: Path, verb: str, dies: bool) -> None:
+def test_settings_are_the_previous_or_the_new_ones(tmp_path: Path, verb: str, dies: bool) -> None:
     home, act, mine = Home(tmp_path / "home"), CONFIG[verb], "# mine\ncpus = 2\n"
 
     def begin() -> None:

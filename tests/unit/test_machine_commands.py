@@ -22,7 +22,7 @@ def test_the_default_machine_needs_no_name(verb: str) -> None:
         (LONG, "b2d ssh --vm dev -- sudo kill 12"),
     ],
 )
-def test_another_machine_is_named_before_what_is_for_the_guest(verb: str, command: str) -> None:
+def test_another_machine_is_named_before_the_arguments_of_the_guest(verb: str, command: str) -> None:
     assert command_for(verb, "dev") == command
 
 
@@ -32,6 +32,6 @@ def test_commands_follow_each_other_and_each_names_the_machine() -> None:
 
 
 @pytest.mark.parametrize("name", ["my machine", "it's mine", 'a "b"', "$(id)", "-v", "a;b", ""])
-def test_a_name_that_no_machine_can_have_is_one_word_for_a_shell(name: str) -> None:
+def test_an_invalid_machine_name_is_quoted_as_one_word(name: str) -> None:
     """Folders have such names, and machines of other tools."""
     assert shlex.split(command_for("delete", name)) == ["b2d", "delete", "--vm", name]

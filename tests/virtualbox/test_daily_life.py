@@ -69,7 +69,7 @@ def proxy(person: Person, registry: str) -> Iterator[Path]:
 
 
 def mark(name: str) -> str:
-    """Return a text that occurs nowhere else on the disk, nor in commands."""
+    """Return a text that occurs nowhere else on the disk or in commands."""
     return f"this was written {name}"
 
 
@@ -79,7 +79,7 @@ def write_command(name: str) -> str:
     return f"echo '{text}''{last}' | sudo tee /mnt/sda1/var/lib/docker/volumes/kept/_data/{name} >/dev/null"
 
 
-def test_docker_is_behind_a_socket_of_this_host_and_a_command_s_environment(person: Person) -> None:
+def test_docker_works_over_the_socket_and_with_run(person: Person) -> None:
     command = "docker images --format '{{.Repository}}'"
     at_the_socket = person.sh(f"DOCKER_HOST='unix://{person.paths.docker_socket}' {command}")
     assert (at_the_socket.returncode, at_the_socket.stdout) == (0, b"hello\n"), at_the_socket.stderr
@@ -106,7 +106,7 @@ def test_the_guest_reaches_a_proxy_on_this_host_s_loopback(person: Person, proxy
     assert stdout == f"{{}}http_proxy=http://{USER}:{PASSWORD}@{GATEWAY}:{PROXY_PORT}\n"
 
 
-def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) -> None:
+def test_deleted_data_is_returned_to_this_host_in_two_steps(person: Person) -> None:
     """The first step is here, while the machine runs; the second is at the end."""
     before = allocated_bytes(person.paths.disk_vdi)
     person.check_output("ssh", f"{RESERVE} && {FILL}")
@@ -119,7 +119,7 @@ def test_what_was_deleted_goes_back_to_this_host_in_two_steps(person: Person) ->
     assert not json.loads(person.check_output("disk", "compact", "--json"))["done"]
 
 
-def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
+def test_a_snapshot_of_the_running_machine_is_restored(person: Person) -> None:
     """The disk's file is checked, since a boot takes an emulated guest ten minutes."""
 
     def is_in(mark: str, name: str) -> bool:
@@ -146,7 +146,7 @@ def test_a_snapshot_of_the_running_machine_comes_back(person: Person) -> None:
     assert not is_in("image-of-later", "*.vdi")
 
 
-def test_what_was_deleted_goes_back_when_it_is_off(person: Person) -> None:
+def test_deleted_data_is_returned_while_the_machine_is_off(person: Person) -> None:
     before = allocated_bytes(person.paths.disk_vdi)
     document = json.loads(person.check_output("disk", "compact", "--json"))
     assert (document["before"], document["done"]) == (before, True)

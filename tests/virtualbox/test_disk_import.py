@@ -85,12 +85,14 @@ def same_content(first: Path, other: Path) -> bool:
     return raws[0].read_bytes() == raws[1].read_bytes()
 
 
-def test_it_is_listed_with_its_state(prompt: Prompt, disk: Path) -> None:
+def test_a_candidate_is_listed_with_its_state(prompt: Prompt, disk: Path) -> None:
     assert prompt.b2d("import").out.splitlines()[1].split() == [NAME, "stopped", "1024", "MiB", str(disk)]
 
 
 @pytest.mark.parametrize("given", [NAME, "{disk}"])
-def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: Prompt, disk: Path, given: str) -> None:
+def test_under_virtualbox_its_disk_is_cloned_and_the_original_is_unchanged(
+    prompt: Prompt, disk: Path, given: str
+) -> None:
     before = everything(disk)
     result = prompt.b2d("import", given.format(disk=disk), "--vm", "box", "--driver", "virtualbox")
     assert (result.code, result.out) == (0, ""), result.err
@@ -107,7 +109,7 @@ def test_under_virtualbox_its_disk_is_cloned_and_nothing_of_it_changes(prompt: P
     assert everything(disk) == before
 
 
-def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -> None:
+def test_a_machine_with_a_snapshot_is_merged(prompt: Prompt, disk: Path) -> None:
     vboxmanage("snapshot", NAME, "take", "before")
     before = everything(disk)
     result = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
@@ -120,7 +122,7 @@ def test_a_machine_with_a_snapshot_is_put_together(prompt: Prompt, disk: Path) -
     vboxmanage("snapshot", NAME, "delete", "before")
 
 
-def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
+def test_a_machine_with_a_snapshot_is_merged_for_qemu(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     qemu = tmp_path / "bin" / "qemu-system-x86_64"  # a machine that is never started needs no more
     qemu.parent.mkdir()
     qemu.symlink_to("/bin/true")
@@ -137,7 +139,7 @@ def test_for_qemu_it_is_put_together_first(prompt: Prompt, disk: Path, tmp_path:
     vboxmanage("snapshot", NAME, "delete", "before")
 
 
-def test_one_that_runs_or_is_saved_is_refused_with_what_to_type(prompt: Prompt, disk: Path) -> None:
+def test_a_running_or_saved_machine_is_refused_with_a_hint(prompt: Prompt, disk: Path) -> None:
     vboxmanage("startvm", NAME, "--type", "headless")
     running = prompt.b2d("import", NAME, "--vm", "box", "--driver", "virtualbox")
     assert (running.code, running.out) == (4, "")
@@ -162,7 +164,7 @@ def test_an_unregistered_disk_is_not_registered_after_the_import(prompt: Prompt,
     assert (everything(disk), raw_disks.sha256_of(loose)) == before
 
 
-def test_cancelled_it_leaves_nothing(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
+def test_a_cancelled_import_leaves_nothing(prompt: Prompt, disk: Path, tmp_path: Path) -> None:
     large = a_disk(tmp_path / "large.vmdk", used_mib=400)
     before = everything(disk), raw_disks.sha256_of(large)
     command = [B2D, "import", str(large), "--vm", "other", "--driver", "virtualbox"]

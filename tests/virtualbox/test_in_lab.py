@@ -31,14 +31,14 @@ def made_lab() -> virtualbox_lab.Lab:
 @pytest.mark.virtualbox
 @pytest.mark.timeout(MAKE_TIMEOUT_S + FILE_TIMEOUT_S)
 @pytest.mark.parametrize("file", FILES)
-def test_what_needs_a_real_virtualbox_passes_there(made_lab: virtualbox_lab.Lab, file: str) -> None:
+def test_tests_that_need_a_real_virtualbox_pass_in_the_lab(made_lab: virtualbox_lab.Lab, file: str) -> None:
     passes(made_lab, file)
 
 
 @pytest.mark.virtualbox
 @pytest.mark.timeout(MAKE_TIMEOUT_S + BOOT_TIMEOUT_S)
 @pytest.mark.parametrize("file", WITH_IMAGE)
-def test_what_needs_the_image_passes_there(
+def test_tests_that_need_the_image_pass_in_the_lab(
     made_lab: virtualbox_lab.Lab, iso: Path, registry: str, test_cache: Path, file: str
 ) -> None:
     """The lab has no network, so it gets this host's test image and registry."""

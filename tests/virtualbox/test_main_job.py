@@ -43,12 +43,12 @@ def test_a_saved_machine_is_up_in_seconds_and_runs_a_container(person: Person) -
     assert person.check_output("status") == "running\n"
 
 
-def test_where_it_is_is_told_as_with_any_hypervisor(person: Person) -> None:
+def test_ip_and_shellinit_work_as_with_any_hypervisor(person: Person) -> None:
     assert person.check_output("ip") == f"{person.address}\n"
     assert f"tcp://{person.address}:2376" in person.check_output("shellinit")
 
 
-def test_ssh_ends_as_its_command_does(person: Person) -> None:
+def test_ssh_exits_with_the_code_of_its_command(person: Person) -> None:
     assert person.b2d("ssh", "--", "exit 7").returncode == 7
     assert person.check_output("ssh", "hostname") == "boot2docker\n"
 
@@ -57,13 +57,13 @@ def test_the_data_is_on_the_disk(person: Person) -> None:
     assert person.check_output("ssh", "grep -c ' /mnt/sda1 ext4' /proc/mounts") == "1\n"
 
 
-def test_its_clock_is_right_after_the_sleep(person: Person) -> None:
+def test_the_clock_is_correct_after_a_resume(person: Person) -> None:
     begin = time.time()
     inside = int(person.check_output("ssh", "date +%s"))
     assert begin - 3 < inside < time.time() + 3
 
 
-def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
+def test_the_home_folder_is_shared_at_its_own_path(person: Person) -> None:
     shared = person.folder / SHARED
     (shared / "host's").write_text("from the host\n")
     inside = f"cd '{shared}' && cat *s && echo from the guest >guest && stat -c %U guest"
@@ -71,7 +71,7 @@ def test_the_home_folder_is_there_at_its_own_path(person: Person) -> None:
     assert (shared / "guest").read_text() == "from the guest\n"
 
 
-def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person) -> None:
+def test_a_published_port_is_open_on_this_host_while_its_container_runs(person: Person) -> None:
     ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
     person.docker("run", "-d", "--name", "web", *ports, "hello", *server_command("hey"))
     for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
@@ -81,10 +81,10 @@ def test_what_a_container_publishes_is_on_this_host_while_it_runs(person: Person
     wait_until(lambda: refused("127.0.0.1", 20080), condition="its end", timeout_s=60)
 
 
-def test_its_clock_is_right_soon_after_this_host_slept(person: Person) -> None:
-    """A host's sleep stops everything; the machine and its agent are what matters here.
+def test_the_clock_is_correct_soon_after_this_host_slept(person: Person) -> None:
+    """A host's sleep stops everything; here only the machine and its agent are stopped.
 
-    The test waits for the agent's message: queries meanwhile would delay an emulated guest.
+    The test waits for the agent's message: queries at the same time would delay an emulated guest.
     """
     engine, before = docker(person), count_clock_syncs(person)
     recorded = json.loads(person.paths.agent_process.read_bytes())
@@ -123,7 +123,7 @@ def question_s(person: Person) -> float:
     return time.monotonic() - begin
 
 
-def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
+def test_a_saved_machine_resumes_where_it_stopped(person: Person) -> None:
     person.check_output("ssh", "echo here >/tmp/kept")
     person.check_output("save")
     assert person.b2d("status").stdout == b"saved\n"
@@ -133,7 +133,7 @@ def test_a_saved_machine_goes_on_where_it_was(person: Person) -> None:
     assert person.check_output("ssh", command) == "here\nfrom the guest\n"
 
 
-def test_its_power_button_ends_it(person: Person) -> None:
+def test_stop_shuts_the_machine_down_cleanly(person: Person) -> None:
     person.environment["B2D_STOP_WAIT"] = "300"
     completed = person.b2d("stop")
     assert completed.returncode == 0
@@ -141,7 +141,7 @@ def test_its_power_button_ends_it(person: Person) -> None:
     assert person.b2d("status").stdout == b"stopped\n"
 
 
-def test_delete_leaves_nothing_in_virtualbox_and_the_image_stays(person: Person) -> None:
+def test_delete_removes_everything_from_virtualbox_and_the_image_stays(person: Person) -> None:
     person.check_output("delete", "--yes")
     assert person.b2d("status").returncode == 3
     assert not person.paths.folder.exists()

@@ -26,7 +26,7 @@ def is_open(forward: Forward) -> bool:
     return False
 
 
-def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase) -> None:
+def test_a_forwarded_port_is_open_until_it_is_removed(machine: VirtualBoxCase) -> None:
     web = a_port(machine)
     with pytest.raises(InvalidStateError):
         machine.driver().add_forward(web)
@@ -39,7 +39,7 @@ def test_a_port_is_open_while_it_is_led_into_the_machine(machine: VirtualBoxCase
     wait_until(lambda: not is_open(web), condition="the port to be shut", timeout_s=5)
 
 
-def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxCase) -> None:
+def test_each_kind_of_forward_is_recognised_and_the_ports_of_the_machine_stay(machine: VirtualBoxCase) -> None:
     machine.driver().start()
     before = machine.driver().endpoint()
     web = a_port(machine)
@@ -53,7 +53,7 @@ def test_each_kind_is_told_apart_and_the_machine_s_own_stay(machine: VirtualBoxC
     assert machine.driver().endpoint() == before
 
 
-def test_a_port_that_is_taken_is_refused_with_who_has_it(machine: VirtualBoxCase) -> None:
+def test_a_port_in_use_is_refused_with_its_number(machine: VirtualBoxCase) -> None:
     machine.driver().start()
     web = a_port(machine)
     with socket.create_server((web.address, web.port)), pytest.raises(HypervisorError, match=f"port {web.port}"):

@@ -35,9 +35,7 @@ def move_folder(machine: VirtualBoxCase, target: Path) -> None:
     machine.paths = MachinePaths(target)
 
 
-def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
-    machine: VirtualBoxCase, tmp_path: Path
-) -> None:
+def test_an_unregistered_machine_starts_with_its_disk(machine: VirtualBoxCase, tmp_path: Path) -> None:
     unregister(machine)
     assert machine.driver().state() == MachineState.STOPPED
     with pytest.raises(InvalidStateError, match="already"):
@@ -47,7 +45,7 @@ def test_a_machine_that_somebody_took_out_of_the_list_starts_with_its_disk(
     assert first_sector(machine.paths.disk_vdi, tmp_path).startswith(b"payload")
 
 
-def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: VirtualBoxCase) -> None:
+def test_an_unregistered_machine_can_be_deleted(machine: VirtualBoxCase) -> None:
     vboxmanage("unregistervm", machine.spec.name)
     machine.driver().delete()
     assert machine.driver().state() == MachineState.ABSENT
@@ -55,7 +53,7 @@ def test_a_machine_that_somebody_took_out_of_the_list_can_be_deleted(machine: Vi
     machine.driver().create(b"payload")
 
 
-def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_a_moved_machine_starts_at_its_new_path(machine: VirtualBoxCase, tmp_path: Path) -> None:
     before = str(machine.paths.folder)
     machine.boot()
     machine.driver().kill()
@@ -65,7 +63,7 @@ def test_a_machine_that_lies_somewhere_else_now_starts_there(machine: VirtualBox
     assert before not in vboxmanage("showvminfo", machine.spec.name, "--machinereadable") + vboxmanage("list", "hdds")
 
 
-def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_a_moved_saved_machine_boots_at_its_new_path(machine: VirtualBoxCase, tmp_path: Path) -> None:
     """Its saved state refers to serial port files at the old path."""
     machine.boot()
     machine.driver().save()
@@ -75,7 +73,7 @@ def test_a_saved_machine_that_lies_somewhere_else_now_boots_there(machine: Virtu
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_a_machine_that_was_only_begun_is_made_whole(machine: VirtualBoxCase) -> None:
+def test_an_incomplete_machine_is_completed(machine: VirtualBoxCase) -> None:
     vboxmanage("storageattach", machine.spec.name, "--storagectl", "SATA", "--port", "0", "--medium", "none")
     vboxmanage("closemedium", "disk", str(machine.paths.disk_vdi), "--delete")
     assert machine.driver().state() == MachineState.ABSENT
@@ -83,7 +81,7 @@ def test_a_machine_that_was_only_begun_is_made_whole(machine: VirtualBoxCase) ->
     machine.boot()
 
 
-def test_a_disk_that_lost_its_machine_is_taken_up(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_a_disk_without_a_machine_is_adopted(machine: VirtualBoxCase, tmp_path: Path) -> None:
     unregister(machine)
     shutil.rmtree(machine.paths.virtualbox)
     assert machine.driver().state() == MachineState.ABSENT

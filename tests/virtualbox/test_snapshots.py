@@ -48,7 +48,7 @@ def read(machine: VirtualBoxCase) -> bytes:
         medium.close()
 
 
-def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted(machine: VirtualBoxCase) -> None:
+def test_snapshots_are_restored_and_merged_into_one_file_when_all_are_deleted(machine: VirtualBoxCase) -> None:
     driver = machine.driver()
     driver.take_snapshot("made")
     write(machine, b"later")
@@ -67,7 +67,7 @@ def test_the_disk_goes_back_and_forth_and_is_one_file_again_when_all_are_deleted
     assert data_disk(machine) == str(machine.paths.disk_vdi)
 
 
-def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
+def test_a_disk_with_snapshots_does_not_grow(machine: VirtualBoxCase) -> None:
     before = machine.driver().disk_mib()
     machine.driver().take_snapshot("one")
     with pytest.raises(InvalidStateError, match="cannot change a disk that has snapshots"):
@@ -78,7 +78,7 @@ def test_no_disk_grows_that_has_snapshots(machine: VirtualBoxCase) -> None:
     assert machine.driver().disk_mib() == before + 100
 
 
-def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_none(machine: VirtualBoxCase) -> None:
+def test_zeroed_blocks_are_returned_and_zeros_on_unused_blocks_take_no_space(machine: VirtualBoxCase) -> None:
     def put(content: bytes, at_mib: int) -> int:
         medium = open_disk(machine, writable=True)
         medium._i.write(at_mib * MIB, content)
@@ -96,7 +96,7 @@ def test_blocks_of_zeros_are_given_back_and_zeros_on_what_was_never_used_take_no
         machine.driver().compact_disk()
 
 
-def test_what_was_kept_of_a_running_machine_comes_back_without_its_memory(machine: VirtualBoxCase) -> None:
+def test_a_snapshot_of_a_running_machine_is_restored_without_its_memory(machine: VirtualBoxCase) -> None:
     machine.boot()
     machine.driver().take_snapshot("live")
     machine.driver().kill()
@@ -125,7 +125,7 @@ def test_a_snapshot_that_fails_changes_nothing(machine: VirtualBoxCase) -> None:
     assert names(machine) == ["one"]
 
 
-def test_a_machine_with_snapshots_that_lies_somewhere_else_now_has_them_there(machine: VirtualBoxCase) -> None:
+def test_a_moved_machine_keeps_its_snapshots(machine: VirtualBoxCase) -> None:
     machine.driver().take_snapshot("made")
     write(machine, b"later")
     move_folder(machine, machine.paths.folder.with_name("another home"))

@@ -62,7 +62,7 @@ def hold_machine(machine: VirtualBoxCase, seconds: float) -> Iterator[int]:
             other.kill()
 
 
-def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None:
+def test_a_port_in_use_is_found_before_the_start(machine: VirtualBoxCase) -> None:
     taken = machine.spec.docker_port
     with (
         socket.create_server((machine.spec.address, taken)),
@@ -72,7 +72,7 @@ def test_a_taken_port_is_found_before_the_start(machine: VirtualBoxCase) -> None
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxCase) -> None:
+def test_a_machine_locked_by_another_program_is_waited_for(machine: VirtualBoxCase) -> None:
     with hold_machine(machine, 1.5):
         begin = time.monotonic()
         machine.driver().start()
@@ -80,7 +80,7 @@ def test_a_machine_that_another_program_holds_is_waited_for(machine: VirtualBoxC
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_who_holds_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
+def test_a_program_that_locks_a_machine_too_long_is_named(machine: VirtualBoxCase) -> None:
     with hold_machine(machine, 60) as pid:
         with pytest.raises(MachineLockedError, match=f"locked .*process {pid}"):
             machine.driver().start()
@@ -108,14 +108,14 @@ def save_and_break(machine: VirtualBoxCase) -> Path:
     return state
 
 
-def test_a_saved_state_that_does_not_fit_is_dropped_and_the_machine_boots(machine: VirtualBoxCase) -> None:
+def test_an_unusable_saved_state_is_discarded_and_the_machine_boots(machine: VirtualBoxCase) -> None:
     state = save_and_break(machine)
     machine.driver().start()
     assert machine.driver().state() == MachineState.RUNNING
     assert not state.exists()
 
 
-def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: VirtualBoxCase) -> None:
+def test_a_machine_of_older_hardware_with_an_unusable_state_is_stopped(machine: VirtualBoxCase) -> None:
     """It boots with the current hardware, which its caller chooses."""
     machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
     state = save_and_break(machine)
@@ -125,13 +125,13 @@ def test_a_machine_of_older_hardware_whose_state_does_not_fit_is_off(machine: Vi
     assert not state.exists()
 
 
-def test_what_was_changed_in_the_window_is_put_right_at_the_next_start(machine: VirtualBoxCase) -> None:
+def test_settings_changed_from_outside_are_corrected_at_the_next_start(machine: VirtualBoxCase) -> None:
     vboxmanage("modifyvm", machine.spec.name, "--memory", "100", "--name", "another", "--uart1", "off")
     machine.boot()
     assert "memory=64\n" in vboxmanage("showvminfo", machine.spec.name, "--machinereadable")
 
 
-def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine: VirtualBoxCase) -> None:
+def test_a_machine_deleted_from_outside_is_absent_and_can_be_created_again(machine: VirtualBoxCase) -> None:
     vboxmanage("unregistervm", machine.spec.name, "--delete")
     assert machine.driver().state() == MachineState.ABSENT
     machine.driver().delete()
@@ -139,7 +139,7 @@ def test_a_machine_that_somebody_deleted_is_absent_and_can_be_made_anew(machine:
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_delete_removes_snapshots_and_leaves_foreign_disks(machine: VirtualBoxCase, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.vdi"
     vboxmanage("createmedium", "disk", "--filename", str(theirs), "--size", "8")
     vboxmanage("storagectl", machine.spec.name, "--name", "SATA", "--portcount", "4")
@@ -153,7 +153,7 @@ def test_snapshots_and_other_people_s_disks_are_told_apart_by_delete(machine: Vi
     assert str(machine.paths.folder) not in vboxmanage("list", "hdds")
 
 
-def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase) -> None:
+def test_an_error_of_virtualbox_at_the_start_is_one_sentence(machine: VirtualBoxCase) -> None:
     vboxmanage("modifyvm", machine.spec.name, "--nic3", "hostonly", "--host-only-adapter3", "vboxnet77")
     with pytest.raises(HypervisorError) as caught:
         machine.driver().start()
@@ -161,7 +161,7 @@ def test_what_virtualbox_says_to_a_start_is_one_sentence(machine: VirtualBoxCase
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_a_missing_iso_is_named(machine: VirtualBoxCase, tmp_path: Path) -> None:
     iso = tmp_path / "mine.iso"
     shutil.copy(machine.image.iso, iso)
     machine.image = replace(machine.image, iso=iso)
@@ -171,7 +171,7 @@ def test_an_iso_that_is_gone_is_named(machine: VirtualBoxCase, tmp_path: Path) -
     assert machine.driver().state() == MachineState.STOPPED
 
 
-def test_without_its_disk_there_is_no_machine(machine: VirtualBoxCase) -> None:
+def test_a_machine_without_its_disk_is_absent(machine: VirtualBoxCase) -> None:
     machine.paths.disk_vdi.unlink()
     assert machine.driver().state() == MachineState.ABSENT
     with pytest.raises(MachineNotFoundError):
@@ -211,7 +211,7 @@ except HypervisorError as error:
 """
 
 
-def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
+def test_a_killed_service_is_reported_in_one_sentence_and_the_next_command_works(
     own_virtualbox: Path, tmp_path: Path
 ) -> None:
     created = run_in_process(tmp_path, MAKE + "machine.create(b'payload')", tmp_path)
@@ -224,7 +224,7 @@ def test_a_service_that_is_killed_costs_one_sentence_and_the_next_command_works(
     assert run_in_process(tmp_path, MAKE + "machine.delete(); print(machine.state())", tmp_path).stdout == "absent\n"
 
 
-def test_a_machine_without_its_settings_is_told_and_can_be_deleted(own_virtualbox: Path, tmp_path: Path) -> None:
+def test_a_machine_without_settings_is_reported_and_can_be_deleted(own_virtualbox: Path, tmp_path: Path) -> None:
     assert run_in_process(tmp_path, MAKE + "machine.create(b'payload')", tmp_path).returncode == 0
     ended = run_in_process(tmp_path, MAKE + END, tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -41,7 +41,7 @@ def everything() -> tuple[str, str, str]:
     return vboxmanage("list", "vms"), vboxmanage("list", "hdds"), vboxmanage("list", "dvds")
 
 
-def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
+def test_the_machine_follows_its_spec(machine: VirtualBoxCase) -> None:
     actual = facts(machine)
     assert (actual["memory"], actual["cpus"]) == ("64", "1")
     assert actual["ostype"].startswith("Linux 2.6 / 3.x") and actual["ostype"].endswith("(64-bit)")
@@ -54,7 +54,7 @@ def test_the_machine_is_what_the_spec_says(machine: VirtualBoxCase) -> None:
     assert actual["uart1"] and actual["uartmode1"] == f"file,{machine.paths.serial_log}"
 
 
-def test_all_of_a_machine_lies_in_its_own_folder(machine: VirtualBoxCase) -> None:
+def test_all_files_of_a_machine_are_in_its_folder(machine: VirtualBoxCase) -> None:
     machine.driver().start()
     machine.driver().save()
     home = Path(os.environ["VBOX_USER_HOME"])
@@ -63,7 +63,7 @@ def test_all_of_a_machine_lies_in_its_own_folder(machine: VirtualBoxCase) -> Non
     assert not [path for path in home.rglob("*") if path.suffix in (".sav", ".vdi", ".vbox")]
 
 
-def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: VirtualBoxCase, tmp_path: Path) -> None:
+def test_the_disk_has_the_requested_size_and_starts_with_the_payload(case: VirtualBoxCase, tmp_path: Path) -> None:
     payload = seed.payload("ssh-ed25519 AAAA docker")
     case.driver().create(payload)
     raw = tmp_path / "raw"
@@ -79,7 +79,7 @@ def test_the_disk_is_as_large_as_asked_for_and_begins_with_the_payload(case: Vir
     assert case.paths.disk_vdi.stat().st_mode & 0o077 == 0
 
 
-def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules_stay(machine: VirtualBoxCase) -> None:
+def test_forwards_are_on_the_address_of_the_machine_and_foreign_rules_stay(machine: VirtualBoxCase) -> None:
     vboxmanage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
     machine.driver().start()
     machine.driver().kill()
@@ -96,7 +96,7 @@ def test_the_guest_s_ports_are_on_the_machine_s_address_and_a_person_s_own_rules
     assert machine.driver().endpoint().ssh_port == spec.ssh_port
 
 
-def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_folders_are_shared_under_names_of_b2d_and_foreign_ones_stay(machine: VirtualBoxCase, tmp_path: Path) -> None:
     vboxmanage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
     existing, missing = tmp_path / "the re", tmp_path / "gone"
     existing.mkdir()
@@ -110,7 +110,7 @@ def test_folders_are_shared_under_names_of_b2d_and_a_person_s_own_stay(machine: 
     assert shared == {"theirs": str(tmp_path), "b2d-1": str(existing)}
 
 
-def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there(machine: VirtualBoxCase) -> None:
+def test_the_loopback_of_this_host_is_open_only_to_a_guest_that_uses_it(machine: VirtualBoxCase) -> None:
     empty = seed.Seed("box", "", b"", None)
     for network, is_open in ({seed.LOOPBACK: b"yes\n"}, True), ({}, False):
         machine.paths.seed.write_bytes(seed.image(replace(empty, network=network)))
@@ -119,9 +119,7 @@ def test_this_host_s_loopback_is_open_to_a_guest_that_is_told_of_something_there
         machine.driver().kill()
 
 
-def test_the_iso_as_it_is_boots_where_its_uncompressed_copy_is_not_wanted(
-    machine: VirtualBoxCase, tmp_path: Path
-) -> None:
+def test_the_original_iso_is_booted_if_uncompressed_boot_is_disabled(machine: VirtualBoxCase, tmp_path: Path) -> None:
     stored = tmp_path / "stored.iso"
     stored.write_bytes(machine.image.iso.read_bytes())
     machine.image = replace(machine.image, stored=stored)
@@ -134,7 +132,7 @@ def test_the_iso_as_it_is_boots_where_its_uncompressed_copy_is_not_wanted(
         driver.kill()
 
 
-def test_a_guest_that_does_not_know_the_line_is_no_hang(
+def test_a_guest_without_the_control_protocol_times_out(
     machine: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_port, "ANSWER_S", 0.5)
@@ -145,14 +143,14 @@ def test_a_guest_that_does_not_know_the_line_is_no_hang(
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_a_machine_is_saved_again_and_again(machine: VirtualBoxCase) -> None:
+def test_a_machine_can_be_saved_repeatedly(machine: VirtualBoxCase) -> None:
     for _ in range(5):
         machine.boot()
         machine.driver().save()
         assert read_state_file(machine.paths.virtualbox_settings) == machine.driver().state() == MachineState.SAVED
 
 
-def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machine: VirtualBoxCase) -> None:
+def test_a_saved_state_missing_in_the_settings_file_is_recorded(machine: VirtualBoxCase) -> None:
     machine.boot()
     machine.driver().save()
     settings = machine.paths.virtualbox_settings
@@ -164,7 +162,7 @@ def test_a_saved_state_that_virtualbox_did_not_write_down_is_written_down(machin
     assert read_state_file(settings) == MachineState.SAVED
 
 
-def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None:
+def test_a_saved_machine_resumes_at_other_ports(machine: VirtualBoxCase) -> None:
     machine.boot()
     machine.driver().save()
     machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
@@ -172,7 +170,7 @@ def test_a_saved_machine_goes_on_at_other_ports(machine: VirtualBoxCase) -> None
     assert machine.driver().endpoint().ssh_port == machine.spec.ssh_port
 
 
-def test_the_guest_is_given_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
+def test_the_guest_gets_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
     machine.paths.seed.write_bytes(b"b2d-seed" * 256)
     machine.driver().start()
     assert facts(machine)["IDE-1-0"] == str(machine.paths.virtualbox_seed)
@@ -180,7 +178,7 @@ def test_the_guest_is_given_the_seed_as_a_cd(machine: VirtualBoxCase) -> None:
     assert machine.paths.virtualbox_seed.stat().st_mode & 0o077 == 0
 
 
-def test_a_machine_boots_the_image_that_it_is_given_now(machine: VirtualBoxCase, tmp_path: Path) -> None:
+def test_a_machine_boots_the_current_image(machine: VirtualBoxCase, tmp_path: Path) -> None:
     machine.boot()
     machine.driver().kill()
     newer = tmp_path / "images" / "newer.iso"
@@ -209,7 +207,7 @@ def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase
     "step", ["VirtualBox.create", "VirtualBox.create_disk", "VirtualBoxMachine.edit", "VirtualBox.apply"]
 )
 @pytest.mark.parametrize("error", [KeyboardInterrupt, B2dError])
-def test_what_breaks_while_a_machine_is_made_leaves_nothing(
+def test_a_failed_creation_leaves_nothing(
     case: VirtualBoxCase, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
 ) -> None:
     before, files = everything(), sorted(case.paths.folder.rglob("*"))
@@ -230,9 +228,7 @@ def test_what_breaks_while_a_machine_is_made_leaves_nothing(
     assert case.driver().state() == MachineState.ABSENT
 
 
-def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
-    case: VirtualBoxCase, tmp_path: Path
-) -> None:
+def test_a_foreign_machine_of_the_same_name_is_refused_and_unchanged(case: VirtualBoxCase, tmp_path: Path) -> None:
     vboxmanage("createvm", "--name", case.spec.name, "--register", "--basefolder", str(tmp_path / "theirs"))
     try:
         before = everything()
@@ -246,7 +242,7 @@ def test_somebody_else_s_machine_of_the_same_name_is_refused_and_left_alone(
         vboxmanage("unregistervm", case.spec.name, "--delete")
 
 
-def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
+def test_output_of_vboxapi_is_not_shown(tmp_path: Path) -> None:
     noisy = tmp_path / "vboxapi"
     noisy.mkdir()
     (noisy / "__init__.py").write_text(
@@ -264,7 +260,7 @@ def test_nothing_that_vboxapi_prints_is_seen(tmp_path: Path) -> None:
     assert "noise" not in completed.stdout + completed.stderr
 
 
-def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
+def test_the_doctor_shows_the_version(tmp_path: Path) -> None:
     completed = subprocess.run(
         [sys.executable, "-m", "b2d", "doctor"],
         env=os.environ | {"B2D_HOME": str(tmp_path / "home"), "B2D_DRIVER": "virtualbox"},
@@ -277,7 +273,7 @@ def test_the_doctor_knows_the_version(tmp_path: Path) -> None:
     assert vboxmanage("--version").strip().partition("r")[0] in line
 
 
-def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_machine_starts(
+def test_a_missing_host_only_network_is_reported_and_the_machine_starts(
     machine: VirtualBoxCase,
 ) -> None:
     lines = machine.driver().limitations()
@@ -291,7 +287,7 @@ def test_where_no_network_with_this_host_can_be_made_one_line_says_so_and_the_ma
 
 if not DEVICE.exists():  # otherwise there would be one more network on this host
 
-    def test_a_network_that_cannot_be_made_after_all_is_a_reason(own_virtualbox: Path, tmp_path: Path) -> None:
+    def test_a_network_that_cannot_be_created_is_reported_with_the_reason(own_virtualbox: Path, tmp_path: Path) -> None:
         device = tmp_path / "vboxnetctl"
         device.touch()  # VirtualBox itself does not find one
         card = second_card(VirtualBox(SearchPaths().vboxapi()), device=device)

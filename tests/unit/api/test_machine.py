@@ -57,7 +57,7 @@ def machine(box: Box, monkeypatch: pytest.MonkeyPatch) -> b2d.Machine:
     return b2d.Machine.of(BoxApp(box.home, loader.load(box.home, {}, {"vm": "box"}), LogReporter(), box))
 
 
-def test_a_life(machine: b2d.Machine, box: Box) -> None:
+def test_a_machine_from_creation_to_deletion(machine: b2d.Machine, box: Box) -> None:
     assert machine.state() == "absent"
     facts = machine.up()
     assert (machine.state(), machine.ip(), facts.docker_port) == ("running", ADDRESS, DOCKER)
@@ -71,7 +71,7 @@ def test_a_life(machine: b2d.Machine, box: Box) -> None:
     assert (machine.delete(), machine.delete(), machine.state()) == (True, False, "absent")
 
 
-def test_a_command_s_end_is_its_own(machine: b2d.Machine, box: Box) -> None:
+def test_a_command_returns_its_own_exit_code_and_output(machine: b2d.Machine, box: Box) -> None:
     box.guest.answers = {"echo 'a b'": CommandResult(3, b"out", b"err")}
     machine.up()
     assert machine.ssh("echo", "a b") == CommandResult(3, b"out", b"err")
@@ -87,7 +87,7 @@ def test_snapshots(machine: b2d.Machine) -> None:
     assert machine.snapshots() == []
 
 
-def test_its_disk_and_the_way_in(machine: b2d.Machine) -> None:
+def test_disk_usage_and_ssh_config(machine: b2d.Machine) -> None:
     machine.init()
     assert (machine.disk().size, machine.disk().files) == (a_spec().disk_mib << 20, None)
     assert machine.compact().done
@@ -122,7 +122,7 @@ def test_logs(machine: b2d.Machine, box: Box) -> None:
         (MachineState.RUNNING, "running"),
     ],
 )
-def test_with_leaves_it_as_it_was_and_deletes_nothing(
+def test_with_restores_the_previous_state_and_deletes_nothing(
     machine: b2d.Machine, box: Box, before: MachineState, after: str
 ) -> None:
     box.in_state(before)
@@ -136,7 +136,7 @@ def test_with_leaves_it_as_it_was_and_deletes_nothing(
     assert machine.state() == after
 
 
-def test_with_leaves_nothing_on_that_did_not_come_up(machine: b2d.Machine, box: Box) -> None:
+def test_with_leaves_no_machine_running_that_failed_to_start(machine: b2d.Machine, box: Box) -> None:
     box.create_machine()
     box.crashing.add("0" * 64)
     with pytest.raises(B2dError), machine:
@@ -144,7 +144,7 @@ def test_with_leaves_nothing_on_that_did_not_come_up(machine: b2d.Machine, box: 
     assert machine.state() in ("stopped", "crashed")
 
 
-def test_a_temporary_one_is_deleted_only_where_there_was_none(machine: b2d.Machine, box: Box) -> None:
+def test_a_temporary_machine_is_deleted_only_if_it_did_not_exist(machine: b2d.Machine, box: Box) -> None:
     box.looks_until_off = 0
     with pytest.raises(ZeroDivisionError), machine.temporary():
         raise ZeroDivisionError
@@ -155,7 +155,7 @@ def test_a_temporary_one_is_deleted_only_where_there_was_none(machine: b2d.Machi
     assert machine.state() == "stopped"
 
 
-def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) -> None:
+def test_errors_and_exit_codes_are_those_of_the_command_line(machine: b2d.Machine, box: Box) -> None:
     for verb, kind, code in ((machine.ip, MachineNotFoundError, 3), (machine.stop, MachineNotFoundError, 3)):
         with pytest.raises(kind) as caught:
             verb()
@@ -169,7 +169,7 @@ def test_errors_are_those_of_the_command_line(machine: b2d.Machine, box: Box) ->
         machine.up()
 
 
-def test_threads_of_which_each_has_its_own_command(machine: b2d.Machine, box: Box) -> None:
+def test_threads_run_commands_of_their_own_in_parallel(machine: b2d.Machine, box: Box) -> None:
     machine.up()
     outcomes: list[object] = []
 
@@ -185,7 +185,7 @@ def test_threads_of_which_each_has_its_own_command(machine: b2d.Machine, box: Bo
     assert outcomes == [("running", ADDRESS, 0)] * 160
 
 
-def test_settings_count_as_options_do_and_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_work_as_options_and_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_VM", "of-the-environment")
     assert b2d.Machine(home=tmp_path).name == "of-the-environment"
     created = b2d.Machine("ci", home=tmp_path, memory=700, tls=False, share=[])
@@ -196,7 +196,7 @@ def test_settings_count_as_options_do_and_home_is_a_folder(tmp_path: Path, monke
     assert repr(b2d.Machine.all(tmp_path)) == f"[Machine('other', home='{tmp_path}')]"
 
 
-def test_what_cannot_be_set_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
     for wrong in ({"memory": 1}, {"memory": "much"}, {"memroy": 1000}, {"driver": "xen"}):
         with pytest.raises(ConfigError) as caught:
@@ -214,7 +214,7 @@ def test_every_setting_has_its_type() -> None:
     assert set(MachineChanges.__annotations__) == set(FIELDS)
 
 
-def test_nothing_is_printed_and_who_wants_to_hear_has_a_log(
+def test_nothing_is_printed_and_messages_go_to_the_log(
     machine: b2d.Machine, box: Box, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = LogReporter()
@@ -239,7 +239,7 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=False)
 
 
-def test_a_program_that_set_up_no_log_sees_no_warning() -> None:
+def test_warnings_are_not_printed_without_logging() -> None:
     completed = run("from b2d.reporting.log import LogReporter; LogReporter().warn('look')")
     assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
 
@@ -274,14 +274,14 @@ def test_importing_the_machine_loads_no_library() -> None:
     assert completed.returncode == 0
 
 
-def test_what_is_not_there_is_told_as_python_tells_it() -> None:
+def test_missing_names_raise_the_usual_python_errors() -> None:
     with pytest.raises(ImportError):
         exec("from b2d import Machinery")
     with pytest.raises(AttributeError, match="Machinery"):
         getattr(b2d, "Machinery")  # noqa: B009
 
 
-def test_type_checkers_know_it(tmp_path: Path) -> None:
+def test_type_checkers_know_the_types(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("from b2d import Machine\nwith Machine('ci', memory=1000) as m:\n    reveal_type(m.ip())\n")
     completed = subprocess.run(

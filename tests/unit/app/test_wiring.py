@@ -40,7 +40,7 @@ def wished(folder: Path, **flags: object) -> MachineSpec:
     return app.with_image(app.new_machine_spec())
 
 
-def test_a_new_machine_is_as_the_settings_say(folder: Path, iso_file: Path) -> None:
+def test_a_new_machine_follows_the_settings(folder: Path, iso_file: Path) -> None:
     spec = wished(folder, vm="box", image=str(iso_file), memory=700, cpus=2, disk=5000, ssh_port=3022, restrict=True)
     image = an_app(folder).images.find(str(iso_file))
     assert image is not None
@@ -73,18 +73,18 @@ def test_the_visible_folders_of_the_home_are_shared(folder: Path, iso_file: Path
 
 
 @pytest.mark.parametrize(("flags", "port"), [({}, 2376), ({"tls": False}, 2375), ({"tls": False, "docker_port": 9}, 9)])
-def test_docker_s_port_follows_tls_unless_it_was_named(
+def test_the_port_of_docker_follows_tls_unless_it_is_set(
     folder: Path, iso_file: Path, flags: dict[str, object], port: int
 ) -> None:
     spec = wished(folder, image=str(iso_file), **flags)
     assert (spec.docker_port, spec.guest_docker_port) == (port, 2376)
 
 
-def test_a_machine_has_the_address_that_was_asked_for(folder: Path, iso_file: Path) -> None:
+def test_a_machine_has_the_requested_address(folder: Path, iso_file: Path) -> None:
     assert wished(folder, vm="third", image=str(iso_file), address="127.0.0.1").address == "127.0.0.1"
 
 
-def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
+def test_the_default_memory_is_at_most_half_of_this_host_s(
     folder: Path, iso_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def host_has(mib: int) -> None:
@@ -100,7 +100,7 @@ def test_memory_that_nobody_asked_for_is_half_of_this_host_s_at_most(
     assert wished(folder, image=str(iso_file), memory=2048).memory_mib == 2048
 
 
-def test_a_kept_image_is_not_fetched_again(folder: Path, iso_file: Path) -> None:
+def test_a_stored_image_is_not_downloaded_again(folder: Path, iso_file: Path) -> None:
     """There is no network, so a download would fail."""
     stored = an_app(folder).images.add_copy(iso_file, "debian")
     assert wished(folder).image == stored.sha256
@@ -108,7 +108,7 @@ def test_a_kept_image_is_not_fetched_again(folder: Path, iso_file: Path) -> None
     assert wished(folder, image="http://127.0.0.1:1/b2d.iso").image == stored.sha256
 
 
-def test_a_file_is_taken_as_it_is_now(folder: Path, iso_file: Path) -> None:
+def test_a_changed_file_is_imported_again(folder: Path, iso_file: Path) -> None:
     before = wished(folder, image=str(iso_file)).image
     iso_file.write_bytes(a_b2d_iso() + bytes(2048))
     after = wished(folder, image=str(iso_file)).image
@@ -116,7 +116,7 @@ def test_a_file_is_taken_as_it_is_now(folder: Path, iso_file: Path) -> None:
     assert an_app(folder).images.get(after).size == iso_file.stat().st_size
 
 
-def test_an_image_that_is_none_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+def test_an_invalid_image_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.iso"
     text.write_text("no image")
     with pytest.raises(ImageError):
@@ -131,13 +131,13 @@ def test_an_unreachable_address_is_reported(folder: Path) -> None:
     assert an_app(folder).images.all() == []
 
 
-def test_a_file_that_went_away_before_it_was_taken_in_is_told(folder: Path, iso_file: Path) -> None:
+def test_a_file_removed_before_its_import_is_reported(folder: Path, iso_file: Path) -> None:
     iso_file.unlink()
     with pytest.raises(B2dError, match="an image"):
         an_app(folder).supply.obtain(str(iso_file))
 
 
-def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
+def test_no_image_is_imported_on_a_host_that_cannot_run_it(
     folder: Path, iso_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
@@ -148,11 +148,11 @@ def test_no_image_is_fetched_for_a_host_that_cannot_run_it(
 
 
 @pytest.mark.parametrize("source", ["debian", "boot2docker", "https://example.com/an.iso", "http://x/"])
-def test_what_is_no_file_is_named_as_it_is(source: str) -> None:
+def test_a_source_that_is_not_a_file_is_described_unchanged(source: str) -> None:
     assert describe_source(source) == source
 
 
-def test_a_file_is_named_by_its_whole_path(iso_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_described_by_its_absolute_path(iso_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(iso_file.parent)
     monkeypatch.setenv("HOME", str(iso_file.parent))
     for source in (iso_file.name, f"./{iso_file.name}", f"~/{iso_file.name}", str(iso_file)):
@@ -160,14 +160,14 @@ def test_a_file_is_named_by_its_whole_path(iso_file: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("source", ["", ".", "debain", "no/such.iso", "~nobody-of-that-name/x.iso"])
-def test_what_is_neither_is_refused(source: str) -> None:
+def test_an_invalid_source_is_refused(source: str) -> None:
     with pytest.raises(ConfigError) as caught:
         describe_source(source)
     assert caught.value.exit_code == 2
     assert "debian" in caught.value.hint
 
 
-def test_a_machine_is_the_named_one_or_the_one_of_the_settings(folder: Path) -> None:
+def test_the_machine_is_the_given_one_or_that_of_the_settings(folder: Path) -> None:
     assert an_app(folder).machine().name == "boot2docker-vm"
     assert an_app(folder, vm="box").machine().name == "box"
     assert an_app(folder, vm="box").machine("other").name == "other"
@@ -175,12 +175,12 @@ def test_a_machine_is_the_named_one_or_the_one_of_the_settings(folder: Path) -> 
     assert not folder.exists()
 
 
-def test_a_machine_of_a_hypervisor_that_b2d_does_not_know_is_refused(folder: Path) -> None:
+def test_an_unknown_hypervisor_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError):
         an_app(folder).driver(a_spec(driver="abacus"))
 
 
-def test_a_machine_is_made_with_a_real_disk(folder: Path, iso_file: Path) -> None:
+def test_a_machine_is_created_with_a_real_disk(folder: Path, iso_file: Path) -> None:
     assert shutil.which("qemu-img")
     app = an_app(folder, vm="box", image=str(iso_file))
     assert app.machine().init(app) is True

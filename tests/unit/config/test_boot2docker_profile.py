@@ -77,7 +77,7 @@ def setting(folder: Path, profile: str, key: str) -> Any:
     return getattr(load(folder, profile).settings, key)
 
 
-def test_what_boot2docker_wrote_by_itself_asks_for_next_to_nothing(tmp_path: Path) -> None:
+def test_the_default_profile_of_boot2docker_changes_next_to_nothing(tmp_path: Path) -> None:
     effective = load(tmp_path, UNASKED.format(tmp_path))
     assert effective.settings == Settings(cpus=8)
     assert effective.remarks == []
@@ -103,7 +103,7 @@ def test_what_boot2docker_wrote_by_itself_asks_for_next_to_nothing(tmp_path: Pat
         ("Waittime = 10", "wait", 300),
     ],
 )
-def test_a_word_of_2014_is_the_setting_of_today(tmp_path: Path, profile: str, key: str, value: object) -> None:
+def test_a_key_of_2014_becomes_the_setting_of_today(tmp_path: Path, profile: str, key: str, value: object) -> None:
     effective = load(tmp_path, profile)
     assert getattr(effective.settings, key) == value
     assert effective.remarks == []
@@ -111,7 +111,7 @@ def test_a_word_of_2014_is_the_setting_of_today(tmp_path: Path, profile: str, ke
     assert effective.origins[key] == (str(tmp_path / "profile") if from_profile else "default")
 
 
-def test_an_iso_that_is_not_there_is_fetched_from_where_the_profile_says(tmp_path: Path) -> None:
+def test_a_missing_iso_is_replaced_by_the_isourl_of_the_profile(tmp_path: Path) -> None:
     iso = tmp_path / "mine.iso"
     profile = f'ISO = "{iso}"\nISOURL = "https://ghe.example/a.iso"'
     assert setting(tmp_path, profile, "image") == "https://ghe.example/a.iso"
@@ -119,7 +119,7 @@ def test_an_iso_that_is_not_there_is_fetched_from_where_the_profile_says(tmp_pat
     assert setting(tmp_path, profile, "image") == str(iso)
 
 
-def test_every_key_of_2014_is_a_setting_or_has_its_reason() -> None:
+def test_every_key_of_2014_is_converted_or_has_a_reason() -> None:
     for key in KEYS:
         word = key.lower()
         assert (
@@ -130,12 +130,12 @@ def test_every_key_of_2014_is_a_setting_or_has_its_reason() -> None:
     assert {*boot2docker_profile.SETTINGS.values()} <= {*Settings.__slots__}
 
 
-def test_every_key_and_flag_of_2014_is_in_the_page_on_them() -> None:
+def test_every_key_and_flag_of_2014_is_documented() -> None:
     page = (ROOT / "docs" / "boot2docker.md").read_text()
     assert [word for word in (*KEYS, *FLAGS) if f"`{word}`" not in page] == []
 
 
-def test_what_means_nothing_today_is_one_line_and_no_failure(tmp_path: Path) -> None:
+def test_unsupported_keys_are_reported_in_one_line_and_do_not_fail(tmp_path: Path) -> None:
     profile = (
         'HostIP = "10.0.0.1"\nMemory = 1024\nNetMask = [255, 0, 0, 0]\nMemroy = 1\nSerial = true\n[Xyzzy]\na = 1\n'
     )
@@ -166,7 +166,7 @@ def test_an_invalid_value_is_reported_with_its_line_and_old_name(tmp_path: Path,
     assert caught.value.hint
 
 
-def test_a_profile_before_toml_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_profile_in_the_format_before_toml_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"profile is not valid TOML: .*line 2"):
         load(tmp_path, "# 0.8\nvm = boot2docker-vm\n")
 
@@ -181,7 +181,7 @@ def test_environment_and_flags_win_over_the_profile_and_config_toml_is_read_in_i
     assert (settings.memory, settings.cpus, settings.disk) == (2048, 2, 6000)
 
 
-def test_the_profile_lies_where_boot2docker_looked_for_it(tmp_path: Path) -> None:
+def test_the_profile_is_where_boot2docker_looked_for_it(tmp_path: Path) -> None:
     assert boot2docker_profile.profile_path({"HOME": "/h"}) == Path("/h/.boot2docker/profile")
     assert boot2docker_profile.profile_path({"USERPROFILE": "/h"}) == Path("/h/.boot2docker/profile")
     assert boot2docker_profile.profile_path({"HOME": "/h", "BOOT2DOCKER_DIR": "/d"}) == Path("/d/profile")
@@ -234,12 +234,12 @@ def test_every_flag_of_2014_is_accepted_before_and_after_the_verb(prompt: Prompt
         ("--vbox-share /Users=Users --vbox-share=/data", "share", '["/Users", "/data"]'),
     ],
 )
-def test_a_flag_of_2014_is_the_setting_of_today(prompt: Prompt, typed: str, key: str, value: str) -> None:
+def test_a_flag_of_2014_sets_the_setting_of_today(prompt: Prompt, typed: str, key: str, value: str) -> None:
     for result in (prompt.b2d(*typed.split(), "config", key), prompt.b2d("config", key, *typed.split())):
         assert (result.code, result.out, result.err) == (0, f"{value}\n", "")
 
 
-def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
+def test_unsupported_flags_are_reported_in_one_line(prompt: Prompt) -> None:
     result = prompt.b2d("--hostip", "10.0.0.1", "--dhcp=false", "status", "--basevmdk=/a")
     assert (result.code, result.out) == (3, "absent\n")
     assert result.err == (
@@ -248,26 +248,26 @@ def test_a_flag_that_means_nothing_today_is_one_line(prompt: Prompt) -> None:
     )
 
 
-def test_a_flag_of_2014_that_cannot_be_is_told_by_its_name(prompt: Prompt) -> None:
+def test_an_invalid_flag_of_2014_is_reported_by_its_name(prompt: Prompt) -> None:
     result = prompt.b2d("up", "--sshport=70000")
     assert (result.code, result.out) == (2, "")
     assert result.err == "b2d: --sshport: sshport cannot be '70000'\n     try: from 1 to 65535\n"
 
 
-def test_dir_is_where_all_of_it_lies(prompt: Prompt) -> None:
+def test_dir_selects_the_home(prompt: Prompt) -> None:
     (prompt.folder / "else").mkdir()
     (prompt.folder / "else" / "config.toml").write_text("memory = 700\n")
     assert prompt.b2d("--dir", "else", "config", "memory").out == "700\n"
 
 
-def test_what_follows_ssh_is_the_guest_s(prompt: Prompt) -> None:
+def test_arguments_after_ssh_belong_to_the_guest(prompt: Prompt) -> None:
     result = prompt.b2d("ssh", "server", "--dhcp=false", "--sshport=x")
     assert (result.code, result.err.count("\n")) == (255, 2)
     assert "ignored" not in result.err
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), st.one_of(st.booleans(), st.integers(), st.text(), st.just([1]))))
-def test_no_profile_is_too_odd(profile: dict[str, object]) -> None:
+def test_every_profile_key_is_converted_or_reported(profile: dict[str, object]) -> None:
     """Each key becomes a setting, is reported as unsupported, or is a default."""
     options = boot2docker_profile.profile_settings(profile, Path("/nowhere"))
     unsupported = boot2docker_profile.unsupported_options(options)

@@ -44,7 +44,7 @@ def test_without_any_source_all_settings_are_defaults(home: Home) -> None:
     assert set(effective.origins.values()) == {"default"}
 
 
-def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
+def test_a_flag_overrides_the_environment_and_the_environment_the_file(home: Home) -> None:
     write_config(home, "memory = 1000\ncpus = 1\ndisk = 5000\n")
     effective = loader.load(home, {"B2D_MEMORY": "2000", "B2D_CPUS": "2"}, {"memory": 3000, "disk": None})
     assert (effective.settings.memory, effective.settings.cpus, effective.settings.disk) == (3000, 2, 5000)
@@ -54,11 +54,11 @@ def test_a_flag_beats_the_environment_and_that_the_file(home: Home) -> None:
     assert effective.origins["wait"] == "default"
 
 
-def test_what_is_said_again_as_the_default_is_still_said(home: Home) -> None:
+def test_a_value_equal_to_the_default_still_has_its_origin(home: Home) -> None:
     assert loader.load(home, {"B2D_MEMORY": "2048"}, {}).origins["memory"] == "B2D_MEMORY"
 
 
-def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
+def test_every_setting_can_be_set_by_flag_variable_and_file(home: Home) -> None:
     for field in fields(Settings):
         value = getattr(Settings(), field.name)
         toml_value = list(value) if isinstance(value, tuple) else value
@@ -73,16 +73,16 @@ def test_every_setting_has_its_flag_variable_and_line(home: Home) -> None:
     assert loader.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"
 
 
-def test_an_empty_variable_says_nothing(home: Home) -> None:
+def test_an_empty_variable_is_ignored(home: Home) -> None:
     assert loader.load(home, {"B2D_MEMORY": "", "B2D_IMAGE": ""}, {}).settings == Settings()
 
 
-def test_variables_of_others_and_what_shellinit_remembers_are_not_read(home: Home) -> None:
+def test_unrelated_variables_and_that_of_shellinit_are_not_read(home: Home) -> None:
     environ = {"MEMORY": "1", "B2D_HOME": "/x", "B2D_MEMROY": "1", "b2d_memory": "1", BEFORE: "tcp://h:1,,,,"}
     assert loader.load(home, environ, {}) == loader.load(home, {}, {})
 
 
-def test_a_setting_that_does_not_exist_is_told_with_the_nearest(home: Home) -> None:
+def test_an_unknown_setting_gets_a_suggestion(home: Home) -> None:
     error = refused(write_config(home, "memroy = 1000\n"))
     assert error.message == f"{home.config}:1: there is no setting 'memroy': did you mean 'memory'?"
     assert error.hint.startswith("one of vm, driver, memory")
@@ -125,11 +125,11 @@ def test_an_invalid_value_is_reported_with_its_origin(home: Home) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "127.0.0.1", "127.0.59.200"])
-def test_an_address_of_this_host_alone_can_be(home: Home, value: str) -> None:
+def test_only_loopback_addresses_are_valid(home: Home, value: str) -> None:
     assert setting(home, "address", value) == value
 
 
-def test_an_editor_s_mark_at_the_beginning_is_no_setting(home: Home) -> None:
+def test_a_byte_order_mark_is_ignored(home: Home) -> None:
     write_config(home, b"\xef\xbb\xbfmemory = 1000\r\n")
     assert loader.load(home, {}, {}).settings.memory == 1000
 
@@ -149,13 +149,13 @@ def test_an_unreadable_settings_file_is_reported(home: Home, content: bytes, rea
     assert message.startswith(f"{home.config} {reason}")
 
 
-def test_a_file_that_cannot_be_read_is_told(home: Home) -> None:
+def test_a_settings_file_that_is_a_folder_is_reported(home: Home) -> None:
     home.config.mkdir()
     assert refused(home).message == f"{home.config} cannot be read: it is a folder, not a file"
 
 
 @given(key=RANGED, number=st.integers(-(2**40), 2**40))
-def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
+def test_a_number_is_accepted_or_refused_alike_from_every_source(
     tmp_path_factory: pytest.TempPathFactory, key: str, number: int
 ) -> None:
     new_home = Home(tmp_path_factory.getbasetemp())
@@ -171,7 +171,9 @@ def test_a_number_is_the_same_from_everywhere_or_refused_everywhere(
 
 
 @given(st.text())
-def test_no_text_is_too_odd_for_a_number_or_a_switch(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_is_converted_or_refused_as_number_and_boolean(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     new_home = Home(tmp_path_factory.getbasetemp() / "none")
     for key, kind in (("memory", int), ("tls", bool)):
         try:
@@ -181,16 +183,16 @@ def test_no_text_is_too_odd_for_a_number_or_a_switch(tmp_path_factory: pytest.Te
 
 
 @pytest.mark.parametrize("value", [True, "1", "yes", "TRUE", "On"])
-def test_yes_has_some_names(home: Home, value: object) -> None:
+def test_true_has_several_spellings(home: Home, value: object) -> None:
     assert setting(home, "restrict", value) is True
 
 
 @pytest.mark.parametrize("value", [False, "0", "no", "False", "OFF"])
-def test_no_has_some_names_too(home: Home, value: object) -> None:
+def test_false_has_several_spellings(home: Home, value: object) -> None:
     assert setting(home, "tls", value) is False
 
 
-def test_home_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_variable_selects_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert loader.resolve_home({}).root == tmp_path / ".b2d"
@@ -224,5 +226,5 @@ def test_a_variable_has_commas_between_its_parts(home: Home) -> None:
 
 
 @pytest.mark.parametrize("line", ["share = 7", "share = [7]", "share = true"])
-def test_what_is_no_list_of_folders_is_refused(home: Home, line: str) -> None:
+def test_an_invalid_list_of_folders_is_refused(home: Home, line: str) -> None:
     assert "a list of strings" in refused(write_config(home, line)).hint

@@ -42,18 +42,18 @@ def comments(text: str) -> int:
 
 
 @pytest.mark.parametrize(("key", "line"), [("vm", 2), ("memory", 3), ("image", 4), ("cpus", 8), ("disk", 0), ("m", 0)])
-def test_a_line_is_found_where_it_is_said(key: str, line: int) -> None:
+def test_the_line_of_a_key_is_found(key: str, line: int) -> None:
     assert find_line(TEXT, key) == line
 
 
 @pytest.mark.parametrize(
     ("text", "line"), [("\n[memory]\na = 1\n", 2), ("[[memory]]", 1), ("memory.a = 1", 1), ("\r\n'memory' = 1", 2)]
 )
-def test_tables_and_quoted_keys_are_found_too(text: str, line: int) -> None:
+def test_tables_and_quoted_keys_are_found(text: str, line: int) -> None:
     assert find_line(text, "memory") == line
 
 
-def test_a_changed_value_leaves_all_else_alone() -> None:
+def test_changing_a_value_leaves_all_other_text_unchanged() -> None:
     assert set_value(TEXT, "memory", 1) == TEXT.replace("=2048#MiB", "=1#MiB")
     assert set_value(TEXT, "vm", "b#b") == TEXT.replace('"a"  # the', '"b#b"  # the')
     assert set_value(TEXT, "image", "x").splitlines()[3:] == ['image = "x"', "cpus =   4"]
@@ -63,18 +63,18 @@ def test_a_changed_value_leaves_all_else_alone() -> None:
     assert set_value('"\\u0076m" = "a"\n', "vm", "b") == '"\\u0076m" = "b"\n'
 
 
-def test_what_is_taken_out_leaves_all_else_alone() -> None:
+def test_unsetting_a_value_leaves_all_other_text_unchanged() -> None:
     assert unset_value(TEXT, "image") == TEXT.replace('image = """\nmemory = 3\ncpus = 1\n"""\n', "")
     assert unset_value(TEXT, "disk") == TEXT
 
 
 @given(VALUES)
-def test_a_value_is_read_as_it_was_written(value: object) -> None:
+def test_a_value_is_read_back_as_written(value: object) -> None:
     assert tomllib.loads(f"it = {format_literal(value)}")["it"] == value
 
 
 @given(files(), KEYS, VALUES)
-def test_a_file_says_what_was_put_into_it_and_all_that_it_said_before(text: str, key: str, value: object) -> None:
+def test_a_file_has_the_new_value_and_all_previous_ones(text: str, key: str, value: object) -> None:
     before = tomllib.loads(text)
     put = set_value(text, key, value)
     assert tomllib.loads(put) == before | {key: value}

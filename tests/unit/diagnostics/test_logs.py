@@ -71,19 +71,21 @@ def read_from(descriptor: int, wanted: bytes) -> bytes:
     return came
 
 
-def test_the_last_lines_are_counted_by_line_feeds() -> None:
+def test_tail_counts_line_feeds() -> None:
     assert logs.tail(b"a\r\nb\rc\nd", 2) == b"b\rc\nd"
     assert (logs.tail(b"a\nb\n", 0), logs.tail(b"a\nb\n", 9), logs.tail(b"a\nb\n", None)) == (b"", b"a\nb\n", b"a\nb\n")
 
 
-def test_what_a_terminal_would_obey_is_taken_out() -> None:
+def test_escape_sequences_are_removed() -> None:
     raw = b"\x1b[2J\x1b[0;32mOK\x1b[0m \x1b]0;title\x07a\tb\r\nc\x07\x00\xff\x1b]52;c;cm0=\x1b\\d\xc2\x9b6n\x1b"
     assert logs.printable_text(raw) == "OK a\tb\nc\N{REPLACEMENT CHARACTER}d6n"
     assert logs.printable_text(b"gr\xc3\xbc\xc3\x9fe") == "grüße"
 
 
 @pytest.mark.parametrize(("options", "name"), [([], "serial_log"), (["--hypervisor"], "qemu_log"), (["--b2d"], "")])
-def test_each_log_comes_out_byte_by_byte_and_its_end_on_demand(prompt: Prompt, options: list[str], name: str) -> None:
+def test_each_log_is_printed_byte_by_byte_and_tail_prints_its_end(
+    prompt: Prompt, options: list[str], name: str
+) -> None:
     path = getattr(prompt.home.machine("boot2docker-vm"), name) if name else prompt.home.log
     assert prompt.b2d("logs", *options).out == ""
     path.write_bytes(b"one\r\ntwo\x1b[1m\n\xffthree\n")
@@ -92,7 +94,7 @@ def test_each_log_comes_out_byte_by_byte_and_its_end_on_demand(prompt: Prompt, o
     assert json.loads(prompt.b2d("logs", *options, "--tail", "1", "--json").out) == {"log": "\ufffdthree\n"}
 
 
-def test_virtualboxs_own_log_is_shown_of_its_machines(prompt: Prompt) -> None:
+def test_the_log_of_virtualbox_is_shown_for_its_machines(prompt: Prompt) -> None:
     MachineStore(prompt.home).write(a_spec(driver="virtualbox"))
     path = prompt.home.machine("boot2docker-vm").virtualbox_log
     path.parent.mkdir(parents=True)
@@ -110,7 +112,7 @@ def test_dockers_log_of_a_machine_that_is_off_cannot_be_followed(prompt: Prompt)
     assert (result.code, result.out) == (4, "")
 
 
-def test_what_goes_on_is_no_json_and_a_number_is_one(prompt: Prompt) -> None:
+def test_following_as_json_and_negative_tails_are_refused(prompt: Prompt) -> None:
     assert prompt.b2d("logs", "-f", "--json").code == 2
     assert prompt.b2d("logs", "-n", "-1").code == 2
 
@@ -131,13 +133,13 @@ def test_a_log_is_followed_across_starts_of_the_machine_until_ctrl_c(prompt: Pro
         assert (running.returncode, stderr) == (130, b"\nb2d: interrupted\n")
 
 
-def test_a_log_that_is_not_there_yet_is_waited_for(prompt: Prompt) -> None:
+def test_following_waits_for_a_log_that_does_not_exist_yet(prompt: Prompt) -> None:
     with following(prompt) as running:
         write_atomic(console(prompt), b"begun\n")
         assert read_until(running, b"begun\n") == b"begun\n"
 
 
-def test_nobody_reading_ends_it_quietly_although_nothing_comes(prompt: Prompt) -> None:
+def test_a_closed_stdout_ends_following_quietly_without_new_output(prompt: Prompt) -> None:
     console(prompt).write_bytes(b"line\n")
     with following(prompt) as running:
         read_until(running, b"line\n")
@@ -148,7 +150,7 @@ def test_nobody_reading_ends_it_quietly_although_nothing_comes(prompt: Prompt) -
         running.stdout = None
 
 
-def test_on_a_terminal_a_followed_log_moves_nothing(prompt: Prompt) -> None:
+def test_control_characters_of_a_followed_log_do_not_reach_a_terminal(prompt: Prompt) -> None:
     console(prompt).write_bytes(b"\x1b[2Jclean\n")
     ours, theirs = pty.openpty()
     with following(prompt, stdout=theirs):
@@ -172,7 +174,7 @@ class FollowedMachine:
         return self._state
 
 
-def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_docker_log_ends_with_the_machine_and_is_an_error_if_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(diagnostics, "print_line", lines.append)
     monkeypatch.setattr(diagnostics, "END_S", 0.1)
@@ -185,7 +187,7 @@ def test_dockers_log_ends_with_the_machine_and_breaks_where_that_runs_on(monkeyp
         diagnostics._follow_docker(FollowedMachine(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
 
 
-def test_the_log_of_b2d_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_the_b2d_log_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2D_HOME", str(tmp_path))
     (tmp_path / "b2d.log").write_bytes(b"x" * (LOG_LIMIT + 1))
     threads = [threading.Thread(target=report_unexpected, args=(ValueError("odd"), ["up"])) for _ in range(2)]

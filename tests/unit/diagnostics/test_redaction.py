@@ -51,7 +51,7 @@ PEM = f"-----BEGIN EC PRIVATE KEY-----\n{BODY}\n-----END EC PRIVATE KEY-----"
         f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n{SECRET}",
     ],
 )
-def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
+def test_text_that_looks_like_a_secret_is_redacted(text: str) -> None:
     cleaned = Redaction(()).clean(f"before {text}\nafter")
     assert SECRET not in cleaned
     assert REDACTED in cleaned
@@ -71,11 +71,11 @@ def test_what_looks_like_a_secret_is_taken_out(text: str) -> None:
         "a token ended, and its signature is wrong",
     ],
 )
-def test_what_is_none_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert Redaction((), ["/home/maria"], ["maria"]).clean(text) == text
 
 
-def test_what_is_known_to_be_a_secret_is_found_in_each_way_to_write_it() -> None:
+def test_a_known_secret_is_redacted_in_every_encoding() -> None:
     secret = 'p"ä\\ss/w:rd'
     clean = Redaction([secret]).clean
     for text in (secret, json.dumps(secret), repr(secret), "p%22%C3%A4%5Css%2Fw%3Ard"):
@@ -83,7 +83,7 @@ def test_what_is_known_to_be_a_secret_is_found_in_each_way_to_write_it() -> None
         assert "rd" not in clean(f"it is {text}.").replace("card", "")
 
 
-def test_letters_that_python_takes_for_bytes_are_the_same_letters() -> None:
+def test_surrogate_escapes_match_the_same_letters() -> None:
     halves = "grüße".encode().decode("ascii", "surrogateescape")
     for known, text in ((halves, "grüße"), ("grüße", halves), (halves, halves), ("grüße", json.dumps("grüße"))):
         assert "gr" not in Redaction([known]).clean(f"a {text} b")
@@ -91,28 +91,28 @@ def test_letters_that_python_takes_for_bytes_are_the_same_letters() -> None:
 
 
 @pytest.mark.parametrize("noise", ["y", "a:b", "%:", "pass", "token", "-", '"-', "\\a", 'x="', "eyJaaaaaaaa.", "://"])
-def test_no_noise_of_a_guest_takes_long(noise: str) -> None:
+def test_noise_of_a_guest_is_redacted_quickly(noise: str) -> None:
     with cpu_limit(5):
         Redaction(["secret"]).clean('password="' + noise * (60_000 // len(noise)))
 
 
-def test_of_two_secrets_the_longer_goes_first_and_a_short_one_is_no_needle() -> None:
+def test_the_longer_of_two_secrets_is_redacted_first_and_short_ones_are_ignored() -> None:
     assert Redaction(["abcd", "abcdefgh", "a", ""]).clean("abcdefgh a") == f"{REDACTED} a"
 
 
-def test_whose_it_is_is_not_said() -> None:
+def test_user_names_and_home_paths_are_redacted() -> None:
     clean = Redaction((), ["/home/maria", "/"], ["maria", "root", "x"]).clean
     assert clean("/home/maria/.b2d of maria, root and mariachi on /x") == "~/.b2d of ~, root and mariachi on /x"
 
 
 @given(st.text(), st.text(alphabet=st.characters(codec="ascii", categories=["L", "N"]), min_size=8, max_size=30))
-def test_a_known_secret_is_nowhere_in_what_comes_out(text: str, secret: str) -> None:
+def test_a_known_secret_never_appears_in_the_output(text: str, secret: str) -> None:
     cleaned = Redaction([secret]).clean(f"{text}{secret}{text} {secret}")
     assert secret not in cleaned.replace(REDACTED, " ")
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none() | st.booleans()))
-def test_json_stays_json(document: dict[str, object]) -> None:
+def test_redacted_json_stays_valid(document: dict[str, object]) -> None:
     document |= {
         "password": 'it\'s "quoted"',
         "token": None,
@@ -124,7 +124,7 @@ def test_json_stays_json(document: dict[str, object]) -> None:
         json.loads(Redaction(["quoted"]).clean(json.dumps(document, indent=indent)))
 
 
-def test_passwords_are_found_in_addresses_and_under_their_names() -> None:
+def test_passwords_are_found_in_addresses_and_in_named_values() -> None:
     assert "geheim" in set(find_credentials("HTTP_PROXY=http://me:geheim@proxy:3128"))
     assert {"ge%20heim", "ge heim"} <= set(find_credentials("me:ge%20heim@proxy"))
     assert list(find_secret_values({"auths": {"r": {"auth": "bWU6eA==", "n": 1}}, "l": [{"identitytoken": "t"}]})) == [
@@ -145,12 +145,12 @@ BEGIN, END = "-----BEGIN A KEY-----", "-----END A KEY-----"
         (f"{BEGIN}MHc." + "." * 30_000 + f"{END}a", f"{REDACTED}." + "." * 30_000 + f"{END}a"),
     ],
 )
-def test_keys_are_told_apart_from_what_is_between(text: str, left: str) -> None:
+def test_private_keys_are_redacted_and_text_between_them_stays(text: str, left: str) -> None:
     assert Redaction([]).clean(text) == left
 
 
 @pytest.mark.parametrize("text", [BEGIN, f"{BEGIN}\n", f"{END}{BEGIN}", f"{BEGIN}." + "." * 20_001, "-----BEGIN "])
-def test_many_beginnings_of_keys_take_time_in_proportion(text: str) -> None:
+def test_many_begin_markers_of_keys_take_linear_time(text: str) -> None:
     """A guest can fill its log with them."""
     begin = time.process_time()
     _without_keys(text * (MIB // len(text)))

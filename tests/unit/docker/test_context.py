@@ -44,7 +44,7 @@ def with_certificates(context: DockerContext) -> DockerEnv:
     return replace(DOCKER, cert_path=str(context.paths.certs))
 
 
-def test_it_is_made_once_and_never_selected_unasked(context: DockerContext) -> None:
+def test_it_is_created_once_and_not_selected_unless_requested(context: DockerContext) -> None:
     assert context.put(DOCKER)
     assert not context.put(DOCKER)
     assert names(context) == ["box", "default"]
@@ -54,7 +54,7 @@ def test_it_is_made_once_and_never_selected_unasked(context: DockerContext) -> N
     assert client(context, "show") == "box"
 
 
-def test_it_follows_the_machine_s_place_and_certificates(context: DockerContext) -> None:
+def test_it_follows_the_endpoint_and_certificates_of_the_machine(context: DockerContext) -> None:
     context.put(DOCKER)
     assert context.put(replace(DOCKER, host="tcp://127.0.59.104:2376"))
     secure = with_certificates(context)
@@ -67,7 +67,7 @@ def test_it_follows_the_machine_s_place_and_certificates(context: DockerContext)
     assert "cert.pem" in client(context, "inspect", "box", "--format", "{{.TLSMaterial}}")
 
 
-def test_somebody_s_own_of_that_name_is_left_alone(context: DockerContext) -> None:
+def test_a_foreign_context_of_that_name_is_unchanged(context: DockerContext) -> None:
     client(context, "create", "box", "--description", "mine", "--docker", "host=tcp://192.0.2.1:2376")
     with pytest.raises(ContextExistsError, match="not this machine's"):
         context.put(DOCKER)
@@ -75,7 +75,7 @@ def test_somebody_s_own_of_that_name_is_left_alone(context: DockerContext) -> No
     assert client(context, "inspect", "box", "--format", "{{.Endpoints.docker.Host}}") == "tcp://192.0.2.1:2376"
 
 
-def test_it_goes_also_when_it_is_selected(context: DockerContext) -> None:
+def test_it_is_removed_even_when_selected(context: DockerContext) -> None:
     context.put(DOCKER)
     context.use()
     assert context.remove()
@@ -83,9 +83,7 @@ def test_it_goes_also_when_it_is_selected(context: DockerContext) -> None:
     assert (names(context), client(context, "show")) == (["default"], "default")
 
 
-def test_up_and_delete_do_it_by_themselves_and_never_fail(
-    context: DockerContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_and_delete_maintain_it_and_never_fail(context: DockerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     reporter = FakeReporter()
     update_context(context.paths, DOCKER, reporter)
     assert names(context) == ["box", "default"]

@@ -28,11 +28,11 @@ def port(inside: int, outside: int = 0, address: str = "0.0.0.0", protocol: str 
     return document | ({"PublicPort": outside, "IP": address} if outside else {})
 
 
-def test_what_is_published_twice_for_two_kinds_of_addresses_is_one_wish() -> None:
+def test_a_port_published_for_ipv4_and_ipv6_is_one_publication() -> None:
     assert parse_publications([container("web", port(80, 8080), port(80, 8080, "::"))]) == [WEB]
 
 
-def test_what_is_only_exposed_is_not_published() -> None:
+def test_an_exposed_port_is_not_published() -> None:
     assert parse_publications([container("web", port(80)), {"Id": "no names"}]) == []
 
 
@@ -50,15 +50,15 @@ def test_what_is_only_exposed_is_not_published() -> None:
         (Publication("old", "sctp", 80, "0.0.0.0", 80), []),
     ],
 )
-def test_it_is_exactly_where_it_was_asked_to_be(publication: Publication, forwards: list[Forward]) -> None:
+def test_a_forward_listens_where_it_was_published(publication: Publication, forwards: list[Forward]) -> None:
     assert forwards_for(publication, MACHINE) == forwards
 
 
-def test_a_machine_without_an_address_of_its_own_has_each_port_once() -> None:
+def test_a_machine_without_a_private_address_has_each_port_once() -> None:
     assert forwards_for(WEB, "127.0.0.1") == [Forward("tcp", "127.0.0.1", 8080)]
 
 
-def test_each_address_is_listed_with_its_obstacle() -> None:
+def test_each_port_is_listed_with_its_obstacle() -> None:
     taken = {Forward("tcp", "127.0.0.1", 8080): "another program has this port"}
     inner = Publication("inner", "tcp", 80, "10.0.2.15", 80)
     ports = list_ports([WEB, inner], MACHINE, {Forward("tcp", MACHINE, 8080)}, lambda forward: taken.get(forward, ""))

@@ -80,7 +80,7 @@ def with_programs(tmp_path: Path, **scripts: str) -> Installer:
     return Installer(paths.get, FakeHost().run, True)
 
 
-def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
+def test_this_host_meets_all_requirements(tmp_path: Path) -> None:
     findings = list(an_examination(tmp_path).findings())
     assert [item.name for item in findings if item.verdict == Verdict.BAD] == []
     names = [item.name for item in findings]
@@ -93,7 +93,7 @@ def test_this_machine_has_all_that_is_needed(tmp_path: Path) -> None:
     assert "mksquashfs version" in findings[6].message
 
 
-def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -> None:
+def test_virtualbox_is_required_only_when_machines_use_it(tmp_path: Path) -> None:
     beside = finding(an_examination(tmp_path), "virtualbox")
     assert (beside.verdict, beside.fix) == (Verdict.GOOD, "install it")
     assert finding(an_examination(tmp_path, hypervisor="virtualbox"), "virtualbox").verdict == Verdict.BAD
@@ -101,17 +101,17 @@ def test_virtualbox_is_a_must_only_where_machines_would_be_its(tmp_path: Path) -
     assert finding(installed, "virtualbox").message == "7.2, through /somewhere"
 
 
-def test_qemu_is_no_must_where_machines_would_be_virtualbox_s(tmp_path: Path) -> None:
+def test_qemu_is_optional_when_machines_use_virtualbox(tmp_path: Path) -> None:
     examination = an_examination(tmp_path, installer=FakeHost("apt-get").installer(), hypervisor="virtualbox")
     assert finding(examination, "qemu").verdict == finding(examination, "qemu-img").verdict == Verdict.DOUBTFUL
 
 
-def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+def test_an_examination_creates_nothing(tmp_path: Path) -> None:
     list(an_examination(tmp_path).findings())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_missing_is_named_with_the_line_that_installs_it(tmp_path: Path) -> None:
+def test_missing_programs_are_reported_with_the_install_command(tmp_path: Path) -> None:
     examination = an_examination(tmp_path, installer=FakeHost("apt-get").installer())
     qemu = finding(examination, "qemu")
     assert qemu.verdict == Verdict.BAD and qemu.needs == (QEMU,)
@@ -120,13 +120,13 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(tmp_path: Path)
     assert finding(examination, "docker").fix.endswith("install -y --no-install-recommends docker-cli")
 
 
-def test_a_program_that_does_not_work_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
+def test_a_program_that_fails_is_not_accepted(tmp_path: Path) -> None:
     examination = an_examination(tmp_path, installer=with_programs(tmp_path, qemu_img="echo broken >&2; exit 1"))
     broken = finding(examination, "qemu-img")
     assert broken.verdict == Verdict.BAD and "broken" in broken.message
 
 
-def test_a_qemu_older_than_any_tried_is_doubtful(tmp_path: Path) -> None:
+def test_an_untested_old_qemu_is_doubtful(tmp_path: Path) -> None:
     old = with_programs(tmp_path, qemu_system_x86_64="echo QEMU emulator version 5.2.0")
     examination = an_examination(
         tmp_path, installer=Installer(lambda name: str(tmp_path / "qemu_system_x86_64"), old.run, True)
@@ -138,7 +138,7 @@ def test_an_old_python_is_bad(tmp_path: Path) -> None:
     assert finding(an_examination(tmp_path, python=(3, 10)), "python").verdict == Verdict.BAD
 
 
-def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
+def test_emulation_is_doubtful_and_the_reason_is_reported(tmp_path: Path) -> None:
     acceleration = finding(
         an_examination(tmp_path, accelerator=lambda: ("tcg", "there is no /dev/kvm")), "acceleration"
     )
@@ -156,7 +156,7 @@ def test_emulation_is_doubtful_and_says_why(tmp_path: Path) -> None:
         ("nonsense", "", Verdict.DOUBTFUL, "does not print its API version"),
     ],
 )
-def test_the_docker_client_is_compared_by_its_api(
+def test_the_docker_client_is_compared_by_its_api_version(
     tmp_path: Path, client: str, machine: str, verdict: Verdict, named: str
 ) -> None:
     script = f'[ "$DOCKER_HOST" = unix:///nonexistent/docker.sock ] && echo {client}; exit 1'
@@ -165,22 +165,22 @@ def test_the_docker_client_is_compared_by_its_api(
     assert comparison.verdict == verdict and named in comparison.message
 
 
-def test_a_home_that_cannot_be_a_folder_is_bad(tmp_path: Path) -> None:
+def test_a_home_below_a_file_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = finding(an_examination(tmp_path, home=Home(tmp_path / "file" / "home")), "home")
     assert home.verdict == Verdict.BAD
 
 
-def test_a_long_home_is_good(tmp_path: Path) -> None:
+def test_a_long_home_path_is_good(tmp_path: Path) -> None:
     home = finding(an_examination(tmp_path, home=Home(tmp_path / ("x" * 90) / ("y" * 90))), "home")
     assert home.verdict == Verdict.GOOD
 
 
-def test_a_mirror_that_is_no_address_is_bad(tmp_path: Path) -> None:
+def test_an_invalid_mirror_address_is_bad(tmp_path: Path) -> None:
     assert finding(an_examination(tmp_path, mirror=lambda: "mirror"), "mirror").verdict == Verdict.BAD
 
 
-def test_a_mirror_that_nobody_can_name_is_doubtful(tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_chosen_is_doubtful(tmp_path: Path) -> None:
     def none() -> str:
         raise B2dError("no mirror", hint="b2d config set mirror=…")
 
@@ -188,7 +188,7 @@ def test_a_mirror_that_nobody_can_name_is_doubtful(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("posix")
-def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
+def test_a_key_readable_by_others_is_found_and_fixed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     paths = home.machine("one")
     paths.folder.mkdir(parents=True, mode=0o700)
@@ -204,14 +204,14 @@ def test_a_key_that_others_may_read_is_found_and_closed(tmp_path: Path) -> None:
     assert finding(examination, "secrets").verdict == Verdict.GOOD
 
 
-def test_the_lock_of_a_machine_is_no_secret(tmp_path: Path) -> None:
+def test_the_lock_of_a_machine_needs_no_privacy(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with MachineStore(home).lock("one", "up"):
         assert finding(an_examination(tmp_path, home=home), "secrets").verdict == Verdict.GOOD
     assert finding(an_examination(tmp_path, home=home), "secrets").verdict == Verdict.GOOD
 
 
-def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
+def test_all_missing_programs_are_installed_at_once(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
     examination = an_examination(tmp_path, installer=host.installer())
     apply_fixes(examination.findings(), examination.home, examination.installer, FakeReporter())
@@ -221,30 +221,30 @@ def test_all_that_is_missing_is_installed_in_one_go(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_run_where_nothing_is_missing(tmp_path: Path) -> None:
+def test_nothing_is_run_if_nothing_is_missing(tmp_path: Path) -> None:
     host = FakeHost("apt-get")
     apply_fixes([Finding("python", Verdict.GOOD, "3.11")], Home(tmp_path), host.installer(), FakeReporter())
     assert host.ran == []
 
 
-def test_debian_12_has_its_client_in_another_package() -> None:
+def test_debian_12_has_the_client_in_another_package() -> None:
     line = FakeHost("apt-get", docker_cli=False).installer().line([DOCKER])
     assert line.endswith(" docker.io")
 
 
 @pytest.mark.parametrize("manager", MANAGERS, ids=lambda manager: manager.program)
-def test_every_package_manager_has_a_line_for_what_a_machine_needs(manager: object) -> None:
+def test_every_package_manager_has_an_install_command_for_the_requirements(manager: object) -> None:
     program = getattr(manager, "program", "")
     line = FakeHost(program).installer().line([QEMU, QEMU_IMG, DOCKER])
     assert line.startswith(program) and "qemu" in line.lower() and "docker" in line.lower()
 
 
-def test_winget_is_given_one_package_at_a_time() -> None:
+def test_winget_gets_one_package_at_a_time() -> None:
     commands = FakeHost("winget").installer().commands(ALL)
     assert [command[-1] for command in commands] == ["SoftwareFreedomConservancy.QEMU", "Docker.DockerCLI"]
 
 
-def test_who_is_not_root_installs_with_sudo() -> None:
+def test_ordinary_users_install_with_sudo() -> None:
     line = FakeHost("dnf", "sudo").installer(is_root=False).line([QEMU])
     assert line == "sudo dnf install -y qemu-system-x86-core"
 
@@ -253,7 +253,7 @@ def test_homebrew_is_never_run_as_root() -> None:
     assert FakeHost("brew", "sudo").installer(is_root=False).line([QEMU, QEMU_IMG]) == "brew install qemu"
 
 
-def test_where_b2d_may_not_install_it_says_what_to_type() -> None:
+def test_without_permission_to_install_the_command_is_shown() -> None:
     host = FakeHost("pacman")
     with pytest.raises(B2dError) as failure:
         host.installer(is_root=False).install([QEMU])
@@ -261,13 +261,13 @@ def test_where_b2d_may_not_install_it_says_what_to_type() -> None:
     assert host.ran == []
 
 
-def test_an_installation_that_fails_says_what_to_type_and_what_was_said() -> None:
+def test_a_failed_installation_is_reported_with_its_command_and_output() -> None:
     host = FakeHost("apk", fails=B2dError("apk failed", details="no network"))
     with pytest.raises(B2dError) as failure:
         host.installer().install([QEMU])
     assert (failure.value.hint, failure.value.details) == ("apk add qemu-system-x86_64", "no network")
 
 
-def test_a_host_without_a_known_package_manager_is_told_so() -> None:
+def test_a_host_without_a_known_package_manager_is_reported() -> None:
     with pytest.raises(B2dError, match="cannot be installed automatically"):
         FakeHost().installer().install([QEMU])

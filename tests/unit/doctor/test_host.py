@@ -34,7 +34,7 @@ def hardware(tmp_path: Path, flags: str, *, kvm: bool = True) -> Hardware:
         ("vmx", True, ""),
     ],
 )
-def test_what_keeps_kvm_from_working_comes_with_what_helps(tmp_path: Path, flags: str, kvm: bool, remedy: str) -> None:
+def test_the_obstacle_to_kvm_is_reported_with_its_remedy(tmp_path: Path, flags: str, kvm: bool, remedy: str) -> None:
     host = hardware(tmp_path, flags, kvm=kvm)
     slow = an_examination(tmp_path, accelerator=lambda: ("tcg", "slow"), hardware=host, platform="linux")
     assert finding(slow, "acceleration").fix == remedy
@@ -46,7 +46,7 @@ def test_without_permission_for_kvm_the_group_is_reported(tmp_path: Path, monkey
     assert host.remedy() == f"sudo usermod -aG {host.kvm.group()} $USER, then log in again"
 
 
-def test_a_virtualbox_that_cannot_start_is_bad_only_where_machines_are_its_own() -> None:
+def test_a_virtualbox_that_cannot_start_is_bad_only_when_machines_use_it() -> None:
     def broken() -> str:
         raise HypervisorError("its driver is not in the kernel", hint="sudo modprobe vboxdrv")
 
@@ -63,7 +63,7 @@ def test_virtualbox_without_its_network_driver_is_doubtful(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("present", "verdict"), [(True, Verdict.DOUBTFUL), (False, Verdict.GOOD)])
-def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present: bool, verdict: Verdict) -> None:
+def test_hyper_v_is_found_on_windows(tmp_path: Path, present: bool, verdict: Verdict) -> None:
     hyper_v = finding(an_examination(tmp_path, platform="win32", hyper_v=lambda: present), "hyper-v")
     assert hyper_v.verdict == verdict
     assert ("bcdedit" in hyper_v.fix) is present
@@ -81,20 +81,18 @@ def test_on_windows_a_hypervisor_of_microsofts_is_found(tmp_path: Path, present:
         ({"ALL_PROXY": "socks5://proxy:1080"}, Verdict.DOUBTFUL, "is not an HTTP proxy"),
     ],
 )
-def test_proxies_are_looked_at_as_requests_takes_them(
-    environment: dict[str, str], verdict: Verdict, message: str
-) -> None:
+def test_proxies_are_checked_as_requests_uses_them(environment: dict[str, str], verdict: Verdict, message: str) -> None:
     proxies = network.check_proxies(environment, {"dev": "127.0.59.103"})
     assert (proxies.verdict, message in proxies.message) == (verdict, True)
     assert bool(proxies.fix) is (verdict != Verdict.GOOD)
 
 
 @pytest.mark.parametrize("proxy", ["http://me:geheim@proxy:port", "me:geheim@proxy:3128", "socks5://me:geheim@proxy"])
-def test_a_proxys_password_is_not_said(proxy: str) -> None:
+def test_the_password_of_a_proxy_is_not_shown(proxy: str) -> None:
     assert "geheim" not in network.check_proxies({"HTTP_PROXY": proxy}, {}).message
 
 
-def test_authorities_that_are_none_are_found(tmp_path: Path) -> None:
+def test_invalid_ca_files_are_found(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     authorities = network.check_authorities({"REQUESTS_CA_BUNDLE": str(file)})
     assert (authorities.verdict, authorities.fix) == (Verdict.DOUBTFUL, "unset REQUESTS_CA_BUNDLE")
@@ -125,25 +123,23 @@ HERE = {"tcp://127.0.59.103:2376": "boot2docker-vm", "tcp://127.0.59.104:2376": 
         ({"DOCKER_API_VERSION": "1.30"}, Verdict.DOUBTFUL, "unset DOCKER_API_VERSION"),
     ],
 )
-def test_it_is_told_where_the_variables_of_this_shell_lead(
-    environment: dict[str, str], verdict: Verdict, fix: str
-) -> None:
+def test_docker_variables_of_the_shell_are_checked(environment: dict[str, str], verdict: Verdict, fix: str) -> None:
     variables = docker_environment.check_docker_variables(environment, HERE, ["boot2docker-vm"])
     assert (variables.verdict, variables.fix) == (verdict, fix)
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
-def test_a_home_on_another_computer_is_doubtful(tmp_path: Path, kind: str) -> None:
+def test_a_home_on_a_network_file_system_is_doubtful(tmp_path: Path, kind: str) -> None:
     file_system = home_folder.check_file_system(Home(tmp_path), lambda _: kind)
     assert (file_system.verdict, kind in file_system.message) == (Verdict.DOUBTFUL, True)
     assert home_folder.check_file_system(Home(tmp_path), lambda _: "ext4").verdict == Verdict.GOOD
 
 
-def test_the_file_system_of_this_home_is_known(tmp_path: Path) -> None:
+def test_the_file_system_of_this_home_is_detected(tmp_path: Path) -> None:
     assert home_folder.file_system_type(tmp_path) != ""
 
 
-def test_a_temporary_folder_that_is_full_or_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_or_missing_temporary_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     assert "0 MiB free" in home_folder.check_temporary_folder().message
 
@@ -174,7 +170,7 @@ def test_the_mount_type_is_reported_with_a_faster_one(
     assert (folders.message, folders.needs, bool(folders.fix)) == (message, needs, bool(needs))
 
 
-def test_who_cannot_say_anything_does_not_end_the_examination(tmp_path: Path) -> None:
+def test_a_failing_check_does_not_end_the_examination(tmp_path: Path) -> None:
     def broken(*_: object) -> str:
         raise B2dError("it broke")
 

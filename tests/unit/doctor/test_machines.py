@@ -96,14 +96,14 @@ def running(examined: ExaminedHome) -> ExaminedHome:
     return examined
 
 
-def test_a_sound_machine_is_good_in_all_respects(running: ExaminedHome) -> None:
+def test_a_healthy_machine_is_good_in_all_checks(running: ExaminedHome) -> None:
     findings = running.findings()
     assert list(findings) == ["machine", "clock", "certificates", "image"]
     assert {finding.verdict for finding in findings.values()} == {Verdict.GOOD}
     assert not any(finding.fix for finding in findings.values())
 
 
-def test_a_machine_that_is_off_is_good_too(examined: ExaminedHome) -> None:
+def test_a_stopped_machine_is_good(examined: ExaminedHome) -> None:
     findings = examined.findings()
     assert list(findings) == ["machine", "ports", "pointers", "certificates", "image"]
     assert {finding.verdict for finding in findings.values()} == {Verdict.GOOD}
@@ -117,12 +117,12 @@ def test_a_machine_that_is_off_is_good_too(examined: ExaminedHome) -> None:
         (MachineState.RUNNING, "b2d logs; b2d restart"),
     ],
 )
-def test_how_a_machine_is_comes_with_what_helps(examined: ExaminedHome, state: MachineState, fix: str) -> None:
+def test_the_state_of_a_machine_is_reported_with_a_fix(examined: ExaminedHome, state: MachineState, fix: str) -> None:
     examined.states["boot2docker-vm"] = state
     assert (examined.findings()["machine"].verdict, examined.findings()["machine"].fix) == (Verdict.DOUBTFUL, fix)
 
 
-def test_one_broken_machine_hides_no_other(tmp_path: Path) -> None:
+def test_a_broken_machine_hides_no_other(tmp_path: Path) -> None:
     examined = ExaminedHome(tmp_path, sound("a"), sound("b"), sound("c"))
     examined.home.machine("a").spec.write_text("{")
     examined.states["b"] = HypervisorError("it hangs", hint="end it")
@@ -145,13 +145,13 @@ def test_a_port_in_use_is_reported_with_the_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ahead", "message"), [(-60, "60 s behind"), (3600, "3600 s ahead")])
-def test_a_clock_that_is_wrong_is_put_right_by_a_sleep(running: ExaminedHome, ahead: int, message: str) -> None:
+def test_a_wrong_clock_is_fixed_by_saving_and_resuming(running: ExaminedHome, ahead: int, message: str) -> None:
     running.pings["boot2docker-vm"] = Ping("1.45", NOW + ahead)
     clock = running.findings()["clock"]
     assert (message in clock.message, clock.fix) == (True, "b2d save && b2d up")
 
 
-def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(running: ExaminedHome) -> None:
+def test_certificates_that_expired_or_lack_the_address_are_renewed_by_a_restart(running: ExaminedHome) -> None:
     paths = running.home.machine("boot2docker-vm")
     MachineStore(running.home).write(sound(address="127.0.59.110"))
     assert "lacks 127.0.59.110" in running.findings()["certificates"].message
@@ -170,14 +170,14 @@ def test_certificates_that_end_or_lack_the_address_are_made_anew_by_a_restart(ru
     assert running.findings()["certificates"].verdict == Verdict.GOOD  # up creates new ones
 
 
-def test_a_newer_image_that_is_kept_is_told(running: ExaminedHome) -> None:
+def test_a_newer_stored_image_is_reported(running: ExaminedHome) -> None:
     running.images.sources["2" * 64] = "debian"
     assert running.findings()["image"].fix == "b2d restart"
     running.states["boot2docker-vm"] = MachineState.STOPPED
     assert "the next start uses" in running.findings()["image"].message
 
 
-def test_an_old_image_of_debian_is_told(running: ExaminedHome) -> None:
+def test_an_old_debian_image_is_reported(running: ExaminedHome) -> None:
     facts = running.home.image("1" * 64).facts
     facts.parent.mkdir()
     facts.touch()
@@ -189,7 +189,7 @@ def test_an_old_image_of_debian_is_told(running: ExaminedHome) -> None:
     assert running.findings()["image"].verdict == Verdict.GOOD  # there will never be a newer one
 
 
-def test_an_image_that_is_gone_is_told(examined: ExaminedHome) -> None:
+def test_a_missing_image_is_reported(examined: ExaminedHome) -> None:
     MachineStore(examined.home).write(a_spec(source="elsewhere"))
     assert examined.findings()["image"].fix == "b2d download"
 
@@ -209,7 +209,7 @@ def make_cleaner(examined: ExaminedHome, reporter: FakeReporter) -> Cleaner:
     return Cleaner(examined.home, examined.state, ImageStore(examined.home).remove, reporter)
 
 
-def test_shells_are_no_longer_sent_to_a_machine_that_is_off(examined: ExaminedHome) -> None:
+def test_stale_variables_of_a_stopped_machine_are_removed(examined: ExaminedHome) -> None:
     point_shells_at_machine(examined)
     pointers = examined.findings()["pointers"]
     assert (pointers.verdict, pointers.left_env) == (Verdict.DOUBTFUL, ("boot2docker-vm",))
@@ -219,7 +219,7 @@ def test_shells_are_no_longer_sent_to_a_machine_that_is_off(examined: ExaminedHo
     assert reporter.texts("note") == ["shells no longer use the stale variables of boot2docker-vm"]
 
 
-def test_a_machine_that_came_up_meanwhile_keeps_what_up_found_out(examined: ExaminedHome) -> None:
+def test_a_machine_started_in_the_meantime_keeps_its_env_file(examined: ExaminedHome) -> None:
     point_shells_at_machine(examined)
     pointers = examined.findings()["pointers"]
     examined.states["boot2docker-vm"] = MachineState.RUNNING
@@ -243,7 +243,7 @@ def leftovers(home: Home) -> Iterator[Path]:
             yield path.parent if "/" in name else path
 
 
-def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(examined: ExaminedHome) -> None:
+def test_only_files_left_unfinished_for_a_day_are_removed(examined: ExaminedHome) -> None:
     paths = examined.home.machine("boot2docker-vm")
     remaining = [
         examined.home.machines_lock,
@@ -273,7 +273,7 @@ def test_what_was_left_unfinished_for_a_day_is_removed_and_nothing_else(examined
     assert [path for path in remaining if not path.exists()] == []
 
 
-def test_what_cannot_be_removed_is_told_and_the_rest_goes(examined: ExaminedHome) -> None:
+def test_a_file_that_cannot_be_removed_is_reported_and_the_others_are_removed(examined: ExaminedHome) -> None:
     path = examined.home.root / "file"
     path.touch()
     reporter = FakeReporter()
@@ -294,7 +294,7 @@ def test_an_unused_image_is_removed(examined: ExaminedHome) -> None:
     assert removed == ["2" * 64]
 
 
-def test_a_machines_folder_without_its_description_is_told_and_stays(examined: ExaminedHome) -> None:
+def test_a_machine_folder_without_a_description_is_reported_and_stays(examined: ExaminedHome) -> None:
     for name in ("disk", "empty", "it's mine"):
         examined.home.machine(name).folder.mkdir()
     examined.home.machine("disk").disk_qcow2.touch()
@@ -303,7 +303,7 @@ def test_a_machines_folder_without_its_description_is_told_and_stays(examined: E
     assert fixes == {"disk": "b2d init --vm disk", "empty": "b2d delete --vm empty", "it's mine": look}
 
 
-def test_the_images_of_machines_that_cannot_be_read_are_not_touched(
+def test_images_are_not_touched_while_a_machine_is_unreadable(
     examined: ExaminedHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examined.home.machine("boot2docker-vm").spec.write_text("{")
@@ -348,7 +348,7 @@ def test_ports_that_the_agent_could_not_open_are_reported(examined: ExaminedHome
         assert agent is None
 
 
-def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoken_of(running: ExaminedHome) -> None:
+def test_an_agent_that_serves_all_ports_is_good_and_one_without_a_report_is_not_listed(running: ExaminedHome) -> None:
     assert "agent" not in running.findings()
     running.refusals = ()
     assert running.findings()["agent"].verdict == Verdict.GOOD
@@ -358,7 +358,7 @@ def test_an_agent_that_serves_all_is_good_and_one_that_said_nothing_is_not_spoke
     ("weight", "verdict"),
     [(Severity.ASKED, Verdict.GOOD), (Severity.KNOWN, Verdict.DOUBTFUL), (Severity.SERIOUS, Verdict.DOUBTFUL)],
 )
-def test_what_cannot_be_closed_is_a_finding(examined: ExaminedHome, weight: Severity, verdict: Verdict) -> None:
+def test_an_exposure_is_a_finding(examined: ExaminedHome, weight: Severity, verdict: Verdict) -> None:
     examined.exposed = [Exposure("anybody gets in", weight, "shut it")]
     exposure = examined.findings()["exposure"]
     assert (exposure.verdict, exposure.message, exposure.fix) == (verdict, "anybody gets in", "shut it")
@@ -371,7 +371,7 @@ def test_an_exposure_that_cannot_be_determined_is_reported(examined: ExaminedHom
 
 
 @pytest.mark.parametrize("booted", [True, False])
-def test_the_doctor_looks_at_the_settings_that_a_machine_was_booted_with(tmp_path: Path, booted: bool) -> None:
+def test_the_doctor_checks_the_settings_of_the_last_boot(tmp_path: Path, booted: bool) -> None:
     app = make_app({"B2D_HOME": str(tmp_path)}, {"vm": "box", "ssh_password": not booted}, FakeReporter())
     spec = sound("box", hardware=HARDWARE)
     app.store.write(spec)

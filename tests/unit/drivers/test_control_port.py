@@ -15,14 +15,14 @@ from tests.support.serial_peer import guest
 from tests.support.timing import not_waiting_for
 
 
-def test_the_guest_is_told_how_far_and_says_that_it_is_done(tmp_path: Path) -> None:
+def test_the_guest_is_asked_to_move_its_clock_and_confirms_it(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
     with guest(path, [b"noise mo", b"ved\n"]) as received:
         control_port.move_clock(path, -3600)
     assert received == [b"\nmove -3600\n"]
 
 
-def test_a_guest_that_hangs_up_did_not_do_it(tmp_path: Path) -> None:
+def test_a_guest_that_closes_the_connection_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
     with (
         guest(path, [b"mov"]),
@@ -63,7 +63,7 @@ def endless_guest(path: Path, response: bytes, pause_s: float) -> Iterator[None]
         thread.join()
 
 
-def test_a_guest_that_says_one_byte_after_another_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+def test_a_guest_that_sends_single_bytes_times_out(tmp_path: Path) -> None:
     path = tmp_path / "line.sock"
     with endless_guest(path, b"x", 0), pytest.raises(B2dError, match="timed out"):
         control_port.ask(path, "x", "done", 0.3)
@@ -79,6 +79,6 @@ def test_a_guest_that_sends_without_end_times_out(tmp_path: Path, monkeypatch: p
         control_port.move_clock(path, 1)
 
 
-def test_a_machine_without_a_line_is_no_bug(tmp_path: Path) -> None:
+def test_a_machine_without_a_control_socket_is_reported(tmp_path: Path) -> None:
     with pytest.raises(B2dError, match="does not answer on its control port"):
         control_port.move_clock(tmp_path / "line.sock", 1)

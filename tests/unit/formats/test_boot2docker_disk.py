@@ -32,7 +32,7 @@ def gpt(sector: int, size: int = 128) -> bytearray:
     return content
 
 
-def test_a_disk_that_asks_to_be_formatted_is_ours(tmp_path: Path) -> None:
+def test_a_disk_marked_for_formatting_is_ours(tmp_path: Path) -> None:
     assert is_ours(reader(raw_disks.create_unformatted(tmp_path / "disk", 4).read_bytes()))
 
 
@@ -47,11 +47,11 @@ def test_a_disk_of_2018_is_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [128, 256])
-def test_a_disk_with_such_a_table_is_ours(size: int) -> None:
+def test_a_disk_with_a_labelled_gpt_partition_is_ours(size: int) -> None:
     assert is_ours(reader(bytes(labelled(gpt(4096, size), 4096))))
 
 
-def test_a_file_system_over_a_whole_disk_is_ours() -> None:
+def test_a_file_system_on_an_unpartitioned_disk_is_ours() -> None:
     assert is_ours(reader(bytes(labelled(bytearray(8192), 0))))
 
 
@@ -60,12 +60,12 @@ def test_a_file_system_over_a_whole_disk_is_ours() -> None:
     [b"", b"hello", bytes(1 << 20), bytes(gpt(4096)), bytes(labelled(gpt(4096), 4096, b"boot2docker-swap"))],
     ids=["empty", "text", "blank", "no label", "another label"],
 )
-def test_anything_else_is_not(content: bytes) -> None:
+def test_other_content_is_not_ours(content: bytes) -> None:
     assert not is_ours(reader(content))
 
 
 @given(st.binary(max_size=2048), st.sampled_from([b"", b"\x55\xaa", b"EFI PART"]))
-def test_no_disk_is_too_odd_to_be_looked_at(content: bytes, sign: bytes) -> None:
+def test_any_content_is_classified(content: bytes, sign: bytes) -> None:
     at = SECTOR if sign == b"EFI PART" else SECTOR - len(sign)
     odd = bytearray(content.ljust(2048, b"\0"))
     odd[at : at + len(sign)] = sign

@@ -20,7 +20,7 @@ def an_x86_elf(address: int = LINKED, content: bytes = b"kernel " * 999, in_memo
     return header + first + second + content
 
 
-def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
+def test_the_segments_are_at_their_link_addresses() -> None:
     bzimage = a_bzimage(pack(an_elf(), "zstd"))
     image = bzimage_uncompressed.uncompressed_kernel(bzimage, an_x86_elf())
     setup = (bzimage[0x1F1] + 1) * SECTOR
@@ -31,7 +31,7 @@ def test_the_segments_lie_where_they_are_linked_to_lie() -> None:
     assert not any(memory[offset - 4096 : offset])
 
 
-def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_there() -> None:
+def test_the_header_makes_a_loader_place_the_kernel_at_a_fixed_address() -> None:
     image = bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
     setup = (image[0x1F1] + 1) * SECTOR
     assert struct.unpack_from("<I", image, 0x1F4)[0] * 16 == len(image) - setup
@@ -40,7 +40,7 @@ def test_the_header_has_a_loader_put_all_of_it_at_one_place_and_nothing_else_the
     assert struct.unpack_from("<I", image, 0x260)[0] == LINKED + 0x10000 + (1 << 20) - bzimage_uncompressed.BEGIN
 
 
-def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
+def test_the_page_tables_map_the_first_four_gibibytes_to_themselves() -> None:
     image = bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), an_x86_elf())
     memory = image[(image[0x1F1] + 1) * SECTOR :]
 
@@ -58,6 +58,6 @@ def test_the_tables_map_the_first_four_gibibytes_to_themselves() -> None:
 @pytest.mark.parametrize(
     "vmlinux", [b"", b"no ELF file", an_x86_elf(address=0x100000), an_elf()[:64], an_x86_elf(in_memory=4 << 30)]
 )
-def test_what_cannot_be_laid_out_so_is_refused(vmlinux: bytes) -> None:
+def test_a_kernel_that_cannot_be_laid_out_is_refused(vmlinux: bytes) -> None:
     with pytest.raises(bzimage_uncompressed.UnfitKernelError):
         bzimage_uncompressed.uncompressed_kernel(a_bzimage(pack(an_elf(), "zstd")), vmlinux)

@@ -28,20 +28,20 @@ def packed(request: pytest.FixtureRequest) -> tuple[bytes, Decompress]:
     return compress(CONTENT), decompress
 
 
-def test_data_comes_out_as_it_was(packed: tuple[bytes, Decompress]) -> None:
+def test_data_is_decompressed_unchanged(packed: tuple[bytes, Decompress]) -> None:
     data, decompress = packed
     assert decompress(data, len(CONTENT)) == CONTENT
     assert decompress(data + b"more", len(CONTENT) + 1) == CONTENT
 
 
-def test_one_byte_too_many_is_refused(packed: tuple[bytes, Decompress]) -> None:
+def test_one_byte_above_the_limit_is_refused(packed: tuple[bytes, Decompress]) -> None:
     data, decompress = packed
     with pytest.raises(DecompressionError, match="larger than"):
         decompress(data, len(CONTENT) - 1)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 0.5, -1])
-def test_a_part_is_refused(packed: tuple[bytes, Decompress], keep: float) -> None:
+def test_truncated_data_is_refused(packed: tuple[bytes, Decompress], keep: float) -> None:
     data, decompress = packed
     cut = data[: int(len(data) * keep) if isinstance(keep, float) else keep]
     with pytest.raises(DecompressionError):
@@ -57,7 +57,7 @@ def test_garbage_is_refused(packed: tuple[bytes, Decompress]) -> None:
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_gigabytes_of_zeros_take_no_memory(name: str) -> None:
+def test_gigabytes_of_zeros_do_not_fill_memory(name: str) -> None:
     compress, decompress = FORMATS[name]
     bomb = compress(bytes(1 << 28))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -66,7 +66,7 @@ def test_gigabytes_of_zeros_take_no_memory(name: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 80_000  # KiB
 
 
-def test_a_frame_that_names_a_terabyte_sets_no_memory_aside() -> None:
+def test_a_frame_that_declares_a_terabyte_allocates_no_memory() -> None:
     frame = bytes.fromhex("28b52ffd") + b"\xe0" + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
     with pytest.raises(DecompressionError):
         compression.unzstd(frame, 1 << 20)

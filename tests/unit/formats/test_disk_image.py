@@ -46,7 +46,7 @@ def of(content: bytes, *, child: bool = False) -> DiskImage:
 
 
 @pytest.mark.parametrize("kind", ["monolithicSparse", "streamOptimized"])
-def test_a_vmdk_of_virtualbox_s_is_one_file(kind: str) -> None:
+def test_a_vmdk_of_virtualbox_has_one_extent(kind: str) -> None:
     assert of(a_vmdk(TEXT.format(kind=kind, name="disk.vmdk"))) == DiskImage("vmdk", "disk.vmdk")
     assert of(a_vmdk(TEXT.format(kind=kind, name="disk.vmdk").replace("\n", "\r\n"))).extent == "disk.vmdk"
 
@@ -71,14 +71,14 @@ def test_a_vmdk_of_virtualbox_s_is_one_file(kind: str) -> None:
         ('ddb.comment=""', 'ddb.objectParentUri="x"'),
     ],
 )
-def test_a_descriptor_with_anything_else_is_refused(old: str, new: str) -> None:
+def test_a_descriptor_with_unexpected_content_is_refused(old: str, new: str) -> None:
     text = TEXT.format(kind="monolithicSparse", name="disk.vmdk")
     assert old in text
     with pytest.raises(DiskImageError):
         of(a_vmdk(text.replace(old, new)))
 
 
-def test_a_layer_of_virtualbox_s_may_name_its_parent_by_uuid_but_by_no_path() -> None:
+def test_a_virtualbox_layer_may_name_its_parent_by_uuid_and_not_by_path() -> None:
     text = TEXT.format(kind="monolithicSparse", name="disk.vmdk")
     layer = text.replace('parent="00000000-', 'parent="10000000-').replace("parentCID=ffffffff", "parentCID=00000001")
     assert of(a_vmdk(layer), child=True).format == "vmdk"
@@ -88,7 +88,7 @@ def test_a_layer_of_virtualbox_s_may_name_its_parent_by_uuid_but_by_no_path() ->
         of(a_vmdk(layer.replace("version=1", 'version=1\nparentFileNameHint="/x"')), child=True)
 
 
-def test_what_stands_behind_a_short_descriptor_counts_as_qemu_reads_it() -> None:
+def test_text_behind_a_short_descriptor_counts_as_in_qemu() -> None:
     text = TEXT.format(kind="monolithicSparse", name="disk.vmdk")
     long = text + "#" * (2 * SECTOR - len(text)) + '\nparentFileNameHint="/etc/shadow"\n'
     with pytest.raises(DiskImageError):
@@ -98,26 +98,26 @@ def test_what_stands_behind_a_short_descriptor_counts_as_qemu_reads_it() -> None
 @pytest.mark.parametrize(
     "begin", [b"# Disk DescriptorFile\n", b"\n# x\nversion=1\n", b"\xef\xbb\xbf# disk descriptorfile"]
 )
-def test_a_descriptor_alone_is_known(begin: bytes) -> None:
+def test_a_descriptor_without_data_is_recognised_and_refused(begin: bytes) -> None:
     assert is_text_descriptor(begin)
     with pytest.raises(DiskImageError, match="only refers to other files"):
         of(begin)
 
 
 @pytest.mark.parametrize("begin", [b"boot2docker, please format-me", b"\0" * 512, b"# x\n", b"hello"])
-def test_what_has_no_header_is_raw(begin: bytes) -> None:
+def test_a_file_without_a_header_is_raw(begin: bytes) -> None:
     assert of(begin.ljust(4096, b"\0")) == DiskImage("raw")
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"QFI\xfb", b"KDMV", b"vhdxfile", bytes(64) + b"\x7f\x10\xda\xbe", b"conectix"]
 )
-def test_what_is_cut_off_is_damaged(content: bytes) -> None:
+def test_a_truncated_image_is_damaged(content: bytes) -> None:
     with pytest.raises(DiskImageError):
         of(content)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(-1, 1), (0, -1), (0, 5), (4, 1), (1 << 70, 1)])
-def test_nothing_is_read_where_nothing_is(offset: int, size: int) -> None:
+def test_reading_outside_the_file_is_an_error(offset: int, size: int) -> None:
     with pytest.raises(DiskImageError):
         read_at(io.BytesIO(b"1234"), offset, size)

@@ -21,12 +21,12 @@ def test_the_label_and_size_are_those_of_the_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "start", [b"<html>", b"\n\n <!DOCTYPE HTML PUBLIC", b"\xef\xbb\xbf<!doctype html>", b"<!-- a portal -->"]
 )
-def test_a_web_page_is_known_by_how_it_begins(start: bytes) -> None:
+def test_a_web_page_is_recognised_by_its_beginning(start: bytes) -> None:
     assert is_web_page(start)
 
 
 @pytest.mark.parametrize("start", [b"", bytes(512), b"{}", b"plain <html>"])
-def test_other_things_are_no_web_page(start: bytes) -> None:
+def test_other_content_is_not_a_web_page(start: bytes) -> None:
     assert not is_web_page(start)
 
 
@@ -43,7 +43,7 @@ def patched(path: Path, content: bytes, at: int, new: bytes) -> Path:
     return path
 
 
-def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
+def test_an_image_with_few_folders_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "one.iso"
     path.write_bytes(an_iso(files={"/boot/kernel": b"x", "/b2d/image.json": b"{}"}))
     assert has_few_records(path)
@@ -52,7 +52,7 @@ def test_an_image_with_a_few_folders_is_one(tmp_path: Path) -> None:
     assert not has_few_records(path, 3 * SECTOR + table - 1), "the root, boot, b2d, and the path table"
 
 
-def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_are_read(tmp_path: Path) -> None:
+def test_an_image_with_too_many_records_is_recognised_before_they_are_read(tmp_path: Path) -> None:
     """Objects for two million files take two gigabytes; the image has 85 MiB."""
     content = an_iso(files={"/boot/kernel": b"x"})
     wide = patched(tmp_path / "wide.iso", content, ROOT_AT + 10, struct.pack("<I", 3 << 30))
@@ -68,7 +68,7 @@ def test_an_image_with_more_records_than_memory_should_hold_is_told_before_they_
     assert not has_few_records(patched(tmp_path / "udf.iso", content, DESCRIPTOR + SECTOR, udf))
 
 
-def test_a_folder_that_holds_itself_is_looked_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_contains_itself_is_visited_once(tmp_path: Path) -> None:
     content = an_iso(files={"/boot/kernel": b"x"})
     sector, size = root_of(content)
     where = content.index(b"BOOT", sector * SECTOR) - 33

@@ -6,35 +6,35 @@ from b2d.formats import json_text
 
 
 @pytest.mark.parametrize("deep", ["[" * 200 + "]" * 200, '{"a":' * 199 + "[]" + "}" * 199])
-def test_as_deep_as_it_may_be_it_is_parsed(deep: str) -> None:
+def test_json_is_parsed_up_to_the_maximum_depth(deep: str) -> None:
     assert json_text.parse(deep) == json_text.parse(deep.encode()) == json_text.parse(deep.encode("utf-16"))
 
 
-def test_many_short_lists_are_not_deep() -> None:
+def test_many_short_lists_are_not_nested() -> None:
     assert len(json_text.parse("[" + "[]," * 5000 + "[]]")) == 5001
 
 
 @pytest.mark.parametrize("deep", ["[" * 201 + "]" * 201, '{"a":' * 200 + "[]" + "}" * 200, '[{"a":[' * 90 + "]}]" * 90])
-def test_deeper_it_is_a_value_error(deep: str) -> None:
+def test_deeper_json_is_a_value_error(deep: str) -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         json_text.parse(deep)
 
 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e400", "[-1e999]"])
-def test_a_number_without_an_end_is_a_value_error(text: str) -> None:
+def test_an_infinite_number_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="number"):
         json_text.parse(text)
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", {"x": 1}, ["x", 1], ("x",), [["x"]]])
-def test_what_is_no_list_of_texts_is_a_value_error(value: object) -> None:
+def test_a_value_that_is_not_a_list_of_strings_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match="not a list of strings"):
         json_text.texts(value)
     assert json_text.texts(["x", ""]) == ["x", ""]
 
 
 @pytest.mark.parametrize("value", [None, 7, ["x"], b"x"])
-def test_what_is_no_text_is_a_value_error(value: object) -> None:
+def test_a_value_that_is_not_a_string_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match="not a string"):
         json_text.text(value)
     assert json_text.text("") == ""

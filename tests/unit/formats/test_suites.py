@@ -33,11 +33,11 @@ def test_suites_are_read(tmp_path: Path) -> None:
         json.dumps({"suites": [{**GOOD, "state": "splendid"}]}).encode(),
     ],
 )
-def test_what_says_nothing_sound_names_none(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_description_names_no_suites(tmp_path: Path, content: bytes) -> None:
     assert suites.of_iso(an_image(tmp_path, content)) == ()
 
 
-def test_what_is_long_is_cut(tmp_path: Path) -> None:
+def test_long_descriptions_are_cut(tmp_path: Path) -> None:
     parsed = suites.of_iso(an_image(tmp_path, json.dumps({"suites": [{**GOOD, "name": "x" * 10_000}] * 100}).encode()))
     assert len(parsed) == suites.MAX_SUITES and len(parsed[0].name) == suites.MAX_CHARACTERS
 
@@ -50,7 +50,7 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 17 * 2048, 20 * 2048 + 7])
-def test_an_iso_that_is_cut_off_holds_nothing(tmp_path: Path, size: int) -> None:
+def test_a_truncated_iso_has_no_files(tmp_path: Path, size: int) -> None:
     iso = an_image(tmp_path, b"x")
     iso.write_bytes(iso.read_bytes()[:size])
     assert iso_files.read_file(iso, suites.DESCRIPTION) is None

@@ -26,14 +26,14 @@ def test_name_size_and_media_are_read(file: Path, seven: bool) -> None:
     assert not parsed.saved and not parsed.has_snapshots
 
 
-def test_a_saved_state_and_layers_are_seen(file: Path) -> None:
+def test_a_saved_state_and_snapshots_are_recognised(file: Path) -> None:
     file.write_text(settings("box", "box.vmdk", layers=True, saved=True))
     parsed = vbox_settings.read(file)
     assert parsed.saved and parsed.has_snapshots
     assert parsed.disks == (file.parent / "Snapshots" / f"{CHILD_UUID}.vmdk",)
 
 
-def test_a_disk_that_only_virtualbox_s_own_list_knows_is_left_out(file: Path) -> None:
+def test_a_disk_that_is_only_in_the_global_registry_is_ignored(file: Path) -> None:
     text = settings("box", "box.vmdk")
     file.write_text(text[: text.index("<HardDisks>")] + text[text.index("<DVDImages>") :])
     assert vbox_settings.read(file).disks == ()
@@ -54,13 +54,13 @@ def test_a_file_that_is_not_a_settings_file_is_reported(file: Path, content: byt
         vbox_settings.read(file)
 
 
-def test_one_that_cannot_be_opened_is_told(file: Path) -> None:
+def test_a_missing_file_is_reported(file: Path) -> None:
     with pytest.raises(B2dError, match="No such file"):
         vbox_settings.read(file)
 
 
 @given(st.binary())
-def test_no_content_is_too_odd(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_invalid_content_is_a_b2d_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     odd = tmp_path_factory.getbasetemp() / "odd.vbox"
     odd.write_bytes(content)
     with pytest.raises(B2dError):

@@ -9,21 +9,21 @@ from b2d.guest import folder_paths
 from b2d.guest.folder_paths import Folder
 
 
-def test_a_folder_is_at_its_own_path() -> None:
+def test_a_folder_is_mounted_at_the_same_path() -> None:
     assert folder_paths.parse("/data/of mine") == Folder("/data/of mine", "/data/of mine", read_only=False)
 
 
-def test_what_ends_so_is_read_only() -> None:
+def test_the_suffix_ro_makes_a_folder_read_only() -> None:
     assert folder_paths.parse("/data:ro") == Folder("/data", "/data", read_only=True)
 
 
-def test_the_home_folder_has_its_short_name() -> None:
+def test_a_tilde_is_the_home_directory() -> None:
     assert folder_paths.parse("~").host == str(Path.home())
     assert folder_paths.parse("~/a/../b:ro").host == str(Path.home() / "b")
 
 
 @pytest.mark.parametrize("path", ["data", "", ":ro", "./here", "/a\nb", "~nobody-of-that-name/x"])
-def test_what_is_no_whole_path_is_refused(path: str) -> None:
+def test_a_relative_path_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="absolute path"):
         folder_paths.parse(path)
 
@@ -32,18 +32,18 @@ def test_what_is_no_whole_path_is_refused(path: str) -> None:
     "path",
     ["/", "/etc", "/usr/local", "/var", "/var/lib/docker/volumes", "/home", "/home/docker", "/dev/shm", "/a/../run"],
 )
-def test_what_the_guest_lives_in_is_refused(path: str) -> None:
+def test_a_system_path_of_the_guest_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="has its own"):
         folder_paths.parse(path)
 
 
 @pytest.mark.parametrize("path", ["/root", "/home/me", "/var/www", "/tmp/work", "/usr2", "/Users/me", "/mnt/c"])
-def test_everything_else_may_be(path: str) -> None:
+def test_other_paths_are_accepted(path: str) -> None:
     assert folder_paths.parse(path).guest == path
 
 
 @pytest.mark.parametrize(
     ("path", "guest"), [("C:\\Users\\me", "/c/Users/me"), ("d:\\", "/d"), ("E:/work/here", "/e/work/here")]
 )
-def test_a_folder_of_windows_is_below_the_letter_of_its_drive(path: str, guest: str) -> None:
+def test_a_windows_folder_is_mounted_below_its_drive_letter(path: str, guest: str) -> None:
     assert folder_paths.guest_path(path) == guest

@@ -39,12 +39,12 @@ def authority(tmp_path: Path) -> Path:
     return file
 
 
-def test_where_nothing_is_set_nothing_is_told() -> None:
+def test_without_settings_the_guest_gets_no_files() -> None:
     assert network_config.files(network_config.from_settings(Settings(), SPEC)) == {}
     assert network_config.files(network_config.from_settings(replace(PROXIED, proxies=False), SPEC)) == {}
 
 
-def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
+def test_a_shell_in_the_guest_reads_the_proxies_unchanged() -> None:
     files = network_config.files(network_config.from_settings(PROXIED, SPEC))
     script = files["proxies"].decode() + 'printf "%s\\n" "$http_proxy" "${https_proxy-none}" "$no_proxy"'
     lines = subprocess.run(["sh", "-c", script], env={}, capture_output=True, check=True).stdout.decode().splitlines()
@@ -62,14 +62,14 @@ def test_a_shell_of_the_guest_reads_the_proxies_as_they_are() -> None:
     assert json.loads(files[network_config.RECORD])["http_proxy"] == "http://me:***@10.0.2.2:3128"
 
 
-def test_this_host_s_loopback_is_spoken_of_where_something_is_there() -> None:
+def test_the_loopback_of_this_host_is_mentioned_only_if_a_setting_uses_it() -> None:
     assert seed.LOOPBACK in network_config.files(network_config.from_settings(PROXIED, SPEC))
     assert seed.LOOPBACK not in network_config.files(
         network_config.from_settings(replace(PROXIED, http_proxy="proxy:3128"), SPEC)
     )
 
 
-def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
+def test_dockerd_gets_registries_as_its_own_options() -> None:
     settings = Settings(registry_mirrors=("https://one", "http://localhost:5000"), insecure_registries=("two:5000",))
     assert network_config.files(network_config.from_settings(settings, SPEC))["registries"].decode().splitlines() == [
         "registry-mirrors --registry-mirror=https://one",
@@ -78,7 +78,7 @@ def test_dockerd_is_told_of_registries_in_its_own_words() -> None:
     ]
 
 
-def test_of_an_authority_s_file_the_guest_gets_certificates_and_no_key(authority: Path) -> None:
+def test_the_guest_gets_the_certificates_of_a_ca_file_without_its_key(authority: Path) -> None:
     files = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
     assert files["authorities"].decode() + certs_key(authority) == authority.read_text()
     assert json.loads(files[network_config.RECORD])["ca"] == [str(authority)]
@@ -97,7 +97,7 @@ def certs_key(authority: Path) -> str:
         (b"", "contains no PEM certificates"),
     ],
 )
-def test_an_authority_that_is_none_ends_up_before_anything_is_made(
+def test_an_invalid_ca_file_is_reported_before_anything_is_created(
     prompt: Prompt, content: bytes | None, message: str
 ) -> None:
     file = prompt.folder / "ca.crt"
@@ -111,7 +111,7 @@ def test_an_authority_that_is_none_ends_up_before_anything_is_made(
         assert prompt.b2d(verb, "--ca", str(file)).err == result.err
 
 
-def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
+def test_a_ca_file_needs_an_absolute_path(prompt: Prompt) -> None:
     result = prompt.b2d("up", "--ca", "company.pem", "--ca=~/other.pem")
     assert result.err == (
         "b2d: --ca: ca cannot be 'company.pem,~/other.pem'\n"
@@ -120,7 +120,7 @@ def test_an_authority_has_a_whole_path(prompt: Prompt) -> None:
     assert result.code == 2
 
 
-def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -> None:
+def test_settings_of_b2d_override_variables_of_this_host(tmp_path: Path) -> None:
     home = Home(tmp_path)
     environ = {"HTTPS_PROXY": "http://host:1", "NO_PROXY": "corp"}
     resolved = loader.load(home, environ, {})
@@ -131,7 +131,7 @@ def test_this_host_s_variables_count_below_what_is_said_to_b2d(tmp_path: Path) -
     assert loader.load(home, environ | {"B2D_HTTPS_PROXY": "http://b2d:1"}, {}).settings.https_proxy == "http://b2d:1"
 
 
-def test_a_proxy_that_is_none_is_refused_without_its_password(prompt: Prompt) -> None:
+def test_an_invalid_proxy_is_refused_without_showing_its_password(prompt: Prompt) -> None:
     result = prompt.b2d("config", "set", "http_proxy=ftp://me:geheim@proxy")
     assert result.code == 2
     assert result.err == (
@@ -147,7 +147,7 @@ def remarks(resolved: loader.ResolvedSettings, spec: MachineSpec) -> list[str]:
     return list(network_config.remarks(resolved.settings, resolved.origins, spec, **network))
 
 
-def test_what_is_told_in_vain_is_told_here(tmp_path: Path) -> None:
+def test_settings_without_effect_in_the_guest_are_reported(tmp_path: Path) -> None:
     resolved = loader.load(Home(tmp_path), {"http_proxy": "ftp://me:geheim@x", "https_proxy": "127.0.0.9:1"}, {})
     assert remarks(resolved, SPEC) == [
         "http_proxy: the guest cannot use this proxy: ftp://me:***@x",
@@ -171,7 +171,7 @@ def remarked(box: Box) -> bool:
     )
 
 
-def test_a_machine_is_told_at_each_start_and_a_saved_one_when_it_boots(box: Box) -> None:
+def test_a_machine_gets_the_configuration_at_each_boot_and_not_when_it_resumes(box: Box) -> None:
     box.network = {"dns": b"1"}
     machine = box.in_state(MachineState.STOPPED)
     machine.up()

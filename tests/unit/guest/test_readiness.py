@@ -52,7 +52,7 @@ def answer_with(content: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
-def test_an_answer_tells_version_and_clock() -> None:
+def test_a_ping_returns_api_version_and_clock() -> None:
     with server(answer_with(ANSWER)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", NOON)
 
@@ -67,17 +67,17 @@ def test_an_answer_tells_version_and_clock() -> None:
         b"\x00" * 100,
     ],
 )
-def test_what_is_not_docker_does_not_count(content: bytes) -> None:
+def test_a_ping_answer_that_is_not_docker_s_is_ignored(content: bytes) -> None:
     with server(answer_with(content)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
 
-def test_a_date_that_is_none_is_no_clock() -> None:
+def test_an_invalid_date_is_no_clock() -> None:
     with server(answer_with(ANSWER.replace(b"Tue, 24 Nov", b"soon"))) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) == Ping("1.45", None)
 
 
-def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
     connections: list[socket.socket] = []
     paths = MachinePaths(tmp_path)
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
@@ -87,20 +87,20 @@ def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None
                 assert ping(DockerApi("127.0.0.1", port, folder), 0.3) is None
 
 
-def test_a_closed_port_is_no_answer() -> None:
+def test_a_closed_port_returns_no_answer() -> None:
     with server(answer_with(ANSWER)) as port:
         pass
     assert ping(DockerApi("127.0.0.1", port, None), 5) is None
 
 
-def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with server(answer_with(ANSWER)) as port:
         assert ping(DockerApi("127.0.0.1", port, None), 5) is not None
 
 
-def test_over_tls_only_the_machine_s_own_docker_counts(tmp_path: Path) -> None:
+def test_with_tls_only_the_docker_of_the_machine_is_accepted(tmp_path: Path) -> None:
     own, other = MachinePaths(tmp_path / "own"), MachinePaths(tmp_path / "other")
     for paths in (own, other):
         tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
@@ -124,15 +124,15 @@ CONSOLE = (
 )
 
 
-def test_stages_are_found_among_other_output_in_whole_lines() -> None:
+def test_stages_are_parsed_from_whole_lines_of_the_console() -> None:
     assert parse_stages(CONSOLE) == [Stage("kernel", 2.5), Stage("root", 3.1), Stage("disk", 4.0)]
 
 
-def test_troubles_are_found_with_their_weight() -> None:
+def test_problems_are_parsed_with_their_severity() -> None:
     assert find_problems(CONSOLE) == [BootProblem("no disk", fatal=False), BootProblem("why", fatal=True)]
 
 
-def test_what_was_said_before_the_guest_booted_again_does_not_count() -> None:
+def test_console_output_before_the_last_boot_is_ignored() -> None:
     again = "b2d: 2.0 kernel\nb2d: 3.0 root\n"
     assert parse_stages(CONSOLE + "\n" + again) == [Stage("kernel", 2.0), Stage("root", 3.0)]
     assert find_problems(CONSOLE + "\n" + again) == []
@@ -142,7 +142,7 @@ FACTS = b'{"ServerVersion": "26.1.5+dfsg1", "KernelVersion": "6.12.57", "Driver"
 INFO = b"HTTP/1.1 200 OK\r\n\r\n" + FACTS
 
 
-def test_docker_tells_what_it_is() -> None:
+def test_docker_info_returns_the_engine() -> None:
     with server(answer_with(INFO)) as port:
         assert engine(DockerApi("127.0.0.1", port, None), 5) == Engine("26.1.5+dfsg1", "6.12.57", "overlay2")
 
@@ -151,12 +151,12 @@ def test_docker_tells_what_it_is() -> None:
     "content",
     [ANSWER, b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\n[]", INFO.replace(b"200 OK", b"503 Wait"), b""],
 )
-def test_what_is_not_docker_tells_nothing(content: bytes) -> None:
+def test_an_info_answer_that_is_not_docker_s_is_ignored(content: bytes) -> None:
     with server(answer_with(content)) as port:
         assert engine(DockerApi("127.0.0.1", port, None), 5) is None
 
 
 @given(st.text())
-def test_no_console_is_too_odd_to_read(text: str) -> None:
+def test_any_console_text_can_be_parsed(text: str) -> None:
     parse_stages(text)
     find_problems(text)

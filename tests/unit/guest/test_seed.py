@@ -28,7 +28,7 @@ def files(content: bytes) -> dict[str, bytes]:
         return contents
 
 
-def test_the_seed_holds_who_the_guest_is() -> None:
+def test_the_seed_holds_the_identity_of_the_guest() -> None:
     assert files(seed.image(a_seed())) == {
         "b2d-seed": b"1\n",
         "hostname": b"box\n",
@@ -41,28 +41,28 @@ def test_the_seed_holds_who_the_guest_is() -> None:
     }
 
 
-def test_without_tls_the_guest_is_told_so() -> None:
+def test_without_tls_the_seed_says_so() -> None:
     contents = files(seed.image(a_seed(tls=None)))
     assert contents["settings"] == b"B2D_TLS=no\nB2D_SSH_PASSWORD=no\nB2D_HOST_LOOPBACK=yes\n"
     assert not [name for name in contents if name.startswith("tls/")]
 
 
-def test_a_password_counts_only_when_that_was_asked_for() -> None:
+def test_the_password_is_enabled_only_on_request() -> None:
     contents = files(seed.image(replace(a_seed(), access=Access(ssh_password=True))))
     assert b"B2D_SSH_PASSWORD=yes\n" in contents["settings"]
 
 
-def test_the_seed_begins_with_its_name_and_fills_whole_sectors() -> None:
+def test_the_seed_starts_with_its_name_and_is_padded_to_sectors() -> None:
     content = seed.image(a_seed())
     assert content.startswith(b"b2d-seed\0")
     assert len(content) % 2048 == 0
 
 
-def test_the_same_seed_gives_the_same_bytes() -> None:
+def test_the_same_seed_has_the_same_bytes() -> None:
     assert seed.image(a_seed()) == seed.image(a_seed())
 
 
-def test_the_payload_begins_with_the_magic_and_fits_what_the_guest_saves() -> None:
+def test_the_payload_starts_with_the_magic_and_fits_the_size_that_the_guest_saves() -> None:
     content = seed.payload(KEY)
     assert content.startswith(b"boot2docker, please format-me")
     assert len(content) <= 4096
@@ -82,7 +82,7 @@ def test_a_key_that_does_not_fit_is_refused() -> None:
         seed.payload("k" * 600)
 
 
-def test_the_guest_is_told_which_folders_it_has_and_how() -> None:
+def test_the_seed_lists_the_folders_with_their_modes() -> None:
     shared = [Folder("/home/me", "/home/me", read_only=False), Folder("D:\\some data", "/d/some data", read_only=True)]
     contents = files(seed.image(replace(a_seed(), folders=shared)))
     assert contents["folders"] == b"b2d-0 rw /home/me\nb2d-1 ro /d/some data\n"
@@ -91,10 +91,10 @@ def test_the_guest_is_told_which_folders_it_has_and_how() -> None:
 @pytest.mark.parametrize(
     "access", [Access(), Access(True), Access(True, "own words"), Access(False, "x", host_loopback=False)]
 )
-def test_who_may_come_in_is_read_from_it_again(access: Access) -> None:
+def test_access_settings_are_read_back_from_the_seed(access: Access) -> None:
     assert seed.access(seed.image(replace(a_seed(), access=access))) == access
 
 
-def test_what_is_no_seed_says_nothing_of_who_may_come_in() -> None:
+def test_an_invalid_seed_has_no_access_settings() -> None:
     for disk in (b"", b"B2D_SSH_PASSWORD=yes\n", bytes(10240)):
         assert seed.access(disk) is None

@@ -56,7 +56,7 @@ def shake_hands(server: MachinePaths, client: MachinePaths, name: str, *, shows_
 
 
 @pytest.mark.parametrize("name", [ADDRESS, "127.0.0.1", "::1", "localhost", "boot2docker"])
-def test_client_and_server_know_each_other_by_every_name(paths: MachinePaths, name: str) -> None:
+def test_client_and_server_accept_each_other_by_every_name(paths: MachinePaths, name: str) -> None:
     assert shake_hands(paths, paths, name) == b"hello"
 
 
@@ -78,7 +78,7 @@ def test_a_client_of_another_machine_is_refused(paths: MachinePaths, tmp_path: P
         shake_hands(paths, other, ADDRESS)
 
 
-def test_secrets_are_closed_to_others(paths: MachinePaths) -> None:
+def test_keys_are_private(paths: MachinePaths) -> None:
     for folder in (paths.certs, paths.authority):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
@@ -88,20 +88,20 @@ def contents(paths: MachinePaths) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for folder in (paths.certs, paths.authority) for path in folder.iterdir()}
 
 
-def test_what_is_good_stays_as_it_is(paths: MachinePaths) -> None:
+def test_valid_certificates_are_unchanged(paths: MachinePaths) -> None:
     before = contents(paths)
     assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW + timedelta(days=600)) is False
     assert contents(paths) == before
 
 
-def test_what_ends_within_thirty_days_is_renewed_under_the_same_authority(paths: MachinePaths) -> None:
+def test_certificates_that_expire_within_thirty_days_are_renewed_by_the_same_ca(paths: MachinePaths) -> None:
     before = contents(paths)
     assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW + timedelta(days=701)) is True
     after = contents(paths)
     assert {name for name in after if after[name] == before[name]} == {"ca.pem", "ca-key.pem"}
 
 
-def test_a_new_address_renews_the_server_alone(paths: MachinePaths) -> None:
+def test_a_new_address_renews_only_the_server_certificate(paths: MachinePaths) -> None:
     before = contents(paths)
     assert tls_certificates.ensure_certificates(paths, ["192.168.59.103"], NOW) is True
     after = contents(paths)
@@ -110,7 +110,7 @@ def test_a_new_address_renews_the_server_alone(paths: MachinePaths) -> None:
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "ca-key.pem"])
-def test_a_broken_authority_renews_all(paths: MachinePaths, name: str) -> None:
+def test_a_broken_ca_renews_all_certificates(paths: MachinePaths, name: str) -> None:
     folder = paths.certs if name == "ca.pem" else paths.authority
     (folder / name).write_bytes(b"broken")
     assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW) is True
@@ -118,7 +118,7 @@ def test_a_broken_authority_renews_all(paths: MachinePaths, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cert.pem", "key.pem"])
-def test_a_broken_client_is_made_anew(paths: MachinePaths, name: str) -> None:
+def test_a_missing_client_certificate_or_key_is_recreated(paths: MachinePaths, name: str) -> None:
     (paths.certs / name).unlink()
     assert tls_certificates.ensure_certificates(paths, [ADDRESS], NOW) is False
     assert shake_hands(paths, paths, ADDRESS) == b"hello"

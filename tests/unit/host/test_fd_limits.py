@@ -11,7 +11,7 @@ pytestmark = pytest.mark.needs("linux")  # only Linux sets another process's lim
 
 
 @pytest.mark.parametrize(("most", "after"), [(900, 900), (5000, 1000), (50, 100)])
-def test_the_limit_goes_up_and_never_down(program: "subprocess.Popen[bytes]", most: int, after: int) -> None:
+def test_the_limit_is_raised_and_never_lowered(program: "subprocess.Popen[bytes]", most: int, after: int) -> None:
     import resource
 
     resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (100, 1000))
@@ -19,7 +19,7 @@ def test_the_limit_goes_up_and_never_down(program: "subprocess.Popen[bytes]", mo
     assert resource.prlimit(program.pid, resource.RLIMIT_NOFILE) == (after, 1000)
 
 
-def test_one_that_has_ended_is_passed_over() -> None:
+def test_a_process_that_has_ended_is_ignored() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     fd_limits.raise_limit(ended.pid)

@@ -21,7 +21,7 @@ ODD_NAME = "a) Z (b 1 2"
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process with an odd name."""
+    """Start a process with an unusual name."""
     program = tmp_path / ODD_NAME
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([str(program), "60"])
@@ -34,7 +34,7 @@ def is_zombie(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_process_is_itself_however_often_it_is_asked(sleeper: "subprocess.Popen[bytes]") -> None:
+def test_the_identity_of_a_process_does_not_change(sleeper: "subprocess.Popen[bytes]") -> None:
     first = identify(sleeper.pid)
     assert first is not None
     assert first.pid == sleeper.pid
@@ -44,25 +44,25 @@ def test_a_process_is_itself_however_often_it_is_asked(sleeper: "subprocess.Pope
     assert identify(os.getpid()) != first
 
 
-def test_a_pid_of_nobody_is_nobody() -> None:
+def test_an_unused_pid_has_no_identity() -> None:
     assert identify(BEYOND_ANY_PID) is None
     assert not is_alive(ProcessIdentity(BEYOND_ANY_PID, "1", "1"))
 
 
-def test_the_same_pid_with_another_start_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
+def test_the_same_pid_with_another_start_time_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
     now = identify(sleeper.pid)
     assert now is not None
     assert not is_alive(replace(now, start_time=str(int(now.start_time) - 1)))
 
 
-def test_the_same_pid_and_start_after_another_boot_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
+def test_the_same_pid_and_start_time_of_another_boot_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
     now = identify(sleeper.pid)
     assert now is not None
     assert not is_alive(replace(now, boot_id="11111111-2222-3333-4444-555555555555"))
 
 
 @pytest.mark.parametrize("look", [identify, process_identity._from_psutil], ids=["proc", "psutil"])
-def test_a_process_that_has_ended_is_nobody_before_and_after_its_parent_asks(
+def test_an_ended_process_has_no_identity_before_and_after_it_is_reaped(
     sleeper: "subprocess.Popen[bytes]", look: Callable[[int], ProcessIdentity | None]
 ) -> None:
     before = look(sleeper.pid)
@@ -84,7 +84,7 @@ libc.pthread_exit(None)  # the main thread alone
 """
 
 
-def test_a_process_has_ended_when_its_last_thread_has() -> None:
+def test_a_process_lives_until_its_last_thread_has_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", LAST_THREAD], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -94,7 +94,7 @@ def test_a_process_has_ended_when_its_last_thread_has() -> None:
     assert identity is not None
 
 
-def test_where_there_is_no_proc_the_identity_does_not_move_with_the_clock(
+def test_without_proc_the_identity_does_not_change_with_the_clock(
     sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """macOS shifts its boot time when the clock is set, Windows computes it at each query."""

@@ -15,35 +15,35 @@ from tests.support.timing import not_waiting_for
 SHORT_S = 20
 
 
-def test_a_program_ends_as_it_does() -> None:
+def test_exit_code_and_output_of_a_program_are_returned() -> None:
     script = "cat; echo out; echo err >&2; exit 7"
     completed = processes.run(["sh", "-c", script], timeout_s=SHORT_S, stdin=b"in\0\xff ")
     assert completed == CommandResult(7, b"in\0\xff out\n", b"err\n")
 
 
-def test_a_program_reads_from_a_file_that_it_is_given(tmp_path: Path) -> None:
+def test_a_program_reads_from_the_given_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with (tmp_path / "file").open("rb") as file:
         assert processes.run(["cat"], timeout_s=SHORT_S, stdin=file).stdout == b"content"
 
 
-def test_without_input_there_is_none_and_not_this_terminal() -> None:
+def test_without_input_stdin_is_empty_and_not_this_terminal() -> None:
     assert processes.run(["cat"], timeout_s=SHORT_S).stdout == b""
 
 
-def test_a_program_may_be_given_another_environment() -> None:
+def test_a_program_can_get_another_environment() -> None:
     completed = processes.run(["/bin/sh", "-c", "echo $A$HOME"], timeout_s=SHORT_S, environment={"A": "b"})
     assert completed.stdout == b"b\n"
 
 
-def test_a_program_aside_is_not_reached_by_this_terminal(tmp_path: Path) -> None:
+def test_a_detached_program_has_a_session_of_its_own(tmp_path: Path) -> None:
     script = "ps -o sid= -p $$ || echo $$"
     own = processes.run(["sh", "-c", script], timeout_s=SHORT_S, aside_in=tmp_path).stdout
     assert int(own) != os.getsid(0)
     assert int(processes.run(["sh", "-c", "ps -o sid= -p $$"], timeout_s=SHORT_S).stdout) == os.getsid(0)
 
 
-def test_a_program_that_is_not_there_is_told_with_what_to_do() -> None:
+def test_a_missing_program_is_reported_with_a_hint() -> None:
     with pytest.raises(processes.ProgramNotFoundError) as caught:
         processes.run(["no-such-program"], timeout_s=SHORT_S)
     assert caught.value.message == "no-such-program is not installed"
@@ -52,7 +52,7 @@ def test_a_program_that_is_not_there_is_told_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(("mode", "content"), [(0o600, b"#!/bin/sh\n"), (0o700, b"\x7fELF for another machine")])
-def test_a_program_that_cannot_be_run_here_is_told(tmp_path: Path, mode: int, content: bytes) -> None:
+def test_a_program_that_cannot_run_here_is_reported(tmp_path: Path, mode: int, content: bytes) -> None:
     program = tmp_path / "program"
     program.write_bytes(content)
     program.chmod(mode)
@@ -60,24 +60,24 @@ def test_a_program_that_cannot_be_run_here_is_told(tmp_path: Path, mode: int, co
         processes.run([str(program)], timeout_s=SHORT_S)
 
 
-def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_a_program_that_exceeds_its_timeout_is_killed(tmp_path: Path) -> None:
     with not_waiting_for(20), pytest.raises(WaitTimeoutError, match="sh did not end within"):
         processes.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; trap '' TERM; while :; do :; done"], timeout_s=0.5)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_program_whose_child_keeps_its_output_open_does_not_hold_us(tmp_path: Path) -> None:
+def test_a_child_that_holds_the_output_open_does_not_block_the_timeout(tmp_path: Path) -> None:
     with not_waiting_for(20), pytest.raises(WaitTimeoutError):
         processes.run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/pid; wait"], timeout_s=0.5)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_what_must_succeed_gives_what_it_wrote() -> None:
+def test_check_returns_the_output() -> None:
     assert processes.check(["cat"], timeout_s=SHORT_S, stdin=b"content") == b"content"
 
 
-def test_what_must_succeed_and_does_not_is_told_by_its_last_line() -> None:
+def test_check_reports_a_failure_with_its_last_line() -> None:
     with pytest.raises(B2dError) as caught:
         processes.check(["sh", "-c", "echo first >&2; echo 'why it is so' >&2; exit 1"], timeout_s=SHORT_S)
     assert caught.value.message == "sh failed: why it is so"
@@ -86,7 +86,7 @@ def test_what_must_succeed_and_does_not_is_told_by_its_last_line() -> None:
         processes.check(["sh", "-c", "exit 3"], timeout_s=SHORT_S)
 
 
-def test_what_a_program_says_is_heard_while_it_runs() -> None:
+def test_the_output_of_a_followed_program_is_delivered_while_it_runs() -> None:
     pieces: list[bytes] = []
     begin = time.monotonic()
     when: list[float] = []
@@ -110,13 +110,13 @@ def test_a_followed_program_that_fails_or_times_out_is_an_error() -> None:
 
 
 def test_a_followed_program_may_write_a_long_stderr() -> None:
-    """stderr exceeds a pipe while stdout is open; its end, which has the reason, is kept."""
+    """stderr exceeds a pipe while stdout is open; its end, which has the reason, is preserved."""
     with pytest.raises(B2dError, match="sh failed: no room") as caught:
         processes.follow(["sh", "-c", "yes no | head -c 999999 >&2; echo no room >&2; exit 3"], print, timeout_s=30)
     assert len(caught.value.details) <= processes.STDERR_LIMIT
 
 
-def test_one_that_is_heard_ends_with_whoever_hears_it() -> None:
+def test_a_followed_program_ends_when_its_reader_raises() -> None:
     def hear(piece: bytes) -> None:
         raise KeyboardInterrupt
 

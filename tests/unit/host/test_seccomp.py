@@ -72,7 +72,7 @@ def test_modes_that_raise_privileges_and_devices_are_refused(folder: Path, line:
         "os.symlink('file', 'link')",
     ],
 )
-def test_everything_else_is_as_without_it(folder: Path, line: str) -> None:
+def test_other_calls_are_unaffected(folder: Path, line: str) -> None:
     assert confined(folder, line) == 0
 
 
@@ -87,15 +87,13 @@ def test_everything_else_is_as_without_it(folder: Path, line: str) -> None:
     ],
     ids=["chmod", "fchmodat", "fchmodat2", "creat"],
 )
-def test_a_call_is_refused_by_its_number_whatever_a_library_makes_of_it(
-    folder: Path, number: int, arguments: tuple[object, ...]
-) -> None:
+def test_a_system_call_is_refused_by_its_number(folder: Path, number: int, arguments: tuple[object, ...]) -> None:
     line = f"import ctypes; c = ctypes.CDLL(None, use_errno=True); c.syscall({number}, *{arguments!r}); "
     assert confined(folder, line + "sys.exit(ctypes.get_errno())") == errno.EPERM
 
 
 @pytest.mark.needs("x86_64")
-def test_upper_bits_of_a_mode_do_not_hide_it(folder: Path) -> None:
+def test_upper_bits_of_a_mode_do_not_bypass_the_filter(folder: Path) -> None:
     """The kernel uses sixteen bits of a mode and ignores the others."""
     line = (
         "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
@@ -104,28 +102,28 @@ def test_upper_bits_of_a_mode_do_not_hide_it(folder: Path) -> None:
     assert confined(folder, line) == errno.EPERM
 
 
-def test_this_process_is_not_behind_it(folder: Path) -> None:
+def test_this_process_is_not_confined(folder: Path) -> None:
     assert confined(folder, "os.chmod('file', 0o4755)") == errno.EPERM
     (folder / "file").chmod(0o4755)
     assert (folder / "file").stat().st_mode & stat.S_ISUID
     (folder / "file").chmod(0o755)
 
 
-def test_programs_behind_it_gain_nothing_by_a_setuid_program(folder: Path) -> None:
+def test_confined_programs_cannot_gain_privileges_from_setuid_programs(folder: Path) -> None:
     script = "grep -x 'NoNewPrivs:.1' /proc/self/status && grep -x 'Seccomp:.2' /proc/self/status"
     completed = seccomp.call_confined(lambda: subprocess.run(["sh", "-c", script], capture_output=True, check=False))
     assert completed.returncode == 0
 
 
 @pytest.mark.needs("root")
-def test_as_root_they_can_give_no_capabilities_to_files(folder: Path) -> None:
+def test_root_cannot_set_file_capabilities(folder: Path) -> None:
     version_3_with_setuid = bytes.fromhex("0100000280000000") + bytes(12)
     line = f"os.setxattr('file', 'security.capability', {version_3_with_setuid!r})"
     assert confined(folder, line) == errno.EPERM
     assert confined(folder, "os.setxattr('file', 'user.word', b'kept')") in (0, errno.ENOTSUP)
 
 
-def test_what_is_raised_behind_it_is_raised_here() -> None:
+def test_an_exception_of_a_confined_function_is_raised() -> None:
     def fails() -> None:
         raise ValueError("no luck")
 
@@ -133,13 +131,13 @@ def test_what_is_raised_behind_it_is_raised_here() -> None:
         seccomp.call_confined(fails)
 
 
-def test_without_such_a_kernel_programs_are_started_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kernel_support_programs_run_unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "MACHINES", ())
     assert seccomp.is_supported() is False
     assert seccomp.call_confined(seccomp.confine_thread) is False
 
 
-def test_the_filter_is_a_whole_number_of_instructions_and_jumps_nowhere_outside() -> None:
+def test_the_filter_consists_of_whole_instructions_and_jumps_stay_inside() -> None:
     program = seccomp.program()
     steps = [program[at : at + 8] for at in range(0, len(program), 8)]
     assert len(program) == 8 * len(steps)

@@ -14,7 +14,7 @@ def strike() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def test_it_strikes_after_the_block() -> None:
+def test_a_signal_takes_effect_after_the_block() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         with signals_deferred():
@@ -24,7 +24,7 @@ def test_it_strikes_after_the_block() -> None:
     assert done == ["the rest of the block"]
 
 
-def test_it_strikes_once_however_often_it_came() -> None:
+def test_repeated_signals_take_effect_once() -> None:
     struck = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: struck.append(number))
     try:
@@ -37,7 +37,7 @@ def test_it_strikes_once_however_often_it_came() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_without_one_nothing_is_changed() -> None:
+def test_the_handler_is_restored_after_a_block_without_a_signal() -> None:
     before = signal.getsignal(signal.SIGINT)
     with signals_deferred():
         assert signal.getsignal(signal.SIGINT) is not before
@@ -46,7 +46,7 @@ def test_without_one_nothing_is_changed() -> None:
         strike()
 
 
-def test_a_block_within_a_block_holds_it_back_to_the_end_of_the_outer_one() -> None:
+def test_a_nested_block_defers_a_signal_to_the_end_of_the_outer_one() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         with signals_deferred():
@@ -58,7 +58,7 @@ def test_a_block_within_a_block_holds_it_back_to_the_end_of_the_outer_one() -> N
     assert done == ["inner", "outer"]
 
 
-def test_it_strikes_also_when_the_block_failed() -> None:
+def test_a_signal_takes_effect_although_the_block_failed() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught, signals_deferred():
         strike()
@@ -67,12 +67,12 @@ def test_it_strikes_also_when_the_block_failed() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_the_failure_of_a_block_without_one_goes_through() -> None:
+def test_the_exception_of_a_block_without_a_signal_is_raised() -> None:
     with pytest.raises(ZeroDivisionError), signals_deferred():
         raise ZeroDivisionError
 
 
-def test_in_another_thread_the_block_is_just_done() -> None:
+def test_a_block_in_another_thread_is_just_run() -> None:
     done = []
 
     def work() -> None:
@@ -99,7 +99,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_real_one_from_outside_waits_too() -> None:
+def test_a_signal_from_another_process_is_deferred_too() -> None:
     command = [sys.executable, "-c", SCRIPT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

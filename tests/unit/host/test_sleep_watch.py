@@ -55,14 +55,14 @@ AWAKE = (1.0, 1.0)
         ((-3600.0, 1.0), 1),  # the host's clock was set
     ],
 )
-def test_a_guest_is_told_once_for_each_sleep(
+def test_a_guest_is_notified_once_per_sleep(
     monkeypatch: pytest.MonkeyPatch, step: tuple[float, float], count: int
 ) -> None:
     assert count_notifications(monkeypatch, [AWAKE, step, AWAKE, AWAKE]) == count
     assert count_notifications(monkeypatch, [step, AWAKE, step]) == 2 * count
 
 
-def test_a_guest_that_does_not_listen_yet_is_told_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notification_of_a_guest_is_retried_a_limited_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = (3600.0, 1.0)
     assert count_notifications(monkeypatch, [slept, *[AWAKE] * 10], deaf=3) == 4
     assert count_notifications(monkeypatch, [slept, *[AWAKE] * 100], deaf=1000) == sleep_watch.TRIES

@@ -85,7 +85,7 @@ def dial(path: Path) -> socket.socket:
 
 def read_to_end(line: socket.socket) -> bytes:
     received = bytearray()
-    with suppress(ssl.SSLZeroReturnError):  # Python's error for an end after one's own
+    with suppress(ssl.SSLZeroReturnError):  # raised when the peer closes after this side
         while piece := line.recv(1 << 16):
             received += piece
     return bytes(received)
@@ -131,18 +131,14 @@ def exchange(path: Path, question: bytes) -> bytes:
         return read_to_end(connection)
 
 
-def test_what_the_client_ends_is_ended_there_and_the_answer_still_comes(
-    tmp_path: Path, secured: MachinePaths | None
-) -> None:
+def test_the_client_may_end_its_side_and_still_gets_the_response(tmp_path: Path, secured: MachinePaths | None) -> None:
     question = os.urandom(5_000_000)
     with engine(send_digest, secured) as docker, served(tmp_path / "sock", docker):
         for request in (b"x", question):
             assert exchange(tmp_path / "sock", request) == hashlib.sha256(request).digest()
 
 
-def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
-    tmp_path: Path, secured: MachinePaths | None
-) -> None:
+def test_docker_may_end_its_side_and_the_client_may_still_send(tmp_path: Path, secured: MachinePaths | None) -> None:
     HEARD.clear()
     ENDED.clear()
     with (
@@ -158,7 +154,7 @@ def test_what_docker_ends_is_ended_here_and_the_client_may_speak_on(
         assert HEARD == [b"and more"]
 
 
-def test_both_speak_at_once_and_many_beside_each_other(tmp_path: Path, secured: MachinePaths | None) -> None:
+def test_both_sides_send_at_once_on_many_connections(tmp_path: Path, secured: MachinePaths | None) -> None:
     wrong: list[int] = []
 
     def converse(number: int) -> None:
@@ -181,7 +177,7 @@ def test_both_speak_at_once_and_many_beside_each_other(tmp_path: Path, secured: 
     assert wrong == []
 
 
-def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePaths | None) -> None:
+def test_data_is_not_read_faster_than_the_client_reads(tmp_path: Path, secured: MachinePaths | None) -> None:
     sent = 0
 
     def floods(line: socket.socket) -> None:
@@ -198,7 +194,7 @@ def test_who_does_not_listen_is_not_read_for(tmp_path: Path, secured: MachinePat
         assert 1_000_000 < sent < 40_000_000  # buffers of the kernel and the relay
 
 
-def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachinePaths) -> None:
+def test_data_is_not_buffered_for_a_docker_without_a_tls_handshake(tmp_path: Path, identity: MachinePaths) -> None:
     with socket.create_server((HERE, 0)) as mute:
         docker = DockerApi(HERE, mute.getsockname()[1], identity.certs)
         with served(tmp_path / "sock", docker), dial(tmp_path / "sock") as connection:
@@ -210,7 +206,7 @@ def test_who_never_greets_is_not_gathered_for(tmp_path: Path, identity: MachineP
     assert sent < 10_000_000
 
 
-def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Path) -> None:
+def test_only_the_owner_may_connect_and_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     unix_sockets.listen(path).close()  # of a killed process
     assert not unix_sockets.answers(path)
@@ -225,7 +221,7 @@ def test_only_its_owner_may_connect_and_what_was_there_is_replaced(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> None:
+def test_two_sockets_reach_their_own_dockers_even_in_a_deep_folder(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 120)
     deep.mkdir()
     before = Path.cwd()
@@ -239,14 +235,14 @@ def test_each_of_two_leads_to_its_own_also_in_a_deep_folder(tmp_path: Path) -> N
     assert list(deep.iterdir()) == []
 
 
-def test_a_docker_that_is_not_there_is_an_end_and_not_a_wait(tmp_path: Path, secured: MachinePaths | None) -> None:
+def test_an_unreachable_docker_ends_the_connection_at_once(tmp_path: Path, secured: MachinePaths | None) -> None:
     with engine(send_digest, secured) as docker:
         pass
     with served(tmp_path / "sock", docker), suppress(ConnectionError):
         assert exchange(tmp_path / "sock", b"GET /_ping HTTP/1.1\r\n\r\n") == b""
 
 
-def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: Path) -> None:
+def test_a_check_whether_the_socket_listens_opens_no_connection_to_docker(tmp_path: Path) -> None:
     came: list[socket.socket] = []
 
     def notes(line: socket.socket) -> None:
@@ -260,7 +256,7 @@ def test_one_that_looks_whether_somebody_listens_costs_docker_nothing(tmp_path: 
     assert len(came) == 1
 
 
-def test_more_than_there_can_be_wait_their_turn(tmp_path: Path) -> None:
+def test_connections_beyond_the_limit_wait(tmp_path: Path) -> None:
     path, (soft, hard) = tmp_path / "sock", resource.getrlimit(resource.RLIMIT_NOFILE)
     with engine(echo, None) as docker, served(path, docker):
         used = len(list(Path("/proc/self/fd").iterdir()))

@@ -8,7 +8,7 @@ import pytest
 from b2d.host_agent.log_rotation import rotate, rotate_while
 
 
-def test_a_log_that_is_too_large_is_emptied_and_its_end_is_kept(tmp_path: Path) -> None:
+def test_a_large_log_is_emptied_and_its_end_is_saved(tmp_path: Path) -> None:
     log = tmp_path / "serial.log"
     with log.open("ab") as writer:
         writer.write(b"x" * 1000 + b"the end")
@@ -20,7 +20,7 @@ def test_a_log_that_is_too_large_is_emptied_and_its_end_is_kept(tmp_path: Path) 
     assert (tmp_path / "serial.log.1").stat().st_mode & 0o777 == 0o600
 
 
-def test_others_stay_as_they_are(tmp_path: Path) -> None:
+def test_small_logs_and_special_files_are_unchanged(tmp_path: Path) -> None:
     log = tmp_path / "serial.log"
     assert not rotate(log)
     log.write_bytes(b"x" * 500)
@@ -31,7 +31,7 @@ def test_others_stay_as_they_are(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serial.log"]
 
 
-def test_a_link_beside_it_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_in_place_of_the_backup_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / "serial.log").write_bytes(b"x" * 500)
     (tmp_path / "serial.log.1").symlink_to(tmp_path / "theirs")
@@ -39,7 +39,7 @@ def test_a_link_beside_it_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "theirs").read_text() == "theirs"
 
 
-def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+def test_a_log_that_is_a_symlink_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"x" * 500)
     (tmp_path / "serial.log").symlink_to(tmp_path / "theirs")
     with pytest.raises(OSError, match="symbolic link"):
@@ -48,7 +48,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "serial.log.1").exists()
 
 
-def test_it_is_looked_after_until_the_machine_has_ended(tmp_path: Path) -> None:
+def test_a_log_is_rotated_until_the_machine_has_ended(tmp_path: Path) -> None:
     log = tmp_path / "serial.log"
     log.write_bytes(b"x" * (17 << 20))
     left = [True, True, False]

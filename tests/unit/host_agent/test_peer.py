@@ -11,11 +11,11 @@ from b2d.host_agent import peer, sock_diag
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_this_host_tells(platform: str) -> None:
+def test_this_host_identifies_peers(platform: str) -> None:
     assert peer.can_identify(platform)
 
 
-def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
+def test_a_host_with_an_unreadable_proc_cannot_identify_peers_and_refuses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer, "PROC", tmp_path)
@@ -31,7 +31,7 @@ def test_a_host_whose_proc_is_not_to_be_seen_does_not_and_its_owner_is_refused(
         assert not peer.is_owner(connection, "linux")
 
 
-def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_cannot_listen_cannot_identify_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> socket.socket:
         raise OSError
 
@@ -40,7 +40,7 @@ def test_a_host_that_cannot_listen_tells_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.needs("linux")
-def test_a_name_of_another_s_program_that_is_no_text_does_not_end_the_asking() -> None:
+def test_a_foreign_program_with_an_undecodable_name_does_no_harm() -> None:
     named = (
         "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0); print(flush=True); sys.stdin.read()"
     )

@@ -122,7 +122,7 @@ def wait_for_forwards(hypervisor: Hypervisor, *wanted: Forward, soon_s: float = 
 WEB, DNS = Forward("tcp", HERE, 8080), Forward("udp", HERE, 23053)
 
 
-def test_what_is_published_appears_and_goes(docker: Docker, hypervisor: Hypervisor) -> None:
+def test_a_published_port_is_forwarded_until_it_is_removed(docker: Docker, hypervisor: Hypervisor) -> None:
     docker.set_containers(
         container("web", port(80, 8080), port(81, NEVER)), container("dns", port(53, 23053, protocol="udp"))
     )
@@ -133,16 +133,14 @@ def test_what_is_published_appears_and_goes(docker: Docker, hypervisor: Hypervis
     wait_for_forwards(hypervisor)
 
 
-def test_what_is_published_for_this_host_alone_comes_in_by_the_guest_s_loopback(
+def test_a_port_published_on_loopback_is_forwarded_to_the_loopback_of_the_guest(
     docker: Docker, hypervisor: Hypervisor
 ) -> None:
     docker.set_containers(container("db", port(5432, 5432, HERE)))
     wait_for_forwards(hypervisor, Forward("tcp", HERE, 5432, inward=True))
 
 
-def test_a_port_that_is_taken_keeps_no_other_waiting_and_is_had_when_it_frees(
-    docker: Docker, hypervisor: Hypervisor
-) -> None:
+def test_a_port_in_use_delays_no_other_and_is_forwarded_when_free(docker: Docker, hypervisor: Hypervisor) -> None:
     hypervisor.taken.add(WEB)
     docker.set_containers(container("web", port(80, 8080)), container("dns", port(53, 23053, protocol="udp")))
     wait_for_forwards(hypervisor, DNS)
@@ -150,7 +148,7 @@ def test_a_port_that_is_taken_keeps_no_other_waiting_and_is_had_when_it_frees(
     wait_for_forwards(hypervisor, DNS, WEB, soon_s=3)
 
 
-def test_a_docker_that_was_started_anew_is_listened_to_again(docker: Docker, hypervisor: Hypervisor) -> None:
+def test_a_restarted_docker_is_followed_again(docker: Docker, hypervisor: Hypervisor) -> None:
     docker.set_containers(container("web", port(80, 8080)))
     wait_for_forwards(hypervisor, WEB)
     docker.listed = []
@@ -160,7 +158,7 @@ def test_a_docker_that_was_started_anew_is_listened_to_again(docker: Docker, hyp
     wait_for_forwards(hypervisor, WEB)
 
 
-def test_many_ports_in_a_row_leave_nothing(docker: Docker, hypervisor: Hypervisor) -> None:
+def test_many_ports_in_a_row_leave_no_forwards(docker: Docker, hypervisor: Hypervisor) -> None:
     for number in range(200):
         docker.set_containers(container("web", port(80, 10000 + number)))
     wait_for_forwards(hypervisor, Forward("tcp", HERE, 10199), soon_s=5)
@@ -168,7 +166,7 @@ def test_many_ports_in_a_row_leave_nothing(docker: Docker, hypervisor: Hyperviso
     wait_for_forwards(hypervisor)
 
 
-def test_without_docker_it_ends_with_the_machine() -> None:
+def test_without_docker_the_loop_ends_with_the_machine() -> None:
     with socket.create_server((HERE, 0)) as nobody:
         free = nobody.getsockname()[1]
     left = [True, True, False]
@@ -177,7 +175,7 @@ def test_without_docker_it_ends_with_the_machine() -> None:
     assert not left
 
 
-def test_a_guest_that_tells_of_changes_without_a_pause_is_looked_at_now_and_then() -> None:
+def test_a_flood_of_events_is_rate_limited() -> None:
     """A burst is handled at once."""
     now, rounds = 0.0, RetrySchedule(0.0)
     waits = []

@@ -15,14 +15,14 @@ TAKEN = Refusal(SSH, "127.0.59.103:2022", "nc, pid 5 uses that port")
 
 
 @pytest.mark.parametrize("refusals", [(), (TAKEN,), (TAKEN, Refusal("a", "/tmp/\udcff", "b"))])
-def test_it_comes_back_as_it_was_told(tmp_path: Path, refusals: tuple[Refusal, ...]) -> None:
+def test_a_report_is_read_back_as_written(tmp_path: Path, refusals: tuple[Refusal, ...]) -> None:
     path = tmp_path / "agent.json"
     write(path, AGENT, refusals)
     assert read(path, AGENT) == refusals
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_agent_before_it_tells_nothing(tmp_path: Path) -> None:
+def test_the_report_of_an_earlier_agent_is_ignored(tmp_path: Path) -> None:
     write(tmp_path / "agent.json", AGENT, ())
     assert read(tmp_path / "agent.json", replace(AGENT, start_time="later")) is None
 
@@ -42,16 +42,16 @@ def test_an_agent_before_it_tells_nothing(tmp_path: Path) -> None:
         json.dumps({"agent": asdict(AGENT), "refusals": [asdict(TAKEN) | {"more": ""}]}).encode(),
     ],
 )
-def test_what_is_no_report_tells_nothing(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_report_counts_as_missing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "agent.json").write_bytes(content)
     assert read(tmp_path / "agent.json", AGENT) is None
 
 
-def test_nor_does_what_is_no_file(tmp_path: Path) -> None:
+def test_a_special_file_counts_as_missing(tmp_path: Path) -> None:
     assert read(tmp_path / "agent.json", AGENT) is None
     os.mkfifo(tmp_path / "agent.json")
     assert read(tmp_path / "agent.json", AGENT) is None
 
 
-def test_its_sentence_names_the_service_the_place_and_the_reason() -> None:
+def test_its_sentence_contains_the_service_the_endpoint_and_the_reason() -> None:
     assert TAKEN.sentence("box") == "SSH of box is not available at 127.0.59.103:2022: nc, pid 5 uses that port"

@@ -125,7 +125,7 @@ def refused(server: Server, folder: Path, **options: object) -> DownloadError:
     return failure.value
 
 
-def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path) -> None:
+def test_a_complete_download_is_stored_with_a_progress_bar(server: Server, tmp_path: Path) -> None:
     server.answers = [serve()]
     reporter = FakeReporter()
     path = IsoDownload(server.url, tmp_path / "cache").run(reporter, sha256=SHA256.upper())
@@ -135,7 +135,7 @@ def test_what_comes_whole_is_kept_whole_and_shown(server: Server, tmp_path: Path
     assert [(bar.done, bar.total) for bar in reporter.bars] == [(len(ISO), len(ISO))]
 
 
-def test_a_download_that_names_no_size_is_checked_by_the_iso_itself(server: Server, tmp_path: Path) -> None:
+def test_a_download_without_a_size_is_checked_by_the_size_in_the_iso(server: Server, tmp_path: Path) -> None:
     def endless(content: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
         def answer(to: BaseHTTPRequestHandler) -> None:
             with head(to, Connection="close"):
@@ -149,12 +149,12 @@ def test_a_download_that_names_no_size_is_checked_by_the_iso_itself(server: Serv
     assert "truncated" in refused(server, tmp_path).message
 
 
-def test_redirects_are_followed_and_relative_ones_too(server: Server, tmp_path: Path) -> None:
+def test_relative_redirects_are_followed(server: Server, tmp_path: Path) -> None:
     server.answers = [redirect("/elsewhere?token=x"), serve()]
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == ISO
 
 
-def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> None:
+def test_endless_redirects_are_refused(server: Server, tmp_path: Path) -> None:
     server.answers = [redirect("/boot2docker.iso")]
     with pytest.raises(DownloadError, match="redirects without end"):
         IsoDownload(server.url, tmp_path).run(FakeReporter())
@@ -162,7 +162,7 @@ def test_redirects_without_end_come_to_one(server: Server, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://host/x", "http://[::1"])
-def test_a_redirect_to_what_is_no_web_server_is_refused(server: Server, tmp_path: Path, target: str) -> None:
+def test_a_redirect_to_an_unsupported_url_is_refused(server: Server, tmp_path: Path, target: str) -> None:
     server.answers = [redirect(target)]
     assert "not a web address" in refused(server, tmp_path).message
 
@@ -174,7 +174,7 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "boot2docker", "ftp://host/x.iso", "file:///x.iso", "https://", "http://[::1"])
-def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: Path) -> None:
+def test_an_unsupported_url_is_refused_before_any_request(url: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="not a web address"):
         IsoDownload(url, tmp_path).run(FakeReporter())
 
@@ -190,7 +190,7 @@ def test_what_is_no_url_is_refused_before_anything_is_asked(url: str, tmp_path: 
         (418, "refuses the request"),
     ],
 )
-def test_a_refusal_is_said_with_its_status(server: Server, tmp_path: Path, code: int, named: str) -> None:
+def test_an_http_error_is_reported_with_its_status(server: Server, tmp_path: Path, code: int, named: str) -> None:
     server.answers = [serve(b"Because.", code)]
     error = refused(server, tmp_path)
     assert named in error.message and str(code) in error.message and server.url in error.message
@@ -204,7 +204,7 @@ def test_a_failing_server_is_distinguished_from_one_that_refuses(server: Server,
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "application/octet-stream", "ETag": '"x"'}])
-def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
+def test_a_web_page_instead_of_the_iso_is_reported(server: Server, tmp_path: Path, headers: dict[str, Any]) -> None:
     server.answers = [serve(b"\n<!doctype html><title>Welcome to our Wi-Fi", **headers)]
     error = refused(server, tmp_path)
     assert "web page" in error.message and "login" in error.hint
@@ -212,7 +212,7 @@ def test_a_web_page_in_place_of_the_iso_is_named(server: Server, tmp_path: Path,
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(50_000)])
-def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: bytes) -> None:
+def test_content_that_is_not_an_iso_is_not_stored(server: Server, tmp_path: Path, content: bytes) -> None:
     server.answers = [serve(content, ETag='"x"')]
     assert "not an ISO image" in refused(server, tmp_path).message
     assert stored_suffixes(tmp_path) == []
@@ -236,13 +236,13 @@ def test_what_is_no_iso_is_not_kept(server: Server, tmp_path: Path, content: byt
     ],
     ids=lambda response: repr(response[:60]),
 )
-def test_nonsense_ends_in_a_sentence_and_leaves_nothing(server: Server, tmp_path: Path, response: bytes) -> None:
+def test_an_invalid_response_is_reported_and_leaves_nothing(server: Server, tmp_path: Path, response: bytes) -> None:
     server.answers = [lambda to: void(to.wfile.write(response))]
     refused(server, tmp_path)
     assert stored_suffixes(tmp_path) == []
 
 
-def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: Path) -> None:
+def test_an_endless_response_that_is_not_an_iso_is_aborted_at_its_beginning(server: Server, tmp_path: Path) -> None:
     sent: list[int] = []
 
     def endless(to: BaseHTTPRequestHandler) -> None:
@@ -257,7 +257,7 @@ def test_what_is_no_iso_is_given_up_at_its_beginning(server: Server, tmp_path: P
     assert stored_suffixes(tmp_path) == []
 
 
-def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_an_endless_iso_is_aborted(server: Server, tmp_path: Path) -> None:
     def endless(to: BaseHTTPRequestHandler) -> None:
         with head(to, ETag='"x"'):
             to.wfile.write(ISO)
@@ -269,14 +269,14 @@ def test_an_iso_that_does_not_end_is_given_up(server: Server, tmp_path: Path) ->
     assert stored_suffixes(tmp_path) == []
 
 
-def test_an_iso_with_another_hash_than_published_is_not_kept(server: Server, tmp_path: Path) -> None:
+def test_an_iso_with_an_unexpected_hash_is_not_stored(server: Server, tmp_path: Path) -> None:
     server.answers = [serve(ETag='"x"')]
     error = refused(server, tmp_path, sha256="ab" * 32)
     assert SHA256 in error.message and "ab" * 32 in error.message
     assert stored_suffixes(tmp_path) == []
 
 
-def test_a_broken_transfer_is_resumed_at_once(server: Server, tmp_path: Path) -> None:
+def test_a_broken_transfer_is_resumed_immediately(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, ETag='"one"'), go_on(ETag='"one"')]
     reporter = FakeReporter()
     assert IsoDownload(server.url, tmp_path).run(reporter).read_bytes() == ISO
@@ -286,7 +286,7 @@ def test_a_broken_transfer_is_resumed_at_once(server: Server, tmp_path: Path) ->
     assert len(reporter.texts("note")) == 1
 
 
-def test_a_partial_file_is_kept_for_the_next_attempt(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_is_stored_for_the_next_attempt(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, Last_Modified="Mon, 29 Jun 2020 17:00:00 GMT"), serve(b"", 503)]
     refused(server, tmp_path)
     assert stored_suffixes(tmp_path) == [".mark", ".part"]
@@ -309,7 +309,7 @@ def test_a_file_that_has_changed_is_downloaded_from_the_start(server: Server, tm
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == other
 
 
-def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_sends_shorter_ranges_is_asked_again(server: Server, tmp_path: Path) -> None:
     def part(begin: int, end: int) -> Callable[[BaseHTTPRequestHandler], None]:
         return serve(ISO[begin:end], 206, Content_Range=f"bytes {begin}-{end - 1}/{len(ISO)}", ETag='"one"')
 
@@ -327,7 +327,7 @@ def test_a_range_of_a_changed_file_is_never_appended(server: Server, tmp_path: P
     assert server.ranges() == [None, "bytes=300000-", None]
 
 
-def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Path) -> None:
+def test_an_unexpected_range_is_refused(server: Server, tmp_path: Path) -> None:
     wrong = serve(ISO[5:], 206, Content_Range=f"bytes 5-{len(ISO) - 1}/{len(ISO)}", ETag='"one"')
     server.answers = [break_off(300_000, ETag='"one"'), wrong]
     assert "another range" in refused(server, tmp_path).message
@@ -336,7 +336,7 @@ def test_another_part_than_was_asked_for_is_refused(server: Server, tmp_path: Pa
     assert server.ranges()[-1] is None  # it would answer so forever
 
 
-def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_file_is_used(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, ETag='"one"'), serve(b"", 503)]
     refused(server, tmp_path)
     next(tmp_path.glob("*.part")).write_bytes(ISO)
@@ -344,7 +344,7 @@ def test_a_part_that_is_whole_already_is_taken_as_it_is(server: Server, tmp_path
     assert IsoDownload(server.url, tmp_path).run(FakeReporter(), sha256=SHA256).read_bytes() == ISO
 
 
-def test_a_part_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_longer_than_the_file_is_discarded(server: Server, tmp_path: Path) -> None:
     server.answers = [break_off(300_000, ETag='"one"'), serve(b"", 503)]
     refused(server, tmp_path)
     next(tmp_path.glob("*.part")).write_bytes(ISO + ISO)
@@ -352,7 +352,7 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_
     assert IsoDownload(server.url, tmp_path).run(FakeReporter()).read_bytes() == ISO
 
 
-def test_a_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_stops_sending_times_out(server: Server, tmp_path: Path) -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         with head(to, Content_Length=len(ISO), ETag='"one"'):
             to.wfile.write(ISO[:1000])
@@ -364,7 +364,7 @@ def test_a_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path) 
         assert "stopped responding" in refused(server, tmp_path).message
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_sends_too_slowly_is_aborted(server: Server, tmp_path: Path) -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         with head(to, Content_Length=len(ISO)):
             while not server.ended.wait(0.02):
@@ -375,18 +375,18 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server: Server, tmp
     assert "too slowly" in refused(server, tmp_path).message
 
 
-def test_a_server_that_never_answers_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_never_answers_times_out(server: Server, tmp_path: Path) -> None:
     server.answers = [lambda to: void(server.ended.wait(10))]
     assert "stopped responding" in refused(server, tmp_path).message
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1:1 cannot be reached"):
         IsoDownload("http://127.0.0.1:1/x.iso", tmp_path).run(FakeReporter())
 
 
-def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -398,9 +398,7 @@ def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "proxy", ["socks5h://127.0.0.1:1", "socks://127.0.0.1:1", "http://", "http://[", "nonsense://x"]
 )
-def test_a_proxy_that_is_none_that_can_be_used_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
+def test_an_invalid_proxy_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     for name in ("no_proxy", "NO_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("all_proxy", proxy)
@@ -409,7 +407,7 @@ def test_a_proxy_that_is_none_that_can_be_used_is_named(
     assert "all_proxy" in failure.value.hint
 
 
-def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_cannot_fit_is_refused_before_the_transfer(server: Server, tmp_path: Path) -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         with head(to, Content_Length=1 << 60):
             to.wfile.write(ISO)
@@ -418,7 +416,7 @@ def test_a_file_that_cannot_fit_is_refused_before_it_comes(server: Server, tmp_p
     assert str(1 << 60) in refused(server, tmp_path).message
 
 
-def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
+def test_concurrent_downloads_of_one_file_wait_for_each_other(server: Server, tmp_path: Path) -> None:
     server.answers = [serve()]
     reporter = FakeReporter()
     with (
@@ -433,7 +431,7 @@ def test_two_at_once_do_not_write_into_one_file(server: Server, tmp_path: Path) 
         assert IsoDownload(server.url, tmp_path).run(reporter).read_bytes() == ISO
 
 
-def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     server.answers = [serve()]
     with pytest.raises(DownloadError, match="file"):

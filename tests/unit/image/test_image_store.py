@@ -39,12 +39,12 @@ def kept_files(home: Home) -> list[str]:
     return sorted(path.name for path in home.images.glob("*")) if home.images.is_dir() else []
 
 
-def test_a_home_without_images_has_none(images: ImageStore) -> None:
+def test_an_empty_home_has_no_images(images: ImageStore) -> None:
     assert images.all() == []
     assert images.find("debian") is None
 
 
-def test_an_image_of_b2ds_own_is_kept_ready_for_a_direct_boot(images: ImageStore, tmp_path: Path) -> None:
+def test_an_image_of_b2d_is_stored_ready_for_a_direct_boot(images: ImageStore, tmp_path: Path) -> None:
     content = a_b2d_iso()
     image = images.add_copy(a_file(tmp_path, content), "debian")
 
@@ -60,36 +60,36 @@ def test_an_image_of_b2ds_own_is_kept_ready_for_a_direct_boot(images: ImageStore
     assert root == b"hsqs" + b"26.1.5-6.12.117" * 3000
 
 
-def test_what_is_kept_is_found_again_as_it_was(images: ImageStore, tmp_path: Path) -> None:
+def test_a_stored_image_is_found_unchanged(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     assert images.get(image.sha256) == images.find("debian") == image
     assert images.all() == [image]
 
 
-def test_the_file_that_was_taken_in_stays_where_it_is(images: ImageStore, tmp_path: Path) -> None:
+def test_the_imported_file_stays(images: ImageStore, tmp_path: Path) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     images.add_copy(iso, str(iso))
     assert iso.read_bytes() == a_b2d_iso()
 
 
-def test_images_are_closed_to_others(images: ImageStore, tmp_path: Path, home: Home) -> None:
+def test_images_are_private(images: ImageStore, tmp_path: Path, home: Home) -> None:
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     assert home.images.stat().st_mode & 0o077 == 0
     assert [path.name for path in home.images.iterdir() if path.stat().st_mode & 0o077 and path.suffix] == []
 
 
-def test_a_kernel_that_must_unpack_itself_is_kept_as_it_is(images: ImageStore, tmp_path: Path) -> None:
+def test_a_kernel_with_unknown_compression_is_stored_unchanged(images: ImageStore, tmp_path: Path) -> None:
     kernel = a_bzimage(pack(an_elf(), "lz4"))
     image = images.add_copy(a_file(tmp_path, a_b2d_iso(kernel=kernel)), "debian")
     assert image.kernel is not None and image.kernel.read_bytes() == kernel
 
 
-def test_an_initrd_that_is_not_packed_is_kept_as_it_is(images: ImageStore, tmp_path: Path) -> None:
+def test_an_uncompressed_initrd_is_stored_unchanged(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso(initrd=b"070701 plain")), "debian")
     assert image.initrd is not None and image.initrd.read_bytes() == b"070701 plain"
 
 
-def test_a_root_that_is_no_squashfs_is_booted_from_the_iso(images: ImageStore, tmp_path: Path) -> None:
+def test_an_image_without_a_squashfs_boots_from_the_iso(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso(root=b"\x1f\x8b cpio")), "debian")
     assert image.root is None and not image.boots_directly
 
@@ -103,7 +103,7 @@ def test_a_root_that_is_no_squashfs_is_booted_from_the_iso(images: ImageStore, t
         ("Boot2Docker", "Boot2Docker"),
     ],
 )
-def test_an_iso_of_other_origin_is_kept_and_boots_by_itself(
+def test_an_iso_of_other_origin_is_stored_and_boots_from_its_cd(
     images: ImageStore, tmp_path: Path, label: str, version: str
 ) -> None:
     image = images.add_copy(a_file(tmp_path, an_iso(label)), "boot2docker")
@@ -117,13 +117,13 @@ def test_an_iso_without_a_label_is_named_by_its_hash(images: ImageStore, tmp_pat
     assert image.version == image.sha256[:12]
 
 
-def test_an_iso_that_only_a_boot_loader_can_read_is_kept(images: ImageStore, tmp_path: Path) -> None:
+def test_an_iso_that_only_a_boot_loader_can_read_is_stored(images: ImageStore, tmp_path: Path) -> None:
     content = bytearray(an_iso())
     content[16 * 2048 + 156 : 16 * 2048 + 190] = bytes(34)  # the root directory's record
     assert not images.add_copy(a_file(tmp_path, bytes(content)), "boot2docker").boots_directly
 
 
-def test_bytes_behind_the_volume_do_no_harm(images: ImageStore, tmp_path: Path) -> None:
+def test_data_behind_the_volume_does_no_harm(images: ImageStore, tmp_path: Path) -> None:
     assert images.add_copy(a_file(tmp_path, an_iso(padding=4096)), "boot2docker").version == "1.2.3-6.12.1"
 
 
@@ -138,7 +138,7 @@ def test_bytes_behind_the_volume_do_no_harm(images: ImageStore, tmp_path: Path) 
         (a_b2d_iso()[: 16 * 2048 + 500], "truncated"),
     ],
 )
-def test_what_is_no_whole_iso_is_refused_by_what_it_is(
+def test_an_invalid_iso_is_refused_with_its_kind(
     images: ImageStore, home: Home, tmp_path: Path, content: bytes, named: str
 ) -> None:
     with pytest.raises(ImageError, match=named):
@@ -160,7 +160,7 @@ def test_what_is_no_whole_iso_is_refused_by_what_it_is(
         {"image": b"[]"},
     ],
 )
-def test_an_image_of_b2ds_own_that_is_damaged_is_refused_and_nothing_is_kept(
+def test_a_damaged_image_of_b2d_is_refused_and_not_stored(
     images: ImageStore, home: Home, tmp_path: Path, damage: dict[str, bytes | None]
 ) -> None:
     with pytest.raises(ImageError):
@@ -169,12 +169,12 @@ def test_an_image_of_b2ds_own_that_is_damaged_is_refused_and_nothing_is_kept(
     assert images.all() == []
 
 
-def test_a_file_that_is_not_there_is_named(images: ImageStore, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(images: ImageStore, tmp_path: Path) -> None:
     with pytest.raises(B2dError, match=r"missing\.iso.*No such file"):
         images.add_copy(tmp_path / "missing.iso", "debian")
 
 
-def test_the_newest_of_a_source_is_what_was_taken_in_last(images: ImageStore, tmp_path: Path) -> None:
+def test_the_newest_image_of_a_source_is_the_last_one_added(images: ImageStore, tmp_path: Path) -> None:
     old = images.add_copy(a_file(tmp_path, a_b2d_iso("1.0-6.12")), "debian")
     new = images.add_copy(a_file(tmp_path, a_b2d_iso("1.1-6.12")), "debian")
     other = images.add_copy(a_file(tmp_path, an_iso("b2d-v19.03.12")), "boot2docker")
@@ -196,7 +196,7 @@ def test_the_same_iso_can_be_the_newest_of_two_sources(images: ImageStore, tmp_p
     assert len(images.all()) == 1
 
 
-def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothing(
+def test_an_image_is_unused_without_a_machine_and_if_no_source_has_it_as_newest(
     images: ImageStore, tmp_path: Path
 ) -> None:
     first, second, third = (
@@ -210,9 +210,7 @@ def test_an_image_is_spare_when_no_machine_has_it_and_it_is_the_newest_of_nothin
     assert [image.sha256 for image in images.unused([])] == [second.sha256]  # still the other source's newest
 
 
-def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
-    images: ImageStore, tmp_path: Path
-) -> None:
+def test_adding_a_stored_image_touches_no_file_in_use(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     parts = [path for path in (image.iso, image.kernel, image.initrd) if path is not None]
     before = [boot_files.stamp(path) for path in parts]
@@ -220,7 +218,7 @@ def test_taking_in_what_is_kept_touches_no_file_that_a_machine_may_have_open(
     assert [boot_files.stamp(path) for path in parts] == before
 
 
-def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_saved(
+def test_adding_an_image_again_leaves_boot_files_of_an_older_b2d_to_saved_machines(
     images: ImageStore, home: Home, tmp_path: Path
 ) -> None:
     """A new unpacking has another layout, and a state saved with the old bytes would not fit."""
@@ -239,20 +237,20 @@ def test_taking_in_what_an_older_b2d_unpacked_leaves_it_to_the_machines_that_it_
     assert (again.version, images.find("debian") is not None) == (image.version, True)
 
 
-def test_an_image_that_is_not_kept_says_how_to_get_one(images: ImageStore) -> None:
+def test_a_missing_image_has_a_hint(images: ImageStore) -> None:
     with pytest.raises(B2dError) as failure:
         images.get("ab" * 32)
     assert failure.value.hint == "b2d download"
 
 
-def test_facts_that_cannot_be_read_hide_their_image_alone(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_unreadable_facts_hide_only_their_image(images: ImageStore, home: Home, tmp_path: Path) -> None:
     whole = images.add_copy(a_file(tmp_path, a_b2d_iso("1")), "debian")
     for number, content in enumerate([b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1}']):
         (home.images / f"{number:064d}.json").write_bytes(content)
     assert images.all() == [whole]
 
 
-def test_a_sound_image_passes(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_an_intact_image_is_verified(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
     home.image(image.sha256).checked.unlink()
@@ -267,7 +265,7 @@ def spoil(path: Path) -> None:
 
 
 @pytest.mark.parametrize("checked_before", [True, False])
-def test_an_iso_with_a_wrong_bit_is_found_out_before_it_boots(
+def test_a_damaged_iso_is_found_before_it_boots(
     images: ImageStore, home: Home, tmp_path: Path, checked_before: bool
 ) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
@@ -279,14 +277,14 @@ def test_an_iso_with_a_wrong_bit_is_found_out_before_it_boots(
     assert failure.value.hint == "b2d download"
 
 
-def test_taking_in_the_same_iso_again_heals_a_damaged_one(images: ImageStore, tmp_path: Path) -> None:
+def test_adding_an_iso_again_repairs_a_damaged_one(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     spoil(image.iso)
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
 
 
-def test_an_iso_that_is_gone_is_found_out(images: ImageStore, tmp_path: Path) -> None:
+def test_a_missing_iso_is_found(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     image.iso.unlink()
     with pytest.raises(ImageError):
@@ -304,7 +302,7 @@ def test_a_damaged_or_missing_kernel_or_initrd_is_unpacked_again(images: ImageSt
     assert image.initrd.read_bytes() == b"070701 a cpio " * 500
 
 
-def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_hashed_again(images: ImageStore, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     before = image.iso.stat()
     spoil(image.iso)
@@ -315,14 +313,14 @@ def test_a_file_that_looks_as_it_did_is_not_hashed_again(images: ImageStore, tmp
         images.verify(image)
 
 
-def test_what_was_remembered_of_the_last_check_may_be_anything(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_an_invalid_record_of_the_last_check_is_ignored(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     for content in (b"", b"[]", b'{"x": 1}', b"\xff"):
         home.image(image.sha256).checked.write_bytes(content)
         images.verify(image)
 
 
-def test_a_removed_image_leaves_nothing_behind(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_a_removed_image_leaves_no_files(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     images.verify(image)
     images.remove(image.sha256)
@@ -331,7 +329,7 @@ def test_a_removed_image_leaves_nothing_behind(images: ImageStore, home: Home, t
     assert [name for name in kept_files(home) if not name.startswith(".")] == []
 
 
-def test_what_is_not_b2d_s_among_the_images_stays(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_foreign_files_in_the_folder_of_images_stay(images: ImageStore, home: Home, tmp_path: Path) -> None:
     """The folder may be a link to one with the owner's other files."""
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     theirs = [home.images / name for name in (".my-notes", ".DS_Store", f".{'1' * 64}", ".x.unfinished.bak")]
@@ -344,14 +342,14 @@ def test_what_is_not_b2d_s_among_the_images_stays(images: ImageStore, home: Home
     assert all(path.exists() for path in (*theirs, home.images / ".git"))
 
 
-def test_what_a_b2d_that_died_left_unfinished_is_swept(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_an_unfinished_file_of_a_dead_process_is_removed(images: ImageStore, home: Home, tmp_path: Path) -> None:
     home.images.mkdir(parents=True)
     (home.images / ".4711.unfinished").write_bytes(b"half")
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     assert not list(home.images.glob(".*.unfinished"))
 
 
-def test_two_at_once_keep_one_image_and_both_sources(images: ImageStore, tmp_path: Path) -> None:
+def test_concurrent_additions_store_one_image_with_all_sources(images: ImageStore, tmp_path: Path) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
     threads = [threading.Thread(target=images.add_copy, args=(iso, f"source {i}")) for i in range(4)]
     for thread in threads:
@@ -362,14 +360,14 @@ def test_two_at_once_keep_one_image_and_both_sources(images: ImageStore, tmp_pat
     assert all(images.find(f"source {i}") for i in range(4))
 
 
-def test_what_is_kept_is_plain_json_that_names_its_format(images: ImageStore, home: Home, tmp_path: Path) -> None:
+def test_facts_are_plain_json_with_a_format_number(images: ImageStore, home: Home, tmp_path: Path) -> None:
     image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     document = json.loads(home.image(image.sha256).facts.read_text())
     assert document["format"] == 2
     assert document["version"] == image.version
 
 
-def test_finding_an_image_loads_nothing_heavy() -> None:
+def test_finding_an_image_imports_no_slow_library() -> None:
     code = (
         "import sys; from pathlib import Path;"
         "from b2d.image.image_store import ImageStore; from b2d.paths import Home;"
@@ -380,7 +378,7 @@ def test_finding_an_image_loads_nothing_heavy() -> None:
     assert completed.stdout.strip() == "[]"
 
 
-def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writing_it(
+def test_leftovers_of_a_killed_process_are_removed_once_they_are_old(
     images: ImageStore, home: Home, tmp_path: Path
 ) -> None:
     iso = a_file(tmp_path, a_b2d_iso())
@@ -397,7 +395,7 @@ def test_what_a_killed_b2d_left_goes_with_the_next_image_once_nobody_can_be_writ
     images.verify(image)
 
 
-def test_what_another_version_of_b2d_unpacked_is_made_anew_when_it_is_damaged(home: Home, tmp_path: Path) -> None:
+def test_damaged_boot_files_of_another_version_are_recreated(home: Home, tmp_path: Path) -> None:
     """The layout differs, so the new files have other hashes than the old ones."""
     images = ImageStore(home)
     image = images.add_copy(a_file(tmp_path, a_b2d_iso(kernel=a_bzimage(an_elf()))), "debian")

@@ -57,7 +57,7 @@ def a_release(tag: str = "v2", **changes: object) -> dict[str, object]:
     return {"tag_name": tag, "prerelease": False, "draft": False, "assets": [asset], "body": "", **changes}
 
 
-def test_the_first_full_release_with_an_iso_is_the_last(api: Api, tmp_path: Path) -> None:
+def test_the_last_release_is_the_first_full_one_with_an_iso(api: Api, tmp_path: Path) -> None:
     api.publish(
         a_release("v4-rc1", prerelease=True),
         a_release("v3", draft=True),
@@ -69,34 +69,34 @@ def test_the_first_full_release_with_an_iso_is_the_last(api: Api, tmp_path: Path
     assert reporter.messages == []
 
 
-def test_the_hash_is_the_one_that_the_release_notes_quote(api: Api, tmp_path: Path) -> None:
+def test_the_hash_is_read_from_the_release_notes(api: Api, tmp_path: Path) -> None:
     sha512, sha256, other = "ab" * 64, "cd" * 32, "ef" * 32
     body = f"$ sha512sum boot2docker.iso\n{sha512}  boot2docker.iso\n{other}  other.iso\n{sha256}  boot2docker.iso\n"
     api.publish(a_release(body=body))
     assert newest_release(tmp_path, api.url).sha256 == sha256
 
 
-def test_the_hash_that_github_took_itself_comes_first(api: Api, tmp_path: Path) -> None:
+def test_the_digest_of_github_has_priority(api: Api, tmp_path: Path) -> None:
     asset = {"name": "boot2docker.iso", "browser_download_url": URL, "digest": "sha256:" + "12" * 32}
     api.publish(a_release(assets=[asset], body="cd" * 32 + "  boot2docker.iso"))
     assert newest_release(tmp_path, api.url).sha256 == "12" * 32
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b"[1]", b'[{"assets": [{}]}]', b'{"message": "no"}'])
-def test_an_answer_that_is_none_is_named(api: Api, content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_answer_is_reported(api: Api, content: bytes, tmp_path: Path) -> None:
     api.content = content
     with pytest.raises(DownloadError):
         newest_release(tmp_path, api.url)
 
 
-def test_a_limit_on_questions_is_told_as_one_and_the_known_release_stands_in(api: Api, tmp_path: Path) -> None:
+def test_a_rate_limit_is_reported_and_the_known_release_is_used(api: Api, tmp_path: Path) -> None:
     api.code, api.headers = 403, {"X-RateLimit-Remaining": "0"}
     reporter = FakeReporter()
     assert boot2docker_release(tmp_path, reporter, api.url) == LAST_RELEASE
     assert "received too many requests" in reporter.texts("warn")[0]
 
 
-def test_without_a_network_the_known_release_stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_known_release_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     reporter = FakeReporter()
     assert boot2docker_release(tmp_path, reporter, "http://127.0.0.1:1/releases").version == "19.03.12"

@@ -35,7 +35,7 @@ def listed(path: Path) -> list[bytes]:
     return sorted(line for line in listing.splitlines() if b"squashfs-root" in line)
 
 
-def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:
+def test_it_contains_the_same_files_with_owners_and_modes(packed: Path, tmp_path: Path) -> None:
     written = tmp_path / "stored"
     assert uncompressed_iso.write_rootfs(packed, whole(packed), written)
     assert listed(written) == listed(packed)
@@ -44,7 +44,7 @@ def test_it_holds_the_same_files_with_owners_and_modes(packed: Path, tmp_path: P
     assert processes.check(["unsquashfs", "-cat", str(written), "usr/bin/sudo"], timeout_s=20) == CONTENT
 
 
-def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, tmp_path: Path) -> None:
+def test_it_is_uncompressed_and_private(packed: Path, tmp_path: Path) -> None:
     written = tmp_path / "stored"
     uncompressed_iso.write_rootfs(packed, whole(packed), written)
     block = 256 << 10  # bytes; tails of files are packed into fragments
@@ -54,7 +54,7 @@ def test_nothing_of_it_is_compressed_and_nobody_else_may_read_it(packed: Path, t
     assert written.stat().st_mode & 0o777 == 0o600
 
 
-def test_twice_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
+def test_writing_twice_produces_the_same_bytes(packed: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         uncompressed_iso.write_rootfs(packed, whole(packed), tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -65,7 +65,7 @@ def test_no_program_of_this_host_is_needed(packed: Path, tmp_path: Path, monkeyp
     assert uncompressed_iso.write_rootfs(packed, whole(packed), tmp_path / "stored")
 
 
-def test_of_a_damaged_one_there_is_none(packed: Path, tmp_path: Path) -> None:
+def test_a_damaged_squashfs_is_not_converted(packed: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_bytes(packed.read_bytes()[:200])
     assert not uncompressed_iso.write_rootfs(damaged, whole(damaged), tmp_path / "stored")

@@ -21,7 +21,7 @@ OURS = "26.1.5-6.12.57"
         ("alpine-virt 3.20", "1.0.0", "5.0"),
     ],
 )
-def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: str) -> None:
+def test_matching_or_unknown_versions_have_no_mismatch(version: str, docker: str, linux: str) -> None:
     assert version_mismatches(version, docker, linux) == ""
 
 
@@ -38,12 +38,12 @@ def test_what_is_promised_holds_or_nothing_is(version: str, docker: str, linux: 
         (OURS, "", "", "Docker  and Linux "),
     ],
 )
-def test_what_does_not_hold_is_named(version: str, docker: str, linux: str, message: str) -> None:
+def test_a_mismatch_is_reported(version: str, docker: str, linux: str, message: str) -> None:
     assert version_mismatches(version, docker, linux) == message
 
 
 @pytest.mark.parametrize("version", ["1.2.0", "1.13.1", "17.05.0-ce", "18.06.3-ce", "v18.06.1-ce"])
-def test_boot2docker_read_aufs_until_18_09(version: str) -> None:
+def test_boot2docker_supports_aufs_until_18_06(version: str) -> None:
     assert supports_aufs(version)
     for new in (OURS, "18.09.0", "19.03.12", "Boot2Docker", "something else"):
         assert loses_aufs_data(version, new)
@@ -52,5 +52,5 @@ def test_boot2docker_read_aufs_until_18_09(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", [OURS, "18.09.0", "18.09.1", "19.03.12", "Boot2Docker", "ubuntu 14.04.1", ""])
-def test_of_all_others_that_is_not_known(version: str) -> None:
+def test_other_versions_are_not_known_to_read_aufs(version: str) -> None:
     assert not supports_aufs(version)

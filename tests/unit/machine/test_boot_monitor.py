@@ -49,7 +49,7 @@ class Boot:
         return caught.value
 
 
-def test_it_ends_with_docker_s_first_answer() -> None:
+def test_the_wait_ends_with_the_first_answer_of_docker() -> None:
     boot = Boot(ALL)
     assert boot.awaited() == ANSWER
     assert len(boot.attempts) == 1
@@ -61,7 +61,7 @@ def test_docker_is_not_pinged_between_the_first_and_the_last_stage() -> None:
     assert {line for _, line in boot.attempts} == {"noise", ALL[-1]}
 
 
-def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent_for_long() -> None:
+def test_a_booting_guest_is_not_pinged_before_its_first_stage_or_a_long_silence() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=10))
     assert {line for _, line in boot.attempts} == {ALL[-1]}
@@ -71,14 +71,14 @@ def test_a_guest_that_boots_is_not_asked_before_it_said_something_or_kept_silent
     assert time.monotonic() - begin >= 0.3
 
 
-def test_pings_are_short_before_dockerd_runs_and_long_afterwards() -> None:
+def test_pings_are_short_before_dockerd_runs_and_long_after_it() -> None:
     boot = Boot(["noise", *ALL], answers_after="docker")
     boot.awaited()
     assert [timeout_s for timeout_s, line in boot.attempts if line == "noise"] == [RUNNING_TIMEOUTS.attempt_s]
     assert boot.attempts[-1][0] >= 5
 
 
-def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> None:
+def test_a_guest_without_stages_gets_more_time_with_each_attempt() -> None:
     boot = Boot(["the console of another image"])
     boot.takes_s = 0.4
     assert boot.awaited() == ANSWER
@@ -88,7 +88,7 @@ def test_a_guest_that_names_no_stage_is_given_more_time_with_each_attempt() -> N
     assert times[-1] > 0.4
 
 
-def test_a_dockerd_that_listens_long_before_it_answers_is_not_asked_over_and_over(
+def test_a_dockerd_that_listens_before_it_answers_is_pinged_with_growing_timeouts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(boot_module, "ATTEMPT_S", 0.1)
@@ -108,13 +108,13 @@ def test_a_resumed_guest_gets_a_long_timeout() -> None:
     assert boot.reporter.texts("step") == ["Docker API"]
 
 
-def test_a_docker_that_refuses_at_once_is_asked_again_with_short_attempts() -> None:
+def test_a_docker_that_refuses_connections_is_pinged_with_short_attempts() -> None:
     boot = Boot([f"line {number}" for number in range(5)], answers_after="line 4")
     boot.awaited()
     assert {timeout_s for timeout_s, _ in boot.attempts} == {RUNNING_TIMEOUTS.attempt_s}
 
 
-def test_stages_are_steps_one_after_the_other_also_when_seen_at_once() -> None:
+def test_stages_seen_at_once_are_consecutive_steps() -> None:
     boot = Boot(["\n".join(ALL)])
     boot.awaited()
     assert [text for kind, text in boot.reporter.messages if kind == "step"][0::6] == ["kernel", "Docker API"]
@@ -144,7 +144,7 @@ def test_console_output_just_before_the_end_is_reported() -> None:
     assert boot.failed().message == "box could not start: its last words"
 
 
-def test_a_machine_that_dies_before_it_said_anything_is_told_so() -> None:
+def test_a_machine_that_crashes_before_its_first_stage_is_reported() -> None:
     boot = Boot(answers_after=None)
     boot.hypervisor.dies_after = 0
     error = boot.failed()
@@ -152,39 +152,39 @@ def test_a_machine_that_dies_before_it_said_anything_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in MachineState if state not in ("starting", "running")])
-def test_a_machine_that_no_longer_comes_up_is_not_waited_for(state: MachineState) -> None:
+def test_a_machine_that_is_not_starting_is_not_waited_for(state: MachineState) -> None:
     boot = Boot(STAGES[:1], answers_after=None)
     assert boot.driver.machine is not None
     boot.driver.machine.state = state
     assert f"box is {state}, before Docker answered" in boot.failed().message
 
 
-def test_a_machine_that_is_still_starting_is_waited_for() -> None:
+def test_a_starting_machine_is_waited_for() -> None:
     boot = Boot(ALL, answers_after="docker")
     assert boot.driver.machine is not None
     boot.driver.machine.state = MachineState.STARTING
     assert boot.awaited() == ANSWER
 
 
-def test_a_guest_that_says_it_failed_is_believed() -> None:
+def test_a_failure_reported_by_the_guest_is_the_error() -> None:
     boot = Boot([*STAGES[:2], "b2d: fail the root is damaged"], answers_after=None)
     error = boot.failed()
     assert error.message == "box could not start: the root is damaged"
     assert "b2d: fail the root is damaged" in error.details
 
 
-def test_the_reason_that_a_guest_gives_before_power_off_is_the_error() -> None:
+def test_the_reason_reported_by_a_guest_before_it_powers_off_is_the_error() -> None:
     boot = Boot(["b2d: fail no memory"], answers_after=None)
     boot.hypervisor.dies_after = 1
     assert boot.failed().message == "box could not start: no memory"
 
 
-def test_a_docker_that_answers_all_the_same_counts() -> None:
+def test_docker_may_answer_although_the_guest_reported_a_failure() -> None:
     boot = Boot([*ALL, "b2d: fail something else"])
     assert boot.awaited() == ANSWER
 
 
-def test_each_warning_is_reported_once_and_delays_nothing() -> None:
+def test_each_warning_is_reported_once() -> None:
     boot = Boot(["b2d: warn no disk", *ALL, "b2d: warn no disk", "b2d: warn slow", "end"], answers_after="end")
     boot.awaited()
     assert boot.reporter.texts("warn") == ["box: no disk", "box: slow"]
@@ -198,7 +198,7 @@ def test_a_timeout_names_the_last_stage() -> None:
     assert error.details.split("\n")[-1] == "waiting for a disk"
 
 
-def test_the_tail_is_short_and_a_terminal_obeys_nothing_in_it() -> None:
+def test_the_tail_is_short_and_without_control_characters() -> None:
     odd = "\x1b[2J\x1b]0;title\x07red\x9b31m\u202eabc\tend\r"
     boot = Boot(["\n".join(f"line {number}" for number in range(100)) + "\n" + odd], answers_after=None)
     boot.hypervisor.dies_after = 101
@@ -207,7 +207,7 @@ def test_the_tail_is_short_and_a_terminal_obeys_nothing_in_it() -> None:
     assert tail.split("\n")[-1] == "red31mabc\tend"
 
 
-def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> None:
+def test_an_error_of_the_hypervisor_is_raised_and_fails_the_step() -> None:
     boot = Boot(STAGES[:1], answers_after=None)
 
     def refuse(_: float) -> Ping | None:
@@ -218,7 +218,7 @@ def test_what_the_hypervisor_refuses_goes_through_and_the_step_has_failed() -> N
     assert boot.reporter.texts("failed") == ["kernel"]
 
 
-def test_ctrl_c_ends_the_wait_and_the_machine_runs_on() -> None:
+def test_ctrl_c_ends_the_wait_and_the_machine_continues() -> None:
     boot = Boot(STAGES[:2])
 
     def interrupted(_: float) -> Ping | None:

@@ -44,7 +44,7 @@ def test_the_guest_is_named_after_its_machine(name: str, expected: str) -> None:
     assert hostname(name) == expected
 
 
-def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> None:
+def test_each_machine_of_a_home_has_its_own_address(tmp_path: Path) -> None:
     store = MachineStore(Home(tmp_path))
     first = store_new_spec(a_spec("first", address=""), store)
     assert first.address.startswith("127.0.59.")
@@ -54,9 +54,7 @@ def test_each_machine_of_a_home_has_an_address_of_its_own(tmp_path: Path) -> Non
     assert store_new_spec(a_spec("third", address="127.0.0.1"), store).address == "127.0.0.1"
 
 
-def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_address_allocation_waits_and_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("b2d.machine_store.store.LOCK_WAIT_S", 0.1)
     store = MachineStore(Home(tmp_path))
     with store.allocation_lock(), pytest.raises(MachineLockedError, match="another b2d is creating a machine"):
@@ -64,13 +62,13 @@ def test_whoever_chooses_meanwhile_waits_and_is_told_when_it_lasts(
     assert store.names() == []
 
 
-def test_ports_that_are_free_stay(paths: MachinePaths) -> None:
+def test_free_ports_are_unchanged(paths: MachinePaths) -> None:
     reporter = FakeReporter()
     assert free_ports(SPEC, [], reporter) == SPEC
     assert reporter.messages == []
 
 
-def test_a_port_that_is_taken_is_replaced_and_that_is_noted() -> None:
+def test_a_port_in_use_is_replaced_and_that_is_reported() -> None:
     reporter = FakeReporter()
     with socket.create_server((ADDRESS, SSH)):
         spec = free_ports(SPEC, [], reporter)
@@ -78,26 +76,26 @@ def test_a_port_that_is_taken_is_replaced_and_that_is_noted() -> None:
     assert reporter.texts("note") == [f"port {SSH} of {ADDRESS} is in use: the ssh port of box is now {SSH + 1}"]
 
 
-def test_a_new_ssh_port_is_not_the_one_that_docker_is_to_have() -> None:
+def test_a_new_ssh_port_differs_from_the_port_of_docker() -> None:
     spec = a_spec("box", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1)
     with socket.create_server((ADDRESS, SSH)):
         spec = free_ports(spec, [], FakeReporter())
     assert (spec.ssh_port, spec.docker_port) == (SSH + 2, SSH + 1)
 
 
-def test_one_port_for_both_becomes_two() -> None:
+def test_one_port_for_ssh_and_docker_becomes_two() -> None:
     spec = free_ports(a_spec("box", address=ADDRESS, ssh_port=SSH, docker_port=SSH), [], FakeReporter())
     assert spec.ssh_port != spec.docker_port
 
 
-def test_only_neighbours_at_the_same_address_are_in_the_way() -> None:
+def test_only_machines_at_the_same_address_reserve_ports() -> None:
     near = a_spec("near", address=ADDRESS, ssh_port=SSH, docker_port=DOCKER)
     far = a_spec("far", address="127.0.59.200", ssh_port=SSH + 1, docker_port=DOCKER + 1)
     spec = free_ports(SPEC, [near, far], FakeReporter())
     assert (spec.ssh_port, spec.docker_port) == (SSH + 1, DOCKER + 1)
 
 
-def test_the_seed_tells_the_guest_who_it_is(paths: MachinePaths) -> None:
+def test_the_seed_contains_the_identity_of_the_guest(paths: MachinePaths) -> None:
     credentials(SPEC, paths, Access())
     seed = read_seed(paths)
     assert seed["hostname"] == b"box\n"
@@ -114,7 +112,7 @@ def test_without_tls_no_certificate_is_made(paths: MachinePaths) -> None:
     assert [name for name in read_seed(paths) if name.startswith("tls")] == []
 
 
-def test_what_is_there_stays_and_what_is_missing_comes_back(paths: MachinePaths) -> None:
+def test_existing_credentials_stay_and_missing_ones_are_recreated(paths: MachinePaths) -> None:
     credentials(SPEC, paths, Access())
     key, public = paths.ssh_key.read_bytes(), paths.ssh_public_key.read_bytes()
     host = paths.host_key.read_bytes()
@@ -126,7 +124,7 @@ def test_what_is_there_stays_and_what_is_missing_comes_back(paths: MachinePaths)
     assert all(path.exists() for path in (paths.known_hosts, paths.seed, paths.certs / "cert.pem"))
 
 
-def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> None:
+def test_an_os_error_is_reported_with_its_path(paths: MachinePaths) -> None:
     private_folder(paths.folder)
     (paths.folder / "authority").write_text("a file in the way")
     with pytest.raises(B2dError, match="authority"):
@@ -137,7 +135,7 @@ def test_what_the_file_system_refuses_is_told_by_name(paths: MachinePaths) -> No
         ensure_ssh_keys(MachinePaths(paths.folder.parent / "other"))
 
 
-def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None:
+def test_a_pending_image_is_a_newer_one_of_the_same_source() -> None:
     images = FakeImages({"0" * 64: "debian", "2" * 64: "boot2docker"})
     assert pending_image(SPEC, images) is None
     images.sources["1" * 64] = "debian"
@@ -149,7 +147,7 @@ def test_an_image_waits_only_when_it_is_another_one_of_the_same_source() -> None
     assert pending_image(SPEC, images) is None
 
 
-def test_an_image_that_comes_back_after_another_failed_is_its_own_way_back() -> None:
+def test_returning_from_a_failed_image_leaves_no_previous_image() -> None:
     images = FakeImages({"0" * 64: "debian", "1" * 64: "debian"})
     failed = with_trial_image(SPEC, images.get("1" * 64))
     assert (failed.image, failed.previous, failed.trial) == ("1" * 64, "0" * 64, True)

@@ -72,7 +72,7 @@ def woken(guest: Sleeper, answer: Ping | None = None, driver: FakeDriver | None 
 
 @pytest.mark.parametrize("ahead_s", [-0.9, 0, 0.9])
 @pytest.mark.parametrize("second", [0.0, 0.25, 0.49])
-def test_a_clock_that_is_right_costs_no_connection(ahead_s: float, second: float) -> None:
+def test_a_correct_clock_needs_no_connection(ahead_s: float, second: float) -> None:
     guest = Sleeper(ahead_s=ahead_s / 2, now=NOW + second)
     assert woken(guest).messages == []
     assert guest.visits == 0
@@ -81,7 +81,7 @@ def test_a_clock_that_is_right_costs_no_connection(ahead_s: float, second: float
 @pytest.mark.parametrize(
     ("ahead_s", "deviation"), [(-3600.0, "3600 s behind"), (7200.0, "7200 s ahead"), (-2.0, "2 s behind")]
 )
-def test_a_clock_that_is_wrong_is_moved_and_that_is_noted(ahead_s: float, deviation: str) -> None:
+def test_a_wrong_clock_is_set_and_that_is_reported(ahead_s: float, deviation: str) -> None:
     guest = Sleeper(ahead_s=ahead_s)
     reporter = woken(guest)
     assert abs(guest.ahead_s) <= 1
@@ -90,13 +90,13 @@ def test_a_clock_that_is_wrong_is_moved_and_that_is_noted(ahead_s: float, deviat
     assert guest.commands[0].startswith("sudo date -u -s @")
 
 
-def test_a_guest_that_does_not_say_the_time_is_left_alone() -> None:
+def test_a_guest_without_a_date_is_left_alone() -> None:
     guest = Sleeper(ahead_s=-3600)
     assert woken(guest, Ping("1.45", None)).messages == []
     assert guest.visits == 0
 
 
-def test_a_docker_that_falls_silent_is_not_said_to_be_right() -> None:
+def test_a_clock_that_cannot_be_checked_is_not_reported_as_correct() -> None:
     guest = Sleeper(ahead_s=-3600)
     first = guest.ping()
     guest.silent = True
@@ -119,7 +119,7 @@ def test_a_guest_that_cannot_be_reached_is_a_warning() -> None:
     ]
 
 
-def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
+def test_a_clock_that_reverts_is_set_three_times_at_most() -> None:
     guest = Sleeper(ahead_s=-3600, heeds=False)
     reporter = woken(guest)
     assert reporter.messages == [("warn", "the guest's clock is 3600 s behind, although it was set 3 times")]
@@ -127,14 +127,14 @@ def test_a_clock_that_goes_back_by_itself_is_given_up() -> None:
     assert guest.visits == 1
 
 
-def test_a_driver_that_can_tell_the_guest_saves_the_connection() -> None:
+def test_a_driver_that_can_set_the_clock_needs_no_connection() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest)
     assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is correct now")]
     assert (driver.calls, guest.visits) == (["move_clock"], 0)
 
 
-def test_a_guest_that_does_not_listen_to_the_driver_is_visited() -> None:
+def test_a_guest_that_ignores_the_driver_is_set_over_ssh() -> None:
     guest = Sleeper(ahead_s=-3600)
     driver = Line(guest, listens=False)
     assert woken(guest, driver=driver).messages == [("note", "the guest's clock was 3600 s behind; it is correct now")]

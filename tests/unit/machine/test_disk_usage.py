@@ -26,7 +26,7 @@ def of(box: Box) -> DataDisk:
 
 
 @pytest.mark.parametrize("state", THERE)
-def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: MachineState) -> None:
+def test_the_disk_usage_of_a_running_guest_is_reported(box: Box, state: MachineState) -> None:
     box.in_state(state)
     box.guest.answers[disk_usage.MEASURE] = CommandResult(0, TOLD, b"")
     files = FileSystemUsage(18668964 << 10, 2424 << 10, 17677408 << 10) if state == MachineState.RUNNING else None
@@ -35,7 +35,7 @@ def test_what_the_guest_has_on_it_is_told_while_it_runs(box: Box, state: Machine
 
 
 @pytest.mark.parametrize("answer", [b"", b"df: no such file\n", b"one two\nthree\n", b"a b c d\n", TOLD[:80]])
-def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes) -> None:
+def test_an_invalid_answer_of_the_guest_is_a_warning(box: Box, answer: bytes) -> None:
     box.in_state(MachineState.RUNNING)
     box.guest.answers[disk_usage.MEASURE] = CommandResult(1, answer, b"")
     assert of(box).use() == DiskUsage(256 << 20, ROOM, None)
@@ -45,14 +45,14 @@ def test_a_guest_that_tells_nothing_sound_is_no_obstacle(box: Box, answer: bytes
 
 
 @pytest.mark.parametrize("state", OFF)
-def test_the_file_of_a_machine_that_is_off_is_compacted(box: Box, state: MachineState) -> None:
+def test_the_disk_of_a_stopped_machine_is_compacted(box: Box, state: MachineState) -> None:
     box.in_state(state)
     assert of(box).compact() == Compacted(ROOM, ROOM // 2, done=True)
     assert (box.calls, box.guest.commands) == (["compact_disk"], [])
 
 
 @pytest.mark.parametrize("trims", [True, False])
-def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) -> None:
+def test_a_running_guest_discards_or_zeroes_unused_blocks(box: Box, trims: bool) -> None:
     machine = box.in_state(MachineState.RUNNING)
     box.hypervisor.trims = trims
     assert of(box).compact() == Compacted(ROOM, ROOM, done=trims)
@@ -63,7 +63,7 @@ def test_a_guest_that_runs_discards_or_prepares_for_it(box: Box, trims: bool) ->
 
 @pytest.mark.parametrize("dash", ["sh", "/usr/bin/busybox sh"])
 @pytest.mark.parametrize(("end", "left", "exit_code"), [(0, 600_000, 0), (1, 20_000, 0), (1, 600_000, 1)])
-def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_it_is_no_error(
+def test_space_reserved_for_root_is_zeroed_and_a_disk_filled_by_it_is_no_error(
     tmp_path: Path, dash: str, end: int, left: int, exit_code: int
 ) -> None:
     """Of 1000000 KiB 200000 are used; df's available is less, by ext4's reserved blocks."""
@@ -85,7 +85,7 @@ def test_what_only_root_may_use_is_written_over_too_and_a_disk_that_is_full_by_i
     assert not (tmp_path / ".b2d-zeros").exists()
 
 
-def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
+def test_an_error_of_fstrim_is_reported_with_its_text(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
     box.guest.answers[disk_usage.TRIM] = CommandResult(1, b"", b"fstrim: FITRIM: Operation not supported\n")
     with pytest.raises(B2dError, match="the command failed in the guest: fstrim: FITRIM: Operation not supported"):
@@ -93,14 +93,14 @@ def test_a_guest_that_cannot_discard_is_told_in_its_own_words(box: Box) -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in THERE if state not in [*OFF, MachineState.RUNNING]])
-def test_nothing_is_compacted_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
+def test_a_disk_is_not_compacted_in_other_states(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     with pytest.raises(InvalidStateError, match=f"box is {state}"):
         of(box).compact()
     assert (box.calls, box.guest.commands, machine.state()) == ([], [], state)
 
 
-def test_a_machine_that_is_not_there_takes_nothing(box: Box) -> None:
+def test_a_missing_machine_has_no_disk_usage(box: Box) -> None:
     verbs: list[Callable[[], object]] = [of(box).use, of(box).compact]
     for verb in verbs:
         with pytest.raises(MachineNotFoundError):

@@ -35,12 +35,12 @@ def exposures(spec: MachineSpec, access: Access | None = None, **facts: object) 
 
 @pytest.mark.parametrize("tls", [True, False])
 @pytest.mark.parametrize("folders", [(), ("/data",)])
-def test_of_qemu_s_machines_on_linux_all_is_closed(tls: bool, folders: tuple[str, ...]) -> None:
+def test_qemu_machines_on_linux_have_no_exposure(tls: bool, folders: tuple[str, ...]) -> None:
     assert exposures(of("qemu", tls=tls, folders=folders)) == []
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls: bool) -> None:
+def test_virtualbox_exposes_ssh_to_all_users_and_docker_to_its_owner(tls: bool) -> None:
     assert exposures(of("virtualbox", tls=tls)) == [Exposure(BUSY, Severity.KNOWN)]
 
 
@@ -77,7 +77,7 @@ def test_virtualbox_leads_everybody_to_ssh_and_the_agent_its_owner_to_docker(tls
         ),
     ],
 )
-def test_a_password_is_one_sentence_on_every_driver(
+def test_an_ssh_password_is_reported_in_one_sentence_for_every_driver(
     driver: str, access: Access, weight: Severity, sentence: str, remedy: str
 ) -> None:
     assert exposures(of(driver), access) == [Exposure(sentence, weight, remedy)]
@@ -85,7 +85,7 @@ def test_a_password_is_one_sentence_on_every_driver(
     assert [exposure.line for exposure in exposures(of(driver), access, booted=True)] == [f"{sentence}; try: {then}"]
 
 
-def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
+def test_a_machine_saved_by_an_older_b2d_is_exposed_until_it_boots() -> None:
     listed = exposures(of("qemu", hardware=1, tls=False), booted=True)
     assert [(exposure.message, exposure.weight, exposure.remedy) for exposure in listed] == [
         (
@@ -106,7 +106,9 @@ def test_one_that_an_older_b2d_saved_is_open_until_it_boots() -> None:
         ("virtualbox", True, ""),
     ],
 )
-def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver: str, tls: bool, places: str) -> None:
+def test_where_peers_cannot_be_identified_the_ports_of_the_agent_refuse_all_connections(
+    driver: str, tls: bool, places: str
+) -> None:
     listed = [
         exposure
         for exposure in exposures(of(driver, tls=tls), tells_users=lambda: False)
@@ -119,7 +121,7 @@ def test_where_users_cannot_be_told_apart_the_agent_s_ports_let_nobody_in(driver
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
+def test_untested_platforms_are_reported(platform: str) -> None:
     listed = exposures(of("virtualbox", tls=False), platform=platform)
     assert [exposure.message for exposure in listed] == [
         "access to Docker without TLS at 127.0.59.103:2376 of box is decided with psutil, which is not tested on "
@@ -138,7 +140,9 @@ def test_elsewhere_what_was_not_tried_is_said(platform: str) -> None:
         ("qemu", "linux", ("/data",), False),
     ],
 )
-def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: tuple[str, ...], expected: bool) -> None:
+def test_setuid_files_in_shared_folders_are_reported(
+    driver: str, platform: str, folders: tuple[str, ...], expected: bool
+) -> None:
     messages = [exposure.message for exposure in exposures(of(driver, folders=folders), platform=platform)]
     sentence = "this host does not block setuid files that containers create in the shared folders of box"
     assert (sentence in messages) == expected
@@ -147,19 +151,21 @@ def test_setuid_files_in_writable_folders(driver: str, platform: str, folders: t
 @pytest.mark.parametrize(
     ("driver", "restrict", "expected"), [("qemu", False, True), ("qemu", True, False), ("virtualbox", False, False)]
 )
-def test_who_keeps_the_loopback_closed(driver: str, restrict: bool, expected: bool) -> None:
+def test_host_loopback_no_is_reported_where_only_the_guest_enforces_it(
+    driver: str, restrict: bool, expected: bool
+) -> None:
     messages = [exposure.message for exposure in exposures(of(driver, restrict=restrict), Access(host_loopback=False))]
     sentence = "host_loopback=no is enforced by the firewall in box, which root in the guest can change"
     sentence += " and which raw frames of containers with --network host bypass"
     assert (sentence in messages) == expected
 
 
-def test_the_most_serious_comes_first() -> None:
+def test_the_most_severe_exposure_comes_first() -> None:
     listed = exposures(of("virtualbox", tls=False, folders=("/data",)), PASSWORD, platform="darwin")
     assert [exposure.weight for exposure in listed] == [Severity.SERIOUS, Severity.KNOWN, Severity.KNOWN]
 
 
-def test_the_usual_machine_is_named_without_its_name() -> None:
+def test_commands_for_the_default_machine_omit_its_name() -> None:
     spec = a_spec(driver="qemu", hardware=HARDWARE)
     assert [exposure.remedy for exposure in exposures(spec, PASSWORD, booted=True)] == [
         "b2d config set password && b2d restart"

@@ -37,13 +37,13 @@ def lender() -> Lender:
     return Lender(a_spec())
 
 
-def test_qemu_lends_folders_and_virtualbox_saves_with_them() -> None:
+def test_qemu_unmounts_folders_for_a_save_and_virtualbox_does_not() -> None:
     qemu: Driver = QemuDriver(a_spec(), MachinePaths(Path("/m")), lambda: DIRECT)
     assert isinstance(qemu, MountsFolders)
     assert not issubclass(VirtualBoxDriver, MountsFolders)
 
 
-def test_they_are_taken_back_for_a_save_and_stay_away() -> None:
+def test_folders_are_unmounted_for_a_save_and_stay_unmounted() -> None:
     driver = lender()
     with folders_unmounted(driver):
         assert driver.calls == ["take"]
@@ -51,14 +51,14 @@ def test_they_are_taken_back_for_a_save_and_stay_away() -> None:
 
 
 @pytest.mark.parametrize("error", [B2dError("the disk is full"), KeyboardInterrupt()])
-def test_a_save_that_fails_or_is_interrupted_gives_them_again(error: BaseException) -> None:
+def test_folders_are_mounted_again_after_a_failed_or_interrupted_save(error: BaseException) -> None:
     driver = lender()
     with pytest.raises(type(error)), folders_unmounted(driver):
         raise error
     assert driver.calls == ["take", "give"]
 
 
-def test_a_guest_that_keeps_them_is_not_saved_and_the_reason_is_its_own() -> None:
+def test_a_guest_that_refuses_to_unmount_is_not_saved_and_its_reason_is_reported() -> None:
     driver = lender()
     driver.refuses = InvalidStateError("the container web uses it")
     driver.silent = B2dError("it says nothing")
@@ -66,7 +66,7 @@ def test_a_guest_that_keeps_them_is_not_saved_and_the_reason_is_its_own() -> Non
         raise AssertionError("it was saved")
 
 
-def test_what_cannot_be_had_again_is_a_warning() -> None:
+def test_a_folder_that_cannot_be_mounted_again_is_a_warning() -> None:
     driver, reporter = lender(), FakeReporter()
     driver.lacking = ("/data", "/more")
     mount_folders(driver, reporter)
@@ -75,14 +75,14 @@ def test_what_cannot_be_had_again_is_a_warning() -> None:
     ]
 
 
-def test_a_guest_that_does_not_answer_is_a_warning_too() -> None:
+def test_a_guest_that_does_not_answer_is_a_warning() -> None:
     driver, reporter = lender(), FakeReporter()
     driver.silent = B2dError("it says nothing")
     mount_folders(driver, reporter)
     assert reporter.messages == [("warn", "folders of this host could not be mounted in the machine: it says nothing")]
 
 
-def test_a_driver_that_lends_nothing_is_left_alone() -> None:
+def test_a_driver_without_mounts_is_left_alone() -> None:
     plain, reporter = FakeDriver(a_spec()), FakeReporter()
     with folders_unmounted(plain):
         pass

@@ -77,7 +77,7 @@ def with_an_earlier_one(box: Box, state: MachineState) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())
-def test_in_every_state_the_newest_image_is_booted_and_on_or_off_is_as_before(
+def test_an_upgrade_boots_the_newest_image_and_keeps_the_machine_on_or_off(
     box: Box, before: MachineState, after: MachineState
 ) -> None:
     machine = box.in_state(before)
@@ -109,7 +109,7 @@ def test_rollback_works_in_every_state_and_keeps_the_machine_on_or_off(
 
 
 @pytest.mark.parametrize("spec_there", [True, False])
-def test_a_machine_that_is_not_there_is_told(box: Box, spec_there: bool) -> None:
+def test_a_missing_machine_is_reported(box: Box, spec_there: bool) -> None:
     if spec_there:
         box.in_state(STOPPED)
         box.hypervisor.machines.clear()
@@ -120,14 +120,14 @@ def test_a_machine_that_is_not_there_is_told(box: Box, spec_there: bool) -> None
 
 
 @pytest.mark.parametrize("state", [STOPPED, MachineState.CRASHED, SAVED, MachineState.PAUSED, RUNNING])
-def test_what_has_the_newest_and_runs_it_is_left_alone(box: Box, state: MachineState) -> None:
+def test_a_machine_with_the_newest_image_is_unchanged(box: Box, state: MachineState) -> None:
     box.in_state(state)
     result = upgraded(box)
     assert (result.changed, result.image.sha256, result.state) == (False, OLD, state)
     assert box.calls == ["check"]
 
 
-def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> None:
+def test_a_machine_that_runs_another_image_than_its_own_is_restarted(box: Box) -> None:
     """A user inserted another medium in the hypervisor's own window."""
     box.in_state(RUNNING)
     machine = box.hypervisor.machines["box"]
@@ -137,7 +137,7 @@ def test_what_runs_something_else_than_its_image_is_started_again(box: Box) -> N
     assert box.machine().spec() == box.spec()
 
 
-def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box: Box) -> None:
+def test_without_confirmation_a_saved_machine_is_unchanged(box: Box) -> None:
     for verb in ("upgrade", "rollback"):
         with_an_earlier_one(box, SAVED)
         newer = box.add_newer_image()
@@ -152,7 +152,7 @@ def test_a_saved_state_is_asked_about_and_nothing_is_done_without_an_answer(box:
         del box.images.sources[NEW]
 
 
-def test_a_saved_machine_goes_on_is_stopped_cleanly_and_boots(box: Box) -> None:
+def test_a_saved_machine_is_resumed_stopped_cleanly_and_booted(box: Box) -> None:
     box.in_state(SAVED)
     box.add_newer_image()
     upgraded(box)
@@ -161,7 +161,7 @@ def test_a_saved_machine_goes_on_is_stopped_cleanly_and_boots(box: Box) -> None:
     assert [call for call in box.calls if call != "check"] == ["start", "stop", "kill", "start"]
 
 
-def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
+def test_a_failed_download_or_a_damaged_image_stops_no_machine(box: Box) -> None:
     box.in_state(RUNNING)
 
     def newest(_: str) -> Image:
@@ -177,7 +177,7 @@ def test_nothing_is_stopped_where_no_newer_image_can_be_had(box: Box) -> None:
     assert set(box.calls) == {"check"}
 
 
-def test_no_image_is_fetched_for_a_hypervisor_that_is_gone(box: Box) -> None:
+def test_no_image_is_downloaded_for_an_unusable_hypervisor(box: Box) -> None:
     box.in_state(RUNNING)
     box.hypervisor.unusable = HypervisorError("there is none")
     with pytest.raises(HypervisorError):
@@ -216,7 +216,7 @@ FAULTS = [crash, silence_docker, report_failure, report_other_versions, report_n
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("state", [RUNNING, STOPPED])
-def test_an_image_that_does_not_come_up_as_promised_is_given_back(
+def test_an_image_that_fails_to_start_is_rolled_back(
     box: Box, fault: Callable[[Box], str], state: MachineState
 ) -> None:
     machine = box.in_state(state)
@@ -236,7 +236,7 @@ def test_an_image_that_does_not_come_up_as_promised_is_given_back(
     assert box.booted() == OLD
 
 
-def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> None:
+def test_the_error_contains_the_last_console_lines_of_the_failed_image(box: Box) -> None:
     box.in_state(RUNNING)
     box.add_newer_image()
     report_failure(box)
@@ -245,7 +245,7 @@ def test_the_error_keeps_the_last_words_of_the_image_that_failed(box: Box) -> No
     assert "b2d: fail no disk or CD contains b2d's root file system" in caught.value.details
 
 
-def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_by_itself(box: Box) -> None:
+def test_a_refused_image_is_tried_again_on_request_and_a_newer_one_automatically(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.add_newer_image()
     crash(box)
@@ -261,7 +261,7 @@ def test_a_refused_image_is_tried_again_when_that_is_asked_for_and_a_newer_one_b
     assert machine.spec() == box.spec(image=NEWER, previous=OLD)
 
 
-def test_after_a_rollback_the_newer_image_comes_back_when_it_is_asked_for(box: Box) -> None:
+def test_after_a_rollback_the_newer_image_is_used_only_on_request(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.add_newer_image()
     upgraded(box)
@@ -275,7 +275,7 @@ def test_after_a_rollback_the_newer_image_comes_back_when_it_is_asked_for(box: B
     assert machine.spec() == box.spec(image=NEW, previous=OLD)
 
 
-def test_an_earlier_image_survives_a_failed_upgrade_as_the_way_back(box: Box) -> None:
+def test_the_previous_image_survives_a_failed_upgrade(box: Box) -> None:
     with_an_earlier_one(box, RUNNING)
     box.add_newer_image()
     crash(box)
@@ -295,7 +295,7 @@ def test_when_the_old_image_fails_too_both_failures_are_reported(box: Box) -> No
 
 
 @pytest.mark.parametrize("verb", ["upgrade", "rollback"])
-def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
+def test_an_image_that_is_no_longer_stored_is_reported(box: Box, verb: str) -> None:
     with_an_earlier_one(box, RUNNING)
     if verb == "rollback":
         del box.images.sources[FIRST]
@@ -311,7 +311,7 @@ def test_an_image_that_is_kept_no_more_is_told(box: Box, verb: str) -> None:
     assert box.paths.spec.exists()
 
 
-def test_an_up_that_fails_with_a_newer_image_names_rollback(box: Box) -> None:
+def test_a_failed_up_with_a_newer_image_suggests_rollback(box: Box) -> None:
     machine = box.in_state(STOPPED)
     box.add_newer_image()
     crash(box)
@@ -342,7 +342,7 @@ def test_rollback_returns_to_an_image_that_started(box: Box) -> None:
     assert machine.spec() == box.spec(image=NEWER, previous=OLD)
 
 
-def test_a_failed_upgrade_goes_back_to_an_image_that_came_up(box: Box) -> None:
+def test_a_failed_upgrade_rolls_back_to_an_image_that_started(box: Box) -> None:
     machine = box.in_state(STOPPED)
     box.add_newer_image()
     crash(box)
@@ -374,7 +374,7 @@ def of_2018(box: Box, storage: str) -> None:
 
 
 @pytest.mark.parametrize("state", [RUNNING, STOPPED, SAVED])
-def test_layers_of_aufs_are_never_left_behind(box: Box, state: MachineState) -> None:
+def test_an_upgrade_never_loses_aufs_data(box: Box, state: MachineState) -> None:
     of_2018(box, "aufs")
     box.in_state(state)
     box.add_newer_image()
@@ -385,7 +385,7 @@ def test_layers_of_aufs_are_never_left_behind(box: Box, state: MachineState) -> 
     assert (box.machine().state(), box.machine().spec()) == (state, box.spec())
 
 
-def test_what_the_engine_says_of_its_layers_counts_more_than_its_version(box: Box) -> None:
+def test_the_storage_driver_reported_by_docker_overrides_the_version(box: Box) -> None:
     box.in_state(RUNNING)
     box.storage = "aufs"
     box.add_newer_image()
@@ -395,7 +395,7 @@ def test_what_the_engine_says_of_its_layers_counts_more_than_its_version(box: Bo
     assert upgraded(box).image.sha256 == NEW
 
 
-def test_a_saved_machine_whose_layers_are_seen_only_when_it_goes_on_is_left_running(box: Box) -> None:
+def test_a_saved_machine_with_aufs_data_is_left_running(box: Box) -> None:
     box.in_state(SAVED)
     box.storage = "aufs"
     box.add_newer_image()
@@ -404,7 +404,7 @@ def test_a_saved_machine_whose_layers_are_seen_only_when_it_goes_on_is_left_runn
     assert (box.machine().state(), box.machine().spec()) == (RUNNING, box.spec())
 
 
-def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
+def test_up_keeps_the_old_image_of_a_machine_with_aufs_data(box: Box) -> None:
     of_2018(box, "aufs")
     machine = box.in_state(STOPPED)
     box.add_newer_image()
@@ -413,7 +413,7 @@ def test_up_does_not_leave_layers_of_aufs_behind_either(box: Box) -> None:
     assert ["AUFS" in text for text in box.reporter.texts("warn")] == [True]
 
 
-def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> None:
+def test_a_locked_machine_is_busy_and_unchanged(box: Box) -> None:
     with_an_earlier_one(box, RUNNING)
     newer = box.add_newer_image()
     with box.store.lock("box", "up"):
@@ -425,7 +425,7 @@ def test_a_machine_that_another_holds_is_busy_and_stays_as_it_is(box: Box) -> No
     assert box.machine().state() == RUNNING
 
 
-def test_a_machine_that_somebody_else_starts_meanwhile_keeps_its_image(box: Box) -> None:
+def test_a_machine_started_by_another_process_keeps_its_image(box: Box) -> None:
     with_an_earlier_one(box, RUNNING)
     going = exchange(box)
     ended = going.machine.stop
@@ -448,7 +448,9 @@ def prepared(box: Box, state: MachineState) -> None:
 
 
 @pytest.mark.parametrize("state", [RUNNING, SAVED, STOPPED])
-def test_an_upgrade_can_be_cut_off_at_every_moment_and_the_next_one_goes_on(box: Box, state: MachineState) -> None:
+def test_an_upgrade_can_be_interrupted_at_every_point_and_the_next_one_completes_it(
+    box: Box, state: MachineState
+) -> None:
     for at in range(1, PLENTY):
         prepared(box, state)
         strikes = Interrupter(at)
@@ -466,7 +468,7 @@ def test_an_upgrade_can_be_cut_off_at_every_moment_and_the_next_one_goes_on(box:
     pytest.fail("it never came to its end")
 
 
-def test_the_way_back_can_be_cut_off_at_every_moment_too(box: Box) -> None:
+def test_an_automatic_rollback_can_be_interrupted_at_every_point(box: Box) -> None:
     crash(box)
     for at in range(1, PLENTY):
         prepared(box, RUNNING)
@@ -486,7 +488,7 @@ def test_the_way_back_can_be_cut_off_at_every_moment_too(box: Box) -> None:
     pytest.fail("it never came to its end")
 
 
-def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
+def test_a_rollback_can_be_interrupted_at_every_point(box: Box) -> None:
     for at in range(1, PLENTY):
         box.images.sources = {OLD: "debian"}
         with_an_earlier_one(box, RUNNING)
@@ -504,7 +506,7 @@ def test_a_rollback_can_be_cut_off_at_every_moment(box: Box) -> None:
     pytest.fail("it never came to its end")
 
 
-def test_all_that_is_off_is_told_apart_from_what_is_on() -> None:
+def test_the_state_after_an_upgrade_is_defined_for_every_state() -> None:
     assert set(AFTERWARDS) == set(MachineState) - {MachineState.ABSENT}
     assert {state for state, after in AFTERWARDS.items() if after == STOPPED} == OFF_STATES - {MachineState.ABSENT} | {
         MachineState.STOPPING

@@ -83,7 +83,7 @@ TABLE: dict[tuple[str, MachineState], tuple[Outcome, list[str], MachineState]] =
 
 
 @pytest.mark.parametrize(("verb", "before"), TABLE, ids=str)
-def test_a_verb_finds_a_state_and_leaves_one(box: Box, verb: str, before: MachineState) -> None:
+def test_a_verb_has_the_documented_result_in_every_state(box: Box, verb: str, before: MachineState) -> None:
     outcome, called, after = TABLE[verb, before]
     machine = box.in_state(before)
     try:
@@ -108,7 +108,7 @@ def test_the_env_file_is_removed_when_the_machine_ends(box: Box, state: MachineS
         assert not box.paths.env.exists()
 
 
-def test_init_makes_what_was_wished_once(box: Box) -> None:
+def test_init_creates_the_requested_machine_once(box: Box) -> None:
     machine = box.machine()
     assert machine.init(Source(box.spec)) is True
     assert machine.init(Source(lambda: a_spec("another"))) is False
@@ -118,7 +118,7 @@ def test_init_makes_what_was_wished_once(box: Box) -> None:
     assert box.paths.ssh_public_key.read_bytes() in box.hypervisor.machines["box"].payload
 
 
-def test_nothing_is_made_where_no_hypervisor_is_usable(box: Box) -> None:
+def test_nothing_is_created_with_an_unusable_hypervisor(box: Box) -> None:
     box.hypervisor.unusable = HypervisorError("there is none", hint="b2d doctor --fix")
     with pytest.raises(HypervisorError):
         box.create_machine()
@@ -127,7 +127,7 @@ def test_nothing_is_made_where_no_hypervisor_is_usable(box: Box) -> None:
     assert box.create_machine().state() == STOPPED
 
 
-def test_what_cannot_be_wished_leaves_nothing(box: Box) -> None:
+def test_a_failing_spec_leaves_nothing(box: Box) -> None:
     def wished() -> None:
         raise B2dError("no network")
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_wished_leaves_nothing(box: Box) -> None:
     assert box.calls == []
 
 
-def test_a_machine_whose_disk_is_gone_is_absent_to_all_verbs_and_can_be_made_anew(box: Box) -> None:
+def test_a_machine_without_its_disk_is_absent_for_all_verbs_and_can_be_recreated(box: Box) -> None:
     machine = box.in_state(STOPPED)
     box.hypervisor.machines.clear()
     for verb in (machine.up, machine.save, machine.reset, machine.facts, machine.guest):
@@ -150,7 +150,7 @@ def test_a_machine_whose_disk_is_gone_is_absent_to_all_verbs_and_can_be_made_ane
     assert machine.state() == STOPPED
 
 
-def test_a_half_made_machine_is_deleted_whole(box: Box) -> None:
+def test_an_incomplete_machine_is_deleted_completely(box: Box) -> None:
     box.in_state(STOPPED)
     box.paths.spec.unlink()
     box.hypervisor.machines.clear()
@@ -159,12 +159,12 @@ def test_a_half_made_machine_is_deleted_whole(box: Box) -> None:
     assert not box.paths.folder.exists()
 
 
-def test_a_deleted_machine_leaves_no_file_but_the_lock(box: Box) -> None:
+def test_a_deleted_machine_leaves_no_file_except_the_lock(box: Box) -> None:
     box.in_state(RUNNING).delete()
     assert [path.name for path in box.home.machines.iterdir()] == [".box.lock"]
 
 
-def test_a_guest_that_ignores_the_button_loses_its_power_and_that_is_told(box: Box) -> None:
+def test_a_guest_that_ignores_the_power_button_is_killed_with_a_warning(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.hypervisor.ignores_button = True
     assert machine.stop() is True
@@ -174,7 +174,7 @@ def test_a_guest_that_ignores_the_button_loses_its_power_and_that_is_told(box: B
     assert "its power was cut" in box.reporter.texts("warn")[0]
 
 
-def test_a_guest_that_stops_by_itself_is_waited_for(box: Box) -> None:
+def test_a_guest_that_is_shutting_down_is_waited_for(box: Box) -> None:
     machine = box.in_state(STOPPING)
     box.looks_until_off = 2
     box.stop_wait_s = 5
@@ -184,7 +184,7 @@ def test_a_guest_that_stops_by_itself_is_waited_for(box: Box) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "save"])
-def test_a_machine_that_could_not_be_ended_is_still_pointed_at(box: Box, verb: str) -> None:
+def test_a_machine_that_cannot_be_stopped_keeps_its_env_file(box: Box, verb: str) -> None:
     machine = box.in_state(RUNNING)
     before = machine.facts()
     box.hypervisor.hang = True
@@ -194,7 +194,7 @@ def test_a_machine_that_could_not_be_ended_is_still_pointed_at(box: Box, verb: s
     assert machine.facts() == before
 
 
-def test_a_state_that_cannot_be_saved_leaves_the_machine_running_and_pointed_at(box: Box) -> None:
+def test_a_failed_save_leaves_the_machine_running_with_its_env_file(box: Box) -> None:
     machine = box.in_state(RUNNING)
     before = machine.facts()
     box.hypervisor.save_fails = B2dError("the disk is full")
@@ -204,14 +204,14 @@ def test_a_state_that_cannot_be_saved_leaves_the_machine_running_and_pointed_at(
     assert machine.facts() == before
 
 
-def test_the_guest_is_reached_where_the_machine_really_is(box: Box) -> None:
+def test_the_guest_is_reached_at_its_recorded_endpoint(box: Box) -> None:
     machine = box.in_state(RUNNING)
     machine.guest().run("true", 1)
     assert box.guest.commands == ["true"]
     assert box.machine().facts().address == box.spec().address
 
 
-def test_docker_is_asked_once_and_may_be_silent(box: Box) -> None:
+def test_docker_is_pinged_once_and_may_not_answer(box: Box) -> None:
     machine = box.in_state(RUNNING)
     answer = machine.answers(2)
     assert answer is not None
@@ -222,7 +222,7 @@ def test_docker_is_asked_once_and_may_be_silent(box: Box) -> None:
     assert machine.answers(2) is None
 
 
-def test_a_machine_that_runs_without_facts_is_not_up_yet(box: Box) -> None:
+def test_a_running_machine_without_facts_is_not_up_yet(box: Box) -> None:
     machine = box.in_state(RUNNING)
     box.store.remove_env("box")
     with pytest.raises(InvalidStateError, match="not up yet") as caught:

@@ -36,7 +36,7 @@ def moments(box: Box, verb: Callable[[Box, Machine], object], before: MachineSta
 
 
 @pytest.mark.parametrize("before", [MachineState.ABSENT, MachineState.SAVED])
-def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineState) -> None:
+def test_init_and_up_can_be_interrupted_at_every_point(box: Box, before: MachineState) -> None:
     box.hypervisor.script = ["b2d: 1.0 kernel", "b2d: 2.0 docker"]
     total = moments(box, made_and_up, before)
     assert 20 < total < PLENTY
@@ -55,7 +55,7 @@ def test_init_and_up_can_be_cut_off_at_every_moment(box: Box, before: MachineSta
 
 
 @pytest.mark.parametrize("verb", ["stop", "save", "poweroff", "delete"])
-def test_what_ends_a_machine_can_be_cut_off_at_every_moment(box: Box, verb: str) -> None:
+def test_verbs_that_end_a_machine_can_be_interrupted_at_every_point(box: Box, verb: str) -> None:
     def ended(_box: Box, machine: Machine) -> None:
         getattr(machine, verb)()
 
@@ -74,7 +74,7 @@ def test_what_ends_a_machine_can_be_cut_off_at_every_moment(box: Box, verb: str)
         assert box.engines == {}
 
 
-def test_a_disk_that_lost_its_spec_is_taken_up_with_its_data(box: Box) -> None:
+def test_a_disk_without_a_spec_is_adopted_with_its_data(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     stored = box.hypervisor.machines["box"]
     box.paths.spec.unlink()
@@ -83,7 +83,7 @@ def test_a_disk_that_lost_its_spec_is_taken_up_with_its_data(box: Box) -> None:
     machine.up()
 
 
-def test_two_at_once_are_one_after_the_other(box: Box) -> None:
+def test_concurrent_commands_run_one_after_the_other(box: Box) -> None:
     box.lock_wait_s = 10
     results = []
     threads = [
@@ -100,7 +100,7 @@ def test_two_at_once_are_one_after_the_other(box: Box) -> None:
 
 
 @pytest.mark.parametrize("verb", ["up", "stop", "poweroff", "save", "delete", "restart", "reset"])
-def test_a_machine_that_another_holds_is_busy_and_named_is_the_holder(box: Box, verb: str) -> None:
+def test_a_locked_machine_is_busy_and_the_holder_is_named(box: Box, verb: str) -> None:
     machine = box.in_state(MachineState.RUNNING)
     with box.store.lock("box", "up"), pytest.raises(MachineLockedError) as caught:
         getattr(machine, verb)()
@@ -139,7 +139,7 @@ def holder(box: Box) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_holder_that_was_killed_holds_nothing(box: Box, number: signal.Signals) -> None:
+def test_a_killed_holder_releases_the_lock(box: Box, number: signal.Signals) -> None:
     machine = box.in_state(MachineState.RUNNING)
     process = holder(box)
     with pytest.raises(MachineLockedError, match=f"pid {process.pid}"):
@@ -149,7 +149,7 @@ def test_a_holder_that_was_killed_holds_nothing(box: Box, number: signal.Signals
     assert machine.stop() is True
 
 
-def test_who_waits_goes_on_as_soon_as_the_holder_has_ended(box: Box) -> None:
+def test_a_waiting_command_continues_when_the_holder_ends(box: Box) -> None:
     machine = box.in_state(MachineState.RUNNING)
     process = holder(box)
     box.lock_wait_s = 20

@@ -17,7 +17,7 @@ STAGES = [f"b2d: {second}.0 {name}" for second, name in enumerate(("kernel", "ro
 LAST = "b2d: 9.0 docker"
 
 
-def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) -> None:
+def test_up_ends_when_docker_answers_and_records_the_endpoint(box: Box) -> None:
     facts = box.create_machine().up()
     assert (facts.address, facts.ssh_port, facts.docker_port) == (ADDRESS, SSH, DOCKER)
     assert facts.docker == DockerEnv(host_of(box))
@@ -25,7 +25,7 @@ def test_up_ends_where_docker_answers_and_writes_down_where_that_is(box: Box) ->
     assert box.store.read_env("box") == facts
 
 
-def test_with_tls_the_docker_that_counts_is_the_one_that_got_the_machine_s_seed(box: Box) -> None:
+def test_with_tls_only_the_docker_with_the_certificates_of_the_machine_is_accepted(box: Box) -> None:
     facts = box.create_machine(tls=True).up()
     assert facts.docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}", str(box.paths.certs))
     assert box.machine().answers(2) is not None
@@ -50,14 +50,14 @@ def test_each_stage_of_the_boot_is_a_step(box: Box) -> None:
 @pytest.mark.parametrize(
     ("verb", "call"), [("stop", "stop"), ("save", "save"), ("poweroff", "kill"), ("delete", "delete")]
 )
-def test_what_ends_the_machine_takes_its_env_first(box: Box, verb: str, call: str) -> None:
+def test_the_env_file_is_removed_before_the_machine_ends(box: Box, verb: str, call: str) -> None:
     machine = box.in_state(MachineState.RUNNING)
     assert box.paths.env.exists()
     getattr(machine, verb)()
     assert box.pointed_at[0] == (call, False)
 
 
-def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
+def test_there_is_no_env_file_while_the_machine_starts(box: Box) -> None:
     machine = box.in_state(MachineState.CRASHED)
     assert box.paths.env.exists()
     box.docker_answers = False
@@ -70,7 +70,7 @@ def test_env_is_not_there_while_the_machine_comes_up(box: Box) -> None:
     assert box.paths.env.exists()
 
 
-def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box: Box) -> None:
+def test_a_timeout_of_up_leaves_the_machine_running_for_the_next_one(box: Box) -> None:
     box.docker_answers = False
     box.wait_s = 0.2
     box.create_machine()
@@ -82,7 +82,7 @@ def test_up_that_is_out_of_time_leaves_the_machine_running_for_the_next_one(box:
     assert box.hypervisor.machines["box"].boots == 1
 
 
-def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box) -> None:
+def test_a_machine_that_fails_to_start_leaves_a_screenshot(box: Box) -> None:
     box.docker_answers, box.wait_s = False, 0.2
     with pytest.raises(WaitTimeoutError) as failure:
         box.create_machine().up()
@@ -90,7 +90,7 @@ def test_a_machine_that_does_not_come_up_leaves_a_picture_of_its_screen(box: Box
     assert box.paths.screen.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next_time(box: Box) -> None:
+def test_a_crash_during_the_boot_is_reported_at_once_and_the_next_up_succeeds(box: Box) -> None:
     box.hypervisor.script, box.hypervisor.dies_after = [*STAGES, "Kernel panic - not syncing"], 6
     box.docker_answers = False
     box.create_machine()
@@ -104,7 +104,7 @@ def test_a_machine_that_dies_while_it_comes_up_is_told_at_once_and_comes_up_next
     assert box.machine().state() == MachineState.RUNNING
 
 
-def test_a_newer_image_is_taken_up_at_a_cold_start_and_the_disk_stays(box: Box) -> None:
+def test_a_newer_image_is_used_at_a_cold_start_and_the_disk_stays(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     stored = box.hypervisor.machines["box"]
     newer = box.add_newer_image()
@@ -131,7 +131,7 @@ def save_with_older_hardware(box: Box) -> Machine:
     return machine
 
 
-def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box: Box) -> None:
+def test_a_machine_saved_by_an_older_b2d_keeps_its_hardware_until_it_boots(box: Box) -> None:
     machine = save_with_older_hardware(box)
     assert machine.up().docker == DockerEnv(f"tcp://{ADDRESS}:{DOCKER}")
     assert machine.spec() == box.spec(engine_port=0, hardware=1)
@@ -140,7 +140,7 @@ def test_a_machine_that_an_older_b2d_saved_keeps_its_hardware_until_it_boots(box
     assert machine.spec() == box.spec()
 
 
-def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(box: Box) -> None:
+def test_a_machine_with_an_unusable_state_boots_with_the_current_hardware(box: Box) -> None:
     machine = save_with_older_hardware(box)
     newer = box.add_newer_image()
     box.hypervisor.state_fits = False
@@ -149,7 +149,7 @@ def test_where_its_state_does_not_fit_any_more_it_boots_with_today_s_hardware(bo
     assert box.reporter.texts("warn") == []
 
 
-def test_an_image_of_another_source_is_not_taken_up(box: Box) -> None:
+def test_an_image_of_another_source_is_not_used(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.images.sources["2" * 64] = "boot2docker"
     machine.up()
@@ -165,7 +165,7 @@ def test_a_damaged_image_is_not_booted(box: Box) -> None:
     assert machine.state() == MachineState.STOPPED
 
 
-def test_an_image_that_is_not_kept_any_more_is_told_with_what_to_type(box: Box) -> None:
+def test_a_missing_image_is_reported_with_a_hint(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.images.sources.clear()
     with pytest.raises(B2dError) as caught:
@@ -174,7 +174,7 @@ def test_an_image_that_is_not_kept_any_more_is_told_with_what_to_type(box: Box) 
 
 
 @pytest.mark.parametrize("state", [MachineState.STOPPED, MachineState.SAVED, MachineState.CRASHED])
-def test_ports_that_were_taken_meanwhile_are_leased_anew_and_kept(box: Box, state: MachineState) -> None:
+def test_ports_in_use_are_replaced_permanently(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     with socket.create_server((ADDRESS, DOCKER)):
         facts = machine.up()
@@ -185,19 +185,19 @@ def test_ports_that_were_taken_meanwhile_are_leased_anew_and_kept(box: Box, stat
     assert machine.up().docker_port == DOCKER + 1
 
 
-def test_a_guest_that_panicked_keeps_its_ports_to_itself_and_gets_them_back(box: Box) -> None:
+def test_a_panicked_guest_gets_its_own_ports_again(box: Box) -> None:
     machine = box.in_state(MachineState.RUNNING)
     box.driver().panic()
     assert machine.up().docker_port == DOCKER
     assert not [text for text in box.reporter.texts("note") if "port" in text and "taken" in text]
 
 
-def test_a_port_of_another_machine_at_the_same_address_is_left_to_it(box: Box) -> None:
+def test_a_port_of_another_machine_at_the_same_address_is_not_used(box: Box) -> None:
     box.store.write(a_spec("other", address=ADDRESS, ssh_port=SSH, docker_port=SSH + 1))
     assert box.create_machine().up().ssh_port == SSH + 2
 
 
-def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Box) -> None:
+def test_a_machine_that_is_stopping_when_up_starts_is_started_again(box: Box) -> None:
     """QEMU reports a running guest until it has powered off."""
     machine = box.in_state(MachineState.RUNNING)
     box.docker_answers = False
@@ -214,7 +214,7 @@ def test_a_machine_that_was_told_to_stop_before_up_came_is_started_again(box: Bo
     assert box.hypervisor.machines["box"].boots == 2
 
 
-def test_a_machine_that_ends_by_itself_while_up_waits_is_started_again(box: Box) -> None:
+def test_a_machine_that_stops_while_up_waits_is_started_again(box: Box) -> None:
     box.in_state(MachineState.STOPPING)
     box.looks_until_off = 2
     box.stop_wait_s = 5
@@ -224,7 +224,7 @@ def test_a_machine_that_ends_by_itself_while_up_waits_is_started_again(box: Box)
 
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED])
-def test_a_clock_that_slept_is_put_right(box: Box, state: MachineState) -> None:
+def test_a_clock_that_stopped_during_a_save_or_pause_is_set(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     box.clock_ahead_s = -3600
     machine.up()
@@ -232,17 +232,15 @@ def test_a_clock_that_slept_is_put_right(box: Box, state: MachineState) -> None:
     assert any("clock" in note for note in box.reporter.texts("note"))
 
 
-def test_a_clock_that_did_not_sleep_is_its_own_matter(box: Box) -> None:
+def test_the_clock_of_a_booted_machine_is_not_set(box: Box) -> None:
     box.clock_ahead_s = -3600
     box.create_machine().up()
     assert box.guest.commands == []
 
 
 @pytest.mark.parametrize("state", [MachineState.SAVED, MachineState.PAUSED, MachineState.RUNNING])
-def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_empty(
-    box: Box, state: MachineState
-) -> None:
-    """A resumed guest names no stage, neither at this up nor at the next one."""
+def test_a_resumed_machine_is_pinged_at_once_despite_its_empty_console(box: Box, state: MachineState) -> None:
+    """A resumed guest reports no stage, at this up and at the next one."""
     machine = box.in_state(state)
     box.hypervisor.script = []
     box.hypervisor.machines["box"].console = ""
@@ -250,7 +248,7 @@ def test_a_machine_that_was_up_before_is_asked_at_once_though_its_console_is_emp
         machine.up()
 
 
-def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
+def test_an_unusable_hypervisor_is_reported_before_the_start(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.hypervisor.unusable = HypervisorError("there is none", hint="b2d doctor --fix")
     with pytest.raises(HypervisorError):
@@ -258,7 +256,7 @@ def test_a_hypervisor_that_is_gone_is_told_before_the_start(box: Box) -> None:
     assert box.calls == ["check"]
 
 
-def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_runs(box: Box) -> None:
+def test_limitations_are_reported_at_the_start_and_not_while_the_machine_runs(box: Box) -> None:
     box.hypervisor.limitations = ["one CPU only"]
     machine = box.create_machine()
     machine.up()
@@ -266,7 +264,7 @@ def test_what_the_machine_does_not_get_is_noted_when_it_starts_and_not_when_it_r
     assert box.reporter.texts("note").count("one CPU only") == 1
 
 
-def test_a_file_that_the_home_cannot_take_is_named(box: Box) -> None:
+def test_a_file_that_cannot_be_written_is_reported(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     box.paths.seed.mkdir()
     with pytest.raises(B2dError, match=r"seed\.img"):

@@ -1,4 +1,4 @@
-"""The changes of `set` in every state: running and saved machines are left alone, and data is never lost."""
+"""The changes of `set` in every state: running and saved machines are not touched, and data is never lost."""
 
 from contextlib import suppress
 
@@ -27,7 +27,7 @@ def wish(box: Box, **wanted: int) -> Changes:
 
 
 @pytest.mark.parametrize("state", THERE)
-def test_in_every_state_what_is_asked_is_kept_and_what_is_there_goes_on(box: Box, state: MachineState) -> None:
+def test_changes_are_stored_in_every_state_and_the_state_stays(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
     change = wish(box, memory=640, cpus=1, ssh_port=SSH + 5)
@@ -51,7 +51,7 @@ def test_a_machine_that_is_off_gets_the_larger_disk_at_once(box: Box, state: Mac
 
 
 @pytest.mark.parametrize("state", [state for state in THERE if state not in OFF])
-def test_a_disk_in_use_stays_as_it_is_and_so_does_all_else_that_was_asked_for(box: Box, state: MachineState) -> None:
+def test_a_disk_in_use_cannot_grow_and_no_other_change_is_stored(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
     with pytest.raises(InvalidStateError):
@@ -61,7 +61,7 @@ def test_a_disk_in_use_stays_as_it_is_and_so_does_all_else_that_was_asked_for(bo
 
 
 @pytest.mark.parametrize("state", THERE)
-def test_no_disk_is_ever_made_smaller(box: Box, state: MachineState) -> None:
+def test_a_disk_never_shrinks(box: Box, state: MachineState) -> None:
     box.in_state(state)
     spec = box.machine().spec()
     with pytest.raises(ConfigError, match="has 256 MiB and cannot shrink") as caught:
@@ -71,7 +71,7 @@ def test_no_disk_is_ever_made_smaller(box: Box, state: MachineState) -> None:
     assert box.hypervisor.machines["box"].disk_mib == 256
 
 
-def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
+def test_a_disk_larger_than_its_spec_counts_with_its_real_size(box: Box) -> None:
     """The disk was adopted with its data, or a growth was interrupted before the spec was stored."""
     box.in_state(MachineState.STOPPED)
     box.hypervisor.machines["box"].disk_mib = 1000
@@ -81,7 +81,7 @@ def test_a_disk_that_is_larger_than_its_spec_counts_as_it_is(box: Box) -> None:
     assert box.calls == []
 
 
-def test_a_machine_that_is_not_there_is_told(box: Box) -> None:
+def test_a_missing_machine_is_reported(box: Box) -> None:
     with pytest.raises(MachineNotFoundError):
         wish(box, memory=640)
     box.in_state(MachineState.STOPPED)
@@ -97,20 +97,20 @@ def test_ssh_and_docker_cannot_share_a_port(box: Box) -> None:
     assert wish(box, ssh_port=DOCKER, docker_port=SSH).changes != []
 
 
-def test_what_is_so_already_changes_nothing(box: Box) -> None:
+def test_equal_values_change_nothing(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
     written = box.paths.spec.stat().st_mtime_ns
     assert wish(box, memory=512, disk=256).changes == []
     assert box.paths.spec.stat().st_mtime_ns == written
 
 
-def test_a_machine_that_another_holds_is_busy(box: Box) -> None:
+def test_a_locked_machine_is_busy(box: Box) -> None:
     box.in_state(MachineState.STOPPED)
     with box.store.lock("box", "up"), pytest.raises(MachineLockedError):
         wish(box, memory=640)
 
 
-def test_a_changed_machine_runs_with_what_was_asked_after_its_next_start(box: Box) -> None:
+def test_a_change_takes_effect_at_the_next_start(box: Box) -> None:
     machine = box.in_state(MachineState.RUNNING)
     wish(box, memory=640)
     had = box.driver().effective_spec()
@@ -122,7 +122,7 @@ def test_a_changed_machine_runs_with_what_was_asked_after_its_next_start(box: Bo
     assert has.memory_mib == 640
 
 
-def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
+def test_a_change_can_be_interrupted_at_every_point_and_repeated(box: Box) -> None:
     for at in range(1, 40):
         machine = box.in_state(MachineState.STOPPED)
         strikes = Interrupter(at)
@@ -141,7 +141,7 @@ def test_it_can_be_cut_off_at_every_moment_and_done_again(box: Box) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.fixed_dictionaries({}, optional=WISHES), max_size=4))
-def test_whatever_is_asked_is_kept_or_refused_whole_and_the_disk_only_grows(
+def test_changes_are_stored_or_refused_as_a_whole_and_the_disk_only_grows(
     box: Box, changes: list[dict[str, int]]
 ) -> None:
     box.in_state(MachineState.STOPPED)

@@ -62,7 +62,7 @@ def test_up_restores_a_damaged_machine_json_from_its_copy(box: Box, damage: str)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_without_a_valid_copy_a_new_machine_json_is_written_and_the_disk_is_kept(box: Box, damage: str) -> None:
+def test_without_a_valid_copy_a_new_machine_json_is_written_and_the_disk_stays(box: Box, damage: str) -> None:
     machine = box.create_machine(memory_mib=700)
     data = box.hypervisor.machines["box"]
     for path in (box.paths.spec, box.paths.spec_copy):
@@ -85,7 +85,7 @@ def test_a_damaged_machine_json_is_restored_while_the_machine_runs(box: Box) -> 
     assert machine.stop() is True
 
 
-def test_a_folder_that_was_renamed_is_the_machine_of_its_new_name(box: Box) -> None:
+def test_a_renamed_folder_is_a_machine_with_the_new_name(box: Box) -> None:
     box.create_machine(memory_mib=700)
     new = box.home.machines / "new"
     box.paths.folder.rename(new)
@@ -128,7 +128,7 @@ def test_a_damaged_file_that_b2d_can_recreate_does_no_harm(box: Box, name: str, 
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "missing"])
-def test_certificates_that_are_damaged_are_made_anew(box: Box, damage: str) -> None:
+def test_damaged_certificates_are_recreated(box: Box, damage: str) -> None:
     machine = box.create_machine(tls=True)
     machine.up()
     names = [path.relative_to(box.paths.folder) for path in box.paths.folder.glob("*/*.pem")]
@@ -152,7 +152,7 @@ def test_a_damaged_key_is_reported_with_a_hint_that_works(box: Box, name: str, d
     machine.restart()
 
 
-def test_a_holder_of_garbage_is_another_b2d_and_no_obstacle(box: Box) -> None:
+def test_an_invalid_holder_file_does_not_lock(box: Box) -> None:
     machine = box.create_machine()
     for damage in ("empty", "garbage", "of zeros"):
         box.paths.holder.touch()
@@ -198,7 +198,7 @@ def record_running(paths: MachinePaths, process: ProcessIdentity | None) -> None
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_what_runs_without_a_description_is_ended_before_its_disk_goes(
+def test_a_running_machine_without_a_description_is_killed_before_its_disk_is_deleted(
     prompt: Prompt, program: "subprocess.Popen[bytes]", damage: str
 ) -> None:
     paths = prompt.home.machine("box")
@@ -210,7 +210,7 @@ def test_what_runs_without_a_description_is_ended_before_its_disk_goes(
     assert not paths.folder.exists()
 
 
-def test_what_another_machine_runs_is_left_alone_by_a_copy_of_its_folder(
+def test_deleting_a_copied_folder_leaves_the_original_machine_running(
     prompt: Prompt, program: "subprocess.Popen[bytes]"
 ) -> None:
     record_running(prompt.home.machine("box"), identify(program.pid))
@@ -222,7 +222,7 @@ def test_what_another_machine_runs_is_left_alone_by_a_copy_of_its_folder(
 
 @pytest.mark.parametrize("damage", [damage for damage in DAMAGE if damage != "another's"])
 @pytest.mark.parametrize("name", ["qemu.pid", "qemu.json"])
-def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
+def test_a_process_is_found_by_its_record_and_never_by_a_pid_file_alone(
     prompt: Prompt, program: "subprocess.Popen[bytes]", name: str, damage: str
 ) -> None:
     """The pid alone proves nothing, but the record alone does."""
@@ -237,7 +237,7 @@ def test_a_process_is_not_lost_with_one_of_the_files_that_tell_of_it(
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_settings_that_are_damaged_are_told_by_their_file_and_a_draft_is_no_obstacle(
+def test_damaged_settings_are_reported_with_their_file_and_a_damaged_draft_is_ignored(
     prompt: Prompt, damage: str
 ) -> None:
     prompt.home.config.write_text("memory = 1024\ncpus = 2 # of four\n")
@@ -265,7 +265,7 @@ def test_removal_covers_every_hypervisor_with_files(box: Box) -> None:
 
 
 @pytest.mark.parametrize(("disk", "driver"), [("disk.qcow2", "qemu"), ("disk.vdi", "virtualbox")])
-def test_a_machine_that_lost_its_description_stays_with_the_hypervisor_that_has_its_disk(
+def test_a_machine_without_its_description_uses_the_hypervisor_of_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str, driver: str
 ) -> None:
     monkeypatch.setattr("b2d.drivers.virtualbox.installation.SearchPaths.can_start", lambda _: driver == "qemu")

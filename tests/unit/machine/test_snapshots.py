@@ -40,7 +40,7 @@ def data(box: Box) -> bytes:
 
 
 @pytest.mark.parametrize("state", TAKEN_OF)
-def test_a_snapshot_is_taken_of_what_runs_or_is_off_and_the_machine_stays_so(box: Box, state: MachineState) -> None:
+def test_a_snapshot_does_not_change_the_state_of_a_machine(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     snapshot = snapshots(box).create("one")
     assert snapshots(box).all() == [snapshot]
@@ -51,14 +51,14 @@ def test_a_snapshot_is_taken_of_what_runs_or_is_off_and_the_machine_stays_so(box
 
 
 @pytest.mark.parametrize("state", [state for state in THERE if state not in TAKEN_OF])
-def test_none_is_taken_of_a_machine_on_its_way_or_asleep(box: Box, state: MachineState) -> None:
+def test_a_machine_in_another_state_cannot_be_snapshotted(box: Box, state: MachineState) -> None:
     box.in_state(state)
     with pytest.raises(InvalidStateError, match=f"box is {state}"):
         snapshots(box).create("one")
     assert box.calls == []
 
 
-def test_a_guest_that_cannot_write_out_is_told_and_the_snapshot_is_taken(box: Box) -> None:
+def test_a_guest_that_cannot_sync_is_a_warning_and_the_snapshot_is_created(box: Box) -> None:
     box.in_state(MachineState.RUNNING)
     box.guest.reachable = False
     snapshots(box).create("one")
@@ -67,7 +67,7 @@ def test_a_guest_that_cannot_write_out_is_told_and_the_snapshot_is_taken(box: Bo
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "a\n", "ü", "nul", "x" * 64])
-def test_a_snapshot_is_named_as_machines_are(box: Box, name: str) -> None:
+def test_an_invalid_snapshot_name_is_refused(box: Box, name: str) -> None:
     box.in_state(MachineState.STOPPED)
     with pytest.raises(ConfigError, match="is not a valid snapshot name"):
         snapshots(box).create(name)
@@ -75,7 +75,7 @@ def test_a_snapshot_is_named_as_machines_are(box: Box, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["one", "ONE"])
-def test_no_snapshot_takes_anothers_name(box: Box, name: str) -> None:
+def test_a_snapshot_name_in_use_is_refused(box: Box, name: str) -> None:
     box.in_state(MachineState.STOPPED)
     put(box, b"first")
     snapshots(box).create("one")
@@ -105,7 +105,7 @@ def test_restore_reverts_the_disk_and_discards_a_saved_state(box: Box, state: Ma
 
 
 @pytest.mark.parametrize("state", GOES_BACK)
-def test_who_does_not_agree_keeps_disk_and_state(box: Box, state: MachineState) -> None:
+def test_without_confirmation_disk_and_state_are_unchanged(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     box.driver().take_snapshot("one")
     put(box, b"now")
@@ -115,7 +115,7 @@ def test_who_does_not_agree_keeps_disk_and_state(box: Box, state: MachineState) 
 
 
 @pytest.mark.parametrize("state", [state for state in THERE if state not in GOES_BACK])
-def test_no_disk_goes_back_under_a_machine_that_is_on(box: Box, state: MachineState) -> None:
+def test_the_disk_of_a_running_machine_is_not_restored(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     box.driver().take_snapshot("one")
     put(box, b"now")
@@ -134,7 +134,7 @@ def test_a_machine_started_during_the_confirmation_keeps_its_disk(box: Box) -> N
     assert data(box) == b"now"
 
 
-def test_a_disk_that_grew_since_has_its_old_size_again_and_the_spec_says_so(box: Box) -> None:
+def test_a_restored_disk_has_its_old_size_and_the_spec_follows(box: Box) -> None:
     machine = box.in_state(MachineState.STOPPED)
     snapshots(box).create("one")
     box.driver().grow_disk(1000)
@@ -149,7 +149,7 @@ def test_a_disk_that_grew_since_has_its_old_size_again_and_the_spec_says_so(box:
 
 
 @pytest.mark.parametrize("state", THERE)
-def test_deleted_in_whatever_state_it_is_gone_and_nothing_else(box: Box, state: MachineState) -> None:
+def test_deleting_a_snapshot_changes_nothing_else_in_every_state(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     for name in ("one", "two"):
         box.driver().take_snapshot(name)
@@ -159,7 +159,7 @@ def test_deleted_in_whatever_state_it_is_gone_and_nothing_else(box: Box, state: 
     assert (data(box), machine.state()) == (b"now", state)
 
 
-def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> None:
+def test_a_missing_snapshot_is_reported_with_the_existing_ones_and_a_suggestion(box: Box) -> None:
     box.in_state(MachineState.STOPPED)
     with pytest.raises(B2dError, match=r"^box has no snapshot 'befor'\. It has none$"):
         snapshots(box).delete("befor")
@@ -173,7 +173,7 @@ def test_what_is_not_there_is_told_with_what_is_and_what_was_meant(box: Box) -> 
         snapshots(box).delete("befor")
 
 
-def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
+def test_a_missing_machine_has_no_snapshots(box: Box) -> None:
     verbs: list[Callable[[], object]] = [
         snapshots(box).all,
         lambda: snapshots(box).create("one"),
@@ -189,7 +189,7 @@ def test_a_machine_that_is_not_there_has_none(box: Box) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(OFF_STATES - {MachineState.ABSENT}))
-def test_what_fails_changes_nothing(box: Box, state: MachineState) -> None:
+def test_a_failed_operation_changes_nothing(box: Box, state: MachineState) -> None:
     machine = box.in_state(state)
     box.driver().take_snapshot("one")
     put(box, b"now")

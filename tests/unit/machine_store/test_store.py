@@ -37,7 +37,7 @@ def put(store: MachineStore, content: bytes, name: str = "box") -> Path:
     return path
 
 
-def test_a_spec_is_read_as_it_was_written(store: MachineStore) -> None:
+def test_a_spec_is_read_back_as_written(store: MachineStore) -> None:
     spec = a_spec("box", tls=False, restrict=True, address="127.0.59.200", source="/über/my image.iso")
     store.write(spec)
     assert store.read("box") == spec
@@ -45,13 +45,13 @@ def test_a_spec_is_read_as_it_was_written(store: MachineStore) -> None:
     assert store.read("box") == replace(spec, memory_mib=1024)
 
 
-def test_a_spec_of_an_earlier_b2d_knows_of_no_other_image(store: MachineStore) -> None:
+def test_a_spec_of_an_earlier_b2d_has_no_other_images(store: MachineStore) -> None:
     later = ("previous", "refused", "trial")
     put(store, json.dumps({key: value for key, value in GOOD.items() if key not in later}).encode())
     assert store.read("box") == a_spec("box")
 
 
-def test_no_machine_has_no_spec(store: MachineStore) -> None:
+def test_a_missing_machine_has_no_spec(store: MachineStore) -> None:
     assert store.read("box") is None
     assert store.names() == []
     store.home.machines.mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_no_machine_has_no_spec(store: MachineStore) -> None:
     assert store.names() == []
 
 
-def test_machines_are_those_with_a_spec_and_a_name(store: MachineStore) -> None:
+def test_machines_are_folders_with_a_spec_and_a_valid_name(store: MachineStore) -> None:
     for name in ("b", "a.1", "C"):
         store.write(a_spec(name))
     put(store, b"broken", "broken")
@@ -71,12 +71,12 @@ def test_machines_are_those_with_a_spec_and_a_name(store: MachineStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["boot2docker-vm", "a", "9", "A.b_c-d", "x" * 63])
-def test_a_name_that_can_be_a_folder_and_a_host(name: str) -> None:
+def test_a_valid_name_is_accepted(name: str) -> None:
     check_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-a", "_a", "a/b", "../a", "a b", "ä", "x" * 64, "a\n", "a\0", "²"])
-def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
+def test_an_invalid_name_is_refused(store: MachineStore, name: str) -> None:
     for ask in (store.read, store.remove, store.remove_env, store.read_env):
         with pytest.raises(ConfigError) as caught:
             ask(name)
@@ -105,7 +105,7 @@ def test_a_name_that_cannot_be(store: MachineStore, name: str) -> None:
         (json.dumps({**GOOD, "name": "other"}).encode(), "moved or copied"),
     ],
 )
-def test_a_spec_that_cannot_be_read_is_told_by_its_file(store: MachineStore, content: bytes, message: str) -> None:
+def test_an_invalid_spec_is_reported_with_its_file(store: MachineStore, content: bytes, message: str) -> None:
     path = put(store, content)
     with pytest.raises(B2dError) as caught:
         store.read("box")
@@ -114,7 +114,7 @@ def test_a_spec_that_cannot_be_read_is_told_by_its_file(store: MachineStore, con
     assert message in caught.value.message
 
 
-def test_a_spec_that_the_system_refuses_to_read_is_told_by_its_file(store: MachineStore) -> None:
+def test_an_unreadable_spec_is_reported_with_its_file(store: MachineStore) -> None:
     path = store.home.machine("box").spec
     path.mkdir(parents=True)
     with pytest.raises(B2dError, match=r"machine\.json"):
@@ -122,19 +122,19 @@ def test_a_spec_that_the_system_refuses_to_read_is_told_by_its_file(store: Machi
 
 
 @given(st.binary())
-def test_no_content_is_too_odd_to_be_told(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_invalid_spec_is_a_b2d_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     odd = MachineStore(Home(tmp_path_factory.getbasetemp() / "odd"))
     put(odd, content)
     with pytest.raises(B2dError):
         odd.read("box")
 
 
-def test_what_may_be_left_out_is_as_it_was_before_there_was_such_a_thing(store: MachineStore) -> None:
+def test_missing_keys_have_the_defaults_of_older_versions(store: MachineStore) -> None:
     put(store, json.dumps({key: value for key, value in GOOD.items() if key not in ("tls", "restrict")}).encode())
     assert store.read("box") == a_spec("box")
 
 
-def test_neighbours_are_the_others_that_can_be_read(store: MachineStore) -> None:
+def test_neighbours_are_the_other_readable_machines(store: MachineStore) -> None:
     for name in ("box", "near", "far"):
         store.write(a_spec(name))
     put(store, b"broken", "broken")
@@ -142,7 +142,7 @@ def test_neighbours_are_the_others_that_can_be_read(store: MachineStore) -> None
     assert store.neighbours("box") == [a_spec("far"), a_spec("near")]
 
 
-def test_what_is_removed_is_gone_and_twice_is_fine(store: MachineStore) -> None:
+def test_removing_a_machine_twice_is_no_error(store: MachineStore) -> None:
     store.write(a_spec("box"))
     store.write(a_spec("near"))
     (store.home.machine("box").folder / "certs").mkdir()
@@ -152,7 +152,7 @@ def test_what_is_removed_is_gone_and_twice_is_fine(store: MachineStore) -> None:
     assert not store.home.machine("box").folder.exists()
 
 
-def test_all_that_is_kept_is_closed_to_others_whatever_the_umask(store: MachineStore) -> None:
+def test_all_stored_files_are_private_with_any_umask(store: MachineStore) -> None:
     before = os.umask(0)
     try:
         with store.lock("box", "up"):
@@ -177,14 +177,14 @@ def test_all_that_is_kept_is_closed_to_others_whatever_the_umask(store: MachineS
     ],
     ids=["tls", "plain", "no process", "odd path", "no boot id"],
 )
-def test_facts_are_read_as_they_were_written(store: MachineStore, facts: RunningFacts) -> None:
+def test_facts_are_read_back_as_written(store: MachineStore, facts: RunningFacts) -> None:
     store.write(a_spec("box"))
     store.write_env("box", facts)
     assert store.read_env("box") == facts
 
 
 @given(path=st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1))
-def test_facts_hold_any_path_of_one_line(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+def test_facts_may_contain_any_path_of_one_line(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
     store = MachineStore(Home(tmp_path_factory.getbasetemp() / "any"))
     store.write(a_spec("box"))
     facts = replace(FACTS, docker=DockerEnv("tcp://h:1", path))
@@ -211,13 +211,13 @@ def test_a_line_break_is_refused_and_the_file_is_not_touched(store: MachineStore
         b"address=a\nssh_port=1\ndocker_port=1\nDOCKER_HOST=h\npid=1\n",
     ],
 )
-def test_facts_that_are_not_whole_are_none(store: MachineStore, content: bytes) -> None:
+def test_incomplete_facts_count_as_missing(store: MachineStore, content: bytes) -> None:
     store.write(a_spec("box"))
     store.home.machine("box").env.write_bytes(content)
     assert store.read_env("box") is None
 
 
-def test_facts_are_forgotten_and_twice_is_fine(store: MachineStore) -> None:
+def test_facts_are_removed_and_removing_twice_is_no_error(store: MachineStore) -> None:
     store.remove_env("box")
     store.write(a_spec("box"))
     store.write_env("box", FACTS)
@@ -226,12 +226,12 @@ def test_facts_are_forgotten_and_twice_is_fine(store: MachineStore) -> None:
     assert store.read_env("box") is None
 
 
-def test_facts_of_a_machine_without_a_folder_are_told_by_their_file(store: MachineStore) -> None:
+def test_facts_of_a_machine_without_a_folder_are_an_error_with_their_path(store: MachineStore) -> None:
     with pytest.raises(B2dError, match="env"):
         store.write_env("box", FACTS)
 
 
-def test_a_lock_is_held_by_one_and_left_also_after_a_failure(store: MachineStore) -> None:
+def test_a_lock_has_one_holder_and_is_released_after_a_failure(store: MachineStore) -> None:
     with pytest.raises(ZeroDivisionError), store.lock("box", "up"):
         with pytest.raises(MachineLockedError, match="`b2d up`"), store.lock("box", "stop"):
             pass
@@ -242,7 +242,7 @@ def test_a_lock_is_held_by_one_and_left_also_after_a_failure(store: MachineStore
     assert not store.home.machine("box").holder.exists()
 
 
-def test_a_holder_that_cannot_be_named_is_another_b2d(store: MachineStore) -> None:
+def test_an_unknown_holder_is_reported_as_another_b2d(store: MachineStore) -> None:
     with store.lock("box", "up"):
         store.home.machine("box").holder.write_text("odd")
         with pytest.raises(MachineLockedError, match="another b2d"), store.lock("box", "stop"):
@@ -261,7 +261,7 @@ for _ in range(2000):
 """
 
 
-def test_who_reads_while_another_writes_sees_a_whole_spec(store: MachineStore) -> None:
+def test_a_concurrent_reader_sees_a_complete_spec(store: MachineStore) -> None:
     store.write(a_spec("box"))
     command = [sys.executable, "-c", READER, str(store.home.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as reader:

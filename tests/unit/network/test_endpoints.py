@@ -28,19 +28,19 @@ from b2d.network import endpoints
         ("http://me:\N{SNOWMAN} %zz@proxy:1", "http://me:%E2%98%83%20%25zz@proxy:1"),
     ],
 )
-def test_a_proxy_is_told_so_that_the_guest_can_read_and_reach_it(written: str, url: str) -> None:
+def test_a_proxy_is_rewritten_for_the_guest(written: str, url: str) -> None:
     assert endpoints.guest_proxy(written) == url
 
 
 @pytest.mark.parametrize(
     "text", ["http://", "ftp://proxy:1", "not a proxy", "http://proxy:70000", "http://proxy/path", "http://a:\n@b", "@"]
 )
-def test_what_is_no_proxy_is_none(text: str) -> None:
+def test_an_invalid_proxy_is_empty(text: str) -> None:
     assert endpoints.guest_proxy(text) == ""
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="%"), min_size=1))
-def test_every_password_comes_through_whole(password: str) -> None:
+def test_every_password_is_preserved(password: str) -> None:
     parts = urlsplit(endpoints.guest_proxy(f"http://me:{password}@proxy:3128"))
     assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == (
         "me",
@@ -51,7 +51,7 @@ def test_every_password_comes_through_whole(password: str) -> None:
 
 
 @given(st.text(min_size=1).filter(lambda text: text not in "http://me:***@proxy:3128"))
-def test_for_eyes_no_password_is_left(password: str) -> None:
+def test_shown_addresses_contain_no_password(password: str) -> None:
     assert endpoints.without_password(f"http://me:{password}@proxy:3128").endswith(":***@proxy:3128")
     assert password not in endpoints.without_password(f"http://me:x{password}x@proxy:3128")
     for plain in ("http://proxy:3128", "http://me@proxy:3128"):
@@ -59,11 +59,11 @@ def test_for_eyes_no_password_is_left(password: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["me:geheim://@proxy", "http://me:geheim://x@proxy", "['https://me:geheim@one']"])
-def test_odd_addresses_hide_it_too(text: str) -> None:
+def test_passwords_in_invalid_addresses_are_hidden_too(text: str) -> None:
     assert "geheim" not in endpoints.without_password(text)
 
 
-def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() -> None:
+def test_mirrors_and_name_servers_on_this_host_are_rewritten_for_the_guest() -> None:
     assert endpoints.guest_mirror("http://localhost:5000/") == "http://10.0.2.2:5000/"
     assert endpoints.guest_mirror("https://mirror.corp/docker") == "https://mirror.corp/docker"
     assert endpoints.guest_name_server("127.0.0.1") == endpoints.guest_name_server("::1") == "10.0.2.2"
@@ -84,12 +84,12 @@ def test_mirrors_and_name_servers_of_this_host_are_told_as_the_guest_has_them() 
         ("dns", ("192.168.0.1", "fd00::53"), ("192.168.0.1", "dns.corp")),
     ],
 )
-def test_what_cannot_be_is_told_with_what_can(key: str, good: object, bad: object) -> None:
+def test_an_invalid_value_is_refused_with_a_hint(key: str, good: object, bad: object) -> None:
     assert endpoints.proxy_refusal(key, good) == ""
     assert endpoints.proxy_refusal(key, bad) == endpoints.HINTS[key]
 
 
-def test_of_this_host_s_variables_small_letters_go_first_and_all_proxy_last() -> None:
+def test_lower_case_variables_of_this_host_come_first_and_all_proxy_last() -> None:
     environ = {"HTTP_PROXY": "http://b", "http_proxy": "http://a", "ALL_PROXY": "http://c", "NO_PROXY": "", "x": "y"}
     assert endpoints.host_proxies(environ) == {
         "http_proxy": ("http_proxy", "http://a"),
@@ -97,7 +97,7 @@ def test_of_this_host_s_variables_small_letters_go_first_and_all_proxy_last() ->
     }
 
 
-def test_of_this_host_s_own_addresses_the_guest_reaches_one() -> None:
+def test_the_guest_reaches_only_one_loopback_address_of_this_host() -> None:
     assert endpoints.is_unreachable("http://me:pw@127.0.0.53:3128")
     assert endpoints.is_unreachable("127.0.0.53")
     assert not endpoints.is_unreachable(endpoints.guest_proxy("127.0.0.1:3128"))

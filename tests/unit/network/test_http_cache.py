@@ -18,7 +18,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
         yield server
 
 
-def test_what_has_not_changed_is_not_sent_again(web: WebServer, tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_transferred_again(web: WebServer, tmp_path: Path) -> None:
     url = web.put("/InRelease", b"one\nof\nlines\n")
     for _ in range(3):
         assert http_cache.get_cached(url, tmp_path / "cache") == b"one\nof\nlines\n"
@@ -29,7 +29,7 @@ def test_what_has_not_changed_is_not_sent_again(web: WebServer, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b'"etag"\nhash\n', b'"etag"\nhash\none', b"\xff\n\n\n"])
-def test_what_is_no_longer_what_was_kept_is_sent_again(web: WebServer, tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_cache_entry_is_downloaded_again(web: WebServer, tmp_path: Path, damage: bytes) -> None:
     url = web.put("/InRelease", b"one")
     http_cache.get_cached(url, tmp_path / "cache")
     next((tmp_path / "cache").iterdir()).write_bytes(damage)
@@ -37,15 +37,13 @@ def test_what_is_no_longer_what_was_kept_is_sent_again(web: WebServer, tmp_path:
     assert web.given == [3, 3]
 
 
-def test_what_cannot_be_kept_is_an_answer_all_the_same(web: WebServer, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_cached_is_returned(web: WebServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert http_cache.get_cached(web.put("/InRelease", b"one"), tmp_path / "file") == b"one"
 
 
 @pytest.mark.parametrize("code", [403, 429, 503])
-def test_a_server_that_wants_to_be_left_alone_is_told_from_one_that_refuses(
-    web: WebServer, tmp_path: Path, code: int
-) -> None:
+def test_a_rate_limiting_server_differs_from_a_refusing_one(web: WebServer, tmp_path: Path, code: int) -> None:
     web.odd["/x"] = respond_with(code, Retry_After="60")
     with pytest.raises(ServerUnavailableError):
         http_cache.get_cached(f"{web.url}/x", tmp_path)

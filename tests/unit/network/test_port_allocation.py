@@ -20,7 +20,7 @@ def listening(where: str, port: int = PORT) -> Iterator[socket.socket]:
         yield server
 
 
-def test_a_port_is_free_unless_somebody_listens_there() -> None:
+def test_a_port_is_free_unless_a_program_listens_on_it() -> None:
     assert port_allocation.is_free(ADDRESS, PORT)
     with listening(ADDRESS):
         assert not port_allocation.is_free(ADDRESS, PORT)
@@ -29,25 +29,25 @@ def test_a_port_is_free_unless_somebody_listens_there() -> None:
     assert port_allocation.is_free(ADDRESS, PORT)
 
 
-def test_who_listens_on_every_address_listens_on_this_one_too() -> None:
+def test_a_port_in_use_on_all_addresses_is_in_use_on_each() -> None:
     with listening("0.0.0.0"):
         assert not port_allocation.is_free(ADDRESS, PORT)
 
 
-def test_a_socket_that_is_bound_and_does_not_listen_yet_has_its_port() -> None:
+def test_a_bound_socket_that_does_not_listen_uses_its_port() -> None:
     with socket.socket() as bound:
         bound.bind((ADDRESS, PORT))
         assert not port_allocation.is_free(ADDRESS, PORT)
 
 
-def test_a_machine_whose_ports_are_taken_is_refused_with_the_port() -> None:
+def test_a_port_in_use_is_refused_with_its_number() -> None:
     port_allocation.require_free(ADDRESS, (PORT, PORT + 1))
     with listening(ADDRESS, PORT + 1), pytest.raises(HypervisorError) as caught:
         port_allocation.require_free(ADDRESS, (PORT, PORT + 1))
     assert caught.value.message == f"port {PORT + 1} of {ADDRESS} is used by another program"
 
 
-def test_a_port_whose_last_connection_just_ended_is_free() -> None:
+def test_a_port_in_time_wait_is_free() -> None:
     with listening(ADDRESS) as server, socket.create_connection((ADDRESS, PORT)) as client:
         connection, _ = server.accept()
         connection.close()  # the side that closes first waits: TIME_WAIT is at the server's port
@@ -58,19 +58,19 @@ def test_a_port_whose_last_connection_just_ended_is_free() -> None:
     assert port_allocation.is_free(ADDRESS, PORT)
 
 
-def test_a_lease_is_what_was_wanted_or_the_next_that_is_free() -> None:
+def test_a_reserved_port_is_the_requested_one_or_the_next_free_one() -> None:
     assert port_allocation.reserve_ports(ADDRESS, PORT) == PORT
     with listening(ADDRESS), listening(ADDRESS, PORT + 1):
         assert port_allocation.reserve_ports(ADDRESS, PORT) == PORT + 2
 
 
-def test_a_lease_leaves_what_is_to_be_avoided() -> None:
+def test_excluded_ports_are_not_reserved() -> None:
     assert port_allocation.reserve_ports(ADDRESS, PORT, {PORT, PORT + 1}) == PORT + 2
     with listening(ADDRESS, PORT + 2):
         assert port_allocation.reserve_ports(ADDRESS, PORT, {PORT, PORT + 1}) == PORT + 3
 
 
-def test_there_is_no_port_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_port_above_65535(monkeypatch: pytest.MonkeyPatch) -> None:
     assert port_allocation.reserve_ports(ADDRESS, 65535) == 65535
     with listening(ADDRESS, 65535), pytest.raises(B2dError, match="in use") as caught:
         port_allocation.reserve_ports(ADDRESS, 65535)
@@ -79,28 +79,28 @@ def test_there_is_no_port_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> No
         port_allocation.reserve_ports(ADDRESS, 65535, {65535})
 
 
-def test_an_address_that_this_host_has_not_is_told() -> None:
+def test_an_address_that_is_not_of_this_host_is_reported() -> None:
     with pytest.raises(B2dError, match="Cannot assign"):
         port_allocation.reserve_ports("192.0.2.1", PORT)
 
 
-def test_the_first_machine_gets_the_first_address_and_the_next_one_the_next() -> None:
+def test_machines_get_consecutive_addresses() -> None:
     first = port_allocation.pick_address([], [PORT])
     assert first == "127.0.59.103"
     assert port_allocation.pick_address({first}, [PORT]) == "127.0.59.104"
 
 
-def test_an_address_where_one_of_the_ports_is_taken_is_passed_over() -> None:
+def test_an_address_with_a_port_in_use_is_skipped() -> None:
     with listening("127.0.59.103", PORT + 1):
         assert port_allocation.pick_address([], [PORT, PORT + 1]) == "127.0.59.104"
 
 
-def test_a_port_that_is_taken_everywhere_does_not_keep_a_machine_from_its_address() -> None:
+def test_a_port_in_use_on_all_addresses_does_not_prevent_an_address() -> None:
     with listening("0.0.0.0"):
         assert port_allocation.pick_address({"127.0.59.103"}, [PORT]) == "127.0.59.104"
 
 
-def test_addresses_come_to_an_end() -> None:
+def test_addresses_are_limited() -> None:
     every = {f"127.0.59.{last}" for last in range(103, 255)}
     assert port_allocation.pick_address(every - {"127.0.59.254"}, [PORT]) == "127.0.59.254"
     with pytest.raises(B2dError) as caught:

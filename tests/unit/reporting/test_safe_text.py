@@ -17,13 +17,13 @@ def kinds(text: str) -> set[str]:
 
 
 @given(st.text())
-def test_a_line_is_one_and_no_terminal_obeys_it(text: str) -> None:
+def test_one_line_contains_no_control_characters(text: str) -> None:
     assert not kinds(one_line(text)) & OBEYED
     assert len(one_line(text, 10)) <= 10
 
 
 @given(st.text())
-def test_of_many_lines_only_their_ends_and_tabs_are_left(text: str) -> None:
+def test_line_feeds_and_tabs_are_the_only_control_characters_of_many_lines(text: str) -> None:
     assert not kinds(many_lines(text).replace("\n", "").replace("\t", "")) & OBEYED
 
 
@@ -44,22 +44,22 @@ def test_of_many_lines_only_their_ends_and_tabs_are_left(text: str) -> None:
         ("\n", ""),
     ],
 )
-def test_a_line_keeps_what_can_be_read(text: str, shown: str) -> None:
+def test_readable_text_of_a_line_is_preserved(text: str, shown: str) -> None:
     assert one_line(text) == shown
 
 
-def test_what_is_too_long_is_cut_and_that_is_seen() -> None:
+def test_long_text_is_cut_with_an_ellipsis() -> None:
     assert one_line("x" * 100_000) == "x" * (LINE_LIMIT - 1) + "…"
     assert one_line("x" * CELL_LIMIT, CELL_LIMIT) == "x" * CELL_LIMIT
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_json_stays_what_it_was_and_no_terminal_obeys_it(document: object) -> None:
+def test_json_is_preserved_without_control_characters(document: object) -> None:
     text = json_text(json.dumps(document, ensure_ascii=False, indent=1))
     assert json.loads(text) == document
     assert not kinds(text.replace("\n", "")) & OBEYED
 
 
-def test_json_keeps_letters_and_escapes_the_rest() -> None:
+def test_json_preserves_letters_and_escapes_other_characters() -> None:
     assert json_text('"grüße \x7f\x9b\u202e\U000e0001\udcff"') == '"grüße \\u007f\\u009b\\u202e\\udb40\\udc01\\udcff"'
     assert json_text('"\udcc3\udcbc \udcff"') == '"ü \\udcff"'

@@ -9,7 +9,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert shown.split("\n") == ["NAME         SIZE", "a long name  1", "b            22"]
 
 
-def test_a_cell_forges_no_row_and_has_its_limit() -> None:
+def test_a_cell_is_one_line_with_a_length_limit() -> None:
     lines = render_table([("NAME", "STATE"), ("a\nb  open", "x"), ("y" * 100_000, "z")]).split("\n")
     assert len(lines) == 3 and lines[1].startswith("a b  open")
     assert len(lines[2]) == CELL_LIMIT + len("  z")

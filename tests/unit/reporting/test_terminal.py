@@ -80,7 +80,7 @@ def shown(output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
-def test_a_terminal_of_any_width_keeps_one_line_of_each_thing(columns: int, tmp_path: Path) -> None:
+def test_a_terminal_of_any_width_has_one_line_per_message(columns: int, tmp_path: Path) -> None:
     output, _ = on_a_terminal(columns, tmp_path)
     text = "\n".join(shown(output))
     assert re.search(r"✓ kernel  \d+\.\d s", text)
@@ -93,7 +93,7 @@ def test_a_terminal_of_any_width_keeps_one_line_of_each_thing(columns: int, tmp_
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
-def test_what_moves_stays_on_one_line(columns: int, tmp_path: Path) -> None:
+def test_progress_fits_on_one_line(columns: int, tmp_path: Path) -> None:
     output, _ = on_a_terminal(columns, tmp_path)
     frames = [ESCAPES.sub("", part).rstrip() for part in re.split(r"[\r\n]+|\x1b\[2K", output)]
     moving = [frame for frame in frames if re.search(r"\d+:\d\d:\d\d$", frame)]
@@ -101,7 +101,7 @@ def test_what_moves_stays_on_one_line(columns: int, tmp_path: Path) -> None:
     assert all(len(frame) <= columns for frame in moving)
 
 
-def test_stdout_is_never_touched_not_even_while_a_bar_moves(tmp_path: Path) -> None:
+def test_stdout_contains_only_the_answer(tmp_path: Path) -> None:
     output, answer = on_a_terminal(80, tmp_path)
     assert answer == '{"the": "answer"}\n'
     assert "answer" not in output
@@ -112,7 +112,7 @@ def test_a_foreign_control_character_never_reaches_the_terminal(tmp_path: Path) 
     assert "\x1b[2J" not in output
 
 
-def test_no_colour_when_it_is_not_wanted(tmp_path: Path) -> None:
+def test_no_color_disables_colours(tmp_path: Path) -> None:
     coloured, _ = on_a_terminal(80, tmp_path)
     plain, _ = on_a_terminal(80, tmp_path, NO_COLOR="1")
     colours = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
@@ -126,13 +126,13 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
     assert re.search(r"^kernel  \d+\.\d s\r$", output, re.M)
 
 
-def test_a_terminal_that_knows_ascii_alone_gets_ascii(tmp_path: Path) -> None:
+def test_an_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     output, _ = on_a_terminal(80, tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert output.isascii()
     assert re.search(r"\+ kernel", "\n".join(shown(output)))
 
 
-def test_a_pipe_gets_one_plain_line_for_each_thing() -> None:
+def test_a_pipe_gets_one_plain_line_per_message() -> None:
     completed = subprocess.run([sys.executable, "-c", SCENE], capture_output=True, text=True, check=True)
     lines = completed.stderr.splitlines()
     assert "\x1b" not in completed.stderr and "\r" not in completed.stderr
@@ -158,14 +158,14 @@ def test_a_closed_stderr_does_not_stop_the_work(terminal: bool) -> None:
         reporter.warn("two")
 
 
-def test_the_seconds_are_those_of_the_step() -> None:
+def test_the_duration_is_that_of_the_step() -> None:
     stream, times = io.StringIO(), iter([10.0, 12.34])
     with PlainReporter(stream, clock=lambda: next(times)).step("docker"):
         pass
     assert stream.getvalue() == "docker  2.3 s\n"
 
 
-def test_quiet_says_only_what_to_act_on() -> None:
+def test_quiet_prints_warnings_only() -> None:
     stream = io.StringIO()
     reporter = choose_reporter(stream, True, {})
     with reporter.step("kernel"), reporter.progress("download", 10) as bar:
@@ -176,16 +176,16 @@ def test_quiet_says_only_what_to_act_on() -> None:
     assert stream.getvalue() == "warning: the disk is full\n"
 
 
-def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
+def test_a_stream_that_is_not_a_terminal_gets_plain_lines() -> None:
     assert isinstance(choose_reporter(io.StringIO(), False, {"TERM": "xterm"}), PlainReporter)
     assert isinstance(choose_reporter(io.StringIO(), True, {}), QuietReporter)
 
 
-def test_what_is_quoted_becomes_one_line_that_no_terminal_obeys() -> None:
+def test_foreign_text_becomes_one_line_without_control_characters() -> None:
     assert one_line("a\nb\tc\x1b]0;title\x07") == "a b c�]0;title�"
 
 
-def test_plain_lines_load_nothing_heavy() -> None:
+def test_plain_output_imports_no_slow_library() -> None:
     code = "import sys, b2d.reporting.terminal; print('rich' in sys.modules)"
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert completed.stdout == "False\n"

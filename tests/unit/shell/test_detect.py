@@ -40,7 +40,7 @@ def line_of(folder: Path, *programs: str) -> str:
         ([], "fish"),
     ],
 )
-def test_the_nearest_shell_asks(tmp_path: Path, programs: list[str], family: str) -> None:
+def test_the_nearest_shell_is_detected(tmp_path: Path, programs: list[str], family: str) -> None:
     assert detect(LOGIN, processes=line_of(tmp_path, *programs)) == family
 
 
@@ -53,7 +53,9 @@ def test_the_nearest_shell_asks(tmp_path: Path, programs: list[str], family: str
         ({}, "powershell"),
     ],
 )
-def test_windows_tells_by_the_environment(tmp_path: Path, environ: dict[str, str], family: str) -> None:
+def test_on_windows_the_shell_is_detected_from_the_environment(
+    tmp_path: Path, environ: dict[str, str], family: str
+) -> None:
     assert detect(environ, windows=True, processes=str(tmp_path)) == family
 
 

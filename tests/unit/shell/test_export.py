@@ -44,24 +44,24 @@ def with_path(path: str, shell: RealShell) -> str:
     return export.render(TLS | {"DOCKER_CERT_PATH": path} | MEMORY, shell.family)
 
 
-def test_every_shell_gets_what_docker_needs(shell: RealShell) -> None:
+def test_every_shell_gets_the_variables_of_docker(shell: RealShell) -> None:
     text = export.render(TLS | MEMORY, shell.family)
     assert list(map(docker_variables, shell.evaluate([text, text], OLD))) == [TLS | MEMORY] * 2
 
 
-def test_what_must_go_is_gone(shell: RealShell) -> None:
+def test_unset_variables_are_removed(shell: RealShell) -> None:
     some = {"DOCKER_HOST": "ssh://me@there", "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": ""}
     every = dict.fromkeys(OLD, "")
     texts = [export.render(changes, shell.family) for changes in (some, every, every)]
     assert list(map(docker_variables, shell.evaluate(texts, OLD))) == [{"DOCKER_HOST": "ssh://me@there"}, {}, {}]
 
 
-def test_no_answer_is_nothing_to_evaluate(shell: RealShell) -> None:
+def test_without_changes_the_output_is_empty(shell: RealShell) -> None:
     assert export.render({}, shell.family) == ""
     assert list(map(docker_variables, shell.evaluate([""], OLD))) == [OLD]
 
 
-def test_odd_paths_arrive_as_they_are(shell: RealShell) -> None:
+def test_paths_with_special_characters_are_preserved(shell: RealShell) -> None:
     environments = shell.evaluate([with_path(path, shell) for path in ODD], {})
     assert [environ["DOCKER_CERT_PATH"] for environ in environments] == ODD
 
@@ -78,35 +78,39 @@ def paths_that_arrive(shell: RealShell, paths: list[str], form: str = "") -> lis
 @settings(max_examples=25, deadline=None)
 @given(paths=st.lists(st.text(SIGNS, min_size=1), min_size=1, max_size=40))
 @pytest.mark.parametrize("name", [*SH, "fish"])
-def test_no_path_is_too_odd(real_shell: Get, name: str, paths: list[str]) -> None:
+def test_any_path_is_preserved(real_shell: Get, name: str, paths: list[str]) -> None:
     assert paths_that_arrive(real_shell(name), paths) == bytes_of(paths)
 
 
 @settings(max_examples=25, deadline=None)
 @given(paths=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1), min_size=1))
 @pytest.mark.parametrize("name", ["tcsh", "bsd-csh", "nu"])
-def test_no_path_of_one_line_of_unicode_is(real_shell: Get, name: str, paths: list[str]) -> None:
+def test_any_unicode_path_of_one_line_is_preserved_by_other_shells(
+    real_shell: Get, name: str, paths: list[str]
+) -> None:
     assert paths_that_arrive(real_shell(name), paths) == bytes_of(paths)
 
 
 @settings(max_examples=25, deadline=None)
 @given(paths=st.lists(st.text(SIGNS.filter(lambda sign: sign not in " \t\n"), min_size=1), min_size=1, max_size=40))
 @pytest.mark.parametrize("name", list(SH))
-def test_the_bare_form_of_2014_takes_every_path_without_blanks(real_shell: Get, name: str, paths: list[str]) -> None:
+def test_the_bare_form_of_2014_preserves_every_path_without_blanks(
+    real_shell: Get, name: str, paths: list[str]
+) -> None:
     if name == "ksh":  # it expands {a,b} to two words, even in the output of a command
         paths = [path.replace("{", "-") for path in paths]
     assert paths_that_arrive(real_shell(name), paths, "$({})") == bytes_of(paths)
 
 
 @pytest.mark.parametrize("form", ["$({})", "eval $({})"])
-def test_eval_without_quotes_and_the_bare_form_do_too(posix: RealShell, form: str) -> None:
+def test_unquoted_eval_and_the_bare_form_work_too(posix: RealShell, form: str) -> None:
     odd = ["".join(path.split()).replace("{", "-" if posix.name == "ksh" else "{") for path in ODD]
     assert paths_that_arrive(posix, odd, form) == bytes_of(odd)
     assert list(map(docker_variables, posix.evaluate([posix_text(TLS | MEMORY)] * 2, OLD, form))) == [TLS | MEMORY] * 2
 
 
 @pytest.mark.parametrize("path", ["ssh://me@there", "it's"])
-def test_what_must_go_is_emptied_at_least_in_the_bare_form(posix: RealShell, path: str) -> None:
+def test_the_bare_form_at_least_empties_removed_variables(posix: RealShell, path: str) -> None:
     changes = {"DOCKER_HOST": path, "DOCKER_CERT_PATH": "", "DOCKER_TLS_VERIFY": "", "B2D_BEFORE": "memory"}
     (environment,) = posix.evaluate([posix_text(changes)], OLD, "$({})")
     assert docker_variables(environment) | {"B2D_BEFORE": environment["B2D_BEFORE"].partition(";")[0]} == changes
@@ -133,5 +137,5 @@ def posix_text(changes: dict[str, str]) -> str:
         ("cmd", "", 'SET "DOCKER_CERT_PATH="'),
     ],
 )
-def test_powershell_and_cmd_get_their_own_words(family: str, path: str, line: str) -> None:
+def test_powershell_and_cmd_get_their_own_syntax(family: str, path: str, line: str) -> None:
     assert export.render(TLS | {"DOCKER_CERT_PATH": path}, family).splitlines()[1] == line

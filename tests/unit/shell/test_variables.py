@@ -27,43 +27,43 @@ def proxy_exceptions(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in variables.NO_PROXY}
 
 
-def test_a_shell_is_pointed_at_the_machine_and_at_no_other() -> None:
+def test_the_variables_select_exactly_one_machine() -> None:
     assert {name: environment_after(MINE, ONE).get(name) for name in DOCKER} == ONE
     assert {name: environment_after(MINE, ONE, TWO).get(name, "") for name in DOCKER} == dict.fromkeys(DOCKER, "") | TWO
 
 
 @pytest.mark.parametrize("environ", [{}, MINE, {"DOCKER_CERT_PATH": "/mine"}, {"NO_PROXY": "a, b"}])
 @pytest.mark.parametrize("way", [[ONE], [ONE, ONE], [ONE, TWO], [ONE, TWO, ONE, ONE], [ONE, {}, TWO], [ONE, {}, {}]])
-def test_unset_makes_it_what_it_was_before(environ: dict[str, str], way: list[dict[str, str]]) -> None:
+def test_unset_restores_the_previous_values(environ: dict[str, str], way: list[dict[str, str]]) -> None:
     assert environment_after(environ, *way, {}) == environ
 
 
-def test_unset_leaves_alone_what_no_shellinit_set() -> None:
+def test_unset_ignores_variables_that_shellinit_did_not_set() -> None:
     assert unset_changes(MINE) == {}
     assert unset_changes(MINE | {BEFORE: "whatever"}) == {}
     assert unset_changes(MINE | {BEFORE: "a,b,c,%zz,"}) == {}
 
 
-def test_what_somebody_set_after_shellinit_is_what_was_before_the_next() -> None:
+def test_a_value_set_after_shellinit_is_the_previous_value_of_the_next_one() -> None:
     environ = environment_after(MINE, ONE) | {"DOCKER_HOST": "tcp://theirs:1"}
     assert environment_after(environ, TWO, {})["DOCKER_HOST"] == "tcp://theirs:1"
     assert environment_after(MINE | {"DOCKER_HOST": ""}, ONE, {}) == {"DOCKER_TLS_VERIFY": "%0"}
 
 
-def test_what_somebody_unset_by_hand_does_not_confuse_it() -> None:
+def test_a_variable_unset_by_hand_does_no_harm() -> None:
     environ = environment_after(MINE, ONE)
     del environ["DOCKER_HOST"]
     assert environment_after(environ, ONE, {}) == MINE
 
 
-def test_what_the_bare_form_leaves_of_the_memory_is_the_memory() -> None:
+def test_the_record_in_the_bare_form_is_valid() -> None:
     environ = environment_after(MINE, TWO)
     assert environment_after(environ | {BEFORE: environ[BEFORE] + ";unset"}, {}) == MINE
     assert unset_changes(MINE | {BEFORE: ";unset"}) == {}
 
 
 @given(st.dictionaries(st.sampled_from([*DOCKER, BEFORE, "HTTP_PROXY", "no_proxy", "NO_PROXY"]), TEXT))
-def test_twice_is_once_whatever_was_there(environ: dict[str, str]) -> None:
+def test_evaluating_twice_equals_once_for_any_environment(environ: dict[str, str]) -> None:
     once = environment_after(environ, ONE)
     assert environment_after(once, ONE) == once
     assert is_plain(once[BEFORE])
@@ -94,18 +94,18 @@ def test_the_machine_is_reached_without_a_proxy(proxy: str, had: dict[str, str],
     assert environment_after(environ, ONE, {}) == environ
 
 
-def test_where_there_is_no_proxy_there_is_nothing_to_say() -> None:
+def test_without_a_proxy_no_proxy_is_unchanged() -> None:
     assert proxy_exceptions(environment_after({"NO_PROXY": "a"}, ONE)) == {"NO_PROXY": "a"}
 
 
-def test_the_list_holds_the_machine_that_is_pointed_at() -> None:
+def test_no_proxy_contains_the_selected_machine() -> None:
     assert proxy_exceptions(environment_after(PROXY | {"NO_PROXY": "a"}, ONE, TWO)) == {"NO_PROXY": "a,127.0.59.104"}
     assert proxy_exceptions(environment_after(PROXY | {"NO_PROXY": "127.0.59.103"}, ONE, TWO, {})) == {
         "NO_PROXY": "127.0.59.103"
     }
 
 
-def test_what_somebody_added_to_the_list_stays_in_it() -> None:
+def test_an_entry_added_to_no_proxy_stays() -> None:
     environ = environment_after(PROXY, ONE)
     environ["NO_PROXY"] += ",theirs"
     assert proxy_exceptions(environment_after(environ, ONE, {})) == {"NO_PROXY": "theirs"}

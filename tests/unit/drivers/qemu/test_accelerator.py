@@ -25,11 +25,11 @@ def on_linux(tmp_path: Path, kvm: Path, cpuinfo: str) -> Accelerator:
 
 
 @pytest.mark.parametrize("cpuinfo", [INTEL, AMD], ids=["vmx", "svm"])
-def test_kvm_where_the_device_opens_and_the_cpu_has_it(tmp_path: Path, kvm: Path, cpuinfo: str) -> None:
+def test_kvm_is_used_if_the_device_opens_and_the_cpu_supports_it(tmp_path: Path, kvm: Path, cpuinfo: str) -> None:
     assert on_linux(tmp_path, kvm, cpuinfo) == Accelerator("kvm")
 
 
-def test_a_device_that_opens_is_no_proof(tmp_path: Path, kvm: Path) -> None:
+def test_a_device_that_opens_does_not_prove_kvm(tmp_path: Path, kvm: Path) -> None:
     chosen = on_linux(tmp_path, kvm, NEITHER)
     assert chosen.name == "tcg"
     assert "neither vmx nor svm" in chosen.reason
@@ -41,35 +41,35 @@ def test_without_the_device_the_machine_is_emulated(tmp_path: Path) -> None:
     assert str(tmp_path / "kvm") in chosen.reason
 
 
-def test_a_device_that_does_not_open_is_named_with_its_reason(tmp_path: Path) -> None:
+def test_a_device_that_does_not_open_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "kvm").mkdir()
     chosen = on_linux(tmp_path, tmp_path / "kvm", INTEL)
     assert chosen.name == "tcg"
     assert "Is a directory" in chosen.reason
 
 
-def test_an_unreadable_cpuinfo_is_no_proof_either(tmp_path: Path, kvm: Path) -> None:
+def test_an_unreadable_cpuinfo_does_not_prove_kvm(tmp_path: Path, kvm: Path) -> None:
     assert choose("auto", "linux", kvm, tmp_path / "absent").name == "tcg"
 
 
 @pytest.mark.parametrize(("platform", "name"), [("darwin", "hvf"), ("win32", "whpx")])
-def test_other_systems_have_their_own(platform: str, name: str) -> None:
+def test_other_systems_use_their_own_accelerators(platform: str, name: str) -> None:
     assert choose("auto", platform) == Accelerator(name)
 
 
-def test_a_system_without_one_emulates() -> None:
+def test_an_unknown_system_uses_emulation() -> None:
     chosen = choose("auto", "freebsd14")
     assert chosen.name == "tcg"
     assert "freebsd14" in chosen.reason
 
 
-def test_what_was_asked_for_is_taken_without_a_word(tmp_path: Path) -> None:
+def test_a_requested_accelerator_is_used_without_a_check(tmp_path: Path) -> None:
     assert choose("kvm", "linux", tmp_path / "absent", tmp_path / "absent") == Accelerator("kvm")
     assert choose("tcg") == Accelerator("tcg")
 
 
 @pytest.mark.parametrize(("name", "cpu"), [("kvm", "host"), ("hvf", "host"), ("tcg", "qemu64"), ("whpx", "qemu64")])
-def test_only_a_cpu_that_is_passed_through_is_the_hosts(name: str, cpu: str) -> None:
+def test_only_kvm_and_hvf_use_the_host_cpu(name: str, cpu: str) -> None:
     assert Accelerator(name).cpu == cpu
 
 

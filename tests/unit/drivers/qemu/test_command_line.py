@@ -44,7 +44,7 @@ def values(name: str, given: list[tuple[str, str]]) -> list[str]:
     return [value for option, value in given if option == name]
 
 
-def test_no_default_of_qemus_and_no_file_of_the_users_has_a_say() -> None:
+def test_qemu_defaults_and_user_configuration_are_disabled() -> None:
     assert {("-nodefaults", ""), ("-no-user-config", "")} <= set(options())
 
 
@@ -59,7 +59,7 @@ def test_the_kernel_is_loaded_directly_and_finds_its_root_by_serial() -> None:
     assert "virtio-blk-pci,drive=root,serial=b2d-root" in values("-device", given)
 
 
-def test_an_image_of_other_origin_boots_from_its_own_medium() -> None:
+def test_an_image_of_other_origin_boots_from_its_cd() -> None:
     given = options(image=FOREIGN)
     assert values("-kernel", given) == []
     assert values("-boot", given) == ["order=d"]
@@ -73,7 +73,7 @@ def test_the_data_disk_is_the_first_that_the_guest_sees(image: Image) -> None:
     assert "serial=b2d-seed" in disks[-1]
 
 
-def test_no_option_weakens_the_flushes_of_the_guest() -> None:
+def test_no_option_disables_flushes_of_the_guest() -> None:
     assert not any("no-flush" in word or "cache" in word for pair in options() for word in pair)
 
 
@@ -83,35 +83,35 @@ def test_only_the_data_disk_can_be_written() -> None:
     assert len(writable) == 2
 
 
-def test_every_forward_is_on_the_machines_own_address() -> None:
+def test_every_forward_listens_on_the_address_of_the_machine() -> None:
     (network,) = values("-netdev", options(a_spec(ssh_port=2022, docker_port=2376)))
     forwards = [option for option in network.split(",") if option.startswith("hostfwd=")]
     assert forwards == ["hostfwd=tcp:127.0.59.103:2022-:22", "hostfwd=tcp:127.0.59.103:2376-:2376"]
 
 
-def test_without_tls_the_guests_port_is_the_one_of_2014() -> None:
+def test_without_tls_the_port_in_the_guest_is_2375() -> None:
     (network,) = values("-netdev", options(a_spec(docker_port=2999, tls=False)))
     assert "hostfwd=tcp:127.0.59.103:2999-:2375" in network
 
 
-def test_a_restricted_machine_reaches_nothing_outside() -> None:
+def test_a_restricted_machine_has_no_network_access() -> None:
     assert "restrict=on" in values("-netdev", options(a_spec(restrict=True)))[0]
     assert "restrict" not in values("-netdev", options())[0]
 
 
-def test_idle_memory_goes_back_and_there_is_entropy() -> None:
+def test_idle_memory_is_returned_and_entropy_is_provided() -> None:
     devices = values("-device", options())
     assert "virtio-balloon-pci,free-page-reporting=on" in devices
     assert "virtio-rng-pci" in devices
 
 
-def test_memory_and_cpus_are_given_as_asked() -> None:
+def test_memory_and_cpus_are_those_requested() -> None:
     given = options(a_spec(memory_mib=1024), cpus=3)
     assert values("-m", given) == ["1024M"]
     assert values("-smp", given) == ["3"]
 
 
-def test_a_comma_in_a_path_is_no_end_of_an_option() -> None:
+def test_a_comma_in_a_path_is_escaped() -> None:
     paths = MachinePaths(Path("/home/a,b/m"))
     image = replace(DIRECT, iso=Path("/images/one,two.iso"))
     given = options(image=image, paths=paths)
@@ -127,6 +127,6 @@ def test_the_same_machine_has_the_same_command_line() -> None:
     assert options() == options()
 
 
-def test_the_root_is_taken_from_the_iso_in_which_nothing_is_compressed() -> None:
+def test_the_root_is_read_from_the_uncompressed_iso() -> None:
     given = options(image=replace(DIRECT, stored=Path("/images/1.stored.iso")))
     assert "filename=/images/1.stored.iso" in next(v for v in values("-blockdev", given) if "node-name=root-file" in v)

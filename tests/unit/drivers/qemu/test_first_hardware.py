@@ -91,19 +91,19 @@ def planned(spec: MachineSpec, image: Image = DIRECT) -> list[str]:
     ],
     ids=["TLS", "no TLS", "restricted", "folders", "many folders"],
 )
-def test_a_machine_of_the_first_hardware_is_what_it_was(spec: MachineSpec, of_old: list[str]) -> None:
+def test_a_machine_of_the_first_hardware_revision_is_unchanged(spec: MachineSpec, of_old: list[str]) -> None:
     assert planned(spec) == normalize_hardware(shlex.split("".join(of_old)))
 
 
-def test_so_is_one_of_another_image_on_its_cd() -> None:
+def test_a_machine_with_a_foreign_image_on_its_cd_is_unchanged() -> None:
     assert planned(a_spec(), FOREIGN) == normalize_hardware(shlex.split("".join([BEGIN, CD, SEED, NETWORK, END])))
 
 
-def test_so_are_its_folders_by_virtiofs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_shared_by_virtiofs_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_version", lambda: (10, 0))
     monkeypatch.setattr(virtiofsd, "find", lambda: "/usr/libexec/virtiofsd")
     assert planned(a_spec(folders=TWO)) == normalize_hardware(shlex.split("".join([*USUAL, VIRTIOFS, LINE])))
 
 
-def test_today_s_hardware_is_another() -> None:
+def test_the_current_hardware_differs() -> None:
     assert planned(a_spec(hardware=HARDWARE)) != planned(a_spec())

@@ -52,7 +52,7 @@ def qemu_arguments(paths: MachinePaths, spec: MachineSpec) -> list[str]:
     return (paths.folder.parent / "called").read_text().splitlines()
 
 
-def test_a_saved_machine_goes_on_with_the_memory_and_cpus_that_it_had(paths: MachinePaths) -> None:
+def test_a_saved_machine_resumes_with_its_previous_memory_and_cpus(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     write_saved_state(paths, spec)
     words = qemu_arguments(paths, replace(spec, memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
@@ -64,7 +64,7 @@ def test_a_saved_machine_goes_on_with_the_memory_and_cpus_that_it_had(paths: Mac
 
 
 @pytest.mark.parametrize("hardware", [[], ["-m"], ["-m", "lots", "-smp", "1"], ["-m", "512M", "-smp", "1"]])
-def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_says(
+def test_a_state_of_other_hardware_is_discarded_and_the_machine_boots_with_its_spec(
     paths: MachinePaths, hardware: list[str]
 ) -> None:
     spec = replace(tiny_guest.spec(), hardware=HARDWARE)
@@ -75,7 +75,7 @@ def test_a_state_of_other_hardware_is_dropped_and_the_machine_boots_as_its_spec_
     assert not paths.qemu_saved.exists()
 
 
-def test_older_hardware_resumes_a_state_and_never_boots(paths: MachinePaths) -> None:
+def test_a_state_that_does_not_fit_older_hardware_is_an_error_and_nothing_boots(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     write_saved_state(paths, spec, hardware=[])
     with pytest.raises(SavedStateError):
@@ -84,7 +84,7 @@ def test_older_hardware_resumes_a_state_and_never_boots(paths: MachinePaths) -> 
     assert driver(paths, spec).state() == MachineState.STOPPED
 
 
-def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) -> None:
+def test_the_log_of_qemu_is_the_reason_of_a_failed_start(paths: MachinePaths) -> None:
     program = paths.folder.parent / "bin" / "qemu-system-x86_64"
     program.write_text('#!/bin/sh\necho "qemu: no luck" >&2\nexit 1\n')
     machine = driver(paths, tiny_guest.spec())
@@ -95,7 +95,7 @@ def test_what_qemu_says_in_its_log_is_why_it_did_not_start(paths: MachinePaths) 
     assert paths.qemu_log.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> None:
+def test_a_stopped_machine_has_a_disk_and_no_effective_spec(paths: MachinePaths) -> None:
     machine = driver(paths, tiny_guest.spec())
     assert machine.disk_mib() == 0
     with pytest.raises(MachineNotFoundError):
@@ -108,7 +108,7 @@ def test_a_machine_that_is_off_has_nothing_but_its_disk(paths: MachinePaths) -> 
     assert machine.state() == MachineState.STOPPED
 
 
-def test_the_disk_of_a_saved_machine_stays_as_its_state_knows_it(paths: MachinePaths) -> None:
+def test_the_disk_of_a_saved_machine_cannot_grow(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     write_saved_state(paths, spec)
     with pytest.raises(InvalidStateError) as caught:
@@ -117,7 +117,7 @@ def test_the_disk_of_a_saved_machine_stays_as_its_state_knows_it(paths: MachineP
     assert driver(paths, spec).disk_mib() == spec.disk_mib
 
 
-def test_what_a_machine_has_is_what_it_was_started_with(paths: MachinePaths) -> None:
+def test_the_effective_spec_is_that_of_the_start(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     machine = driver(paths, spec)
     machine.create(b"payload")

@@ -42,7 +42,7 @@ def record_process(paths: MachinePaths, pid: int, process: ProcessIdentity | Non
     return qemu
 
 
-def test_the_process_that_was_started_is_found(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
+def test_the_started_process_is_found(paths: MachinePaths, sleeper: subprocess.Popen[bytes]) -> None:
     identity = identify(sleeper.pid)
     assert record_process(paths, sleeper.pid, identity).find() == identity
 
@@ -54,7 +54,7 @@ def test_another_process_of_that_pid_is_not_the_machine(paths: MachinePaths, sle
     process = record_process(paths, sleeper.pid, earlier)
     assert process.find() is None
     process.end()
-    assert sleeper.poll() is None  # it was left alone
+    assert sleeper.poll() is None  # it was not killed
     assert not process.has_leftover_pid()
 
 
@@ -65,7 +65,7 @@ def test_the_pid_of_another_boot_is_not_the_machine(paths: MachinePaths, sleeper
     assert record_process(paths, sleeper.pid, before).find() is None
 
 
-def test_a_pid_without_a_record_counts_only_with_its_control_socket(
+def test_a_pid_without_a_record_is_accepted_only_with_its_control_socket(
     paths: MachinePaths, sleeper: subprocess.Popen[bytes]
 ) -> None:
     process = record_process(paths, sleeper.pid, None)
@@ -87,19 +87,19 @@ def test_a_process_that_ignores_its_control_socket_is_signalled(
 
 
 @pytest.mark.parametrize("content", ["", "not a number\n", f"{2**22 + 1}\n", "-1\n", "0\n"])
-def test_a_pid_file_without_a_living_pid_is_a_process_that_was_left_behind(paths: MachinePaths, content: str) -> None:
+def test_a_pid_file_without_a_live_process_is_a_leftover(paths: MachinePaths, content: str) -> None:
     paths.qemu_pid.write_text(content)
     assert QemuProcess(paths).find() is None
     assert QemuProcess(paths).has_leftover_pid()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"process": 1}', b'{"process": {"pid": 1}}'])
-def test_a_record_that_cannot_be_read_is_none(paths: MachinePaths, content: bytes) -> None:
+def test_an_unreadable_record_counts_as_missing(paths: MachinePaths, content: bytes) -> None:
     paths.qemu_record.write_bytes(content)
     assert QemuProcess(paths).launch() is None
 
 
-def test_asking_for_the_state_loads_nothing_that_it_does_not_need() -> None:
+def test_reading_the_state_imports_no_slow_library() -> None:
     unwanted = (
         "asyncio",
         "subprocess",
@@ -115,7 +115,7 @@ def test_asking_for_the_state_loads_nothing_that_it_does_not_need() -> None:
     assert processes.check([sys.executable, "-c", code], timeout_s=30) == b"[]\n"
 
 
-def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:
+def test_a_record_is_read_back_as_written(paths: MachinePaths) -> None:
     launch = Launch(ENDPOINT, ["-m", "512M"], "0" * 64, identify(os.getpid()))
     QemuProcess(paths).record(launch)
     assert QemuProcess(paths).launch() == launch
@@ -123,7 +123,7 @@ def test_a_record_is_read_as_it_was_written(paths: MachinePaths) -> None:
     assert paths.qemu_record.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_process_that_was_not_recorded_is_found_by_its_pid_file(tmp_path: Path) -> None:
+def test_an_unrecorded_process_is_found_by_its_pid_file(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     process = QemuProcess(paths)
     sleeps = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "-pidfile", str(paths.qemu_pid)]

@@ -24,12 +24,12 @@ def content(disk: Path, folder: Path) -> bytes:
     return (folder / "raw").read_bytes()
 
 
-def test_the_guest_reads_the_payload_and_then_nothing(tmp_path: Path) -> None:
+def test_a_new_disk_contains_the_payload_and_zeros(tmp_path: Path) -> None:
     qemu_img.create(tmp_path / "disk.qcow2", 8, b"payload")
     assert content(tmp_path / "disk.qcow2", tmp_path) == b"payload".ljust(8 * MIB, b"\0")
 
 
-def test_an_empty_disk_costs_next_to_nothing_and_is_nobody_elses(tmp_path: Path) -> None:
+def test_an_empty_disk_is_small_and_private(tmp_path: Path) -> None:
     disk = tmp_path / "disk, large.qcow2"
     qemu_img.create(disk, 20_000, b"payload")
     facts = json.loads(processes.check(["qemu-img", "info", "--output=json", str(disk)], timeout_s=60))
@@ -38,7 +38,7 @@ def test_an_empty_disk_costs_next_to_nothing_and_is_nobody_elses(tmp_path: Path)
     assert disk.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_disk_is_never_made_over_another(tmp_path: Path) -> None:
+def test_an_existing_disk_is_not_overwritten(tmp_path: Path) -> None:
     disk = tmp_path / "disk.qcow2"
     disk.write_bytes(b"everything that somebody has")
     with pytest.raises(InvalidStateError):
@@ -46,13 +46,13 @@ def test_a_disk_is_never_made_over_another(tmp_path: Path) -> None:
     assert disk.read_bytes() == b"everything that somebody has"
 
 
-def test_nothing_is_left_of_a_disk_that_could_not_be_made(tmp_path: Path) -> None:
+def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(B2dError):
         qemu_img.create(tmp_path / "disk.qcow2", -1, b"payload")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_rest_of_an_attempt_that_was_cut_off_is_no_obstacle(tmp_path: Path) -> None:
+def test_leftovers_of_an_interrupted_creation_do_no_harm(tmp_path: Path) -> None:
     for rest in (".disk.qcow2.start", ".disk.qcow2.unfinished"):
         (tmp_path / rest).write_bytes(b"half of it")
     qemu_img.create(tmp_path / "disk.qcow2", 8, b"payload")
@@ -76,7 +76,7 @@ def write(disk: Path, offset: int, content: bytes) -> None:
     raw.unlink()
 
 
-def test_a_disk_grows_with_all_that_is_on_it(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_grows_with_its_content(disk: Path, tmp_path: Path) -> None:
     write(disk, 0, bytes(446) + PREPARED)
     write(disk, 8 * MIB - 512, b"the last of it")
     before = content(disk, tmp_path)
@@ -94,14 +94,14 @@ def test_a_disk_never_shrinks(disk: Path, size_mib: int) -> None:
     assert disk.read_bytes() == before
 
 
-def test_a_disk_that_holds_a_snapshot_grows_too(disk: Path) -> None:
+def test_a_disk_with_a_saved_state_grows_too(disk: Path) -> None:
     """An interrupted save left the snapshot."""
     processes.check(["qemu-img", "snapshot", "-c", "b2d-saved", str(disk)], timeout_s=60)
     qemu_img.grow(disk, 20)
     assert qcow2.read_size(disk) == 20 * MIB
 
 
-def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_the_guest_is_formatting_does_not_grow(disk: Path, tmp_path: Path) -> None:
     write(disk, 0, seed.MAGIC.encode().ljust(446, b"\0") + PREPARED)
     with pytest.raises(InvalidStateError) as caught:
         qemu_img.grow(disk, 20)
@@ -111,7 +111,7 @@ def test_a_disk_that_the_guest_is_formatting_keeps_its_size(disk: Path, tmp_path
 
 
 @pytest.mark.parametrize("begin", [b"", b"QFI\xfb", b"QFI\xfb" + bytes(20), b"\0" * 4096])
-def test_what_is_no_disk_has_no_size_and_is_not_touched(tmp_path: Path, begin: bytes) -> None:
+def test_an_invalid_disk_has_no_size_and_is_unchanged(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "disk.qcow2"
     assert qcow2.read_size(path) == 0
     path.write_bytes(begin)
@@ -131,7 +131,7 @@ def random(disk: Path, offset_mib: int, size_mib: int) -> None:
     raw.unlink()
 
 
-def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path) -> None:
+def test_compacting_a_disk_preserves_its_content(disk: Path, tmp_path: Path) -> None:
     random(disk, 1, 4)
     processes.check(["qemu-io", "-f", "qcow2", "-c", "write -P 0 2M 3M", str(disk)], timeout_s=60)
     before, room = content(disk, tmp_path), allocated_bytes(disk)
@@ -142,7 +142,7 @@ def test_a_disk_that_is_compacted_keeps_all_but_zeros(disk: Path, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {disk.name, "raw"}
 
 
-def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_with_a_snapshot_is_not_compacted(disk: Path, tmp_path: Path) -> None:
     processes.check(["qemu-img", "snapshot", "-c", "somebody's", str(disk)], timeout_s=60)
     before = disk.read_bytes()
     with pytest.raises(InvalidStateError) as caught:
@@ -151,7 +151,7 @@ def test_a_disk_with_a_snapshot_is_left_as_it_is(disk: Path, tmp_path: Path) -> 
     assert disk.read_bytes() == before
 
 
-def test_a_disk_for_whose_copy_there_is_no_room_stays_as_it_is(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_without_space_for_its_copy_is_unchanged(disk: Path, tmp_path: Path) -> None:
     random(disk, 1, 4)
     before = disk.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

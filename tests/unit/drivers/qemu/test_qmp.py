@@ -81,12 +81,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Script], Path]]:
     server.close()
 
 
-def test_the_version_comes_with_the_greeting(serve: Callable[[Script], Path]) -> None:
+def test_the_greeting_contains_the_version(serve: Callable[[Script], Path]) -> None:
     with Qmp(serve(Peer.greet)) as qmp:
         assert qmp.version == "7.2.22 Debian"
 
 
-def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
+def test_a_command_returns_its_result(serve: Callable[[Script], Path]) -> None:
     commands: list[dict[str, Any]] = []
 
     def script(peer: Peer) -> None:
@@ -100,7 +100,7 @@ def test_a_question_is_answered(serve: Callable[[Script], Path]) -> None:
     assert commands[0]["arguments"] == {"job-id": "x"}
 
 
-def test_events_and_late_answers_are_skipped(serve: Callable[[Script], Path]) -> None:
+def test_events_and_late_responses_are_skipped(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.send(GREETING, EVENT)
         peer.answer({})
@@ -111,7 +111,7 @@ def test_events_and_late_answers_are_skipped(serve: Callable[[Script], Path]) ->
         assert qmp.execute("query-status") == "right"
 
 
-def test_an_answer_in_pieces_is_one_answer(serve: Callable[[Script], Path]) -> None:
+def test_a_response_in_pieces_is_reassembled(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         command = peer.question()
@@ -123,7 +123,7 @@ def test_an_answer_in_pieces_is_one_answer(serve: Callable[[Script], Path]) -> N
         assert qmp.execute("query-status") == "wh\u00f6le"
 
 
-def test_a_refusal_says_why_and_the_connection_lives_on(serve: Callable[[Script], Path]) -> None:
+def test_an_error_response_is_raised_and_the_connection_stays_usable(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         command = peer.question()
@@ -145,14 +145,14 @@ def test_a_refusal_says_why_and_the_connection_lives_on(serve: Callable[[Script]
     ],
     ids=["nothing", "no answer", "half a line"],
 )
-def test_silence_ends_in_time(serve: Callable[[Script], Path], script: Script) -> None:
+def test_a_silent_peer_times_out(serve: Callable[[Script], Path], script: Script) -> None:
     begin = time.monotonic()
     with not_waiting_for(20), pytest.raises(QmpTimeoutError):
         Qmp(serve(script), timeout_s=0.3)
     assert time.monotonic() - begin > 0.25
 
 
-def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], Path]) -> None:
+def test_a_flood_of_events_does_not_extend_the_timeout(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         while True:
@@ -167,12 +167,12 @@ def test_a_flood_of_events_does_not_stretch_the_time(serve: Callable[[Script], P
     [b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b'{"QMP": 3}\n', b"\n"],
     ids=["ssh", "bytes", "list", "empty", "wrong", "blank"],
 )
-def test_nonsense_is_called_so(serve: Callable[[Script], Path], response: bytes) -> None:
+def test_an_invalid_response_is_an_error(serve: Callable[[Script], Path], response: bytes) -> None:
     with pytest.raises(QmpError):
         Qmp(serve(lambda peer: peer.raw(response)))
 
 
-def test_a_line_without_end_is_not_kept_for_ever(serve: Callable[[Script], Path]) -> None:
+def test_a_line_without_end_is_refused(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         while True:
             peer.raw(b"x" * 65536)
@@ -181,7 +181,7 @@ def test_a_line_without_end_is_not_kept_for_ever(serve: Callable[[Script], Path]
         Qmp(serve(script), timeout_s=10)
 
 
-def test_an_end_in_the_middle_is_named(serve: Callable[[Script], Path]) -> None:
+def test_a_closed_connection_is_reported(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         peer.question()
@@ -201,7 +201,7 @@ def test_a_missing_or_stale_socket_is_not_a_timeout(tmp_path: Path) -> None:
         assert not isinstance(caught.value, QmpTimeoutError)
 
 
-def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
+def test_a_job_is_followed_to_its_end_and_dismissed(serve: Callable[[Script], Path]) -> None:
     executed: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -219,7 +219,7 @@ def test_a_job_is_seen_to_its_end(serve: Callable[[Script], Path]) -> None:
     assert executed == ["job-dismiss"]
 
 
-def test_a_job_that_fails_says_why(serve: Callable[[Script], Path]) -> None:
+def test_a_failed_job_raises_its_error(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         job = peer.answer({})["arguments"]["job-id"]
@@ -230,7 +230,7 @@ def test_a_job_that_fails_says_why(serve: Callable[[Script], Path]) -> None:
         qmp.run_job("snapshot-save", 5)
 
 
-def test_a_job_without_end_is_given_up(serve: Callable[[Script], Path]) -> None:
+def test_a_job_without_end_times_out(serve: Callable[[Script], Path]) -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         job = peer.answer({})["arguments"]["job-id"]

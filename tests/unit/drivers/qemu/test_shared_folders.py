@@ -31,7 +31,7 @@ def sharing(*shared: str) -> MachineSpec:
     return replace(tiny_guest.spec(), folders=shared)
 
 
-def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path: Path) -> None:
+def test_each_folder_is_a_device_with_its_mode(tmp_path: Path) -> None:
     given = shared_folders.build_arguments(sharing("/home/me", "/data, of mine:ro"), MachinePaths(tmp_path))
     first = "local,id=b2d-0,path=/home/me,security_model=none,multidevs=remap"
     second = "local,id=b2d-1,path=/data,, of mine,security_model=none,multidevs=remap,readonly=on"
@@ -40,11 +40,11 @@ def test_each_folder_is_a_device_and_a_read_only_one_is_so_for_qemu_too(tmp_path
     assert given[-1] == "chardev:line"
 
 
-def test_a_machine_that_shares_nothing_gets_nothing_more(tmp_path: Path) -> None:
+def test_a_machine_without_folders_has_no_devices_for_them(tmp_path: Path) -> None:
     assert shared_folders.build_arguments(sharing(), MachinePaths(tmp_path)) == []
 
 
-def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "there").mkdir()
     (tmp_path / "also-there").mkdir()
@@ -53,7 +53,7 @@ def test_what_is_no_folder_or_closed_is_missing(tmp_path: Path) -> None:
     assert shared_folders.find_missing(shared, lambda path: "no" if path.endswith("there") else "") == [0, 1, 2, 3]
 
 
-def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_its_stand_in_for_it(
+def test_a_machine_starts_with_a_missing_folder_and_the_guest_cannot_mount_its_placeholder(
     paths: MachinePaths,
 ) -> None:
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths)), "/nowhere/to be found"))
@@ -66,7 +66,7 @@ def test_a_missing_folder_is_no_reason_not_to_start_and_the_guest_cannot_take_it
     assert list(paths.nothing.iterdir()) == []
 
 
-def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) -> None:
+def test_a_saved_machine_resumes_when_a_folder_is_missing(paths: MachinePaths) -> None:
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths) / "mine"),))
     (shared(paths) / "mine").mkdir()
     write_saved_state(paths, spec)
@@ -78,7 +78,7 @@ def test_a_saved_machine_goes_on_when_a_folder_went_away(paths: MachinePaths) ->
     assert paths.taken.exists()
 
 
-def test_a_machine_that_boots_has_its_folders_by_itself(paths: MachinePaths) -> None:
+def test_a_boot_clears_the_mark_of_unmounted_folders(paths: MachinePaths) -> None:
     spec = replace(tiny_guest.spec(), folders=(str(shared(paths)),))
     driver(paths, spec).create(b"payload")
     paths.taken.touch()
@@ -86,7 +86,7 @@ def test_a_machine_that_boots_has_its_folders_by_itself(paths: MachinePaths) -> 
     assert not paths.taken.exists()
 
 
-def test_a_saved_state_is_of_the_folders_that_the_machine_has(tmp_path: Path) -> None:
+def test_a_saved_state_depends_on_the_folders(tmp_path: Path) -> None:
     def hardware(*shared: str) -> list[str]:
         spec = replace(tiny_guest.spec(), folders=shared, ssh_port=1, docker_port=2)
         return Launcher(spec, MachinePaths(tmp_path), lambda: DIRECT, "tcg").plan().hardware
@@ -96,7 +96,7 @@ def test_a_saved_state_is_of_the_folders_that_the_machine_has(tmp_path: Path) ->
     assert hardware("/a", "/b") != hardware("/b", "/a")
 
 
-def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
+def test_users_of_a_folder_are_named_with_the_commands_to_stop_them(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     answer = ("held container web", "held container db", "held program 12 my sleep", "stuck ", "folders let-go")
     with (
@@ -110,27 +110,27 @@ def test_who_holds_a_folder_is_named_with_what_to_type(tmp_path: Path) -> None:
     assert caught.value.hint == f"docker stop web db && {kill} && b2d save --vm box, or b2d stop --vm box"
 
 
-def test_a_guest_that_keeps_silent_is_not_saved(tmp_path: Path) -> None:
+def test_a_guest_that_does_not_answer_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(B2dError, match="cannot be unmounted: the guest does not answer") as caught:
         shared_folders.unmount(MachinePaths(tmp_path), "box")
     assert caught.value.hint == "b2d stop --vm box"
 
 
-def test_a_guest_is_given_what_is_there_and_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_guest_gets_the_existing_folders_and_reports_those_it_cannot_mount(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     with guest(paths.line_socket, [b"without /c d\nfolders have\n"]) as received:
         assert shared_folders.mount(paths, ["/a", "/b", "/c d"], [1]) == ["/b", "/c d"]
     assert received == [b"\nfolders have b2d-0 b2d-2\n"]
 
 
-def test_what_a_guest_says_of_folders_that_were_never_shared_is_nothing(tmp_path: Path) -> None:
+def test_reports_about_unknown_folders_are_ignored(tmp_path: Path) -> None:
     paths = MachinePaths(tmp_path)
     strange = b"".join(b"without /%d\n" % number for number in range(10_000))
     with guest(paths.line_socket, [strange, b"without /a\nwithout /a\nfolders have\n"]):
         assert shared_folders.mount(paths, ["/a", "/b"], []) == ["/a"]
 
 
-def test_a_qemu_without_9p_is_told_apart() -> None:
+def test_a_qemu_without_9p_is_recognised_by_its_log() -> None:
     assert "B2D_SHARE=none" in shared_folders.hint_for_log("-fsdev local,id=b2d-0: no option group 'fsdev'", "box")
     assert "B2D_SHARE=none" in shared_folders.hint_for_log("'virtio-9p-pci' is not a valid device model name", "box")
     assert shared_folders.hint_for_log("could not open the disk", "box") == ""

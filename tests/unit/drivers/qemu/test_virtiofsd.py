@@ -69,7 +69,7 @@ def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
         ("", False),
     ],
 )
-def test_one_that_a_machine_cannot_be_saved_with_is_none(server: Path, version: str, will_do: bool) -> None:
+def test_a_virtiofsd_too_old_for_saving_is_not_used(server: Path, version: str, will_do: bool) -> None:
     program(server / "virtiofsd", version)
     assert virtiofsd.find() == (str(server / "virtiofsd") if will_do else "")
 
@@ -80,7 +80,7 @@ def test_without_virtiofsd_folders_are_shared_by_9p(paths: MachinePaths, server:
     assert "-fsdev" in qemu_arguments(paths, sharing(paths))
 
 
-def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) -> None:
+def test_it_exits_when_its_connection_closes(paths: MachinePaths, server: Path) -> None:
     daemon = virtiofsd.start(str(server / "virtiofsd"), Path("/some where"), paths, read_only=True)
     wrote = paths.folder.parent / "served"
     wait_until(lambda: wrote.exists() and wrote.read_text() != "", condition="it", timeout_s=20)
@@ -96,7 +96,7 @@ def test_it_ends_with_who_has_its_connection(paths: MachinePaths, server: Path) 
     wait_until(lambda: daemon.process is not None and not is_alive(daemon.process), condition="its end", timeout_s=20)
 
 
-def test_a_machine_gets_a_device_for_each_and_memory_that_can_be_shared(paths: MachinePaths, server: Path) -> None:
+def test_a_machine_has_a_device_per_folder_and_shared_memory(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths, "/nowhere/to be found")
     driver(paths, spec).create(b"payload")
     words = qemu_arguments(paths, spec)
@@ -122,7 +122,7 @@ def test_an_unavailable_virtiofs_is_reported(paths: MachinePaths, server: Path) 
     assert limitation.startswith("folders of this host are shared by 9p: virtiofs needs ")
 
 
-def test_a_machine_that_was_saved_with_9p_goes_on_with_9p(paths: MachinePaths, server: Path) -> None:
+def test_a_machine_saved_with_9p_resumes_with_9p(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths)
     program(server / "virtiofsd", "")
     write_saved_state(paths, spec)
@@ -146,9 +146,7 @@ def test_a_machine_saved_with_virtiofs_resumes_with_it_and_missing_folders_are_r
     assert paths.taken.exists()
 
 
-def test_a_machine_that_was_saved_with_virtiofs_boots_where_there_is_none_any_more(
-    paths: MachinePaths, server: Path
-) -> None:
+def test_a_machine_saved_with_virtiofs_boots_where_virtiofsd_is_missing(paths: MachinePaths, server: Path) -> None:
     spec = replace(sharing(paths), hardware=HARDWARE)
     write_saved_state(paths, spec)
     (server / "virtiofsd").unlink()
@@ -180,7 +178,7 @@ def test_a_qemu_without_virtiofs_support_is_recognised() -> None:
     ("user", "namespaces", "sandbox"),
     [(0, False, "chroot"), (1000, True, "namespace"), (1000, False, "none")],
 )
-def test_it_has_the_narrowest_sandbox_that_works_here(
+def test_it_uses_the_strictest_available_sandbox(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, namespaces: bool, sandbox: str
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: user)

@@ -16,7 +16,7 @@ FAILED = -2147467259  # NS_ERROR_FAILURE as pyvbox returns it
         (SimpleNamespace(), "error 0x80004005"),
     ],
 )
-def test_an_operation_that_fails_is_refused_with_its_reason(error_info: SimpleNamespace, message: str) -> None:
+def test_a_failed_operation_raises_its_reason(error_info: SimpleNamespace, message: str) -> None:
     progress = SimpleNamespace(completed=True, result_code=FAILED, error_info=error_info)
     with pytest.raises(VirtualBoxError) as refused:
         wait_for_progress(progress, "the disk", 1)

@@ -69,12 +69,12 @@ def missing(members: Members, path: str) -> str:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_all_that_is_set_is_there_in_that_version(version: Version) -> None:
+def test_every_attribute_that_is_set_exists_in_that_version(version: Version) -> None:
     members = recorded(version)
     assert [absent for step in steps(version) if (absent := missing(members, step.path))] == []
 
 
-def test_what_moved_is_really_gone_where_it_was() -> None:
+def test_moved_attributes_no_longer_exist_at_their_old_path() -> None:
     old = [step.path for step in steps((6, 1)) if missing(recorded((7, 2)), step.path)]
     assert {path.split(".")[0] for path in old} == {"RTCUseUTC", "BIOSSettings", "setCPUProperty", "audioAdapter"}
 
@@ -87,11 +87,11 @@ def test_a_machine_is_created_with_the_arguments_of_the_version(version: Version
     assert (Constant("PlatformArchitecture", "x86") in arguments) == (version >= (7, 1))
 
 
-def test_a_version_newer_than_any_is_taken_for_the_newest() -> None:
+def test_a_newer_version_is_treated_as_the_newest_known() -> None:
     assert hardware.board((8, 0)) == hardware.board((7, 2))
 
 
-def test_the_spec_is_what_the_machine_gets() -> None:
+def test_the_hardware_settings_follow_the_spec() -> None:
     spec = a_spec(memory_mib=777, cpus=3, address="127.0.59.7", ssh_port=22022, docker_port=22375, tls=False)
     given = {step.path: step.value for step in hardware.spec_settings(spec, "/log") if isinstance(step, Assign)}
     assert (given["memorySize"], given["CPUCount"], given["getSerialPort(0).path"]) == (777, 3, "/log")
@@ -103,5 +103,5 @@ def test_the_spec_is_what_the_machine_gets() -> None:
     ]
 
 
-def test_unasked_the_machine_gets_the_cpus_of_this_host() -> None:
+def test_by_default_the_machine_has_the_cpus_of_this_host() -> None:
     assert 1 <= hardware.cpus(a_spec(cpus=0)) <= hardware.MAX_CPUS

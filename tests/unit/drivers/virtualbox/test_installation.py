@@ -33,44 +33,44 @@ def places(root: Path, platform: str = "linux", **environment: str) -> SearchPat
     ("platform", "where"),
     [("linux", DEBIAN), ("linux", ORACLE), ("linux", ORACLE_OF_6_1), ("linux", FEDORA), ("darwin", MACOS)],
 )
-def test_it_is_found_where_a_system_has_it(tmp_path: Path, platform: str, where: str) -> None:
+def test_the_binding_is_found_where_each_system_installs_it(tmp_path: Path, platform: str, where: str) -> None:
     folder = a_package(tmp_path / where)
     assert places(tmp_path, platform).vboxapi() == folder
 
 
-def test_on_windows_it_is_below_the_folder_that_its_installer_names(tmp_path: Path) -> None:
+def test_on_windows_it_is_found_below_the_folder_of_the_installer(tmp_path: Path) -> None:
     folder = a_package(tmp_path / "VBox" / "sdk" / "installer" / "python" / "vboxapi" / "src" / "vboxapi")
     assert places(tmp_path, "win32", VBOX_MSI_INSTALL_PATH=str(tmp_path / "VBox")).vboxapi() == folder
 
 
-def test_the_distribution_s_comes_before_the_sdk_s(tmp_path: Path) -> None:
+def test_the_binding_of_the_distribution_precedes_that_of_the_sdk(tmp_path: Path) -> None:
     a_package(tmp_path / ORACLE)
     folder = a_package(tmp_path / DEBIAN)
     assert places(tmp_path).vboxapi() == folder
 
 
 @pytest.mark.parametrize("given", ["mine", "mine/vboxapi"])
-def test_the_setting_comes_first_and_may_name_the_folder_above(tmp_path: Path, given: str) -> None:
+def test_the_setting_comes_first_and_may_name_the_parent_folder(tmp_path: Path, given: str) -> None:
     a_package(tmp_path / DEBIAN)
     folder = a_package(tmp_path / "mine" / "vboxapi")
     assert places(tmp_path).vboxapi(str(tmp_path / given)) == folder
 
 
-def test_a_setting_that_names_nothing_is_told(tmp_path: Path) -> None:
+def test_a_setting_that_names_a_missing_folder_is_reported(tmp_path: Path) -> None:
     a_package(tmp_path / DEBIAN)
     with pytest.raises(HypervisorError, match="/nowhere does not contain vboxapi") as caught:
         places(tmp_path).vboxapi("/nowhere")
     assert caught.value.hint
 
 
-def test_what_is_to_be_installed_is_told(tmp_path: Path) -> None:
+def test_the_package_to_install_is_reported(tmp_path: Path) -> None:
     for platform, text in (("linux", "apt-get install virtualbox"), ("darwin", "brew"), ("win32", "winget")):
         with pytest.raises(HypervisorError, match="VirtualBox is not installed") as caught:
             places(tmp_path, platform).vboxapi()
         assert text in caught.value.hint
 
 
-def test_a_virtualbox_without_the_binding_is_told_apart(tmp_path: Path) -> None:
+def test_a_virtualbox_without_the_binding_is_reported(tmp_path: Path) -> None:
     a_file(tmp_path / "usr/lib/virtualbox/VBoxSVC")
     with pytest.raises(HypervisorError, match="VirtualBox is installed, but not its Python binding"):
         places(tmp_path).vboxapi()
@@ -84,7 +84,7 @@ def test_a_machine_can_start_where_the_service_and_its_driver_are(tmp_path: Path
     assert places(tmp_path).can_start()
 
 
-def test_elsewhere_the_service_is_all_that_can_be_looked_at(tmp_path: Path) -> None:
+def test_other_systems_check_only_the_service(tmp_path: Path) -> None:
     assert not places(tmp_path, "darwin").can_start()
     a_file(tmp_path / "Applications/VirtualBox.app/Contents/MacOS/VBoxSVC")
     assert places(tmp_path, "darwin").can_start()

@@ -43,11 +43,11 @@ OF_6_1 = {name: value for name, value, _ in library.MachineState._enums}  # the 
 
 
 @pytest.mark.parametrize("constants", [OF_6_1, OF_7_2], ids=["6.1", "7.2"])
-def test_every_state_of_a_version_is_known_but_that_of_no_machine(constants: dict[str, int]) -> None:
+def test_every_state_of_a_version_is_known_except_null(constants: dict[str, int]) -> None:
     assert set(constants.values()) - set(machine_state.states_by_number(constants)) == {constants["Null"]}
 
 
-def test_the_numbers_moved_between_versions() -> None:
+def test_state_numbers_depend_on_the_version() -> None:
     assert (
         machine_state.states_by_number(OF_6_1)[5] == machine_state.states_by_number(OF_7_2)[6] == MachineState.RUNNING
     )
@@ -62,17 +62,19 @@ def test_the_numbers_moved_between_versions() -> None:
         ('<Machine uuid="{1}" name="a"\n   aborted="true">', MachineState.CRASHED),
     ],
 )
-def test_without_virtualbox_its_own_record_tells(tmp_path: Path, element: str, state: MachineState) -> None:
+def test_without_virtualbox_the_state_is_read_from_the_settings_file(
+    tmp_path: Path, element: str, state: MachineState
+) -> None:
     settings = tmp_path / "machine.vbox"
     settings.write_text(f'<?xml version="1.0"?>\n<VirtualBox version="1.20-linux">\n  {element}\n')
     assert machine_state.read_state_file(settings) == state
 
 
-def test_without_virtualbox_and_its_record_there_is_no_machine(tmp_path: Path) -> None:
+def test_without_virtualbox_and_a_settings_file_a_machine_is_absent(tmp_path: Path) -> None:
     assert machine_state.read_state_file(tmp_path / "machine.vbox") == MachineState.ABSENT
 
 
-def test_the_last_error_in_a_log_is_found(tmp_path: Path) -> None:
+def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:
     log = tmp_path / "VBox.log"
     log.write_text(
         "00:00:00.1 ERROR [COM]: aRC=X aText={an early one}, preserve=false aResultDetail=0\n"

@@ -62,7 +62,7 @@ def foreign_key(tmp_path: Path) -> Ed25519Key:
 # received data
 
 
-def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path: Path) -> None:
+def test_the_output_of_a_command_is_delivered_while_it_runs(guest: SshGuest, tmp_path: Path) -> None:
     came: list[bytes] = []
 
     def on_output(piece: bytes) -> None:
@@ -76,7 +76,7 @@ def test_what_a_command_writes_comes_as_it_is_written(guest: SshGuest, tmp_path:
     assert b"".join(came).replace(b"error\n", b"") == b"first\nthen\n"
 
 
-def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_connection_that_ends_before_the_command_is_reported(guest: SshGuest, sshd: Sshd) -> None:
     sshd.hangs_up = "output"
     with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
         guest.follow("echo never", lambda _: None)
@@ -85,7 +85,7 @@ def test_a_connection_that_ends_before_the_command_is_told(guest: SshGuest, sshd
 # identity
 
 
-def test_another_machine_is_refused_before_it_learns_anything(guest: SshGuest, sshd: Sshd, tmp_path: Path) -> None:
+def test_a_wrong_host_key_is_refused_before_authentication(guest: SshGuest, sshd: Sshd, tmp_path: Path) -> None:
     sshd.host_key = foreign_key(tmp_path)
     with pytest.raises(B2dError, match="is not this machine: its host key differs") as caught:
         guest.run("true", 10)
@@ -94,7 +94,7 @@ def test_another_machine_is_refused_before_it_learns_anything(guest: SshGuest, s
     assert sshd.connections == 1
 
 
-def test_a_host_key_of_another_kind_is_refused_too(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_host_key_of_another_type_is_refused(guest: SshGuest, sshd: Sshd) -> None:
     sshd.host_key = RSAKey.generate(2048)
     with pytest.raises(B2dError, match="is not this machine"):
         guest.run("true", 10)
@@ -109,7 +109,7 @@ def test_every_connection_is_checked(guest: SshGuest, sshd: Sshd, tmp_path: Path
         guest.run("true", 10)
 
 
-def test_a_guest_whose_known_hosts_is_lost_is_known_by_the_key_that_was_made_for_it(
+def test_a_lost_known_hosts_is_recreated_from_the_host_key(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, tmp_path: Path
 ) -> None:
     before = paths.known_hosts.read_bytes()
@@ -124,7 +124,7 @@ def test_a_guest_whose_known_hosts_is_lost_is_known_by_the_key_that_was_made_for
     assert (sshd.tried[1:], paths.known_hosts.read_bytes()) == ([], before)
 
 
-def test_a_guest_that_nobody_knows_is_not_believed(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
+def test_a_guest_with_an_unknown_host_key_is_refused(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
     for path in (paths.known_hosts, paths.host_key):
         path.unlink()
     with pytest.raises(B2dError, match="the guest's host key is unknown") as caught:
@@ -136,7 +136,7 @@ def test_a_guest_that_nobody_knows_is_not_believed(guest: SshGuest, sshd: Sshd, 
 @pytest.mark.parametrize(
     "content", [b"", b"no host\n", b"b2d-box ssh-ed25519 !\n", b"b2d-box ssh-ed25519 AAAA\n", b"\xff"]
 )
-def test_without_its_key_a_spoilt_known_hosts_makes_nobody_known(
+def test_a_damaged_known_hosts_without_a_host_key_trusts_no_guest(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, content: bytes
 ) -> None:
     paths.known_hosts.write_bytes(content)
@@ -147,7 +147,7 @@ def test_without_its_key_a_spoilt_known_hosts_makes_nobody_known(
     assert paths.known_hosts.read_bytes() == content
 
 
-def test_only_the_machine_s_own_key_is_offered(
+def test_only_the_key_of_the_machine_is_offered(
     guest: SshGuest, sshd: Sshd, paths: MachinePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user's agent, keys and ~/.ssh/config are ignored."""
@@ -172,14 +172,14 @@ def test_only_the_machine_s_own_key_is_offered(
     assert sshd.tried == [("docker", own.asbytes())]
 
 
-def test_a_guest_that_does_not_know_the_key_is_told_at_once(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_guest_that_refuses_the_key_is_reported_at_once(guest: SshGuest, sshd: Sshd) -> None:
     sshd.lets_in = b"another"
     with pytest.raises(InvalidStateError, match=r"does not accept the key .*id_ed25519"):
         guest.run("true", 10)
     assert len(sshd.tried) == 1
 
 
-def test_a_key_that_is_gone_or_spoilt_is_named(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
+def test_a_missing_or_damaged_key_is_reported(guest: SshGuest, sshd: Sshd, paths: MachinePaths) -> None:
     paths.ssh_key.write_bytes(b"no key")
     with pytest.raises(B2dError, match=r"box/id_ed25519 is not a usable key"):
         guest.run("true", 10)
@@ -194,7 +194,7 @@ def test_a_key_that_is_gone_or_spoilt_is_named(guest: SshGuest, sshd: Sshd, path
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("way", [{"silent": True}, {"hangs_up": "banner"}, {"hangs_up": "auth"}, {"mute": "auth"}])
-def test_a_guest_that_lets_nobody_in_is_given_up(guest: SshGuest, sshd: Sshd, way: dict[str, object]) -> None:
+def test_an_unresponsive_ssh_server_times_out(guest: SshGuest, sshd: Sshd, way: dict[str, object]) -> None:
     for name, value in way.items():
         setattr(sshd, name, value)
     with not_waiting_for(8), pytest.raises(InvalidStateError) as caught:
@@ -203,7 +203,7 @@ def test_a_guest_that_lets_nobody_in_is_given_up(guest: SshGuest, sshd: Sshd, wa
 
 
 @pytest.mark.usefixtures("impatient")
-def test_nobody_there_is_told_with_its_reason(paths: MachinePaths) -> None:
+def test_an_unreachable_guest_is_reported_with_the_reason(paths: MachinePaths) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(InvalidStateError, match=f"cannot be reached by ssh at 127.0.0.1:{port}") as caught:
@@ -211,16 +211,14 @@ def test_nobody_there_is_told_with_its_reason(paths: MachinePaths) -> None:
     assert "refused" in caught.value.details
 
 
-def test_an_ssh_server_that_is_still_on_its_way_is_waited_for(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_starting_ssh_server_is_waited_for(guest: SshGuest, sshd: Sshd) -> None:
     sshd.hangs_up = "banner"
     threading.Timer(1, lambda: setattr(sshd, "hangs_up", "")).start()
     assert guest.run("echo there", 10).stdout == b"there\n"
     assert sshd.connections > 1
 
 
-def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
-    guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_ssh_server_gets_more_time(guest: SshGuest, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_S", 0.3)
     sshd.greets_after_s = 1.5
     assert guest.run("echo there", 10).stdout == b"there\n"
@@ -228,7 +226,7 @@ def test_an_ssh_server_that_is_slow_to_greet_is_given_more_time(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_command_that_is_never_begun_is_given_up(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_command_that_never_starts_times_out(guest: SshGuest, sshd: Sshd) -> None:
     sshd.mute = "exec"
     with pytest.raises(WaitTimeoutError, match="stopped answering"):
         guest.run("true", 10)
@@ -237,7 +235,7 @@ def test_a_command_that_is_never_begun_is_given_up(guest: SshGuest, sshd: Sshd) 
 @pytest.mark.parametrize(
     "command", ["sleep 60", "echo noise >&2; sleep 60", "yes", "yes >&2", "exec >&- 2>&-; sleep 60"]
 )
-def test_a_command_that_does_not_end_is_given_up(
+def test_a_command_that_does_not_end_times_out(
     guest: SshGuest, command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with not_waiting_for(10), pytest.raises(WaitTimeoutError, match="did not end within 1 s"):
@@ -246,7 +244,7 @@ def test_a_command_that_does_not_end_is_given_up(
 
 
 @pytest.mark.parametrize("where", ["output", "exit"])
-def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd: Sshd, where: str) -> None:
+def test_a_broken_connection_is_not_an_exit_code(guest: SshGuest, sshd: Sshd, where: str) -> None:
     sshd.hangs_up = where
     with pytest.raises(InvalidStateError, match="the connection to the guest broke"):
         guest.run("echo some", 10)
@@ -257,7 +255,7 @@ def test_a_connection_that_breaks_is_not_taken_for_an_end(guest: SshGuest, sshd:
 # transferred data
 
 
-def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
+def test_a_command_on_a_terminal_may_end_before_its_output_is_read(
     guest: SshGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = client._begin
@@ -276,11 +274,11 @@ def test_a_command_on_a_terminal_may_have_ended_before_it_is_shown(
     os.close(screen)
 
 
-def test_a_command_s_output_and_exit_code_come_back(guest: SshGuest) -> None:
+def test_output_and_exit_code_of_a_command_are_returned(guest: SshGuest) -> None:
     assert guest.run("echo out; echo err >&2; exit 7", 10) == CommandResult(7, b"out\n", b"err\n")
 
 
-def test_a_command_that_reads_has_nothing_to_read(guest: SshGuest) -> None:
+def test_a_command_has_an_empty_stdin(guest: SshGuest) -> None:
     assert guest.run("cat; echo end", 10).stdout == b"end\n"
 
 
@@ -290,24 +288,24 @@ def test_several_commands_share_one_connection(guest: SshGuest, sshd: Sshd) -> N
     assert sshd.connections == 1
 
 
-def test_death_by_a_signal_is_255_as_for_ssh(guest: SshGuest, sshd: Sshd) -> None:
+def test_a_command_killed_by_a_signal_exits_with_255(guest: SshGuest, sshd: Sshd) -> None:
     assert guest.run("kill -9 $$", 10).exit_code == 255
     sshd.exit_code = False
     assert guest.run("true", 10).exit_code == 255
 
 
-def test_large_output_of_both_kinds_is_whole(guest: SshGuest) -> None:
+def test_large_output_on_both_streams_is_complete(guest: SshGuest) -> None:
     result = guest.run(f"head -c {TEN_MB} /dev/zero & head -c {TEN_MB} /dev/zero >&2; wait", 60, TEN_MB)
     assert (len(result.stdout), len(result.stderr)) == (TEN_MB, TEN_MB)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
-def test_arguments_arrive_exactly(arguments: list[str]) -> None:
+def test_arguments_are_passed_exactly(arguments: list[str]) -> None:
     line = command_line(["printf", "%s\\0", *arguments])
     stdout = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
     assert stdout == "".join(f"{argument}\0" for argument in arguments).encode()
 
 
-def test_one_argument_is_a_line_of_the_shell() -> None:
+def test_a_single_argument_is_a_shell_command_line() -> None:
     assert command_line(["echo $HOME; date"]) == "echo $HOME; date"

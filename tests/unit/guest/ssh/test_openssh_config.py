@@ -18,7 +18,7 @@ def read_by_ssh(folder: Path, config: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "100%d", "it's", "grüße 🐳", "#1"])
-def test_every_path_arrives(tmp_path: Path, name: str) -> None:
+def test_special_characters_in_paths_are_preserved(tmp_path: Path, name: str) -> None:
     paths = MachinePaths(tmp_path / name / "machines" / "box")
     options = read_by_ssh(tmp_path, config_block("box", "127.0.59.103", 2022, paths))
     assert (options["hostname"], options["port"], options["user"]) == ("127.0.59.103", "2022", "docker")

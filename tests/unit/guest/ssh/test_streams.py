@@ -49,7 +49,7 @@ def joined(sshd: Sshd, paths: MachinePaths, *command: str) -> list[str]:
     return [sys.executable, "-c", SCRIPT, str(paths.folder), str(sshd.port), *command]
 
 
-def test_streams_go_through_byte_by_byte(sshd: Sshd, paths: MachinePaths) -> None:
+def test_streams_are_transferred_byte_by_byte(sshd: Sshd, paths: MachinePaths) -> None:
     content = os.urandom(TEN_MB)
     completed = subprocess.run(
         joined(sshd, paths, "tee /dev/stderr; exit 3"), input=content, capture_output=True, check=False
@@ -59,18 +59,18 @@ def test_streams_go_through_byte_by_byte(sshd: Sshd, paths: MachinePaths) -> Non
     assert hashlib.sha256(completed.stderr).digest() == hashlib.sha256(content).digest()
 
 
-def test_without_a_command_stdin_is_a_script(sshd: Sshd, paths: MachinePaths) -> None:
+def test_without_a_command_stdin_is_run_as_a_script(sshd: Sshd, paths: MachinePaths) -> None:
     completed = subprocess.run(joined(sshd, paths), input=b"echo $((6*7))\nexit 4\n", capture_output=True, check=False)
     assert (completed.returncode, completed.stdout) == (4, b"42\n")
     assert sshd.terminals == []
 
 
-def test_it_ends_with_the_command_though_stdin_is_open(sshd: Sshd, paths: MachinePaths) -> None:
+def test_it_ends_with_the_command_although_stdin_is_open(sshd: Sshd, paths: MachinePaths) -> None:
     with subprocess.Popen(joined(sshd, paths, "exit 5"), stdin=subprocess.PIPE) as process:
         assert process.wait(20) == 5
 
 
-def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, paths: MachinePaths) -> None:
+def test_a_command_that_does_not_read_its_input_returns_its_own_code(sshd: Sshd, paths: MachinePaths) -> None:
     completed = subprocess.run(
         joined(sshd, paths, "head -c 1; exit 6"), input=bytes(TEN_MB), capture_output=True, check=False
     )
@@ -78,7 +78,7 @@ def test_a_command_that_does_not_read_all_ends_with_its_own_code(sshd: Sshd, pat
 
 
 @pytest.mark.parametrize("line", ["yes", "yes >&2"])
-def test_it_ends_when_nobody_reads_any_more(sshd: Sshd, paths: MachinePaths, line: str) -> None:
+def test_it_ends_when_its_output_is_closed(sshd: Sshd, paths: MachinePaths, line: str) -> None:
     command = joined(sshd, paths, line)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
@@ -94,7 +94,7 @@ def test_a_full_disk_is_named(sshd: Sshd, paths: MachinePaths) -> None:
     assert (completed.returncode, completed.stderr) == (99, b"stdout cannot be written: No space left on device")
 
 
-def test_a_guest_that_vanishes_is_told_in_one_sentence(sshd: Sshd, paths: MachinePaths) -> None:
+def test_a_broken_connection_is_reported_in_one_sentence(sshd: Sshd, paths: MachinePaths) -> None:
     sshd.hangs_up = "output"
     completed = subprocess.run(joined(sshd, paths, "echo some; sleep 9"), capture_output=True, check=False)
     assert completed.stdout == b"some\n"
@@ -102,7 +102,7 @@ def test_a_guest_that_vanishes_is_told_in_one_sentence(sshd: Sshd, paths: Machin
     assert completed.stderr.startswith(b"the connection to the guest broke")
 
 
-def test_what_a_library_thinks_of_a_slow_guest_is_not_said(sshd: Sshd, paths: MachinePaths) -> None:
+def test_messages_of_the_ssh_library_are_not_shown(sshd: Sshd, paths: MachinePaths) -> None:
     sshd.hangs_up = "banner"
     threading.Timer(2, lambda: setattr(sshd, "hangs_up", "")).start()
     completed = subprocess.run(joined(sshd, paths, "echo there"), capture_output=True, check=False)

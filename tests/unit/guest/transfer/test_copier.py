@@ -119,7 +119,7 @@ def is_tidy(*folders: Path) -> bool:
     return not [path for folder in folders for path in folder.rglob(".b2d-*")]
 
 
-def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, local: Path, remote: Path) -> None:
+def test_a_folder_is_copied_both_ways_unchanged(copying: Copier, local: Path, remote: Path) -> None:
     tree = a_tree(local / "tree")
     sent = copying.send(str(tree), f"{remote}/new")
     assert (sent.path, sent.files) == (f"{remote}/new", 10)
@@ -131,7 +131,7 @@ def test_a_folder_goes_there_and_back_as_it_is(copying: Copier, local: Path, rem
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_where_it_comes_to_lie_is_as_with_cp(copying: Copier, local: Path, remote: Path, way: str) -> None:
+def test_the_target_path_is_that_of_cp(copying: Copier, local: Path, remote: Path, way: str) -> None:
     """The result is compared with `cp -a` on this host for every form of the two paths."""
     source, target = (local, remote) if way == "send" else (remote, local)
     cases = ["file to", "file to/", "file new", "tree to", "tree to/", "tree new", "tree new/", "tree/. to"]
@@ -180,7 +180,7 @@ def names(root: Path) -> dict[str, object]:
         ("file", "full", "folder"),
     ],
 )
-def test_what_cannot_be_is_told_and_changes_nothing(
+def test_an_impossible_copy_is_reported_and_changes_nothing(
     copying: Copier, local: Path, remote: Path, way: str, case: tuple[str, str, str]
 ) -> None:
     source, to, message = case
@@ -201,7 +201,7 @@ def test_what_cannot_be_is_told_and_changes_nothing(
     }
 
 
-def test_what_is_no_file_is_left_out_and_told(
+def test_special_files_are_skipped_and_reported(
     copying: Copier, reporter: FakeReporter, local: Path, remote: Path
 ) -> None:
     for side in (local, remote):
@@ -215,7 +215,7 @@ def test_what_is_no_file_is_left_out_and_told(
     assert len([line for line in reporter.texts("warn") if "fifo" in line and "skipped" in line]) == 2
 
 
-def test_archives_go_in_and_out(copying: Copier, local: Path, remote: Path) -> None:
+def test_archives_are_copied_from_stdin_and_to_stdout(copying: Copier, local: Path, remote: Path) -> None:
     tree = a_tree(local / "tree")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
@@ -268,7 +268,7 @@ def an_entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarf
         [an_entry("it/l", tarfile.SYMTYPE, "../secret"), an_entry("it/h", tarfile.LNKTYPE, "it/l")],
     ],
 )
-def test_a_guest_that_lies_writes_nothing_outside(tmp_path: Path, entries: list[tarfile.TarInfo]) -> None:
+def test_a_malicious_archive_writes_nothing_outside(tmp_path: Path, entries: list[tarfile.TarInfo]) -> None:
     (tmp_path / "secret").write_text("secret")
     root = tmp_path / "it"
     unpacker = Unpacker(root, "it", lambda _: None, lambda _: None)
@@ -279,13 +279,13 @@ def test_a_guest_that_lies_writes_nothing_outside(tmp_path: Path, entries: list[
     assert (tmp_path / "secret").stat().st_nlink == 1
 
 
-def test_nothing_of_a_guest_s_runs_as_its_owner(tmp_path: Path) -> None:
+def test_a_copied_file_loses_its_setuid_bits(tmp_path: Path) -> None:
     unpacker = Unpacker(tmp_path / "it", "it", lambda _: None, lambda _: None)
     unpacker.unpack(an_archive(an_entry("it")))
     assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o777
 
 
-def test_folders_that_allow_no_writing_are_moved_and_tidied_up_by_a_person_too() -> None:
+def test_read_only_folders_are_moved_and_removed_by_ordinary_users_too() -> None:
     """Root may do anything; other users may not move such a folder or remove its content."""
     with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)) as folder:
         (folder / "to" / "tree").mkdir(parents=True)
@@ -326,7 +326,7 @@ def as_nobody(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_a_connection_that_breaks_leaves_no_half_file(
+def test_a_broken_connection_leaves_no_partial_file(
     copying: Copier, sshd: Sshd, local: Path, remote: Path, old: bool
 ) -> None:
     (remote / "big").write_bytes(bytes(5_000_000))
@@ -338,7 +338,7 @@ def test_a_connection_that_breaks_leaves_no_half_file(
     assert names(local) == ({"big": b"old"} if old else {})
 
 
-def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, local: Path, remote: Path) -> None:
+def test_a_file_that_does_not_fit_is_reported(copying: Copier, local: Path, remote: Path) -> None:
     (remote / "big").write_bytes(bytes(3_000_000))
     (local / "big").write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -353,7 +353,7 @@ def test_a_file_that_this_host_has_no_room_for_is_told(copying: Copier, local: P
 
 
 @pytest.mark.parametrize("way", ["send", "fetch"])
-def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, local: Path, remote: Path, way: str) -> None:
+def test_an_interrupted_copy_leaves_the_previous_file(copying: Copier, local: Path, remote: Path, way: str) -> None:
     """Ctrl-C arrives while a fifo blocks the other side in the middle of a file."""
     begin, end = (local, remote) if way == "send" else (remote, local)
     (begin / "big").write_bytes(bytes(50_000_000))
@@ -372,7 +372,7 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(copying: Copier, local
     assert (end / "big").read_text() == "old"
 
 
-def test_a_guest_that_says_nothing_is_given_up(copying: Copier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_stops_answering_times_out(copying: Copier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FILE_S", 0.5)
     with pytest.raises(WaitTimeoutError, match="stopped answering"), copying.guest.piped("sleep 60") as pipe:
         pipe.read(1)

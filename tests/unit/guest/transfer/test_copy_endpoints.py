@@ -27,18 +27,18 @@ from b2d.guest.transfer.copy_endpoints import CopyEndpoint, parse_endpoint
         ("c:/x", CopyEndpoint("/x", "c")),
     ],
 )
-def test_what_is_typed_is_a_place(typed: str, endpoint: CopyEndpoint) -> None:
+def test_an_endpoint_is_parsed(typed: str, endpoint: CopyEndpoint) -> None:
     assert parse_endpoint(typed) == endpoint
 
 
 @pytest.mark.parametrize("typed", ["", "docker@box:/x", "a b:c"])
-def test_what_is_no_place_is_told(typed: str) -> None:
+def test_an_invalid_endpoint_is_reported(typed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_endpoint(typed)
     assert caught.value.hint
 
 
-def test_a_drive_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drive_letter_is_not_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     for typed in ("C:\\Users\\me", "c:/x", "c:x", "folder\\a:b"):
         assert parse_endpoint(typed) == CopyEndpoint(typed)
@@ -57,5 +57,5 @@ def test_a_drive_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/", "", ("/", ".")),
     ],
 )
-def test_a_copy_is_called_as_the_last_part(path: str, name: str, parts: tuple[str, str]) -> None:
+def test_a_copy_is_named_after_the_last_part_of_the_path(path: str, name: str, parts: tuple[str, str]) -> None:
     assert (copy_endpoints.last_name(path), copy_endpoints.split(path)) == (name, parts)

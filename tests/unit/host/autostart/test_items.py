@@ -58,7 +58,7 @@ def verified(path: Path) -> str:
 
 
 @pytest.mark.parametrize("home", ODD)
-def test_systemd_reads_the_unit_as_it_was_meant(tmp_path: Path, home: str) -> None:
+def test_systemd_parses_the_unit_as_intended(tmp_path: Path, home: str) -> None:
     item = an_item(tmp_path, "linux", home, path=f"/usr/bin:/{home}")
     assert item.put()
     unit = Path(item.where)
@@ -74,7 +74,7 @@ def test_systemd_reads_the_unit_as_it_was_meant(tmp_path: Path, home: str) -> No
 @pytest.mark.parametrize(
     ("good", "bad"), [("Type=oneshot", "Type=onceshot"), ("/usr/bin/env", "/none/env"), ('"PATH', '"PA%T')]
 )
-def test_systemd_s_checker_finds_what_is_wrong(tmp_path: Path, good: str, bad: str) -> None:
+def test_systemd_analyze_finds_errors_in_a_unit(tmp_path: Path, good: str, bad: str) -> None:
     item = an_item(tmp_path, "linux")
     item.put()
     unit = Path(item.where)
@@ -83,7 +83,7 @@ def test_systemd_s_checker_finds_what_is_wrong(tmp_path: Path, good: str, bad: s
 
 
 @pytest.mark.parametrize("home", ODD)
-def test_launchd_reads_the_agent_as_it_was_meant(tmp_path: Path, home: str) -> None:
+def test_launchd_parses_the_agent_as_intended(tmp_path: Path, home: str) -> None:
     item = an_item(tmp_path, "darwin", home)
     assert item.put()
     plist = plistlib.loads(Path(item.where).read_bytes())
@@ -94,7 +94,7 @@ def test_launchd_reads_the_agent_as_it_was_meant(tmp_path: Path, home: str) -> N
 
 
 @pytest.mark.parametrize("home", ODD)
-def test_a_task_of_windows_says_what_was_meant(tmp_path: Path, home: str) -> None:
+def test_a_windows_task_contains_the_intended_command(tmp_path: Path, home: str) -> None:
     item = an_item(tmp_path, "win32", home)
     assert isinstance(item, ScheduledTask)
     assert item.content.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -117,7 +117,7 @@ def test_a_task_of_windows_says_what_was_meant(tmp_path: Path, home: str) -> Non
 
 
 @pytest.mark.parametrize("system", FILES)
-def test_it_is_made_once_follows_and_goes(tmp_path: Path, system: str) -> None:
+def test_it_is_created_once_updated_and_removed(tmp_path: Path, system: str) -> None:
     item = an_item(tmp_path, system)
     assert not item.is_on()
     assert not item.remove()
@@ -131,7 +131,7 @@ def test_it_is_made_once_follows_and_goes(tmp_path: Path, system: str) -> None:
 
 @pytest.mark.parametrize("system", FILES)
 @pytest.mark.parametrize("theirs", [b"", b"mine\n", b"<?xml version='1.0'?><plist><array/></plist>", b"\xff\xfe"])
-def test_somebody_s_own_file_of_that_name_is_left_alone(tmp_path: Path, system: str, theirs: bytes) -> None:
+def test_a_foreign_file_of_that_name_is_unchanged(tmp_path: Path, system: str, theirs: bytes) -> None:
     item = an_item(tmp_path, system)
     path = Path(item.where)
     path.parent.mkdir(parents=True)
@@ -145,7 +145,7 @@ def test_somebody_s_own_file_of_that_name_is_left_alone(tmp_path: Path, system: 
 
 
 @pytest.mark.parametrize("system", FILES)
-def test_that_of_another_home_is_left_alone_too(tmp_path: Path, system: str) -> None:
+def test_an_item_of_another_home_is_unchanged(tmp_path: Path, system: str) -> None:
     other = an_item(tmp_path, system, "other home")
     other.put()
     check_left_alone(an_item(tmp_path, system))
@@ -160,7 +160,7 @@ def check_left_alone(item: LoginItem) -> None:
     assert not item.remove()
 
 
-def test_a_unit_that_was_disabled_by_hand_is_off_until_it_is_enabled(tmp_path: Path) -> None:
+def test_a_unit_disabled_by_hand_is_off_until_it_is_enabled(tmp_path: Path) -> None:
     item = an_item(tmp_path, "linux")
     item.put()
     assert isinstance(item, SystemdUnit)
@@ -169,7 +169,7 @@ def test_a_unit_that_was_disabled_by_hand_is_off_until_it_is_enabled(tmp_path: P
     assert (item.put(), item.is_on()) == (True, True)
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "Library").write_text("no folder")
     with pytest.raises(B2dError, match="Library"):
         an_item(tmp_path, "darwin").put()
@@ -193,7 +193,9 @@ esac
 """
 
 
-def test_a_task_is_made_and_goes_and_another_s_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_windows_task_is_created_and_removed_and_foreign_tasks_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stand-in for schtasks keeps the tasks in files, as there was no Windows to test on."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "schtasks").write_text(SCHTASKS)
@@ -210,7 +212,7 @@ def test_a_task_is_made_and_goes_and_another_s_stays(tmp_path: Path, monkeypatch
     assert (item.remove(), item.remove(), item.is_on()) == (True, False, False)
 
 
-def test_a_person_turns_it_on_and_off_and_delete_takes_it_away(tmp_path: Path) -> None:
+def test_the_verb_enables_and_disables_it_and_delete_removes_it(tmp_path: Path) -> None:
     prompt = Prompt(tmp_path, {"B2D_DRIVER": "qemu", "B2D_HOME": str(tmp_path / ".b2d")})
     result = prompt.b2d("autostart", "enable")
     assert (result.code, result.out) == (3, "")

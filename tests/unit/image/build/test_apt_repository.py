@@ -101,7 +101,7 @@ def ranges(debian: LocalDebian) -> Sequence[str]:
     return [requested for path, requested in debian.requests if PACKAGE in path]
 
 
-def test_a_good_archive_is_read_and_its_packages_are_kept_by_their_hash(host: Host) -> None:
+def test_a_valid_archive_is_read_and_its_packages_are_stored_by_hash(host: Host) -> None:
     chosen = host.fetch_packages()
     assert [(package.name, package.version) for package in chosen] == [("busybox-static", "1.37-6"), ("tini", "0.19-3")]
     assert host.cache.path(chosen[0].file.sha256).read_bytes() == BUSYBOX.content
@@ -121,7 +121,7 @@ def test_an_index_that_was_changed_after_it_was_signed_is_refused(host: Host, de
     refused(host.read_packages, BadSignatureError)
 
 
-def test_only_what_was_signed_is_read(host: Host, debian: LocalDebian) -> None:
+def test_only_signed_text_is_read(host: Host, debian: LocalDebian) -> None:
     stranger = Tsk.generate("Mallory <m@example.org>")
     good, evil = (
         sign(key.signer(), b"Codename: %s\n" % name, mode=SignatureMode.CLEAR)
@@ -142,7 +142,7 @@ def test_an_index_without_a_signature_is_refused(host: Host, debian: LocalDebian
     assert host.stored_hashes() == []
 
 
-def test_an_index_that_is_signed_but_says_nothing_is_refused(host: Host, debian: LocalDebian) -> None:
+def test_a_signed_index_without_content_is_refused(host: Host, debian: LocalDebian) -> None:
     signed = sign(debian.key.signer(), b"Codename: trixie\n", mode=SignatureMode.CLEAR)
     debian.wrong["trixie/InRelease"] = repeat(respond_with(200, signed))
     refused(host.read_packages, NotAnIndexError)
@@ -165,7 +165,7 @@ def test_an_expired_index_of_any_suite_is_refused(host: Host, debian: LocalDebia
     assert host.read_packages()["tini"][0].version == "0.20-1"
 
 
-def test_the_newest_version_wins_wherever_it_lies(host: Host, debian: LocalDebian) -> None:
+def test_the_newest_version_wins_in_any_suite(host: Host, debian: LocalDebian) -> None:
     debian.publish("trixie", BUSYBOX, replace(TINI, version="0.9-1"))
     debian.publish("trixie-security", replace(TINI, version="0.19-3+deb13u1", content=b"!<arch>\nmended"))
     debian.publish("trixie-updates", replace(TINI, version="0.19-3~bpo1"))
@@ -193,7 +193,7 @@ def test_a_package_that_the_archive_lacks_is_named(host: Host, debian: LocalDebi
     ],
     ids=["portal", "404", "403", "500", "nothing", "cut"],
 )
-def test_a_mirror_that_misbehaves_is_told_by_what_it_does(
+def test_a_misbehaving_mirror_is_reported_with_the_reason(
     host: Host, debian: LocalDebian, path: str, answer: Answer, named: str
 ) -> None:
     debian.wrong[path] = repeat(answer)
@@ -211,7 +211,7 @@ def test_a_mirror_that_misbehaves_is_told_by_what_it_does(
     [flip_bit, lambda content: content[:-1], lambda content: content + b"\0", lambda content: b""],
     ids=["bit", "shorter", "longer", "empty"],
 )
-def test_a_file_that_is_not_what_was_signed_is_refused_and_not_kept(
+def test_a_file_with_another_hash_is_refused_and_not_stored(
     host: Host, debian: LocalDebian, path: str, change: Callable[[bytes], bytes]
 ) -> None:
     debian.wrong[path] = repeat(replace_content(change))
@@ -222,7 +222,7 @@ def test_a_file_that_is_not_what_was_signed_is_refused_and_not_kept(
     assert host.has_stored(BUSYBOX)
 
 
-def test_a_download_that_was_cut_goes_on_where_it_was(host: Host, debian: LocalDebian) -> None:
+def test_an_interrupted_download_is_resumed(host: Host, debian: LocalDebian) -> None:
     debian.wrong[PACKAGE] = iter([break_off_after(1000)])
     host.fetch_packages()
     assert ranges(debian) == ["", "bytes=1000-"]
@@ -230,7 +230,7 @@ def test_a_download_that_was_cut_goes_on_where_it_was(host: Host, debian: LocalD
     assert bar.done == bar.total
 
 
-def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
+def test_the_next_command_resumes_a_download(host: Host, debian: LocalDebian) -> None:
     debian.wrong[PACKAGE] = iter([break_off_after(1000), respond_with(500), respond_with(500), respond_with(500)])
     refused(host.fetch_packages)
     host.fetch_packages()
@@ -238,7 +238,7 @@ def test_the_next_command_goes_on_too(host: Host, debian: LocalDebian) -> None:
     assert host.has_stored(BUSYBOX)
 
 
-def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian: LocalDebian) -> None:
+def test_a_server_without_ranges_is_asked_for_the_whole_file(host: Host, debian: LocalDebian) -> None:
     debian.wrong[PACKAGE] = iter([break_off_after(1000), respond_with(200, BUSYBOX.content)])
     host.fetch_packages()
     assert ranges(debian) == ["", "bytes=1000-"]
@@ -246,7 +246,7 @@ def test_a_server_that_knows_no_ranges_is_asked_for_all_of_it(host: Host, debian
 
 
 @pytest.mark.parametrize("part", [b"<html>" * 10, bytes(len(BUSYBOX.content)), bytes(10**6)])
-def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDebian, part: bytes) -> None:
+def test_a_leftover_part_of_another_file_does_no_harm(host: Host, debian: LocalDebian, part: bytes) -> None:
     sha256 = hashlib.sha256(BUSYBOX.content).hexdigest()
     partial = host.cache.partial(sha256)
     host.cache.folder.mkdir()
@@ -259,14 +259,14 @@ def test_what_is_left_of_something_else_does_no_harm(host: Host, debian: LocalDe
         host.cache.path(sha256).unlink()
 
 
-def test_what_is_there_is_transferred_once(host: Host, debian: LocalDebian) -> None:
+def test_a_stored_package_is_not_transferred_again(host: Host, debian: LocalDebian) -> None:
     host.fetch_packages()
     debian.requests.clear()
     host.fetch_packages()
     assert {path.rpartition("/")[2] for path in debian.paths()} == {"InRelease"}
 
 
-def test_a_kept_file_with_a_wrong_bit_is_fetched_again(host: Host, debian: LocalDebian) -> None:
+def test_a_damaged_stored_file_is_downloaded_again(host: Host, debian: LocalDebian) -> None:
     host.fetch_packages()
     path = host.cache.path(hashlib.sha256(BUSYBOX.content).hexdigest())
     path.write_bytes(flip_bit(BUSYBOX.content))
@@ -283,7 +283,9 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
         assert "busybox" in refused(host.fetch_packages).message
 
 
-def test_two_at_once_wait_for_each_other(host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_downloads_of_packages_wait_for_each_other(
+    host: Host, debian: LocalDebian, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(package_cache, "LOCK_WAIT_S", 0.1)
     host.cache.folder.mkdir()
     with (

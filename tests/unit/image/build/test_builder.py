@@ -53,7 +53,7 @@ def manifest(built: BuiltImage) -> dict[str, Any]:
     return read
 
 
-def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest, tmp_path: Path) -> None:
+def test_a_bootable_iso_is_built_and_can_be_stored(request_: BuildRequest, tmp_path: Path) -> None:
     built = build_image(request_, FakeReporter())
     assert built.version == "26.1.5-6.12.1"
     assert built.sha256 == hashlib.sha256(built.path.read_bytes()).hexdigest()
@@ -83,7 +83,7 @@ def test_an_iso_is_built_that_a_bios_starts_and_b2d_keeps(request_: BuildRequest
     )
 
 
-def test_the_same_packages_give_the_same_bytes(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_packages_produce_the_same_bytes(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_image(request_, FakeReporter())
     content = first.path.read_bytes()
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -105,7 +105,7 @@ def test_the_manifest_names_every_package_with_version_hash_and_licence(request_
     assert listed["busybox-static"]["licence"] == ["see its source package"]
 
 
-def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
+def test_without_mksquashfs_the_root_is_a_cpio_and_that_is_reported(
     request_: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_mksquashfs(monkeypatch, tmp_path / "bin")
@@ -119,7 +119,7 @@ def test_where_there_is_no_mksquashfs_the_root_is_a_cpio_and_that_is_said(
     assert again.sha256 == built.sha256
 
 
-def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: LocalDebian) -> None:
+def test_a_downloaded_package_is_not_downloaded_again(request_: BuildRequest, debian: LocalDebian) -> None:
     build_image(request_, FakeReporter())
     debian.requests.clear()
     reporter = FakeReporter()
@@ -128,7 +128,7 @@ def test_what_was_fetched_is_not_fetched_again(request_: BuildRequest, debian: L
     assert reporter.texts("progress") == []
 
 
-def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildRequest) -> None:
+def test_packages_unused_for_a_month_are_removed(request_: BuildRequest) -> None:
     build_image(request_, FakeReporter())
     folder = request_.cache / "packages"
     in_use = {path.name for path in folder.iterdir()}
@@ -141,9 +141,7 @@ def test_what_no_build_had_a_use_for_in_a_month_is_dropped(request_: BuildReques
 
 
 @pytest.mark.parametrize("at", ["InRelease", "isolinux"])
-def test_a_build_that_fails_leaves_the_iso_of_before_untouched(
-    request_: BuildRequest, debian: LocalDebian, at: str
-) -> None:
+def test_a_failed_build_leaves_the_previous_iso_unchanged(request_: BuildRequest, debian: LocalDebian, at: str) -> None:
     build_image(request_, FakeReporter())
     before = {path.name: path.read_bytes() for path in request_.output.parent.iterdir()}
     debian.publish("trixie", *packages("27.0"))
@@ -165,7 +163,7 @@ def test_a_build_that_fails_leaves_the_iso_of_before_untouched(
         ('"docker.io"]', '"docker.io", "moby"]', "no package moby"),
     ],
 )
-def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
+def test_a_recipe_that_does_not_match_the_packages_is_reported_with_the_missing_item(
     request_: BuildRequest, old: str, new: str, named: str
 ) -> None:
     with pytest.raises(B2dError, match=named):
@@ -173,7 +171,7 @@ def test_a_recipe_that_no_longer_fits_the_packages_is_told_by_what_is_missing(
     assert not request_.output.exists()
 
 
-def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRequest, debian: LocalDebian) -> None:
+def test_the_fingerprint_of_a_build_depends_on_its_inputs_only(request_: BuildRequest, debian: LocalDebian) -> None:
     before = plan_build(request_, FakeReporter()).fingerprint
     assert plan_build(request_, FakeReporter()).fingerprint == before
     init = request_.recipe / "stage1" / "init"
@@ -186,16 +184,14 @@ def test_what_would_come_out_alike_is_known_before_it_is_built(request_: BuildRe
     assert plan_build(request_, FakeReporter()).fingerprint != before
 
 
-def test_a_processor_without_an_image_is_refused_before_anything_is_asked(
-    request_: BuildRequest, debian: LocalDebian
-) -> None:
+def test_an_unsupported_architecture_is_refused_before_any_request(request_: BuildRequest, debian: LocalDebian) -> None:
     unsupported = BuildRequest("m68k", request_.mirror, request_.cache, request_.output, request_.recipe)
     with pytest.raises(ConfigError, match="m68k"):
         build_image(unsupported, FakeReporter())
     assert debian.requests == []
 
 
-def test_where_nothing_can_be_written_that_is_said(request_: BuildRequest) -> None:
+def test_an_output_that_cannot_be_written_is_reported(request_: BuildRequest) -> None:
     request_.output.mkdir(parents=True)
     with pytest.raises(B2dError, match=r"small\.iso"):
         build_image(request_, FakeReporter())

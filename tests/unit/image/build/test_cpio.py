@@ -19,7 +19,7 @@ def a_tree() -> Tree:
     return tree
 
 
-def test_an_archive_holds_the_tree() -> None:
+def test_an_archive_contains_the_tree() -> None:
     by_path = {entry.path: entry for entry in entries(pack(a_tree(), MTIME))}
     assert list(by_path) == [path for path, _ in a_tree()]
     for path, node in a_tree():
@@ -32,6 +32,6 @@ def test_an_archive_holds_the_tree() -> None:
     assert len({entry.inode for entry in by_path.values()}) == len(by_path)  # equal inodes would be hard links
 
 
-def test_the_same_tree_gives_the_same_bytes() -> None:
+def test_the_same_tree_produces_the_same_bytes() -> None:
     turned = Tree(dict(reversed(a_tree().nodes.items())))
     assert pack(turned, MTIME) == pack(a_tree(), MTIME)

@@ -24,25 +24,25 @@ def unpacked(folder: Path, content: bytes, *unwanted: str) -> Tree:
 
 
 @pytest.mark.parametrize("packing", ["gz", "xz", "zst"])
-def test_files_are_there_whichever_way_they_are_packed(tmp_path: Path, packing: str) -> None:
+def test_files_are_unpacked_from_any_compression(tmp_path: Path, packing: str) -> None:
     tree = unpacked(tmp_path, a_deb(regular("./etc/some.conf", b"text" * 10_000, 0o640), packing=packing))
     assert list(dict(tree)) == ["etc", "etc/some.conf"]
     node = tree["etc/some.conf"]
     assert (node.content, node.mode) == (b"text" * 10_000, 0o640)
 
 
-def test_the_newest_file_tells_when_the_package_was_made(tmp_path: Path) -> None:
+def test_the_timestamp_of_a_package_is_that_of_its_newest_file(tmp_path: Path) -> None:
     path = tmp_path / "some.deb"
     path.write_bytes(a_deb(regular("./a", mtime=MADE + 5), regular("./b", mtime=MADE)))
     assert unpack(path, "some", Tree(), lambda _name: False) == MADE + 5
 
 
-def test_folders_that_usr_merge_made_links_of_lie_in_usr(tmp_path: Path) -> None:
+def test_folders_merged_into_usr_are_unpacked_below_usr(tmp_path: Path) -> None:
     tree = unpacked(tmp_path, a_deb(other("./", tarfile.DIRTYPE), regular("./bin/sh"), regular("lib64/ld.so")))
     assert sorted(tree.nodes) == ["usr", "usr/bin", "usr/bin/sh", "usr/lib64", "usr/lib64/ld.so"]
 
 
-def test_modes_and_links_are_kept(tmp_path: Path) -> None:
+def test_modes_and_links_are_preserved(tmp_path: Path) -> None:
     members = (
         other("./usr/bin/vi", tarfile.SYMTYPE, "/etc/alternatives/vi"),
         regular("./usr/bin/sudo", b"sudo", 0o4755),
@@ -54,7 +54,7 @@ def test_modes_and_links_are_kept(tmp_path: Path) -> None:
     assert tree["usr/bin/sudoedit"].content == b"sudo"
 
 
-def test_a_hard_link_to_what_nobody_wants_has_its_content(tmp_path: Path) -> None:
+def test_a_hard_link_to_an_excluded_file_has_its_content(tmp_path: Path) -> None:
     link = other("./usr/bin/tool", tarfile.LNKTYPE, "./usr/share/doc/tool")
     tree = unpacked(tmp_path, a_deb(regular("./usr/share/doc/tool", b"tool"), link), "usr/share/doc/tool")
     assert "usr/share/doc/tool" not in tree
@@ -62,13 +62,13 @@ def test_a_hard_link_to_what_nobody_wants_has_its_content(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["../evil", "./usr/../../evil", "/../evil", "usr/.."])
-def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_outside_the_tree_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DownloadError, match="unsafe path"):
         unpacked(tmp_path, a_deb(regular(name, b"evil")))
     assert not (tmp_path.parent / "evil").exists()
 
 
-def test_an_absolute_path_is_one_in_the_tree(tmp_path: Path) -> None:
+def test_an_absolute_path_is_relative_to_the_tree(tmp_path: Path) -> None:
     assert list(dict(unpacked(tmp_path, a_deb(regular("//evil/b2d"))))) == ["evil", "evil/b2d"]
     assert not Path("/evil").exists()
 
@@ -82,14 +82,14 @@ def test_an_absolute_path_is_one_in_the_tree(tmp_path: Path) -> None:
     ],
     ids=["device", "pipe", "dangling"],
 )
-def test_what_an_image_cannot_hold_is_refused(tmp_path: Path, members: list[Member]) -> None:
+def test_unsupported_members_are_refused(tmp_path: Path, members: list[Member]) -> None:
     with pytest.raises(DownloadError, match=r"some 1\.0"):
         unpacked(tmp_path, a_deb(*members))
 
 
 @pytest.mark.parametrize("packing", ["gz", "xz", "zst"])
 @pytest.mark.parametrize("cut", [0, 4, 100, 300, -400, -3000])
-def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: int) -> None:
+def test_a_truncated_package_is_reported(tmp_path: Path, packing: str, cut: int) -> None:
     with pytest.raises(DownloadError, match=r"some 1\.0 cannot be unpacked"):
         unpacked(tmp_path, a_deb(regular("./noise", NOISE), packing=packing)[:cut])
 
@@ -108,7 +108,7 @@ def test_a_package_that_is_cut_off_is_named(tmp_path: Path, packing: str, cut: i
         ("zst", 10_000),
     ],
 )
-def test_a_package_that_is_spoilt_is_named(tmp_path: Path, packing: str, at: int) -> None:
+def test_a_damaged_package_is_reported(tmp_path: Path, packing: str, at: int) -> None:
     content = bytearray(a_deb(regular("./text", TEXT), packing=packing))
     content[at : at + 400] = b"~" * 400
     with pytest.raises(DownloadError, match=r"some 1\.0 cannot be unpacked"):

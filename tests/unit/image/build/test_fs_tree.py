@@ -24,21 +24,21 @@ def a_tree(*paths: str) -> Tree:
         ("./", ""),
     ],
 )
-def test_paths_have_one_form(path: str, normal: str) -> None:
+def test_paths_are_normalised(path: str, normal: str) -> None:
     assert normalize(path) == normal
 
 
-def test_every_folder_above_a_node_is_there_and_comes_first() -> None:
+def test_every_parent_folder_of_a_node_exists_and_comes_first() -> None:
     assert [path for path, _ in a_tree("b/c/d", "a-b", "a/z")] == ["a", "a-b", "a/z", "b", "b/c", "b/c/d"]
 
 
-def test_a_folder_that_is_put_again_keeps_what_it_holds() -> None:
+def test_replacing_a_folder_preserves_its_content() -> None:
     tree = a_tree("tmp/x")
     tree.put("tmp", folder(0o1777))
     assert tree["tmp"].mode == 0o1777 and "tmp/x" in tree
 
 
-def test_nothing_is_put_through_a_link_or_a_file() -> None:
+def test_a_path_through_a_link_or_a_file_is_refused() -> None:
     tree = a_tree("file")
     tree.put("run", link("/somewhere/else"))
     for path in ("run/x", "file/x", "file/x/y"):
@@ -46,7 +46,7 @@ def test_nothing_is_put_through_a_link_or_a_file() -> None:
             tree.put(path, file(b""))
 
 
-def test_what_matches_goes_with_all_that_is_in_it() -> None:
+def test_removing_a_pattern_removes_whole_folders() -> None:
     tree = a_tree("usr/share/doc/a/b", "usr/share/docs", "usr/lib/x/gconv/y")
     assert tree.remove("usr/share/doc/*") == 2
     assert tree.remove("usr/lib/*/gconv/*") == 1
@@ -54,7 +54,7 @@ def test_what_matches_goes_with_all_that_is_in_it() -> None:
     assert "usr/share/docs" in tree and "usr/share/doc/a" not in tree
 
 
-def test_folders_that_hold_nothing_are_pruned() -> None:
+def test_empty_folders_are_pruned() -> None:
     tree = a_tree("a/b/file", "ab/c")
     for path in ("a/empty/emptier", "ab-c", "z"):
         tree.put(path, folder())
@@ -63,7 +63,7 @@ def test_folders_that_hold_nothing_are_pruned() -> None:
     assert list(dict(tree)) == ["a", "a/b", "a/b/file", "ab", "ab/c", "links", "links/here"]
 
 
-def test_a_change_keeps_the_rest() -> None:
+def test_changing_the_mode_preserves_the_content() -> None:
     tree = a_tree("etc/shadow")
     tree.change_mode("etc/shadow", 0o600)
     node = tree["etc/shadow"]

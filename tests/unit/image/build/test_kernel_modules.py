@@ -39,7 +39,7 @@ def names(modules: Modules, *wanted: str) -> list[str]:
     return [module.name for module in modules.with_dependencies(wanted)]
 
 
-def test_each_module_comes_once_and_after_what_it_depends_on(modules: Modules) -> None:
+def test_each_module_is_listed_once_and_after_its_dependencies(modules: Modules) -> None:
     ordered = names(modules, "ext4", "jbd2", "vxlan", "ext4")
     assert sorted(ordered) == ["crc16", "crc32c_generic", "ext4", "jbd2", "mbcache", "udp_tunnel", "vxlan"]
     for name in ordered:
@@ -47,11 +47,11 @@ def test_each_module_comes_once_and_after_what_it_depends_on(modules: Modules) -
             assert not needed or needed == "fuse" or ordered.index(needed) < ordered.index(name)
 
 
-def test_what_the_kernel_has_built_in_is_passed_over(modules: Modules) -> None:
+def test_built_in_modules_are_skipped(modules: Modules) -> None:
     assert names(modules, "fuse") == []
 
 
-def test_a_dash_in_a_name_is_as_good_as_an_underscore(modules: Modules) -> None:
+def test_dashes_and_underscores_in_module_names_are_equal(modules: Modules) -> None:
     assert names(modules, "crc32c-generic") == names(modules, "crc32c_generic") == ["crc32c_generic"]
     assert module_name("kernel/arch/x86/crypto/crc32c-intel.ko.xz") == "crc32c_intel"
 
@@ -61,13 +61,13 @@ def test_a_module_that_the_kernel_lacks_is_named(modules: Modules) -> None:
         names(modules, "overlay", "aufs")
 
 
-def test_signatures_are_taken_off_and_nothing_else() -> None:
+def test_only_the_signature_is_stripped() -> None:
     plain = a_module("x")
     assert strip_signature(a_module("x", signature=b"s" * 700)) == plain
     assert strip_signature(plain) == plain
 
 
-def test_modprobe_finds_what_was_installed(modules: Modules) -> None:
+def test_modprobe_finds_the_installed_modules(modules: Modules) -> None:
     tree = Tree()
     install(modules, modules.with_dependencies(["ext4", "vxlan"]), tree)
     written = dict(line.split(":") for line in tree[f"{HERE}/modules.dep"].content.decode().splitlines())

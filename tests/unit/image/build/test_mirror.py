@@ -51,7 +51,7 @@ def bases(folder: Path) -> list[tuple[str, ...]]:
     return [tuple(mirror.bases.values()) for mirror in from_apt(folder)]
 
 
-def test_a_mirror_that_was_set_is_the_only_one(tmp_path: Path) -> None:
+def test_a_configured_mirror_is_the_only_one(tmp_path: Path) -> None:
     (mirror,) = choose("https://my.example/mirrors/debian/", LISTED, apt(tmp_path, debian_sources=DEB822))
     assert mirror.url("debian", "dists") == "https://my.example/mirrors/debian/dists"
     assert mirror.url("debian-security", "dists") == "https://my.example/mirrors/debian-security/dists"
@@ -60,30 +60,30 @@ def test_a_mirror_that_was_set_is_the_only_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "setting", ["ftp.de.debian.org/debian", "ftp://host/debian", "http://", "http://[::1/debian", "/"]
 )
-def test_what_cannot_be_a_mirror_is_refused_before_anything_is_asked(setting: str) -> None:
+def test_an_invalid_mirror_is_refused_before_any_request(setting: str) -> None:
     with pytest.raises(ConfigError) as failure:
         choose(setting, LISTED)
     assert failure.value.exit_code == 2 and failure.value.hint
 
 
-def test_apt_s_own_is_read_in_the_format_of_stanzas(tmp_path: Path) -> None:
+def test_sources_of_apt_are_read_in_deb822_format(tmp_path: Path) -> None:
     folder = apt(tmp_path, debian_sources=DEB822)
     assert bases(folder) == [("http://near.example/debian", "http://near.example/debian-security")]
     assert choose("", LISTED, folder) == from_apt(folder)
 
 
-def test_apt_s_own_is_read_in_the_format_of_lines(tmp_path: Path) -> None:
+def test_sources_of_apt_are_read_in_one_line_format(tmp_path: Path) -> None:
     folder = apt(tmp_path, sources_list=ONE_LINE)
     assert bases(folder) == [("https://near.example/debian", "http://security.example/debian-security")]
 
 
-def test_where_apt_names_no_security_it_is_looked_for_beside(tmp_path: Path) -> None:
+def test_without_a_security_source_it_is_expected_beside_the_main_one(tmp_path: Path) -> None:
     folder = apt(tmp_path, some_list="deb http://near.example/debian trixie main\n")
     assert bases(folder) == [("http://near.example/debian", "http://near.example/debian-security")]
 
 
 @pytest.mark.parametrize("debian", [{"debian_sources": DEB822}, {"sources_list": ONE_LINE}])
-def test_another_s_archive_of_that_name_comes_after_debian_s(tmp_path: Path, debian: dict[str, str]) -> None:
+def test_third_party_archives_come_after_those_of_debian(tmp_path: Path, debian: dict[str, str]) -> None:
     mains = [main for main, _ in bases(apt(tmp_path, docker_list=OTHERS, **debian))]
     assert "near.example" in mains[0]
     assert mains[1:] == ["https://pkgs.vpn.example/stable/debian"]
@@ -100,15 +100,15 @@ def test_another_s_archive_of_that_name_comes_after_debian_s(tmp_path: Path, deb
     ],
     ids=["nothing", "ubuntu", "off", "cd", "broken"],
 )
-def test_where_apt_has_no_debian_the_recipe_s_list_is_taken(tmp_path: Path, files: dict[str, str]) -> None:
+def test_without_debian_sources_the_list_of_the_recipe_is_used(tmp_path: Path, files: dict[str, str]) -> None:
     assert [mirror.name for mirror in choose("", LISTED, apt(tmp_path, **files))] == list(LISTED)
 
 
-def test_a_host_without_apt_takes_the_recipe_s_list(tmp_path: Path) -> None:
+def test_a_host_without_apt_uses_the_list_of_the_recipe(tmp_path: Path) -> None:
     assert [mirror.name for mirror in choose("", LISTED, tmp_path / "none")] == list(LISTED)
 
 
-def test_mirrors_are_tried_in_order_until_one_has_what_debian_signed(
+def test_mirrors_are_tried_in_order_until_one_is_signed_by_debian(
     debian: LocalDebian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(debian)

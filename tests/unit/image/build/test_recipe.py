@@ -13,7 +13,7 @@ from tests.support.small_image import RECIPE, a_recipe
 OURS = recipe.find()
 
 
-def test_our_recipe_is_read() -> None:
+def test_our_recipe_is_valid() -> None:
     ours = recipe.read(OURS)
     assert {"docker.io", "containerd", "busybox-static"} <= set(ours.root_packages)
     assert [(archive.name, archive.required) for archive in ours.archives] == [
@@ -28,7 +28,7 @@ def test_our_recipe_is_read() -> None:
 
 
 @pytest.mark.parametrize("item", ["packages", "modules", "applets", "stage1"])
-def test_our_recipe_says_nothing_twice(item: str) -> None:
+def test_our_recipe_has_no_duplicates(item: str) -> None:
     ours = recipe.read(OURS)
     names = {
         "packages": (*ours.root_packages, *ours.medium_packages),
@@ -39,7 +39,7 @@ def test_our_recipe_says_nothing_twice(item: str) -> None:
     assert sorted(names) == sorted(set(names))
 
 
-def test_our_keys_are_certificates_that_trust_nobody_else() -> None:
+def test_our_keys_trust_no_other_signer() -> None:
     debian = LocalDebian()
     debian.publish("trixie")
     content = debian.files["/debian/dists/trixie/InRelease"]
@@ -47,7 +47,7 @@ def test_our_keys_are_certificates_that_trust_nobody_else() -> None:
         verify(content, recipe.read(OURS).keys, "url")
 
 
-def test_every_script_of_the_recipe_says_what_runs_it() -> None:
+def test_every_script_of_the_recipe_has_a_shebang() -> None:
     scripts = [path for path in (OURS / "rootfs").rglob("*") if path.is_file() and path.parent.name in ("bin", "sbin")]
     assert scripts
     assert [path.name for path in scripts if not path.read_bytes().startswith(b"#!/bin/sh\n")] == []
@@ -63,7 +63,7 @@ def test_every_script_of_the_recipe_says_what_runs_it() -> None:
         ("root = [", "root = 5 #"),
     ],
 )
-def test_what_is_wrong_in_a_recipe_is_told_with_its_file(tmp_path: Path, old: str, new: str) -> None:
+def test_an_error_in_a_recipe_is_reported_with_its_file(tmp_path: Path, old: str, new: str) -> None:
     assert old in RECIPE
     folder = a_recipe(tmp_path / "iso", LocalDebian(), RECIPE.replace(old, new))
     with pytest.raises(ConfigError, match=r"image\.toml is invalid"):
