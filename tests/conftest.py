@@ -84,7 +84,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def isolated_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Isolate every test from the user's own configuration, and every guest from the network."""
+    """Isolate every test from the user's own configuration, and every guest from the network; let no disk delay it."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
     for name in [name for name in os.environ if name.startswith(("B2D_", "DOCKER_", "BOOT2DOCKER_"))]:
         if not name.startswith("B2D_TEST_"):
             monkeypatch.delenv(name)
