@@ -18,9 +18,9 @@ from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore, RunningFacts
 from b2d.models import DockerEnv, Endpoint, ProcessIdentity
 from b2d.paths import Home
+from tests.integration.config.test_boot2docker_profile import UNASKED
 from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
-from tests.unit.config.test_boot2docker_profile import UNASKED
 
 HEAVY = {"click", "json", "re", "subprocess", "pathlib", "dataclasses", "enum", "typing", "contextlib", "shutil"}
 LINE = "export DOCKER_HOST=tcp://127.0.59.103:2376 DOCKER_CERT_PATH=/certs DOCKER_TLS_VERIFY=1"

@@ -11,8 +11,8 @@ import pytest
 from b2d.host import unix_sockets
 from b2d.host.process_identity import identify
 from tests.cli.test_images import a_stopped_machine
+from tests.integration.machine.test_recovery import record_running
 from tests.support.cli import B2D, LIMIT_S, Prompt
-from tests.unit.machine.test_recovery import record_running
 
 CAPITALS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII without Python's UTF-8 mode
 

@@ -9,9 +9,9 @@ import pytest
 from b2d.drivers.qemu import qemu_img
 from b2d.machine_store.store import MachineStore
 from b2d.paths import MachinePaths
+from tests.integration.drivers.qemu.test_qemu_img import content
 from tests.support.cli import Prompt
 from tests.support.fakes import a_spec
-from tests.unit.drivers.qemu.test_qemu_img import content
 
 NAME = "boot2docker-vm"
 

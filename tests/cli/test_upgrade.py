@@ -88,7 +88,7 @@ def test_upgrade_asks_for_confirmation_on_a_terminal(prompt: Prompt) -> None:
     os.close(follower)
     stderr = completed.stderr.decode()
     assert (completed.returncode, completed.stdout) == (1, b"")
-    assert f"start with the image {NEW}\ncontinue? [y/N]: " in stderr
+    assert f"started with the image {NEW}\ncontinue? [y/N]: " in stderr
     assert stderr.endswith("b2d: cancelled: nothing was changed\n")
     assert prompt.b2d("status").out == "saved\n"
 

@@ -26,3 +26,16 @@ def test_the_linters_report_nothing(command: tuple[str, ...]) -> None:
         arguments = [sys.executable, "-m", *command]
     completed = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def test_type_checkers_know_the_types(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from b2d import Machine\nwith Machine('ci', memory=1000) as m:\n    reveal_type(m.ip())\n")
+    completed = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'Revealed type is "str"' in completed.stdout and "Success" in completed.stdout, completed.stdout

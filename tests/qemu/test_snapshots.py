@@ -19,9 +19,9 @@ from b2d.host import processes
 from b2d.host.polling import wait_until
 from b2d.models import Image, MachineState
 from b2d.paths import MachinePaths
+from tests.integration.drivers.qemu.test_qemu_img import MIB, content, write
 from tests.qemu.test_driver import snapshots, wait_for_count
 from tests.support import tiny_guest
-from tests.unit.drivers.qemu.test_qemu_img import MIB, content, write
 
 
 @pytest.fixture

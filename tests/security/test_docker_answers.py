@@ -22,9 +22,9 @@ from b2d.guest.readiness import engine, ping
 from b2d.host_agent.port_publisher import REPORT_LIMIT, EventLoop, PortForwarder
 from b2d.models import Forward
 from b2d.paths import MachinePaths
+from tests.integration.guest.test_readiness import server
+from tests.integration.host_agent.test_port_publisher import Hypervisor
 from tests.support.timing import not_waiting_for
-from tests.unit.guest.test_readiness import server
-from tests.unit.host_agent.test_port_publisher import Hypervisor
 
 HERE = "127.0.0.1"
 MACHINE = "127.0.59.103"

@@ -17,11 +17,11 @@ from b2d.host.polling import wait_until
 from b2d.image import download
 from b2d.image.build.package_cache import Cache, RemoteFile, fetch_all
 from b2d.network import http_cache, http_client
+from tests.integration.image import test_download
+from tests.integration.image.test_download import HASTY, ISO, Server, head, refused, serve, stored_suffixes
 from tests.support.fakes import FakeReporter
 from tests.support.kernel_images import an_iso
 from tests.support.timing import not_waiting_for
-from tests.unit.image import test_download
-from tests.unit.image.test_download import HASTY, ISO, Server, head, refused, serve, stored_suffixes
 
 server = test_download.server
 MIB = 1 << 20

@@ -34,13 +34,13 @@ from b2d.image.build.fs_tree import Tree
 from b2d.image.build.mirror import Mirror
 from b2d.image.build.recipe import Archive
 from b2d.paths import Home
+from tests.integration.guest.test_readiness import server
 from tests.security.evil_disks import image
 from tests.security.fuzzing import SHARE_S, damaged, folder, fuzz
 from tests.security.test_copied_archives import fetch
 from tests.security.test_decompression import package, tar_of
 from tests.support import foreign_machines
 from tests.support.kernel_images import a_b2d_iso, a_bzimage, an_elf, an_iso, pack
-from tests.unit.guest.test_readiness import server
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 

@@ -27,11 +27,11 @@ from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, await_docker
 from b2d.machine.disk_usage import DataDisk
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
 from b2d.paths import Home, MachinePaths
+from tests.integration.guest.test_readiness import server
 from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
 from tests.support import ssh_server
 from tests.support.fake_machine import Box
 from tests.support.fakes import FakeReporter
-from tests.unit.guest.test_readiness import server
 
 pytestmark = pytest.mark.timeout(SHARE_S * 2 + 240)
 

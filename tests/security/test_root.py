@@ -12,11 +12,11 @@ from b2d.docker.client import DockerApi
 from b2d.host_agent.port_publisher import PortForwarder
 from b2d.models import Forward
 from b2d.network import port_allocation
+from tests.integration.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 from tests.support.cli import Prompt
 from tests.support.fake_machine import Box
 from tests.support.kernel_images import an_iso
 from tests.unit.docker.test_published_ports import container, port
-from tests.unit.host_agent.test_port_publisher import HERE, Docker, Hypervisor
 
 
 @pytest.mark.parametrize(("user", "folders", "count"), [(0, (), 1), (0, ("/data",), 1), (1000, ("/data",), 0)])

@@ -279,16 +279,3 @@ def test_missing_names_raise_the_usual_python_errors() -> None:
         exec("from b2d import Machinery")
     with pytest.raises(AttributeError, match="Machinery"):
         getattr(b2d, "Machinery")  # noqa: B009
-
-
-def test_type_checkers_know_the_types(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text("from b2d import Machine\nwith Machine('ci', memory=1000) as m:\n    reveal_type(m.ip())\n")
-    completed = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 'Revealed type is "str"' in completed.stdout and "Success" in completed.stdout, completed.stdout

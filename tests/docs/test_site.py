@@ -13,6 +13,8 @@ from b2d.cli.main import VERBS
 from b2d.config.settings import Settings
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.xdist_group("site")  # one process builds it
+
 
 def build(builder: str, output: Path) -> Path:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", builder]

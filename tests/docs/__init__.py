@@ -1,0 +1,1 @@
+"""The pages in docs/: the site builds, and what they name exists."""
