@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from b2d.doctor.examination import Examination
     from b2d.drivers.base import Driver
     from b2d.guest.base import Dial, Guest
-    from b2d.guest.readiness import Ping
     from b2d.image.acquire import ImageAcquirer
     from b2d.image.image_store import ImageStore
-    from b2d.machine.exposure import Exposure
     from b2d.machine.lifecycle import Machine
     from b2d.machine_store.store import MachineStore
-    from b2d.models import Access, Endpoint, MachineSpec, MachineState
+    from b2d.models import Access, Endpoint, MachineSpec
     from b2d.reporting.base import Reporter
 
 MIN_MEMORY_MIB = 512
@@ -152,32 +150,15 @@ class App:
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """Return doctor's examination; `unread` says why the user's settings could not be read."""
-        import time
-
+        from b2d.app.machine_probe import AppProbe
         from b2d.doctor import examination as doctor
         from b2d.drivers.qemu import accelerator, virtiofsd
-        from b2d.host_agent import control
-        from b2d.models import ON_STATES, MachineState
 
         def chosen() -> tuple[str, str]:
             accelerator_choice = accelerator.choose(self.settings.accelerator)
             return accelerator_choice.name, accelerator_choice.reason
 
-        def ping(spec: "MachineSpec", timeout_s: float) -> "Ping | None":
-            return self.machine(spec.name).answers(timeout_s)
-
-        def exposures(spec: "MachineSpec", state: "MachineState") -> "list[Exposure]":
-            return self.machine(spec.name).exposures(booted=state in ON_STATES or state == MachineState.SAVED)
-
-        machines = doctor.MachineChecks(
-            self.home,
-            lambda spec: self.driver(spec).state(),
-            ping,
-            self.images,
-            time.time,
-            exposures=exposures,
-            refusals=lambda name: control.refusals(self.home.machine(name)),
-        )
+        machines = doctor.MachineChecks(self.home, AppProbe(self), self.images)
         hypervisor, spare = self.hypervisor(), self.images.unused
         checks = (self._mirror, chosen, self._virtualbox, machines, spare, virtiofsd.find_newest, hypervisor, unread)
         return doctor.Examination(self.home, *checks, namespaces=virtiofsd.is_sandboxed)

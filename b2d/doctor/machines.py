@@ -1,9 +1,11 @@
 """Checks of each machine: its state, ports, certificates, clock, image, agent and exposure."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.errors import B2dError
@@ -40,17 +42,30 @@ class MachineReport:
     hint: str = ""
 
 
+class MachineProbe(Protocol):
+    """Questions about a machine; each is answered in bounded time, and may raise B2dError."""
+
+    def state(self, spec: MachineSpec) -> MachineState:
+        """Return the machine's state."""
+
+    def ping(self, spec: MachineSpec, timeout_s: float) -> Ping | None:
+        """Ping the machine's Docker; return its answer, or None."""
+
+    def exposures(self, spec: MachineSpec, state: MachineState) -> Sequence[Exposure]:
+        """Return the exposures of the machine as it runs, or of its next boot."""
+
+    def refusals(self, name: str) -> Sequence[Refusal] | None:
+        """Return what the machine's agent could not open; None when no agent has reported."""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineChecks:
-    """The checks of machines and their inputs; each input answers in bounded time, and may raise B2dError."""
+    """The checks of machines and their inputs."""
 
     home: Home
-    state: Callable[[MachineSpec], MachineState]
-    ping: Callable[[MachineSpec, float], Ping | None]
+    probe: MachineProbe
     images: ImageLookup
-    now: Callable[[], float]
-    exposures: Callable[[MachineSpec, MachineState], Sequence[Exposure]] = lambda *_: ()
-    refusals: Callable[[str], Sequence[Refusal] | None] = lambda _: None  # None: no agent has reported
+    now: Callable[[], float] = time.time
 
     def examine(self) -> list[MachineReport]:
         """Report on all machines. Raises B2dError when they cannot be listed."""
@@ -82,8 +97,8 @@ class MachineChecks:
             spec = MachineStore(self.home).read(name)
             if spec is None:  # deleted meanwhile
                 return MachineReport(name, trouble="it no longer exists", hint="b2d list")
-            state = self.state(spec)
-            answer = self.ping(spec, PING_S) if state in STARTED_STATES else None
+            state = self.probe.state(spec)
+            answer = self.probe.ping(spec, PING_S) if state in STARTED_STATES else None
             return MachineReport(name, spec, state, answer, clock_sync.seconds_behind(answer, self.now()))
         except B2dError as error:
             return MachineReport(name, trouble=error.message, hint=error.hint or command_for("info", name))
@@ -131,7 +146,7 @@ class MachineChecks:
 
     def _agent(self, name: str) -> Iterator[Finding]:
         """Check the ports and the socket that the agent serves on this host, if it has reported."""
-        refusals = self.refusals(name)
+        refusals = self.probe.refusals(name)
         if refusals is None:
             return
         if not refusals:
@@ -141,7 +156,7 @@ class MachineChecks:
 
     def _exposures(self, spec: MachineSpec, state: MachineState) -> Iterator[Finding]:
         try:
-            for exposure in self.exposures(spec, state):
+            for exposure in self.probe.exposures(spec, state):
                 verdict = Verdict.GOOD if exposure.weight == Severity.ASKED else Verdict.DOUBTFUL
                 yield Finding("exposure", verdict, exposure.message, exposure.remedy, machine=spec.name)
         except B2dError as error:

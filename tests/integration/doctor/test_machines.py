@@ -44,7 +44,7 @@ class ExaminedHome:
         self.pings: dict[str, Ping] = {}
         self.images = FakeImages(dict(KEPT))
         self.exposed: Sequence[Exposure] | B2dError = ()
-        self.refusals: Sequence[Refusal] | None = None
+        self.refused: Sequence[Refusal] | None = None
         for spec in specs:
             MachineStore(self.home).write(spec)
         self.home.root.mkdir(exist_ok=True)
@@ -55,22 +55,20 @@ class ExaminedHome:
             raise state
         return state
 
+    def ping(self, spec: MachineSpec, timeout_s: float) -> Ping | None:
+        return self.pings.get(spec.name)
+
+    def refusals(self, name: str) -> Sequence[Refusal] | None:
+        return self.refused
+
     def exposures(self, spec: MachineSpec, state: MachineState) -> Sequence[Exposure]:
         if isinstance(self.exposed, B2dError):
             raise self.exposed
         return self.exposed
 
     def examination(self, **changes: object) -> Examination:
-        ward = MachineChecks(
-            self.home,
-            self.state,
-            lambda spec, _: self.pings.get(spec.name),
-            self.images,
-            lambda: NOW,
-            exposures=self.exposures,
-            refusals=lambda _: self.refusals,
-        )
-        return an_examination(self.folder, home=self.home, machine_checks=ward, environment={}, **changes)
+        checks = MachineChecks(self.home, self, self.images, lambda: NOW)
+        return an_examination(self.folder, home=self.home, machine_checks=checks, environment={}, **changes)
 
     def findings(self, machine: str = "boot2docker-vm") -> Mapping[str, Finding]:
         return {finding.name: finding for finding in self.examination().findings() if finding.machine == machine}
@@ -335,7 +333,7 @@ TAKEN = Refusal(SSH, f"{HERE}:2022", "nc, pid 5 uses that port")
 @pytest.mark.parametrize("state", list(MachineState))
 def test_ports_that_the_agent_could_not_open_are_reported(examined: ExaminedHome, state: MachineState) -> None:
     examined.states["boot2docker-vm"] = state
-    examined.refusals = (TAKEN,)
+    examined.refused = (TAKEN,)
     agent = examined.findings().get("agent")
     if state in STARTED_STATES:
         assert agent is not None
@@ -350,7 +348,7 @@ def test_ports_that_the_agent_could_not_open_are_reported(examined: ExaminedHome
 
 def test_an_agent_that_serves_all_ports_is_good_and_one_without_a_report_is_not_listed(running: ExaminedHome) -> None:
     assert "agent" not in running.findings()
-    running.refusals = ()
+    running.refused = ()
     assert running.findings()["agent"].verdict == Verdict.GOOD
 
 

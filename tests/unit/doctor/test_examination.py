@@ -1,6 +1,5 @@
 """The doctor finds what is missing, suggests a fix, and applies it on request."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,12 @@ from b2d.doctor import programs
 from b2d.doctor.examination import Examination, Finding, MachineChecks, Verdict
 from b2d.doctor.fixes import apply_fixes
 from b2d.errors import B2dError, HypervisorError
+from b2d.guest.readiness import Ping
 from b2d.host.package_managers import DOCKER, MANAGERS, QEMU, QEMU_IMG, SQUASHFS, Installer
+from b2d.host_agent.report import Refusal
+from b2d.machine.exposure import Exposure
 from b2d.machine_store.store import MachineStore
-from b2d.models import MachineState
+from b2d.models import MachineSpec, MachineState
 from b2d.paths import Home
 from tests.support.fakes import FakeImages, FakeReporter
 
@@ -55,6 +57,22 @@ def no_virtualbox() -> str:
     raise HypervisorError("VirtualBox is not installed", hint="install it")
 
 
+class StoppedMachines:
+    """A probe of a home whose machines are all off, and harmless."""
+
+    def state(self, spec: MachineSpec) -> MachineState:
+        return MachineState.STOPPED
+
+    def ping(self, spec: MachineSpec, timeout_s: float) -> Ping | None:
+        return None
+
+    def exposures(self, spec: MachineSpec, state: MachineState) -> Sequence[Exposure]:
+        return ()
+
+    def refusals(self, name: str) -> Sequence[Refusal] | None:
+        return None
+
+
 def an_examination(tmp_path: Path, **changes: object) -> Examination:
     home = changes.get("home", Home(tmp_path / "home"))
     assert isinstance(home, Home)
@@ -63,7 +81,7 @@ def an_examination(tmp_path: Path, **changes: object) -> Examination:
         mirror=lambda: "http://mirror.example/debian",
         accelerator=lambda: ("kvm", ""),
         virtualbox=no_virtualbox,
-        machine_checks=MachineChecks(home, lambda _: MachineState.STOPPED, lambda *_: None, FakeImages({}), time.time),
+        machine_checks=MachineChecks(home, StoppedMachines(), FakeImages({})),
         spare_images=lambda _: [],
         virtiofsd=lambda: ((0, 0), ""),
     )
