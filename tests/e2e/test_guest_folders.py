@@ -58,7 +58,7 @@ def sharing(person: Person, outside: Path) -> Iterator[Person]:
     (project / "source").write_text("of the host\n")
     completed = person.b2d("up")
     assert completed.returncode == 0, completed.stderr.decode()
-    assert f"the folder {outside.parent}/later of this host is not available" in completed.stderr.decode()
+    assert f"the host's folder {outside.parent}/later cannot be mounted" in completed.stderr.decode()
     person.create_hello_image()
     yield person
     person.b2d("delete", "--yes", "--vm", "second")

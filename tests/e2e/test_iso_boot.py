@@ -12,7 +12,7 @@ from b2d.models import Image
 from b2d.paths import Home
 from tests.e2e.conftest import Person
 
-pytestmark = [pytest.mark.qemu, pytest.mark.network]
+pytestmark = [pytest.mark.qemu, pytest.mark.network, pytest.mark.needs("network")]
 
 
 @pytest.fixture(scope="module")

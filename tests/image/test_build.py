@@ -21,7 +21,7 @@ from b2d.image.build.builder import manifest_path
 from tests.support.cpio_reader import entries
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.needs("network")]
 
 SIZE_LIMIT = 90_000_000  # bytes
 WARM_LIMIT_S = 300  # alone on two cores it takes a fifth of that

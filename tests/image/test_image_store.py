@@ -13,7 +13,7 @@ from b2d.paths import Home
 from tests.support.debian_mirror import flip_bit
 from tests.support.fakes import FakeReporter
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.needs("network")]
 
 
 def test_a_debian_image_is_not_rebuilt_from_the_same_packages(iso: Path, test_cache: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_root_gets_a_note_when_a_machine_is_created(
     box.create_machine(folders=folders)
     notes = box.reporter.texts("note")
     assert len(notes) == count
-    assert ["containers write the folders" in text for text in notes] == [bool(folders)] * count
+    assert ["containers write to its shared folders" in text for text in notes] == [bool(folders)] * count
 
 
 def test_root_gets_a_note_once_and_not_at_every_command(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Case(Protocol):
 class FakeCase:
     def __init__(self) -> None:
         self.spec = tiny_guest.spec()
-        self.hypervisor = FakeHypervisor(script=["first line", "last line"])
+        self.hypervisor = FakeHypervisor(script=[*(f"tiny: count {number}" for number in range(3)), "last line"])
 
     def driver(self) -> FakeDriver:
         return FakeDriver(self.spec, self.hypervisor)

@@ -1,6 +1,6 @@
 """What tests need of this host: each need is checked once, and a test skips where it is not met.
 
-Markers (`qemu`, `network`, ..., `needs("root", ...)`) and fixtures that call `require` say what a test needs. With
+Markers (`qemu`, `virtualbox`, `needs("root", ...)`) and fixtures that call `require` say what a test needs. With
 B2D_TEST_STRICT, as in continuous integration, a test whose need is not met fails: nothing may be skipped there.
 """
 
@@ -23,7 +23,7 @@ from tests.support.virtualbox_case import USABLE
 from tests.support.virtualbox_lab import HOST_TOOLS
 
 MIRROR_S = 20
-MARKERS = ("qemu", "virtualbox", "network")  # needs that are markers of their own, to select tests by
+MARKERS = ("qemu", "virtualbox")  # needs that are markers of their own, to select tests by
 
 
 def require(need: str) -> None:
