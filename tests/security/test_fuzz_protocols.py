@@ -26,7 +26,7 @@ from b2d.image import releases
 from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, await_docker
 from b2d.machine.disk_usage import DataDisk
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
-from b2d.paths import Home, MachinePaths
+from b2d.paths import MachinePaths
 from tests.integration.guest.test_readiness import server
 from tests.security.fuzzing import HOSTILE, SHARE_S, TARGETS, bent, damaged, dumped, fuzz
 from tests.support import ssh_server
@@ -318,7 +318,7 @@ def test_answers_on_the_ssh_port_of_a_guest(tmp_path: Path, monkeypatch: pytest.
         )
 
 
-def test_the_disk_usage_reported_by_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_usage_reported_by_a_guest(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 19475088 123456 18342512 1% /mnt\n"
 
     class Guest:
@@ -328,7 +328,6 @@ def test_the_disk_usage_reported_by_a_guest(tmp_path: Path, monkeypatch: pytest.
             return CommandResult(0, self.output, b"")
 
     guest: Any = Guest()
-    box = Box(Home(tmp_path))
     monkeypatch.setattr(box, "guest", guest)
     box.create_machine().up()
     disk = DataDisk(box.machine())
