@@ -1,7 +1,7 @@
 """Defer Ctrl-C and other termination signals while work must be completed."""
 
 import signal
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +35,7 @@ def signals_deferred() -> Iterator[None]:
     Python delivers signals to the main thread, so other threads have nothing to defer. Ignored signals, as of nohup,
     stay ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     received: list[int] = []
@@ -50,6 +50,11 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(number, handler)
         for number in received[:1]:
             signal.raise_signal(number)
+
+
+def _in_main_thread() -> bool:
+    threading = sys.modules.get("threading")  # slow to import, and without it there is no other thread
+    return threading is None or threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
