@@ -20,7 +20,7 @@ PAGES = {
 # commands that are changed here, with the reason
 EDITS = {
     "b2d ssh": "b2d ssh </dev/null",  # without input
-    "b2d logs -f": "timeout -s INT 5 b2d logs -f || [ $? = 130 ]",  # Ctrl-C
+    "b2d logs -f": "timeout --preserve-status -s INT 5 b2d logs -f || [ $? = 130 ]",  # Ctrl-C
     "b2d status": "b2d status || [ $? = 4 ]",  # the machine is off there
     "b2d set memory=4096 cpus=4": "b2d set memory=1024 cpus=1",  # as much as the next tests of this machine can have
     "b2d stop && b2d snapshot restore before-the-update && b2d up": (
