@@ -1,5 +1,7 @@
 """The commands shown in docs/ work, one block after the other, on a real machine."""
 
+import json
+
 import pytest
 
 from b2d.paths import Home
@@ -51,6 +53,8 @@ def test_the_commands_of_a_page_work(up: Person, image_home: Home, page: str) ->
         assert completed.returncode == 0, f"{script}\n{completed.stdout.decode()}{completed.stderr.decode()}"
     for name in ("restored", "ci"):
         up.b2d("delete", "--yes", "--vm", name)
+    for snapshot in json.loads(up.check_output("snapshot", "list", "--json")):
+        up.check_output("snapshot", "delete", snapshot["name"])
 
 
 def test_every_edit_applies_to_a_shown_line() -> None:
