@@ -156,7 +156,7 @@ def paste(shell: Terminal) -> None:
 
 
 def test_text_pasted_into_an_editor_arrives_completely_while_output_returns(up: Person) -> None:
-    """The program ends after a last key, as a terminal may lose output of its last moment (docs/decisions/limits.md)."""
+    """The program ends after a last key: a terminal may lose output of its last moment (docs/decisions/limits.md)."""
     command = f"stty raw -echo; echo go; head -c {len(PASTED)} | tee /dev/stderr | md5sum; head -c 1"
     with terminal(up, "ssh", "-t", command) as shell:
         shell.expect(rb"go\n")
