@@ -155,7 +155,7 @@ def test_a_failed_change_is_reported_and_the_next_command_succeeds(quiet: Box, t
     before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
     assert total >= 3
-    for at in fault_injection.fault_points(total + 1):
+    for at in range(1, total + 1):
         before.restore()
         with suppress(B2dError):
             fault_injection.run_failing(quiet.home.root, at, lambda: act(quiet))
@@ -167,7 +167,7 @@ def test_a_home_is_usable_after_a_process_died_at_any_change(quiet: Box, tmp_pat
     _, act = VERBS[verb]
     before = prepare_box(quiet, tmp_path, verb)
     total = fault_injection.count_changes(quiet.home.root, lambda: act(quiet))
-    for at in fault_injection.fault_points(total + 1):
+    for at in range(1, total + 1):
         before.restore()
         assert fault_injection.run_dying(
             quiet.home.root, at, lambda: act(quiet), lambda: before.write_hypervisor("left")
@@ -221,7 +221,7 @@ def test_images_are_complete_or_absent(tmp_path: Path, verb: str, dies: bool) ->
     begin()
     total = fault_injection.count_changes(home.root, lambda: act(home, source))
     assert total >= 1
-    for at in fault_injection.fault_points(total + 1):
+    for at in range(1, total + 1):
         begin()
         if dies:
             assert fault_injection.run_dying(home.root, at, lambda: act(home, source), lambda: None)
@@ -258,7 +258,7 @@ def test_settings_are_the_previous_or_the_new_ones(tmp_path: Path, verb: str, di
     begin()
     total = fault_injection.count_changes(home.root, lambda: act(home))
     new = home.config.read_text()
-    for at in fault_injection.fault_points(total + 1):
+    for at in range(1, total + 1):
         begin()
         if dies:
             assert fault_injection.run_dying(home.root, at, lambda: act(home), lambda: None)

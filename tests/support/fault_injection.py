@@ -17,8 +17,6 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.lin
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS)
 KILLED = 9
-ALL_POINTS = bool(os.environ.get("B2D_TEST_ALL_FAULTS"))  # set by the weekly run
-POINTS = 12
 
 
 @dataclass
@@ -74,11 +72,6 @@ def inject_faults(faults: Faults) -> Iterator[Faults]:
     finally:
         os.fsync = really
         _armed.remove(faults)
-
-
-def fault_points(end: int) -> range:
-    """Return the points from 1 below `end` at which to inject a fault: at most 12, or all with B2D_TEST_ALL_FAULTS."""
-    return range(1, end, 1 if ALL_POINTS else max(1, end // POINTS))
 
 
 def count_changes(folder: Path, act: Callable[[], object]) -> int:

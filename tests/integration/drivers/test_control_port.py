@@ -43,14 +43,14 @@ def test_a_silent_guest_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @contextmanager
 def endless_guest(path: Path, response: bytes, pause_s: float) -> Iterator[None]:
-    """Serve a guest that repeats the same data, for ten seconds at most; the block must not wait for the end."""
+    """Serve a guest that repeats the same data, for five seconds at most; the block must not wait for the end."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
 
         def talk() -> None:
             line, _ = server.accept()
-            end = time.monotonic() + 10
+            end = time.monotonic() + 5
             with line, suppress(OSError):
                 while time.monotonic() < end:
                     line.sendall(response)
@@ -58,7 +58,7 @@ def endless_guest(path: Path, response: bytes, pause_s: float) -> Iterator[None]
 
         thread = threading.Thread(target=talk)
         thread.start()
-        with not_waiting_for(10):
+        with not_waiting_for(4):
             yield
         thread.join()
 

@@ -83,7 +83,7 @@ def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
     tls_certificates.ensure_certificates(paths, [], datetime.now(UTC))
     with server(connections.append) as port:
         for folder in (None, paths.certs):
-            with not_waiting_for(20):
+            with not_waiting_for(4):
                 assert ping(DockerApi("127.0.0.1", port, folder), 0.3) is None
 
 

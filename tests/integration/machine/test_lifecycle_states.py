@@ -25,7 +25,6 @@ from b2d.paths import Home
 from tests.support import fault_injection
 from tests.support.fake_machine import Box, Interrupter
 from tests.support.fakes import ALIVE
-from tests.support.fault_injection import ALL_POINTS
 
 ABSENT, STOPPED, STARTING, RUNNING, PAUSED, SAVED, STOPPING, CRASHED = MachineState
 DATA = b"what a person has on their disk"
@@ -235,7 +234,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=200 if ALL_POINTS else 20,
+    max_examples=70,
     stateful_step_count=30,
     deadline=None,
     derandomize="CI" in os.environ,

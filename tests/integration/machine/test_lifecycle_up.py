@@ -94,7 +94,7 @@ def test_a_crash_during_the_boot_is_reported_at_once_and_the_next_up_succeeds(bo
     box.hypervisor.script, box.hypervisor.dies_after = [*STAGES, "Kernel panic - not syncing"], 6
     box.docker_answers = False
     box.create_machine()
-    with not_waiting_for(box.wait_s), pytest.raises(B2dError, match="crashed") as caught:
+    with not_waiting_for(4), pytest.raises(B2dError, match="crashed") as caught:
         box.machine().up()
     assert caught.value.exit_code == 1
     assert "Kernel panic" in caught.value.details

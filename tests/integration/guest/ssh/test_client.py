@@ -19,22 +19,10 @@ from b2d.guest.ssh.client import SshGuest, command_line
 from b2d.host.polling import wait_until
 from b2d.models import CommandResult, Endpoint
 from b2d.paths import MachinePaths
-from tests.support.ssh_server import Sshd, guest_of, machine
+from tests.support.ssh_server import Sshd
 from tests.support.timing import not_waiting_for
 
 TEN_MB = 10_000_000
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> MachinePaths:
-    return machine(tmp_path)
-
-
-@pytest.fixture
-def sshd(paths: MachinePaths) -> Iterator[Sshd]:
-    """Start the SSH server of that machine's guest."""
-    with guest_of(paths).running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from b2d.paths import MachinePaths
-from tests.support.ssh_server import Sshd, guest_of, machine
+from tests.support.ssh_server import Sshd
 
 TEN_MB = 10_000_000
 SCRIPT = """
@@ -30,18 +29,6 @@ except B2dError as error:
 except BrokenPipeError:
     os._exit(98)
 """
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> MachinePaths:
-    return machine(tmp_path)
-
-
-@pytest.fixture
-def sshd(paths: MachinePaths) -> Iterator[Sshd]:
-    """Start the SSH server of that machine's guest."""
-    with guest_of(paths).running() as server:
-        yield server
 
 
 def joined(sshd: Sshd, paths: MachinePaths, *command: str) -> list[str]:

@@ -279,7 +279,7 @@ def test_the_first_failure_ends_the_others(host: Host, debian: LocalDebian) -> N
     """They stop at their current piece: a kernel takes minutes on a slow network."""
     debian.wrong["pool/main/tini"] = repeat(respond_slowly)
     debian.wrong[PACKAGE] = repeat(respond_with(404))
-    with not_waiting_for(30):
+    with not_waiting_for(10):
         assert "busybox" in refused(host.fetch_packages).message
 
 
