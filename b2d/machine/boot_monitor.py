@@ -33,11 +33,13 @@ TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Do
 # A port of the guest accepts or refuses at once, except before the guest has a network: then the hypervisor accepts the
 # connection, and forwards it only seconds later, after the attempt has timed out. So Docker in a booting guest is not
 # pinged before the guest has reported a stage, unless it reports none; then with short timeouts. Once dockerd runs,
-# timeouts are long: it listens seconds before it answers, an emulated one ten minutes, and each aborted TLS handshake
-# costs it more time than one that waits. The connection ends with the machine.
+# timeouts are long: it listens seconds before it answers, an emulated one minutes, and it spends seconds on each TLS
+# handshake, also on an aborted one. So a guest that is that slow is left alone until it reports that Docker answers, or
+# for PAUSE_S. A connection ends with the machine.
 ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
 LONGEST_S = 60.0  # console output of that time is read afterwards
+PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class _Watch:
         self._failure = ""
         self._attempt_s = patience.attempt_s
         self._ran = patience.ran
+        self._paused_until = 0.0
 
     def look(self) -> bool:
         """Return True once Docker has answered. Raises B2dError when it will not."""
@@ -207,6 +210,7 @@ class _Watch:
             self._stage = stage.name
             if stage.name == ANSWERED:
                 self._reached = len(ORDER)
+                self._paused_until = 0.0
             elif stage.name in ORDER:
                 self._reached = max(self._reached, ORDER.index(stage.name) + 1)
         for trouble in find_problems(text):
@@ -218,7 +222,9 @@ class _Watch:
 
     def _docker_may_answer(self) -> bool:
         """Tell whether a ping may succeed: dockerd runs, or the image reports no stages."""
-        return self._reached == len(ORDER) if self._stage else time.monotonic() >= self._silent_until
+        if not self._stage:
+            return time.monotonic() >= self._silent_until
+        return self._reached == len(ORDER) and time.monotonic() >= self._paused_until
 
     def _ask(self) -> bool:
         shortest_s, longest_s = (ATTEMPT_S, LONGEST_S) if self._stage else (0.0, ATTEMPT_S)
@@ -227,6 +233,8 @@ class _Watch:
         self.answer = self._ping(timeout_s)
         if time.monotonic() - begin >= timeout_s:  # a slow guest gets a longer timeout each time
             self._attempt_s = min(timeout_s * ATTEMPT_GROWTH, longest_s)
+            if self._stage not in ("", ANSWERED):
+                self._paused_until = time.monotonic() + PAUSE_S
         return self.answer is not None
 
     def _end(self, state: MachineState) -> None:

@@ -23,7 +23,7 @@ mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 exec >/dev/ttyS0 2>&1
-while read -r module; do insmod "/modules/$module"; done </modules/first
+while read -r module; do insmod "/modules/$module"; done </modules/root_disk
 for disk in /sys/block/vd*; do
     case $(cat $disk/serial) in
     b2d-root) mount -t squashfs -o ro /dev/${{disk##*/}} /lower ;;

@@ -264,7 +264,7 @@ def _kernel(image_recipe: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[
         tree.remove(f"{modules.folder}*")
         install(
             modules,
-            modules.with_dependencies((*image_recipe.modules, *image_recipe.stage1.first, *image_recipe.stage1.more)),
+            modules.with_dependencies((*image_recipe.modules, *image_recipe.stage1.all_modules)),
             tree,
         )
         first = initramfs.compose(image_recipe, tree[image_recipe.busybox].content, modules)

@@ -6,7 +6,7 @@ from b2d.image.build.recipe import Recipe
 
 
 def compose(recipe: Recipe, busybox: bytes, modules: Modules) -> Tree:
-    """Return the initramfs; /modules/first and /modules/more list modules in the order of loading."""
+    """Return the initramfs; for each group of modules /modules has a list in the order of loading."""
     tree = Tree()
     for name in recipe.stage1.folders:
         tree.put(name, folder())
@@ -14,12 +14,11 @@ def compose(recipe: Recipe, busybox: bytes, modules: Modules) -> Tree:
     for name in recipe.stage1.applets:
         tree.put(f"bin/{name}", link("busybox"))
     tree.put("init", file(recipe.stage1_init.read_bytes(), 0o755))
-    first = modules.with_dependencies(recipe.stage1.first)
-    later = [module for module in modules.with_dependencies(recipe.stage1.more) if module not in first]
-    for name, wanted in (("first", first), ("more", later)):
-        tree.put(f"modules/{name}", file(_list(wanted)))
-    for module in (*first, *later):
-        tree.put(f"modules/{module.name}.ko", file(module.content))
+    for group, names in recipe.stage1.modules.items():
+        wanted = [module for module in modules.with_dependencies(names) if f"modules/{module.name}.ko" not in tree]
+        tree.put(f"modules/{group}", file(_list(wanted)))
+        for module in wanted:
+            tree.put(f"modules/{module.name}.ko", file(module.content))
     return tree
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ class Stage1Rules:
 
     applets: tuple[str, ...]
     folders: tuple[str, ...]
-    first: tuple[str, ...]  # modules
-    more: tuple[str, ...]
+    modules: dict[str, tuple[str, ...]]  # by group, in the order of loading
+
+    @property
+    def all_modules(self) -> tuple[str, ...]:
+        """The modules of all groups."""
+        return tuple(chain(*self.modules.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,9 @@ def _recipe(folder: Path, data: dict[str, Any]) -> Recipe:
         busybox=data["busybox"]["program"],
         applets={"usr/sbin": tuple(data["busybox"]["sbin"]), "usr/bin": tuple(data["busybox"]["bin"])},
         stage1=Stage1Rules(
-            tuple(stage1["applets"]), tuple(stage1["folders"]), tuple(stage1["first"]), tuple(stage1["more"])
+            tuple(stage1["applets"]),
+            tuple(stage1["folders"]),
+            {group: tuple(names) for group, names in stage1["modules"].items()},
         ),
         modules=tuple(data["modules"]["keep"]),
     )

@@ -93,11 +93,22 @@ def test_a_dockerd_that_listens_before_it_answers_is_pinged_with_growing_timeout
 ) -> None:
     monkeypatch.setattr(boot_module, "ATTEMPT_S", 0.1)
     monkeypatch.setattr(boot_module, "LONGEST_S", 0.2)
+    monkeypatch.setattr(boot_module, "PAUSE_S", 0.0)
     boot = Boot(ALL, answers_after="docker")
     boot.takes_s = 0.198
     boot.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=10, attempt_s=0.01))
     times = [timeout_s for timeout_s, line in boot.attempts if line == ALL[-1]]
     assert times == pytest.approx([0.1, 0.125, 0.156, 0.195, 0.2], abs=0.001)
+
+
+def test_a_slow_dockerd_is_not_pinged_again_before_the_guest_reports_that_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boot_module, "ATTEMPT_S", 0.1)
+    boot = Boot([*ALL, "a", "few", "lines", "b2d: 30.0 ready"], answers_after="ready")
+    boot.takes_s = 0.11
+    boot.awaited(patience=replace(BOOT_TIMEOUTS, silence_s=10, attempt_s=0.01))
+    assert [line for _, line in boot.attempts] == [ALL[-1], "b2d: 30.0 ready"]
 
 
 def test_a_resumed_guest_gets_a_long_timeout() -> None:
