@@ -1,8 +1,8 @@
 """The data model: plain values that all packages use. No I/O, no imports but the standard library."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
@@ -31,8 +31,7 @@ OFF_STATES = frozenset({MachineState.STOPPED, MachineState.CRASHED, MachineState
 SUSPENDED_STATES = frozenset({MachineState.SAVED, MachineState.PAUSED})
 
 
-@dataclass(frozen=True, slots=True)
-class MachineSpec:
+class MachineSpec(NamedTuple):
     """The specification of a machine: the content of machine.json, and all that a driver needs."""
 
     name: str
@@ -72,8 +71,7 @@ class MachineSpec:
         return self.engine_port or self.docker_port
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Access to and from the guest, beyond what every guest allows."""
 
     ssh_password: bool = False  # True: sshd accepts the user's password too
@@ -81,8 +79,7 @@ class Access:
     host_loopback: bool = True  # False: containers cannot reach services on this host's loopback
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """The address and ports that the hypervisor forwards to a running machine; `docker_port` to dockerd itself."""
 
     address: str
@@ -90,8 +87,7 @@ class Endpoint:
     docker_port: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Forward:
+class Forward(NamedTuple):
     """A port of this host that is forwarded to the guest's port of the same number."""
 
     protocol: str  # "tcp" or "udp"
@@ -111,8 +107,7 @@ class Forward:
         return GUEST_UDP_ADDRESS if self.protocol == "udp" and self.address == "127.0.0.1" else ""
 
 
-@dataclass(frozen=True, slots=True)
-class DockerEnv:
+class DockerEnv(NamedTuple):
     """The environment of a docker client: boot2docker's three variables. An empty `cert_path` means no TLS."""
 
     host: str
@@ -125,8 +120,7 @@ class DockerEnv:
         return {"DOCKER_HOST": self.host, "DOCKER_CERT_PATH": self.cert_path, "DOCKER_TLS_VERIFY": "1"}
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A snapshot of a machine's data disk."""
 
     name: str
@@ -134,8 +128,7 @@ class Snapshot:
     size: int  # approximate bytes on this host, some of which the disk or other snapshots share
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """The extent of a file inside the ISO, in bytes, so that a hypervisor can be given that part only."""
 
     offset: int
@@ -151,8 +144,7 @@ class SuiteState(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(NamedTuple):
     """A suite of Debian's archive in the state from which an image was built."""
 
     name: str  # its codename, such as trixie-security
@@ -160,8 +152,7 @@ class Suite:
     state: SuiteState
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """A stored ISO, and how to boot it without a boot loader, if known."""
 
     sha256: str
@@ -197,8 +188,7 @@ class Image:
         return self.kernel is not None and self.initrd is not None and self.root is not None
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(NamedTuple):
     """The result of a program, on this host or in the guest."""
 
     exit_code: int
@@ -206,8 +196,7 @@ class CommandResult:
     stderr: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(NamedTuple):
     """The identity of a process: a pid alone may have been reused for another."""
 
     pid: int

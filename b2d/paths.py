@@ -1,13 +1,12 @@
 """The paths of all files, as properties; this module reads and writes nothing."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MACHINES = "machines"
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePaths:
+class ImagePaths(NamedTuple):
     """The files of a stored image, images/<sha256>.* in the home."""
 
     folder: Path
@@ -44,8 +43,7 @@ class ImagePaths:
         return self.folder / f"{self.sha256}.checked"
 
 
-@dataclass(frozen=True, slots=True)
-class MachinePaths:
+class MachinePaths(NamedTuple):
     """The files of one machine: machines/<name>/*. docs/architecture.md says who writes which."""
 
     folder: Path
@@ -241,8 +239,7 @@ class MachinePaths:
         return self.folder / "qemu.log"
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The files of a home: $B2D_HOME, ~/.b2d by default."""
 
     root: Path

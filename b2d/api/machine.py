@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from b2d.docker.published_ports import PublishedPort
     from b2d.machine.image_upgrade import ImageUpgrade, UpgradeResult
     from b2d.machine.reconfigure import Change
-    from b2d.machine_store.store import RunningFacts
+    from b2d.machine_store.running_facts import RunningFacts
     from b2d.models import CommandResult, Image, MachineState
 
 COMMAND_S = 600.0

@@ -75,7 +75,7 @@ class ImportedMachine:
         """Obtain an image, copy the disk, and return the spec. Raises B2dError; nothing is left then."""
         spec = self.app.with_image(spec)
         self.disk.run(self.app.reporter)
-        return replace(spec, disk_mib=self.disk.disk_mib)
+        return spec._replace(disk_mib=self.disk.disk_mib)
 
 
 def create_from_disk(app: App, disk: Path) -> bool:
@@ -101,11 +101,11 @@ def _spec_like(app: App, original: ImportCandidate, spec: MachineSpec) -> Machin
     explicit = {key for key, origin in app.effective.origins.items() if origin.startswith("--")}
     least = loader.RANGES["memory"][0]
     if original.memory_mib and "memory" not in explicit:
-        spec = replace(spec, memory_mib=max(original.memory_mib, least))
+        spec = spec._replace(memory_mib=max(original.memory_mib, least))
     if original.cpus and "cpus" not in explicit:
-        spec = replace(spec, cpus=original.cpus)
+        spec = spec._replace(cpus=original.cpus)
     if app.effective.origins["share"] == loader.DEFAULT and spec.share:  # its disk may start untrusted programs
-        spec = replace(spec, share=(), folders=())
+        spec = spec._replace(share=(), folders=())
     return spec
 
 

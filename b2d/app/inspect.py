@@ -1,6 +1,5 @@
 """Describe a machine: configuration and state as one document, the ports that its containers publish, and its logs."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ def describe_machine(app: App, name: str) -> dict[str, object]:
     has: dict[str, object] = {"disk_mib": driver.disk_mib()}
     if (measured := driver.effective_spec()) is not None:
         has |= {"memory_mib": measured.memory_mib, "cpus": measured.cpus}
-    running = asdict(facts) if facts is not None else None
+    running = json_text.document(facts) if facts is not None else None
     state = driver.state()
     if state in ON_STATES | {MachineState.SAVED}:
         from b2d.machine.boot_preparation import last_network
@@ -40,7 +39,7 @@ def describe_machine(app: App, name: str) -> dict[str, object]:
         content = last_network(app.home.machine(name)).get(network_config.RECORD)
         has["network"] = _parsed(content) if content else None
     now = {"state": state, "running": running, "socket": socket(app, name), "has": has}
-    return {**asdict(spec), "network": network_config.from_settings(app.settings, spec).shown(), **now}
+    return {**spec._asdict(), "network": network_config.from_settings(app.settings, spec).shown(), **now}
 
 
 def _parsed(content: bytes) -> object:

@@ -143,7 +143,7 @@ def _environment(environ: Mapping[str, str]) -> str:
 
 def _settings(app: App) -> str:
     origins = app.effective.origins
-    values = asdict(app.settings)
+    values = app.settings._asdict()
     values |= {key: endpoints.without_password(values[key]) for key in endpoints.PROXIES}
     values |= {"password": REDACTED} if values["password"] else {}
     return _json({key: {"value": value, "origin": origins[key]} for key, value in values.items()})

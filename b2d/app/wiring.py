@@ -4,7 +4,6 @@ What a verb does not need is not loaded for it: `b2d config` asks no machine.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from b2d.config import loader
@@ -12,7 +11,6 @@ from b2d.config.loader import ResolvedSettings
 from b2d.config.settings import Settings
 from b2d.drivers import hypervisors
 from b2d.errors import ConfigError, HypervisorError
-from b2d.image.source import describe_source
 from b2d.paths import Home, MachinePaths
 
 if TYPE_CHECKING:
@@ -29,13 +27,14 @@ if TYPE_CHECKING:
 MIN_MEMORY_MIB = 512
 
 
-@dataclass(frozen=True, slots=True)
 class App:
     """All parts of one home, wired by its settings."""
 
-    home: Home
-    effective: ResolvedSettings
-    reporter: "Reporter"
+    def __init__(self, home: Home, effective: ResolvedSettings, reporter: "Reporter") -> None:
+        """Wire the parts; none is loaded yet."""
+        self.home = home
+        self.effective = effective
+        self.reporter = reporter
 
     @property
     def settings(self) -> Settings:
@@ -117,6 +116,7 @@ class App:
 
     def new_machine_spec(self) -> "MachineSpec":
         """Return what a new machine should look like, by the settings. Raises ConfigError."""
+        from b2d.image.source import describe_source
         from b2d.models import GUEST_DOCKER_PORT_NO_TLS, HARDWARE, MachineSpec
 
         settings = self.settings
@@ -146,7 +146,7 @@ class App:
 
     def with_image(self, spec: "MachineSpec") -> "MachineSpec":
         """Return the spec with an image of its source, obtained first where none is stored. Raises B2dError."""
-        return replace(spec, image=self.supply.ensure(spec.source).sha256)
+        return spec._replace(image=self.supply.ensure(spec.source).sha256)
 
     def examination(self, unread: ConfigError | None = None) -> "Examination":
         """Return doctor's examination; `unread` says why the user's settings could not be read."""

@@ -96,7 +96,7 @@ def _hidden_option(word: str) -> click.Option | None:
     from b2d.config.settings import Settings
 
     key = word[2:].replace("-", "_")
-    kinds = {field: type(getattr(Settings(), field)) for field in Settings.__slots__}
+    kinds = {field: type(getattr(Settings(), field)) for field in Settings._fields}
     if kinds.get(switch := key.removeprefix("no_")) is bool:
         return _recorded_option(switch, word, hidden=True, flag_value="yes" if key == switch else "no")
     return _recorded_option(word, hidden=True, multiple=kinds[key] is tuple) if key in kinds else None
@@ -234,7 +234,7 @@ def _setting_options() -> list[str]:
     """Return the settings' names as options."""
     from b2d.config.settings import Settings
 
-    return ["--" + key.replace("_", "-") for key in Settings.__slots__]
+    return ["--" + key.replace("_", "-") for key in Settings._fields]
 
 
 def suggestion(word: str, known: list[str]) -> str:

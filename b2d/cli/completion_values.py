@@ -70,13 +70,13 @@ def machine_names(environ: Mapping[str, str], typed: str) -> list[str]:
 def setting_values(parameter: str, typed: str) -> list[str]:
     """Return the values for a parameter that begin with `typed`."""
     if parameter == "assignments":
-        values = _assignments(typed, Settings.__slots__)
+        values = _assignments(typed, Settings._fields)
     elif parameter == "changes":
         from b2d.machine.reconfigure import FIELDS
 
         values = _assignments(typed, FIELDS)
     elif parameter in ("key", "keys"):
-        values = list(Settings.__slots__)
+        values = list(Settings._fields)
     elif parameter in ("image", "source"):
         values = [*SOURCES, FILES]
     elif parameter == "original":

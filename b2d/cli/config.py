@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +53,7 @@ class Config(Commands):
     def _check(self, ctx: click.Context, words: list[str]) -> None:
         """Raise UsageError for a word that is close to a command and to no setting."""
         for word in words:
-            if word.replace("-", "_") in Settings.__slots__ or suggestion(word, list(Settings.__slots__)):
+            if word.replace("-", "_") in Settings._fields or suggestion(word, list(Settings._fields)):
                 return
             if question := suggestion(word, list(self.commands)):
                 raise click.UsageError(f"there is no command {word!r}{question}", ctx)
@@ -77,7 +76,7 @@ def get(key: str | None) -> None:
     if key is not None:
         key = _parse_key(key)
     effective = create_app().effective
-    names = [key] if key is not None else [field.name for field in fields(Settings)]
+    names = [key] if key is not None else list(Settings._fields)
     values = {name: getattr(effective.settings, name) for name in names}
     values |= {name: endpoints.without_password(values[name]) for name in endpoints.PROXIES if name in values}
     values |= {"password": endpoints.REDACTED} if values.get("password") else {}

@@ -157,6 +157,6 @@ def _create_app_or_defaults() -> tuple["App", ConfigError | None]:
     try:
         return create_app(), None
     except ConfigError as error:
-        origins = dict.fromkeys(Settings.__slots__, loader.DEFAULT)
-        effective = loader.ResolvedSettings(Settings(), origins)
+        origins = dict.fromkeys(Settings._fields, loader.DEFAULT)
+        effective = loader.ResolvedSettings(Settings(), origins, [])
         return wiring.App(loader.resolve_home(get_environment()), effective, create_reporter()), error

@@ -62,15 +62,14 @@ def download(source: str | None, allow_expired: bool) -> None:
 
     SOURCE is debian, boot2docker, a file, or the URL of an ISO or of a releases API (GitHub or GitHub Enterprise).
     """
-    from dataclasses import asdict
-
+    from b2d.formats import json_text
     from b2d.image.source import describe_source
 
     app = create_app()
     wanted = source or _followed_source(app.settings.vm) or app.settings.image
     image, changed, outcome = app.supplies(allow_expired=allow_expired).update(describe_source(wanted))
     print_line(f"{image.version} is {outcome}: {image.iso}")
-    print_result({**asdict(image), "changed": changed})
+    print_result({**json_text.document(image), "changed": changed})
 
 
 def _followed_source(name: str) -> str:
@@ -103,7 +102,7 @@ def build(arch: str, output: str | None, mirror: str | None, allow_expired: bool
 @iso.command("list", cls=Command, read_only=True, example="b2d iso list")
 def list_images() -> None:
     """List the stored images, newest first."""
-    from dataclasses import asdict
+    from b2d.formats import json_text
 
     images = create_app().images.all()
     rows = [
@@ -111,7 +110,7 @@ def list_images() -> None:
         for image in images
     ]
     lines = render_table([("VERSION", "SOURCE", "SIZE", "SHA256", "DATE", "SUITES"), *rows])
-    print_result([asdict(image) for image in images], lines if images else "")
+    print_result([json_text.document(image) for image in images], lines if images else "")
 
 
 def _describe_suites(image: "Image") -> str:

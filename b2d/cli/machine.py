@@ -26,7 +26,7 @@ from b2d.machine_names import command_for
 if TYPE_CHECKING:
     from b2d.app.wiring import App
     from b2d.machine.lifecycle import Machine
-    from b2d.machine_store.store import RunningFacts
+    from b2d.machine_store.running_facts import RunningFacts
 
 
 @click.command(cls=Command, creates=True, example="b2d init --memory 4096 --disk 40000")
@@ -81,8 +81,7 @@ def _warn_ignored_options(app: "App") -> None:
 
 def _report_up(app: "App", facts: "RunningFacts") -> None:
     """Print where Docker is, and what to type next unless this shell uses the machine already."""
-    from dataclasses import asdict
-
+    from b2d.formats import json_text
     from b2d.host_agent import control
     from b2d.shell import detect, export
 
@@ -92,7 +91,7 @@ def _report_up(app: "App", facts: "RunningFacts") -> None:
     if any(os.environ.get(name) != value for name, value in variables.items()):
         line = export.EVALUATION[detect.detect(os.environ)].format(command_for("shellinit", app.settings.vm))
         print_line(f"to use it in this shell: {line}")
-    print_result({"name": app.settings.vm, **asdict(facts)})
+    print_result({"name": app.settings.vm, **json_text.document(facts)})
 
 
 def _endpoints(name: str, facts: "RunningFacts", refused: set[str]) -> str:

@@ -1,6 +1,5 @@
 """The commands that give a machine another image: upgrade and rollback."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -60,7 +59,7 @@ def _report(app: "App", result: "UpgradeResult") -> None:
 
 
 def _print_document(app: "App", result: "UpgradeResult") -> None:
-    image = asdict(result.image)
+    image = result.image._asdict()
     document = {"name": app.settings.vm, "changed": result.changed, "state": result.state}
     print_result(
         document | {"image": {key: image[key] for key in ("sha256", "version", "source")}, "before": result.before}

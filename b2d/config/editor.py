@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 
 from b2d.config import loader
 from b2d.config.loader import RawSetting
@@ -77,7 +76,7 @@ def _profile_as_toml(environ: Mapping[str, str]) -> str:
 
 def _template(environ: Mapping[str, str]) -> str:
     """Return the text that a new config.toml begins with: the profile's settings, and all defaults as comments."""
-    defaults = "".join(f"# {field.name} = {format_literal(field.default)}\n" for field in fields(Settings))
+    defaults = "".join(f"# {key} = {format_literal(value)}\n" for key, value in Settings()._asdict().items())
     return f"{_profile_as_toml(environ)}# the defaults; docs/commands.md explains each setting\n{defaults}"
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,16 +35,15 @@ RANGES = {  # both ends included; units as in settings.py
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedSettings:
+class ResolvedSettings(NamedTuple):
     """The settings, and for each its origin: "default", a file, a variable or a flag."""
 
     settings: Settings
     origins: dict[str, str]
-    remarks: list[str] = field(default_factory=list)  # ignored settings, one line each
+    remarks: list[str]  # ignored settings, one line each
 
 
-class RawSetting(NamedTuple):  # not a dataclass: creating that class takes as long as reading the file
+class RawSetting(NamedTuple):
     """A setting as it was given: `word` is its spelling there, `text` the content of the file it is from."""
 
     origin: str
@@ -87,11 +85,11 @@ def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -
 
     Raises ConfigError, naming the origin of an invalid value.
     """
-    settings, origins = Settings(), dict.fromkeys(_setting_names(), DEFAULT)
+    settings, origins = Settings(), dict.fromkeys(Settings._fields, DEFAULT)
     # proxy variables may be meant for other programs, so they are not validated
     for key, (name, proxy) in endpoints.host_proxies(environ).items():
         change: dict[str, Any] = {key: proxy}
-        settings, origins[key] = replace(settings, **change), name
+        settings, origins[key] = settings._replace(**change), name
     given = {key: value for key, value in flags.items() if value is not None}
     old_flags = {_flag(key): value for key, value in given.items() if key not in origins}
     from_files, file_remarks = _from_files(where, environ)
@@ -103,7 +101,7 @@ def load(where: Home, environ: Mapping[str, str], flags: Mapping[str, object]) -
         *(RawSetting(_flag(key), key, value, key) for key, value in given.items() if key in origins),
     ]
     for raw in raw_settings:
-        settings = replace(settings, **{raw.key: parse_value(raw)})
+        settings = settings._replace(**{raw.key: parse_value(raw)})
         origins[raw.key] = raw.origin
     return ResolvedSettings(settings, origins, file_remarks + flag_remarks)
 
@@ -179,12 +177,8 @@ def _parse_table(origin: str, text: str) -> dict[str, object]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, object]]:
-    known = {PREFIX + key.upper(): key for key in _setting_names()}
+    known = {PREFIX + key.upper(): key for key in Settings._fields}
     return [(known[name], value) for name, value in environ.items() if name in known and value != ""]
-
-
-def _setting_names() -> list[str]:
-    return [field.name for field in fields(Settings)]
 
 
 def _flag(key: str) -> str:
@@ -193,7 +187,7 @@ def _flag(key: str) -> str:
 
 def check_key(key: str, origin: str = "") -> None:
     """Raise ConfigError unless `key` is a setting."""
-    known = _setting_names()
+    known = Settings._fields
     if key not in known:
         import difflib
 
@@ -206,7 +200,7 @@ def check_key(key: str, origin: str = "") -> None:
 def parse_value(raw: RawSetting) -> Any:
     """Convert and validate a value for its setting. Raises ConfigError."""
     key = raw.key
-    kind = type(getattr(Settings(), key))
+    kind = type(Settings._field_defaults[key])
     converted = _CONVERT[kind](raw.value)
     if converted is None:
         expected = {bool: "yes or no", int: "an integer", str: "a string", tuple: "a list of strings, or none"}[kind]

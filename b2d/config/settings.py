@@ -1,12 +1,11 @@
 """The settings and their defaults; apart from models.py, of which `b2d config` needs nothing."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from b2d.machine_names import DEFAULT_NAME
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The effective settings, which loader.py merges with their origins. Zero and "" mean "choose"."""
 
     vm: str = DEFAULT_NAME

@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from b2d.errors import ConfigError
 from b2d.host.files import os_errors_as_b2d_errors
 from b2d.paths import MachinePaths
 
 
-@dataclass(frozen=True, slots=True)
-class Hypervisor:
+class Hypervisor(NamedTuple):
     """A hypervisor that b2d drives."""
 
     name: str  # in settings and in machine.json

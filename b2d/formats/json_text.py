@@ -1,4 +1,4 @@
-"""Parse foreign JSON."""
+"""Parse foreign JSON, and turn values into what can be written as JSON."""
 
 import math
 from typing import Any, NoReturn
@@ -31,6 +31,15 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("it is not a string")
     return value
+
+
+def document(value: Any) -> Any:
+    """Return a value with its named tuples, at any depth, as objects; `json` itself writes them as lists."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: document(item) for key, item in value.items()}
+    return [document(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _count_brackets(content: bytes | str) -> int:

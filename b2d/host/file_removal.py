@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,12 +17,13 @@ A_FOLDER = (errno.EISDIR, errno.EPERM, errno.EACCES)  # errors of unlink for a f
 SET_ASIDE = "set-aside"  # the folder in a home for folders that had the name of a file of b2d's
 
 
-@dataclass(frozen=True, slots=True)
 class OwnNames:
     """The names of b2d's files in a folder as patterns of fnmatch, and of folders with their content."""
 
-    files: tuple[str, ...] = ()
-    folders: Mapping[str, "OwnNames"] = field(default_factory=dict)
+    def __init__(self, files: tuple[str, ...] = (), folders: "Mapping[str, OwnNames] | None" = None) -> None:
+        """Keep the patterns."""
+        self.files = files
+        self.folders = folders or {}
 
     def __contains__(self, name: str) -> bool:
         """Return whether the name is b2d's."""

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from b2d._version import __version__
 from b2d.errors import B2dError, WaitTimeoutError
@@ -26,8 +26,7 @@ READY_S = 10.0  # for the agent to start, after its predecessor has ended
 END_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class AgentRecord:
+class AgentRecord(NamedTuple):
     """The record of a started agent: its process, its machine's process, and the program that it runs."""
 
     agent: ProcessIdentity
@@ -101,7 +100,7 @@ def _start(home: Home, name: str, machine: ProcessIdentity) -> None:
     fd_limits.raise_limit(pid)
     agent = identify(pid)
     if agent is not None:
-        document = {"companion": asdict(agent), "machine": asdict(machine), "program": PROGRAM}
+        document = {"companion": agent._asdict(), "machine": machine._asdict(), "program": PROGRAM}
         write_atomic(paths.agent_process, json.dumps(document).encode())
 
 

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from b2d.formats import json_text
 from b2d.host.files import read_bounded, write_atomic
@@ -14,8 +14,7 @@ SSH, DOCKER, DOCKER_SOCKET = "SSH", "Docker without TLS", "Docker's socket"
 KEYS = {"service", "place", "reason"}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An address on this host that should lead into the machine and does not, because another program has it."""
 
     service: str
@@ -29,7 +28,7 @@ class Refusal:
 
 def write(path: Path, agent: ProcessIdentity, refusals: Sequence[Refusal]) -> None:
     """Write the report that `agent` serves all addresses but `refusals`. Raises OSError."""
-    document = {"agent": asdict(agent), "refusals": [asdict(refusal) for refusal in refusals]}
+    document = {"agent": agent._asdict(), "refusals": [refusal._asdict() for refusal in refusals]}
     write_atomic(path, json.dumps(document).encode("utf-8", "surrogateescape"))
 
 

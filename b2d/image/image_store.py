@@ -271,7 +271,7 @@ def _with_content(record: ImageRecord, content: Content) -> ImageRecord:
 
 
 def _write_record(paths: ImagePaths, record: ImageRecord) -> None:
-    write_atomic(paths.facts, (json.dumps(asdict(record), indent=2) + "\n").encode())
+    write_atomic(paths.facts, (json.dumps(json_text.document(asdict(record)), indent=2) + "\n").encode())
 
 
 def _read_stamps(paths: ImagePaths) -> dict[str, Stamp]:

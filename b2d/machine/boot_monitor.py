@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -123,7 +123,7 @@ def confirm_image_on_success(spec: MachineSpec, store: MachineStore) -> Iterator
             raise error.replace(hint=command_for("rollback", spec.name)) from error
         raise
     if spec.trial:
-        store.write(replace(spec, trial=False))
+        store.write(spec._replace(trial=False))
 
 
 class _Steps:

@@ -1,7 +1,6 @@
 """Prepare a boot: the newest image, free ports, keys, certificates and the seed disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +35,7 @@ def store_new_spec(spec: MachineSpec, store: MachineStore) -> MachineSpec:
     with store.allocation_lock():
         if not spec.address:
             taken = {other.address for other in store.neighbours(spec.name)}
-            spec = replace(spec, address=port_allocation.pick_address(taken, (spec.ssh_port, spec.docker_port)))
+            spec = spec._replace(address=port_allocation.pick_address(taken, (spec.ssh_port, spec.docker_port)))
         store.write(spec)
     return spec
 
@@ -64,10 +63,10 @@ def pending_image(spec: MachineSpec, images: ImageLookup) -> Image | None:
 def with_trial_image(spec: MachineSpec, image: Image) -> MachineSpec:
     """Return the spec with that image on trial; `previous` is the last one that the machine came up with."""
     if image.sha256 == spec.image:
-        return replace(spec, refused="", trial=True)
+        return spec._replace(refused="", trial=True)
     proven = spec.previous if spec.trial else spec.image
     previous = "" if proven == image.sha256 else proven
-    return replace(spec, image=image.sha256, previous=previous, refused="", trial=True)
+    return spec._replace(image=image.sha256, previous=previous, refused="", trial=True)
 
 
 def aufs_refusal(name: str, version: str) -> str:
@@ -84,7 +83,7 @@ def _version(spec: MachineSpec, images: ImageLookup) -> str:
 
 def with_current_hardware(spec: MachineSpec) -> MachineSpec:
     """Return the spec with the current hardware; a machine that resumes keeps the hardware that it was saved with."""
-    return replace(spec, hardware=HARDWARE)
+    return spec._replace(hardware=HARDWARE)
 
 
 def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, reporter: Reporter) -> MachineSpec:
@@ -111,7 +110,7 @@ def shared_folders(spec: MachineSpec, b2d_home: Path, state: MachineState, repor
     selection = share_policy.select(share, b2d_home)
     for sentence in selection.left_out:
         reporter.warn(sentence)
-    return replace(spec, share=share, folders=selection.folders)
+    return spec._replace(share=share, folders=selection.folders)
 
 
 def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: Reporter) -> MachineSpec:
@@ -124,10 +123,10 @@ def free_ports(spec: MachineSpec, neighbours: Sequence[MachineSpec], reporter: R
         if old != new:
             reporter.note(f"port {old} of {spec.address} is in use: the {service} port of {spec.name} is now {new}")
     if spec.tls or not spec.guarded:
-        return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
+        return spec._replace(ssh_port=ssh_port, docker_port=docker_port, engine_port=0)
     wanted = spec.engine_port or GUEST_DOCKER_PORT
     engine_port = port_allocation.reserve_ports(spec.address, wanted, avoid | {ssh_port, docker_port})
-    return replace(spec, ssh_port=ssh_port, docker_port=docker_port, engine_port=engine_port)
+    return spec._replace(ssh_port=ssh_port, docker_port=docker_port, engine_port=engine_port)
 
 
 def network(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from b2d.errors import B2dError, InvalidStateError, MachineLockedError, MachineNotFoundError
@@ -10,7 +10,7 @@ from b2d.image import version_label
 from b2d.machine.boot_preparation import AUFS_HINT, aufs_refusal, with_trial_image
 from b2d.machine.lifecycle import Machine
 from b2d.machine_names import command_for
-from b2d.machine_store.store import RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
 from b2d.models import OFF_STATES, STARTED_STATES, Image, MachineSpec, MachineState
 
 if TYPE_CHECKING:
@@ -176,4 +176,4 @@ class ImageUpgrade:
 
 def _with_refusal(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
     """Return the spec with that image, and with `refused`, which `up` does not boot again."""
-    return replace(spec, image=image, previous=previous, refused=refused, trial=False)
+    return spec._replace(image=image, previous=previous, refused=refused, trial=False)

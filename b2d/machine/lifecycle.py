@@ -20,7 +20,8 @@ from b2d.host_agent import control
 from b2d.machine import folder_sharing, preconditions, recovery
 from b2d.machine.base import MachineServices, SpecSource
 from b2d.machine_names import command_for
-from b2d.machine_store.store import RunningFacts, running_facts
+from b2d.machine_store import running_facts
+from b2d.machine_store.running_facts import RunningFacts
 from b2d.models import OFF_STATES, ON_STATES, STARTED_STATES, SUSPENDED_STATES, MachineSpec, MachineState
 from b2d.paths import MachinePaths
 
@@ -365,7 +366,7 @@ class Machine:
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Record where the machine is reached, for shellinit and ip."""
         process = driver.process()
-        facts = running_facts(spec, self.paths, driver.endpoint(), process)
+        facts = running_facts.of_machine(spec, self.paths, driver.endpoint(), process)
         self._store.write_env(self.name, facts)
         return facts
 

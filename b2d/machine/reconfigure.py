@@ -1,7 +1,7 @@
 """Change the settings of an existing machine; its data is kept, and its disk only grows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from b2d.config import loader
@@ -63,7 +63,7 @@ def apply_changes(machine: "Machine", wanted: Mapping[str, Any]) -> Changes:
     with machine.lock("set"):
         spec = machine.spec()
         fields: dict[str, Any] = {FIELDS[key]: value for key, value in wanted.items()}
-        changed = replace(spec, **fields)
+        changed = spec._replace(**fields)
         if changed.ssh_port == changed.docker_port:
             raise ConfigError(f"SSH and Docker cannot both have port {changed.ssh_port}", hint="give two")
         driver = machine.driver(spec)

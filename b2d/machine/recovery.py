@@ -1,7 +1,5 @@
 """Restore a machine whose spec is lost or corrupt, or remove all of it."""
 
-from dataclasses import replace
-
 from b2d.drivers import hypervisors
 from b2d.errors import B2dError, ConfigError
 from b2d.host.files import is_regular
@@ -31,7 +29,7 @@ def restore_spec(store: MachineStore, name: str, reporter: Reporter) -> bool:
     if copy is None:
         reporter.warn(f"{message}; {name} gets a new description from the settings, and its disk is unchanged")
         return False
-    store.write(replace(copy, name=name))
+    store.write(copy._replace(name=name))
     reporter.warn(f"{message}: {name} uses the last copy of its description")
     return True
 
@@ -45,11 +43,11 @@ def specs_for_removal(store: MachineStore, name: str) -> list[MachineSpec]:
     except B2dError:
         spec = store.read_copy(name)
     if spec is not None:
-        return [replace(spec, name=name)]
+        return [spec._replace(name=name)]
     if store.home.machine(name).folder.is_symlink():
         return []  # nothing says whose files are behind it
     unknown = MachineSpec(name, "", "", "", memory_mib=0, cpus=0, disk_mib=0, address="", ssh_port=0, docker_port=0)
-    return [replace(unknown, driver=driver) for driver in hypervisors.with_traces(store.home.machine(name))]
+    return [unknown._replace(driver=driver) for driver in hypervisors.with_traces(store.home.machine(name))]
 
 
 def _refuse_link(paths: MachinePaths) -> None:

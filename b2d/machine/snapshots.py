@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from b2d import machine_names
@@ -61,7 +61,7 @@ class SnapshotCommands:
                 driver.restore_snapshot(self._by_name(driver, name).name)
             if (size_mib := driver.disk_mib()) != spec.disk_mib:
                 self._reporter.note(f"the disk has {size_mib} MiB, as at the time of the snapshot")
-                self.machine.services.store.write(replace(spec, disk_mib=size_mib))
+                self.machine.services.store.write(spec._replace(disk_mib=size_mib))
         return snapshot
 
     def delete(self, name: str) -> Snapshot:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
         raise CorruptSpecError(f"{path} is not a machine's description", name)
     if data.pop("schema") > SCHEMA:
         raise B2dError(f"{path} was written by a newer b2d", hint=NEWER_HINT)
-    for key in sorted(data.keys() - MachineSpec.__dataclass_fields__.keys()):
+    for key in sorted(data.keys() - MachineSpec._fields):
         raise B2dError(f"{path}: {key[:MAX_LENGTH]!r} is unknown", hint=NEWER_HINT)
     for problem in _find_problems(data):
         raise CorruptSpecError(f"{path}: {problem}", name)
@@ -83,12 +82,11 @@ def parse(path: Path, name: str, content: bytes) -> "MachineSpec":
 def _find_problems(data: dict[str, Any]) -> Iterator[str]:
     from b2d.models import MachineSpec
 
-    known = {field.name: field for field in fields(MachineSpec)}
-    for key, field in known.items():
+    for key, kind in MachineSpec.__annotations__.items():
         if key not in data:
-            if field.default is field.default_factory:  # both MISSING: a required field
+            if key not in MachineSpec._field_defaults:
                 yield f"{key!r} is missing"
-        elif not _has_type(data[key], field.type) or not _is_valid(key, data[key]):
+        elif not _has_type(data[key], kind) or not _is_valid(key, data[key]):
             yield f"{key!r} cannot be {repr(data[key])[:80]}"
 
 

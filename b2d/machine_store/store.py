@@ -6,7 +6,6 @@ Modules that `b2d list` of an empty home does not need are imported where they a
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,29 +28,10 @@ from b2d.machine_store.spec_json import SCHEMA, CorruptSpecError
 from b2d.paths import Home, MachinePaths
 
 if TYPE_CHECKING:
-    from b2d.docker.client import DockerApi
-    from b2d.models import DockerEnv, Endpoint, MachineSpec, ProcessIdentity
+    from b2d.machine_store.running_facts import RunningFacts
+    from b2d.models import MachineSpec
 
 LOCK_WAIT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunningFacts:
-    """The addresses of a running machine: all that shellinit and ip need, so that they ask no driver."""
-
-    address: str
-    ssh_port: int
-    docker_port: int
-    docker: "DockerEnv"
-    process: "ProcessIdentity | None" = None
-    engine_port: int = 0  # dockerd's port by TLS where docker_port is the agent's; 0: docker_port is dockerd's
-
-    def engine(self, certs: Path) -> "DockerApi":
-        """Return dockerd's own API at the hypervisor's port; `certs` is the machine's folder of that name."""
-        from b2d.docker.client import DockerApi
-
-        by_tls = bool(self.engine_port or self.docker.cert_path)
-        return DockerApi(self.address, self.engine_port or self.docker_port, certs if by_tls else None)
 
 
 def check_name(name: str) -> None:
@@ -60,33 +40,13 @@ def check_name(name: str) -> None:
         raise ConfigError(f"{name!r} is not a valid machine name", hint=machine_names.HINT)
 
 
-def running_facts(
-    spec: "MachineSpec", paths: MachinePaths, endpoint: "Endpoint", process: "ProcessIdentity | None"
-) -> RunningFacts:
-    """Return the addresses of a running machine for users and their clients."""
-    from b2d.host import unix_sockets
-    from b2d.models import DockerEnv
-
-    plain = spec.guarded and not spec.tls  # the agent listens on docker_port and forwards to the engine
-    port = spec.docker_port if plain else endpoint.docker_port
-    by_socket = plain and unix_sockets.serves(paths.docker_socket)
-    host = f"unix://{paths.docker_socket}" if by_socket else f"tcp://{endpoint.address}:{port}"
-    return RunningFacts(
-        address=endpoint.address,
-        ssh_port=spec.ssh_port if spec.guarded else endpoint.ssh_port,
-        docker_port=port,
-        docker=DockerEnv(host, str(paths.certs) if spec.tls else ""),
-        process=process,
-        engine_port=endpoint.docker_port if plain else 0,
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class MachineStore:
     """The folder machines/ of a home. Readers never wait; writers hold a machine's lock."""
 
-    home: Home
-    lock_wait_s: float = LOCK_WAIT_S
+    def __init__(self, home: Home, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        """Open the store; the folder need not exist."""
+        self.home = home
+        self.lock_wait_s = lock_wait_s
 
     def names(self) -> list[str]:
         """Return the sorted names of machines with a spec, readable or not."""
@@ -126,7 +86,7 @@ class MachineStore:
         import json
 
         paths = self._paths(spec.name)
-        content = json.dumps({"schema": SCHEMA, **asdict(spec)}, indent=2) + "\n"
+        content = json.dumps({"schema": SCHEMA, **spec._asdict()}, indent=2) + "\n"
         with os_errors_as_b2d_errors(paths.spec):
             private_folder(paths.folder)
             write_atomic(paths.spec, content.encode())
@@ -212,11 +172,11 @@ class MachineStore:
         with lock:
             yield
 
-    def write_env(self, name: str, facts: RunningFacts) -> None:
+    def write_env(self, name: str, facts: "RunningFacts") -> None:
         """Store the facts for shellinit and ip. Raises B2dError for a value with a line break."""
         path = self._paths(name).env
         lines = []
-        for key, value in _env_values(facts).items():
+        for key, value in facts.values().items():
             if "\n" in value or "\r" in value:
                 raise B2dError(f"{key} contains a line break and cannot be stored in {path}: {value!r}")
             lines.append(f"{key}={value}\n")
@@ -229,11 +189,13 @@ class MachineStore:
         with os_errors_as_b2d_errors(path):
             self._make_way(path)
 
-    def read_env(self, name: str) -> RunningFacts | None:
+    def read_env(self, name: str) -> "RunningFacts | None":
         """Return the stored facts, None when incomplete. They may be stale: only the driver knows."""
+        from b2d.machine_store import running_facts
+
         try:
             text = read_bounded(self._paths(name).env).decode("utf-8", "surrogateescape")
-            return _parse_facts(dict(line.split("=", 1) for line in text.split("\n") if line))
+            return running_facts.parse(dict(line.split("=", 1) for line in text.split("\n") if line))
         except (OSError, ValueError, KeyError):
             return None
 
@@ -269,35 +231,3 @@ def _locked_error(name: str, paths: MachinePaths) -> MachineLockedError:
     except ValueError:
         return MachineLockedError(f"{name} is locked by another b2d", hint="try again in a moment")
     return MachineLockedError(f"{name} is locked by `b2d {verb}` (pid {pid})", hint="try again when it has finished")
-
-
-def _env_values(facts: RunningFacts) -> dict[str, str]:
-    values = {"address": facts.address, "ssh_port": str(facts.ssh_port), "docker_port": str(facts.docker_port)}
-    if facts.engine_port:
-        values["engine_port"] = str(facts.engine_port)
-    if facts.process is not None:
-        values["pid"] = str(facts.process.pid)
-        values["start_time"] = facts.process.start_time
-        values["boot_id"] = facts.process.boot_id
-    return values | facts.docker.variables()
-
-
-def _parse_facts(values: dict[str, str]) -> RunningFacts:
-    from b2d.formats import numbers
-    from b2d.host.process_identity import PID_LIMIT
-    from b2d.models import DockerEnv, ProcessIdentity
-
-    if any("\0" in value for value in values.values()):
-        raise ValueError("it contains zero bytes, as after a power cut")
-    process = None
-    if "pid" in values:
-        pid = numbers.whole(numbers.parse(values["pid"], PID_LIMIT - 1), 1, PID_LIMIT)
-        process = ProcessIdentity(pid, values["start_time"], values["boot_id"])
-    return RunningFacts(
-        address=spec_json.loopback(values["address"]),
-        ssh_port=numbers.port(numbers.parse(values["ssh_port"], 65535)),
-        docker_port=numbers.port(numbers.parse(values["docker_port"], 65535)),
-        docker=DockerEnv(values["DOCKER_HOST"], values.get("DOCKER_CERT_PATH", "")),
-        process=process,
-        engine_port=numbers.parse(values.get("engine_port", "0"), 65535),
-    )

@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import suppress
-from textwrap import indent
 
 from b2d.reporting.safe_text import many_lines, one_line
 
@@ -16,6 +15,8 @@ def print_error(text: str) -> None:
 
 def print_long_error(text: str) -> None:
     """Print another program's output, indented so that no line of it looks like one of b2d's."""
+    from textwrap import indent
+
     _write(indent(many_lines(text), MARGIN))
 
 

@@ -4,7 +4,6 @@ import io
 import re
 import sys
 import tokenize
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -85,14 +84,13 @@ class SettingsTable(Directive):
         """Build the table."""
         said = comments()
         rows = [("setting", "default", "may be", "variable", "option", "notes")]
-        for field in fields(settings.Settings):
-            default = field.default
+        for key, default in settings.Settings()._asdict().items():
             shown = {True: "yes", False: "no"}.get(default) if isinstance(default, bool) else None
             shown = shown or (", ".join(default) if isinstance(default, tuple) else str(default))
-            flag = field.name.replace("_", "-")
+            flag = key.replace("_", "-")
             option = f"--{flag}, --no-{flag}" if isinstance(default, bool) else f"--{flag}"
-            variable = loader.PREFIX + field.name.upper()
-            rows.append((field.name, shown, allowed(field.name, default), variable, option, said.get(field.name, "")))
+            variable = loader.PREFIX + key.upper()
+            rows.append((key, shown, allowed(key, default), variable, option, said.get(key, "")))
         return [_table(rows)]
 
 

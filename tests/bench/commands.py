@@ -6,7 +6,8 @@ import sysconfig
 from pathlib import Path
 
 from b2d.host.process_identity import identify
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv
 from b2d.paths import Home
 from tests.bench.rounds import Figure, Table, plain_environment, seconds, table
@@ -21,7 +22,7 @@ VERBS = (
     ("version", 5.0, 0),
     ("config", 5.0, 0),
     ("list", 8.0, 0),
-    ("status", 8.0, 4),
+    ("status", 4.5, 4),
     ("run true", 8.0, 4),
     ("ssh-config", 8.0, 4),
     ("completion bash -- up --me", 8.0, 0),

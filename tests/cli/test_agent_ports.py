@@ -16,7 +16,8 @@ from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify, is_alive
 from b2d.host_agent import control, report
 from b2d.host_agent.report import DOCKER, DOCKER_SOCKET, SSH, Refusal
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import HARDWARE, DockerEnv
 from b2d.network import port_allocation
 from b2d.paths import Home, MachinePaths

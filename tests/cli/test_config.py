@@ -26,7 +26,7 @@ from tests.support.cli import B2D, Prompt
 from tests.support.fakes import a_spec
 
 MINE = "# mine\nmemory = 1000  # enough\n\ncpus=2\n"
-KEYS = sorted(Settings.__slots__)
+KEYS = sorted(Settings._fields)
 LISTED = {  # valid items of the lists that hold no folders
     "registry_mirrors": ("https://one.example", "http://two.example:5000"),
     "insecure_registries": ("one.example:5000", "192.168.0.0/24"),

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -33,7 +32,6 @@ TAKEN = {
 Typed = Callable[..., tuple[int, str, list[str]]]
 
 
-@dataclass(frozen=True)
 class OpenApp(BoxApp):
     """An app whose password settings take effect."""
 
@@ -43,7 +41,6 @@ class OpenApp(BoxApp):
         return Machine("box", services)
 
 
-@dataclass(frozen=True)
 class TlsApp(OpenApp):
     """An app whose new machines have TLS."""
 

@@ -15,7 +15,8 @@ import pytest
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.guest import tls_certificates
 from b2d.host.process_identity import identify
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv, Endpoint, ProcessIdentity
 from b2d.paths import Home
 from tests.integration.config.test_boot2docker_profile import UNASKED

@@ -116,7 +116,7 @@ def test_a_stopped_machine_is_an_error_only_for_verbs_that_need_it_running(promp
 def test_the_printed_settings_are_a_valid_config_toml(prompt: Prompt) -> None:
     result = prompt.b2d("config", B2D_MEMORY="1024")
     assert (result.code, result.err) == (0, "")
-    assert len(result.out.splitlines()) == len(Settings.__slots__)
+    assert len(result.out.splitlines()) == len(Settings._fields)
     assert "memory = 1024" in result.out
     assert "# B2D_MEMORY" in result.out
     prompt.home.root.mkdir()

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.host import unix_sockets
 from b2d.host.process_identity import identify
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv, Endpoint, ProcessIdentity
 from b2d.paths import MachinePaths
 from tests.cli.test_images import a_stopped_machine
@@ -46,7 +46,7 @@ def test_leftovers_of_a_reboot_or_crash_do_no_harm(
     """The pid may belong to another process by now, which must be left alone."""
     now = identify(program.pid)
     assert now is not None
-    paths = write_leftovers(prompt, replace(now, **change))  # type: ignore[arg-type]
+    paths = write_leftovers(prompt, now._replace(**change))  # type: ignore[arg-type]
     assert prompt.b2d("status").out == "crashed\n"
     assert prompt.b2d("list").out.split()[-3] == "crashed"
     for verb in ("shellinit", "ip"):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from b2d.host.process_identity import identify
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv
 from b2d.paths import Home
 from b2d.shell.export import EVALUATION

@@ -1,12 +1,16 @@
 """Verbs that ask no hypervisor import no library that only others need: start-up time counts in every script."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from b2d.drivers.qemu.process import Launch, QemuProcess
+from b2d.host.process_identity import identify
 from b2d.machine_store.store import MachineStore
+from b2d.models import Endpoint
 from tests.support.cli import Prompt
 from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
@@ -15,7 +19,7 @@ HEAVY = {"rich", "requests", "paramiko", "cryptography", "psutil", "pycdlib", "v
 HEAVY |= {"tomlkit"}
 SLOW = {"ssl", "subprocess", "tempfile", "shutil", "importlib.metadata", "tomllib", "difflib", "logging", "http"}
 MACHINES = {"b2d.machine.lifecycle", "b2d.drivers.qemu", "b2d.drivers.virtualbox", "b2d.image.image_store"}
-NOUNS = {"b2d.models", "json"}
+NOUNS = {"b2d.models", "json", "dataclasses"}
 SHOW = """
 import os, sys
 os._exit = lambda code: (print(*sys.modules, file=sys.stderr), sys.exit(code))
@@ -68,6 +72,20 @@ def test_a_plain_status_of_a_stopped_machine_imports_neither_click_nor_sockets(p
     modules = loaded_modules(prompt, "status")
     assert f"b2d.drivers.{driver}.driver" in modules
     assert modules & (HEAVY | SLOW | {"click", "socket", "b2d.cli.base"}) == set()
+
+
+@pytest.mark.parametrize("state", ["absent", "stopped", "running"])
+def test_a_plain_status_imports_no_dataclasses(prompt: Prompt, state: str) -> None:
+    """They import `inspect`, and with it the compiler, which takes as long as Python's own start."""
+    paths = prompt.home.machine("boot2docker-vm")
+    if state != "absent":
+        MachineStore(prompt.home).write(a_spec())
+        paths.disk_qcow2.write_bytes(b"QFI\xfb")
+    if state == "running":  # by the record of a start, which names this process
+        paths.qemu_pid.write_text(str(os.getpid()))
+        QemuProcess(paths).record(Launch(Endpoint("127.0.59.103", 2022, 2376), [], "", identify(os.getpid())))
+    assert prompt.b2d("status").out == f"{state}\n"
+    assert loaded_modules(prompt, "status") & {"dataclasses", "inspect", "ast"} == set()
 
 
 @pytest.mark.parametrize("typed", ["--help", "up --help", "iso --help", "ssh --help", "download --help"])

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def set_spec(prompt: Prompt, image: str, previous: str = "") -> None:
     spec = store.read(NAME)
     assert spec is not None
     earlier = stored_image(prompt, previous).sha256 if previous else ""
-    store.write(replace(spec, image=stored_image(prompt, image).sha256, previous=earlier))
+    store.write(spec._replace(image=stored_image(prompt, image).sha256, previous=earlier))
 
 
 def test_a_machine_with_the_newest_image_is_reported_and_unchanged(prompt: Prompt) -> None:

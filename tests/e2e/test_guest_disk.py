@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,7 @@ def test_a_guest_without_its_root_file_system_reports_a_failure(image: Image, tm
     empty = tmp_path / "root"
     empty.write_bytes(bytes(MIB))
     guest = guest_without_docker.Guest(
-        replace(image, stored=empty, root=Extent(0, MIB)), tmp_path, tiny_guest.spec(), []
+        image._replace(stored=empty, root=Extent(0, MIB)), tmp_path, tiny_guest.spec(), []
     )
     guest.cut_off(lambda: bool(readiness.find_problems(guest.console())))
     failure = readiness.BootProblem("no disk or CD contains b2d's root file system", fatal=True)

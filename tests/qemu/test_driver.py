@@ -5,7 +5,6 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[..., QemuD
     spec = tiny_guest.spec()
 
     def driver(image: Image = tiny_image, **changes: object) -> QemuDriver:
-        return QemuDriver(replace(spec, **changes), paths, lambda: image, "tcg")  # type: ignore[arg-type]
+        return QemuDriver(spec._replace(**changes), paths, lambda: image, "tcg")  # type: ignore[arg-type]
 
     driver().create(b"payload")
     yield driver
@@ -135,7 +134,7 @@ def test_a_saved_machine_resumes_with_its_old_memory_after_a_change(make: Callab
     assert woken.effective_spec() == measured
     woken.kill()
     woken.start()
-    assert woken.effective_spec() == replace(measured, memory_mib=640)
+    assert woken.effective_spec() == measured._replace(memory_mib=640)
 
 
 def test_a_missing_saved_state_makes_the_machine_boot(make: Callable[..., QemuDriver], paths: MachinePaths) -> None:
@@ -217,7 +216,7 @@ def test_a_port_in_use_is_named_and_nothing_is_started(make: Callable[..., QemuD
 def test_the_output_of_qemu_is_in_the_details_of_a_failed_start(
     make: Callable[..., QemuDriver], tiny_image: Image, paths: MachinePaths
 ) -> None:
-    driver = make(image=replace(tiny_image, stored=paths.folder / "absent.iso"))
+    driver = make(image=tiny_image._replace(stored=paths.folder / "absent.iso"))
     with pytest.raises(HypervisorError, match=r"absent\.iso") as caught:
         driver.start()
     assert "absent.iso" in caught.value.details
@@ -318,4 +317,4 @@ def test_a_qemu_with_reliable_multi_cpu_emulation_gets_several_cpus(
 
 
 def spec_with(cpus: int) -> MachineSpec:
-    return replace(tiny_guest.spec(), cpus=cpus)
+    return tiny_guest.spec()._replace(cpus=cpus)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -265,7 +264,7 @@ def test_the_effective_spec_of_a_running_machine_is_that_of_its_start(machine: C
     driver.start()
     had = machine.spec
     assert driver.effective_spec() == had
-    machine.spec = replace(had, memory_mib=had.memory_mib + 64)
+    machine.spec = had._replace(memory_mib=had.memory_mib + 64)
     another = machine.driver()
     assert another.effective_spec() == had
     driver.kill()

@@ -6,7 +6,6 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +141,7 @@ def test_a_snapshot_without_space_changes_nothing(
 def test_a_running_guest_continues_during_snapshots_and_restarts_from_a_restored_one(
     paths: MachinePaths, tiny_image: Image
 ) -> None:
-    spec = replace(tiny_guest.spec(), disk_mib=64)
+    spec = tiny_guest.spec()._replace(disk_mib=64)
     driver = QemuDriver(spec, paths, lambda: tiny_image, "tcg")
     initial: Callable[[], list[int]] = lambda: tiny_guest.initial_counts(driver.console())  # noqa: E731
     driver.create(b"payload")
@@ -202,7 +201,7 @@ def test_a_saved_state_survives_a_failed_restore(disk: SnapshotDisk, paths: Mach
 
 @pytest.mark.qemu
 def test_a_running_guest_continues_when_a_snapshot_has_no_space(paths: MachinePaths, tiny_image: Image) -> None:
-    driver = QemuDriver(replace(tiny_guest.spec(), disk_mib=64), paths, lambda: tiny_image, "tcg")
+    driver = QemuDriver(tiny_guest.spec()._replace(disk_mib=64), paths, lambda: tiny_image, "tcg")
     driver.create(b"payload")
     try:
         driver.start()

@@ -13,7 +13,8 @@ from b2d.host.autostart import items
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from b2d.host_agent import control
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv
 from b2d.paths import Home
 from tests.support.fakes import a_spec

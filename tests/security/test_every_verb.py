@@ -5,7 +5,6 @@ The verbs come from the command tree: a new one that is missing here fails.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,7 +105,6 @@ def test_the_listed_verbs_are_those_of_the_command_tree() -> None:
     assert set(main.ALIASES.values()) <= {verb.partition(" ")[0] for verb in VERBS}
 
 
-@dataclass(frozen=True)
 class HostileApp(BoxApp):
     """A home with hostile answers from everything that b2d asks."""
 

@@ -41,7 +41,8 @@ from b2d.image.build.fs_tree import Tree, file, link
 from b2d.image.build.fs_tree import folder as a_folder
 from b2d.importing import candidates
 from b2d.machine_store import spec_json
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import Access, DockerEnv, MachineSpec, ProcessIdentity
 from b2d.paths import Home, MachinePaths
 from b2d.shell import variables
@@ -69,8 +70,13 @@ def check_spec(spec: MachineSpec) -> None:
 
 
 def test_a_machine_json(tmp_path: Path) -> None:
-    spec = {field: getattr(a_spec(NAME), field) for field in MachineSpec.__dataclass_fields__}
-    spec |= {"schema": 1, "image": "a" * 64, "folders": ["/data", "/src:ro"], "share": ["~/*"], "previous": "b" * 64}
+    spec = a_spec(NAME)._asdict() | {
+        "schema": 1,
+        "image": "a" * 64,
+        "folders": ["/data", "/src:ro"],
+        "share": ["~/*"],
+        "previous": "b" * 64,
+    }
 
     def check(content: bytes) -> None:
         with suppress(B2dError):

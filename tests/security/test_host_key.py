@@ -8,7 +8,8 @@ from b2d.cli import main
 from b2d.errors import B2dError
 from b2d.guest.ssh import keys
 from b2d.host.files import private_folder
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv
 from b2d.paths import Home, MachinePaths
 from tests.support.fakes import a_spec

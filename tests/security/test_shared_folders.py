@@ -1,7 +1,6 @@
 """Root in a guest is hostile: b2d's own folder, secrets and start-up files of the user are out of its reach."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -276,7 +275,7 @@ def test_changed_folders_take_effect_at_the_next_boot(box: Box, me: Path) -> Non
 def test_machine_paths_know_their_home(tmp_path: Path) -> None:
     assert Home(tmp_path).machine("m").home == tmp_path
     assert MachinePaths(tmp_path / "m").home == tmp_path / "m"
-    assert replace(a_spec(), share=("~/*",)).share == ("~/*",)
+    assert a_spec()._replace(share=("~/*",)).share == ("~/*",)
 
 
 def test_many_folders_fit_on_the_pci_bus(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from b2d.cli import main
 from b2d.docker.published_ports import PublishedPort
 from b2d.errors import B2dError
 from b2d.host.process_identity import identify
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv, Snapshot
 from b2d.paths import Home
 from tests.security.hostile import EVIL, LONG, OBEYED, Show, raising
@@ -72,7 +72,7 @@ def test_endpoints_of_another_user_s_machine(home: Home, tmp_path: Path) -> None
     facts = RunningFacts("127.0.59.103", 2022, 2376, docker, process)
     MachineStore(home).write(a_spec())
     for address in (facts.address, odd):
-        MachineStore(home).write_env(a_spec().name, replace(facts, address=address))
+        MachineStore(home).write_env(a_spec().name, facts._replace(address=address))
         for typed in ("b2d ip", "b2d shellinit", "b2d shellinit --shell fish", "b2d shellinit --json"):
             result = prompt.sh(f"script -qec '{typed}' /dev/null", B2D_HOME=str(home.root))
             assert not set(result.out + result.err) & {"\x1b", "\x07"}, typed

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from b2d.errors import (
@@ -45,7 +45,7 @@ def a_spec(name: str = "boot2docker-vm", **changes: object) -> MachineSpec:
         ssh_port=2022,
         docker_port=2376,
     )
-    return replace(spec, **changes)  # type: ignore[arg-type]
+    return spec._replace(**changes)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -173,7 +173,7 @@ class FakeDriver:
     def effective_spec(self) -> MachineSpec | None:
         if self.machine is None or self.machine.booted is None or self.machine.state not in ALIVE:
             return None
-        return replace(self.spec, memory_mib=self.machine.booted.memory_mib, cpus=self.machine.booted.cpus)
+        return self.spec._replace(memory_mib=self.machine.booted.memory_mib, cpus=self.machine.booted.cpus)
 
     def disk_mib(self) -> int:
         return self.machine.disk_mib if self.machine is not None else 0

@@ -6,7 +6,7 @@ A boot takes five seconds this way.
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.drivers.qemu import command_line
@@ -86,4 +86,4 @@ def image(whole: Image, folder: Path, lines: str) -> Image:
     initrd = folder / f"dockerless-{time.monotonic_ns()}.initrd"
     files: dict[str, str | None] = {"init": stage1.replace("exec switch_root", handover)}
     initrd.write_bytes(tiny_guest.with_files(whole.initrd or Path(), files | {"inittab": INITTAB, "report": report}))
-    return replace(whole, initrd=initrd)
+    return whole._replace(initrd=initrd)

@@ -6,7 +6,6 @@ a second, `tiny: count N`, each number when the disk has it. The power button tu
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from b2d.models import Image, MachineSpec
@@ -66,7 +65,7 @@ def image(whole: Image, folder: Path) -> Image:
     files = {"init": INIT, "tiny": None, "etc": None, "etc/acpi": None, "etc/acpi/PWRF": None}
     initrd = folder / "tiny.initrd"
     initrd.write_bytes(with_files(whole.initrd, files | {"etc/acpi/PWRF/00000080": POWER_BUTTON}))
-    return replace(whole, initrd=initrd, kernel_arguments="console=ttyS0 quiet")
+    return whole._replace(initrd=initrd, kernel_arguments="console=ttyS0 quiet")
 
 
 def with_files(initrd: Path, files: dict[str, str | None]) -> bytes:

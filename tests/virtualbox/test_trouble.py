@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,7 @@ def test_an_unusable_saved_state_is_discarded_and_the_machine_boots(machine: Vir
 
 def test_a_machine_of_older_hardware_with_an_unusable_state_is_stopped(machine: VirtualBoxCase) -> None:
     """It boots with the current hardware, which its caller chooses."""
-    machine.spec = replace(machine.spec, hardware=HARDWARE - 1)
+    machine.spec = machine.spec._replace(hardware=HARDWARE - 1)
     state = save_and_break(machine)
     with pytest.raises(SavedStateError, match="cannot resume its saved state"):
         machine.driver().start()
@@ -164,7 +163,7 @@ def test_an_error_of_virtualbox_at_the_start_is_one_sentence(machine: VirtualBox
 def test_a_missing_iso_is_named(machine: VirtualBoxCase, tmp_path: Path) -> None:
     iso = tmp_path / "mine.iso"
     shutil.copy(machine.image.iso, iso)
-    machine.image = replace(machine.image, iso=iso)
+    machine.image = machine.image._replace(iso=iso)
     iso.unlink()
     with pytest.raises(B2dError, match=r"mine\.iso does not exist"):
         machine.driver().start()

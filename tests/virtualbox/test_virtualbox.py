@@ -83,7 +83,7 @@ def test_forwards_are_on_the_address_of_the_machine_and_foreign_rules_stay(machi
     vboxmanage("modifyvm", machine.spec.name, "--nat-pf1", "web,tcp,127.0.59.249,18080,,80")
     machine.driver().start()
     machine.driver().kill()
-    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.spec = machine.spec._replace(ssh_port=machine.spec.ssh_port + 100)
     machine.driver().start()
     actual = facts(machine)
     rules = sorted(value for key, value in actual.items() if key.startswith("Forwarding("))
@@ -100,10 +100,10 @@ def test_folders_are_shared_under_names_of_b2d_and_foreign_ones_stay(machine: Vi
     vboxmanage("sharedfolder", "add", machine.spec.name, "--name", "theirs", "--hostpath", str(tmp_path))
     existing, missing = tmp_path / "the re", tmp_path / "gone"
     existing.mkdir()
-    machine.spec = replace(machine.spec, folders=(f"{tmp_path}:ro", str(missing), str(existing)))
+    machine.spec = machine.spec._replace(folders=(f"{tmp_path}:ro", str(missing), str(existing)))
     machine.driver().start()
     machine.driver().kill()
-    machine.spec = replace(machine.spec, folders=(str(missing), str(existing)))
+    machine.spec = machine.spec._replace(folders=(str(missing), str(existing)))
     machine.driver().start()
     actual = facts(machine)
     shared = {value: actual[key.replace("Name", "Path")] for key, value in actual.items() if "FolderNameMachine" in key}
@@ -122,7 +122,7 @@ def test_the_loopback_of_this_host_is_open_only_to_a_guest_that_uses_it(machine:
 def test_the_original_iso_is_booted_if_uncompressed_boot_is_disabled(machine: VirtualBoxCase, tmp_path: Path) -> None:
     stored = tmp_path / "stored.iso"
     stored.write_bytes(machine.image.iso.read_bytes())
-    machine.image = replace(machine.image, stored=stored)
+    machine.image = machine.image._replace(stored=stored)
     for uncompressed, iso in ((True, stored), (False, machine.image.iso)):
         driver = VirtualBoxDriver(machine.spec, machine.paths, lambda: machine.image, uncompressed_boot=uncompressed)
         driver.start()
@@ -165,7 +165,7 @@ def test_a_saved_state_missing_in_the_settings_file_is_recorded(machine: Virtual
 def test_a_saved_machine_resumes_at_other_ports(machine: VirtualBoxCase) -> None:
     machine.boot()
     machine.driver().save()
-    machine.spec = replace(machine.spec, ssh_port=machine.spec.ssh_port + 100)
+    machine.spec = machine.spec._replace(ssh_port=machine.spec.ssh_port + 100)
     machine.driver().start()
     assert machine.driver().endpoint().ssh_port == machine.spec.ssh_port
 
@@ -184,7 +184,7 @@ def test_a_machine_boots_the_current_image(machine: VirtualBoxCase, tmp_path: Pa
     newer = tmp_path / "images" / "newer.iso"
     newer.parent.mkdir()
     newer.write_bytes(machine.image.iso.read_bytes())
-    machine.image = replace(machine.image, iso=newer)
+    machine.image = machine.image._replace(iso=newer)
     machine.boot()
     assert facts(machine)["IDE-0-0"] == str(newer)
 
@@ -194,7 +194,7 @@ def test_a_deleted_machine_leaves_nothing_and_its_iso_stays(case: VirtualBoxCase
     iso = tmp_path / "images" / "only.iso"
     iso.parent.mkdir()
     iso.write_bytes(case.image.iso.read_bytes())
-    case.image = replace(case.image, iso=iso)
+    case.image = case.image._replace(iso=iso)
     case.driver().create(b"payload")
     case.driver().start()
     case.driver().delete()

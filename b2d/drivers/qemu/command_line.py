@@ -1,7 +1,6 @@
 """QEMU's command line for a machine: a pure function of its spec, image, paths and accelerator."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from b2d.drivers.qemu.accelerator import Accelerator
@@ -37,7 +36,7 @@ def spec_as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
     """Return the spec with the memory and CPUs of a machine's command line; unchanged when it has none."""
     try:
         memory, cpus = (command[command.index(name) + 1] for name in ("-m", "-smp"))
-        return replace(spec, memory_mib=int(memory.removesuffix("M")), cpus=int(cpus))
+        return spec._replace(memory_mib=int(memory.removesuffix("M")), cpus=int(cpus))
     except (ValueError, IndexError):
         return spec
 

@@ -1,6 +1,6 @@
 """Snapshots inside a QEMU machine's data disk, by the QEMU that has it open, else by qemu-img."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.drivers.qemu import qcow2
@@ -19,7 +19,7 @@ def list_snapshots(disk: Path) -> list[Snapshot]:
     """Return the snapshots that were made by `b2d snapshot`, the oldest first."""
     snapshots = [snapshot for snapshot in qcow2.read_snapshots(disk) if snapshot.name.startswith(PREFIX)]
     return sorted(
-        (replace(snapshot, name=snapshot.name.removeprefix(PREFIX)) for snapshot in snapshots),
+        (snapshot._replace(name=snapshot.name.removeprefix(PREFIX)) for snapshot in snapshots),
         key=lambda snapshot: snapshot.taken_s,
     )
 

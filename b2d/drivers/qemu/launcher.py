@@ -5,7 +5,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from b2d.drivers.qemu import accelerator, command_line, qemu_img, shared_folders, virtiofsd
@@ -79,7 +79,7 @@ class Launcher:
         return Launch(
             endpoint=Endpoint(spec.address, spec.ssh_port, spec.forwarded_docker_port),
             hardware=[
-                *self._arguments(replace(spec, address="", ssh_port=0, docker_port=0, engine_port=0)),
+                *self._arguments(spec._replace(address="", ssh_port=0, docker_port=0, engine_port=0)),
                 *shared_folders.build_arguments(spec, self.paths, (), range(len(spec.folders)) if program else None),
             ],
             image=self.image().sha256,
@@ -92,7 +92,7 @@ class Launcher:
         port_allocation.require_free(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
-        plan = replace(self._plan(program), loader=identify(os.getpid()) if extra else None, disk=process.disk())
+        plan = self._plan(program)._replace(loader=identify(os.getpid()) if extra else None, disk=process.disk())
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
             write_atomic(log, b"")  # QEMU would make it readable by others
@@ -106,7 +106,7 @@ class Launcher:
             shared = shared_folders.resolve_paths(self.spec)
             with shared_folders.start_servers(program, shared, self.paths, plan.missing) as served:
                 servers = tuple(server.process for server in served or ())
-                self._run(replace(plan, servers=servers), served, extra)
+                self._run(plan._replace(servers=servers), served, extra)
         except BaseException:
             process.end()
             raise
@@ -141,7 +141,7 @@ class Launcher:
         )
         fd_limits.raise_limit(qemu.pid)
         if (process := identify(qemu.pid)) is not None:
-            QemuProcess(self.paths).record(replace(plan, process=process))
+            QemuProcess(self.paths).record(plan._replace(process=process))
 
         def settled() -> bool:
             return qemu.poll() is not None or qmp_greets(self.paths.qmp_socket)

@@ -4,8 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from b2d.drivers.qemu.qmp import Qmp, QmpError, QmpTimeoutError
 from b2d.errors import HypervisorError, WaitTimeoutError
@@ -25,8 +25,7 @@ MAX_INODE = (1 << 64) - 1
 PID_FILE = "-pidfile"  # QEMU's option
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(NamedTuple):
     """The record of a start: the machine's ports, and what its saved state will depend on."""
 
     endpoint: Endpoint
@@ -39,11 +38,12 @@ class Launch:
     disk: int = 0  # inode of the data disk's file, which reveals a copied folder; 0: unknown
 
 
-@dataclass(frozen=True, slots=True)
 class QemuProcess:
     """QEMU's process. QEMU writes the pid file and removes it at a clean end; b2d records its identity beside it."""
 
-    paths: MachinePaths
+    def __init__(self, paths: MachinePaths) -> None:
+        """Look at the machine of these files."""
+        self.paths = paths
 
     def find(self) -> ProcessIdentity | None:
         """Return the machine's living process; never another program that got its pid since."""
@@ -99,7 +99,7 @@ class QemuProcess:
 
     def record(self, launch: Launch) -> None:
         """Write the record, which stays until the process ends."""
-        write_atomic(self.paths.qemu_record, json.dumps(asdict(launch), indent=2).encode() + b"\n")
+        write_atomic(self.paths.qemu_record, json.dumps(json_text.document(launch), indent=2).encode() + b"\n")
 
     def end(self) -> None:
         """Cut the power: ask QEMU to quit, then signal it. Without a process, only remove its leftovers.

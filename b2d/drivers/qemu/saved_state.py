@@ -6,7 +6,7 @@ is deleted before the guest's next instruction, on every path.
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError
@@ -20,8 +20,7 @@ STATE_TIMEOUT_S = 180.0  # some GiB at the speed of a slow disk
 TOOL_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(NamedTuple):
     """The dependencies of a state: only the same QEMU, with the same devices and image, can resume from it."""
 
     qemu: str  # version
@@ -29,11 +28,12 @@ class Dependencies:
     image: str  # sha256
 
 
-@dataclass(frozen=True, slots=True)
 class SavedState:
     """A saved state. It exists when its file of dependencies does, which is written last and removed first."""
 
-    paths: MachinePaths
+    def __init__(self, paths: MachinePaths) -> None:
+        """Look at the machine of these files."""
+        self.paths = paths
 
     def exists(self) -> bool:
         """Tell whether there is a saved state."""
@@ -54,7 +54,7 @@ class SavedState:
         try:
             self._delete_snapshot(qmp)  # an interrupted save may have left one
             qmp.run_job("snapshot-save", STATE_TIMEOUT_S, tag=TAG, vmstate=DATA_NODE, devices=[DATA_NODE])
-            write_atomic(self.paths.qemu_saved, json.dumps(asdict(dependencies)).encode())
+            write_atomic(self.paths.qemu_saved, json.dumps(dependencies._asdict()).encode())
         except (B2dError, OSError) as error:
             with suppress(B2dError):
                 self._delete_snapshot(qmp)

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def resolve_paths(spec: MachineSpec) -> MachineSpec:
     """Return the spec with each folder's path without links: the path that was checked is the one that is shared."""
     shared = map(folder_paths.parse, spec.folders)
     mode = {True: folder_paths.READ_ONLY, False: ""}
-    return replace(spec, folders=tuple(os.path.realpath(folder.host) + mode[folder.read_only] for folder in shared))
+    return spec._replace(folders=tuple(os.path.realpath(folder.host) + mode[folder.read_only] for folder in shared))
 
 
 def _is_readable(path: str) -> bool:

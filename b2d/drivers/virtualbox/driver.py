@@ -6,7 +6,6 @@ that `b2d status` does not need are imported where they are used.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,7 +192,7 @@ class VirtualBoxDriver:
         if self.state() not in ON_STATES:
             return None
         memory_mib, count = self._machine(self._client()).size()
-        return replace(self._spec, memory_mib=memory_mib, cpus=count)
+        return self._spec._replace(memory_mib=memory_mib, cpus=count)
 
     def disk_mib(self) -> int:
         """Return the size of the data disk in MiB."""

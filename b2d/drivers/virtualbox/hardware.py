@@ -5,8 +5,7 @@ The names are those of VirtualBox's SDK reference. Names that moved between vers
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from b2d.models import GUEST_SSH_PORT, Forward, MachineSpec
 
@@ -35,8 +34,7 @@ BOOT_MENU = {(6, 1): "BIOSBootMenuMode", (7, 1): "FirmwareBootMenuMode"}
 OLDEST: Version = (6, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(NamedTuple):
     """A value of one of VirtualBox's enumerations; its number depends on the installed version."""
 
     enumeration: str
@@ -46,16 +44,14 @@ class Constant:
 Value = str | int | bool | Constant
 
 
-@dataclass(frozen=True, slots=True)
-class Assign:
+class Assign(NamedTuple):
     """An assignment to an attribute; `path` starts at the machine, over attributes and getters of one argument."""
 
     path: str
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call of a method."""
 
     path: str

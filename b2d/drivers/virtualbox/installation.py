@@ -8,9 +8,8 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from b2d.errors import HypervisorError
 
@@ -46,13 +45,12 @@ TO_INSTALL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPaths:
+class SearchPaths(NamedTuple):
     """The places to search on a host."""
 
     platform: str = sys.platform
     root: Path = Path("/")
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = os.environ
 
     def vboxapi(self, setting: str = "") -> Path:
         """Return the folder of the package. Raises HypervisorError, with what to install, when there is none."""

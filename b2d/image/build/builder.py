@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -303,7 +303,7 @@ def _image_json(chosen: _ChosenPackages, image_recipe: Recipe, files: dict[str, 
     description = {
         "format": 1,
         "version": chosen.version,
-        "suites": [asdict(suite) for suite in chosen.suites],
+        "suites": [suite._asdict() for suite in chosen.suites],
         "kernel": "/boot/vmlinuz",
         "initrd": "/boot/initrd",
         "root": next(path for path in files if path.startswith("/b2d/root.")),

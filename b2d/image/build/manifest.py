@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def describe(info: ImageInfo, packages: Sequence[Package], trees: Sequence[Tree]
         "version": info.version,
         "architecture": info.architecture,
         "newest_file": info.mtime,
-        "suites": [asdict(suite) for suite in info.suites],
+        "suites": [suite._asdict() for suite in info.suites],
         "packages": [
             {
                 "name": package.name,

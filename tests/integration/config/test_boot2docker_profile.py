@@ -127,7 +127,7 @@ def test_every_key_of_2014_is_converted_or_has_a_reason() -> None:
             or word in boot2docker_profile.REASONS
             or word in boot2docker_profile.IGNORED
         ), key
-    assert {*boot2docker_profile.SETTINGS.values()} <= {*Settings.__slots__}
+    assert {*boot2docker_profile.SETTINGS.values()} <= {*Settings._fields}
 
 
 def test_every_key_and_flag_of_2014_is_documented() -> None:
@@ -271,6 +271,6 @@ def test_every_profile_key_is_converted_or_reported(profile: dict[str, object]) 
     """Each key becomes a setting, is reported as unsupported, or is a default."""
     options = boot2docker_profile.profile_settings(profile, Path("/nowhere"))
     unsupported = boot2docker_profile.unsupported_options(options)
-    heeded = {word for word, key, _ in boot2docker_profile.convert_options(options) if key in Settings.__slots__}
+    heeded = {word for word, key, _ in boot2docker_profile.convert_options(options) if key in Settings._fields}
     for word in options:
         assert word in heeded or word in unsupported or word in ("DockerPort", "ISO", "ISOURL"), word

@@ -22,7 +22,8 @@ from b2d.host_agent.report import SSH, Refusal
 from b2d.image.image_store import ImageStore
 from b2d.machine.boot_preparation import credentials
 from b2d.machine.exposure import Exposure, Severity
-from b2d.machine_store.store import MachineStore, RunningFacts
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore
 from b2d.models import HARDWARE, STARTED_STATES, Access, DockerEnv, Image, MachineSpec, MachineState
 from b2d.network import port_allocation
 from b2d.paths import Home

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def authority(tmp_path: Path) -> Path:
 
 def test_without_settings_the_guest_gets_no_files() -> None:
     assert network_config.files(network_config.from_settings(Settings(), SPEC)) == {}
-    assert network_config.files(network_config.from_settings(replace(PROXIED, proxies=False), SPEC)) == {}
+    assert network_config.files(network_config.from_settings(PROXIED._replace(proxies=False), SPEC)) == {}
 
 
 def test_a_shell_in_the_guest_reads_the_proxies_unchanged() -> None:
@@ -65,7 +64,7 @@ def test_a_shell_in_the_guest_reads_the_proxies_unchanged() -> None:
 def test_the_loopback_of_this_host_is_mentioned_only_if_a_setting_uses_it() -> None:
     assert seed.LOOPBACK in network_config.files(network_config.from_settings(PROXIED, SPEC))
     assert seed.LOOPBACK not in network_config.files(
-        network_config.from_settings(replace(PROXIED, http_proxy="proxy:3128"), SPEC)
+        network_config.from_settings(PROXIED._replace(http_proxy="proxy:3128"), SPEC)
     )
 
 
@@ -154,12 +153,12 @@ def test_settings_without_effect_in_the_guest_are_reported(tmp_path: Path) -> No
         "the guest cannot reach http://127.0.0.9:1: of this host's own addresses it reaches only 127.0.0.1",
     ]
     resolved = loader.load(Home(tmp_path), {"http_proxy": "proxy:1"}, {"dns": ("1.1.1.1",)})
-    assert remarks(resolved, replace(SPEC, restrict=True)) == [
+    assert remarks(resolved, SPEC._replace(restrict=True)) == [
         f"{SPEC.name} is restricted and has no network, so these settings have no effect: dns"
     ]
     resolved = loader.load(Home(tmp_path), {}, {"dns": ("1.1.1.1", "127.0.0.1")})
     assert remarks(resolved, SPEC) == []
-    assert remarks(resolved, replace(SPEC, driver="virtualbox")) == [
+    assert remarks(resolved, SPEC._replace(driver="virtualbox")) == [
         "dns: a VirtualBox guest cannot reach a name server on 127.0.0.1; without dns it uses this host's"
     ]
 

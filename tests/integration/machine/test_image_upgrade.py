@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
@@ -73,7 +72,7 @@ def with_an_earlier_one(box: Box, state: MachineState) -> None:
     """Prepare a machine in that state that had another image before."""
     box.in_state(state)
     box.images.sources = {FIRST: "debian", OLD: "debian"}
-    box.store.write(replace(box.machine().spec(), previous=FIRST))
+    box.store.write(box.machine().spec()._replace(previous=FIRST))
 
 
 @pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())

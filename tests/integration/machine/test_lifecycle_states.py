@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,7 +147,7 @@ class Life(RuleBasedStateMachine):
         disk = self.box.hypervisor.machines["box"].disk_mib + more
         apply_changes(self.box.machine(), {"memory": memory_mib, "disk": disk})
         self.memory_mib = memory_mib
-        assert self.machine.spec() == replace(self.machine.spec(), memory_mib=memory_mib, disk_mib=disk)
+        assert self.machine.spec() == self.machine.spec()._replace(memory_mib=memory_mib, disk_mib=disk)
 
     # interrupted verbs
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import b2d
 from b2d.api.options import MachineChanges, MachineOptions
 from b2d.app.wiring import App
 from b2d.config import loader
+from b2d.config.loader import ResolvedSettings
 from b2d.config.settings import Settings
 from b2d.diagnostics.logs import LIMIT
 from b2d.drivers.base import Driver
@@ -22,16 +22,19 @@ from b2d.machine.lifecycle import Machine as Verbs
 from b2d.machine.reconfigure import FIELDS
 from b2d.machine_store.store import MachineStore
 from b2d.models import CommandResult, MachineSpec, MachineState
+from b2d.paths import Home
+from b2d.reporting.base import Reporter
 from b2d.reporting.log import LogReporter
 from tests.support.fake_machine import ADDRESS, DOCKER, Box, host_of
 from tests.support.fakes import a_spec
 
 
-@dataclass(frozen=True)
 class BoxApp(App):
     """An app of a home with the fake hypervisor."""
 
-    box: Box
+    def __init__(self, home: Home, effective: ResolvedSettings, reporter: Reporter, box: Box) -> None:
+        super().__init__(home, effective, reporter)
+        self.box = box
 
     @property
     def store(self) -> MachineStore:
@@ -210,7 +213,7 @@ def test_invalid_settings_are_refused_at_once(tmp_path: Path, monkeypatch: pytes
 
 
 def test_every_setting_has_its_type() -> None:
-    assert set(MachineOptions.__annotations__) == {field.name for field in fields(Settings)} - {"vm"}
+    assert set(MachineOptions.__annotations__) == {*Settings._fields} - {"vm"}
     assert set(MachineChanges.__annotations__) == set(FIELDS)
 
 

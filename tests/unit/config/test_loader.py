@@ -1,6 +1,5 @@
 """Flags, environment and config.toml, in this order of precedence, and invalid values of each."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def refused(home: Home, **environ: str) -> ConfigError:
 def test_without_any_source_all_settings_are_defaults(home: Home) -> None:
     effective = loader.load(home, {}, {})
     assert effective.settings == Settings()
-    assert set(effective.origins) == {field.name for field in fields(Settings)}
+    assert set(effective.origins) == {*Settings._fields}
     assert set(effective.origins.values()) == {"default"}
 
 
@@ -59,15 +58,14 @@ def test_a_value_equal_to_the_default_still_has_its_origin(home: Home) -> None:
 
 
 def test_every_setting_can_be_set_by_flag_variable_and_file(home: Home) -> None:
-    for field in fields(Settings):
-        value = getattr(Settings(), field.name)
+    for key, value in Settings()._asdict().items():
         toml_value = list(value) if isinstance(value, tuple) else value
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         if text:
-            effective = loader.load(home, {f"B2D_{field.name.upper()}": text}, {})
+            effective = loader.load(home, {f"B2D_{key.upper()}": text}, {})
             assert effective.settings == Settings()
-            assert effective.origins[field.name] == f"B2D_{field.name.upper()}"
-        line = f"{field.name} = {toml_value!r}".replace("True", "true").replace("False", "false")
+            assert effective.origins[key] == f"B2D_{key.upper()}"
+        line = f"{key} = {toml_value!r}".replace("True", "true").replace("False", "false")
         assert loader.load(write_config(home, line), {}, {}).settings == Settings()
         home.config.unlink()
     assert loader.load(home, {}, {"stop_wait": 5}).origins["stop_wait"] == "--stop-wait"

@@ -1,7 +1,6 @@
 """The real docker client finds a machine by its context, and its other contexts stay unchanged."""
 
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def names(context: DockerContext) -> list[str]:
 
 def with_certificates(context: DockerContext) -> DockerEnv:
     tls_certificates.ensure_certificates(context.paths, ["127.0.59.103"], datetime.now(UTC))
-    return replace(DOCKER, cert_path=str(context.paths.certs))
+    return DOCKER._replace(cert_path=str(context.paths.certs))
 
 
 def test_it_is_created_once_and_not_selected_unless_requested(context: DockerContext) -> None:
@@ -56,7 +55,7 @@ def test_it_is_created_once_and_not_selected_unless_requested(context: DockerCon
 
 def test_it_follows_the_endpoint_and_certificates_of_the_machine(context: DockerContext) -> None:
     context.put(DOCKER)
-    assert context.put(replace(DOCKER, host="tcp://127.0.59.104:2376"))
+    assert context.put(DOCKER._replace(host="tcp://127.0.59.104:2376"))
     secure = with_certificates(context)
     assert context.put(secure)
     assert not context.put(secure)

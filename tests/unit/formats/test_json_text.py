@@ -3,6 +3,7 @@
 import pytest
 
 from b2d.formats import json_text
+from b2d.models import DockerEnv, Extent
 
 
 @pytest.mark.parametrize("deep", ["[" * 200 + "]" * 200, '{"a":' * 199 + "[]" + "}" * 199])
@@ -38,3 +39,9 @@ def test_a_value_that_is_not_a_string_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError, match="not a string"):
         json_text.text(value)
     assert json_text.text("") == ""
+
+
+def test_named_tuples_are_objects_at_any_depth() -> None:
+    document = json_text.document({"a": (Extent(1, 2), None), "b": [DockerEnv("x")]})
+    assert document == {"a": [{"offset": 1, "size": 2}, None], "b": [{"host": "x", "cert_path": ""}]}
+    assert json_text.document((("x", 1), Extent(1, 2))) == [["x", 1], {"offset": 1, "size": 2}]

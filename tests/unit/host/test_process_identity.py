@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -52,13 +51,13 @@ def test_an_unused_pid_has_no_identity() -> None:
 def test_the_same_pid_with_another_start_time_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
     now = identify(sleeper.pid)
     assert now is not None
-    assert not is_alive(replace(now, start_time=str(int(now.start_time) - 1)))
+    assert not is_alive(now._replace(start_time=str(int(now.start_time) - 1)))
 
 
 def test_the_same_pid_and_start_time_of_another_boot_is_another_process(sleeper: "subprocess.Popen[bytes]") -> None:
     now = identify(sleeper.pid)
     assert now is not None
-    assert not is_alive(replace(now, boot_id="11111111-2222-3333-4444-555555555555"))
+    assert not is_alive(now._replace(boot_id="11111111-2222-3333-4444-555555555555"))
 
 
 @pytest.mark.parametrize("look", [identify, process_identity._from_psutil], ids=["proc", "psutil"])
@@ -104,4 +103,4 @@ def test_without_proc_the_identity_does_not_change_with_the_clock(
     monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)
     assert identify(sleeper.pid) == first
     assert is_alive(first)
-    assert not is_alive(replace(first, start_time="1.00"))
+    assert not is_alive(first._replace(start_time="1.00"))

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def test_a_report_is_read_back_as_written(tmp_path: Path, refusals: tuple[Refusa
 
 def test_the_report_of_an_earlier_agent_is_ignored(tmp_path: Path) -> None:
     write(tmp_path / "agent.json", AGENT, ())
-    assert read(tmp_path / "agent.json", replace(AGENT, start_time="later")) is None
+    assert read(tmp_path / "agent.json", AGENT._replace(start_time="later")) is None
 
 
 @pytest.mark.parametrize(
@@ -36,10 +35,10 @@ def test_the_report_of_an_earlier_agent_is_ignored(tmp_path: Path) -> None:
         b"[]",
         b'{"agent": 1, "refusals": []}',
         b'{"refusals": []}',
-        json.dumps({"agent": asdict(AGENT), "refusals": 1}).encode(),
-        json.dumps({"agent": asdict(AGENT), "refusals": ["x"]}).encode(),
-        json.dumps({"agent": asdict(AGENT), "refusals": [{"service": 1, "place": "", "reason": ""}]}).encode(),
-        json.dumps({"agent": asdict(AGENT), "refusals": [asdict(TAKEN) | {"more": ""}]}).encode(),
+        json.dumps({"agent": AGENT._asdict(), "refusals": 1}).encode(),
+        json.dumps({"agent": AGENT._asdict(), "refusals": ["x"]}).encode(),
+        json.dumps({"agent": AGENT._asdict(), "refusals": [{"service": 1, "place": "", "reason": ""}]}).encode(),
+        json.dumps({"agent": AGENT._asdict(), "refusals": [TAKEN._asdict() | {"more": ""}]}).encode(),
     ],
 )
 def test_an_invalid_report_counts_as_missing(tmp_path: Path, content: bytes) -> None:

@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2d.errors import B2dError, ConfigError, MachineLockedError
-from b2d.machine_store.store import MachineStore, RunningFacts, check_name
+from b2d.machine_store.running_facts import RunningFacts
+from b2d.machine_store.store import MachineStore, check_name
 from b2d.models import DockerEnv, ProcessIdentity
 from b2d.paths import Home
 from tests.support.fakes import a_spec
@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 FACTS = RunningFacts(
     "127.0.59.103", 2022, 2376, DockerEnv("tcp://127.0.59.103:2376", "/certs"), ProcessIdentity(7, "8", "9")
 )
-GOOD = {"schema": 1, **{key: getattr(a_spec("box"), key) for key in a_spec("box").__dataclass_fields__}}
+GOOD = {"schema": 1, **a_spec("box")._asdict()}
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_a_spec_is_read_back_as_written(store: MachineStore) -> None:
     spec = a_spec("box", tls=False, restrict=True, address="127.0.59.200", source="/über/my image.iso")
     store.write(spec)
     assert store.read("box") == spec
-    store.write(replace(spec, memory_mib=1024))
-    assert store.read("box") == replace(spec, memory_mib=1024)
+    store.write(spec._replace(memory_mib=1024))
+    assert store.read("box") == spec._replace(memory_mib=1024)
 
 
 def test_a_spec_of_an_earlier_b2d_has_no_other_images(store: MachineStore) -> None:
@@ -170,10 +170,10 @@ def test_all_stored_files_are_private_with_any_umask(store: MachineStore) -> Non
     "facts",
     [
         FACTS,
-        replace(FACTS, docker=DockerEnv("tcp://127.0.59.103:2375")),
-        replace(FACTS, process=None),
-        replace(FACTS, docker=DockerEnv("tcp://h:1", "/with = and ünicode \udcff/certs ")),
-        replace(FACTS, process=ProcessIdentity(7, "8", "")),
+        FACTS._replace(docker=DockerEnv("tcp://127.0.59.103:2375")),
+        FACTS._replace(process=None),
+        FACTS._replace(docker=DockerEnv("tcp://h:1", "/with = and ünicode \udcff/certs ")),
+        FACTS._replace(process=ProcessIdentity(7, "8", "")),
     ],
     ids=["tls", "plain", "no process", "odd path", "no boot id"],
 )
@@ -187,7 +187,7 @@ def test_facts_are_read_back_as_written(store: MachineStore, facts: RunningFacts
 def test_facts_may_contain_any_path_of_one_line(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
     store = MachineStore(Home(tmp_path_factory.getbasetemp() / "any"))
     store.write(a_spec("box"))
-    facts = replace(FACTS, docker=DockerEnv("tcp://h:1", path))
+    facts = FACTS._replace(docker=DockerEnv("tcp://h:1", path))
     store.write_env("box", facts)
     assert store.read_env("box") == facts
 
@@ -197,7 +197,7 @@ def test_a_line_break_is_refused_and_the_file_is_not_touched(store: MachineStore
     store.write(a_spec("box"))
     store.write_env("box", FACTS)
     with pytest.raises(B2dError, match="DOCKER_CERT_PATH contains a line break"):
-        store.write_env("box", replace(FACTS, docker=DockerEnv("tcp://h:1", path)))
+        store.write_env("box", FACTS._replace(docker=DockerEnv("tcp://h:1", path)))
     assert store.read_env("box") == FACTS
 
 

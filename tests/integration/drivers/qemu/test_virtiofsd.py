@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def program(path: Path, version: str) -> None:
 def sharing(paths: MachinePaths, *more: str) -> MachineSpec:
     shared = paths.folder.parent / "shared"  # the machine's own folder is never shared
     shared.mkdir(exist_ok=True)
-    return replace(tiny_guest.spec(), folders=(str(shared), *more))
+    return tiny_guest.spec()._replace(folders=(str(shared), *more))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_a_machine_saved_with_virtiofs_resumes_with_it_and_missing_folders_are_r
 
 
 def test_a_machine_saved_with_virtiofs_boots_where_virtiofsd_is_missing(paths: MachinePaths, server: Path) -> None:
-    spec = replace(sharing(paths), hardware=HARDWARE)
+    spec = sharing(paths)._replace(hardware=HARDWARE)
     write_saved_state(paths, spec)
     (server / "virtiofsd").unlink()
     words = qemu_arguments(paths, spec)
@@ -163,7 +162,7 @@ def test_a_virtiofsd_that_has_ended_is_reported(paths: MachinePaths) -> None:
     machine = driver(paths, sharing(paths))
     QemuProcess(paths).record(record)
     assert machine.mount_folders() == []
-    QemuProcess(paths).record(replace(record, servers=(alive, replace(alive, start_time="0"))))
+    QemuProcess(paths).record(record._replace(servers=(alive, alive._replace(start_time="0"))))
     with pytest.raises(InvalidStateError, match="b2d restart"):
         machine.mount_folders()
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def write_saved_state(paths: MachinePaths, spec: MachineSpec, **changes: object)
     """Write the files of a saved machine with that spec."""
     driver(paths, spec).create(b"payload")
     hardware = Launcher(spec, paths, lambda: DIRECT, "tcg").plan().hardware
-    document = asdict(Dependencies("7.2", hardware, DIRECT.sha256)) | changes
+    document = Dependencies("7.2", hardware, DIRECT.sha256)._asdict() | changes
     paths.qemu_saved.write_text(json.dumps(document))
 
 
@@ -55,7 +54,7 @@ def qemu_arguments(paths: MachinePaths, spec: MachineSpec) -> list[str]:
 def test_a_saved_machine_resumes_with_its_previous_memory_and_cpus(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()
     write_saved_state(paths, spec)
-    words = qemu_arguments(paths, replace(spec, memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
+    words = qemu_arguments(paths, spec._replace(memory_mib=640, cpus=7, ssh_port=spec.ssh_port + 2))
     assert words[words.index("-m") + 1] == f"{spec.memory_mib}M"
     assert words[words.index("-smp") + 1] == str(spec.cpus)
     assert words[-1] == "-S"
@@ -67,9 +66,9 @@ def test_a_saved_machine_resumes_with_its_previous_memory_and_cpus(paths: Machin
 def test_a_state_of_other_hardware_is_discarded_and_the_machine_boots_with_its_spec(
     paths: MachinePaths, hardware: list[str]
 ) -> None:
-    spec = replace(tiny_guest.spec(), hardware=HARDWARE)
+    spec = tiny_guest.spec()._replace(hardware=HARDWARE)
     write_saved_state(paths, spec, hardware=hardware)
-    words = qemu_arguments(paths, replace(spec, memory_mib=640))
+    words = qemu_arguments(paths, spec._replace(memory_mib=640))
     assert words[words.index("-m") + 1] == "640M"
     assert "-S" not in words
     assert not paths.qemu_saved.exists()
@@ -123,7 +122,7 @@ def test_the_effective_spec_is_that_of_the_start(paths: MachinePaths) -> None:
     machine.create(b"payload")
     plan = Launcher(spec, paths, lambda: DIRECT, "tcg").plan()
     paths.qemu_pid.write_text(f"{os.getpid()}\n")
-    QemuProcess(paths).record(replace(plan, process=identify(os.getpid())))
-    assert driver(paths, replace(spec, memory_mib=640)).effective_spec() == spec
-    QemuProcess(paths).record(replace(plan, process=ProcessIdentity(os.getpid(), "an earlier one", "")))
+    QemuProcess(paths).record(plan._replace(process=identify(os.getpid())))
+    assert driver(paths, spec._replace(memory_mib=640)).effective_spec() == spec
+    QemuProcess(paths).record(plan._replace(process=ProcessIdentity(os.getpid(), "an earlier one", "")))
     assert machine.effective_spec() is None

@@ -1,6 +1,5 @@
 """Shared folders of a QEMU machine: devices, and the messages with the guest."""
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def shared(paths: MachinePaths) -> Path:
 
 
 def sharing(*shared: str) -> MachineSpec:
-    return replace(tiny_guest.spec(), folders=shared)
+    return tiny_guest.spec()._replace(folders=shared)
 
 
 def test_each_folder_is_a_device_with_its_mode(tmp_path: Path) -> None:
@@ -56,7 +55,7 @@ def test_a_missing_or_unreadable_folder_is_found(tmp_path: Path) -> None:
 def test_a_machine_starts_with_a_missing_folder_and_the_guest_cannot_mount_its_placeholder(
     paths: MachinePaths,
 ) -> None:
-    spec = replace(tiny_guest.spec(), folders=(str(shared(paths)), "/nowhere/to be found"))
+    spec = tiny_guest.spec()._replace(folders=(str(shared(paths)), "/nowhere/to be found"))
     driver(paths, spec).create(b"payload")
     words = qemu_arguments(paths, spec)
     assert f"local,id=b2d-1,path={paths.nothing},security_model=none,multidevs=remap,readonly=on" in words
@@ -67,7 +66,7 @@ def test_a_machine_starts_with_a_missing_folder_and_the_guest_cannot_mount_its_p
 
 
 def test_a_saved_machine_resumes_when_a_folder_is_missing(paths: MachinePaths) -> None:
-    spec = replace(tiny_guest.spec(), folders=(str(shared(paths) / "mine"),))
+    spec = tiny_guest.spec()._replace(folders=(str(shared(paths) / "mine"),))
     (shared(paths) / "mine").mkdir()
     write_saved_state(paths, spec)
     paths.taken.touch()
@@ -79,7 +78,7 @@ def test_a_saved_machine_resumes_when_a_folder_is_missing(paths: MachinePaths) -
 
 
 def test_a_boot_clears_the_mark_of_unmounted_folders(paths: MachinePaths) -> None:
-    spec = replace(tiny_guest.spec(), folders=(str(shared(paths)),))
+    spec = tiny_guest.spec()._replace(folders=(str(shared(paths)),))
     driver(paths, spec).create(b"payload")
     paths.taken.touch()
     qemu_arguments(paths, spec)
@@ -88,7 +87,7 @@ def test_a_boot_clears_the_mark_of_unmounted_folders(paths: MachinePaths) -> Non
 
 def test_a_saved_state_depends_on_the_folders(tmp_path: Path) -> None:
     def hardware(*shared: str) -> list[str]:
-        spec = replace(tiny_guest.spec(), folders=shared, ssh_port=1, docker_port=2)
+        spec = tiny_guest.spec()._replace(folders=shared, ssh_port=1, docker_port=2)
         return Launcher(spec, MachinePaths(tmp_path), lambda: DIRECT, "tcg").plan().hardware
 
     assert hardware("/a", "/b") == hardware("/a", "/b")
