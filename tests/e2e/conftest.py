@@ -83,8 +83,12 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """Yield a new user whose home stores an image already; their machine is deleted after the module."""
-    folder = tmp_path_factory.mktemp("person")
+    """Yield a new user whose home stores an image already; their machine is deleted after the module.
+
+    The folder has the same path each time, as shared folders of a saved machine keep theirs.
+    """
+    folder = tmp_path_factory.getbasetemp() / "person"
+    folder.mkdir(mode=0o700)
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
@@ -92,6 +96,7 @@ def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     someone = Person(home, folder, environment)
     yield someone
     someone.b2d("delete", "--yes")
+    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -110,9 +115,29 @@ def alone(person: Person, name: str) -> Iterator[Person]:
             holder.kill()
 
 
-@pytest.fixture(scope="module")
-def up(person: Person) -> Person:
-    """Return the user with a running machine and the image `hello`."""
+def boot(person: Person) -> None:
+    """Create and boot the user's machine, and the image `hello`."""
     person.check_output("up")
     person.create_hello_image()
+
+
+@pytest.fixture(scope="module")
+def up(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """Return the user with a running machine and the image `hello`: the first one boots, later ones are its copies.
+
+    A copy resumes from the saved state, in a tenth of the time.
+    """
+    kept = tmp_path_factory.getbasetemp() / "saved-person"
+    if not kept.exists():
+        boot(person)
+        person.check_output("save")
+        _copy(person.folder, kept)
+    else:
+        shutil.rmtree(person.folder)
+        _copy(kept, person.folder)
+    person.check_output("up")
     return person
+
+
+def _copy(folder: Path, to: Path) -> None:
+    subprocess.run(["cp", "-a", "--reflink=auto", str(folder), str(to)], check=True)

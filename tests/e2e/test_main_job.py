@@ -13,11 +13,18 @@ import pytest
 
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
-from tests.e2e.conftest import B2D, NAME, Person
+from tests.e2e.conftest import B2D, NAME, Person, boot
 
 pytestmark = pytest.mark.qemu
 
 ODD_ARGUMENTS = ["two words", "it's", '"quoted"', "$HOME", "a\nb", "*", "grüße 🐳", "", "\\", "a;b|c&d"]
+
+
+@pytest.fixture(scope="module")
+def up(person: Person) -> Person:
+    """Return the user with a machine that was created and booted here, and the image `hello`."""
+    boot(person)
+    return person
 
 
 def test_a_machine_is_created_started_and_runs_a_container(up: Person) -> None:

@@ -3,9 +3,10 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 
 import paramiko
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.qemu
 
 OTHER = 12345  # a uid without a user
 PORTS = (22, 2375, 2376)
+END = "-- next --"  # after the output of each connection
 SERVER = """
 import socket
 with socket.create_server(("127.0.0.1", 8000)) as listener:
@@ -39,30 +41,40 @@ def open_machine(up: Person) -> Iterator[Person]:
         up.b2d("delete", "--yes", "--vm", "plain")
 
 
-def connect_from_container(person: Person, network: str, address: str, port: int) -> bytes:
-    """Connect from a container and return its output."""
-    completed = person.run_docker("run", "--rm", "--network", network, "hello", "nc", "-w", "5", address, str(port))
-    return completed.stdout + completed.stderr
+def connect_from_container(person: Person, network: str, *targets: tuple[str, int]) -> list[bytes]:
+    """Connect from a container to each address and port, and return what was received or reported."""
+    script = "\n".join(f"nc -w 5 {address} {port} 2>&1; echo '{END}'" for address, port in targets)
+    completed = person.run_docker("run", "--rm", "--network", network, "hello", "sh", "-c", script)
+    assert completed.returncode == 0, completed.stderr
+    results = completed.stdout.split(f"{END}\n".encode())[:-1]
+    assert len(results) == len(targets)
+    return results
 
 
-@pytest.mark.parametrize("port", PORTS)
-@pytest.mark.parametrize("network", ["bridge", "host"])
-def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(up: Person, network: str, port: int) -> None:
+def assert_unreachable(person: Person, network: str, *addresses: str) -> None:
+    """Assert that a container reaches none of the machine's ports at any of its addresses."""
+    targets = list(product(addresses, PORTS))
+    for target, result in zip(targets, connect_from_container(person, network, *targets), strict=True):
+        assert b"refused" in result or b"timed out" in result, (target, result)
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses"),
+    [("bridge", ("172.17.0.1", "10.0.2.15", "10.0.2.127")), ("host", ("127.0.0.1", "10.0.2.15"))],
+)
+def test_a_container_reaches_neither_ssh_nor_docker_of_its_machine(
+    up: Person, network: str, addresses: Sequence[str]
+) -> None:
     """The machine has TLS."""
-    addresses = ("172.17.0.1", "10.0.2.15", "10.0.2.127") if network == "bridge" else ("127.0.0.1", "10.0.2.15")
-    for address in addresses:
-        result = connect_from_container(up, network, address, port)
-        assert b"refused" in result or b"timed out" in result, result
+    assert_unreachable(up, network, *addresses)
 
 
 def test_a_container_does_not_reach_them_by_ipv6(up: Person) -> None:
     """The addresses are the bridge's and, with the host network, the loopback's."""
     up.docker("network", "create", "--ipv6", "--subnet", "fd00:dead::/64", "six")
     try:
-        for port in PORTS:
-            for network, address in (("six", "fd00:dead::1"), ("six", "fe80::1%eth0"), ("host", "::1")):
-                result = connect_from_container(up, network, address, port)
-                assert b"refused" in result or b"timed out" in result, (network, address, result)
+        assert_unreachable(up, "six", "fd00:dead::1", "fe80::1%eth0")
+        assert_unreachable(up, "host", "::1")
     finally:
         up.docker("network", "rm", "six")
 
@@ -70,9 +82,7 @@ def test_a_container_does_not_reach_them_by_ipv6(up: Person) -> None:
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_a_container_does_not_reach_them_without_tls_and_with_a_password(open_machine: Person, network: str) -> None:
     open_machine.create_hello_image()
-    for port in PORTS:
-        result = connect_from_container(open_machine, network, "172.17.0.1", port)
-        assert b"refused" in result or b"timed out" in result, result
+    assert_unreachable(open_machine, network, "172.17.0.1")
 
 
 def as_other_user(person: Person, name: str, port: int) -> bytes:
@@ -148,17 +158,16 @@ def test_traffic_that_leaves_through_the_hypervisor_does_not_return_to_the_machi
         assert server.stdout.readline() == b"listens\n"
         person.check_output("up", "--no-tls", "--address", "127.0.0.1")
         person.create_hello_image()
-        assert b"this host" in connect_from_container(person, "bridge", "10.0.2.2", 8000)
-        for port in (2022, 2375):
-            result = connect_from_container(person, "bridge", "10.0.2.2", port)
-            assert b"SSH" not in result
+        host, *own = connect_from_container(person, "bridge", *(("10.0.2.2", port) for port in (8000, 2022, 2375)))
+        assert b"this host" in host
+        assert b"SSH" not in b"".join(own)
         request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
         answer = person.run_docker("run", "-i", "--rm", "hello", "nc", "-w", "5", "10.0.2.2", "2375", stdin=request)
         assert b"200" not in answer.stdout
         person.environment["B2D_HOST_LOOPBACK"] = "no"
         person.check_output("restart")
         for network in ("bridge", "host"):
-            assert b"this host" not in connect_from_container(person, network, "10.0.2.2", 8000)
+            assert b"this host" not in connect_from_container(person, network, ("10.0.2.2", 8000))[0]
         person.docker("run", "-d", "--name", "web", "-p", "8001:80", "hello", "httpd", "-f", "-p", "80")
         assert (
             person.sh(
