@@ -20,13 +20,10 @@ pytestmark = pytest.mark.qemu
 MOMENTS = random.Random(2014)  # reproducible
 
 
-def write_number(person: Person, number: int) -> None:
-    """Write data durably to the disk."""
-    person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", f"echo {number} >/kept/{number}; sync")
-
-
-def read_numbers(person: Person) -> list[int]:
-    stdout = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "ls", "/kept")
+def numbers(person: Person, then_write: int | None = None) -> list[int]:
+    """Return the numbers on the disk, before another one is written durably."""
+    script = "ls /kept" if then_write is None else f"ls /kept && echo >/kept/{then_write} && sync"
+    stdout = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", script)
     return sorted(int(word) for word in stdout.split())
 
 
@@ -43,8 +40,7 @@ def assert_usable(person: Person, number: int) -> None:
     assert person.b2d("status").returncode in (0, 4)
     assert "boot2docker-vm" in person.check_output("list")
     person.check_output("up")
-    assert read_numbers(person) == list(range(number))
-    write_number(person, number)
+    assert numbers(person, then_write=number) == list(range(number))
 
 
 def is_stopped(person: Person) -> bool:
@@ -54,7 +50,7 @@ def is_stopped(person: Person) -> bool:
 
 @pytest.fixture(scope="module")
 def numbered(up: Person) -> Person:
-    write_number(up, 0)
+    assert numbers(up, then_write=0) == []
     return up
 
 
@@ -92,7 +88,7 @@ def kill_qemu(person: Person) -> Callable[[], bool]:
 @pytest.mark.parametrize("line", ["save", "stop"])
 def test_up_succeeds_after_qemu_was_killed_during_a_command(numbered: Person, line: str) -> None:
     numbered.check_output("up")
-    before = read_numbers(numbered)
+    before = numbers(numbered)
     process = start_b2d(numbered, line)
     wait_until(lambda: not numbered.paths.env.exists(), condition="it to begin", timeout_s=30, interval_s=0.005)
     wait_until(kill_qemu(numbered), condition="QEMU's death", timeout_s=10)
@@ -101,7 +97,7 @@ def test_up_succeeds_after_qemu_was_killed_during_a_command(numbered: Person, li
     assert b"Traceback" not in stderr
     assert b"bug" not in stderr
     numbered.check_output("up")
-    assert read_numbers(numbered) == before
+    assert numbers(numbered) == before
 
 
 @pytest.mark.parametrize(("first", "second"), [("save", "up"), ("stop", "save"), ("up", "stop"), ("up", "up")])
