@@ -127,14 +127,14 @@ def up(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Person:
 
     A copy resumes from the saved state, in a tenth of the time.
     """
-    kept = tmp_path_factory.getbasetemp() / "saved-person"
-    if not kept.exists():
+    saved_folder = tmp_path_factory.getbasetemp() / "saved-person"
+    if not saved_folder.exists():
         boot(person)
         person.check_output("save")
-        _copy(person.folder, kept)
+        _copy(person.folder, saved_folder)
     else:
         shutil.rmtree(person.folder)
-        _copy(kept, person.folder)
+        _copy(saved_folder, person.folder)
     person.check_output("up")
     return person
 

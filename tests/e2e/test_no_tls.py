@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,10 @@ def address(person: Person, name: str) -> str:
 
 def listeners(pid: int) -> set[tuple[str, int]]:
     """Return the listening addresses of a process from the kernel's tables; IPv6 addresses stay hexadecimal."""
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(link.readlink()))
     sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
     addresses = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):

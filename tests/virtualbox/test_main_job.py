@@ -70,7 +70,7 @@ def test_the_home_folder_is_shared_at_its_own_path(person: Person) -> None:
     assert (shared / "guest").read_text() == "from the guest\n"
 
 
-def test_a_container_runs_and_its_published_ports_are_open_on_this_host_meanwhile(person: Person) -> None:
+def test_published_ports_are_open_on_this_host_while_their_container_runs(person: Person) -> None:
     """There is one container: an emulated guest takes two minutes to start one."""
     ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
     *shell, server = server_command("hey")
