@@ -4,8 +4,8 @@
     python -m tests.support.virtualbox_lab enter [DIR] [-b HOST[:INSIDE]]... [-- COMMAND...]
     python -m tests.support.virtualbox_lab clean [DIR]
 
-Machines run in it under VirtualBox's own recompiler. A command in the lab has its own processes, mounts and network
-(loopback, and nothing else): when it ends, so does all that it started. docs/virtualbox.md has the details.
+VirtualBox interprets the instructions of the machines in it. A command in the lab has its own processes, mounts and
+network (loopback, and nothing else): when it ends, so does all that it started. docs/virtualbox.md has the details.
 """
 
 import argparse
