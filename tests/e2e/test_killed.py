@@ -22,7 +22,7 @@ MOMENTS = random.Random(2014)  # reproducible
 
 def numbers(person: Person, then_write: int | None = None) -> list[int]:
     """Return the numbers on the disk, before another one is written durably."""
-    script = "ls /kept" if then_write is None else f"ls /kept && echo >/kept/{then_write} && sync"
+    script = "ls /kept" if then_write is None else f"ls /kept && echo {then_write} >/kept/{then_write} && sync"
     stdout = person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", script)
     return sorted(int(word) for word in stdout.split())
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from b2d.host.polling import wait_until
 from b2d.machine.clock_sync import TOLERANCE_S
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home
-from tests.e2e.conftest import NAME, Person
+from tests.e2e.conftest import B2D, NAME, Person
 from tests.e2e.web import fetch, refused, server_command
 from tests.support.virtualbox_case import vboxmanage
 from tests.virtualbox.saved_machine import SHARED, saved_person
@@ -70,17 +71,20 @@ def test_the_home_folder_is_shared_at_its_own_path(person: Person) -> None:
     assert (shared / "guest").read_text() == "from the guest\n"
 
 
-def test_published_ports_are_open_on_this_host_while_their_container_runs(person: Person) -> None:
-    """There is one container: an emulated guest takes two minutes to start one."""
-    ports = ("-p", "20080:80", "-p", "127.0.0.1:20081:80")
+def test_a_container_is_attached_and_its_published_ports_are_open_on_this_host(person: Person) -> None:
+    """One container for both, as an emulated guest takes two minutes to start one."""
     *shell, server = server_command("hey")
-    person.docker("run", "-d", "--name", "web", *ports, "hello", *shell, f"echo hi; {server}")
-    assert person.docker("logs", "web") == "hi\n"
-    for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
-        wait_until(lambda at=(address, port): fetch(*at) == "hey", condition=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
-    assert person.check_output("ports").count("open\n") == 3
-    person.docker("rm", "-f", "web")
-    wait_until(lambda: refused("127.0.0.1", 20080), condition="its end", timeout_s=60)
+    run = ["docker", "run", "--rm", "--name", "web", "-p", "20080:80", "-p", "127.0.0.1:20081:80", "hello"]
+    command = [str(B2D), "run", "--", *run, *shell, f"echo hi; {server}"]
+    with subprocess.Popen(command, env=person.environment, cwd=person.folder, stdout=subprocess.PIPE) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == b"hi\n"
+        for address, port in ((person.address, 20080), ("127.0.0.1", 20080), ("127.0.0.1", 20081)):
+            wait_until(lambda at=(address, port): fetch(*at) == "hey", condition=f"{address}:{port}", timeout_s=120)  # type: ignore[misc]
+        assert person.check_output("ports").count("open\n") == 3
+        person.docker("kill", "web")
+        wait_until(lambda: refused("127.0.0.1", 20080), condition="its end", timeout_s=60)
+        assert attached.wait(60) == 137
 
 
 def test_the_clock_is_correct_soon_after_this_host_slept(person: Person) -> None:
