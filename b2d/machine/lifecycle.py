@@ -11,14 +11,14 @@ from time import time
 from typing import TYPE_CHECKING
 
 from b2d.drivers.base import DialsGuest, Driver
-from b2d.errors import InvalidStateError, SavedStateError, WaitTimeoutError
+from b2d.errors import InvalidStateError, SavedStateError
 from b2d.guest.base import Guest
-from b2d.host.polling import wait_until
 from b2d.host.process_identity import is_alive
 from b2d.host.signals import signals_deferred
 from b2d.host_agent import control
 from b2d.machine import folder_sharing, preconditions, recovery
 from b2d.machine.base import MachineServices, SpecSource
+from b2d.machine.shutdown import request_shutdown, wait_until_off
 from b2d.machine_names import command_for
 from b2d.machine_store import running_facts
 from b2d.machine_store.running_facts import RunningFacts
@@ -252,9 +252,12 @@ class Machine:
             with self._without_env_file(driver):
                 control.stop(self.paths)
                 if state != MachineState.STOPPING:
-                    driver.stop()
-            self._wait_off(driver)
+                    request_shutdown(driver)
+            self._wait_until_off(driver)
         return True
+
+    def _wait_until_off(self, driver: Driver) -> None:
+        wait_until_off(driver, self.name, self.services.stop_wait_s, self._reporter)
 
     def _cut_power(self) -> bool:
         driver = self.driver(self.spec())
@@ -270,7 +273,7 @@ class Machine:
         driver = self.driver(spec)
         before = self._state_of(driver)
         if before == MachineState.STOPPING:
-            self._wait_off(driver)
+            self._wait_until_off(driver)
         elif before == MachineState.CRASHED:
             driver.kill()  # remaining processes may still use its ports
             before = driver.state()  # it may have crashed while it resumed a saved state
@@ -374,17 +377,6 @@ class Machine:
         from b2d.machine.boot_monitor import check_docker
 
         return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
-
-    def _wait_off(self, driver: Driver) -> None:
-        """Wait until the machine is off; cut the power after a timeout."""
-        patience_s = self.services.stop_wait_s
-        try:
-            wait_until(
-                lambda: driver.state() in OFF_STATES, condition=f"{self.name} to power off", timeout_s=patience_s
-            )
-        except WaitTimeoutError:
-            self._reporter.warn(f"{self.name} did not power off within {patience_s:.0f} s: its power was cut")
-        driver.kill()  # also forgets a process that has ended
 
 
 def made_by_root(spec: MachineSpec) -> str:

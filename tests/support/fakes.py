@@ -72,7 +72,7 @@ class FakeHypervisor:
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     unusable: HypervisorError | None = None  # raised by check() and start()
     script: Sequence[str] = ()  # console output of a booting guest: each call of console() shows one more line
-    ignores_button: bool = False  # True: the guest continues after stop()
+    missed_presses: float = 0  # the guest continues after that many calls of stop()
     save_fails: B2dError | None = None
     state_fits: bool = True  # False: the saved state cannot be resumed
     trims: bool = True
@@ -144,7 +144,9 @@ class FakeDriver:
         self.calls.append("stop")
         machine = self._running()
         self._refuse_when_hung()
-        if not self.hypervisor.ignores_button:
+        if self.hypervisor.missed_presses:
+            self.hypervisor.missed_presses -= 1
+        else:
             _end(machine, MachineState.STOPPED)
 
     def kill(self) -> None:

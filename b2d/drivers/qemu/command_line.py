@@ -1,6 +1,7 @@
 """QEMU's command line for a machine: a pure function of its spec, image, paths and accelerator."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from b2d.drivers.qemu.accelerator import Accelerator
@@ -10,6 +11,9 @@ from b2d.models import GUEST_SSH_PORT, Image, MachineSpec
 from b2d.paths import MachinePaths
 
 PROGRAM = "qemu-system-x86_64"
+# QEMU's ACPI tables compute 128 interrupt routes, in a loop, for each PCI device: an emulated CPU takes 0.1 s for each.
+# With this argument the kernel reads them from the table of the BIOS.
+EMULATED = "acpi=noirq"
 
 
 def build_arguments(
@@ -24,7 +28,7 @@ def build_arguments(
         *_process(paths),
         *_board(spec, accelerator, cpus),
         *_data_disk(paths),
-        *(_direct_boot(image) if image.boots_directly else _cd_boot(image)),
+        *(_direct_boot(image, accelerator) if image.boots_directly else _cd_boot(image)),
         *_seed_disk(paths),
         *_network(spec),
         *_small_devices(),
@@ -42,8 +46,12 @@ def spec_as_started(spec: MachineSpec, command: Sequence[str]) -> MachineSpec:
 
 
 def normalize_hardware(command: Sequence[str]) -> list[str]:
-    """Return the arguments that a saved state depends on, also of a command recorded by an older b2d."""
-    return [word for word in command if word != "-daemonize"]
+    """Return the arguments that a saved state depends on, also of a command recorded by an older b2d.
+
+    A kernel that runs no longer reads its arguments.
+    """
+    pairs = pairwise(["", *command])
+    return [word for option, word in pairs if word != "-daemonize" and option != "-append"]
 
 
 def _process(paths: MachinePaths) -> list[str]:
@@ -78,14 +86,15 @@ def _data_disk(paths: MachinePaths) -> list[str]:
     ]
 
 
-def _direct_boot(image: Image) -> list[str]:
+def _direct_boot(image: Image, accelerator: Accelerator) -> list[str]:
     """Return the boot by a kernel that QEMU loads; the guest gets the root file system alone, as a disk."""
     if image.root is None:
         raise AssertionError("an image that boots directly has a root")
+    arguments = [image.kernel_arguments, *[EMULATED] * accelerator.emulates]
     return [
         *("-kernel", str(image.kernel)),
         *("-initrd", str(image.initrd)),
-        *("-append", image.kernel_arguments),
+        *("-append", " ".join(arguments)),
         *("-blockdev", _read_only_file("root-file", image.medium)),
         "-blockdev",
         f"driver=raw,node-name=root,file=root-file,read-only=on,offset={image.root.offset},size={image.root.size}",

@@ -358,7 +358,8 @@ class QemuDriver:
         saved = self._saved.dependencies()
         launcher = self._launcher(saved.hardware if saved is not None else [])
         plan = launcher.plan()
-        if saved is not None and (normalize_hardware(saved.hardware), saved.image) == (plan.hardware, plan.image):
+        planned = normalize_hardware(plan.hardware)
+        if saved is not None and (normalize_hardware(saved.hardware), saved.image) == (planned, plan.image):
             launcher.launch("-S")
             if self._load(saved.qemu):
                 return True

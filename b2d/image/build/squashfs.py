@@ -42,7 +42,7 @@ def pack(tree: Tree, mtime: int, output: Path) -> None:
 
 def pack_cpio(tree: Tree, mtime: int, output: Path) -> None:
     """Write a compressed cpio for hosts without mksquashfs: the boot unpacks all of it into RAM."""
-    output.write_bytes(gzip.compress(cpio.pack(tree, mtime), compresslevel=9, mtime=0))
+    output.write_bytes(gzip.compress(cpio.pack(tree, mtime), compresslevel=6, mtime=0))
 
 
 def _write_tar(tree: Tree, mtime: int, stream: io.BufferedIOBase) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -55,10 +56,13 @@ def engine(talk: Talk, secured: MachinePaths | None) -> Iterator[DockerApi]:
             talk(line)
 
     def serve() -> None:
-        with suppress(OSError):
-            while True:
+        while listener.fileno() >= 0:
+            try:
                 connection, _ = listener.accept()
-                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+            except OSError:  # it was closed, or this process has too many files open for a moment
+                time.sleep(0.01)
+                continue
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     with listener:

@@ -1,10 +1,12 @@
 """The effect of each verb on a machine in every state."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 
 from b2d.errors import B2dError, HypervisorError, InvalidStateError, MachineNotFoundError
+from b2d.machine import shutdown
 from b2d.machine.lifecycle import Machine
 from b2d.models import MachineState
 from tests.support.fake_machine import Box, Source
@@ -166,12 +168,43 @@ def test_a_deleted_machine_leaves_no_file_except_the_lock(box: Box) -> None:
 
 def test_a_guest_that_ignores_the_power_button_is_killed_with_a_warning(box: Box) -> None:
     machine = box.in_state(RUNNING)
-    box.hypervisor.ignores_button = True
+    box.hypervisor.missed_presses = math.inf
     assert machine.stop() is True
     assert box.calls == ["stop", "kill"]
     assert machine.state() == STOPPED
     assert len(box.reporter.texts("warn")) == 1
     assert "its power was cut" in box.reporter.texts("warn")[0]
+
+
+def test_the_power_button_is_pressed_again_for_a_guest_that_boots(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "PRESS_AGAIN_S", 0.05)
+    machine = box.in_state(RUNNING)
+    box.hypervisor.missed_presses = 2
+    box.stop_wait_s = 5
+    assert machine.stop() is True
+    assert box.calls == ["stop", "stop", "stop", "kill"]
+    assert box.reporter.texts("warn") == []
+
+
+@pytest.mark.parametrize(
+    ("console", "calls"),
+    [
+        ("b2d: 1.0 kernel\nb2d: fail no disk\n", ["kill", "kill"]),
+        ("b2d: 1.0 kernel\nb2d: warn no disk\n", ["stop", "kill"]),
+        ("b2d: 1.0 kernel\nb2d: 1.1 root\nb2d: fail dockerd exits\n", ["stop", "kill"]),
+        ("b2d: fail no disk\nb2d: 1.0 kernel\n", ["stop", "kill"]),  # of an earlier boot
+        ("boot2docker login: ", ["stop", "kill"]),
+        ("", ["stop", "kill"]),
+    ],
+)
+def test_only_a_guest_without_a_root_file_system_loses_its_power_at_once(
+    box: Box, console: str, calls: list[str]
+) -> None:
+    machine = box.in_state(RUNNING)
+    box.hypervisor.machines["box"].console = console
+    assert machine.stop() is True
+    assert box.calls == calls
+    assert machine.state() == STOPPED
 
 
 def test_a_guest_that_is_shutting_down_is_waited_for(box: Box) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu.accelerator import Accelerator
-from b2d.drivers.qemu.command_line import build_arguments
+from b2d.drivers.qemu.command_line import build_arguments, normalize_hardware
 from b2d.models import Extent, Image, MachineSpec
 from b2d.paths import MachinePaths
 from tests.support.fakes import a_spec
@@ -27,11 +27,15 @@ FOREIGN = Image("2" * 64, Path("/images/2.iso"), "boot2docker", "19.03.12", 1)
 
 
 def options(
-    spec: MachineSpec | None = None, image: Image = DIRECT, paths: MachinePaths = PATHS, cpus: int = 1
+    spec: MachineSpec | None = None,
+    image: Image = DIRECT,
+    paths: MachinePaths = PATHS,
+    cpus: int = 1,
+    accelerator: Accelerator = TCG,
 ) -> list[tuple[str, str]]:
     """Return the options with their values; one without a value has an empty one."""
     pairs: list[tuple[str, str]] = []
-    for word in build_arguments(spec or a_spec(), image, paths, TCG, cpus):
+    for word in build_arguments(spec or a_spec(), image, paths, accelerator, cpus):
         if word.startswith("-") and (not pairs or pairs[-1][0] != "-append" or pairs[-1][1]):
             pairs.append((word, ""))
         else:
@@ -48,7 +52,7 @@ def test_qemu_defaults_and_user_configuration_are_disabled() -> None:
 
 
 def test_the_kernel_is_loaded_directly_and_finds_its_root_by_serial() -> None:
-    given = options()
+    given = options(accelerator=Accelerator("kvm"))
     assert values("-kernel", given) == ["/images/1.vmlinux"]
     assert values("-initrd", given) == ["/images/1.initrd"]
     assert values("-append", given) == ["console=tty0 console=ttyS0"]
@@ -56,6 +60,18 @@ def test_the_kernel_is_loaded_directly_and_finds_its_root_by_serial() -> None:
     assert "offset=4096,size=8192" in root
     assert "read-only=on" in root
     assert "virtio-blk-pci,drive=root,serial=b2d-root" in values("-device", given)
+
+
+def test_an_emulated_kernel_computes_no_interrupt_routes() -> None:
+    assert values("-append", options()) == ["console=tty0 console=ttyS0 acpi=noirq"]
+
+
+def test_a_saved_state_does_not_depend_on_arguments_of_the_kernel_that_runs() -> None:
+    older = build_arguments(a_spec(), DIRECT._replace(kernel_arguments="quiet"), PATHS, TCG, 1)
+    now = build_arguments(a_spec(), DIRECT, PATHS, TCG, 1)
+    assert older != now
+    assert normalize_hardware(older) == normalize_hardware(now)
+    assert normalize_hardware(now) != normalize_hardware(build_arguments(a_spec(), DIRECT, PATHS, TCG, 2))
 
 
 def test_an_image_of_other_origin_boots_from_its_cd() -> None:

@@ -77,7 +77,7 @@ USUAL = [BEGIN, KERNEL, SEED, NETWORK, END]
 
 
 def planned(spec: MachineSpec, image: Image = DIRECT) -> list[str]:
-    return Launcher(spec, PATHS, lambda: image, "tcg").plan().hardware
+    return normalize_hardware(Launcher(spec, PATHS, lambda: image, "tcg").plan().hardware)
 
 
 @pytest.mark.parametrize(
