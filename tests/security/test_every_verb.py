@@ -234,6 +234,7 @@ def test_hostile_text_in_the_output_of_a_verb_does_not_control_the_terminal(
 def test_hostile_text_in_an_error_does_not_control_the_terminal(
     show: Show, home: Home, monkeypatch: pytest.MonkeyPatch, verb: str, text: str
 ) -> None:
+    monkeypatch.setenv("VISUAL", "true")  # not this host's editor
     for error in (B2dError(text, hint=text, details=text), RuntimeError(text), OSError(5, text, text)):
         monkeypatch.setattr("b2d.app.wiring.make_app", raising(error))
         for mode in MODES if text == EVIL else MODES[:1]:
