@@ -35,8 +35,8 @@ from tests.support.shells import COMMANDS, RealShell
 from tests.support.virtualbox_case import tiny_iso
 
 KEPT_S = 86400.0
-# A host that is a virtual machine itself may have to get each huge page from its own host, in 5 ms, while it has smaller
-# ones already. So no process of the tests uses huge pages: machines boot in nine tenths of the time here.
+# A host that is a virtual machine itself may have to get each huge page from its own host, in 5 ms, and has smaller
+# pages already. So no process of the tests uses huge pages: machines boot in nine tenths of the time here.
 PR_SET_THP_DISABLE = 41  # <linux/prctl.h>
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
