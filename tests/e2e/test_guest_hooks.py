@@ -128,7 +128,7 @@ def test_a_profile_with_a_syntax_error_is_reported_and_ignored(hooked: Person) -
 
 def test_invalid_dockerd_arguments_fail_quickly_and_can_be_corrected(hooked: Person) -> None:
     hooked.check_output("ssh", f"sudo tee {STORE}/profile", stdin=b"EXTRA_ARGS=--nonsense\n")
-    with not_waiting_for(Settings.wait):
+    with not_waiting_for(Settings().wait):
         completed = hooked.b2d("restart", "-v")
     assert completed.returncode == 1
     assert "dockerd exits soon after each start" in completed.stderr.decode()
