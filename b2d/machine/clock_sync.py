@@ -12,7 +12,7 @@ from b2d.reporting.base import Reporter
 TOLERANCE_S = 1.0
 DATE_STEP_S = 1.0  # an HTTP Date is cut to whole seconds
 ATTEMPTS = 3  # whole seconds only, on both sides: one attempt may miss by more than the tolerance
-COMMAND_TIMEOUT_S = 60.0  # an emulated guest on a busy host
+COMMAND_TIMEOUT_S = 15.0
 # The guest follows its clock chip, and VirtualBox continues that from the time of the save.
 KEEP = "sudo hwclock -w -u || :"
 

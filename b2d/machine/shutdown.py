@@ -13,12 +13,15 @@ PRESS_AGAIN_S = 2.0
 
 
 def request_shutdown(driver: Driver) -> None:
-    """Press the power button. A guest that found no root file system has mounted nothing, so its power is cut."""
+    """Press the power button. A guest that found no root file system has mounted nothing, so its power is cut.
+
+    Its console begins with the kernel's stage: one that was truncated since says nothing about the root file system.
+    """
     from b2d.guest.readiness import find_problems, parse_stages
 
     console = driver.console()
-    has_root = any(stage.name == "root" for stage in parse_stages(console))
-    if not has_root and any(problem.fatal for problem in find_problems(console)):
+    stages = [stage.name for stage in parse_stages(console)]
+    if stages == ["kernel"] and any(problem.fatal for problem in find_problems(console)):
         driver.kill()
     else:
         driver.stop()

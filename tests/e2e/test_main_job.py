@@ -14,7 +14,6 @@ import pytest
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from tests.e2e.conftest import B2D, NAME, Person, boot
-from tests.support.timing import cpu_limit
 
 pytestmark = pytest.mark.qemu
 
@@ -187,9 +186,10 @@ def test_a_screenshot_is_a_png(up: Person) -> None:
     assert (up.folder / "screen.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_the_doctor_reports_a_running_machine_as_good_in_five_seconds_of_cpu_time(up: Person) -> None:
-    with cpu_limit(5):
-        findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
+def test_the_doctor_reports_a_running_machine_as_good_within_five_seconds(up: Person) -> None:
+    begin = time.monotonic()
+    findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
+    assert time.monotonic() - begin < 5
     assert {finding["name"]: finding["verdict"] for finding in findings} == {
         **dict.fromkeys(("machine", "agent", "clock", "certificates", "image"), "good"),
     }

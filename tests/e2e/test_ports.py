@@ -118,7 +118,7 @@ def test_many_ports_leak_no_sockets(up: Person) -> None:
     process = up.paths.qemu_pid.read_text().strip()
     open_files = Path(f"/proc/{process}/fd")
     held = len(list(open_files.iterdir()))
-    for number in range(2):
+    for number in range(4):
         first = 21000 + 50 * number
         up.docker("run", "-d", "--name", "many", "-p", f"{first}-{first + 49}:1000-1049", "hello", "sleep", "1000")
         wait_until(lambda last=first + 49: not refused("127.0.0.1", last), condition="the last", timeout_s=10)  # type: ignore[misc]

@@ -224,11 +224,11 @@ def test_terminal_modes_are_restored_after_the_shell(up: Person) -> None:
 
 
 def test_a_background_program_does_not_delay_the_end(up: Person) -> None:
-    with not_waiting_for(100):
-        assert up.check_output("ssh", "sleep 100 & echo begun") == "begun\n"
+    with not_waiting_for(60):
+        assert up.check_output("ssh", "sleep 60 & echo begun") == "begun\n"
         with terminal(up, "ssh") as shell:
             shell.expect(re.escape(PROMPT))
-            shell.send(b"sleep 100 &\r")
+            shell.send(b"sleep 60 &\r")
             shell.send(b"exit\r")
             assert shell.wait_for_exit() == 0
 

@@ -1,5 +1,6 @@
 """The contract of all drivers, tested on the fake one and on the real ones."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,9 @@ from b2d.models import Image, MachineState, Snapshot
 from b2d.network import port_allocation
 from tests.support import tiny_guest
 from tests.support.driver_cases import Case, FakeCase, QemuCase
-from tests.support.timing import not_waiting_for
 from tests.support.virtualbox_case import VIRTUALBOX, VirtualBoxCase
 
 STOP_TIMEOUT_S = 30
-HANG_S = 10.0  # a command that shows the state must not wait for so long
 
 
 @pytest.fixture(scope="session")
@@ -203,11 +202,12 @@ def test_a_machine_paused_from_outside_continues_with_start(machine: Case) -> No
     assert machine.driver().state() == MachineState.RUNNING
 
 
-def test_a_hypervisor_that_hangs_counts_as_running(machine: Case) -> None:
+def test_a_hypervisor_that_hangs_counts_as_running_within_two_seconds(machine: Case) -> None:
     machine.driver().start()
     machine.hang()
-    with not_waiting_for(HANG_S):
-        assert machine.driver().state() == MachineState.RUNNING
+    begin = time.monotonic()
+    assert machine.driver().state() == MachineState.RUNNING
+    assert time.monotonic() - begin < 2
 
 
 def test_a_hypervisor_that_hangs_is_named_and_can_be_killed(machine: Case) -> None:

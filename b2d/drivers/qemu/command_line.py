@@ -13,7 +13,7 @@ from b2d.paths import MachinePaths
 PROGRAM = "qemu-system-x86_64"
 # QEMU's ACPI tables compute 128 interrupt routes, in a loop, for each PCI device: an emulated CPU takes 0.1 s for each.
 # With this argument the kernel reads them from the table of the BIOS.
-EMULATED = "acpi=noirq"
+EMULATED_ARGUMENT = "acpi=noirq"
 
 
 def build_arguments(
@@ -90,7 +90,7 @@ def _direct_boot(image: Image, accelerator: Accelerator) -> list[str]:
     """Return the boot by a kernel that QEMU loads; the guest gets the root file system alone, as a disk."""
     if image.root is None:
         raise AssertionError("an image that boots directly has a root")
-    arguments = [image.kernel_arguments, *[EMULATED] * accelerator.emulates]
+    arguments = [image.kernel_arguments, *[EMULATED_ARGUMENT] * accelerator.emulates]
     return [
         *("-kernel", str(image.kernel)),
         *("-initrd", str(image.initrd)),

@@ -193,6 +193,8 @@ def test_the_power_button_is_pressed_again_for_a_guest_that_boots(box: Box, monk
         ("b2d: 1.0 kernel\nb2d: warn no disk\n", ["stop", "kill"]),
         ("b2d: 1.0 kernel\nb2d: 1.1 root\nb2d: fail dockerd exits\n", ["stop", "kill"]),
         ("b2d: fail no disk\nb2d: 1.0 kernel\n", ["stop", "kill"]),  # of an earlier boot
+        ("b2d: fail dockerd exits\n", ["stop", "kill"]),  # its beginning was truncated
+        ("b2d: 9.0 ssh\nb2d: fail dockerd exits\n", ["stop", "kill"]),
         ("boot2docker login: ", ["stop", "kill"]),
         ("", ["stop", "kill"]),
     ],
