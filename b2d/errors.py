@@ -46,6 +46,10 @@ class InvalidStateError(B2dError):
     exit_code = 4
 
 
+class GuestUnreachableError(InvalidStateError):
+    """The guest's SSH server does not answer."""
+
+
 class SavedStateError(InvalidStateError):
     """The saved state of a machine with older hardware cannot be resumed.
 

@@ -124,8 +124,13 @@ class MachinePaths(NamedTuple):
         return self.folder / "host_ed25519"
 
     @property
+    def pinned_host_key(self) -> Path:
+        """The public host key of a guest that makes its own, recorded at the first login to it."""
+        return self.folder / "pinned_host_key.pub"
+
+    @property
     def known_hosts(self) -> Path:
-        """The guest's public host key, for OpenSSH."""
+        """The guest's public host keys, for OpenSSH."""
         return self.folder / "known_hosts"
 
     @property

@@ -25,7 +25,7 @@ from b2d.image.image_store import ImageStore
 from b2d.models import Image
 from b2d.network import endpoints
 from b2d.paths import Home
-from tests.support import tiny_guest
+from tests.support import boot2docker_iso, tiny_guest
 from tests.support.debian_mirror import LocalDebian, served
 from tests.support.fake_machine import Box
 from tests.support.fakes import FakeReporter
@@ -175,13 +175,27 @@ def shell(request: pytest.FixtureRequest, real_shell: Callable[[str], RealShell]
 def iso(test_cache: Path) -> Path:
     """Return b2d's own image, built today from the current recipe and builder."""
     with _alone(test_cache / "lock"):
-        path = test_cache / f"{_key()}.iso"
+        path = test_cache / f"{_key(DAY, 'iso')}.iso"  # packages change every day
         if not path.exists():
             require("network")
             for old in test_cache.glob("*.iso*"):
                 if time.time() - old.stat().st_mtime > KEPT_S:  # another checkout may use a younger one
                     old.unlink()
             build_image(BuildRequest("amd64", "", test_cache, path), FakeReporter())
+    return path
+
+
+@pytest.fixture(scope="session", name="boot2docker_iso")
+def built_boot2docker_iso(test_cache: Path) -> Path:
+    """Return the stand-in for boot2docker's ISO, built from the current recipe and builder."""
+    folder = test_cache / "boot2docker"
+    with _alone(test_cache / "lock"):
+        path = folder / f"{_key('', 'tests/support/boot2docker_recipe')}.iso"
+        if not path.exists():
+            require("network")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            boot2docker_iso.build(test_cache, path, FakeReporter())
     return path
 
 
@@ -211,11 +225,11 @@ def own_virtualbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield tiny_iso(folder)
 
 
-def _key() -> str:
-    """Return a key that changes with the image's inputs and builder, and every day, as packages change."""
-    digest = hashlib.sha256(DAY.encode())
-    made_by = [path for folder in ("iso", "b2d/image/build") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    for path in sorted([*made_by, ROOT / "b2d/formats/iso_writer.py"]):
+def _key(salt: str, recipe: str) -> str:
+    """Return a key that changes with the recipe and the builder of an image."""
+    digest = hashlib.sha256(salt.encode())
+    made_by = [path for folder in (recipe, "b2d/image/build") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    for path in sorted([*made_by, ROOT / "b2d/formats/iso_writer.py", Path(boot2docker_iso.__file__)]):
         if "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -95,6 +95,13 @@ class App:
 
         return SshGuest(endpoint, paths, dial)
 
+    def unknown_guest(self, endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
+        """Return the Linux inside a machine that may be boot2docker's own."""
+        from b2d.guest.ssh import first_login
+        from b2d.guest.ssh.client import SshGuest
+
+        return SshGuest(endpoint, paths, dial, first_login.connect)
+
     def driver(self, spec: "MachineSpec") -> "Driver":
         """Return the driver of a machine. Raises ConfigError for one that b2d cannot drive."""
         hypervisor, paths = hypervisors.get(spec.driver), self.home.machine(spec.name)

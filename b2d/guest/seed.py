@@ -73,7 +73,7 @@ def image(seed: Seed) -> bytes:
         "B2D_HOST_LOOPBACK": seed.access.host_loopback,
     }
     files["settings"] = "".join(f"{name}={'yes' if on else 'no'}\n" for name, on in settings.items()).encode()
-    content = _tar([(_member(name, 0o600), content) for name, content in files.items()])
+    content = archive(files)
     return content + bytes(-len(content) % SECTOR)
 
 
@@ -151,6 +151,11 @@ def _member(name: str, mode: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.mode = mode
     return member
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a ustar archive of files that only their owner can read."""
+    return _tar([(_member(name, 0o600), content) for name, content in files.items()])
 
 
 def _tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:

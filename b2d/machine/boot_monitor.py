@@ -9,7 +9,7 @@ from types import TracebackType
 
 from b2d.docker.client import DockerApi
 from b2d.drivers.base import Driver
-from b2d.errors import B2dError, InvalidStateError, WaitTimeoutError
+from b2d.errors import B2dError, GuestUnreachableError, InvalidStateError, WaitTimeoutError
 from b2d.guest.readiness import Ping, find_problems, parse_stages, ping
 from b2d.host.files import write_atomic
 from b2d.host.polling import wait_until
@@ -40,6 +40,7 @@ ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
 LONGEST_S = 60.0  # console output of that time is read afterwards
 PAUSE_S = 60.0
+SET_UP_PAUSE_S = 1.0  # between attempts to reach the SSH server of a guest that reports no stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ class BootTimeouts:
     attempt_s: float
     behind: int = 0  # stages of ORDER that it had passed when it was suspended
     ran: bool = False  # the machine was running before
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What is tried with a booting guest, again and again."""
+
+    ping: Callable[[float], Ping | None]  # ask Docker, with a timeout in seconds
+    # set up a guest that reports no stages, as one that reads no seed disk; called until it returns True
+    set_up: Callable[[], bool] | None = None
 
 
 class UnexpectedPowerOffError(B2dError):
@@ -66,18 +76,18 @@ RESUME_TIMEOUTS = BootTimeouts(
 def await_docker(
     name: str,
     driver: Driver,
-    ping: Callable[[float], Ping | None],
+    attempts: Attempts,
     reporter: Reporter,
     timeout_s: float,
     patience: BootTimeouts = BOOT_TIMEOUTS,
 ) -> Ping:
-    """Return Docker's first answer; `ping` is one attempt with a timeout in seconds.
+    """Return Docker's first answer.
 
     Raises B2dError as soon as the machine ends, pauses or reports a failure, and WaitTimeoutError: with the stage that
     it had reached, and the last lines of its console as details.
     """
     with _Steps(reporter, patience.behind) as steps:
-        watch = _Watch(name, driver, ping, reporter, steps, patience)
+        watch = _Watch(name, driver, attempts, reporter, steps, patience)
         try:
             wait_until(watch.look, condition="Docker", timeout_s=timeout_s, interval_s=INTERVAL_S)
         except WaitTimeoutError:
@@ -158,7 +168,7 @@ class _Watch:
         self,
         name: str,
         driver: Driver,
-        ping: Callable[[float], Ping | None],
+        attempts: Attempts,
         reporter: Reporter,
         steps: _Steps,
         patience: BootTimeouts,
@@ -167,7 +177,7 @@ class _Watch:
         self._silent_until = time.monotonic() + patience.silence_s
         self._name = name
         self._driver = driver
-        self._ping = ping
+        self._ping = attempts.ping
         self._reporter = reporter
         self._steps = steps
         self._text = ""
@@ -178,6 +188,8 @@ class _Watch:
         self._attempt_s = patience.attempt_s
         self._ran = patience.ran
         self._paused_until = 0.0
+        self._set_up = attempts.set_up
+        self._set_up_at = self._silent_until
 
     def look(self) -> bool:
         """Return True once Docker has answered. Raises B2dError when it will not."""
@@ -185,6 +197,7 @@ class _Watch:
         self._steps.show(self._reached)
         if self._docker_may_answer() and self._ask():
             return True
+        self._set_up_guest()
         state = self._driver.state()
         if state not in STARTED_STATES:
             self._listen()  # its last output
@@ -236,6 +249,15 @@ class _Watch:
             if self._stage not in ("", ANSWERED):
                 self._paused_until = time.monotonic() + PAUSE_S
         return self.answer is not None
+
+    def _set_up_guest(self) -> None:
+        """Set up a guest that reports no stages, as soon as its SSH server answers."""
+        if self._set_up is None or self._stage or time.monotonic() < self._set_up_at:
+            return
+        with suppress(GuestUnreachableError):
+            if self._set_up():
+                self._set_up = None
+        self._set_up_at = time.monotonic() + SET_UP_PAUSE_S
 
     def _end(self, state: MachineState) -> None:
         if self._failure:

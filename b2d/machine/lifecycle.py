@@ -26,6 +26,7 @@ from b2d.models import OFF_STATES, ON_STATES, STARTED_STATES, SUSPENDED_STATES, 
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
+    from b2d.guest.base import Dial
     from b2d.guest.readiness import Ping
     from b2d.machine.exposure import Exposure
 
@@ -162,9 +163,8 @@ class Machine:
     def guest(self) -> Guest:
         """Return the guest. Raises InvalidStateError when the machine is not running."""
         driver = self._running()
-        dial = driver.dial if isinstance(driver, DialsGuest) else None
         control.ensure_running(self._store, self.name)
-        return self.services.guest(driver.endpoint(), self.paths, dial)
+        return self.services.guest(driver.endpoint(), self.paths, _dial(driver))
 
     def screenshot(self) -> bytes:
         """Return the machine's screen as a PNG. Raises InvalidStateError when it does not run."""
@@ -350,6 +350,7 @@ class Machine:
             BOOT_TIMEOUTS,
             RESUME_TIMEOUTS,
             RUNNING_TIMEOUTS,
+            Attempts,
             await_docker,
             confirm_image_on_success,
             screenshot_on_failure,
@@ -362,14 +363,23 @@ class Machine:
             if before == MachineState.RUNNING
             else BOOT_TIMEOUTS
         )
-        ask = partial(self._ping, driver, spec)
+        attempts = Attempts(partial(self._ping, driver, spec), partial(self._set_up_guest, driver, spec))
         with screenshot_on_failure(driver, self.paths.screen), confirm_image_on_success(spec, self._store):
-            return await_docker(self.name, driver, ask, self._reporter, self.services.wait_s, patience)
+            return await_docker(self.name, driver, attempts, self._reporter, self.services.wait_s, patience)
+
+    def _set_up_guest(self, driver: Driver, spec: MachineSpec) -> bool:
+        """Set up a guest that reads no seed disk; return False while that is not possible yet."""
+        from b2d.machine import foreign_guest
+
+        if self.services.images.get(spec.image).boots_directly:
+            return True  # b2d's own image, whose first stage takes a slow host a minute
+        foreign_guest.require_own_port(driver)
+        guest = self.services.unknown_guest(driver.endpoint(), self.paths, _dial(driver))
+        return foreign_guest.set_up(guest, spec, self.paths)
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Record where the machine is reached, for shellinit and ip."""
-        process = driver.process()
-        facts = running_facts.of_machine(spec, self.paths, driver.endpoint(), process)
+        facts = running_facts.of_machine(spec, self.paths, driver.endpoint(), driver.process())
         self._store.write_env(self.name, facts)
         return facts
 
@@ -377,6 +387,10 @@ class Machine:
         from b2d.machine.boot_monitor import check_docker
 
         return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
+
+
+def _dial(driver: Driver) -> "Dial | None":
+    return driver.dial if isinstance(driver, DialsGuest) else None
 
 
 def made_by_root(spec: MachineSpec) -> str:

@@ -43,8 +43,8 @@ def _first_unprivileged() -> int:
         return 1024
 
 
-def port_holder(address: str, port: int) -> str:
-    """Return the program that listens there, as far as this host shows it to the user."""
+def listening_process(address: str, port: int) -> int:
+    """Return the pid of the process that listens there; 0 if none is known: this host may hide other users'."""
     import psutil
 
     try:
@@ -52,10 +52,21 @@ def port_holder(address: str, port: int) -> str:
             local = connection.laddr
             is_match = local and local.port == port and local.ip in (address, *EVERYWHERE)
             if is_match and connection.status == psutil.CONN_LISTEN and connection.pid:
-                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
-    except (psutil.Error, OSError):  # other users' processes may be hidden
+                return int(connection.pid)
+    except (psutil.Error, OSError):
         pass
-    return "another program"
+    return 0
+
+
+def port_holder(address: str, port: int) -> str:
+    """Return the program that listens there, as far as this host shows it to the user."""
+    import psutil
+
+    pid = listening_process(address, port)
+    try:
+        return f"{psutil.Process(pid).name()}, pid {pid}" if pid else "another program"
+    except psutil.Error:
+        return "another program"
 
 
 def port_obstacle(address: str, port: int, protocol: str) -> str:

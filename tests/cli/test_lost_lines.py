@@ -1,7 +1,7 @@
 """Lost console lines: the login prompt drops output that the serial port has not sent yet."""
 
 from b2d.guest.readiness import Ping
-from b2d.machine.boot_monitor import await_docker
+from b2d.machine.boot_monitor import Attempts, await_docker
 from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 
 
@@ -10,4 +10,4 @@ def test_docker_is_pinged_although_its_console_line_was_lost() -> None:
     driver.create(b"")
     driver.start()
     answer = Ping("1.45", None)
-    assert await_docker("box", driver, lambda timeout_s: answer, FakeReporter(), 2) == answer
+    assert await_docker("box", driver, Attempts(lambda timeout_s: answer), FakeReporter(), 2) == answer

@@ -320,8 +320,8 @@ def test_ssh_keys_and_known_hosts(tmp_path: Path) -> None:
         paths.host_key.write_bytes(contents[1])
         paths.ssh_key.write_bytes(contents[2])
         with suppress(B2dError):
-            connection._read_hosts(paths).check(keys.host_alias(paths), key)
-        for use in (keys.ensure_known, keys.ensure_client, connection._key):
+            keys.is_known(paths, key)
+        for use in (keys.ensure_known, keys.ensure_client, connection.read_key):
             with suppress(B2dError):
                 use(paths)
 

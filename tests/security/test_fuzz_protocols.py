@@ -23,7 +23,7 @@ from b2d.host import unix_sockets
 from b2d.host_agent.http_guard import BROWSER_HEADERS, HEAD_LIMIT, HttpGuard, RefusedRequestError
 from b2d.host_agent.tls_stream import TlsClient
 from b2d.image import releases
-from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, await_docker
+from b2d.machine.boot_monitor import RUNNING_TIMEOUTS, Attempts, await_docker
 from b2d.machine.disk_usage import DataDisk
 from b2d.models import CommandResult, Endpoint, Forward, MachineState
 from b2d.paths import MachinePaths
@@ -174,7 +174,7 @@ def test_the_console_of_a_booting_guest(monkeypatch: pytest.MonkeyPatch) -> None
         driver.output = example[0].decode(errors="replace") * example[1]
         reporter = FakeReporter()
         with suppress(B2dError):
-            await_docker("box", driver, lambda _: None, reporter, 0.01, RUNNING_TIMEOUTS)
+            await_docker("box", driver, Attempts(lambda _: None), reporter, 0.01, RUNNING_TIMEOUTS)
         assert len(reporter.texts("warn")) < 100
         assert all(abs(stage.uptime_s) < 1e12 for stage in parse_stages(driver.output))
         find_problems(driver.output)

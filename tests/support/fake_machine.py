@@ -15,6 +15,7 @@ from socketserver import TCPServer
 from typing import Any, TypeVar, cast
 
 from b2d.drivers.base import Driver
+from b2d.errors import GuestUnreachableError
 from b2d.guest.base import Dial, Guest
 from b2d.host import unix_sockets
 from b2d.image.base import ImageLookup
@@ -243,6 +244,9 @@ class FakeServices:
 
     def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
         return cast(Guest, self.watch(self.box.guest))
+
+    def unknown_guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
+        raise GuestUnreachableError("it has no SSH server")
 
     def guest_network(self, spec: MachineSpec) -> dict[str, bytes]:
         return self.box.network

@@ -31,6 +31,7 @@ class Sshd:
     silent: bool = False  # accepts connections and never sends anything
     greets_after_s: float = 0.0
     hangs_up: str = ""  # "banner", "auth", "output", "exit": where the connection is closed
+    password: str = ""  # that lets in; "" for none
     mute: str = ""  # "auth", "exec": the request that is never answered
     exit_code: bool = True  # False: commands end without an exit status, as after a signal
     port: int = 0
@@ -107,6 +108,10 @@ class _Session(ServerInterface):
         if self._sshd.hangs_up == "auth":
             self._transport.close()
         return OK if key.asbytes() == self._sshd.lets_in else NO
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        self._sshd.tried.append((username, password.encode()))
+        return OK if self._sshd.password and password == self._sshd.password else NO
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OK

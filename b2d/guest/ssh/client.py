@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
 FILE_S = 60.0
+Connector = Callable[[Endpoint, MachinePaths, Dial | None], "Transport"]
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -26,11 +27,14 @@ def command_line(arguments: Sequence[str]) -> str:
 class SshGuest:
     """A Guest over one SSH connection, opened on first use; close() or a `with` ends it."""
 
-    def __init__(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None, connector: Connector = connect
+    ) -> None:
         """Create a guest without connecting; `dial` is for connections without a port on this host."""
         self._endpoint = endpoint
         self._paths = paths
         self._dial = dial
+        self._connector = connector
         self._current: Transport | None = None
 
     def __enter__(self) -> "SshGuest":
@@ -113,7 +117,7 @@ class SshGuest:
 
     def _transport(self) -> "Transport":
         if self._current is None or not self._current.is_active():
-            self._current = connect(self._endpoint, self._paths, self._dial)
+            self._current = self._connector(self._endpoint, self._paths, self._dial)
         return self._current
 
 

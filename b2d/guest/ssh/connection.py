@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from b2d.errors import B2dError, HypervisorError, InvalidStateError, WaitTimeoutError
+from b2d.errors import B2dError, GuestUnreachableError, HypervisorError, InvalidStateError, WaitTimeoutError
 from b2d.guest.base import USER, Dial
-from b2d.guest.ssh.keys import ensure_known, host_alias
+from b2d.guest.ssh.keys import is_known
 from b2d.host.polling import wait_until
 from b2d.machine_names import command_for
 from b2d.models import GUEST_SSH_PORT, Endpoint
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
-    from paramiko import Channel, HostKeys, PKey, Transport
+    from paramiko import Channel, PKey, Transport
+
+    Login = Callable[[Transport], None]
 
 CONNECT_S = 5.0  # for the first attempt, until sshd's banner
 CONNECT_GROWTH = 3  # between attempts: under VirtualBox a busy emulated CPU takes half a minute to greet
@@ -38,6 +40,22 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
     Raises InvalidStateError when it does not, and B2dError when it is another guest. `dial` connects to a port of the
     guest; without it the endpoint's SSH port leads there.
     """
+    key = read_key(paths)
+
+    def log_in(transport: "Transport") -> None:
+        check_host_key(endpoint, paths, transport.get_remote_server_key())
+        authenticate(transport, lambda: transport.auth_publickey(USER, key))
+
+    return connect_with(log_in, endpoint, paths, dial, GREETING_S)
+
+
+def connect_with(
+    log_in: "Login", endpoint: Endpoint, paths: MachinePaths, dial: Dial | None, limit_s: float
+) -> "Transport":
+    """Connect as connect() does, with `log_in` to check the host key and to authenticate.
+
+    No attempt starts later than `limit_s`.
+    """
     from paramiko import AuthenticationException, SSHException
 
     def open_socket() -> socket.socket:
@@ -45,7 +63,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
             return dial(GUEST_SSH_PORT, CONNECT_S)
         return socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
 
-    key, name = _key(paths), paths.folder.name
+    name = paths.folder.name
     _disable_logging()
     transports: list[Transport] = []
     failures: list[Exception] = []
@@ -53,7 +71,7 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
     def attempt() -> bool:
         try:
             greeting_s = min(CONNECT_S * CONNECT_GROWTH ** len(failures), HANDSHAKE_S)
-            transports.append(_attempt(open_socket(), endpoint, paths, key, greeting_s))
+            transports.append(_attempt(open_socket(), log_in, greeting_s))
         except AuthenticationException as error:
             message = f"the guest does not accept the key {paths.ssh_key}"
             raise InvalidStateError(message, hint=command_for("restart", name), details=str(error)) from error
@@ -62,15 +80,16 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
         return bool(transports)
 
     try:
-        wait_until(attempt, condition="the guest's ssh server", timeout_s=GREETING_S, interval_s=0.2)
+        wait_until(attempt, condition="the guest's ssh server", timeout_s=limit_s, interval_s=0.2)
     except WaitTimeoutError as error:
         message = f"the guest cannot be reached by ssh at {endpoint.address}:{endpoint.ssh_port}"
         hint = command_for("status", name)
-        raise InvalidStateError(message, hint=hint, details=str(failures[-1])) from error
+        raise GuestUnreachableError(message, hint=hint, details=str(failures[-1])) from error
     return transports[0]
 
 
-def _key(paths: MachinePaths) -> "PKey":
+def read_key(paths: MachinePaths) -> "PKey":
+    """Return the key that logs in. Raises B2dError naming a missing or damaged file."""
     from paramiko import Ed25519Key, SSHException
 
     path, restart = paths.ssh_key, command_for("restart", paths.folder.name)
@@ -82,9 +101,7 @@ def _key(paths: MachinePaths) -> "PKey":
         raise B2dError(f"{path} is not a usable key: {error}", hint=f"move it away, then run: {restart}") from error
 
 
-def _attempt(
-    connection: socket.socket, endpoint: Endpoint, paths: MachinePaths, key: "PKey", greeting_s: float
-) -> "Transport":
+def _attempt(connection: socket.socket, log_in: "Login", greeting_s: float) -> "Transport":
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = _transport(connection)
     transport.banner_timeout = greeting_s
@@ -95,8 +112,7 @@ def _attempt(
     options.kex = tuple(name for name in KEX if name in options.kex)
     try:
         transport.start_client(timeout=HANDSHAKE_S)
-        _check_host_key(endpoint, paths, transport.get_remote_server_key())
-        _authenticate(transport, key)
+        log_in(transport)
     except BaseException:
         transport.close()
         transport.packetizer.complete_handshake()  # stops its timer, a thread that would wait for a minute
@@ -158,10 +174,9 @@ class _BoundedSocket:
         return self._connection.recv(size)
 
 
-def _check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
-    """Raise B2dError unless the host key is that of this machine's guest, created on this host."""
-    ensure_known(paths)
-    if not _read_hosts(paths).check(host_alias(paths), key):
+def check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
+    """Raise B2dError unless the host key is one of this machine's guest."""
+    if not is_known(paths, key):
         raise B2dError(
             f"the server at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key differs",
             hint=command_for("restart", paths.folder.name),  # the guest gets its key with each boot
@@ -175,26 +190,14 @@ def _disable_logging() -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def _authenticate(transport: "Transport", key: "PKey") -> None:
+def authenticate(transport: "Transport", attempt: Callable[[], object]) -> None:
     """Raise AuthenticationException for a refusal only: paramiko raises it for a timeout too."""
     from paramiko import AuthenticationException, SSHException
 
     start = time.monotonic()
     try:
-        transport.auth_publickey(USER, key)
+        attempt()
     except AuthenticationException as error:
         if not transport.is_active() or time.monotonic() - start >= HANDSHAKE_S:
             raise SSHException(str(error)) from error
         raise
-
-
-def _read_hosts(paths: MachinePaths) -> "HostKeys":
-    from paramiko import HostKeys
-    from paramiko.hostkeys import InvalidHostKey
-
-    path = paths.known_hosts
-    try:
-        return HostKeys(str(path))
-    except (OSError, InvalidHostKey, *DAMAGE) as error:
-        hint = f"move it away, then run: {command_for('restart', paths.folder.name)}"
-        raise B2dError(f"{path} cannot be read: {error}", hint=hint) from error

@@ -19,6 +19,7 @@ from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from paramiko import PKey
 
 
 def host_alias(paths: MachinePaths) -> str:
@@ -39,10 +40,17 @@ def ensure_host(paths: MachinePaths) -> None:
     _record(paths, _ensure(paths.host_key))
 
 
-def ensure_known(paths: MachinePaths) -> None:
-    """Write known_hosts with the guest's host key and no other: a key is never accepted on first use.
+def pin_host(paths: MachinePaths, key: "PKey") -> None:
+    """Record the host key of a guest that made its own. Raises B2dError."""
+    with os_errors_as_b2d_errors(paths.folder):
+        write_atomic(paths.pinned_host_key, f"{key.get_name()} {key.get_base64()}\n".encode())
+    ensure_known(paths)
 
-    Raises B2dError where that key is lost.
+
+def ensure_known(paths: MachinePaths) -> None:
+    """Write known_hosts with the guest's host keys: that of this host, and a pinned one; `ssh` accepts no other.
+
+    Raises B2dError where the key of this host is lost.
     """
     if is_regular(paths.host_key):
         with os_errors_as_b2d_errors(paths.known_hosts):
@@ -54,11 +62,22 @@ def ensure_known(paths: MachinePaths) -> None:
         )
 
 
+def is_known(paths: MachinePaths, key: "PKey") -> bool:
+    """Return whether a guest's host key is one of this machine's. Raises B2dError where those are lost."""
+    ensure_known(paths)
+    with os_errors_as_b2d_errors(paths.known_hosts):
+        lines = read_bounded(paths.known_hosts).splitlines()
+    return f"{host_alias(paths)} {key.get_name()} {key.get_base64()}".encode() in lines
+
+
 def _record(paths: MachinePaths, key: "Ed25519PrivateKey") -> None:
     """Write known_hosts unless it is up to date."""
-    line = f"{host_alias(paths)} ".encode() + _public_line(key, "")
-    if not _contains(paths.known_hosts, line):
-        write_atomic(paths.known_hosts, line)
+    known = [_public_line(key, "")]
+    if is_regular(paths.pinned_host_key):
+        known.append(read_bounded(paths.pinned_host_key))
+    lines = b"".join(f"{host_alias(paths)} ".encode() + line for line in known)
+    if not _contains(paths.known_hosts, lines):
+        write_atomic(paths.known_hosts, lines)
 
 
 def _contains(path: Path, content: bytes) -> bool:

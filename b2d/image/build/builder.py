@@ -38,7 +38,7 @@ from b2d.reporting.base import Reporter
 
 INITRD_LEVEL = 19  # of zstd
 ISOLINUX = "usr/lib/ISOLINUX/isolinux.bin"
-LDLINUX = "usr/lib/syslinux/modules/bios/ldlinux.c32"
+SYSLINUX_MODULES = "usr/lib/syslinux/modules/bios"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _ChosenPackages:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trees:
+class UnpackedPackages:
     """The content of the packages; no file in the image is newer than `mtime` (Unix time)."""
 
     root: Tree
@@ -136,19 +136,18 @@ def assemble_image(plan: BuildPlan, reporter: Reporter) -> BuiltImage:
     """Build the image from downloaded packages. Raises B2dError."""
     request = plan.request
     with _translated_os_errors(request.output):
-        unpacked = _unpack(plan.chosen, plan.cache, reporter)
+        unpacked = unpack_packages(plan, reporter)
         private_folder(request.output.parent)
         with TemporaryDirectory(dir=request.output.parent, prefix=".b2d-") as work:
             return _assemble(plan, unpacked, Path(work), reporter)
 
 
-def _assemble(plan: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter) -> BuiltImage:
+def _assemble(plan: BuildPlan, unpacked: UnpackedPackages, work: Path, reporter: Reporter) -> BuiltImage:
     request, chosen = plan.request, plan.chosen
     trees = (unpacked.root, unpacked.medium)
     info = manifest.ImageInfo(chosen.version, request.architecture, unpacked.mtime, chosen.suites)
     content = manifest.describe(info, chosen.all, trees)
-    files = _kernel(plan.recipe, unpacked, reporter) | _boot_loader(plan.recipe, unpacked.medium)
-    files |= _root(plan.recipe, unpacked, work, reporter)
+    files = compose_files(plan, unpacked, work, reporter)
     files["/b2d/manifest.json"] = manifest.render(content)
     files["/b2d/image.json"] = _image_json(chosen, plan.recipe, files)
     path = work / "b2d.iso"
@@ -158,6 +157,17 @@ def _assemble(plan: BuildPlan, unpacked: _Trees, work: Path, reporter: Reporter)
     write_atomic(manifest_path(request.output), manifest.render(content), 0o644)
     path.replace(request.output)
     return BuiltImage(request.output, sha256, chosen.version)
+
+
+def compose_files(
+    plan: BuildPlan, unpacked: UnpackedPackages, work: Path, reporter: Reporter
+) -> dict[str, bytes | Path]:
+    """Return the ISO's files by absolute path: kernel, initramfs, boot loader and root file system. Raises B2dError.
+
+    Large ones are in the folder `work`.
+    """
+    files = _kernel(plan.recipe, unpacked, reporter) | _boot_loader(plan.recipe, unpacked.medium)
+    return files | _root(plan.recipe, unpacked, work, reporter)
 
 
 @contextmanager
@@ -232,14 +242,16 @@ def _choose(image_recipe: Recipe, available: PackageIndex) -> _ChosenPackages:
     )
 
 
-def _unpack(chosen: _ChosenPackages, cache: Cache, reporter: Reporter) -> _Trees:
+def unpack_packages(plan: BuildPlan, reporter: Reporter) -> UnpackedPackages:
+    """Return the content of the downloaded packages, without what no image needs. Raises B2dError."""
+    chosen, cache = plan.chosen, plan.cache
     tree, medium = Tree(), Tree()
     with reporter.step("unpacking the packages"):
         times = [unpack(cache.path(package.file.sha256), package.name, tree, _is_useful) for package in chosen.root]
         times += [
             unpack(cache.path(package.file.sha256), package.name, medium, _is_boot_loader) for package in chosen.medium
         ]
-    return _Trees(tree, medium, max(times))
+    return UnpackedPackages(tree, medium, max(times))
 
 
 def _is_useful(path: str) -> bool:
@@ -250,10 +262,10 @@ def _is_useful(path: str) -> bool:
 
 
 def _is_boot_loader(path: str) -> bool:
-    return path in (ISOLINUX, LDLINUX) or path.endswith("/copyright")
+    return path == ISOLINUX or path.startswith(f"{SYSLINUX_MODULES}/") or path.endswith("/copyright")
 
 
-def _kernel(image_recipe: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[str, bytes | Path]:
+def _kernel(image_recipe: Recipe, unpacked: UnpackedPackages, reporter: Reporter) -> dict[str, bytes | Path]:
     """Return the kernel and the initramfs; leave only the modules of the recipe in the root file system."""
     tree = unpacked.root
     kernel = next((path for path, _ in tree if path.startswith("boot/vmlinuz-")), None)
@@ -272,7 +284,7 @@ def _kernel(image_recipe: Recipe, unpacked: _Trees, reporter: Reporter) -> dict[
     return {"/boot/vmlinuz": tree[kernel].content, "/boot/initrd": initrd}
 
 
-def _root(image_recipe: Recipe, unpacked: _Trees, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
+def _root(image_recipe: Recipe, unpacked: UnpackedPackages, work: Path, reporter: Reporter) -> dict[str, bytes | Path]:
     """Return the root file system, as small as this host can make it."""
     rootfs.compose(unpacked.root, image_recipe)
     if squashfs.is_available():
@@ -293,7 +305,7 @@ def _boot_loader(image_recipe: Recipe, medium: Tree) -> dict[str, bytes | Path]:
     configuration = "\n".join((*lines, f"append {image_recipe.kernel_arguments}", ""))
     return {
         "/isolinux/isolinux.bin": medium[ISOLINUX].content,
-        "/isolinux/ldlinux.c32": medium[LDLINUX].content,
+        "/isolinux/ldlinux.c32": medium[f"{SYSLINUX_MODULES}/ldlinux.c32"].content,
         "/isolinux/isolinux.cfg": configuration.encode(),
     }
 

@@ -9,7 +9,14 @@ import pytest
 from b2d.errors import B2dError, HypervisorError, WaitTimeoutError
 from b2d.guest.readiness import Ping
 from b2d.machine import boot_monitor as boot_module
-from b2d.machine.boot_monitor import BOOT_TIMEOUTS, RESUME_TIMEOUTS, RUNNING_TIMEOUTS, BootTimeouts, await_docker
+from b2d.machine.boot_monitor import (
+    BOOT_TIMEOUTS,
+    RESUME_TIMEOUTS,
+    RUNNING_TIMEOUTS,
+    Attempts,
+    BootTimeouts,
+    await_docker,
+)
 from b2d.models import MachineState
 from tests.support.fakes import FakeDriver, FakeHypervisor, FakeReporter, a_spec
 from tests.support.timing import not_waiting_for
@@ -40,7 +47,7 @@ class Boot:
         return ANSWER if in_time and self.answers_after is not None and self.answers_after in console else None
 
     def awaited(self, timeout_s: float = 20, patience: BootTimeouts = RUNNING_TIMEOUTS) -> Ping:
-        return await_docker("box", self.driver, self.ping, self.reporter, timeout_s, patience)
+        return await_docker("box", self.driver, Attempts(self.ping), self.reporter, timeout_s, patience)
 
     def failed(self, timeout_s: float = 20) -> B2dError:
         with not_waiting_for(10), pytest.raises(B2dError) as caught:
@@ -225,7 +232,7 @@ def test_an_error_of_the_hypervisor_is_raised_and_fails_the_step() -> None:
         raise HypervisorError("gone")
 
     with pytest.raises(HypervisorError):
-        await_docker("box", FakeDriver(a_spec("box")), refuse, boot.reporter, 5, RUNNING_TIMEOUTS)
+        await_docker("box", FakeDriver(a_spec("box")), Attempts(refuse), boot.reporter, 5, RUNNING_TIMEOUTS)
     assert boot.reporter.texts("failed") == ["kernel"]
 
 
@@ -237,5 +244,5 @@ def test_ctrl_c_ends_the_wait_and_the_machine_continues() -> None:
 
     boot.hypervisor.script = ()
     with pytest.raises(KeyboardInterrupt):
-        await_docker("box", boot.driver, interrupted, boot.reporter, 5, RUNNING_TIMEOUTS)
+        await_docker("box", boot.driver, Attempts(interrupted), boot.reporter, 5, RUNNING_TIMEOUTS)
     assert boot.driver.state() == MachineState.RUNNING

@@ -1,0 +1,172 @@
+"""A guest that reads no seed disk: what it is given, and when."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from b2d.errors import B2dError
+from b2d.guest.base import Pipe
+from b2d.guest.ssh import keys
+from b2d.host.files import private_folder
+from b2d.machine import foreign_guest
+from b2d.machine.foreign_guest import BLOCK, MARK, RESTART, set_up, with_block
+from b2d.models import CommandResult, Endpoint, ProcessIdentity
+from b2d.network import port_allocation
+from b2d.paths import MachinePaths
+from tests.support.fakes import FakeDriver, FakeGuest, a_spec
+
+
+class Boot2Docker(FakeGuest):
+    """A boot2docker whose files are in memory."""
+
+    def __init__(self, profile: str = "", *, started: bool = True, authorized: bool = False) -> None:
+        super().__init__()
+        self.files: dict[str, bytes] = {"profile": profile.encode()} if profile else {}
+        self.started = started
+        self.authorized = authorized
+        self.stores = True
+        self.restarts = True
+
+    def run(self, command: str, timeout_s: float, limit: int = 0) -> CommandResult:
+        super().run(command, timeout_s)
+        if command.startswith("grep "):
+            return CommandResult(0, self._content(), b"")
+        if command == RESTART:
+            return CommandResult(0, b"", b"") if self.restarts else CommandResult(1, b"", b"error: failed to stop\n")
+        assert "authorized_keys" in command
+        self.authorized = True
+        return CommandResult(0, b"", b"")
+
+    def _content(self) -> bytes:
+        lines = [word for word, is_so in (("authorized", self.authorized), ("started", self.started)) if is_so]
+        lines += [f"{sha256(content).hexdigest()}  {name}" for name, content in self.files.items() if name != "profile"]
+        return "\n".join([*lines, MARK, ""]).encode() + self.files.get("profile", b"")
+
+    @contextmanager
+    def piped(self, command: str) -> Iterator[Pipe]:
+        assert command == "sudo tar -xf - -C /var/lib/boot2docker"
+        yield Tar(self)
+
+
+class Tar:
+    """tar, which unpacks its stdin in that guest."""
+
+    def __init__(self, guest: Boot2Docker) -> None:
+        self._guest = guest
+        self._content = b""
+
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def write(self, content: bytes) -> None:
+        self._content += content
+
+    def end(self) -> CommandResult:
+        if not self._guest.stores:
+            return CommandResult(1, b"", b"tar: No space left on device\n")
+        with tarfile.open(fileobj=io.BytesIO(self._content)) as archive:
+            for member in archive:
+                assert member.mode == 0o600
+                file = archive.extractfile(member)
+                assert file is not None
+                self._guest.files[member.name] = file.read()
+        return CommandResult(0, b"", b"")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    machine = MachinePaths(tmp_path / "machines" / "box")
+    private_folder(machine.folder)
+    keys.ensure_client(machine)
+    keys.ensure_host(machine)
+    return machine
+
+
+def test_a_started_guest_gets_certificates_and_its_docker_is_restarted_once(paths: MachinePaths) -> None:
+    guest = Boot2Docker("EXTRA_ARGS='--label a=b'\n")
+    assert set_up(guest, a_spec("box"), paths)
+    assert guest.authorized
+    assert guest.files["tls/b2d-ca.pem"] == (paths.certs / "ca.pem").read_bytes()
+    assert guest.files["tls/b2d-server-key.pem"] == (paths.authority / "server-key.pem").read_bytes()
+    assert guest.files["profile"].decode() == f"EXTRA_ARGS='--label a=b'\n{BLOCK}"
+    assert guest.commands.count(RESTART) == 1
+    guest.commands.clear()
+    assert set_up(guest, a_spec("box"), paths)
+    assert [command.partition(" ")[0] for command in guest.commands] == ["grep"]
+
+
+def test_nothing_is_replaced_before_docker_has_started(paths: MachinePaths) -> None:
+    guest = Boot2Docker(started=False)
+    assert not set_up(guest, a_spec("box"), paths)
+    assert (guest.files, guest.authorized) == ({}, True)
+    guest.started = True
+    assert set_up(guest, a_spec("box"), paths)
+
+
+def test_a_guest_that_is_set_up_is_not_waited_for(paths: MachinePaths) -> None:
+    guest = Boot2Docker()
+    set_up(guest, a_spec("box"), paths)
+    guest.started = False
+    assert set_up(guest, a_spec("box"), paths)
+
+
+def test_another_address_gets_another_certificate(paths: MachinePaths) -> None:
+    guest = Boot2Docker()
+    set_up(guest, a_spec("box"), paths)
+    before = guest.files["tls/b2d-server.pem"]
+    set_up(guest, a_spec("box")._replace(address="127.0.59.177"), paths)
+    assert guest.files["tls/b2d-server.pem"] != before
+    assert guest.commands.count(RESTART) == 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("", BLOCK),
+        ("A=1", f"A=1\n{BLOCK}"),
+        (f"A=1\n{BLOCK}B=2\n", f"A=1\nB=2\n{BLOCK}"),
+        (f"{BLOCK}", BLOCK),
+        ("# b2d: begin\nold\n# b2d: end\nB=2", f"B=2\n{BLOCK}"),
+        ("A=1\n# b2d: begin\ncut off", f"A=1\n{BLOCK}"),
+    ],
+)
+def test_a_profile_keeps_its_other_lines(profile: str, expected: str) -> None:
+    assert with_block(profile) == expected
+    assert with_block(expected) == expected
+
+
+def test_a_guest_that_cannot_store_or_restart_says_why(paths: MachinePaths) -> None:
+    guest = Boot2Docker()
+    guest.stores = False
+    with pytest.raises(B2dError, match="No space left on device"):
+        set_up(guest, a_spec("box"), paths)
+    guest.stores, guest.restarts = True, False
+    with pytest.raises(B2dError, match="failed to stop"):
+        set_up(guest, a_spec("box"), paths)
+
+
+def test_an_endless_profile_is_refused(paths: MachinePaths) -> None:
+    with pytest.raises(B2dError, match="larger than"):
+        set_up(Boot2Docker("x" * 100_000), a_spec("box"), paths)
+
+
+@pytest.mark.parametrize(("listens", "trusted"), [(7, True), (8, False), (0, False)])
+def test_only_the_machine_s_own_port_is_trusted(listens: int, trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forwarding(FakeDriver):
+        def endpoint(self) -> Endpoint:
+            return Endpoint("127.0.0.1", 2022, 2376)
+
+        def process(self) -> ProcessIdentity:
+            return ProcessIdentity(7, "1", "2")
+
+    monkeypatch.setattr(port_allocation, "listening_process", lambda address, port: listens)
+    if trusted:
+        foreign_guest.require_own_port(Forwarding(a_spec("box")))
+    else:
+        with pytest.raises(B2dError, match=r"and not the machine, listens at 127\.0\.0\.1:2022"):
+            foreign_guest.require_own_port(Forwarding(a_spec("box")))
