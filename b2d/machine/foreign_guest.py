@@ -16,6 +16,7 @@ from b2d.guest import seed, tls_certificates
 from b2d.guest.base import Guest, StreamsCommands
 from b2d.guest.ssh.first_login import authorize_key
 from b2d.host.files import read_bounded
+from b2d.machine.base import MachineServices
 from b2d.models import MachineSpec
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
@@ -56,6 +57,19 @@ class _Content(NamedTuple):
     profile: str
 
 
+def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: MachinePaths) -> bool:
+    """Set up the guest of a machine that reports no stages, unless it is b2d's own; return False to be called again.
+
+    Raises B2dError.
+    """
+    if services.images.get(spec.image).boots_directly:
+        return True  # b2d's own image, whose first stage takes a slow host a minute
+    dial = driver.dial if isinstance(driver, DialsGuest) else None
+    if dial is None:
+        require_own_port(driver)
+    return set_up(services.unknown_guest(driver.endpoint(), paths, dial), spec, paths)
+
+
 def set_up(guest: Guest, spec: MachineSpec, paths: MachinePaths) -> bool:
     """Have the guest admit the machine's key, and its Docker use the machine's certificates.
 
@@ -80,8 +94,6 @@ def set_up(guest: Guest, spec: MachineSpec, paths: MachinePaths) -> bool:
 
 def require_own_port(driver: Driver) -> None:
     """Raise B2dError unless the machine's own process listens on its SSH port: the host key there will be trusted."""
-    if isinstance(driver, DialsGuest):
-        return
     endpoint, process = driver.endpoint(), driver.process()
     place = (endpoint.address, endpoint.ssh_port)
     if process is None or port_allocation.listening_process(*place) != process.pid:

@@ -26,7 +26,6 @@ from b2d.models import OFF_STATES, ON_STATES, STARTED_STATES, SUSPENDED_STATES, 
 from b2d.paths import MachinePaths
 
 if TYPE_CHECKING:
-    from b2d.guest.base import Dial
     from b2d.guest.readiness import Ping
     from b2d.machine.exposure import Exposure
 
@@ -164,7 +163,8 @@ class Machine:
         """Return the guest. Raises InvalidStateError when the machine is not running."""
         driver = self._running()
         control.ensure_running(self._store, self.name)
-        return self.services.guest(driver.endpoint(), self.paths, _dial(driver))
+        dial = driver.dial if isinstance(driver, DialsGuest) else None
+        return self.services.guest(driver.endpoint(), self.paths, dial)
 
     def screenshot(self) -> bytes:
         """Return the machine's screen as a PNG. Raises InvalidStateError when it does not run."""
@@ -346,6 +346,7 @@ class Machine:
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
+        from b2d.machine import foreign_guest
         from b2d.machine.boot_monitor import (
             BOOT_TIMEOUTS,
             RESUME_TIMEOUTS,
@@ -363,19 +364,10 @@ class Machine:
             if before == MachineState.RUNNING
             else BOOT_TIMEOUTS
         )
-        attempts = Attempts(partial(self._ping, driver, spec), partial(self._set_up_guest, driver, spec))
+        set_up = partial(foreign_guest.meet, self.services, driver, spec, self.paths)
+        attempts = Attempts(partial(self._ping, driver, spec), set_up)
         with screenshot_on_failure(driver, self.paths.screen), confirm_image_on_success(spec, self._store):
             return await_docker(self.name, driver, attempts, self._reporter, self.services.wait_s, patience)
-
-    def _set_up_guest(self, driver: Driver, spec: MachineSpec) -> bool:
-        """Set up a guest that reads no seed disk; return False while that is not possible yet."""
-        from b2d.machine import foreign_guest
-
-        if self.services.images.get(spec.image).boots_directly:
-            return True  # b2d's own image, whose first stage takes a slow host a minute
-        foreign_guest.require_own_port(driver)
-        guest = self.services.unknown_guest(driver.endpoint(), self.paths, _dial(driver))
-        return foreign_guest.set_up(guest, spec, self.paths)
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Record where the machine is reached, for shellinit and ip."""
@@ -387,10 +379,6 @@ class Machine:
         from b2d.machine.boot_monitor import check_docker
 
         return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
-
-
-def _dial(driver: Driver) -> "Dial | None":
-    return driver.dial if isinstance(driver, DialsGuest) else None
 
 
 def made_by_root(spec: MachineSpec) -> str:

@@ -1,7 +1,7 @@
 """A machine with the image, booted once, saved, and cached for later runs: an emulated CPU takes minutes to boot.
 
-It is cached until the image, VirtualBox or the driver change. It booted in the office network of tests/e2e, as guests
-read their network configuration at boot only.
+It is cached until the image's files, VirtualBox or the driver change. It booted in the office network of tests/e2e, as
+guests read their network configuration at boot only.
 """
 
 import fcntl
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from b2d.formats.iso_files import read_file
+from b2d.image.boot_files import FILE_LIMIT
 from b2d.paths import Home
 from tests.e2e.conftest import B2D, Person
 from tests.e2e.office import PLAIN, PROXY_PORT, USER
@@ -24,6 +26,7 @@ FIRST_BOOT_S = 4000
 DISK_MIB = 1500  # small, as one of the tests overwrites all its free space
 SHARED = "of both"  # a folder in the home, with a space in its name
 PASSWORD = "secret"  # the address of the office's proxy
+BOOT_FILES = ("/boot/vmlinuz", "/boot/initrd", "/b2d/root.squashfs")  # only the image's description changes daily
 MADE_BY = [
     Path(__file__),
     ROOT / "tests/e2e/office.py",
@@ -60,9 +63,11 @@ def saved_person(iso: Path, image_home: Home) -> Iterator[Person]:
 
 def key(iso: Path) -> str:
     """Return a key that changes whenever a new machine might differ from the cached one."""
-    digest = hashlib.sha256(f"{iso.name} {vboxmanage('--version')}".encode())
-    for path in MADE_BY:
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(vboxmanage("--version").encode())
+    contents = [read_file(iso, name, FILE_LIMIT) for name in BOOT_FILES]
+    for content in (*contents, *(path.read_bytes() for path in MADE_BY)):
+        assert content is not None
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 

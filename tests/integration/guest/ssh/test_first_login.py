@@ -90,7 +90,7 @@ def test_a_guest_that_refuses_key_and_password_is_not_recorded(stranger: Sshd, p
     assert not paths.pinned_host_key.exists()
 
 
-def test_a_server_that_does_not_answer_yet_is_told_apart(paths: MachinePaths) -> None:
+def test_a_server_that_does_not_answer_is_reported_as_unreachable(paths: MachinePaths) -> None:
     guest = SshGuest(Endpoint("127.0.0.1", 9, 0), paths, None, first_login.connect)
     with pytest.raises(GuestUnreachableError):
         guest.run("true", 10)
@@ -99,5 +99,5 @@ def test_a_server_that_does_not_answer_yet_is_told_apart(paths: MachinePaths) ->
 def test_openssh_reads_the_recorded_key(stranger: Sshd, paths: MachinePaths) -> None:
     with unknown(stranger, paths) as guest:
         guest.run("true", 10)
-    found = subprocess.run(["ssh-keygen", "-F", "b2d-box", "-f", paths.known_hosts], capture_output=True, check=True)
-    assert stranger.host_key.get_base64() in found.stdout.decode()
+    search = subprocess.run(["ssh-keygen", "-F", "b2d-box", "-f", paths.known_hosts], capture_output=True, check=True)
+    assert stranger.host_key.get_base64() in search.stdout.decode()
