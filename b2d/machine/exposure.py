@@ -47,6 +47,7 @@ class Environment:
     driver: Driver
     access: Access  # of the machine now, or from its next boot on
     booted: bool = False  # whether the machine has booted with it
+    foreign: bool = False  # whether its image is another project's: then its SSH server always accepts tcuser
     platform: str = sys.platform
     tells_users: Callable[[], bool] = lambda: True  # whether this host reports the owner of a connection
 
@@ -77,6 +78,8 @@ def _docker(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
     """Yield the exposures of the SSH port: the agent guards it, or the hypervisor forwards every connection."""
     place, name, access = f"{spec.address}:{spec.ssh_port}", spec.name, around.access
+    if around.foreign:
+        access = Access(ssh_password=True)
     if spec.guarded and isinstance(around.driver, DialsGuest):
         if access.ssh_password and access.password:
             message = f"the SSH server of {name} also accepts docker's password, but only from your own programs"
@@ -125,5 +128,10 @@ def _guest(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
 
 
 def _after(setting: str, spec: MachineSpec, around: Environment) -> str:
-    """Return the command that changes the setting and, for a machine that has booted, applies it."""
+    """Return the command that changes the setting and, for a machine that has booted, applies it.
+
+    "" for a guest that reads no settings.
+    """
+    if around.foreign:
+        return ""
     return f"{setting} && {command_for('restart', spec.name)}" if around.booted else setting

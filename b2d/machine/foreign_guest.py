@@ -16,6 +16,7 @@ from b2d.guest import seed, tls_certificates
 from b2d.guest.base import Guest, StreamsCommands
 from b2d.guest.ssh.first_login import authorize_key
 from b2d.host.files import read_bounded
+from b2d.image.base import ImageLookup
 from b2d.machine.base import MachineServices
 from b2d.models import MachineSpec
 from b2d.network import port_allocation
@@ -57,13 +58,21 @@ class _Content(NamedTuple):
     profile: str
 
 
+def is_foreign(spec: MachineSpec, images: ImageLookup) -> bool:
+    """Return whether the machine's image is another project's, whose guest reads no seed disk."""
+    try:
+        return not images.get(spec.image).boots_directly
+    except B2dError:
+        return False  # the image is no longer stored
+
+
 def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: MachinePaths) -> bool:
     """Set up the guest of a machine that reports no stages, unless it is b2d's own; return False to be called again.
 
     Raises B2dError.
     """
-    if services.images.get(spec.image).boots_directly:
-        return True  # b2d's own image, whose first stage takes a slow host a minute
+    if not is_foreign(spec, services.images):
+        return True  # whose first stage takes a slow host a minute
     dial = driver.dial if isinstance(driver, DialsGuest) else None
     if dial is None:
         require_own_port(driver)

@@ -179,14 +179,15 @@ class Machine:
     def exposures(self, *, booted: bool) -> "list[Exposure]":
         """Return the exposures of the machine: if `booted`, of the running one, else of its next boot."""
         from b2d.host_agent import peer
-        from b2d.machine import boot_preparation, exposure
+        from b2d.machine import boot_preparation, exposure, foreign_guest
 
         spec, access = self.spec(), self.services.access
         if booted:
             access = boot_preparation.access_of(self.paths, access)
         else:
             spec = boot_preparation.with_current_hardware(spec)
-        around = exposure.Environment(self.driver(spec), access, booted, tells_users=peer.can_identify)
+        foreign = foreign_guest.is_foreign(spec, self.services.images)
+        around = exposure.Environment(self.driver(spec), access, booted, foreign, tells_users=peer.can_identify)
         return exposure.find_exposures(spec, around)
 
     def driver(self, spec: MachineSpec) -> Driver:

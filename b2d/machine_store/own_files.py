@@ -4,7 +4,7 @@ from b2d.host.file_removal import OwnNames
 
 WHOLE = (
     *("machine.json", "machine.json.copy", "machine.json.broken", "env", "origin", "autostart.xml"),
-    *("id_ed25519", "id_ed25519.pub", "host_ed25519", "known_hosts", "seed.img", "screen.png"),
+    *("id_ed25519", "id_ed25519.pub", "host_ed25519", "known_hosts", "pinned_host_key.pub", "seed.img", "screen.png"),
     *("companion.json", "companion.log", "agent.json", "docker.sock", "docker.sock.new"),
     *("disk.qcow2", "disk.vdi", "saved.json", "folders.taken"),
     *("qemu.pid", "qemu.json", "qemu.log", "qemu.log.1", "serial.log", "serial.log.1", "qmp.sock", "line.sock"),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from b2d.host.polling import wait_until
-from tests.e2e.conftest import Person
+from b2d.machine_store.store import MachineStore
+from tests.e2e.conftest import NAME, Person
 from tests.e2e.web import fetch, server_command
 
 pytestmark = [pytest.mark.qemu, pytest.mark.needs("network")]
@@ -74,8 +75,31 @@ def test_it_boots_again_with_its_data_and_its_host_key(old: Person) -> None:
     assert docker_starts(old) == starts + 1  # it has its certificates already
 
 
-def test_another_guest_with_the_same_disk_is_not_trusted(old: Person) -> None:
-    old.check_output("ssh", "sudo rm /var/lib/boot2docker/ssh/ssh_host_ed25519_key*")
-    completed = old.b2d("restart")
-    assert completed.returncode != 0
-    assert b"host key differs" in completed.stderr
+def test_another_guest_at_the_port_is_not_trusted(old: Person) -> None:
+    """Here the recorded key is another's, which is as fast to try as it is the same."""
+    recorded = old.paths.pinned_host_key.read_bytes()
+    old.paths.pinned_host_key.write_bytes(old.paths.ssh_public_key.read_bytes())
+    completed = old.b2d("ssh", "true")
+    assert (completed.returncode, b"host key differs" in completed.stderr) == (255, True)
+    old.paths.pinned_host_key.write_bytes(recorded)
+    assert old.check_output("ssh", "echo there") == "there\n"
+
+
+def test_a_client_logs_in_with_the_password_of_2014(old: Person) -> None:
+    """OpenSSH's own, as people did: the machine's own port of 2014, which b2d's agent serves."""
+    options = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o PubkeyAuthentication=no"
+    spec = MachineStore(old.home).read(NAME)
+    assert spec is not None
+    ask = old.folder / "ask"
+    ask.write_text("#!/bin/sh\necho tcuser\n")
+    ask.chmod(0o700)
+    script = (
+        f"SSH_ASKPASS='{ask}' SSH_ASKPASS_REQUIRE=force ssh {options} -p {spec.ssh_port} docker@{spec.address} id -un"
+    )
+    completed = old.sh(script)
+    assert completed.stdout == b"docker\n", completed.stderr
+
+
+def test_delete_leaves_nothing(old: Person) -> None:
+    old.check_output("delete", "--yes")
+    assert not old.paths.folder.exists()

@@ -120,7 +120,9 @@ def test_many_ports_leak_no_sockets(up: Person) -> None:
     held = len(list(open_files.iterdir()))
     for number in range(4):
         first = 21000 + 50 * number
-        up.docker("run", "-d", "--name", "many", "-p", f"0.0.0.0:{first}-{first + 49}:1000-1049", "hello", "sleep", "1000")
+        up.docker(
+            "run", "-d", "--name", "many", "-p", f"0.0.0.0:{first}-{first + 49}:1000-1049", "hello", "sleep", "1000"
+        )
         wait_until(lambda last=first + 49: not refused("127.0.0.1", last), condition="the last", timeout_s=10)  # type: ignore[misc]
         up.docker("rm", "-f", "many")
         wait_until(lambda last=first + 49: refused("127.0.0.1", last), condition="its end", timeout_s=10)  # type: ignore[misc]

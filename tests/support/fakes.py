@@ -17,6 +17,7 @@ from b2d.models import (
     HARDWARE,
     CommandResult,
     Endpoint,
+    Extent,
     Forward,
     Image,
     MachineSpec,
@@ -314,6 +315,7 @@ class FakeImages:
         self.sources = sources  # hash: source
         self.versions: dict[str, str] = {}  # by hash; else the version is the start of the hash
         self.damaged: set[str] = set()
+        self.foreign = False  # True: another project's
         self.verified: list[str] = []
 
     def find(self, source: str) -> Image | None:
@@ -323,13 +325,9 @@ class FakeImages:
     def get(self, sha256: str) -> Image:
         if sha256 not in self.sources:
             raise B2dError(f"the image {sha256[:12]} is no longer stored", hint="b2d download")
-        return Image(
-            sha256,
-            Path("/nonexistent") / f"{sha256}.iso",
-            self.sources[sha256],
-            self.versions.get(sha256, sha256[:4]),
-            1,
-        )
+        iso = Path("/nonexistent") / f"{sha256}.iso"
+        image = Image(sha256, iso, self.sources[sha256], self.versions.get(sha256, sha256[:4]), 1)
+        return image if self.foreign else image._replace(kernel=iso, initrd=iso, root=Extent(0, 1))
 
     def verify(self, image: Image) -> None:
         self.verified.append(image.sha256)

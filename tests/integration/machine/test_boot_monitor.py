@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from b2d.errors import B2dError, HypervisorError, WaitTimeoutError
+from b2d.errors import B2dError, GuestUnreachableError, HypervisorError, WaitTimeoutError
 from b2d.guest.readiness import Ping
 from b2d.machine import boot_monitor as boot_module
 from b2d.machine.boot_monitor import (
@@ -214,6 +214,40 @@ def test_a_timeout_names_the_last_stage() -> None:
     assert isinstance(error, WaitTimeoutError)
     assert error.message == "Docker in box did not answer within 1 s; it had reached the stage 'ssh'"
     assert error.details.split("\n")[-1] == "waiting for a disk"
+
+
+def test_a_guest_without_stages_is_set_up_until_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_module, "SET_UP_PAUSE_S", 0.05)
+    results: list[bool | Exception] = [GuestUnreachableError("no server"), False, True]
+    boot = Boot(["the console of another image"], answers_after=None)
+
+    def set_up() -> bool:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        boot.answers_after = "" if result else None
+        return result
+
+    attempts = Attempts(boot.ping, set_up)
+    assert await_docker("box", boot.driver, attempts, boot.reporter, 20, RUNNING_TIMEOUTS) == ANSWER
+    assert results == []
+
+
+def test_a_guest_that_reports_stages_or_answers_is_not_set_up() -> None:
+    def refuse() -> bool:
+        raise AssertionError
+
+    for boot in (Boot(ALL, answers_after="docker"), Boot(["the console of another image"])):
+        assert await_docker("box", boot.driver, Attempts(boot.ping, refuse), boot.reporter, 20) == ANSWER
+
+
+def test_an_error_of_the_set_up_ends_the_wait() -> None:
+    def refuse() -> bool:
+        raise B2dError("its host key differs")
+
+    boot = Boot(["the console of another image"], answers_after=None)
+    with not_waiting_for(10), pytest.raises(B2dError, match="its host key differs"):
+        await_docker("box", boot.driver, Attempts(boot.ping, refuse), boot.reporter, 20, RUNNING_TIMEOUTS)
 
 
 def test_the_tail_is_short_and_without_control_characters() -> None:

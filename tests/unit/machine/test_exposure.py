@@ -170,3 +170,10 @@ def test_commands_for_the_default_machine_omit_its_name() -> None:
     assert [exposure.remedy for exposure in exposures(spec, PASSWORD, booted=True)] == [
         "b2d config set password && b2d restart"
     ]
+
+
+@pytest.mark.parametrize(("driver", "weight"), [("virtualbox", Severity.SERIOUS), ("qemu", Severity.KNOWN)])
+def test_a_guest_that_reads_no_settings_always_accepts_the_password_of_2014(driver: str, weight: Severity) -> None:
+    (exposure,) = exposures(of(driver), foreign=True)
+    assert (exposure.weight, exposure.remedy) == (weight, "")
+    assert "the well-known password tcuser" in exposure.message
