@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from b2d.app import wiring
 from b2d.app.wiring import App
@@ -40,6 +41,8 @@ ONCE_S = 60.0
 DIAL_S = 10.0  # for a busy QEMU to take a connection
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANSWER_S = 10.0  # for a Docker that has just woken
+# An emulated dockerd spends its time on a request that was given up too: so the next one may take twice as long.
+LONGEST_ANSWER_S = 60.0
 
 
 def main(name: str, mode: str = "") -> int:
@@ -61,7 +64,7 @@ def main(name: str, mode: str = "") -> int:
     try:
         with FileLock(paths.agent_lock).acquire(timeout=LOCK_WAIT_S), _serving(app, spec, engine):
             if hypervisor.clock_stops:
-                watch = (lambda: _sync_guest_clock(app, driver, engine, name), lambda: is_alive(process), _clocks)
+                watch = (partial(_sync_guest_clock, app, driver, engine, name), lambda: is_alive(process), _clocks)
                 threading.Thread(target=after_sleep, args=watch, daemon=True).start()
             watch_logs = (lambda: is_alive(process), (*hypervisor.growing_logs(paths), paths.agent_log))
             threading.Thread(target=rotate_while, args=watch_logs, daemon=True).start()
@@ -135,11 +138,12 @@ def _agent_ports(
     return ports
 
 
-def _sync_guest_clock(app: App, driver: Driver, engine: DockerApi, name: str) -> bool:
-    answer = ping(engine, ANSWER_S)
+def _sync_guest_clock(app: App, driver: Driver, engine: DockerApi, name: str, failures: int) -> bool:
+    answer_s = min(ANSWER_S * 2**failures, LONGEST_ANSWER_S)
+    answer = ping(engine, answer_s)
     if answer is None:
         return False
-    sync_guest_clock(answer, lambda: ping(engine, ANSWER_S), driver, app.machine(name).guest, app.reporter, time.time)
+    sync_guest_clock(answer, lambda: ping(engine, answer_s), driver, app.machine(name).guest, app.reporter, time.time)
     return True
 
 

@@ -29,7 +29,8 @@ class Host:
         self.day += day
         self.steady += steady
 
-    def wake(self) -> bool:
+    def wake(self, failures: int) -> bool:
+        assert failures == (len(self.woken) if self.deaf else 0)
         self.woken.append(self.day)
         return len(self.woken) > self.deaf
 
