@@ -74,8 +74,8 @@ class WebServer:
             if 0 < self.holds_after <= at - begin:
                 self.held.set()
                 self.goes_on.wait(30)
+            self.given[number] += len(content[at : at + PIECE])  # before the client has it, and looks here
             to.wfile.write(content[at : at + PIECE])
-            self.given[number] += len(content[at : at + PIECE])
 
 
 def respond_with(code: int, content: bytes = b"", **headers: str) -> Answer:
