@@ -170,7 +170,7 @@ def credentials(
                 hostname=hostname(spec.name),
                 authorized_keys=public_key,
                 host_key=read_bounded(paths.host_key),
-                tls=_tls(spec, paths) if spec.tls or spec.guarded else None,
+                tls=tls_files(spec, paths) if spec.tls or spec.guarded else None,
                 access=access,
                 folders=[folder_paths.parse(folder) for folder in spec.folders],
                 network=network,
@@ -179,7 +179,8 @@ def credentials(
         write_atomic(paths.seed, content)
 
 
-def _tls(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
+def tls_files(spec: MachineSpec, paths: MachinePaths) -> seed.TlsFiles:
+    """Return what dockerd needs for TLS, created or renewed where that is due."""
     tls_certificates.ensure_certificates(paths, [spec.address], datetime.now(UTC))
     return seed.TlsFiles(
         ca=read_bounded(paths.certs / "ca.pem"),

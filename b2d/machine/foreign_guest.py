@@ -7,17 +7,17 @@ import hashlib
 import shlex
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import B2dError
-from b2d.guest import seed, tls_certificates
+from b2d.guest import seed
 from b2d.guest.base import Guest, StreamsCommands
 from b2d.guest.ssh.first_login import authorize_key
 from b2d.host.files import read_bounded
 from b2d.image.base import ImageLookup
 from b2d.machine.base import MachineServices
+from b2d.machine.boot_preparation import tls_files
 from b2d.models import MachineSpec
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
@@ -72,7 +72,7 @@ def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: Ma
     Raises B2dError.
     """
     if not is_foreign(spec, services.images):
-        return True  # whose first stage takes a slow host a minute
+        return True  # b2d's own, however long its first stage takes
     dial = driver.dial if isinstance(driver, DialsGuest) else None
     if dial is None:
         require_own_port(driver)
@@ -135,12 +135,8 @@ def _look(guest: Guest, paths: MachinePaths) -> _Content:
 
 def _certificates(spec: MachineSpec, paths: MachinePaths) -> dict[str, bytes]:
     """Return the certificates and the key of dockerd by their path in the guest's folder."""
-    tls_certificates.ensure_certificates(paths, [spec.address], datetime.now(UTC))
-    return {
-        CA: read_bounded(paths.certs / "ca.pem"),
-        SERVER: read_bounded(paths.authority / "server.pem"),
-        SERVER_KEY: read_bounded(paths.authority / "server-key.pem"),
-    }
+    tls = tls_files(spec, paths)
+    return {CA: tls.ca, SERVER: tls.server, SERVER_KEY: tls.server_key}
 
 
 def _write(guest: Guest, files: Mapping[str, bytes]) -> None:

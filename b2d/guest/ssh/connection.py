@@ -1,6 +1,7 @@
 """SSH connections to a guest: by a key that was created on this host, to a host key that is known before."""
 
 import logging
+import shlex
 import socket
 import struct
 import time
@@ -177,10 +178,11 @@ class _BoundedSocket:
 def check_host_key(endpoint: Endpoint, paths: MachinePaths, key: "PKey") -> None:
     """Raise B2dError unless the host key is one of this machine's guest."""
     if not is_known(paths, key):
-        raise B2dError(
-            f"the server at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key differs",
-            hint=command_for("restart", paths.folder.name),  # the guest gets its key with each boot
-        )
+        hint = command_for("restart", paths.folder.name)  # a guest with b2d's image gets its key with each boot
+        if paths.pinned_host_key.exists():
+            hint = f"if its guest made a new key: {shlex.join(['rm', str(paths.pinned_host_key)])} && {hint}"
+        message = f"the server at {endpoint.address}:{endpoint.ssh_port} is not this machine: its host key differs"
+        raise B2dError(message, hint=hint)
 
 
 def _disable_logging() -> None:

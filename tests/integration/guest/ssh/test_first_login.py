@@ -63,9 +63,14 @@ def test_the_host_key_is_checked_from_then_on(stranger: Sshd, paths: MachinePath
     stranger.tried.clear()
     stranger.host_key = paramiko.ECDSAKey.generate()
     for connect in (known, unknown):
-        with connect(stranger, paths) as guest, pytest.raises(B2dError, match="host key differs"):
+        with connect(stranger, paths) as guest, pytest.raises(B2dError, match="host key differs") as caught:
             guest.run("true", 10)
+        assert caught.value.hint == f"if its guest made a new key: rm {paths.pinned_host_key} && b2d restart --vm box"
     assert stranger.tried == []
+    paths.pinned_host_key.unlink()
+    stranger.password = "tcuser"
+    with unknown(stranger, paths) as guest:
+        assert guest.run("echo new", 10).stdout == b"new\n"
 
 
 def test_an_ordinary_connection_never_sends_the_password(stranger: Sshd, paths: MachinePaths) -> None:
