@@ -7,7 +7,7 @@ from typing import NamedTuple
 GUEST_SSH_PORT = 22
 GUEST_DOCKER_PORT = 2376
 GUEST_DOCKER_PORT_NO_TLS = 2375
-HARDWARE = 2  # the newest revision of machines' virtual hardware; a saved state resumes with its own revision
+HARDWARE = 3  # the newest revision of machines' virtual hardware; a saved state resumes with its own revision
 # further addresses of the guest in the hypervisor's network
 GUEST_LOOPBACK_ADDRESS, GUEST_UDP_ADDRESS = "10.0.2.127", "10.0.2.128"
 
@@ -48,6 +48,7 @@ class MachineSpec(NamedTuple):
     restrict: bool = False  # True: the guest has no network access
     folders: tuple[str, ...] = ()  # of this host, shared since the last boot; in the syntax of guest/folder_paths.py
     previous: str = ""  # the last image before `image` that started; "" for none
+    previous_source: str = ""  # the source of `previous`, if it is another one
     refused: str = ""  # the image that `up` must not use: it failed, or was rolled back
     share: tuple[str, ...] = ()  # the setting `share`, from which `folders` follow at each boot; () for older machines
     trial: bool = False  # True: the machine has not started with `image` yet
@@ -59,6 +60,11 @@ class MachineSpec(NamedTuple):
     def guarded(self) -> bool:
         """True if only the agent connects to the guest's SSH server, and dockerd always requires TLS."""
         return self.hardware >= 2
+
+    @property
+    def has_control_port(self) -> bool:
+        """True if the machine has a control port even without folders, and a counter of its copies (vmgenid)."""
+        return self.hardware >= 3
 
     @property
     def guest_docker_port(self) -> int:

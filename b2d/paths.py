@@ -285,6 +285,11 @@ class Home(NamedTuple):
         return self.root / "images" / ".lock"
 
     @property
+    def templates(self) -> Path:
+        """The folder of templates, from which QEMU's machines start: deleting it loses nothing."""
+        return self.root / "templates"
+
+    @property
     def cache(self) -> Path:
         """The folder of packages and partial downloads: deleting it loses nothing."""
         return self.root / "cache"

@@ -184,16 +184,19 @@ class Machine(MachineStorage):
 
         return apply_changes(self._verbs, requested_changes(changes)).changes
 
-    def upgrade(self, *, saved_too: bool = False) -> "UpgradeResult":
+    def upgrade(self, *, image: str = "", saved_too: bool = False) -> "UpgradeResult":
         """Boot the newest image; if it does not start, go back to the old one and raise B2dError.
 
+        With `image`, a source, the machine follows that one from now on.
         A saved machine would have to be started and stopped, which needs `saved_too`; raises ConfigError without.
         """
 
         def newest(source: str) -> "Image":
             return self._app.supply.update(source)[0]
 
-        return self._image_upgrade(saved_too).upgrade(newest)
+        from b2d.image.source import describe_source
+
+        return self._image_upgrade(saved_too).upgrade(newest, describe_source(image) if image else "")
 
     def rollback(self, *, saved_too: bool = False) -> "UpgradeResult":
         """Go back to the machine's previous image."""

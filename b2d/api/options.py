@@ -26,6 +26,7 @@ class MachineOptions(TypedDict, total=False):
     wait: int
     stop_wait: int
     accelerator: str
+    templates: int
     uncompressed_boot: bool
     proxies: bool
     http_proxy: str

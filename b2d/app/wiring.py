@@ -95,21 +95,25 @@ class App:
 
         return SshGuest(endpoint, paths, dial)
 
-    def unknown_guest(self, endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None") -> "Guest":
+    def unknown_guest(
+        self, endpoint: "Endpoint", paths: MachinePaths, dial: "Dial | None", greeting_s: float
+    ) -> "Guest":
         """Return the Linux inside a machine that may be boot2docker's own."""
+        from functools import partial
+
         from b2d.guest.ssh import first_login
         from b2d.guest.ssh.client import SshGuest
 
-        return SshGuest(endpoint, paths, dial, first_login.connect)
+        return SshGuest(endpoint, paths, dial, partial(first_login.connect, greeting_s=greeting_s))
 
     def driver(self, spec: "MachineSpec") -> "Driver":
         """Return the driver of a machine. Raises ConfigError for one that b2d cannot drive."""
         hypervisor, paths = hypervisors.get(spec.driver), self.home.machine(spec.name)
         if hypervisor is hypervisors.QEMU:
-            from b2d.drivers.qemu.driver import QemuDriver
+            from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 
-            chosen = (self.settings.accelerator, self.settings.mount_type)
-            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), *chosen)
+            chosen = QemuSettings(self.settings.accelerator, self.settings.mount_type, self.settings.templates)
+            return QemuDriver(spec, paths, lambda: self.images.get(spec.image), chosen)
         from b2d.drivers.virtualbox.driver import VirtualBoxDriver
 
         settings = self.settings

@@ -33,7 +33,10 @@ def show() -> None:
     """Show the disk's usage in the guest and on this host."""
     from dataclasses import asdict
 
-    usage = _data_disk().use()
+    from b2d.host.files import folder_bytes
+
+    app = create_app()
+    usage, templates = _data_disk().use(), folder_bytes(app.home.templates)
     rows = [
         ("WHAT", "SIZE"),
         ("disk size in the guest", _format_size(usage.size)),
@@ -44,7 +47,8 @@ def show() -> None:
             ("used in the guest", _format_size(usage.files.used)),
             ("free in the guest", _format_size(usage.files.free)),
         ]
-    print_result({"name": create_app().settings.vm, **asdict(usage)}, render_table(rows))
+    rows.append(("templates of all machines", _format_size(templates)))
+    print_result({"name": app.settings.vm, **asdict(usage), "templates": templates}, render_table(rows))
 
 
 @disk.command(cls=Command, example="b2d stop && b2d disk grow 40000 && b2d up")

@@ -15,17 +15,23 @@ YES = click.option("-y", "--yes", is_flag=True, help="Do not ask before a saved 
 
 
 @click.command(cls=Command, example="b2d upgrade")
+@click.option(
+    "--image", metavar="SOURCE", default="", help="Follow another source: debian, boot2docker, a URL or file."
+)
 @YES
-def upgrade(yes: bool) -> None:
+def upgrade(image: str, yes: bool) -> None:
     """Boot the newest image; go back if it does not start."""
+    from b2d.image.source import describe_source
+
     app = create_app()
+    other = describe_source(image) if image else ""
 
     def newest(source: str) -> "Image":
-        image, _, outcome = app.supply.update(source)
-        print_line(f"the image {image.version} is {outcome}")
-        return image
+        stored, _, outcome = app.supply.update(source)
+        print_line(f"the image {stored.version} is {outcome}")
+        return stored
 
-    result = _image_upgrade(app, yes).upgrade(newest)
+    result = _image_upgrade(app, yes).upgrade(newest, other)
     if result.changed:
         _report(app, result)
     else:

@@ -32,6 +32,7 @@ RANGES = {  # both ends included; units as in settings.py
     "docker_port": (1, 65535),
     "wait": (1, 86400),
     "stop_wait": (1, 3600),
+    "templates": (0, 1 << 20),
 }
 
 

@@ -30,6 +30,7 @@ class Settings(NamedTuple):
     wait: int = 300  # timeout of up, in seconds
     stop_wait: int = 30  # timeout of the guest's own shutdown, in seconds
     accelerator: str = "auto"
+    templates: int = 2000  # MiB on this host for the templates of QEMU's machines; 0: every start is a boot
     uncompressed_boot: bool = True  # False: VirtualBox boots the ISO as it is, not its uncompressed copy
     proxies: bool = True  # False: the guest gets no proxy
     http_proxy: str = ""  # "": this host's own variable

@@ -23,6 +23,7 @@ ANSWER_LIMIT = 4 << 20  # bytes; a container takes about 2 KiB of a list
 EVENT_LIMIT = 1 << 20  # bytes of a line, which includes the container's labels
 # what parsing a foreign document raises
 UNPARSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+STRICT_API = (1, 44)  # of Docker 25: docker clients since 29 refuse an older one (Docker's release notes, 29.0.0)
 TIMEOUT_FACTOR = 3  # of the caller's timeout
 
 

@@ -114,6 +114,7 @@ class Examination:
         yield leftovers.check_stale_files(self.home, self.machine_checks.now())
         try:
             yield leftovers.check_images(specs, self.spare_images)
+            yield leftovers.check_templates(self.home, self.machine_checks.images)
             yield from leftovers.check_debian_image(self.machine_checks.images.find)
         except B2dError as error:
             yield warning("images", error.message, error.hint)

@@ -9,7 +9,10 @@ from pathlib import Path
 from b2d import machine_names
 from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.doctor.machines import DAY_S
-from b2d.image.boot_files import LEFTOVER
+from b2d.drivers.qemu.templates import LEFTOVER, Templates
+from b2d.errors import B2dError
+from b2d.image import boot_files
+from b2d.image.base import ImageLookup
 from b2d.image.source import DEBIAN
 from b2d.machine_names import command_for
 from b2d.machine_store.own_files import MACHINE
@@ -35,7 +38,12 @@ def check_stale_files(where: Home, now: float) -> Finding:
 
 def _unfinished(where: Home) -> Iterator[Path]:
     """Yield the files named as b2d names its temporary files; other files in the home are the user's."""
-    for folder, pattern in ((where.root, SETTINGS), (where.images, LEFTOVER), (where.cache, DOWNLOADS)):
+    for folder, pattern in (
+        (where.root, SETTINGS),
+        (where.images, boot_files.LEFTOVER),
+        (where.cache, DOWNLOADS),
+        (where.templates, LEFTOVER),
+    ):
         yield from (path for path in _inside(folder) if pattern.fullmatch(path.name))
     for machine in _inside(where.machines):
         if not machine.name.startswith(".") and not machine.is_symlink():
@@ -66,6 +74,32 @@ def check_images(
     message = f"no machine uses {versions}: {size:.1f} MiB"
     left = tuple(image.sha256 for image in unused)
     return Finding("images", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_images=left)
+
+
+def check_templates(where: Home, images: ImageLookup) -> Finding:
+    """Find templates that no machine can start from: of images that are no longer stored, and failed ones."""
+    templates = Templates(where.templates)
+    records = templates.all()
+    refused = {key: record for key, record in records.items() if record.refused}
+    stale = [key for key, record in records.items() if not record.refused and not _is_stored(record.image, images)]
+    size = sum(record.size for record in records.values()) / (1 << 20)
+    left = tuple(path for key in (*refused, *stale) for path in templates.files(key) if path.exists())
+    if refused:
+        reason = next(iter(refused.values())).refused
+        message = f"machines boot without one for a day: {reason}"
+    elif stale:
+        message = f"{len(stale)} of images that are no longer stored"
+    else:
+        return ok("templates", f"{len(records)}: {size:.1f} MiB" if records else "none")
+    return Finding("templates", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_files=left)
+
+
+def _is_stored(sha256: str, images: ImageLookup) -> bool:
+    try:
+        images.get(sha256)
+    except B2dError:
+        return False
+    return True
 
 
 def check_debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:

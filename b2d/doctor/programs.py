@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from b2d.docker.client import STRICT_API
 from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.drivers.qemu.command_line import PROGRAM as QEMU_PROGRAM
 from b2d.errors import B2dError
@@ -15,7 +16,7 @@ from b2d.machine_names import command_for
 PYTHON = (3, 11)
 QEMU_TRIED = (7, 2)  # the oldest version that b2d is tested with
 DOCKER_API = (1, 24)  # the oldest version that the daemon of b2d's image accepts
-STRICT_CLIENT, STRICT_API = (1, 52), (1, 44)  # since Docker 29 the client requires the API of Docker 25
+STRICT_CLIENT = (1, 52)  # of Docker 29
 ASK_TIMEOUT_S = 5.0
 VERSION = re.compile(rb"(\d{1,9})\.(\d{1,9})(?:\.\d+)?")
 

@@ -126,6 +126,23 @@ class DialsGuest(Protocol):
 
 
 @runtime_checkable
+class StartsFromTemplates(Protocol):
+    """A driver that starts a machine from the state of a guest that held before it had an identity.
+
+    `start` uses the template of the machine's image and hardware, if there is one, and boots if that fails.
+    """
+
+    def begin_template(self) -> bool:
+        """Start a guest that will hold, unless there is a template already or can be none; then return False."""
+
+    def keep_template(self) -> None:
+        """Store the state of the guest that holds, and end it. Raises B2dError."""
+
+    def give_up_template(self, reason: str) -> None:
+        """End the guest that should hold, and try no template of this hardware for a day."""
+
+
+@runtime_checkable
 class MountsFolders(Protocol):
     """A driver whose machine cannot be saved while its guest has mounted folders of this host."""
 

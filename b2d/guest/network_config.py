@@ -13,6 +13,7 @@ from b2d.models import MachineSpec
 from b2d.network import endpoints
 
 GUEST = ("localhost", "127.0.0.1", "::1", "10.0.2.15", endpoints.GATEWAY)  # never through a proxy
+DAEMON_FILE = "daemon.json"
 RECORD = "told.json"  # the same settings, for `b2d info`
 
 
@@ -61,6 +62,7 @@ def files(network: Network) -> dict[str, bytes]:
         "authorities": b"".join(tls_certificates.authorities(Path(path)) for path in network.ca),
         "registries": _flags(network),
         "dns": " ".join(network.dns).encode(),
+        DAEMON_FILE: _daemon_file(network),
     }
     if any(endpoints.GATEWAY in server for server in _servers(network)):
         contents[seed.LOOPBACK] = b"yes\n"
@@ -117,6 +119,18 @@ def _exports(network: Network) -> bytes:
     """Return the proxies as shell variables in lower case: dockerd prefers a profile's own in upper case."""
     values = {key: getattr(network, key) for key in (*endpoints.PROXIES, "no_proxy")}
     return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in values.items() if value).encode()
+
+
+def _daemon_file(network: Network) -> bytes:
+    """Return the proxies and registries as daemon.json, for a dockerd that was started before they were known."""
+    keys = {"http-proxy": network.http_proxy, "https-proxy": network.https_proxy, "no-proxy": network.no_proxy}
+    settings = {
+        "proxies": {key: value for key, value in keys.items() if value},
+        "registry-mirrors": network.registry_mirrors,
+        "insecure-registries": network.insecure_registries,
+    }
+    content = {key: value for key, value in settings.items() if value}
+    return json.dumps(content).encode() + b"\n" if content else b""
 
 
 def _flags(network: Network) -> bytes:

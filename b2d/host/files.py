@@ -79,6 +79,11 @@ def allocated_bytes(path: Path) -> int:
     return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size  # st_blocks is missing on Windows
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the allocated bytes of the files in a folder; 0 for a missing one. Raises OSError."""
+    return sum(map(allocated_bytes, folder.iterdir())) if folder.is_dir() else 0
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file, or a link to one, for reading; never wait for a writer or touch a device.
 

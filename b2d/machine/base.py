@@ -45,10 +45,11 @@ class MachineServices(Protocol):
     def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
         """Return the guest of a running machine; it connects on first use."""
 
-    def unknown_guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
+    def unknown_guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None, greeting_s: float) -> Guest:
         """Return the guest of a machine that this home has just started, which may be another project's.
 
         It connects by boot2docker's password where the machine's key is not admitted, and records an unknown host key.
+        Its SSH server has `greeting_s` seconds to greet.
         """
 
     def guest_network(self, spec: MachineSpec) -> Mapping[str, bytes]:

@@ -28,6 +28,7 @@ ORDER = ("kernel", "root", "disk", "network", "ssh", "docker")
 ANSWERED = (
     "ready"  # reported some time later: a line before it may be lost, because a starting getty discards unsent output
 )
+RELEASED = "released"  # by a guest that continues from a template, in the place of the stages before the disk
 TEXTS = ("kernel", "root file system", "data disk", "network", "ssh server", "Docker daemon", "Docker API")
 
 # A port of the guest accepts or refuses at once, except before the guest has a network: then the hypervisor accepts the
@@ -40,6 +41,8 @@ ATTEMPT_S = 10.0
 ATTEMPT_GROWTH = 1.25
 LONGEST_S = 60.0  # console output of that time is read afterwards
 PAUSE_S = 60.0
+# A missing SSH server costs an attempt its whole time, but one that VirtualBox interprets needs half a minute to greet
+GREETING_S, GREETING_GROWTH = 1.0, 1.3
 SET_UP_PAUSE_S = 1.0  # between attempts to reach the SSH server of a guest that reports no stages
 
 
@@ -58,8 +61,9 @@ class Attempts:
     """What is tried with a booting guest, again and again."""
 
     ping: Callable[[float], Ping | None]  # ask Docker, with a timeout in seconds
-    # set up a guest that reports no stages, as one that reads no seed disk; called until it returns True
-    set_up: Callable[[], bool] | None = None
+    # set up a guest that reports no stages, as one that reads no seed disk, whose SSH server has so many seconds to
+    # greet; called until it returns True
+    set_up: Callable[[float], bool] | None = None
 
 
 class UnexpectedPowerOffError(B2dError):
@@ -153,6 +157,11 @@ class _Steps:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
+    def skip(self, passed: int) -> None:
+        """Show none of the first `passed` stages."""
+        self._behind = max(self._behind, passed)
+        self._shown = max(self._shown, passed - 1)
+
     def show(self, reached: int) -> None:
         """Show the step after `reached` stages, and before it each step that was passed since the last call."""
         while self._shown < max(reached, self._behind):
@@ -190,6 +199,7 @@ class _Watch:
         self._paused_until = 0.0
         self._set_up = attempts.set_up
         self._set_up_at = self._silent_until
+        self._greeting_s = GREETING_S
 
     def look(self) -> bool:
         """Return True once Docker has answered. Raises B2dError when it will not."""
@@ -224,6 +234,9 @@ class _Watch:
             if stage.name == ANSWERED:
                 self._reached = len(ORDER)
                 self._paused_until = 0.0
+            elif stage.name == RELEASED:
+                self._reached = max(self._reached, ORDER.index("disk"))
+                self._steps.skip(self._reached)
             elif stage.name in ORDER:
                 self._reached = max(self._reached, ORDER.index(stage.name) + 1)
         for trouble in find_problems(text):
@@ -255,8 +268,9 @@ class _Watch:
         if self._set_up is None or self._stage or time.monotonic() < self._set_up_at:
             return
         with suppress(GuestUnreachableError):
-            if self._set_up():
+            if self._set_up(self._greeting_s):
                 self._set_up = None
+        self._greeting_s = min(self._greeting_s * GREETING_GROWTH, LONGEST_S)
         self._set_up_at = time.monotonic() + SET_UP_PAUSE_S
 
     def _end(self, state: MachineState) -> None:

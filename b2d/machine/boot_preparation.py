@@ -60,13 +60,17 @@ def pending_image(spec: MachineSpec, images: ImageLookup) -> Image | None:
     return newest if newest is not None and newest.sha256 not in (spec.image, spec.refused) else None
 
 
-def with_trial_image(spec: MachineSpec, image: Image) -> MachineSpec:
-    """Return the spec with that image on trial; `previous` is the last one that the machine came up with."""
+def with_trial_image(spec: MachineSpec, image: Image, source: str = "") -> MachineSpec:
+    """Return the spec with that image on trial, and its source; `previous` is the last one that it came up with."""
+    new = spec._replace(source=source or spec.source, refused="", trial=True)
     if image.sha256 == spec.image:
-        return spec._replace(refused="", trial=True)
+        return new
     proven = spec.previous if spec.trial else spec.image
-    previous = "" if proven == image.sha256 else proven
-    return spec._replace(image=image.sha256, previous=previous, refused="", trial=True)
+    proven_source = spec.previous_source if spec.trial else spec.source
+    if proven in ("", image.sha256):
+        return new._replace(image=image.sha256, previous="", previous_source="")
+    other = "" if proven_source == new.source else proven_source
+    return new._replace(image=image.sha256, previous=proven, previous_source=other)
 
 
 def aufs_refusal(name: str, version: str) -> str:

@@ -3,6 +3,7 @@
 init, up and doctor report these; docs/security.md has them as a table.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,6 +104,15 @@ def _ssh(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:
             around.driver, DialsGuest
         )  # a machine of an older b2d: from its next boot on the agent guards the port
         yield Exposure(message, Severity.KNOWN, command_for("restart", name) if restart else "")
+
+
+def made_by_root(spec: MachineSpec) -> str:
+    """Return a warning for a machine that root created: a process that escapes from the guest is root on this host."""
+    consequence = "its hypervisor runs as root"
+    if spec.folders:
+        consequence += ", and containers write to its shared folders as root of this host"
+    command = shlex.quote(command_for("up", spec.name))
+    return f"{spec.name} was created by root: {consequence}; to create one as a user: su - USER -c {command}"
 
 
 def _strangers(spec: MachineSpec, around: Environment) -> Iterator[Exposure]:

@@ -3,35 +3,35 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from b2d.drivers.base import Driver, MountsFolders
+from b2d.drivers.base import MountsFolders
 from b2d.errors import B2dError
 from b2d.reporting.base import Reporter
 
 
 @contextmanager
-def folders_unmounted(driver: Driver) -> Iterator[None]:
+def folders_unmounted(folders: MountsFolders | None) -> Iterator[None]:
     """Keep the guest's shared folders unmounted in the block, and mount them again when it fails.
 
     Raises what unmount_folders raises.
     """
-    if not isinstance(driver, MountsFolders):
+    if folders is None:
         yield
         return
     try:
-        driver.unmount_folders()
+        folders.unmount_folders()
         yield
     except BaseException:
         with suppress(B2dError):
-            driver.mount_folders()
+            folders.mount_folders()
         raise
 
 
-def mount_folders(driver: Driver, reporter: Reporter) -> None:
+def mount_folders(folders: MountsFolders | None, reporter: Reporter) -> None:
     """Mount the shared folders again in a guest that was saved, or whose save was cut off; warn where that fails."""
-    if not isinstance(driver, MountsFolders):
+    if folders is None:
         return
     try:
-        for path in driver.mount_folders():
+        for path in folders.mount_folders():
             reporter.warn(f"the folder {path} of this host is not available in the machine")
     except B2dError as error:
         reporter.warn(f"folders of this host could not be mounted in the machine: {error.message}")

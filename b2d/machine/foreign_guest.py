@@ -4,11 +4,13 @@ Its paths, and the variables of its profile, are those of files/init.d/docker in
 """
 
 import hashlib
+import re
 import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from typing import NamedTuple
 
+from b2d.docker.client import STRICT_API
 from b2d.drivers.base import DialsGuest, Driver
 from b2d.errors import B2dError
 from b2d.guest import seed
@@ -18,16 +20,20 @@ from b2d.host.files import read_bounded
 from b2d.image.base import ImageLookup
 from b2d.machine.base import MachineServices
 from b2d.machine.boot_preparation import tls_files
+from b2d.machine_names import command_for
 from b2d.models import MachineSpec
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
+from b2d.reporting.base import Reporter
 
 FOLDER = "/var/lib/boot2docker"  # on the data disk
 CA, SERVER, SERVER_KEY = "tls/b2d-ca.pem", "tls/b2d-server.pem", "tls/b2d-server-key.pem"
+API_VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})")
 BEGIN, END = "# b2d: begin", "# b2d: end"  # around b2d's lines in the profile
 MARK = "profile:"  # between the other lines and the profile
 PROFILE_LIMIT = 64 << 10  # bytes
 COMMAND_S, RESTART_S = 60.0, 120.0
+GREETING_S = 60.0  # for the SSH server of a guest whose Docker answers
 # DOCKER_TLS: before 18.09 every other word than `auto` is passed to dockerd. DOCKER_REMOTE: since then dockerd listens
 # on TCP only if it is set.
 BLOCK = f"""\
@@ -66,17 +72,33 @@ def is_foreign(spec: MachineSpec, images: ImageLookup) -> bool:
         return False  # the image is no longer stored
 
 
-def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: MachinePaths) -> bool:
+def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: MachinePaths, greeting_s: float) -> bool:
     """Set up the guest of a machine that reports no stages, unless it is b2d's own; return False to be called again.
 
-    Raises B2dError.
+    Its SSH server has `greeting_s` seconds to greet. Raises B2dError.
     """
     if not is_foreign(spec, services.images):
         return True  # b2d's own, however long its first stage takes
+    return set_up(reach(services, driver, paths, greeting_s), spec, paths)
+
+
+def reach(services: MachineServices, driver: Driver, paths: MachinePaths, greeting_s: float = GREETING_S) -> Guest:
+    """Return the guest of a machine whose image is another project's. Raises B2dError."""
     dial = driver.dial if isinstance(driver, DialsGuest) else None
     if dial is None:
         require_own_port(driver)
-    return set_up(services.unknown_guest(driver.endpoint(), paths, dial), spec, paths)
+    return services.unknown_guest(driver.endpoint(), paths, dial, greeting_s)
+
+
+def report_age(spec: MachineSpec, images: ImageLookup, api_version: str, reporter: Reporter) -> None:
+    """Say what the age of another project's image makes impossible, and what to do."""
+    version = API_VERSION.fullmatch(api_version)
+    if version is not None and (int(version[1]), int(version[2])) < STRICT_API and is_foreign(spec, images):
+        reporter.note(
+            f"{spec.name} has Docker API {api_version}, which docker clients since 29 refuse, and the certificate "
+            f"authorities of its time: use a client up to 28, or b2d's own image: "
+            f"{command_for('upgrade --image debian', spec.name)}"
+        )
 
 
 def set_up(guest: Guest, spec: MachineSpec, paths: MachinePaths) -> bool:

@@ -40,21 +40,24 @@ class ImageUpgrade:
     machine: Machine
     agree: Callable[[str], None]
 
-    def upgrade(self, newest: Callable[[str], Image]) -> UpgradeResult:
+    def upgrade(self, newest: Callable[[str], Image], source: str = "") -> UpgradeResult:
         """Boot the newest image and check that the guest runs it, else roll back. A machine that was off is off again.
 
-        Raises B2dError: the machine has its old image then, and is on or off as before.
+        With a `source` the machine follows that one from now on. Raises B2dError: the machine has its old image and
+        source then, and is on or off as before.
         """
         spec, driver, _ = self.machine.bound()
         driver.check()  # before minutes are spent on an image
-        image = newest(spec.source)
+        image = newest(source or spec.source)
         spec, state = self._spec_and_state()
         if image.sha256 == spec.image and not spec.trial and self._has_it(image, state):
+            if source not in ("", spec.source):
+                self.machine.services.store.write(spec._replace(source=source))
             return UpgradeResult(image, changed=False, state=state)
         self._refuse_aufs(spec, image)
         self.machine.services.images.verify(image)
         self._end(state, image, lambda: self._refuse_aufs(spec, image))
-        self._write(lambda now: with_trial_image(now, image))
+        self._write(lambda now: with_trial_image(now, image, source))
         try:
             self._check(image, self.machine.up())
         except (MachineLockedError, MachineNotFoundError):
@@ -74,7 +77,9 @@ class ImageUpgrade:
             raise B2dError(message, hint=command_for("upgrade", spec.name))
         self.machine.services.images.verify(image)
         self._end(state, image)
-        self._write(lambda now: _with_refusal(now, image.sha256, now.image))
+        self._write(
+            lambda now: _with_refusal(now, image.sha256, now.image)._replace(source=now.previous_source or now.source)
+        )
         if state not in KEEP_STOPPED:
             self.machine.up()
         return self._exchanged(spec, image, state)
@@ -150,7 +155,12 @@ class ImageUpgrade:
             message = f"{failed}, and has no previous image: {error.message}"
             return B2dError(message, hint=command_for("logs", before.name), details=error.details)
         earlier = before.previous if old.sha256 == before.image else ""
-        self._write(lambda now: _with_refusal(now, old.sha256, image.sha256, earlier))
+        earlier_source = before.previous_source if earlier else ""
+        self._write(
+            lambda now: _with_refusal(now, old.sha256, image.sha256, earlier)._replace(
+                source=before.source, previous_source=earlier_source
+            )
+        )
         message = f"{failed}, and was rolled back to {old.version}: {error.message}"
         if state not in KEEP_STOPPED:
             try:
@@ -176,4 +186,4 @@ class ImageUpgrade:
 
 def _with_refusal(spec: MachineSpec, image: str, refused: str, previous: str = "") -> MachineSpec:
     """Return the spec with that image, and with `refused`, which `up` does not boot again."""
-    return spec._replace(image=image, previous=previous, refused=refused, trial=False)
+    return spec._replace(image=image, previous=previous, previous_source="", refused=refused, trial=False)

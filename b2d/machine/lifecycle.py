@@ -10,7 +10,7 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from b2d.drivers.base import DialsGuest, Driver
+from b2d.drivers.base import DialsGuest, Driver, MountsFolders
 from b2d.errors import InvalidStateError, SavedStateError
 from b2d.guest.base import Guest
 from b2d.host.process_identity import is_alive
@@ -122,7 +122,7 @@ class Machine:
                 )
             with (
                 self._reporter.step(f"saving {self.name}"),
-                folder_sharing.folders_unmounted(driver),
+                folder_sharing.folders_unmounted(self._folders(driver)),
                 self._without_env_file(driver),
             ):
                 control.stop(self.paths)
@@ -198,6 +198,7 @@ class Machine:
 
     def _create(self, source: SpecSource) -> bool:
         from b2d.guest import seed
+        from b2d.machine import exposure
         from b2d.machine.boot_preparation import ensure_ssh_keys, store_new_spec
 
         mended = recovery.restore_spec(self._store, self.name, self._reporter)
@@ -214,7 +215,7 @@ class Machine:
             if driver.state() == MachineState.ABSENT:  # a disk that lost its spec is used with its data
                 driver.create(payload)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            self._reporter.note(made_by_root(spec))
+            self._reporter.note(exposure.made_by_root(spec))
         return True
 
     def _up(self) -> RunningFacts:
@@ -268,6 +269,7 @@ class Machine:
         return was_on
 
     def _boot_and_wait(self) -> RunningFacts:
+        from b2d.machine import foreign_guest
         from b2d.machine.clock_sync import sync_guest_clock
 
         spec = self.spec()
@@ -281,12 +283,24 @@ class Machine:
         if before not in STARTED_STATES:
             spec = self._prepare_boot(spec, before)
             driver = self.driver(spec)
-            self._start(driver)
+            self._start(driver, before)
         answer = self._await_docker(driver, spec, before)
         if before in SUSPENDED_STATES:  # its clock has stood still since
             sync_guest_clock(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
-        folder_sharing.mount_folders(driver, self._reporter)
+        folder_sharing.mount_folders(self._folders(driver), self._reporter)
+        foreign_guest.report_age(spec, self.services.images, answer.api_version, self._reporter)
         return self._record_running(driver, spec)
+
+    def _folders(self, driver: Driver) -> "MountsFolders | None":
+        """Return what mounts the shared folders; None where the guest itself always does."""
+        from b2d.machine import foreign_folders, foreign_guest
+
+        spec = self.spec()
+        if foreign_guest.is_foreign(spec, self.services.images):
+            return foreign_folders.ForeignFolders(
+                spec, driver, lambda: foreign_guest.reach(self.services, driver, self.paths)
+            )
+        return driver if isinstance(driver, MountsFolders) else None
 
     def _running(self) -> Driver:
         driver = self.driver(self.spec())
@@ -340,10 +354,14 @@ class Machine:
             self._store.write(wanted)
         return wanted
 
-    def _start(self, driver: Driver) -> None:
+    def _start(self, driver: Driver, before: MachineState) -> None:
+        from b2d.machine.template import make_template
+
         driver.check()
         for limitation in driver.limitations():
             self._reporter.note(limitation)
+        if before in OFF_STATES:
+            make_template(driver, self._reporter, self.services.wait_s / 2)
         driver.start()
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
@@ -380,14 +398,3 @@ class Machine:
         from b2d.machine.boot_monitor import check_docker
 
         return check_docker(driver, self.paths.certs if spec.tls or spec.guarded else None, timeout_s)
-
-
-def made_by_root(spec: MachineSpec) -> str:
-    """Return a warning for a machine that root created: a process that escapes from the guest is root on this host."""
-    consequence = "its hypervisor runs as root"
-    if spec.folders:
-        consequence += ", and containers write to its shared folders as root of this host"
-    import shlex
-
-    command = shlex.quote(command_for("up", spec.name))
-    return f"{spec.name} was created by root: {consequence}; to create one as a user: su - USER -c {command}"

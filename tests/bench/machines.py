@@ -1,6 +1,7 @@
 """A machine of b2d compared with the yardstick, in turn, under the same QEMU settings."""
 
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tests.bench.yardstick import Yardstick
 
 MEMORY_MIB = 1024
 YARDSTICK, YARDSTICK_STOP = "yardstick, from stopped", "yardstick, power off"
-FIRST, COLD, RESUMED = "b2d up, first boot with formatting", "b2d up, from stopped", "b2d up, from saved"
+FIRST, NEW = "b2d up, first boot with formatting", "b2d up, new machine, from a template"
+COLD, BOOT, RESUMED = "b2d up, from stopped", "b2d up, from stopped, without templates", "b2d up, from saved"
 TOLD = "b2d up, from stopped, with proxies and the like"
 SAVE, STOP, USED = "b2d save", "b2d stop", "memory used when idle"
 
@@ -31,7 +33,9 @@ def measure(cache: Path, home: Home, rounds: int) -> Table:
         Figure(YARDSTICK),
         Figure(YARDSTICK_STOP),
         Figure(FIRST, YARDSTICK, 0.40),
-        Figure(COLD, YARDSTICK, 0.28),
+        Figure(NEW, YARDSTICK, 0.2),
+        Figure(BOOT, YARDSTICK, 0.28),
+        Figure(COLD, YARDSTICK, 0.15),
         Figure(TOLD, COLD, 1.1),
         Figure(RESUMED, YARDSTICK, 0.05),
         Figure(SAVE),
@@ -57,8 +61,14 @@ def _one_life(home: Home, figures: Table, authority: Path) -> None:
         return seconds([B2D, *verb], environment)
 
     try:
+        shutil.rmtree(home.templates, ignore_errors=True)
         run_timed("init")
         figures.add(FIRST, run_timed("up"))
+        run_timed("delete", "--yes")
+        run_timed("init")
+        figures.add(NEW, run_timed("up"))
+        run_timed("stop")
+        figures.add(BOOT, seconds([B2D, "up"], environment | {"B2D_TEMPLATES": "0"}))
         run_timed("stop")
         figures.add(COLD, run_timed("up"))
         figures.add(USED, _used_mib(environment))

@@ -87,7 +87,7 @@ def test_delete_removes_the_machine_with_its_snapshots(prompt: Prompt) -> None:
 def test_disk_usage_is_shown_and_the_disk_grows_and_is_compacted(prompt: Prompt) -> None:
     shown = json.loads(prompt.b2d("disk", "--json").out)
     room = shown["room"]
-    assert shown == {"name": NAME, "size": 8 << 20, "room": room, "files": None}
+    assert shown == {"name": NAME, "size": 8 << 20, "room": room, "files": None, "templates": 0}
     assert 0 < room < 1 << 20
     assert prompt.b2d("disk").out == prompt.b2d("disk", "show").out
     assert prompt.b2d("disk").out.splitlines()[1].split()[-2:] == ["8.0", "MiB"]

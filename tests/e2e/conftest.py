@@ -88,9 +88,11 @@ def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     The folder has the same path each time, as shared folders of a saved machine keep theirs.
     """
     folder = tmp_path_factory.getbasetemp() / "person"
+    (tmp_path_factory.getbasetemp() / "templates").mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
+    home.templates.symlink_to(tmp_path_factory.getbasetemp() / "templates")
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
     someone = Person(home, folder, environment)

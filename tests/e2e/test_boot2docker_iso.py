@@ -7,16 +7,23 @@ import pytest
 
 from b2d.host.polling import wait_until
 from b2d.machine_store.store import MachineStore
+from b2d.models import Image
+from b2d.paths import Home
 from tests.e2e.conftest import NAME, Person
 from tests.e2e.web import fetch, server_command
 
 pytestmark = [pytest.mark.qemu, pytest.mark.needs("network")]
 DISK_MIB = 4000
+SHARED = "my project"  # a folder in the home, shared by default
+
+
+LABEL, ENGINE = b"b2d-v19.03.12", b"b2d-v20.10.24"  # of the stand-in, and by its engine, which an upgrade checks
 
 
 @pytest.fixture(scope="module")
 def old(person: Person, boot2docker_iso: Path) -> Person:
     """Return a user who made a machine of that ISO, which is up."""
+    (person.folder / SHARED).mkdir()
     environment = person.environment | {"B2D_IMAGE": str(boot2docker_iso), "B2D_DISK": str(DISK_MIB)}
     someone = replace(person, environment=environment)
     someone.check_output("init")
@@ -59,11 +66,44 @@ def test_ssh_exits_with_the_code_of_its_command(old: Person) -> None:
     assert old.b2d("ssh", "exit 7").returncode == 7
 
 
+def test_a_folder_of_this_host_is_in_the_guest_and_in_containers(old: Person) -> None:
+    folder = old.folder / SHARED
+    (folder / "word").write_text("ours\n")
+    assert old.check_output("ssh", f"cat '{folder}/word'") == "ours\n"
+    assert old.docker("run", "--rm", "-v", f"{folder}:/here", "hello", "cat", "/here/word") == "ours\n"
+
+
+def test_a_save_is_refused_while_a_folder_is_in_use(old: Person) -> None:
+    old.docker("run", "-d", "--name", "holder", "-v", f"{old.folder / SHARED}:/here", "hello", "sleep", "600")
+    completed = old.b2d("save")
+    assert (completed.returncode, b"use folders of this host" in completed.stderr) == (4, True)
+    old.docker("rm", "-f", "holder")
+    assert old.check_output("ssh", f"cat '{old.folder / SHARED}/word'") == "ours\n"
+
+
 def test_a_saved_machine_resumes(old: Person) -> None:
     old.check_output("ssh", "echo here >/tmp/kept")
     old.check_output("save")
     old.check_output("up")
     assert old.check_output("ssh", "cat /tmp/kept") == "here\n"
+    assert old.check_output("ssh", f"cat '{old.folder / SHARED}/word'") == "ours\n"
+
+
+def test_b2d_s_own_image_and_back_with_the_data(
+    old: Person, image_home: Home, image: Image, boot2docker_iso: Path, tmp_path: Path
+) -> None:
+    old.docker("volume", "create", "kept")
+    old.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
+    own = image_home.image(image.sha256).iso
+    answer = ("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer")
+    completed = old.b2d("upgrade", "--image", str(own))
+    assert (completed.returncode, b"was 19.03.12" in completed.stderr) == (0, True), completed.stderr
+    assert old.docker(*answer) == "42\n"
+    relabelled = tmp_path / "boot2docker.iso"
+    relabelled.write_bytes(boot2docker_iso.read_bytes().replace(LABEL, ENGINE))
+    old.check_output("upgrade", "--image", str(relabelled))
+    assert "Boot2Docker" in old.check_output("ssh", "cat /etc/os-release")
+    assert old.docker(*answer) == "42\n"
 
 
 def test_it_boots_again_with_its_data_and_its_host_key(old: Person) -> None:

@@ -26,6 +26,9 @@ def living_in(folder: Path, images: Path) -> Iterator[Person]:
     """Yield a user with that home and a stored image; the machines are deleted at the end."""
     home = Home(folder)
     shutil.copytree(images, home.images, copy_function=os.link)
+    templates = images.parent.parent / "templates"  # of all homes of this run
+    templates.mkdir(mode=0o700, exist_ok=True)
+    home.templates.symlink_to(templates)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     known = {"HOME": str(folder.parent), "B2D_HOME": str(folder), "PATH": path, "LANG": "C.UTF-8", "B2D_RESTRICT": "1"}
     someone = Person(home, folder.parent, known | {"B2D_DRIVER": "qemu", "B2D_MEMORY": "640", "B2D_DISK": "1000"})
@@ -49,7 +52,7 @@ def person(request: pytest.FixtureRequest, image_home: Home, tmp_path: Path) -> 
 
 def open_to_others(home: Home) -> list[str]:
     """Return the files that other users could read if the folders above were open."""
-    files = [home.machines, *home.machines.rglob("*")]
+    files = [home.machines, *home.machines.rglob("*"), *home.templates.glob("*")]
     secret = [path for path in files if path.suffix != ".pub"]
     modes = {str(path): path.stat().st_mode for path in secret}
     harm = {path: 0o022 if stat.S_ISSOCK(mode) else 0o077 for path, mode in modes.items()}  # connecting is writing

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError, HypervisorError
@@ -34,7 +34,7 @@ def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[..., QemuD
     spec = tiny_guest.spec()
 
     def driver(image: Image = tiny_image, **changes: object) -> QemuDriver:
-        return QemuDriver(spec._replace(**changes), paths, lambda: image, "tcg")  # type: ignore[arg-type]
+        return QemuDriver(spec._replace(**changes), paths, lambda: image, QemuSettings("tcg"))  # type: ignore[arg-type]
 
     driver().create(b"payload")
     yield driver
@@ -256,7 +256,7 @@ def test_a_home_too_deep_for_socket_paths_works(tiny_image: Image, tmp_path: Pat
     paths = MachinePaths(tmp_path / ("deep" * 30))
     paths.folder.mkdir(mode=0o700)
     paths.seed.write_bytes(bytes(2048))
-    driver = QemuDriver(tiny_guest.spec(), paths, lambda: tiny_image, "tcg")
+    driver = QemuDriver(tiny_guest.spec(), paths, lambda: tiny_image, QemuSettings("tcg"))
     driver.create(b"payload")
     before = Path.cwd()
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import B2dError, HypervisorError
 from b2d.host import processes
@@ -35,7 +35,7 @@ def make(paths: MachinePaths, tiny_image: Image) -> Iterator[Callable[[], QemuDr
     spec = tiny_guest.spec()
 
     def driver() -> QemuDriver:
-        return QemuDriver(spec, paths, lambda: tiny_image, "tcg")
+        return QemuDriver(spec, paths, lambda: tiny_image, QemuSettings("tcg"))
 
     yield driver
     driver().delete()

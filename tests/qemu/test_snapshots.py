@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu import internal_snapshots, qcow2, qemu_img
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
 from b2d.errors import B2dError
 from b2d.host import processes
@@ -142,7 +142,7 @@ def test_a_running_guest_continues_during_snapshots_and_restarts_from_a_restored
     paths: MachinePaths, tiny_image: Image
 ) -> None:
     spec = tiny_guest.spec()._replace(disk_mib=64)
-    driver = QemuDriver(spec, paths, lambda: tiny_image, "tcg")
+    driver = QemuDriver(spec, paths, lambda: tiny_image, QemuSettings("tcg"))
     initial: Callable[[], list[int]] = lambda: tiny_guest.initial_counts(driver.console())  # noqa: E731
     driver.create(b"payload")
     try:
@@ -186,7 +186,7 @@ def driver_stopped(driver: QemuDriver) -> Iterator[None]:
 
 
 def test_a_saved_state_survives_a_failed_restore(disk: SnapshotDisk, paths: MachinePaths) -> None:
-    driver = QemuDriver(tiny_guest.spec(), paths, lambda: pytest.fail("nothing boots"), "tcg")
+    driver = QemuDriver(tiny_guest.spec(), paths, lambda: pytest.fail("nothing boots"), QemuSettings("tcg"))
     subprocess.run(["qemu-img", "snapshot", "-c", "b2d-saved", str(paths.disk_qcow2)], check=True)
     paths.qemu_saved.write_text("{}")
     with pytest.raises(B2dError):
@@ -201,7 +201,7 @@ def test_a_saved_state_survives_a_failed_restore(disk: SnapshotDisk, paths: Mach
 
 @pytest.mark.qemu
 def test_a_running_guest_continues_when_a_snapshot_has_no_space(paths: MachinePaths, tiny_image: Image) -> None:
-    driver = QemuDriver(tiny_guest.spec()._replace(disk_mib=64), paths, lambda: tiny_image, "tcg")
+    driver = QemuDriver(tiny_guest.spec()._replace(disk_mib=64), paths, lambda: tiny_image, QemuSettings("tcg"))
     driver.create(b"payload")
     try:
         driver.start()

@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from b2d.drivers.base import Driver
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.qmp import Qmp
 from b2d.errors import HypervisorError
 from b2d.host.polling import wait_until
@@ -79,7 +79,7 @@ class QemuCase:
         self._monkeypatch = monkeypatch
 
     def driver(self) -> QemuDriver:
-        return QemuDriver(self.spec, self.paths, lambda: self.image, "tcg")
+        return QemuDriver(self.spec, self.paths, lambda: self.image, QemuSettings("tcg"))
 
     def boot(self) -> None:
         driver = self.driver()

@@ -245,7 +245,7 @@ class FakeServices:
     def guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
         return cast(Guest, self.watch(self.box.guest))
 
-    def unknown_guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None) -> Guest:
+    def unknown_guest(self, endpoint: Endpoint, paths: MachinePaths, dial: Dial | None, greeting_s: float) -> Guest:
         raise GuestUnreachableError("it has no SSH server")
 
     def guest_network(self, spec: MachineSpec) -> dict[str, bytes]:

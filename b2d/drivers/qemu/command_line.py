@@ -14,24 +14,27 @@ PROGRAM = "qemu-system-x86_64"
 # QEMU's ACPI tables compute 128 interrupt routes, in a loop, for each PCI device: an emulated CPU takes 0.1 s for each.
 # With this argument the kernel reads them from the table of the BIOS.
 EMULATED_ARGUMENT = "acpi=noirq"
+HOLD_ARGUMENT = "b2d.hold"  # iso/rootfs/etc/b2d/boot reads it
+HELD_DISK = 1 << 20  # bytes: of the empty disks that a held guest gets in the place of a machine's
 
 
 def build_arguments(
-    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int
+    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int, *, held: bool = False
 ) -> list[str]:
     """Return all arguments after the program's name, with the data disk first.
 
     The order of the disks is their order in the guest. A boot2docker of 2014 takes the first blank disk that it sees,
-    so nothing may come before the data disk.
+    so nothing may come before the data disk. If `held`, the guest gets the same devices with nothing of the machine in
+    them, and stops before it needs that.
     """
     return [
         *_process(paths),
         *_board(spec, accelerator, cpus),
-        *_data_disk(paths),
-        *(_direct_boot(image, accelerator) if image.boots_directly else _cd_boot(image)),
-        *_seed_disk(paths),
+        *_data_disk(paths, held=held),
+        *(_direct_boot(image, accelerator, held=held) if image.boots_directly else _cd_boot(image)),
+        *_seed_disk(paths, held=held),
         *_network(spec),
-        *_small_devices(),
+        *_small_devices(spec),
         *_serial(spec, paths),
     ]
 
@@ -77,20 +80,24 @@ def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
     ]
 
 
-def _data_disk(paths: MachinePaths) -> list[str]:
+def _data_disk(paths: MachinePaths, *, held: bool) -> list[str]:
     """Return the data disk. No option weakens the guest's flushes; discarded space returns to the host."""
-    return [
+    disk = [
         *("-blockdev", f"driver=file,node-name=data-file,filename={quote_value(paths.disk_qcow2)},discard=unmap"),
         *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),
+    ]
+    empty = f"driver=null-co,node-name={DATA_NODE},size={HELD_DISK},read-zeroes=on"
+    return [
+        *(["-blockdev", empty] if held else disk),
         *("-device", f"virtio-blk-pci,drive={DATA_NODE},serial=b2d-data,discard=on"),
     ]
 
 
-def _direct_boot(image: Image, accelerator: Accelerator) -> list[str]:
+def _direct_boot(image: Image, accelerator: Accelerator, *, held: bool) -> list[str]:
     """Return the boot by a kernel that QEMU loads; the guest gets the root file system alone, as a disk."""
     if image.root is None:
         raise AssertionError("an image that boots directly has a root")
-    arguments = [image.kernel_arguments, *[EMULATED_ARGUMENT] * accelerator.emulates]
+    arguments = [image.kernel_arguments, *[EMULATED_ARGUMENT] * accelerator.emulates, *[HOLD_ARGUMENT] * held]
     return [
         *("-kernel", str(image.kernel)),
         *("-initrd", str(image.initrd)),
@@ -111,10 +118,14 @@ def _cd_boot(image: Image) -> list[str]:
     ]
 
 
-def _seed_disk(paths: MachinePaths) -> list[str]:
-    return [
+def _seed_disk(paths: MachinePaths, *, held: bool) -> list[str]:
+    disk = [
         *("-blockdev", _read_only_file("seed-file", paths.seed)),
         *("-blockdev", "driver=raw,node-name=seed,file=seed-file,read-only=on"),
+    ]
+    empty = f"driver=null-co,node-name=seed,size={HELD_DISK},read-zeroes=on,read-only=on"
+    return [
+        *(["-blockdev", empty] if held else disk),
         *("-device", "virtio-blk-pci,drive=seed,serial=b2d-seed"),
     ]
 
@@ -130,9 +141,14 @@ def _network(spec: MachineSpec) -> list[str]:
     return ["-netdev", ",".join(options), "-device", "virtio-net-pci,netdev=net"]
 
 
-def _small_devices() -> list[str]:
-    """Return entropy from the first second, a balloon that returns idle memory, and a screen for screenshots."""
+def _small_devices(spec: MachineSpec) -> list[str]:
+    """Return entropy from the first second, a balloon that returns idle memory, and a screen for screenshots.
+
+    The counter of copies (vmgenid) has the guest's kernel take new randomness when its state is loaded.
+    """
+    counter = ("-device", "vmgenid,guid=auto") if spec.has_control_port else ()
     return [
+        *counter,
         *("-device", "virtio-rng-pci"),
         *("-device", "virtio-balloon-pci,free-page-reporting=on"),
         *("-device", "VGA"),

@@ -4,14 +4,14 @@ Modules that run programs are imported where they are used: `b2d status` only as
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.qmp import Qmp, QmpError
 from b2d.drivers.qemu.saved_state import Dependencies, SavedState
-from b2d.errors import InvalidStateError, MachineNotFoundError, SavedStateError, WaitTimeoutError
+from b2d.errors import InvalidStateError, MachineNotFoundError
 from b2d.host.file_removal import remove
 from b2d.host.files import allocated_bytes, is_regular, os_errors_as_b2d_errors, read_text_tail, write_atomic
 from b2d.host.process_identity import is_alive
@@ -19,7 +19,6 @@ from b2d.host.signals import signals_deferred
 from b2d.machine_names import command_for, commands_for
 from b2d.models import (
     GUEST_SSH_PORT,
-    HARDWARE,
     OFF_STATES,
     ON_STATES,
     Endpoint,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     import socket
 
     from b2d.drivers.qemu.internal_snapshots import SnapshotDisk
-    from b2d.drivers.qemu.launcher import Launcher
+    from b2d.drivers.qemu.starting import Starter
 
 # RunState of QEMU's QMP reference; the missing ones are short steps on the way to running
 STATES = {
@@ -53,16 +52,26 @@ STATES = {
 }
 
 
+class QemuSettings(NamedTuple):
+    """The settings of those names that QEMU's machines use."""
+
+    accelerator: str = "auto"
+    mount_type: str = "auto"
+    templates: int = 0  # MiB for templates; 0: none
+
+
+DEFAULTS = QemuSettings()
+
+
 class QemuDriver:
-    """The driver of one QEMU machine; `accelerator` and `mount_type` are the settings of those names."""
+    """The driver of one QEMU machine."""
 
     def __init__(
         self,
         spec: MachineSpec,
         paths: MachinePaths,
         image: Callable[[], Image],
-        accelerator: str = "auto",
-        mount_type: str = "auto",
+        settings: QemuSettings = DEFAULTS,
     ) -> None:
         """Bind the driver to a machine."""
         self._spec = spec
@@ -70,12 +79,11 @@ class QemuDriver:
         self._process = QemuProcess(paths)
         self._saved = SavedState(paths)
         self._image = image
-        self._accelerator = accelerator
-        self._mount_type = mount_type
+        self._settings = settings
 
     def check(self) -> None:
         """Raise HypervisorError unless a machine could start on this host."""
-        self._launcher().check()
+        self._starter.launcher().check()
 
     def create(self, payload: bytes) -> None:
         """Create the machine and its data disk."""
@@ -116,12 +124,25 @@ class QemuDriver:
                 self._continue()
                 return
             self._process.end()  # it crashed, or a b2d that was killed did not see it started
-            if self._saved.exists():
-                if self._resume():
-                    return
-                if self._spec.hardware < HARDWARE:
-                    raise SavedStateError(f"{self._spec.name} cannot resume its saved state", hint=self._command("up"))
-            self._launcher().launch()
+            self._starter.start()
+
+    def begin_template(self) -> bool:
+        """Start a guest that will hold, unless there is a template already, or can be none."""
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            if self._require_existing() not in OFF_STATES:
+                return False
+            self._process.end()
+            return self._starter.hold()
+
+    def keep_template(self) -> None:
+        """Store the state of the guest that holds, and end it."""
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            self._starter.keep()
+
+    def give_up_template(self, reason: str) -> None:
+        """End the guest that should hold, and try no template of this hardware for a day."""
+        with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
+            self._starter.give_up(reason)
 
     def stop(self) -> None:
         """Press the power button."""
@@ -160,6 +181,9 @@ class QemuDriver:
         state = self._require_running()
         with Qmp(self._paths.qmp_socket) as qmp:
             mounted = shared_folders.count_mounted(qmp)
+        if mounted and not self._image().boots_directly:  # another project's guest, which was asked over SSH
+            shared_folders.await_unmounted(self._paths, self._spec.name)
+            return
         if mounted and state == MachineState.PAUSED:
             self._continue()  # a paused guest cannot unmount
         if mounted:
@@ -187,7 +211,7 @@ class QemuDriver:
         if self._process.find() is None:
             self._require_running()
         launch = self._process.launch()
-        return launch.endpoint if launch is not None else self._launcher().plan().endpoint
+        return launch.endpoint if launch is not None else self._starter.launcher().plan().endpoint
 
     def dial(self, port: int, timeout_s: float) -> "socket.socket":
         """Connect to a port of the guest."""
@@ -239,7 +263,7 @@ class QemuDriver:
 
     def limitations(self) -> list[str]:
         """Return the differences between the spec and what start would do."""
-        return self._launcher().limitations()
+        return self._starter.launcher().limitations()
 
     def console(self) -> str:
         """Return the output of the serial console."""
@@ -319,19 +343,19 @@ class QemuDriver:
         with signals_deferred(), os_errors_as_b2d_errors(self._paths.folder):
             self._disk().delete(name)
 
-    def _launcher(self, hardware_before: Sequence[str] = ()) -> "Launcher":
-        """Return a launcher, with the hardware of an earlier start when that machine is to be resumed."""
-        from b2d.drivers.qemu import command_line
-        from b2d.drivers.qemu.launcher import Launcher
+    @property
+    def _starter(self) -> "Starter":
+        from b2d.drivers.qemu.starting import Starter
 
-        spec = command_line.spec_as_started(self._spec, hardware_before)
-        return Launcher(spec, self._paths, self._image, self._accelerator, self._mount_type, hardware_before)
+        return Starter(self._spec, self._paths, self._image, self._settings)
 
     def _query_state(self) -> MachineState:
         """Return the state that QEMU reports.
 
         A live process that does not answer has the disk open, so it counts as running.
         """
+        if (launch := self._process.launch()) is not None and launch.holds:
+            return MachineState.CRASHED if self._process.is_abandoned() else MachineState.STARTING
         try:
             with Qmp(self._paths.qmp_socket) as qmp:
                 state = STATES.get(qmp.execute("query-status")["status"], MachineState.STARTING)
@@ -350,35 +374,6 @@ class QemuDriver:
         with Qmp(self._paths.qmp_socket) as qmp:
             self._saved.forget(qmp)
             qmp.execute("cont")
-
-    def _resume(self) -> bool:
-        """Resume from the saved state; return False when it does not fit, and discard it then."""
-        from b2d.drivers.qemu.command_line import normalize_hardware
-
-        saved = self._saved.dependencies()
-        launcher = self._launcher(saved.hardware if saved is not None else [])
-        plan = launcher.plan()
-        planned = normalize_hardware(plan.hardware)
-        if saved is not None and (normalize_hardware(saved.hardware), saved.image) == (planned, plan.image):
-            launcher.launch("-S")
-            if self._load(saved.qemu):
-                return True
-            self._process.end()
-        self._saved.discard()
-        return False
-
-    def _load(self, version: str) -> bool:
-        """Tell whether the waiting QEMU loaded the state and runs; if not, the next boot shows why."""
-        try:
-            with Qmp(self._paths.qmp_socket) as qmp:
-                if qmp.version != version:
-                    return False
-                self._saved.load(qmp)
-                self._saved.forget(qmp)
-                qmp.execute("cont")
-        except (QmpError, WaitTimeoutError):
-            return False
-        return True
 
     def _command(self, verb: str) -> str:
         return command_for(verb, self._spec.name)

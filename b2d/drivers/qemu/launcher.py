@@ -5,8 +5,9 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from b2d.drivers.qemu import accelerator, command_line, qemu_img, shared_folders, virtiofsd
 from b2d.drivers.qemu import sandbox as qemu_sandbox
@@ -29,6 +30,23 @@ LAUNCH_INTERVAL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
 PARALLEL_EMULATION = (8, 1)  # before it several emulated CPUs crash some guests (seen on 7.2): deba78709a
 GROUP_AND_OTHERS = 0o077
+
+
+class Start(NamedTuple):
+    """How QEMU is started: further arguments, and descriptors that they name. The default is a boot."""
+
+    arguments: Sequence[str] = ()
+    descriptors: Sequence[int] = ()
+    held: bool = False  # True: a guest that holds, with nothing of the machine
+    from_template: bool = False  # True: the guest continues from such a one
+
+    @property
+    def boots(self) -> bool:
+        """True if the guest boots and runs; else this b2d has more to do before it runs."""
+        return not (self.arguments or self.held)
+
+
+COLD = Start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,16 @@ class Launcher:
         """Return the record of a start. A saved state depends on the hardware, not on the ports of this host."""
         return self._plan(self._virtiofsd())
 
+    def held_hardware(self) -> list[str]:
+        """Return the arguments of a guest that holds, without those that belong to one machine."""
+        folders = ("/shared",) * len(self.spec.folders)
+        spec = self.spec._replace(name="", address="", ssh_port=0, docker_port=0, engine_port=0, folders=folders)
+        other = replace(self, spec=spec._replace(tls=True, restrict=False), paths=MachinePaths(Path("/")))
+        numbers = range(len(folders)) if self._virtiofsd() else None
+        shared = shared_folders.build_arguments(other.spec, other.paths, (), numbers)
+        home = str(self.paths.home)
+        return [word.replace(home, "") for word in (*other._arguments(other.spec, held=True), *shared)]
+
     def _plan(self, program: str) -> Launch:
         spec = self.spec
         return Launch(
@@ -86,18 +114,22 @@ class Launcher:
             missing=tuple(shared_folders.find_missing(spec.folders, self._share_refusal)),
         )
 
-    def launch(self, *extra: str) -> None:
+    def launch(self, start: Start = COLD) -> None:
         """Start the process and record it. Raises HypervisorError; nothing runs then."""
         ports = {self.spec.ssh_port, self.spec.docker_port, self.spec.forwarded_docker_port}  # the agent's included
         port_allocation.require_free(self.spec.address, sorted(ports))
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
-        plan = self._plan(program)._replace(loader=identify(os.getpid()) if extra else None, disk=process.disk())
+        loader = None if start.boots else identify(os.getpid())
+        holds = start.held or start.from_template
+        plan = self._plan(program)._replace(loader=loader, disk=process.disk(), holds=holds)
+        if start.held:
+            plan = plan._replace(missing=tuple(range(len(self.spec.folders))))
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
             write_atomic(log, b"")  # QEMU would make it readable by others
         shared_folders.prepare(self.paths, plan.missing)
-        if not extra:
+        if start.boots or holds:
             self.paths.taken.unlink(missing_ok=True)  # the guest mounts them when it boots
         elif program and plan.missing:
             write_atomic(self.paths.taken, b"")  # so that the user is told: the guest still has them mounted
@@ -106,12 +138,12 @@ class Launcher:
             shared = shared_folders.resolve_paths(self.spec)
             with shared_folders.start_servers(program, shared, self.paths, plan.missing) as served:
                 servers = tuple(server.process for server in served or ())
-                self._run(plan._replace(servers=servers), served, extra)
+                self._run(plan._replace(servers=servers), served, start)
         except BaseException:
             process.end()
             raise
 
-    def _run(self, plan: Launch, served: Sequence[virtiofsd.VirtiofsServer] | None, extra: Sequence[str]) -> None:
+    def _run(self, plan: Launch, served: Sequence[virtiofsd.VirtiofsServer] | None, start: Start) -> None:
         """Start QEMU as a detached process, and return when it is ready.
 
         Raises HypervisorError and WaitTimeoutError.
@@ -120,12 +152,13 @@ class Launcher:
         shared = shared_folders.build_arguments(
             shared_folders.resolve_paths(self.spec), self.paths, plan.missing, descriptors
         )
-        command = [*self._arguments(self.spec), *shared, *extra]
+        command = [*self._arguments(self.spec, held=start.held), *shared, *start.arguments]
+        passed = [*(descriptors or ()), *start.descriptors]
         sandbox = qemu_sandbox.ARGUMENTS
-        ended = self._start([*sandbox, *command], plan, descriptors or ())
+        ended = self._start([*sandbox, *command], plan, passed)
         if ended is not None and sandbox and qemu_sandbox.is_refused(ended, read_text_tail(self.paths.qemu_log)):
             write_atomic(self.paths.qemu_log, b"b2d: this QEMU has no sandbox and is started without it\n")
-            ended = self._start(command, plan, descriptors or ())
+            ended = self._start(command, plan, passed)
         if ended is not None:
             raise self._failure(ended, served is not None)
 
@@ -161,13 +194,15 @@ class Launcher:
             details=log,
         )
 
-    def _arguments(self, spec: MachineSpec) -> list[str]:
+    def _arguments(self, spec: MachineSpec, *, held: bool = False) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
-        return command_line.build_arguments(spec, self.image(), self.paths, chosen, self._cpu_count(chosen))
+        return command_line.build_arguments(spec, self.image(), self.paths, chosen, self._cpu_count(chosen), held=held)
 
     def _virtiofsd(self) -> str:
         """Return the path of virtiofsd; "" when folders are shared by 9p, as by a machine that was saved so."""
         if not self.spec.folders or self.mount_type == shared_folders.PLAN9 or "-fsdev" in self.saved:
+            return ""
+        if not self.image().boots_directly:  # another project's: an older kernel does not know virtiofs
             return ""
         program = virtiofsd.find()
         return program if program and _version() >= folder_paths.QEMU else ""

@@ -35,6 +35,7 @@ class Launch(NamedTuple):
     loader: ProcessIdentity | None = None  # the b2d that loads its saved state; the guest does not run before
     missing: tuple[int, ...] = ()  # numbers of the shared folders that did not exist
     servers: tuple[ProcessIdentity | None, ...] = ()  # of the shared folders, by virtiofs
+    holds: bool = False  # True: the guest holds, and only that b2d has it continue
     disk: int = 0  # inode of the data disk's file, which reveals a copied folder; 0: unknown
 
 
@@ -92,6 +93,7 @@ class QemuProcess:
                 loader=from_json(loader) if loader is not None else None,
                 missing=tuple(numbers.whole(number, 0, MAX_INODE) for number in document.get("missing", ())),
                 servers=tuple(from_json(server) if server else None for server in document.get("servers", ())),
+                holds=bool(document.get("holds", False)),
                 disk=numbers.whole(document.get("disk", 0), 0, MAX_INODE),
             )
         except (OSError, ValueError, KeyError, TypeError):

@@ -79,6 +79,15 @@ class Qmp:
             time.monotonic() + timeout_s,
         )
 
+    def send_descriptor(self, name: str, descriptor: int) -> None:
+        """Give QEMU a copy of a file descriptor, for `fd:NAME` in its commands."""
+        import socket
+
+        def send(data: bytes) -> None:
+            socket.send_fds(self._socket, [data], [descriptor])
+
+        self._send("getfd", {"fdname": name}, time.monotonic() + ANSWER_TIMEOUT_S, send)
+
     def run_job(self, command: str, timeout_s: float, **arguments: object) -> None:
         """Run a job of QEMU to its end. Raises QmpCommandError when it fails, and WaitTimeoutError.
 
@@ -119,11 +128,17 @@ class Qmp:
         self._send("qmp_capabilities", {}, deadline)
         return f"{text} {package}".strip()
 
-    def _send(self, command: str, arguments: dict[str, object], deadline: float) -> Any:
+    def _send(
+        self,
+        command: str,
+        arguments: dict[str, object],
+        deadline: float,
+        send: Callable[[bytes], None] | None = None,
+    ) -> Any:
         self._commands += 1
         request = {"execute": command, "arguments": arguments, "id": self._commands}
         data = json.dumps(request).encode() + b"\n"
-        self._translate_errors(lambda: self._socket.sendall(data), deadline)
+        self._translate_errors(lambda: (send or self._socket.sendall)(data), deadline)
         while True:
             answer = self._read_message(deadline)
             if answer.get("id") != self._commands:

@@ -65,7 +65,7 @@ def build_arguments(
     A missing folder has a device too, or no saved state would fit, but by another name.
     """
     if not spec.folders:
-        return []
+        return _control_port(paths) if spec.has_control_port else []
     names = [(seed.share(number), number in without) for number in range(len(spec.folders))]
     tagged = [(name, name.replace(seed.SHARE, ABSENT) if is_missing else name) for name, is_missing in names]
     if descriptors is not None:
@@ -74,9 +74,12 @@ def build_arguments(
         devices = _plan9(tagged, _folders(spec, paths, without))
     if spec.guarded:
         devices = _device_addresses(devices)
+    return [*devices, *_control_port(paths)]
+
+
+def _control_port(paths: MachinePaths) -> list[str]:
     socket = paths.line_socket if unix_sockets.fits(paths.line_socket) else paths.line_socket.name
-    chardev = f"socket,id=line,path={quote_value(socket)},server=on,wait=off"
-    return [*devices, "-chardev", chardev, "-serial", "chardev:line"]
+    return ["-chardev", f"socket,id=line,path={quote_value(socket)},server=on,wait=off", "-serial", "chardev:line"]
 
 
 def _plan9(tagged: Iterable[tuple[str, str]], folders: Iterable[tuple[Path, bool]]) -> list[str]:
@@ -176,6 +179,11 @@ def unmount(paths: MachinePaths, name: str) -> None:
     holders = [words for words in answers if len(words) > 1]  # ignore malformed lines
     if holders:
         raise _folders_in_use_error(name, [(kind, identifier, " ".join(rest)) for kind, identifier, *rest in holders])
+    await_unmounted(paths, name)
+
+
+def await_unmounted(paths: MachinePaths, name: str) -> None:
+    """Wait until QEMU sees that the guest has unmounted all folders. Raises InvalidStateError when it has not."""
 
     def is_released() -> bool:
         with Qmp(paths.qmp_socket) as qmp:

@@ -47,22 +47,27 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
         check_host_key(endpoint, paths, transport.get_remote_server_key())
         authenticate(transport, lambda: transport.auth_publickey(USER, key))
 
-    return connect_with(log_in, endpoint, paths, dial, GREETING_S)
+    return connect_with(log_in, endpoint, paths, dial, GREETING_S, CONNECT_S)
 
 
 def connect_with(
-    log_in: "Login", endpoint: Endpoint, paths: MachinePaths, dial: Dial | None, limit_s: float
+    log_in: "Login",
+    endpoint: Endpoint,
+    paths: MachinePaths,
+    dial: Dial | None,
+    limit_s: float,
+    first_s: float,
 ) -> "Transport":
     """Connect as connect() does, with `log_in` to check the host key and to authenticate.
 
-    No attempt starts later than `limit_s`.
+    No attempt starts later than `limit_s`; the first one waits `first_s` for a greeting, later ones longer.
     """
     from paramiko import AuthenticationException, SSHException
 
     def open_socket() -> socket.socket:
         if dial is not None:
-            return dial(GUEST_SSH_PORT, CONNECT_S)
-        return socket.create_connection((endpoint.address, endpoint.ssh_port), CONNECT_S)
+            return dial(GUEST_SSH_PORT, first_s)
+        return socket.create_connection((endpoint.address, endpoint.ssh_port), first_s)
 
     name = paths.folder.name
     _disable_logging()
@@ -71,7 +76,7 @@ def connect_with(
 
     def attempt() -> bool:
         try:
-            greeting_s = min(CONNECT_S * CONNECT_GROWTH ** len(failures), HANDSHAKE_S)
+            greeting_s = min(first_s * CONNECT_GROWTH ** len(failures), HANDSHAKE_S)
             transports.append(_attempt(open_socket(), log_in, greeting_s))
         except AuthenticationException as error:
             message = f"the guest does not accept the key {paths.ssh_key}"
@@ -83,10 +88,13 @@ def connect_with(
     try:
         wait_until(attempt, condition="the guest's ssh server", timeout_s=limit_s, interval_s=0.2)
     except WaitTimeoutError as error:
-        message = f"the guest cannot be reached by ssh at {endpoint.address}:{endpoint.ssh_port}"
-        hint = command_for("status", name)
-        raise GuestUnreachableError(message, hint=hint, details=str(failures[-1])) from error
+        raise _unreachable(endpoint, name, failures[-1]) from error
     return transports[0]
+
+
+def _unreachable(endpoint: Endpoint, name: str, failure: Exception) -> GuestUnreachableError:
+    message = f"the guest cannot be reached by ssh at {endpoint.address}:{endpoint.ssh_port}"
+    return GuestUnreachableError(message, hint=command_for("status", name), details=str(failure))
 
 
 def read_key(paths: MachinePaths) -> "PKey":

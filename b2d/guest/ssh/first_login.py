@@ -3,9 +3,9 @@
 import shlex
 from typing import TYPE_CHECKING
 
-from b2d.errors import B2dError
+from b2d.errors import B2dError, InvalidStateError
 from b2d.guest.base import USER, Dial, Guest
-from b2d.guest.ssh.connection import authenticate, check_host_key, connect_with, read_key
+from b2d.guest.ssh.connection import CONNECT_S, authenticate, check_host_key, connect_with, read_key
 from b2d.guest.ssh.keys import is_known, pin_host
 from b2d.host.files import is_regular, read_bounded
 from b2d.models import Endpoint
@@ -29,14 +29,25 @@ cd /; rm -rf "$work"
 """
 
 
-def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -> "Transport":
+def connect(
+    endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None, greeting_s: float = CONNECT_S
+) -> "Transport":
     """Connect by the machine's key, else by boot2docker's password, and record the host key of the first guest.
 
-    The caller knows that this machine's hypervisor opened the port. Raises what connection.connect raises.
+    The caller knows that this machine's hypervisor opened the port. The server has `greeting_s` seconds to greet.
+    Raises what connection.connect raises, and InvalidStateError for a guest that refuses both.
     """
     from paramiko import AuthenticationException
 
     key = read_key(paths)
+
+    def log_in_by_password(transport: "Transport") -> None:
+        try:
+            authenticate(transport, lambda: transport.auth_password(USER, PASSWORD))
+        except AuthenticationException as error:
+            message = f"the guest accepts neither the machine's key nor the password {PASSWORD} of its user {USER}"
+            hint = f"add {paths.ssh_public_key} to /home/{USER}/.ssh/authorized_keys in the guest"
+            raise InvalidStateError(message, hint=hint, details=str(error)) from error
 
     def log_in(transport: "Transport") -> None:
         host_key = transport.get_remote_server_key()
@@ -45,11 +56,11 @@ def connect(endpoint: Endpoint, paths: MachinePaths, dial: Dial | None = None) -
         try:
             authenticate(transport, lambda: transport.auth_publickey(USER, key))
         except AuthenticationException:
-            authenticate(transport, lambda: transport.auth_password(USER, PASSWORD))
+            log_in_by_password(transport)
         if not is_known(paths, host_key):
             pin_host(paths, host_key)
 
-    return connect_with(log_in, endpoint, paths, dial, 0.0)
+    return connect_with(log_in, endpoint, paths, dial, 0.0, greeting_s)
 
 
 def authorize_key(guest: Guest, paths: MachinePaths) -> None:

@@ -15,6 +15,7 @@ from b2d.doctor import leftovers as left
 from b2d.doctor.examination import Examination, Finding, MachineChecks, Verdict
 from b2d.doctor.finding import Finding as One
 from b2d.doctor.fixes import Cleaner
+from b2d.drivers.qemu.templates import Templates
 from b2d.errors import B2dError, HypervisorError
 from b2d.guest import tls_certificates
 from b2d.guest.readiness import Ping
@@ -233,6 +234,7 @@ def leftovers(home: Home) -> Iterator[Path]:
         (home.root, [".config.toml.abcd_123"]),
         (home.cache, [f"{'a' * 32}.part", f"{'a' * 32}.mark", f"{'b' * 32}.iso", ".b2d-xyzxyz12/b2d.iso"]),
         (home.images, [".77.unfinished", ".b2d-uvwuvw12/initrd"]),
+        (home.templates, [f".{'c' * 32}.77.unfinished", f".{'c' * 32}.json.abcd_123"]),
         (home.machine("boot2docker-vm").folder, [".machine.json.q1q1q1q1"]),
     ):
         for name in names:
@@ -256,6 +258,7 @@ def test_only_files_left_unfinished_for_a_day_are_removed(examined: ExaminedHome
     remaining += [
         examined.home.cache / "package.deb",
         examined.home.cache / "a.lock",
+        *Templates(examined.home.templates).files("d" * 32),
         examined.home.image("1" * 64).iso,
         paths.spec,
     ]
@@ -291,6 +294,30 @@ def test_an_unused_image_is_removed(examined: ExaminedHome) -> None:
     assert (unused.verdict, unused.message) == (Verdict.DOUBTFUL, "no machine uses 1.0: 2.9 MiB")
     Cleaner(examined.home, examined.state, removed.append, FakeReporter()).clean([unused])
     assert removed == ["2" * 64]
+
+
+def templates_finding(examined: ExaminedHome) -> One:
+    return next(finding for finding in examined.examination().findings() if finding.name == "templates")
+
+
+def test_templates_of_images_that_are_no_longer_stored_are_removed(examined: ExaminedHome) -> None:
+    templates = Templates(examined.home.templates, limit_mib=10)
+    assert (templates_finding(examined).verdict, templates_finding(examined).message) == (Verdict.GOOD, "none")
+    with templates.add("e" * 32, "9" * 64) as descriptor:
+        os.write(descriptor, bytes(3 << 20))
+    stale = templates_finding(examined)
+    assert (stale.verdict, stale.message) == (Verdict.DOUBTFUL, "1 of images that are no longer stored")
+    make_cleaner(examined, FakeReporter()).clean([stale])
+    assert list(examined.home.templates.iterdir()) == []
+
+
+def test_a_failed_template_is_reported_and_tried_again_after_the_fix(examined: ExaminedHome) -> None:
+    templates = Templates(examined.home.templates)
+    templates.refuse("e" * 32, "its image does not hold")
+    failed = templates_finding(examined)
+    assert failed.message == "machines boot without one for a day: its image does not hold"
+    make_cleaner(examined, FakeReporter()).clean([failed])
+    assert not templates.is_refused("e" * 32)
 
 
 def test_a_machine_folder_without_a_description_is_reported_and_stays(examined: ExaminedHome) -> None:

@@ -77,6 +77,17 @@ def test_dockerd_gets_registries_as_its_own_options() -> None:
     ]
 
 
+def test_a_dockerd_that_waits_gets_proxies_and_registries_as_a_file() -> None:
+    settings = PROXIED._replace(registry_mirrors=("https://one",), insecure_registries=("two:5000",))
+    content = json.loads(network_config.files(network_config.from_settings(settings, SPEC))["daemon.json"])
+    assert content["registry-mirrors"] == ["https://one"]
+    assert content["insecure-registries"] == ["two:5000"]
+    assert content["proxies"]["http-proxy"].endswith("@10.0.2.2:3128")
+    assert "127.0.0.1" in content["proxies"]["no-proxy"]
+    only_dns = network_config.files(network_config.from_settings(Settings(dns=("192.0.2.7",)), SPEC))
+    assert "daemon.json" not in only_dns
+
+
 def test_the_guest_gets_the_certificates_of_a_ca_file_without_its_key(authority: Path) -> None:
     files = network_config.files(network_config.from_settings(Settings(ca=(str(authority),)), SPEC))
     assert files["authorities"].decode() + certs_key(authority) == authority.read_text()

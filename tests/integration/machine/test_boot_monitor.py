@@ -219,9 +219,11 @@ def test_a_timeout_names_the_last_stage() -> None:
 def test_a_guest_without_stages_is_set_up_until_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot_module, "SET_UP_PAUSE_S", 0.05)
     results: list[bool | Exception] = [GuestUnreachableError("no server"), False, True]
+    given: list[float] = []
     boot = Boot(["the console of another image"], answers_after=None)
 
-    def set_up() -> bool:
+    def set_up(greeting_s: float) -> bool:
+        given.append(greeting_s)
         result = results.pop(0)
         if isinstance(result, Exception):
             raise result
@@ -231,10 +233,11 @@ def test_a_guest_without_stages_is_set_up_until_that_succeeds(monkeypatch: pytes
     attempts = Attempts(boot.ping, set_up)
     assert await_docker("box", boot.driver, attempts, boot.reporter, 20, RUNNING_TIMEOUTS) == ANSWER
     assert results == []
+    assert given == sorted(set(given))  # each attempt has more time
 
 
 def test_a_guest_that_reports_stages_or_answers_is_not_set_up() -> None:
-    def refuse() -> bool:
+    def refuse(_: float) -> bool:
         raise AssertionError
 
     for boot in (Boot(ALL, answers_after="docker"), Boot(["the console of another image"])):
@@ -242,7 +245,7 @@ def test_a_guest_that_reports_stages_or_answers_is_not_set_up() -> None:
 
 
 def test_an_error_of_the_set_up_ends_the_wait() -> None:
-    def refuse() -> bool:
+    def refuse(_: float) -> bool:
         raise B2dError("its host key differs")
 
     boot = Boot(["the console of another image"], answers_after=None)

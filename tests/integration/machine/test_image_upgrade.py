@@ -91,6 +91,44 @@ def test_an_upgrade_boots_the_newest_image_and_keeps_the_machine_on_or_off(
     assert box.paths.env.exists() == (after == RUNNING)
 
 
+def followed(box: Box, source: str) -> UpgradeResult:
+    """Upgrade to the newest image of another source."""
+    newest = {"boot2docker": NEW, "debian": OLD}
+    return exchange(box).upgrade(lambda wanted: box.images.get(newest[wanted]), source)
+
+
+def test_another_source_is_followed_from_then_on_and_a_rollback_returns(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    box.images.sources[NEW] = "boot2docker"
+    assert followed(box, "boot2docker").image.sha256 == NEW
+    assert machine.spec() == box.spec(source="boot2docker", image=NEW, previous=OLD, previous_source="debian")
+    machine.restart()
+    assert box.booted() == NEW
+    exchange(box).rollback()
+    assert machine.spec() == box.spec(image=OLD, refused=NEW)
+    assert followed(box, "boot2docker").image.sha256 == NEW
+    assert followed(box, "debian").image.sha256 == OLD
+    assert machine.spec() == box.spec(image=OLD, previous=NEW, previous_source="boot2docker")
+
+
+def test_an_image_of_another_source_that_does_not_start_leaves_image_and_source(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    box.images.sources[NEW] = "boot2docker"
+    box.runs[NEW] = ("1.0", "2.0")
+    with pytest.raises(B2dError, match="was rolled back"):
+        followed(box, "boot2docker")
+    assert machine.spec() == box.spec(image=OLD, refused=NEW)
+    assert box.booted() == OLD
+
+
+def test_the_same_image_from_another_source_boots_nothing(box: Box) -> None:
+    machine = box.in_state(RUNNING)
+    calls = list(box.calls)
+    result = exchange(box).upgrade(lambda _: box.images.get(OLD), "/images/same.iso")
+    assert (result.changed, machine.spec().source) == (False, "/images/same.iso")
+    assert [call for call in box.calls if call not in calls] in ([], ["check"])
+
+
 @pytest.mark.parametrize(("before", "after"), AFTERWARDS.items())
 def test_rollback_works_in_every_state_and_keeps_the_machine_on_or_off(
     box: Box, before: MachineState, after: MachineState

@@ -104,7 +104,7 @@ def test_this_host_meets_all_requirements(tmp_path: Path) -> None:
     names = [item.name for item in findings]
     assert names == [
         *("python", "qemu", "folders", "confinement", "qemu-img", "virtualbox", "mksquashfs", "acceleration"),
-        *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images"),
+        *("home", "file system", "disk space", "temporary folder", "secrets", "stale files", "images", "templates"),
         *("docker", "proxies", "authorities", "mirror", "docker variables"),
     ]
     assert "QEMU emulator version" in findings[1].message

@@ -18,7 +18,7 @@ from b2d.machine.foreign_guest import BLOCK, MARK, RESTART, set_up, with_block
 from b2d.models import CommandResult, Endpoint, ProcessIdentity
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
-from tests.support.fakes import FakeDriver, FakeGuest, a_spec
+from tests.support.fakes import FakeDriver, FakeGuest, FakeImages, FakeReporter, a_spec
 
 
 class Boot2Docker(FakeGuest):
@@ -148,6 +148,20 @@ def test_a_guest_that_cannot_store_or_restart_says_why(paths: MachinePaths) -> N
     guest.stores, guest.restarts = True, False
     with pytest.raises(B2dError, match="failed to stop"):
         set_up(guest, a_spec("box"), paths)
+
+
+@pytest.mark.parametrize(
+    ("version", "notes"), [("1.40", 1), ("1.43", 1), ("1.44", 0), ("1.51", 0), ("", 0), ("x.y", 0), ("1.40" * 9999, 0)]
+)
+def test_an_engine_that_new_clients_refuse_is_mentioned(
+    version: str, notes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = FakeReporter()
+    for foreign in (True, False):
+        monkeypatch.setattr(foreign_guest, "is_foreign", lambda spec, images, foreign=foreign: foreign)
+        foreign_guest.report_age(a_spec("box"), FakeImages({}), version, reporter)
+        assert len(reporter.messages) == notes
+    assert all("upgrade --image debian --vm box" in text for _, text in reporter.messages)
 
 
 def test_an_endless_profile_is_refused(paths: MachinePaths) -> None:

@@ -1,6 +1,7 @@
 """Free addresses and ports, determined with real sockets."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from b2d.errors import B2dError, HypervisorError
 from b2d.network import port_allocation
 from tests.support.fake_machine import ADDRESS
 
-PORT = 23000
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # tests that run beside these use the same addresses
+PORT = 23000 + 10 * int(WORKER.removeprefix("gw"))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu import shared_folders, virtiofsd
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.errors import HypervisorError, InvalidStateError
 from b2d.host.polling import wait_until
@@ -107,7 +107,7 @@ def test_a_machine_has_a_device_per_folder_and_shared_memory(paths: MachinePaths
 
 def test_9p_is_used_when_it_is_selected(paths: MachinePaths, server: Path) -> None:
     spec = sharing(paths)
-    machine = QemuDriver(spec, paths, lambda: DIRECT, "tcg", "9p")
+    machine = QemuDriver(spec, paths, lambda: DIRECT, QemuSettings("tcg", "9p"))
     machine.create(b"payload")
     with pytest.raises(HypervisorError):
         machine.start()
@@ -117,7 +117,7 @@ def test_9p_is_used_when_it_is_selected(paths: MachinePaths, server: Path) -> No
 
 def test_an_unavailable_virtiofs_is_reported(paths: MachinePaths, server: Path) -> None:
     (server / "virtiofsd").unlink()
-    (limitation,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, "tcg", "virtiofs").limitations()
+    (limitation,) = QemuDriver(sharing(paths), paths, lambda: DIRECT, QemuSettings("tcg", "virtiofs")).limitations()
     assert limitation.startswith("folders of this host are shared by 9p: virtiofs needs ")
 
 

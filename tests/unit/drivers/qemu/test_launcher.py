@@ -2,19 +2,24 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from b2d.drivers.qemu.driver import QemuDriver
+from b2d.drivers.qemu.accelerator import Accelerator
+from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.drivers.qemu.process import QemuProcess
 from b2d.drivers.qemu.saved_state import Dependencies
+from b2d.drivers.qemu.starting import Starter
+from b2d.drivers.qemu.templates import Templates, key_of
 from b2d.errors import HypervisorError, InvalidStateError, MachineNotFoundError, SavedStateError
 from b2d.host.process_identity import identify
 from b2d.models import HARDWARE, Image, MachineSpec, MachineState, ProcessIdentity
-from b2d.paths import MachinePaths
+from b2d.paths import Home, MachinePaths
 from tests.support import tiny_guest
+from tests.support.fakes import a_spec
 from tests.unit.drivers.qemu.test_command_line import DIRECT
 
 
@@ -33,7 +38,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePaths:
 
 
 def driver(paths: MachinePaths, spec: MachineSpec, image: Image = DIRECT) -> QemuDriver:
-    return QemuDriver(spec, paths, lambda: image, "tcg")
+    return QemuDriver(spec, paths, lambda: image, QemuSettings("tcg"))
 
 
 def write_saved_state(paths: MachinePaths, spec: MachineSpec, **changes: object) -> None:
@@ -126,3 +131,43 @@ def test_the_effective_spec_is_that_of_the_start(paths: MachinePaths) -> None:
     assert driver(paths, spec._replace(memory_mib=640)).effective_spec() == spec
     QemuProcess(paths).record(plan._replace(process=ProcessIdentity(os.getpid(), "an earlier one", "")))
     assert machine.effective_spec() is None
+
+
+def test_the_hardware_of_a_held_guest_is_the_same_for_all_machines_of_a_shape(paths: MachinePaths) -> None:
+    spec = a_spec("box", hardware=HARDWARE, folders=("/data", "/work:ro"))
+
+    def held(changed: MachineSpec, paths: MachinePaths) -> list[str]:
+        return Launcher(changed, paths, lambda: DIRECT, "tcg", "9p").held_hardware()
+
+    first = held(spec, paths)
+    assert str(paths.folder) not in " ".join(first)
+    assert "b2d.hold" in first[first.index("-append") + 1].split()
+    elsewhere = MachinePaths(Path("/elsewhere/machines/box"))
+    for same in (
+        *(spec._replace(name="other"), spec._replace(address="127.0.0.9"), spec._replace(ssh_port=9)),
+        *(spec._replace(restrict=True), spec._replace(disk_mib=9000), spec._replace(tls=False)),
+        spec._replace(folders=("/other:ro", "/more")),
+    ):
+        assert held(same, elsewhere) == first, same
+    for other in (spec._replace(memory_mib=640), spec._replace(folders=("/data",)), spec._replace(folders=())):
+        assert held(other, paths) != first, other
+
+
+def test_a_failure_of_every_start_is_no_fault_of_the_template(paths: MachinePaths) -> None:
+    spec = tiny_guest.spec()._replace(hardware=HARDWARE)
+    starter = Starter(spec, paths, lambda: DIRECT, QemuSettings("tcg", "9p", templates=100))
+    key = key_of(starter.launcher().held_hardware(), DIRECT.sha256, Accelerator("tcg"))
+    templates = Templates(Home(paths.home).templates, 100)
+    with templates.add(key, DIRECT.sha256) as descriptor:
+        os.write(descriptor, b"state")
+    driver(paths, spec).create(b"payload")
+    with pytest.raises(HypervisorError, match="QEMU did not start"):  # from the template, then by a boot
+        starter.start()
+    arguments = (paths.folder.parent / "called").read_text().splitlines()
+    assert "-incoming" not in arguments
+    with (
+        socket.create_server((spec.address, spec.ssh_port)),
+        pytest.raises(HypervisorError, match="is used by another"),
+    ):
+        starter.start()
+    assert templates.find(key) is not None
