@@ -52,7 +52,8 @@ class ImageUpgrade:
         spec, state = self._spec_and_state()
         if image.sha256 == spec.image and not spec.trial and self._has_it(image, state):
             if source not in ("", spec.source):
-                self.machine.services.store.write(spec._replace(source=source))
+                with self.machine.lock("upgrade"):
+                    self.machine.services.store.write(self.machine.spec()._replace(source=source))
             return UpgradeResult(image, changed=False, state=state)
         self._refuse_aufs(spec, image)
         self.machine.services.images.verify(image)

@@ -128,7 +128,7 @@ class Templates:
         room = self.limit_mib << 20
         records = self.all()
         for key in [newest, *(key for key in records if key != newest)]:
-            room -= records[key].size
+            room -= records[key].size if key in records else 0  # another b2d may have removed the newest
             if room < 0:
                 self.drop(key)
 

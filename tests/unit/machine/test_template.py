@@ -92,6 +92,16 @@ def test_an_interrupt_leaves_no_guest_that_holds(monkeypatch: pytest.MonkeyPatch
     assert driver.calls == ["begin", "kill"]
 
 
+def test_a_guest_that_cannot_be_started_is_left_to_the_start_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = HoldingDriver()
+
+    def fail() -> bool:
+        raise B2dError("port 2376 is used by another program")
+
+    monkeypatch.setattr(driver, "begin_template", fail)
+    assert make(driver) == []
+
+
 def test_a_state_that_cannot_be_stored_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = HoldingDriver("b2d: 5.6 held")
 
