@@ -69,6 +69,10 @@ class HypervisorError(B2dError):
     exit_code = 6
 
 
+class PortInUseError(HypervisorError):
+    """Another program listens on a port that this machine was to have."""
+
+
 class ImageError(B2dError):
     """An image is missing, damaged, unverified or unfit."""
 

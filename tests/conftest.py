@@ -29,6 +29,7 @@ from tests.support import boot2docker_iso, tiny_guest
 from tests.support.debian_mirror import LocalDebian, served
 from tests.support.fake_machine import Box
 from tests.support.fakes import FakeReporter
+from tests.support.network_namespace import is_possible
 from tests.support.paths import ROOT
 from tests.support.requirements import MARKERS, require
 from tests.support.shells import COMMANDS, RealShell
@@ -59,14 +60,18 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Assign xdist groups: the machines of a group share an address of this host, so they run one at a time."""
+    """Assign xdist groups: the machines of a group share an address of this host, so they run one at a time.
+
+    Where a module of a user's machine has a network of its own, it is a group.
+    """
     tiers = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if item.get_closest_marker("virtualbox") is not None:
             item.add_marker(pytest.mark.xdist_group("virtualbox"))
         elif item.get_closest_marker("qemu") is not None:  # users' machines have other addresses than tiny_guest's
-            item.add_marker(pytest.mark.xdist_group("person" if "person" in fixtures else "guest"))
+            persons = f"person-{item.path.stem}" if is_possible() else "person"
+            item.add_marker(pytest.mark.xdist_group(persons if "person" in fixtures else "guest"))
         if "iso" in fixtures:
             assert tiers[item] not in QUICK, f"{item.nodeid} builds an image"
             item.add_marker("network")

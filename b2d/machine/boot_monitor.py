@@ -15,7 +15,7 @@ from b2d.host.files import write_atomic
 from b2d.host.polling import wait_until
 from b2d.machine_names import command_for
 from b2d.machine_store.store import MachineStore
-from b2d.models import STARTED_STATES, MachineSpec, MachineState
+from b2d.models import STARTED_STATES, SUSPENDED_STATES, MachineSpec, MachineState
 from b2d.reporting.base import Reporter
 from b2d.reporting.safe_text import many_lines
 
@@ -75,6 +75,13 @@ RUNNING_TIMEOUTS = BootTimeouts(silence_s=0.0, attempt_s=0.3, ran=True)
 RESUME_TIMEOUTS = BootTimeouts(
     silence_s=0.0, attempt_s=ATTEMPT_S, behind=len(ORDER)
 )  # the guest continues, with its network
+
+
+def timeouts_after(before: MachineState) -> BootTimeouts:
+    """Return the timeouts for a machine that was in that state before it was started."""
+    if before in SUSPENDED_STATES:
+        return RESUME_TIMEOUTS
+    return RUNNING_TIMEOUTS if before == MachineState.RUNNING else BOOT_TIMEOUTS
 
 
 def await_docker(

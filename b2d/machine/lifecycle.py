@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from b2d.drivers.base import DialsGuest, Driver, MountsFolders
-from b2d.errors import InvalidStateError, SavedStateError
+from b2d.errors import InvalidStateError, PortInUseError, SavedStateError
 from b2d.guest.base import Guest
 from b2d.host.process_identity import is_alive
 from b2d.host.signals import signals_deferred
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from b2d.machine.exposure import Exposure
 
 ASK_S = 5.0  # for a Docker that has just answered to answer again
+PORT_ATTEMPTS = 10  # as many machines may start at the same moment, each in a home that does not know the others
 
 
 class Machine:
@@ -255,11 +256,8 @@ class Machine:
                 control.stop(self.paths)
                 if state != MachineState.STOPPING:
                     request_shutdown(driver)
-            self._wait_until_off(driver)
+            wait_until_off(driver, self.name, self.services.stop_wait_s, self._reporter)
         return True
-
-    def _wait_until_off(self, driver: Driver) -> None:
-        wait_until_off(driver, self.name, self.services.stop_wait_s, self._reporter)
 
     def _cut_power(self) -> bool:
         driver = self.driver(self.spec())
@@ -276,14 +274,13 @@ class Machine:
         driver = self.driver(spec)
         before = self._state_of(driver)
         if before == MachineState.STOPPING:
-            self._wait_until_off(driver)
+            wait_until_off(driver, self.name, self.services.stop_wait_s, self._reporter)
         elif before == MachineState.CRASHED:
             driver.kill()  # remaining processes may still use its ports
             before = driver.state()  # it may have crashed while it resumed a saved state
         if before not in STARTED_STATES:
-            spec = self._prepare_boot(spec, before)
+            spec = self._start(spec, before)
             driver = self.driver(spec)
-            self._start(driver, before)
         answer = self._await_docker(driver, spec, before)
         if before in SUSPENDED_STATES:  # its clock has stood still since
             sync_guest_clock(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
@@ -354,39 +351,41 @@ class Machine:
             self._store.write(wanted)
         return wanted
 
-    def _start(self, driver: Driver, before: MachineState) -> None:
+    def _start(self, spec: MachineSpec, before: MachineState) -> MachineSpec:
+        """Start the machine, with other ports when another program takes its own meanwhile; return its spec."""
         from b2d.machine.template import make_template
 
-        driver.check()
-        for limitation in driver.limitations():
-            self._reporter.note(limitation)
-        if before in OFF_STATES:
-            make_template(driver, self._reporter, self.services.wait_s / 2)
-        driver.start()
+        attempts = PORT_ATTEMPTS
+        while True:
+            spec = self._prepare_boot(spec, before)
+            driver = self.driver(spec)
+            if attempts == PORT_ATTEMPTS:
+                driver.check()
+                for limitation in driver.limitations():
+                    self._reporter.note(limitation)
+            if before in OFF_STATES:
+                make_template(driver, self._reporter, self.services.wait_s / 2)
+            try:
+                driver.start()
+                return spec
+            except PortInUseError:
+                attempts -= 1
+                if not attempts:
+                    raise
 
     def _await_docker(self, driver: Driver, spec: MachineSpec, before: MachineState) -> "Ping":
-        from b2d.machine import foreign_guest
-        from b2d.machine.boot_monitor import (
-            BOOT_TIMEOUTS,
-            RESUME_TIMEOUTS,
-            RUNNING_TIMEOUTS,
-            Attempts,
-            await_docker,
-            confirm_image_on_success,
-            screenshot_on_failure,
-        )
+        from b2d.machine import boot_monitor, foreign_guest
 
-        patience = (
-            RESUME_TIMEOUTS
-            if before in SUSPENDED_STATES
-            else RUNNING_TIMEOUTS
-            if before == MachineState.RUNNING
-            else BOOT_TIMEOUTS
-        )
         set_up = partial(foreign_guest.meet, self.services, driver, spec, self.paths)
-        attempts = Attempts(partial(self._ping, driver, spec), set_up)
-        with screenshot_on_failure(driver, self.paths.screen), confirm_image_on_success(spec, self._store):
-            return await_docker(self.name, driver, attempts, self._reporter, self.services.wait_s, patience)
+        attempts = boot_monitor.Attempts(partial(self._ping, driver, spec), set_up)
+        timeouts = boot_monitor.timeouts_after(before)
+        with (
+            boot_monitor.screenshot_on_failure(driver, self.paths.screen),
+            boot_monitor.confirm_image_on_success(spec, self._store),
+        ):
+            return boot_monitor.await_docker(
+                self.name, driver, attempts, self._reporter, self.services.wait_s, timeouts
+            )
 
     def _record_running(self, driver: Driver, spec: MachineSpec) -> RunningFacts:
         """Record where the machine is reached, for shellinit and ip."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from b2d.errors import B2dError, HypervisorError
+from b2d.errors import B2dError, PortInUseError
 
 PREFIX = "127.0.59."  # 192.168.59.103 was the address of 2014
 FIRST, LAST = 103, 254
@@ -80,10 +80,10 @@ def port_obstacle(address: str, port: int, protocol: str) -> str:
 
 
 def require_free(address: str, ports: Iterable[int]) -> None:
-    """Raise HypervisorError naming the port unless a hypervisor can listen on all of them."""
+    """Raise PortInUseError naming the port unless a hypervisor can listen on all of them."""
     for port in ports:
         if not is_free(address, port):
-            raise HypervisorError(f"port {port} of {address} is used by another program", hint="b2d config")
+            raise PortInUseError(f"port {port} of {address} is used by another program", hint="b2d config")
 
 
 def pick_address(taken: Collection[str], ports: Iterable[int], platform: str = sys.platform) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from b2d.machine_store.store import MachineStore
 from b2d.paths import Home, MachinePaths
+from tests.support.network_namespace import own_network
 
 NAME = "boot2docker-vm"
 LIMIT_S = 300
@@ -82,7 +83,14 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+def network() -> Iterator[None]:
+    """Run the module in a network of its own."""
+    with own_network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def person(image_home: Home, network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Yield a new user whose home stores an image already; their machine is deleted after the module.
 
     The folder has the same path each time, as shared folders of a saved machine keep theirs.

@@ -12,11 +12,12 @@ import pytest
 from b2d.drivers.qemu.driver import QemuDriver, QemuSettings
 from b2d.drivers.qemu.launcher import Launcher
 from b2d.drivers.qemu.qmp import Qmp
-from b2d.errors import B2dError, HypervisorError
+from b2d.errors import B2dError, HypervisorError, PortInUseError
 from b2d.host import processes
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from b2d.models import HARDWARE, Image, MachineSpec, MachineState
+from b2d.network import port_allocation
 from b2d.paths import MachinePaths
 from tests.support import tiny_guest
 
@@ -141,6 +142,17 @@ def test_a_missing_saved_state_makes_the_machine_boot(make: Callable[..., QemuDr
     start_and_save(make(hardware=HARDWARE))
     processes.check(["qemu-img", "snapshot", "-d", "b2d-saved", str(paths.disk_qcow2)], timeout_s=60)
     assert_boots(make(hardware=HARDWARE), paths)
+
+
+def test_a_port_that_is_taken_just_before_qemu_starts_is_named(
+    make: Callable[..., QemuDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_guest.spec()
+    monkeypatch.setattr(port_allocation, "require_free", lambda address, ports: None)
+    with socket.create_server((spec.address, spec.docker_port)), pytest.raises(PortInUseError) as caught:
+        make().start()
+    assert f"{spec.address}:{spec.docker_port}" in caught.value.message
+    assert make().state() == MachineState.STOPPED
 
 
 def test_a_machine_resumes_on_other_ports(make: Callable[..., QemuDriver], tiny_image: Image) -> None:

@@ -14,7 +14,7 @@ from b2d.drivers.qemu import sandbox as qemu_sandbox
 from b2d.drivers.qemu.accelerator import Accelerator
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.drivers.qemu.qmp import Qmp, QmpError
-from b2d.errors import HypervisorError
+from b2d.errors import HypervisorError, PortInUseError
 from b2d.guest import folder_paths, share_policy
 from b2d.host import fd_limits, processes, seccomp
 from b2d.host.files import read_text_tail, write_atomic
@@ -30,6 +30,7 @@ LAUNCH_INTERVAL_S = 0.005
 VERSION_TIMEOUT_S = 10.0
 PARALLEL_EMULATION = (8, 1)  # before it several emulated CPUs crash some guests (seen on 7.2): deba78709a
 GROUP_AND_OTHERS = 0o077
+FORWARD_FAILURE = "Could not set up host forwarding rule"  # QEMU's words where it cannot listen on a port
 
 
 class Start(NamedTuple):
@@ -188,7 +189,8 @@ class Launcher:
         server_log = read_text_tail(self.paths.virtiofsd_log) if with_servers else ""
         log = (server_log + read_text_tail(self.paths.qemu_log)).strip()
         last_line = log.splitlines()[-1].removeprefix(f"{program}: ") if log else ""
-        return HypervisorError(
+        kind = PortInUseError if FORWARD_FAILURE in last_line else HypervisorError
+        return kind(
             f"QEMU did not start: {last_line or exit_code}",
             hint=shared_folders.hint_for_log(last_line, name) or command_for("logs --hypervisor", name),
             details=log,

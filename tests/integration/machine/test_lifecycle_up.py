@@ -3,13 +3,15 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from b2d.errors import B2dError, HypervisorError, ImageError, WaitTimeoutError
-from b2d.machine.lifecycle import Machine
+from b2d.errors import B2dError, HypervisorError, ImageError, PortInUseError, WaitTimeoutError
+from b2d.machine.lifecycle import PORT_ATTEMPTS, Machine
 from b2d.models import DockerEnv, MachineState
-from tests.support.fake_machine import ADDRESS, DOCKER, SSH, Box, host_of
+from tests.support.fake_machine import ADDRESS, DOCKER, SSH, Box, ListeningDriver, host_of
 from tests.support.fakes import a_spec
 from tests.support.timing import not_waiting_for
 
@@ -269,3 +271,44 @@ def test_a_file_that_cannot_be_written_is_reported(box: Box) -> None:
     box.paths.seed.mkdir()
     with pytest.raises(B2dError, match=r"seed\.img"):
         machine.up()
+
+
+@contextmanager
+def rivals(monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[None]:
+    """Have other programs take the Docker port, so many times, between the choice of the port and the start."""
+    start = ListeningDriver.start
+    servers: list[socket.socket] = []
+
+    def start_after_rival(driver: ListeningDriver) -> None:
+        if len(servers) < times:
+            servers.append(socket.create_server((driver.spec.address, driver.spec.docker_port)))
+            raise PortInUseError(f"port {driver.spec.docker_port} is used")
+        start(driver)
+
+    monkeypatch.setattr(ListeningDriver, "start", start_after_rival)
+    yield
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("state", [MachineState.STOPPED, MachineState.SAVED])
+def test_up_chooses_other_ports_when_a_rival_has_its_own(
+    box: Box, monkeypatch: pytest.MonkeyPatch, state: MachineState
+) -> None:
+    machine = box.in_state(state)
+    with rivals(monkeypatch, times=2):
+        facts = machine.up()
+    assert facts.docker_port == machine.spec().docker_port > DOCKER + 1
+    assert [text for text in box.reporter.texts("note") if "is now" in text] == [
+        f"port {DOCKER + number} of {ADDRESS} is in use: the docker port of box is now {DOCKER + number + 1}"
+        for number in range(2)
+    ]
+    assert box.hypervisor.machines["box"].resumes == (state == MachineState.SAVED)
+
+
+def test_up_ends_when_its_ports_are_always_taken(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = box.create_machine()
+    with rivals(monkeypatch, PORT_ATTEMPTS), pytest.raises(PortInUseError) as caught:
+        machine.up()
+    assert caught.value.exit_code == HypervisorError.exit_code
+    assert machine.state() == MachineState.STOPPED

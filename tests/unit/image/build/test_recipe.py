@@ -1,5 +1,6 @@
 """The recipe is plain data; errors in it are reported with their place."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_every_script_of_the_recipe_has_a_shebang() -> None:
     scripts = [path for path in (OURS / "rootfs").rglob("*") if path.is_file() and path.parent.name in ("bin", "sbin")]
     assert scripts
     assert [path.name for path in scripts if not path.read_bytes().startswith(b"#!/bin/sh\n")] == []
+
+
+def sourced_scripts(path: Path) -> set[Path]:
+    """Return the script and all that it sources."""
+    names = re.findall(r"^\s*\. /(etc/b2d/[\w-]+)$", path.read_text(), re.MULTILINE)
+    return {path}.union(*(sourced_scripts(OURS / "rootfs" / name) for name in names))
+
+
+@pytest.mark.parametrize("name", ["boot", "hold"])
+def test_the_shells_of_a_boot_have_no_children_in_the_background(name: str) -> None:
+    # whose ends would interrupt the first change of a file of the image
+    scripts = sourced_scripts(OURS / "rootfs/etc/b2d" / name) - {OURS / "rootfs/etc/b2d/engine-log"}
+    assert {path.name for path in scripts} > {name, "identity", "network", "user"}
+    assert [path.name for path in scripts if re.search(r"(?<!&)&$", path.read_text(), re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize(
