@@ -53,6 +53,11 @@ QUICK = ("unit", "cli")  # tiers that build no image
 FIRST = ["virtualbox", "e2e", "qemu", "image", "security"]  # slow tiers start first
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that has boot2docker's real ISO tested in place of the stand-in."""
+    parser.addoption("--real-boot2docker", metavar="ISO", type=Path, help="test this boot2docker.iso (19.03.12)")
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Keep names of tests short, and the same in all processes: content may be long, and random."""
     return f"{len(val)} long" if isinstance(val, bytes | str) and len(val) > LONGEST_ID else None
@@ -191,8 +196,10 @@ def iso(test_cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session", name="boot2docker_iso")
-def built_boot2docker_iso(test_cache: Path) -> Path:
-    """Return the stand-in for boot2docker's ISO, built from the current recipe and builder."""
+def built_boot2docker_iso(test_cache: Path, pytestconfig: pytest.Config) -> Path:
+    """Return the stand-in for boot2docker's ISO, built from the current recipe and builder, or the real one."""
+    if real := pytestconfig.getoption("--real-boot2docker"):
+        return Path(real).absolute()
     folder = test_cache / "boot2docker"
     with _alone(test_cache / "lock"):
         path = folder / f"{_key('', 'tests/support/boot2docker_recipe')}.iso"

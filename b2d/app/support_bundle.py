@@ -17,7 +17,7 @@ from pathlib import Path
 from b2d._version import __version__
 from b2d.app import inspect
 from b2d.app.wiring import App
-from b2d.diagnostics.logs import DOCKER_LOG
+from b2d.diagnostics.logs import tail_docker_log
 from b2d.diagnostics.redaction import NAME, Redaction, find_credentials, find_secret_values
 from b2d.errors import B2dError
 from b2d.formats import json_text
@@ -100,7 +100,7 @@ def _docker_log(app: App, name: str) -> str:
     machine = app.machine(name)
     if machine.state() != MachineState.RUNNING:
         return "the machine is not running\n"
-    output = machine.guest().run(f"tail -c {TAIL} {DOCKER_LOG}", GUEST_S).stdout
+    output = machine.guest().run(tail_docker_log(f"-c {TAIL}"), GUEST_S).stdout
     return CUT_MARK + output[-TAIL:].decode(errors="replace")
 
 

@@ -111,7 +111,7 @@ def _follow_docker(machine: "Machine", lines: int | None) -> None:
     guest = machine.guest()
     failure: B2dError = InvalidStateError(f"the log of {machine.name} ended", hint=command_for("status", machine.name))
     try:
-        guest.follow(f"exec tail -n {'+1' if lines is None else lines} -F {log_files.DOCKER_LOG}", _writer())
+        guest.follow(log_files.tail_docker_log(f"-n {'+1' if lines is None else lines} -F"), _writer())
     except InvalidStateError as error:
         failure = error
     with suppress(WaitTimeoutError):

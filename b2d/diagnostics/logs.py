@@ -11,7 +11,8 @@ from b2d.host.files import open_regular, os_errors_as_b2d_errors
 from b2d.host.polling import wait_until
 from b2d.reporting.safe_text import many_lines
 
-DOCKER_LOG = "/var/log/docker.log"  # in the guest
+# in the guest: b2d's own, and boot2docker's since 18.09 and before it
+DOCKER_LOGS = ("/var/log/docker.log", "/var/lib/boot2docker/log/docker.log", "/var/lib/boot2docker/docker.log")
 LIMIT = 16 << 20  # bytes that are read at once; a guest may write any amount to its console
 READ_S = 60.0  # timeout for reading a log in the guest
 INTERVAL_S = 0.1
@@ -37,10 +38,17 @@ def read(path: Path, lines: int | None) -> bytes:
 
 def read_docker_log(guest: Guest, lines: int | None) -> bytes:
     """Return the last lines of Docker's log in a guest, LIMIT bytes at most. Raises B2dError when it cannot be read."""
-    result = guest.run(f"tail {f'-c {LIMIT}' if lines is None else f'-n {lines}'} {DOCKER_LOG}", READ_S, LIMIT)
+    result = guest.run(tail_docker_log(f"-c {LIMIT}" if lines is None else f"-n {lines}"), READ_S, LIMIT)
     if result.exit_code != 0:
-        raise B2dError(f"{DOCKER_LOG} in the guest cannot be read", details=result.stderr.decode(errors="replace"))
+        details = result.stderr.decode(errors="replace")
+        raise B2dError("the Docker engine's log in the guest cannot be read", details=details)
     return result.stdout
+
+
+def tail_docker_log(options: str) -> str:
+    """Return the shell command that becomes a `tail` of Docker's log, where the guest has it."""
+    paths = " ".join((*DOCKER_LOGS, DOCKER_LOGS[0]))
+    return f"for log in {paths}; do [ ! -r $log ] || break; done; exec tail {options} $log"
 
 
 def printable_text(content: bytes) -> str:

@@ -19,15 +19,17 @@ from b2d.guest.ssh.first_login import authorize_key
 from b2d.host.files import read_bounded
 from b2d.image.base import ImageLookup
 from b2d.machine.base import MachineServices
-from b2d.machine.boot_preparation import tls_files
+from b2d.machine.boot_preparation import last_network, tls_files
+from b2d.machine.foreign_disk import enlarge_partition
 from b2d.machine_names import command_for
 from b2d.models import MachineSpec
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
-from b2d.reporting.base import Reporter
 
 FOLDER = "/var/lib/boot2docker"  # on the data disk
 CA, SERVER, SERVER_KEY = "tls/b2d-ca.pem", "tls/b2d-server.pem", "tls/b2d-server-key.pem"
+AUTHORITIES = "certs/b2d.pem"  # at each boot the guest trusts all that is in this folder
+FILES = (CA, SERVER, SERVER_KEY, AUTHORITIES)  # all that b2d writes beside the profile
 API_VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})")
 BEGIN, END = "# b2d: begin", "# b2d: end"  # around b2d's lines in the profile
 MARK = "profile:"  # between the other lines and the profile
@@ -36,14 +38,12 @@ COMMAND_S, RESTART_S = 60.0, 120.0
 GREETING_S = 60.0  # for the SSH server of a guest whose Docker answers
 # DOCKER_TLS: before 18.09 every other word than `auto` is passed to dockerd. DOCKER_REMOTE: since then dockerd listens
 # on TCP only if it is set.
-BLOCK = f"""\
-{BEGIN}
+TLS = f"""\
 DOCKER_TLS=auto
 DOCKER_REMOTE=yes
 CACERT={FOLDER}/{CA}
 SERVERCERT={FOLDER}/{SERVER}
 SERVERKEY={FOLDER}/{SERVER_KEY}
-{END}
 """
 LOOK = """\
 grep -qxF {key} .ssh/authorized_keys && echo authorized
@@ -53,6 +53,7 @@ echo {mark}
 sudo head -c {limit} profile 2>/dev/null
 """
 RESTART = "sudo /etc/init.d/docker restart </dev/null"
+TRUST = f"sudo sh -c 'cat {FOLDER}/{AUTHORITIES} >>/etc/ssl/certs/ca-certificates.crt'"
 
 
 class _Content(NamedTuple):
@@ -60,7 +61,7 @@ class _Content(NamedTuple):
 
     authorized: bool
     started: bool
-    hashes: frozenset[str]  # of the certificates
+    hashes: Mapping[str, str]  # of those of FILES that exist
     profile: str
 
 
@@ -79,7 +80,11 @@ def meet(services: MachineServices, driver: Driver, spec: MachineSpec, paths: Ma
     """
     if not is_foreign(spec, services.images):
         return True  # b2d's own, however long its first stage takes
-    return set_up(reach(services, driver, paths, greeting_s), spec, paths)
+    with closing(reach(services, driver, paths, greeting_s)) as guest:
+        if not set_up(guest, spec, paths):
+            return False
+        enlarge_partition(guest, spec, services.reporter)
+    return True
 
 
 def reach(services: MachineServices, driver: Driver, paths: MachinePaths, greeting_s: float = GREETING_S) -> Guest:
@@ -90,11 +95,15 @@ def reach(services: MachineServices, driver: Driver, paths: MachinePaths, greeti
     return services.unknown_guest(driver.endpoint(), paths, dial, greeting_s)
 
 
-def report_age(spec: MachineSpec, images: ImageLookup, api_version: str, reporter: Reporter) -> None:
-    """Say what the age of another project's image makes impossible, and what to do."""
+def report_limits(services: MachineServices, spec: MachineSpec, paths: MachinePaths, api_version: str) -> None:
+    """Say what another project's image makes impossible, and what to do."""
+    if not is_foreign(spec, services.images):
+        return
+    if "dns" in last_network(paths):
+        services.reporter.warn(f"dns has no effect in {spec.name}: the guest asks the name servers of this host")
     version = API_VERSION.fullmatch(api_version)
-    if version is not None and (int(version[1]), int(version[2])) < STRICT_API and is_foreign(spec, images):
-        reporter.note(
+    if version is not None and (int(version[1]), int(version[2])) < STRICT_API:
+        services.reporter.note(
             f"{spec.name} has Docker API {api_version}, which docker clients since 29 refuse, and the certificate "
             f"authorities of its time: use a client up to 28, or b2d's own image: "
             f"{command_for('upgrade --image debian', spec.name)}"
@@ -102,24 +111,28 @@ def report_age(spec: MachineSpec, images: ImageLookup, api_version: str, reporte
 
 
 def set_up(guest: Guest, spec: MachineSpec, paths: MachinePaths) -> bool:
-    """Have the guest admit the machine's key, and its Docker use the machine's certificates.
+    """Have the guest admit the machine's key, and its Docker use the machine's certificates and network settings.
 
     Returns False where Docker has not started yet: it creates certificates before its first start, which must not be
     replaced meanwhile. Changes nothing that is as it should be. Raises B2dError.
     """
-    with closing(guest):
-        present = _look(guest, paths)
-        if not present.authorized:
-            authorize_key(guest, paths)
-        files = _certificates(spec, paths)
-        profile = with_block(present.profile)
-        hashes = {hashlib.sha256(content).hexdigest() for content in files.values()}
-        if profile == present.profile and hashes <= present.hashes:
-            return True
-        if not present.started:
-            return False
-        _write(guest, files | {"profile": profile.encode("utf-8", "surrogateescape")})
-        _check(guest, RESTART, RESTART_S)
+    present = _look(guest, paths)
+    if not present.authorized:
+        authorize_key(guest, paths)
+    network = last_network(paths)
+    files = _certificates(spec, paths, network)
+    profile = with_block(present.profile, profile_block(network))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    if profile == present.profile and hashes == present.hashes:
+        return True
+    if not present.started:
+        return False
+    if unwanted := present.hashes.keys() - hashes.keys():
+        _check(guest, f"cd {FOLDER} && sudo rm -f {' '.join(unwanted)}", COMMAND_S)
+    _write(guest, files | {"profile": profile.encode("utf-8", "surrogateescape")})
+    if AUTHORITIES in hashes and hashes[AUTHORITIES] != present.hashes.get(AUTHORITIES):
+        _check(guest, TRUST, COMMAND_S)
+    _check(guest, RESTART, RESTART_S)
     return True
 
 
@@ -132,33 +145,42 @@ def require_own_port(driver: Driver) -> None:
         raise B2dError(f"{holder}, and not the machine, listens at {endpoint.address}:{endpoint.ssh_port}")
 
 
-def with_block(profile: str) -> str:
+def profile_block(network: Mapping[str, bytes]) -> str:
+    """Return b2d's lines in the profile: Docker's certificates, the proxies, and its arguments for registries."""
+    flags = [line.partition(" ")[2] for line in network.get("registries", b"").decode().splitlines()]
+    arguments = f'EXTRA_ARGS="$EXTRA_ARGS "{shlex.quote(" ".join(flags))}\n' if flags else ""
+    return f"{BEGIN}\n{TLS}{network.get('proxies', b'').decode()}{arguments}{END}\n"
+
+
+def with_block(profile: str, block: str) -> str:
     """Return a profile with b2d's lines at its end, and once."""
     before, begin, rest = profile.partition(f"{BEGIN}\n")
     if begin:
         profile = before + rest.partition(f"{END}\n")[2]
     if profile and not profile.endswith("\n"):
         profile += "\n"
-    return profile + BLOCK
+    return profile + block
 
 
 def _look(guest: Guest, paths: MachinePaths) -> _Content:
     key = read_bounded(paths.ssh_public_key).decode().strip()
-    names = " ".join((CA, SERVER, SERVER_KEY))
-    command = LOOK.format(key=shlex.quote(key), folder=FOLDER, files=names, mark=MARK, limit=PROFILE_LIMIT + 1)
+    command = LOOK.format(
+        key=shlex.quote(key), folder=FOLDER, files=" ".join(FILES), mark=MARK, limit=PROFILE_LIMIT + 1
+    )
     result = guest.run(command, COMMAND_S)
     head, _, profile = result.stdout.decode("utf-8", "surrogateescape").partition(f"{MARK}\n")
     if len(profile) > PROFILE_LIMIT:
         raise B2dError(f"{FOLDER}/profile in the guest is larger than {PROFILE_LIMIT} bytes")
     lines = head.splitlines()
-    hashes = frozenset(line.partition(" ")[0] for line in lines)
+    hashes = {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name in FILES}
     return _Content("authorized" in lines, "started" in lines, hashes, profile)
 
 
-def _certificates(spec: MachineSpec, paths: MachinePaths) -> dict[str, bytes]:
-    """Return the certificates and the key of dockerd by their path in the guest's folder."""
+def _certificates(spec: MachineSpec, paths: MachinePaths, network: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the certificates and the key of dockerd, and the authorities, by their path in the guest's folder."""
     tls = tls_files(spec, paths)
-    return {CA: tls.ca, SERVER: tls.server, SERVER_KEY: tls.server_key}
+    files = {CA: tls.ca, SERVER: tls.server, SERVER_KEY: tls.server_key}
+    return files | ({AUTHORITIES: network["authorities"]} if "authorities" in network else {})
 
 
 def _write(guest: Guest, files: Mapping[str, bytes]) -> None:

@@ -285,7 +285,7 @@ class Machine:
         if before in SUSPENDED_STATES:  # its clock has stood still since
             sync_guest_clock(answer, lambda: self._ping(driver, spec, ASK_S), driver, self.guest, self._reporter, time)
         folder_sharing.mount_folders(self._folders(driver), self._reporter)
-        foreign_guest.report_age(spec, self.services.images, answer.api_version, self._reporter)
+        foreign_guest.report_limits(self.services, spec, self.paths, answer.api_version)
         return self._record_running(driver, spec)
 
     def _folders(self, driver: Driver) -> "MountsFolders | None":

@@ -1,5 +1,10 @@
-"""A machine with boot2docker's own ISO, whose guest reads no seed disk: the stand-in under QEMU."""
+"""A machine with boot2docker's own ISO, whose guest reads no seed disk, under QEMU: the stand-in or the real one."""
 
+import json
+import subprocess
+import tarfile
+import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,24 +16,39 @@ from b2d.models import Image
 from b2d.paths import Home
 from tests.e2e.conftest import NAME, Person
 from tests.e2e.web import fetch, server_command
+from tests.support.http_server import serving
 
 pytestmark = [pytest.mark.qemu, pytest.mark.needs("network")]
 DISK_MIB = 4000
 SHARED = "my project"  # a folder in the home, shared by default
-
-
-LABEL, ENGINE = b"b2d-v19.03.12", b"b2d-v20.10.24"  # of the stand-in, and by its engine, which an upgrade checks
+LABEL = b"b2d-v19.03.12"  # an upgrade checks that the engine has this version, and the stand-in's has another
+REGISTRY = "registry.corp.test:5001"
 
 
 @pytest.fixture(scope="module")
-def old(person: Person, boot2docker_iso: Path) -> Person:
-    """Return a user who made a machine of that ISO, which is up."""
+def old(person: Person, boot2docker_iso: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Yield a user who downloaded that ISO from a releases API, and whose machine of it is up."""
     (person.folder / SHARED).mkdir()
-    environment = person.environment | {"B2D_IMAGE": str(boot2docker_iso), "B2D_DISK": str(DISK_MIB)}
-    someone = replace(person, environment=environment)
-    someone.check_output("init")
-    someone.check_output("up")
-    return someone
+    with serving(tmp_path_factory.mktemp("releases")) as web:
+        url = web.put("/releases/download/v19.03.12/boot2docker.iso", boot2docker_iso.read_bytes())
+        assets = [{"name": "boot2docker.iso", "browser_download_url": url}]
+        release = {"tag_name": "v19.03.12", "prerelease": False, "draft": False, "assets": assets, "body": ""}
+        api = web.put("/repos/boot2docker/boot2docker/releases", json.dumps([release]).encode())
+        environment = person.environment | {"B2D_IMAGE": api, "B2D_DISK": str(DISK_MIB)}
+        someone = replace(person, environment=environment)
+        someone.home.config.write_text(f'ca = ["{web.authority}"]\ninsecure_registries = ["{REGISTRY}"]\n')
+        someone.check_output("download")
+        someone.check_output("init")
+        someone.check_output("up")
+        yield someone
+
+
+@pytest.fixture
+def folder(old: Person, pytestconfig: pytest.Config) -> Path:
+    """Return a folder of this host that the guest has too, by 9p, which the real one's kernel lacks."""
+    if pytestconfig.getoption("--real-boot2docker"):
+        pytest.skip("boot2docker's kernel has no 9p")
+    return old.folder / SHARED
 
 
 def docker_starts(old: Person) -> int:
@@ -38,7 +58,7 @@ def docker_starts(old: Person) -> int:
 
 def test_it_is_boot2docker_and_docker_answers(old: Person) -> None:
     assert "Boot2Docker 19.03.12" in old.check_output("ssh", "cat /etc/os-release")
-    assert old.docker("version", "--format", "{{.Server.APIVersion}}") == "1.41\n"
+    assert old.docker("version", "--format", "{{.Server.APIVersion}}") in ("1.40\n", "1.41\n")
     assert old.check_output("status") == "running\n"
 
 
@@ -55,6 +75,20 @@ def test_a_container_runs_and_its_port_is_open_on_this_host(old: Person) -> None
     old.docker("rm", "-f", "web")
 
 
+def test_the_network_settings_of_this_host_reach_it(old: Person) -> None:
+    (authority,) = tomllib.loads(old.home.config.read_text())["ca"]
+    assert Path(authority).read_text() in old.check_output("ssh", "cat /etc/ssl/certs/ca-certificates.crt")
+    assert REGISTRY in old.docker("info", "--format", "{{json .RegistryConfig.IndexConfigs}}")
+
+
+def test_the_docker_log_is_found(old: Person, tmp_path: Path) -> None:
+    assert "API listen on [::]:2376" in old.check_output("logs", "--docker")
+    old.check_output("support", str(tmp_path / "support.tar.gz"))
+    with tarfile.open(tmp_path / "support.tar.gz") as archive:
+        log = archive.extractfile(f"b2d-support/machines/{NAME}/docker.log")
+        assert log is not None and b"API listen on [::]:2376" in log.read()
+
+
 def test_files_are_copied_each_way_without_an_sftp_server(old: Person) -> None:
     (old.folder / "here").write_bytes(bytes(range(256)) * 100)
     old.check_output("cp", str(old.folder / "here"), ":/tmp/there")
@@ -66,19 +100,18 @@ def test_ssh_exits_with_the_code_of_its_command(old: Person) -> None:
     assert old.b2d("ssh", "exit 7").returncode == 7
 
 
-def test_a_folder_of_this_host_is_in_the_guest_and_in_containers(old: Person) -> None:
-    folder = old.folder / SHARED
+def test_a_folder_of_this_host_is_in_the_guest_and_in_containers(old: Person, folder: Path) -> None:
     (folder / "word").write_text("ours\n")
     assert old.check_output("ssh", f"cat '{folder}/word'") == "ours\n"
     assert old.docker("run", "--rm", "-v", f"{folder}:/here", "hello", "cat", "/here/word") == "ours\n"
 
 
-def test_a_save_is_refused_while_a_folder_is_in_use(old: Person) -> None:
-    old.docker("run", "-d", "--name", "holder", "-v", f"{old.folder / SHARED}:/here", "hello", "sleep", "600")
+def test_a_save_is_refused_while_a_folder_is_in_use(old: Person, folder: Path) -> None:
+    old.docker("run", "-d", "--name", "holder", "-v", f"{folder}:/here", "hello", "sleep", "600")
     completed = old.b2d("save")
     assert (completed.returncode, b"use folders of this host" in completed.stderr) == (4, True)
     old.docker("rm", "-f", "holder")
-    assert old.check_output("ssh", f"cat '{old.folder / SHARED}/word'") == "ours\n"
+    assert old.check_output("ssh", f"cat '{folder}/word'") == "ours\n"
 
 
 def test_a_saved_machine_resumes(old: Person) -> None:
@@ -86,12 +119,16 @@ def test_a_saved_machine_resumes(old: Person) -> None:
     old.check_output("save")
     old.check_output("up")
     assert old.check_output("ssh", "cat /tmp/kept") == "here\n"
-    assert old.check_output("ssh", f"cat '{old.folder / SHARED}/word'") == "ours\n"
+
+
+def test_a_resumed_machine_has_its_folder(old: Person, folder: Path) -> None:
+    assert old.check_output("ssh", f"cat '{folder}/word'") == "ours\n"
 
 
 def test_b2d_s_own_image_and_back_with_the_data(
     old: Person, image_home: Home, image: Image, boot2docker_iso: Path, tmp_path: Path
 ) -> None:
+    engine = b"b2d-v" + old.docker("version", "--format", "{{.Server.Version}}").encode()
     old.docker("volume", "create", "kept")
     old.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
     own = image_home.image(image.sha256).iso
@@ -100,19 +137,45 @@ def test_b2d_s_own_image_and_back_with_the_data(
     assert (completed.returncode, b"was 19.03.12" in completed.stderr) == (0, True), completed.stderr
     assert old.docker(*answer) == "42\n"
     relabelled = tmp_path / "boot2docker.iso"
-    relabelled.write_bytes(boot2docker_iso.read_bytes().replace(LABEL, ENGINE))
+    relabelled.write_bytes(boot2docker_iso.read_bytes().replace(LABEL, engine[: len(LABEL)]))
     old.check_output("upgrade", "--image", str(relabelled))
     assert "Boot2Docker" in old.check_output("ssh", "cat /etc/os-release")
     assert old.docker(*answer) == "42\n"
 
 
-def test_it_boots_again_with_its_data_and_its_host_key(old: Person) -> None:
+def test_it_boots_again_with_its_data_from_a_snapshot_on_a_larger_disk(old: Person) -> None:
     pinned, starts = old.paths.pinned_host_key.read_bytes(), docker_starts(old)
-    completed = old.b2d("restart")
+    old.check_output("snapshot", "create", "before")
+    old.docker("rmi", "hello")
+    completed = old.b2d("stop")
     assert (completed.returncode, b"power was cut" in completed.stderr) == (0, False)
+    old.check_output("snapshot", "restore", "before", "--yes")
+    old.check_output("set", f"disk={2 * DISK_MIB}")
+    completed = old.b2d("up")
+    assert (completed.returncode, b"was enlarged with its disk" in completed.stderr) == (0, True), completed.stderr
     assert "hello" in old.docker("images", "--format", "{{.Repository}}")
+    assert int(old.check_output("ssh", "df -Pm /var/lib/docker/. | awk 'NR == 2 { print $2 }'")) > 1.5 * DISK_MIB
     assert old.paths.pinned_host_key.read_bytes() == pinned
     assert docker_starts(old) == starts + 1  # it has its certificates already
+
+
+def test_a_copy_of_its_disk_boots_with_the_old_image_and_the_new(old: Person, image_home: Home, image: Image) -> None:
+    old.check_output("stop")
+    copy = old.folder / "boot2docker-vm.vmdk"
+    convert = ["qemu-img", "convert", "-O", "vmdk", str(old.paths.disk_qcow2), str(copy)]
+    subprocess.run(convert, check=True)
+    old.check_output("import", str(copy), "--vm", "copied", "--no-tls")
+    old.check_output("up", "--vm", "copied")
+    images = 'eval "$(b2d shellinit --vm copied)" && docker images --format "{{.Repository}}" && echo "$DOCKER_HOST"'
+    own = image_home.image(image.sha256).iso
+    socket = old.home.machine("copied").docker_socket
+    for system, upgrade in (("Boot2Docker", ()), ("Debian", ("upgrade", "--vm", "copied", "--image", str(own)))):
+        if upgrade:
+            old.check_output(*upgrade)
+        assert system in old.check_output("ssh", "--vm", "copied", "cat /etc/os-release")
+        assert old.sh(images).stdout.decode() == f"hello\nunix://{socket}\n"
+    old.check_output("delete", "--yes", "--vm", "copied")
+    old.check_output("up")
 
 
 def test_another_guest_at_the_port_is_not_trusted(old: Person) -> None:

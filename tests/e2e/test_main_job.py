@@ -14,6 +14,7 @@ import pytest
 from b2d.host.polling import wait_until
 from b2d.host.process_identity import identify
 from tests.e2e.conftest import B2D, NAME, Person, boot
+from tests.support.timing import wall_limit
 
 pytestmark = pytest.mark.qemu
 
@@ -187,9 +188,9 @@ def test_a_screenshot_is_a_png(up: Person) -> None:
 
 
 def test_the_doctor_reports_a_running_machine_as_good_within_five_seconds(up: Person) -> None:
-    begin = time.monotonic()
-    findings = [finding for finding in json.loads(up.b2d("doctor", "--json").stdout) if finding["machine"] == NAME]
-    assert time.monotonic() - begin < 5
+    with wall_limit(5):
+        output = up.b2d("doctor", "--json").stdout
+    findings = [finding for finding in json.loads(output) if finding["machine"] == NAME]
     assert {finding["name"]: finding["verdict"] for finding in findings} == {
         **dict.fromkeys(("machine", "agent", "clock", "certificates", "image"), "good"),
     }

@@ -180,11 +180,26 @@ def test_the_docker_log_ends_with_the_machine_and_is_an_error_if_it_still_runs(m
     monkeypatch.setattr(diagnostics, "END_S", 0.1)
     guest = FakeGuest()
     diagnostics._follow_docker(FollowedMachine(guest, MachineState.STOPPED), 3)  # type: ignore[arg-type]
-    assert guest.commands == ["exec tail -n 3 -F /var/log/docker.log"]
+    assert guest.commands == [logs.tail_docker_log("-n 3 -F")]
     assert lines == ["boot2docker-vm has ended, and so has its log"]
     guest.reachable = False
     with pytest.raises(InvalidStateError, match="cannot be reached"):
         diagnostics._follow_docker(FollowedMachine(guest, MachineState.RUNNING), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("existing", [(0, 1, 2), (1,), (2,), ()])
+def test_the_docker_log_is_read_where_the_guest_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: tuple[int, ...]
+) -> None:
+    paths = [tmp_path / name for name in ("own", "newer", "older")]
+    monkeypatch.setattr(logs, "DOCKER_LOGS", tuple(map(str, paths)))
+    for number in existing:
+        paths[number].write_text(f"first\n{number}\n")
+    completed = subprocess.run(["sh", "-c", logs.tail_docker_log("-n 1")], capture_output=True, text=True, check=False)
+    if existing:
+        assert completed.stdout == f"{existing[0]}\n"
+    else:
+        assert (completed.returncode != 0, str(paths[0]) in completed.stderr) == (True, True)
 
 
 def test_the_size_of_the_b2d_log_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from b2d.app.wiring import App
 from b2d.config import loader
 from b2d.config.loader import ResolvedSettings
 from b2d.config.settings import Settings
-from b2d.diagnostics.logs import LIMIT
+from b2d.diagnostics.logs import LIMIT, tail_docker_log
 from b2d.drivers.base import Driver
 from b2d.errors import B2dError, ConfigError, InvalidStateError, MachineLockedError, MachineNotFoundError
 from b2d.machine.lifecycle import Machine as Verbs
@@ -104,12 +104,12 @@ def test_logs(machine: b2d.Machine, box: Box) -> None:
     machine.up()
     box.paths.serial_log.write_bytes(b"one\ntwo\xff\n")
     box.guest.answers = {
-        f"tail -c {LIMIT} /var/log/docker.log": CommandResult(0, b"of docker\n", b""),
-        "tail -n 5 /var/log/docker.log": CommandResult(1, b"", b"tail: no such file\n"),
+        tail_docker_log(f"-c {LIMIT}"): CommandResult(0, b"of docker\n", b""),
+        tail_docker_log("-n 5"): CommandResult(1, b"", b"tail: no such file\n"),
     }
     assert machine.logs(lines=1) == "two\N{REPLACEMENT CHARACTER}\n"
     assert machine.logs("docker") == "of docker\n"
-    with pytest.raises(B2dError, match=r"docker\.log in the guest cannot be read"):
+    with pytest.raises(B2dError, match=r"engine's log in the guest cannot be read"):
         machine.logs("docker", 5)
     with pytest.raises(ConfigError, match="no log 'x'"):
         machine.logs("x")

@@ -14,11 +14,14 @@ from b2d.guest.base import Pipe
 from b2d.guest.ssh import keys
 from b2d.host.files import private_folder
 from b2d.machine import foreign_guest
-from b2d.machine.foreign_guest import BLOCK, MARK, RESTART, set_up, with_block
+from b2d.machine.foreign_guest import AUTHORITIES, MARK, RESTART, TRUST, profile_block, set_up, with_block
 from b2d.models import CommandResult, Endpoint, ProcessIdentity
 from b2d.network import port_allocation
 from b2d.paths import MachinePaths
-from tests.support.fakes import FakeDriver, FakeGuest, FakeImages, FakeReporter, a_spec
+from tests.support.fake_machine import Box, FakeServices
+from tests.support.fakes import FakeDriver, FakeGuest, a_spec
+
+BLOCK = profile_block({})
 
 
 class Boot2Docker(FakeGuest):
@@ -36,6 +39,12 @@ class Boot2Docker(FakeGuest):
         super().run(command, timeout_s)
         if command.startswith("grep "):
             return CommandResult(0, self._content(), b"")
+        if command.startswith("cd /var/lib/boot2docker && sudo rm -f "):
+            for name in command.split()[6:]:
+                del self.files[name]
+            return CommandResult(0, b"", b"")
+        if command == TRUST:
+            return CommandResult(0, b"", b"")
         if command == RESTART:
             return CommandResult(0, b"", b"") if self.restarts else CommandResult(1, b"", b"error: failed to stop\n")
         assert "authorized_keys" in command
@@ -136,8 +145,8 @@ def test_another_address_gets_another_certificate(paths: MachinePaths) -> None:
     ],
 )
 def test_a_profile_keeps_its_other_lines(profile: str, expected: str) -> None:
-    assert with_block(profile) == expected
-    assert with_block(expected) == expected
+    assert with_block(profile, BLOCK) == expected
+    assert with_block(expected, BLOCK) == expected
 
 
 def test_a_guest_that_cannot_store_or_restart_says_why(paths: MachinePaths) -> None:
@@ -154,14 +163,46 @@ def test_a_guest_that_cannot_store_or_restart_says_why(paths: MachinePaths) -> N
     ("version", "notes"), [("1.40", 1), ("1.43", 1), ("1.44", 0), ("1.51", 0), ("", 0), ("x.y", 0), ("1.40" * 9999, 0)]
 )
 def test_an_engine_that_new_clients_refuse_is_mentioned(
-    version: str, notes: int, monkeypatch: pytest.MonkeyPatch
+    box: Box, version: str, notes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reporter = FakeReporter()
     for foreign in (True, False):
         monkeypatch.setattr(foreign_guest, "is_foreign", lambda spec, images, foreign=foreign: foreign)
-        foreign_guest.report_age(a_spec("box"), FakeImages({}), version, reporter)
-        assert len(reporter.messages) == notes
-    assert all("upgrade --image debian --vm box" in text for _, text in reporter.messages)
+        foreign_guest.report_limits(FakeServices(box), a_spec("box"), box.paths, version)
+        assert len(box.reporter.messages) == notes
+    assert all("upgrade --image debian --vm box" in text for _, text in box.reporter.messages)
+
+
+def test_name_servers_of_the_settings_do_not_reach_the_guest(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_guest, "is_foreign", lambda spec, images: True)
+    for network, warnings in (({}, 0), ({"dns": b"192.0.2.7"}, 1)):
+        monkeypatch.setattr(foreign_guest, "last_network", lambda paths, network=network: network)
+        foreign_guest.report_limits(FakeServices(box), a_spec("box"), box.paths, "1.51")
+        assert len(box.reporter.texts("warn")) == warnings
+
+
+NETWORK = {
+    "proxies": b"export https_proxy='http://me:s%25c@10.0.2.2:3128'\n",
+    "authorities": b"-----BEGIN CERTIFICATE-----\n",
+    "registries": b"registry-mirrors --registry-mirror=https://a.test\ninsecure-registries --insecure-registry=b\n",
+}
+ARGUMENTS = "EXTRA_ARGS=\"$EXTRA_ARGS \"'--registry-mirror=https://a.test --insecure-registry=b'\n"
+
+
+def test_the_network_settings_are_in_the_profile_until_they_are_removed(
+    paths: MachinePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = Boot2Docker("EXTRA_ARGS='--label a=b'\n")
+    monkeypatch.setattr(foreign_guest, "last_network", lambda paths: NETWORK)
+    assert set_up(guest, a_spec("box"), paths)
+    assert guest.files[AUTHORITIES] == NETWORK["authorities"]
+    assert guest.files["profile"].decode().endswith(f"{NETWORK['proxies'].decode()}{ARGUMENTS}# b2d: end\n")
+    assert guest.commands[-2:] == [TRUST, RESTART]
+    set_up(guest, a_spec("box"), paths)
+    assert guest.commands.count(RESTART) == guest.commands.count(TRUST) == 1
+    monkeypatch.setattr(foreign_guest, "last_network", lambda paths: {})
+    set_up(guest, a_spec("box"), paths)
+    assert guest.files["profile"].decode() == f"EXTRA_ARGS='--label a=b'\n{BLOCK}"
+    assert (AUTHORITIES in guest.files, guest.commands.count(RESTART)) == (False, 2)
 
 
 def test_an_endless_profile_is_refused(paths: MachinePaths) -> None:
