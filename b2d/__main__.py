@@ -8,7 +8,7 @@ import os
 import sys
 
 from b2d import machine_names
-from b2d.shell import detect, export, variables
+from b2d.shell import address_sentence, detect, export, variables
 
 TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
         if facts is None or not _runs(facts):
             return _quiet_exit_code(folder, flags)
         if verb == "ip":
+            address_sentence.write_sentence()
             return facts["address"] + "\n", 0
         docker = {key: facts[key] for key in variables.DOCKER if key in facts}
         changes = variables.set_changes(docker, os.environ)

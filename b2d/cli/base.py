@@ -272,9 +272,12 @@ def create_reporter() -> "Reporter":
     """Create the reporter that this command line asks for."""
     from b2d.reporting import terminal
 
-    return terminal.choose_reporter(
-        sys.stderr, bool(command_line_settings(click.get_current_context()).get("quiet")), get_environment()
-    )
+    return terminal.choose_reporter(sys.stderr, is_quiet(), get_environment())
+
+
+def is_quiet() -> bool:
+    """Return whether --quiet is given."""
+    return bool(command_line_settings(click.get_current_context()).get("quiet"))
 
 
 def get_environment(context: click.Context | None = None) -> dict[str, str]:
@@ -333,7 +336,7 @@ def write(text: str) -> None:
 
 def print_line(text: str) -> None:
     """Print a line for people on stderr, unless --quiet is given."""
-    if not command_line_settings(click.get_current_context()).get("quiet"):
+    if not is_quiet():
         print_error(text)
 
 

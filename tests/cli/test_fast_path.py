@@ -5,6 +5,7 @@ A plain status without click; every other command line goes to click.
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from b2d.machine_store.store import MachineStore
 from b2d.models import DockerEnv, Endpoint, ProcessIdentity
 from b2d.paths import Home
 from tests.integration.config.test_boot2docker_profile import UNASKED
+from tests.support.cli import B2D
 from tests.support.fakes import a_spec
 from tests.support.paths import ROOT
 
@@ -54,6 +56,26 @@ def test_the_output_is_the_endpoint_recorded_by_up(home: Home) -> None:
     assert run(home, "shellinit").stdout == LINE
     assert run(home, "env").stdout == LINE
     assert run(home, "ip").stdout == "127.0.59.103\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "redirected", "shown"),
+    [
+        ("boot2docker", "", "The VM's IP address on this host is: 127.0.59.103\r\n"),
+        ("b2d", "", "127.0.59.103\r\n"),
+        ("boot2docker", " | cat", "127.0.59.103\r\n"),
+    ],
+)
+def test_a_person_who_types_boot2docker_sees_a_sentence_before_the_address(
+    home: Home, program: str, redirected: str, shown: str
+) -> None:
+    leader, follower = pty.openpty()
+    script = f"{Path(B2D).with_name(program)} ip{redirected}; exit"
+    environment = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root)}
+    subprocess.run(["sh", "-c", script], stdout=follower, stderr=follower, check=True, env=environment)
+    assert os.read(leader, 1000).decode() == shown
+    os.close(leader)
+    os.close(follower)
 
 
 @pytest.mark.parametrize("verb", ["shellinit", "ip"])
