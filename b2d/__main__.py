@@ -8,7 +8,7 @@ import os
 import sys
 
 from b2d import machine_names
-from b2d.shell import address_sentence, detect, export, variables
+from b2d.shell import detect, export, variables
 
 TYPE_CHECKING = False  # as in the module typing, which is slow to import
 if TYPE_CHECKING:
@@ -113,12 +113,19 @@ def _fast_answer(arguments: "list[str]") -> "tuple[str, int] | None":
         if facts is None or not _runs(facts):
             return _quiet_exit_code(folder, flags)
         if verb == "ip":
-            address_sentence.write_sentence()
+            _introduce_address()
             return facts["address"] + "\n", 0
         docker = {key: facts[key] for key in variables.DOCKER if key in facts}
         changes = variables.set_changes(docker, os.environ)
     family = "nu" if "--json" in flags else detect.FAMILIES.get(shell) or detect.detect(os.environ)
     return (export.render(changes, family), 0) if changes else None
+
+
+def _introduce_address() -> None:
+    """Write the sentence of 2014 before the address, for a person who typed `boot2docker ip` at a terminal."""
+    if sys.argv[0].endswith(("boot2docker", "boot2docker.exe")) and sys.stdout.isatty() and sys.stderr.isatty():
+        sys.stderr.write("The VM's IP address on this host is: ")
+        sys.stderr.flush()
 
 
 def _status(name: str) -> "tuple[str, int] | None":

@@ -272,12 +272,9 @@ def create_reporter() -> "Reporter":
     """Create the reporter that this command line asks for."""
     from b2d.reporting import terminal
 
-    return terminal.choose_reporter(sys.stderr, is_quiet(), get_environment())
-
-
-def is_quiet() -> bool:
-    """Return whether --quiet is given."""
-    return bool(command_line_settings(click.get_current_context()).get("quiet"))
+    return terminal.choose_reporter(
+        sys.stderr, bool(command_line_settings(click.get_current_context()).get("quiet")), get_environment()
+    )
 
 
 def get_environment(context: click.Context | None = None) -> dict[str, str]:
@@ -336,7 +333,7 @@ def write(text: str) -> None:
 
 def print_line(text: str) -> None:
     """Print a line for people on stderr, unless --quiet is given."""
-    if not is_quiet():
+    if not command_line_settings(click.get_current_context()).get("quiet"):
         print_error(text)
 
 

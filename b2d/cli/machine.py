@@ -13,7 +13,6 @@ from b2d.cli.base import (
     confirm,
     create_app,
     is_json,
-    is_quiet,
     machine_command,
     print_json,
     print_line,
@@ -254,11 +253,7 @@ def shellinit(shell: str | None, unset: bool) -> int:
 @click.command(cls=Command, read_only=True, example="curl http://$(b2d ip):8080/")
 def ip() -> None:
     """Print the machine's IP address."""
-    from b2d.shell.address_sentence import write_sentence
-
     address = create_app().machine().facts().address
-    if not (is_json() or is_quiet()):
-        write_sentence()
     print_result({"address": address}, address)
 
 

@@ -66,9 +66,7 @@ def test_the_output_is_the_endpoint_recorded_by_up(home: Home) -> None:
         ("boot2docker", " | cat", "127.0.59.103\r\n"),
     ],
 )
-def test_a_person_who_types_boot2docker_sees_a_sentence_before_the_address(
-    home: Home, program: str, redirected: str, shown: str
-) -> None:
+def test_a_sentence_is_before_the_address_on_a_terminal(home: Home, program: str, redirected: str, shown: str) -> None:
     leader, follower = pty.openpty()
     script = f"{Path(B2D).with_name(program)} ip{redirected}; exit"
     environment = {"PATH": os.environ["PATH"], "B2D_HOME": str(home.root)}

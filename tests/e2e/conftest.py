@@ -83,15 +83,10 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[None]:
-    """Run the module in a network of its own."""
-    with own_network():
-        yield
-
-
-@pytest.fixture(scope="module")
-def person(image_home: Home, network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Yield a new user whose home stores an image already; their machine is deleted after the module.
+
+    The module has a network of its own, with loopback only.
 
     The folder has the same path each time, as shared folders of a saved machine keep theirs.
     """
@@ -104,8 +99,9 @@ def person(image_home: Home, network: None, tmp_path_factory: pytest.TempPathFac
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
     someone = Person(home, folder, environment)
-    yield someone
-    someone.b2d("delete", "--yes")
+    with own_network():
+        yield someone
+        someone.b2d("delete", "--yes")
     shutil.rmtree(folder)
 
 

@@ -11,6 +11,7 @@ import pytest
 from b2d.models import Image
 from b2d.paths import Home
 from tests.e2e.conftest import Person
+from tests.support.network_namespace import host_network
 
 pytestmark = [pytest.mark.qemu, pytest.mark.network, pytest.mark.needs("network")]
 
@@ -24,7 +25,7 @@ def without_mksquashfs(test_cache: Path, person: Person, tmp_path_factory: pytes
     (folder / "bin").mkdir()
     environment = {**person.environment, "HOME": str(folder), "B2D_IMAGE": "plain.iso", "B2D_VM": "plain"}
     someone = replace(person, home=home, folder=folder, environment=environment)
-    poor = replace(someone, environment={**environment, "PATH": str(folder / "bin")})
+    poor = replace(someone, environment={**environment, "PATH": str(folder / "bin")}, within=host_network())
     completed = poor.b2d("iso", "build", "-o", "plain.iso", "--arch", "amd64")
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.decode() == f"{folder / 'plain.iso'}\n"

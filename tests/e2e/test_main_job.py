@@ -227,15 +227,32 @@ def test_an_idle_machine_uses_little_memory(up: Person) -> None:
 
 def test_data_and_restarting_containers_survive_a_restart(up: Person) -> None:
     up.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")
-    up.docker("run", "-d", "--init", "--name", "always", "--restart", "always", "hello", "sleep", "100000")
+    for name, network in (("always", "bridge"), ("on-host", "host")):
+        options = ("-d", "--init", "--name", name, "--network", network, "--restart", "always")
+        up.docker("run", *options, "hello", "sleep", "100000")
+    none = up.docker("network", "inspect", "none", "--format", "{{.Id}}")
     assert up.b2d("stop").returncode == 0
     assert up.b2d("status").returncode == 4
     assert up.b2d("stop").returncode == 0
     assert up.b2d("shellinit").stdout == b""
     up.check_output("start")
     assert up.docker("run", "--rm", "-v", "kept:/kept", "hello", "cat", "/kept/answer") == "42\n"
-    assert up.docker("inspect", "--format", "{{.State.Running}}", "always") == "true\n"
-    up.docker("rm", "-f", "always")
+    assert up.docker("inspect", "--format", "{{.State.Running}}", "always", "on-host") == "true\ntrue\n"
+    assert up.docker("network", "inspect", "none", "--format", "{{.Id}}") != none  # dockerd's own are made anew
+    up.docker("rm", "-f", "always", "on-host")
+
+
+def test_networks_survive_a_restart(up: Person) -> None:
+    up.docker("network", "create", "--subnet", "172.30.0.0/24", "mine")
+    options = ("-d", "--init", "--network", "mine", "--ip", "172.30.0.7", "--restart", "always", "--name", "inside")
+    up.docker("run", *options, "hello", "sleep", "100000")
+    networks = up.docker("network", "inspect", "mine", "none", "--format", "{{.Id}}")
+    up.check_output("restart")
+    assert up.docker("network", "inspect", "mine", "none", "--format", "{{.Id}}") == networks
+    shown = ("{{.State.Running}} {{.NetworkSettings.Networks.mine.IPAddress}}", "inside")
+    assert up.docker("inspect", "--format", *shown) == "true 172.30.0.7\n"
+    up.docker("rm", "-f", "inside")
+    up.docker("network", "rm", "mine")
 
 
 def test_a_saved_machine_resumes_where_it_stopped(up: Person) -> None:

@@ -24,7 +24,7 @@ PASSWORD = "-o PubkeyAuthentication=no -o StrictHostKeyChecking=no -o UserKnownH
 @pytest.fixture
 def reader(boot2docker_iso: Path, tmp_path: Path) -> Iterator[Person]:
     """Yield somebody who reads the tutorial, with a profile that names a server of releases."""
-    with serving(tmp_path / "releases") as web, pytest.MonkeyPatch.context() as patches:
+    with serving(tmp_path / "releases", tls=True) as web, pytest.MonkeyPatch.context() as patches:
         url = web.put("/releases/download/v19.03.12/boot2docker.iso", boot2docker_iso.read_bytes())
         assets = [{"name": "boot2docker.iso", "browser_download_url": url}]
         release = {"tag_name": "v19.03.12", "prerelease": False, "draft": False, "assets": assets, "body": ""}
@@ -38,6 +38,7 @@ def reader(boot2docker_iso: Path, tmp_path: Path) -> Iterator[Person]:
         environment = {
             "HOME": str(folder),
             "PATH": os.pathsep.join([str(B2D.parent), PROGRAMS, os.environ["PATH"]]),
+            "SSL_CERT_FILE": str(web.authority),
             "B2D_DRIVER": "virtualbox",
             "B2D_WAIT": str(LIMIT_S),
             "LANG": "C.UTF-8",
@@ -48,7 +49,7 @@ def reader(boot2docker_iso: Path, tmp_path: Path) -> Iterator[Person]:
         someone.b2d("delete", "--yes")
 
 
-def said(reader: Person, script: str) -> str:
+def output(reader: Person, script: str) -> str:
     """Run a line of the tutorial in bash, and return its stdout."""
     completed = reader.sh(script, "bash", LIMIT_S)
     assert completed.returncode == 0, f"{script}: {completed.stderr.decode()}"
@@ -56,18 +57,20 @@ def said(reader: Person, script: str) -> str:
 
 
 def test_the_tutorial_of_2014(reader: Person, tmp_path: Path) -> None:
-    said(reader, "boot2docker --no-tls init")
-    said(reader, "boot2docker start")
+    output(reader, "boot2docker --no-tls init")
+    output(reader, "boot2docker start")
     assert f'"{NAME}"' in vboxmanage("list", "runningvms")
     image = "boot2docker ssh tar -cC / usr/bin/busybox"
-    said(reader, f"$(boot2docker shellinit) && {image} | docker import -c 'ENTRYPOINT [\"/usr/bin/busybox\"]' - hello")
+    output(
+        reader, f"$(boot2docker shellinit) && {image} | docker import -c 'ENTRYPOINT [\"/usr/bin/busybox\"]' - hello"
+    )
     run = "docker run --rm hello echo hello from a container"
-    assert said(reader, f"$(boot2docker shellinit) && {run}") == "hello from a container\n"
-    said(reader, "boot2docker stop")
+    assert output(reader, f"$(boot2docker shellinit) && {run}") == "hello from a container\n"
+    output(reader, "boot2docker stop")
     assert vboxmanage("list", "runningvms") == ""
-    said(reader, "boot2docker download")
-    said(reader, "boot2docker start")
-    assert "Boot2Docker" in said(reader, "boot2docker ssh cat /etc/os-release")
+    output(reader, "boot2docker download")
+    output(reader, "boot2docker start")
+    assert "Boot2Docker" in output(reader, "boot2docker ssh cat /etc/os-release")
     completed = reader.sh("boot2docker ip", "bash", LIMIT_S)
     spec = MachineStore(reader.home).read(NAME)
     assert spec is not None
@@ -75,6 +78,6 @@ def test_the_tutorial_of_2014(reader: Person, tmp_path: Path) -> None:
     (tmp_path / "ask").write_text("#!/bin/sh\necho tcuser\n")
     (tmp_path / "ask").chmod(0o700)
     ask = f"SSH_ASKPASS={tmp_path}/ask SSH_ASKPASS_REQUIRE=force"
-    assert said(reader, f"{ask} ssh -F none {PASSWORD} -p {spec.ssh_port} docker@{spec.address} id -un") == "docker\n"
+    assert output(reader, f"{ask} ssh -F none {PASSWORD} -p {spec.ssh_port} docker@{spec.address} id -un") == "docker\n"
     profile = f"export DOCKER_HOST=tcp://{spec.address}:{spec.docker_port}"
-    assert "hello" in said(reader, f"{profile}; docker images --format '{{{{.Repository}}}}'")
+    assert "hello" in output(reader, f"{profile}; docker images --format '{{{{.Repository}}}}'")
