@@ -23,7 +23,9 @@ end=$((start + $(cat "$block/size")))
 [ $(($(cat "$block/../size") - end)) -ge {MIN_GROWTH} ] || exit 0
 for other in "$block"/../*/start; do [ "$(cat "$other")" -le "$start" ] || exit 0; done
 disk=/dev/$(basename "$(readlink -f "$block/..")")
-sfdisk -d "$disk" | sed -e '/^last-lba/d' -e "s|^\\($part .*\\) size= *[0-9]*,|\\1|" |
+table=$(sfdisk -d "$disk")
+printf '%s\\n' "$table" | grep -q "^$part .* size= *[0-9]*,"
+printf '%s\\n' "$table" | sed -e '/^last-lba/d' -e "s|^\\($part .*\\) size= *[0-9]*,|\\1|" |
     sfdisk -q --no-reread --force "$disk"
 partx -u "$disk"
 resize2fs "$part"

@@ -92,12 +92,11 @@ def test_a_reboot_in_the_guest_boots(owner: Person) -> None:
     owner.check_output("up")
 
 
-@pytest.mark.parametrize("line", ["export EXTRA_ARGS='--label a=profile'", "DOCKER_STORAGE=vfs"])
-def test_a_profile_counts_although_docker_waits_in_the_template(owner: Person, line: str) -> None:
-    owner.check_output("ssh", f'echo "{line}" | sudo tee /var/lib/boot2docker/profile')
+def test_a_profile_counts_although_docker_waits_in_the_template(owner: Person) -> None:
+    profile = b"export EXTRA_ARGS='--label a=profile'\nDOCKER_STORAGE=vfs\n"
+    owner.check_output("ssh", "sudo tee /var/lib/boot2docker/profile", stdin=profile)
     owner.check_output("restart")
-    wanted = "[a=profile] overlay2\n" if "label" in line else "[] vfs\n"
-    assert owner.docker("info", "-f", "{{.Labels}} {{.Driver}}") == wanted
+    assert owner.docker("info", "-f", "{{.Labels}} {{.Driver}}") == "[a=profile] vfs\n"
     owner.check_output("ssh", "sudo rm /var/lib/boot2docker/profile")
 
 
@@ -105,7 +104,9 @@ def test_a_daemon_json_counts_too_and_is_read_again_on_a_reload(owner: Person) -
     file = "/etc/docker/daemon.json"
     owner.check_output("ssh", f'echo \'{{"labels": ["a=file"]}}\' | sudo tee {file}')
     owner.check_output("restart")
-    assert owner.docker("info", "-f", "{{.Labels}}") == "[a=file]\n"
+    assert owner.docker("info", "-f", "{{.Labels}} {{.Driver}}") == "[a=file] overlay2\n"
+    log = owner.check_output("ssh", "cat /var/lib/boot2docker/log/docker.log")  # on the disk
+    assert "API listen on" in log.rpartition("the engine starts")[2]
     owner.check_output("ssh", f'echo \'{{"labels": ["a=new"]}}\' | sudo tee {file}; sudo killall -HUP dockerd')
 
     def reloaded() -> bool:
@@ -113,12 +114,6 @@ def test_a_daemon_json_counts_too_and_is_read_again_on_a_reload(owner: Person) -
 
     wait_until(reloaded, condition="the reload", timeout_s=30, interval_s=0.5)
     owner.check_output("ssh", f"sudo rm {file}")
-
-
-def test_the_log_of_docker_is_on_the_disk(owner: Person) -> None:
-    owner.check_output("restart")
-    log = owner.check_output("ssh", "cat /var/lib/boot2docker/log/docker.log")
-    assert "API listen on" in log.rpartition("the engine starts")[2]
 
 
 def test_an_engine_that_ends_is_started_again(owner: Person) -> None:
