@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+import zstandard
+
 from b2d.formats import bzimage, bzimage_uncompressed, iso_writer
 from b2d.formats.squashfs import write_uncompressed
 from b2d.image.build import builder, squashfs
@@ -17,6 +19,7 @@ from tests.support.fakes import FakeReporter
 
 RECIPE = Path(__file__).with_name("boot2docker_recipe")
 LABEL = "b2d-v19.03.12"
+MAX_INITRD = 256 << 20  # bytes
 MENU = """\
 serial 0
 ui menu.c32
@@ -35,7 +38,7 @@ label boot2docker
 def build(cache: Path, output: Path, reporter: Reporter) -> None:
     """Build the ISO at `output`, in about a minute, with packages that are kept below `cache`.
 
-    Neither its kernel nor its root file system is compressed, since emulated CPUs unpack slowly.
+    Neither its kernel, its initrd nor its root file system is compressed, since emulated CPUs unpack slowly.
     """
     plan = builder.plan_build(BuildRequest("amd64", "", cache, output, recipe=RECIPE), reporter)
     unpacked = builder.unpack_packages(plan, reporter)
@@ -48,13 +51,18 @@ def build(cache: Path, output: Path, reporter: Reporter) -> None:
         with packed.open("rb") as source, root.open("wb") as target:
             write_uncompressed(source, 0, packed.stat().st_size, target)
         files["/boot/root.img"] = root
-        files["/boot/initrd.img"] = files.pop("/boot/initrd")
+        files["/boot/initrd.img"] = _initrd(files.pop("/boot/initrd"))
         files["/boot/vmlinuz"] = _kernel(files["/boot/vmlinuz"])
         for name in ("menu.c32", "libutil.c32"):
             files[f"/isolinux/{name}"] = unpacked.medium[f"{builder.SYSLINUX_MODULES}/{name}"].content
         files["/isolinux/isolinux.cfg"] = MENU.format(arguments=plan.recipe.kernel_arguments).encode()
         iso_writer.write(files, LABEL, unpacked.mtime, work / "iso")
         (work / "iso").replace(output)
+
+
+def _initrd(packed: bytes | Path) -> bytes:
+    assert isinstance(packed, bytes)
+    return zstandard.decompress(packed, MAX_INITRD)
 
 
 def _kernel(packed: bytes | Path) -> bytes:
