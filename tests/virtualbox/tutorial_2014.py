@@ -31,7 +31,7 @@ def reader(boot2docker_iso: Path, tmp_path: Path) -> Iterator[Person]:
         api = web.put("/repos/boot2docker/boot2docker/releases", json.dumps([release]).encode())
         folder = tmp_path / "home"
         (folder / ".boot2docker").mkdir(parents=True)
-        (folder / ".boot2docker/profile").write_text(f'ISOURL = "{api}"\nDiskSize = 2000\nMemory = 1024\n')
+        (folder / ".boot2docker/profile").write_text(f'ISOURL = "{api}"\nDiskSize = 2000\nMemory = 1024\nCPUs = 1\n')
         virtualbox = {"VBOX_USER_HOME": str(folder / "virtualbox"), "VBOX_IPC_SOCKETID": "b2d-tutorial"}
         for name, value in virtualbox.items():
             patches.setenv(name, value)
