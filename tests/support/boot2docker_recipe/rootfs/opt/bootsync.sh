@@ -25,7 +25,7 @@ modprobe -q vboxsf # VBoxService and VBoxControl, which mount shared folders, ar
 
 if [ -d $data/ssh ]; then rm -rf /usr/local/etc/ssh; else mv /usr/local/etc/ssh $data/; fi
 ln -s $data/ssh /usr/local/etc/ssh
-for type in "rsa -b 2048" ecdsa ed25519; do
+for type in "rsa -b 1024" ecdsa ed25519; do
     key=$data/ssh/ssh_host_${type%% *}_key
     [ -f "$key" ] || ssh-keygen -q -t $type -N '' -f "$key"
 done
