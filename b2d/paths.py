@@ -154,6 +154,11 @@ class MachinePaths(NamedTuple):
         return self.folder / "disk.qcow2"
 
     @property
+    def template_disk(self) -> Path:
+        """The data disk of a guest of QEMU that becomes a template."""
+        return self.folder / "template.qcow2"
+
+    @property
     def disk_vdi(self) -> Path:
         """The data disk of VirtualBox."""
         return self.folder / "disk.vdi"

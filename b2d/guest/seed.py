@@ -52,6 +52,7 @@ def image(seed: Seed) -> bytes:
         "hostname": seed.hostname.encode() + b"\n",
         "authorized_keys": seed.authorized_keys.encode(),
         "host_ed25519": seed.host_key,
+        "userdata.tar": payload(seed.authorized_keys),  # for a disk that another guest has formatted
     }
     if seed.tls is not None:
         files |= {

@@ -9,18 +9,23 @@ from b2d.reporting.base import Reporter
 
 INTERVAL_S = 0.02
 HELD = "held"  # the stage of a guest that holds
-BEFORE = ("kernel", "root")  # the stages that it reports before
+BEFORE = ("kernel", "root", "docker")  # the stages that it may report before
 
 
 def make_template(driver: Driver, reporter: Reporter, timeout_s: float) -> None:
-    """Make the template of this machine's image and hardware where it is missing; a failure only costs time."""
+    """Make the templates of this machine's image and hardware that are missing; a failure only costs time."""
     if not isinstance(driver, StartsFromTemplates):
         return
     try:
         if _begins(driver):
             with reporter.step("making a template for faster starts"):
-                wait_until(lambda: _holds(driver), condition="the template", timeout_s=timeout_s, interval_s=INTERVAL_S)
-                driver.keep_template()
+                while True:
+                    wait_until(
+                        lambda: _holds(driver), condition="the template", timeout_s=timeout_s, interval_s=INTERVAL_S
+                    )
+                    driver.keep_template()
+                    if not _begins(driver):
+                        break
     except B2dError as error:
         driver.give_up_template(error.message)
     except BaseException:

@@ -31,7 +31,7 @@ class Person:
 
     @property
     def paths(self) -> MachinePaths:
-        return self.home.machine(NAME)
+        return self.home.machine(self.environment.get("B2D_VM", NAME))
 
     @property
     def address(self) -> str:

@@ -133,6 +133,7 @@ def test_the_internal_snapshots_of_a_qcow2(tmp_path: Path) -> None:
         path.write_bytes(content)
         assert len(qcow2.read_snapshots(path)) <= 1 << 16
         assert qcow2.read_size(path) >= 0
+        assert not qcow2.contains_only(path, b"payload")
 
     fuzz(damaged(whole, hot=((0, 120), (table, table + 80))), check, [bytes(many)])
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from b2d.drivers.qemu.accelerator import Accelerator
 from b2d.drivers.qemu.saved_state import DATA_NODE
@@ -18,21 +19,26 @@ HOLD_ARGUMENT = "b2d.hold"  # iso/rootfs/etc/b2d/boot reads it
 HELD_DISK = 1 << 20  # bytes: of the empty disks that a held guest gets in the place of a machine's
 
 
+class Held(NamedTuple):
+    """A guest that holds. It has the devices of a machine, with nothing of it in them; `disk` is its own data disk."""
+
+    disk: Path | None = None  # None: an empty one
+
+
 def build_arguments(
-    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int, *, held: bool = False
+    spec: MachineSpec, image: Image, paths: MachinePaths, accelerator: Accelerator, cpus: int, held: Held | None = None
 ) -> list[str]:
     """Return all arguments after the program's name, with the data disk first.
 
     The order of the disks is their order in the guest. A boot2docker of 2014 takes the first blank disk that it sees,
-    so nothing may come before the data disk. If `held`, the guest gets the same devices with nothing of the machine in
-    them, and stops before it needs that.
+    so nothing may come before the data disk.
     """
     return [
         *_process(paths),
         *_board(spec, accelerator, cpus),
-        *_data_disk(paths, held=held),
-        *(_direct_boot(image, accelerator, held=held) if image.boots_directly else _cd_boot(image)),
-        *_seed_disk(paths, held=held),
+        *_data_disk(held.disk if held else paths.disk_qcow2),
+        *(_direct_boot(image, accelerator, held=bool(held)) if image.boots_directly else _cd_boot(image)),
+        *_seed_disk(paths, held=bool(held)),
         *_network(spec),
         *_small_devices(spec),
         *_serial(spec, paths),
@@ -80,15 +86,15 @@ def _board(spec: MachineSpec, accelerator: Accelerator, cpus: int) -> list[str]:
     ]
 
 
-def _data_disk(paths: MachinePaths, *, held: bool) -> list[str]:
+def _data_disk(path: Path | None) -> list[str]:
     """Return the data disk. No option weakens the guest's flushes; discarded space returns to the host."""
     disk = [
-        *("-blockdev", f"driver=file,node-name=data-file,filename={quote_value(paths.disk_qcow2)},discard=unmap"),
+        *("-blockdev", f"driver=file,node-name=data-file,filename={quote_value(path)},discard=unmap"),
         *("-blockdev", f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap"),
     ]
     empty = f"driver=null-co,node-name={DATA_NODE},size={HELD_DISK},read-zeroes=on"
     return [
-        *(["-blockdev", empty] if held else disk),
+        *(disk if path else ["-blockdev", empty]),
         *("-device", f"virtio-blk-pci,drive={DATA_NODE},serial=b2d-data,discard=on"),
     ]
 

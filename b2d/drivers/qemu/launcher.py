@@ -12,6 +12,7 @@ from typing import NamedTuple
 from b2d.drivers.qemu import accelerator, command_line, qemu_img, shared_folders, virtiofsd
 from b2d.drivers.qemu import sandbox as qemu_sandbox
 from b2d.drivers.qemu.accelerator import Accelerator
+from b2d.drivers.qemu.command_line import Held
 from b2d.drivers.qemu.process import Launch, QemuProcess
 from b2d.drivers.qemu.qmp import Qmp, QmpError
 from b2d.errors import HypervisorError, PortInUseError
@@ -38,13 +39,13 @@ class Start(NamedTuple):
 
     arguments: Sequence[str] = ()
     descriptors: Sequence[int] = ()
-    held: bool = False  # True: a guest that holds, with nothing of the machine
+    held: Held | None = None  # a guest that holds, with nothing of the machine
     from_template: bool = False  # True: the guest continues from such a one
 
     @property
     def boots(self) -> bool:
         """True if the guest boots and runs; else this b2d has more to do before it runs."""
-        return not (self.arguments or self.held)
+        return not (self.arguments or self.held is not None)
 
 
 COLD = Start()
@@ -101,7 +102,7 @@ class Launcher:
         numbers = range(len(folders)) if self._virtiofsd() else None
         shared = shared_folders.build_arguments(other.spec, other.paths, (), numbers)
         home = str(self.paths.home)
-        return [word.replace(home, "") for word in (*other._arguments(other.spec, held=True), *shared)]
+        return [word.replace(home, "") for word in (*other._arguments(other.spec, Held()), *shared)]
 
     def _plan(self, program: str) -> Launch:
         spec = self.spec
@@ -122,9 +123,9 @@ class Launcher:
         process = QemuProcess(self.paths)
         program = self._virtiofsd()
         loader = None if start.boots else identify(os.getpid())
-        holds = start.held or start.from_template
+        holds = start.held is not None or start.from_template
         plan = self._plan(program)._replace(loader=loader, disk=process.disk(), holds=holds)
-        if start.held:
+        if start.held is not None:
             plan = plan._replace(missing=tuple(range(len(self.spec.folders))))
         _refuse_open_folder(self.paths)
         for log in (self.paths.serial_log, self.paths.qemu_log):
@@ -153,7 +154,7 @@ class Launcher:
         shared = shared_folders.build_arguments(
             shared_folders.resolve_paths(self.spec), self.paths, plan.missing, descriptors
         )
-        command = [*self._arguments(self.spec, held=start.held), *shared, *start.arguments]
+        command = [*self._arguments(self.spec, start.held), *shared, *start.arguments]
         passed = [*(descriptors or ()), *start.descriptors]
         sandbox = qemu_sandbox.ARGUMENTS
         ended = self._start([*sandbox, *command], plan, passed)
@@ -196,9 +197,9 @@ class Launcher:
             details=log,
         )
 
-    def _arguments(self, spec: MachineSpec, *, held: bool = False) -> list[str]:
+    def _arguments(self, spec: MachineSpec, held: Held | None = None) -> list[str]:
         chosen = accelerator.choose(self.accelerator)
-        return command_line.build_arguments(spec, self.image(), self.paths, chosen, self._cpu_count(chosen), held=held)
+        return command_line.build_arguments(spec, self.image(), self.paths, chosen, self._cpu_count(chosen), held)
 
     def _virtiofsd(self) -> str:
         """Return the path of virtiofsd; "" when folders are shared by 9p, as by a machine that was saved so."""

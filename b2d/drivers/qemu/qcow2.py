@@ -13,6 +13,7 @@ from b2d.models import Snapshot
 
 HEADER = ">4s16xIQ28xIQ"  # magic, bits of a cluster, size, number of snapshots, offset of their table
 ENTRY = ">QIHHI16xI"  # of that table: offset and entries of its map, lengths of id and name, seconds, extra
+MAP, MAP_FORM = 36, ">IQ"  # in the header: where the map's number of entries and its offset are
 OFFSET = 0x00FFFFFFFFFFFE00  # the file offset in an entry of a map
 COMPRESSED = 1 << 62
 SNAPSHOT_LIMIT, MAP_LIMIT = 1 << 16, 4 << 20  # snapshots of a disk, entries of a map; QEMU allows no more
@@ -37,6 +38,25 @@ def read_snapshots(path: Path) -> list[Snapshot]:
     except (OSError, ValueError, OverflowError, struct.error):
         pass
     return snapshots
+
+
+def contains_only(path: Path, start: bytes) -> bool:
+    """Tell whether a disk has nothing but `start` in its first cluster, and no snapshots."""
+    try:
+        with open_regular(path) as file:
+            bits, size, snapshots, _ = _parse_header(file)
+            if not size or snapshots:
+                return False
+            count, offset = _unpack(file, MAP, MAP_FORM)
+            (first,) = (entry for entry in _read_map(file, offset, count) if entry & OFFSET)
+            entries = _read_map(file, first & OFFSET, (1 << bits) // 8)
+            (only,) = (entry for entry in entries if entry & (OFFSET | COMPRESSED))
+            if only != entries[0] or only & COMPRESSED:
+                return False
+            file.seek(only & OFFSET)
+            return file.read(1 << bits) == start.ljust(1 << bits, b"\0")
+    except (OSError, ValueError, OverflowError, IndexError, struct.error):
+        return False
 
 
 def _parse_header(file: BinaryIO) -> tuple[int, int, int, int]:

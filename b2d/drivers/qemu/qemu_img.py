@@ -1,6 +1,7 @@
 """The data disk of a QEMU machine: it grows with its content, and never overwrites another."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,6 +39,17 @@ def create(path: Path, size_mib: int, payload: bytes) -> None:
         with suppress(OSError):
             start.unlink(missing_ok=True)
             unfinished.unlink(missing_ok=True)
+
+
+def replace(path: Path, new: Path) -> None:
+    """Replace a disk that no process has open by a copy of another file, all or nothing. Raises OSError."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        shutil.copyfile(new, unfinished)
+        unfinished.chmod(0o600)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def grow(path: Path, size_mib: int) -> None:

@@ -303,8 +303,8 @@ def templates_finding(examined: ExaminedHome) -> One:
 def test_templates_of_images_that_are_no_longer_stored_are_removed(examined: ExaminedHome) -> None:
     templates = Templates(examined.home.templates, limit_mib=10)
     assert (templates_finding(examined).verdict, templates_finding(examined).message) == (Verdict.GOOD, "none")
-    with templates.add("e" * 32, "9" * 64) as descriptor:
-        os.write(descriptor, bytes(3 << 20))
+    with templates.add("e" * 32, "9" * 64) as draft:
+        os.write(draft.state, bytes(3 << 20))
     stale = templates_finding(examined)
     assert (stale.verdict, stale.message) == (Verdict.DOUBTFUL, "1 of images that are no longer stored")
     make_cleaner(examined, FakeReporter()).clean([stale])

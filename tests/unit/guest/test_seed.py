@@ -34,6 +34,7 @@ def test_the_seed_holds_the_identity_of_the_guest() -> None:
         "hostname": b"box\n",
         "authorized_keys": KEY.encode(),
         "host_ed25519": b"private",
+        "userdata.tar": seed.payload(KEY),
         "tls/ca.pem": b"ca",
         "tls/server.pem": b"server",
         "tls/server-key.pem": b"key",

@@ -14,9 +14,9 @@ WAIT_S = 5.0
 
 
 class HoldingDriver:
-    """A driver whose guest writes one line each time the console is read."""
+    """A driver whose guest writes one line each time the console is read, for as many templates as are missing."""
 
-    def __init__(self, *lines: str, missing: bool = True, state: MachineState = MachineState.STARTING) -> None:
+    def __init__(self, *lines: str, missing: int = 1, state: MachineState = MachineState.STARTING) -> None:
         self.calls: list[str] = []
         self._lines = list(lines)
         self._shown: list[str] = []
@@ -25,7 +25,9 @@ class HoldingDriver:
 
     def begin_template(self) -> bool:
         self.calls.append("begin")
-        return self._missing
+        self._shown.clear()
+        self._missing -= 1
+        return self._missing >= 0
 
     def keep_template(self) -> None:
         self.calls.append("keep")
@@ -51,11 +53,16 @@ def make(driver: HoldingDriver, timeout_s: float = WAIT_S) -> list[str]:
 
 
 def test_the_state_is_stored_when_the_guest_holds() -> None:
-    assert make(HoldingDriver("", "b2d: 1.5 kernel", "b2d: 1.8 root", "b2d: 5.6 held")) == ["begin", "keep"]
+    assert make(HoldingDriver("", "b2d: 1.5 kernel", "b2d: 1.8 root", "b2d: 5.6 held")) == ["begin", "keep", "begin"]
+
+
+def test_a_second_guest_holds_with_docker_running() -> None:
+    driver = HoldingDriver("b2d: 1.5 kernel", "b2d: 5.6 held", "", "b2d: 7.1 docker", "b2d: 9.0 held", missing=2)
+    assert make(driver) == ["begin", "keep"] * 2 + ["begin"]
 
 
 def test_nothing_happens_where_there_is_a_template() -> None:
-    assert make(HoldingDriver(missing=False)) == ["begin"]
+    assert make(HoldingDriver(missing=0)) == ["begin"]
 
 
 def test_nothing_happens_with_a_driver_without_templates() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 from pathlib import Path
 
@@ -44,6 +45,41 @@ def test_an_existing_disk_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InvalidStateError):
         qemu_img.create(disk, 8, b"payload")
     assert disk.read_bytes() == b"everything that somebody has"
+
+
+def test_a_used_disk_is_not_a_new_one(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    qemu_img.create(disk, 20_000, b"payload")
+    assert qcow2.contains_only(disk, b"payload")
+    assert not qcow2.contains_only(disk, b"another payload")
+    write = ("qemu-io", "-f", "qcow2", str(disk), "-c")
+    for command in ("write -P 1 1M 4k", "write -P 1 19G 4k", "write -P 1 8k 512"):
+        processes.check([*write, command], timeout_s=60)
+        assert not qcow2.contains_only(disk, b"payload"), command
+        disk.unlink()
+        qemu_img.create(disk, 20_000, b"payload")
+    processes.check(["qemu-img", "snapshot", "-c", "mine", str(disk)], timeout_s=60)
+    assert not qcow2.contains_only(disk, b"payload")
+
+
+@pytest.mark.parametrize("disk", [b"", b"payload", b"QFI\xfb" * 100])
+def test_what_is_no_qcow2_disk_is_not_a_new_one(tmp_path: Path, disk: bytes) -> None:
+    assert not qcow2.contains_only(tmp_path / "disk.qcow2", b"payload")
+    (tmp_path / "disk.qcow2").write_bytes(disk)
+    assert not qcow2.contains_only(tmp_path / "disk.qcow2", b"payload")
+
+
+def test_a_disk_is_replaced_by_a_copy_as_a_whole(tmp_path: Path) -> None:
+    disk, other = tmp_path / "disk.qcow2", tmp_path / "other.qcow2"
+    qemu_img.create(disk, 8, b"payload")
+    before = disk.read_bytes()
+    with pytest.raises(OSError, match=re.escape("other.qcow2")):
+        qemu_img.replace(disk, other)
+    assert disk.read_bytes() == before
+    other.write_bytes(b"other")
+    qemu_img.replace(disk, other)
+    assert (disk.read_bytes(), disk.stat().st_mode & 0o777) == (b"other", 0o600)
+    assert set(tmp_path.iterdir()) == {disk, other}
 
 
 def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:

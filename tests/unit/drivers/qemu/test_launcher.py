@@ -158,8 +158,8 @@ def test_a_failure_of_every_start_is_no_fault_of_the_template(paths: MachinePath
     starter = Starter(spec, paths, lambda: DIRECT, QemuSettings("tcg", "9p", templates=100))
     key = key_of(starter.launcher().held_hardware(), DIRECT.sha256, Accelerator("tcg"))
     templates = Templates(Home(paths.home).templates, 100)
-    with templates.add(key, DIRECT.sha256) as descriptor:
-        os.write(descriptor, b"state")
+    with templates.add(key, DIRECT.sha256) as draft:
+        os.write(draft.state, b"state")
     driver(paths, spec).create(b"payload")
     with pytest.raises(HypervisorError, match="QEMU did not start"):  # from the template, then by a boot
         starter.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from b2d.drivers.qemu.accelerator import Accelerator
-from b2d.drivers.qemu.templates import LEFTOVER_AGE_S, REFUSED_S, Templates, key_of
+from b2d.drivers.qemu.templates import LEFTOVER, LEFTOVER_AGE_S, REFUSED_S, Template, Templates, key_of
 
 KEY, OTHER = "a" * 32, "b" * 32
 
@@ -18,9 +18,11 @@ def templates(tmp_path: Path) -> Templates:
     return Templates(tmp_path / "templates", limit_mib=2)
 
 
-def add(templates: Templates, key: str, content: bytes = b"state") -> None:
-    with templates.add(key, "image") as descriptor:
-        os.write(descriptor, content)
+def add(templates: Templates, key: str, content: bytes = b"state", disk: bytes = b"") -> None:
+    with templates.add(key, "image") as draft:
+        os.write(draft.state, content)
+        if disk:
+            draft.disk.write_bytes(disk)
 
 
 def state(templates: Templates, key: str = KEY) -> Path:
@@ -29,14 +31,39 @@ def state(templates: Templates, key: str = KEY) -> Path:
 
 def test_a_template_is_private_and_is_found_by_its_key(templates: Templates) -> None:
     add(templates, KEY)
-    assert templates.find(KEY) == state(templates)
+    assert templates.find(KEY) == Template(state(templates))
     assert templates.find(OTHER) is None
-    assert [path.stat().st_mode & 0o777 for path in (templates.folder, *templates.files(KEY))] == [0o700, 0o600, 0o600]
+    files = [path for path in templates.files(KEY) if path.exists()]
+    assert [path.stat().st_mode & 0o777 for path in (templates.folder, *files)] == [0o700, 0o600, 0o600]
+
+
+def test_a_template_may_have_a_disk(templates: Templates) -> None:
+    add(templates, KEY, disk=b"disk")
+    template = templates.find(KEY)
+    assert template is not None
+    assert template.disk is not None
+    assert template.disk.read_bytes() == b"disk"
+    assert templates.all()[KEY].size == len(b"state" + b"disk")
+    assert set(templates.folder.iterdir()) == set(templates.files(KEY))
+
+
+def test_a_template_with_another_disk_is_removed(templates: Templates) -> None:
+    for damage in (lambda disk: disk.write_bytes(b"Disk"), Path.unlink):
+        add(templates, KEY, disk=b"disk")
+        damage(templates.files(KEY)[2])
+        assert templates.find(KEY) is None
+        assert list(templates.folder.iterdir()) == []
+
+
+def test_the_limit_includes_disks(templates: Templates) -> None:
+    add(templates, KEY, disk=bytes(3 << 20))
+    assert list(templates.folder.iterdir()) == []
 
 
 def test_an_incomplete_state_is_removed(templates: Templates) -> None:
-    with pytest.raises(OSError, match="full"), templates.add(KEY, "image") as descriptor:
-        os.write(descriptor, b"half")
+    with pytest.raises(OSError, match="full"), templates.add(KEY, "image") as draft:
+        os.write(draft.state, b"half")
+        draft.disk.write_bytes(b"half")
         raise OSError("full")
     assert list(templates.folder.iterdir()) == []
 
@@ -106,12 +133,15 @@ def test_a_template_larger_than_the_limit_is_removed(templates: Templates) -> No
 
 def test_unfinished_states_of_a_killed_b2d_are_removed_after_an_hour(templates: Templates) -> None:
     add(templates, KEY)
-    old, new = (templates.folder / f".{KEY}.{pid}.unfinished" for pid in (1, 2))
-    for path in (old, new):
+    names = (f".{KEY}.1.unfinished", f".{KEY}.1.qcow2.unfinished", f".{KEY}.2.unfinished")
+    *old, new = (templates.folder / name for name in names)
+    for path in (*old, new):
         path.write_bytes(b"")
-    os.utime(old, (time.time() - LEFTOVER_AGE_S - 1,) * 2)
+        assert LEFTOVER.fullmatch(path.name)
+    for path in old:
+        os.utime(path, (time.time() - LEFTOVER_AGE_S - 1,) * 2)
     add(templates, OTHER)
-    assert (old.exists(), new.exists()) == (False, True)
+    assert [path.exists() for path in (*old, new)] == [False, False, True]
 
 
 def test_a_key_depends_on_hardware_image_and_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
