@@ -140,7 +140,7 @@ def test_another_size_of_the_disk_needs_a_template_of_its_own(owner: Person) -> 
         assert int(other.check_output("ssh", "cat /sys/class/block/vda/size")) == 9000 << 11
 
 
-def test_a_template_whose_disk_is_damaged_is_made_again(owner: Person) -> None:
+def test_a_template_with_a_damaged_disk_is_made_again(owner: Person) -> None:
     for disk in owner.home.templates.glob("*.qcow2"):
         disk.write_bytes(b"damaged")
     with another_machine(owner) as other:

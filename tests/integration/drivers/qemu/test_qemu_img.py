@@ -63,7 +63,7 @@ def test_a_used_disk_is_not_a_new_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("disk", [b"", b"payload", b"QFI\xfb" * 100])
-def test_what_is_no_qcow2_disk_is_not_a_new_one(tmp_path: Path, disk: bytes) -> None:
+def test_another_file_is_not_a_new_disk(tmp_path: Path, disk: bytes) -> None:
     assert not qcow2.contains_only(tmp_path / "disk.qcow2", b"payload")
     (tmp_path / "disk.qcow2").write_bytes(disk)
     assert not qcow2.contains_only(tmp_path / "disk.qcow2", b"payload")
