@@ -152,11 +152,12 @@ def test_a_machine_can_be_saved_repeatedly(machine: VirtualBoxCase) -> None:
 
 def test_a_saved_state_missing_in_the_settings_file_is_recorded(machine: VirtualBoxCase) -> None:
     machine.boot()
+    client = machine.driver()._client()  # so that VirtualBox's service neither ends nor reads the file again
     machine.driver().save()
     settings = machine.paths.virtualbox_settings
     settings.write_text(re.sub(r' stateFile="[^"]*"', "", settings.read_text()))
     assert read_state_file(settings) == MachineState.STOPPED
-    known = VirtualBoxMachine.find(machine.driver()._client(), settings)
+    known = VirtualBoxMachine.find(client, settings)
     assert known is not None
     known.flush_settings()
     assert read_state_file(settings) == MachineState.SAVED
