@@ -118,7 +118,6 @@ def test_a_new_machine_is_used_and_keeps_its_data_and_its_id(owner: Person) -> N
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"B2D_TLS": "no"}, "[]"),
         ({"B2D_REGISTRY_MIRRORS": "http://10.0.2.2:5999/"}, "[http://10.0.2.2:5999/]"),
         ({"http_proxy": "http://10.0.2.2:3128"}, "[]"),
     ],
