@@ -172,6 +172,7 @@ class Image(NamedTuple):
     stored: Path | None = None  # the same ISO with nothing in it compressed
     root: Extent | None = None  # the squashfs in `medium`
     suites: tuple[Suite, ...] = ()  # from which it was built, if known
+    system: str = ""  # hash of all that a guest boots, which images of different descriptions may share
 
     @property
     def medium(self) -> Path:

@@ -10,7 +10,6 @@ from b2d import machine_names
 from b2d.doctor.finding import Finding, Verdict, ok, warning
 from b2d.doctor.machines import DAY_S
 from b2d.drivers.qemu.templates import LEFTOVER, Templates
-from b2d.errors import B2dError
 from b2d.image import boot_files
 from b2d.image.base import ImageLookup
 from b2d.image.source import DEBIAN
@@ -80,8 +79,9 @@ def check_templates(where: Home, images: ImageLookup) -> Finding:
     """Find templates that no machine can start from: of images that are no longer stored, and failed ones."""
     templates = Templates(where.templates)
     records = templates.all()
+    stored = {image.system for image in images.all()}
     refused = {key: record for key, record in records.items() if record.refused}
-    stale = [key for key, record in records.items() if not record.refused and not _is_stored(record.image, images)]
+    stale = [key for key, record in records.items() if not record.refused and record.image not in stored]
     size = sum(record.size for record in records.values()) / (1 << 20)
     left = tuple(path for key in (*refused, *stale) for path in templates.files(key) if path.exists())
     if refused:
@@ -92,14 +92,6 @@ def check_templates(where: Home, images: ImageLookup) -> Finding:
     else:
         return ok("templates", f"{len(records)}: {size:.1f} MiB" if records else "none")
     return Finding("templates", Verdict.DOUBTFUL, message, "b2d doctor --fix", left_files=left)
-
-
-def _is_stored(sha256: str, images: ImageLookup) -> bool:
-    try:
-        images.get(sha256)
-    except B2dError:
-        return False
-    return True
 
 
 def check_debian_image(find: Callable[[str], Image | None]) -> Iterator[Finding]:

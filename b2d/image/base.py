@@ -8,6 +8,9 @@ from b2d.models import Image
 class ImageLookup(Protocol):
     """The images of a home."""
 
+    def all(self) -> list[Image]:
+        """Return each stored image once."""
+
     def find(self, source: str) -> Image | None:
         """Return the newest stored image of a source, or None."""
 

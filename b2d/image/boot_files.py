@@ -70,6 +70,7 @@ class Content:
     arguments: str = ""
     stored: Part | None = None
     root: Extent | None = None  # in the uncompressed ISO, where there is one
+    root_sha256: str = ""  # of the root file system in the ISO
 
 
 def unpack(paths: ImagePaths) -> Content:
@@ -100,6 +101,7 @@ def unpack(paths: ImagePaths) -> Content:
                 initrd=_write_part(paths.initrd, initrd),
                 arguments=str(description["arguments"]),
                 root=_stored_root(paths.stored, path) if stored else root,
+                root_sha256=_hash_extent(paths.iso, root) if root else "",
                 stored=stored,
             )
 
@@ -162,6 +164,16 @@ def is_sound(path: Path, sha256: str, stamps: dict[str, Stamp]) -> bool:
         return False
     stamps[path.name] = current
     return True
+
+
+def _hash_extent(path: Path, extent: Extent) -> str:
+    digest, left = hashlib.sha256(), extent.size
+    with path.open("rb") as file:
+        file.seek(extent.offset)
+        while left > 0 and (chunk := file.read(min(CHUNK, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
 
 
 def _write_part(path: Path, content: bytes) -> Part:

@@ -1,5 +1,6 @@
 """The images of a home, each stored under its own hash with a record beside it."""
 
+import hashlib
 import json
 import os
 import time
@@ -35,6 +36,7 @@ class ImageRecord:
     initrd: Part | None = None
     arguments: str = ""
     root: Extent | None = None
+    root_sha256: str = ""  # of the root file system; "": unknown
     stored: Part | None = None
     suites: tuple[Suite, ...] = ()
     format: int = field(default=FORMAT)
@@ -184,6 +186,7 @@ class ImageStore:
             root=record.root,
             stored=paths.stored if record.stored else None,
             suites=record.suites,
+            system=_system(sha256, record),
         )
 
     def _place(self, iso: Path, transfer: Callable[[Path, Path], str]) -> str:
@@ -266,8 +269,17 @@ def _with_content(record: ImageRecord, content: Content) -> ImageRecord:
         initrd=content.initrd,
         arguments=content.arguments,
         root=content.root,
+        root_sha256=content.root_sha256,
         stored=content.stored,
     )
+
+
+def _system(sha256: str, record: ImageRecord) -> str:
+    """Return a hash of all that a guest boots: where its parts are unknown, that of the ISO."""
+    if record.kernel is None or record.initrd is None or not record.root_sha256:
+        return sha256
+    parts = (record.kernel.sha256, record.initrd.sha256, record.root_sha256, record.arguments)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _write_record(paths: ImagePaths, record: ImageRecord) -> None:
@@ -296,6 +308,7 @@ def _read_record(paths: ImagePaths) -> ImageRecord | None:
             initrd=part_of(data["initrd"]),
             arguments=str(data["arguments"]),
             root=extent_of(data["root"]),
+            root_sha256=json_text.text(data.get("root_sha256", "")),
             stored=part_of(data["stored"]),
             suites=suites.of_json(data.get("suites", ())),
         )

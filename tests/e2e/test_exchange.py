@@ -84,7 +84,6 @@ def release(iso: Path, image: Image, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def machine(person: Person, release: Release) -> Person:
     """Yield a user whose machine runs an image of that release, with data on its disk."""
-    person.environment["B2D_TEMPLATES"] = "0"  # each image boots once or twice
     person.check_output("up", "--image", str(release.path))
     person.create_hello_image()
     person.docker("run", "--rm", "-v", "kept:/kept", "hello", "sh", "-c", "echo 42 >/kept/answer")

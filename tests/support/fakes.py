@@ -318,6 +318,9 @@ class FakeImages:
         self.foreign = False  # True: another project's
         self.verified: list[str] = []
 
+    def all(self) -> list[Image]:
+        return [self.get(sha256) for sha256 in self.sources]
+
     def find(self, source: str) -> Image | None:
         hashes = [sha256 for sha256, of in self.sources.items() if of == source]
         return self.get(hashes[-1]) if hashes else None
@@ -326,7 +329,7 @@ class FakeImages:
         if sha256 not in self.sources:
             raise B2dError(f"the image {sha256[:12]} is no longer stored", hint="b2d download")
         iso = Path("/nonexistent") / f"{sha256}.iso"
-        image = Image(sha256, iso, self.sources[sha256], self.versions.get(sha256, sha256[:4]), 1)
+        image = Image(sha256, iso, self.sources[sha256], self.versions.get(sha256, sha256[:4]), 1, system=sha256)
         return image if self.foreign else image._replace(kernel=iso, initrd=iso, root=Extent(0, 1))
 
     def verify(self, image: Image) -> None:

@@ -92,7 +92,7 @@ class Starter:
     def keep(self) -> None:
         """Store the state of the guest that holds, and end it. Raises B2dError and OSError."""
         key = self._missing()
-        with self._templates.add(key, self.spec.image) as draft:
+        with self._templates.add(key, self.image().system) as draft:
             with Qmp(self.paths.qmp_socket) as qmp:
                 qmp.execute("stop")
                 qmp.send_descriptor("state", draft.state)
@@ -139,7 +139,7 @@ class Starter:
             hardware.append([*hardware[0], f"disk={qcow2.read_size(self.paths.disk_qcow2)}"])
         chosen = accelerator.choose(self.settings.accelerator)
         try:
-            return [key_of(arguments, image.sha256, chosen) for arguments in hardware]
+            return [key_of(arguments, image.system, chosen) for arguments in hardware]
         except OSError:
             return []
 

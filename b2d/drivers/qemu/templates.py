@@ -38,7 +38,7 @@ class Record(NamedTuple):
     stamp: tuple[int, ...] = ()  # size, time and inode of the state when it was last hashed
     disk_sha256: str = ""  # "": there is no disk
     disk_stamp: tuple[int, ...] = ()
-    image: str = ""  # sha256 of the image that it has booted
+    image: str = ""  # Image.system of the image that it has booted
     refused: str = ""
     format: int = FORMAT
 
@@ -183,11 +183,11 @@ class Templates:
         write_atomic(self._record(key), json.dumps(record._asdict()).encode() + b"\n")
 
 
-def key_of(hardware: Sequence[str], image: str, accelerator: Accelerator) -> str:
-    """Return the key of the templates for this hardware, image, QEMU and host. Raises OSError without QEMU."""
+def key_of(hardware: Sequence[str], system: str, accelerator: Accelerator) -> str:
+    """Return the key of a template for this hardware, Image.system, QEMU and host. Raises OSError without QEMU."""
     program = Path(shutil.which(PROGRAM) or PROGRAM).resolve()
     host = () if accelerator.emulates else (platform.release(), _cpu())
-    parts = [FORMAT, *_stamp(program), str(program), image, host, list(hardware)]
+    parts = [FORMAT, *_stamp(program), str(program), system, host, list(hardware)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

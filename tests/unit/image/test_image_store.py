@@ -187,6 +187,27 @@ def test_the_newest_image_of_a_source_is_the_last_one_added(images: ImageStore, 
     assert images.find("debian") == old
 
 
+def test_images_that_boot_the_same_have_one_system(images: ImageStore, tmp_path: Path) -> None:
+    isos = [a_b2d_iso(version, root=b"hsqs") for version in ("1.0-6.12", "1.1-6.12")]
+    same = [images.add_copy(a_file(tmp_path, content), "debian") for content in isos]
+    assert same[0].sha256 != same[1].sha256
+    assert same[0].system == same[1].system == images.get(same[0].sha256).system
+    others = [a_b2d_iso(root=b"hsqs another"), a_b2d_iso(initrd=zstandard.compress(b"another")), an_iso()]
+    systems = {images.add_copy(a_file(tmp_path, content), "debian").system for content in others}
+    assert len(systems | {same[0].system}) == 4
+
+
+def test_an_image_that_an_older_b2d_stored_has_a_system_of_its_own(
+    images: ImageStore, home: Home, tmp_path: Path
+) -> None:
+    image = images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
+    record = home.image(image.sha256).facts
+    document = json.loads(record.read_text())
+    assert document.pop("root_sha256")
+    record.write_text(json.dumps(document))
+    assert images.get(image.sha256).system == image.sha256
+
+
 def test_the_same_iso_can_be_the_newest_of_two_sources(images: ImageStore, tmp_path: Path) -> None:
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "debian")
     images.add_copy(a_file(tmp_path, a_b2d_iso()), "/my/own.iso")
