@@ -82,6 +82,12 @@ class Person:
         )
 
 
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder of this run, which all processes of xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="module")
 def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Yield a new user whose home stores an image already; their machine is deleted after the module.
@@ -91,13 +97,15 @@ def person(image_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     The folder has the same path each time, as shared folders of a saved machine keep theirs.
     """
     folder = tmp_path_factory.getbasetemp() / "person"
-    (tmp_path_factory.getbasetemp() / "templates").mkdir(mode=0o700, exist_ok=True)
+    templates = session_folder(tmp_path_factory) / "templates"  # of all processes of this run
+    templates.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)
     home = Home(folder / ".b2d")
     shutil.copytree(image_home.images, home.images)
-    home.templates.symlink_to(tmp_path_factory.getbasetemp() / "templates")
+    home.templates.symlink_to(templates)
     path = f"{B2D.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"HOME": str(folder), "PATH": path, "B2D_RESTRICT": "1", "B2D_MEMORY": "1024", "LANG": "C.UTF-8"}
+    environment["B2D_TEMPLATES"] = "8000"  # of the hardware of all modules
     someone = Person(home, folder, environment)
     with own_network():
         yield someone
