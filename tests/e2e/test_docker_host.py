@@ -136,7 +136,7 @@ def test_the_kernel_has_what_docker_asks_for(up: Person) -> None:
     modules = (
         "bridge br_netfilter veth overlay macvlan ipvlan vxlan dummy ip_vs ip_vs_rr xt_ipvs xt_conntrack xt_addrtype "
         "xt_MASQUERADE xt_REDIRECT xt_bpf iptable_nat iptable_filter iptable_mangle ip6table_nat ip6table_filter "
-        "nf_nat_ftp nf_conntrack_ftp xfrm_user esp4 cls_cgroup 8021q ext4 dm_thin_pool nft_compat"
+        "nf_nat_ftp nf_conntrack_ftp xfrm_user esp4 cls_cgroup 8021q ext4 dm_mod nft_compat"
     )
     script = f"""
         for module in {modules}; do sudo modprobe $module || echo $module; done
