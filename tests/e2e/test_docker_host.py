@@ -9,7 +9,7 @@ from tests.e2e.conftest import Person
 pytestmark = pytest.mark.qemu
 
 KILLED = 137
-EAT = "head -c {0}m /dev/zero | tail -c {0}m | wc -c"  # tail has all of it in memory
+EAT = "tr '\\0' x </dev/zero | head -c {0}m | tail -c {0}m >/dev/null"  # tail has all of it in memory
 PROFILE = "/var/lib/boot2docker/profile"
 
 
@@ -34,8 +34,7 @@ def shell(person: Person, *options: str, script: str, code: int = 0) -> str:
     ],
 )
 def test_a_memory_limit_holds(up: Person, options: tuple[str, ...], code: int) -> None:
-    script = f"set -o pipefail; {EAT.format(100)}"
-    assert shell(up, *options, script=script, code=code).strip() in ("104857600", "0", "")
+    shell(up, *options, script=EAT.format(100), code=code)
 
 
 def test_docker_has_no_warnings_about_the_kernel(up: Person) -> None:
@@ -46,13 +45,15 @@ def test_the_kernel_ends_containers_before_docker(up: Person) -> None:
     up.docker("run", "-d", "--name", "scored", "hello", "sleep", "100")
     scores = "for pid in $(pidof containerd dockerd stunnel4) self; do cat /proc/$pid/oom_score_adj; done"
     assert sorted(up.check_output("ssh", scores).split()) == ["-500", "-900", "-999", "0"]
-    assert up.docker("exec", "scored", "cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj").split() == ["0", "0"]
+    assert up.docker(
+        "exec", "scored", "/usr/bin/busybox", "cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj"
+    ).split() == ["0", "0"]
     up.docker("rm", "-f", "scored")
 
 
 @pytest.mark.parametrize(
     "file",
-    ["/etc/localtime", "/etc/timezone", "/etc/machine-id", "/etc/hostname", "/etc/os-release", "/etc/resolv.conf"],
+    ["/etc/localtime", "/etc/timezone", "/etc/machine-id", "/etc/hostname", "/etc/os-release"],
 )
 def test_files_that_people_mount_exist(up: Person, file: str) -> None:
     assert run(up, "-v", f"{file}:/mounted:ro", "hello", "wc", "-c", "/mounted").split()[0] != "0"
@@ -131,7 +132,7 @@ def test_a_storage_driver_of_an_old_profile_is_passed_over(up: Person, driver: s
     up.check_output("ssh", f"sudo rm {PROFILE}")
 
 
-def test_the_kernel_has_what_docker_asks_for(up: Person) -> None:
+def test_the_kernel_has_all_abilities_that_docker_looks_for(up: Person) -> None:
     """The abilities that contrib/check-config.sh of github.com/moby/moby looks for, each tried in the guest."""
     modules = (
         "bridge br_netfilter veth overlay macvlan ipvlan vxlan dummy ip_vs ip_vs_rr xt_ipvs xt_conntrack xt_addrtype "
