@@ -119,7 +119,9 @@ def test_the_sysctl_values_of_the_guest_are_those_of_its_file(running: Person) -
     assert len(wanted) > 20
     paths = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
     stdout = running.check_output("ssh", f"sudo grep -H . {paths}")
-    values = {path.removeprefix("/proc/sys/").replace("/", "."): value for path, _, value in lines(stdout)}
+    values = {
+        path.removeprefix("/proc/sys/").replace("/", "."): " ".join(value.split()) for path, _, value in lines(stdout)
+    }
     assert values == wanted
 
 
