@@ -8,6 +8,7 @@ from b2d.models import STARTED_STATES
 from b2d.reporting.base import Reporter
 
 INTERVAL_S = 0.02
+KINDS = 2  # of templates: for every machine, and for a new one
 HELD = "held"  # the stage of a guest that holds
 BEFORE = ("kernel", "root", "docker")  # the stages that it may report before
 
@@ -19,13 +20,13 @@ def make_template(driver: Driver, reporter: Reporter, timeout_s: float) -> None:
     try:
         if _begins(driver):
             with reporter.step("making a template for faster starts"):
-                while True:
+                for number in range(KINDS):
+                    if number and not _begins(driver):
+                        break
                     wait_until(
                         lambda: _holds(driver), condition="the template", timeout_s=timeout_s, interval_s=INTERVAL_S
                     )
                     driver.keep_template()
-                    if not _begins(driver):
-                        break
     except B2dError as error:
         driver.give_up_template(error.message)
     except BaseException:

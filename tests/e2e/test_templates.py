@@ -147,6 +147,16 @@ def test_a_template_with_a_damaged_disk_is_made_again(owner: Person) -> None:
         assert other.check_output("ssh", IS_DOCKER_OF_THE_TEMPLATE) == "yes\n"
 
 
+def test_where_only_one_template_has_room_no_second_one_is_made(owner: Person) -> None:
+    for path in owner.home.templates.iterdir():
+        path.unlink()
+    for expected in (True, False):
+        with another_machine(owner, B2D_TEMPLATES="400") as other:
+            assert ("making a template" in steps(other)) is expected
+            assert len(states(owner)) == 1
+            assert other.docker("ps", "-q") == ""
+
+
 def test_the_guest_has_this_hosts_time(owner: Person) -> None:
     guest = int(owner.check_output("ssh", "date +%s"))
     assert abs(guest - time.time()) < 3

@@ -101,8 +101,9 @@ class Launcher:
         other = replace(self, spec=spec._replace(tls=True, restrict=False), paths=MachinePaths(Path("/")))
         numbers = range(len(folders)) if self._virtiofsd() else None
         shared = shared_folders.build_arguments(other.spec, other.paths, (), numbers)
+        home, image = str(self.paths.home), self.image().sha256
         words = [*other._arguments(other.spec, Held()), *shared]
-        return [word.replace(str(self.paths.home), "").replace(self.image().sha256, "") for word in words]
+        return [word.replace(home, "").replace(image, "") for word in words]
 
     def _plan(self, program: str) -> Launch:
         spec = self.spec

@@ -32,6 +32,7 @@ LOAD_S = 60.0  # for QEMU to write or read the state of a guest that holds
 RELEASE_S = 30.0  # for a guest that continues to answer
 INTERVAL_S = 0.005
 UNLIMITED = 1 << 40  # bytes per second; QEMU's default is for a network
+BOTH = 2.5  # sizes of the first template that both may take: the second one has Docker's memory and a disk too
 LOADING = ("inmigrate", "prelaunch")
 
 
@@ -152,12 +153,17 @@ class Starter:
         return qcow2.contains_only(self.paths.disk_qcow2, payload)
 
     def _missing(self) -> str:
-        """Return the key of the first template that this machine lacks and may have; "" if there is none."""
+        """Return the key of the first template that this machine lacks and may have; "" if there is none.
+
+        Where only one has room, it is the first: both would displace each other at every start.
+        """
+        room = self.settings.templates << 20
         for key in self._keys():
-            if self._templates.is_refused(key):
+            if room < 0 or self._templates.is_refused(key):
                 break
-            if self._templates.find(key) is None:
+            if (template := self._templates.find(key)) is None:
                 return key
+            room -= int(BOTH * template.state.stat().st_size)
         return ""
 
     def _prepare(self, held: Template) -> None:

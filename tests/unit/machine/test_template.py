@@ -58,7 +58,11 @@ def test_the_state_is_stored_when_the_guest_holds() -> None:
 
 def test_a_second_guest_holds_with_docker_running() -> None:
     driver = HoldingDriver("b2d: 1.5 kernel", "b2d: 5.6 held", "", "b2d: 7.1 docker", "b2d: 9.0 held", missing=2)
-    assert make(driver) == ["begin", "keep"] * 2 + ["begin"]
+    assert make(driver) == ["begin", "keep"] * 2
+
+
+def test_templates_in_place_of_each_other_are_made_once() -> None:
+    assert make(HoldingDriver("b2d: 5.6 held", "b2d: 9.0 held", "b2d: 5.6 held", missing=9)) == ["begin", "keep"] * 2
 
 
 def test_nothing_happens_where_there_is_a_template() -> None:

@@ -14,6 +14,7 @@ TCG = Accelerator("tcg")
 PATHS = MachinePaths(Path("/home/somebody/.b2d/machines/m"))
 DIRECT = Image(
     sha256="1" * 64,
+    system="2" * 64,
     iso=Path("/images/1.iso"),
     source="debian",
     version="26.1.5-6.12",

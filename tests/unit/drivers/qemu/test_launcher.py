@@ -156,11 +156,12 @@ def test_the_hardware_of_a_held_guest_is_the_same_for_all_machines_of_a_shape(pa
 def test_a_failure_of_every_start_is_no_fault_of_the_template(paths: MachinePaths) -> None:
     spec = tiny_guest.spec()._replace(hardware=HARDWARE)
     starter = Starter(spec, paths, lambda: DIRECT, QemuSettings("tcg", "9p", templates=100))
-    key = key_of(starter.launcher().held_hardware(), DIRECT.sha256, Accelerator("tcg"))
+    key = key_of(starter.launcher().held_hardware(), DIRECT.system, Accelerator("tcg"))
     templates = Templates(Home(paths.home).templates, 100)
-    with templates.add(key, DIRECT.sha256) as draft:
+    with templates.add(key, DIRECT.system) as draft:
         os.write(draft.state, b"state")
     driver(paths, spec).create(b"payload")
+    assert templates.find(starter._keys()[0]) is not None
     with pytest.raises(HypervisorError, match="QEMU did not start"):  # from the template, then by a boot
         starter.start()
     arguments = (paths.folder.parent / "called").read_text().splitlines()
